@@ -1,0 +1,154 @@
+"""The types that cross from one part to another.
+
+Axes: B batch, A predictions (priors), C classes, N objects of an image, M objects padded over a batch, K points.
+What a network returns is a NamedTuple of tensors; what people hold is a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from anchors.grid import Priors
+    from detect.data.letterbox import Letterbox
+
+
+def _check_lengths(record: object, count: int, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and len(value) != count:
+            raise ValueError(f"{type(record).__name__}.{name} has {len(value)} rows, boxes have {count}")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The truth of one image, in pixels of the image it travels with.
+
+    boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; points (N, K, 3) x, y, visibility;
+    size (height, width).
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    image_id: int
+    size: tuple[int, int]
+    points: Tensor | None = None
+    proposals: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"Target.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
+        _check_lengths(self, len(self.boxes), ("labels", "crowd", "points"))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Tensor) -> Target:
+        """The objects chosen by a mask or index; the image's own fields stay."""
+        points = None if self.points is None else self.points[index]
+        return replace(self, boxes=self.boxes[index], labels=self.labels[index], crowd=self.crowd[index], points=points)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """images (B, 3, H, W) uint8; one target an image; `fits` holds the letterboxes where images were letterboxed."""
+
+    images: Tensor
+    targets: list[Target]
+    fits: list[Letterbox] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image: boxes (N, 4) xyxy in pixels of the source image, scores (N,), labels (N,)."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    points: Tensor | None = None
+    tracks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"Detections.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
+        _check_lengths(self, len(self.boxes), ("scores", "labels", "points", "tracks"))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Tensor | slice) -> Detections:
+        """The detections chosen by a mask, index or slice."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Detections(**{k: None if v is None else v[index] for k, v in values.items()})
+
+    @staticmethod
+    def none() -> Detections:
+        """No detection at all."""
+        return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+
+
+class Raw(NamedTuple):
+    """What a dense head says before decoding: logits (B, A, C), regression (B, A, R), objectness (B, A)."""
+
+    logits: Tensor
+    regression: Tensor
+    priors: Priors
+    objectness: Tensor | None = None
+    points: Tensor | None = None
+    aux: tuple[Raw, ...] | None = None
+
+
+class Term(NamedTuple):
+    """One loss term before normalization: the sum over the batch, and what to divide it by."""
+
+    total: Tensor
+    count: Tensor
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
+
+    `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS).
+    """
+
+    score: float = 0.25
+    iou: float = 0.7
+    limit: int = 300
+    agnostic: bool = False
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How an image becomes numbers; kept with the weights. value = (pixel * scale - mean) / std, channels in `order`.
+
+    `pad` fills what the image does not cover; `alignment` is "center" or "topleft"; `stretch` ignores the aspect ratio.
+    """
+
+    order: str = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    pad: int = 114
+    alignment: str = "center"
+    stretch: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture on its way through prediction: image (H, W, 3) uint8 RGB, its name, its place and time (seconds)."""
+
+    image: np.ndarray
+    name: str
+    index: int = 0
+    time: float | None = None
