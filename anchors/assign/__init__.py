@@ -1,0 +1,19 @@
+"""Which prior answers for which object: an assigner takes predictions, priors and truth, and knows no network.
+
+An assigner is called with scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, priors and truth, and answers without
+gradient. Priors left over whose centre lies in a crowd region are ignored.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from anchors.assign.task_aligned import TaskAligned
+from anchors.assign.truth import IGNORE, NONE, Assignment, Dense, dense
+from anchors.grid import Priors
+
+Assigner = Callable[[Tensor, Tensor, Priors, Dense], Assignment]
+
+ASSIGNERS: dict[str, Callable[..., Assigner]] = {"task_aligned": TaskAligned}
+
+__all__ = ["ASSIGNERS", "IGNORE", "NONE", "Assigner", "Assignment", "Dense", "TaskAligned", "dense"]

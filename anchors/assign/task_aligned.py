@@ -1,0 +1,68 @@
+"""Task-aligned assignment (Feng et al. 2021, TOOD): priors that classify and localize an object well answer for it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anchors.assign.truth import (
+    Assignment,
+    Dense,
+    Objects,
+    Pairs,
+    best,
+    centered,
+    ignore_crowd,
+    objects,
+    pairs_of,
+    settle,
+)
+from anchors.boxes import iou_aligned, xyxy_to_cxcywh
+from anchors.grid import Priors
+
+
+@dataclass(frozen=True)
+class TaskAligned:
+    """The topk priors of highest alignment score^alpha * iou^beta, among those whose centre lies in the object.
+
+    An object narrower or lower than a cell of the finest stride counts as one cell wide or high there, so that none is
+    too small to hold a centre. A prior wanted by several objects goes to the one of highest IoU. The weight is the
+    alignment, scaled so that the greatest of an object equals its greatest IoU. A pair of zero alignment never matches.
+    """
+
+    topk: int = 10
+    alpha: float = 1.0
+    beta: float = 6.0
+
+    @torch.no_grad()
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: Dense) -> Assignment:
+        """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
+        found = objects(truth)
+        count = len(found.slot)
+        pairs = _candidates(found, priors)
+        overlap = iou_aligned(found.boxes[pairs.object], boxes[pairs.image, pairs.prior])
+        score = scores[pairs.image, pairs.prior, found.labels[pairs.object]]
+        alignment = score.to(overlap.dtype) ** self.alpha * overlap**self.beta
+        chosen = best(pairs, alignment, count, self.topk)
+        chosen = chosen[alignment[chosen] > 0]
+        index, won = settle(pairs.take(chosen), overlap[chosen], found, boxes.shape[:2])
+        chosen = chosen[won]
+        pairs, alignment, overlap = pairs.take(chosen), alignment[chosen], overlap[chosen]
+        relative = alignment / _greatest(alignment, pairs, count)
+        weight = overlap.new_zeros(index.shape)
+        weight[pairs.image, pairs.prior] = relative * _greatest(overlap, pairs, count)
+        return Assignment(ignore_crowd(index, priors, truth), weight)
+
+
+def _candidates(found: Objects, priors: Priors) -> Pairs:
+    """The pairs whose centre lies in the object, which counts as a cell of the finest stride at least."""
+    if not len(priors.strides):
+        return pairs_of(torch.zeros(len(found.slot), 0, dtype=torch.bool), found)
+    center, extent = xyxy_to_cxcywh(found.boxes).chunk(2, -1)
+    half = extent.clamp_min(priors.strides.min()) / 2
+    return pairs_of(centered(priors.centers, torch.cat((center - half, center + half), -1)), found)
+
+
+def _greatest(value: Tensor, pairs: Pairs, count: int) -> Tensor:
+    """For each pair the greatest value (above zero) among the pairs of its object."""
+    return value.new_zeros(count).scatter_reduce(0, pairs.object, value, "amax")[pairs.object]

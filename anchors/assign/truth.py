@@ -1,0 +1,120 @@
+"""What assigners take and give, and the steps they share.
+
+Axes: B batch, A priors, C classes, M objects padded over a batch; G objects of the whole batch, P pairs of an object
+and a prior. Working on pairs keeps the memory to what can match at all.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from anchors.grid import Priors
+
+NONE, IGNORE = -1, -2
+
+
+class Dense(NamedTuple):
+    """The truth of a batch, padded: boxes (B, M, 4) xyxy px, labels (B, M) int64, valid and crowd (B, M) bool."""
+
+    boxes: Tensor
+    labels: Tensor
+    valid: Tensor
+    crowd: Tensor
+
+
+class Assignment(NamedTuple):
+    """index (B, A) int64: the object (0..M-1) a prior answers for, -1 none, -2 ignored; weight (B, A): its target 0..1."""
+
+    index: Tensor
+    weight: Tensor
+
+
+def dense(truth: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Dense:
+    """Pads the (boxes (N, 4), labels (N,), crowd (N,)) of each image to the longest."""
+    if not truth:
+        nothing = torch.zeros(0, 0, dtype=torch.bool)
+        return Dense(torch.zeros(0, 0, 4), nothing.long(), nothing, nothing)
+    boxes, labels, crowd = [
+        torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*truth, strict=True)
+    ]
+    counts = torch.tensor([len(b) for b, _, _ in truth], device=boxes.device)
+    valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
+    return Dense(boxes, labels.long(), valid, crowd.bool())
+
+
+class Objects(NamedTuple):
+    """The objects to be answered for, unpadded: image and slot (G,) say where in the batch each stands."""
+
+    image: Tensor
+    slot: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+def objects(truth: Dense) -> Objects:
+    """The valid objects that are no crowd."""
+    image, slot = (truth.valid & ~truth.crowd).nonzero(as_tuple=True)
+    return Objects(image, slot, truth.boxes[image, slot], truth.labels[image, slot])
+
+
+class Pairs(NamedTuple):
+    """Objects and priors that may match: object (P,) in 0..G-1, ascending; its image (P,); prior (P,)."""
+
+    object: Tensor
+    image: Tensor
+    prior: Tensor
+
+    def take(self, which: Tensor) -> "Pairs":
+        """The pairs at these positions, or under this mask."""
+        return Pairs(self.object[which], self.image[which], self.prior[which])
+
+
+def pairs_of(match: Tensor, found: Objects) -> Pairs:
+    """The pairs that are true in match (G, A)."""
+    row, prior = match.nonzero(as_tuple=True)
+    return Pairs(row, found.image[row], prior)
+
+
+def centered(centers: Tensor, boxes: Tensor) -> Tensor:
+    """Which centres (A, 2) lie in which boxes (G, 4), border included: (G, A) bool."""
+    x, y = centers.T.contiguous()
+    x1, y1, x2, y2 = boxes.T[..., None]
+    return (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+
+
+def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
+    """Positions of the pairs with the k highest values of each of `count` objects; k is one number or (count,)."""
+    lengths = torch.bincount(pairs.object, minlength=count)
+    starts = lengths.cumsum(0) - lengths
+    limits = lengths.clamp(max=k)
+    most, widest = (int(x.max()) if count else 0 for x in (limits, lengths))
+    table = value.new_full((count, widest), -torch.inf)
+    table[pairs.object, torch.arange(len(value), device=value.device) - starts[pairs.object]] = value
+    top = table.topk(most, 1).indices + starts[:, None]
+    return top[torch.arange(most, device=value.device) < limits[:, None]]
+
+
+def settle(pairs: Pairs, quality: Tensor, found: Objects, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Gives each prior wanted by several objects to the pair of highest quality, the earlier object among equals.
+
+    Returns index (B, A) as in Assignment, and the mask of the pairs that won.
+    """
+    key = pairs.image * shape[1] + pairs.prior
+    top = quality.new_full((shape[0] * shape[1],), -torch.inf).scatter_reduce(0, key, quality, "amax")
+    nobody = len(found.slot)
+    claim = torch.where(quality == top[key], pairs.object, nobody)
+    owner = claim.new_full(top.shape, nobody).scatter_reduce(0, key, claim, "amin")
+    slot = torch.cat((found.slot, found.slot.new_tensor([NONE])))
+    return slot[owner].view(shape), owner[key] == pairs.object
+
+
+def ignore_crowd(index: Tensor, priors: Priors, truth: Dense) -> Tensor:
+    """The index with unassigned priors whose centre lies in a crowd region set to ignored."""
+    image, slot = (truth.valid & truth.crowd).nonzero(as_tuple=True)
+    if not len(image):
+        return index
+    inside = centered(priors.centers, truth.boxes[image, slot])
+    covered = torch.zeros_like(index, dtype=torch.int64).index_add(0, image, inside.long()) > 0
+    return torch.where(covered & (index == NONE), IGNORE, index)

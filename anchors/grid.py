@@ -1,0 +1,50 @@
+"""Priors: the points, and where there are any the anchor boxes, of a pyramid of feature maps."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Priors(NamedTuple):
+    """What each of A predictions starts from: its centre (A, 2) x, y and stride (A,) in pixels, its box (A, 4) xyxy."""
+
+    centers: Tensor
+    strides: Tensor
+    boxes: Tensor | None = None
+
+
+def priors(
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    sizes: Sequence[Tensor] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Priors:
+    """The priors of maps of `shapes` (height, width) and `strides`, in the order level, row, column, anchor.
+
+    Centres are those of the cells: (column + 0.5, row + 0.5) * stride. `sizes` holds the anchors of each level, (n, 2)
+    width and height in pixels. Raises ValueError where the levels of the arguments do not match.
+    """
+    if len(shapes) != len(strides) or (sizes is not None and len(sizes) != len(strides)):
+        raise ValueError(f"{len(shapes)} shapes, {len(strides)} strides and sizes must name the same levels")
+    centers = [_centers(shape, stride, device, dtype) for shape, stride in zip(shapes, strides, strict=True)]
+    boxes = None
+    if sizes is not None:
+        halves = [s.to(device, dtype) / 2 for s in sizes]
+        boxes = torch.cat([_boxes(c, h) for c, h in zip(centers, halves, strict=True)])
+        centers = [c.repeat_interleave(len(h), 0) for c, h in zip(centers, halves, strict=True)]
+    steps = [
+        torch.full((len(c),), stride, device=device, dtype=dtype) for c, stride in zip(centers, strides, strict=True)
+    ]
+    return Priors(torch.cat(centers), torch.cat(steps), boxes)
+
+
+def _centers(shape: tuple[int, int], stride: int, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
+    y, x = [(torch.arange(n, device=device, dtype=dtype) + 0.5) * stride for n in shape]
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+
+
+def _boxes(centers: Tensor, halves: Tensor) -> Tensor:
+    return torch.cat((centers[:, None] - halves, centers[:, None] + halves), -1).reshape(-1, 4)
