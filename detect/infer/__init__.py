@@ -1,0 +1,1 @@
+"""Prediction: where frames come from, the network's answer in source pixels, drawing, and where results go."""

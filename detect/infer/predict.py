@@ -1,0 +1,135 @@
+"""From frames to detections in source pixels: letterbox, batch, network, decode, undo."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anchors.boxes import clip
+from detect.data.letterbox import Letterbox
+from detect.types import Detections, Frame, Keep
+
+T = TypeVar("T")
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_END = object()
+
+
+class Predictor:
+    """Finds objects in frames with a lean model in eval mode; `size` is the longer side, or (h, w), in pixels.
+
+    Consecutive frames whose letterboxed canvases agree go through the network together, `batch` at most, and come out
+    in the order in which they went in. A thread reads and letterboxes the next frames while the network works.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        names: Sequence[str],
+        size: int | tuple[int, int],
+        keep: Keep | None = None,
+        batch: int = 1,
+        device: str | torch.device = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.names, self.size, self.keep, self.batch = list(names), size, keep or Keep(), batch
+        if precision == "auto":
+            precision = "float16" if self.device.type == "cuda" else "float32"
+        self.dtype = _DTYPES.get(precision)
+
+    def __call__(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Detections]]:
+        """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
+        waiting: list[tuple[Frame, Letterbox, np.ndarray]] = []
+        with closing(prefetch(map(self._prepare, frames), ahead=max(4, 2 * self.batch))) as prepared:
+            for item in prepared:
+                if waiting and item[2].shape != waiting[0][2].shape:
+                    yield from self._answer(waiting)
+                    waiting = []
+                waiting.append(item)
+                if len(waiting) >= self.batch:
+                    yield from self._answer(waiting)
+                    waiting = []
+            if waiting:
+                yield from self._answer(waiting)
+
+    def _prepare(self, frame: Frame) -> tuple[Frame, Letterbox, np.ndarray]:
+        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.model.pixels)
+        return frame, fit, fit.apply(frame.image)
+
+    def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Detections]]:
+        found = self._run([canvas for _, _, canvas in items])
+        return [(frame, in_source(one, fit)) for (frame, fit, _), one in zip(items, found, strict=True)]
+
+    @torch.inference_mode()
+    def _run(self, canvases: list[np.ndarray]) -> list[Detections]:
+        stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
+        # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
+        images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+            raw = self.model(images)
+        return self.model.decode(raw, self.keep)
+
+
+def in_source(found: Detections, fit: Letterbox) -> Detections:
+    """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped."""
+
+    def home(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.cpu()
+
+    height, width = fit.source
+    boxes = clip(fit.undo(found.boxes.cpu().float()), (height, width))
+    points = home(found.points)
+    if points is not None:
+        points = torch.cat((fit.undo(points[..., :2].float()), points[..., 2:].float()), dim=-1)
+    moved = Detections(boxes, found.scores.cpu().float(), found.labels.cpu(), points, home(found.tracks))
+    return moved[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+
+
+def prefetch(items: Iterable[T], ahead: int) -> Iterator[T]:
+    """The same items in the same order, made by a thread that runs at most `ahead` items in front.
+
+    What the making raises is raised here, after the items before it. Closing the generator ends the thread.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+
+    def offer(item: Any) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                break
+
+    def produce() -> None:
+        try:
+            for item in items:
+                offer((item, None))
+                if stop.is_set():
+                    return
+            offer((_END, None))
+        except BaseException as error:
+            offer((_END, error))
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item, error = ready.get(timeout=0.5)  # with a limit, so that Ctrl-C is heard on every platform
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join(timeout=15)

@@ -1,0 +1,54 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+_EVERY = 10.0  # seconds between plain lines
+
+
+def track(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str] | None = None) -> Iterator[T]:
+    """The items, with their progress on stderr; `note` gives a short text beside it, asked for at each item.
+
+    Wrap it in `contextlib.closing` where the loop may be left early, so that the bar is taken down at once.
+    """
+    if total is None:
+        total = len(iterable) if hasattr(iterable, "__len__") else None
+    return (_bar if sys.stderr.isatty() else _lines)(iterable, total, title, note or str)
+
+
+def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Iterator[T]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, start = bar.add_task(title, total=total, rate="", note=""), time.monotonic()
+        for done, item in enumerate(iterable, 1):
+            yield item
+            bar.update(task, completed=done, rate=_rate(done, start), note=note())
+
+
+def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Iterator[T]:
+    start = said = time.monotonic()
+    for done, item in enumerate(iterable, 1):
+        yield item
+        if time.monotonic() - said >= _EVERY:
+            said = time.monotonic()
+            of = f"/{total}" if total else ""
+            print(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _rate(done: int, start: float) -> str:
+    return f"{done / max(time.monotonic() - start, 1e-9):.1f}/s"
