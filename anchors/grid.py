@@ -14,6 +14,10 @@ class Priors(NamedTuple):
     strides: Tensor
     boxes: Tensor | None = None
 
+    def at(self, index: Tensor) -> "Priors":
+        """The priors at these positions, or under this mask."""
+        return Priors(self.centers[index], self.strides[index], None if self.boxes is None else self.boxes[index])
+
 
 def priors(
     shapes: Sequence[tuple[int, int]],
