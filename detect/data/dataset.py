@@ -1,0 +1,170 @@
+"""From the annotation store to one augmented training sample.
+
+Every draw is a function of (seed, epoch, position in the epoch's order) alone: not of workers, batches or ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from detect.config import AugmentConfig
+from detect.data.augment import jitter, merge, mirror, mirror_swap, place
+from detect.data.cache import Cache
+from detect.data.images import read_header
+from detect.data.letterbox import Letterbox, resize
+from detect.data.mosaic import Tile, mosaic, single
+from detect.errors import UserError
+from detect.types import Pixels, Target
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
+
+
+class Stream(IntEnum):
+    """The independent streams of random numbers, first word of their key."""
+
+    ORDER = 1
+    SAMPLE = 2
+    SIZE = 3
+
+
+class Draw(NamedTuple):
+    """What the loader asks for: a place in an epoch's order, and the side of the square canvas in pixels."""
+
+    epoch: int
+    position: int
+    size: int
+
+
+def generator(stream: Stream, *key: int) -> np.random.Generator:
+    """The generator (PCG64) of one stream and key, the same wherever it is made."""
+    return np.random.default_rng([int(stream), *(k % 2**64 for k in key)])
+
+
+@lru_cache(maxsize=2)
+def order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The permutation (n,) of the images in an epoch. Read only."""
+    result = generator(Stream.ORDER, seed, epoch).permutation(n)
+    result.flags.writeable = False
+    return result
+
+
+def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
+    """The epoch from which mosaic and mixup are off: `mosaic_off` before the end.
+
+    A run of no more epochs than that keeps mosaic for five sixths of them, rather than never using it.
+    """
+    if epochs is None:
+        return None
+    off = augment.mosaic_off if epochs > augment.mosaic_off else epochs // 6
+    return epochs - off
+
+
+def known_sizes(store: Annotations) -> np.ndarray:
+    """(I, 2) height and width of every image, read from the file's header where the annotations do not say."""
+    sizes = np.array(store.sizes, dtype=np.int64)
+    for i in np.flatnonzero((sizes == 0).any(axis=1)):
+        sizes[i] = read_header(store.image_path(i)).shown
+    return sizes
+
+
+class CocoDataset(Dataset):
+    """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
+
+    `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see Cache); the
+    canvas is the Draw's. Without `augment` a sample is the plain square letterbox. UserError: an empty store, or
+    mirroring of keypoints whose sides nobody named.
+    """
+
+    def __init__(
+        self,
+        store: Annotations,
+        size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        epochs: int | None = None,
+        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        cache_gb: float = 16.0,
+    ) -> None:
+        if not len(store):
+            raise UserError("the training set has no images")
+        self.store, self.size, self.augment, self.seed, self.pixels = store, size, augment, seed, pixels
+        self.plain_from = first_plain_epoch(augment, epochs) if augment else None
+        self.swap = None
+        if augment and augment.flip > 0:
+            self.swap = mirror_swap(store.keypoints, augment.flip_pairs or store.flip_pairs)
+        self.pipeline = None
+        if augment and augment.albumentations:
+            from detect.data.albument import Pipeline  # late: it takes a second to import
+
+            self.pipeline = Pipeline(augment.albumentations, augment.visibility, bool(store.keypoints))
+        self.sizes = known_sizes(store)
+        self.cache = Cache(np.array([self._kept(h, w) for h, w in self.sizes.tolist()]), cache_gb)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+        index = int(order(self.seed, draw.epoch, len(self))[draw.position])
+        if self.augment is None:
+            return self._letterboxed(self._tile(index), draw.size)
+        rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
+        image, target = self._scene(index, draw, rng)
+        if self.pipeline is not None:
+            image, target = self.pipeline(image, target, rng)
+            if target.size != (draw.size, draw.size):  # a crop, say
+                image, target = self._letterboxed(Tile(image, target), draw.size)
+        jitter(image, self.augment, rng)
+        if rng.random() < self.augment.flip:
+            cv2.flip(image, 1, dst=image)
+            target = mirror(target, self.swap)
+        return image, target
+
+    def _scene(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+        """One picture, a mosaic, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
+        config, pad = self.augment, self.pixels.pad
+        assert config is not None
+        plain = self.plain_from is not None and draw.epoch >= self.plain_from
+        if plain or rng.random() >= config.mosaic:
+            return single(self._tile(index), draw.size, config, rng, pad)
+        image, target = self._mosaic(index, draw.size, rng)
+        if rng.random() < config.mixup:
+            other, more = self._mosaic(int(rng.integers(len(self))), draw.size, rng)
+            share = rng.beta(32.0, 32.0)
+            image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
+            target = merge([target, more], target.size)
+        return image, target
+
+    def _mosaic(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+        assert self.augment is not None
+        chosen = [index, *rng.integers(len(self), size=3).tolist()]
+        return mosaic([self._tile(i) for i in chosen], size, self.augment, rng, self.pixels.pad)
+
+    def _tile(self, index: int) -> Tile:
+        height, width = self.sizes[index].tolist()
+        return Tile(self.cache.get(index, self._read), replace(self.store.target(index), size=(height, width)))
+
+    def _read(self, index: int) -> np.ndarray:
+        image = self.store.read(index)
+        height, width = self._kept(*image.shape[:2])
+        return resize(image, width, height)
+
+    def _kept(self, height: int, width: int) -> tuple[int, int]:
+        """The (h, w) at which a picture of this (h, w) is kept: its long side at most `size`."""
+        ratio = min(1.0, self.size / max(height, width))
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+    def _letterboxed(self, tile: Tile, side: int) -> tuple[np.ndarray, Target]:
+        fit = Letterbox.fit(tile.image.shape[:2], side, self.pixels, square=True)
+        (height, width), (h, w) = tile.target.size, fit.source
+        scale = fit.scale[0] * w / width, fit.scale[1] * h / height
+        view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
+        target = place(tile.target, scale, (fit.left, fit.top), view, 0.0)
+        return fit.apply(tile.image), replace(target, size=fit.canvas)

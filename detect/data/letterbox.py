@@ -1,0 +1,125 @@
+"""One resize rule with its inverse, used by training, evaluation, prediction and export alike.
+
+Coordinates are continuous: a picture of width w spans 0 to w, and the centre of its first pixel is at 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from detect.types import Pixels
+
+
+def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Scale (H, W, 3) uint8 to (height, width, 3), into `out` when given.
+
+    Bilinear down to half size, where it still reads every source pixel (measured at 0.6: 8 times faster than area
+    averaging); area averaging below, where bilinear would skip pixels and alias.
+    """
+    if image.shape[:2] == (height, width):
+        if out is None:
+            return image
+        np.copyto(out, image)
+        return out
+    coarse = 2 * width < image.shape[1] or 2 * height < image.shape[0]
+    return cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if coarse else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How one picture lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
+
+    scale is (x, y), each the rounded side over the source side; source and canvas are (height, width).
+    It depends on its image alone, never on the other images of a batch.
+    """
+
+    scale: tuple[float, float]
+    left: int
+    top: int
+    source: tuple[int, int]
+    canvas: tuple[int, int]
+    pad: int = 114
+
+    @staticmethod
+    def fit(
+        source: tuple[int, int],
+        size: int | tuple[int, int],
+        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        square: bool = False,
+        stride: int = 32,
+    ) -> Letterbox:
+        """The letterbox of a (height, width) picture whose long side becomes `size`, enlarging too.
+
+        A `size` of (height, width) is the room the picture must fit into. The canvas is the scaled picture rounded up
+        to a multiple of `stride`, or with `square` exactly the room. `pixels.stretch` fills the room instead.
+        """
+        room = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        if min(*source, *room) < 1:
+            raise ValueError(f"a letterbox needs sides of at least 1 pixel, not {tuple(source)} into {room}")
+        height, width = int(source[0]), int(source[1])
+        ratio = min(room[0] / height, room[1] / width)
+        inner = room if pixels.stretch else (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        canvas = room
+        if not square and not pixels.stretch:
+            canvas = (-(-inner[0] // stride) * stride, -(-inner[1] // stride) * stride)
+        centred = pixels.alignment == "center"
+        return Letterbox(
+            scale=(inner[1] / width, inner[0] / height),
+            left=(canvas[1] - inner[1]) // 2 if centred else 0,
+            top=(canvas[0] - inner[0]) // 2 if centred else 0,
+            source=(height, width),
+            canvas=canvas,
+            pad=pixels.pad,
+        )
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """(height, width) of the scaled picture on the canvas."""
+        return round(self.source[0] * self.scale[1]), round(self.source[1] * self.scale[0])
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The canvas (h, w, 3) uint8 of an image (H, W, 3) uint8. ValueError if the image is not of size `source`."""
+        if image.shape != (*self.source, 3) or image.dtype != np.uint8:
+            raise ValueError(f"expected a {(*self.source, 3)} uint8 image, not {image.shape} {image.dtype}")
+        height, width = self.inner
+        if (height, width) == self.canvas:
+            return resize(image, width, height, np.empty((height, width, 3), np.uint8))
+        canvas = np.full((*self.canvas, 3), self.pad, np.uint8)
+        resize(image, width, height, canvas[self.top : self.top + height, self.left : self.left + width])
+        return canvas
+
+    def forward(self, coords: Tensor) -> Tensor:
+        """Source pixels to canvas pixels: (…, 4) boxes xyxy, (…, 2) points or (…, 3) points with visibility."""
+        scale, offset = self._affine(coords)
+        return coords * scale + offset
+
+    def undo(self, coords: Tensor) -> Tensor:
+        """Canvas pixels to source pixels, the exact inverse of `forward`; nothing is clipped."""
+        scale, offset = self._affine(coords)
+        return (coords - offset) / scale
+
+    def clip(self, coords: Tensor) -> Tensor:
+        """Coordinates in source pixels, moved to the nearest place inside the source picture."""
+        (height, width), last = self.source, coords.shape[-1]
+        if last == 3:
+            high = coords.new_tensor([width, height, float("inf")])
+        else:
+            high = coords.new_tensor([width, height] * (last // 2))
+        return coords.clamp(min=coords.new_zeros(())).minimum(high)
+
+    def _affine(self, coords: Tensor) -> tuple[Tensor, Tensor]:
+        (x, y), left, top = self.scale, self.left, self.top
+        match coords.shape[-1]:
+            case 2:
+                scale, offset = [x, y], [left, top]
+            case 3:
+                scale, offset = [x, y, 1.0], [left, top, 0]
+            case 4:
+                scale, offset = [x, y, x, y], [left, top, left, top]
+            case last:
+                raise ValueError(f"coordinates end in 2, 3 or 4 numbers, not {last}")
+        return coords.new_tensor(scale), coords.new_tensor(offset)

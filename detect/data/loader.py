@@ -1,0 +1,160 @@
+"""Batches: which samples make one, in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detect.data.cache import Cache
+from detect.data.dataset import CocoDataset, Draw, Stream, generator, known_sizes
+from detect.data.letterbox import Letterbox
+from detect.data.transport import Packed, pack, stream, through_workers
+from detect.errors import UserError
+from detect.types import Batch, Pixels, Target
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
+
+
+def batches(n: int, batch: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
+    """The positions 0..n-1 of an epoch, cut into steps of nearly `batch` for each of `world` ranks; this rank's part.
+
+    Nothing is dropped and no step is tiny: 17 images in batches of 8 make 6, 6 and 5. A rank may get one more than
+    `batch` where it would otherwise get none in some step. UserError: fewer images than ranks.
+    """
+    if n < world:
+        raise UserError(f"{n} images cannot be shared among {world} processes: start at most {n}")
+    steps = max(1, min(-(-n // (batch * world)), n // world))
+    return [part[rank::world] for part in np.array_split(np.arange(n), steps)] if n else []
+
+
+class _Plan:
+    """The draws of an epoch's batches from `start` on; the loader iterates it in the main process."""
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self.loader, self.epoch, self.start = loader, 0, 0
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step, part in enumerate(self.loader.parts[self.start :], self.start):
+            size = self.loader.side(self.epoch, step)
+            yield [Draw(self.epoch, int(position), size) for position in part]
+
+
+class TrainLoader:
+    """Batches of augmented samples, epoch by epoch, bit-equal for any number of workers. Make it once: workers stay.
+
+    `batch` is the number of images a rank gets in a step. `multi_scale` m draws each step's size from the multiples of
+    32 in [1 - m, 1 + m] times `size`. Images are (B, 3, H, W) uint8 RGB in channels-last memory: the pictures as they
+    are, which saves transposing each one. UserError: fewer images than ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: CocoDataset,
+        size: int,
+        batch: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        multi_scale: float = 0.0,
+        pin: bool = False,
+    ) -> None:
+        self.dataset, self.size, self.multi_scale = dataset, size, multi_scale
+        self.parts = batches(len(dataset), batch, rank, world)
+        self.plan = _Plan(self)
+        self.loader = through_workers(partial(_augmented, dataset), self.plan, workers, pin)
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return len(self.parts)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on as they would have come after the earlier ones."""
+        self.plan.epoch, self.plan.start = epoch, start
+        return stream(self.loader)
+
+    def side(self, epoch: int, step: int) -> int:
+        """The side in pixels of the images of a step, the same on every rank."""
+        if not self.multi_scale:
+            return self.size
+        low = -(-self.size * (1 - self.multi_scale) // 32)
+        high = self.size * (1 + self.multi_scale) // 32
+        rng = generator(Stream.SIZE, self.dataset.seed, epoch * len(self) + step)
+        return 32 * int(rng.integers(max(1, int(low)), max(1, int(high)), endpoint=True))
+
+
+def _augmented(dataset: CocoDataset, draws: list[Draw]) -> Packed:
+    images, targets = zip(*(dataset[draw] for draw in draws), strict=True)
+    return pack(list(images), list(targets), [])
+
+
+class _Letterboxed:
+    """The pictures of a store on canvases of their own, kept once made."""
+
+    def __init__(self, store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> None:
+        self.store = store
+        self.fits = [Letterbox.fit((h, w), size, pixels) for h, w in known_sizes(store).tolist()]
+        self.canvases = np.array([fit.canvas for fit in self.fits], dtype=np.int64).reshape(-1, 2)
+        self.cache = Cache(self.canvases, cache_gb)
+
+    def batch(self, indices: list[int]) -> Packed:
+        images = [self.cache.get(i, self._read) for i in indices]
+        return pack(images, [self._target(i) for i in indices], [self.fits[i] for i in indices])
+
+    def _read(self, index: int) -> np.ndarray:
+        return self.fits[index].apply(self.store.read(index))
+
+    def _target(self, index: int) -> Target:
+        target, fit = self.store.target(index), self.fits[index]
+        points = None if target.points is None else fit.forward(target.points)
+        return Target(fit.forward(target.boxes), target.labels, target.crowd, target.image_id, fit.canvas, points)
+
+
+class EvalLoader:
+    """Every image of a store once, letterboxed, those of one canvas together; iterate it once an evaluation.
+
+    A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
+    Letterboxed pictures are kept (see Cache), so that later evaluations decode nothing.
+    """
+
+    def __init__(
+        self,
+        store: Annotations,
+        size: int,
+        batch: int,
+        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        cache_gb: float = 8.0,
+        pin: bool = False,
+    ) -> None:
+        images = _Letterboxed(store, size, pixels, cache_gb)
+        parts: list[list[int]] = []
+        for canvas in np.unique(images.canvases, axis=0):
+            chosen = np.flatnonzero((images.canvases == canvas).all(axis=1))
+            parts += [chosen[part].tolist() for part in batches(len(chosen), batch)]
+        self.loader = through_workers(images.batch, parts[rank::world], workers, pin)
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return stream(self.loader)
+
+
+def eval_batches(
+    store: Annotations,
+    size: int,
+    batch: int,
+    pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """One pass of an EvalLoader that keeps nothing."""
+    return iter(EvalLoader(store, size, batch, pixels, workers, rank, world, cache_gb=0.0))
