@@ -1,0 +1,265 @@
+"""Reading COCO json into the store: a million boxes in seconds, every check on whole columns.
+
+Left to the reader of the file: `segmentation` (not kept), `info`, `licenses` and keys of one's own are passed over.
+Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.data.store import Annotations, encode_names
+from detect.data.check import Sieve
+from detect.errors import UserError
+
+_SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' and 'categories'"
+_LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
+
+
+def load_coco(path: str | Path, root: str | Path | None = None, skip_bad: bool = False) -> Annotations:
+    """The store of a COCO file; image names are relative to `root`, by default the folder of the file.
+
+    Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
+    undeclared category, an annotation of an unknown image, a box with NaN, infinite, zero or negative size, a file name
+    that leaves the image folder (absolute, or with `..`, judged by its letters), no image at all. With `skip_bad` a bad
+    image or annotation is left out and listed in `left_out`; of duplicates the first stays. Images are not looked at.
+    """
+    path = Path(path)
+    return from_coco(read_json(path), path, path.parent if root is None else Path(root), Sieve(path, skip_bad))
+
+
+def read_json(path: Path) -> Any:
+    """The value in a json file; raises UserError with line and column where it is broken."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a json file: not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
+    collecting = gc.isenabled()
+    gc.disable()  # millions of small objects, none of them garbage: the collector would triple the time
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{path}: json that cannot be read: {error}") from None
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] | None = None) -> Annotations:
+    """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does)."""
+    images, annotations, categories = _records(data, path)
+    category_ids, names, keypoints, skeleton = _categories(categories, path)
+    image_ids, sizes, files = _images(images, sieve)
+    if not files:
+        raise UserError(f"{path}: the set is empty: it holds no image" + (" that can be used" if images else ""))
+    columns = _annotations(annotations, image_ids, category_ids, len(keypoints), sieve, where)
+    owner = columns.pop("owner")
+    order = np.argsort(owner, kind="stable")
+    starts = np.zeros(len(files) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
+    name_bytes, name_starts = encode_names(files)
+    return Annotations(
+        path=path,
+        root=root,
+        image_ids=image_ids,
+        sizes=sizes,
+        starts=starts,
+        **{key: None if column is None else column[order] for key, column in columns.items()},
+        category_ids=category_ids,
+        names=names,
+        name_bytes=name_bytes,
+        name_starts=name_starts,
+        keypoints=keypoints,
+        skeleton=skeleton,
+        flip_pairs=flip_pairs(keypoints),
+        left_out=sieve.lines,
+    )
+
+
+def flip_pairs(keypoints: list[str]) -> list[list[int]] | None:
+    """Index pairs that change places in a mirror, by `left` and `right` in the names; None where names do not tell."""
+    place = {name: index for index, name in enumerate(keypoints)}
+    pairs = []
+    for name, index in place.items():
+        words = re.split(r"([_\- .])", name)
+        if "left" in map(str.lower, words):
+            partner = "".join({"left": "right", "Left": "Right", "LEFT": "RIGHT"}.get(word, word) for word in words)
+            if partner not in place:
+                return None
+            pairs.append([index, place[partner]])
+    rights = sum("right" in re.split(r"[_\- .]", name.lower()) for name in keypoints)
+    return pairs if pairs and rights == len(pairs) else None
+
+
+def _records(data: Any, path: Path) -> list[list[dict]]:
+    if not isinstance(data, dict):
+        hint = "; is it a file of results?" if isinstance(data, list) else ""
+        raise UserError(f"{path}: not COCO annotations: {_SHAPE}, this is a {type(data).__name__}{hint}")
+    lists = []
+    for key in ("images", "annotations", "categories"):
+        records = data.get(key)
+        if not isinstance(records, list):
+            raise UserError(f"{path}: not COCO annotations: {_SHAPE}, here {key!r} is not a list or is missing")
+        if set(map(type, records)) - {dict}:
+            index = next(i for i, record in enumerate(records) if type(record) is not dict)
+            raise UserError(f"{path}: {key}[{index}] is not an object but {str(records[index])[:40]!r}")
+        lists.append(records)
+    return lists
+
+
+def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str], list[str], list[list[int]]]:
+    """Ids ascending, names beside them, and the keypoints, of which a file may declare one set."""
+    ids, bad = whole([record.get("id") for record in records])
+    if bad.any():
+        index = int(bad.argmax())
+        raise UserError(f"{path}: categories[{index}] has id {records[index].get('id')!r}; give it a whole number")
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise UserError(f"{path}: category id {values[counts > 1][0]} is declared twice; give each its own id")
+    if not records:
+        raise UserError(f"{path}: 'categories' is empty; declare the classes there")
+    ordered = [records[i] for i in np.argsort(ids).tolist()]
+    names = [str(record.get("name", record["id"])) for record in ordered]
+    sets = [r for r in ordered if isinstance(r.get("keypoints"), list) and r["keypoints"]]
+    if not sets:
+        return values, names, [], []
+    if any(r["keypoints"] != sets[0]["keypoints"] for r in sets):
+        raise UserError(f"{path}: categories declare different keypoints; give them one set, or remove 'keypoints'")
+    keypoints = [str(name) for name in sets[0]["keypoints"]]
+    skeleton = sets[0].get("skeleton") or []
+    try:
+        pairs = [[int(a) - 1, int(b) - 1] for a, b in skeleton]
+    except (TypeError, ValueError):
+        pairs = [[-1, -1]]
+    if any(not 0 <= end < len(keypoints) for pair in pairs for end in pair):
+        raise UserError(f"{path}: 'skeleton' must be pairs of keypoint numbers, 1 to {len(keypoints)}")
+    return values, names, keypoints, pairs
+
+
+def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Ids (I,), sizes (I, 2) and file names of the images that may be used."""
+    raw = [record.get("id") for record in records]
+    files = [record.get("file_name") for record in records]
+    ids, odd = whole(raw)
+
+    def say(reason):
+        return lambda i: (f"image id {raw[i]!r} ({files[i]!r})", reason(i))
+
+    alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
+    alive = sieve.keep(alive, _repeated(ids, alive), say(lambda i: "has an id that an image before it has"))
+    nameless = np.array([type(name) is not str or not name for name in files], dtype=bool)
+    alive = sieve.keep(alive, nameless, say(lambda i: "has no 'file_name'"))
+    leaving = np.array([type(name) is str and bool(_LEAVING.search(name)) for name in files], dtype=bool)
+    alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
+    sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)
+    bad |= (sizes < 0).any(1) | (sizes != np.floor(sizes)).any(1) | (sizes > 1e6).any(1)
+    alive = sieve.keep(alive, bad, say(lambda i: f"has size {records[i].get('width')} x {records[i].get('height')}"))
+    return ids[alive], sizes[alive].astype(np.int32), [files[i] for i in np.flatnonzero(alive).tolist()]
+
+
+def _annotations(
+    records: list[dict], image_ids: np.ndarray, category_ids: np.ndarray, k: int, sieve: Sieve, where: list[str] | None
+) -> dict[str, Any]:
+    """The columns of the annotations that may be used, and `owner` (N,), the index of each one's image."""
+    raw_ids = [record.get("id") for record in records]
+    raw_images = [record.get("image_id") for record in records]
+    raw_boxes = [record.get("bbox") for record in records]
+
+    def say(reason):
+        def both(i: int) -> tuple[str, str]:
+            if where is not None:
+                return where[i], reason(i)
+            return f"annotation id {raw_ids[i]!r}" if raw_ids[i] is not None else f"annotations[{i}]", reason(i)
+
+        return both
+
+    missing = np.array([value is None for value in raw_ids], dtype=bool)
+    ids, odd = whole([0 if value is None else value for value in raw_ids])
+    alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
+    alive = sieve.keep(alive, _repeated(ids, alive & ~missing), say(lambda i: "has an id that one before it has"))
+    ids[missing] = np.arange(missing.sum()) + max(1, int(ids[alive].max(initial=0)) + 1)
+
+    images, odd = whole(raw_images)
+    owner, unknown = _find(images, image_ids)
+    why = "which 'images' does not hold" + (" (or which was left out)" if sieve.skip_bad else "")
+    alive = sieve.keep(alive, odd | unknown, say(lambda i: f"belongs to image {raw_images[i]!r}, {why}"))
+    categories, odd = whole([record.get("category_id") for record in records])
+    labels, unknown = _find(categories, category_ids)
+    undeclared = say(lambda i: f"has category {records[i].get('category_id')!r}, which 'categories' does not declare")
+    alive = sieve.keep(alive, odd | unknown, undeclared)
+
+    boxes, odd = numbers(raw_boxes, 4)
+    alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw_boxes[i]!r}, not four finite numbers"))
+    flat = (boxes[:, 2:] <= 0).any(1)
+    alive = sieve.keep(alive, flat, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}"))
+    areas, odd = numbers([[-1 if (a := record.get("area")) is None else a] for record in records], 1)
+    areas = np.where(areas[:, 0] < 0, boxes[:, 2] * boxes[:, 3], areas[:, 0])
+    alive = sieve.keep(alive, odd, say(lambda i: f"has area {records[i]['area']!r}, not a finite number"))
+    crowd, odd = numbers([[record.get("iscrowd") or 0] for record in records], 1)
+    alive = sieve.keep(alive, odd, say(lambda i: f"has iscrowd {records[i]['iscrowd']!r}, not 0 or 1"))
+    points = None
+    if k:
+        blank = [0.0] * (3 * k)
+        points, odd = numbers([record.get("keypoints") or blank for record in records], 3 * k)
+        alive = sieve.keep(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
+        points = points[alive].reshape(-1, k, 3).astype(np.float32)
+    columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd[:, 0] != 0, "areas": areas, "ids": ids}
+    return {**{key: column[alive] for key, column in columns.items()}, "points": points}
+
+
+def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) int64 of whole numbers, and which of the values are none (they become 0)."""
+    if not values:
+        return np.zeros(0, np.int64), np.zeros(0, bool)
+    if not set(map(type, values)) - {int}:
+        try:
+            return np.array(values, dtype=np.int64), np.zeros(len(values), bool)
+        except OverflowError:
+            pass
+    good = [type(v) is int and abs(v) < 2**63 or type(v) is float and v.is_integer() and abs(v) < 2**53 for v in values]
+    return np.array([int(v) if g else 0 for v, g in zip(values, good, strict=True)], np.int64), ~np.array(good, bool)
+
+
+def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, width) float64 of finite numbers, and which rows are not that (they become 0)."""
+    try:
+        array = np.array(values, dtype=np.float64).reshape(len(values), width) if values else np.zeros((0, width))
+    except (TypeError, ValueError, OverflowError):
+        array = np.full((len(values), width), np.nan)
+        for row, value in enumerate(values):
+            try:
+                array[row] = np.array(value, dtype=np.float64).reshape(width)
+            except (TypeError, ValueError, OverflowError):
+                continue  # stays NaN, and so is reported
+    bad = ~np.isfinite(array).all(1)
+    array[bad] = 0
+    return array, bad
+
+
+def _repeated(ids: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Which of the living rows have an id that a living row before them has."""
+    rows = np.flatnonzero(alive)
+    _, first = np.unique(ids[rows], return_index=True)
+    repeated = alive.copy()
+    repeated[rows[first]] = False
+    return repeated
+
+
+def _find(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The index of each value in `known` (distinct, in any order), and which values are not there (index 0)."""
+    if not len(known):
+        return np.zeros(len(values), np.int64), np.ones(len(values), bool)
+    order = np.argsort(known)
+    place = order[np.searchsorted(known, values, sorter=order).clip(max=len(known) - 1)]
+    return place, known[place] != values

@@ -1,0 +1,170 @@
+"""Reading a picture: whatever the file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names the file.
+
+Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG and PNG),
+and by Pillow elsewhere: CMYK, 16-bit files that are not PNG, GIF, TIFF, WebP, BMP, PNM.
+Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first frame.
+
+EXIF orientation. Annotations may have been drawn on the picture as viewers show it or on the stored rows. The annotated
+size tells which: the orientation is applied where the turned size equals it, ignored where only the stored size does,
+and refused where neither does. Where both do (mirrored, upside down, square) it is applied, as viewers do; so it is when
+no size is known.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from detect.errors import UserError
+
+SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .avif".split())
+Size = tuple[int, int]
+_ORIENTATION = 0x0112
+_END = b"\xff\xd9"
+
+cv2.utils.logging.setLogLevel(
+    cv2.utils.logging.LOG_LEVEL_SILENT
+)  # a broken file is one line of ours, not a page of OpenCV's
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels: format and mode as Pillow names them, stored (h, w), EXIF orientation 1..8."""
+
+    format: str
+    mode: str
+    size: Size
+    orientation: int
+
+    @property
+    def shown(self) -> Size:
+        """(h, w) as a viewer shows it."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
+
+    def turn(self, size: Size | None, name: str) -> int:
+        """The orientation to apply for an annotated (h, w); raises UserError when the file has another size."""
+        if size is None or self.shown == tuple(size):
+            return self.orientation
+        if self.size == tuple(size):
+            return 1
+        (h, w), (ah, aw) = self.shown, size
+        raise UserError(f"{name}: annotated as {aw} x {ah} pixels (width x height), but the file is {w} x {h}")
+
+
+def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarray:
+    """The picture in a file as (H, W, 3) uint8 RGB; `size` is the annotated (h, w).
+
+    Raises UserError for a file that is missing, unreadable, truncated or of another size than annotated.
+    """
+    return decode_image(_bytes(path), fspath(path), size)
+
+
+def decode_image(data: bytes, name: str, size: Size | None = None) -> np.ndarray:
+    """As `read_image`, from the bytes of a file; `name` is for messages."""
+    if not data:
+        raise UserError(f"{name}: the image file is empty")
+    opened = _open(io.BytesIO(data), name)
+    header = _header(opened)
+    turn = header.turn(size, name)
+    image = None
+    if header.mode != "CMYK" and _whole(data, opened, header.format):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        image = _convert(opened, name)
+    return _oriented(image, turn)
+
+
+def read_header(path: str | PathLike[str]) -> Header:
+    """The header of an image file, without decoding it; raises UserError when it is missing or not an image."""
+    name = fspath(path)
+    try:
+        with open(name, "rb") as file:
+            return _header(_open(file, name))
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from None
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file name looks like a picture's; hidden files (such as macOS leaves behind) do not count."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _bytes(path: str | PathLike[str]) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise _missing(fspath(path), error) from None
+
+
+def _missing(name: str, error: Exception) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{name}: there is no such image file")
+    return UserError(f"{name!r}: the image file cannot be read ({getattr(error, 'strerror', None) or error})")
+
+
+def _open(file, name: str) -> Image.Image:
+    try:
+        return Image.open(file)
+    except Exception:  # Pillow's plugins raise what they like on a damaged file
+        raise UserError(f"{name}: not a readable image (damaged, truncated or of an unknown format)") from None
+
+
+def _header(opened: Image.Image) -> Header:
+    width, height = opened.size
+    turn = 1
+    if "exif" in opened.info and opened.format != "TIFF":  # Pillow turns a TIFF itself, and says the turned size
+        try:
+            turn = int(opened.getexif().get(_ORIENTATION, 1))
+        except Exception:  # damaged EXIF: viewers show the picture as it is stored
+            turn = 1
+    return Header(opened.format or "", opened.mode, (height, width), turn if 1 <= turn <= 8 else 1)
+
+
+def _whole(data: bytes, opened: Image.Image, form: str) -> bool:
+    """Whether OpenCV may decode it: a JPEG or PNG with its end in place (OpenCV 4 fills what is missing with grey).
+
+    Within the scan of a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan.
+    """
+    if form == "JPEG":
+        return data.endswith(_END) or data.rfind(_END, opened.fp.tell()) >= 0
+    if form == "MPO":
+        return data.endswith(_END)
+    return form == "PNG" and data.rfind(b"IEND") >= 0
+
+
+def _convert(opened: Image.Image, name: str) -> np.ndarray:
+    """Pillow's picture as RGB; it raises on truncated files."""
+    mode = opened.mode
+    if mode == "F":
+        raise UserError(f"{name}: floating-point pixels have no known range; convert the file to 8 or 16 bits")
+    try:
+        if mode.startswith("I"):
+            grey = np.asarray(opened)
+            return np.repeat((np.clip(grey, 0, 65535) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        opened.load()
+        if mode == "CMYK" and opened.format == "JPEG" and "adobe" not in opened.info:
+            # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them; one without Adobe's mark is not.
+            opened = Image.fromarray(255 - np.asarray(opened), "CMYK")
+        return np.array(opened.convert("RGB"))
+    except Exception as error:  # as above
+        raise UserError(f"{name}: the image is damaged or truncated ({error})") from None
+
+
+def _oriented(image: np.ndarray, turn: int) -> np.ndarray:
+    """The stored rows turned as EXIF orientation `turn` (1..8) says."""
+    if turn == 1:
+        return image
+    if turn >= 5:
+        image = image.transpose(1, 0, 2)
+    if turn in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

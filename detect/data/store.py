@@ -1,0 +1,161 @@
+"""The annotation store: a COCO file as flat arrays, which forked workers share without copying.
+
+Axes: I images, N objects, C classes, K keypoints. Objects are kept grouped by image, in the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detect.data.images import read_image
+from detect.types import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Truth for a set of images. Arrays are read-only by agreement; `select` makes another store.
+
+    path, root     the annotation file and the image folder
+    image_ids      (I,) int64
+    sizes          (I, 2) int32 annotated height and width, 0 where the file does not say
+    starts         (I + 1,) int64; the objects of image i are rows starts[i]:starts[i + 1] of what follows
+    boxes          (N, 4) float64 x, y, width, height in pixels, as in the file (not clipped)
+    labels         (N,) int64 in 0..C-1, the rank of the category id
+    crowd          (N,) bool
+    areas          (N,) float64, the file's own; width * height where it has none
+    ids            (N,) int64 annotation ids, generated where missing
+    points         (N, K, 3) float32 x, y, visibility (all 0 for an object without), or None
+    category_ids   (C,) int64 ascending; names has C entries
+    keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
+    flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
+    left_out       one line for each record that was left out on request
+    """
+
+    path: Path
+    root: Path
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    starts: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+    ids: np.ndarray
+    points: np.ndarray | None
+    category_ids: np.ndarray
+    names: list[str]
+    name_bytes: np.ndarray  # all file names as UTF-8, end to end: a list of str would be copied page by page in workers
+    name_starts: np.ndarray
+    keypoints: list[str] = field(default_factory=list)
+    skeleton: list[list[int]] = field(default_factory=list)
+    flip_pairs: list[list[int]] | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def file_name(self, index: int) -> str:
+        """The file name of image `index` as the file gives it, relative to `root`."""
+        return decode_name(self.name_bytes[self.name_starts[index] : self.name_starts[index + 1]])
+
+    def image_path(self, index: int) -> Path:
+        """Where image `index` lies."""
+        return self.root / self.file_name(index)
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """The annotated (h, w) of image `index`, or None where the file does not say."""
+        height, width = self.sizes[index].tolist()
+        return (height, width) if height and width else None
+
+    def read(self, index: int) -> np.ndarray:
+        """The picture as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
+        return read_image(self.image_path(index), self.size(index))
+
+    def target(self, index: int) -> Target:
+        """The truth of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""
+        rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
+        boxes = self.boxes[rows].copy()
+        boxes[:, 2:] += boxes[:, :2]
+        height, width = self.sizes[index].tolist()
+        return Target(
+            boxes=torch.from_numpy(boxes).float(),
+            labels=torch.from_numpy(self.labels[rows].copy()),
+            crowd=torch.from_numpy(self.crowd[rows].copy()),
+            image_id=int(self.image_ids[index]),
+            size=(height, width),
+            points=None if self.points is None else torch.from_numpy(self.points[rows].copy()),
+        )
+
+    def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
+        """The store of these images only, in this order; classes stay."""
+        index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        rows, starts = _gather(self.starts, index)
+        letters, name_starts = _gather(self.name_starts, index)
+        return replace(
+            self,
+            image_ids=self.image_ids[index],
+            sizes=self.sizes[index],
+            starts=starts,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            areas=self.areas[rows],
+            ids=self.ids[rows],
+            points=None if self.points is None else self.points[rows],
+            name_bytes=self.name_bytes[letters],
+            name_starts=name_starts,
+            left_out=self.left_out if left_out is None else left_out,
+        )
+
+    def to_coco(self) -> dict:
+        """The store as a COCO dictionary of plain Python values (without segmentations, which the store does not keep)."""
+        images = []
+        for index, (image_id, (height, width)) in enumerate(
+            zip(self.image_ids.tolist(), self.sizes.tolist(), strict=True)
+        ):
+            size = {"width": width, "height": height} if height and width else {}
+            images.append({"id": image_id, "file_name": self.file_name(index), **size})
+        owner = np.repeat(self.image_ids, np.diff(self.starts))
+        category = self.category_ids[self.labels]
+        columns = (self.ids, owner, category, self.boxes, self.areas, self.crowd.astype(int))
+        keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        annotations = [dict(zip(keys, row, strict=True)) for row in rows]
+        categories: list[dict] = [
+            {"id": i, "name": n} for i, n in zip(self.category_ids.tolist(), self.names, strict=True)
+        ]
+        if self.points is not None:
+            for annotation, points in zip(annotations, self.points, strict=True):
+                annotation["keypoints"] = points.ravel().tolist()
+                annotation["num_keypoints"] = int((points[:, 2] > 0).sum())
+            pairs = [[a + 1, b + 1] for a, b in self.skeleton]
+            for category_ in categories:
+                category_ |= {"keypoints": self.keypoints, "skeleton": pairs}
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All names as one array of bytes, and where each starts (one more than there are names)."""
+    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    starts = np.zeros(len(names) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in encoded], out=starts[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), starts
+
+
+def decode_name(letters: np.ndarray) -> str:
+    """One name back from its bytes."""
+    return letters.tobytes().decode("utf-8", "surrogatepass")
+
+
+def _gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the chosen groups, end to end, and where each group then starts."""
+    counts = starts[index + 1] - starts[index]
+    begins = np.zeros(len(index) + 1, dtype=np.int64)
+    np.cumsum(counts, out=begins[1:])
+    rows = np.arange(begins[-1]) + np.repeat(starts[index] - begins[:-1], counts)
+    return rows, begins
