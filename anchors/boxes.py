@@ -88,8 +88,8 @@ def _overlap(a: list[Tensor], b: list[Tensor], kind: str) -> Tensor:
     if kind == "giou":
         whole = _product(hull)
         return value - (whole - union) / _nonzero(whole)
-    shift = [(lo + hi) - (other_lo + other_hi) for lo, hi, other_lo, other_hi in zip(a[:d], a[d:], b[:d], b[d:])]
-    distance = _squares(shift) / 4 / _nonzero(_squares(hull))
+    middle_a, middle_b = _each(torch.add, a[:d], a[d:]), _each(torch.add, b[:d], b[d:])
+    distance = _squares(_each(torch.sub, middle_a, middle_b)) / 4 / _nonzero(_squares(hull))
     if kind == "diou":
         return value - distance
     return value - distance - _aspect(size_a, size_b, value)

@@ -14,10 +14,11 @@ from anchors.assign.truth import (
     centered,
     ignore_crowd,
     objects,
+    paired,
     pairs_of,
     settle,
 )
-from anchors.boxes import iou_aligned, xyxy_to_cxcywh
+from anchors.boxes import xyxy_to_cxcywh
 from anchors.grid import Priors
 
 
@@ -40,24 +41,20 @@ class TaskAligned:
         found = objects(truth)
         count = len(found.slot)
         pairs = _candidates(found, priors)
-        overlap = iou_aligned(found.boxes[pairs.object], boxes[pairs.image, pairs.prior])
-        score = scores[pairs.image, pairs.prior, found.labels[pairs.object]]
-        alignment = score.to(overlap.dtype) ** self.alpha * overlap**self.beta
+        score, overlap = paired(pairs, found, scores, boxes)
+        alignment = score**self.alpha * overlap**self.beta
         chosen = best(pairs, alignment, count, self.topk)
         chosen = chosen[alignment[chosen] > 0]
         index, won = settle(pairs.take(chosen), overlap[chosen], found, boxes.shape[:2])
         chosen = chosen[won]
         pairs, alignment, overlap = pairs.take(chosen), alignment[chosen], overlap[chosen]
         relative = alignment / _greatest(alignment, pairs, count)
-        weight = overlap.new_zeros(index.shape)
-        weight[pairs.image, pairs.prior] = relative * _greatest(overlap, pairs, count)
-        return Assignment(ignore_crowd(index, priors, truth), weight)
+        weight = overlap.new_zeros(index.numel()).index_copy(0, pairs.key, relative * _greatest(overlap, pairs, count))
+        return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))
 
 
 def _candidates(found: Objects, priors: Priors) -> Pairs:
     """The pairs whose centre lies in the object, which counts as a cell of the finest stride at least."""
-    if not len(priors.strides):
-        return pairs_of(torch.zeros(len(found.slot), 0, dtype=torch.bool), found)
     center, extent = xyxy_to_cxcywh(found.boxes).chunk(2, -1)
     half = extent.clamp_min(priors.strides.min()) / 2
     return pairs_of(centered(priors.centers, torch.cat((center - half, center + half), -1)), found)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anchors.boxes import iou_aligned
 from anchors.grid import Priors
 
 NONE, IGNORE = -1, -2
@@ -25,9 +26,9 @@ class Dense(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """index (B, A) int64: the object (0..M-1) a prior answers for, -1 none, -2 ignored; weight (B, A): its target 0..1."""
+    """index (B, A) int64: the object (0..M-1) a prior answers for, -1 none, -2 ignored; weight (B, A): target 0..1."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     weight: Tensor
 
 
@@ -60,27 +61,35 @@ def objects(truth: Dense) -> Objects:
 
 
 class Pairs(NamedTuple):
-    """Objects and priors that may match: object (P,) in 0..G-1, ascending; its image (P,); prior (P,)."""
+    """Objects and priors that may match: object (P,) in 0..G-1, ascending; key (P,), the prior's place in B * A."""
 
     object: Tensor
-    image: Tensor
-    prior: Tensor
+    key: Tensor
 
     def take(self, which: Tensor) -> "Pairs":
         """The pairs at these positions, or under this mask."""
-        return Pairs(self.object[which], self.image[which], self.prior[which])
+        return Pairs(self.object[which], self.key[which])
 
 
 def pairs_of(match: Tensor, found: Objects) -> Pairs:
     """The pairs that are true in match (G, A)."""
     row, prior = match.nonzero(as_tuple=True)
-    return Pairs(row, found.image[row], prior)
+    return Pairs(row, found.image.index_select(0, row) * match.shape[1] + prior)
+
+
+def paired(pairs: Pairs, found: Objects, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """For each pair the predicted score (P,) of the object's class, and the IoU (P,) of object and predicted box."""
+    # index_select on flattened tensors is several times faster than indexing by image and prior
+    predicted = boxes.reshape(-1, 4).index_select(0, pairs.key)
+    overlap = iou_aligned(found.boxes.index_select(0, pairs.object), predicted)
+    entry = pairs.key * scores.shape[2] + found.labels.index_select(0, pairs.object)
+    return scores.reshape(-1).index_select(0, entry).to(overlap.dtype), overlap
 
 
 def centered(centers: Tensor, boxes: Tensor) -> Tensor:
     """Which centres (A, 2) lie in which boxes (G, 4), border included: (G, A) bool."""
     x, y = centers.T.contiguous()
-    x1, y1, x2, y2 = boxes.T[..., None]
+    x1, y1, x2, y2 = boxes.T.contiguous()[..., None]
     return (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
 
 
@@ -96,13 +105,13 @@ def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
     return top[torch.arange(most, device=value.device) < limits[:, None]]
 
 
-def settle(pairs: Pairs, quality: Tensor, found: Objects, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def settle(pairs: Pairs, quality: Tensor, found: Objects, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Gives each prior wanted by several objects to the pair of highest quality, the earlier object among equals.
 
     Returns index (B, A) as in Assignment, and the mask of the pairs that won.
     """
-    key = pairs.image * shape[1] + pairs.prior
-    top = quality.new_full((shape[0] * shape[1],), -torch.inf).scatter_reduce(0, key, quality, "amax")
+    key = pairs.key
+    top = quality.new_full((shape.numel(),), -torch.inf).scatter_reduce(0, key, quality, "amax")
     nobody = len(found.slot)
     claim = torch.where(quality == top[key], pairs.object, nobody)
     owner = claim.new_full(top.shape, nobody).scatter_reduce(0, key, claim, "amin")
