@@ -45,6 +45,8 @@ def _fonts(text: str) -> list[tuple[_OpenCV | _Pillow, str]]:
             font: _OpenCV | _Pillow | None = found[-1][0]
         else:
             font = _font_for(cluster)
+        if font is None:
+            _complain(text)
         found.append((font, cluster) if font else (_default(), _plain(cluster)))
     return found
 
@@ -72,27 +74,19 @@ def _font_for(cluster: str) -> _OpenCV | _Pillow | None:
 
 @cache
 def _plain(cluster: str) -> str:
-    """What stands for a letter that no font has: its parts that can be drawn, or else its code. Said once a letter."""
+    """What stands for a letter that no font has: those of its parts that can be drawn, or else its code."""
     plain = "".join(part for part in unicodedata.normalize("NFKD", cluster) if _default().covers(part))
-    plain = plain or cluster.encode("ascii", "backslashreplace").decode()
-    name = unicodedata.name(cluster[0], "a letter")
-    _log.warning("no font here has %s: labels show %s (install a font that has it, such as Noto)", name, plain)
-    return plain
+    return plain or cluster.encode("ascii", "backslashreplace").decode()
+
+
+@cache
+def _complain(text: str) -> None:
+    _log.warning("no font here has all letters of %r: labels show their codes (install one, such as Noto)", text)
 
 
 @cache
 def _default() -> _OpenCV | _Pillow:
     return _OpenCV() if hasattr(cv2, "FontFace") else _Pillow(None)
-
-
-@cache
-def _plain(letter: str) -> str:
-    """What stands for a letter that no font has; said once a letter."""
-    base = unicodedata.normalize("NFKD", letter)[0]
-    plain = base if _default().covers(base) else letter.encode("ascii", "backslashreplace").decode()
-    name = unicodedata.name(letter, "a letter")
-    _log.warning("no font here has %s: labels show %s (install a font that has it, such as Noto)", name, plain)
-    return plain
 
 
 class _OpenCV:
