@@ -9,14 +9,20 @@ from __future__ import annotations
 import gc
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detect.data.store import Annotations, encode_names
 from detect.data.check import Sieve
+from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
+
+Reason = Callable[[int], str]  # row -> what is wrong with it
+Say = Callable[[int], tuple[str, str]]  # row -> its name, and what is wrong with it
+Tell = Callable[[Reason], Say]
 
 _SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' and 'categories'"
 _LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
@@ -31,7 +37,8 @@ def load_coco(path: str | Path, root: str | Path | None = None, skip_bad: bool =
     image or annotation is left out and listed in `left_out`; of duplicates the first stays. Images are not looked at.
     """
     path = Path(path)
-    return from_coco(read_json(path), path, path.parent if root is None else Path(root), Sieve(path, skip_bad))
+    with _uncollected():
+        return from_coco(read_json(path), path, path.parent if root is None else Path(root), Sieve(path, skip_bad))
 
 
 def read_json(path: Path) -> Any:
@@ -42,8 +49,6 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not a json file: not UTF-8 at byte {error.start}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them garbage: the collector would triple the time
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -51,6 +56,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None
     except (RecursionError, ValueError) as error:
         raise UserError(f"{path}: json that cannot be read: {error}") from None
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Garbage collection off: among millions of small objects, none of them garbage, it takes half the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
@@ -68,6 +82,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
     order = np.argsort(owner, kind="stable")
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
+    grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
     name_bytes, name_starts = encode_names(files)
     return Annotations(
         path=path,
@@ -75,7 +90,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
         image_ids=image_ids,
         sizes=sizes,
         starts=starts,
-        **{key: None if column is None else column[order] for key, column in columns.items()},
+        **grouped,
         category_ids=category_ids,
         names=names,
         name_bytes=name_bytes,
@@ -93,7 +108,7 @@ def flip_pairs(keypoints: list[str]) -> list[list[int]] | None:
     pairs = []
     for name, index in place.items():
         words = re.split(r"([_\- .])", name)
-        if "left" in map(str.lower, words):
+        if "left" in (word.lower() for word in words):
             partner = "".join({"left": "right", "Left": "Right", "LEFT": "RIGHT"}.get(word, word) for word in words)
             if partner not in place:
                 return None
@@ -153,7 +168,7 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     files = [record.get("file_name") for record in records]
     ids, odd = whole(raw)
 
-    def say(reason):
+    def say(reason: Reason) -> Say:
         return lambda i: (f"image id {raw[i]!r} ({files[i]!r})", reason(i))
 
     alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
@@ -164,58 +179,81 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
     sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)
     bad |= (sizes < 0).any(1) | (sizes != np.floor(sizes)).any(1) | (sizes > 1e6).any(1)
-    alive = sieve.keep(alive, bad, say(lambda i: f"has size {records[i].get('width')} x {records[i].get('height')}"))
-    return ids[alive], sizes[alive].astype(np.int32), [files[i] for i in np.flatnonzero(alive).tolist()]
+    alive = sieve.keep(
+        alive, np.asarray(bad), say(lambda i: f"has size {records[i].get('width')} x {records[i].get('height')}")
+    )
+    return ids[alive], sizes[alive].astype(np.int32), [str(files[i]) for i in np.flatnonzero(alive).tolist()]
 
 
 def _annotations(
     records: list[dict], image_ids: np.ndarray, category_ids: np.ndarray, k: int, sieve: Sieve, where: list[str] | None
 ) -> dict[str, Any]:
     """The columns of the annotations that may be used, and `owner` (N,), the index of each one's image."""
-    raw_ids = [record.get("id") for record in records]
-    raw_images = [record.get("image_id") for record in records]
-    raw_boxes = [record.get("bbox") for record in records]
+    raw = [record.get("id") for record in records]
 
-    def say(reason):
+    def say(reason: Reason) -> Say:
         def both(i: int) -> tuple[str, str]:
             if where is not None:
                 return where[i], reason(i)
-            return f"annotation id {raw_ids[i]!r}" if raw_ids[i] is not None else f"annotations[{i}]", reason(i)
+            return f"annotation id {raw[i]!r}" if raw[i] is not None else f"annotations[{i}]", reason(i)
 
         return both
 
-    missing = np.array([value is None for value in raw_ids], dtype=bool)
-    ids, odd = whole([0 if value is None else value for value in raw_ids])
+    missing = np.array([value is None for value in raw], dtype=bool)
+    ids, odd = whole([0 if value is None else value for value in raw])
     alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
     alive = sieve.keep(alive, _repeated(ids, alive & ~missing), say(lambda i: "has an id that one before it has"))
-    ids[missing] = np.arange(missing.sum()) + max(1, int(ids[alive].max(initial=0)) + 1)
+    ids[missing] = np.arange(missing.sum()) + max(0, int(ids[alive].max(initial=0))) + 1
+    alive, owner, labels = _links(records, alive, image_ids, category_ids, sieve, say)
+    alive, boxes, areas, crowd = _shapes(records, alive, sieve, say)
+    alive, points = _points(records, alive, k, sieve, say)
+    columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd, "areas": areas, "ids": ids}
+    return {**{key: column[alive] for key, column in columns.items()}, "points": points}
 
-    images, odd = whole(raw_images)
+
+def _links(
+    records: list[dict], alive: np.ndarray, image_ids: np.ndarray, category_ids: np.ndarray, sieve: Sieve, say: Tell
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows name an image and a category that are there; the index of each (N,)."""
+    raw = [record.get("image_id") for record in records]
+    images, odd = whole(raw)
     owner, unknown = _find(images, image_ids)
     why = "which 'images' does not hold" + (" (or which was left out)" if sieve.skip_bad else "")
-    alive = sieve.keep(alive, odd | unknown, say(lambda i: f"belongs to image {raw_images[i]!r}, {why}"))
-    categories, odd = whole([record.get("category_id") for record in records])
+    alive = sieve.keep(alive, odd | unknown, say(lambda i: f"belongs to image {raw[i]!r}, {why}"))
+    classes = [record.get("category_id") for record in records]
+    categories, odd = whole(classes)
     labels, unknown = _find(categories, category_ids)
-    undeclared = say(lambda i: f"has category {records[i].get('category_id')!r}, which 'categories' does not declare")
-    alive = sieve.keep(alive, odd | unknown, undeclared)
+    undeclared = say(lambda i: f"has category {classes[i]!r}, which 'categories' does not declare")
+    return sieve.keep(alive, odd | unknown, undeclared), owner, labels
 
-    boxes, odd = numbers(raw_boxes, 4)
-    alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw_boxes[i]!r}, not four finite numbers"))
-    flat = (boxes[:, 2:] <= 0).any(1)
+
+def _shapes(
+    records: list[dict], alive: np.ndarray, sieve: Sieve, say: Tell
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows have a box, an area and a crowd flag that can be used; boxes (N, 4), areas (N,), crowd (N,)."""
+    raw = [record.get("bbox") for record in records]
+    boxes, odd = numbers(raw, 4)
+    alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw[i]!r}, not four finite numbers"))
+    flat = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
     alive = sieve.keep(alive, flat, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}"))
-    areas, odd = numbers([[-1 if (a := record.get("area")) is None else a] for record in records], 1)
-    areas = np.where(areas[:, 0] < 0, boxes[:, 2] * boxes[:, 3], areas[:, 0])
+    areas, odd = numbers([-1 if (area := record.get("area")) is None else area for record in records], 1)
     alive = sieve.keep(alive, odd, say(lambda i: f"has area {records[i]['area']!r}, not a finite number"))
-    crowd, odd = numbers([[record.get("iscrowd") or 0] for record in records], 1)
+    areas = np.where(areas < 0, boxes[:, 2:3] * boxes[:, 3:], areas)
+    crowd, odd = numbers([record.get("iscrowd") or 0 for record in records], 1)
     alive = sieve.keep(alive, odd, say(lambda i: f"has iscrowd {records[i]['iscrowd']!r}, not 0 or 1"))
-    points = None
-    if k:
-        blank = [0.0] * (3 * k)
-        points, odd = numbers([record.get("keypoints") or blank for record in records], 3 * k)
-        alive = sieve.keep(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
-        points = points[alive].reshape(-1, k, 3).astype(np.float32)
-    columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd[:, 0] != 0, "areas": areas, "ids": ids}
-    return {**{key: column[alive] for key, column in columns.items()}, "points": points}
+    return alive, boxes, areas[:, 0], crowd[:, 0] != 0
+
+
+def _points(
+    records: list[dict], alive: np.ndarray, k: int, sieve: Sieve, say: Tell
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Which rows have keypoints that can be used, and the keypoints (N, K, 3) of those rows."""
+    if not k:
+        return alive, None
+    blank = [0.0] * (3 * k)
+    points, odd = numbers([record.get("keypoints") or blank for record in records], 3 * k)
+    alive = sieve.keep(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
+    return alive, points[alive].reshape(-1, k, 3).astype(np.float32)
 
 
 def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
@@ -227,8 +265,11 @@ def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
             return np.array(values, dtype=np.int64), np.zeros(len(values), bool)
         except OverflowError:
             pass
-    good = [type(v) is int and abs(v) < 2**63 or type(v) is float and v.is_integer() and abs(v) < 2**53 for v in values]
-    return np.array([int(v) if g else 0 for v, g in zip(values, good, strict=True)], np.int64), ~np.array(good, bool)
+    good = [
+        (type(v) is int and abs(v) < 2**63) or (type(v) is float and v.is_integer() and abs(v) < 2**53) for v in values
+    ]
+    kept = [int(value) if fine else 0 for value, fine in zip(values, good, strict=True)]
+    return np.array(kept, np.int64), ~np.array(good, bool)
 
 
 def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +283,7 @@ def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
                 array[row] = np.array(value, dtype=np.float64).reshape(width)
             except (TypeError, ValueError, OverflowError):
                 continue  # stays NaN, and so is reported
-    bad = ~np.isfinite(array).all(1)
+    bad = np.asarray(~np.isfinite(array).all(1))
     array[bad] = 0
     return array, bad
 

@@ -44,8 +44,8 @@ def check_images(
 ) -> Iterator[tuple[int, str]]:
     """(index, what is wrong) of every image that is missing, unreadable, truncated or not of its annotated size.
 
-    With `decode` every picture is decoded once; without, only headers are read, which sees neither truncation nor damage
-    in the pixels. Yields in the order of the images, so the first finding does not depend on the threads.
+    With `decode` every picture is decoded once; without, only headers are read, which shows neither truncation nor
+    damage in the pixels. Yields in the order of the images, so the first finding does not depend on the threads.
     """
 
     def look(index: int) -> str:
@@ -72,9 +72,9 @@ def check_images(
 def verify(store: Annotations, skip_bad: bool = False, progress: Progress | None = None) -> Annotations:
     """The store whose images can be used, to be called once before the first step.
 
-    Strict: the existence and the header size of every image are checked and the first bad one raises UserError; damage in
-    the pixels raises when the image is read. With `skip_bad` every image is decoded once, and the bad ones are left out
-    with their objects and listed in `left_out`.
+    Strict: the existence and the header size of every image are checked, and the first bad one raises UserError; damage
+    in the pixels raises when the image is read. With `skip_bad` every image is decoded once, and the bad ones are left
+    out with their objects and listed in `left_out`.
     """
     lines, bad = [], []
     for index, problem in check_images(store, decode=skip_bad, progress=progress):

@@ -1,13 +1,13 @@
 """Reading a picture: whatever the file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names the file.
 
-Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG and PNG),
+Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG, PNG)
 and by Pillow elsewhere: CMYK, 16-bit files that are not PNG, GIF, TIFF, WebP, BMP, PNM.
 Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first frame.
 
-EXIF orientation. Annotations may have been drawn on the picture as viewers show it or on the stored rows. The annotated
-size tells which: the orientation is applied where the turned size equals it, ignored where only the stored size does,
-and refused where neither does. Where both do (mirrored, upside down, square) it is applied, as viewers do; so it is when
-no size is known.
+EXIF orientation. Annotations may have been drawn on the picture as viewers show it, or on the rows as they are stored.
+The annotated size tells which: the orientation is applied where the turned size equals it, ignored where only the
+stored size does, and the image refused where neither does. Where both do (mirrored, upside down, square) it is applied,
+as viewers do; and so it is when no size is known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import io
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,7 +24,9 @@ from PIL import Image
 
 from detect.errors import UserError
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .webp .tif .tiff .gif .ppm .pgm .pbm .pnm .jp2 .avif".split())
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif")
+)
 Size = tuple[int, int]
 _ORIENTATION = 0x0112
 _END = b"\xff\xd9"
@@ -35,7 +38,7 @@ cv2.utils.logging.setLogLevel(
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels: format and mode as Pillow names them, stored (h, w), EXIF orientation 1..8."""
+    """What a file says before its pixels: format and mode in Pillow's words, stored (h, w), EXIF orientation 1..8."""
 
     format: str
     mode: str
@@ -69,11 +72,13 @@ def decode_image(data: bytes, name: str, size: Size | None = None) -> np.ndarray
     """As `read_image`, from the bytes of a file; `name` is for messages."""
     if not data:
         raise UserError(f"{name}: the image file is empty")
-    opened = _open(io.BytesIO(data), name)
+    stream = io.BytesIO(data)
+    opened = _open(stream, name)
+    scan = stream.tell()
     header = _header(opened)
     turn = header.turn(size, name)
     image = None
-    if header.mode != "CMYK" and _whole(data, opened, header.format):
+    if header.mode != "CMYK" and _whole(data, header.format, scan):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
@@ -109,7 +114,7 @@ def _missing(name: str, error: Exception) -> UserError:
     return UserError(f"{name!r}: the image file cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _open(file, name: str) -> Image.Image:
+def _open(file: IO[bytes], name: str) -> Image.Image:
     try:
         return Image.open(file)
     except Exception:  # Pillow's plugins raise what they like on a damaged file
@@ -127,13 +132,13 @@ def _header(opened: Image.Image) -> Header:
     return Header(opened.format or "", opened.mode, (height, width), turn if 1 <= turn <= 8 else 1)
 
 
-def _whole(data: bytes, opened: Image.Image, form: str) -> bool:
+def _whole(data: bytes, form: str, scan: int) -> bool:
     """Whether OpenCV may decode it: a JPEG or PNG with its end in place (OpenCV 4 fills what is missing with grey).
 
     Within the scan of a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan.
     """
     if form == "JPEG":
-        return data.endswith(_END) or data.rfind(_END, opened.fp.tell()) >= 0
+        return data.endswith(_END) or data.rfind(_END, scan) >= 0
     if form == "MPO":
         return data.endswith(_END)
     return form == "PNG" and data.rfind(b"IEND") >= 0

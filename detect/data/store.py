@@ -113,7 +113,7 @@ class Annotations:
         )
 
     def to_coco(self) -> dict:
-        """The store as a COCO dictionary of plain Python values (without segmentations, which the store does not keep)."""
+        """The store as a COCO dictionary of plain Python values, without segmentations, which it does not keep."""
         images = []
         for index, (image_id, (height, width)) in enumerate(
             zip(self.image_ids.tolist(), self.sizes.tolist(), strict=True)

@@ -1,0 +1,143 @@
+"""What `--data` takes, recognised: every form becomes the same store.
+
+- a YAML with `train:`, `val:`, `test:`, each with `annotations:` (COCO json) and `images:` (folder, by default found as
+  below); paths are relative to the YAML, or absolute
+- a YOLO `data.yaml`, or a folder that holds one (see `yolo`)
+- a folder with `instances_{split}.json` or `person_keypoints_{split}.json`, in it or in `annotations/`, with or
+  without a year (COCO's own `instances_val2017.json` is the split `val`); of several years the last is taken, of both
+  kinds the instances
+- a folder with `{split}/_annotations.coco.json`
+- a Pascal VOC folder (see `voc`)
+- `toy`, the embedded set
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detect.data.annotations import load_coco
+from detect.data.store import Annotations
+from detect.data.voc import voc_splits
+from detect.data.yolo import yolo_splits
+from detect.errors import UserError, unknown
+
+Splits = dict[str, Callable[[bool], Annotations]]  # split -> the function of skip_bad that loads it
+
+_ACCEPTED = (
+    "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
+    "instances_train.json or COCO's annotations/, a Pascal VOC folder, or toy"
+)
+_FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
+
+
+def load_data(spec: str | Path, split: str, skip_bad: bool = False) -> Annotations:
+    """The store of one split of the data that `spec` names (see above).
+
+    Raises UserError for what is not recognised, for a split that is not there, and for bad data (see `load_coco`).
+    """
+    found = _recognise(spec)
+    if split not in found:
+        raise UserError(f"{spec}: there is no split {split!r}; there are: {', '.join(found)}")
+    return found[split](skip_bad)
+
+
+def splits(spec: str | Path) -> list[str]:
+    """The names of the splits of the data that `spec` names, train first."""
+    return list(_recognise(spec))
+
+
+def _recognise(spec: str | Path) -> Splits:
+    if str(spec) == "toy":
+        from detect.data.toy import toy_folder  # late: it draws the set when there is none yet
+
+        spec = toy_folder()
+    path = Path(spec).expanduser()
+    found: Splits = {}
+    if path.is_dir():
+        found = _folder(path)
+    elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        found = _yaml(path)
+    elif not path.exists():
+        raise UserError(f"{spec}: there is no such file or folder; {_ACCEPTED}")
+    if not found:
+        raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}")
+    order = {name: place for place, name in enumerate(("train", "val", "test"))}
+    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+
+
+def _folder(folder: Path) -> Splits:
+    found = _coco_files(folder, folder) or _coco_files(folder / "annotations", folder)
+    if not found:
+        for path in sorted(folder.glob("*/_annotations.coco.json")):
+            name = "val" if path.parent.name == "valid" else path.parent.name
+            found[name] = _loader(path, [path.parent])
+    for name in ("data.yaml", "data.yml"):
+        if not found and (folder / name).is_file():
+            found = _yaml(folder / name)
+    return found or voc_splits(folder)
+
+
+def _coco_files(folder: Path, base: Path) -> Splits:
+    found: Splits = {}
+    matches = [match for path in sorted(folder.glob("*.json")) if (match := _FILE.fullmatch(path.name))]
+    for match in sorted(matches, key=lambda match: match[1], reverse=True):  # instances last: they win
+        split, year = match[2], match[3] or ""
+        found[split] = _loader(folder / match[0], _roots(base, split, split + year))
+    return found
+
+
+def _roots(base: Path, *names: str) -> list[Path]:
+    """Where images may lie: the first that holds one of the first images is taken."""
+    roots = [base, base / "images"]
+    for name in dict.fromkeys(names):
+        roots += [base / name, base / "images" / name]
+    return roots
+
+
+def _loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
+    def load(skip_bad: bool) -> Annotations:
+        store = load_coco(path, roots[0], skip_bad)
+        first = [store.file_name(index) for index in range(min(8, len(store)))]
+        holding = (root for root in roots if any((root / name).is_file() for name in first))
+        return replace(store, root=next(holding, roots[0]))
+
+    return load
+
+
+def _yaml(path: Path) -> Splits:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
+    if isinstance(content, dict) and "names" in content:
+        return yolo_splits(path, content)
+    if not isinstance(content, dict) or not any(isinstance(part, dict) for part in content.values()):
+        raise UserError(f"{path}: not a description of data; {_ACCEPTED}")
+    return {str(split): _part(path, str(split), part) for split, part in content.items() if part is not None}
+
+
+def _part(path: Path, split: str, part: Any) -> Callable[[bool], Annotations]:
+    """One split of a YAML of our own form."""
+    if not isinstance(part, dict) or not isinstance(part.get("annotations"), str):
+        raise UserError(f"{path}: {split} needs annotations: FILE.json (and images: FOLDER)")
+    for key in part:
+        if key not in ("annotations", "images"):
+            raise UserError(f"{path}: {split}: {unknown('key', str(key), ('annotations', 'images'))}")
+    annotations = path.parent / Path(part["annotations"]).expanduser()
+    images = part.get("images")
+    if images is None:
+        return _loader(annotations, _roots(annotations.parent, split))
+    if not isinstance(images, str):
+        raise UserError(f"{path}: {split}: images must be one folder, not {images!r}")
+    root = path.parent / Path(images).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{path}: {split}: there is no image folder {root}; images is relative to the YAML")
+    return _loader(annotations, [root])

@@ -1,0 +1,178 @@
+"""YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
+
+The labels of `…/images/x.jpg` are in `…/labels/x.txt` (the last part `images` of the path is replaced; without one,
+they lie beside the image): a line an object, `class cx cy w h`, relative to the picture as viewers show it, that is with
+EXIF orientation applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken; so it
+is of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.data.annotations import from_coco
+from detect.data.check import Sieve
+from detect.data.images import is_image, read_header
+from detect.data.store import Annotations
+from detect.errors import UserError
+
+_LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
+
+
+def yolo_splits(path: Path, content: dict[str, Any]) -> dict[str, Callable[[bool], Annotations]]:
+    """The loader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
+
+    `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
+    """
+    names = _names(path, content)
+    found: dict[str, Callable[[bool], Annotations]] = {}
+    for split in ("train", "val", "test"):
+        entry = content.get(split) or (content.get("valid") if split == "val" else None)
+        if entry:
+            found[split] = partial(_load_split, path, content, split, entry, names)
+    return found
+
+
+def load_yolo(path: Path, images: list[Path], names: list[str], skip_bad: bool = False, pose: int = 0) -> Annotations:
+    """The store of these image files and the label files that belong to them.
+
+    Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
+    keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
+    """
+    sieve = Sieve(path, skip_bad)
+    root = Path(os.path.commonpath([file.parent for file in images])) if images else path.parent
+    records: list[dict] = []
+    annotations: list[dict] = []
+    where: list[str] = []
+    for image_id, file in enumerate(images, start=1):
+        try:
+            height, width = read_header(file).shown
+        except UserError as error:
+            sieve.refuse("cannot use an image:", str(error))
+            continue
+        name = file.relative_to(root).as_posix()
+        records.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for line, category, box in _rows(label_path(file), sieve, pose):
+            x, y, w, h = (box * (width, height, width, height)).tolist()
+            annotations.append({"image_id": image_id, "category_id": category, "bbox": [x, y, w, h]})
+            where.append(line)
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    return from_coco(
+        {"images": records, "annotations": annotations, "categories": categories}, path, root, sieve, where
+    )
+
+
+def label_path(image: Path) -> Path:
+    """Where the labels of an image lie."""
+    parts = list(image.parts)
+    if "images" in parts[:-1]:
+        last = max(index for index, part in enumerate(parts[:-1]) if part == "images")
+        parts[last] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _rows(path: Path, sieve: Sieve, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(file and line, class, relative xywh (4,)) of each object in a label file."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        sieve.refuse(str(path), f"cannot be read: {error}")
+        return
+    for number, line in enumerate(lines, start=1):
+        if not (words := line.split()):
+            continue
+        record = f"{path} line {number}"
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            sieve.refuse(record, f"is not a row of numbers: {line[:60]!r}")
+            continue
+        if reason := _wrong(values, pose):
+            sieve.refuse(record, reason)
+            continue
+        yield record, int(values[0]), _box(values[1:], pose)
+
+
+def _wrong(values: np.ndarray, pose: int) -> str:
+    """What is wrong with a row of numbers, if anything."""
+    polygon = not pose and len(values) >= 7 and len(values) % 2
+    if len(values) != 5 + pose and not polygon:
+        expected = f"{5 + pose} (pose)" if pose else "5 (a box) or an odd 7 and more (a polygon)"
+        return f"has {len(values)} numbers; a row has {expected}"
+    if not np.isfinite(values).all():
+        return "has a number that is NaN or infinite"
+    if values[0] != int(values[0]):
+        return f"has class {values[0]:g}; a class is a whole number"
+    if (np.abs(values[1 : None if polygon else 5]) > _LIMIT).any():
+        return "has coordinates beyond the picture; they are relative to its sides, 0 to 1"
+    return ""
+
+
+def _box(values: np.ndarray, pose: int) -> np.ndarray:
+    if pose or len(values) == 4:
+        return np.concatenate([values[:2] - values[2:4] / 2, values[2:4]])
+    corners = values.reshape(-1, 2)
+    least = corners.min(0)
+    return np.concatenate([least, corners.max(0) - least])
+
+
+def _names(path: Path, content: dict[str, Any]) -> list[str]:
+    names = content["names"]
+    if isinstance(names, dict):
+        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise UserError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}")
+        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{path}: 'names' must be a list of class names, or a dictionary from index to name")
+    if content.get("nc", len(names)) != len(names):
+        raise UserError(f"{path}: nc is {content['nc']}, but 'names' has {len(names)} entries")
+    return [str(name) for name in names]
+
+
+def _load_split(
+    path: Path, content: dict[str, Any], split: str, entry: Any, names: list[str], skip_bad: bool
+) -> Annotations:
+    base = path.parent / Path(str(content.get("path") or "")).expanduser()
+    images: set[Path] = set()
+    for part in entry if isinstance(entry, list) else [entry]:
+        images.update(_listed(path, split, base, str(part)))
+    if not images:
+        raise UserError(f"{path}: {split}: there is no image in {entry}")
+    shape = content.get("kpt_shape") or [0, 0]
+    try:
+        pose = int(shape[0]) * int(shape[1])
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
+    return load_yolo(path, sorted(images), names, skip_bad, pose)
+
+
+def _listed(path: Path, split: str, base: Path, entry: str) -> Iterator[Path]:
+    """The image files of one entry of a split, absolute."""
+    bare = entry.replace("\\", "/")
+    places = [base / entry, path.parent / entry]
+    if bare.startswith("../"):  # some exporters write ../train/images for train/images
+        places.append(path.parent / bare[3:])
+    place = next((place for place in places if place.exists()), None)
+    if place is None:
+        raise UserError(
+            f"{path}: {split}: there is no {places[0]}; 'path' is relative to the YAML, the splits to 'path'"
+        )
+    place = Path(os.path.abspath(place))
+    if place.is_dir():
+        yield from (
+            Path(folder) / file for folder, _, files in os.walk(place) for file in files if is_image(Path(file))
+        )
+        return
+    for line in place.read_text("utf-8-sig").splitlines():
+        if line.strip():
+            near = place.parent / line.strip()
+            file = near if near.exists() else base / line.strip()
+            yield Path(os.path.abspath(file))
