@@ -7,31 +7,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from detect.errors import UserError, unknown
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
 
-SCHEDULES = ("cosine", "linear", "step", "exponential", "constant")
-OPTIMIZERS = ("sgd", "adamw", "adam", "adagrad", "rmsprop")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+class Range:
+    """The values a number may take, both ends included."""
+
+    def __init__(self, low: float, high: float = float("inf")):
+        self.low, self.high = low, high
+
+
+class Choice:
+    """The names a string may be."""
+
+    def __init__(self, *names: str):
+        self.names = names
+
+
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(1e-12)]
+Natural = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+Side = Annotated[int, Range(32, 8192)]
+Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the loss terms; a head uses those it has."""
 
-    box: float = 5.0
-    distance: float = 1.0
-    classes: float = 1.0
-    objectness: float = 1.0
+    box: Annotated[float, Range(0)] = 5.0
+    code: Annotated[float, Range(0)] = 1.0
+    classes: Annotated[float, Range(0)] = 1.0
+    objectness: Annotated[float, Range(0)] = 1.0
+    box_kind: Annotated[str, Choice("iou", "giou", "diou", "ciou")] = "ciou"
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A network: each part is a name in its registry."""
+    """A network. Backbone, neck, head and assigner are names; `levels` are exponents of the strides (3 is stride 8).
+
+    `width` is the channels of neck and head, `depth` the residual blocks of a neck stage, `tower` the 3x3 convolutions
+    of a head. `anchors` are widths and heights in pixels at the training size, by area; none: computed from the labels.
+    """
 
     name: str = "yolo_n"
     kind: str = "yolo"
@@ -39,31 +63,36 @@ class ModelConfig:
     neck: str = "pan"
     head: str = "point"
     assigner: str = "task_aligned"
-    levels: list[int] = field(default_factory=lambda: [3, 4, 5])
-    width: int = 64
-    depth: int = 1
-    in_channels: int = 3
+    levels: list[Annotated[int, Range(1, 7)]] = field(default_factory=lambda: [3, 4, 5])
+    width: Count = 64
+    depth: Count = 1
+    tower: Natural = 1
+    in_channels: Annotated[int, Range(1, 3)] = 3
     anchors: list[list[float]] = field(default_factory=list)
-    anchors_per_level: int = 3
+    anchors_per_level: Natural = 3
     loss: LossConfig = field(default_factory=LossConfig)
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimizer and schedule. `lr` is for a batch of 16 (all ranks and accumulation together), scaled by batch / 16."""
+    """Optimizer and schedule. `lr` is for 16 images a step, all ranks and accumulation together, and follows their number.
 
-    name: str = "adamw"
-    lr: float = 0.002
-    momentum: float = 0.9
-    weight_decay: float = 0.05
-    schedule: str = "cosine"
-    final: float = 0.01
-    warmup: float = 3.0
-    milestones: list[float] = field(default_factory=lambda: [0.6, 0.85])
-    gamma: float = 0.1
-    clip: float = 10.0
-    accumulate: int = 1
-    ema: float = 0.999
+    `warmup` is in epochs; `final` is the last rate as a share of `lr` (cosine, linear, exponential); `milestones` are the
+    shares of the run at which the step schedule multiplies the rate by `gamma`.
+    """
+
+    name: Annotated[str, Choice("sgd", "adamw", "adam", "adagrad", "rmsprop")] = "adamw"
+    lr: Positive = 0.002
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Range(0)] = 0.05
+    schedule: Annotated[str, Choice("cosine", "linear", "step", "exponential", "constant")] = "cosine"
+    final: Share = 0.01
+    warmup: Annotated[float, Range(0)] = 3.0
+    milestones: list[Share] = field(default_factory=lambda: [0.6, 0.85])
+    gamma: Share = 0.1
+    clip: Annotated[float, Range(0)] = 10.0
+    accumulate: Count = 1
+    ema: Share = 0.999
 
 
 @dataclass(frozen=True)
@@ -74,15 +103,154 @@ class AugmentConfig:
     `visibility` of its area stays in the picture. `albumentations` is a list of {transform: arguments}.
     """
 
-    mosaic: float = 1.0
-    mosaic_off: int = 10
-    mixup: float = 0.0
-    scale: float = 0.5
-    translate: float = 0.1
-    flip: float = 0.5
-    hue: float = 0.015
-    saturation: float = 0.7
-    value: float = 0.4
-    visibility: float = 0.1
+    mosaic: Share = 1.0
+    mosaic_off: Natural = 10
+    mixup: Share = 0.0
+    scale: Share = 0.5
+    translate: Share = 0.1
+    flip: Share = 0.5
+    hue: Share = 0.015
+    saturation: Share = 0.7
+    value: Share = 0.4
+    visibility: Share = 0.1
     flip_pairs: list[list[int]] = field(default_factory=list)
     albumentations: list[dict[str, dict]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a detector, or fine-tune the one in --weights.
+
+    `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
+    without a better AP (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
+    `log` names further loggers: tensorboard, mlflow, wandb.
+    """
+
+    data: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    epochs: Count = 100
+    imgsz: Side = 640
+    batch: Count = 16
+    seed: Natural = 0
+    out: str = "runs/train"
+    weights: str = ""
+    resume: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    deterministic: bool = False
+    workers: Annotated[int, Range(-1)] = -1
+    patience: Natural = 0
+    multi_scale: Annotated[float, Range(0, 0.9)] = 0.0
+    save_seconds: Annotated[float, Range(0)] = 300.0
+    save_steps: Natural = 0
+    skip_bad: bool = False
+    cache_gb: Annotated[float, Range(0)] = 4.0
+    log: list[str] = field(default_factory=list)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a detector by the COCO protocol. `imgsz` 0 is the size it was trained at."""
+
+    weights: str
+    data: str
+    split: str = "val"
+    imgsz: Natural = 0
+    batch: Count = 16
+    conf: Share = 0.001
+    iou: Share = 0.7
+    max_det: Count = 300
+    json: str = ""
+    detections: str = ""
+    device: str = "auto"
+    precision: Precision = "auto"
+    workers: Annotated[int, Range(-1)] = -1
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Find objects in an image, folder, glob, video, camera (its number) or stream (its URL).
+
+    `classes` keeps only those names or numbers; `json` also prints the detections on standard output.
+    """
+
+    weights: str
+    source: str
+    out: str = "runs/predict"
+    imgsz: Natural = 0
+    batch: Count = 1
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Count = 300
+    agnostic: bool = False
+    soft: bool = False
+    classes: list[str] = field(default_factory=list)
+    vid_stride: Count = 1
+    save_txt: bool = False
+    save_crop: bool = False
+    show: bool = False
+    json: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class AnchorsConfig:
+    """Compute anchor boxes from the labels by K-means over 1 - IoU."""
+
+    data: str
+    k: Count = 9
+    imgsz: Side = 640
+    split: str = "train"
+    seed: Natural = 0
+    json: str = ""
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """List the layers of a backbone or model: output shapes, parameters, multiply-accumulates."""
+
+    name: str
+    imgsz: Side = 640
+    classes: Count = 80
+    json: str = ""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
+
+    out: str = "runs/demo"
+    epochs: Count = 30
+    seed: Natural = 0
+    device: str = "auto"
+
+
+def check(config: Any, prefix: str = "") -> None:
+    """Hold every number and name of a configuration to its declared range. Raises UserError naming the key."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for f in fields(config):
+        value, key = getattr(config, f.name), prefix + f.name
+        if is_dataclass(value):
+            check(value, key + ".")
+            continue
+        hint = hints[f.name]
+        values = [value]
+        if getattr(hint, "__origin__", None) is list:
+            hint, values = hint.__args__[0], value
+        for rule in getattr(hint, "__metadata__", ()):
+            for v in values:
+                _check_value(key, v, rule)
+
+
+def _check_value(key: str, value: Any, rule: Range | Choice) -> None:
+    if isinstance(rule, Choice):
+        if value not in rule.names:
+            raise unknown(f"value of --{key}", value, rule.names)
+    elif not rule.low <= value <= rule.high:  # also catches NaN
+        bound = f"at least {rule.low:g}" if rule.high == float("inf") else f"from {rule.low:g} to {rule.high:g}"
+        raise UserError(f"--{key} is {value}: it must be {bound}")

@@ -118,7 +118,8 @@ class Term(NamedTuple):
 class Keep:
     """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
 
-    `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS).
+    `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS); `classes`
+    are the labels that are looked for, None for all.
     """
 
     score: float = 0.25
@@ -126,6 +127,7 @@ class Keep:
     limit: int = 300
     agnostic: bool = False
     soft: bool = False
+    classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,57 @@
+"""The command `detect`: a command is a function that takes one configuration dataclass."""
+
+from __future__ import annotations
+
+import sys
+
+# command -> (module, function, configuration, what it does)
+COMMANDS = {
+    "demo": ("detect.demo", "demo", "DemoConfig", "the whole job on the embedded set, in a few minutes"),
+    "train": ("detect.commands", "train", "TrainConfig", "train a detector on COCO, YOLO or VOC data"),
+    "evaluate": ("detect.commands", "evaluate", "EvaluateConfig", "measure a detector: COCO's twelve numbers"),
+    "predict": ("detect.commands", "predict", "PredictConfig", "draw what is found in images, video or a stream"),
+    "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
+    "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
+}
+
+
+def usage() -> str:
+    """The top help; printed before anything heavy is imported."""
+    lines = ["usage: detect COMMAND --flag value ...", "", "commands:"]
+    lines += [f"  {name:<10}{text}" for name, (_, _, _, text) in COMMANDS.items()]
+    return "\n".join([*lines, "", "detect COMMAND --help lists the flags of a command."])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 a defect of ours, 2 the user's mistake, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("gridhead"))
+        return 0
+    from detect.errors import UserError, unknown
+
+    try:
+        if arguments[0] not in COMMANDS:
+            raise unknown("command", arguments[0], COMMANDS)
+        from detect.cli import run
+
+        run(arguments[0], arguments[1:])
+        return 0
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""The few blocks that networks are made of. Shapes are (B, C, H, W)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+    "leaky": nn.LeakyReLU,
+    "identity": nn.Identity,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """An activation by name, in place where it can be."""
+    kind = ACTIVATIONS[name]
+    return kind() if kind is nn.Identity else kind(inplace=True)
+
+
+class Conv(nn.Sequential):
+    """Convolution with same padding (odd kernels), batch normalization, activation."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "relu", groups: int = 1):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
+            activation(act),
+        )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with an identity shortcut around them (He et al., 2016)."""
+
+    def __init__(self, channels: int, act: str = "relu"):
+        super().__init__()
+        self.first = Conv(channels, channels, 3, act=act)
+        self.second = Conv(channels, channels, 3, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
+class CSP(nn.Module):
+    """Cross-stage partial stage (Wang et al., 2020): half of the channels pass through residual blocks, half go around.
+
+    (B, inputs, H, W) -> (B, outputs, H, W).
+    """
+
+    def __init__(self, inputs: int, outputs: int, depth: int = 1, act: str = "relu"):
+        super().__init__()
+        self.half = outputs // 2
+        self.split = Conv(inputs, 2 * self.half, 1, act=act)
+        self.blocks = nn.Sequential(*(Residual(self.half, act) for _ in range(depth)))
+        self.merge = Conv(2 * self.half, outputs, 1, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        around, through = self.split(x).split(self.half, 1)
+        return self.merge(torch.cat([around, self.blocks(through)], 1))
+
+
+class PyramidPool(nn.Module):
+    """Spatial pyramid pooling by repeated 5x5 max pooling: sees 5, 9 and 13 cells wide (He et al., 2015)."""
+
+    def __init__(self, channels: int, act: str = "relu"):
+        super().__init__()
+        self.reduce = Conv(channels, channels // 2, 1, act=act)
+        self.pool = nn.MaxPool2d(5, 1, 2)
+        self.merge = Conv(channels // 2 * 4, channels, 1, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [self.reduce(x)]
+        for _ in range(3):
+            seen.append(self.pool(seen[-1]))
+        return self.merge(torch.cat(seen, 1))

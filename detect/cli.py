@@ -1,0 +1,123 @@
+"""From arguments to a configuration: jsonargparse over the dataclasses of `detect.config`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
+
+from detect import config as configs
+from detect.__main__ import COMMANDS
+from detect.errors import UserError, unknown
+
+_FIRST = ("--config", "--model")  # files come before the flags that override them
+
+
+def named(text: str) -> Any:
+    """A YAML value, or the model configuration shipped under that name."""
+    value = yaml.safe_load(text)
+    path = configs.CONFIGS / "models" / f"{value}.yaml"
+    if isinstance(value, str) and re.fullmatch(r"\w+", value) and path.is_file():
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return value
+
+
+def model_names() -> list[str]:
+    """The model configurations that are shipped."""
+    return sorted(p.stem for p in (configs.CONFIGS / "models").glob("*.yaml"))
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise UserError(self._explain(" ".join(message.split())))
+
+    def _explain(self, message: str) -> str:
+        keys = [o[2:] for action in self._actions for o in action.option_strings if o.startswith("--")]
+        bad = re.search(r"(?:unrecognized arguments: --|Key ['\"]|key ['\"])([\w.]+)", message)
+        if "unrecognized arguments" in message and bad:
+            return str(unknown("flag", bad[1], keys)).replace("flag '", "flag '--", 1).replace("mean '", "mean '--", 1)
+        model = re.search(r"Unable to load config ['\"](\w+)['\"]", message)
+        if model:
+            return str(unknown("model", model[1], model_names()))
+        return message
+
+
+def _parser(command: str) -> tuple[_Parser, type]:
+    set_loader("named", named)
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)
+    kind = getattr(configs, COMMANDS[command][2])
+    text = (kind.__doc__ or "").strip()
+    parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")
+    parser.add_class_arguments(kind, None)
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:
+            action.nargs, action.const = "?", True  # type: ignore[assignment]
+    return parser, kind
+
+
+def _sorted(arguments: list[str]) -> list[str]:
+    """`arguments` with --config and then --model in front, so that whatever else is given overrides them."""
+    front: dict[str, list[str]] = {name: [] for name in _FIRST}
+    rest: list[str] = []
+    i = 0
+    while i < len(arguments):
+        name, _, value = arguments[i].partition("=")
+        if name in front:
+            taken = [arguments[i]] if value else arguments[i : i + 2]
+            front[name] += taken
+            i += len(taken)
+        else:
+            rest.append(arguments[i])
+            i += 1
+    return [*front["--config"], *front["--model"], *rest]
+
+
+def _build(kind: type, values: dict[str, Any]) -> Any:
+    """The dataclass `kind` from plain nested values."""
+    built = {}
+    for f in dataclasses.fields(kind):
+        value = values[f.name]
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else None
+        built[f.name] = _build(type(default), value) if dataclasses.is_dataclass(default) else value
+    return kind(**built)
+
+
+def parse(command: str, arguments: list[str]) -> Any:
+    """The configuration that `arguments` say, every range checked. Raises UserError in one line."""
+    if command == "info" and arguments and not arguments[0].startswith("-"):
+        arguments = ["--name", *arguments]
+    parser, kind = _parser(command)
+    missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    parsed = parser.parse_args(_sorted(arguments)).as_dict()
+    absent = [name for name in missing if parsed.get(name) is None]
+    if absent:
+        raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
+    built = _build(kind, parsed)
+    configs.check(built)
+    return built
+
+
+def from_values(command: str, values: dict[str, Any]) -> Any:
+    """The configuration from keyword arguments, as in Python: nested dicts, or dotted keys."""
+    arguments = []
+    for key, value in values.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        plain = isinstance(value, (str, Path))
+        arguments += [f"--{key}={value if plain else yaml.safe_dump(value, default_flow_style=True, width=10**9).strip()}"]
+    return parse(command, [a.removesuffix("\n...") for a in arguments])
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Parse `arguments`, then call the command's function."""
+    module, function, _, _ = COMMANDS[command]
+    parsed = parse(command, arguments)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    getattr(importlib.import_module(module), function)(parsed)

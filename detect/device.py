@@ -1,0 +1,52 @@
+"""Which device computes, in which type, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from detect.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called auto, cpu, cuda, cuda:N or mps. Raises UserError when it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are there; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: there is none; use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type of autocast. `auto`: bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """The context in which networks run on `device` in `dtype`; without effect for float32."""
+    return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def pick_workers(count: int) -> int:
+    """Loader processes: `count`, or for -1 half of the cores this process may use, between one and eight."""
+    if count >= 0:
+        return count
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

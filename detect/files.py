@@ -1,0 +1,32 @@
+"""Files that are either the old or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from detect.errors import UserError
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, bring it to the disk, and put it in the place of `path`.
+
+    Raises UserError when the disk is full or the folder cannot be written; the file that was there stays.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        part.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be written: {reason}; free some space or choose another --out") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`replace_file` for a text in UTF-8."""
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))

@@ -1,0 +1,61 @@
+"""The anchor-free decoupled head: one prediction a cell, box sides as distances from the cell's centre.
+
+Each distance is the mean of a distribution over bins of one stride (generalized focal loss, Li et al., 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchors import grid
+from anchors.coding import decode_distances, encode_distances
+from detect.heads.tower import flat, tower
+from detect.losses.boxes import distribution_loss
+from detect.types import Raw
+
+BINS = 16
+
+
+class PointHead(nn.Module):
+    """forward(maps) -> Raw with logits (B, A, C) and regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
+
+    uses_anchors = False
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        classes: int,
+        depth: int,
+        anchors: Sequence[Sequence[float]] = (),
+        act: str = "relu",
+    ):
+        super().__init__()
+        self.strides = list(strides)
+        self.classify = nn.ModuleList(tower(c, classes, depth, act, bias=-4.6) for c in channels)
+        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, bias=1.0) for c in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Raw:
+        logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
+        regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
+        priors = grid.priors([x.shape[-2:] for x in maps], self.strides, device=logits.device)
+        return Raw(logits.float(), regression.float(), priors)
+
+    def boxes(self, raw: Raw) -> Tensor:
+        """The boxes (B, A, 4) that `raw` stands for."""
+        bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
+        distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
+        return decode_distances(distances * raw.priors.strides[:, None], raw.priors.centers)
+
+    def scores(self, raw: Raw) -> Tensor:
+        """Class scores (B, A, C) in 0..1."""
+        return raw.logits.sigmoid()
+
+    def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
+        """How far the predictions at (image, prior) are from `boxes` (P, 4) in the head's own code: (P,)."""
+        strides = raw.priors.strides[at[1]][:, None]
+        distances = encode_distances(boxes, raw.priors.centers[at[1]]) / strides
+        return distribution_loss(raw.regression[at].unflatten(-1, (4, BINS)), distances)

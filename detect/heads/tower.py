@@ -1,0 +1,21 @@
+"""What dense heads share: a tower of convolutions a level, and the order of predictions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from detect.backbones.blocks import Conv
+
+
+def tower(channels: int, outputs: int, depth: int, act: str, bias: float) -> nn.Sequential:
+    """`depth` 3x3 convolutions and a 1x1 prediction whose bias starts at `bias`."""
+    predict = nn.Conv2d(channels, outputs, 1)
+    nn.init.normal_(predict.weight, std=0.01)
+    nn.init.constant_(predict.bias, bias)
+    return nn.Sequential(*(Conv(channels, channels, 3, act=act) for _ in range(depth)), predict)
+
+
+def flat(x: Tensor, anchors: int = 1) -> Tensor:
+    """(B, anchors * R, H, W) -> (B, H * W * anchors, R): rows, then columns, then anchors."""
+    b, _, h, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(b, h * w * anchors, -1)

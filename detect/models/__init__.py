@@ -1,0 +1,45 @@
+"""Models by kind, and how one is built from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anchors.assign import ASSIGNERS
+from detect.backbones import build_backbone
+from detect.config import ModelConfig
+from detect.errors import UserError, unknown
+from detect.heads import HEADS
+from detect.models.base import Card, Model
+from detect.models.yolo import Yolo
+from detect.necks import NECKS
+
+
+def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
+    if name not in registry:
+        raise unknown(kind, name, registry)
+    return registry[name]
+
+
+def build_yolo(config: ModelConfig, card: Card) -> Yolo:
+    """A grid detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
+    backbone = build_backbone(config.backbone, config.in_channels, config.levels)
+    neck = _pick("neck", config.neck, NECKS)(backbone.channels, backbone.strides, config.width, config.depth)
+    head = _pick("head", config.head, HEADS)
+    levels = len(config.levels)
+    if head.uses_anchors and len(config.anchors) != levels * config.anchors_per_level:
+        raise UserError(
+            f"model {config.name} has {levels} levels of {config.anchors_per_level} anchors, but model.anchors lists "
+            f"{len(config.anchors)}; run `detect anchors --k {levels * config.anchors_per_level}`"
+        )
+    built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors)
+    assigner = _pick("assigner", config.assigner, ASSIGNERS)()
+    return Yolo(config, card, backbone, neck, built, assigner)
+
+
+MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {"yolo": build_yolo}
+
+
+def build(config: ModelConfig, card: Card) -> Model:
+    """The model that `config` describes, with fresh weights. Raises UserError for an unknown name."""
+    return _pick("model kind", config.kind, MODELS)(config, card)

@@ -1,0 +1,76 @@
+"""What models share: the card that travels with the weights, pixels to numbers, and the lean copy for inference."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from detect.types import Pixels
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known to use a network: its classes, its image size and how images become numbers."""
+
+    names: list[str]
+    category_ids: list[int]
+    size: int = 640
+    pixels: Pixels = field(default_factory=Pixels)
+    keypoints: list[str] = field(default_factory=list)
+    skeleton: list[list[int]] = field(default_factory=list)
+    flip_pairs: list[list[int]] | None = None
+
+
+class Model(nn.Module):
+    """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
+
+    task = "detect"
+
+    def __init__(self, card: Card, in_channels: int):
+        super().__init__()
+        self.card = card
+        self.in_channels = in_channels
+        pixels = card.pixels
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))
+        self.register_buffer("gain", pixels.scale / std, persistent=False)
+        self.register_buffer("offset", -mean / std, persistent=False)
+
+    @property
+    def pixels(self) -> Pixels:
+        """How images become numbers."""
+        return self.card.pixels
+
+    def numbers(self, images: Tensor) -> Tensor:
+        """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights."""
+        dtype = self.gain.dtype  # type: ignore[union-attr]
+        kind = images.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+        x = images.to(dtype=dtype, memory_format=torch.channels_last)
+        if self.card.pixels.order == "BGR":
+            x = x.flip(1)
+        if self.in_channels == 1:
+            x = x.mean(1, keepdim=True)
+        return torch.addcmul(self.offset.to(dtype), x, self.gain.to(dtype))  # type: ignore[operator]
+
+    def lean(self) -> Self:
+        """A copy for inference: evaluation mode, no gradients, batch normalization folded into the convolutions."""
+        lean = copy.deepcopy(self).eval().requires_grad_(False)
+        fold(lean)
+        return lean.to(memory_format=torch.channels_last)
+
+
+def fold(module: nn.Module) -> None:
+    """Fold every batch normalization that directly follows a convolution into it, in place."""
+    children = list(module.named_children())
+    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
+        if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(child, following))
+            setattr(module, next_name, nn.Identity())
+    for _, child in module.named_children():
+        fold(child)

@@ -1,0 +1,72 @@
+"""The weights file: safetensors whose header says everything that is needed to use them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from detect.config import LossConfig, ModelConfig
+from detect.errors import UserError
+from detect.files import replace_file
+from detect.models import build
+from detect.models.base import Card, Model
+from detect.types import Pixels
+
+FORMAT = 1
+_KEY = "gridhead"  # one JSON value under one key: safetensors writes several keys in random order
+
+
+def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = None) -> None:
+    """Write `model`, or another `state` of it, to `path` atomically."""
+    about = {"format": FORMAT, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.card)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
+    replace_file(path, lambda part: save_file(tensors, part, {_KEY: json.dumps(about, sort_keys=True)}))
+
+
+def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
+    """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is not a weights file that can be read: {error}") from error
+    if about is None:
+        raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
+    if about["format"] > FORMAT:
+        raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
+    return _model_config(about["model"]), _card(about["card"]), tensors
+
+
+def _model_config(values: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**{**values, "loss": LossConfig(**values["loss"])})
+
+
+def _card(values: dict[str, Any]) -> Card:
+    pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
+    return Card(**{**values, "pixels": Pixels(**pixels)})
+
+
+def load_weights(path: str | Path) -> Model:
+    """The model in a weights file, in evaluation mode, on the CPU."""
+    config, card, tensors = read_weights(Path(path))
+    model = build(config, card)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def transfer(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Copy into `model` what fits by name and shape. Returns the names taken, and those of the model left as they were."""
+    mine = model.state_dict()
+    taken = [k for k, v in mine.items() if k in tensors and tensors[k].shape == v.shape]
+    with torch.no_grad():
+        for k in taken:
+            mine[k].copy_(tensors[k])
+    return taken, [k for k in mine if k not in set(taken)]

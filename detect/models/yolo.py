@@ -1,0 +1,93 @@
+"""Grid detectors: backbone, neck and a dense head, with the assigner that says which prediction answers for what.
+
+Axes: B batch, A predictions, C classes, P predictions that answer for an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchors.assign import Assignment, Dense, dense
+from anchors.boxes import iou_aligned
+from anchors.nms import batched_nms, soft_nms
+from detect.config import ModelConfig
+from detect.losses.classes import cross_entropy, soft_targets
+from detect.models.base import Card, Model
+from detect.types import Detections, Keep, Raw, Target, Term
+
+CANDIDATES = 4096  # the best scores of an image that go into suppression
+
+
+class Yolo(Model):
+    """images (B, 3, H, W) uint8 -> Raw; see the three verbs below."""
+
+    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: nn.Module, assigner):
+        super().__init__(card, config.in_channels)
+        self.config = config
+        self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
+
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Raw:
+        """Raw predictions for images (B, 3, H, W) uint8; `given` steers nothing here."""
+        return self.head(self.neck(self.backbone(self.numbers(images))))
+
+    def loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
+        """The loss terms, weighted, to be divided by their count over all images of a step."""
+        padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
+        truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        boxes, scores = self.head.boxes(raw), self.head.scores(raw)
+        found: Assignment = self.assigner(scores.detach(), boxes.detach(), raw.priors, truth)
+        at = torch.where(found.index >= 0)
+        chosen = found.index[at]
+        weight, wanted = found.weight[at], truth.boxes[at[0], chosen]
+        w = self.config.loss
+        overlap = iou_aligned(boxes[at], wanted, w.box_kind)
+        count = weight.sum()
+        labels = truth.labels[at[0], chosen]
+        terms = {
+            "box": Term(w.box * (weight * (1 - overlap)).sum(), count),
+            "code": Term(w.code * (weight * self.head.code_loss(raw, at, wanted)).sum(), count),
+        }
+        used = found.index != -2
+        if raw.objectness is None:
+            target = soft_targets(raw.logits, at, labels, weight)
+            terms["classes"] = Term(w.classes * cross_entropy(raw.logits, target, used), count)
+        else:
+            quality = torch.zeros_like(raw.objectness).index_put(at, weight * overlap.detach().clamp(0))
+            rows = torch.arange(len(labels), device=labels.device)
+            target = soft_targets(raw.logits[at], (rows,), labels, weight)
+            terms["classes"] = Term(w.classes * cross_entropy(raw.logits[at], target, weight > 0), count)
+            terms["objectness"] = Term(w.objectness * cross_entropy(raw.objectness, quality, used), count)
+        return terms
+
+    def candidates(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
+        return self.head.boxes(raw), self.head.scores(raw)
+
+    def decode(self, raw: Raw, keep: Keep) -> list[Detections]:
+        """The answer for each image, in canvas pixels, by descending score."""
+        boxes, scores = self.candidates(raw)
+        return [choose(b, s, keep) for b, s in zip(boxes.float(), scores.float(), strict=True)]
+
+
+def choose(boxes: Tensor, scores: Tensor, keep: Keep) -> Detections:
+    """Boxes (A, 4) and scores (A, C) -> the detections that `keep` lets through; on the CPU."""
+    if keep.classes is not None:
+        mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
+        mask[list(keep.classes)] = True
+        scores = scores.masked_fill(~mask, -1)
+    prior, label = torch.where(scores > keep.score)
+    score = scores[prior, label]
+    if len(score) > CANDIDATES:
+        score, best = score.topk(CANDIDATES)
+        prior, label = prior[best], label[best]
+    box, score, label = boxes[prior].cpu(), score.cpu(), label.cpu()
+    groups = torch.zeros_like(label) if keep.agnostic else label
+    if keep.soft:
+        kept, score = soft_nms(box, score, groups, keep.iou)
+        kept, score = kept[: keep.limit], score[: keep.limit]
+        return Detections(box[kept], score, label[kept])
+    kept = batched_nms(box, score, groups, keep.iou)[: keep.limit]
+    return Detections(box[kept], score[kept], label[kept])

@@ -1,0 +1,63 @@
+"""Necks: what joins the maps of a backbone, finest first, into maps of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from detect.backbones.blocks import CSP, Conv
+
+
+class Straight(nn.Module):
+    """No exchange between levels: a 1x1 convolution brings each to `width` channels."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "relu"):
+        super().__init__()
+        self.channels, self.strides = [width] * len(channels), list(strides)
+        self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+
+
+def _upsample(x: Tensor, like: Tensor) -> Tensor:
+    return interpolate(x, size=like.shape[-2:], mode="nearest")
+
+
+class FPN(nn.Module):
+    """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "relu"):
+        super().__init__()
+        self.channels, self.strides = [width] * len(channels), list(strides)
+        self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
+        self.down = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for i in reversed(range(len(out) - 1)):
+            out[i] = self.down[i](torch.cat([out[i], _upsample(out[i + 1], out[i])], 1))
+        return out
+
+
+class PAN(FPN):
+    """Path aggregation (Liu et al., 2018): after the feature pyramid, fine maps are carried up again by stride 2."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "relu"):
+        super().__init__(channels, strides, width, depth, act)
+        self.shrink = nn.ModuleList(
+            Conv(width, width, 3, coarse // fine, act) for fine, coarse in zip(strides, strides[1:], strict=False)
+        )
+        self.up = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = super().forward(maps)
+        for i, (shrink, up) in enumerate(zip(self.shrink, self.up, strict=True)):
+            out[i + 1] = up(torch.cat([shrink(out[i]), out[i + 1]], 1))
+        return out
+
+
+NECKS: dict[str, Callable[..., nn.Module]] = {"pan": PAN, "fpn": FPN, "straight": Straight}

@@ -1,0 +1,231 @@
+"""Training, top to bottom: set up, then epochs of steps, each epoch ended by an evaluation and a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detect.config import TrainConfig
+from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.store import Annotations
+from detect.device import autocast
+from detect.errors import UserError
+from detect.evaluate.coco import CocoEvaluator
+from detect.evaluate.measure import detect_all
+from detect.models.base import Model
+from detect.progress import track
+from detect.train.dist import Ranks
+from detect.train.log import Logger
+from detect.train.optim import Watch, rate
+from detect.train.state import Run, seed_all
+from detect.types import Batch, Keep, Target, Term
+
+CHECK_EVERY = 20  # steps between looks at whether the loss is finite
+EVALUATION = Keep(score=0.001, iou=0.7, limit=100)  # the COCO protocol considers 100 detections an image
+
+
+class Losses(nn.Module):
+    """Images and targets to loss terms, so that DistributedDataParallel sees every parameter that the loss touches."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, targets: Sequence[Target]) -> tuple[list[str], Tensor, Tensor]:
+        """The names, totals (T,) and counts (T,) of the loss terms."""
+        terms: dict[str, Term] = self.model.loss(self.model(images, targets), targets)
+        totals = torch.stack([t.total for t in terms.values()])
+        return list(terms), totals, torch.stack([t.count for t in terms.values()]).detach()
+
+
+class Interrupt:
+    """Turns Ctrl-C and a request to terminate into a flag that the loop reads between steps; a second one is heeded."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def close(self) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Trainer:
+    """One run: what is needed to go from its state to its end."""
+
+    config: TrainConfig
+    run: Run
+    loader: TrainLoader
+    validation: EvalLoader
+    store: Annotations
+    device: torch.device
+    dtype: torch.dtype
+    ranks: Ranks
+    loggers: Sequence[Logger] = ()
+
+    def __post_init__(self) -> None:
+        self.losses: nn.Module = Losses(self.run.model)
+        if self.ranks.world > 1:
+            self.losses = DistributedDataParallel(self.losses, [self.device] if self.device.type == "cuda" else None)
+        self.terms: list[str] = []
+        self.watch = Watch()
+        self.interrupt = Interrupt()
+        self.saved = time.monotonic()
+        accumulate = self.config.optim.accumulate
+        self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
+        self.total = self.steps * self.config.epochs
+        self.warmup = min(round(self.config.optim.warmup * self.steps), self.total // 3)
+
+    def train(self) -> None:
+        """Go from the run's state to the last epoch, or to the end of patience."""
+        try:
+            while self.run.epoch < self.config.epochs and not self._out_of_patience():
+                self._epoch()
+        finally:
+            self.interrupt.close()
+            for logger in self.loggers:
+                logger.close()
+
+    def _out_of_patience(self) -> bool:
+        patience, run = self.config.patience, self.run
+        return bool(patience) and run.best_epoch >= 0 and run.epoch - 1 - run.best_epoch >= patience
+
+    def _epoch(self) -> None:
+        run, started, images = self.run, time.monotonic(), 0
+        pending: list[Batch] = []
+        title = f"epoch {run.epoch + 1}/{self.config.epochs}"
+        batches = self.loader.epoch(run.epoch, run.batch)
+        for batch in track(batches, len(self.loader) - run.batch, title):
+            pending.append(batch)
+            images += len(batch)
+            if len(pending) == self.config.optim.accumulate or run.batch + len(pending) == len(self.loader):
+                self._step(pending)
+                run.batch += len(pending)
+                pending = []
+                self._between_steps()
+        seconds = time.monotonic() - started
+        self._check_finite()
+        row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
+        row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
+        row["lr"] = run.optimizer.param_groups[0]["lr"]
+        row |= dict(zip(self.terms, (run.sums / self.steps).tolist(), strict=True))  # type: ignore[operator]
+        row |= {name: value for name, value in self._evaluate().items() if name != "per_class"}
+        row["seconds"] = round(time.monotonic() - started, 2)
+        self._finish(row)
+
+    def _step(self, batches: Sequence[Batch]) -> None:
+        """One optimizer step over a few batches; its gradient is normalized over all of them and all ranks."""
+        run, optim = self.run, self.config.optim
+        seed_all(self.config.seed, run.step, self.ranks.rank)
+        for group in run.optimizer.param_groups:
+            group["lr"] = optim.lr * rate(optim, run.step, self.warmup, self.total)
+        run.model.train()
+        means = self._backward(batches)
+        run.scaler.unscale_(run.optimizer)
+        limit = optim.clip or float("inf")
+        norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.ema.update(run.model, run.step)
+        seen = means if run.scaler.is_enabled() else torch.cat([means, norm[None]])  # the scaler skips what overflows
+        self.watch.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
+        run.sums = means if run.sums is None else run.sums + means
+        run.step += 1
+
+    def _backward(self, batches: Sequence[Batch]) -> Tensor:
+        """Leave the gradients of the mean loss terms, total over count, in the model; the means (T,) themselves."""
+        several, world = len(batches) > 1, self.ranks.world
+        totals, counts = [], []
+        for i, batch in enumerate(batches):
+            last = i == len(batches) - 1
+            with nullcontext() if last or world == 1 else self.losses.no_sync():
+                with autocast(self.device, self.dtype):
+                    images = batch.images.to(self.device, non_blocking=True)
+                    self.terms, total, count = self.losses(images, batch.targets)
+                count = self.ranks.sum(count)
+                if several and not torch.equal(count, count[:1].expand_as(count)):
+                    raise UserError("the loss terms of this model have several normalizers: use --optim.accumulate 1")
+                # Averaging over ranks is undone; the common normalizer of several batches is known only after them.
+                scale = world if several else world / count.clamp(min=1)
+                self.run.scaler.scale((total * scale).sum()).backward()
+            totals.append(total.detach())
+            counts.append(count)
+        count = torch.stack(counts).sum(0).clamp(min=1)
+        if several:
+            for p in self.run.model.parameters():
+                if p.grad is not None:
+                    p.grad /= count[0]
+        return self.ranks.sum(torch.stack(totals).sum(0)) / count
+
+    def _between_steps(self) -> None:
+        run, config = self.run, self.config
+        if len(self.watch) >= CHECK_EVERY:
+            self._check_finite()
+        due = config.save_steps and run.step % config.save_steps == 0
+        due = due or (config.save_seconds and time.monotonic() - self.saved >= config.save_seconds)
+        if due:
+            self._save()
+        self._heed()
+
+    def _heed(self) -> None:
+        if self.interrupt.asked:
+            self._save()
+            raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        self._check_finite()
+        if self.ranks.main:
+            self.run.save()
+        self.saved = time.monotonic()
+
+    def _check_finite(self) -> None:
+        bad = self.watch.first_bad()
+        if bad is None:
+            return
+        step, ids, values = bad
+        terms = ", ".join(f"{name} {value:g}" for name, value in zip([*self.terms, "gradient"], values, strict=False))
+        raise UserError(
+            f"the loss is not finite at step {step}: {terms}; images {ids}; the checkpoint before it is intact: "
+            "lower --optim.lr, use --precision float32, or look at these images"
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        evaluator = CocoEvaluator(self.store)
+        lean = self.run.ema.module.lean()
+        for ids, found in detect_all(lean, self.validation, EVALUATION, self.device, self.dtype):
+            evaluator.update(ids, found)
+            self._heed()
+        for rank, records in enumerate(self.ranks.gather(evaluator.records())):
+            if rank != self.ranks.rank:
+                evaluator.extend(records)
+        return evaluator.result()
+
+    def _finish(self, row: dict[str, Any]) -> None:
+        better = self.run.finish_epoch(row, write=self.ranks.main)
+        self._save()
+        if not self.ranks.main:
+            return
+        for logger in self.loggers:
+            logger.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
+        losses = "  ".join(f"{name} {row[name]:.3f}" for name in self.terms)
+        print(
+            f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {losses}  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+            f"  {row['images_per_second']:.1f} images/s  {row['seconds']:.1f} s{'  best' if better else ''}",
+            flush=True,
+        )

@@ -1,0 +1,86 @@
+"""Optimizers, learning-rate schedules and the moving average of weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from bisect import bisect_right
+
+import torch
+from torch import Tensor, nn
+
+from detect.config import OptimConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The optimizer named in `config`. Weight decay is for weights of convolutions and dense layers alone."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=True)
+    if config.name in ("adamw", "adam"):
+        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+        return kind(groups, config.lr, (config.momentum, 0.999), fused=True)
+    if config.name == "adagrad":
+        return torch.optim.Adagrad(groups, config.lr)
+    return torch.optim.RMSprop(groups, config.lr, momentum=config.momentum)
+
+
+def rate(config: OptimConfig, step: int, warmup: int, total: int) -> float:
+    """The factor on the learning rate at `step` of `total`: linear warm-up over `warmup` steps, then the schedule."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    t = (step - warmup) / max(1, total - warmup)
+    if config.schedule == "cosine":
+        return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * t))
+    if config.schedule == "linear":
+        return 1 + (config.final - 1) * t
+    if config.schedule == "exponential":
+        return max(config.final, 1e-6) ** t
+    if config.schedule == "step":
+        return config.gamma ** bisect_right(sorted(config.milestones), step / total)
+    return 1.0
+
+
+class Ema:
+    """A second module whose weights follow the first: e <- e + (1 - d)(w - e).
+
+    d is `decay`, and smaller at first, (1 + t) / (10 + t), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow `model` after optimizer step `step` (from 0)."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        mine, theirs = self.module.state_dict(), model.state_dict()
+        floating = [k for k, v in mine.items() if v.is_floating_point()]
+        torch._foreach_lerp_([mine[k] for k in floating], [theirs[k] for k in floating], share)
+        for k in mine.keys() - set(floating):
+            mine[k].copy_(theirs[k])
+
+
+class Watch:
+    """Notices numbers that are not finite without making the host wait for the device at every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, list[int], Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def add(self, step: int, image_ids: list[int], values: Tensor) -> None:
+        """Remember the values of a step, a vector on the device; nothing is read yet."""
+        self.seen.append((step, image_ids, values))
+
+    def first_bad(self) -> tuple[int, list[int], list[float]] | None:
+        """The first step whose values are not all finite, with its images and values, or None; then forget all."""
+        seen, self.seen = self.seen, []
+        if not seen or torch.stack([values for _, _, values in seen]).isfinite().all():
+            return None
+        step, ids, values = next(s for s in seen if not s[2].isfinite().all())
+        return step, ids, values.tolist()

@@ -1,0 +1,146 @@
+"""From a configuration to a run that can start: data, model, state, loaders."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+from anchors.kmeans import kmeans
+from detect.config import ModelConfig, TrainConfig
+from detect.data.check import require_objects, verify
+from detect.data.dataset import CocoDataset
+from detect.data.formats import load_data, splits
+from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.store import Annotations
+from detect.device import pick_device, pick_dtype, pick_workers
+from detect.errors import UserError
+from detect.files import replace_text
+from detect.models import build
+from detect.models.base import Card, Model
+from detect.models.weights import read_weights, transfer
+from detect.train.dist import Ranks, ranks
+from detect.train.log import open_loggers
+from detect.train.loop import Trainer
+from detect.train.state import Run, seed_all
+
+
+def train(config: TrainConfig) -> Path:
+    """Train as `config` says, on every rank. Returns the file of the best weights."""
+    out = Path(config.out)
+    device = pick_device(config.device)
+    with ranks(device.type == "cuda") as here:
+        _claim(out, config, here)
+        torch.use_deterministic_algorithms(config.deterministic)
+        store, held_out = _stores(config, here)
+        model = _model(config, store, here)
+        if not (out / "last.ckpt").exists():
+            _write_config(out, config, model, here)
+        model.to(device, memory_format=torch.channels_last)
+        if device.type == "cuda" and here.world > 1:
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        _trainer(config, model, store, held_out, device, here).train()
+    return out / "best.safetensors"
+
+
+def _claim(out: Path, config: TrainConfig, here: Ranks) -> None:
+    """Refuse a folder that holds a run, unless it is to be resumed."""
+    if not config.resume and ((out / "config.yaml").exists() or (out / "last.ckpt").exists()):
+        raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+    here.wait()
+
+
+def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:
+    """The training set, and the set that chooses the best weights: val, else test, else the training set itself."""
+    there = splits(config.data)
+    if "train" not in there:
+        raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
+    other = next((s for s in ("val", "test") if s in there), "train")
+    if other == "train" and here.main:
+        print("no val split: AP is measured on the training images", file=sys.stderr)
+    stores = []
+    for split in ("train", other):
+        store = load_data(config.data, split, skip_bad=config.skip_bad)
+        stores.append(verify(store, skip_bad=config.skip_bad))
+    if config.skip_bad and here.main:
+        _report_left_out(Path(config.out), stores)
+    require_objects(stores[0])
+    if list(stores[0].names) != list(stores[1].names):
+        raise UserError(f"{stores[0].path} and {stores[1].path} declare different categories: make them the same")
+    return stores[0], stores[1]
+
+
+def _report_left_out(out: Path, stores: list[Annotations]) -> None:
+    lines = [line for store in stores for line in store.left_out]
+    if lines:
+        replace_text(out / "left_out.txt", "\n".join(lines) + "\n")
+        print(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
+
+
+def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
+    card = Card(
+        names=list(store.names),
+        category_ids=store.category_ids.tolist(),
+        size=config.imgsz,
+        keypoints=list(store.keypoints),
+        skeleton=store.skeleton,
+        flip_pairs=store.flip_pairs,
+    )
+    seed_all(config.seed)
+    model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
+    if config.weights:
+        _, source, tensors = read_weights(Path(config.weights))
+        taken, left = transfer(model, tensors)
+        if here.main:
+            print(f"{config.weights}: {len(taken)} tensors taken, {len(left)} left at their start", file=sys.stderr)
+            for name in left:
+                print(f"  not taken: {name}", file=sys.stderr)
+    return model
+
+
+def with_anchors(config: ModelConfig, store: Annotations, size: int, seed: int) -> ModelConfig:
+    """`config` with anchors by K-means over the training boxes at `size`, where its head wants some and it has none."""
+    if config.anchors or not config.anchors_per_level or config.head == "point":
+        return config
+    sizes = box_sizes(store, size)
+    k = len(config.levels) * config.anchors_per_level
+    return dataclasses.replace(config, anchors=kmeans(sizes, k, seed=seed).tolist())
+
+
+def box_sizes(store: Annotations, size: int) -> torch.Tensor:
+    """Widths and heights (N, 2) of the boxes that are no crowd, in pixels when the image's long side is `size`."""
+    counts = torch.from_numpy(store.starts).diff()
+    sides = torch.from_numpy(store.sizes).amax(1).repeat_interleave(counts)
+    boxes = torch.from_numpy(store.boxes[:, 2:]) * (size / sides.clamp(min=1))[:, None]
+    return boxes[~torch.from_numpy(store.crowd)].float()
+
+
+def _write_config(out: Path, config: TrainConfig, model: Model, here: Ranks) -> None:
+    if here.main:
+        values = dataclasses.asdict(dataclasses.replace(config, model=model.config, resume=False))
+        replace_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    here.wait()
+
+
+def _trainer(
+    config: TrainConfig, model: Model, store: Annotations, held_out: Annotations, device: torch.device, here: Ranks
+) -> Trainer:
+    out, pixels, workers = Path(config.out), model.card.pixels, pick_workers(config.workers)
+    dtype = pick_dtype(config.precision, device)
+    run = Run(out, model, config.optim, float16=dtype == torch.float16)
+    if config.resume and run.checkpoint.exists():
+        run.load()
+        if here.main:
+            run.write_metrics()
+    pin = device.type == "cuda"
+    share = config.cache_gb / 2 / here.world
+    data = CocoDataset(store, config.imgsz, config.augment, config.seed, config.epochs, pixels, share)
+    loader = TrainLoader(data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin)
+    validation = EvalLoader(
+        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, cache_gb=share, pin=pin
+    )
+    loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
+    return Trainer(config, run, loader, validation, held_out, device, dtype, here, loggers)
