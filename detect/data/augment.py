@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,38 +22,43 @@ from detect.types import Target
 MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be learned
 
 
-def place(
-    target: Target,
-    scale: tuple[float, float],
-    offset: tuple[float, float],
-    view: tuple[int, int, int, int],
-    visibility: float,
-) -> Target:
-    """Truth moved by x' = x * scale + offset and cut to `view`, the (x0, y0, x1, y1) of the canvas that shows it.
+class Move(NamedTuple):
+    """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only."""
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    view: tuple[int, int, int, int]
+
+
+def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, size: tuple[int, int]) -> Target:
+    """The truth of pictures placed on one canvas of `size` (h, w); the image id is the first one's.
 
     The rule of visibility, for crowd regions too: a box is dropped when less than `visibility` of its area is left
     inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes (0, 0, 0).
     """
-    scales, offsets = torch.tensor(scale), torch.tensor(offset)
-    boxes = target.boxes * scales.repeat(2) + offsets.repeat(2)
-    points = target.points
-    if points is not None:
-        points = torch.cat([points[..., :2] * scales + offsets, points[..., 2:]], dim=-1)
-    return cut(replace(target, boxes=boxes, points=points), view, visibility)
-
-
-def cut(target: Target, view: tuple[int, int, int, int], visibility: float) -> Target:
-    """The truth clipped to `view` by the rule of visibility of `place`."""
-    low, high = torch.tensor(view[:2], dtype=torch.float32), torch.tensor(view[2:], dtype=torch.float32)
-    whole = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=1)
-    boxes = target.boxes.maximum(low.repeat(2)).minimum(high.repeat(2))
+    rows = np.array([(*m.scale, *m.scale, *m.offset, *m.offset, *m.view[:2] * 2, *m.view[2:] * 2) for m in moves])
+    rows = rows.repeat([len(t) for t in targets], axis=0)
+    scale, offset, low, high = rows[:, :4], rows[:, 4:8], rows[:, 8:12], rows[:, 12:]
+    whole = np.concatenate([t.boxes.numpy() for t in targets]) * scale + offset
+    boxes = np.minimum(np.maximum(whole, low), high)
     sides = boxes[:, 2:] - boxes[:, :2]
-    keep = (sides.prod(dim=1) >= visibility * whole) & (sides >= MIN_SIDE).all(dim=1)
-    points = target.points
-    if points is not None:
-        inside = ((points[..., :2] >= low) & (points[..., :2] <= high)).all(dim=-1) & (points[..., 2] > 0)
-        points = torch.where(inside[..., None], points, 0.0)
-    return replace(target, boxes=boxes, points=points)[keep]
+    enough = visibility * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    keep = np.flatnonzero((sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE))
+    points = None
+    if targets[0].points is not None:
+        points = np.concatenate([t.points.numpy() for t in targets if t.points is not None])[keep]
+        edges = [edge[keep, None, :2] for edge in (scale, offset, low, high)]
+        points[..., :2] = points[..., :2] * edges[0] + edges[1]
+        inside = (points[..., :2] >= edges[2]) & (points[..., :2] <= edges[3])
+        points[~(inside.all(axis=-1) & (points[..., 2] > 0))] = 0
+    return Target(
+        boxes=torch.from_numpy(boxes[keep].astype(np.float32)),
+        labels=torch.from_numpy(np.concatenate([t.labels.numpy() for t in targets])[keep]),
+        crowd=torch.from_numpy(np.concatenate([t.crowd.numpy() for t in targets])[keep]),
+        image_id=targets[0].image_id,
+        size=size,
+        points=None if points is None else torch.from_numpy(points),
+    )
 
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:

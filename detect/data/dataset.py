@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment import jitter, merge, mirror, mirror_swap, place
+from detect.data.augment import Move, jitter, merge, mirror, mirror_swap, place
 from detect.data.cache import Cache
 from detect.data.images import read_header
 from detect.data.letterbox import Letterbox, resize
@@ -70,7 +70,7 @@ def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
 def known_sizes(store: Annotations) -> np.ndarray:
     """(I, 2) height and width of every image, read from the file's header where the annotations do not say."""
     sizes = np.array(store.sizes, dtype=np.int64)
-    for i in np.flatnonzero((sizes == 0).any(axis=1)):
+    for i in np.flatnonzero((sizes == 0).any(axis=1)).tolist():
         sizes[i] = read_header(store.image_path(i)).shown
     return sizes
 
@@ -104,7 +104,7 @@ class CocoDataset(Dataset):
         if augment and augment.albumentations:
             from detect.data.albument import Pipeline  # late: it takes a second to import
 
-            self.pipeline = Pipeline(augment.albumentations, augment.visibility, bool(store.keypoints))
+            self.pipeline = Pipeline(augment.albumentations, augment.visibility, bool(store.keypoints), pixels.pad)
         self.sizes = known_sizes(store)
         self.cache = Cache(np.array([self._kept(h, w) for h, w in self.sizes.tolist()]), cache_gb)
 
@@ -148,8 +148,11 @@ class CocoDataset(Dataset):
         return mosaic([self._tile(i) for i in chosen], size, self.augment, rng, self.pixels.pad)
 
     def _tile(self, index: int) -> Tile:
+        target = self.store.target(index)
         height, width = self.sizes[index].tolist()
-        return Tile(self.cache.get(index, self._read), replace(self.store.target(index), size=(height, width)))
+        if target.size != (height, width):  # the annotations do not say
+            target = replace(target, size=(height, width))
+        return Tile(self.cache.get(index, self._read), target)
 
     def _read(self, index: int) -> np.ndarray:
         image = self.store.read(index)
@@ -166,5 +169,5 @@ class CocoDataset(Dataset):
         (height, width), (h, w) = tile.target.size, fit.source
         scale = fit.scale[0] * w / width, fit.scale[1] * h / height
         view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
-        target = place(tile.target, scale, (fit.left, fit.top), view, 0.0)
-        return fit.apply(tile.image), replace(target, size=fit.canvas)
+        move = Move(scale, (fit.left, fit.top), view)
+        return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)

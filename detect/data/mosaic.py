@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.config import AugmentConfig
-from detect.data.augment import merge, place
+from detect.data.augment import Move, place
 from detect.data.letterbox import resize
 from detect.types import Target
 
@@ -20,11 +20,11 @@ class Tile(NamedTuple):
     target: Target
 
 
-def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float, visibility: float) -> Target:
-    """Draw the tile enlarged `zoom` times with its top left corner at (x, y); the truth on the canvas.
+def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float) -> Move:
+    """Draw the tile enlarged `zoom` times with its top left corner at (x, y), and say how its source pixels moved.
 
     Only the part that the canvas shows is resized, a whole number of source pixels onto a whole number of canvas
-    pixels. The truth follows that very map (each axis's scale is the quotient of the two numbers), so it is exact.
+    pixels. The move is that very map (each axis's scale is the quotient of the two numbers), so it is exact.
     """
     shown, read = [], []
     for start, source, room in zip(corner, tile.image.shape[1::-1], canvas.shape[1::-1], strict=True):
@@ -35,14 +35,12 @@ def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: flo
         read.append((first, last))
     (x0, x1), (y0, y1) = shown
     (u0, u1), (v0, v1) = read
-    if x1 == x0 or y1 == y0:
-        return tile.target[tile.target.labels < 0]
-    resize(tile.image[v0:v1, u0:u1], x1 - x0, y1 - y0, canvas[y0:y1, x0:x1])
+    if x1 > x0 and y1 > y0:
+        resize(tile.image[v0:v1, u0:u1], x1 - x0, y1 - y0, canvas[y0:y1, x0:x1])
     x_scale, y_scale = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
     height, width = tile.target.size
-    shrink = tile.image.shape[1] / width, tile.image.shape[0] / height
-    offset = x0 - u0 * x_scale, y0 - v0 * y_scale
-    return place(tile.target, (shrink[0] * x_scale, shrink[1] * y_scale), offset, (x0, y0, x1, y1), visibility)
+    scale = x_scale * tile.image.shape[1] / width, y_scale * tile.image.shape[0] / height
+    return Move(scale, (x0 - u0 * x_scale, y0 - v0 * y_scale), (x0, y0, x1, y1))
 
 
 def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[float, np.ndarray]:
@@ -59,8 +57,8 @@ def single(
     canvas = np.full((size, size, 3), pad, np.uint8)
     height, width = tile.image.shape[:2]
     zoom *= size / max(height, width)
-    target = paste(canvas, tile, (x - width * zoom / 2, y - height * zoom / 2), zoom, config.visibility)
-    return canvas, merge([target], (size, size))
+    move = paste(canvas, tile, (x - width * zoom / 2, y - height * zoom / 2), zoom)
+    return canvas, place([tile.target], [move], config.visibility, (size, size))
 
 
 def mosaic(
@@ -73,10 +71,10 @@ def mosaic(
     zoom, middle = _view(size, config, rng)
     x, y = (round(v) for v in middle + rng.uniform(-0.5, 0.5, 2) * size * zoom)
     canvas = np.full((size, size, 3), pad, np.uint8)
-    targets = []
+    moves = []
     for k, tile in enumerate(tiles):
         height, width = tile.image.shape[:2]
         ratio = zoom * size / max(height, width)
         corner = x - (k % 2 == 0) * width * ratio, y - (k < 2) * height * ratio
-        targets.append(paste(canvas, tile, corner, ratio, config.visibility))
-    return canvas, merge(targets, (size, size))
+        moves.append(paste(canvas, tile, corner, ratio))
+    return canvas, place([tile.target for tile in tiles], moves, config.visibility, (size, size))

@@ -33,7 +33,7 @@ def pack(images: list[np.ndarray], targets: list[Target], fits: list[Letterbox])
     stacked = torch.empty(shape, dtype=torch.uint8)
     if get_worker_info() is not None:  # write straight into memory that the main process sees
         storage = torch.UntypedStorage._new_shared(stacked.numel(), device="cpu")
-        stacked = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+        stacked = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
     np.stack(images, out=stacked.numpy())
     columns: dict[str, np.ndarray | None] = {}
     for name in ("boxes", "labels", "crowd", "points"):
@@ -44,7 +44,7 @@ def pack(images: list[np.ndarray], targets: list[Target], fits: list[Letterbox])
 
 
 def _unpack(packed: Packed) -> Batch:
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, array in packed.arrays.items():
         columns[name] = [None] * len(packed.counts) if array is None else torch.from_numpy(array).split(packed.counts)
     targets = [

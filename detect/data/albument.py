@@ -1,0 +1,136 @@
+"""Any albumentations pipeline given in the configuration; the one file that imports albumentations."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import warnings
+from dataclasses import replace
+from typing import Any
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its newest version otherwise
+
+import albumentations as A
+import numpy as np
+import torch
+
+from detect.data.augment import Move, place
+from detect.errors import UserError, unknown
+from detect.types import Target
+
+COMPOSITIONS = {name: getattr(A, name) for name in ("OneOf", "SomeOf", "RandomOrder", "Sequential")}
+_BASES = {"BasicTransform", "ImageOnlyTransform", "DualTransform", "Transform3D", "NoOp", "Lambda"}
+TRANSFORMS = {
+    name: value
+    for name, value in vars(A).items()
+    if inspect.isclass(value) and issubclass(value, A.BasicTransform) and name not in _BASES
+}
+TEARS = {"RandomGridShuffle", "ThinPlateSpline"}  # an object ends in pieces, or its box beside it
+MIRRORS = {"HorizontalFlip", "VerticalFlip", "Transpose", "D4", "SquareSymmetry", "TimeReverse"}
+
+
+class Pipeline:
+    """The transforms of `spec`, a list of {name: arguments}; a composition such as OneOf has a list `transforms`.
+
+    Boxes and keypoints follow. Where a transform can turn a box, the box is that of the ellipse inside the old one,
+    which hugs most objects, not of the old corners. Borders that come in are filled with `pad`.
+    UserError: a name, argument or value that does not exist; a transform that truth cannot follow.
+    """
+
+    def __init__(self, spec: list[dict[str, dict]], visibility: float, keypoints: bool, pad: int = 114) -> None:
+        self.visibility, self.keypoints, self.pad = visibility, keypoints, pad
+        boxes = A.BboxParams(
+            "pascal_voc", label_fields=["rows"], min_visibility=visibility, clip=True, filter_invalid_bboxes=True
+        )
+        points = A.KeypointParams("xy", label_fields=["spots"], remove_invisible=False) if keypoints else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice, and complaints about pipelines that move nothing
+            self.compose = A.Compose(self._build(spec), bbox_params=boxes, keypoint_params=points)
+
+    def __call__(self, image: np.ndarray, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+        """The changed picture, which may have another size, and its truth under the rule of visibility."""
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        data: dict[str, Any] = {"image": image, "bboxes": target.boxes.numpy(), "rows": np.arange(len(target))}
+        if target.points is not None:
+            spots = target.points[..., :2].reshape(-1, 2).numpy()
+            data |= {"keypoints": spots, "spots": np.arange(len(spots))}
+        try:
+            data = self.compose(**data)
+        except Exception as error:  # transforms raise what they like when their values do not fit the picture
+            message = " ".join(str(error).split())
+            raise UserError(
+                f"augment.albumentations: {message} (picture of {image.shape[1]} x {image.shape[0]})"
+            ) from None
+        image = data["image"]
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise UserError(
+                f"augment.albumentations: the pipeline made {image.dtype} {tuple(image.shape)} of a uint8 RGB picture; "
+                "leave normalization and conversion out of it"
+            )
+        size = image.shape[:2]
+        still = Move((1.0, 1.0), (0.0, 0.0), (0, 0, size[1], size[0]))
+        return np.ascontiguousarray(image), place([_moved(target, data)], [still], self.visibility, size)
+
+    def _build(self, spec: Any) -> list[Any]:
+        if not isinstance(spec, list):
+            raise UserError(f"augment.albumentations: expected a list of {{transform: arguments}}, not {spec!r}")
+        return [self._one(item) for item in spec]
+
+    def _one(self, item: Any) -> Any:
+        if not isinstance(item, dict) or len(item) != 1:
+            raise UserError(f"augment.albumentations: expected {{transform: arguments}}, not {item!r}")
+        (name, given), *_ = item.items()
+        made = COMPOSITIONS.get(name) or TRANSFORMS.get(name)
+        if made is None:
+            raise unknown("transform in augment.albumentations", name, [*COMPOSITIONS, *TRANSFORMS])
+        arguments = {} if given is None else given
+        if not isinstance(arguments, dict):
+            raise UserError(f"augment.albumentations: {name} takes named arguments, not {given!r}")
+        self._refuse(name, made)
+        taken = [key for key in inspect.signature(made.__init__).parameters if key != "self"]
+        for key in arguments:
+            if key not in taken:
+                raise unknown(f"argument of {name} in augment.albumentations", key, taken)
+        if name in COMPOSITIONS:
+            arguments = {**arguments, "transforms": self._build(arguments.get("transforms"))}
+        elif "border_mode" in taken:
+            arguments = {"fill": self.pad, **arguments}
+        if "rotate_method" in taken:
+            arguments = {"rotate_method": "ellipse", **arguments}
+        try:
+            transform = made(**arguments)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"augment.albumentations: {name}: {' '.join(str(error).split())}") from None
+        missing = set(getattr(transform, "targets_as_params", ())) - {"image", "bboxes", "keypoints"}
+        if missing:
+            raise UserError(f"augment.albumentations: {name} needs {', '.join(sorted(missing))}, which detection lacks")
+        return transform
+
+    def _refuse(self, name: str, made: type) -> None:
+        targets = {str(target.value) for target in _targets(made)}
+        if name in TEARS or (issubclass(made, A.DualTransform) and "BBoxes" not in targets):
+            raise UserError(f"augment.albumentations: boxes cannot follow {name}; remove it")
+        if name in MIRRORS and self.keypoints:
+            raise UserError(
+                f"augment.albumentations: {name} would not swap left and right keypoints; use augment.flip instead"
+            )
+
+
+def _moved(target: Target, data: dict[str, Any]) -> Target:
+    """The truth that came out of a pipeline: `rows` and `spots` say which boxes and keypoints are left."""
+    rows = torch.from_numpy(np.asarray(data["rows"], dtype=np.int64))
+    points = target.points
+    if points is not None:
+        flat = torch.zeros(points.shape[0] * points.shape[1], 3)
+        spots = torch.from_numpy(np.asarray(data["spots"], dtype=np.int64))
+        flat[spots, :2] = torch.from_numpy(np.asarray(data["keypoints"], dtype=np.float32).reshape(-1, 2))
+        flat[spots, 2] = points[..., 2].reshape(-1)[spots]
+        points = flat.reshape(points.shape)
+    boxes = torch.from_numpy(np.asarray(data["bboxes"], dtype=np.float32).reshape(-1, 4))
+    return replace(target[rows], boxes=boxes, points=None if points is None else points[rows])
+
+
+def _targets(made: type) -> tuple[Any, ...]:
+    value = getattr(made, "_targets", ())
+    return value if isinstance(value, tuple) else (value,)
