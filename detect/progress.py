@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
 _EVERY = 10.0  # seconds between plain lines
 
 
-def track(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str] | None = None) -> Iterator[T]:
+def track(
+    iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str] | None = None
+) -> Generator[T, None, None]:
     """The items, with their progress on stderr; `note` gives a short text beside it, asked for at each item.
 
     Wrap it in `contextlib.closing` where the loop may be left early, so that the bar is taken down at once.
     """
     if total is None:
-        total = len(iterable) if hasattr(iterable, "__len__") else None
+        total = len(iterable) if isinstance(iterable, Sized) else None
     return (_bar if sys.stderr.isatty() else _lines)(iterable, total, title, note or str)
 
 
-def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Iterator[T]:
+def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
     from rich import progress
     from rich.console import Console
 
@@ -40,7 +42,7 @@ def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[]
             bar.update(task, completed=done, rate=_rate(done, start), note=note())
 
 
-def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Iterator[T]:
+def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
     start = said = time.monotonic()
     for done, item in enumerate(iterable, 1):
         yield item

@@ -85,8 +85,9 @@ def _limbs(
     """Joins the visible keypoints (K rows of x, y, visibility) and dots them."""
     spots = [(round(x), round(y)) if visible > 0 else None for x, y, visible in points]
     for a, b in skeleton:
-        if a < len(spots) and b < len(spots) and spots[a] and spots[b]:
-            cv2.line(picture, spots[a], spots[b], color, width, cv2.LINE_AA)
+        start, end = spots[a], spots[b]
+        if start and end:
+            cv2.line(picture, start, end, color, width, cv2.LINE_AA)
     for spot in spots:
         if spot:
             cv2.circle(picture, spot, width + 1, (255, 255, 255), -1, cv2.LINE_AA)

@@ -31,7 +31,8 @@ class Film:
         self.tick = 1 / (self.rate.numerator * Fraction(-(-60_000 // self.rate.numerator)))
         self.start: float | None = None
         self.last = -1
-        self._container: Any = av.open(str(self.part), "w", format="mp4", options={"movflags": "+faststart"})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container: Any = av.open(f"file:{self.part}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: Any = None
 
     def write(self, picture: np.ndarray, time: float) -> None:
@@ -73,11 +74,10 @@ class Film:
         if container is None:
             return
         try:
+            with container:
+                if self._stream is not None:
+                    container.mux(self._stream.encode(None))
             if self._stream is not None:
-                container.mux(self._stream.encode(None))
+                self.part.replace(self.path)
         finally:
-            container.close()
-        if self._stream is not None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)  # what could not be finished cannot be played

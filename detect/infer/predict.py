@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class Predictor:
             precision = "float16" if self.device.type == "cuda" else "float32"
         self.dtype = _DTYPES.get(precision)
 
-    def __call__(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Detections]]:
+    def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
         waiting: list[tuple[Frame, Letterbox, np.ndarray]] = []
         with closing(prefetch(map(self._prepare, frames), ahead=max(4, 2 * self.batch))) as prepared:
@@ -93,7 +93,7 @@ def in_source(found: Detections, fit: Letterbox) -> Detections:
     return moved[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
-def prefetch(items: Iterable[T], ahead: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
     """The same items in the same order, made by a thread that runs at most `ahead` items in front.
 
     What the making raises is raised here, after the items before it. Closing the generator ends the thread.

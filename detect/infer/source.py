@@ -76,8 +76,8 @@ class Source:
 class Still:
     """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there."""
 
-    count = 1
-    rate = None
+    count: int | None = 1
+    rate: Fraction | None = None
 
     def __init__(self, image: Any, name: str) -> None:
         self.image, self.name = image, name

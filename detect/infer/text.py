@@ -118,7 +118,7 @@ class _Pillow:
         self.missing = self._glyph(_MISSING)
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def sized(self, size: int) -> ImageFont.FreeTypeFont:
+    def sized(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         if self.path is None:
             return ImageFont.load_default(size)
         return ImageFont.truetype(str(self.path), size)

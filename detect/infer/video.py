@@ -120,7 +120,7 @@ def upright(picture: Any) -> np.ndarray:
 class Camera:
     """The frames of a camera, timed from the first one. Raises UserError where there is no such camera."""
 
-    count = None
+    count: int | None = None
 
     def __init__(self, index: int, stride: int = 1) -> None:
         self.name, self.stride = f"camera-{index}", stride

@@ -1,0 +1,79 @@
+"""The whole of `detect predict`: source to predictor to sinks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+
+from detect.errors import UserError
+from detect.infer.draw import draw
+from detect.infer.predict import Predictor
+from detect.infer.sink import Crops, Labels, Paths, Pictures, Results, Sink, Stop, Window
+from detect.infer.source import Source
+from detect.progress import track
+
+
+@dataclass
+class Summary:
+    """How many frames were looked at, and how many objects of each class were found in them."""
+
+    frames: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+
+
+def predict_to(
+    source: Source,
+    predictor: Predictor,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    out: str | Path,
+    *,
+    json: bool = True,
+    save_txt: bool = False,
+    save_crop: bool = False,
+    show: bool = False,
+    skeleton: Sequence[tuple[int, int]] = (),
+) -> Summary:
+    """Finds objects in every frame of the source and leaves the answers under `out`.
+
+    Always annotated copies; `detections.json`, `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for.
+    However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
+    Raises UserError for what cannot be read or written.
+    """
+    out, summary = Path(out), Summary()
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(source)
+            out.mkdir(parents=True, exist_ok=True)
+            sinks: list[Sink] = []
+
+            def add(sink: Sink) -> None:
+                sinks.append(sink)
+                stack.callback(sink.close)
+
+            add(Pictures(Paths(out, source.files), source.rates))
+            if json:
+                add(Results(out / "detections.json", names, category_ids))
+            if save_txt:
+                add(Labels(Paths(out / "labels", source.files)))
+            if save_crop:
+                add(Crops(Paths(out / "crops", source.files), names))
+            if show:
+                add(Window())
+            answers = stack.enter_context(closing(predictor(source)))
+            stack.enter_context(suppress(Stop))
+            for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
+                picture = draw(frame.image, found, names, skeleton)
+                for sink in sinks:
+                    sink.write(frame, found, picture)
+                summary.frames += 1
+                summary.objects.update(names[label] for label in found.labels.tolist())
+    except (OSError, av.error.FFmpegError) as error:
+        where = getattr(error, "filename", None) or out
+        raise UserError(f"{where}: cannot be written ({error.strerror or error})") from error
+    return summary

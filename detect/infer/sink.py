@@ -1,0 +1,197 @@
+"""Where detections go: annotated pictures and videos, COCO results, YOLO text files, crops, a window."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+
+from detect.errors import UserError
+from detect.infer.film import Film
+from detect.types import Detections, Frame
+
+_SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
+_SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
+_UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
+
+
+class Sink(Protocol):
+    """Takes each frame with what was found in it, and the annotated picture of it (H, W, 3) RGB."""
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Stop(Exception):
+    """The user closed the window: an end, not an error."""
+
+
+class Paths:
+    """File names under `root` after the names of frames: distinct, and never a source itself."""
+
+    def __init__(self, root: Path, sources: Iterable[Path] = ()) -> None:
+        self.root, self.clip, self.stem = root, "", root
+        self.taken = {path.resolve() for path in sources}
+
+    def give(self, name: str, suffix: str) -> Path:
+        """A path not given before, for a frame's name (its folders stay, its suffix does not) and a suffix."""
+        parts = PurePosixPath(_SUFFIX.sub("", name)).parts
+        stem = self.root.joinpath(*(_UNSAFE.sub("_", part) for part in parts if part not in ("/", "..")))
+        path, count = stem.with_name(stem.name + suffix), 1
+        while path.resolve() in self.taken:
+            count += 1
+            path = stem.with_name(f"{stem.name}-{count}{suffix}")
+        self.taken.add(path.resolve())
+        return path
+
+    def of(self, frame: Frame) -> Path:
+        """A path without suffix for one frame: those of a video share what was given once, and add their index."""
+        if frame.time is None:
+            return self.give(frame.name, "")
+        if frame.name != self.clip or frame.index == 0:
+            self.clip, self.stem = frame.name, self.give(frame.name, "")
+        return self.stem.with_name(f"{self.stem.name}_{frame.index:06d}")
+
+
+def save_image(path: Path, image: np.ndarray) -> None:
+    """Writes an RGB image in the format of the path's suffix, in a folder made for it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(data.tobytes())
+
+
+class Pictures:
+    """Annotated copies: an image under its own name, a video, camera or stream as one NAME.mp4."""
+
+    def __init__(self, paths: Paths, rates: Mapping[str, Fraction | None]) -> None:
+        self.paths, self.rates, self.clip = paths, rates, ""
+        self.film: Film | None = None
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        if frame.time is None:
+            suffix = PurePosixPath(frame.name).suffix
+            save_image(self.paths.give(frame.name, suffix if suffix.lower() in _SAVED else ".png"), picture)
+            return
+        if self.film is None or frame.name != self.clip or frame.index == 0:
+            self.close()
+            self.clip = frame.name
+            self.film = Film(self.paths.give(frame.name, ".mp4"), self.rates.get(frame.name))
+        self.film.write(picture, frame.time)
+
+    def close(self) -> None:
+        film, self.film = self.film, None
+        if film is not None:
+            film.close()
+
+
+class Results:
+    """One JSON file in the form of COCO results, in source pixels; written as it goes, named when it is whole.
+
+    Beside COCO's fields each record has `image` (the source's name), `category` (the class name) and, for a frame
+    of a video, `frame` (its index) and `time` (seconds). `image_id` counts the frames, from 1.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], category_ids: Sequence[int]) -> None:
+        self.path, self.names, self.category_ids = path, names, category_ids
+        self.part = path.with_name(path.name + ".part")
+        self.file = self.part.open("w", encoding="utf-8")
+        self.file.write("[")
+        self.images = self.records = 0
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        self.images += 1
+        for i in range(len(found)):
+            self.file.write(",\n" if self.records else "\n")
+            json.dump(self._record(frame, found, i), self.file, ensure_ascii=False)
+            self.records += 1
+
+    def _record(self, frame: Frame, found: Detections, i: int) -> dict[str, Any]:
+        label = int(found.labels[i])
+        left, top, right, bottom = found.boxes[i].tolist()
+        record: dict[str, Any] = {"image_id": self.images, "image": frame.name}
+        if frame.time is not None:
+            record |= {"frame": frame.index, "time": round(frame.time, 6)}
+        record |= {
+            "category_id": self.category_ids[label],
+            "category": self.names[label],
+            "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
+            "score": round(float(found.scores[i]), 5),
+        }
+        if found.points is not None:
+            record["keypoints"] = [round(v, 3) for v in found.points[i].flatten().tolist()]
+        if found.tracks is not None:
+            record["track_id"] = int(found.tracks[i])
+        return record
+
+    def close(self) -> None:
+        with self.file:
+            self.file.write("\n]\n")
+        self.part.replace(self.path)
+
+
+class Labels:
+    """One YOLO text file an image or frame: class, centre x and y, width, height (relative to the picture), score."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        height, width = frame.image.shape[:2]
+        lines = []
+        for box, label, score in zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True):
+            x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+            lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f} {score:.5f}\n")
+        stem = self.paths.of(frame)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_name(stem.name + ".txt").write_text("".join(lines), encoding="utf-8")
+
+    def close(self) -> None:
+        """Each file is closed as it is written."""
+
+
+class Crops:
+    """What lies within each box, as JPEG files in a folder for each class."""
+
+    def __init__(self, paths: Paths, names: Sequence[str]) -> None:
+        self.paths = paths
+        self.folders = [_UNSAFE.sub("_", name).replace("/", "_").strip(". ") or "_" for name in names]
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        stem = self.paths.of(frame).relative_to(self.paths.root)
+        edges = torch.cat((found.boxes[:, :2].floor(), found.boxes[:, 2:].ceil()), dim=1).int().tolist()
+        for i, ((left, top, right, bottom), label) in enumerate(zip(edges, found.labels.tolist(), strict=True)):
+            path = self.paths.root / self.folders[label] / stem
+            save_image(path.with_name(f"{path.name}_{i}.jpg"), frame.image[top:bottom, left:right])
+
+    def close(self) -> None:
+        """Each file is closed as it is written."""
+
+
+class Window:
+    """Shows the annotated pictures as they come; q, Escape or closing the window ends the work."""
+
+    def __init__(self, title: str = "detect") -> None:
+        self.title = title
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        except cv2.error:
+            raise UserError(
+                "--show needs a window, which this OpenCV cannot open: "
+                "pip uninstall opencv-python-headless, then pip install opencv-python"
+            ) from None
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        cv2.imshow(self.title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if cv2.waitKey(1) & 0xFF in (ord("q"), 27) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            raise Stop
+
+    def close(self) -> None:
+        cv2.destroyAllWindows()
