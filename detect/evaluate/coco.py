@@ -23,7 +23,8 @@ class CocoEvaluator:
     def __init__(self, store: Annotations) -> None:
         self.store = store
         self._known = frozenset(store.image_ids.tolist())
-        self.reset()
+        self._seen: set[int] = set()
+        self._parts: list[Records] = []
 
     def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
         """Take the detections of these images, xyxy in pixels of the source image, on any device.
@@ -68,8 +69,7 @@ class CocoEvaluator:
 
     def reset(self) -> None:
         """Forget all detections, for the next epoch."""
-        self._seen: set[int] = set()
-        self._parts: list[Records] = []
+        self._seen, self._parts = set(), []
         self.__dict__.pop("summary", None)
 
     @cached_property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from detect.data.annotations import read_json
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluate.protocol import Records, Summary, summarize
@@ -19,10 +19,7 @@ def evaluate_file(store: Annotations, path: Path) -> Summary:
 
 def read_results(store: Annotations, path: Path) -> Records:
     """The records of a COCO results file, those of an image in the order of the file."""
-    try:
-        entries = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a COCO results file: {error}") from error
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise UserError(f"{path}: a COCO results file holds a list of detections, not a {type(entries).__name__}")
     label_of = {category: label for label, category in enumerate(store.category_ids.tolist())}
