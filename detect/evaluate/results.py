@@ -30,7 +30,8 @@ def read_results(store: Annotations, path: Path) -> Records:
     for row, entry in enumerate(entries):
         try:
             images[row], labels[row] = entry["image_id"], label_of.get(entry["category_id"], -1)
-            numbers[row] = (*entry["bbox"], entry["score"])
+            x, y, w, h = entry["bbox"]
+            numbers[row] = x, y, w, h, entry["score"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: detection {row} needs image_id, category_id, bbox of four numbers and score: {error!r}"

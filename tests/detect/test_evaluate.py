@@ -244,6 +244,7 @@ GOOD = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}
         (json.dumps([GOOD | {"category_id": 1}]), "detection 0 has category 1"),
         (json.dumps([GOOD | {"category_id": [1]}]), "detection 0"),
         (json.dumps([GOOD | {"bbox": [1, 2, 3]}]), "detection 0 needs"),
+        (json.dumps([GOOD | {"bbox": []}]), "detection 0 needs"),
         (json.dumps([GOOD | {"bbox": [1, 2, 3, None]}]), "detection 0"),
         (json.dumps([GOOD | {"score": float("nan")}]), "detection 0 has a number that is not finite"),
         (json.dumps([{k: v for k, v in GOOD.items() if k != "score"}]), "detection 0 needs.*score"),
