@@ -4,13 +4,17 @@ The indices are those of the plain loop over inter / (area + area - inter) > iou
 of computing them here differ in speed alone.
 """
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from anchors.sweep import sweep
+from anchors.sweep import grouped, overlaps, sweep
 
-_MANY = 1500  # boxes, from which on looking for the near ones first can pay
-_SAMPLE = 400  # boxes, enough to see whether they crowd
+_MANY = 1200  # boxes, from which on looking for the near ones first can pay
+_FEW = 64  # boxes of a label: for fewer a call of their own costs more than comparing them in numpy
+_SAMPLE = 200  # boxes, enough to see whether they crowd
 
 
 def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
@@ -27,16 +31,52 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Te
     boxes, scores = _checked(boxes, scores)
     if len(labels) != len(boxes):
         raise ValueError(f"{len(labels)} labels for {len(boxes)} boxes")
-    groups = labels.argsort(stable=True).split(labels.unique(return_counts=True)[1].tolist())
-    kept = [g if len(g) == 1 else g[_nms(boxes[g], scores[g], iou)] for g in groups]
-    index = torch.cat([labels.new_zeros(0, dtype=torch.int64), *kept]).sort().values
+    order = scores.argsort(stable=True, descending=True)
+    order = order[labels[order].argsort(stable=True)]
+    counts = labels.unique(return_counts=True)[1]
+    few = order[(counts <= _FEW).repeat_interleave(counts)]
+    kept = [few[_tensor(grouped(_array(boxes[few]), _array(counts[counts <= _FEW]), iou), few)]]
+    kept += [g[_nms(boxes[g], scores[g], iou)] for g in order.split(counts.tolist()) if len(g) > _FEW]
+    index = torch.cat(kept).sort().values
     return index[scores[index].argsort(stable=True, descending=True)]
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None = None,
+    sigma: float = 0.5,
+    least: float = 0.001,
+    limit: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Soft-NMS with the Gaussian penalty (Bodla et al. 2017): indices (K,) and lowered scores (K,), best first.
+
+    Each box taken multiplies the scores left, of its label only where labels (N,) are given, by exp(-iou^2 / sigma).
+    It ends at `limit` boxes, or where no score reaches `least`.
+    """
+    boxes, scores = _checked(boxes, scores)
+    if sigma <= 0:
+        raise ValueError(f"sigma is {sigma}: it must be above 0")
+    groups = torch.zeros(len(boxes)) if labels is None else labels
+    columns, left, group = _array(boxes.T), _array(scores), _array(groups)
+    index = np.arange(len(left))
+    taken: list[tuple[int, float]] = []
+    while len(left) and left.max() >= least and len(taken) != limit:
+        best = left.argmax()
+        taken.append((index[best], left[best]))
+        overlap = np.nan_to_num(overlaps(columns[:, best], columns))
+        left = left * np.where(group == group[best], np.exp(-(overlap**2) / sigma), 1).astype(left.dtype)
+        stay = (left >= least) & (index != index[best])
+        columns, left, group, index = columns[:, stay], left[stay], group[stay], index[stay]
+    order = torch.tensor([i for i, _ in taken], dtype=torch.int64, device=boxes.device)
+    return order, boxes.new_tensor([score for _, score in taken])
 
 
 def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
         raise ValueError(f"boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)} must be (N, 4) and (N,)")
-    if boxes.isnan().any() or scores.isnan().any():
+    doubtful = not math.isfinite(boxes.sum() + scores.sum())  # one quick look in place of two
+    if doubtful and (boxes.isnan().any() or scores.isnan().any()):
         raise ValueError("boxes or scores hold NaN: remove those rows before suppression")
     if boxes.dtype not in (torch.float32, torch.float64):
         boxes = boxes.float()
@@ -52,5 +92,13 @@ def _nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     if len(compare_all(boxes[::step], scores[::step], iou)) < 0.8 * _SAMPLE:
         return compare_all(boxes, scores, iou)
     order = scores.argsort(stable=True, descending=True)
-    alive = sweep(boxes[order].numpy(), iou)
-    return compare_all(boxes, scores, iou) if alive is None else order[torch.from_numpy(alive)]
+    alive = sweep(_array(boxes[order]), iou)
+    return compare_all(boxes, scores, iou) if alive is None else order[_tensor(alive, order)]
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.cpu().numpy()
+
+
+def _tensor(x: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(x).to(like.device)

@@ -1,4 +1,4 @@
-"""Non-max suppression of many boxes of which most survive: only boxes that can overlap enough are compared.
+"""Non-max suppression by pairs, for many boxes of which most survive: only boxes that can overlap enough are compared.
 
 From IoU > t follows that the extents of two boxes along either axis differ by less than a factor 1 / t, and their
 centres by less than (1 - t) / (2 t) times the smaller extent. So boxes are sorted by level of width, row of height, and
@@ -20,13 +20,16 @@ def sweep(boxes: np.ndarray, iou: float) -> np.ndarray | None:
     if not _LEAST_IOU <= iou < 1 or not len(solid) or areas.min() < 1e-30 or areas.max() > 1e30:
         return None  # the last two: where float areas lose their digits
     found = _near(boxes[solid].astype(np.float64), size[solid], iou)
-    if found is None:
-        return None
-    alive = [True] * len(boxes)
-    for better, worse in zip(*_overlapping(boxes, solid[found[0]], solid[found[1]], iou), strict=True):
-        if alive[better]:
-            alive[worse] = False
-    return np.array(alive)
+    return None if found is None else _greedy(boxes, solid[found[0]], solid[found[1]], iou)
+
+
+def grouped(boxes: np.ndarray, counts: np.ndarray, iou: float) -> np.ndarray:
+    """Survivors (N,) bool of boxes (N, 4) that stand in groups of `counts`, each by descending score.
+
+    All pairs of each group are compared: for many small groups.
+    """
+    place = np.arange(len(boxes))
+    return _greedy(boxes, *_expand(place, place + 1, counts.cumsum().repeat(counts)), iou)
 
 
 def _near(boxes: np.ndarray, size: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -35,12 +38,10 @@ def _near(boxes: np.ndarray, size: np.ndarray, iou: float) -> tuple[np.ndarray, 
     reach = ((1 - iou) / (2 * iou) + _SLACK) * size
     level = np.floor(np.log(size[:, 0]) / (max(-np.log(iou), 0.2) + _SLACK)).astype(np.int64)
     order, who, start, stop = _runs(center - center.min(0), reach, level - level.min())
-    lengths = stop - start
-    ends = lengths.cumsum()
-    if ends[-1] > _MOST * len(boxes) ** 2:
+    if (stop - start).sum() > _MOST * len(boxes) ** 2:
         return None
-    a = np.repeat(who, lengths)
-    b = order[np.arange(ends[-1]) + np.repeat(stop - ends, lengths)]
+    a, place = _expand(who, start, stop)
+    b = order[place]
     # boxes of one level meet twice, once from each side
     near = ((a < b) | (level[a] < level[b])) & (np.abs(center[a, 1] - center[b, 1]) <= reach[a, 1])
     return a[near], b[near]
@@ -75,14 +76,30 @@ def _runs(center: np.ndarray, reach: np.ndarray, level: np.ndarray) -> tuple[np.
     return order, who, start, stop
 
 
-def _overlapping(boxes: np.ndarray, a: np.ndarray, b: np.ndarray, iou: float) -> tuple[list[int], list[int]]:
-    """Of the pairs those with an IoU above the threshold, as (better, worse) by rank, ordered by the better."""
-    x1, y1, x2, y2 = boxes.T.copy()
-    areas = (x2 - x1) * (y2 - y1)
-    width = np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b])
-    height = np.minimum(y2[a], y2[b]) - np.maximum(y1[a], y1[b])
-    inter = width.clip(0) * height.clip(0)
-    hit = (inter / (areas[a] + areas[b] - inter)).astype(np.float64) > iou
+def _expand(who: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each `who` with each place in start..stop-1."""
+    lengths = stop - start
+    ends = lengths.cumsum()
+    return who.repeat(lengths), np.arange(lengths.sum()) + (stop - ends).repeat(lengths)
+
+
+def _greedy(boxes: np.ndarray, a: np.ndarray, b: np.ndarray, iou: float) -> np.ndarray:
+    """Survivors (N,) bool of boxes by rank when no pairs but (a, b) can overlap."""
+    columns = boxes.T.copy()
+    hit = overlaps(columns[:, a], columns[:, b]).astype(np.float64) > iou
     better, worse = np.minimum(a, b)[hit], np.maximum(a, b)[hit]
     order = better.argsort(kind="stable")
-    return better[order].tolist(), worse[order].tolist()
+    alive = [True] * len(boxes)
+    for i, j in zip(better[order].tolist(), worse[order].tolist(), strict=True):
+        if alive[i]:
+            alive[j] = False
+    return np.array(alive, dtype=bool)
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of boxes as columns (4, P) and (4, P), NaN for two empty ones, in the arithmetic of the compiled operator."""
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+    inter = width.clip(0) * height.clip(0)
+    with np.errstate(invalid="ignore"):
+        return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
