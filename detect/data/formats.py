@@ -41,7 +41,7 @@ def load_data(spec: str | Path, split: str, skip_bad: bool = False) -> Annotatio
 
     Raises UserError for what is not recognised, for a split that is not there, and for bad data (see `load_coco`).
     """
-    found = _recognise(spec)
+    found = recognise(spec)
     if split not in found:
         raise UserError(f"{spec}: there is no split {split!r}; there are: {', '.join(found)}")
     return found[split](skip_bad)
@@ -49,10 +49,11 @@ def load_data(spec: str | Path, split: str, skip_bad: bool = False) -> Annotatio
 
 def splits(spec: str | Path) -> list[str]:
     """The names of the splits of the data that `spec` names, train first."""
-    return list(_recognise(spec))
+    return list(recognise(spec))
 
 
-def _recognise(spec: str | Path) -> Splits:
+def recognise(spec: str | Path) -> Splits:
+    """The loader of each split of the data that `spec` names, train first; raises UserError as `load_data`."""
     if str(spec) == "toy":
         from detect.data.toy import toy_folder  # late: it draws the set when there is none yet
 
@@ -76,7 +77,7 @@ def _folder(folder: Path) -> Splits:
     if not found:
         for path in sorted(folder.glob("*/_annotations.coco.json")):
             name = "val" if path.parent.name == "valid" else path.parent.name
-            found[name] = _loader(path, [path.parent])
+            found[name] = coco_loader(path, [path.parent])
     for name in ("data.yaml", "data.yml"):
         if not found and (folder / name).is_file():
             found = _yaml(folder / name)
@@ -88,19 +89,21 @@ def _coco_files(folder: Path, base: Path) -> Splits:
     matches = [match for path in sorted(folder.glob("*.json")) if (match := _FILE.fullmatch(path.name))]
     for match in sorted(matches, key=lambda match: match[1], reverse=True):  # instances last: they win
         split, year = match[2], match[3] or ""
-        found[split] = _loader(folder / match[0], _roots(base, split, split + year))
+        found[split] = coco_loader(folder / match[0], image_roots(base, split, split + year))
     return found
 
 
-def _roots(base: Path, *names: str) -> list[Path]:
-    """Where images may lie: the first that holds one of the first images is taken."""
+def image_roots(base: Path, *names: str) -> list[Path]:
+    """Where the images of a set may lie: in its folder, or in one of these names."""
     roots = [base, base / "images"]
     for name in dict.fromkeys(names):
         roots += [base / name, base / "images" / name]
     return roots
 
 
-def _loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
+def coco_loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
+    """The loader of one COCO file, whose images lie in the first of `roots` that holds one of the first images."""
+
     def load(skip_bad: bool) -> Annotations:
         store = load_coco(path, roots[0], skip_bad)
         first = [store.file_name(index) for index in range(min(8, len(store)))]
@@ -134,10 +137,10 @@ def _part(path: Path, split: str, part: Any) -> Callable[[bool], Annotations]:
     annotations = path.parent / Path(part["annotations"]).expanduser()
     images = part.get("images")
     if images is None:
-        return _loader(annotations, _roots(annotations.parent, split))
+        return coco_loader(annotations, image_roots(annotations.parent, split))
     if not isinstance(images, str):
         raise UserError(f"{path}: {split}: images must be one folder, not {images!r}")
     root = path.parent / Path(images).expanduser()
     if not root.is_dir():
         raise UserError(f"{path}: {split}: there is no image folder {root}; images is relative to the YAML")
-    return _loader(annotations, [root])
+    return coco_loader(annotations, [root])

@@ -1,9 +1,9 @@
 """YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
 
 The labels of `…/images/x.jpg` are in `…/labels/x.txt` (the last part `images` of the path is replaced; without one,
-they lie beside the image): a line an object, `class cx cy w h`, relative to the picture as viewers show it, that is with
-EXIF orientation applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken; so it
-is of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
+they lie beside the image): a line an object, `class cx cy w h`, relative to the picture as viewers show it, with EXIF
+applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken, as it is
+of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
 """
 
 from __future__ import annotations
