@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from anchors.boxes import clip
 from detect.data.letterbox import Letterbox
+from detect.device import autocast, pick_device, pick_dtype
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _END = object()
 
 
@@ -35,15 +33,13 @@ class Predictor:
         size: int | tuple[int, int],
         keep: Keep | None = None,
         batch: int = 1,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
         precision: str = "auto",
     ) -> None:
-        self.device = torch.device(device)
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.dtype = pick_dtype(precision, self.device)
         self.model = model.to(self.device)
         self.names, self.size, self.keep, self.batch = list(names), size, keep or Keep(), batch
-        if precision == "auto":
-            precision = "float16" if self.device.type == "cuda" else "float32"
-        self.dtype = _DTYPES.get(precision)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
@@ -73,7 +69,7 @@ class Predictor:
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
         # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
         images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        with torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None):
+        with autocast(self.device, self.dtype):
             raw = self.model(images)
         return self.model.decode(raw, self.keep)
 
@@ -81,15 +77,9 @@ class Predictor:
 def in_source(found: Detections, fit: Letterbox) -> Detections:
     """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped."""
 
-    def home(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.cpu()
-
-    height, width = fit.source
-    boxes = clip(fit.undo(found.boxes.cpu().float()), (height, width))
-    points = home(found.points)
-    if points is not None:
-        points = torch.cat((fit.undo(points[..., :2].float()), points[..., 2:].float()), dim=-1)
-    moved = Detections(boxes, found.scores.cpu().float(), found.labels.cpu(), points, home(found.tracks))
+    boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
+    points = None if found.points is None else fit.undo(found.points.cpu().float())
+    moved = Detections(boxes, found.scores.cpu().float(), found.labels.cpu(), points)
     return moved[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 

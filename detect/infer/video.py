@@ -81,7 +81,7 @@ class Video:
         while True:
             try:
                 packet = next(packets)
-                pictures = packet.decode()
+                pictures = [None] if packet.is_corrupt else packet.decode()
             except StopIteration:
                 return
             except av.error.InvalidDataError:

@@ -1,0 +1,267 @@
+"""Every kind of source gives upright RGB frames with their names and times, or one clear line."""
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detect.errors import UserError
+from detect.infer import video
+from detect.infer.source import open_source
+from tests.reference.planted import film, moving, planted
+
+
+def save(path: Path, image: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in (10, 9, 1):
+        save(tmp_path / "ä b" / f"shot {i}.png", planted(20, 30, (i, 0, i + 5, 5)))
+    (tmp_path / "ä b" / "notes.txt").write_text("no picture")
+    save(tmp_path / "ä b" / ".hidden.png", planted(4, 4, None))
+    return tmp_path / "ä b"
+
+
+def test_one_image(folder: Path) -> None:
+    source = open_source(str(folder / "shot 1.png"))
+    assert (source.count, source.kind, source.is_video, source.fps) == (1, "images", False, None)
+    (frame,) = source
+    assert (frame.name, frame.index, frame.time) == ("shot 1.png", 0, None)
+    assert np.array_equal(frame.image, planted(20, 30, (1, 0, 6, 5)))
+
+
+def test_folder_in_natural_order(folder: Path) -> None:
+    assert [f.name for f in open_source(folder)] == ["shot 1.png", "shot 9.png", "shot 10.png"]
+
+
+def test_glob_names_keep_the_folders_that_differ(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "x.png", planted(4, 4, None))
+    save(tmp_path / "a" / "deep" / "x.png", planted(4, 4, None))
+    assert [f.name for f in open_source(str(tmp_path / "**" / "*.png"))] == ["deep/x.png", "x.png"]
+    assert [f.name for f in open_source(str(tmp_path / "a" / "*.png"))] == ["x.png"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
+    path = save(tmp_path / "a[1].png", planted(4, 4, None))
+    assert [f.name for f in open_source(str(path))] == ["a[1].png"]
+
+
+def test_an_image_without_suffix_is_known_by_its_content(tmp_path: Path) -> None:
+    save(tmp_path / "x.png", planted(4, 6, None)).rename(tmp_path / "blob")
+    (frame,) = open_source(tmp_path / "blob")
+    assert frame.image.shape == (4, 6, 3)
+
+
+def test_arrays_pictures_and_tensors() -> None:
+    image = planted(20, 30, (3, 4, 9, 8))
+    chw = torch.from_numpy(image).permute(2, 0, 1)
+    given = [image, image[:, :, 0], Image.fromarray(image), chw, chw.float() / 255, image[::-1]]
+    source = open_source(given)
+    frames = [frame.image for frame in source]
+    assert source.count == len({f.name for f in source}) == 6
+    assert all(f.dtype == np.uint8 and f.shape == (20, 30, 3) and f.flags.c_contiguous for f in frames)
+    assert all(np.array_equal(frames[i], image) for i in (0, 2, 3, 4))
+    assert np.array_equal(frames[1], np.repeat(image[:, :, :1], 3, axis=2))
+    assert np.array_equal(frames[5], image[::-1])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+        torch.zeros(4, 4, 3, dtype=torch.uint8),
+        torch.full((3, 4, 4), 2.0),
+        torch.full((3, 4, 4), float("nan")),
+        object(),
+    ],
+)
+def test_what_is_no_picture_is_refused(bad: object) -> None:
+    with pytest.raises(UserError, match="is no picture"):
+        list(open_source(bad))
+
+
+def test_a_mixed_list(folder: Path) -> None:
+    names = [f.name for f in open_source([folder / "shot 9.png", planted(4, 4, None), str(folder / "shot 1.png")])]
+    assert names == ["shot 9.png", "image-1", "shot 1.png"]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "fake.mp4").write_text("this is text")
+    for bad, message in {
+        str(tmp_path / "nowhere.jpg"): "no such file",
+        str(tmp_path / "empty"): "no image or video",
+        str(tmp_path / "*.jpg"): "no image or video",
+        str(folder / "notes.txt"): "notes.txt",
+        str(tmp_path / "fake.mp4"): "fake.mp4",
+        "http://127.0.0.1:9/x.mp4": "127.0.0.1/x.mp4",
+    }.items():
+        with pytest.raises(UserError, match=message) as caught:
+            open_source(bad)
+        assert "\n" not in str(caught.value)
+    for nothing in ([], None, True):
+        with pytest.raises(UserError, match="name an image"):
+            open_source(nothing)
+    with pytest.raises(UserError, match="vid-stride"):
+        open_source(folder, vid_stride=0)
+
+
+def test_a_password_in_a_url_stays_out_of_messages() -> None:
+    with pytest.raises(UserError) as caught:
+        open_source("rtsp://me:secret@127.0.0.1:9/live")
+    assert "secret" not in str(caught.value)
+
+
+def test_video_frames_names_and_times(tmp_path: Path) -> None:
+    pictures, _ = moving(12)
+    rate = Fraction(30000, 1001)
+    film(tmp_path / "clip é.mkv", pictures, [i / rate for i in range(12)], rate)
+    film(tmp_path / "clip.mp4", pictures, [i / rate for i in range(12)], rate)
+    source = open_source(tmp_path / "clip.mp4")
+    assert (source.count, source.kind, source.is_video, source.fps) == (12, "video", True, rate)
+    for path in (tmp_path / "clip.mp4", tmp_path / "clip é.mkv"):
+        frames = list(open_source(path))
+        assert [f.index for f in frames] == list(range(12))
+        assert [f.time for f in frames] == pytest.approx([float(i / rate) for i in range(12)], abs=0.001)
+        assert {f.name for f in frames} == {path.name}
+        for frame, picture in zip(frames, pictures, strict=True):
+            assert np.abs(frame.image.astype(int) - picture).mean() < 3
+
+
+def test_a_variable_rate_keeps_its_times_and_a_source_can_be_read_twice(tmp_path: Path) -> None:
+    times = [Fraction(n, 1000) for n in (0, 40, 80, 400, 410, 1000)]
+    film(tmp_path / "v.mp4", moving(6)[0], times, Fraction(25))
+    source = open_source(tmp_path / "v.mp4")
+    for _ in range(2):
+        assert [f.time for f in source] == pytest.approx([float(t) for t in times], abs=1e-4)
+
+
+def test_stride(tmp_path: Path) -> None:
+    film(tmp_path / "v.mp4", moving(10)[0], [Fraction(i, 10) for i in range(10)], Fraction(10))
+    source = open_source(tmp_path / "v.mp4", vid_stride=3)
+    frames = list(source)
+    assert (source.count, source.fps) == (4, Fraction(10, 3))
+    assert [f.index for f in frames] == [0, 3, 6, 9]
+    assert [f.time for f in frames] == pytest.approx([0, 0.3, 0.6, 0.9])
+
+
+def test_images_and_videos_of_a_folder(tmp_path: Path) -> None:
+    save(tmp_path / "2.png", planted(4, 4, None))
+    film(tmp_path / "10.mp4", moving(3)[0], [Fraction(i, 10) for i in range(3)], Fraction(10))
+    source = open_source(tmp_path)
+    assert (source.kind, source.count, source.rates) == ("mixed", 4, {"10.mp4": 10})
+    assert [f.name for f in source] == ["2.png", "10.mp4", "10.mp4", "10.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((0, 1, -1, 0), lambda i: np.rot90(i, -1)),
+        ((-1, 0, 0, -1), lambda i: np.rot90(i, 2)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), np.fliplr),
+    ],
+)
+def test_a_turned_video_is_set_upright(tmp_path: Path, matrix: tuple[int, ...], turn) -> None:
+    path = tmp_path / "v.mp4"
+    picture = planted(96, 128, (4, 4, 40, 20))
+    film(path, [picture] * 2, [Fraction(0), Fraction(1, 10)], Fraction(10))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # the matrix of a track header of version 0
+    a, b, c, d = (v << 16 for v in matrix)
+    data[at : at + 20] = struct.pack(">5i", a, b, 0, c, d)
+    path.write_bytes(data)
+    for frame in open_source(path):
+        assert frame.image.shape == turn(picture).shape
+        assert np.abs(frame.image.astype(int) - turn(picture)).mean() < 3
+
+
+def test_a_truncated_video_gives_what_can_be_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (30, 96, 128, 3), np.uint8)
+    film(tmp_path / "v.avi", list(noise), [Fraction(i, 10) for i in range(30)], Fraction(10))
+    data = (tmp_path / "v.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING):
+        frames = list(open_source(tmp_path / "cut.avi"))
+    assert 5 < len(frames) < 30
+    assert "cut.avi: " in caplog.text
+
+    broken = bytearray(data)
+    broken[len(data) // 2 : len(data) // 2 + 40_000] = bytes(40_000)
+    (tmp_path / "broken.avi").write_bytes(broken)
+    with caplog.at_level(logging.WARNING):
+        frames = list(open_source(tmp_path / "broken.avi"))
+    assert 5 < len(frames) < 30
+    assert "broken.avi: " in caplog.text
+
+
+def test_a_playlist_that_names_a_url_opens_no_socket(tmp_path: Path) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(1)
+    called = []
+
+    def listen() -> None:
+        with contextlib.suppress(TimeoutError):
+            called.append(server.accept())
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    url = f"http://127.0.0.1:{server.getsockname()[1]}/x.ts"
+    (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(UserError):
+        list(open_source(tmp_path / "list.mp4"))
+    thread.join()
+    server.close()
+    assert not called
+
+
+def test_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Capture:
+        def __init__(self, index: int) -> None:
+            self.open, self.left = index == 0, 3
+
+        def isOpened(self) -> bool:
+            return self.open
+
+        def get(self, _: int) -> float:
+            return 29.97
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.left -= 1
+            return (
+                (True, cv2.cvtColor(planted(4, 6, (0, 0, 2, 2)), cv2.COLOR_RGB2BGR))
+                if self.left >= 0
+                else (False, None)
+            )
+
+        def release(self) -> None:
+            self.open = False
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", Capture)
+    with open_source("0") as source:
+        assert (source.kind, source.count, source.is_video, source.fps) == ("camera", None, True, Fraction(2997, 100))
+        frames = iter(source)
+        first, second = next(frames), next(frames)
+        assert np.array_equal(first.image, planted(4, 6, (0, 0, 2, 2)))
+        assert first.name == "camera-0" and first.time is not None and first.time <= second.time
+        next(frames)
+        with pytest.raises(UserError, match="no more"):
+            next(frames)
+    with pytest.raises(UserError, match="camera 5"):
+        open_source(5)

@@ -1,0 +1,65 @@
+"""A network that finds pure magenta, pictures that hold some, and films of them: truth that tests can plant."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from detect.types import Detections, Keep, Pixels
+
+MAGENTA = (255, 0, 255)
+
+
+class MagentaFinder(torch.nn.Module):
+    """One box around all magenta pixels of each image; notes the shapes it was given."""
+
+    pixels = Pixels()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.dtype == torch.uint8
+        self.shapes.append(tuple(images.shape))
+        return images
+
+    def decode(self, raw: torch.Tensor, keep: Keep) -> list[Detections]:
+        found = []
+        for image in raw.cpu().int():
+            rows, columns = torch.where((image[0] > 180) & (image[1] < 90) & (image[2] > 180))
+            if not len(rows):
+                found.append(Detections.none())
+                continue
+            box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            found.append(Detections(torch.tensor([box]).float(), torch.tensor([0.9]), torch.tensor([1])))
+        return found
+
+
+def planted(height: int, width: int, box: tuple[int, int, int, int] | None) -> np.ndarray:
+    """A grey picture with a magenta rectangle at box (x1, y1, x2, y2)."""
+    image = np.full((height, width, 3), 90, np.uint8)
+    if box:
+        image[box[1] : box[3], box[0] : box[2]] = MAGENTA
+    return image
+
+
+def film(path: Path, pictures: list[np.ndarray], times: list[Fraction], rate: Fraction) -> None:
+    """A video of the pictures shown at the times (seconds), near lossless."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "4", "g": "10"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        for picture, time in zip(pictures, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def moving(count: int, height: int = 96, width: int = 128) -> tuple[list[np.ndarray], list[tuple[int, int, int, int]]]:
+    """Pictures of a rectangle that moves, and its box in each."""
+    boxes = [(8 + 2 * i, 16 + i, 40 + 2 * i, 48 + i) for i in range(count)]
+    return [planted(height, width, box) for box in boxes], boxes
