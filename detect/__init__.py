@@ -1,1 +1,56 @@
 """gridhead: train a detector on COCO-format data, measure it with COCO's numbers, run it on images and video."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from detect.api import Detector as Detector
+    from detect.types import Detections as Detections
+    from detect.types import Frame as Frame
+    from detect.types import Keep as Keep
+    from detect.types import Target as Target
+
+from detect.errors import UserError
+
+__all__ = ["Detections", "Detector", "Frame", "Keep", "Target", "UserError", "anchors", "evaluate", "load", "train"]
+
+_LATE = {"Detector": "detect.api"} | dict.fromkeys(("Detections", "Frame", "Keep", "Target"), "detect.types")
+
+
+def __getattr__(name: str) -> Any:
+    """Names that need torch, imported when first asked for."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'detect' has no attribute {name!r}")
+
+
+def _command(name: str, values: dict[str, Any]) -> Any:
+    from detect.cli import from_values
+
+    return getattr(importlib.import_module("detect.commands"), name)(from_values(name, values))
+
+
+def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
+    """The detector in a weights file; see `Detector.predict`."""
+    from detect.api import Detector
+
+    return Detector.load(weights, device, precision)
+
+
+def train(**flags: Any) -> Path:
+    """`detect train`: flags as keywords, deeper ones as dicts or {"optim.lr": 0.005}. Returns the best weights' path."""
+    return _command("train", flags)
+
+
+def evaluate(**flags: Any) -> dict[str, Any]:
+    """`detect evaluate`: returns the twelve COCO numbers and `per_class`."""
+    return _command("evaluate", flags)
+
+
+def anchors(**flags: Any) -> dict[str, Any]:
+    """`detect anchors`: returns `anchors`, `mean_iou` and `recall`."""
+    return _command("anchors", flags)

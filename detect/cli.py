@@ -33,6 +33,13 @@ def model_names() -> list[str]:
     return sorted(p.stem for p in (configs.CONFIGS / "models").glob("*.yaml"))
 
 
+def model_config(name: str) -> configs.ModelConfig:
+    """The shipped model configuration of that name."""
+    if name not in model_names():
+        raise unknown("model", name, model_names())
+    return parse("train", ["--data", "toy", "--model", name]).model
+
+
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise UserError(self._explain(" ".join(message.split())))
@@ -111,7 +118,9 @@ def from_values(command: str, values: dict[str, Any]) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
         plain = isinstance(value, (str, Path))
-        arguments += [f"--{key}={value if plain else yaml.safe_dump(value, default_flow_style=True, width=10**9).strip()}"]
+        arguments += [
+            f"--{key}={value if plain else yaml.safe_dump(value, default_flow_style=True, width=10**9).strip()}"
+        ]
     return parse(command, [a.removesuffix("\n...") for a in arguments])
 
 

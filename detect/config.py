@@ -15,7 +15,6 @@ _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
 
 
-
 class Range:
     """The values a number may take, both ends included."""
 

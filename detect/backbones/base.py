@@ -14,7 +14,9 @@ class Backbone(nn.Module):
     `levels` are exponents of two: level 3 is the last stage of stride 8. `channels` and `strides` are of those levels.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int], levels: Sequence[int]):
+    def __init__(
+        self, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int], levels: Sequence[int]
+    ):
         super().__init__()
         last = {stride: i for i, stride in enumerate(strides)}
         missing = [2**level for level in levels if 2**level not in last]

@@ -10,11 +10,16 @@ from detect.backbones.base import Backbone
 from detect.backbones.blocks import CSP, Conv, PyramidPool
 
 
-def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, levels: Sequence[int], act: str = "relu") -> Backbone:
+def csp(
+    widths: Sequence[int], depths: Sequence[int], in_channels: int, levels: Sequence[int], act: str = "relu"
+) -> Backbone:
     """`widths` are the channels at strides 2, 4, 8, 16 and 32; `depths` the residual blocks of the last four."""
     stages: list[nn.Module] = [Conv(in_channels, widths[0], 3, 2, act)]
     for i, depth in enumerate(depths):
-        parts: list[nn.Module] = [Conv(widths[i], widths[i + 1], 3, 2, act), CSP(widths[i + 1], widths[i + 1], depth, act)]
+        parts: list[nn.Module] = [
+            Conv(widths[i], widths[i + 1], 3, 2, act),
+            CSP(widths[i + 1], widths[i + 1], depth, act),
+        ]
         if i == len(depths) - 1:
             parts.append(PyramidPool(widths[i + 1], act))
         stages.append(nn.Sequential(*parts))

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, smooth_l1_loss
 
 from anchors import grid
-from anchors.coding import decode_bounded, decode_yolo, encode_bounded, encode_yolo
+from anchors.coding import decode_bounded, decode_offsets, encode_bounded, encode_offsets
 from detect.heads.tower import flat, tower
 from detect.types import Raw
 
@@ -18,6 +17,7 @@ class AnchorHead(nn.Module):
     """forward(maps) -> Raw with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
     A runs over levels, rows, columns, anchors. Boxes are coded in the bounded form: at most four times the anchor.
+    `anchors` are widths and heights by area, as many a level; without any, each cell has one of its own size.
     """
 
     uses_anchors = True
@@ -35,6 +35,7 @@ class AnchorHead(nn.Module):
     ):
         super().__init__()
         self.strides = list(strides)
+        anchors = anchors or [[s, s] for s in strides]
         sizes = torch.tensor(anchors, dtype=torch.float32).view(len(self.strides), -1, 2)
         self.register_buffer("sizes", sizes, persistent=False)
         self.anchors = sizes.shape[1]
@@ -51,30 +52,35 @@ class AnchorHead(nn.Module):
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4) that `raw` stands for."""
-        return self.decode(raw.regression, raw.priors)
+        return self.decode(raw.regression, *_reference(raw.priors))
 
     def scores(self, raw: Raw) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
     def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """Smooth L1 between the codes predicted at (image, prior) and those of `boxes` (P, 4): (P,)."""
-        return smooth_l1_loss(raw.regression[at], self.encode(boxes, raw.priors.at(at[1])), reduction="none").mean(-1)
+        """Squared error of the bounded codes predicted at (image, prior) from those of `boxes` (P, 4): (P,)."""
+        wanted = self.encode(boxes, *_reference(raw.priors.at(at[1])))
+        return (self.bounded(raw.regression[at]) - self.bounded(wanted)).square().sum(-1)
+
+    def bounded(self, codes: Tensor) -> Tensor:
+        """Codes (..., 4) as they enter the box: place in the cell and size, each 0..1."""
+        return codes.sigmoid()
 
 
 class GridHead(AnchorHead):
-    """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor.
+    """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor."""
 
-    Without anchors there is one prediction a cell and its reference size is the cell.
-    """
+    encode = staticmethod(encode_offsets)
+    decode = staticmethod(decode_offsets)
 
-    uses_anchors = False
-    encode = staticmethod(encode_yolo)
-    decode = staticmethod(decode_yolo)
+    def bounded(self, codes: Tensor) -> Tensor:
+        """Codes (..., 4) as they are compared: place in the cell 0..1, size as its logarithm."""
+        return torch.cat((codes[..., :2].sigmoid(), codes[..., 2:]), -1)
 
-    def __init__(self, channels, strides, classes, depth, anchors=(), act="relu"):
-        super().__init__(channels, strides, classes, depth, anchors or [[s, s] for s in strides], act)
 
-    def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """Squared error of the codes, as in the classic YOLO: (P,)."""
-        return mse_loss(raw.regression[at], self.encode(boxes, raw.priors.at(at[1])), reduction="none").mean(-1)
+def _reference(priors: grid.Priors) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres (A, 2), strides (A,) and anchor sizes (A, 2)."""
+    boxes = priors.boxes
+    assert boxes is not None  # the heads above make priors with boxes
+    return priors.centers, priors.strides, boxes[:, 2:] - boxes[:, :2]

@@ -48,7 +48,7 @@ class PointHead(nn.Module):
         """The boxes (B, A, 4) that `raw` stands for."""
         bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
         distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
-        return decode_distances(distances * raw.priors.strides[:, None], raw.priors.centers)
+        return decode_distances(distances, raw.priors.centers, raw.priors.strides)
 
     def scores(self, raw: Raw) -> Tensor:
         """Class scores (B, A, C) in 0..1."""
@@ -56,6 +56,5 @@ class PointHead(nn.Module):
 
     def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
         """How far the predictions at (image, prior) are from `boxes` (P, 4) in the head's own code: (P,)."""
-        strides = raw.priors.strides[at[1]][:, None]
-        distances = encode_distances(boxes, raw.priors.centers[at[1]]) / strides
+        distances = encode_distances(boxes, raw.priors.centers[at[1]], raw.priors.strides[at[1]])
         return distribution_loss(raw.regression[at].unflatten(-1, (4, BINS)), distances)

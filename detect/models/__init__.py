@@ -26,15 +26,21 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
     neck = _pick("neck", config.neck, NECKS)(backbone.channels, backbone.strides, config.width, config.depth)
     head = _pick("head", config.head, HEADS)
-    levels = len(config.levels)
-    if head.uses_anchors and len(config.anchors) != levels * config.anchors_per_level:
+    levels, each = len(config.levels), config.anchors_per_level
+    if head.uses_anchors and len(config.anchors) != levels * each:
         raise UserError(
-            f"model {config.name} has {levels} levels of {config.anchors_per_level} anchors, but model.anchors lists "
-            f"{len(config.anchors)}; run `detect anchors --k {levels * config.anchors_per_level}`"
+            f"model {config.name} has {levels} levels of {each} anchors, but model.anchors lists {len(config.anchors)}; "
+            f"compute them with detect anchors --k {levels * each}, or leave them out"
         )
     built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors)
     assigner = _pick("assigner", config.assigner, ASSIGNERS)()
     return Yolo(config, card, backbone, neck, built, assigner)
+
+
+def anchors_missing(config: ModelConfig) -> int:
+    """How many anchors the head of `config` wants and `config` does not list."""
+    wanted = len(config.levels) * config.anchors_per_level
+    return wanted if _pick("head", config.head, HEADS).uses_anchors and not config.anchors else 0
 
 
 MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {"yolo": build_yolo}

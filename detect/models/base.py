@@ -36,6 +36,7 @@ class Model(nn.Module):
         self.card = card
         self.in_channels = in_channels
         pixels = card.pixels
+        self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))
         self.register_buffer("gain", pixels.scale / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
@@ -56,7 +57,9 @@ class Model(nn.Module):
             x = x.flip(1)
         if self.in_channels == 1:
             x = x.mean(1, keepdim=True)
-        return torch.addcmul(self.offset.to(dtype), x, self.gain.to(dtype))  # type: ignore[operator]
+        if self.plain:  # one number scales all: many times faster than a broadcast over channels-last memory
+            return x * self.card.pixels.scale
+        return x * self.gain.to(dtype) + self.offset.to(dtype)  # type: ignore[operator]
 
     def lean(self) -> Self:
         """A copy for inference: evaluation mode, no gradients, batch normalization folded into the convolutions."""

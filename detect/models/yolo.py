@@ -24,7 +24,9 @@ CANDIDATES = 4096  # the best scores of an image that go into suppression
 class Yolo(Model):
     """images (B, 3, H, W) uint8 -> Raw; see the three verbs below."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: nn.Module, assigner):
+    def __init__(
+        self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: nn.Module, assigner
+    ):
         super().__init__(card, config.in_channels)
         self.config = config
         self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
@@ -86,8 +88,7 @@ def choose(boxes: Tensor, scores: Tensor, keep: Keep) -> Detections:
     box, score, label = boxes[prior].cpu(), score.cpu(), label.cpu()
     groups = torch.zeros_like(label) if keep.agnostic else label
     if keep.soft:
-        kept, score = soft_nms(box, score, groups, keep.iou)
-        kept, score = kept[: keep.limit], score[: keep.limit]
+        kept, score = soft_nms(box, score, groups, least=max(keep.score, 1e-3), limit=keep.limit)
         return Detections(box[kept], score, label[kept])
     kept = batched_nms(box, score, groups, keep.iou)[: keep.limit]
     return Detections(box[kept], score[kept], label[kept])

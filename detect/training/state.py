@@ -16,7 +16,7 @@ from detect.errors import UserError
 from detect.files import replace_file, replace_text
 from detect.models.base import Model
 from detect.models.weights import save_weights
-from detect.train.optim import Ema, build_optimizer
+from detect.training.optim import Ema, build_optimizer
 
 FORMAT = 1
 
@@ -64,7 +64,9 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
         except Exception as error:  # torch raises many kinds for a damaged or foreign file
             reason = str(error).splitlines()[0]
-            raise UserError(f"{self.checkpoint} does not continue this run: {reason}; start with another --out") from error
+            raise UserError(
+                f"{self.checkpoint} does not continue this run: {reason}; start with another --out"
+            ) from error
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batch, self.step = state["counts"]

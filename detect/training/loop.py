@@ -23,10 +23,10 @@ from detect.evaluate.coco import CocoEvaluator
 from detect.evaluate.measure import detect_all
 from detect.models.base import Model
 from detect.progress import track
-from detect.train.dist import Ranks
-from detect.train.log import Logger
-from detect.train.optim import Watch, rate
-from detect.train.state import Run, seed_all
+from detect.training.dist import Ranks
+from detect.training.log import Logger
+from detect.training.optim import Watch, rate
+from detect.training.state import Run, seed_all
 from detect.types import Batch, Keep, Target, Term
 
 CHECK_EVERY = 20  # steps between looks at whether the loss is finite

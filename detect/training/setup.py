@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 import yaml
-
 from anchors.kmeans import kmeans
+
 from detect.config import ModelConfig, TrainConfig
 from detect.data.check import require_objects, verify
 from detect.data.dataset import CocoDataset
@@ -19,13 +19,13 @@ from detect.data.store import Annotations
 from detect.device import pick_device, pick_dtype, pick_workers
 from detect.errors import UserError
 from detect.files import replace_text
-from detect.models import build
+from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
 from detect.models.weights import read_weights, transfer
-from detect.train.dist import Ranks, ranks
-from detect.train.log import open_loggers
-from detect.train.loop import Trainer
-from detect.train.state import Run, seed_all
+from detect.training.dist import Ranks, ranks
+from detect.training.log import open_loggers
+from detect.training.loop import Trainer
+from detect.training.state import Run, seed_all
 
 
 def train(config: TrainConfig) -> Path:
@@ -103,11 +103,13 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
 
 def with_anchors(config: ModelConfig, store: Annotations, size: int, seed: int) -> ModelConfig:
     """`config` with anchors by K-means over the training boxes at `size`, where its head wants some and it has none."""
-    if config.anchors or not config.anchors_per_level or config.head == "point":
+    missing = anchors_missing(config)
+    if not missing:
         return config
-    sizes = box_sizes(store, size)
-    k = len(config.levels) * config.anchors_per_level
-    return dataclasses.replace(config, anchors=kmeans(sizes, k, seed=seed).tolist())
+    try:
+        return dataclasses.replace(config, anchors=kmeans(box_sizes(store, size), missing, seed=seed).tolist())
+    except ValueError as error:
+        raise UserError(f"{store.path}: no anchors can be computed: {error}; give --model.anchors") from error
 
 
 def box_sizes(store: Annotations, size: int) -> torch.Tensor:

@@ -1,0 +1,64 @@
+"""What people hold in Python: a detector loaded from its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detect.device import pick_device, pick_dtype
+from detect.infer.predict import Predictor
+from detect.infer.source import open_source
+from detect.models.base import Card, Model
+from detect.models.weights import load_weights
+from detect.types import Detections, Frame, Keep
+
+
+class Detector:
+    """A model ready to answer: `for frame, found in detector.predict("clip.mp4"): ...`."""
+
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype):
+        self.model, self.device, self.dtype = model.lean().to(device), device, dtype
+
+    @staticmethod
+    def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
+        """The detector in a weights file. Raises UserError when the file or the device cannot be used."""
+        where = pick_device(device)
+        return Detector(load_weights(weights), where, pick_dtype(precision, where))
+
+    @property
+    def card(self) -> Card:
+        return self.model.card
+
+    @property
+    def names(self) -> list[str]:
+        """Class names by label."""
+        return self.card.names
+
+    def predictor(self, keep: Keep, size: int = 0, batch: int = 1) -> Predictor:
+        """Frames to detections, with these settings; `size` 0 is the size of training."""
+        return Predictor(self.model, size or self.card.size, keep, batch, self.device, self.dtype)
+
+    def predict(
+        self,
+        source: Any,
+        *,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        agnostic: bool = False,
+        classes: Sequence[int] | None = None,
+        imgsz: int = 0,
+        batch: int = 1,
+        vid_stride: int = 1,
+    ) -> Iterator[tuple[Frame, Detections]]:
+        """Each frame of `source` with what was found in it, boxes in pixels of the frame.
+
+        `source` is what `detect predict` takes, or an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
+        (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.
+        """
+        keep = Keep(conf, iou, max_det, agnostic, classes=None if classes is None else tuple(classes))
+        with open_source(source, vid_stride) as frames:
+            yield from self.predictor(keep, imgsz, batch)(frames)
