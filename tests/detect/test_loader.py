@@ -1,0 +1,154 @@
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect.config import AugmentConfig
+from detect.data.dataset import CocoDataset
+from detect.data.loader import EvalLoader, TrainLoader, batches, eval_batches
+from detect.errors import UserError
+from tests.reference.scenes import Store
+
+
+def dataset(count=21, **options):
+    return CocoDataset(Store(count, keypoints=2), 64, AugmentConfig(mixup=0.3), seed=4, **options)
+
+
+def rows(batch):
+    """One hash for each sample of a batch, whatever batch it came in."""
+    for image, target in zip(batch.images, batch.targets, strict=True):
+        found = hashlib.sha256(image.numpy().tobytes())
+        for value in (target.boxes, target.labels, target.crowd, target.points):
+            found.update(value.numpy().tobytes())
+        found.update(f"{target.image_id} {target.size}".encode())
+        yield found.hexdigest()
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 6))
+def test_batches_take_every_position_once_and_in_equal_parts(n, batch, world):
+    if n < world:
+        with pytest.raises(UserError, match="processes"):
+            batches(n, batch, 0, world)
+        return
+    parts = [batches(n, batch, rank, world) for rank in range(world)]
+    assert len({len(part) for part in parts}) == 1
+    together = []
+    for step in zip(*parts, strict=True):
+        assert all(len(part) for part in step)
+        joined = np.sort(np.concatenate(step))
+        assert np.array_equal(joined, np.arange(joined[0], joined[0] + len(joined)))
+        together.append(joined)
+    assert np.array_equal(np.concatenate(together), np.arange(n))
+    assert max(map(len, together)) - min(map(len, together)) <= 1
+    assert max(map(len, itertools.chain(*parts))) <= batch + 1
+
+
+def test_batches_of_nothing():
+    with pytest.raises(UserError):
+        batches(0, 4)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    """Two epochs as one process makes them: (epoch, step) -> hashes and side."""
+    loader = TrainLoader(dataset(), 64, 8, multi_scale=0.5)
+    return {(e, s): (list(rows(b)), b.images.shape[-1]) for e in (0, 1) for s, b in enumerate(loader.epoch(e))}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_any_number_of_workers_makes_the_same_stream(stream, workers):
+    loader = TrainLoader(dataset(), 64, 8, workers=workers, multi_scale=0.5)
+    for epoch in (0, 1):
+        for step, batch in enumerate(loader.epoch(epoch)):
+            assert (list(rows(batch)), batch.images.shape[-1]) == stream[epoch, step]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_epoch_goes_on_as_it_would_have(stream, workers):
+    loader = TrainLoader(dataset(), 64, 8, workers=workers, multi_scale=0.5)
+    next(loader.epoch(0))  # an epoch that was left early must leave no trace
+    for start in range(len(loader) + 1):
+        found = [(list(rows(batch)), batch.images.shape[-1]) for batch in loader.epoch(1, start)]
+        assert found == [stream[1, step] for step in range(start, len(loader))]
+
+
+@pytest.mark.parametrize("world, batch", [(2, 4), (4, 2)])
+def test_ranks_together_make_the_same_stream(stream, world, batch):
+    loaders = [TrainLoader(dataset(), 64, batch, rank=r, world=world, multi_scale=0.5) for r in range(world)]
+    for epoch in (0, 1):
+        for step, parts in enumerate(zip(*(loader.epoch(epoch) for loader in loaders), strict=True)):
+            expected, side = stream[epoch, step]
+            assert sorted(row for part in parts for row in rows(part)) == sorted(expected)
+            assert {part.images.shape[-1] for part in parts} == {side}
+
+
+def test_sides_are_drawn_from_their_range():
+    loader = TrainLoader(dataset(), 320, 8, multi_scale=0.25)
+    sides = {loader.side(epoch, step) for epoch in range(40) for step in range(3)}
+    assert sides == {256, 288, 320, 352, 384}
+    assert {TrainLoader(dataset(), 320, 8).side(e, 0) for e in range(9)} == {320}
+
+
+def test_iterating_leaves_the_random_state_of_the_training_alone():
+    state = torch.random.get_rng_state()
+    list(TrainLoader(dataset(), 64, 8, workers=1).epoch(0))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_batch_is_what_the_types_say():
+    batch = next(TrainLoader(dataset(), 64, 8).epoch(0))
+    assert batch.images.shape == (7, 3, 64, 64) and batch.images.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert len(batch.targets) == 7 and batch.fits == []
+    assert all(target.points.shape == (len(target), 2, 3) for target in batch.targets)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_user_error_arrives_as_itself(workers):
+    data = dataset(9)
+    data.store.bad = {3}
+    with pytest.raises(UserError) as caught:
+        list(TrainLoader(data, 64, 4, workers=workers).epoch(0))
+    assert str(caught.value) == "image-3.jpg: cannot be read"
+    store = Store(9)
+    store.bad = {3}
+    with pytest.raises(UserError, match=r"^image-3\.jpg: cannot be read$"):
+        list(eval_batches(store, 64, 4, workers=workers))
+
+
+def test_workers_share_one_cache():
+    data = dataset(12)
+    loader = TrainLoader(data, 64, 4, workers=2)
+    for epoch in range(6):
+        list(loader.epoch(epoch))
+    assert data.cache.shapes[:, 0].all()  # the workers stored them, the main process sees them
+    assert data.store.reads == 0
+
+
+def test_evaluation_sees_every_image_once():
+    store = Store(23, keypoints=2)
+    for world, workers in [(1, 0), (1, 2), (3, 0)]:
+        seen = []
+        for rank in range(world):
+            loader = EvalLoader(store, 96, 4, workers=workers, rank=rank, world=world)
+            for _ in range(2):
+                found = []
+                for batch in loader:
+                    assert len(batch) == len(batch.fits) <= 4
+                    for image, target, fit in zip(batch.images, batch.targets, batch.fits, strict=True):
+                        index = store.image_ids.tolist().index(target.image_id)
+                        assert target.size == fit.canvas == tuple(image.shape[1:])
+                        assert np.array_equal(image.permute(1, 2, 0).numpy(), fit.apply(store.read(index)))
+                        assert torch.allclose(fit.undo(target.boxes), store.target(index).boxes, atol=1e-4)
+                        found.append(target.image_id)
+            seen += found
+        assert sorted(seen) == sorted(store.image_ids.tolist())
+
+
+def test_evaluation_of_nothing():
+    assert list(EvalLoader(Store(0), 64, 4)) == []
+    assert len(list(EvalLoader(Store(2), 64, 4, rank=5, world=6))) == 0
