@@ -8,12 +8,32 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from anchors.assign.grid_cell import GridCell
+from anchors.assign.max_iou import MaxIoU
+from anchors.assign.sim_ota import SimOTA
 from anchors.assign.task_aligned import TaskAligned
 from anchors.assign.truth import IGNORE, NONE, Assignment, Dense, dense
 from anchors.grid import Priors
 
 Assigner = Callable[[Tensor, Tensor, Priors, Dense], Assignment]
 
-ASSIGNERS: dict[str, Callable[..., Assigner]] = {"task_aligned": TaskAligned}
+ASSIGNERS: dict[str, Callable[..., Assigner]] = {
+    "grid_cell": GridCell,
+    "max_iou": MaxIoU,
+    "sim_ota": SimOTA,
+    "task_aligned": TaskAligned,
+}
 
-__all__ = ["ASSIGNERS", "IGNORE", "NONE", "Assigner", "Assignment", "Dense", "TaskAligned", "dense"]
+__all__ = [
+    "ASSIGNERS",
+    "IGNORE",
+    "NONE",
+    "Assigner",
+    "Assignment",
+    "Dense",
+    "GridCell",
+    "MaxIoU",
+    "SimOTA",
+    "TaskAligned",
+    "dense",
+]

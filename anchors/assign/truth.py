@@ -94,14 +94,18 @@ def centered(centers: Tensor, boxes: Tensor) -> Tensor:
 
 
 def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
-    """Positions of the pairs with the k highest values of each of `count` objects; k is one number or (count,)."""
+    """Positions of the pairs with the k highest values of each of `count` objects; k is one number or (count,).
+
+    For k = 1 the earliest among equals.
+    """
     lengths = torch.bincount(pairs.object, minlength=count)
     starts = lengths.cumsum(0) - lengths
     limits = lengths.clamp(max=k)
     most, widest = (int(x.max()) if count else 0 for x in (limits, lengths))
     table = value.new_full((count, widest), -torch.inf)
     table[pairs.object, torch.arange(len(value), device=value.device) - starts[pairs.object]] = value
-    top = table.topk(most, 1).indices + starts[:, None]
+    top = table.max(1, keepdim=True).indices if most == 1 else table.topk(most, 1).indices
+    top = top + starts[:, None]
     return top[torch.arange(most, device=value.device) < limits[:, None]]
 
 

@@ -1,0 +1,81 @@
+"""Codes of boxes relative to what a prediction starts from, and their inverses.
+
+Boxes are (..., 4) xyxy px, centres (..., 2) px, strides (...), anchors (..., 2) width and height in px; all broadcast.
+Encoding is finite for any box: what a code cannot say is brought to the nearest it can.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+
+_LOG_LIMIT = math.log(1000 / 16)  # the growth at which exp is cut, as in torchvision and Detectron
+_TINY = 1e-6
+_EDGE = 1e-4  # how near a sigmoid may be asked to come to 0 and 1
+
+
+def encode_deltas(
+    boxes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
+) -> Tensor:
+    """R-CNN deltas (Girshick 2014): centre shift over the reference's size, log ratio of sizes, times weights."""
+    center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
+    origin, unit = xyxy_to_cxcywh(reference).chunk(2, -1)
+    unit = unit.clamp_min(_TINY)
+    codes = torch.cat(((center - origin) / unit, torch.log(size.clamp_min(_TINY) / unit)), -1)
+    return codes * codes.new_tensor(weights)
+
+
+def decode_deltas(
+    codes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
+) -> Tensor:
+    """Boxes of R-CNN deltas; growth is limited to 62.5 times the reference's side."""
+    shift, growth = (codes / codes.new_tensor(weights)).chunk(2, -1)
+    origin, unit = xyxy_to_cxcywh(reference).chunk(2, -1)
+    return cxcywh_to_xyxy(torch.cat((shift * unit + origin, growth.clamp_max(_LOG_LIMIT).exp() * unit), -1))
+
+
+def encode_offsets(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+    """YOLO offsets (Redmon and Farhadi 2018): logit of the place in the cell, log ratio of the size to the anchor's."""
+    center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
+    place = (center - centers) / strides[..., None] + 0.5
+    growth = torch.log(size.clamp_min(_TINY) / anchors.clamp_min(_TINY))
+    return torch.cat((place.clamp(_EDGE, 1 - _EDGE).logit(), growth), -1)
+
+
+def decode_offsets(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes of YOLO offsets: sigmoid of the place in the cell, exp of the size; growth is limited to 62.5 times."""
+    place, growth = codes.chunk(2, -1)
+    center = (place.sigmoid() - 0.5) * strides[..., None] + centers
+    return cxcywh_to_xyxy(torch.cat((center, growth.clamp_max(_LOG_LIMIT).exp() * anchors), -1))
+
+
+def encode_bounded(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+    """Bounded offsets (as of Scaled-YOLOv4, Wang et al. 2021): the logits that `decode_bounded` undoes."""
+    center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
+    place = (center - centers) / strides[..., None] / 2 + 0.5
+    growth = (size / anchors.clamp_min(_TINY)).clamp_min(0).sqrt() / 2
+    return torch.cat((place, growth), -1).clamp(_EDGE, 1 - _EDGE).logit()
+
+
+def decode_bounded(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes of bounded offsets: centre within one stride of the cell's, each side below 4 times the anchor's.
+
+    With s the sigmoid: centre = cell centre + (2 s - 1) stride, size = (2 s)^2 anchor.
+    """
+    place, growth = codes.sigmoid().chunk(2, -1)
+    center = (2 * place - 1) * strides[..., None] + centers
+    return cxcywh_to_xyxy(torch.cat((center, (2 * growth).square() * anchors), -1))
+
+
+def encode_distances(boxes: Tensor, centers: Tensor, strides: Tensor, limit: float = math.inf) -> Tensor:
+    """Distances (..., 4) from centre to left, top, right, bottom border in strides, in 0..limit (FCOS, Tian 2019)."""
+    low, high = boxes.chunk(2, -1)
+    return (torch.cat((centers - low, high - centers), -1) / strides[..., None]).clamp(0, limit)
+
+
+def decode_distances(codes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
+    """Boxes of distances in strides."""
+    low, high = (codes * strides[..., None]).chunk(2, -1)
+    return torch.cat((centers - low, centers + high), -1)
