@@ -42,14 +42,25 @@ def draw(
     return picture
 
 
-@cache
 def color_of(index: int) -> Color:
-    """The RGB colour of a class: hues a golden angle apart in CIE Lab, lightness in three steps. Always the same."""
-    hue = np.deg2rad(30 + 137.508 * index)
-    lightness = (62, 48, 78)[index // 8 % 3]
-    lab = np.array([[[lightness, 75 * np.cos(hue), 75 * np.sin(hue)]]], np.float32)
-    red, green, blue = (cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)[0, 0].clip(0, 1) * 255).round().astype(int).tolist()
-    return red, green, blue
+    """The RGB colour of a class, the same in every run."""
+    return _palette()[index % len(_palette())]
+
+
+@cache
+def _palette() -> list[Color]:
+    """128 lively colours from red on, each the one farthest in CIE Lab from all before it (greedy k-centre)."""
+    steps = np.arange(0, 256, 15, dtype=np.uint8)
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
+    lively = (lab[:, 0] > 45) & (lab[:, 0] < 85) & (np.hypot(lab[:, 1], lab[:, 2]) > 45)
+    rgb, lab = rgb[lively], lab[lively]
+    chosen = [int(np.abs(rgb.astype(int) - (255, 45, 45)).sum(axis=1).argmin())]
+    distance = np.full(len(lab), np.inf)
+    while len(chosen) < 128:
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return [(red, green, blue) for red, green, blue in rgb[chosen].tolist()]
 
 
 def ink_on(color: Color) -> int:

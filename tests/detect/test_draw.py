@@ -1,0 +1,155 @@
+"""Boxes and labels on pictures: where they are, that they read, and that no script becomes question marks."""
+
+import itertools
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.infer import text
+from detect.infer.draw import color_of, draw, ink_on
+from detect.infer.text import render
+from detect.types import Detections
+
+GREY = 100
+FIRST = [(255, 45, 45), (0, 240, 0), (15, 90, 255)]  # red, green, blue, in every run
+
+
+def grey(height: int = 200, width: int = 300) -> np.ndarray:
+    return np.full((height, width, 3), GREY, np.uint8)
+
+
+def one(box: list[float], label: int = 0, **more) -> Detections:
+    return Detections(torch.tensor([box]).float(), torch.tensor([0.87]), torch.tensor([label]), **more)
+
+
+def where(picture: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    return (picture == color).all(axis=2)
+
+
+def test_the_box_is_drawn_on_its_edges_and_the_source_stays() -> None:
+    image = grey()
+    picture = draw(image, one([50, 80, 150, 160]), ["person"])
+    assert (image == GREY).all() and picture.shape == image.shape and picture.dtype == np.uint8
+    lines = where(picture, color_of(0))
+    assert lines[159, 50:150].all() and lines[80:160, 50].all() and lines[80:160, 149].all()
+    assert (picture[90:150, 60:140] == GREY).all(), "the inside stays free"
+    assert (picture[170:, :] == GREY).all() and (picture[:, 200:] == GREY).all()
+
+
+def test_nothing_found_changes_nothing() -> None:
+    assert np.array_equal(draw(grey(), Detections.none(), []), grey())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.data())
+def test_labels_stay_inside_the_picture_of_any_size(height: int, width: int, data: st.DataObject) -> None:
+    x = sorted(data.draw(st.lists(st.floats(0, width), min_size=2, max_size=2)))
+    y = sorted(data.draw(st.lists(st.floats(0, height), min_size=2, max_size=2)))
+    picture = draw(grey(height, width), one([x[0], y[0], x[1], y[1]]), ["a long class name"])
+    assert picture.shape == (height, width, 3)
+    assert (picture != GREY).any()
+
+
+@pytest.mark.parametrize("box", [[1250, 2, 1299, 60], [0, 0, 1300, 900], [1280, 890, 1300, 900]])
+def test_a_label_at_the_edge_is_whole(box: list[int]) -> None:
+    def ink(picture: np.ndarray) -> int:
+        return int(where(picture, (ink_on(color_of(0)),) * 3).sum())
+
+    free = draw(grey(900, 1300), one([600, 600, 601, 601]), ["person"])
+    assert ink(draw(grey(900, 1300), one(box), ["person"])) == ink(free) > 100
+
+
+def test_colours_are_stable_and_apart() -> None:
+    assert [color_of(i) for i in range(3)] == [color_of(i + 128) for i in range(3)] == FIRST
+    lab = cv2.cvtColor(np.array([[color_of(i) for i in range(20)]], np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
+    near = min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(lab, 2))
+    assert near > 30, "CIE76; 2.3 is the least that can be told"
+
+
+@pytest.mark.parametrize("index", range(40))
+def test_label_ink_reads_on_its_colour(index: int) -> None:
+    def luminance(color: tuple[int, ...]) -> float:
+        c = np.array(color) / 255
+        return float(np.where(c > 0.04045, ((c + 0.055) / 1.055) ** 2.4, c / 12.92) @ [0.2126, 0.7152, 0.0722])
+
+    light, dark = sorted((luminance(color_of(index)), luminance((ink_on(color_of(index)),) * 3)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 4.5, "WCAG 2, level AA"
+
+
+def test_keypoints_and_limbs() -> None:
+    points = torch.tensor([[[100.0, 100, 2], [200, 100, 1], [150, 180, 0]]])
+    picture = draw(grey(), one([50, 60, 250, 190], points=points), ["p"], [(0, 1), (1, 2)])
+    assert (picture[100, 110:190] != GREY).any(axis=1).all(), "a limb between visible points"
+    assert (picture[180, 150] == GREY).all() and (picture[140, 175] == GREY).all(), "none to one that is not"
+
+
+def test_a_track_number_is_in_the_label() -> None:
+    with_track = draw(grey(), one([50, 80, 150, 160], tracks=torch.tensor([7])), ["p"])
+    assert where(with_track, color_of(0)).sum() > where(draw(grey(), one([50, 80, 150, 160]), ["p"]), color_of(0)).sum()
+
+
+def test_a_label_beyond_the_names_is_its_number() -> None:
+    assert (draw(grey(), one([50, 80, 150, 160], label=9), ["p"]) != GREY).any()
+
+
+SCRIPTS = [
+    "person",
+    "žluťoučký kůň",
+    "사람",
+    "行人",
+    "カタカナ",
+    "سيارة",
+    "עברית",
+    "व्यक्ति",
+    "คน",
+    "Ελληνικά",
+    "x̂",
+    "😀",
+]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_no_script_is_drawn_as_question_marks(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    render.cache_clear()
+    text._complain.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        mask = render(name, 24)
+    letters = len(name)
+    assert mask.max() == 255 and mask.shape[0] == render("a", 24).shape[0]
+    assert not any(np.array_equal(mask, render("?" * n, 24)) for n in range(1, letters + 1))
+    if caplog.records:  # no font here has it: then its codes are shown, and it is said
+        assert name in caplog.text and mask.shape[1] > letters * 24
+
+
+@pytest.mark.skipif(not hasattr(cv2, "FontFace"), reason="OpenCV 4 has no font for Hangul of its own")
+@pytest.mark.parametrize("name", ["사람", "行人汽车", "žluťoučký", "Ελληνικά", "Русский"])
+def test_opencv_5_needs_no_font_of_the_system(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text._font_for.cache_clear()
+    monkeypatch.setattr(text, "_system_fonts", list)
+    assert all(font is text._default() for font, _ in text._fonts(name))
+
+
+def test_without_any_font_accents_are_dropped_and_the_rest_is_spelt_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on OpenCV 4 in a bare container: Pillow's own font has ASCII only."""
+    latin = text._Pillow(None)
+    monkeypatch.setattr(text, "_system_fonts", list)
+    monkeypatch.setattr(text, "_default", lambda: latin)
+    caches = (text._font_for, text._plain, text._complain, render)
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        assert "".join(part for _, part in text._fonts("aű 사")) == "au \\uc0ac"
+        assert render("aű 사", 20).any()
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+
+
+def test_no_text_and_control_characters() -> None:
+    assert render("", 20).shape == (26, 0)
+    assert np.array_equal(render("a\nb", 20), render("a b", 20))

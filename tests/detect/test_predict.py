@@ -1,0 +1,125 @@
+"""Frames through the predictor: boxes in source pixels, order, batches, and a reading thread that behaves."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.data.letterbox import Letterbox
+from detect.errors import UserError
+from detect.infer.predict import Predictor, in_source, prefetch
+from detect.infer.source import open_source
+from detect.types import Detections, Frame, Keep
+from tests.reference.planted import MagentaFinder, planted
+
+
+def predictor(**options) -> Predictor:
+    return Predictor(MagentaFinder(), ["a", "b"], 160, Keep(), device="cpu", precision="float32", **options)
+
+
+def frame(height: int, width: int, box: tuple[int, int, int, int] | None, name: str = "x") -> Frame:
+    return Frame(planted(height, width, box), name)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_a_planted_object_is_found_where_it_is(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(60, 400)), data.draw(st.integers(60, 400))
+    x1, y1 = data.draw(st.integers(0, width - 40)), data.draw(st.integers(0, height - 40))
+    box = (x1, y1, data.draw(st.integers(x1 + 30, width)), data.draw(st.integers(y1 + 30, height)))
+    ((_, found),) = predictor()([frame(height, width, box)])
+    pixel = max(height, width) / 160 + 1  # one of the canvas, and the blur of resizing
+    assert found.boxes[0].tolist() == pytest.approx(box, abs=1.5 * pixel)
+    assert found.labels.tolist() == [1] and found.scores.device.type == "cpu"
+
+
+def test_nothing_found_and_no_frames() -> None:
+    ((_, found),) = predictor()([frame(40, 50, None)])
+    assert len(found) == 0 and found.boxes.shape == (0, 4)
+    assert list(predictor()([])) == []
+
+
+def test_order_is_kept_and_batches_hold_one_canvas() -> None:
+    sizes = [(80, 160)] * 3 + [(160, 160)] * 2 + [(80, 160)] + [(40, 80)] * 2
+    frames = [frame(h, w, (0, 0, 20, 20), str(i)) for i, (h, w) in enumerate(sizes)]
+    finder = predictor(batch=2)
+    assert [f.name for f, _ in finder(frames)] == [str(i) for i in range(8)]
+    wide, square = (96, 160), (160, 160)
+    assert [(s[0], s[2:]) for s in finder.model.shapes] == [(2, wide), (1, wide), (2, square), (2, wide), (1, wide)]
+
+
+def test_batches_change_no_answer() -> None:
+    frames = [frame(90, 120, (i, i, i + 40, i + 30)) for i in range(7)]
+    one, many = ([found for _, found in predictor(batch=b)(frames)] for b in (1, 4))
+    assert all(torch.equal(a.boxes, b.boxes) for a, b in zip(one, many, strict=True))
+
+
+def test_boxes_are_clipped_and_those_without_area_dropped() -> None:
+    fit = Letterbox.fit((100, 200), 160)  # 0.8 of the size, 8 rows of padding above
+    boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
+    points = torch.tensor([[[80.0, 48, 2]], [[0, 0, 0]], [[0, 0, 0]], [[160, 88, 1]]])
+    found = in_source(Detections(boxes, torch.arange(4.0), torch.arange(4), points), fit)
+    assert found.boxes.tolist() == [[0, 0, 100, 100], [100, 50, 200, 100]]
+    assert found.scores.tolist() == [0, 3] and found.labels.tolist() == [0, 3]
+    assert found.points is not None and found.points.tolist() == [[[100, 50, 2]], [[200, 100, 1]]]
+
+
+def test_answers_are_ordinary_tensors_and_the_caller_keeps_its_gradients() -> None:
+    for _, found in predictor()([frame(60, 60, (5, 5, 30, 30))]):
+        weight = torch.ones(1, requires_grad=True)
+        (found.boxes * weight).sum().backward()
+        assert weight.grad is not None and not found.boxes.is_inference()
+
+
+def test_sources_go_in_as_they_are() -> None:
+    pictures = [planted(60, 80, (10, 10, 50, 40)), planted(60, 80, None)]
+    assert [len(found) for _, found in predictor()(open_source(pictures))] == [1, 0]
+
+
+def test_an_error_of_the_source_comes_after_the_frames_before_it() -> None:
+    def frames() -> Iterator[Frame]:
+        yield frame(60, 60, None)
+        raise UserError("the second frame is broken")
+
+    answers = predictor()(frames())
+    assert len(next(answers)[1]) == 0
+    with pytest.raises(UserError, match="second frame"):
+        next(answers)
+
+
+def threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "prefetch"]
+
+
+def test_prefetch_is_bounded_and_its_thread_ends_with_it() -> None:
+    made = []
+
+    def endless() -> Iterator[int]:
+        while True:
+            made.append(len(made))
+            yield made[-1]
+
+    ahead = prefetch(endless(), ahead=3)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    time.sleep(0.3)
+    assert 2 <= len(made) <= 2 + 3 + 2
+    ahead.close()
+    assert threads() == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers()), st.integers(1, 5))
+def test_prefetch_gives_the_same_items(items: list[int], ahead: int) -> None:
+    assert list(prefetch(items, ahead)) == items
+    assert threads() == []
+
+
+def test_frames_are_not_copied_on_their_way() -> None:
+    given_frame = Frame(np.zeros((32, 32, 3), np.uint8), "x")
+    ((back, _),) = predictor()([given_frame])
+    assert back is given_frame
