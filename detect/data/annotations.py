@@ -178,10 +178,9 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     leaving = np.array([type(name) is str and bool(_LEAVING.search(name)) for name in files], dtype=bool)
     alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
     sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)
-    bad |= (sizes < 0).any(1) | (sizes != np.floor(sizes)).any(1) | (sizes > 1e6).any(1)
-    alive = sieve.keep(
-        alive, np.asarray(bad), say(lambda i: f"has size {records[i].get('width')} x {records[i].get('height')}")
-    )
+    bad |= ((sizes < 0) | (sizes != np.floor(sizes)) | (sizes > 1e6)).any(1)
+    wrong = say(lambda i: f"has width {records[i].get('width')!r} and height {records[i].get('height')!r}")
+    alive = sieve.keep(alive, bad, wrong)
     return ids[alive], sizes[alive].astype(np.int32), [str(files[i]) for i in np.flatnonzero(alive).tolist()]
 
 
@@ -218,8 +217,9 @@ def _links(
     raw = [record.get("image_id") for record in records]
     images, odd = whole(raw)
     owner, unknown = _find(images, image_ids)
-    why = "which 'images' does not hold" + (" (or which was left out)" if sieve.skip_bad else "")
-    alive = sieve.keep(alive, odd | unknown, say(lambda i: f"belongs to image {raw[i]!r}, {why}"))
+    alive = sieve.keep(
+        alive, odd | unknown, say(lambda i: f"belongs to image {raw[i]!r}, which is not among the images")
+    )
     classes = [record.get("category_id") for record in records]
     categories, odd = whole(classes)
     labels, unknown = _find(categories, category_ids)

@@ -13,6 +13,7 @@ as viewers do; and so it is when no size is known.
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -31,9 +32,10 @@ Size = tuple[int, int]
 _ORIENTATION = 0x0112
 _END = b"\xff\xd9"
 
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
-)  # a broken file is one line of ours, not a page of OpenCV's
+)  # a broken file is one line of ours, not a page of theirs
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def _missing(name: str, error: Exception) -> UserError:
 def _open(file: IO[bytes], name: str) -> Image.Image:
     try:
         return Image.open(file)
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: the image has more pixels than can be right; scale it down or leave it out") from None
     except Exception:  # Pillow's plugins raise what they like on a damaged file
         raise UserError(f"{name}: not a readable image (damaged, truncated or of an unknown format)") from None
 

@@ -44,7 +44,7 @@ def load_voc(folder: Path, stems: list[str], skip_bad: bool = False) -> Annotati
         path = folder / "Annotations" / f"{stem}.xml"
         try:
             xml = _parse(path)
-            file = files.get(stem) or (xml.findtext("filename") or "").strip()
+            file = files.get(stem) or Path((xml.findtext("filename") or "").strip()).name
             height, width = _size(xml) or read_header(folder / "JPEGImages" / file).shown
         except UserError as error:
             sieve.refuse("cannot use an image:", str(error))

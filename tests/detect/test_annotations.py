@@ -1,0 +1,398 @@
+import copy
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detect.data.annotations import flip_pairs, load_coco
+from detect.data.check import check_images, require_objects, verify
+from detect.errors import UserError
+
+DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+real = pytest.mark.skipif(not DATA.is_dir(), reason=f"real data are not at {DATA} (set GRIDHEAD_DATA)")
+
+
+def sample():
+    """Three images (the second without objects), official-looking ids out of order, and a crowd region."""
+    return {
+        "images": [
+            {"id": 40, "file_name": "b.png", "width": 60, "height": 50},
+            {"id": 7, "file_name": "empty.png", "width": 60, "height": 50},
+            {"id": 13, "file_name": "sub/a b é.png", "width": 30, "height": 20},
+        ],
+        "annotations": [
+            {"id": 5, "image_id": 13, "category_id": 90, "bbox": [1, 2, 10, 5.5], "area": 33.5, "iscrowd": 0},
+            {"id": 3, "image_id": 40, "category_id": 2, "bbox": [-4, 0, 20, 30], "area": 600, "iscrowd": 1},
+            {"id": 9, "image_id": 13, "category_id": 2, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0},
+        ],
+        "categories": [{"id": 90, "name": "brush"}, {"id": 2, "name": "bicycle"}, {"id": 17, "name": "cat"}],
+    }
+
+
+def write(folder, content, name="instances_train.json"):
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return path
+
+
+def make_images(folder, content):
+    for record in content["images"]:
+        path = folder / record["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (record["width"], record["height"]), "teal").save(path)
+
+
+def load(folder, content, **options):
+    return load_coco(write(folder, content), **options)
+
+
+def test_columns(tmp_path):
+    store = load(tmp_path, sample())
+    assert len(store) == 3
+    assert store.image_ids.tolist() == [40, 7, 13]
+    assert store.sizes.tolist() == [[50, 60], [50, 60], [20, 30]]
+    assert store.starts.tolist() == [0, 1, 1, 3]
+    assert store.ids.tolist() == [3, 5, 9]
+    assert store.boxes.tolist() == [[-4, 0, 20, 30], [1, 2, 10, 5.5], [0, 0, 4, 4]]
+    assert store.category_ids.tolist() == [2, 17, 90]
+    assert store.names == ["bicycle", "cat", "brush"]
+    assert store.labels.tolist() == [0, 2, 0]
+    assert store.crowd.tolist() == [True, False, False]
+    assert store.areas.tolist() == [600, 33.5, 16]
+    assert store.points is None and store.keypoints == [] and store.flip_pairs is None
+    kinds = {
+        "image_ids": "i8",
+        "sizes": "i4",
+        "starts": "i8",
+        "boxes": "f8",
+        "labels": "i8",
+        "areas": "f8",
+        "ids": "i8",
+    }
+    for name, kind in kinds.items():
+        assert getattr(store, name).dtype == kind
+    assert store.file_name(2) == "sub/a b é.png"
+    assert store.image_path(2) == tmp_path / "sub" / "a b é.png"
+
+
+def test_target(tmp_path):
+    store = load(tmp_path, sample())
+    target = store.target(2)
+    assert target.boxes.dtype == torch.float32
+    assert target.boxes.tolist() == [[1, 2, 11, 7.5], [0, 0, 4, 4]]
+    assert target.labels.tolist() == [2, 0] and target.image_id == 13 and target.size == (20, 30)
+    assert store.target(0).crowd.tolist() == [True]
+    empty = store.target(1)
+    assert empty.boxes.shape == (0, 4) and empty.image_id == 7
+    target.boxes[:] = -1
+    target.labels[:] = -1
+    assert store.target(2).boxes.min() == 0 and store.labels.min() == 0
+
+
+def test_optional_fields_may_be_missing(tmp_path):
+    content = sample()
+    for record in content["annotations"]:
+        for key in ("id", "area", "iscrowd"):
+            del record[key]
+    for record in content["images"]:
+        del record["width"]
+    for record in content["categories"]:
+        del record["name"]
+    store = load(tmp_path, content)
+    assert store.areas.tolist() == [600, 55, 16]
+    assert not store.crowd.any()
+    assert store.names == ["2", "17", "90"]
+    assert len(set(store.ids.tolist())) == 3 and store.ids.min() > 0
+    assert store.sizes.tolist() == [[0, 0]] * 3 or store.size(0) is None
+    content["annotations"][0]["id"] = 77
+    ids = load(tmp_path, content).ids.tolist()
+    assert 77 in ids and len(set(ids)) == 3
+
+
+def test_images_without_any_object_and_file_root(tmp_path):
+    content = sample() | {"annotations": []}
+    store = load(tmp_path, content, root=tmp_path / "elsewhere")
+    assert store.boxes.shape == (0, 4) and store.target(1).boxes.shape == (0, 4)
+    assert store.image_path(0) == tmp_path / "elsewhere" / "b.png"
+    with pytest.raises(UserError, match="training set is empty"):
+        require_objects(store)
+    crowd = sample()
+    crowd["annotations"] = crowd["annotations"][1:2]
+    with pytest.raises(UserError, match="training set is empty"):
+        require_objects(load(tmp_path, crowd))
+    require_objects(load(tmp_path, sample()))
+
+
+def test_keypoints(tmp_path):
+    content = sample()
+    names = ["nose", "left_eye", "right_eye"]
+    content["categories"][2] |= {"keypoints": names, "skeleton": [[1, 2], [2, 3]]}
+    content["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
+    store = load(tmp_path, content)
+    assert store.points.shape == (3, 3, 3) and store.points.dtype == np.float32
+    assert store.points[:2].max() == 0
+    assert store.points[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
+    assert store.keypoints == names and store.skeleton == [[0, 1], [1, 2]] and store.flip_pairs == [[1, 2]]
+    assert store.target(2).points.shape == (2, 3, 3)
+    for bad in ([1, 2], [1, 2, 2, float("nan"), 4, 1, 0, 0, 0], "abc"):
+        content["annotations"][2]["keypoints"] = bad
+        with pytest.raises(UserError, match="annotation id 9 has keypoints"):
+            load(tmp_path, content)
+    content["categories"][1]["keypoints"] = ["tip"]
+    with pytest.raises(UserError, match="different keypoints"):
+        load(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["nose", "left_eye", "right_eye"], [[1, 2]]),
+        (["right_a", "left_b", "left_a", "right_b"], [[1, 3], [2, 0]]),
+        (["Left Wrist", "Right Wrist"], [[0, 1]]),
+        (["tip", "base"], None),
+        (["left_eye", "nose"], None),
+        (["left_eye", "right_eye", "right_ear"], None),
+        ([], None),
+    ],
+)
+def test_flip_pairs(names, pairs):
+    assert flip_pairs(names) == pairs
+
+
+def test_select(tmp_path):
+    store = load(tmp_path, sample())
+    part = store.select([2, 0])
+    assert part.image_ids.tolist() == [13, 40]
+    assert part.file_name(0) == "sub/a b é.png" and part.file_name(1) == "b.png"
+    for index, old in enumerate((2, 0)):
+        mine, theirs = part.target(index), store.target(old)
+        assert torch.equal(mine.boxes, theirs.boxes) and torch.equal(mine.labels, theirs.labels)
+        assert mine.image_id == theirs.image_id and mine.size == theirs.size
+    none = store.select([])
+    assert len(none) == 0 and none.boxes.shape == (0, 4) and none.starts.tolist() == [0]
+
+
+def test_to_coco_round_trip(tmp_path):
+    content = sample()
+    content["categories"][2] |= {"keypoints": ["left_eye", "right_eye"], "skeleton": [[1, 2]]}
+    content["annotations"][2]["keypoints"] = [1, 2, 2, 3, 4, 0]
+    store = load(tmp_path, content)
+    coco = json.loads(json.dumps(store.to_coco()))
+    again = load(tmp_path, coco)
+    for name in ("image_ids", "sizes", "starts", "boxes", "labels", "crowd", "areas", "ids", "points", "category_ids"):
+        assert np.array_equal(getattr(store, name), getattr(again, name))
+    assert again.skeleton == store.skeleton and again.flip_pairs == store.flip_pairs and again.names == store.names
+    assert [a.get("num_keypoints") for a in coco["annotations"]] == [0, 0, 1]
+
+
+def change(path, value):
+    def apply(content):
+        place = content
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+
+    return apply
+
+
+ANNOTATION = "annotations"
+BAD = {
+    "category": (change((ANNOTATION, 0, "category_id"), 3), "annotation id 5 has category 3"),
+    "category missing": (lambda c: c[ANNOTATION][0].pop("category_id"), "annotation id 5 has category None"),
+    "nan": (change((ANNOTATION, 0, "bbox"), [1, 2, math.nan, 3]), "annotation id 5 has bbox"),
+    "infinite": (change((ANNOTATION, 0, "bbox"), [math.inf, 2, 3, 3]), "annotation id 5 has bbox"),
+    "huge": (change((ANNOTATION, 0, "bbox"), [10**400, 2, 3, 3]), "annotation id 5 has bbox"),
+    "three": (change((ANNOTATION, 0, "bbox"), [1, 2, 3]), "annotation id 5 has bbox"),
+    "text": (change((ANNOTATION, 0, "bbox"), ["a", 2, 3, 4]), "annotation id 5 has bbox"),
+    "no box": (lambda c: c[ANNOTATION][0].pop("bbox"), "annotation id 5 has bbox None"),
+    "zero": (change((ANNOTATION, 0, "bbox"), [1, 2, 0, 3]), "annotation id 5 has a box of width 0 and height 3"),
+    "negative": (change((ANNOTATION, 0, "bbox"), [1, 2, 4, -3]), "annotation id 5 has a box of width 4 and height -3"),
+    "area": (change((ANNOTATION, 0, "area"), math.nan), "annotation id 5 has area"),
+    "crowd": (change((ANNOTATION, 0, "iscrowd"), "yes"), "annotation id 5 has iscrowd"),
+    "unknown image": (change((ANNOTATION, 0, "image_id"), 14), "annotation id 5 belongs to image 14"),
+    "no image": (lambda c: c[ANNOTATION][0].pop("image_id"), "annotation id 5 belongs to image None"),
+    "text image": (change((ANNOTATION, 0, "image_id"), "13"), "annotation id 5 belongs to image '13'"),
+    "half image": (change((ANNOTATION, 0, "image_id"), 13.5), "annotation id 5 belongs to image 13.5"),
+    "duplicate": (change((ANNOTATION, 2, "id"), 5), "annotation id 5 has an id that one before it has"),
+    "text id": (change((ANNOTATION, 0, "id"), "x"), "annotation id 'x' has an id that is not a whole number"),
+    "duplicate image": (change(("images", 2, "id"), 7), "image id 7 .* has an id that an image before it has"),
+    "image id": (lambda c: c["images"][0].pop("id"), "image id None .* not a whole number"),
+    "nameless": (lambda c: c["images"][1].pop("file_name"), "image id 7 .* has no 'file_name'"),
+    "absolute": (change(("images", 1, "file_name"), "/etc/passwd"), "image id 7 .* leaves the image folder"),
+    "drive": (change(("images", 1, "file_name"), "C:\\x.png"), "image id 7 .* leaves the image folder"),
+    "parent": (change(("images", 1, "file_name"), "a/../../x.png"), "image id 7 .* leaves the image folder"),
+    "backslash": (change(("images", 1, "file_name"), "..\\x.png"), "image id 7 .* leaves the image folder"),
+    "size": (change(("images", 1, "width"), -60), "image id 7 .* has width -60"),
+    "size text": (change(("images", 1, "width"), "wide"), "image id 7 .* has width 'wide'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_records_are_named_or_left_out(tmp_path, kind):
+    apply, message = BAD[kind]
+    content = sample()
+    apply(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path, content)
+    text = str(caught.value)
+    assert text.startswith(str(tmp_path / "instances_train.json")) and "--skip-bad" in text and "\n" not in text
+
+    store = load(tmp_path, content, skip_bad=True)
+    assert store.left_out[0] in text
+    assert len(store) + len(store.boxes) < 6
+
+
+def test_annotations_of_an_image_left_out_go_with_it(tmp_path):
+    content = sample()
+    content["images"][2]["file_name"] = "../x.png"
+    store = load(tmp_path, content, skip_bad=True)
+    assert store.image_ids.tolist() == [40, 7] and store.ids.tolist() == [3]
+    assert len(store.left_out) == 3
+    assert "annotation id 5 belongs to image 13" in store.left_out[1]
+
+
+def test_dots_in_names_are_no_folders(tmp_path):
+    content = sample()
+    content["images"][0]["file_name"] = "..b.png"
+    content["images"][1]["file_name"] = "a..b/c...png"
+    assert load(tmp_path, content).file_name(1) == "a..b/c...png"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [\n  {"id": 1,}\n]}', r"broken json at line 2, column \d+"),
+        ('{"images": [{"id": 1', "broken json at line 1"),
+        ("", "broken json at line 1, column 1"),
+        ("[" * 100_000, "cannot be read"),
+        ("[]", "is it a file of results"),
+        ("3", "not COCO annotations"),
+        ('{"images": [], "annotations": []}', "'categories' is not a list or is missing"),
+        ('{"images": {}, "annotations": [], "categories": []}', "'images' is not a list"),
+        ('{"images": [5], "annotations": [], "categories": []}', r"images\[0\] is not an object"),
+        ('{"images": [], "annotations": [], "categories": []}', "'categories' is empty"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "the set is empty"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 1}]}', "category id 1 is declared twice"),
+        ('{"images": [], "annotations": [], "categories": [{"name": "a"}]}', r"categories\[0\] has id None"),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    for skip_bad in (False, True):
+        with pytest.raises(UserError, match=message) as caught:
+            load(tmp_path, text, skip_bad=skip_bad)
+        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_coco(tmp_path / "none.json")
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_coco(path)
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(sample()).encode())
+    assert len(load_coco(path)) == 3
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=5),
+    st.just({}), st.sampled_from([40, 7, 13, 90, 2, [1, 2, 3, 4], "../x", "a.png"]),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_gives_a_store_or_a_user_error(tmp_path_factory, data):
+    content = sample()
+    content["categories"][0]["keypoints"] = ["a", "b"]
+    content["categories"][0]["skeleton"] = [[1, 2]]
+    for _ in range(data.draw(st.integers(1, 4))):
+        records = content[data.draw(st.sampled_from(sorted(content)))]
+        record = records[data.draw(st.integers(0, 2))]
+        keys = sorted({*record, "keypoints", "area", "skeleton", "width"})
+        record[data.draw(st.sampled_from(keys))] = data.draw(VALUES)
+    folder = tmp_path_factory.getbasetemp()
+    before = copy.deepcopy(content)
+    for skip_bad in (False, True):
+        try:
+            store = load(folder, content, skip_bad=skip_bad)
+        except UserError as error:
+            assert "\n" not in str(error)
+            continue
+        assert store.starts[-1] == len(store.boxes) == len(store.labels) == len(store.ids)
+        assert np.isfinite(store.boxes).all() and (store.boxes[:, 2:] > 0).all()
+        assert store.labels.max(initial=0) < len(store.names)
+        assert len(set(store.ids.tolist())) == len(store.ids)
+        assert skip_bad or not store.left_out
+        for index in range(len(store)):
+            store.target(index)
+            assert store.image_path(index).is_relative_to(folder)
+    assert str(content) == str(before)
+
+
+def test_read_and_verify(tmp_path):
+    content = sample()
+    make_images(tmp_path, content)
+    store = load(tmp_path, content)
+    assert store.read(2).shape == (20, 30, 3)
+    seen = []
+    assert verify(store, progress=lambda done, of: seen.append((done, of))) is store
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert verify(store, skip_bad=True) is store
+    assert list(check_images(store)) == []
+
+
+def test_bad_images(tmp_path):
+    content = sample()
+    make_images(tmp_path, content)
+    store = load(tmp_path, content)
+    whole = (tmp_path / "b.png").read_bytes()
+
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(UserError, match=r"b\.png: there is no such image file; .*--skip-bad"):
+        verify(store)
+    Image.new("RGB", (61, 50)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"b\.png: annotated as 60 x 50 .* 61 x 50"):
+        verify(store)
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"b\.png: not a readable image"):
+        verify(store)
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    assert verify(store) is store  # the header is fine; reading it is not
+    with pytest.raises(UserError, match=r"b\.png"):
+        store.read(0)
+    left = verify(store, skip_bad=True)
+    assert left.image_ids.tolist() == [7, 13] and left.ids.tolist() == [5, 9]
+    assert len(left.left_out) == 1 and "b.png" in left.left_out[0] and "its 1 objects" in left.left_out[0]
+    for name in ("empty.png", "sub/a b é.png"):
+        (tmp_path / name).unlink()
+    assert [index for index, _ in check_images(store)] == [0, 1, 2]
+    with pytest.raises(UserError, match="no image can be used"):
+        verify(store, skip_bad=True)
+
+
+@real
+def test_real_files_match_pycocotools():
+    from pycocotools.coco import COCO
+
+    for name in ("bccd/instances_val.json", "coco-mini/instances_val.json", "coco-mini/person_keypoints_val.json"):
+        store, coco = load_coco(DATA / name), COCO(DATA / name)
+        assert sorted(store.image_ids.tolist()) == sorted(coco.getImgIds())
+        assert store.category_ids.tolist() == sorted(coco.getCatIds())
+        assert [coco.loadCats(i)[0]["name"] for i in store.category_ids.tolist()] == store.names
+        for index in range(len(store)):
+            rows = slice(store.starts[index], store.starts[index + 1])
+            records = coco.imgToAnns[int(store.image_ids[index])]
+            assert store.ids[rows].tolist() == [r["id"] for r in records]
+            assert store.boxes[rows].tolist() == [r["bbox"] for r in records]
+            assert store.areas[rows].tolist() == [r["area"] for r in records]
+            assert store.crowd[rows].tolist() == [bool(r["iscrowd"]) for r in records]
+            assert store.category_ids[store.labels[rows]].tolist() == [r["category_id"] for r in records]
+        assert verify(store.select(range(20)), skip_bad=True).left_out == []

@@ -1,0 +1,303 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from detect.data.formats import load_data, splits
+from detect.data.voc import voc_splits
+from detect.data.yolo import label_path
+from detect.errors import UserError
+
+DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+real = pytest.mark.skipif(not DATA.is_dir(), reason=f"real data are not at {DATA} (set GRIDHEAD_DATA)")
+
+
+def image(path, width=40, height=20, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), "teal").save(path, **options)
+    return path
+
+
+def coco(path, *names):
+    """A COCO file of images 40 x 20 with one object each."""
+    images = [{"id": i, "file_name": name, "width": 40, "height": 20} for i, name in enumerate(names, 1)]
+    objects = [{"id": i, "image_id": i, "category_id": 5, "bbox": [1, 2, 3, 4]} for i in range(1, len(names) + 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": objects, "categories": [{"id": 5, "name": "a"}]}))
+    return path
+
+
+def text(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_own_yaml_relative_and_absolute(tmp_path):
+    coco(tmp_path / "ann" / "t.json", "x.png")
+    coco(tmp_path / "far" / "v.json", "y.png", "z.png")
+    image(tmp_path / "ann" / "pictures of é" / "x.png")
+    for name in ("y.png", "z.png"):
+        image(tmp_path / "far" / "images" / name)
+    spec = text(
+        tmp_path / "ann" / "data.yaml",
+        {
+            "val": {"annotations": str(tmp_path / "far" / "v.json")},
+            "train": {"annotations": "t.json", "images": "pictures of é"},
+        },
+    )
+    assert splits(spec) == ["train", "val"]
+    train, val = load_data(spec, "train"), load_data(str(spec), "val")
+    assert train.image_path(0).is_file() and len(train) == 1
+    assert val.image_path(1).is_file() and len(val) == 2
+    with pytest.raises(UserError, match="no split 'test'; there are: train, val"):
+        load_data(spec, "test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train: [1, 2", "broken YAML"),
+        ("just words", "not a description of data"),
+        ("", "not a description of data"),
+        ("train: a.json", "not a description of data"),
+        ("train: {images: x}", "train needs annotations"),
+        ("train: {annotations: a.json, image: x}", "did you mean 'images'"),
+        ("train: {annotations: a.json, images: none}", "there is no image folder"),
+        ("train: {annotations: a.json, images: [a, b]}", "must be one folder"),
+        ("train: {annotations: none.json}", r"none\.json: cannot be read"),
+    ],
+)
+def test_wrong_yaml(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_data(text(tmp_path / "data.yaml", content), "train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["", "images", "train", "images/train"])
+def test_folder_finds_its_images(tmp_path, place):
+    coco(tmp_path / "instances_train.json", "gone.png", "x.png")
+    image(tmp_path / place / "x.png")
+    store = load_data(tmp_path, "train")
+    assert store.image_path(1) == tmp_path / place / "x.png"
+
+
+@pytest.mark.parametrize("place", ["val2017", "images/val2017"])
+def test_cocos_own_layout(tmp_path, place):
+    for name in ("instances_val2014", "instances_val2017", "person_keypoints_val2017", "captions_val2017"):
+        coco(tmp_path / "annotations" / f"{name}.json", "x.png")
+    image(tmp_path / place / "x.png")
+    assert splits(tmp_path) == ["val"]
+    store = load_data(tmp_path, "val")
+    assert store.path.name == "instances_val2017.json" and store.image_path(0) == tmp_path / place / "x.png"
+
+
+def test_keypoint_files_and_one_folder_a_split(tmp_path):
+    coco(tmp_path / "a" / "person_keypoints_val.json", "x.png")
+    assert load_data(tmp_path / "a", "val").path.name == "person_keypoints_val.json"
+    for split in ("train", "valid"):
+        coco(tmp_path / "b" / split / "_annotations.coco.json", "x.png")
+    assert splits(tmp_path / "b") == ["train", "val"]
+    assert load_data(tmp_path / "b", "val").image_path(0) == tmp_path / "b" / "valid" / "x.png"
+
+
+def test_unknown_forms(tmp_path):
+    for spec in (tmp_path / "none", tmp_path, text(tmp_path / "x.csv", "a,b")):
+        with pytest.raises(UserError, match="--data takes a YAML") as caught:
+            load_data(spec, "train")
+        assert str(spec) in str(caught.value)
+
+
+def yolo(folder, rows="", **content):
+    """A YOLO set with one picture that has `rows`, one with an empty label file and one with none."""
+    for name in ("one.png", "two.jpg", "sub/three.png"):
+        image(folder / "images" / "train" / name)
+    text(folder / "labels" / "train" / "one.txt", rows)
+    text(folder / "labels" / "train" / "two.txt", "")
+    return text(folder / "data.yaml", {"train": "images/train", "names": ["cat", "dog"]} | content)
+
+
+def test_yolo(tmp_path):
+    spec = yolo(tmp_path, "1 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.1 0.2\n")
+    for given in (spec, tmp_path):
+        store = load_data(given, "train")
+        assert len(store) == 3 and store.names == ["cat", "dog"] and store.category_ids.tolist() == [0, 1]
+        assert sorted(store.file_name(i) for i in range(3)) == ["one.png", "sub/three.png", "two.jpg"]
+        index = next(i for i in range(3) if store.file_name(i) == "one.png")
+        target = store.target(index)
+        assert target.labels.tolist() == [1, 0] and target.size == (20, 40)
+        assert np.allclose(target.boxes, [[15, 5, 25, 15], [2, 2, 6, 6]])
+        assert len(store.boxes) == 2 and store.image_path(index).is_file()
+
+
+@pytest.mark.parametrize(
+    "entry", [{"names": {1: "dog", 0: "cat"}}, {"path": "."}, {"train": ["images/train"]}, {"train": "../images/train"}]
+)
+def test_yolo_variants(tmp_path, entry):
+    spec = yolo(tmp_path, "1 .5 .5 .5 .5", **entry)
+    store = load_data(spec, "train")
+    assert len(store) == 3 and store.names == ["cat", "dog"] and len(store.boxes) == 1
+
+
+def test_yolo_lists_and_absolute_path(tmp_path):
+    yolo(tmp_path / "set", "1 .5 .5 .5 .5")
+    text(tmp_path / "set" / "list.txt", f"./images/train/one.png\n\n{tmp_path}/set/images/train/two.jpg\n")
+    spec = text(tmp_path / "d.yaml", {"path": str(tmp_path / "set"), "val": "list.txt", "names": ["cat", "dog"]})
+    store = load_data(spec, "val")
+    assert len(store) == 2 and len(store.boxes) == 1
+    text(tmp_path / "set" / "list.txt", "./images/train/one.png\nnone.png\n")
+    with pytest.raises(UserError, match=r"none\.png: there is no such image"):
+        load_data(spec, "val")
+    assert len(load_data(spec, "val", skip_bad=True).left_out) == 1
+
+
+def test_yolo_polygons_pose_and_turned_pictures(tmp_path):
+    spec = yolo(tmp_path, "0 0.1 0.2 0.5 0.2 0.3 0.8")
+    assert np.allclose(load_data(spec, "train").boxes, [[4, 4, 16, 12]])
+    pose = yolo(tmp_path, "0 .5 .5 .5 .5 .1 .1 2 .2 .2 0", kpt_shape=[2, 3])
+    assert np.allclose(load_data(pose, "train").boxes, [[10, 5, 20, 10]])
+    spec = yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image(tmp_path / "images" / "train" / "one.png", exif=turned)
+    store = load_data(spec, "train")
+    index = next(i for i in range(3) if store.file_name(i) == "one.png")
+    assert np.allclose(store.boxes, [[5, 10, 10, 20]]) and store.read(index).shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0 .5 .5 .5 .5\n2 .5 .5 .5 .5", r"one\.txt line 2 has category 2"),
+        ("-1 .5 .5 .5 .5", r"one\.txt line 1 has category -1"),
+        ("0.5 .5 .5 .5 .5", "a class is a whole number"),
+        ("0 .5 .5 .5", "has 4 numbers"),
+        ("0 .5 .5 .5 .5 .9", "has 6 numbers"),
+        ("0 nan .5 .5 .5", "NaN or infinite"),
+        ("nan .5 .5 .5 .5", "NaN or infinite"),
+        ("0 .5 .5 0 .5", "a box of width 0 and height 10"),
+        ("0 .5 .5 -.5 .5", "a box of width -20 and height 10"),
+        ("0 100 50 30 30", "relative to its sides"),
+        ("cat .5 .5 .5 .5", "not a row of numbers"),
+    ],
+)
+def test_bad_yolo_rows_are_named_or_left_out(tmp_path, rows, message):
+    spec = yolo(tmp_path, rows)
+    with pytest.raises(UserError, match=message) as caught:
+        load_data(spec, "train")
+    assert "one.txt line" in str(caught.value)
+    store = load_data(spec, "train", skip_bad=True)
+    assert len(store) == 3 and len(store.left_out) == 1 and len(store.boxes) == rows.count("\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"names": {0: "cat", 2: "dog"}}, "keys of 'names' must be 0 to 1"),
+        ({"names": []}, "'names' must be"),
+        ({"names": "cat"}, "'names' must be"),
+        ({"nc": 3}, "nc is 3, but 'names' has 2"),
+        ({"train": "elsewhere"}, "there is no .*elsewhere"),
+        ({"train": "labels"}, "there is no image in"),
+        ({"kpt_shape": 17}, "kpt_shape must be two numbers"),
+        ({"train": None}, "not recognised"),
+    ],
+)
+def test_wrong_yolo_yaml(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        load_data(yolo(tmp_path, **content), "train")
+
+
+def test_label_path():
+    assert label_path(Path("/images/a/images/b/x.tar.jpg")) == Path("/images/a/labels/b/x.tar.txt")
+    assert label_path(Path("/a/b/images.jpg")) == Path("/a/b/images.txt")
+
+
+def xml(folder, stem, *things, size=True):
+    size_ = "<size><width>40</width><height>20</height><depth>3</depth></size>" if size else ""
+    objects = "".join(
+        f"<object><name>{name}</name><difficult>1</difficult><bndbox><xmin>{a}</xmin><ymin>{b}</ymin>"
+        f"<xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for name, a, b, c, d in things
+    )
+    text(folder / "Annotations" / f"{stem}.xml", f"<annotation><filename>x</filename>{size_}{objects}</annotation>")
+
+
+def voc(folder):
+    for stem in ("a b", "c"):
+        image(folder / "JPEGImages" / f"{stem}.png")
+    xml(folder, "a b", ("dog", 1, 2, 11, 7), ("cat", 0, 0, 5, 5))
+    xml(folder, "c", size=False)
+    text(folder / "ImageSets" / "Main" / "train.txt", "a b\n\n")
+    text(folder / "ImageSets" / "Main" / "val.txt", "c\n")
+    text(folder / "ImageSets" / "Main" / "dog_val.txt", "c  -1\n")
+    return folder
+
+
+def test_voc(tmp_path):
+    voc(tmp_path)
+    assert splits(tmp_path) == ["train", "val"]
+    train, val = load_data(tmp_path, "train"), load_data(tmp_path, "val")
+    assert train.names == val.names == ["cat", "dog"] and train.category_ids.tolist() == [1, 2]
+    assert train.boxes.tolist() == [[1, 2, 10, 5], [0, 0, 5, 5]] and train.labels.tolist() == [1, 0]
+    assert len(val.boxes) == 0 and val.sizes.tolist() == [[20, 40]] and val.read(0).shape == (20, 40, 3)
+    assert train.image_path(0) == tmp_path / "JPEGImages" / "a b.png"
+    for path in (tmp_path / "ImageSets" / "Main").iterdir():
+        path.unlink()
+    assert splits(tmp_path) == ["train"] and len(load_data(tmp_path, "train")) == 2
+
+
+def test_bad_voc(tmp_path):
+    voc(tmp_path)
+    xml(tmp_path, "c", ("cat", 1, 2, 3, 4))
+    for things, message in (
+        ([("dog", 1, 2, 1, 7)], r"a b\.xml object 1 has a box of width 0"),
+        ([("dog", 1, 2, 3, 4), ("cat", "x", 2, 3, 4)], r"a b\.xml object 2 has bbox None"),
+        ([("", 1, 2, 3, 4)], r"a b\.xml object 1 has category None"),
+    ):
+        xml(tmp_path, "a b", *things)
+        with pytest.raises(UserError, match=message):
+            load_data(tmp_path, "train")
+        assert len(load_data(tmp_path, "train", skip_bad=True).boxes) == len(things) - 1
+    text(tmp_path / "ImageSets" / "Main" / "train.txt", "a b\nc\n")
+    text(tmp_path / "Annotations" / "a b.xml", "<annotation>")
+    with pytest.raises(UserError, match=r"a b\.xml: broken xml"):
+        load_data(tmp_path, "train")
+    assert len(load_data(tmp_path, "train", skip_bad=True).left_out) == 1
+    (tmp_path / "Annotations" / "a b.xml").unlink()
+    with pytest.raises(UserError, match=r"a b\.xml: cannot be read"):
+        load_data(tmp_path, "train")
+
+
+def test_toy():
+    for split in splits("toy"):
+        store = load_data("toy", split)
+        assert store.image_path(0).is_file() and len(store.boxes)
+    assert splits("toy")[:2] == ["train", "val"]
+
+
+@real
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_voc_of_bccd_agrees_with_its_coco_files(split):
+    theirs = load_data(DATA / "bccd", split)
+    ours = voc_splits(DATA / "bccd")[split](True)
+    assert len(ours) == len(theirs) and len(ours.boxes) == len(theirs.boxes)
+    places = {theirs.file_name(index): index for index in range(len(theirs))}
+    for index in range(len(ours)):
+        a, b = ours.target(index), theirs.target(places[ours.file_name(index)])
+        assert a.boxes.tolist() == b.boxes.tolist() and a.size == b.size
+        assert [ours.names[i] for i in a.labels] == [theirs.names[i] for i in b.labels]
+
+
+@real
+def test_real_folders():
+    found = {folder: splits(DATA / folder) for folder in ("cards", "coco-mini", "coco-person-kp", "tud-campus")}
+    assert found["tud-campus"] == ["val"]
+    for folder, names in found.items():
+        for split in names:
+            store = load_data(DATA / folder, split)
+            assert store.image_path(len(store) - 1).is_file()
