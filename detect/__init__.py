@@ -42,7 +42,7 @@ def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> 
 
 
 def train(**flags: Any) -> Path:
-    """`detect train`: flags as keywords, deeper ones as dicts or {"optim.lr": 0.005}. Returns the best weights' path."""
+    """`detect train`: flags as keywords, deeper ones as {"optim.lr": 0.005}. Returns the path of the best weights."""
     return _command("train", flags)
 
 

@@ -65,7 +65,7 @@ def _parser(command: str) -> tuple[_Parser, type]:
     parser.add_class_arguments(kind, None)
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
-            action.nargs, action.const = "?", True  # type: ignore[assignment]
+            action.nargs, action.const = "?", True
     return parser, kind
 
 

@@ -74,10 +74,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimizer and schedule. `lr` is for 16 images a step, all ranks and accumulation together, and follows their number.
+    """Optimizer and schedule. `warmup` is in epochs; `clip` is the largest norm of the gradient (0: any).
 
-    `warmup` is in epochs; `final` is the last rate as a share of `lr` (cosine, linear, exponential); `milestones` are the
-    shares of the run at which the step schedule multiplies the rate by `gamma`.
+    `final` is the last rate as a share of `lr` (cosine, linear, exponential); `milestones` are the shares of the run at
+    which the step schedule multiplies the rate by `gamma`; `accumulate` joins that many batches into one step.
     """
 
     name: Annotated[str, Choice("sgd", "adamw", "adam", "adagrad", "rmsprop")] = "adamw"

@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of autocast. `auto`: bfloat16 where the hardware multiplies in it, float16 on older GPUs, else float32."""
+    """The type of autocast. `auto`: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     if name != "auto":
         return getattr(torch, name)
     if device.type == "cuda":

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in data, files or arguments: one line naming file, record and remedy. The command exits with status 2."""
+    """A mistake in data, files or arguments: one line naming file, record and remedy; the command ends with 2."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

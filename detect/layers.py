@@ -32,7 +32,7 @@ def network(name: str, size: int, classes: int) -> tuple[nn.Module, Tensor]:
 
 
 def describe(name: str, size: int, classes: int = 80) -> dict[str, Any]:
-    """The leaf layers in the order they run: name, type, output shape, parameters, multiply-accumulates; and the sums."""
+    """The leaf layers as they run: name, type, output shape, parameters, multiply-accumulates; and the sums."""
     net, image = network(name, size, classes)
     rows: list[dict[str, Any]] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -48,9 +49,7 @@ class PAN(FPN):
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "relu"):
         super().__init__(channels, strides, width, depth, act)
-        self.shrink = nn.ModuleList(
-            Conv(width, width, 3, coarse // fine, act) for fine, coarse in zip(strides, strides[1:], strict=False)
-        )
+        self.shrink = nn.ModuleList(Conv(width, width, 3, coarse // fine, act) for fine, coarse in pairwise(strides))
         self.up = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

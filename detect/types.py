@@ -7,7 +7,7 @@ What a network returns is a NamedTuple of tensors; what people hold is a frozen 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -87,8 +87,8 @@ class Detections:
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
         """The detections chosen by a mask, index or slice."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Detections(**{k: None if v is None else v[index] for k, v in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[index] for k, v in values.items() if v is not None})
 
     @staticmethod
     def none() -> Detections:
@@ -111,7 +111,7 @@ class Term(NamedTuple):
     """One loss term before normalization: the sum over the batch, and what to divide it by."""
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Backbones by name. A family is one file with a dict VARIANTS from name to function (in_channels, levels) -> Backbone."""
+"""Backbones by name: a family is one file with VARIANTS, a dict from name to function (in_channels, levels)."""
 
 from __future__ import annotations
 

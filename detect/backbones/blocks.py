@@ -51,13 +51,13 @@ class CSP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, depth: int = 1, act: str = "relu"):
         super().__init__()
-        self.half = outputs // 2
-        self.split = Conv(inputs, 2 * self.half, 1, act=act)
-        self.blocks = nn.Sequential(*(Residual(self.half, act) for _ in range(depth)))
-        self.merge = Conv(2 * self.half, outputs, 1, act=act)
+        self.share = outputs // 2
+        self.split = Conv(inputs, 2 * self.share, 1, act=act)
+        self.blocks = nn.Sequential(*(Residual(self.share, act) for _ in range(depth)))
+        self.merge = Conv(2 * self.share, outputs, 1, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
-        around, through = self.split(x).split(self.half, 1)
+        around, through = self.split(x).split(self.share, 1)
         return self.merge(torch.cat([around, self.blocks(through)], 1))
 
 

@@ -21,6 +21,7 @@ class AnchorHead(nn.Module):
     """
 
     uses_anchors = True
+    sizes: Tensor
     encode: Callable[..., Tensor] = staticmethod(encode_bounded)
     decode: Callable[..., Tensor] = staticmethod(decode_bounded)
 
@@ -39,15 +40,16 @@ class AnchorHead(nn.Module):
         sizes = torch.tensor(anchors, dtype=torch.float32).view(len(self.strides), -1, 2)
         self.register_buffer("sizes", sizes, persistent=False)
         self.anchors = sizes.shape[1]
-        self.classify = nn.ModuleList(tower(c, self.anchors * classes, depth, act, bias=-2.0) for c in channels)
-        self.regress = nn.ModuleList(tower(c, self.anchors * 5, depth, act, bias=0.0) for c in channels)
-        for predict in (head[-1] for head in self.regress):
-            predict.bias.data.view(-1, 5)[:, 4] = -4.6  # few anchors hold an object
+        self.classify = nn.ModuleList(tower(c, self.anchors * classes, depth, act, [-2.0]) for c in channels)
+        rare = [0.0, 0.0, 0.0, 0.0, -4.6]  # few anchors hold an object
+        self.regress = nn.ModuleList(tower(c, self.anchors * 5, depth, act, rare) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         logits = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.classify, maps, strict=True)], 1)
         rest = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.regress, maps, strict=True)], 1).float()
-        priors = grid.priors([x.shape[-2:] for x in maps], self.strides, list(self.sizes), device=logits.device)
+        priors = grid.priors(
+            [(x.shape[2], x.shape[3]) for x in maps], self.strides, list(self.sizes), device=logits.device
+        )
         return Raw(logits.float(), rest[..., :4], priors, objectness=rest[..., 4])
 
     def boxes(self, raw: Raw) -> Tensor:

@@ -35,13 +35,13 @@ class PointHead(nn.Module):
     ):
         super().__init__()
         self.strides = list(strides)
-        self.classify = nn.ModuleList(tower(c, classes, depth, act, bias=-4.6) for c in channels)
-        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, bias=1.0) for c in channels)
+        self.classify = nn.ModuleList(tower(c, classes, depth, act, [-4.6]) for c in channels)
+        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, [1.0]) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
         regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
-        priors = grid.priors([x.shape[-2:] for x in maps], self.strides, device=logits.device)
+        priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
         return Raw(logits.float(), regression.float(), priors)
 
     def boxes(self, raw: Raw) -> Tensor:

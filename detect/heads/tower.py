@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from detect.backbones.blocks import Conv
 
 
-def tower(channels: int, outputs: int, depth: int, act: str, bias: float) -> nn.Sequential:
-    """`depth` 3x3 convolutions and a 1x1 prediction whose bias starts at `bias`."""
+def tower(channels: int, outputs: int, depth: int, act: str, bias: list[float]) -> nn.Sequential:
+    """`depth` 3x3 convolutions and a 1x1 prediction whose biases start at `bias`, repeated."""
     predict = nn.Conv2d(channels, outputs, 1)
     nn.init.normal_(predict.weight, std=0.01)
-    nn.init.constant_(predict.bias, bias)
+    predict.bias = nn.Parameter(torch.tensor(bias).repeat(outputs // len(bias)))
     return nn.Sequential(*(Conv(channels, channels, 3, act=act) for _ in range(depth)), predict)
 
 

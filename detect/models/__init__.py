@@ -29,7 +29,7 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
     levels, each = len(config.levels), config.anchors_per_level
     if head.uses_anchors and len(config.anchors) != levels * each:
         raise UserError(
-            f"model {config.name} has {levels} levels of {each} anchors, but model.anchors lists {len(config.anchors)}; "
+            f"model {config.name} has {levels} levels of {each} anchors, but {len(config.anchors)} are listed; "
             f"compute them with detect anchors --k {levels * each}, or leave them out"
         )
     built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors)

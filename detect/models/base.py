@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detect.types import Pixels
+from detect.config import ModelConfig
+from detect.types import Detections, Keep, Pixels, Target, Term
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,29 @@ class Model(nn.Module):
     """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
 
     task = "detect"
+    gain: Tensor
+    offset: Tensor
 
-    def __init__(self, card: Card, in_channels: int):
+    def __init__(self, config: ModelConfig, card: Card):
         super().__init__()
-        self.card = card
-        self.in_channels = in_channels
+        self.config, self.card = config, card
         pixels = card.pixels
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))
         self.register_buffer("gain", pixels.scale / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
+
+    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
+        """The loss terms, weighted, each to be divided by its count over all images of a step."""
+        raise NotImplementedError
+
+    def candidates(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
+        raise NotImplementedError
+
+    def decode(self, raw: Any, keep: Keep) -> list[Detections]:
+        """The answer for each image, in canvas pixels, by descending score."""
+        raise NotImplementedError
 
     @property
     def pixels(self) -> Pixels:
@@ -48,18 +64,18 @@ class Model(nn.Module):
 
     def numbers(self, images: Tensor) -> Tensor:
         """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights."""
-        dtype = self.gain.dtype  # type: ignore[union-attr]
+        dtype = self.gain.dtype
         kind = images.device.type
-        if torch.is_autocast_enabled(kind):
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
         x = images.to(dtype=dtype, memory_format=torch.channels_last)
         if self.card.pixels.order == "BGR":
             x = x.flip(1)
-        if self.in_channels == 1:
+        if self.config.in_channels == 1:
             x = x.mean(1, keepdim=True)
         if self.plain:  # one number scales all: many times faster than a broadcast over channels-last memory
             return x * self.card.pixels.scale
-        return x * self.gain.to(dtype) + self.offset.to(dtype)  # type: ignore[operator]
+        return x * self.gain.to(dtype) + self.offset.to(dtype)
 
     def lean(self) -> Self:
         """A copy for inference: evaluation mode, no gradients, batch normalization folded into the convolutions."""
@@ -71,7 +87,7 @@ class Model(nn.Module):
 def fold(module: nn.Module) -> None:
     """Fold every batch normalization that directly follows a convolution into it, in place."""
     children = list(module.named_children())
-    for (name, child), (next_name, following) in zip(children, children[1:], strict=False):
+    for (name, child), (next_name, following) in pairwise(children):
         if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(child, following))
             setattr(module, next_name, nn.Identity())

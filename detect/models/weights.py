@@ -50,7 +50,7 @@ def _model_config(values: dict[str, Any]) -> ModelConfig:
 
 
 def _card(values: dict[str, Any]) -> Card:
-    pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
+    pixels: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
     return Card(**{**values, "pixels": Pixels(**pixels)})
 
 
@@ -63,7 +63,7 @@ def load_weights(path: str | Path) -> Model:
 
 
 def transfer(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Copy into `model` what fits by name and shape. Returns the names taken, and those of the model left as they were."""
+    """Copy into `model` what fits by name and shape. Returns the names taken, and those left as they were."""
     mine = model.state_dict()
     taken = [k for k, v in mine.items() if k in tensors and tensors[k].shape == v.shape]
     with torch.no_grad():

@@ -6,6 +6,7 @@ Axes: B batch, A predictions, C classes, P predictions that answer for an object
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,8 @@ CANDIDATES = 4096  # the best scores of an image that go into suppression
 class Yolo(Model):
     """images (B, 3, H, W) uint8 -> Raw; see the three verbs below."""
 
-    def __init__(
-        self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: nn.Module, assigner
-    ):
-        super().__init__(card, config.in_channels)
-        self.config = config
+    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: Any, assigner: Any):
+        super().__init__(config, card)
         self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Raw:

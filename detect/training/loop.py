@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,9 +80,11 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.losses: nn.Module = Losses(self.run.model)
+        self.no_sync: Callable[[], AbstractContextManager] = nullcontext
         if self.ranks.world > 1:
-            self.losses = DistributedDataParallel(self.losses, [self.device] if self.device.type == "cuda" else None)
-        self.terms: list[str] = []
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.losses = parallel = DistributedDataParallel(self.losses, devices)
+            self.no_sync = parallel.no_sync
         self.watch = Watch()
         self.interrupt = Interrupt()
         self.saved = time.monotonic()
@@ -123,7 +125,8 @@ class Trainer:
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
         row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
         row["lr"] = run.optimizer.param_groups[0]["lr"]
-        row |= dict(zip(self.terms, (run.sums / self.steps).tolist(), strict=True))  # type: ignore[operator]
+        assert run.sums is not None  # an epoch has a step at least
+        row |= dict(zip(run.terms, (run.sums / self.steps).tolist(), strict=True))
         row |= {name: value for name, value in self._evaluate().items() if name != "per_class"}
         row["seconds"] = round(time.monotonic() - started, 2)
         self._finish(row)
@@ -150,25 +153,25 @@ class Trainer:
 
     def _backward(self, batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss terms, total over count, in the model; the means (T,) themselves."""
-        several, world = len(batches) > 1, self.ranks.world
+        run, several, world = self.run, len(batches) > 1, self.ranks.world
         totals, counts = [], []
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
-            with nullcontext() if last or world == 1 else self.losses.no_sync():
+            with nullcontext() if last else self.no_sync():
                 with autocast(self.device, self.dtype):
                     images = batch.images.to(self.device, non_blocking=True)
-                    self.terms, total, count = self.losses(images, batch.targets)
+                    run.terms, total, count = self.losses(images, batch.targets)
                 count = self.ranks.sum(count)
                 if several and not torch.equal(count, count[:1].expand_as(count)):
                     raise UserError("the loss terms of this model have several normalizers: use --optim.accumulate 1")
                 # Averaging over ranks is undone; the common normalizer of several batches is known only after them.
                 scale = world if several else world / count.clamp(min=1)
-                self.run.scaler.scale((total * scale).sum()).backward()
+                run.scaler.scale((total * scale).sum()).backward()
             totals.append(total.detach())
             counts.append(count)
         count = torch.stack(counts).sum(0).clamp(min=1)
         if several:
-            for p in self.run.model.parameters():
+            for p in run.model.parameters():
                 if p.grad is not None:
                     p.grad /= count[0]
         return self.ranks.sum(torch.stack(totals).sum(0)) / count
@@ -177,9 +180,9 @@ class Trainer:
         run, config = self.run, self.config
         if len(self.watch) >= CHECK_EVERY:
             self._check_finite()
-        due = config.save_steps and run.step % config.save_steps == 0
-        due = due or (config.save_seconds and time.monotonic() - self.saved >= config.save_seconds)
-        if due:
+        by_step = config.save_steps > 0 and run.step % config.save_steps == 0
+        by_time = config.save_seconds > 0 and time.monotonic() - self.saved >= config.save_seconds
+        if by_step or by_time:
             self._save()
         self._heed()
 
@@ -199,7 +202,9 @@ class Trainer:
         if bad is None:
             return
         step, ids, values = bad
-        terms = ", ".join(f"{name} {value:g}" for name, value in zip([*self.terms, "gradient"], values, strict=False))
+        terms = ", ".join(
+            f"{name} {value:g}" for name, value in zip([*self.run.terms, "gradient"], values, strict=False)
+        )
         raise UserError(
             f"the loss is not finite at step {step}: {terms}; images {ids}; the checkpoint before it is intact: "
             "lower --optim.lr, use --precision float32, or look at these images"
@@ -223,7 +228,7 @@ class Trainer:
             return
         for logger in self.loggers:
             logger.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        losses = "  ".join(f"{name} {row[name]:.3f}" for name in self.terms)
+        losses = "  ".join(f"{name} {row[name]:.3f}" for name in self.run.terms)
         print(
             f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {losses}  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
             f"  {row['images_per_second']:.1f} images/s  {row['seconds']:.1f} s{'  best' if better else ''}",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.config import OptimConfig
+from detect.models.base import Model
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -49,8 +50,8 @@ class Ema:
     d is `decay`, and smaller at first, (1 + t) / (10 + t), so that the random start is soon forgotten.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
-        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: Model, decay: float):
+        self.module: Model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()

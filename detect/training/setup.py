@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 import yaml
-from anchors.kmeans import kmeans
 
+from anchors.kmeans import kmeans
 from detect.config import ModelConfig, TrainConfig
 from detect.data.check import require_objects, verify
 from detect.data.dataset import CocoDataset
@@ -39,7 +39,7 @@ def train(config: TrainConfig) -> Path:
         model = _model(config, store, here)
         if not (out / "last.ckpt").exists():
             _write_config(out, config, model, here)
-        model.to(device, memory_format=torch.channels_last)
+        model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cuda" and here.world > 1:
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         _trainer(config, model, store, held_out, device, here).train()
@@ -92,7 +92,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
     seed_all(config.seed)
     model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
     if config.weights:
-        _, source, tensors = read_weights(Path(config.weights))
+        _, _, tensors = read_weights(Path(config.weights))
         taken, left = transfer(model, tensors)
         if here.main:
             print(f"{config.weights}: {len(taken)} tensors taken, {len(left)} left at their start", file=sys.stderr)

@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 class Run:
-    """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of the run."""
+    """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all."""
 
     def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool):
         self.out = out
@@ -31,6 +31,7 @@ class Run:
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler("cuda", enabled=float16)
         self.epoch = self.batch = self.step = 0
+        self.terms: list[str] = []
         self.sums: Tensor | None = None  # of the loss terms over the epoch so far
         self.best, self.best_epoch = -1.0, -1
         self.history: list[dict[str, Any]] = []
@@ -48,6 +49,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "counts": [self.epoch, self.batch, self.step],
+            "terms": self.terms,
             "sums": self.sums,
             "best": [self.best, self.best_epoch],
             "history": json.dumps(self.history),
@@ -70,13 +72,15 @@ class Run:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batch, self.step = state["counts"]
-        self.sums = state["sums"]
+        self.terms, self.sums = state["terms"], state["sums"]
+        if self.sums is not None:
+            self.sums = self.sums.to(next(self.model.parameters()).device)
         self.best, self.best_epoch = state["best"]
         self.history = json.loads(state["history"])
         torch.set_num_threads(state["threads"])  # sums are ordered by thread: other counts give other bits
 
     def finish_epoch(self, row: dict[str, Any], write: bool) -> bool:
-        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far; the first one is."""
+        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far."""
         better = row["AP"] > self.best or not self.history
         if better:
             self.best, self.best_epoch = row["AP"], row["epoch"]
