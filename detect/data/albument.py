@@ -95,7 +95,7 @@ class Pipeline:
         if name in COMPOSITIONS:
             arguments = {**arguments, "transforms": self._build(arguments.get("transforms"))}
         elif "border_mode" in taken:
-            arguments = {"fill": self.pad, **arguments}
+            arguments = {"fill": [self.pad] * 3, **arguments}
         if "rotate_method" in taken:
             arguments = {"rotate_method": "ellipse", **arguments}
         try:

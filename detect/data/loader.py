@@ -32,15 +32,27 @@ def batches(n: int, batch: int, rank: int = 0, world: int = 1) -> list[np.ndarra
 
 
 class _Plan:
-    """The draws of an epoch's batches from `start` on; the loader iterates it in the main process."""
+    """The draws of an epoch's batches from `start` on; the loader iterates it in the main process.
 
-    def __init__(self, loader: TrainLoader) -> None:
-        self.loader, self.epoch, self.start = loader, 0, 0
+    It must not refer to the loader: a loader in a reference cycle waits 5 seconds for each worker when it is freed.
+    """
+
+    def __init__(self, parts: list[np.ndarray], size: int, multi_scale: float, seed: int) -> None:
+        self.parts, self.size, self.multi_scale, self.seed = parts, size, multi_scale, seed
+        self.epoch, self.start = 0, 0
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for step, part in enumerate(self.loader.parts[self.start :], self.start):
-            size = self.loader.side(self.epoch, step)
+        for step, part in enumerate(self.parts[self.start :], self.start):
+            size = self.side(self.epoch, step)
             yield [Draw(self.epoch, int(position), size) for position in part]
+
+    def side(self, epoch: int, step: int) -> int:
+        if not self.multi_scale:
+            return self.size
+        low = -(-self.size * (1 - self.multi_scale) // 32)
+        high = self.size * (1 + self.multi_scale) // 32
+        rng = generator(Stream.SIZE, self.seed, epoch * len(self.parts) + step)
+        return 32 * int(rng.integers(max(1, int(low)), max(1, int(high)), endpoint=True))
 
 
 class TrainLoader:
@@ -62,9 +74,8 @@ class TrainLoader:
         multi_scale: float = 0.0,
         pin: bool = False,
     ) -> None:
-        self.dataset, self.size, self.multi_scale = dataset, size, multi_scale
         self.parts = batches(len(dataset), batch, rank, world)
-        self.plan = _Plan(self)
+        self.plan = _Plan(self.parts, size, multi_scale, dataset.seed)
         self.loader = through_workers(partial(_augmented, dataset), self.plan, workers, pin)
 
     def __len__(self) -> int:
@@ -78,12 +89,7 @@ class TrainLoader:
 
     def side(self, epoch: int, step: int) -> int:
         """The side in pixels of the images of a step, the same on every rank."""
-        if not self.multi_scale:
-            return self.size
-        low = -(-self.size * (1 - self.multi_scale) // 32)
-        high = self.size * (1 + self.multi_scale) // 32
-        rng = generator(Stream.SIZE, self.dataset.seed, epoch * len(self) + step)
-        return 32 * int(rng.integers(max(1, int(low)), max(1, int(high)), endpoint=True))
+        return self.plan.side(epoch, step)
 
 
 def _augmented(dataset: CocoDataset, draws: list[Draw]) -> Packed:

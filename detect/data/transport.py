@@ -97,5 +97,5 @@ def through_workers(make: Callable[[Any], Packed], sampler: Any, workers: int, p
 def stream(loader: DataLoader) -> Iterator[Batch]:
     for packed in loader:
         if isinstance(packed, UserError):
-            raise packed
+            raise UserError(*packed.args)  # a new one: this frame would keep itself and the workers alive in `packed`
         yield _unpack(packed)

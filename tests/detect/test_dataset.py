@@ -170,6 +170,16 @@ def test_boxes_follow_the_object_through_a_pipeline(spec, least):
     assert len(overlaps) > 8 and np.mean(overlaps) >= least
 
 
+def test_what_comes_in_at_the_border_is_padding():
+    from detect.data.albument import Pipeline
+
+    for spec in ({"Rotate": {"limit": [45, 45], "p": 1}}, {"Affine": {"rotate": [45, 45], "p": 1}}):
+        image, _ = Pipeline([spec], 0.1, keypoints=False, pad=50)(
+            Store(1).read(0), Store(1).target(0), np.random.default_rng(0)
+        )
+        assert image[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [[50, 50, 50]] * 4
+
+
 def test_a_crop_is_brought_back_to_the_canvas():
     spec = [{"RandomCrop": {"height": 60, "width": 80, "p": 1}}]
     data = CocoDataset(Store(6), 128, AugmentConfig(albumentations=spec))
