@@ -59,6 +59,7 @@ def stream():
     return {(e, s): (list(rows(b)), b.images.shape[-1]) for e in (0, 1) for s, b in enumerate(loader.epoch(e))}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_any_number_of_workers_makes_the_same_stream(stream, workers):
     loader = TrainLoader(dataset(), 64, 8, workers=workers, multi_scale=0.5)
@@ -107,17 +108,22 @@ def test_a_batch_is_what_the_types_say():
     assert all(target.points.shape == (len(target), 2, 3) for target in batch.targets)
 
 
+def message(stream):
+    """What the UserError says; caught here, so that no frame of a test keeps the workers alive."""
+    try:
+        for _ in stream:
+            pass
+    except UserError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_user_error_arrives_as_itself(workers):
     data = dataset(9)
     data.store.bad = {3}
-    with pytest.raises(UserError) as caught:
-        list(TrainLoader(data, 64, 4, workers=workers).epoch(0))
-    assert str(caught.value) == "image-3.jpg: cannot be read"
-    store = Store(9)
-    store.bad = {3}
-    with pytest.raises(UserError, match=r"^image-3\.jpg: cannot be read$"):
-        list(eval_batches(store, 64, 4, workers=workers))
+    assert message(TrainLoader(data, 64, 4, workers=workers).epoch(0)) == "image-3.jpg: cannot be read"
+    assert message(eval_batches(data.store, 64, 4, workers=workers)) == "image-3.jpg: cannot be read"
 
 
 def test_workers_share_one_cache():

@@ -43,6 +43,16 @@ def test_a_sheet_is_drawn_again_as_it_was(folder):
     assert not np.array_equal(sheet(folder, "--count", "7", "--seed", "1"), first)
 
 
+def test_sizes_that_the_annotations_lack_are_read_from_the_files(folder):
+    first = sheet(folder, "--count", "7")
+    path = folder / "instances_train.json"
+    data = json.loads(path.read_text())
+    for image in data["images"]:
+        del image["height"], image["width"]
+    path.write_text(json.dumps(data))
+    assert np.array_equal(sheet(folder, "--count", "7"), first)
+
+
 def test_one_sample_is_drawn_large(folder):
     assert sheet(folder, "--index", "3").shape == (196, 196, 3)
 
