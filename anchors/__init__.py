@@ -2,3 +2,41 @@
 
 Boxes are float tensors (N, 2d), minima then maxima, d = 2 unless said: (x1, y1, x2, y2).
 """
+
+from anchors.assign import ASSIGNERS, Assignment, Dense, GridCell, MaxIoU, SimOTA, TaskAligned, dense
+from anchors.boxes import (
+    area,
+    clip,
+    cxcywh_to_xyxy,
+    iou,
+    iou_aligned,
+    xywh_to_xyxy,
+    xyxy_to_cxcywh,
+    xyxy_to_xywh,
+)
+from anchors.grid import Priors, priors
+from anchors.nms import batched_nms, nms, soft_nms
+
+__all__ = [
+    "ASSIGNERS",
+    "Assignment",
+    "Dense",
+    "GridCell",
+    "MaxIoU",
+    "Priors",
+    "SimOTA",
+    "TaskAligned",
+    "area",
+    "batched_nms",
+    "clip",
+    "cxcywh_to_xyxy",
+    "dense",
+    "iou",
+    "iou_aligned",
+    "nms",
+    "priors",
+    "soft_nms",
+    "xywh_to_xyxy",
+    "xyxy_to_cxcywh",
+    "xyxy_to_xywh",
+]

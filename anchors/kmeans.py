@@ -8,30 +8,30 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-_STARTS = 8  # from seeds; refined on
-_SAMPLE = 5_000  # sizes, the best of them and the Euclidean solution on
-_LARGE = 50_000  # sizes, the better of these on all
+_STARTS = 8  # from seeds, beside the Euclidean solution
+_EXACT = 5_000  # sizes; above, they are refined as a histogram,
+_BINS = 128  # bins along the logarithm of either side, and
+_LARGE = 50_000  # sizes, above which the Euclidean solution is that of the histogram too
 _CHUNK = 16_384  # sizes; their table of IoUs stays in the cache
 
 
 def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
     """k anchors (k, 2) float32, by ascending area, for which the mean highest IoU over sizes (N, 2) is large.
 
-    Up to 50,000 sizes it is never below that of scikit-learn's KMeans(n_init=10), which is one of the starts; above, a
-    seeded sample chooses between starts. Raises ValueError where a size is not finite and positive, or less than k
-    sizes differ.
+    Up to 50,000 sizes it is never below that of scikit-learn's KMeans(n_init=10), one of the starts; above, that start
+    is found on a histogram. Raises ValueError where a size is not finite and positive, or less than k sizes differ.
     """
     sizes = torch.as_tensor(sizes, dtype=torch.float32)
     _check(sizes, k)
-    shuffled = sizes[torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))]
-    sample, large = shuffled[:_SAMPLE], shuffled[:_LARGE]
+    points, weight = _histogram(sizes) if len(sizes) > _EXACT else (sizes, torch.ones(len(sizes)))
     rng = np.random.default_rng(seed)
-    best = _fittest(sample, [_refine(sample, _seeds(sample, k, rng), 0.2) for _ in range(_STARTS)])
-    euclidean = KMeans(k, n_init=10, random_state=seed).fit(large.numpy()).cluster_centers_
-    starts = [best, torch.as_tensor(euclidean, dtype=torch.float32)]
-    best = _fittest(large, [*starts, *(_refine(large, start, 0.05) for start in starts)])
-    if len(sizes) > _LARGE:
-        best = _fittest(sizes, [best, _refine(sizes, best, 0.02)])
+    starts = [_seeds(points, weight, k, rng) for _ in range(_STARTS)]
+    solver = KMeans(k, n_init=10, random_state=seed)
+    solver = solver.fit(sizes) if len(sizes) <= _LARGE else solver.fit(points, sample_weight=weight)
+    euclidean = torch.as_tensor(solver.cluster_centers_, dtype=torch.float32)
+    refined = [_refine(points, weight, anchors) for anchors in (*starts, euclidean)]
+    best = max(refined, key=lambda anchors: float(_nearest(points, anchors)[0] @ weight))
+    best = max(best, euclidean, key=lambda anchors: mean_iou(sizes, anchors))
     return best[best.prod(1).argsort()]
 
 
@@ -73,46 +73,50 @@ def _nearest(sizes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 
 
-def _fittest(sizes: Tensor, runs: list[Tensor]) -> Tensor:
-    return max(runs, key=lambda anchors: mean_iou(sizes, anchors))
+def _histogram(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean size (P, 2) and the number of sizes (P,) in each bin that holds any."""
+    place = sizes.log()
+    place = place - place.amin(0)
+    cell = (place / place.amax(0).clamp_min(1e-6) * (_BINS - 1)).round().long()
+    _, index, count = (cell[:, 0] * _BINS + cell[:, 1]).unique(return_inverse=True, return_counts=True)
+    total = [torch.bincount(index, side.double()) for side in sizes.T]
+    return (torch.stack(total, 1) / count[:, None]).float(), count.float()
 
 
-def _seeds(sizes: Tensor, k: int, rng: np.random.Generator) -> Tensor:
+def _seeds(points: Tensor, weight: Tensor, k: int, rng: np.random.Generator) -> Tensor:
     """k-means++ (Arthur and Vassilvitskii 2007): each next seed is drawn by the squared distance to those chosen."""
-    anchors = sizes[rng.integers(len(sizes), size=1)]
+    distance, anchors = torch.ones(len(points)), points[:0]
     while len(anchors) < k:
-        weight = (1 - _nearest(sizes, anchors)[0].double()).square().numpy() + 1e-12
-        anchors = torch.cat((anchors, sizes[rng.choice(len(sizes), size=1, p=weight / weight.sum())]))
+        chance = (distance.double().square() * weight).numpy() + 1e-12
+        anchors = torch.cat((anchors, points[rng.choice(len(points), size=1, p=chance / chance.sum())]))
+        distance = 1 - _nearest(points, anchors)[0]
     return anchors
 
 
-def _refine(sizes: Tensor, anchors: Tensor, step: float) -> Tensor:
-    """Lloyd's algorithm for the mean IoU, which has no closed centre.
+def _refine(points: Tensor, weight: Tensor, anchors: Tensor, step: float = 0.2, least: float = 0.004) -> Tensor:
+    """Lloyd's algorithm for the mean IoU, whose best centre has no closed form.
 
     Each anchor moves to the best of: itself, its members' mean, one side longer or shorter by `step`, which is halved
     when none moves. So the mean IoU never falls.
     """
-    columns = sizes.T.contiguous()
-    while step > 0.002:
-        _, owner = _nearest(sizes, anchors)
-        longer = 1 + step * torch.eye(2)
-        options = torch.stack(
-            [anchors, _means(columns, owner, anchors), *(anchors * f for f in (*longer, *1 / longer))]
-        )
-        total = torch.stack([_sums(_overlap(columns, option.T[:, owner]), owner, len(anchors)) for option in options])
-        choice = total.max(0).indices
+    sides, k = points.T.contiguous(), len(anchors)
+    longer = torch.eye(2)[:, None]
+    while step > least:
+        _, owner = _nearest(points, anchors)
+        stretched = anchors * torch.cat((1 + step * longer, 1 / (1 + step * longer)))
+        options = torch.cat((anchors[None], _means(sides, weight, owner, anchors)[None], stretched))
+        overlap = _overlap(sides[:, None], options.movedim(-1, 0)[..., owner])
+        slot = owner + k * torch.arange(len(options))[:, None]
+        total = torch.bincount(slot.flatten(), (overlap * weight).double().flatten(), minlength=len(options) * k)
+        choice = total.view(-1, k).max(0).indices
         if (choice == 0).all():
             step /= 2
-        anchors = options[choice, torch.arange(len(anchors))]
+        anchors = options[choice, torch.arange(k)]
     return anchors
 
 
-def _means(columns: Tensor, owner: Tensor, anchors: Tensor) -> Tensor:
-    """The mean size of each anchor's members; without any, the anchor."""
-    count = torch.bincount(owner, minlength=len(anchors))[:, None]
-    total = torch.stack([_sums(column, owner, len(anchors)) for column in columns], 1)
-    return torch.where(count > 0, total / count.clamp_min(1), anchors).to(anchors.dtype)
-
-
-def _sums(value: Tensor, owner: Tensor, k: int) -> Tensor:
-    return torch.bincount(owner, value.double(), minlength=k)
+def _means(sides: Tensor, weight: Tensor, owner: Tensor, anchors: Tensor) -> Tensor:
+    """The mean size of each anchor's members; of none, the anchor."""
+    count, *total = (torch.bincount(owner, w.double(), minlength=len(anchors)) for w in (weight, *(sides * weight)))
+    mean = torch.stack(total, 1) / count.clamp_min(1)[:, None]
+    return torch.where(count[:, None] > 0, mean, anchors).to(anchors.dtype)
