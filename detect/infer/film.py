@@ -13,7 +13,7 @@ import numpy as np
 from detect.errors import UserError
 
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the last is in every build, but few browsers play it
-_BT709 = 1  # ISO/IEC 23091-2, as the matrix, the primaries and the transfer of high-definition video
+_BT601, _BT709 = 6, 1  # code points of ISO/IEC 23091-2: the matrix that OpenCV uses; the primaries and transfer of sRGB
 
 
 class Film:
@@ -45,8 +45,9 @@ class Film:
             picture = np.pad(picture, ((0, extra_y), (0, extra_x), (0, 0)), "edge") if extra_x or extra_y else picture
         else:
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=_BT709)
+        # OpenCV converts ten times as fast as ffmpeg's scaler does (0.2 ms against 2.4 ms for 768 x 432 pixels).
+        planes: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         # A time that does not advance (a stream that was cut) moves on by one tick: encoders refuse it otherwise.
         self.last = max(self.last + 1, round((time - (self.start or 0)) / self.tick))
         frame.pts, frame.time_base = self.last, self.tick
@@ -64,7 +65,7 @@ class Film:
             stream.bit_rate = stream.width * stream.height * 3
         context = stream.codec_context
         context.time_base = self.tick
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.colorspace, context.color_primaries, context.color_trc = _BT601, _BT709, _BT709
         context.color_range = 1  # 16..235, as video has it
         return stream
 

@@ -59,14 +59,16 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         if self._container is None:
             self._container = self._open()
-        index, broken = 0, 0
+        index, broken, matrix = 0, 0, None
         try:
             for picture in self._decode():
                 if picture is None or picture.is_corrupt:
                     broken += 1
                     continue
+                matrix = matrix or display_matrix(picture)
                 if index % self.stride == 0:
-                    yield Frame(upright(picture), self.name, index, self._time(picture, index))
+                    image = upright(picture.to_ndarray(format="rgb24"), matrix)
+                    yield Frame(image, self.name, index, self._time(picture, index))
                 index += 1
         finally:
             self.close()
@@ -104,14 +106,21 @@ class Video:
             container.close()
 
 
-def upright(picture: Any) -> np.ndarray:
-    """A decoded picture as (H, W, 3) uint8 RGB, turned and mirrored as its display matrix says."""
-    image = picture.to_ndarray(format="rgb24")
-    matrix = next((bytes(data) for data in picture.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    if matrix is None:
-        return image
-    # x' = a x + c y, y' = b x + d y with y down (ISO 14496-12); only quarter turns and mirrors move whole pixels.
-    a, b, _, c, d = (int(v) for v in np.frombuffer(matrix, np.int32)[:5])
+def display_matrix(picture: Any) -> tuple[int, ...]:
+    """How a picture is to be turned: a, b, c, d with x' = a x + c y and y' = b x + d y, y down (ISO 14496-12).
+
+    It holds for the whole video. Asked of each picture, memory grows: PyAV's side data keeps its picture in a cycle.
+    """
+    found = next((bytes(data) for data in picture.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if found is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = (int(v) for v in np.frombuffer(found, np.int32)[:5])
+    return a, b, c, d
+
+
+def upright(image: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    """The image turned and mirrored as its display matrix says, to the nearest quarter turn."""
+    a, b, c, d = matrix
     if abs(a) < abs(b):
         image, a, d = image.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

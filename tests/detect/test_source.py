@@ -1,6 +1,7 @@
 """Every kind of source gives upright RGB frames with their names and times, or one clear line."""
 
 import contextlib
+import gc
 import logging
 import socket
 import struct
@@ -8,10 +9,12 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
+from av.sidedata.sidedata import SideDataContainer
 from PIL import Image
 
 from detect.errors import UserError
@@ -167,6 +170,19 @@ def test_images_and_videos_of_a_folder(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert (source.kind, source.count, source.rates) == ("mixed", 4, {"10.mp4": 10})
     assert [f.name for f in source] == ["2.png", "10.mp4", "10.mp4", "10.mp4"]
+
+
+def test_a_long_video_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    film(tmp_path / "v.mp4", moving(60)[0], [Fraction(i, 10) for i in range(60)], Fraction(10))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in open_source(tmp_path / "v.mp4"):
+            pass
+        left = sum(isinstance(thing, av.VideoFrame | SideDataContainer) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 4
 
 
 @pytest.mark.parametrize(
