@@ -93,8 +93,8 @@ class TrainLoader:
 
 
 def _augmented(dataset: CocoDataset, draws: list[Draw]) -> Packed:
-    images, targets = zip(*(dataset[draw] for draw in draws), strict=True)
-    return pack(list(images), list(targets), [])
+    side = draws[0].size
+    return pack((dataset[draw] for draw in draws), (len(draws), side, side, 3), [])
 
 
 class _Letterboxed:
@@ -107,8 +107,9 @@ class _Letterboxed:
         self.cache = Cache(self.canvases, cache_gb)
 
     def batch(self, indices: list[int]) -> Packed:
-        images = [self.cache.get(i, self._read) for i in indices]
-        return pack(images, [self._target(i) for i in indices], [self.fits[i] for i in indices])
+        fits = [self.fits[i] for i in indices]
+        samples = ((self.cache.get(i, self._read), self._target(i)) for i in indices)
+        return pack(samples, (len(indices), *fits[0].canvas, 3), fits)
 
     def _read(self, index: int) -> np.ndarray:
         return self.fits[index].apply(self.store.read(index))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,13 +28,16 @@ class Packed(NamedTuple):
     fits: list[Letterbox]
 
 
-def pack(images: list[np.ndarray], targets: list[Target], fits: list[Letterbox]) -> Packed:
-    shape = (len(images), *images[0].shape)
+def pack(samples: Iterable[tuple[np.ndarray, Target]], shape: tuple[int, ...], fits: list[Letterbox]) -> Packed:
+    """The samples in arrays of shape (B, H, W, 3); each picture is let go before the next one is made."""
     stacked = torch.empty(shape, dtype=torch.uint8)
     if get_worker_info() is not None:  # write straight into memory that the main process sees
         storage = torch.UntypedStorage._new_shared(stacked.numel(), device="cpu")
         stacked = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
-    np.stack(images, out=stacked.numpy())
+    images, targets = stacked.numpy(), []
+    for i, (image, target) in enumerate(samples):
+        images[i] = image
+        targets.append(target)
     columns: dict[str, np.ndarray | None] = {}
     for name in ("boxes", "labels", "crowd", "points"):
         parts = [getattr(target, name) for target in targets]
