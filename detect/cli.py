@@ -52,7 +52,8 @@ class _Parser(ArgumentParser):
         model = re.search(r"Unable to load config ['\"](\w+)['\"]", message)
         if model:
             return str(unknown("model", model[1], model_names()))
-        return message
+        wrong = re.search(r"key ['\"]([\w.]+)['\"]: Expected a <class '(\w+)'>. Got value: (.*)", message)
+        return f"--{wrong[1]} is {wrong[3]!r}: it must be of type {wrong[2]}" if wrong else message
 
 
 def _parser(command: str) -> tuple[_Parser, type]:

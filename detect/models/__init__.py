@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from anchors.assign import ASSIGNERS
+from anchors.assign import ASSIGNERS, MaxIoU
 from detect.backbones import build_backbone
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
@@ -34,6 +34,8 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
         )
     built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors)
     assigner = _pick("assigner", config.assigner, ASSIGNERS)()
+    if isinstance(assigner, MaxIoU) and not head.uses_anchors:
+        raise UserError(f"assigner {config.assigner} compares anchor boxes, and head {config.head} has none")
     return Yolo(config, card, backbone, neck, built, assigner)
 
 

@@ -68,8 +68,8 @@ class Yolo(Model):
 
     def decode(self, raw: Raw, keep: Keep) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
-        boxes, scores = self.candidates(raw)
-        return [choose(b, s, keep) for b, s in zip(boxes.float(), scores.float(), strict=True)]
+        boxes, scores = (x.detach().float() for x in self.candidates(raw))
+        return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
 
 
 def choose(boxes: Tensor, scores: Tensor, keep: Keep) -> Detections:

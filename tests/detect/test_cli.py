@@ -1,0 +1,109 @@
+"""Arguments to configuration: what overrides what, and one clear line for every mistake."""
+
+import subprocess
+import sys
+
+import pytest
+
+import detect
+from detect import config as configs
+from detect.__main__ import COMMANDS, main
+from detect.cli import from_values, model_config, model_names, parse
+from detect.errors import UserError
+
+
+def test_flags_override_model_and_config_files_wherever_they_stand(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("epochs: 7\noptim: {lr: 0.5, name: sgd}\n")
+    args = ["--model.backbone", "resnet18", "--optim.lr", "0.1", "--data", "toy", "--model", "yolo_s"]
+    got = parse("train", [*args, "--config", str(file)])
+    assert (got.epochs, got.optim.lr, got.optim.name) == (7, 0.1, "sgd")
+    assert (got.model.name, got.model.backbone, got.model.width) == ("yolo_s", "resnet18", 128)
+
+
+def test_config_files_stack_in_order(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("data: toy\nepochs: 1\nimgsz: 96\n")
+    second.write_text("epochs: 2\n")
+    got = parse("train", ["--config", str(first), "--config", str(second)])
+    assert (got.epochs, got.imgsz) == (2, 96)
+
+
+def test_bare_switches_and_spelled_out_ones():
+    assert parse("train", ["--data", "toy", "--resume", "--epochs", "3"]).resume
+    assert not parse("train", ["--data", "toy", "--resume", "false"]).resume
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("train", ["--data", "toy", "--epoch", "3"], "did you mean '--epochs'"),
+        ("train", ["--data", "toy", "--optim.lrr", "3"], "did you mean '--optim.lr'"),
+        ("train", ["--data", "toy", "--model", "yolo_x"], "unknown model 'yolo_x'"),
+        ("train", ["--data", "toy", "--epochs", "0"], "--epochs is 0: it must be at least 1"),
+        ("train", ["--data", "toy", "--augment.flip", "1.5"], "from 0 to 1"),
+        ("train", ["--data", "toy", "--optim.lr", ".nan"], "--optim.lr is nan"),
+        ("train", ["--data", "toy", "--optim.name", "adma"], "did you mean 'adam'"),
+        ("train", ["--data", "toy", "--model.levels", "[3, 9]"], "--model.levels is 9"),
+        ("train", ["--data", "toy", "--batch", "many"], "--batch is 'many': it must be of type int"),
+        ("train", ["--data", "toy", "--config", "no/such.yaml"], "no/such.yaml"),
+        ("train", ["--model", "yolo_n"], "data"),
+        ("predict", ["--weights", "w"], "source"),
+    ],
+)
+def test_a_mistake_is_one_line(command, arguments, said):
+    with pytest.raises(UserError, match=".") as caught:
+        parse(command, arguments)
+    assert said in str(caught.value)
+
+
+def test_yaml_cannot_construct_classes(tmp_path):
+    file = tmp_path / "evil.yaml"
+    file.write_text("data: toy\naugment:\n  albumentations:\n    - Rotate: {class_path: os.system, init_args: {}}\n")
+    got = parse("train", ["--config", str(file)])
+    assert got.augment.albumentations == [{"Rotate": {"class_path": "os.system", "init_args": {}}}]
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_shipped_model_is_a_valid_configuration_of_its_own_name(name):
+    config = model_config(name)
+    configs.check(config)
+    assert config.name == name
+
+
+def test_numbers_as_people_write_them(tmp_path):
+    assert parse("train", ["--data", "toy", "--optim.lr", "1e-3"]).optim.lr == 1e-3
+    file = tmp_path / "c.yaml"
+    file.write_text("data: toy\noptim: {lr: 1e-3}\n")
+    assert parse("train", ["--config", str(file)]).optim.lr == 1e-3
+
+
+def test_keywords_are_flags():
+    got = from_values("train", {"data": "my data", "optim.lr": 0.25, "augment": {"flip": 0.0}, "model": "yolo_s"})
+    assert (got.data, got.optim.lr, got.augment.flip, got.model.name) == ("my data", 0.25, 0.0, "yolo_s")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_its_flags(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert "usage: detect " + command in capsys.readouterr().out
+
+
+def test_status_2_and_one_line_for_the_users_mistake(capsys):
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == "error: unknown command 'trian': did you mean 'train'?\n"
+    assert main(["evaluate", "--weights", "no.safetensors", "--data", "toy"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_top_help_and_import_need_no_torch():
+    code = "import sys, detect, detect.__main__ as m; m.main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_public_names_resolve():
+    for name in detect.__all__:
+        assert getattr(detect, name) is not None
+    assert not hasattr(detect, "no_such_name")
