@@ -33,7 +33,6 @@ def predict_to(
     category_ids: Sequence[int],
     out: str | Path,
     *,
-    json: bool = True,
     save_txt: bool = False,
     save_crop: bool = False,
     show: bool = False,
@@ -41,7 +40,7 @@ def predict_to(
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
-    Always annotated copies; `detections.json`, `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for.
+    Always annotated copies and `detections.json`; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
@@ -57,8 +56,7 @@ def predict_to(
                 stack.callback(sink.close)
 
             add(Pictures(Paths(out, source.files), source.rates))
-            if json:
-                add(Results(out / "detections.json", names, category_ids))
+            add(Results(out / "detections.json", names, category_ids))
             if save_txt:
                 add(Labels(Paths(out / "labels", source.files)))
             if save_crop:

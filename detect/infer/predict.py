@@ -34,10 +34,10 @@ class Predictor:
         keep: Keep | None = None,
         batch: int = 1,
         device: str | torch.device = "auto",
-        precision: str = "auto",
+        precision: str | torch.dtype = "auto",
     ) -> None:
         self.device = pick_device(device) if isinstance(device, str) else device
-        self.dtype = pick_dtype(precision, self.device)
+        self.dtype = pick_dtype(precision, self.device) if isinstance(precision, str) else precision
         self.model = model.to(self.device)
         self.names, self.size, self.keep, self.batch = list(names), size, keep or Keep(), batch
 

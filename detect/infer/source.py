@@ -117,10 +117,13 @@ def _expand(spec: Any) -> list[Any]:
         return [spec]
     text = os.fspath(spec)
     path = Path(text).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        return _usable(path.iterdir(), f"folder {text}")
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            return _usable(path.iterdir(), f"folder {text}")
+    except OSError as error:  # no permission, or a name longer than the system takes
+        raise UserError(f"source {text!r}: {error.strerror}") from None
     if text.isdecimal():
         return [int(text)]
     if _STREAM.match(text):

@@ -111,6 +111,7 @@ def test_mistakes_are_one_line(tmp_path: Path, folder: Path) -> None:
         str(tmp_path / "nowhere.jpg"): "no such file",
         str(tmp_path / "empty"): "no image or video",
         str(tmp_path / "*.jpg"): "no image or video",
+        "x" * 5000: "name too long",
         str(folder / "notes.txt"): "notes.txt",
         str(tmp_path / "fake.mp4"): "fake.mp4",
         "http://127.0.0.1:9/x.mp4": "127.0.0.1/x.mp4",
