@@ -36,7 +36,8 @@ class PointHead(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.classify = nn.ModuleList(tower(c, classes, depth, act, [-4.6]) for c in channels)
-        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, [1.0]) for c in channels)
+        near = [-0.4 * i for i in range(BINS)]  # boxes start about four cells wide, as most objects of a level are
+        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, near) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)

@@ -33,7 +33,7 @@ def tiny(**changes) -> ModelConfig:
 
 
 def target(*rows: tuple[float, ...], crowd: bool = False, image_id: int = 0) -> Target:
-    boxes = torch.tensor([row[:4] for row in rows]).reshape(-1, 4)
+    boxes = torch.tensor([row[:4] for row in rows], dtype=torch.float32).reshape(-1, 4)
     labels = torch.tensor([int(row[4]) for row in rows], dtype=torch.int64)
     return Target(boxes, labels, torch.full((len(rows),), crowd), image_id, (96, 96))
 
