@@ -39,7 +39,7 @@ class Detector:
 
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1) -> Predictor:
         """Frames to detections, with these settings; `size` 0 is the size of training."""
-        return Predictor(self.model, self.names, size or self.card.size, keep, batch, self.device)
+        return Predictor(self.model, size or self.card.size, keep, batch, self.device, self.dtype)
 
     def predict(
         self,

@@ -18,9 +18,9 @@ from detect.data.loader import EvalLoader
 from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError, unknown
-from detect.evaluate.coco import CocoEvaluator
-from detect.evaluate.measure import detect_all
-from detect.evaluate.protocol import NUMBERS
+from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.measure import detect_all
+from detect.evaluation.protocol import NUMBERS
 from detect.files import replace_text
 from detect.progress import track
 from detect.training.setup import box_sizes

@@ -13,7 +13,7 @@ from detect.config import DemoConfig
 from detect.data.annotations import load_coco
 from detect.data.toy import build
 from detect.errors import UserError
-from detect.evaluate.coco import CocoEvaluator
+from detect.evaluation.coco import CocoEvaluator
 
 SIZE = 160
 

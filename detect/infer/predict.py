@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from detect.data.letterbox import Letterbox
-from detect.device import autocast, pick_device, pick_dtype
+from detect.device import autocast
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
@@ -29,17 +29,14 @@ class Predictor:
     def __init__(
         self,
         model: Any,
-        names: Sequence[str],
         size: int | tuple[int, int],
         keep: Keep | None = None,
         batch: int = 1,
-        device: str | torch.device = "auto",
-        precision: str | torch.dtype = "auto",
+        device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.device = pick_device(device) if isinstance(device, str) else device
-        self.dtype = pick_dtype(precision, self.device) if isinstance(precision, str) else precision
-        self.model = model.to(self.device)
-        self.names, self.size, self.keep, self.batch = list(names), size, keep or Keep(), batch
+        self.model, self.size, self.keep, self.batch = model.to(device), size, keep or Keep(), batch
+        self.device, self.dtype = device, dtype
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""

@@ -19,8 +19,8 @@ from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.store import Annotations
 from detect.device import autocast
 from detect.errors import UserError
-from detect.evaluate.coco import CocoEvaluator
-from detect.evaluate.measure import detect_all
+from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.measure import detect_all
 from detect.models.base import Model
 from detect.progress import track
 from detect.training.dist import Ranks

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from detect.data.annotations import load_coco
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
-from detect.evaluate import NUMBERS, CocoEvaluator, evaluate_file
+from detect.evaluation import NUMBERS, CocoEvaluator, evaluate_file
 from detect.types import Detections
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2] / "../shared/data"))

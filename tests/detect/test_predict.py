@@ -19,7 +19,7 @@ from tests.reference.planted import MagentaFinder, planted
 
 
 def predictor(**options) -> Predictor:
-    return Predictor(MagentaFinder(), ["a", "b"], 160, Keep(), device="cpu", precision="float32", **options)
+    return Predictor(MagentaFinder(), 160, Keep(), **options)
 
 
 def frame(height: int, width: int, box: tuple[int, int, int, int] | None, name: str = "x") -> Frame:

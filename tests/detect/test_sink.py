@@ -32,7 +32,7 @@ NAMES, IDS = ["cat", "사람/a"], [3, 18]
 
 
 def run(source: object, out: Path, finder: object = None, **options) -> job.Summary:
-    finder = finder or Predictor(MagentaFinder(), NAMES, 128, Keep(), device="cpu", precision="float32")
+    finder = finder or Predictor(MagentaFinder(), 128, Keep())
     return job.predict_to(open_source(source), finder, NAMES, IDS, out, **options)  # type: ignore[arg-type]
 
 
@@ -229,7 +229,7 @@ class Slow(MagentaFinder):
         time.sleep(0.05)
         print("working", flush=True)
         return super().forward(images)
-finder = Predictor(Slow(), ["a", "b"], 128, Keep(), device="cpu")
+finder = Predictor(Slow(), 128, Keep())
 predict_to(open_source(sys.argv[1]), finder, ["a", "b"], [1, 2], Path(sys.argv[2]))
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 from detect.data.annotations import read_json
 from detect.data.store import Annotations
 from detect.errors import UserError
-from detect.evaluate.protocol import Records, Summary, summarize
+from detect.evaluation.protocol import Records, Summary, summarize
 
 
 def evaluate_file(store: Annotations, path: Path) -> Summary:

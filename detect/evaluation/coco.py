@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from detect.data.store import Annotations
-from detect.evaluate.protocol import Records, Summary, summarize
+from detect.evaluation.protocol import Records, Summary, summarize
 from detect.files import replace_file
 from detect.types import Detections
 
