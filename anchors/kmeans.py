@@ -55,9 +55,11 @@ def recall(sizes: Tensor, anchors: Tensor, ratio: float = 4.0) -> float:
 def _check(sizes: Tensor, k: int) -> None:
     if sizes.ndim != 2 or sizes.shape[1] != 2 or not ((sizes > 0) & sizes.isfinite()).all():
         raise ValueError("sizes must be (N, 2), finite and above zero: remove the others first")
+    if not len(sizes):
+        raise ValueError("no sizes to find anchors for: annotate boxes, or give the anchors")
     distinct = len(sizes.contiguous().view(torch.int64).unique())  # the two floats of a row as one number
     if not 1 <= k <= distinct:
-        raise ValueError(f"{k} anchors for {distinct} different sizes: ask for at least 1 and at most {distinct}")
+        raise ValueError(f"{k} anchors for {distinct} different sizes: ask for at least 1, at most {distinct}")
 
 
 def _overlap(sizes: Tensor, anchors: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""Naive assigners: one image, one object and one prior at a time. Each returns (index, weight), lists over B and A."""
+
+import math
+
+from tests.reference.boxes import overlap
+
+SQUARE = 4  # strides, the side of a prior without a box
+
+
+def _inside(point, box):
+    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
+
+
+def _answer(priors, truth, b, claims):
+    """claims: {prior: [(quality, object, weight)]}; the highest quality wins, then the earlier object."""
+    index, weight = [], []
+    for a, center in enumerate(priors.centers.tolist()):
+        if a in claims:
+            _, m, w = max(claims[a], key=lambda c: (c[0], -c[1]))
+            index.append(m)
+            weight.append(w)
+            continue
+        regions = [
+            truth.boxes[b, m].tolist() for m in range(truth.valid.shape[1]) if truth.valid[b, m] and truth.crowd[b, m]
+        ]
+        index.append(-2 if any(_inside(center, r) for r in regions) else -1)
+        weight.append(0.0)
+    return index, weight
+
+
+def _objects(truth, b):
+    for m in range(truth.valid.shape[1]):
+        if truth.valid[b, m] and not truth.crowd[b, m]:
+            yield m, truth.boxes[b, m].tolist(), int(truth.labels[b, m])
+
+
+def _claims(pairs):
+    claims = {}
+    for a, quality, m, w in pairs:
+        claims.setdefault(a, []).append((quality, m, w))
+    return claims
+
+
+def task_aligned(scores, boxes, priors, truth, topk=10, alpha=1.0, beta=6.0):
+    finest = float(priors.strides.min())
+    answers = []
+    for b in range(len(boxes)):
+        wanted = []
+        for m, (x1, y1, x2, y2), label in _objects(truth, b):
+            cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, finest), max(y2 - y1, finest)
+            grown = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+            scored = []
+            for a, center in enumerate(priors.centers.tolist()):
+                if _inside(center, grown):
+                    u = overlap((x1, y1, x2, y2), boxes[b, a].tolist())
+                    scored.append((float(scores[b, a, label]) ** alpha * u**beta, u, a))
+            wanted += [(a, u, m, t) for t, u, a in sorted(scored, reverse=True)[:topk] if t > 0]
+        winners = {a: max(c, key=lambda c: (c[0], -c[1])) for a, c in _claims(wanted).items()}
+        claims = {}
+        for a, (u, m, t) in winners.items():
+            mine = [c for c in winners.values() if c[1] == m]
+            claims[a] = [(u, m, t / max(c[2] for c in mine) * max(c[0] for c in mine))]
+        answers.append(_answer(priors, truth, b, claims))
+    return answers
+
+
+def sim_ota(scores, boxes, priors, truth, radius=2.5, pool=10, iou_cost=3.0):
+    answers = []
+    for b in range(len(boxes)):
+        wanted = []
+        for m, box, label in _objects(truth, b):
+            cx, cy = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+            near = []
+            for a, (x, y) in enumerate(priors.centers.tolist()):
+                if max(abs(x - cx), abs(y - cy)) <= radius * float(priors.strides[a]):
+                    u = overlap(box, boxes[b, a].tolist())
+                    p = [min(max(float(s), 1e-6), 1 - 1e-6) for s in scores[b, a]]
+                    cost = -sum(math.log(s if c == label else 1 - s) for c, s in enumerate(p))
+                    near.append((cost - iou_cost * math.log(max(u, 1e-8)), a, u))
+            k = max(int(sum(sorted((u for _, _, u in near), reverse=True)[:pool])), 1)
+            wanted += [(a, -cost, m, u) for cost, a, u in sorted(near)[:k]]
+        answers.append(_answer(priors, truth, b, _claims(wanted)))
+    return answers
+
+
+def grid_cell(scores, boxes, priors, truth, ignore=1.0):
+    answers = []
+    for b in range(len(boxes)):
+        wanted, everything = [], list(_objects(truth, b))
+        for m, box, _ in everything:
+            cx, cy, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+            alike = []
+            for a, (x, y) in enumerate(priors.centers.tolist()):
+                half = float(priors.strides[a]) / 2
+                if -half <= cx - x < half and -half <= cy - y < half:
+                    own = (0, 0, 2 * SQUARE * half, 2 * SQUARE * half)
+                    if priors.boxes is not None:
+                        own = priors.boxes[a].tolist()
+                    pw, ph = own[2] - own[0], own[3] - own[1]
+                    alike.append((overlap((-w, -h, w, h), (-pw, -ph, pw, ph)), -a))
+            if alike:
+                u, a = max(alike)
+                wanted.append((-a, u, m, 1.0))
+        index, weight = _answer(priors, truth, b, _claims(wanted))
+        if ignore < 1:
+            for a, i in enumerate(index):
+                if i == -1 and any(overlap(box, boxes[b, a].tolist()) > ignore for _, box, _ in everything):
+                    index[a] = -2
+        answers.append((index, weight))
+    return answers
+
+
+def max_iou(scores, boxes, priors, truth, positive=0.5, negative=0.4, lowest=True):
+    anchors = priors.boxes.tolist()
+    answers = []
+    for b in range(len(boxes)):
+        table = {m: [overlap(box, anchor) for anchor in anchors] for m, box, _ in _objects(truth, b)}
+        chosen = {a for row in table.values() for a, u in enumerate(row) if lowest and u == max(row) and u > 0}
+        claims, between = {}, []
+        for a in range(len(anchors)):
+            u, m = max(((row[a], -m) for m, row in table.items()), default=(0.0, 0))
+            if u >= positive or a in chosen:
+                claims[a] = [(u, -m, 1.0)]
+            elif u >= negative:
+                between.append(a)
+        index, weight = _answer(priors, truth, b, claims)
+        for a in between:
+            index[a] = -2
+        answers.append((index, weight))
+    return answers

@@ -1,0 +1,43 @@
+"""Naive suppression: the definition as loops, in the boxes' own arithmetic."""
+
+import numpy as np
+
+
+def _iou(a, b):
+    zero = a.dtype.type(0)
+    inter = max(min(a[2], b[2]) - max(a[0], b[0]), zero) * max(min(a[3], b[3]) - max(a[1], b[1]), zero)
+    with np.errstate(invalid="ignore"):
+        return float(inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter))
+
+
+def nms(boxes, scores, iou):
+    boxes, scores = np.asarray(boxes), np.asarray(scores)
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
+        if not any(_iou(boxes[k], boxes[i]) > iou for k in kept):
+            kept.append(i)
+    return kept
+
+
+def batched_nms(boxes, scores, labels, iou):
+    kept = []
+    for label in set(labels.tolist()):
+        group = [i for i in range(len(labels)) if labels[i] == label]
+        kept += [group[i] for i in nms(boxes[group], scores[group], iou)]
+    return sorted(kept, key=lambda i: (-scores[i], i))
+
+
+def soft_nms(boxes, scores, labels, sigma, least):
+    boxes, scores = np.asarray(boxes), list(map(float, scores))
+    left, taken = set(range(len(boxes))), []
+    while left:
+        best = min(left, key=lambda i: (-scores[i], i))
+        if scores[best] < least:
+            break
+        taken.append((best, scores[best]))
+        left.remove(best)
+        for i in left:
+            if labels[i] == labels[best]:
+                iou = _iou(boxes[best], boxes[i])
+                scores[i] *= 1 if np.isnan(iou) else float(np.exp(-(iou**2) / sigma))
+    return taken
