@@ -2,7 +2,10 @@
 
     python tools/hops.py [--list]
 
-Also prints the lengths of files and functions. Counted with sys.setprofile on the embedded set and a fresh yolo_n.
+Counted with sys.setprofile on the embedded set and a fresh yolo_n, in every thread, once things run: reading and
+decoding files counts, setting up (opening the source, building loader and predictor) does not. The path to the loss
+ends in what the model gives the training loop; the loop itself is not on it. Also prints how long files and functions
+are.
 """
 
 from __future__ import annotations
@@ -11,39 +14,49 @@ import ast
 import statistics
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("anchors", "detect")
+SIZE = 160  # pixels
 
 
-@contextmanager
-def counted() -> Iterator[set[tuple[str, str]]]:
-    """Gathers (file, function) of every function of ours that is called meanwhile, in any thread."""
-    seen: set[tuple[str, str]] = set()
-    folders = tuple(f"{ROOT / package}/" for package in PACKAGES)
+class Counter:
+    """While `on`, notes every function of ours that is at work, in this thread and those started inside the block."""
 
-    def note(frame: FrameType, event: str, _: Any) -> None:
-        code = frame.f_code
-        inner = code.co_name.startswith("<") and code.co_name != "<lambda>"  # comprehensions belong to their function
-        if event == "call" and not inner and code.co_filename.startswith(folders):
-            seen.add((str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname))
+    def __init__(self) -> None:
+        self.on = False
+        self.codes: set[CodeType] = set()
 
-    threading.setprofile(note)
-    sys.setprofile(note)
-    try:
-        yield seen
-    finally:
+    def __enter__(self) -> Counter:
+        threading.setprofile(self._note)
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.on = False
         sys.setprofile(None)
-        threading.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]  # what undoes it, though typeshed does not say so
+
+    def _note(self, frame: FrameType | None, event: str, _: Any) -> None:
+        while self.on and frame is not None:  # callers too: one may wait in a loop since before the counting
+            self.codes.add(frame.f_code)
+            frame = frame.f_back
+
+    def hops(self) -> set[tuple[str, str]]:
+        """(file, function) of what was noted. Comprehensions belong to their function, lambdas count."""
+        folders = tuple(f"{ROOT / package}/" for package in PACKAGES)
+        ours = [code for code in self.codes if code.co_filename.startswith(folders)]
+        named = [code for code in ours if not code.co_name.startswith("<") or code.co_name == "<lambda>"]
+        return {(str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname) for code in named}
 
 
-def to_loss(folder: Path) -> Callable[[], Any]:
-    """From an image file to its loss: everything made ready, then the path itself as a function."""
+def to_loss(folder: Path) -> set[tuple[str, str]]:
+    """What an image passes from its file to its loss: the second batch of a loader that keeps no pictures."""
+    import torch
+
     from detect.cli import model_config
     from detect.config import AugmentConfig
     from detect.data.dataset import CocoDataset
@@ -52,39 +65,39 @@ def to_loss(folder: Path) -> Callable[[], Any]:
     from detect.models import build
     from detect.models.base import Card
 
-    store = load_data(folder, "train").select(range(8))
+    torch.manual_seed(0)
+    store = load_data(folder, "train").select(range(16))
     model = build(model_config("yolo_n"), Card(store.names, store.category_ids.tolist()))
-    loader = TrainLoader(CocoDataset(store, 160, AugmentConfig(), epochs=100), 160, batch=2)
+    loader = TrainLoader(CocoDataset(store, SIZE, AugmentConfig(), epochs=100, cache_gb=0.0), SIZE, batch=8)
+    with Counter() as counter:
+        for batch in loader.epoch(0):
+            model.loss(model(batch.images), batch.targets)
+            counter.on = True
+    return counter.hops()
 
-    def path() -> Any:
-        batch = next(iter(loader.epoch(0)))
-        return model.loss(model(batch.images), batch.targets)
 
-    return path
-
-
-def to_boxes(folder: Path) -> Callable[[], Any]:
-    """From an image file to its boxes, with a fresh network that lets a few of them through."""
+def to_boxes(folder: Path) -> set[tuple[str, str]]:
+    """What an image passes from its file to its boxes: all but the first ones of an opened source."""
     import torch
 
-    from detect.api import Detector
     from detect.cli import model_config
+    from detect.infer.predict import Predictor
+    from detect.infer.source import open_source
     from detect.models import build
     from detect.models.base import Card
+    from detect.types import Keep
 
     torch.manual_seed(0)
-    model = build(model_config("yolo_n"), Card([str(i) for i in range(10)], list(range(1, 11)), size=160))
-    detector = Detector(model, torch.device("cpu"), torch.float32)
-    image = next((folder / "val").glob("*.jpg"))
-    return lambda: list(detector.predict(image, conf=0.005))
-
-
-def hops(path: Callable[[], Any]) -> set[tuple[str, str]]:
-    """The (file, function) pairs that `path` passes; it runs twice, so that what is done once is left out."""
-    path()
-    with counted() as seen:
-        path()
-    return seen
+    model = build(model_config("yolo_n"), Card([str(i) for i in range(10)], list(range(1, 11)), size=SIZE)).lean()
+    source = open_source([min((folder / "val").glob("*.jpg"))] * 16)
+    ((_, everything), *_) = Predictor(model, SIZE, Keep(score=0.0))(source)
+    keep = Keep(score=float(everything.scores[9]))  # a few boxes; what a fresh network's scores say means nothing
+    with Counter() as counter:
+        answers = Predictor(model, SIZE, keep)(source)
+        for _ in range(8):  # it reads a few images ahead, but does not come to the end
+            next(answers)
+            counter.on = True
+    return counter.hops()
 
 
 def lengths() -> tuple[dict[str, int], dict[str, int]]:
@@ -93,7 +106,7 @@ def lengths() -> tuple[dict[str, int], dict[str, int]]:
     for package in (*PACKAGES, "tools"):
         for path in sorted((ROOT / package).rglob("*.py")):
             text = path.read_text(encoding="utf-8")
-            name = str(path.relative_to(ROOT))
+            name = path.relative_to(ROOT).as_posix()
             files[name] = text.count("\n")
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -105,8 +118,7 @@ def main() -> None:
     from detect.data.toy import toy_folder
 
     folder = toy_folder()
-    for title, path in (("image file to loss", to_loss(folder)), ("image file to boxes", to_boxes(folder))):
-        seen = hops(path)
+    for title, seen in (("image file to loss", to_loss(folder)), ("image file to boxes", to_boxes(folder))):
         print(f"{title}: {len({file for file, _ in seen})} files, {len(seen)} functions")
         if "--list" in sys.argv[1:]:
             for file, function in sorted(seen):
