@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +72,27 @@ def _parser(command: str) -> tuple[_Parser, type]:
     return parser, kind
 
 
+def _spelled(arguments: list[str], kind: type) -> list[str]:
+    """Flags with underscores for hyphens; the words after a flag that takes a list of words as one YAML value."""
+    spelled = [re.sub(r"^--[\w.-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in arguments]
+    for name in (f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"):
+        if name in spelled:
+            start = spelled.index(name)
+            words = list(takewhile(lambda a: not a.startswith("--"), spelled[start + 1 :]))
+            spelled[start : start + 1 + len(words)] = [f"{name}={json.dumps(_listed(words))}"]
+    return spelled
+
+
+def _listed(words: list[str]) -> list[str]:
+    """Words, or the one YAML list that they are."""
+    if len(words) == 1 and words[0].startswith("["):
+        try:
+            return [str(v) for v in yaml.safe_load(words[0])]
+        except yaml.YAMLError as error:
+            raise UserError(f"{words[0]!r} is no list: write [a, b], or the words alone") from error
+    return words
+
+
 def _sorted(arguments: list[str]) -> list[str]:
     """`arguments` with --config and then --model in front, so that whatever else is given overrides them."""
     front: dict[str, list[str]] = {name: [] for name in _FIRST}
@@ -103,7 +126,7 @@ def parse(command: str, arguments: list[str]) -> Any:
         arguments = ["--name", *arguments]
     parser, kind = _parser(command)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    parsed = parser.parse_args(_sorted(arguments)).as_dict()
+    parsed = parser.parse_args(_sorted(_spelled(arguments, kind))).as_dict()
     absent = [name for name in missing if parsed.get(name) is None]
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
