@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from detect.errors import UserError
@@ -22,9 +23,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is no folder there is nothing to remove
+            part.unlink()
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be written: {reason}; free some space or choose another --out") from error
+        raise UserError(f"{path} cannot be written: {reason}; free some space or choose another place") from error
 
 
 def replace_text(path: Path, text: str) -> None:
