@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from detect.config import LossConfig, ModelConfig
+from detect.config import LossConfig, ModelConfig, check
 from detect.errors import UserError
 from detect.files import replace_file
 from detect.models import build
@@ -27,7 +27,9 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
     """Write `model`, or another `state` of it, to `path` atomically."""
     about = {"format": FORMAT, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.card)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
-    replace_file(path, lambda part: save_file(tensors, part, {_KEY: json.dumps(about, sort_keys=True)}))
+    header = {_KEY: json.dumps(about, sort_keys=True)}
+    # Bytes of ours, for safetensors' own files are readable by their owner alone, and it hides what a disk says.
+    replace_file(path, lambda part: part.write_bytes(save(tensors, header)))
 
 
 def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
@@ -40,9 +42,14 @@ def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
         raise UserError(f"{path} is not a weights file that can be read: {error}") from error
     if about is None:
         raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
-    if about["format"] > FORMAT:
-        raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
-    return _model_config(about["model"]), _card(about["card"]), tensors
+    try:
+        if about["format"] > FORMAT:
+            raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
+        config, card = _model_config(about["model"]), _card(about["card"])
+        check(config, "model.")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} has a header that this version cannot read: {error!r}; update gridhead") from error
+    return config, card, tensors
 
 
 def _model_config(values: dict[str, Any]) -> ModelConfig:
@@ -55,10 +62,14 @@ def _card(values: dict[str, Any]) -> Card:
 
 
 def load_weights(path: str | Path) -> Model:
-    """The model in a weights file, in evaluation mode, on the CPU."""
+    """The model in a weights file, in evaluation mode, on the CPU. Raises UserError as `read_weights` does."""
     config, card, tensors = read_weights(Path(path))
     model = build(config, card)
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: its tensors are not those of the model in its header: {reason[:200]}") from error
     return model.eval()
 
 
