@@ -39,8 +39,7 @@ def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split by the COCO protocol; returns the twelve numbers and per_class."""
     detector = Detector.load(config.weights, config.device, config.precision)
     store = verify(load_data(config.data, config.split, skip_bad=config.skip_bad), skip_bad=config.skip_bad)
-    for line in store.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+    _say_left_out(store)
     labels = _labels(detector, store)
     keep = Keep(config.conf, config.iou, config.max_det)
     card = detector.card
@@ -60,6 +59,11 @@ def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     return result
 
 
+def _say_left_out(store: Annotations) -> None:
+    for line in store.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+
+
 def _labels(detector: Detector, store: Annotations) -> torch.Tensor:
     """For each class of the detector its label in the store, by name; -1 for classes that the store lacks."""
     known = {name: label for label, name in enumerate(store.names)}
@@ -69,6 +73,9 @@ def _labels(detector: Detector, store: Annotations) -> torch.Tensor:
         raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(detector.names[:10])}")
     if lost:
         print(f"classes that {store.path} lacks, not counted: {', '.join(lost)}", file=sys.stderr)
+    missed = sorted(set(known) - set(detector.names))
+    if missed:
+        print(f"classes that the weights do not know, AP 0: {', '.join(missed)}", file=sys.stderr)
     return torch.tensor(labels)
 
 
@@ -117,7 +124,7 @@ def _wanted(config: configs.PredictConfig, names: list[str]) -> tuple[int, ...] 
     for one in config.classes:
         if one in names:
             labels.append(names.index(one))
-        elif one.isdigit() and int(one) < len(names):
+        elif one.isdecimal() and int(one) < len(names):
             labels.append(int(one))
         else:
             raise unknown("class", one, names)
@@ -129,6 +136,7 @@ def anchors(config: configs.AnchorsConfig) -> dict[str, Any]:
     from anchors.kmeans import kmeans, mean_iou, recall
 
     store = load_data(config.data, config.split, skip_bad=config.skip_bad)
+    _say_left_out(store)
     sizes = box_sizes(store, config.imgsz)
     if not len(sizes):
         raise UserError(f"{store.path} has no boxes to compute anchors from")
@@ -142,7 +150,7 @@ def anchors(config: configs.AnchorsConfig) -> dict[str, Any]:
         "recall": float(recall(sizes, found)),
         "imgsz": config.imgsz,
     }
-    print(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f}, ")
+    print(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
     print(f"# best possible recall {result['recall']:.4f}")
     print(f"anchors: {json.dumps(result['anchors'])}")
     if config.json:
