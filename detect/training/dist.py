@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as td
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Ranks:
         x = x.clone()
         td.all_reduce(x)
         return x
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank the buffers of rank 0: batch statistics are each rank's own."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                td.broadcast(buffer, 0)
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, on every rank. Values are plain containers of tensors and numbers."""

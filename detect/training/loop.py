@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +49,21 @@ class Losses(nn.Module):
 
 
 class Interrupt:
-    """Turns Ctrl-C and a request to terminate into a flag that the loop reads between steps; a second one is heeded."""
+    """Turns Ctrl-C and a request to terminate into a flag that the loop reads between steps.
+
+    A second one is heeded at once, unless it comes within two seconds: torchrun repeats what the terminal sent.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
-        self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.asked, self.first = False, 0.0
+        mine = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
+        self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)} if mine else {}
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self.first > 2:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self.first = True, time.monotonic()
 
     def close(self) -> None:
         for number, handler in self.old.items():
@@ -86,7 +92,6 @@ class Trainer:
             self.losses = parallel = DistributedDataParallel(self.losses, devices)
             self.no_sync = parallel.no_sync
         self.watch = Watch()
-        self.interrupt = Interrupt()
         self.saved = time.monotonic()
         accumulate = self.config.optim.accumulate
         self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
@@ -95,6 +100,7 @@ class Trainer:
 
     def train(self) -> None:
         """Go from the run's state to the last epoch, or to the end of patience."""
+        self.interrupt = Interrupt()
         try:
             while self.run.epoch < self.config.epochs and not self._out_of_patience():
                 self._epoch()
@@ -112,14 +118,15 @@ class Trainer:
         pending: list[Batch] = []
         title = f"epoch {run.epoch + 1}/{self.config.epochs}"
         batches = self.loader.epoch(run.epoch, run.batch)
-        for batch in track(batches, len(self.loader) - run.batch, title):
-            pending.append(batch)
-            images += len(batch)
-            if len(pending) == self.config.optim.accumulate or run.batch + len(pending) == len(self.loader):
-                self._step(pending)
-                run.batch += len(pending)
-                pending = []
-                self._between_steps()
+        with closing(track(batches, len(self.loader) - run.batch, title)) as tracked:
+            for batch in tracked:
+                pending.append(batch)
+                images += len(batch)
+                if len(pending) == self.config.optim.accumulate or run.batch + len(pending) == len(self.loader):
+                    self._step(pending)
+                    run.batch += len(pending)
+                    pending = []
+                    self._between_steps()
         seconds = time.monotonic() - started
         self._check_finite()
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
@@ -184,10 +191,15 @@ class Trainer:
         by_time = config.save_seconds > 0 and time.monotonic() - self.saved >= config.save_seconds
         if by_step or by_time:
             self._save()
-        self._heed()
+        if self.ranks.world == 1 or run.step % CHECK_EVERY == 0:
+            self._heed()
 
     def _heed(self) -> None:
-        if self.interrupt.asked:
+        """Save and stop where an end was asked for, of any rank: they stop at the same step."""
+        asked = self.interrupt.asked
+        if self.ranks.world > 1:
+            asked = bool(self.ranks.sum(torch.tensor(float(asked), device=self.device)))
+        if asked:
             self._save()
             raise KeyboardInterrupt
 
@@ -211,15 +223,16 @@ class Trainer:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        evaluator = CocoEvaluator(self.store)
+        self.ranks.share_buffers(self.run.ema.module)
+        mine, everyone = CocoEvaluator(self.store), CocoEvaluator(self.store)
         lean = self.run.ema.module.lean()
         for ids, found in detect_all(lean, self.validation, EVALUATION, self.device, self.dtype):
-            evaluator.update(ids, found)
-            self._heed()
-        for rank, records in enumerate(self.ranks.gather(evaluator.records())):
-            if rank != self.ranks.rank:
-                evaluator.extend(records)
-        return evaluator.result()
+            mine.update(ids, found)
+            if self.ranks.world == 1:
+                self._heed()
+        for records in self.ranks.gather(mine.records()):  # in one order: all ranks must agree on what is better
+            everyone.extend(records)
+        return everyone.result()
 
     def _finish(self, row: dict[str, Any]) -> None:
         better = self.run.finish_epoch(row, write=self.ranks.main)

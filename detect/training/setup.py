@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -12,7 +14,7 @@ import yaml
 from anchors.kmeans import kmeans
 from detect.config import ModelConfig, TrainConfig
 from detect.data.check import require_objects, verify
-from detect.data.dataset import CocoDataset
+from detect.data.dataset import CocoDataset, known_sizes
 from detect.data.formats import load_data, splits
 from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.store import Annotations
@@ -34,22 +36,29 @@ def train(config: TrainConfig) -> Path:
     device = pick_device(config.device)
     with ranks(device.type == "cuda") as here:
         _claim(out, config, here)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to give the same bits
         torch.use_deterministic_algorithms(config.deterministic)
         store, held_out = _stores(config, here)
         model = _model(config, store, here)
-        if not (out / "last.ckpt").exists():
-            _write_config(out, config, model, here)
         model.to(device).to(memory_format=torch.channels_last)
         if device.type == "cuda" and here.world > 1:
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        _trainer(config, model, store, held_out, device, here).train()
+        trainer = _trainer(config, model, store, held_out, device, here)
+        if not (out / "last.ckpt").exists():
+            _write_config(out, config, model, here)  # last: a mistake found before it leaves --out free
+        trainer.train()
     return out / "best.safetensors"
 
 
 def _claim(out: Path, config: TrainConfig, here: Ranks) -> None:
-    """Refuse a folder that holds a run, unless it is to be resumed."""
+    """Make the folder, and refuse one that holds a run, unless it is to be resumed."""
     if not config.resume and ((out / "config.yaml").exists() or (out / "last.ckpt").exists()):
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be made: {error.strerror}; choose another --out") from error
     here.wait()
 
 
@@ -115,7 +124,7 @@ def with_anchors(config: ModelConfig, store: Annotations, size: int, seed: int) 
 def box_sizes(store: Annotations, size: int) -> torch.Tensor:
     """Widths and heights (N, 2) of the boxes that are no crowd, in pixels when the image's long side is `size`."""
     counts = torch.from_numpy(store.starts).diff()
-    sides = torch.from_numpy(store.sizes).amax(1).repeat_interleave(counts)
+    sides = torch.from_numpy(known_sizes(store)).amax(1).repeat_interleave(counts)
     boxes = torch.from_numpy(store.boxes[:, 2:]) * (size / sides.clamp(min=1))[:, None]
     return boxes[~torch.from_numpy(store.crowd)].float()
 
@@ -127,20 +136,30 @@ def _write_config(out: Path, config: TrainConfig, model: Model, here: Ranks) -> 
     here.wait()
 
 
+def _plan(config: TrainConfig, model: Model, batches: int) -> dict[str, Any]:
+    """What a resumed run must have in common with its checkpoint, or its counts and tensors mean something else."""
+    plan: dict[str, Any] = {f"model.{k}": v for k, v in dataclasses.asdict(model.config).items()}
+    del plan["model.name"], plan["model.loss"]
+    plan |= {"imgsz": config.imgsz, "seed": config.seed, "classes": model.card.names}
+    plan |= {"optim.name": config.optim.name, "optim.accumulate": config.optim.accumulate}
+    return plan | {"batches an epoch (images / --batch / processes)": batches}
+
+
 def _trainer(
     config: TrainConfig, model: Model, store: Annotations, held_out: Annotations, device: torch.device, here: Ranks
 ) -> Trainer:
     out, pixels, workers = Path(config.out), model.card.pixels, pick_workers(config.workers)
     dtype = pick_dtype(config.precision, device)
-    run = Run(out, model, config.optim, float16=dtype == torch.float16)
-    if config.resume and run.checkpoint.exists():
-        run.load()
-        if here.main:
-            run.write_metrics()
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
     data = CocoDataset(store, config.imgsz, config.augment, config.seed, config.epochs, pixels, share)
     loader = TrainLoader(data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin)
+    plan = _plan(config, model, len(loader))
+    run = Run(out, model, config.optim, device.type == "cuda" and dtype == torch.float16, plan)
+    if config.resume and run.checkpoint.exists():
+        run.load()
+        if here.main:
+            run.write_metrics()
     validation = EvalLoader(
         held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, cache_gb=share, pin=pin
     )

@@ -22,10 +22,13 @@ FORMAT = 1
 
 
 class Run:
-    """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all."""
+    """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all.
 
-    def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool):
-        self.out = out
+    `plan` are the settings, by name, without which the state means nothing: `load` holds the checkpoint to them.
+    """
+
+    def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool, plan: dict[str, Any]):
+        self.out, self.plan = out, plan
         self.model = model
         self.ema = Ema(model, config.ema)
         self.optimizer = build_optimizer(model, config)
@@ -44,6 +47,7 @@ class Run:
         """Write the checkpoint: plain containers and tensors alone, so that no pickle is needed to read it."""
         state = {
             "format": FORMAT,
+            "plan": json.dumps(self.plan),
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -58,18 +62,32 @@ class Run:
         replace_file(self.checkpoint, lambda part: torch.save(state, part))
 
     def load(self) -> None:
-        """Become the run that the checkpoint holds. Raises UserError when it is damaged or of another model."""
+        """Become the run that the checkpoint holds. Raises UserError when it is damaged or of another run."""
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self._same_plan(json.loads(state["plan"]))
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self._take_counts(state)
+        except UserError:
+            raise
         except Exception as error:  # torch raises many kinds for a damaged or foreign file
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f"{self.checkpoint} does not continue this run: {reason}; start with another --out"
+                f"{self.checkpoint} is damaged or no checkpoint: {reason}; start with another --out"
             ) from error
-        if self.scaler.is_enabled():
+
+    def _same_plan(self, plan: dict[str, Any]) -> None:
+        for name, value in json.loads(json.dumps(self.plan)).items():
+            if plan.get(name) != value:
+                raise UserError(
+                    f"{self.checkpoint} was made with {name} {plan.get(name)}, this run has {value}: "
+                    f"give the settings in {self.out / 'config.yaml'}, or start with another --out"
+                )
+
+    def _take_counts(self, state: dict[str, Any]) -> None:
+        if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batch, self.step = state["counts"]
         self.terms, self.sums = state["terms"], state["sums"]
@@ -80,8 +98,11 @@ class Run:
         torch.set_num_threads(state["threads"])  # sums are ordered by thread: other counts give other bits
 
     def finish_epoch(self, row: dict[str, Any], write: bool) -> bool:
-        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far."""
-        better = row["AP"] > self.best or not self.history
+        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far.
+
+        Among equals the later is the better: where AP stays 0, or is undefined (-1), the first would be hardly trained.
+        """
+        better = row["AP"] >= self.best
         if better:
             self.best, self.best_epoch = row["AP"], row["epoch"]
         self.history.append(row)
