@@ -38,7 +38,7 @@ class Counter:
     def __exit__(self, *_: object) -> None:
         self.on = False
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # what undoes it, though typeshed does not say so
+        threading.setprofile(None)
 
     def _note(self, frame: FrameType | None, event: str, _: Any) -> None:
         while self.on and frame is not None:  # callers too: one may wait in a loop since before the counting
