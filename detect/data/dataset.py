@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from detect.config import AugmentConfig
 from detect.data.augment import Move, jitter, merge, mirror, mirror_swap, place
 from detect.data.cache import Cache
-from detect.data.images import read_header
-from detect.data.letterbox import Letterbox, resize
+from detect.data.images import read_header, resize
+from detect.data.letterbox import Letterbox
 from detect.data.mosaic import Tile, mosaic, single
 from detect.errors import UserError
 from detect.types import Pixels, Target

@@ -1,4 +1,4 @@
-"""Reading a picture: whatever the file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names the file.
+"""Reading and scaling pictures: whatever a file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names it.
 
 Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG, PNG)
 and by Pillow elsewhere: CMYK, 16-bit files that are not PNG, GIF, TIFF, WebP, BMP, PNM.
@@ -67,7 +67,12 @@ def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarra
 
     Raises UserError for a file that is missing, unreadable, truncated or of another size than annotated.
     """
-    return decode_image(_bytes(path), fspath(path), size)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        raise _missing(fspath(path), error) from None
+    return decode_image(data, fspath(path), size)
 
 
 def decode_image(data: bytes, name: str, size: Size | None = None) -> np.ndarray:
@@ -75,16 +80,14 @@ def decode_image(data: bytes, name: str, size: Size | None = None) -> np.ndarray
     if not data:
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
-    opened = _open(stream, name)
-    scan = stream.tell()
-    header = _header(opened)
+    opened, header = _open(stream, name)
     turn = header.turn(size, name)
     image = None
-    if header.mode != "CMYK" and _whole(data, header.format, scan):
+    if header.mode != "CMYK" and _whole(data, header.format, stream.tell()):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
-    return _oriented(image, turn)
+    return image if turn == 1 else _oriented(image, turn)
 
 
 def read_header(path: str | PathLike[str]) -> Header:
@@ -92,22 +95,29 @@ def read_header(path: str | PathLike[str]) -> Header:
     name = fspath(path)
     try:
         with open(name, "rb") as file:
-            return _header(_open(file, name))
+            return _open(file, name)[1]
     except (OSError, ValueError) as error:
         raise _missing(name, error) from None
+
+
+def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Scale (H, W, 3) uint8 to (height, width, 3), into `out` when given.
+
+    Bilinear down to half size, where it still reads every source pixel (measured at 0.6: 8 times faster than area
+    averaging); area averaging below, where bilinear would skip pixels and alias.
+    """
+    if image.shape[:2] == (height, width):
+        if out is None:
+            return image
+        np.copyto(out, image)
+        return out
+    coarse = 2 * width < image.shape[1] or 2 * height < image.shape[0]
+    return cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if coarse else cv2.INTER_LINEAR)
 
 
 def is_image(path: Path) -> bool:
     """Whether the file name looks like a picture's; hidden files (such as macOS leaves behind) do not count."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _bytes(path: str | PathLike[str]) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        raise _missing(fspath(path), error) from None
 
 
 def _missing(name: str, error: Exception) -> UserError:
@@ -116,16 +126,14 @@ def _missing(name: str, error: Exception) -> UserError:
     return UserError(f"{name!r}: the image file cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _open(file: IO[bytes], name: str) -> Image.Image:
+def _open(file: IO[bytes], name: str) -> tuple[Image.Image, Header]:
+    """Pillow's picture, not yet decoded, and its header; a JPEG is left at the start of its scan."""
     try:
-        return Image.open(file)
+        opened = Image.open(file)
     except Image.DecompressionBombError:
         raise UserError(f"{name}: the image has more pixels than can be right; scale it down or leave it out") from None
     except Exception:  # Pillow's plugins raise what they like on a damaged file
         raise UserError(f"{name}: not a readable image (damaged, truncated or of an unknown format)") from None
-
-
-def _header(opened: Image.Image) -> Header:
     width, height = opened.size
     turn = 1
     if "exif" in opened.info and opened.format != "TIFF":  # Pillow turns a TIFF itself, and says the turned size
@@ -133,7 +141,7 @@ def _header(opened: Image.Image) -> Header:
             turn = int(opened.getexif().get(_ORIENTATION, 1))
         except Exception:  # damaged EXIF: viewers show the picture as it is stored
             turn = 1
-    return Header(opened.format or "", opened.mode, (height, width), turn if 1 <= turn <= 8 else 1)
+    return opened, Header(opened.format or "", opened.mode, (height, width), turn if 1 <= turn <= 8 else 1)
 
 
 def _whole(data: bytes, form: str, scan: int) -> bool:
@@ -167,9 +175,7 @@ def _convert(opened: Image.Image, name: str) -> np.ndarray:
 
 
 def _oriented(image: np.ndarray, turn: int) -> np.ndarray:
-    """The stored rows turned as EXIF orientation `turn` (1..8) says."""
-    if turn == 1:
-        return image
+    """The stored rows turned as EXIF orientation `turn` (2..8) says."""
     if turn >= 5:
         image = image.transpose(1, 0, 2)
     if turn in (2, 3, 6, 7):

@@ -7,40 +7,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from torch import Tensor
 
+from detect.data.images import resize
 from detect.types import Pixels
-
-
-def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Scale (H, W, 3) uint8 to (height, width, 3), into `out` when given.
-
-    Bilinear down to half size, where it still reads every source pixel (measured at 0.6: 8 times faster than area
-    averaging); area averaging below, where bilinear would skip pixels and alias.
-    """
-    if image.shape[:2] == (height, width):
-        if out is None:
-            return image
-        np.copyto(out, image)
-        return out
-    coarse = 2 * width < image.shape[1] or 2 * height < image.shape[0]
-    return cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if coarse else cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
 class Letterbox:
     """How one picture lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
 
-    scale is (x, y), each the rounded side over the source side; source and canvas are (height, width).
-    It depends on its image alone, never on the other images of a batch.
+    scale is (x, y), each the rounded side over the source side; source, inner (the scaled picture) and canvas are
+    (height, width). It depends on its image alone, never on the other images of a batch.
     """
 
     scale: tuple[float, float]
     left: int
     top: int
     source: tuple[int, int]
+    inner: tuple[int, int]
     canvas: tuple[int, int]
     pad: int = 114
 
@@ -72,14 +58,10 @@ class Letterbox:
             left=(canvas[1] - inner[1]) // 2 if centred else 0,
             top=(canvas[0] - inner[0]) // 2 if centred else 0,
             source=(height, width),
+            inner=inner,
             canvas=canvas,
             pad=pixels.pad,
         )
-
-    @property
-    def inner(self) -> tuple[int, int]:
-        """(height, width) of the scaled picture on the canvas."""
-        return round(self.source[0] * self.scale[1]), round(self.source[1] * self.scale[0])
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The canvas (h, w, 3) uint8 of an image (H, W, 3) uint8. ValueError if the image is not of size `source`."""

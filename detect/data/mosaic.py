@@ -9,7 +9,7 @@ import numpy as np
 
 from detect.config import AugmentConfig
 from detect.data.augment import Move, place
-from detect.data.letterbox import resize
+from detect.data.images import resize
 from detect.types import Target
 
 
