@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
 from detect.data.augment import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, place, single
-from detect.data.cache import Cache
 from detect.data.images import read_header, resize
 from detect.data.letterbox import Letterbox
+from detect.data.workers import Cache
 from detect.errors import UserError
 from detect.types import Pixels, Target
 

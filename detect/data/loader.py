@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detect.data.cache import Cache
 from detect.data.dataset import CocoDataset, Draw, Stream, generator, known_sizes
 from detect.data.letterbox import Letterbox
-from detect.data.transport import Packed, pack, stream, through_workers
+from detect.data.workers import Cache, stream, through_workers
 from detect.errors import UserError
 from detect.types import Batch, Pixels, Target
 
@@ -76,7 +74,7 @@ class TrainLoader:
     ) -> None:
         self.parts = batches(len(dataset), batch, rank, world)
         self.plan = _Plan(self.parts, size, multi_scale, dataset.seed)
-        self.loader = through_workers(partial(_augmented, dataset), self.plan, workers, pin)
+        self.loader = through_workers(dataset.__getitem__, self.plan, workers, pin)
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -92,11 +90,6 @@ class TrainLoader:
         return self.plan.side(epoch, step)
 
 
-def _augmented(dataset: CocoDataset, draws: list[Draw]) -> Packed:
-    side = draws[0].size
-    return pack((dataset[draw] for draw in draws), (len(draws), side, side, 3), [])
-
-
 class _Letterboxed:
     """The pictures of a store on canvases of their own, kept once made."""
 
@@ -106,18 +99,14 @@ class _Letterboxed:
         self.canvases = np.array([fit.canvas for fit in self.fits], dtype=np.int64).reshape(-1, 2)
         self.cache = Cache(self.canvases, cache_gb)
 
-    def batch(self, indices: list[int]) -> Packed:
-        fits = [self.fits[i] for i in indices]
-        samples = ((self.cache.get(i, self._read), self._target(i)) for i in indices)
-        return pack(samples, (len(indices), *fits[0].canvas, 3), fits)
+    def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
+        target, fit = self.store.target(index), self.fits[index]
+        points = None if target.points is None else fit.forward(target.points)
+        moved = Target(fit.forward(target.boxes), target.labels, target.crowd, target.image_id, fit.canvas, points)
+        return self.cache.get(index, self._read), moved, fit
 
     def _read(self, index: int) -> np.ndarray:
         return self.fits[index].apply(self.store.read(index))
-
-    def _target(self, index: int) -> Target:
-        target, fit = self.store.target(index), self.fits[index]
-        points = None if target.points is None else fit.forward(target.points)
-        return Target(fit.forward(target.boxes), target.labels, target.crowd, target.image_id, fit.canvas, points)
 
 
 class EvalLoader:
@@ -144,7 +133,7 @@ class EvalLoader:
         for canvas in np.unique(images.canvases, axis=0):
             chosen = np.flatnonzero((images.canvases == canvas).all(axis=1))
             parts += [chosen[part].tolist() for part in batches(len(chosen), batch)]
-        self.loader = through_workers(images.batch, parts[rank::world], workers, pin)
+        self.loader = through_workers(images.sample, parts[rank::world], workers, pin)
 
     def __len__(self) -> int:
         """Batches of this rank."""

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.cache import Cache, free_memory
 from detect.data.dataset import CocoDataset, Draw, first_plain_epoch, order
 from detect.data.letterbox import Letterbox
+from detect.data.workers import Cache, free_memory
 from detect.errors import UserError
 from tests.reference.scenes import Store, ink
 

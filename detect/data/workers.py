@@ -1,0 +1,158 @@
+"""What the processes of a loader share and send: memory for decoded pictures, batches in few large pieces.
+
+A user's error travels as a value, for DataLoader would wrap it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from detect.data.letterbox import Letterbox
+from detect.errors import UserError
+from detect.types import Batch, Target
+
+
+def free_memory() -> int:
+    """Bytes that may be taken without pushing anything out: the machine's, or the container's where that is less."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no container, or no limit
+        pass
+    return max(0, free)
+
+
+class Cache:
+    """Decoded pictures of known size, each stored when first asked for, so that later epochs decode nothing.
+
+    sides (I, 2) are the largest height and width of each picture. The pictures that fit into `gigabytes` and a quarter
+    of the free memory are kept, in order; the others are made again every time. The pages are anonymous and shared:
+    one worker's work serves all, and memory is taken only as pictures come in. Two workers may store one picture at
+    the same time: they write the same bytes.
+    """
+
+    def __init__(self, sides: np.ndarray, gigabytes: float) -> None:
+        room = min(int(gigabytes * 2**30), free_memory() // 4)
+        ends = np.cumsum(sides.astype(np.int64).prod(axis=1) * 3)
+        self.kept = int(np.searchsorted(ends, room, side="right"))
+        self.starts = np.concatenate([[0], ends[: self.kept]])
+        if self.kept:
+            self.pixels = np.frombuffer(mmap.mmap(-1, int(self.starts[-1])), np.uint8)
+            self.shapes = np.frombuffer(mmap.mmap(-1, self.kept * 8), np.int32).reshape(-1, 2)  # 0, 0: not yet stored
+
+    def get(self, index: int, make: Callable[[int], np.ndarray]) -> np.ndarray:
+        """The picture (h, w, 3) uint8, to be read only: stored, or made by `make(index)` and stored."""
+        if index >= self.kept:
+            return make(index)
+        start, end = self.starts[index], self.starts[index + 1]
+        height, width = self.shapes[index]
+        if not height:
+            image = make(index)
+            height, width = image.shape[:2]
+            if image.size > end - start:
+                return image
+            self.pixels[start : start + image.size] = image.reshape(-1)
+            self.shapes[index, 1] = width
+            self.shapes[index, 0] = height  # last: it is what readers look at
+        return self.pixels[start : start + int(height) * int(width) * 3].reshape(height, width, 3)
+
+    def __getstate__(self) -> dict:
+        """A pickled copy (workers that are spawned, not forked) shares nothing, so it keeps nothing."""
+        return {"kept": 0}
+
+
+class Packed(NamedTuple):
+    """A batch on its way from a worker: tensors travel by a file handle each, so all targets travel as few arrays."""
+
+    images: torch.Tensor  # (B, H, W, 3)
+    counts: list[int]  # objects of each target
+    columns: list[np.ndarray | None]  # boxes, labels, crowd, points of all of them
+    image_ids: list[int]
+    sizes: list[tuple[int, int]]
+    fits: list[Letterbox]
+
+
+class _Batches(Dataset):
+    """What DataLoader asks for a batch by its plan, a list of draws: each sample is made when `_pack` comes to it."""
+
+    def __init__(self, sample: Callable[[Any], tuple]) -> None:
+        self.sample = sample
+
+    def __getitem__(self, draws: list) -> tuple[int, Iterable[tuple]]:
+        return len(draws), map(self.sample, draws)
+
+
+def _pack(batch: Any) -> Packed | UserError:
+    """Samples (image (H, W, 3), Target, perhaps its Letterbox) of one size in arrays, each let go before the next."""
+    count, samples = batch
+    images, targets, fits = torch.empty(0), [], []
+    try:
+        for i, (image, target, *fit) in enumerate(samples):
+            if i == 0:
+                shape = (count, *image.shape)
+                images = torch.empty(shape, dtype=torch.uint8)
+                if get_worker_info() is not None:  # write straight into memory that the main process sees
+                    storage = torch.UntypedStorage._new_shared(images.numel(), device="cpu")
+                    images = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+            images.numpy()[i] = image
+            targets.append(target)
+            fits += fit
+    except UserError as error:
+        return error
+    rows = [(t.boxes, t.labels, t.crowd, t.points) for t in targets]
+    columns = [None if column[0] is None else torch.cat(column).numpy() for column in zip(*rows, strict=True)]
+    ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
+    return Packed(images, [len(t) for t in targets], columns, ids, sizes, fits)
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, pin: bool) -> DataLoader:
+    """A loader of packed batches: `sampler` yields the plan of each, `sample` makes what one entry of it stands for."""
+    several: dict[str, Any] = {}
+    if workers:
+        context = "fork" if sys.platform == "linux" else None  # forked workers share the store and the cache
+        several = {"persistent_workers": True, "multiprocessing_context": context, "worker_init_fn": _start_worker}
+    return DataLoader(
+        _Batches(sample),
+        batch_size=None,
+        sampler=sampler,
+        collate_fn=_pack,
+        num_workers=workers,
+        pin_memory=pin,
+        generator=torch.Generator(),  # its own: iterating must not advance the training's
+        **several,
+    )
+
+
+def stream(loader: DataLoader) -> Iterator[Batch]:
+    """The batches of a loader, unpacked. Raises the UserError that making one of them raised."""
+    for packed in loader:
+        if isinstance(packed, UserError):
+            raise UserError(*packed.args)  # a new one: this frame would keep itself and the workers alive in `packed`
+        boxes, labels, crowd, points = (
+            [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
+            for column in packed.columns
+        )
+        rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, strict=True)
+        yield Batch(packed.images.permute(0, 3, 1, 2), [Target(*row) for row in rows], packed.fits)
