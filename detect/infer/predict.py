@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterable
-from contextlib import closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from detect.device import autocast
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
-_END = object()
+_END: Any = object()
 
 
 class Predictor:
@@ -36,7 +36,7 @@ class Predictor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.size, self.keep, self.batch = model.to(device), size, keep or Keep(), batch
-        self.device, self.dtype = device, dtype
+        self.device, self.precision = device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
@@ -58,22 +58,19 @@ class Predictor:
         return frame, fit, fit.apply(frame.image)
 
     def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Detections]]:
-        found = self._run([canvas for _, _, canvas in items])
-        return [(frame, in_source(one, fit)) for (frame, fit, _), one in zip(items, found, strict=True)]
-
-    @torch.inference_mode()
-    def _run(self, canvases: list[np.ndarray]) -> list[Detections]:
+        canvases = [canvas for _, _, canvas in items]
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
-        # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
-        images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        with autocast(self.device, self.dtype):
-            raw = self.model(images)
-        return self.model.decode(raw, self.keep)
+        with torch.inference_mode():
+            # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
+            images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            with self.precision:
+                raw = self.model(images)
+            found = self.model.decode(raw, self.keep)
+        return [(frame, in_source(one, fit)) for (frame, fit, _), one in zip(items, found, strict=True)]
 
 
 def in_source(found: Detections, fit: Letterbox) -> Detections:
     """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped."""
-
     boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
     points = None if found.points is None else fit.undo(found.points.cpu().float())
     moved = Detections(boxes, found.scores.cpu().float(), found.labels.cpu(), points)
@@ -85,38 +82,12 @@ def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
 
     What the making raises is raised here, after the items before it. Closing the generator ends the thread.
     """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def offer(item: Any) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                break
-
-    def produce() -> None:
-        try:
-            for item in items:
-                offer((item, None))
-                if stop.is_set():
-                    return
-            offer((_END, None))
-        except BaseException as error:
-            offer((_END, error))
-
-    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
-    thread.start()
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        while True:
-            try:
-                item, error = ready.get(timeout=0.5)  # with a limit, so that Ctrl-C is heard on every platform
-            except queue.Empty:
-                continue
-            if error is not None:
-                raise error
-            if item is _END:
-                return
+        coming = deque(thread.submit(next, iterator, _END) for _ in range(ahead))
+        while (item := coming.popleft().result()) is not _END:
+            coming.append(thread.submit(next, iterator, _END))
             yield item
     finally:
-        stop.set()
-        thread.join(timeout=15)
+        thread.shutdown(cancel_futures=True)

@@ -93,7 +93,7 @@ def test_an_error_of_the_source_comes_after_the_frames_before_it() -> None:
 
 
 def threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name == "prefetch"]
+    return [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 def test_prefetch_is_bounded_and_its_thread_ends_with_it() -> None:
