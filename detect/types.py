@@ -18,15 +18,26 @@ if TYPE_CHECKING:
     from detect.data.letterbox import Letterbox
 
 
-def _check_lengths(record: object, count: int, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(record, name)
-        if value is not None and len(value) != count:
-            raise ValueError(f"{type(record).__name__}.{name} has {len(value)} rows, boxes have {count}")
+class _Rows:
+    """Records of one length: what is given has a row for each of `boxes` (N, 4)."""
+
+    boxes: Tensor
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise ValueError(f"{kind}.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
+        for name in ("labels", "crowd", "scores", "points", "tracks"):
+            value = getattr(self, name, None)
+            if value is not None and len(value) != len(self.boxes):
+                raise ValueError(f"{kind}.{name} has {len(value)} rows, boxes have {len(self.boxes)}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Target(_Rows):
     """The truth of one image, in pixels of the image it travels with.
 
     boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; points (N, K, 3) x, y, visibility;
@@ -40,14 +51,6 @@ class Target:
     size: tuple[int, int]
     points: Tensor | None = None
     proposals: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise ValueError(f"Target.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
-        _check_lengths(self, len(self.boxes), ("labels", "crowd", "points"))
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
     def __getitem__(self, index: Tensor) -> Target:
         """The objects chosen by a mask or index; the image's own fields stay."""
@@ -68,7 +71,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
+class Detections(_Rows):
     """What was found in one image: boxes (N, 4) xyxy in pixels of the source image, scores (N,), labels (N,)."""
 
     boxes: Tensor
@@ -76,14 +79,6 @@ class Detections:
     labels: Tensor
     points: Tensor | None = None
     tracks: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
-            raise ValueError(f"Detections.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
-        _check_lengths(self, len(self.boxes), ("scores", "labels", "points", "tracks"))
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
         """The detections chosen by a mask, index or slice."""
