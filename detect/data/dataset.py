@@ -111,7 +111,7 @@ class CocoDataset(Dataset):
         return len(self.store)
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
-        index = int(order(self.seed, draw.epoch, len(self))[draw.position])
+        index = int(order(self.seed, draw.epoch, len(self.store))[draw.position])
         if self.augment is None:
             return self._letterboxed(self._tile(index), draw.size)
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
@@ -135,7 +135,7 @@ class CocoDataset(Dataset):
             return single(self._tile(index), draw.size, config, rng, pad)
         image, target = self._mosaic(index, draw.size, rng)
         if rng.random() < config.mixup:
-            other, more = self._mosaic(int(rng.integers(len(self))), draw.size, rng)
+            other, more = self._mosaic(int(rng.integers(len(self.store))), draw.size, rng)
             share = rng.beta(32.0, 32.0)
             image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
             target = merge([target, more], target.size)
@@ -143,7 +143,7 @@ class CocoDataset(Dataset):
 
     def _mosaic(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         assert self.augment is not None
-        chosen = [index, *rng.integers(len(self), size=3).tolist()]
+        chosen = [index, *rng.integers(len(self.store), size=3).tolist()]
         return mosaic([self._tile(i) for i in chosen], size, self.augment, rng, self.pixels.pad)
 
     def _tile(self, index: int) -> Tile:

@@ -61,7 +61,8 @@ class Annotations:
 
     def file_name(self, index: int) -> str:
         """The file name of image `index` as the file gives it, relative to `root`."""
-        return decode_name(self.name_bytes[self.name_starts[index] : self.name_starts[index + 1]])
+        letters = self.name_bytes[self.name_starts[index] : self.name_starts[index + 1]]
+        return letters.tobytes().decode("utf-8", "surrogatepass")
 
     def image_path(self, index: int) -> Path:
         """Where image `index` lies."""
@@ -145,11 +146,6 @@ def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), starts
-
-
-def decode_name(letters: np.ndarray) -> str:
-    """One name back from its bytes."""
-    return letters.tobytes().decode("utf-8", "surrogatepass")
 
 
 def _gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
