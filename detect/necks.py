@@ -24,10 +24,6 @@ class Straight(nn.Module):
         return [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
 
 
-def _upsample(x: Tensor, like: Tensor) -> Tensor:
-    return interpolate(x, size=like.shape[-2:], mode="nearest")
-
-
 class FPN(nn.Module):
     """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
 
@@ -40,7 +36,8 @@ class FPN(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         out = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for i in reversed(range(len(out) - 1)):
-            out[i] = self.down[i](torch.cat([out[i], _upsample(out[i + 1], out[i])], 1))
+            coarse = interpolate(out[i + 1], size=out[i].shape[-2:], mode="nearest")
+            out[i] = self.down[i](torch.cat([out[i], coarse], 1))
         return out
 
 
