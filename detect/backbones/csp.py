@@ -11,7 +11,7 @@ from detect.backbones.blocks import CSP, Conv, PyramidPool
 
 
 def csp(
-    widths: Sequence[int], depths: Sequence[int], in_channels: int, levels: Sequence[int], act: str = "relu"
+    widths: Sequence[int], depths: Sequence[int], in_channels: int, levels: Sequence[int], act: str = "silu"
 ) -> Backbone:
     """`widths` are the channels at strides 2, 4, 8, 16 and 32; `depths` the residual blocks of the last four."""
     stages: list[nn.Module] = [Conv(in_channels, widths[0], 3, 2, act)]

@@ -32,7 +32,7 @@ class AnchorHead(nn.Module):
         classes: int,
         depth: int,
         anchors: Sequence[Sequence[float]] = (),
-        act: str = "relu",
+        act: str = "silu",
     ):
         super().__init__()
         self.strides = list(strides)
@@ -41,16 +41,16 @@ class AnchorHead(nn.Module):
         self.register_buffer("sizes", sizes, persistent=False)
         self.anchors = sizes.shape[1]
         self.classify = nn.ModuleList(tower(c, self.anchors * classes, depth, act, [-2.0]) for c in channels)
-        rare = [0.0, 0.0, 0.0, 0.0, -4.6]  # few anchors hold an object
+        rare = [0.0, 0.0, 0.0, 0.0, -6.0]  # few anchors hold an object
         self.regress = nn.ModuleList(tower(c, self.anchors * 5, depth, act, rare) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         logits = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.classify, maps, strict=True)], 1)
-        rest = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.regress, maps, strict=True)], 1).float()
+        rest = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors(
             [(x.shape[2], x.shape[3]) for x in maps], self.strides, list(self.sizes), device=logits.device
         )
-        return Raw(logits.float(), rest[..., :4], priors, objectness=rest[..., 4])
+        return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4) that `raw` stands for."""

@@ -31,11 +31,11 @@ class PointHead(nn.Module):
         classes: int,
         depth: int,
         anchors: Sequence[Sequence[float]] = (),
-        act: str = "relu",
+        act: str = "silu",
     ):
         super().__init__()
         self.strides = list(strides)
-        self.classify = nn.ModuleList(tower(c, classes, depth, act, [-4.6]) for c in channels)
+        self.classify = nn.ModuleList(tower(c, classes, depth, act, [-6.0]) for c in channels)
         near = [-0.4 * i for i in range(BINS)]  # boxes start about four cells wide, as most objects of a level are
         self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, near) for c in channels)
 
@@ -43,7 +43,7 @@ class PointHead(nn.Module):
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
         regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
-        return Raw(logits.float(), regression.float(), priors)
+        return Raw(logits, regression, priors)
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4) that `raw` stands for."""

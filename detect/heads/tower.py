@@ -8,10 +8,17 @@ from torch import Tensor, nn
 from detect.backbones.blocks import Conv
 
 
+class Predict(nn.Conv2d):
+    """A convolution in float32 whatever the autocast: the eight bits of bfloat16 are too few for borders of boxes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 def tower(channels: int, outputs: int, depth: int, act: str, bias: list[float]) -> nn.Sequential:
     """`depth` 3x3 convolutions and a 1x1 prediction whose biases start at `bias`, repeated."""
-    predict = nn.Conv2d(channels, outputs, 1)
-    nn.init.normal_(predict.weight, std=0.01)
+    predict = Predict(channels, outputs, 1)
     predict.bias = nn.Parameter(torch.tensor(bias).repeat(outputs // len(bias)))
     return nn.Sequential(*(Conv(channels, channels, 3, act=act) for _ in range(depth)), predict)
 
