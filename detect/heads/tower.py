@@ -12,6 +12,8 @@ class Predict(nn.Conv2d):
     """A convolution in float32 whatever the autocast: the eight bits of bfloat16 are too few for borders of boxes."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device
+            return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
