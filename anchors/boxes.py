@@ -4,9 +4,9 @@ Boxes are (..., 2d), minima then maxima, d = 2 unless said. An inverted box (a m
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from operator import add, mul
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def cxcywh_to_xyxy(b: Tensor) -> Tensor:
 def area(b: Tensor) -> Tensor:
     """Area (volume for d = 3) of boxes (..., 2d): (...), zero for an empty box."""
     low, high = b.chunk(2, -1)
-    return _product((high - low).clamp_min(0).unbind(-1))
+    return reduce(mul, (high - low).clamp_min(0).unbind(-1))
 
 
 def clip(b: Tensor, size: Sequence[float]) -> Tensor:
@@ -52,8 +52,8 @@ def clip(b: Tensor, size: Sequence[float]) -> Tensor:
 
 def iou(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
     """Overlap of every box of a (..., N, 2d) with every box of b (..., M, 2d): (..., N, M). See `iou_aligned`."""
-    rows, columns = _coordinates(a, kind), _coordinates(b, kind)
-    return _overlap([x[..., :, None] for x in rows], [x[..., None, :] for x in columns], kind)
+    low_a, high_a, low_b, high_b = _corners(a, b, kind)
+    return _overlap(kind, low_a[..., None], high_a[..., None], low_b[..., None, :], high_b[..., None, :])
 
 
 def iou_aligned(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
@@ -64,38 +64,44 @@ def iou_aligned(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
     held constant in the gradient as the paper does. Values and gradients are finite for empty boxes too: 0 / 0 is 0.
     Raises ValueError for an unknown kind.
     """
-    return _overlap(_coordinates(a, kind), _coordinates(b, kind), kind)
+    return _overlap(kind, *_corners(a, b, kind))
 
 
-def _coordinates(b: Tensor, kind: str) -> list[Tensor]:
-    """One contiguous tensor a coordinate: the arithmetic then vectorizes. Half precision would overflow: it widens."""
+def _corners(a: Tensor, b: Tensor, kind: str) -> list[Tensor]:
+    """Minima and maxima of a, then of b, each (d, ...) and of one rank. Half precision would overflow: it widens.
+
+    With a contiguous row a coordinate the arithmetic vectorizes.
+    """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of IoU {kind!r}: use one of {', '.join(KINDS)}")
-    if b.dtype not in (torch.float32, torch.float64):
-        b = b.float()
-    return list(b.movedim(-1, 0).contiguous())
+    corners: list[Tensor] = []
+    for boxes, other in ((a, b), (b, a)):
+        if boxes.dtype not in (torch.float32, torch.float64):
+            boxes = boxes.float()
+        boxes = boxes[(None,) * (other.ndim - boxes.ndim)]
+        corners += boxes.movedim(-1, 0).contiguous().chunk(2)
+    return corners
 
 
-def _overlap(a: list[Tensor], b: list[Tensor], kind: str) -> Tensor:
-    d = len(a) // 2
-    size_a, size_b = _extents(a[:d], a[d:]), _extents(b[:d], b[d:])
-    inter = _product(_extents(_each(torch.maximum, a[:d], b[:d]), _each(torch.minimum, a[d:], b[d:])))
-    union = _product(size_a) + _product(size_b) - inter
+def _overlap(kind: str, low_a: Tensor, high_a: Tensor, low_b: Tensor, high_b: Tensor) -> Tensor:
+    sides_a, sides_b = (high_a - low_a).clamp_min(0), (high_b - low_b).clamp_min(0)
+    inter = reduce(mul, (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0))
+    union = reduce(mul, sides_a) + reduce(mul, sides_b) - inter
     value = inter / _nonzero(union)
     if kind == "iou":
         return value
-    hull = _extents(_each(torch.minimum, a[:d], b[:d]), _each(torch.maximum, a[d:], b[d:]))
+    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).clamp_min(0)
     if kind == "giou":
-        whole = _product(hull)
+        whole = reduce(mul, hull)
         return value - (whole - union) / _nonzero(whole)
-    middle_a, middle_b = _each(torch.add, a[:d], a[d:]), _each(torch.add, b[:d], b[d:])
-    distance = _squares(_each(torch.sub, middle_a, middle_b)) / 4 / _nonzero(_squares(hull))
+    between = (low_a + high_a) - (low_b + high_b)  # twice the way from centre to centre
+    distance = between.square().sum(0) / 4 / _nonzero(hull.square().sum(0))
     if kind == "diou":
         return value - distance
-    return value - distance - _aspect(size_a, size_b, value)
+    return value - distance - _aspect(sides_a, sides_b, value)
 
 
-def _aspect(a: list[Tensor], b: list[Tensor], value: Tensor) -> Tensor:
+def _aspect(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
     """The aspect term of CIoU; atan p - atan q = atan2(p - q, 1 + p q), with the ratios multiplied out."""
     (wa, ha), (wb, hb) = a, b
     angle = torch.atan((wa * hb - wb * ha) / _nonzero(wa * wb + ha * hb))
@@ -103,22 +109,6 @@ def _aspect(a: list[Tensor], b: list[Tensor], value: Tensor) -> Tensor:
     with torch.no_grad():
         weight = v / _nonzero(1 - value + v)
     return weight * v
-
-
-def _each(f: Callable[[Tensor, Tensor], Tensor], a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    return [f(x, y) for x, y in zip(a, b, strict=True)]
-
-
-def _extents(low: Sequence[Tensor], high: Sequence[Tensor]) -> list[Tensor]:
-    return [(y - x).clamp_min(0) for x, y in zip(low, high, strict=True)]
-
-
-def _product(x: Sequence[Tensor]) -> Tensor:
-    return reduce(mul, x)
-
-
-def _squares(x: Sequence[Tensor]) -> Tensor:
-    return reduce(add, [v.square() for v in x])
 
 
 def _nonzero(x: Tensor) -> Tensor:

@@ -33,7 +33,10 @@ def priors(
     """
     if len(shapes) != len(strides) or (sizes is not None and len(sizes) != len(strides)):
         raise ValueError(f"{len(shapes)} shapes, {len(strides)} strides and sizes must name the same levels")
-    centers = [_centers(shape, stride, device, dtype) for shape, stride in zip(shapes, strides, strict=True)]
+    centers = []
+    for shape, stride in zip(shapes, strides, strict=True):
+        y, x = [(torch.arange(n, device=device, dtype=dtype) + 0.5) * stride for n in shape]
+        centers.append(torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2))
     boxes = None
     if sizes is not None:
         halves = [s.to(device, dtype) / 2 for s in sizes]
@@ -43,11 +46,6 @@ def priors(
         torch.full((len(c),), stride, device=device, dtype=dtype) for c, stride in zip(centers, strides, strict=True)
     ]
     return Priors(torch.cat(centers), torch.cat(steps), boxes)
-
-
-def _centers(shape: tuple[int, int], stride: int, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
-    y, x = [(torch.arange(n, device=device, dtype=dtype) + 0.5) * stride for n in shape]
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
 
 
 def _boxes(centers: Tensor, halves: Tensor) -> Tensor:

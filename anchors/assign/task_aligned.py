@@ -8,7 +8,6 @@ from torch import Tensor
 from anchors.assign.truth import (
     Assignment,
     Dense,
-    Objects,
     Pairs,
     best,
     centered,
@@ -40,7 +39,9 @@ class TaskAligned:
         """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
         found = objects(truth)
         count = len(found.slot)
-        pairs = _candidates(found, priors)
+        center, extent = xyxy_to_cxcywh(found.boxes).chunk(2, -1)
+        half = extent.clamp_min(priors.strides.min()) / 2
+        pairs = pairs_of(centered(priors.centers, torch.cat((center - half, center + half), -1)), found)
         score, overlap = paired(pairs, found, scores, boxes)
         alignment = score**self.alpha * overlap**self.beta
         chosen = best(pairs, alignment, count, self.topk)
@@ -51,13 +52,6 @@ class TaskAligned:
         relative = alignment / _greatest(alignment, pairs, count)
         weight = overlap.new_zeros(index.numel()).index_copy(0, pairs.key, relative * _greatest(overlap, pairs, count))
         return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))
-
-
-def _candidates(found: Objects, priors: Priors) -> Pairs:
-    """The pairs whose centre lies in the object, which counts as a cell of the finest stride at least."""
-    center, extent = xyxy_to_cxcywh(found.boxes).chunk(2, -1)
-    half = extent.clamp_min(priors.strides.min()) / 2
-    return pairs_of(centered(priors.centers, torch.cat((center - half, center + half), -1)), found)
 
 
 def _greatest(value: Tensor, pairs: Pairs, count: int) -> Tensor:
