@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms as compiled
 
-from anchors.nms import batched_nms, nms, soft_nms
-from anchors.sweep import sweep
+from anchors.nms import batched_nms, nms, soft_nms, sweep
 from tests.reference import nms as naive
 
 
