@@ -41,9 +41,9 @@ Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 class LossConfig:
     """Weights of the loss terms; a head uses those it has."""
 
-    box: Annotated[float, Range(0)] = 5.0
-    code: Annotated[float, Range(0)] = 1.0
-    classes: Annotated[float, Range(0)] = 1.0
+    box: Annotated[float, Range(0)] = 7.5
+    code: Annotated[float, Range(0)] = 1.5
+    classes: Annotated[float, Range(0)] = 0.5
     objectness: Annotated[float, Range(0)] = 1.0
     box_kind: Annotated[str, Choice("iou", "giou", "diou", "ciou")] = "ciou"
 
