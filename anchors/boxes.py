@@ -98,17 +98,13 @@ def _overlap(kind: str, low_a: Tensor, high_a: Tensor, low_b: Tensor, high_b: Te
     distance = between.square().sum(0) / 4 / _nonzero(hull.square().sum(0))
     if kind == "diou":
         return value - distance
-    return value - distance - _aspect(sides_a, sides_b, value)
-
-
-def _aspect(a: Tensor, b: Tensor, value: Tensor) -> Tensor:
-    """The aspect term of CIoU; atan p - atan q = atan2(p - q, 1 + p q), with the ratios multiplied out."""
-    (wa, ha), (wb, hb) = a, b
+    (wa, ha), (wb, hb) = sides_a, sides_b
+    # atan p - atan q = atan2(p - q, 1 + p q), with the ratios multiplied out
     angle = torch.atan((wa * hb - wb * ha) / _nonzero(wa * wb + ha * hb))
-    v = (4 / math.pi**2) * angle.square()
+    aspect = (4 / math.pi**2) * angle.square()
     with torch.no_grad():
-        weight = v / _nonzero(1 - value + v)
-    return weight * v
+        weight = aspect / _nonzero(1 - value + aspect)
+    return value - distance - weight * aspect
 
 
 def _nonzero(x: Tensor) -> Tensor:
