@@ -105,13 +105,15 @@ class CocoDataset(Dataset):
 
             self.pipeline = Pipeline(augment.albumentations, augment.visibility, bool(store.keypoints), pixels.pad)
         self.sizes = known_sizes(store)
-        self.cache = Cache(np.array([self._kept(h, w) for h, w in self.sizes.tolist()]), cache_gb)
+        shrink = np.minimum(1.0, size / self.sizes.max(axis=1, keepdims=True))
+        self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache
+        self.cache = Cache(self.kept, cache_gb)
 
     def __len__(self) -> int:
         return len(self.store)
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
-        index = int(order(self.seed, draw.epoch, len(self.store))[draw.position])
+        index = int(order(self.seed, draw.epoch, len(self.sizes))[draw.position])
         if self.augment is None:
             return self._letterboxed(self._tile(index), draw.size)
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
@@ -135,7 +137,7 @@ class CocoDataset(Dataset):
             return single(self._tile(index), draw.size, config, rng, pad)
         image, target = self._mosaic(index, draw.size, rng)
         if rng.random() < config.mixup:
-            other, more = self._mosaic(int(rng.integers(len(self.store))), draw.size, rng)
+            other, more = self._mosaic(int(rng.integers(len(self.sizes))), draw.size, rng)
             share = rng.beta(32.0, 32.0)
             image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
             target = merge([target, more], target.size)
@@ -143,7 +145,7 @@ class CocoDataset(Dataset):
 
     def _mosaic(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         assert self.augment is not None
-        chosen = [index, *rng.integers(len(self.store), size=3).tolist()]
+        chosen = [index, *rng.integers(len(self.sizes), size=3).tolist()]
         return mosaic([self._tile(i) for i in chosen], size, self.augment, rng, self.pixels.pad)
 
     def _tile(self, index: int) -> Tile:
@@ -154,14 +156,8 @@ class CocoDataset(Dataset):
         return Tile(self.cache.get(index, self._read), target)
 
     def _read(self, index: int) -> np.ndarray:
-        image = self.store.read(index)
-        height, width = self._kept(*image.shape[:2])
-        return resize(image, width, height)
-
-    def _kept(self, height: int, width: int) -> tuple[int, int]:
-        """The (h, w) at which a picture of this (h, w) is kept: its long side at most `size`."""
-        ratio = min(1.0, self.size / max(height, width))
-        return max(1, round(height * ratio)), max(1, round(width * ratio))
+        height, width = self.kept[index].tolist()
+        return resize(self.store.read(index), width, height)
 
     def _letterboxed(self, tile: Tile, side: int) -> tuple[np.ndarray, Target]:
         fit = Letterbox.fit(tile.image.shape[:2], side, self.pixels, square=True)
