@@ -36,7 +36,7 @@ class Predictor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.size, self.keep, self.batch = model.to(device), size, keep or Keep(), batch
-        self.device, self.precision = device, autocast(device, dtype)
+        self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
@@ -54,7 +54,7 @@ class Predictor:
                 yield from self._answer(waiting)
 
     def _prepare(self, frame: Frame) -> tuple[Frame, Letterbox, np.ndarray]:
-        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.model.pixels)
+        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels)
         return frame, fit, fit.apply(frame.image)
 
     def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Detections]]:
