@@ -94,7 +94,7 @@ class CocoDataset(Dataset):
     ) -> None:
         if not len(store):
             raise UserError("the training set has no images")
-        self.store, self.size, self.augment, self.seed, self.pixels = store, size, augment, seed, pixels
+        self.store, self.augment, self.seed, self.pixels = store, augment, seed, pixels
         self.plain_from = first_plain_epoch(augment, epochs) if augment else None
         self.swap = None
         if augment and augment.flip > 0:
