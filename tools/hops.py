@@ -131,4 +131,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # these files, not an installed copy
     main()
