@@ -38,7 +38,8 @@ def train(config: configs.TrainConfig) -> Path:
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split by the COCO protocol; returns the twelve numbers and per_class."""
     detector = Detector.load(config.weights, config.device, config.precision)
-    store = verify(load_data(config.data, config.split, skip_bad=config.skip_bad), skip_bad=config.skip_bad)
+    store = load_data(config.data, config.split, skip_bad=config.skip_bad)
+    store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     _say_left_out(store)
     labels = _labels(detector, store)
     keep = Keep(config.conf, config.iou, config.max_det)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,10 @@ import numpy as np
 
 from detect.data.images import read_header, read_image
 from detect.errors import UserError
+from detect.progress import track
 
 if TYPE_CHECKING:
     from detect.data.store import Annotations
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 
 class Sieve:
@@ -39,9 +39,7 @@ class Sieve:
         return alive & ~bad
 
 
-def check_images(
-    store: Annotations, decode: bool = True, progress: Progress | None = None, workers: int = 8
-) -> Iterator[tuple[int, str]]:
+def check_images(store: Annotations, decode: bool = True, workers: int = 8) -> Iterator[tuple[int, str]]:
     """(index, what is wrong) of every image that is missing, unreadable, truncated or not of its annotated size.
 
     With `decode` every picture is decoded once; without, only headers are read, which shows neither truncation nor
@@ -59,25 +57,27 @@ def check_images(
             return str(error)
         return ""
 
-    indices = iter(range(len(store)))
-    with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(islice(indices, 64 * workers)):
-            for index, problem in zip(chunk, pool.map(look, chunk), strict=True):
-                if progress is not None:
-                    progress(index + 1, len(store))
-                if problem:
-                    yield index, problem
+    def looked() -> Iterator[tuple[int, str]]:
+        indices = iter(range(len(store)))
+        with ThreadPoolExecutor(workers) as pool:
+            while chunk := list(islice(indices, 64 * workers)):
+                yield from zip(chunk, pool.map(look, chunk), strict=True)
+
+    with closing(track(looked(), len(store), "check images")) as tracked:
+        for index, problem in tracked:
+            if problem:
+                yield index, problem
 
 
-def verify(store: Annotations, skip_bad: bool = False, progress: Progress | None = None) -> Annotations:
+def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> Annotations:
     """The store whose images can be used, to be called once before the first step.
 
-    Strict: the existence and the header size of every image are checked, and the first bad one raises UserError; damage
-    in the pixels raises when the image is read. With `skip_bad` every image is decoded once, and the bad ones are left
-    out with their objects and listed in `left_out`.
+    Every image is decoded once; without `decode`, for sets that were decoded before, only the headers are read. The
+    first bad image raises UserError; with `skip_bad`, bad images are left out with their objects and listed in
+    `left_out`.
     """
     lines, bad = [], []
-    for index, problem in check_images(store, decode=skip_bad, progress=progress):
+    for index, problem in check_images(store, decode=decode or skip_bad):
         if not skip_bad:
             raise UserError(f"{problem}; mend it, or leave such images out with --skip-bad")
         bad.append(index)

@@ -73,7 +73,7 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
     stores = []
     for split in ("train", other):
         store = load_data(config.data, split, skip_bad=config.skip_bad)
-        stores.append(verify(store, skip_bad=config.skip_bad))
+        stores.append(verify(store, skip_bad=config.skip_bad, decode=not config.resume))
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
     require_objects(stores[0])
