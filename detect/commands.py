@@ -29,10 +29,8 @@ from detect.types import Detections, Keep
 
 
 def train(config: configs.TrainConfig) -> Path:
-    """Train, and say where the weights are."""
-    best = run_training(config)
-    print(f"best weights: {best}")
-    return best
+    """Train; returns the file of the best weights."""
+    return run_training(config)
 
 
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:

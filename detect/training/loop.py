@@ -201,6 +201,7 @@ class Trainer:
             asked = bool(self.ranks.sum(torch.tensor(float(asked), device=self.device)))
         if asked:
             self._save()
+            self.ranks.wait()  # torchrun ends the others as soon as one has ended
             raise KeyboardInterrupt
 
     def _save(self) -> None:

@@ -48,6 +48,8 @@ def train(config: TrainConfig) -> Path:
         if not (out / "last.ckpt").exists():
             _write_config(out, config, model, here)  # last: a mistake found before it leaves --out free
         trainer.train()
+        if here.main:
+            print(f"best weights: {out / 'best.safetensors'}")
     return out / "best.safetensors"
 
 

@@ -1,0 +1,234 @@
+"""A run that was killed and resumed ends as one that was not: to the bit, wherever it was killed."""
+
+import dataclasses
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from detect.config import ModelConfig, OptimConfig
+from detect.errors import UserError
+from detect.training import loop
+from detect.training.loop import Losses
+from detect.training.setup import train
+from tests.reference.doom import ask, doomed
+from tests.reference.runs import ready, remains, rows, settings, status
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory):
+    """What a run leaves that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole")
+    train(settings(digits, out))
+    return remains(out)
+
+
+KILLS = {
+    "before the first checkpoint": (0, "at_step", 2, "die"),
+    "within an epoch": (2, "at_step", 7, "die"),
+    "in the last step of an epoch": (0, "at_step", 8, "die"),
+    "during the first evaluation": (0, "in_evaluation", 0, "die"),
+    "during evaluation": (1, "in_evaluation", 1, "die"),
+    "half way through a checkpoint": (3, "half_written", 3),
+    "between best weights and checkpoint": (0, "at_replacement", "last.ckpt", 2),
+    "between checkpoint and metrics": (0, "at_replacement", "metrics.jsonl", 3),
+}
+
+
+@pytest.mark.parametrize("name", KILLS)
+def test_killed_and_resumed_is_as_never_killed(digits, tmp_path, whole, name):
+    save_steps, *fate = KILLS[name]
+    config = settings(digits, tmp_path / "run", save_steps=save_steps)
+    assert status(doomed, config, *fate) == -signal.SIGKILL
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "run") == whole
+
+
+def test_killed_twice_and_resumed_with_a_worker(digits, tmp_path, whole):
+    config = settings(digits, tmp_path / "run", save_steps=1, workers=1, resume=True)
+    assert status(doomed, config, "at_step", 3, "die") == -signal.SIGKILL
+    assert status(doomed, config, "at_step", 10, "die") == -signal.SIGKILL
+    train(config)
+    assert remains(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("fate", [("at_step", 6, "ask"), ("in_evaluation", 1, "ask")], ids=["step", "evaluation"])
+def test_interrupted_saves_and_resumes(digits, tmp_path, whole, fate):
+    config = settings(digits, tmp_path / "run")
+    assert status(doomed, config, *fate) == 130
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert state["counts"] in ([1, 2, 6], [1, 4, 8])
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "run") == whole
+
+
+def test_a_second_request_is_heeded_at_once_but_not_an_echo(monkeypatch):
+    old = signal.getsignal(signal.SIGINT)
+    interrupt = loop.Interrupt()
+    try:
+        ask()
+        ask()
+        assert interrupt.asked
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 3)
+        with pytest.raises(KeyboardInterrupt):
+            ask()
+    finally:
+        interrupt.close()
+    assert signal.getsignal(signal.SIGINT) is old
+
+
+def test_the_command_interrupted_ends_with_130_and_one_line(digits, tmp_path):
+    out = tmp_path / "run"
+    train(settings(digits, tmp_path / "first", epochs=1, workers=1, precision="auto"))
+    flags = ["--config", str(tmp_path / "first" / "config.yaml"), "--out", str(out), "--epochs", "10000"]
+    work = subprocess.Popen([sys.executable, "-m", "detect", "train", *flags], stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").exists() and work.poll() is None:
+        time.sleep(0.05)
+    work.send_signal(signal.SIGINT)
+    _, said = work.communicate(timeout=60)
+    assert (work.returncode, said) == (130, "interrupted\n")
+    assert torch.load(out / "last.ckpt", weights_only=True)["counts"][2] >= 4
+
+
+def test_resume_of_nothing_and_of_a_finished_run(digits, tmp_path, whole):
+    config = settings(digits, tmp_path / "new", resume=True)
+    train(config)
+    assert remains(tmp_path / "new") == whole
+    before = (tmp_path / "new" / "last.ckpt").read_bytes()
+    assert train(config) == tmp_path / "new" / "best.safetensors"
+    assert (tmp_path / "new" / "last.ckpt").read_bytes() == before
+
+
+def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
+    config = settings(digits, tmp_path, epochs=1)
+    train(config)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="--resume"):
+        train(config)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model": ModelConfig(width=24, levels=[3], neck="straight", tower=0)}, "model.width 16, this run has 24"),
+        ({"model": ModelConfig(width=16, levels=[4], neck="straight", tower=0)}, "model.levels"),
+        ({"batch": 8}, "--batch"),
+        ({"seed": 1}, "seed 0, this run has 1"),
+        ({"optim": OptimConfig(name="sgd")}, "optim.name adamw, this run has sgd"),
+        ({"optim": OptimConfig(accumulate=2)}, "optim.accumulate"),
+    ],
+)
+def test_resume_with_other_settings_is_refused(digits, tmp_path, changes, named):
+    train(settings(digits, tmp_path, epochs=1))
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match=r"last\.ckpt") as caught:
+        train(settings(digits, tmp_path, **{"epochs": 2, "resume": True, **changes}))
+    assert named in str(caught.value) and "config.yaml" in str(caught.value)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
+def test_resume_may_go_on_for_longer_and_slower(digits, tmp_path):
+    config = settings(digits, tmp_path, epochs=1)
+    train(config)
+    first = rows(tmp_path)
+    train(dataclasses.replace(config, epochs=2, resume=True, optim=OptimConfig(lr=1e-4)))
+    assert rows(tmp_path)[:1] == first and [row["epoch"] for row in rows(tmp_path)] == [0, 1]
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("pwned",))
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "noise", "pickle", "other"])
+def test_a_damaged_checkpoint_is_the_users_error(digits, tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    train(settings(digits, tmp_path / "run", epochs=1))
+    path = tmp_path / "run" / "last.ckpt"
+    whole = path.read_bytes()
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other")
+    content = {"empty": b"", "truncated": whole[: len(whole) // 2], "noise": bytes(range(256)) * 50}
+    content |= {"pickle": pickle.dumps(Evil()), "other": (tmp_path / "other").read_bytes()}
+    path.write_bytes(content[kind])
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged or no checkpoint"):
+        train(settings(digits, tmp_path / "run", epochs=2, resume=True))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(digits, tmp_path, whole, monkeypatch):
+    config = settings(digits, tmp_path, save_steps=3)
+    forward, calls, seen = Losses.forward, [], []
+
+    def broken(self, images, targets):
+        names, totals, counts = forward(self, images, targets)
+        calls.append(1)
+        if len(calls) == 6:
+            seen.extend(t.image_id for t in targets)
+            totals = totals * torch.tensor([1.0, float("nan"), 1.0])
+        return names, totals, counts
+
+    monkeypatch.setattr(Losses, "forward", broken)
+    with pytest.raises(UserError) as caught:
+        train(config)
+    said = str(caught.value)
+    assert "not finite at step 5:" in said and "code nan" in said and str(seen) in said and "\n" not in said
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert state["counts"] == [1, 0, 4]  # the end of the first epoch; step 6 found the bad one first
+    assert all(v.isfinite().all() for part in ("model", "ema") for v in state[part].values())
+    monkeypatch.setattr(Losses, "forward", forward)
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path) == whole
+
+
+def test_a_gradient_that_is_not_finite_is_named(digits, tmp_path, monkeypatch):
+    trainer = ready(settings(digits, tmp_path), monkeypatch)
+    parameter = next(trainer.run.model.parameters())
+    parameter.register_hook(lambda grad: grad * float("inf"))
+    trainer._step([next(iter(trainer.loader.epoch(0)))])
+    with pytest.raises(UserError, match=r"gradient (nan|inf)"):
+        trainer._save()
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(digits, tmp_path, whole):
+    out = tmp_path / "run"
+    config = settings(digits, out, save_steps=2)
+    assert status(doomed, config, "at_step", 6, "starve") == 2
+    said = (tmp_path / "said").read_text()
+    assert "last.ckpt cannot be written" in said and "\n" not in said
+    assert torch.load(out / "last.ckpt", weights_only=True)["counts"] == [1, 0, 4]
+    assert list(out.glob(".*")) == []
+    train(dataclasses.replace(config, resume=True))
+    assert remains(out) == whole
+
+
+def test_a_checkpoint_holds_plain_values_alone(digits, tmp_path):
+    train(settings(digits, tmp_path, epochs=1))
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert {"plan", "model", "ema", "optimizer", "scaler", "counts", "best", "history", "threads"} <= state.keys()
+    assert [row["epoch"] for row in json.loads(state["history"])] == [0]
+
+
+def test_metrics_of_a_resumed_run_forget_what_came_after_the_checkpoint(digits, tmp_path, monkeypatch):
+    config = settings(digits, tmp_path, epochs=1)
+    train(config)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 1}\n')
+    trainer = ready(dataclasses.replace(config, epochs=2, resume=True), monkeypatch)
+    assert trainer.run.epoch == 1 and [row["epoch"] for row in rows(tmp_path)] == [0]

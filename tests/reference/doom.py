@@ -1,0 +1,98 @@
+"""Training runs that end badly, each in a process of its own: what happens to them, and when."""
+
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from detect import files
+from detect.config import TrainConfig
+from detect.errors import UserError
+from detect.training import loop
+from detect.training.loop import Trainer
+from detect.training.setup import train
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ask() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def starve() -> None:
+    """No file may grow beyond 100 kB: what a full disk does."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def at_step(number: int, act: str) -> None:
+    """After that step, before a checkpoint of it is written."""
+    old = Trainer._between_steps
+
+    def between(self):
+        if self.run.step == number:
+            globals()[act]()
+        old(self)
+
+    Trainer._between_steps = between
+
+
+def in_evaluation(epoch: int, act: str) -> None:
+    """After the first batch of that epoch's evaluation."""
+    old, inner = Trainer._evaluate, loop.detect_all
+
+    def evaluate(self):
+        def detect_all(*arguments):
+            for item in inner(*arguments):
+                if self.run.epoch == epoch:
+                    globals()[act]()
+                yield item
+
+        loop.detect_all = detect_all
+        return old(self)
+
+    Trainer._evaluate = evaluate
+
+
+def at_replacement(name: str, number: int) -> None:
+    """With the new file beside the old one, at the `number`th time."""
+    old, seen = os.replace, []
+
+    def replace(part, path):
+        seen.extend([path] if path.name == name else [])
+        if len(seen) == number:
+            die()
+        old(part, path)
+
+    files.os.replace = replace
+
+
+def half_written(number: int) -> None:
+    """With half of the `number`th checkpoint on the disk."""
+    old, seen = torch.save, []
+
+    def save(state, part):
+        old(state, part)
+        seen.append(part)
+        if len(seen) == number:
+            os.truncate(part, part.stat().st_size // 2)
+            die()
+
+    torch.save = save
+
+
+def doomed(config: TrainConfig, fate: str, *arguments: int | str) -> None:
+    """Train, and meet that fate; ends with the command's status, the error in `said` beside the run's folder."""
+    torch.set_num_threads(1)
+    globals()[fate](*arguments)
+    try:
+        train(config)
+    except UserError as error:
+        (Path(config.out).parent / "said").write_text(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
