@@ -73,7 +73,6 @@ def test_an_image_passes_few_functions(paths, path, most):
     assert len(paths[path]) <= most, sorted(paths[path])
 
 
-@pytest.mark.xfail(strict=True, reason="one file too many: heads/tower.py is to move into backbones/blocks.py")
 @pytest.mark.parametrize(("path", "most"), [("loss", 20), ("boxes", 14)])
 def test_an_image_passes_few_files(paths, path, most):
     files = {file for file, _ in paths[path]}

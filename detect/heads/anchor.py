@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from anchors import grid
 from anchors.coding import decode_bounded, decode_offsets, encode_bounded, encode_offsets
-from detect.heads.tower import flat, tower
+from detect.backbones.blocks import flat, tower
 from detect.types import Raw
 
 

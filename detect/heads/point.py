@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anchors import grid
 from anchors.coding import decode_distances, encode_distances
-from detect.heads.tower import flat, tower
+from detect.backbones.blocks import flat, tower
 from detect.losses.boxes import distribution_loss
 from detect.types import Raw
 
