@@ -52,7 +52,7 @@ def describe(name: str, size: int, classes: int = 80) -> dict[str, Any]:
         layer.register_forward_hook(note)
 
     for label, layer in net.named_modules():
-        if not any(layer.children()):
+        if next(layer.children(), None) is None:  # any() would ask an empty Sequential, which is false
             watch(label, layer)
     with torch.no_grad():
         net(image)

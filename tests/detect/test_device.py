@@ -1,0 +1,74 @@
+"""Which device, type and number of workers are chosen."""
+
+import os
+
+import pytest
+import torch
+
+from detect.device import autocast, pick_device, pick_dtype, pick_workers
+from detect.errors import UserError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes a machine with so many CUDA devices, with or without MPS."""
+
+    def make(cuda: int, mps: bool = False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return make
+
+
+def test_auto_takes_the_best_there_is(machine, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for there, chosen in (((0, False), "cpu"), ((0, True), "mps"), ((2, False), "cuda:0"), ((2, True), "cuda:0")):
+        machine(*there)
+        assert str(pick_device("auto")) == chosen
+
+
+def test_a_rank_takes_its_own_device(machine, monkeypatch):
+    machine(2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(pick_device("cuda")) == "cuda:1" and str(pick_device("cuda:0")) == "cuda:0"
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "banana", "", "meta", "cuda:x", "cpu "])
+def test_a_device_that_is_not_there_is_named(machine, name):
+    machine(0)
+    with pytest.raises(UserError, match="--device"):
+        pick_device(name)
+
+
+def test_a_device_beyond_the_last_is_named(machine):
+    machine(2)
+    with pytest.raises(UserError, match="2 CUDA devices"):
+        pick_device("cuda:2")
+
+
+def test_types_by_name_and_by_the_hardware(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
+    assert pick_dtype("float16", cpu) is torch.float16 and pick_dtype("float32", cuda) is torch.float32
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert pick_dtype("auto", cpu) is (torch.bfloat16 if able else torch.float32)
+        assert pick_dtype("auto", cuda) is (torch.bfloat16 if able else torch.float16)
+    assert pick_dtype("auto", torch.device("mps")) is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_computes_in_the_type(dtype):
+    layer = torch.nn.Conv2d(1, 1, 1)
+    with autocast(torch.device("cpu"), dtype):
+        assert layer(torch.zeros(1, 1, 2, 2)).dtype is dtype
+
+
+def test_workers_are_half_of_the_cores_shared_among_ranks(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (pick_workers(0), pick_workers(5)) == (0, 5)
+    for cores, ranks, wanted in ((1, 1, 1), (2, 1, 1), (8, 1, 4), (64, 1, 8), (16, 4, 2), (16, 16, 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+        assert pick_workers(-1) == wanted
