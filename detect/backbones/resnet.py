@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torchvision
 from torch import nn
 
 from detect.backbones.base import Backbone
@@ -15,7 +14,9 @@ _CHANNELS = {"resnet18": (64, 128, 256, 512), "resnet34": (64, 128, 256, 512), "
 
 def resnet(name: str, in_channels: int, levels: Sequence[int]) -> Backbone:
     """torchvision's network without its classifier, as stages of stride 2, 4, 8, 16 and 32."""
-    net = getattr(torchvision.models, name)(weights=None)
+    from torchvision import models  # late: it takes half a second
+
+    net = getattr(models, name)(weights=None)
     if in_channels != 3:
         net.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
     stages = [nn.Sequential(net.conv1, net.bn1, net.relu), nn.Sequential(net.maxpool, net.layer1)]
