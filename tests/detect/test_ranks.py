@@ -15,6 +15,8 @@ from detect.training.setup import train
 from tests.reference.rank import gradient, together, train_and_tell
 from tests.reference.runs import ready, remains, rows, settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def port():

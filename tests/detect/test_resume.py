@@ -20,17 +20,11 @@ from detect.training.setup import train
 from tests.reference.doom import ask, doomed
 from tests.reference.runs import ready, remains, rows, settings, status
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def whole(digits, tmp_path_factory):
+def whole(one_thread, digits, tmp_path_factory):
     """What a run leaves that nobody disturbed."""
     out = tmp_path_factory.mktemp("whole")
     train(settings(digits, out))
@@ -156,6 +150,7 @@ class Evil:
         return (os.mkdir, ("pwned",))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("kind", ["empty", "truncated", "noise", "pickle", "other"])
 def test_a_damaged_checkpoint_is_the_users_error(digits, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)

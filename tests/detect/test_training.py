@@ -30,12 +30,7 @@ from tests.reference.runs import MODEL, ready, remains, rows, settings
 SCHEDULES = ["cosine", "linear", "step", "exponential", "constant"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
