@@ -132,6 +132,17 @@ def test_seeds_differ_by_every_part_of_the_key():
     assert drawn(*keys[0]) == drawn(*keys[0])
 
 
+def test_what_a_step_draws_is_a_matter_of_its_number(digits, tmp_path, monkeypatch):
+    drawn, forward = [], Losses.forward
+    monkeypatch.setattr(Losses, "forward", lambda s, x, t: (drawn.append(torch.rand(1).item()), forward(s, x, t))[1])
+    train(settings(digits, tmp_path, epochs=2, seed=5))
+    wanted = []
+    for step in range(8):
+        seed_all(5, step, 0)
+        wanted.append(torch.rand(1).item())
+    assert drawn == wanted
+
+
 def joined(batches: list[Batch]) -> Batch:
     return Batch(torch.cat([b.images for b in batches]), [t for b in batches for t in b.targets])
 
