@@ -202,7 +202,9 @@ def test_keep_limits_and_filters_classes():
     assert set(some.labels.tolist()) == {2} and len(some) == 20
     agnostic = model.decode(raw, Keep(score=0.0, iou=0.0, agnostic=True))[0]
     lows, highs = agnostic.boxes[:, None, :2], agnostic.boxes[:, None, 2:]
-    overlap = (torch.minimum(highs, highs.transpose(0, 1)) - torch.maximum(lows, lows.transpose(0, 1))).clamp(0).prod(-1)
+    overlap = (
+        (torch.minimum(highs, highs.transpose(0, 1)) - torch.maximum(lows, lows.transpose(0, 1))).clamp(0).prod(-1)
+    )
     assert (overlap.fill_diagonal_(0) == 0).all()
     soft = model.decode(raw, Keep(score=0.0, limit=7, soft=True))[0]
     assert len(soft) == 7 and (soft.scores.diff() <= 1e-6).all()
