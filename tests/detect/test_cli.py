@@ -52,7 +52,7 @@ def test_bare_switches_and_spelled_out_ones():
     ],
 )
 def test_a_mistake_is_one_line(command, arguments, said):
-    with pytest.raises(UserError, match=".") as caught:
+    with pytest.raises(UserError) as caught:
         parse(command, arguments)
     assert said in str(caught.value)
 

@@ -226,7 +226,7 @@ def test_weights_file_round_trip(tmp_path):
 def test_a_file_that_is_no_weights_file_is_refused(tmp_path, content):
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="w.safetensors"):
+    with pytest.raises(UserError, match=r"w\.safetensors"):
         read_weights(path)
 
 
@@ -257,5 +257,5 @@ def test_unknown_parts_are_named(part):
 
 
 def test_a_wrong_number_of_anchors_is_refused():
-    with pytest.raises(UserError, match="9|anchors"):
+    with pytest.raises(UserError, match="3 levels of 3 anchors, but 1 are listed"):
         build(dataclasses.replace(ModelConfig(head="anchor"), anchors=[[1.0, 2.0]]), CARD)
