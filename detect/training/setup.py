@@ -106,7 +106,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         _, _, tensors = read_weights(Path(config.weights))
         taken, left = transfer(model, tensors)
         if not taken:
-            raise UserError(f"--weights {config.weights}: nothing in it fits model {config.model.name}; name its --model")
+            raise UserError(f"--weights {config.weights}: nothing in it fits {config.model.name}; name its --model")
         if here.main:
             print(f"{config.weights}: {len(taken)} tensors taken, {len(left)} left at their start", file=sys.stderr)
             for name in left:
