@@ -224,7 +224,7 @@ class DemoConfig:
     """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
 
     out: str = "runs/demo"
-    epochs: Count = 30
+    epochs: Count = 45
     seed: Natural = 0
     device: str = "auto"
 

@@ -15,6 +15,7 @@ from detect.infer.draw import draw
 from detect.infer.predict import Predictor
 from detect.infer.sink import Crops, Labels, Paths, Pictures, Results, Sink, Stop, Window
 from detect.infer.source import Source
+from detect.interrupt import Interrupt
 from detect.progress import track
 
 
@@ -63,6 +64,7 @@ def predict_to(
                 add(Crops(Paths(out / "crops", source.files), names))
             if show:
                 add(Window())
+            interrupt = stack.enter_context(closing(Interrupt()))
             answers = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(Stop))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
@@ -71,6 +73,8 @@ def predict_to(
                     sink.write(frame, found, picture)
                 summary.frames += 1
                 summary.objects.update(names[label] for label in found.labels.tolist())
+                if interrupt.asked:
+                    raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
         raise UserError(f"{where}: cannot be written ({error.strerror or error})") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -22,6 +20,7 @@ from detect.device import autocast
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.measure import detect_all
+from detect.interrupt import Interrupt
 from detect.models.base import Model
 from detect.progress import track
 from detect.training.dist import Ranks
@@ -46,28 +45,6 @@ class Losses(nn.Module):
         terms: dict[str, Term] = self.model.loss(self.model(images, targets), targets)
         totals = torch.stack([t.total for t in terms.values()])
         return list(terms), totals, torch.stack([t.count for t in terms.values()]).detach()
-
-
-class Interrupt:
-    """Turns Ctrl-C and a request to terminate into a flag that the loop reads between steps.
-
-    A second one is heeded at once, unless it comes within two seconds: torchrun repeats what the terminal sent.
-    """
-
-    def __init__(self) -> None:
-        self.asked, self.first = False, 0.0
-        mine = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
-        self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)} if mine else {}
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked and time.monotonic() - self.first > 2:
-            raise KeyboardInterrupt
-        if not self.asked:
-            self.asked, self.first = True, time.monotonic()
-
-    def close(self) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
 
 
 @dataclass

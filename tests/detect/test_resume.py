@@ -14,7 +14,7 @@ import torch
 
 from detect.config import ModelConfig, OptimConfig
 from detect.errors import UserError
-from detect.training import loop
+from detect.interrupt import Interrupt
 from detect.training.loop import Losses
 from detect.training.setup import train
 from tests.reference.doom import ask, doomed
@@ -72,7 +72,7 @@ def test_interrupted_saves_and_resumes(digits, tmp_path, whole, fate):
 
 def test_a_second_request_is_heeded_at_once_but_not_an_echo(monkeypatch):
     old = signal.getsignal(signal.SIGINT)
-    interrupt = loop.Interrupt()
+    interrupt = Interrupt()
     try:
         ask()
         ask()
