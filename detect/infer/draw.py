@@ -24,7 +24,7 @@ def draw(
     """
     picture = np.ascontiguousarray(image).copy()
     side = (picture.shape[0] + picture.shape[1]) / 2
-    width, size = max(1, round(side / 320)), max(11, round(side / 45))
+    width, size = max(2, round(side / 320)), max(11, round(side / 45))
     order = found.scores.argsort().tolist()
     corners = found.boxes.round().int().tolist()
     labels, scores = found.labels.tolist(), found.scores.tolist()
