@@ -30,7 +30,8 @@ def demo(config: DemoConfig) -> None:
     print(f"3/5 training yolo_n for {config.epochs} epochs")
     flags = {"data": data, "model": "yolo_n", "imgsz": SIZE, "batch": 8, "seed": config.seed, "out": out / "train"}
     shapes_matter = {"flip": 0.0, "scale": 0.25}  # a mirrored 2 is no digit, and eight pixels of ink shrink badly
-    weights = _run("train", **flags, epochs=config.epochs, augment=shapes_matter, device=config.device)
+    short = {"epochs": config.epochs, "optim.warmup": 1.0}
+    weights = _run("train", **flags, **short, augment=shapes_matter, device=config.device)
     print("4/5 evaluation on held-out images")
     files = {"json": out / "metrics.json", "detections": out / "detections.json"}
     result = _run("evaluate", weights=weights, data=data, device=config.device, **files)

@@ -48,7 +48,10 @@ def toy_folder() -> Path:
 
 
 def build(folder: Path, seed: int = 0, train: int = 500, val: int = 120, size: int = 160) -> Path:
-    """Make the set in `folder`, with `train` and `val` square pictures of `size` pixels; the same bits for a seed.
+    """Make the set in `folder`, with `train` and `val` square pictures of `size` pixels.
+
+    Pictures and truth have the same bits for a seed; the film has the same frames, but x264 does not always encode
+    them to the same bits.
 
     The folder appears whole or not at all. Raises UserError where it exists already, OSError where it cannot be made.
     """
