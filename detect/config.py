@@ -224,7 +224,7 @@ class DemoConfig:
     """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
 
     out: str = "runs/demo"
-    epochs: Count = 28
+    epochs: Count = 33
     seed: Natural = 0
     device: str = "auto"
 
