@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from detect.backbones.blocks import CSP, Conv
+from detect.errors import unknown
 
 
 class Straight(nn.Module):
@@ -56,4 +57,47 @@ class PAN(FPN):
         return out
 
 
+class Coarser(nn.Module):
+    """A neck of `kind` over a backbone that lacks the coarsest of the `wanted` strides.
+
+    3x3 convolutions of stride 2 go on from the coarsest map; maps whose stride is not wanted go no further.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., nn.Module],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        wanted: Sequence[int],
+        width: int,
+        depth: int,
+        act: str = "silu",
+    ):
+        super().__init__()
+        added = [2**i for i in range(strides[-1].bit_length(), wanted[-1].bit_length())]
+        inputs = [channels[-1], *[width] * (len(added) - 1)]
+        self.shrink = nn.ModuleList(Conv(c, width, 3, 2, act) for c in inputs)
+        self.kept = [i for i, stride in enumerate([*strides, *added]) if stride in wanted]
+        given = [*channels, *[width] * len(added)]
+        self.neck = kind([given[i] for i in self.kept], wanted, width, depth, act)
+        self.channels, self.strides = [width] * len(wanted), list(wanted)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = list(maps)
+        for shrink in self.shrink:
+            out.append(shrink(out[-1]))
+        return self.neck([out[i] for i in self.kept])
+
+
 NECKS: dict[str, Callable[..., nn.Module]] = {"pan": PAN, "fpn": FPN, "straight": Straight}
+
+
+def build_neck(
+    name: str, channels: Sequence[int], strides: Sequence[int], wanted: Sequence[int], width: int, depth: int
+) -> nn.Module:
+    """The neck called `name` over maps of `channels` at `strides`, giving `width` channels at the `wanted` strides."""
+    if name not in NECKS:
+        raise unknown("neck", name, NECKS)
+    if list(strides) == list(wanted):
+        return NECKS[name](channels, strides, width, depth)
+    return Coarser(NECKS[name], channels, strides, wanted, width, depth)

@@ -1,24 +1,43 @@
-"""Backbones by name: a family is one file with VARIANTS, a dict from name to function (in_channels, levels)."""
+"""Backbones by name: a family is one file with VARIANTS, a dict from name to function (in_channels, padding) -> Parts.
+
+`padding` is "same" (a pyramid: the side of a map is ceil(side / stride)), "paper" (the published network) or "valid"
+(none: the answers of a sliding window are then exactly those of its crops).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from detect.backbones import csp, resnet
-from detect.backbones.base import Backbone
+from detect.backbones.base import Backbone, Network, Parts
 from detect.errors import UserError, unknown
 
-BACKBONES: dict[str, Callable[[int, Sequence[int]], Backbone]] = {**csp.VARIANTS, **resnet.VARIANTS}
+BACKBONES: dict[str, Callable[[int, str], Parts]] = {**csp.VARIANTS, **resnet.VARIANTS}
+
+
+def parts(name: str, in_channels: int, padding: str) -> Parts:
+    """The network called `name`, in parts. Raises UserError for an unknown name, or for one that needs its padding."""
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES)
+    made = BACKBONES[name](in_channels, padding)
+    if padding == "valid" and not made.unpadded:
+        raise UserError(f"backbone {name} cannot do without padding; take lenet5, alexnet, nin, vgg11 or resnet18")
+    return made
 
 
 def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone:
     """The backbone called `name`, giving the maps of `levels` (stride 2 ** level), finest first.
 
-    Raises UserError for an unknown name or a level that the network lacks.
+    Levels coarser than its coarsest map are left to the neck (see `Backbone`). Raises UserError for an unknown name or
+    another level that the network lacks.
     """
-    if name not in BACKBONES:
-        raise unknown("backbone", name, BACKBONES)
+    made = parts(name, in_channels, "same")
     try:
-        return BACKBONES[name](in_channels, levels)
+        return Backbone(made, levels)
     except ValueError as error:
         raise UserError(f"backbone {name}: {error}; change --model.levels") from error
+
+
+def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper") -> Network:
+    """The whole network called `name`, as a classifier. Raises UserError for an unknown name."""
+    return Network(parts(name, in_channels, padding), classes)

@@ -1,31 +1,91 @@
-"""What a backbone is: stages one after the other, each stating its channels and stride."""
+"""What a network is: stages one after the other, each stating its channels and stride, and what makes logits of them.
+
+A family states its `Parts` once; they are used as a pyramid (`Backbone`) or whole, as a classifier (`Network`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class Backbone(nn.Module):
-    """A row of stages of which some are handed on.
 
-    `stages` run in order; stage i turns its input into (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
-    `levels` are exponents of two: level 3 is the last stage of stride 8. `channels` and `strides` are of those levels.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A network in parts, as a function (in_channels, padding) of its family makes them.
+
+    stages    run in order; stage i gives (B, channels[i], H / strides[i], W / strides[i])
+    tail      classes -> the layers that turn the last map into logits (B, classes)
+    size      the side in pixels that the network was made for
+    aux       index of a stage -> (classes -> the auxiliary classifier that reads its map)
+    original  the network as its weights were published, sharing its layers with stages, tail and aux: from it the
+              published names of our tensors are known
+    unpadded  whether it can run without padding ("valid")
     """
 
-    def __init__(
-        self, stages: Sequence[nn.Module], channels: Sequence[int], strides: Sequence[int], levels: Sequence[int]
-    ):
+    stages: Sequence[nn.Module]
+    channels: Sequence[int]
+    strides: Sequence[int]
+    tail: Callable[[int], nn.Sequential]
+    size: int = 224
+    aux: Mapping[int, Callable[[int], nn.Module]] = field(default_factory=dict)
+    original: nn.Module | None = None
+    unpadded: bool = False
+
+
+class Logits(NamedTuple):
+    """What a whole network says: logits (B, C); aux: those of the auxiliary classifiers, which only the loss reads."""
+
+    logits: Tensor
+    aux: tuple[Tensor, ...] = ()
+
+
+class Staged(nn.Module):
+    """`stages` to run in order; `names`: our name of a tensor -> the one it was published under, where it was."""
+
+    stages: nn.ModuleList
+    names: dict[str, str]
+
+    def _know(self, original: nn.Module | None) -> None:
+        theirs = {} if original is None else {id(t): k for k, t in original.state_dict(keep_vars=True).items()}
+        self.names = {k: theirs[id(t)] for k, t in self.state_dict(keep_vars=True).items() if id(t) in theirs}
+
+    def renamed(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Published tensors under our names; filters for colour are summed where this network sees grey."""
+        mine = self.state_dict()
+        found = {ours: published[theirs] for ours, theirs in self.names.items() if theirs in published}
+        for name, tensor in found.items():
+            if tensor.ndim == 4 and tensor.shape[1] == 3 and mine[name].shape[1] == 1:
+                found[name] = tensor.sum(1, keepdim=True)
+        return found
+
+
+class Backbone(Staged):
+    """A row of stages of which some are handed on.
+
+    Stage i turns its input into (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])). `levels` are exponents of
+    two: level 3 is the last stage of stride 8. `channels` and `strides` are those of the maps handed on; in place of
+    levels coarser than the network's own stands its coarsest map, from which the neck makes them (`Coarser`).
+    Raises ValueError for any other level that is not there.
+    """
+
+    def __init__(self, parts: Parts, levels: Sequence[int]):
         super().__init__()
-        last = {stride: i for i, stride in enumerate(strides)}
-        missing = [2**level for level in levels if 2**level not in last]
+        last = {stride: i for i, stride in enumerate(parts.strides)}
+        wanted = sorted({min(2**level, max(last)) for level in levels})
+        missing = [stride for stride in wanted if stride not in last]
         if missing:
             raise ValueError(f"this backbone has strides {sorted(last)}, not {missing}")
-        self.taken = [last[2**level] for level in levels]
-        self.stages = nn.ModuleList(stages[: max(self.taken) + 1])
-        self.channels = [channels[i] for i in self.taken]
-        self.strides = [strides[i] for i in self.taken]
+        self.taken = [last[stride] for stride in wanted]
+        self.stages = nn.ModuleList(parts.stages[: max(self.taken) + 1])
+        self.channels = [parts.channels[i] for i in self.taken]
+        self.strides = wanted
+        self._know(parts.original)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -34,3 +94,80 @@ class Backbone(nn.Module):
             if i in self.taken:
                 maps.append(x)
         return maps
+
+
+class Network(Staged):
+    """A whole network: images (B, in_channels, H, W) -> Logits, whatever the mode.
+
+    `stages`, then `neck` make the features; `head` is the last layer with weights, the dropout before it and what
+    follows. `width` is the channels of the features, `size` the side it was made for, `aux` the auxiliary classifiers.
+    """
+
+    def __init__(self, parts: Parts, classes: int):
+        super().__init__()
+        self.stages = nn.ModuleList(parts.stages)
+        self.aux = nn.ModuleDict({str(i): make(classes) for i, make in parts.aux.items()})
+        tail = list(parts.tail(classes))
+        start = max(i for i, layer in enumerate(tail) if next(layer.parameters(), None) is not None)
+        self.width = tail[start].get_parameter("weight").shape[1]
+        while start and isinstance(tail[start - 1], nn.Dropout):
+            start -= 1
+        self.neck, self.head = nn.Sequential(*tail[:start]), nn.Sequential(*tail[start:])
+        self.size = parts.size
+        self._know(parts.original)
+
+    def forward(self, x: Tensor) -> Logits:
+        aux = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if str(i) in self.aux:
+                aux.append(self.aux[str(i)](x))
+        return Logits(self.head(self.neck(x)), tuple(aux))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What `head` takes: vectors (B, width), or maps (B, width, H, W) where the head is a convolution."""
+        for stage in self.stages:
+            x = stage(x)
+        return self.neck(x)
+
+    def drop_aux(self) -> None:
+        """Forget the auxiliary classifiers: inference does not need them."""
+        self.aux.clear()
+
+
+def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential]:
+    """The usual tail: global average pooling (Lin et al., 2014) and one dense layer."""
+
+    def tail(classes: int) -> nn.Sequential:
+        layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+        return nn.Sequential(*layers, nn.Linear(channels, classes))
+
+    return tail
+
+
+def take_channels(network: M, in_channels: int) -> M:
+    """`network` with its first convolution made anew where that takes another number of channels."""
+    name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels != in_channels:
+        layer = nn.Conv2d(
+            in_channels,
+            first.out_channels,
+            first.kernel_size,  # type: ignore[arg-type]
+            first.stride,  # type: ignore[arg-type]
+            first.padding,  # type: ignore[arg-type]
+            bias=first.bias is not None,
+        )
+        network.set_submodule(name, initialized(layer))
+    return network
+
+
+def initialized(network: M, act: str = "relu") -> M:
+    """`network` with Gaussian weights after He et al. (2015) for the activation, and biases of zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity=act)  # type: ignore[arg-type]
+            if layer.bias is not None:
+                with torch.no_grad():
+                    layer.bias.zero_()
+    return network

@@ -12,7 +12,7 @@ from detect.errors import UserError, unknown
 from detect.heads import HEADS
 from detect.models.base import Card, Model
 from detect.models.yolo import Yolo
-from detect.necks import NECKS
+from detect.necks import build_neck
 
 
 def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
@@ -24,7 +24,8 @@ def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
 def build_yolo(config: ModelConfig, card: Card) -> Yolo:
     """A grid detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
-    neck = _pick("neck", config.neck, NECKS)(backbone.channels, backbone.strides, config.width, config.depth)
+    wanted = sorted(2**level for level in config.levels)
+    neck = build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
     head = _pick("head", config.head, HEADS)
     levels, each = len(config.levels), config.anchors_per_level
     if head.uses_anchors and len(config.anchors) != levels * each:
