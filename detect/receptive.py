@@ -1,0 +1,121 @@
+"""Receptive fields and strides, followed along the tensors of a pass on the meta device.
+
+Every map carries, for each of its two axes, how many pixels of the input one of its cells can see and how many pixels
+apart neighbouring cells are (Araujo et al., 2019). A window of f cells, d apart, moved by s: field + (f - 1) * d *
+stride, and stride * s; exact for chains of convolutions and pools. Where branches meet (sum, concatenation) the widest
+field counts. A map that becomes a vector (global pooling, flattening) sees all of the map. A gate of one cell
+multiplied into a map (squeeze-excitation) does not widen it, although it has seen everything: else no layer behind the
+first gate would have a field worth telling. All else is taken to be pointwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+
+
+class Sight(NamedTuple):
+    """What one cell of a map sees, in pixels: (height, width) of its field, and how far apart cells are."""
+
+    field: tuple[float, float] = (1, 1)
+    stride: tuple[float, float] = (1, 1)
+
+    def window(self, kernel: Sequence[int], stride: Sequence[float], dilation: Sequence[int] = (1, 1)) -> Sight:
+        """The sight of a window over this map."""
+        field = [f + (k - 1) * d * j for f, j, k, d in zip(*self, _pair(kernel), _pair(dilation), strict=True)]
+        return Sight((field[0], field[1]), self.step(stride))
+
+    def step(self, stride: Sequence[float]) -> tuple[float, float]:
+        """How far apart cells are when only every `stride`-th is kept; below 1 for cells put in between."""
+        first, second = (j * s for j, s in zip(self.stride, _pair(stride), strict=True))
+        return first, second
+
+
+def _pair(values: Sequence[Any]) -> Sequence[Any]:
+    return values if len(values) == 2 else (values[0], values[0])
+
+
+class Sights(TorchDispatchMode):
+    """While entered, follows `image` and whatever is computed from it; `sights[tensor]` answers, None for others."""
+
+    def __init__(self, image: Tensor):
+        super().__init__()
+        self.kept: dict[int, tuple[Tensor, Sight]] = {id(image): (image, Sight())}  # the tensor too: ids are reused
+
+    def get(self, tensor: Tensor) -> Sight | None:
+        """The sight of a tensor computed from the image."""
+        found = self.kept.get(id(tensor))
+        return found[1] if found else None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        seen = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and id(x) in self.kept]
+        if seen:
+            named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)}
+            for x in tree_leaves(out):
+                if isinstance(x, Tensor):
+                    self.kept[id(x)] = x, self._after(func.overloadpacket, named, seen, x)
+        return out
+
+    def _after(self, kind: Any, named: dict[str, Any], seen: list[Tensor], out: Tensor) -> Sight:
+        x, before = seen[0], _widest([(t, self.kept[id(t)][1]) for t in seen])
+        if kind in _WINDOWS:
+            return _WINDOWS[kind](before, named, x, out)
+        if _cells(x) > 1 and (out.ndim <= 2 or _cells(out) == 1):
+            return before.window(x.shape[2:], x.shape[2:])
+        return before
+
+
+def _cells(x: Tensor) -> int:
+    """Cells of a map (B, C, H, W); 0 where there is no map."""
+    return math.prod(x.shape[2:]) if x.ndim == 4 else 0
+
+
+def _widest(joined: list[tuple[Tensor, Sight]]) -> Sight:
+    """The widest field and the finest stride, axis by axis, of the maps; gates of one cell do not count."""
+    if any(_cells(x) > 1 for x, _ in joined):
+        joined = [(x, sight) for x, sight in joined if _cells(x) != 1]
+    fields, strides = zip(*(sight for _, sight in joined), strict=True)
+    return Sight((max(f[0] for f in fields), max(f[1] for f in fields)), tuple(map(min, zip(*strides, strict=True))))
+
+
+def _convolution(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    kernel, stride = named["weight"].shape[2:], named["stride"]
+    if named["transposed"]:  # a cell of the output lies under ceil(f / s) cells of the input
+        return before.window([math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)], [1 / s for s in stride])
+    return before.window(kernel, stride, named["dilation"])
+
+
+def _pool(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    kernel = named["kernel_size"]
+    return before.window(kernel, named.get("stride") or kernel, named.get("dilation", (1, 1)))
+
+
+def _adaptive(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    sizes = list(zip(x.shape[2:], out.shape[2:], strict=True))
+    kernel = [max(math.ceil((i + 1) * n / m) - i * n // m for i in range(m)) for n, m in sizes]
+    return before.window(kernel, [n / m for n, m in sizes])
+
+
+def _resize(kernel: int, before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    return before.window((kernel, kernel), [n / m for n, m in zip(x.shape[2:], out.shape[2:], strict=True)])
+
+
+_WINDOWS: dict[Any, Callable[..., Sight]] = {
+    aten.convolution: _convolution,
+    aten.avg_pool2d: _pool,
+    aten.max_pool2d_with_indices: _pool,
+    aten._adaptive_avg_pool2d: _adaptive,
+    aten.adaptive_max_pool2d: _adaptive,
+    aten.upsample_nearest2d: partial(_resize, 1),
+    aten.upsample_bilinear2d: partial(_resize, 2),
+}
