@@ -101,6 +101,11 @@ class Raw(NamedTuple):
     points: Tensor | None = None
     aux: tuple[Raw, ...] | None = None
 
+    def at(self, place: tuple[Tensor, ...]) -> Raw:
+        """The predictions at (image, prior), P of each: fields with the axis P in place of (B, A)."""
+        objectness, points = (None if x is None else x[place] for x in (self.objectness, self.points))
+        return Raw(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, points)
+
 
 class Term(NamedTuple):
     """One loss term before normalization: the sum over the batch, and what to divide it by."""

@@ -53,17 +53,17 @@ class AnchorHead(nn.Module):
         return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def boxes(self, raw: Raw) -> Tensor:
-        """The boxes (B, A, 4) that `raw` stands for."""
+        """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         return self.decode(raw.regression, *_reference(raw.priors))
 
     def scores(self, raw: Raw) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
-    def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """Squared error of the bounded codes predicted at (image, prior) from those of `boxes` (P, 4): (P,)."""
-        wanted = self.encode(boxes, *_reference(raw.priors.at(at[1])))
-        return (self.bounded(raw.regression[at]) - self.bounded(wanted)).square().sum(-1)
+    def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
+        """Squared error of the bounded codes of P predictions from those of `boxes` (P, 4): (P,)."""
+        wanted = self.encode(boxes, *_reference(raw.priors))
+        return (self.bounded(raw.regression) - self.bounded(wanted)).square().sum(-1)
 
     def bounded(self, codes: Tensor) -> Tensor:
         """Codes (..., 4) as they enter the box: place in the cell and size, each 0..1."""

@@ -46,7 +46,7 @@ class PointHead(nn.Module):
         return Raw(logits, regression, priors)
 
     def boxes(self, raw: Raw) -> Tensor:
-        """The boxes (B, A, 4) that `raw` stands for."""
+        """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
         distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
         return decode_distances(distances, raw.priors.centers, raw.priors.strides)
@@ -55,7 +55,7 @@ class PointHead(nn.Module):
         """Class scores (B, A, C) in 0..1."""
         return raw.logits.sigmoid()
 
-    def code_loss(self, raw: Raw, at: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """How far the predictions at (image, prior) are from `boxes` (P, 4) in the head's own code: (P,)."""
-        distances = encode_distances(boxes, raw.priors.centers[at[1]], raw.priors.strides[at[1]])
-        return distribution_loss(raw.regression[at].unflatten(-1, (4, BINS)), distances)
+    def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
+        """How far P predictions are from `boxes` (P, 4) in the head's own code: (P,)."""
+        distances = encode_distances(boxes, raw.priors.centers, raw.priors.strides)
+        return distribution_loss(raw.regression.unflatten(-1, (4, BINS)), distances)

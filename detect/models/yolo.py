@@ -37,18 +37,19 @@ class Yolo(Model):
         """The loss terms, weighted, to be divided by their count over all images of a step."""
         padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
         truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
-        boxes, scores = self.head.boxes(raw), self.head.scores(raw)
-        found: Assignment = self.assigner(scores.detach(), boxes.detach(), raw.priors, truth)
+        with torch.no_grad():  # the boxes that answer for nothing need no gradient
+            boxes, scores = self.candidates(raw)
+            found: Assignment = self.assigner(scores, boxes, raw.priors, truth)
         at = torch.where(found.index >= 0)
-        chosen = found.index[at]
+        chosen, mine = found.index[at], raw.at(at)
         weight, wanted = found.weight[at], truth.boxes[at[0], chosen]
         w = self.config.loss
-        overlap = iou_aligned(boxes[at], wanted, w.box_kind)
+        overlap = iou_aligned(self.head.boxes(mine), wanted, w.box_kind)
         count = weight.sum()
         labels = truth.labels[at[0], chosen]
         terms = {
             "box": Term(w.box * (weight * (1 - overlap)).sum(), count),
-            "code": Term(w.code * (weight * self.head.code_loss(raw, at, wanted)).sum(), count),
+            "code": Term(w.code * (weight * self.head.code_loss(mine, wanted)).sum(), count),
         }
         used = found.index != -2
         if raw.objectness is None:
@@ -57,8 +58,8 @@ class Yolo(Model):
         else:
             quality = torch.zeros_like(raw.objectness).index_put(at, weight * overlap.detach().clamp(0))
             rows = torch.arange(len(labels), device=labels.device)
-            target = soft_targets(raw.logits[at], (rows,), labels, weight)
-            terms["classes"] = Term(w.classes * cross_entropy(raw.logits[at], target, weight > 0), count)
+            target = soft_targets(mine.logits, (rows,), labels, weight)
+            terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0), count)
             terms["objectness"] = Term(w.objectness * cross_entropy(raw.objectness, quality, used), count)
         return terms
 
