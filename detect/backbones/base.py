@@ -65,6 +65,15 @@ class Staged(nn.Module):
         return found
 
 
+def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
+    """Of the `strides` of a network those that `levels` want, the coarsest for any coarser; ValueError for others."""
+    wanted = sorted({min(2**level, max(strides)) for level in levels})
+    missing = [stride for stride in wanted if stride not in strides]
+    if missing:
+        raise ValueError(f"this backbone has strides {sorted(set(strides))}, not {missing}")
+    return wanted
+
+
 class Backbone(Staged):
     """A row of stages of which some are handed on.
 
@@ -76,15 +85,11 @@ class Backbone(Staged):
 
     def __init__(self, parts: Parts, levels: Sequence[int]):
         super().__init__()
+        self.strides = chosen(parts.strides, levels)
         last = {stride: i for i, stride in enumerate(parts.strides)}
-        wanted = sorted({min(2**level, max(last)) for level in levels})
-        missing = [stride for stride in wanted if stride not in last]
-        if missing:
-            raise ValueError(f"this backbone has strides {sorted(last)}, not {missing}")
-        self.taken = [last[stride] for stride in wanted]
+        self.taken = [last[stride] for stride in self.strides]
         self.stages = nn.ModuleList(parts.stages[: max(self.taken) + 1])
         self.channels = [parts.channels[i] for i in self.taken]
-        self.strides = wanted
         self._know(parts.original)
 
     def forward(self, x: Tensor) -> list[Tensor]:
