@@ -1,0 +1,286 @@
+"""How fast it is: one table of ratios, ours and a peer's measured by turns in one run.
+
+    python tools/bench.py [--peer PYTHON] [--rows NAME ...] [--device cuda] [--json FILE]
+
+PYTHON is the interpreter of an environment in which ultralytics was installed by hand; without it the rows that need it
+show our number alone. torchvision and pycocotools are in the environment of development.
+Every round takes each side once, in changing order, so that whatever else the machine does meets both; a ratio is the
+median over the rounds, with the quartiles beside it, and `by CPU` the same ratio of processor time, which other
+programs disturb less. Loader processes do not count in the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # these files, not an installed copy
+
+from tools.bench_pairs import THREADS, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
+
+NANO = ("yolo11n", "yolo26n")
+
+
+def lay_out(source: Path, folder: Path) -> str:
+    """The sets of `source` as the peer wants them: pictures under images/, and a text file of boxes for each."""
+    import yaml
+
+    from detect.data.formats import load_data, splits
+
+    for split in splits(str(source)):
+        store = load_data(str(source), split)
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for i in range(len(store)):
+            path, target = store.image_path(i).resolve(), store.target(i)
+            (folder / "images" / split / path.name).symlink_to(path)
+            height, width = target.size
+            low, high = target.boxes.chunk(2, 1)
+            rows = ((low + high) / 2, high - low)
+            lines = [
+                f"{label} {x / width} {y / height} {w / width} {h / height}"
+                for label, (x, y), (w, h) in zip(target.labels.tolist(), *(r.tolist() for r in rows), strict=True)
+            ]
+            (folder / "labels" / split / path.name).with_suffix(".txt").write_text("\n".join(lines))
+    about = {"path": str(folder), "train": "images/train", "val": "images/val", "names": dict(enumerate(store.names))}
+    (folder / "data.yaml").write_text(yaml.safe_dump(about))
+    return str(folder / "data.yaml")
+
+
+def peers(setting: Setting, name: str, source: Path, job: dict[str, Any], models: Sequence[str]) -> dict[str, Side]:
+    if not setting.peer:
+        return {}
+    data = lay_out(source, setting.folder / f"{name}-data")
+    return {
+        model: started(setting, setting.peer, "peer", name, {**job, "model": f"{model}.yaml", "data": data})
+        for model in models
+    }
+
+
+def train(setting: Setting) -> list[Line]:
+    from detect.data.formats import load_data
+
+    source = setting.data / "bccd"
+    job = {"size": 320, "batch": 16, "out": str(setting.folder / "train")}
+    if setting.scale < 1:
+        job |= {"size": 64}
+    ours = started(setting, sys.executable, "ours", "train", {**job, "model": "yolo_n", "data": str(source)})
+    theirs = peers(setting, "train", source, {**job, "workers": THREADS}, NANO)
+    images = len(load_data(str(source), "train"))
+    taken = by_turns(setting.some(10), ours, theirs)
+    return [Line("training images, bccd, 320 px, batch 16", ">= 3", *taken, images, rate=True)]
+
+
+def samples(setting: Setting) -> list[Line]:
+    from detect.data.formats import load_data
+
+    source = setting.data / "bccd"
+    job = {"size": 640 if setting.scale >= 1 else 64, "batch": 16, "threads": 1, "out": str(setting.folder / "samples")}
+    ours = started(setting, sys.executable, "ours", "samples", {**job, "data": str(source)})
+    theirs = peers(setting, "samples", source, job, NANO[:1])
+    taken = by_turns(setting.some(10), ours, theirs)
+    return [Line("augmented samples a core, bccd, 640 px", ">= 2", *taken, len(load_data(str(source), "train")), True)]
+
+
+def predict(setting: Setting) -> list[Line]:
+    """Untrained networks on both sides: speed does not depend on what they learned, as long as few boxes are found."""
+    from detect.cli import model_config
+    from detect.data.formats import load_data
+    from detect.models import build
+    from detect.models.base import Card
+    from detect.models.weights import save_weights
+
+    lines = []
+    for name in ("bccd", "coco-mini"):
+        source = setting.data / name
+        if not source.is_dir():
+            continue
+        store = load_data(str(source), "val")
+        files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
+        job = {"files": files, "size": 640 if setting.scale >= 1 else 64}
+        weights = setting.folder / "yolo_n.safetensors"
+        save_weights(weights, build(model_config("yolo_n"), Card([str(c) for c in range(80)], list(range(80)))))
+        ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
+        theirs = {}
+        if setting.peer:
+            theirs = {n: started(setting, setting.peer, "peer", "predict", {**job, "model": f"{n}.yaml"}) for n in NANO}
+        taken = by_turns(setting.some(10), ours, theirs)
+        lines.append(Line(f"predict, file to boxes, {name}, 640 px, batch 1", ">= 2", *taken, len(files)))
+    return lines
+
+
+def nms(setting: Setting) -> list[Line]:
+    import torch
+    from torchvision.ops import nms as compare_all
+
+    from anchors.nms import nms as ours
+    from tests.reference import box_scenes
+
+    lines = []
+    for scene in (box_scenes.sparse, box_scenes.half, box_scenes.crowded):
+        for n in (100, 300, 1_000, 8_400, 30_000):
+            boxes, scores = scene(setting.some(n), 0)
+            kept = ours(boxes, scores, 0.5)
+            if not torch.equal(kept, compare_all(boxes, scores, 0.5)):
+                raise SystemExit(f"bench: nms of {n} {scene.__name__} boxes differs from torchvision's")
+            times = max(1, 20_000 // n)
+            sides = [timed(lambda f=f, b=boxes, s=scores: f(b, s, 0.5), times) for f in (ours, compare_all)]  # type: ignore[misc]
+            target = ">= 10" if n > 8_000 and len(kept) > len(boxes) / 2 else ">= 1"
+            taken = by_turns(setting.some(11), sides[0], {"torchvision": sides[1]})
+            lines.append(Line(f"NMS, {n:,} boxes, {scene.__name__}, {len(kept) / len(boxes):.0%} stay", target, *taken))
+    return lines
+
+
+def evaluate(setting: Setting) -> list[Line]:
+    """From truth and detections in memory to the twelve numbers, which must be equal."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from detect.data.annotations import load_coco
+    from detect.evaluation.protocol import summarize
+
+    truth = setting.folder / "truth.json"
+    records = scene(setting.some(2_000), 80, truth)
+    store = load_coco(truth, setting.folder)
+    images = records.image_ids.repeat(records.counts)
+    rows = np.column_stack([images, records.boxes, records.scores, store.category_ids[records.labels]])
+    with redirect_stdout(StringIO()):
+        coco = COCO(str(truth))
+
+    def ours() -> list[float]:
+        return list(summarize(store, records).numbers.values())
+
+    def theirs() -> list[float]:
+        with redirect_stdout(StringIO()):
+            judge = COCOeval(coco, coco.loadRes(rows), "bbox")
+            judge.evaluate()
+            judge.accumulate()
+            judge.summarize()
+        return judge.stats.tolist()
+
+    if ours() != theirs():
+        raise SystemExit(f"bench: {ours()} are not the numbers of pycocotools, {theirs()}")
+    taken = by_turns(setting.some(3), timed(ours), {"pycocotools": timed(theirs)})
+    return [Line(f"COCO evaluation, {len(store):,} images of 80 detections", ">= 20", *taken)]
+
+
+def scene(count: int, detections: int, truth: Path) -> Any:
+    """Random truth of `count` images, 1 to 14 objects of 80 classes each, in a file; detections near it, and astray."""
+    from detect.evaluation.protocol import Records
+
+    rng = np.random.default_rng(0)
+    annotations: list[dict[str, Any]] = []
+    found, labels = [], []
+    for image in range(count):
+        objects = int(rng.integers(1, 15))
+        boxes = np.concatenate([rng.uniform(0, 400, (objects, 2)), rng.lognormal(4, 0.7, (objects, 2))], 1)
+        classes = rng.integers(80, size=objects)
+        for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
+            annotation = {"id": len(annotations) + 1, "image_id": image + 1, "category_id": label + 1, "iscrowd": 0}
+            annotations.append({**annotation, "bbox": box, "area": box[2] * box[3]})
+        of = rng.integers(objects, size=detections)
+        found.append(boxes[of] * rng.normal(1, 0.1, (detections, 4)).clip(0.5))
+        labels.append(np.where(rng.random(detections) < 0.5, classes[of], rng.integers(80, size=detections)))
+    sizes = {"width": 640, "height": 640}
+    pictures = [{"id": i + 1, "file_name": f"{i}.jpg", **sizes} for i in range(count)]
+    categories = [{"id": c + 1, "name": f"class {c}"} for c in range(80)]
+    truth.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
+    counts = np.full(count, detections)
+    scores = rng.random(count * detections)
+    return Records(np.arange(1, count + 1), counts, np.concatenate(found), scores, np.concatenate(labels))
+
+
+def kmeans(setting: Setting) -> list[Line]:
+    import torch
+
+    from anchors.kmeans import kmeans as cluster
+
+    count = setting.some(860_000, least=100)
+    generator = torch.Generator().manual_seed(0)
+    sizes = (torch.randn(count, 2, generator=generator) + torch.randn(count, 1, generator=generator) + 4).exp()
+    taken = by_turns(setting.some(5), timed(lambda: cluster(sizes, 9)), {})
+    return [Line(f"K-means, {count:,} boxes, k = 9", "<= 3 s", *taken)]
+
+
+def start(setting: Setting) -> list[Line]:
+    """Fresh interpreters; their processor time is not ours to see, so the clock stands for both."""
+    lines = []
+    for what, arguments, target in (
+        ("detect --help", ["-m", "detect", "--help"], "<= 0.3 s"),
+        ("import detect", ["-c", "import detect"], "<= 0.5 s"),
+    ):
+
+        def run(arguments: list[str] = arguments) -> None:
+            subprocess.run([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+
+        lines.append(Line(what, target, by_turns(setting.some(11), timed(run), {})[0]))
+    return lines
+
+
+ROWS = {
+    "train": train,
+    "predict": predict,
+    "nms": nms,
+    "evaluate": evaluate,
+    "samples": samples,
+    "kmeans": kmeans,
+    "start": start,
+}
+
+
+def machine(device: str) -> str:
+    """What it ran on."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    cpu = f"{len(names)} x {names[0]}" if names else platform.processor()
+    gpu = f", {torch.cuda.get_device_name()}" if device != "cpu" else ""
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    return f"{cpu}{gpu}; {THREADS} threads; torch {torch.__version__}{load}"
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Line]:
+    """Measure the rows that were asked for and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME", help=", ".join(ROWS))
+    parser.add_argument("--peer", default="", metavar="PYTHON", help="interpreter of an environment with ultralytics")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GRIDHEAD_DATA", ROOT / "../shared/data")))
+    parser.add_argument("--scale", type=float, default=1.0, help="of numbers of images, boxes and rounds; for a try")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every sample")
+    options = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(THREADS)
+    about, lines = machine(options.device), []
+    for name in options.rows:
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            setting = Setting(options.data.resolve(), options.peer, options.device, options.scale, stack, folder)
+            lines += ROWS[name](setting)
+        print(f"{name}: done", file=sys.stderr)
+    print(f"{about}\n\n{table(lines)}")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": about, "lines": [asdict(line) for line in lines]}, indent=1))
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""One side of a paired measurement: a process that works when told to, so that two sides can take turns.
+
+    PYTHON tools/bench_side.py SIDE JOB JSON        (started by tools/bench.py, which speaks to it through its pipes)
+
+SIDE `ours` needs gridhead, SIDE `peer` ultralytics, which is driven through its documented interface alone. Each JOB
+prepares itself and then answers every line on standard input with one JSON line: the seconds that its next round took,
+of the clock and of this process's cores, and the device memory it has held at most.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Turns:
+    """Waits for its turn, works, and says how long that took."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.answers = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)  # what libraries print is not an answer
+
+    def start(self) -> None:
+        """Wait to be called. The process ends when nobody calls any more."""
+        if not sys.stdin.readline():
+            os._exit(0)
+        self.began = self._clocks()
+
+    def stop(self) -> None:
+        wall, cpu = (now - then for now, then in zip(self._clocks(), self.began, strict=True))
+        self.answers.write(json.dumps([wall, cpu, self._memory()]) + "\n")
+
+    def serve(self, work: Callable[[], Any]) -> None:
+        """Do the work once for every call, for ever."""
+        while True:
+            self.start()
+            work()
+            self.stop()
+
+    def _clocks(self) -> tuple[float, float]:
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+    def _memory(self) -> int:
+        if self.device == "cpu":
+            return 0
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+
+
+def ours_train(turns: Turns, job: dict[str, Any]) -> None:
+    """A round is the training of one epoch: its batches with their data, without evaluation and checkpoint."""
+    import detect
+    from detect.training import setup
+
+    class InTurn(setup.TrainLoader):
+        def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+            turns.start()
+            yield from super().epoch(epoch, start)
+            turns.stop()
+
+    setattr(setup, "TrainLoader", InTurn)  # noqa: B010  (mypy rightly minds an assignment)
+    flags = {"data": job["data"], "model": job["model"], "imgsz": job["size"], "batch": job["batch"]}
+    detect.train(**flags, epochs=1000, device=turns.device, out=job["out"])
+
+
+def peer_train(turns: Turns, job: dict[str, Any]) -> None:
+    _peer_training(job, turns, {"on_train_epoch_start": turns.start, "on_train_epoch_end": turns.stop})
+
+
+def ours_samples(turns: Turns, job: dict[str, Any]) -> None:
+    """A round is one epoch of augmented batches, made by this process alone out of decoded pictures in memory."""
+    from detect.config import AugmentConfig
+    from detect.data.dataset import CocoDataset
+    from detect.data.formats import load_data
+    from detect.data.loader import TrainLoader
+
+    size = job["size"]
+    loader = TrainLoader(CocoDataset(load_data(job["data"], "train"), size, AugmentConfig()), size, job["batch"])
+    epochs = itertools.count()
+    turns.serve(lambda: _exhaust(loader.epoch(next(epochs))))
+
+
+def peer_samples(turns: Turns, job: dict[str, Any]) -> None:
+    def loop(trainer: Any) -> None:
+        turns.serve(lambda: _exhaust(trainer.train_loader))
+
+    _peer_training({**job, "workers": 0, "cache": "ram"}, turns, {"on_train_start": loop})
+
+
+def ours_predict(turns: Turns, job: dict[str, Any]) -> None:
+    """A round is every image once, each from its file to boxes, with default settings."""
+    import detect
+
+    detector = detect.load(job["model"], turns.device)
+    turns.serve(lambda: [list(detector.predict(file, imgsz=job["size"])) for file in job["files"]])
+
+
+def peer_predict(turns: Turns, job: dict[str, Any]) -> None:
+    model, size = _peer(job["model"]), job["size"]
+    turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in job["files"]])
+
+
+def _exhaust(batches: Any) -> None:
+    for _ in batches:
+        pass
+
+
+def _peer(name: str) -> Any:
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")  # before the import, which reads them
+    from ultralytics import YOLO, settings
+
+    settings.update({"sync": False})  # it would send usage statistics
+    return YOLO(name)
+
+
+def _peer_training(job: dict[str, Any], turns: Turns, hooks: dict[str, Callable]) -> None:
+    """The peer's own training with its default augmentation, but for the mosaic that it ends with."""
+    model = _peer(job["model"])
+    for event, act in hooks.items():
+        takes_trainer = event == "on_train_start"
+        model.add_callback(event, act if takes_trainer else lambda _, act=act: act())
+    model.train(
+        **{key: job[key] for key in ("data", "batch", "workers", "cache") if key in job},
+        imgsz=job["size"],
+        epochs=1000,
+        close_mosaic=0,
+        device=turns.device,
+        project=job["out"],
+        verbose=False,
+        plots=False,
+        save=False,
+        val=False,
+    )
+
+
+JOBS = {
+    ("ours", "train"): ours_train,
+    ("peer", "train"): peer_train,
+    ("ours", "samples"): ours_samples,
+    ("peer", "samples"): peer_samples,
+    ("ours", "predict"): ours_predict,
+    ("peer", "predict"): peer_predict,
+}
+
+
+def main() -> None:
+    side, name, text = sys.argv[1:]
+    job = json.loads(text)
+    turns = Turns(job["device"])
+    if side == "ours":
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # these files, not an installed copy
+    import cv2
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    if job["threads"] == 1:
+        cv2.setNumThreads(0)
+    JOBS[side, name](turns, job)
+
+
+if __name__ == "__main__":
+    main()
