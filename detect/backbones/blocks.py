@@ -78,13 +78,13 @@ class PyramidPool(nn.Module):
 
 
 class Predict(nn.Conv2d):
-    """A convolution in float32 whatever the autocast: the eight bits of bfloat16 are too few for borders of boxes."""
+    """A convolution in the type of its weights whatever the autocast: bfloat16 is too coarse for borders of boxes."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.amp.is_autocast_available(x.device.type):  # the meta device
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
 
 def tower(channels: int, outputs: int, depth: int, act: str, bias: list[float]) -> nn.Sequential:

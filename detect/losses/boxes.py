@@ -15,7 +15,7 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
     bins = logits.shape[-1]
     distances = distances.clamp(0, bins - 1 - 1e-3)
     lower = distances.long()
-    share = distances - lower
+    share = (distances - lower).to(logits.dtype)
     logp = log_softmax(logits, -1)
     low = logp.gather(-1, lower[..., None]).squeeze(-1)
     high = logp.gather(-1, lower[..., None] + 1).squeeze(-1)
