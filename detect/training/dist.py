@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as td
-from torch import Tensor, nn
+from torch import Tensor
+
+from detect.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,6 @@ class Ranks:
         x = x.clone()
         td.all_reduce(x)
         return x
-
-    def share_buffers(self, module: nn.Module) -> None:
-        """Give every rank the buffers of rank 0: batch statistics are each rank's own."""
-        if self.world > 1:
-            for buffer in module.buffers():
-                td.broadcast(buffer, 0)
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, on every rank. Values are plain containers of tensors and numbers."""
@@ -66,5 +63,35 @@ def ranks(cuda: bool):
     td.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Ranks(td.get_rank(), world, local)
+    except RuntimeError as error:
+        if not (isinstance(error, td.DistError) or "gloo" in str(error)):  # gloo's errors have no type of their own
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun asks for the end that is under way
+        raise UserError(
+            "another process of this run has ended, or cannot be reached; what it said, or torchrun, tells why; "
+            "go on from the last checkpoint with --resume"
+        ) from error
     finally:
         td.destroy_process_group()
+
+
+class Attempts:
+    """How often torchrun has started the run called `name`: with --max-restarts it starts all again when one has died.
+
+    That is noted in torchrun's own store, which lives as long as it does. Without torchrun there is one attempt.
+    """
+
+    def __init__(self, name: str):
+        self.key, self.number = f"gridhead {name}", int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        self.store = None
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            self.store = td.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+
+    def again(self) -> bool:
+        """Whether an earlier attempt has come as far as `note`."""
+        return self.store is not None and self.store.check([self.key]) and int(self.store.get(self.key)) < self.number
+
+    def note(self) -> None:
+        """Let later attempts know of this one."""
+        if self.store is not None:
+            self.store.set(self.key, str(self.number))

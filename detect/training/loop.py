@@ -201,7 +201,6 @@ class Trainer:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        self.ranks.share_buffers(self.run.ema.module)
         mine, everyone = CocoEvaluator(self.store), CocoEvaluator(self.store)
         lean = self.run.ema.module.lean()
         for ids, found in detect_all(lean, self.validation, EVALUATION, self.device, self.dtype):

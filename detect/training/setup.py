@@ -24,9 +24,10 @@ from detect.files import replace_text
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
 from detect.models.weights import read_weights, transfer
-from detect.training.dist import Ranks, ranks
+from detect.training.dist import Attempts, Ranks, ranks
 from detect.training.log import open_loggers
 from detect.training.loop import Trainer
+from detect.training.norm import over_ranks
 from detect.training.state import Run, seed_all
 
 
@@ -35,15 +36,15 @@ def train(config: TrainConfig) -> Path:
     out = Path(config.out)
     device = pick_device(config.device)
     with ranks(device.type == "cuda") as here:
-        _claim(out, config, here)
+        config = _claim(out, config, here)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to give the same bits
         torch.use_deterministic_algorithms(config.deterministic)
         store, held_out = _stores(config, here)
         model = _model(config, store, here)
         model.to(device).to(memory_format=torch.channels_last)
-        if device.type == "cuda" and here.world > 1:
-            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if here.world > 1:
+            model = over_ranks(model, device)
         trainer = _trainer(config, model, store, held_out, device, here)
         if not (out / "last.ckpt").exists():
             _write_config(out, config, model, here)  # last: a mistake found before it leaves --out free
@@ -53,8 +54,16 @@ def train(config: TrainConfig) -> Path:
     return out / "best.safetensors"
 
 
-def _claim(out: Path, config: TrainConfig, here: Ranks) -> None:
-    """Make the folder, and refuse one that holds a run, unless it is to be resumed."""
+def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
+    """Make the folder, and refuse one that holds a run, unless it is to be resumed.
+
+    A run that torchrun starts again, after a process of it has died, is to be resumed: the configuration says so then.
+    """
+    attempts = Attempts(str(out.resolve()))
+    if attempts.again():
+        config = dataclasses.replace(config, resume=True)
+        if here.main:
+            print("torchrun starts this run again: it goes on from its checkpoint", file=sys.stderr)
     if not config.resume and ((out / "config.yaml").exists() or (out / "last.ckpt").exists()):
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
     try:
@@ -62,6 +71,8 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> None:
     except OSError as error:
         raise UserError(f"{out} cannot be made: {error.strerror}; choose another --out") from error
     here.wait()
+    attempts.note()
+    return config
 
 
 def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:

@@ -5,6 +5,7 @@ import os
 import torch
 
 from detect.config import TrainConfig
+from detect.training import setup
 from detect.training.loop import Trainer
 from detect.training.setup import train
 from tests.reference.runs import apart
@@ -28,19 +29,37 @@ def _as_rank(task, config: TrainConfig, rank: int, world: int, port: int) -> Non
 
 
 def train_and_tell(config: TrainConfig) -> None:
-    """Train; write what this rank has at the end to `rank-N.pt` beside the run."""
+    """Train; write what this rank has at the end, and what its steps were like, to `rank-N.pt` beside the run."""
     kept: list[Trainer] = []
-    old = Trainer._finish
+    steps: list[dict] = []
+    step, backward, clip = Trainer._step, Trainer._backward, torch.nn.utils.clip_grad_norm_
 
-    def finish(self, row):
+    def watched_step(self, batches):
         kept[:] = [self]
-        old(self, row)
+        ids = [t.image_id for batch in batches for t in batch.targets]
+        steps.append({"ids": ids, "objects": sum(len(t) for batch in batches for t in batch.targets)})
+        step(self, batches)
 
-    Trainer._finish = finish
+    def watched_backward(self, batches):
+        steps[-1]["means"] = backward(self, batches)
+        return steps[-1]["means"]
+
+    def watched_clip(*arguments):
+        steps[-1]["norm"] = clip(*arguments)
+        return steps[-1]["norm"]
+
+    Trainer._step, Trainer._backward, torch.nn.utils.clip_grad_norm_ = watched_step, watched_backward, watched_clip
     train(config)
     run = kept[0].run
     found = {"model": run.model.state_dict(), "ema": run.ema.module.state_dict(), "best": [run.best, run.best_epoch]}
-    torch.save(found, f"{config.out}-rank-{kept[0].ranks.rank}.pt")
+    torch.save({**found, "steps": steps}, f"{config.out}-rank-{kept[0].ranks.rank}.pt")
+
+
+def in_float64(config: TrainConfig) -> None:
+    """`train_and_tell` with a network of float64."""
+    single = setup._model
+    setup._model = lambda *arguments: single(*arguments).double()
+    train_and_tell(config)
 
 
 def gradient(config: TrainConfig) -> None:

@@ -1,0 +1,79 @@
+"""Batch normalization over the images of all ranks; torch's own for that refuses to work on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as td
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+
+class RankNorm(nn.BatchNorm2d):
+    """Batch normalization (Ioffe and Szegedy, 2015) of a batch that all ranks hold together, in parts of any size.
+
+    The running statistics are equal on every rank, to the bit. Ranks exchange 2C + 1 numbers forward and 2C backward.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in any floating type and memory format; statistics are in the type of the weights."""
+        if not self.training:
+            return super().forward(x)
+        mean, var, count = self._statistics(x)
+        return _Normalize.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+
+    @torch.no_grad()
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean (C,), variance (C,) and count () of a channel's numbers over all ranks; the running ones follow them.
+
+        Parts are joined by their own means and variances (Chan et al., 1979), which no large mean spoils.
+        """
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        mean, var = torch.batch_norm_update_stats(x, self.running_mean, self.running_var, 0.0)
+        mine = torch.cat([mean, var, mean.new_tensor([x.numel() / x.shape[1]])])
+        everyone = mine.new_empty(td.get_world_size(), len(mine))
+        td.all_gather(list(everyone), mine)
+        means, variances, counts = everyone.split([len(mean), len(mean), 1], 1)
+        count = counts.sum()
+        share = counts / count
+        mean = (share * means).sum(0)
+        var = (share * (variances + (means - mean).square())).sum(0)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        return mean, var, count
+
+
+class _Normalize(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias, where mean and var are those of x itself over all ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *statistics: Any) -> Tensor:
+        mean, var, count, ctx.eps = statistics
+        ctx.save_for_backward(x, weight, mean, var, count)
+        return batch_norm(x, mean, var, weight, bias, False, 0.0, ctx.eps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, count = ctx.saved_tensors
+        direct, slope, shift = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([slope, shift])
+        td.all_reduce(sums)
+        # What x does through mean and var is linear in x, so that the same kernel gives it.
+        gain = -weight * (var + ctx.eps).rsqrt() / count
+        through = batch_norm(x, mean, var, gain * sums[0], gain * sums[1], False, 0.0, ctx.eps)
+        return direct.add_(through), slope, shift, None, None, None, None
+
+
+def over_ranks(model: Any, device: torch.device) -> Any:
+    """`model` with every batch normalization over all ranks; parameters and their names stay as they are."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for layer in model.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = RankNorm
+    return model
