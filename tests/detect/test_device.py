@@ -1,6 +1,8 @@
 """Which device, type and number of workers are chosen."""
 
 import os
+import resource
+import sys
 
 import pytest
 import torch
@@ -72,3 +74,14 @@ def test_workers_are_half_of_the_cores_shared_among_ranks(monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
         assert pick_workers(-1) == wanted
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of glibc on Linux")
+def test_on_the_cpu_freed_memory_serves_the_next_tensors():
+    pick_device("cpu")
+    for _ in range(3):  # until the heap has grown enough
+        torch.ones(2**24)  # 64 MB, 16,384 pages
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(2**24)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2**14
