@@ -1,6 +1,7 @@
 """Look at training samples as the network gets them: a contact sheet of augmented pictures with their boxes.
 
-python tools/look.py --data D [--config RUN/config.yaml] [--epoch E] [--count 16 | --index I] [--out FILE.png]
+python tools/look.py --data D [--epoch E] [--count 16 | --index I] [--out FILE.png] [any flag of detect train]
+python tools/look.py --run runs/train --epoch 7 --index 123    # what that run saw, to the bit
 A sample is named by its seed, its epoch and its place in the epoch's order; --index draws one large.
 """
 
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli import parse
 from detect.config import TrainConfig
+from detect.data.check import verify
 from detect.data.dataset import CocoDataset, Draw
 from detect.data.formats import load_data
 from detect.data.loader import TrainLoader
@@ -57,40 +59,48 @@ def sheet(pictures: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:
     return canvas
 
 
-def look(config: TrainConfig, split: str, epoch: int, positions: Sequence[int], zoom: int = 1) -> np.ndarray:
-    """The sheet of the samples at these positions of the epoch's order, as a run of `config` on one rank sees them."""
+def samples(
+    config: TrainConfig, split: str, epoch: int, positions: Sequence[int], ranks: int = 1
+) -> tuple[list[tuple[np.ndarray, Target]], list[str]]:
+    """The samples at these positions of the epoch's order, as a run of `config` gets them, and the class names.
+
+    `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
+    """
     store = load_data(config.data, split, config.skip_bad)
+    if config.skip_bad:
+        store = verify(store, skip_bad=True)  # a bad image leaves the order of the others
     data = CocoDataset(store, config.imgsz, config.augment, config.seed, config.epochs, cache_gb=0)
-    loader = TrainLoader(data, config.imgsz, config.batch, multi_scale=config.multi_scale)
-    sides = np.concatenate([[loader.side(epoch, step)] * len(part) for step, part in enumerate(loader.parts)])
+    if epoch < 0 or ranks < 1:
+        raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):
         raise UserError(f"--index and --count must stay within the {len(data)} images of {config.data} ({split})")
-    samples = [data[Draw(epoch, position, int(sides[position]))] for position in positions]
-    return sheet([annotate(image, target, store.names, zoom) for image, target in samples])
+    sides: dict[int, int] = {}
+    for rank in range(ranks):
+        loader = TrainLoader(data, config.imgsz, config.batch, 0, rank, ranks, config.multi_scale)
+        sides |= {int(p): loader.side(epoch, step) for step, part in enumerate(loader.parts) for p in part}
+    return [data[Draw(epoch, position, sides[position])] for position in positions], store.names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the sheet. Exit status 2 is the user's mistake."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="as for detect train")
-    parser.add_argument("--config", help="a training configuration, such as a run's config.yaml")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--run", help="a run's folder: short for --config RUN/config.yaml")
+    parser.add_argument("--ranks", type=int, default=1, help="processes of that run, where it had several")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--imgsz", type=int, help="side in pixels; 320 where no --config says otherwise")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--epoch", type=int, default=0)
+    parser.add_argument("--epoch", type=int, default=0, help="counted from 0, as in metrics.jsonl")
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--index", type=int, help="one place in the epoch's order, drawn large")
     parser.add_argument("--out", default="runs/look.png")
-    given = parser.parse_args(arguments)
-    if given.imgsz is None and given.config is None:
-        given.imgsz = 320
-    flags = [
-        f"--{key}={value}" for key in ("config", "data", "imgsz", "seed") if (value := getattr(given, key)) is not None
-    ]
+    given, flags = parser.parse_known_args(arguments)
+    if given.run is not None:
+        flags = ["--config", str(Path(given.run) / "config.yaml"), *flags]
+    positions, zoom = (range(given.count), 1) if given.index is None else ([given.index], 2)
     try:
         config = parse("train", flags)
-        positions = range(given.count) if given.index is None else [given.index]
-        picture = look(config, given.split, given.epoch, positions, 1 if given.index is None else 2)
+        pictures, names = samples(config, given.split, given.epoch, positions, given.ranks)
+        picture = sheet([annotate(image, target, names, zoom) for image, target in pictures])
         out = Path(given.out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if not cv2.imwrite(str(out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
@@ -98,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, OSError, cv2.error) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"{out}: {len(positions)} samples of epoch {given.epoch}, seed {config.seed}")
+    ids = f", image id {pictures[0][1].image_id}" if given.index is not None else ""
+    print(f"{out}: {len(positions)} samples of epoch {given.epoch}, seed {config.seed}{ids}")
     return 0
 
 

@@ -94,19 +94,23 @@ class _Letterboxed:
     """The pictures of a store on canvases of their own, kept once made."""
 
     def __init__(self, store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> None:
-        self.store = store
-        self.fits = [Letterbox.fit((h, w), size, pixels) for h, w in known_sizes(store).tolist()]
-        self.canvases = np.array([fit.canvas for fit in self.fits], dtype=np.int64).reshape(-1, 2)
+        self.store, self.size, self.pixels = store, size, pixels
+        self.sizes = known_sizes(store)
+        self.canvases = np.array([self.fit(i).canvas for i in range(len(store))], dtype=np.int64).reshape(-1, 2)
         self.cache = Cache(self.canvases, cache_gb)
 
+    def fit(self, index: int) -> Letterbox:
+        height, width = self.sizes[index].tolist()
+        return Letterbox.fit((height, width), self.size, self.pixels)  # kept, each worker would copy all of them
+
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
-        target, fit = self.store.target(index), self.fits[index]
+        target, fit = self.store.target(index), self.fit(index)
         points = None if target.points is None else fit.forward(target.points)
         moved = Target(fit.forward(target.boxes), target.labels, target.crowd, target.image_id, fit.canvas, points)
         return self.cache.get(index, self._read), moved, fit
 
     def _read(self, index: int) -> np.ndarray:
-        return self.fits[index].apply(self.store.read(index))
+        return self.fit(index).apply(self.store.read(index))
 
 
 class EvalLoader:

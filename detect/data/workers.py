@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import parent_process, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +127,20 @@ def _pack(batch: Any) -> Packed | UserError:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the main process has died, by `kill -9` too.
+
+    DataLoader's own watch takes seconds, and never comes to it while a large batch waits for the dead to take it.
+    """
+    if (parent := parent_process()) is not None:
+        parent.join()
+        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)  # the sockets through which batches went
+        os._exit(1)
 
 
 def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, pin: bool) -> DataLoader:
@@ -145,9 +161,30 @@ def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, 
     )
 
 
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Make what torch raises wherever the main process happens to be, when a worker was killed, the user's error."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    handler: Any = signal.getsignal(signal.SIGCHLD)
+    if handler is before:
+        return
+
+    def tell(number: int, frame: Any) -> None:
+        try:
+            handler(number, frame)
+        except RuntimeError as error:
+            remedy = "memory may have run out: lower --workers or --batch; a run goes on with --resume"
+            raise UserError(f"{str(error).strip().rstrip('.')}; {remedy}") from None
+
+    signal.signal(signal.SIGCHLD, tell)
+
+
 def stream(loader: DataLoader) -> Iterator[Batch]:
     """The batches of a loader, unpacked. Raises the UserError that making one of them raised."""
-    for packed in loader:
+    with _watched():
+        packed_batches = iter(loader)
+    for packed in packed_batches:
         if isinstance(packed, UserError):
             raise UserError(*packed.args)  # a new one: this frame would keep itself and the workers alive in `packed`
         boxes, labels, crowd, points = (
