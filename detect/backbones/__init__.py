@@ -8,36 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from detect.backbones import csp, resnet
+from detect.backbones import alexnet, csp, efficientnet, inception, lenet, mobilenet, nin, resnet, squeezenet, timm, vgg
 from detect.backbones.base import Backbone, Network, Parts
 from detect.errors import UserError, unknown
 
-BACKBONES: dict[str, Callable[[int, str], Parts]] = {**csp.VARIANTS, **resnet.VARIANTS}
+FAMILIES = (lenet, alexnet, vgg, nin, inception, resnet, squeezenet, mobilenet, efficientnet, csp)  # by year
+BACKBONES: dict[str, Callable[[int, str], Parts]] = {
+    name: make for family in FAMILIES for name, make in family.VARIANTS.items()
+}
 
 
 def parts(name: str, in_channels: int, padding: str) -> Parts:
     """The network called `name`, in parts. Raises UserError for an unknown name, or for one that needs its padding."""
-    if name not in BACKBONES:
+    if name.startswith(timm.PREFIX):
+        made = timm.parts(name.removeprefix(timm.PREFIX), in_channels)
+    elif name in BACKBONES:
+        made = BACKBONES[name](in_channels, padding)
+    else:
         raise unknown("backbone", name, BACKBONES)
-    made = BACKBONES[name](in_channels, padding)
     if padding == "valid" and not made.unpadded:
         raise UserError(f"backbone {name} cannot do without padding; take lenet5, alexnet, nin, vgg11 or resnet18")
     return made
 
 
-def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone:
+def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
     """The backbone called `name`, giving the maps of `levels` (stride 2 ** level), finest first.
 
     Levels coarser than its coarsest map are left to the neck (see `Backbone`). Raises UserError for an unknown name or
     another level that the network lacks.
     """
-    made = parts(name, in_channels, "same")
     try:
-        return Backbone(made, levels)
+        if name.startswith(timm.PREFIX):
+            return timm.Pyramid(name.removeprefix(timm.PREFIX), in_channels, levels)
+        return Backbone(parts(name, in_channels, "same"), levels)
     except ValueError as error:
         raise UserError(f"backbone {name}: {error}; change --model.levels") from error
 
 
 def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper") -> Network:
-    """The whole network called `name`, as a classifier. Raises UserError for an unknown name."""
+    """The whole network called `name`, as a classifier.
+
+    Raises UserError for an unknown name, or for one that needs its padding.
+    """
     return Network(parts(name, in_channels, padding), classes)
