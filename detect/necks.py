@@ -16,7 +16,7 @@ from detect.errors import unknown
 class Straight(nn.Module):
     """No exchange between levels: a 1x1 convolution brings each to `width` channels."""
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "silu"):
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__()
         self.channels, self.strides = [width] * len(channels), list(strides)
         self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
@@ -28,7 +28,7 @@ class Straight(nn.Module):
 class FPN(nn.Module):
     """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "silu"):
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__()
         self.channels, self.strides = [width] * len(channels), list(strides)
         self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
@@ -45,7 +45,7 @@ class FPN(nn.Module):
 class PAN(FPN):
     """Path aggregation (Liu et al., 2018): after the feature pyramid, fine maps are carried up again by stride 2."""
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "silu"):
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__(channels, strides, width, depth, act)
         self.shrink = nn.ModuleList(Conv(width, width, 3, coarse // fine, act) for fine, coarse in pairwise(strides))
         self.up = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
@@ -71,7 +71,7 @@ class Coarser(nn.Module):
         wanted: Sequence[int],
         width: int,
         depth: int,
-        act: str = "silu",
+        act: str = "hardswish",
     ):
         super().__init__()
         added = [2**i for i in range(strides[-1].bit_length(), wanted[-1].bit_length())]

@@ -15,15 +15,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """An activation by name, in place where it can be."""
-    kind = ACTIVATIONS[name]
-    return kind() if kind is nn.Identity else kind(inplace=True)
+    """An activation by name. Not in place: where its gradient needs the input, that would copy it."""
+    return ACTIVATIONS[name]()
 
 
 class Conv(nn.Sequential):
     """Convolution with same padding (odd kernels), batch normalization, activation."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "silu", groups: int = 1):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "hardswish", groups: int = 1
+    ):
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
@@ -34,7 +35,7 @@ class Conv(nn.Sequential):
 class Residual(nn.Module):
     """Two 3x3 convolutions with an identity shortcut around them (He et al., 2016)."""
 
-    def __init__(self, channels: int, act: str = "silu"):
+    def __init__(self, channels: int, act: str = "hardswish"):
         super().__init__()
         self.first = Conv(channels, channels, 3, act=act)
         self.second = Conv(channels, channels, 3, act=act)
@@ -49,7 +50,7 @@ class CSP(nn.Module):
     (B, inputs, H, W) -> (B, outputs, H, W).
     """
 
-    def __init__(self, inputs: int, outputs: int, depth: int = 1, act: str = "silu"):
+    def __init__(self, inputs: int, outputs: int, depth: int = 1, act: str = "hardswish"):
         super().__init__()
         self.share = outputs // 2
         self.split = Conv(inputs, 2 * self.share, 1, act=act)
@@ -64,7 +65,7 @@ class CSP(nn.Module):
 class PyramidPool(nn.Module):
     """Spatial pyramid pooling by repeated 5x5 max pooling: sees 5, 9 and 13 cells wide (He et al., 2015)."""
 
-    def __init__(self, channels: int, act: str = "silu"):
+    def __init__(self, channels: int, act: str = "hardswish"):
         super().__init__()
         self.reduce = Conv(channels, channels // 2, 1, act=act)
         self.pool = nn.MaxPool2d(5, 1, 2)

@@ -12,24 +12,23 @@ from detect.backbones.blocks import CSP, Conv, PyramidPool
 from detect.backbones.windows import padded
 
 
-def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, padding: str, act: str = "silu") -> Parts:
-    """`widths` are the channels at strides 2, 4, 8, 16 and 32; `depths` the residual blocks of the last four."""
-    stages: list[nn.Module] = [Conv(in_channels, widths[0], 3, 2, act)]
-    for i, depth in enumerate(depths):
-        parts: list[nn.Module] = [
-            Conv(widths[i], widths[i + 1], 3, 2, act),
-            CSP(widths[i + 1], widths[i + 1], depth, act),
-        ]
-        if i == len(depths) - 1:
-            parts.append(PyramidPool(widths[i + 1], act))
-        stages.append(nn.Sequential(*parts))
-    stages = [padded(stage, padding) for stage in stages]
-    return Parts(stages, widths, [2, 4, 8, 16, 32], pooled(widths[-1]))
+def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, padding: str, act: str = "hardswish") -> Parts:
+    """`widths` are the channels at strides 4, 8, 16 and 32; `depths` the residual blocks there.
+
+    The first convolution goes to stride 4 at once, as the patches of vision transformers do: maps of stride 2 are the
+    largest of all, and no head looks at them.
+    """
+    stages: list[nn.Module] = []
+    for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        shrink = Conv(widths[i - 1], width, 3, 2, act) if i else Conv(in_channels, width, 7, 4, act)
+        last = [PyramidPool(width, act)] if i == len(widths) - 1 else []
+        stages.append(padded(nn.Sequential(shrink, CSP(width, width, depth, act), *last), padding))
+    return Parts(stages, widths, [4, 8, 16, 32], pooled(widths[-1]))
 
 
 VARIANTS = {
-    "csp_n": partial(csp, [16, 32, 64, 128, 256], [1, 1, 1, 1]),
-    "csp_s": partial(csp, [32, 64, 128, 256, 512], [1, 2, 2, 1]),
-    "csp_m": partial(csp, [48, 96, 192, 384, 640], [2, 4, 4, 2]),
-    "csp_l": partial(csp, [64, 128, 256, 512, 768], [3, 6, 6, 3]),
+    "csp_n": partial(csp, [32, 64, 128, 256], [1, 1, 1, 1]),
+    "csp_s": partial(csp, [64, 128, 256, 512], [1, 2, 2, 1]),
+    "csp_m": partial(csp, [96, 192, 384, 640], [2, 4, 4, 2]),
+    "csp_l": partial(csp, [128, 256, 512, 768], [3, 6, 6, 3]),
 }

@@ -32,7 +32,7 @@ class AnchorHead(nn.Module):
         classes: int,
         depth: int,
         anchors: Sequence[Sequence[float]] = (),
-        act: str = "silu",
+        act: str = "hardswish",
     ):
         super().__init__()
         self.strides = list(strides)

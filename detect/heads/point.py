@@ -31,7 +31,7 @@ class PointHead(nn.Module):
         classes: int,
         depth: int,
         anchors: Sequence[Sequence[float]] = (),
-        act: str = "silu",
+        act: str = "hardswish",
     ):
         super().__init__()
         self.strides = list(strides)
