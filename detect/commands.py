@@ -161,7 +161,7 @@ def info(config: configs.InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
     from detect.layers import describe, table
 
-    result = describe(config.name, config.imgsz, config.classes)
+    result = describe(config.name, config.imgsz, config.classes, config.in_channels)
     print(table(result))
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")

@@ -211,11 +211,16 @@ class AnchorsConfig:
 
 @dataclass(frozen=True)
 class InfoConfig:
-    """List the layers of a backbone or model: output shapes, parameters, multiply-accumulates."""
+    """List the layers of a backbone or model: shapes, parameters, multiply-accumulates, receptive fields, strides.
+
+    A backbone is shown whole, with the padding it was published with. `imgsz` 0 is the size it was made for, 640 for
+    detectors; `classes` 0 the published number, 80 for detectors.
+    """
 
     name: str
-    imgsz: Side = 640
-    classes: Count = 80
+    imgsz: Annotated[int, Range(0, 8192)] = 0
+    classes: Natural = 0
+    in_channels: Annotated[int, Range(1, 3)] = 3
     json: str = ""
 
 

@@ -7,57 +7,92 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from detect.backbones import BACKBONES, build_backbone
+from detect.backbones import BACKBONES, build_network
+from detect.backbones.timm import PREFIX
 from detect.cli import model_config, model_names
-from detect.errors import unknown
+from detect.errors import UserError, unknown
 from detect.models import anchors_missing, build
 from detect.models.base import Card
+from detect.receptive import Sight, Sights
+
+_CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
+_SIZE, _NAMES = 640, 80  # of detectors
 
 
-def network(name: str, size: int, classes: int) -> tuple[nn.Module, Tensor]:
-    """The backbone or model called `name` on the meta device, and an input (1, 3, size, size) for it."""
-    if name in BACKBONES:
+def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> tuple[nn.Module, Tensor]:
+    """The network called `name` on the meta device, as inference runs it, and an input (1, C, size, size) for it.
+
+    A backbone is whole, as published; a model is a detector. Zeros stand for the size and classes it was made for.
+    """
+    if name in BACKBONES or name.startswith(PREFIX):
         with torch.device("meta"):
-            return build_backbone(name).eval(), torch.empty(1, 3, size, size)
+            net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels).eval()
+            net.drop_aux()
+            return net, torch.empty(1, in_channels, size or net.size, size or net.size)
     if name not in model_names():
         raise unknown("backbone or model", name, [*BACKBONES, *model_names()])
-    config = model_config(name)
-    config = dataclasses.replace(
-        config, anchors=config.anchors or [[1.0, 1.0]] * anchors_missing(config)
-    )  # any will do
-    card = Card([str(i) for i in range(classes)], list(range(1, classes + 1)))
-    model = build(config, card).eval().to("meta")
-    return model, torch.empty(1, config.in_channels, size, size, dtype=torch.uint8, device="meta")
+    config = dataclasses.replace(model_config(name), in_channels=in_channels)
+    anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
+    card = Card([str(i) for i in range(classes or _NAMES)], list(range(1, (classes or _NAMES) + 1)))
+    model = build(dataclasses.replace(config, anchors=anchors), card).eval().to("meta")
+    return model, torch.empty(1, 3, size or _SIZE, size or _SIZE, dtype=torch.uint8, device="meta")
 
 
-def describe(name: str, size: int, classes: int = 80) -> dict[str, Any]:
-    """The leaf layers as they run: name, type, output shape, parameters, multiply-accumulates; and the sums."""
-    net, image = network(name, size, classes)
-    rows: list[dict[str, Any]] = []
+def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> dict[str, Any]:
+    """The layers of `network` (which see for the arguments), and sums of parameters and multiply-accumulates.
+
+    Raises UserError for an unknown name or a size that the network cannot take.
+    """
+    net, image = network(name, size, classes, in_channels)
+    try:
+        layers = trace(net, image)
+    except RuntimeError as error:
+        raise UserError(f"{name} does not run on {image.shape[-1]} px ({error}); give another --imgsz") from error
+    sums = {"params": sum(p.numel() for p in net.parameters()), "macs": sum(layer["macs"] for layer in layers)}
+    return {"name": name, "imgsz": image.shape[-1], "layers": layers, **sums}
+
+
+def trace(net: nn.Module, image: Tensor) -> list[dict[str, Any]]:
+    """The leaf layers of `net` as they run on `image`: name, type, output shape, params, macs, field, stride.
+
+    Field and stride are in pixels, the larger of the two sides (see `receptive`). The stride is None where there is no
+    map, and both are for what does not depend on the image.
+    """
+    sights, rows = Sights(image), list[dict[str, Any]]()
 
     def watch(label: str, layer: nn.Module) -> None:
-        def note(module: nn.Module, _: Any, output: Tensor) -> None:
-            params = sum(p.numel() for p in module.parameters())
-            rows.append(
-                {
-                    "name": label,
-                    "type": type(module).__name__,
-                    "output": list(output.shape[1:]),
-                    "params": params,
-                    "macs": macs(module, output),
-                }
-            )
+        def note(module: nn.Module, _: Any, output: Any) -> None:
+            for out in [x for x in tree_leaves(output) if isinstance(x, Tensor)][:1]:
+                rows.append(row(label, module, out, sights.get(out)))
 
         layer.register_forward_hook(note)
 
     for label, layer in net.named_modules():
-        if next(layer.children(), None) is None:  # any() would ask an empty Sequential, which is false
+        own = next(layer.parameters(recurse=False), None) is not None
+        if own or next(layer.children(), None) is None:  # any() would ask an empty Sequential, which is false
             watch(label, layer)
-    with torch.no_grad():
+    with torch.no_grad(), sights:
         net(image)
-    params = sum(p.numel() for p in net.parameters())
-    return {"name": name, "imgsz": size, "layers": rows, "params": params, "macs": sum(row["macs"] for row in rows)}
+    return rows
+
+
+def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None) -> dict[str, Any]:
+    """What `trace` tells of one layer."""
+    return {
+        "name": label,
+        "type": type(layer).__name__,
+        "output": list(output.shape[1:]),
+        "params": sum(p.numel() for p in layer.parameters(recurse=False)),
+        "macs": macs(layer, output),
+        "field": _whole(max(sight.field)) if sight else None,
+        "stride": _whole(max(sight.stride)) if sight and output.ndim == 4 else None,
+    }
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def macs(layer: nn.Module, output: Tensor) -> int:
@@ -73,16 +108,16 @@ def macs(layer: nn.Module, output: Tensor) -> int:
 
 def table(result: dict[str, Any]) -> str:
     """`describe`'s answer as text."""
-    rows = [("layer", "type", "output", "params", "MACs")]
-    for row in result["layers"]:
-        shape = "x".join(map(str, row["output"]))
-        rows.append((row["name"], row["type"], shape, f"{row['params']:,}", f"{row['macs']:,}"))
-    rows.append((f"{result['name']} at {result['imgsz']} px", "", "", f"{result['params']:,}", f"{result['macs']:,}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    rows = [("layer", "type", "output", "params", "MACs", "field", "stride")]
+    for layer in result["layers"]:
+        shape, seen = "x".join(map(str, layer["output"])), (layer["field"], layer["stride"])
+        numbers = (f"{layer['params']:,}", f"{layer['macs']:,}", *("-" if v is None else f"{v:g}" for v in seen))
+        rows.append((layer["name"], layer["type"], shape, *numbers))
+    sums = (f"{result['params']:,}", f"{result['macs']:,}", "", "")
+    rows.append((f"{result['name']} at {result['imgsz']} px", "", "", *sums))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
-        left = "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False))
-        lines.append(
-            left + "  " + "  ".join(cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True))
-        )
+    for line in rows:
+        cells = [c.ljust(n) if i < 3 else c.rjust(n) for i, (c, n) in enumerate(zip(line, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

@@ -2,10 +2,11 @@
 
 Every map carries, for each of its two axes, how many pixels of the input one of its cells can see and how many pixels
 apart neighbouring cells are (Araujo et al., 2019). A window of f cells, d apart, moved by s: field + (f - 1) * d *
-stride, and stride * s; exact for chains of convolutions and pools. Where branches meet (sum, concatenation) the widest
-field counts. A map that becomes a vector (global pooling, flattening) sees all of the map. A gate of one cell
-multiplied into a map (squeeze-excitation) does not widen it, although it has seen everything: else no layer behind the
-first gate would have a field worth telling. All else is taken to be pointwise.
+stride, and stride * s; exact for chains of convolutions and pools, the mean over cells behind an upsampling. Where
+branches meet (sum, concatenation) the widest field counts. A map that becomes a vector (global pooling, flattening)
+sees all of the map. A gate of one cell multiplied into a map (squeeze-excitation) does not widen it, although it has
+seen everything: else no layer behind the first gate would have a field worth telling. All else is taken to be
+pointwise.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Sights(TorchDispatchMode):
         x, before = seen[0], _widest([(t, self.kept[id(t)][1]) for t in seen])
         if kind in _WINDOWS:
             return _WINDOWS[kind](before, named, x, out)
-        if _cells(x) > 1 and (out.ndim <= 2 or _cells(out) == 1):
+        flattened = out.ndim == 2 and len(out) == len(x)  # unlike (B * H * W, C), where cells stay apart
+        pooled = _cells(out) == 1 and out.numel() < x.numel()
+        if _cells(x) > 1 and (flattened or pooled):
             return before.window(x.shape[2:], x.shape[2:])
         return before
 
