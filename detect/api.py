@@ -20,7 +20,7 @@ class Detector:
     """A model ready to answer: `for frame, found in detector.predict("clip.mp4"): ...`."""
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype):
-        self.model, self.device, self.dtype = model.lean().to(device), device, dtype
+        self.model, self.device, self.dtype = model.ready(device, dtype), device, dtype
 
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:

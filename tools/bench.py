@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # these files, not an installed copy
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # these files, not an installed copy
 
-from tools.bench_pairs import THREADS, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
+from bench_pairs import THREADS, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
 

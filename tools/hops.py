@@ -88,7 +88,8 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     from detect.types import Keep
 
     torch.manual_seed(0)
-    model = build(model_config("yolo_n"), Card([str(i) for i in range(10)], list(range(1, 11)), size=SIZE)).lean()
+    model = build(model_config("yolo_n"), Card([str(i) for i in range(10)], list(range(1, 11)), size=SIZE))
+    model = model.ready(torch.device("cpu"), torch.float32)
     source = open_source([min((folder / "val").glob("*.jpg"))] * 16)
     ((_, everything), *_) = Predictor(model, SIZE, Keep(score=0.0))(source)
     keep = Keep(score=float(everything.scores[9]))  # a few boxes; what a fresh network's scores say means nothing

@@ -20,7 +20,7 @@ _END: Any = object()
 
 
 class Predictor:
-    """Finds objects in frames with a lean model in eval mode; `size` is the longer side, or (h, w), in pixels.
+    """Finds objects in frames with a lean model on `device`; `size` is the longer side, or (h, w), in pixels.
 
     Consecutive frames whose letterboxed canvases agree go through the network together, `batch` at most, and come out
     in the order in which they went in. A thread reads and letterboxes the next frames while the network works.
@@ -35,7 +35,7 @@ class Predictor:
         device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model, self.size, self.keep, self.batch = model.to(device), size, keep or Keep(), batch
+        self.model, self.size, self.keep, self.batch = model, size, keep or Keep(), batch
         self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
@@ -73,8 +73,9 @@ def in_source(found: Detections, fit: Letterbox) -> Detections:
     """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped."""
     boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
     points = None if found.points is None else fit.undo(found.points.cpu().float())
-    moved = Detections(boxes, found.scores.cpu().float(), found.labels.cpu(), points)
-    return moved[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
+    some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    scores, labels = found.scores.cpu().float(), found.labels.cpu()
+    return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])
 
 
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:

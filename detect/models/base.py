@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from detect.backbones.blocks import Fused
 from detect.config import ModelConfig
 from detect.types import Detections, Keep, Pixels, Target, Term
 
@@ -83,6 +84,15 @@ class Model(nn.Module):
         fold(lean)
         return lean.to(memory_format=torch.channels_last)
 
+    def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """The lean copy on `device`, to be run in `dtype`; a CPU that can runs convolution and activation as one."""
+        lean = self.lean().to(device)
+        if device.type == "cpu" and torch.backends.mkldnn.is_available():
+            halves = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            if dtype == torch.float32 or (dtype == torch.bfloat16 and halves):
+                fuse(lean)
+        return lean
+
 
 def fold(module: nn.Module) -> None:
     """Fold every batch normalization that directly follows a convolution into it, in place."""
@@ -93,3 +103,15 @@ def fold(module: nn.Module) -> None:
             setattr(module, next_name, nn.Identity())
     for _, child in module.named_children():
         fold(child)
+
+
+def fuse(module: nn.Module) -> None:
+    """Join every sequence of a convolution, a folded normalization and an activation, in place."""
+    for name, child in module.named_children():
+        layers = [layer for layer in child.children() if not isinstance(layer, nn.Identity)]
+        conv, act = [*layers, nn.Identity(), nn.Identity()][:2]
+        known = isinstance(child, nn.Sequential) and len(layers) <= 2 and type(act) in Fused.NAMES
+        if known and type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+            setattr(module, name, Fused(conv, act))
+        else:
+            fuse(child)

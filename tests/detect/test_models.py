@@ -1,5 +1,6 @@
 """One contract for everything that is registered but backbones: necks, heads, assigners and model configurations."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,12 +8,14 @@ import torch
 from torch import nn
 
 from anchors.assign import ASSIGNERS
+from detect.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.cli import model_config, model_names
 from detect.config import ModelConfig
+from detect.device import autocast
 from detect.errors import UserError
 from detect.heads import HEADS
 from detect.models import anchors_missing, build
-from detect.models.base import Card
+from detect.models.base import Card, fold, fuse
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
 from detect.necks import NECKS
 from detect.types import Keep, Pixels, Raw, Target
@@ -224,3 +227,29 @@ def test_unknown_parts_are_named(part):
 def test_a_wrong_number_of_anchors_is_refused():
     with pytest.raises(UserError, match="3 levels of 3 anchors, but 1 are listed"):
         build(dataclasses.replace(ModelConfig(head="anchor"), anchors=[[1.0, 2.0]]), CARD)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_and_activation_are_joined_without_a_trace_in_the_numbers(act, dtype):
+    torch.manual_seed(0)
+    plain = nn.Sequential(Conv(4, 8, act=act), Conv(8, 8, 3, 2, act, groups=2)).eval().requires_grad_(False)
+    fold(plain)
+    joined = copy.deepcopy(plain)
+    fuse(joined)
+    assert all(isinstance(m, Fused) for m in joined) == (act in ("silu", "relu", "hardswish", "identity"))
+    for shape in ((1, 4, 9, 13), (3, 4, 16, 8)):  # the weights are laid out for the first one
+        x = torch.randn(shape).to(dtype, memory_format=torch.channels_last)
+        with autocast(torch.device("cpu"), dtype):
+            assert torch.allclose(plain(x), joined(x), atol=1e-6 if dtype == torch.float32 else 0.05)
+
+
+def test_ready_gives_the_answers_of_lean():
+    model = build(tiny(), CARD)
+    lean, ready = model.lean(), model.ready(torch.device("cpu"), torch.float32)
+    assert any(isinstance(m, Fused) for m in ready.modules())
+    assert not any(isinstance(m, Fused) for m in lean.modules())  # what is exported
+    with torch.no_grad():
+        expected, got = lean(images()), ready(images())
+    assert torch.allclose(expected.logits, got.logits, atol=1e-5)
+    assert torch.allclose(expected.regression, got.regression, atol=1e-5)
