@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process, util
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +126,7 @@ def _pack(batch: Any) -> Packed | UserError:
 
 
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    os.setpgid(0, 0)  # what a terminal or torchrun sends to all of its group is for the main process to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -135,11 +135,11 @@ def _start_worker(_: int) -> None:
 def _end_with_parent() -> None:
     """End this worker when the main process has died, by `kill -9` too.
 
-    DataLoader's own watch takes seconds, and never comes to it while a large batch waits for the dead to take it.
+    DataLoader's own watch does so within 5 seconds, but for a worker that waits for the dead to take a large batch.
     """
     if (parent := parent_process()) is not None:
         parent.join()
-        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)  # the sockets through which batches went
+        time.sleep(6)  # an orderly end leaves no sockets behind
         os._exit(1)
 
 

@@ -8,17 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from detect.config import ModelConfig, OptimConfig
+from detect.config import AugmentConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.interrupt import Interrupt
 from detect.training.loop import Losses
 from detect.training.setup import train
-from tests.reference.doom import ask, doomed
-from tests.reference.runs import ready, remains, rows, settings, status
+from tests.reference.doom import ask, doomed, fading, hold
+from tests.reference.runs import alive, apart, ready, remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,11 +54,88 @@ def test_killed_and_resumed_is_as_never_killed(digits, tmp_path, whole, name):
     assert remains(tmp_path / "run") == whole
 
 
-def test_killed_twice_and_resumed_with_a_worker(digits, tmp_path, whole):
-    config = settings(digits, tmp_path / "run", save_steps=1, workers=1, resume=True)
-    assert status(doomed, config, "at_step", 3, "die") == -signal.SIGKILL
-    assert status(doomed, config, "at_step", 10, "die") == -signal.SIGKILL
-    train(config)
+@pytest.mark.parametrize("changes", [{"save_steps": 2}, {"save_seconds": 1e-9}], ids=["by step", "by time"])
+def test_checkpoints_inside_an_epoch(digits, tmp_path, whole, changes):
+    """Killed after step 7, before a checkpoint of it: what is left is that of step 6, in the middle of epoch 1."""
+    config = settings(digits, tmp_path / "run", **changes)
+    assert status(doomed, config, "at_step", 7, "die") == -signal.SIGKILL
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["counts"] == [1, 2, 6]
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "run") == whole
+
+
+def test_the_number_of_threads_is_resumed_too(digits, tmp_path, whole):
+    config = settings(digits, tmp_path / "run", save_steps=1)
+    assert status(doomed, config, "at_step", 6, "die") == -signal.SIGKILL
+    torch.set_num_threads(2)
+    train(dataclasses.replace(config, resume=True))
+    assert torch.get_num_threads() == 1
+    assert remains(tmp_path / "run") == whole
+
+
+def busy(digits, out, **changes):
+    """Four batches an epoch joined to two steps; mixup, sizes, mosaic off from epoch 3, two epochs of patience."""
+    augment, optim = AugmentConfig(mixup=0.5, mosaic_off=5), OptimConfig(accumulate=2, warmup=0.5)
+    return settings(digits, out, **{"epochs": 8, "patience": 2, "augment": augment, "optim": optim, **changes})
+
+
+@pytest.fixture(scope="module")
+def stopped(one_thread, digits, tmp_path_factory):
+    """What a run leaves that its patience ended."""
+    config = busy(digits, tmp_path_factory.mktemp("stopped") / "run")
+    assert status(fading, config, "after", 0) == 0
+    found = remains(Path(config.out))
+    assert found["best"] and found["counts"] == [5, 0, 10] and len(found["rows"]) == 5
+    return found
+
+
+def somewhere(rng):
+    """Any of the moments at which a process may be killed."""
+    place = rng.integers(5)
+    name = str(rng.choice(["last.ckpt", "metrics.jsonl", "best.safetensors"]))
+    return [
+        ("at_step", int(rng.integers(1, 11)), "die"),
+        ("in_evaluation", int(rng.integers(5)), "die"),
+        ("half_written", int(rng.integers(1, 6))),
+        ("at_replacement", name, int(rng.integers(1, 4))),
+        ("after", float(rng.uniform(0.1, 1.5))),
+    ][place]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_killed_anywhere_again_and_again(digits, tmp_path, stopped, workers):
+    """Early stopping comes after the last resume, as if there had been none; then nothing is left to be done."""
+    rng = np.random.default_rng(workers)
+    saving = [{"save_steps": 1}, {"save_seconds": 1e-9}, {"save_steps": 3}][workers]
+    config = busy(digits, tmp_path / "run", workers=workers, resume=True, **saving)
+    lives = [somewhere(rng) for _ in range(3)]
+    ends = [status(fading, config, *fate) for fate in lives]
+    assert set(ends) <= {-signal.SIGKILL, -signal.SIGPROF, 0} and ends[0], lives
+    for _ in range(2):
+        assert status(fading, config, "after", 0) == 0
+        assert remains(tmp_path / "run") == stopped, lives
+
+
+def test_no_worker_outlives_a_process_that_was_killed(tmp_path):
+    process = apart(hold, tmp_path)
+    while not (tmp_path / "workers").exists() and process.is_alive():
+        time.sleep(0.05)
+    workers = [int(word) for word in (tmp_path / "workers").read_text().split()]
+    assert len(workers) == 2 and all(map(alive, workers))
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+
+
+def test_a_killed_worker_ends_the_run_with_one_line(digits, tmp_path, whole):
+    config = settings(digits, tmp_path / "run", save_steps=1, workers=2)
+    assert status(doomed, config, "at_step", 6, "maim") == 2
+    said = (tmp_path / "said").read_text()
+    assert "worker" in said and "killed" in said and "--resume" in said and "\n" not in said
+    train(dataclasses.replace(config, resume=True))
     assert remains(tmp_path / "run") == whole
 
 

@@ -4,16 +4,22 @@ import os
 import resource
 import signal
 import sys
+import time
+import zlib
+from multiprocessing import active_children
 from pathlib import Path
 
 import torch
 
 from detect import files
-from detect.config import TrainConfig
+from detect.config import AugmentConfig, TrainConfig
+from detect.data.dataset import CocoDataset
+from detect.data.loader import TrainLoader
 from detect.errors import UserError
 from detect.training import loop
 from detect.training.loop import Trainer
 from detect.training.setup import train
+from tests.reference.scenes import Store
 
 
 def die() -> None:
@@ -22,6 +28,12 @@ def die() -> None:
 
 def ask() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def maim() -> None:
+    """Kill a worker."""
+    active_children()[0].kill()
+    time.sleep(60)
 
 
 def starve() -> None:
@@ -83,6 +95,34 @@ def half_written(number: int) -> None:
             die()
 
     torch.save = save
+
+
+def after(seconds: float) -> None:
+    """Wherever it is after so long on the processor: the kernel ends it as `kill -9` does. 0: never."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def fading(config: TrainConfig, *fate: int | str) -> None:
+    """`doomed`, but AP rises until epoch 2 and then falls; it tells any two weights apart."""
+    old = Trainer._evaluate
+
+    def evaluate(self):
+        tensors = self.run.ema.module.state_dict().values()
+        trace = zlib.crc32(b"".join(t.contiguous().numpy().tobytes() for t in tensors)) / 2**42
+        return {**old(self), "AP": 0.5 - abs(self.run.epoch - 2) / 10 + trace}
+
+    Trainer._evaluate = evaluate
+    doomed(config, *fate)
+
+
+def hold(folder: Path) -> None:
+    """Wait for good, with two workers that hold batches larger than a pipe takes; their ids go to `workers`."""
+    store = Store(64)
+    store.things = [things * 2000 for things in store.things]
+    loader = TrainLoader(CocoDataset(store, 64, AugmentConfig()), 64, 8, workers=2)
+    next(loader.epoch(0))
+    files.replace_text(folder / "workers", " ".join(str(child.pid) for child in active_children()))
+    time.sleep(600)
 
 
 def doomed(config: TrainConfig, fate: str, *arguments: int | str) -> None:

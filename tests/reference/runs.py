@@ -59,10 +59,18 @@ def apart(task: Callable[..., Any], *arguments: Any) -> Process:
 def status(task: Callable[..., Any], *arguments: Any) -> int:
     """The exit status of `task(*arguments)` in a process of its own; negative: the signal that killed it."""
     process = apart(task, *arguments)
-    process.join(120)
+    process.join(300)
     if process.exitcode is None:
         process.kill()
     return process.exitcode if process.exitcode is not None else 99
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, and not merely waiting for its parent to hear of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -75,6 +83,7 @@ def remains(out: Path) -> dict[str, Any]:
     """All that a finished run leaves behind but times, as values that == compares to the bit."""
     state = torch.load(out / "last.ckpt", weights_only=True)
     del state["history"]
+    state["files"] = sorted(path.name for path in out.iterdir())
     return {"best": (out / "best.safetensors").read_bytes(), "rows": rows(out), **_plain(state)}
 
 
