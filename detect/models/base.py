@@ -87,7 +87,7 @@ class Model(nn.Module):
     def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The lean copy on `device`, to be run in `dtype`; a CPU that can runs convolution and activation as one."""
         lean = self.lean().to(device)
-        if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if device.type == "cpu" and torch.backends.mkldnn.is_available() and lean.gain.dtype == torch.float32:
             halves = torch.ops.mkldnn._is_mkldnn_bf16_supported()
             if dtype == torch.float32 or (dtype == torch.bfloat16 and halves):
                 fuse(lean)
