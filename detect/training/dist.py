@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -52,23 +53,29 @@ class Ranks:
 
 @contextmanager
 def ranks(cuda: bool):
-    """The ranks that torchrun's environment speaks of (gloo on the CPU, nccl on CUDA), closed at the end."""
+    """The ranks that torchrun's environment speaks of (gloo on the CPU, nccl on CUDA), closed at the end.
+
+    Raises UserError where another rank has ended.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         torch.cuda.set_device(local)
-    td.init_process_group("nccl" if cuda else "gloo")
+    store = _launcher_store()
+    if store is not None:  # in which torch would find the addresses of an earlier attempt as well
+        store = td.PrefixStore(f"attempt {_attempt()}", store)
+    td.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=world)
     try:
-        yield Ranks(td.get_rank(), world, local)
+        yield Ranks(rank, world, local)
     except RuntimeError as error:
         if not (isinstance(error, td.DistError) or "gloo" in str(error)):  # gloo's errors have no type of their own
             raise
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun asks for the end that is under way
         raise UserError(
-            "another process of this run has ended, or cannot be reached; what it said, or torchrun, tells why; "
+            "another process of this run has ended: its own message, or torchrun's, says why; "
             "go on from the last checkpoint with --resume"
         ) from error
     finally:
@@ -76,22 +83,28 @@ def ranks(cuda: bool):
 
 
 class Attempts:
-    """How often torchrun has started the run called `name`: with --max-restarts it starts all again when one has died.
-
-    That is noted in torchrun's own store, which lives as long as it does. Without torchrun there is one attempt.
-    """
+    """The attempts at the run called `name`: with --max-restarts torchrun starts all ranks again when one has died."""
 
     def __init__(self, name: str):
-        self.key, self.number = f"gridhead {name}", int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        self.store = None
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            self.store = td.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        self.key, self.store = f"run {name}", _launcher_store()
 
     def again(self) -> bool:
-        """Whether an earlier attempt has come as far as `note`."""
-        return self.store is not None and self.store.check([self.key]) and int(self.store.get(self.key)) < self.number
+        """Whether an earlier attempt of the same torchrun has come as far as `note`."""
+        return self.store is not None and self.store.check([self.key]) and int(self.store.get(self.key)) < _attempt()
 
     def note(self) -> None:
         """Let later attempts know of this one."""
         if self.store is not None:
-            self.store.set(self.key, str(self.number))
+            self.store.set(self.key, str(_attempt()))
+
+
+def _attempt() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _launcher_store() -> td.Store | None:
+    """The store that torchrun keeps through all attempts; None where something else has started this process."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    at = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return td.TCPStore(*at, is_master=False, timeout=timedelta(minutes=30))

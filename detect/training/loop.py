@@ -68,12 +68,26 @@ class Trainer:
             devices = [self.device] if self.device.type == "cuda" else None
             self.losses = parallel = DistributedDataParallel(self.losses, devices)
             self.no_sync = parallel.no_sync
+            self._settle()
         self.watch = Watch()
         self.saved = time.monotonic()
         accumulate = self.config.optim.accumulate
         self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
         self.total = self.steps * self.config.epochs
         self.warmup = min(round(self.config.optim.warmup * self.steps), self.total // 3)
+
+    def _settle(self) -> None:
+        """Have DistributedDataParallel choose now what it sums together, as it does after the first pass of a process.
+
+        How three or more ranks add up depends on that, and a resumed run must do as one that was never stopped.
+        """
+        side = self.config.imgsz
+        self.run.model.eval()
+        with autocast(self.device, self.dtype):
+            image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device)
+            _, totals, _ = self.losses(image, [self.store.target(0)])
+        totals.sum().backward()
+        self.run.optimizer.zero_grad(set_to_none=True)
 
     def train(self) -> None:
         """Go from the run's state to the last epoch, or to the end of patience."""
@@ -202,7 +216,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, Any]:
         mine, everyone = CocoEvaluator(self.store), CocoEvaluator(self.store)
-        lean = self.run.ema.module.lean()
+        lean = self.run.ema.module.ready(self.device, self.dtype)
         for ids, found in detect_all(lean, self.validation, EVALUATION, self.device, self.dtype):
             mine.update(ids, found)
             if self.ranks.world == 1:

@@ -6,17 +6,29 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from detect.config import AugmentConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.dist import Ranks
 from detect.training.setup import train
-from tests.reference.rank import gradient, in_float64, together, train_and_tell
+from tests.reference.rank import (
+    KINDS,
+    gradient,
+    in_float64,
+    layer_and_images,
+    normalize,
+    normalized,
+    together,
+    train_and_tell,
+)
 from tests.reference.runs import ready, remains, rows, settings
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -116,6 +128,70 @@ def test_a_checkpoint_of_one_process_is_not_continued_by_two(digits, tmp_path, m
     train(settings(digits, tmp_path, epochs=1))
     with pytest.raises(UserError, match="processes"):
         train(settings(digits, tmp_path, epochs=2, batch=2, resume=True))
+
+
+def test_parts_are_normalized_as_the_whole(tmp_path, port):
+    assert together(normalize, tmp_path, port, world=3) == [0, 0, 0]
+    ranks = [torch.load(tmp_path / f"norm-{rank}.pt", weights_only=True) for rank in range(3)]
+    for kind in KINDS:
+        layer, images, grads = layer_and_images(kind)
+        exact = normalized(layer.double(), images.double(), grads.double())
+        found = {k: torch.cat([r[kind][k] for r in ranks]) for k in ("out", "gradient")}
+        found |= {f"{k} gradient": sum(r[kind][f"{k} gradient"] for r in ranks) for k in ("weight", "bias")}
+        assert found["out"].dtype == found["gradient"].dtype == images.dtype
+        assert all(r[kind]["out"].is_contiguous(memory_format=torch.channels_last) for r in ranks)
+        for k in ("running_mean", "running_var", "num_batches_tracked"):
+            found[k] = ranks[0][kind][k]
+            assert all(torch.equal(r[kind][k], found[k]) for r in ranks)
+        near = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 1e-5}[kind]
+        for k, v in exact.items():
+            coarse = kind == "bfloat16" and k in ("out", "gradient")
+            assert apart_by(found[k].double(), v.double()) <= (4e-3 if coarse else near), (kind, k)
+
+
+def by_torchrun(config, folder, world, *flags):
+    """A run by torchrun of which rank 0 dies in its seventh step, at the first attempt."""
+    (folder / "given.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(world), *flags]
+    program = ["-m", "tests.reference.rank", "6", "train", "--config", str(folder / "given.yaml")]
+    return subprocess.run([*launcher, *program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+LOST = "error: another process of this run has ended: "
+
+
+def test_torchrun_starts_a_run_again_and_nothing_is_lost(digits, tmp_path, port):
+    """Of three ranks, for how two add up depends on nothing."""
+    config = settings(digits, tmp_path / "whole", batch=2, workers=1, save_steps=2)
+    assert together(train, config, port, world=3) == [0, 0, 0]
+    again = dataclasses.replace(config, out=str(tmp_path / "again"))
+    work = by_torchrun(again, tmp_path, 3, "--max-restarts", "1", "--master-port", str(port))
+    assert work.returncode == 0, work.stderr
+    assert work.stderr.count(LOST) == 2 and "--resume" in work.stderr
+    assert work.stderr.count("torchrun starts this run again") == 1
+    assert remains(tmp_path / "again") == remains(tmp_path / "whole")
+    assert len(list((tmp_path / "again").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_a_lost_rank_ends_the_others(digits, tmp_path):
+    config = settings(digits, tmp_path / "run", batch=2, workers=1, save_steps=2)
+    work = by_torchrun(config, tmp_path, 2, "--standalone")
+    assert work.returncode == 1
+    ours = [line for line in work.stderr.splitlines() if line.startswith(LOST)]
+    assert len(ours) == 1 and ours[0].endswith("--resume")
+    assert "detect/training" not in work.stderr  # a traceback of ours
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["counts"][2] == 6
+
+
+@pytest.mark.slow
+def test_torchrun_takes_over_no_run_of_another(digits, tmp_path):
+    train(settings(digits, tmp_path / "run", epochs=1))
+    before = remains(tmp_path / "run")
+    work = by_torchrun(settings(digits, tmp_path / "run", batch=2), tmp_path, 2, "--standalone", "--max-restarts", "1")
+    assert work.returncode == 1 and "holds a run already" in work.stderr
+    assert "starts this run again" not in work.stderr
+    assert remains(tmp_path / "run") == before
 
 
 @pytest.mark.slow

@@ -1,17 +1,27 @@
-"""One of several ranks that train together, as torchrun starts them."""
+"""One of several ranks that train together, as torchrun starts them.
+
+As a program, `python -m tests.reference.rank STEP train ...`, it is `detect`, but that rank 0 of the first attempt dies
+in the middle of a step.
+"""
 
 import os
+import signal
+import sys
+from pathlib import Path
 
 import torch
+import torch.distributed as td
 
+from detect.__main__ import main
 from detect.config import TrainConfig
 from detect.training import setup
-from detect.training.loop import Trainer
+from detect.training.loop import Losses, Trainer
+from detect.training.norm import over_ranks
 from detect.training.setup import train
 from tests.reference.runs import apart
 
 
-def together(task, config: TrainConfig, port: int, world: int = 2) -> list[int | None]:
+def together(task, config, port: int, world: int = 2) -> list[int | None]:
     """The exit statuses of `world` ranks that run `task(config)`."""
     ranks = [apart(_as_rank, task, config, rank, world, port) for rank in range(world)]
     for rank in ranks:
@@ -21,7 +31,7 @@ def together(task, config: TrainConfig, port: int, world: int = 2) -> list[int |
     return [rank.exitcode for rank in ranks]
 
 
-def _as_rank(task, config: TrainConfig, rank: int, world: int, port: int) -> None:
+def _as_rank(task, config, rank: int, world: int, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -74,3 +84,62 @@ def gradient(config: TrainConfig) -> None:
 
     Trainer.train = once
     train(config)
+
+
+def normalize(out: Path) -> None:
+    """Batch normalization of this rank's part of what `plain` normalizes as a whole, to `norm-N.pt` in `out`."""
+    td.init_process_group("gloo")
+    rank, found = td.get_rank(), {}
+    for kind in KINDS:
+        layer, images, grads = layer_and_images(kind)
+        layer = over_ranks(torch.nn.Sequential(layer), torch.device("cpu"))
+        found[kind] = normalized(layer, images[PARTS[rank]], grads[PARTS[rank]])
+    torch.save(found, out / f"norm-{rank}.pt")
+    td.destroy_process_group()
+
+
+KINDS = ("float64", "float32", "bfloat16")
+PARTS = (slice(0, 1), slice(1, 3), slice(3, 7))  # of the images of three ranks
+
+
+def layer_and_images(kind: str) -> tuple[torch.nn.BatchNorm2d, torch.Tensor, torch.Tensor]:
+    """A layer that has seen something, images of large mean (7, 5, 6, 4), and gradients of its output."""
+    torch.manual_seed(0)
+    layer = torch.nn.BatchNorm2d(5, momentum=0.03).double()
+    for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+        torch.nn.init.uniform_(value, 0.5, 2)
+    layer = layer if kind == "float64" else layer.float()
+    images = 3 * torch.randn(7, 5, 6, 4, dtype=torch.float64) + 20
+    images = images.to(getattr(torch, kind)).to(memory_format=torch.channels_last)
+    return layer, images, torch.randn_like(images)
+
+
+def normalized(layer: torch.nn.Module, images: torch.Tensor, grads: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What training does to the images, to their gradients and to the layer."""
+    images = images.clone().requires_grad_()
+    out = layer(images)
+    out.backward(grads)
+    names = {name.split(".")[-1]: value for name, value in layer.named_parameters()}
+    found = {f"{name} gradient": value.grad for name, value in names.items()}
+    found |= {name.split(".")[-1]: value for name, value in layer.named_buffers()}
+    return {"out": out.detach(), "gradient": images.grad, **found}
+
+
+def die_in_step(number: int) -> None:
+    """Die in that step, from 0, when the loss is known but not yet its gradient."""
+    old, steps = Losses.forward, []
+
+    def forward(self, *arguments):
+        found = old(self, *arguments)
+        steps.extend([1] if self.model.training else [])
+        if len(steps) > number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    Losses.forward = forward
+
+
+if __name__ == "__main__":
+    if os.environ["RANK"] == os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        die_in_step(int(sys.argv[1]))
+    sys.exit(main(sys.argv[2:]))
