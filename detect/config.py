@@ -76,15 +76,16 @@ class ModelConfig:
 class OptimConfig:
     """Optimizer and schedule. `warmup` is in epochs; `clip` is the largest norm of the gradient (0: any).
 
-    `final` is the last rate as a share of `lr` (cosine, linear, exponential); `milestones` are the shares of the run at
-    which the step schedule multiplies the rate by `gamma`; `accumulate` joins that many batches into one step.
+    `momentum` is that of momentum, nesterov and rmsprop, and Adam's first beta; sgd and adagrad have none. `final` is
+    the last rate as a share of `lr` (cosine, linear, exponential, 1/t); `milestones` are the shares of the run at which
+    the piecewise constant rate is multiplied by `gamma`; `accumulate` joins that many batches into one step.
     """
 
-    name: Annotated[str, Choice("sgd", "adamw", "adam", "adagrad", "rmsprop")] = "adamw"
+    name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")] = "adamw"
     lr: Positive = 0.002
     momentum: Share = 0.9
     weight_decay: Annotated[float, Range(0)] = 0.05
-    schedule: Annotated[str, Choice("cosine", "linear", "step", "exponential", "constant")] = "cosine"
+    schedule: Annotated[str, Choice("constant", "piecewise", "exponential", "1/t", "cosine", "linear")] = "cosine"
     final: Share = 0.01
     warmup: Annotated[float, Range(0)] = 3.0
     milestones: list[Share] = field(default_factory=lambda: [0.6, 0.85])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,35 +15,41 @@ from detect.config import OptimConfig
 from detect.models.base import Model
 
 
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
+    "sgd": lambda groups, c: torch.optim.SGD(groups, c.lr, fused=True),
+    "momentum": lambda groups, c: torch.optim.SGD(groups, c.lr, c.momentum, fused=True),
+    "nesterov": lambda groups, c: torch.optim.SGD(groups, c.lr, c.momentum, nesterov=c.momentum > 0, fused=True),
+    "adagrad": lambda groups, c: torch.optim.Adagrad(groups, c.lr),
+    "rmsprop": lambda groups, c: torch.optim.RMSprop(groups, c.lr, momentum=c.momentum),
+    "adam": lambda groups, c: torch.optim.Adam(groups, c.lr, (c.momentum, 0.999), fused=True),
+    "adamw": lambda groups, c: torch.optim.AdamW(groups, c.lr, (c.momentum, 0.999), fused=True),
+}
+
+SCHEDULES: dict[str, Callable[[OptimConfig, float, float], float]] = {  # of t, the share of the run after the warm-up
+    "constant": lambda c, t, _: 1.0,
+    "piecewise": lambda c, _, whole: c.gamma ** bisect_right(sorted(c.milestones), whole),
+    "exponential": lambda c, t, _: max(c.final, 1e-6) ** t,
+    "1/t": lambda c, t, _: 1 / (1 + (1 / max(c.final, 1e-6) - 1) * t),
+    "cosine": lambda c, t, _: c.final + (1 - c.final) * 0.5 * (1 + math.cos(math.pi * t)),
+    "linear": lambda c, t, _: 1 + (c.final - 1) * t,
+}
+
+
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer named in `config`. Weight decay is for weights of convolutions and dense layers alone."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.momentum > 0, fused=True)
-    if config.name in ("adamw", "adam"):
-        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        return kind(groups, config.lr, (config.momentum, 0.999), fused=True)
-    if config.name == "adagrad":
-        return torch.optim.Adagrad(groups, config.lr)
-    return torch.optim.RMSprop(groups, config.lr, momentum=config.momentum)
+    return OPTIMIZERS[config.name](groups, config)
 
 
 def rate(config: OptimConfig, step: int, warmup: int, total: int) -> float:
     """The factor on the learning rate at `step` of `total`: linear warm-up over `warmup` steps, then the schedule."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    t = (step - warmup) / max(1, total - warmup)
-    if config.schedule == "cosine":
-        return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * t))
-    if config.schedule == "linear":
-        return 1 + (config.final - 1) * t
-    if config.schedule == "exponential":
-        return max(config.final, 1e-6) ** t
-    if config.schedule == "step":
-        return config.gamma ** bisect_right(sorted(config.milestones), step / total)
-    return 1.0
+    return SCHEDULES[config.schedule](config, (step - warmup) / max(1, total - warmup), step / total)
 
 
 class Ema:

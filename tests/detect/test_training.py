@@ -27,7 +27,7 @@ from detect.training.state import seed_all
 from detect.types import Batch
 from tests.reference.runs import MODEL, ready, remains, rows, settings
 
-SCHEDULES = ["cosine", "linear", "step", "exponential", "constant"]
+SCHEDULES = ["cosine", "linear", "piecewise", "exponential", "1/t", "constant"]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,7 +48,7 @@ def test_schedules_at_their_ends_and_between():
     assert [at(s, "exponential") for s in (20, 70, 120)] == pytest.approx([1, 0.2, 0.04])
     quarter = 0.04 + 0.96 * (1 + math.cos(math.pi / 4)) / 2
     assert [at(s, "cosine") for s in (20, 45, 70, 120)] == pytest.approx([1, quarter, 0.52, 0.04])
-    assert [at(s, "step") for s in (20, 59, 60, 95, 96, 120)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert [at(s, "piecewise") for s in (20, 59, 60, 95, 96, 120)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
     assert [at(s, "constant") for s in (20, 120)] == [1, 1]
 
 

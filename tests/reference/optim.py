@@ -1,0 +1,108 @@
+"""Optimizers and schedules one number at a time, as their papers have them.
+
+An optimizer goes `steps` steps from `w` down the bowl 0.5 * a * (w - 1) ** 2, whose gradient is a * (w - 1).
+"""
+
+import math
+
+
+def sgd(w, a, steps, lr, momentum, decay):
+    for _ in range(steps):
+        w = w - lr * (a * (w - 1) + decay * w)
+    return w
+
+
+def heavy_ball(w, a, steps, lr, momentum, decay):
+    """Polyak, 1964."""
+    velocity = 0.0
+    for _ in range(steps):
+        velocity = momentum * velocity + (a * (w - 1) + decay * w)
+        w = w - lr * velocity
+    return w
+
+
+def nesterov(w, a, steps, lr, momentum, decay):
+    """Nesterov, 1983, in the form of Sutskever et al., 2013: the step of the momentum is looked ahead."""
+    velocity = 0.0
+    for _ in range(steps):
+        gradient = a * (w - 1) + decay * w
+        velocity = momentum * velocity + gradient
+        w = w - lr * (gradient + momentum * velocity)
+    return w
+
+
+def adagrad(w, a, steps, lr, momentum, decay):
+    """Duchi et al., 2011."""
+    total = 0.0
+    for _ in range(steps):
+        gradient = a * (w - 1) + decay * w
+        total += gradient**2
+        w = w - lr * gradient / (math.sqrt(total) + 1e-10)
+    return w
+
+
+def rmsprop(w, a, steps, lr, momentum, decay):
+    """Tieleman and Hinton, 2012, with momentum."""
+    mean, velocity = 0.0, 0.0
+    for _ in range(steps):
+        gradient = a * (w - 1) + decay * w
+        mean = 0.99 * mean + 0.01 * gradient**2
+        velocity = momentum * velocity + gradient / (math.sqrt(mean) + 1e-8)
+        w = w - lr * velocity
+    return w
+
+
+def adam(w, a, steps, lr, momentum, decay):
+    """Kingma and Ba, 2015; decay is part of the gradient."""
+    m = v = 0.0
+    for t in range(1, steps + 1):
+        gradient = a * (w - 1) + decay * w
+        m = momentum * m + (1 - momentum) * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        w = w - lr * (m / (1 - momentum**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return w
+
+
+def adamw(w, a, steps, lr, momentum, decay):
+    """Loshchilov and Hutter, 2019; decay acts on the weight itself."""
+    m = v = 0.0
+    for t in range(1, steps + 1):
+        gradient = a * (w - 1)
+        w = w - lr * decay * w
+        m = momentum * m + (1 - momentum) * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        w = w - lr * (m / (1 - momentum**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return w
+
+
+OPTIMIZERS = {
+    "sgd": sgd,
+    "momentum": heavy_ball,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+}
+
+
+def piecewise(step, warmup, total, final, milestones, gamma):
+    value = 1.0
+    for milestone in milestones:
+        if step >= milestone * total:
+            value *= gamma
+    return value
+
+
+def done(step, warmup, total):
+    return (step - warmup) / (total - warmup)
+
+
+SCHEDULES = {
+    "constant": lambda *_: 1.0,
+    "piecewise": piecewise,
+    "exponential": lambda s, w, n, final, *_: math.exp(-math.log(1 / final) * done(s, w, n)),
+    "1/t": lambda s, w, n, final, *_: 1 / (1 + (1 - final) / final * done(s, w, n)),
+    "cosine": lambda s, w, n, final, *_: (1 + final) / 2 + (1 - final) / 2 * math.cos(math.pi * done(s, w, n)),
+    "linear": lambda s, w, n, final, *_: (1 - done(s, w, n)) + final * done(s, w, n),
+}
