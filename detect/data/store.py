@@ -75,7 +75,7 @@ class Annotations:
 
     def read(self, index: int) -> np.ndarray:
         """The picture as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
-        return read_image(self.image_path(index), self.size(index))
+        return read_image(self.root / self.file_name(index), self.size(index))
 
     def target(self, index: int) -> Target:
         """The truth of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""

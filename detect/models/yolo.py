@@ -38,8 +38,7 @@ class Yolo(Model):
         padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
         truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         with torch.no_grad():  # the boxes that answer for nothing need no gradient
-            boxes, scores = self.candidates(raw)
-            found: Assignment = self.assigner(scores, boxes, raw.priors, truth)
+            found: Assignment = self.assigner(self.head.scores(raw), self.head.boxes(raw), raw.priors, truth)
         at = torch.where(found.index >= 0)
         chosen, mine = found.index[at], raw.at(at)
         weight, wanted = found.weight[at], truth.boxes[at[0], chosen]
