@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # these files, not an installed copy
 
-from bench_pairs import THREADS, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
+from bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
 
@@ -78,7 +78,7 @@ def train(setting: Setting) -> list[Line]:
     if setting.scale < 1:
         job |= {"size": 64}
     ours = started(setting, sys.executable, "ours", "train", {**job, "model": "yolo_n", "data": str(source)})
-    theirs = peers(setting, "train", source, {**job, "workers": THREADS}, NANO)
+    theirs = peers(setting, "train", source, {**job, "workers": setting.threads}, NANO)
     images = len(load_data(str(source), "train"))
     taken = by_turns(setting.some(10), ours, theirs)
     return [Line("training images, bccd, 320 px, batch 16", ">= 3", *taken, images, rate=True)]
@@ -244,7 +244,7 @@ ROWS = {
 }
 
 
-def machine(device: str) -> str:
+def machine(device: str, threads: int) -> str:
     """What it ran on."""
     import torch
 
@@ -253,7 +253,7 @@ def machine(device: str) -> str:
     cpu = f"{len(names)} x {names[0]}" if names else platform.processor()
     gpu = f", {torch.cuda.get_device_name()}" if device != "cpu" else ""
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return f"{cpu}{gpu}; {THREADS} threads; torch {torch.__version__}{load}"
+    return f"{cpu}{gpu}; {threads} threads; torch {torch.__version__}{load}"
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Line]:
@@ -263,17 +263,20 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
     parser.add_argument("--peer", default="", metavar="PYTHON", help="interpreter of an environment with ultralytics")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("GRIDHEAD_DATA", ROOT / "../shared/data")))
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scale", type=float, default=1.0, help="of numbers of images, boxes and rounds; for a try")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample")
     options = parser.parse_args(arguments)
     import torch
 
-    torch.set_num_threads(THREADS)
-    about, lines = machine(options.device), []
+    torch.set_num_threads(options.threads)
+    about, lines = machine(options.device, options.threads), []
     for name in options.rows:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            setting = Setting(options.data.resolve(), options.peer, options.device, options.scale, stack, folder)
+            setting = Setting(
+                options.data.resolve(), options.peer, options.device, options.threads, options.scale, stack, folder
+            )
             lines += ROWS[name](setting)
         print(f"{name}: done", file=sys.stderr)
     print(f"{about}\n\n{table(lines)}")

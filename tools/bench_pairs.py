@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-THREADS = 2
-
 
 class Sample(NamedTuple):
     """One round: seconds of the clock, seconds of the processor, device memory held at most (bytes, 0 on the CPU)."""
@@ -34,6 +32,7 @@ class Setting:
     data: Path
     peer: str
     device: str
+    threads: int
     scale: float
     stack: ExitStack
     folder: Path
@@ -103,7 +102,7 @@ def timed(work: Callable[[], Any], times: int = 1) -> Side:
 
 def started(setting: Setting, python: str, side: str, name: str, job: dict[str, Any]) -> Side:
     """A side in a process of its own; see bench_side.py."""
-    job = {"device": setting.device, "threads": THREADS, **job}
+    job = {"device": setting.device, "threads": setting.threads, **job}
     log = setting.folder / f"{side}-{name}-{len(list(setting.folder.iterdir()))}.log"
     environment = {**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "YOLO_CONFIG_DIR": str(setting.folder)}
     command = [python, str(Path(__file__).with_name("bench_side.py")), side, name, json.dumps(job)]

@@ -1,0 +1,68 @@
+"""The benchmark runs and says what it measured; what the figures are is not a matter of tests."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from detect.data.toy import build
+
+TOOL = Path(__file__).parents[2] / "tools" / "bench.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return runpy.run_path(str(TOOL))
+
+
+def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
+    build(tmp_path / "bccd", train=8, val=2, size=64)
+    out = tmp_path / "samples.json"
+    lines = bench["main"](["--data", str(tmp_path), "--scale", "0.002", "--threads", "1", "--json", str(out)])
+    whats = [line.what for line in lines]
+    for word in ("training images", "predict", "NMS", "COCO evaluation", "augmented samples", "K-means", "--help"):
+        assert any(word in what for what in whats)
+    assert all(sample.wall > 0 for line in lines for sample in line.ours)
+    assert len(json.loads(out.read_text())["lines"]) == len(lines)
+    table = [row for row in capsys.readouterr().out.splitlines() if row.startswith("|")]
+    assert len(table) == len(lines) + 2 and len({len(row) for row in table}) == 1
+
+
+def test_ratios_are_of_pairs_and_say_how_far_they_spread(bench):
+    line, sample = bench["Line"], bench["by_turns"].__globals__["Sample"]
+    ours = [sample(1.0, 2.0), sample(2.0, 2.0), sample(4.0, 2.0)]
+    theirs = [sample(3.0, 8.0), sample(6.0, 8.0), sample(12.0, 8.0)]
+    assert line("x", ">= 2", ours).ratios(theirs) == ("3.00 (3.00 to 3.00)", "4.00")
+    assert line("x", ">= 2", ours, count=10, rate=True).show(ours) == "5.0 /s"
+    assert line("x", ">= 2", ours, {"p": theirs}).rows()[0][2:4] == ("p", "6,000.00 ms")
+
+
+def test_sides_take_turns_and_the_first_round_does_not_count(bench):
+    sample, called = bench["by_turns"].__globals__["Sample"], []
+
+    def side(name):
+        return lambda: called.append(name) or sample(len(called), 1.0)
+
+    ours, theirs = bench["by_turns"](2, side("a"), {"b": side("b")})
+    assert called == ["a", "b", "b", "a", "a", "b"]
+    assert [s.wall for s in ours] == [4, 5] and [s.wall for s in theirs["b"]] == [3, 6]
+
+
+def test_a_side_that_ends_is_named_with_its_last_words(bench, tmp_path):
+    build(tmp_path / "bccd", train=2, val=1, size=64)
+    arguments = [
+        "--rows",
+        "predict",
+        "--data",
+        str(tmp_path),
+        "--scale",
+        "0.002",
+        "--threads",
+        "1",
+        "--peer",
+        sys.executable,
+    ]
+    with pytest.raises(SystemExit, match=r"peer predict ended:[\s\S]*No module named"):  # the peer is not in ours
+        bench["main"](arguments)
