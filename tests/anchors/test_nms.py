@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -5,19 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms as compiled
 
-from anchors.nms import batched_nms, nms, soft_nms, sweep
+from anchors.greedy import _below, survivors
+from anchors.nms import batched_nms, nms, soft_nms
 from tests.reference import nms as naive
-
-
-def scattered(n, seed=0, canvas=640.0, side=60.0, clusters=0):
-    g = torch.Generator().manual_seed(seed)
-    center, size = torch.rand(n, 2, generator=g) * canvas, torch.rand(n, 2, generator=g) ** 2 * side + 2
-    if clusters:
-        home = torch.randint(clusters, (n,), generator=g)
-        center = center[home] + torch.randn(n, 2, generator=g) * 2
-        size = size[home] * (1 + 0.05 * torch.randn(n, 2, generator=g))
-    return torch.cat((center - size / 2, center + size / 2), -1), torch.rand(n, generator=g)
-
+from tests.reference.box_scenes import crowded, half, scattered, sparse
 
 small = st.integers(0, 6).map(float)
 rows = st.lists(st.tuples(small, small, small, small, st.integers(0, 3), st.integers(0, 2)), max_size=25)
@@ -33,38 +26,52 @@ def test_equals_naive_with_ties_and_empty_boxes(rows, iou):
     assert batched_nms(boxes, scores, labels, iou).tolist() == expected
 
 
+def test_threshold_in_the_type_of_the_boxes():
+    for iou in (0.3, 0.5, 0.6, 0.7, 1 / 3):
+        single = _below(iou, np.dtype(np.float32))
+        assert single <= iou < np.nextafter(single, np.float32(1))
+        assert _below(iou, np.dtype(np.float64)) == iou
+
+
 @settings(max_examples=100, deadline=None)
-@given(rows, st.sampled_from([0.2, 1 / 3, 0.5, 0.6, 0.7, 0.9]))
-def test_sweep_equals_naive_where_it_answers(rows, iou):
+@given(rows, st.sampled_from([0.2, 1 / 3, 0.5, 0.6, 0.7, 0.9]), st.sampled_from([30, 90, 4000]), st.integers(0, 9))
+def test_many_equal_naive(rows, iou, canvas, seed):
+    """With blocks of four boxes, so that few boxes are many: crowds end in blocks, the rest in a sweep."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
-    boxes = torch.cat((table[:, :4], scattered(60, canvas=4000)[0]))
-    alive = sweep(boxes.numpy(), iou)
-    assert alive is not None or len(rows) > 5
-    if alive is not None:
-        ranks = -torch.arange(len(boxes), dtype=torch.float32)
-        assert np.flatnonzero(alive).tolist() == naive.nms(boxes.numpy(), ranks.numpy(), iou)
+    boxes = torch.cat((table[:, :4], scattered(60, seed, canvas=canvas)[0]))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"_BLOCK": 4, "_FEW": 8, "_BITE": 64, "_MOST": 1}.items():
+            patch.setattr(f"anchors.greedy.{name}", value)
+        patch.setattr(import_module("anchors.nms"), "_ROUNDS", 1)
+        found = survivors(np.ascontiguousarray(boxes.numpy().T), iou)
+    ranks = -torch.arange(len(boxes), dtype=torch.float32)
+    assert found is not None and found.tolist() == naive.nms(boxes.numpy(), ranks.numpy(), iou)
+
+
+SCENES = {
+    "sparse": sparse,
+    "half survive": half,
+    "crowded": crowded,
+    "one size": lambda n, seed: scattered(n, seed, canvas=400, least=30, most=30),
+    "sizes of 1:100": lambda n, seed: scattered(n, seed, canvas=1500, most=400),
+    "squares of 1:100": lambda n, seed: scattered(n, seed, canvas=1500, most=400, square=True),
+    "some in clusters": lambda n, seed: scattered(n, seed, clusters=700),
+    "coordinates of 0 to 1": lambda n, seed: scattered(n, seed, canvas=1, least=0.01, most=0.1),
+    "large coordinates": lambda n, seed: scattered(n, seed, canvas=1e6, least=1e4, most=1e5),
+}
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.45, 0.5, 0.7, 0.95])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"side": 30.0},
-        {"side": 300.0},
-        {"side": 40.0, "clusters": 60},
-        {"canvas": 1.0, "side": 0.1},
-        {"canvas": 1e6, "side": 1e5},
-    ],
-    ids=str,
-)
-def test_equals_the_compiled_operator(kind, iou):
-    boxes, scores = scattered(3000, **kind)
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_the_compiled_operator(name, iou, dtype):
+    boxes, scores = (x.to(dtype) for x in SCENES[name](3000, 1))
     scores = (scores * 500).round() / 500  # many ties
     assert torch.equal(nms(boxes, scores, iou), compiled(boxes, scores, iou))
 
 
 def test_thirty_thousand():
-    boxes, scores = scattered(30_000, canvas=4000.0, side=90.0)
+    boxes, scores = sparse(30_000)
     found = nms(boxes, scores, 0.5)
     assert len(found) > 15_000
     best = torch.arange(1000) * 30  # every thirtieth box against all: none kept falls, none fallen is free
@@ -112,7 +119,7 @@ def test_adversarial(name, iou):
 
 @pytest.mark.parametrize("classes", [1, 3, 80, 2000])
 def test_per_class_is_nms_of_each_class(classes):
-    boxes, scores = scattered(2500, side=200.0)
+    boxes, scores = scattered(2500, most=200)
     labels = torch.randint(classes, (2500,), generator=torch.Generator().manual_seed(3))
     found = batched_nms(boxes, scores, labels, 0.5)
     for c in labels.unique():

@@ -1,0 +1,182 @@
+"""Greedy suppression among many boxes without comparing them all; exact, as the bounds only say where to look.
+
+The best boxes come first, a block at a time: those of it that stay strike out what they overlap. Where many fall, as in
+a crowd, little is left after a few blocks. Where few fall, `_sweep` finds all overlapping pairs of the rest at once.
+Both look only where a pair can be: from IoU > t follows that the extents of two boxes along either axis differ by less
+than a factor 1 / t, and their centres by less than (1 - t) / (2 t) times the smaller extent.
+
+Boxes are columns (4, N), x1 y1 x2 y2 in their own type, by descending score. N boxes, P pairs of them.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from anchors.nms import decide, operator, overlaps
+
+_BLOCK = 64  # boxes: few, so that a sparse scene loses little by it
+_FEW = 500  # boxes, which the operator compares as quickly
+_THINNED = 1 / 8  # of the rest that a block strikes out: below it one sweep is quicker than more blocks
+_LEAST_IOU = 0.2  # below it the bounds say little
+_SLACK = 1e-4  # of reaches and levels: far above what rounding does to an IoU
+_MOST = 0.05  # of all pairs: above it the operator compares all of them as quickly
+_BITE = 1 << 15  # pairs looked at together: their numbers stay in the cache
+
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # box `who` has to meet places start..stop-1 of some order
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def survivors(columns: np.ndarray, iou: float) -> np.ndarray | None:
+    """Places (K,) of the boxes that stay, ascending; None where the bounds say too little or areas lose digits."""
+    extent = columns[2:] - columns[:2]
+    solid = np.flatnonzero((extent > 0).all(axis=0))  # an empty box overlaps nothing
+    if not _LEAST_IOU <= iou < 1 or not len(solid):
+        return None
+    if len(solid) < columns.shape[1]:
+        extent = extent.take(solid, axis=1)
+    areas = extent[0] * extent[1]
+    if areas.min() < 1e-30 or areas.max() > 1e30 or extent.min() < 1e-10 * np.abs(columns).max(initial=0):
+        return None
+    alive = np.ones(columns.shape[1], dtype=bool)
+    alive[solid] = False
+    alive[solid[_thin_out(columns.take(solid, axis=1), iou)]] = True
+    return np.flatnonzero(alive)
+
+
+def _thin_out(columns: np.ndarray, iou: float) -> np.ndarray:
+    """Places (K,) of the boxes that stay, of boxes none of which is empty."""
+    rest, kept = np.arange(columns.shape[1]), []
+    while len(rest) > _FEW:
+        best = _compare_all(columns[:, :_BLOCK], iou)
+        kept.append(rest[best])
+        best, columns, rest = columns[:, best], columns[:, _BLOCK:], rest[_BLOCK:]
+        stay = np.flatnonzero(~_struck(best, columns, iou))
+        thinned = len(stay) < (1 - _THINNED) * len(rest)
+        columns, rest = columns.take(stay, axis=1), rest.take(stay)
+        if not thinned:
+            found = _sweep(columns, iou)
+            return np.concatenate([*kept, rest[_compare_all(columns, iou) if found is None else found]])
+    return np.concatenate([*kept, rest[_compare_all(columns, iou)]])
+
+
+def _struck(best: np.ndarray, columns: np.ndarray, iou: float) -> np.ndarray:
+    """Which (N,) bool of the boxes overlap one of `best` (4, A) by more than `iou`."""
+    x1, y1, x2, y2 = best[:, :, None]
+    struck = np.zeros(columns.shape[1], dtype=bool)
+    tile = _BITE // best.shape[1]
+    for start in range(0, len(struck), tile):
+        some = columns[:, start : start + tile]
+        inter = np.minimum(x2, some[2])
+        inter -= np.maximum(x1, some[0])
+        inter.clip(0, out=inter)
+        height = np.minimum(y2, some[3])
+        height -= np.maximum(y1, some[1])
+        inter *= height  # below 0 where they are apart
+        union = _areas(best)[:, None] + _areas(some)
+        union -= inter
+        inter /= union
+        struck[start : start + tile] = (inter > _below(iou, inter.dtype)).any(axis=0)
+    return struck
+
+
+def _areas(columns: np.ndarray) -> np.ndarray:
+    return (columns[2] - columns[0]) * (columns[3] - columns[1])
+
+
+def _below(iou: float, dtype: np.dtype) -> np.floating:
+    """The largest number of this type that is not above `iou`: a number of the type exceeds either both or none."""
+    limit = dtype.type(iou)
+    return limit if limit <= iou else np.nextafter(limit, dtype.type(-np.inf))
+
+
+def _compare_all(columns: np.ndarray, iou: float) -> np.ndarray:
+    boxes = torch.from_numpy(columns).T
+    return operator()(boxes, torch.arange(len(boxes), 0, -1, dtype=boxes.dtype), iou).numpy()
+
+
+def _overlapping(columns: np.ndarray, y: np.ndarray, reach: np.ndarray, runs: Runs, iou: float) -> np.ndarray:
+    """Pairs (2, P) of IoU above `iou` among those of the runs; the first one's reach is an upper bound of their dy."""
+    who, start, lengths = runs[0], runs[1], runs[2] - runs[1]
+    some = np.flatnonzero(lengths > 0)
+    who, start, lengths = who.take(some), start.take(some), lengths.take(some)
+    ends = lengths.cumsum()
+    shift = start + lengths - ends
+    cuts = ends.searchsorted(np.arange(_BITE, lengths.sum() + 1, _BITE), "right")
+    first = done = 0
+    pairs, limit = [np.zeros((2, 0), dtype=np.int64)], _below(iou, columns.dtype)
+    for last in [*cuts, len(who)]:
+        if last == first:
+            continue  # one run may be more than a bite
+        a = who[first:last].repeat(lengths[first:last])
+        b = np.arange(done, ends[last - 1]) + shift[first:last].repeat(lengths[first:last])
+        near = np.flatnonzero(np.abs(y.take(a) - y.take(b)) <= reach.take(a))
+        a, b = a.take(near), b.take(near)
+        hit = np.flatnonzero(overlaps(columns.take(a, axis=1), columns.take(b, axis=1)) > limit)
+        pairs.append(np.stack((a.take(hit), b.take(hit))))
+        first, done = last, ends[last - 1]
+    return np.concatenate(pairs, axis=1)
+
+
+def _sweep(columns: np.ndarray, iou: float) -> np.ndarray | None:
+    """Places (K,) of the boxes that stay; None where the pairs to look at are too many.
+
+    Boxes are sorted by level of width and height, row, and x. Each meets its own level and four of the eight beside it,
+    there the one or two rows that its reach touches, and in these a run of boxes.
+    """
+    low, high = columns[:2].astype(np.float64), columns[2:].astype(np.float64)
+    reach = ((1 - iou) / (2 * iou) + _SLACK) * (high - low)
+    center = (low + high) / 2
+    center -= center.min(axis=1, keepdims=True)
+    step = max(-math.log(iou), math.log(2)) + _SLACK
+    size = np.log(high - low)
+    across, up = np.floor((size - size.min(axis=1, keepdims=True)) / step).astype(np.int64)
+    stride = up.max() + 2  # one level of height stays empty: what is below the lowest is none of the next width
+    order, runs = _runs(center, reach, across * stride + up, stride)
+    if (runs[2] - runs[1]).sum() > _MOST * len(order) ** 2:
+        return None
+    pairs = _overlapping(columns.take(order, axis=1), center[1].take(order), reach[1].take(order), runs, iou)
+    pairs = order.take(pairs)
+    return np.flatnonzero(decide(pairs.min(axis=0), pairs.max(axis=0), len(order)))
+
+
+def _runs(center: np.ndarray, reach: np.ndarray, level: np.ndarray, stride: int) -> tuple[np.ndarray, Runs]:
+    """The sorted order of the boxes, and runs by places in it that hold every pair that can overlap enough, once.
+
+    Rounding cannot lose a pair: a key is a monotone function of x within its row, and a row of y.
+    """
+    filled = np.bincount(level, minlength=level.max() + stride + 2) > 0
+    tallest = np.zeros(len(filled))
+    np.maximum.at(tallest, level, reach[1])
+    height = np.where(filled, 2.01 * tallest, 1)  # of a row
+    rows = np.where(filled, np.ceil(center[1].max() / height) + 3, 0)
+    base, span = rows.cumsum() - rows + 1, center[0].max() * 1.01 + 1
+
+    def keys(level: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return (base[level] + row) * span + x.clip(0, span)
+
+    own = keys(level, np.floor(center[1] / height[level]), center[0])
+    order = own.argsort()
+    own, level = own[order], level[order]
+    (x, y), (reach_x, reach_y) = center[:, order], reach[:, order]
+    left, right, row = x - reach_x, x + reach_x, np.floor(y / height[level])
+    places = np.arange(len(own))
+    runs = [(places, places + 1, own.searchsorted(keys(level, row, right), "right"))]
+
+    def look(who: np.ndarray, level: np.ndarray, row: np.ndarray) -> None:
+        start = own.searchsorted(keys(level, row, left[who]), "left")
+        runs.append((who, start, own.searchsorted(keys(level, row, right[who]), "right")))
+
+    for beside in (0, 1, stride - 1, stride, stride + 1):
+        who = np.flatnonzero(filled[level + beside])
+        goal = level[who] + beside
+        near = np.minimum(reach_y[who], tallest[goal])
+        low, high = (np.floor((y[who] + side * near) / height[goal]) for side in (-1, 1))
+        if beside:
+            look(who, goal, low)
+        else:
+            low = row  # in its own level a box has looked to the right, and those below it up
+        more = np.flatnonzero(high > low)
+        look(who[more], goal[more], high[more])
+    who, start, stop = map(np.concatenate, zip(*runs, strict=True))
+    return order, (who, start, stop)
