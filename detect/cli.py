@@ -7,7 +7,7 @@ import importlib
 import json
 import re
 import sys
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
+_TASKS = {"classify": {"--model": "resnet18", "--imgsz": "224"}}  # what a task means where nothing else is said
 
 
 def named(text: str) -> Any:
@@ -33,6 +34,17 @@ def named(text: str) -> Any:
 def model_names() -> list[str]:
     """The model configurations that are shipped."""
     return sorted(p.stem for p in (configs.CONFIGS / "models").glob("*.yaml"))
+
+
+def _whole(name: str) -> str:
+    """The model configuration, as YAML, of the whole network called `name`; anything else as it is."""
+    if name in model_names() or not re.fullmatch(r"(timm:)?[\w.-]+", name) or Path(name).exists():
+        return name
+    from detect.backbones import BACKBONES  # late: it needs torch
+
+    if name not in BACKBONES and not name.startswith("timm:"):
+        raise unknown("model", name, [*model_names(), *BACKBONES])
+    return json.dumps({"name": name, "kind": "classifier", "backbone": name})
 
 
 def model_config(name: str) -> configs.ModelConfig:
@@ -75,6 +87,12 @@ def _parser(command: str) -> tuple[_Parser, type]:
 def _spelled(arguments: list[str], kind: type) -> list[str]:
     """Flags with underscores for hyphens; the words after a flag that takes a list of words as one YAML value."""
     spelled = [re.sub(r"^--[\w.-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in arguments]
+    spelled = [re.sub(r"^--hidden(?==|$)", "--model.hidden", a) for a in spelled]
+    if "--model.hidden" in spelled:
+        start = spelled.index("--model.hidden")
+        words = list(takewhile(str.isdecimal, spelled[start + 1 :]))
+        if words:
+            spelled[start : start + 1 + len(words)] = [f"--model.hidden=[{', '.join(words)}]"]
     for name in (f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"):
         if name in spelled:
             start = spelled.index(name)
@@ -94,20 +112,25 @@ def _listed(words: list[str]) -> list[str]:
 
 
 def _sorted(arguments: list[str]) -> list[str]:
-    """`arguments` with --config and then --model in front, so that whatever else is given overrides them."""
+    """`arguments` with what --task means, --config and --model in front, in this order: whatever else is given wins."""
     front: dict[str, list[str]] = {name: [] for name in _FIRST}
     rest: list[str] = []
+    task: dict[str, str] = {}
     i = 0
     while i < len(arguments):
         name, _, value = arguments[i].partition("=")
+        words = [name, value] if value else arguments[i : i + 2]
         if name in front:
-            taken = [arguments[i]] if value else arguments[i : i + 2]
-            front[name] += taken
-            i += len(taken)
-        else:
-            rest.append(arguments[i])
-            i += 1
-    return [*front["--config"], *front["--model"], *rest]
+            front[name] += words
+            i += 1 if value else 2
+            continue
+        if name == "--task":
+            task = _TASKS.get(words[-1], {})
+        rest.append(arguments[i])
+        i += 1
+    means = [part for name, value in task.items() if not front.get(name) for part in (name, value)]
+    ordered = [*means, *front["--config"], *front["--model"], *rest]
+    return [_whole(a) if before == "--model" else a for before, a in pairwise(["", *ordered])]
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:

@@ -39,13 +39,20 @@ Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; a head uses those it has."""
+    """Weights of the loss terms; a head uses those it has.
+
+    `class_weights` is a weight a class (none: all equal). `smoothing`, of labels, is for classifiers; `class_kind`, for
+    detectors, is the loss of each class of each prediction: binary cross-entropy or focal.
+    """
 
     box: Annotated[float, Range(0)] = 7.5
     code: Annotated[float, Range(0)] = 1.5
     classes: Annotated[float, Range(0)] = 0.5
     objectness: Annotated[float, Range(0)] = 1.0
     box_kind: Annotated[str, Choice("iou", "giou", "diou", "ciou")] = "ciou"
+    class_kind: Annotated[str, Choice("bce", "focal")] = "bce"
+    smoothing: Share = 0.0
+    class_weights: list[Positive] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class ModelConfig:
 
     `width` is the channels of neck and head, `depth` the residual blocks of a neck stage, `tower` the 3x3 convolutions
     of a head. `anchors` are widths and heights in pixels at the training size, by area; none: computed from the labels.
+    A classifier is a backbone as it was published: of these it has `backbone`, `in_channels`, `padding` (auto: the
+    published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
+    the place of its last one.
     """
 
     name: str = "yolo_n"
@@ -67,6 +77,8 @@ class ModelConfig:
     depth: Count = 1
     tower: Natural = 1
     in_channels: Annotated[int, Range(1, 3)] = 3
+    padding: Annotated[str, Choice("auto", "same", "paper")] = "auto"
+    hidden: list[Count] = field(default_factory=list)
     anchors: list[list[float]] = field(default_factory=list)
     anchors_per_level: Natural = 3
     loss: LossConfig = field(default_factory=LossConfig)
@@ -78,7 +90,8 @@ class OptimConfig:
 
     `momentum` is that of momentum, nesterov and rmsprop, and Adam's first beta; sgd and adagrad have none. `final` is
     the last rate as a share of `lr` (cosine, linear, exponential, 1/t); `milestones` are the shares of the run at which
-    the piecewise constant rate is multiplied by `gamma`; `accumulate` joins that many batches into one step.
+    the piecewise constant rate is multiplied by `gamma`; `accumulate` joins that many batches into one step;
+    `layer_decay` multiplies the rate once for each stage from the head back.
     """
 
     name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")] = "adamw"
@@ -92,6 +105,7 @@ class OptimConfig:
     gamma: Share = 0.1
     clip: Annotated[float, Range(0)] = 10.0
     accumulate: Count = 1
+    layer_decay: Annotated[float, Range(1e-6, 1)] = 1.0
     ema: Share = 0.999
 
 
@@ -100,9 +114,11 @@ class AugmentConfig:
     """How training images are varied. Probabilities are 0..1; hue, saturation and value are relative gains.
 
     `scale` s draws a zoom from [1 - s, 1 + s]; `translate` t shifts by up to t of the side; a box is kept when at least
-    `visibility` of its area stays in the picture. `albumentations` is a list of {transform: arguments}.
+    `visibility` of its area stays in the picture. `albumentations` is a list of {transform: arguments};
+    `on` false leaves every image as it is.
     """
 
+    on: bool = True
     mosaic: Share = 1.0
     mosaic_off: Natural = 10
     mixup: Share = 0.0
@@ -119,14 +135,22 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a detector, or fine-tune the one in --weights.
+    """Train a detector or, with --task classify, a classifier; or fine-tune the one in --weights.
+
+    `backbone_weights` is a file for the backbone alone, `pretrained` fetches torchvision's; `pixels` is how images
+    become numbers (auto: as the weights want). `freeze` keeps the first N stages of the backbone as they are (-1: all
+    but the head), of which `thaw` frees one, the last, every so many epochs. `cache_features` computes what all but the
+    head makes of each image once, into the folder `features` (none: one in `out`); augmentation is then off.
 
     `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
-    without a better AP (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
-    `log` names further loggers: tensorboard, mlflow, wandb.
+    without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
+    `log` names further loggers: tensorboard, mlflow, wandb. `balance` is for classes of unequal size: `weights` weighs
+    the loss by one over their size; `sampling` draws them equally often or, for detectors, repeats images with a class
+    that less than the share `repeat` of the images have.
     """
 
     data: str
+    task: Annotated[str, Choice("detect", "classify")] = "detect"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640
@@ -134,6 +158,14 @@ class TrainConfig:
     seed: Natural = 0
     out: str = "runs/train"
     weights: str = ""
+    backbone_weights: str = ""
+    pretrained: bool = False
+    pixels: Annotated[str, Choice("auto", "unit", "imagenet", "half", "caffe", "tensorflow")] = "auto"
+    init: Annotated[str, Choice("paper", "gaussian", "uniform", "xavier", "he")] = "paper"
+    freeze: Annotated[int, Range(-1)] = 0
+    thaw: Natural = 0
+    cache_features: bool = False
+    features: str = ""
     resume: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -144,6 +176,8 @@ class TrainConfig:
     save_seconds: Annotated[float, Range(0)] = 300.0
     save_steps: Natural = 0
     skip_bad: bool = False
+    balance: Annotated[str, Choice("none", "weights", "sampling")] = "none"
+    repeat: Share = 0.1
     cache_gb: Annotated[float, Range(0)] = 4.0
     log: list[str] = field(default_factory=list)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -91,6 +91,17 @@ class Detections(_Rows):
         return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 
 
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """What one image shows: scores (N,) descending, the probabilities of the classes labels (N,)."""
+
+    scores: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 class Raw(NamedTuple):
     """What a dense head says before decoding: logits (B, A, C), regression (B, A, R), objectness (B, A)."""
 

@@ -9,6 +9,7 @@
 - a folder with `{split}/_annotations.coco.json`
 - a Pascal VOC folder (see `voc`)
 - `toy`, the embedded set
+- for classifiers also labels of whole pictures: a folder of classes, or a csv (see `labelled`)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import yaml
 
 from detect.data.annotations import load_coco
+from detect.data.labelled import labelled_splits
 from detect.data.store import Annotations
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
@@ -33,26 +35,27 @@ _ACCEPTED = (
     "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
     "instances_train.json or COCO's annotations/, a Pascal VOC folder, or toy"
 )
+_WHOLE = "a classifier learns from a folder with a folder of pictures for each class, or from a csv; "
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
 
 
-def load_data(spec: str | Path, split: str, skip_bad: bool = False) -> Annotations:
-    """The store of one split of the data that `spec` names (see above).
+def load_data(spec: str | Path, split: str, skip_bad: bool = False, whole: bool = False) -> Annotations:
+    """The store of one split of the data that `spec` names (see above); `whole`: labels of whole pictures will do.
 
     Raises UserError for what is not recognised, for a split that is not there, and for bad data (see `load_coco`).
     """
-    found = recognise(spec)
+    found = recognise(spec, whole)
     if split not in found:
         raise UserError(f"{spec}: there is no split {split!r}; there are: {', '.join(found)}")
     return found[split](skip_bad)
 
 
-def splits(spec: str | Path) -> list[str]:
+def splits(spec: str | Path, whole: bool = False) -> list[str]:
     """The names of the splits of the data that `spec` names, train first."""
-    return list(recognise(spec))
+    return list(recognise(spec, whole))
 
 
-def recognise(spec: str | Path) -> Splits:
+def recognise(spec: str | Path, whole: bool = False) -> Splits:
     """The loader of each split of the data that `spec` names, train first; raises UserError as `load_data`."""
     if str(spec) == "toy":
         from detect.data.toy import toy_folder  # late: it draws the set when there is none yet
@@ -66,8 +69,12 @@ def recognise(spec: str | Path) -> Splits:
         found = _yaml(path)
     elif not path.exists():
         raise UserError(f"{spec}: there is no such file or folder; {_ACCEPTED}")
+    if not found and (labelled := labelled_splits(path)):
+        if not whole:
+            raise UserError(f"{spec}: labels of whole pictures, without boxes: train on them with --task classify")
+        found = labelled
     if not found:
-        raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}")
+        raise UserError(f"{spec}: not recognised as data; {_WHOLE if whole else ''}{_ACCEPTED}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}
     return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from detect.data.dataset import CocoDataset, Draw, Stream, generator, known_sizes
+from detect.data.dataset import Draw, Stream, generator, known_sizes
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, stream, through_workers
 from detect.errors import UserError
@@ -56,14 +56,15 @@ class _Plan:
 class TrainLoader:
     """Batches of augmented samples, epoch by epoch, bit-equal for any number of workers. Make it once: workers stay.
 
-    `batch` is the number of images a rank gets in a step. `multi_scale` m draws each step's size from the multiples of
-    32 in [1 - m, 1 + m] times `size`. Images are (B, 3, H, W) uint8 RGB in channels-last memory: the pictures as they
-    are, which saves transposing each one. UserError: fewer images than ranks.
+    `dataset` gives samples by Draw, as CocoDataset does. `batch` is the number of images a rank gets in a step.
+    `multi_scale` m draws each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`. Images are
+    (B, 3, H, W) uint8 RGB in channels-last memory: the pictures as they are, which saves transposing each one.
+    UserError: fewer images than ranks.
     """
 
     def __init__(
         self,
-        dataset: CocoDataset,
+        dataset: Any,
         size: int,
         batch: int,
         workers: int = 0,
@@ -113,7 +114,38 @@ class _Letterboxed:
         return self.fit(index).apply(self.store.read(index))
 
 
-class EvalLoader:
+class Samples(Protocol):
+    """Samples by index, each on a canvas of its own: canvases (N, 2) are their heights and widths."""
+
+    canvases: np.ndarray
+
+    def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]: ...
+
+
+class StillLoader:
+    """Every sample once, those of one canvas together; iterate it once an evaluation.
+
+    A rank gets every `world`-th batch.
+    """
+
+    def __init__(
+        self, samples: Samples, batch: int, workers: int = 0, rank: int = 0, world: int = 1, pin: bool = False
+    ) -> None:
+        parts: list[list[int]] = []
+        for canvas in np.unique(samples.canvases, axis=0):
+            chosen = np.flatnonzero((samples.canvases == canvas).all(axis=1))
+            parts += [chosen[part].tolist() for part in batches(len(chosen), batch)]
+        self.loader = through_workers(samples.sample, parts[rank::world], workers, pin)
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return stream(self.loader)
+
+
+class EvalLoader(StillLoader):
     """Every image of a store once, letterboxed, those of one canvas together; iterate it once an evaluation.
 
     A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
@@ -132,19 +164,7 @@ class EvalLoader:
         cache_gb: float = 8.0,
         pin: bool = False,
     ) -> None:
-        images = _Letterboxed(store, size, pixels, cache_gb)
-        parts: list[list[int]] = []
-        for canvas in np.unique(images.canvases, axis=0):
-            chosen = np.flatnonzero((images.canvases == canvas).all(axis=1))
-            parts += [chosen[part].tolist() for part in batches(len(chosen), batch)]
-        self.loader = through_workers(images.sample, parts[rank::world], workers, pin)
-
-    def __len__(self) -> int:
-        """Batches of this rank."""
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return stream(self.loader)
+        super().__init__(_Letterboxed(store, size, pixels, cache_gb), batch, workers, rank, world, pin)
 
 
 def eval_batches(

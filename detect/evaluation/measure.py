@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -15,12 +16,13 @@ from detect.types import Batch, Detections, Keep
 @torch.inference_mode()
 def detect_all(
     model: Model, batches: Iterable[Batch], keep: Keep, device: torch.device, dtype: torch.dtype
-) -> Iterator[tuple[list[int], list[Detections]]]:
-    """Image ids and detections in source pixels, batch by batch. `model` is lean and on `device`."""
+) -> Iterator[tuple[list[int], list[Any]]]:
+    """Image ids and answers, detections in source pixels, batch by batch. `model` is lean and on `device`."""
     for batch in batches:
         with autocast(device, dtype):
             raw = model(batch.images.to(device, non_blocking=True))
-        found = []
-        for fit, one in zip(batch.fits, model.decode(raw, keep), strict=True):
-            found.append(Detections(clip(fit.undo(one.boxes), fit.source), one.scores, one.labels))
+        found = model.decode(raw, keep)
+        for i, (fit, one) in enumerate(zip(batch.fits, found, strict=True)):
+            if isinstance(one, Detections):
+                found[i] = Detections(clip(fit.undo(one.boxes), fit.source), one.scores, one.labels)
         yield [t.image_id for t in batch.targets], found

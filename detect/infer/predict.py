@@ -54,7 +54,7 @@ class Predictor:
                 yield from self._answer(waiting)
 
     def _prepare(self, frame: Frame) -> tuple[Frame, Letterbox, np.ndarray]:
-        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels)
+        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
         return frame, fit, fit.apply(frame.image)
 
     def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Detections]]:

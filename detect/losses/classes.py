@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits and targets of one shape -> the loss of each
 
 
 def soft_targets(logits: Tensor, at: tuple[Tensor, ...], labels: Tensor, weight: Tensor) -> Tensor:
@@ -12,11 +18,37 @@ def soft_targets(logits: Tensor, at: tuple[Tensor, ...], labels: Tensor, weight:
     return torch.zeros_like(logits).index_put((*at, labels), weight.to(logits.dtype))
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, used: Tensor) -> Tensor:
-    """The sum of binary cross-entropies between logits and soft targets of one shape, over the predictions `used`.
+def focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """The focal loss of each logit, alpha 0.25 and gamma 2 (Lin et al., 2017).
 
-    `used` is a mask of the leading axes.
+    For targets between 0 and 1 it is as in Li et al., 2020: (1 - p_t)^2 becomes |target - p|^2, least at p = target.
     """
-    loss = binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    balance = 0.25 * targets + 0.75 * (1 - targets)
+    return balance * (targets - logits.sigmoid()).square() * BCE(logits, targets)
+
+
+BCE: Loss = partial(binary_cross_entropy_with_logits, reduction="none")
+CLASS_LOSSES: dict[str, Loss] = {"bce": BCE, "focal": focal}
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, used: Tensor, each: Loss = BCE, weights: Tensor | None = None
+) -> Tensor:
+    """The sum of the losses of `each` logit and its soft target, of one shape, over the predictions `used`.
+
+    `used` is a mask of the leading axes; `weights` (C,) are those of the classes, the last axis.
+    """
+    loss = each(logits, targets)
+    if weights is not None:
+        loss = loss * weights
     used = used.view(*used.shape, *[1] * (loss.ndim - used.ndim))
     return torch.where(used, loss, loss.new_zeros(())).sum()
+
+
+def softmax_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The weighted sum of the cross-entropies of softmax(logits (B, C)) to labels (B,); `weight` is (B,).
+
+    Label smoothing (Szegedy et al., 2016, section 7) moves that share of the target evenly onto all classes.
+    """
+    each = functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+    return (weight * each).sum()

@@ -11,6 +11,7 @@ from detect.config import ModelConfig
 from detect.errors import UserError, unknown
 from detect.heads import HEADS
 from detect.models.base import Card, Model
+from detect.models.classifier import build_classifier
 from detect.models.yolo import Yolo
 from detect.necks import build_neck
 
@@ -42,13 +43,17 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
 
 def anchors_missing(config: ModelConfig) -> int:
     """How many anchors the head of `config` wants and `config` does not list."""
-    wanted = len(config.levels) * config.anchors_per_level
-    return wanted if _pick("head", config.head, HEADS).uses_anchors and not config.anchors else 0
+    if config.kind != "yolo" or config.anchors or not _pick("head", config.head, HEADS).uses_anchors:
+        return 0
+    return len(config.levels) * config.anchors_per_level
 
 
-MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {"yolo": build_yolo}
+MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {"yolo": build_yolo, "classifier": build_classifier}
 
 
 def build(config: ModelConfig, card: Card) -> Model:
     """The model that `config` describes, with fresh weights. Raises UserError for an unknown name."""
+    weights, classes = config.loss.class_weights, len(card.names)
+    if weights and len(weights) != classes:
+        raise UserError(f"--model.loss.class_weights has {len(weights)} weights for {classes} classes")
     return _pick("model kind", config.kind, MODELS)(config, card)

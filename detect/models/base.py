@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
 from detect.config import ModelConfig
-from detect.types import Detections, Keep, Pixels, Target, Term
+from detect.types import Keep, Pixels, Target, Term
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Model(nn.Module):
     """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
 
     task = "detect"
+    square = False  # whether an image must fill a square canvas, padded
+    frozen: tuple[str, ...] = ()  # parts that keep their weights and batch statistics, in every mode
     gain: Tensor
     offset: Tensor
 
@@ -46,6 +48,28 @@ class Model(nn.Module):
         self.register_buffer("gain", pixels.scale / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
 
+    def trunk(self) -> list[str]:
+        """Names of the modules that run one after the other, from the pixels on; what is in none of them is the head.
+
+        Together they are `features`, of which `answer` makes what `forward` returns.
+        """
+        raise NotImplementedError
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the trunk makes of images (B, 3, H, W) uint8."""
+        raise NotImplementedError
+
+    def answer(self, features: list[Tensor]) -> Any:
+        """What `forward` returns, from what the trunk made."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but the frozen parts, which stay in that of evaluation."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
+
     def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss terms, weighted, each to be divided by its count over all images of a step."""
         raise NotImplementedError
@@ -54,8 +78,8 @@ class Model(nn.Module):
         """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         raise NotImplementedError
 
-    def decode(self, raw: Any, keep: Keep) -> list[Detections]:
-        """The answer for each image, in canvas pixels, by descending score."""
+    def decode(self, raw: Any, keep: Keep) -> list[Any]:
+        """The answer for each image (Detections in canvas pixels, Classes ...), by descending score."""
         raise NotImplementedError
 
     @property

@@ -14,23 +14,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detect.config import TrainConfig
-from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.loader import TrainLoader
 from detect.data.store import Annotations
 from detect.device import autocast
 from detect.errors import UserError
-from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.measure import detect_all
 from detect.interrupt import Interrupt
 from detect.models.base import Model
 from detect.progress import track
+from detect.tasks import Stills, Task
 from detect.training.dist import Ranks
+from detect.training.features import FeatureLoader
 from detect.training.log import Logger
 from detect.training.optim import Watch, rate
 from detect.training.state import Run, seed_all
-from detect.types import Batch, Keep, Target, Term
+from detect.training.transfer import freeze, frozen_parts
+from detect.types import Batch, Target, Term
 
 CHECK_EVERY = 20  # steps between looks at whether the loss is finite
-EVALUATION = Keep(score=0.001, iou=0.7, limit=100)  # the COCO protocol considers 100 detections an image
 
 
 class Losses(nn.Module):
@@ -53,28 +54,35 @@ class Trainer:
 
     config: TrainConfig
     run: Run
-    loader: TrainLoader
-    validation: EvalLoader
+    loader: TrainLoader | FeatureLoader
+    validation: Stills
+    task: Task
     store: Annotations
     device: torch.device
     dtype: torch.dtype
     ranks: Ranks
     loggers: Sequence[Logger] = ()
+    view: Callable[[Model], Any] = lambda model: model  # what of the model runs on what the loaders give
 
     def __post_init__(self) -> None:
-        self.losses: nn.Module = Losses(self.run.model)
-        self.no_sync: Callable[[], AbstractContextManager] = nullcontext
-        if self.ranks.world > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.losses = parallel = DistributedDataParallel(self.losses, devices)
-            self.no_sync = parallel.no_sync
-            self._settle()
+        self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
         self.watch = Watch()
         self.saved = time.monotonic()
         accumulate = self.config.optim.accumulate
         self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
         self.total = self.steps * self.config.epochs
         self.warmup = min(round(self.config.optim.warmup * self.steps), self.total // 3)
+
+    def _wrap(self, frozen: tuple[str, ...]) -> None:
+        """Freeze these parts and no others; DistributedDataParallel must know which parameters will have gradients."""
+        freeze(self.run.model, frozen)
+        self.losses: nn.Module = Losses(self.view(self.run.model))
+        self.no_sync: Callable[[], AbstractContextManager] = nullcontext
+        if self.ranks.world > 1:
+            devices = [self.device] if self.device.type == "cuda" else None
+            self.losses = parallel = DistributedDataParallel(self.losses, devices)
+            self.no_sync = parallel.no_sync
+            self._settle()
 
     def _settle(self) -> None:
         """Have DistributedDataParallel choose now what it sums together, as it does after the first pass of a process.
@@ -106,6 +114,9 @@ class Trainer:
 
     def _epoch(self) -> None:
         run, started, images = self.run, time.monotonic(), 0
+        frozen = frozen_parts(self.config, run.model, run.epoch)
+        if frozen != run.model.frozen:
+            self._wrap(frozen)
         pending: list[Batch] = []
         title = f"epoch {run.epoch + 1}/{self.config.epochs}"
         batches = self.loader.epoch(run.epoch, run.batch)
@@ -125,7 +136,7 @@ class Trainer:
         row["lr"] = run.optimizer.param_groups[0]["lr"]
         assert run.sums is not None  # an epoch has a step at least
         row |= dict(zip(run.terms, (run.sums / self.steps).tolist(), strict=True))
-        row |= {name: value for name, value in self._evaluate().items() if name != "per_class"}
+        row |= {name: value for name, value in self._evaluate().items() if isinstance(value, float)}
         row["seconds"] = round(time.monotonic() - started, 2)
         self._finish(row)
 
@@ -134,7 +145,7 @@ class Trainer:
         run, optim = self.run, self.config.optim
         seed_all(self.config.seed, run.step, self.ranks.rank)
         for group in run.optimizer.param_groups:
-            group["lr"] = optim.lr * rate(optim, run.step, self.warmup, self.total)
+            group["lr"] = optim.lr * rate(optim, run.step, self.warmup, self.total) * group["scale"]
         run.model.train()
         means = self._backward(batches)
         run.scaler.unscale_(run.optimizer)
@@ -215,9 +226,9 @@ class Trainer:
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        mine, everyone = CocoEvaluator(self.store), CocoEvaluator(self.store)
-        lean = self.run.ema.module.ready(self.device, self.dtype)
-        for ids, found in detect_all(lean, self.validation, EVALUATION, self.device, self.dtype):
+        mine, everyone = self.task.evaluator(self.store), self.task.evaluator(self.store)
+        lean = self.view(self.run.ema.module.ready(self.device, self.dtype))
+        for ids, found in detect_all(lean, self.validation, self.task.keep, self.device, self.dtype):
             mine.update(ids, found)
             if self.ranks.world == 1:
                 self._heed()
@@ -226,15 +237,15 @@ class Trainer:
         return everyone.result()
 
     def _finish(self, row: dict[str, Any]) -> None:
-        better = self.run.finish_epoch(row, write=self.ranks.main)
+        better = self.run.finish_epoch(row, self.task.metric, write=self.ranks.main)
         self._save()
         if not self.ranks.main:
             return
         for logger in self.loggers:
             logger.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        losses = "  ".join(f"{name} {row[name]:.3f}" for name in self.run.terms)
+        numbers = "  ".join(f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.shown))
         print(
-            f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {losses}  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+            f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {numbers}"
             f"  {row['images_per_second']:.1f} images/s  {row['seconds']:.1f} s{'  best' if better else ''}",
             flush=True,
         )

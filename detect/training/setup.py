@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,25 @@ import yaml
 
 from anchors.kmeans import kmeans
 from detect.config import ModelConfig, TrainConfig
-from detect.data.check import require_objects, verify
-from detect.data.dataset import CocoDataset, known_sizes
+from detect.data.check import verify
+from detect.data.crops import Crops
+from detect.data.dataset import known_sizes
 from detect.data.formats import load_data, splits
-from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.loader import StillLoader, TrainLoader
 from detect.data.store import Annotations
 from detect.device import pick_device, pick_dtype, pick_workers
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
-from detect.models.weights import read_weights, transfer
+from detect.tasks import TASKS, Stills
 from detect.training.dist import Attempts, Ranks, ranks
+from detect.training.features import FeatureLoader, Features, Top, about, cached
 from detect.training.log import open_loggers
 from detect.training.loop import Trainer
 from detect.training.norm import over_ranks
 from detect.training.state import Run, seed_all
+from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
 
 
 def train(config: TrainConfig) -> Path:
@@ -39,9 +43,11 @@ def train(config: TrainConfig) -> Path:
         config = _claim(out, config, here)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to give the same bits
+        if config.cache_features:
+            config = without_augmentation(config, here.world)
         torch.use_deterministic_algorithms(config.deterministic)
         store, held_out = _stores(config, here)
-        model = _model(config, store, here)
+        model = _model(with_weights(config, store), store, here)
         model.to(device).to(memory_format=torch.channels_last)
         if here.world > 1:
             model = over_ranks(model, device)
@@ -77,22 +83,34 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
 
 def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:
     """The training set, and the set that chooses the best weights: val, else test, else the training set itself."""
-    there = splits(config.data)
+    whole = TASKS[config.task].whole
+    there = splits(config.data, whole)
     if "train" not in there:
         raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
     other = next((s for s in ("val", "test") if s in there), "train")
     if other == "train" and here.main:
-        print("no val split: AP is measured on the training images", file=sys.stderr)
+        print("no val split: the measure of training is taken on its own images", file=sys.stderr)
     stores = []
     for split in ("train", other):
-        store = load_data(config.data, split, skip_bad=config.skip_bad)
+        store = load_data(config.data, split, config.skip_bad, whole)
         stores.append(verify(store, skip_bad=config.skip_bad, decode=not config.resume))
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
-    require_objects(stores[0])
     if list(stores[0].names) != list(stores[1].names):
         raise UserError(f"{stores[0].path} and {stores[1].path} declare different categories: make them the same")
+    TASKS[config.task].check(*stores)
     return stores[0], stores[1]
+
+
+def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:
+    """`config` with class weights of one over the size of a class, their mean over the objects 1, if it asks so."""
+    if config.balance != "weights":
+        return config
+    counts = Crops.of(store).counts
+    share = counts.sum() / max(1, (counts > 0).sum())
+    weights = [float(share / n) if n else 1.0 for n in counts]
+    loss = dataclasses.replace(config.model.loss, class_weights=weights)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, loss=loss))
 
 
 def _report_left_out(out: Path, stores: list[Annotations]) -> None:
@@ -103,6 +121,7 @@ def _report_left_out(out: Path, stores: list[Annotations]) -> None:
 
 
 def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
+    source = find_source(config)
     card = Card(
         names=list(store.names),
         category_ids=store.category_ids.tolist(),
@@ -110,18 +129,15 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         keypoints=list(store.keypoints),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
+        pixels=choose_pixels(config, source),
     )
     seed_all(config.seed)
     model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
-    if config.weights:
-        _, _, tensors = read_weights(Path(config.weights))
-        taken, left = transfer(model, tensors)
-        if not taken:
-            raise UserError(f"--weights {config.weights}: nothing in it fits {config.model.name}; name its --model")
-        if here.main:
-            print(f"{config.weights}: {len(taken)} tensors taken, {len(left)} left at their start", file=sys.stderr)
-            for name in left:
-                print(f"  not taken: {name}", file=sys.stderr)
+    if model.task != config.task:
+        raise UserError(f"--task is {config.task}, but model {config.model.name} is for --task {model.task}")
+    initialize(model, config.init)
+    if source:
+        begin(model, source, here.main)
     return model
 
 
@@ -156,7 +172,9 @@ def _plan(config: TrainConfig, model: Model, batches: int) -> dict[str, Any]:
     plan: dict[str, Any] = {f"model.{k}": v for k, v in dataclasses.asdict(model.config).items()}
     del plan["model.name"], plan["model.loss"]
     plan |= {"imgsz": config.imgsz, "seed": config.seed, "classes": model.card.names}
-    plan |= {"optim.name": config.optim.name, "optim.accumulate": config.optim.accumulate}
+    plan |= {f"optim.{name}": getattr(config.optim, name) for name in ("name", "accumulate", "layer_decay")}
+    plan |= {name: getattr(config, name) for name in ("freeze", "thaw", "cache_features", "balance", "repeat")}
+    plan["pixels"] = dataclasses.asdict(model.card.pixels)
     return plan | {"batches an epoch (images / --batch / processes)": batches}
 
 
@@ -167,16 +185,51 @@ def _trainer(
     dtype = pick_dtype(config.precision, device)
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
-    data = CocoDataset(store, config.imgsz, config.augment, config.seed, config.epochs, pixels, share)
-    loader = TrainLoader(data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin)
+    task = TASKS[config.task]
+    data = task.samples(store, config, pixels, share)
+    loader: TrainLoader | FeatureLoader = TrainLoader(
+        data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin
+    )
     plan = _plan(config, model, len(loader))
     run = Run(out, model, config.optim, device.type == "cuda" and dtype == torch.float16, plan)
     if config.resume and run.checkpoint.exists():
         run.load()
         if here.main:
             run.write_metrics()
-    validation = EvalLoader(
-        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, cache_gb=share, pin=pin
-    )
+    validation = task.stills(held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin)
     loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
-    return Trainer(config, run, loader, validation, held_out, device, dtype, here, loggers)
+    view: Callable[[Model], Any] = lambda model: model
+    if config.cache_features:
+        loader, validation = _over_features(config, model, data, validation, (store, held_out), device, dtype)
+        view = Top
+    return Trainer(config, run, loader, validation, task, held_out, device, dtype, here, loggers, view)
+
+
+def _over_features(
+    config: TrainConfig,
+    model: Model,
+    data: Any,
+    validation: Stills,
+    stores: tuple[Annotations, Annotations],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[FeatureLoader, Features]:
+    """What the frozen trunk makes of the samples of training and validation, for these."""
+    if config.thaw or frozen_parts(config, model, 0) != tuple(parts(model)):
+        raise UserError("--cache-features keeps what a frozen trunk makes: add --freeze -1, without --thaw")
+    folder = Path(config.features or Path(config.out) / "features")
+    stills = StillLoader(data, config.batch, pick_workers(config.workers)), validation
+    train, val = (
+        cached(folder / f"{name}.f32", still, model, about(model, store, config.imgsz, dtype), device, dtype)
+        for name, still, store in zip(("train", "val"), stills, stores, strict=True)
+    )
+    return FeatureLoader(train, data, config.batch), val
+
+
+def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:
+    """`config` for features that are computed once. Raises UserError for what they cannot follow."""
+    if config.multi_scale or world > 1:
+        given = "--multi-scale" if config.multi_scale else "several processes"
+        raise UserError(f"--cache-features keeps features of one size, for one process: it does not go with {given}")
+    print("cached features: augmentation is off", file=sys.stderr)
+    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, on=False))

@@ -97,14 +97,14 @@ class Run:
         self.history = json.loads(state["history"])
         torch.set_num_threads(state["threads"])  # sums are ordered by thread: other counts give other bits
 
-    def finish_epoch(self, row: dict[str, Any], write: bool) -> bool:
-        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far.
+    def finish_epoch(self, row: dict[str, Any], metric: str, write: bool) -> bool:
+        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far, by that metric.
 
         Among equals the later is the better: where AP stays 0, or is undefined (-1), the first would be hardly trained.
         """
-        better = row["AP"] >= self.best
+        better = row[metric] >= self.best
         if better:
-            self.best, self.best_epoch = row["AP"], row["epoch"]
+            self.best, self.best_epoch = row[metric], row["epoch"]
         self.history.append(row)
         if write and better:
             save_weights(self.out / "best.safetensors", self.ema.module)

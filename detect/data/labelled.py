@@ -1,0 +1,140 @@
+"""Labels of whole pictures: a folder of classes, or a csv. Each picture becomes one box, as large as the picture.
+
+- FOLDER/CLASS/…/picture, or FOLDER/train/CLASS/…, FOLDER/val/CLASS/…
+- a csv with a column `file` (relative to the csv), a column `label`, `class` or `identity`, and perhaps `split`
+
+Where there are no splits, a fifth of each class's pictures is held out as `val`, drawn with a seed that is always 0:
+the split is a property of the data, the same for every run. A class of one picture keeps it for training. Classes are
+numbered from 1 in the order of their names, over all splits.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from detect.data.annotations import from_coco
+from detect.data.check import Sieve
+from detect.data.images import is_image, read_header
+from detect.data.store import Annotations
+from detect.errors import UserError
+
+HELD_OUT = 0.2
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
+
+Pair = tuple[str, str]  # the file, relative to the root, and its class
+
+
+def labelled_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
+    """The loader of each split of a folder of classes or a csv; none where `path` is neither."""
+    if path.is_dir():
+        return _folder_splits(path)
+    return _csv_splits(path) if path.suffix.lower() == ".csv" and path.is_file() else {}
+
+
+def load_labelled(
+    path: Path, root: Path, pairs: Sequence[Pair], names: Sequence[str], skip_bad: bool = False
+) -> Annotations:
+    """The store of pictures under `root` with their classes; raises UserError for a picture that cannot be read."""
+    sieve = Sieve(path, skip_bad)
+    number = {name: i for i, name in enumerate(names, start=1)}
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id, (file, label) in enumerate(pairs, start=1):
+        try:
+            height, width = read_header(root / file).shown
+        except UserError as error:
+            sieve.refuse("cannot use an image:", str(error))
+            continue
+        images.append({"id": image_id, "file_name": file, "width": width, "height": height})
+        box = [0, 0, width, height]
+        annotations.append({"id": image_id, "image_id": image_id, "category_id": number[label], "bbox": box})
+    categories = [{"id": i, "name": name} for name, i in number.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return from_coco(content, path, root, sieve, [str(root / image["file_name"]) for image in images])
+
+
+def divided(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """The seeded split of pictures into train and val, by class."""
+    rng = np.random.default_rng(0)
+    files: dict[str, list[str]] = {}
+    for file, label in sorted(pairs):
+        files.setdefault(label, []).append(file)
+    found: dict[str, list[Pair]] = {"train": [], "val": []}
+    for label, mine in sorted(files.items()):
+        held = set(rng.permutation(len(mine))[: max(len(mine) > 1, round(HELD_OUT * len(mine)))].tolist())
+        for i, file in enumerate(mine):
+            found["val" if i in held else "train"].append((file, label))
+    return {split: pairs for split, pairs in found.items() if pairs}
+
+
+def _splits(path: Path, root: Path, parts: dict[str, list[Pair]]) -> dict[str, Callable[[bool], Annotations]]:
+    names = sorted({label for pairs in parts.values() for _, label in pairs})
+    if set(parts) != {""}:
+        return {split: partial(load_labelled, path, root, pairs, names) for split, pairs in parts.items()}
+
+    def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
+        if split == "val":
+            print(f"{path} has no splits: a fifth of each class is held out as val (seed 0)", file=sys.stderr)
+        return load_labelled(path, root, pairs, names, skip_bad)
+
+    return {split: partial(load, split, pairs) for split, pairs in divided(parts[""]).items()}
+
+
+def _folder_splits(folder: Path) -> dict[str, Callable[[bool], Annotations]]:
+    inner = {SPLITS[d.name]: d for d in _folders(folder) if d.name in SPLITS}
+    parts = {split: _classes(d, folder) for split, d in inner.items()} if inner else {"": _classes(folder, folder)}
+    if not any(parts.values()):
+        return {}
+    for split, pairs in parts.items():
+        if not pairs:
+            raise UserError(f"{inner[split]}: holds no folder of a class with pictures in it")
+    return _splits(folder, folder, parts)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
+
+
+def _classes(folder: Path, root: Path) -> list[Pair]:
+    """The pictures in the folders of classes of `folder`; nothing where no folder holds any."""
+    found = {d.name: sorted(f for f in d.rglob("*") if is_image(f) and f.is_file()) for d in _folders(folder)}
+    if not any(found.values()):
+        return []
+    for name, files in found.items():
+        if not files:
+            raise UserError(f"{folder / name}: a class without a picture; fill the folder or remove it")
+    if loose := sorted(f for f in folder.iterdir() if is_image(f) and f.is_file()):
+        raise UserError(f"{loose[0]}: lies beside the folders of classes, so it has no class; move it into one")
+    return [(file.relative_to(root).as_posix(), name) for name, files in found.items() for file in files]
+
+
+def _csv_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            table = csv.DictReader(stream)
+            columns = [name.strip().lower() for name in table.fieldnames or ()]
+            table.fieldnames = columns
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as csv: {error}") from None
+    where, what = (next((name for name in known if name in columns), None) for known in (FILES, LABELS))
+    if where is None or what is None:
+        missing = " or ".join(LABELS if where else FILES)
+        raise UserError(f"{path}: the first line names no column {missing}; it has: {', '.join(columns) or 'none'}")
+    parts: dict[str, list[Pair]] = {}
+    for line, row in enumerate(rows, start=2):
+        file, label, split = (str(row.get(key) or "").strip() for key in (where, what, "split"))
+        if not file or not label or ("split" in columns and split not in SPLITS):
+            lacks = where if not file else what if not label else f"split (one of {', '.join(SPLITS)})"
+            raise UserError(f"{path} line {line}: has no {lacks}")
+        parts.setdefault(SPLITS.get(split, ""), []).append((file, label))
+    if not parts:
+        raise UserError(f"{path}: the table is empty: it names no picture")
+    return _splits(path, path.parent, parts)

@@ -1,0 +1,124 @@
+"""Classifiers: any whole network, asked what a picture shows.
+
+Axes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from detect.backbones import build_network
+from detect.backbones.base import Logits, Network, initialized
+from detect.config import ModelConfig
+from detect.errors import UserError
+from detect.losses.classes import softmax_cross_entropy
+from detect.models.base import Card, Model
+from detect.types import Classes, Keep, Target, Term
+
+AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)
+BEST = 5  # classes that an answer names at most
+
+
+class Classifier(Model):
+    """images (B, 3, S, S) uint8 -> Logits; each image belongs to one class.
+
+    The auxiliary classifiers that some networks have take part in the loss and are gone from the lean copy.
+    """
+
+    task = "classify"
+    square = True
+
+    def __init__(self, config: ModelConfig, card: Card, network: Network):
+        super().__init__(config, card)
+        self.network = network
+        weights = config.loss.class_weights or [1.0] * len(card.names)
+        self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
+
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Logits:
+        """Logits for images (B, 3, S, S) uint8; `given` steers nothing here."""
+        return self.network(self.numbers(images))
+
+    def trunk(self) -> list[str]:
+        """The stages of the network, then what follows before its last layer."""
+        return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the last layer takes. Raises UserError where auxiliary classifiers need more than that."""
+        if self.network.aux:
+            raise UserError(f"{self.config.name} has auxiliary classifiers, which need more than its features")
+        return [self.network.features(self.numbers(images))]
+
+    def answer(self, features: list[Tensor]) -> Logits:
+        """Logits from what the last layer takes."""
+        return Logits(self.network.head(features[0]))
+
+    def loss(self, raw: Logits, targets: Sequence[Target]) -> dict[str, Term]:
+        """Cross-entropy with label smoothing and class weights, over the sum of the weights.
+
+        An image's class is the first label of its target; one without labels costs nothing.
+        """
+        first = torch.stack([t.labels[0] if len(t) else torch.tensor(-1) for t in targets])
+        first = first.to(raw.logits.device, non_blocking=True)
+        labels = first.clamp(min=0)
+        weight = self.get_buffer("class_weights")[labels] * (first >= 0)
+        losses = [softmax_cross_entropy(x, labels, weight, self.config.loss.smoothing) for x in (raw.logits, *raw.aux)]
+        terms = {"classes": Term(losses[0], weight.sum())}
+        if raw.aux:
+            terms["aux"] = Term(AUX * torch.stack(losses[1:]).sum(), weight.sum())
+        return terms
+
+    def scores(self, raw: Logits) -> Tensor:
+        """The probability of each class (B, C)."""
+        return raw.logits.float().softmax(-1)
+
+    def decode(self, raw: Logits, keep: Keep) -> list[Classes]:
+        """The classes of each image, best first: see `best`."""
+        return best(self.scores(raw), keep)
+
+    def lean(self) -> Self:
+        """The copy for inference, without auxiliary classifiers."""
+        lean = super().lean()
+        lean.network.drop_aux()
+        return lean
+
+
+def best(scores: Tensor, keep: Keep) -> list[Classes]:
+    """Probabilities (B, C) -> the classes of each image by descending score, on the CPU.
+
+    The best one, and up to four more that score above `keep.score`; only among `keep.classes` where they are given.
+    """
+    scores = scores.detach().float().cpu()
+    labels = torch.arange(scores.shape[1]) if keep.classes is None else torch.tensor(keep.classes)
+    found, order = scores[:, labels].topk(min(BEST, keep.limit, len(labels)), dim=1)
+    counts = (found[:, 1:] > keep.score).sum(1).add(1).tolist()
+    return [Classes(s[:n], labels[o[:n]]) for s, o, n in zip(found, order, counts, strict=True)]
+
+
+def dense(network: Network, hidden: Sequence[int], classes: int) -> nn.Sequential:
+    """Dense layers for the head of `network`: hidden ones of these widths with ReLU, and one that gives the logits."""
+    maps = any(isinstance(layer, nn.Conv2d) for layer in network.head)
+    start = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if maps else []
+    layers = [[nn.Linear(a, b), nn.ReLU(inplace=True)] for a, b in pairwise([network.width, *hidden])]
+    named = {"start": nn.Sequential(*start), "hidden": nn.Sequential(*chain(*layers))}
+    head = nn.Sequential(OrderedDict(named | {"last": nn.Linear(hidden[-1], classes)}))
+    return initialized(head)
+
+
+def build_classifier(config: ModelConfig, card: Card) -> Classifier:
+    """The network that `config.backbone` names. Raises UserError for an unknown name.
+
+    Padding is the published one where images are at least as large as the paper's, else such that any size will do.
+    """
+    classes = len(card.names)
+    network = build_network(config.backbone, classes, config.in_channels, "same")
+    if config.padding == "paper" or (config.padding == "auto" and card.size >= network.size):
+        network = build_network(config.backbone, classes, config.in_channels, "paper")
+    if config.hidden:
+        network.head = dense(network, config.hidden, classes)
+    return Classifier(config, card, network)

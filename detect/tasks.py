@@ -1,0 +1,132 @@
+"""What the training loop and the commands ask of a task: one entry of TASKS each. The loop itself knows none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from detect.config import TrainConfig
+from detect.data.check import require_objects
+from detect.data.crops import CropDataset, Crops, require_classes
+from detect.data.dataset import CocoDataset
+from detect.data.loader import EvalLoader, StillLoader
+from detect.data.sampling import Repeated, repeat_factors
+from detect.data.store import Annotations
+from detect.evaluation.classes import ClassEvaluator
+from detect.evaluation.coco import CocoEvaluator
+from detect.types import Batch, Keep, Pixels
+
+
+class Stills(Protocol):
+    """Every sample once, in batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class Evaluator(Protocol):
+    """Judges answers against the truth it was made with; each image or crop comes once, over all ranks.
+
+    `records` are plain values that another rank's evaluator can `extend`. Of the result the numbers go into the
+    metrics of an epoch.
+    """
+
+    def update(self, image_ids: Sequence[int], found: Sequence[Any]) -> None: ...
+
+    def records(self) -> Any: ...
+
+    def extend(self, records: Any) -> None: ...
+
+    def result(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is particular to a task.
+
+    samples    (store, config, pixels, gigabytes of cache) -> the training samples, asked for by a Draw
+    stills     (store, size, batch, pixels, workers, rank, world, gigabytes of cache, pin) -> what is evaluated
+    evaluator  the judge of a store
+    check      raises UserError where the training set and the held-out set are nothing to learn from
+    keep       how an evaluation decodes
+    metric     the number that chooses the best weights; `shown` are those of a progress line
+    whole      whether labels of whole pictures will do for data: a folder of classes, or a csv
+    """
+
+    samples: Callable[[Annotations, TrainConfig, Pixels, float], Any]
+    stills: Callable[..., Stills]
+    evaluator: Callable[[Annotations], Evaluator]
+    check: Callable[[Annotations, Annotations], None]
+    keep: Keep
+    metric: str
+    shown: tuple[str, ...]
+    whole: bool = False
+
+
+def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset:
+    repeated = None
+    if config.balance == "sampling":
+        repeated = Repeated(repeat_factors(store, config.repeat), config.seed)
+    return CocoDataset(
+        store,
+        config.imgsz,
+        config.augment if config.augment.on else None,
+        config.seed,
+        config.epochs,
+        pixels,
+        cache_gb,
+        repeated,
+    )
+
+
+def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset:
+    balanced = config.balance == "sampling"
+    return CropDataset(
+        Crops.of(store),
+        config.imgsz,
+        config.augment if config.augment.on else None,
+        config.seed,
+        pixels,
+        cache_gb,
+        balanced,
+    )
+
+
+def _still_crops(
+    store: Annotations,
+    size: int,
+    batch: int,
+    pixels: Pixels,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    cache_gb: float = 0.0,
+    pin: bool = False,
+) -> StillLoader:
+    crops = CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
+    return StillLoader(crops, batch, workers, rank, world, pin)
+
+
+TASKS = {
+    "detect": Task(
+        _scenes,
+        EvalLoader,
+        CocoEvaluator,
+        lambda store, _: require_objects(store),
+        Keep(score=0.001, iou=0.7, limit=100),  # the COCO protocol considers 100 detections an image
+        "AP",
+        ("AP", "AP50"),
+    ),
+    "classify": Task(
+        _crops,
+        _still_crops,
+        lambda store: ClassEvaluator(Crops.of(store)),
+        require_classes,
+        Keep(score=0.0),
+        "top1",
+        ("top1", "top5"),
+        whole=True,
+    ),
+}
