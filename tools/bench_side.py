@@ -26,16 +26,22 @@ class Turns:
         self.device = device
         self.answers = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)  # what libraries print is not an answer
+        self.taken: tuple[float, float, int] | None = None
 
     def start(self) -> None:
-        """Wait to be called. The process ends when nobody calls any more."""
+        """Say how long the last round took, now that what follows one is done too, and wait to be called.
+
+        The process ends when nobody calls any more.
+        """
+        if self.taken:
+            self.answers.write(json.dumps(self.taken) + "\n")
         if not sys.stdin.readline():
             os._exit(0)
         self.began = self._clocks()
 
     def stop(self) -> None:
         wall, cpu = (now - then for now, then in zip(self._clocks(), self.began, strict=True))
-        self.answers.write(json.dumps([wall, cpu, self._memory()]) + "\n")
+        self.taken = wall, cpu, self._memory()
 
     def serve(self, work: Callable[[], Any]) -> None:
         """Do the work once for every call, for ever."""

@@ -52,17 +52,6 @@ def test_sides_take_turns_and_the_first_round_does_not_count(bench):
 
 def test_a_side_that_ends_is_named_with_its_last_words(bench, tmp_path):
     build(tmp_path / "bccd", train=2, val=1, size=64)
-    arguments = [
-        "--rows",
-        "predict",
-        "--data",
-        str(tmp_path),
-        "--scale",
-        "0.002",
-        "--threads",
-        "1",
-        "--peer",
-        sys.executable,
-    ]
-    with pytest.raises(SystemExit, match=r"peer predict ended:[\s\S]*No module named"):  # the peer is not in ours
-        bench["main"](arguments)
+    small = ["--rows", "predict", "--data", str(tmp_path), "--scale", "0.002", "--threads", "1"]
+    with pytest.raises(SystemExit, match=r"peer predict ended:[\s\S]*No module named"):
+        bench["main"]([*small, "--peer", sys.executable])  # where the peer is not installed
