@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import IntEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -23,6 +23,7 @@ from detect.errors import UserError
 from detect.types import Pixels, Target
 
 if TYPE_CHECKING:
+    from detect.data.sampling import Repeated
     from detect.data.store import Annotations
 
 
@@ -78,8 +79,8 @@ class CocoDataset(Dataset):
     """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
 
     `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see Cache); the
-    canvas is the Draw's. Without `augment` a sample is the plain square letterbox. UserError: an empty store, or
-    mirroring of keypoints whose sides nobody named.
+    canvas is the Draw's. Without `augment` a sample is the plain square letterbox; with `repeated` some images come
+    more than once an epoch. UserError: an empty store, or mirroring of keypoints whose sides nobody named.
     """
 
     def __init__(
@@ -91,10 +92,14 @@ class CocoDataset(Dataset):
         epochs: int | None = None,
         pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
+        repeated: Repeated | None = None,
     ) -> None:
         if not len(store):
             raise UserError("the training set has no images")
         self.store, self.augment, self.seed, self.pixels = store, augment, seed, pixels
+        self.size = size
+        self.order = repeated or partial(order, seed, n=len(store))
+        self.length = len(repeated) if repeated else len(store)
         self.plain_from = first_plain_epoch(augment, epochs) if augment else None
         self.swap = None
         if augment and augment.flip > 0:
@@ -110,10 +115,10 @@ class CocoDataset(Dataset):
         self.cache = Cache(self.kept, cache_gb)
 
     def __len__(self) -> int:
-        return len(self.store)
+        return self.length
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
-        index = int(order(self.seed, draw.epoch, len(self.sizes))[draw.position])
+        index = int(self.order(draw.epoch)[draw.position])
         if self.augment is None:
             return self._letterboxed(self._tile(index), draw.size)
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
@@ -127,6 +132,19 @@ class CocoDataset(Dataset):
             cv2.flip(image, 1, dst=image)
             target = mirror(target, self.swap)
         return image, target
+
+    def index(self, epoch: int, position: int) -> int:
+        """Which image comes at that place of an epoch's order."""
+        return int(self.order(epoch)[position])
+
+    @property
+    def canvases(self) -> np.ndarray:
+        """(I, 2) the canvas of each `sample`."""
+        return np.full((len(self.store), 2), self.size)
+
+    def sample(self, index: int) -> tuple[np.ndarray, Target]:
+        """An image by its index, without augmentation."""
+        return self._letterboxed(self._tile(index), self.size)
 
     def _scene(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """One picture, a mosaic, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""

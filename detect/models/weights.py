@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -73,11 +73,33 @@ def load_weights(path: str | Path) -> Model:
     return model.eval()
 
 
-def transfer(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Copy into `model` what fits by name and shape. Returns the names taken, and those left as they were."""
+class Transfer(NamedTuple):
+    """Names of tensors: those taken, those left as they were and those of the file not used, each with the reason."""
+
+    taken: list[str]
+    left: dict[str, str]
+    extra: dict[str, str]
+
+
+def transfer(model: nn.Module, tensors: dict[str, Tensor]) -> Transfer:
+    """Copy into `model` what fits by name and shape."""
     mine = model.state_dict()
     taken = [k for k, v in mine.items() if k in tensors and tensors[k].shape == v.shape]
     with torch.no_grad():
         for k in taken:
             mine[k].copy_(tensors[k])
-    return taken, [k for k in mine if k not in set(taken)]
+    left = {k: _why(v, tensors.get(k)) for k, v in mine.items() if k not in set(taken)}
+    return Transfer(taken, left, {k: "extra, the model has no such tensor" for k in tensors if k not in mine})
+
+
+def _why(mine: Tensor, theirs: Tensor | None) -> str:
+    return "absent in the file" if theirs is None else f"shape {list(theirs.shape)}, the model's is {list(mine.shape)}"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `path` is a safetensors file of gridhead's."""
+    try:
+        with safe_open(path, "pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False

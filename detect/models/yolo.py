@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from anchors.assign import Assignment, Dense, dense
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
+from detect.backbones.base import Staged
 from detect.config import ModelConfig
-from detect.losses.classes import cross_entropy, soft_targets
+from detect.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
 from detect.models.base import Card, Model
 from detect.types import Detections, Keep, Raw, Target, Term
 
@@ -25,13 +26,28 @@ CANDIDATES = 4096  # the best scores of an image that go into suppression
 class Yolo(Model):
     """images (B, 3, H, W) uint8 -> Raw; see the three verbs below."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: Any, assigner: Any):
+    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, head: Any, assigner: Any):
         super().__init__(config, card)
         self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
+        self.class_loss, weights = CLASS_LOSSES[config.loss.class_kind], config.loss.class_weights
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Raw:
         """Raw predictions for images (B, 3, H, W) uint8; `given` steers nothing here."""
         return self.head(self.neck(self.backbone(self.numbers(images))))
+
+    def trunk(self) -> list[str]:
+        """The stages of the backbone, then the neck."""
+        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The maps of the neck."""
+        return self.neck(self.backbone(self.numbers(images)))
+
+    def answer(self, features: list[Tensor]) -> Raw:
+        """Raw predictions from the maps of the neck."""
+        return self.head(features)
 
     def loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss terms, weighted, to be divided by their count over all images of a step."""
@@ -50,15 +66,15 @@ class Yolo(Model):
             "box": Term(w.box * (weight * (1 - overlap)).sum(), count),
             "code": Term(w.code * (weight * self.head.code_loss(mine, wanted)).sum(), count),
         }
-        used = found.index != -2
+        used, kind = found.index != -2, (self.class_loss, self.class_weights)
         if raw.objectness is None:
             target = soft_targets(raw.logits, at, labels, weight)
-            terms["classes"] = Term(w.classes * cross_entropy(raw.logits, target, used), count)
+            terms["classes"] = Term(w.classes * cross_entropy(raw.logits, target, used, *kind), count)
         else:
             quality = torch.zeros_like(raw.objectness).index_put(at, weight * overlap.detach().clamp(0))
             rows = torch.arange(len(labels), device=labels.device)
             target = soft_targets(mine.logits, (rows,), labels, weight)
-            terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0), count)
+            terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
             terms["objectness"] = Term(w.objectness * cross_entropy(raw.objectness, quality, used), count)
         return terms
 

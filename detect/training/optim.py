@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from detect.config import OptimConfig
 from detect.models.base import Model
 
-
 Groups = list[dict[str, Any]]
 
 OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
@@ -39,10 +38,27 @@ SCHEDULES: dict[str, Callable[[OptimConfig, float, float], float]] = {  # of t, 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimizer named in `config`. Weight decay is for weights of convolutions and dense layers alone."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups: Groups = []
+    for scale, chosen in _by_rate(model, config.layer_decay):
+        decayed, plain = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": config.weight_decay, "scale": scale})
+        groups.append({"params": plain, "weight_decay": 0.0, "scale": scale})
     return OPTIMIZERS[config.name](groups, config)
+
+
+def _by_rate(model: nn.Module, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
+    """Parameters by the factor on their rate: 1 for the head, `decay` once more for each part before it (ULMFiT,
+    Howard and Ruder, 2018).
+    """
+    left = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if decay == 1:
+        return [(1.0, list(left.values()))]
+    assert isinstance(model, Model)
+    parts = []
+    for part in reversed(model.trunk()):
+        names = [name for name in left if name.startswith(f"{part}.")]
+        parts += [[left.pop(name) for name in names]] if names else []
+    return [(decay**i, chosen) for i, chosen in enumerate([list(left.values()), *parts])]
 
 
 def rate(config: OptimConfig, step: int, warmup: int, total: int) -> float:

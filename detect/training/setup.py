@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,11 +197,10 @@ def _trainer(
             run.write_metrics()
     validation = task.stills(held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin)
     loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
-    view: Callable[[Model], Any] = lambda model: model
-    if config.cache_features:
-        loader, validation = _over_features(config, model, data, validation, (store, held_out), device, dtype)
-        view = Top
-    return Trainer(config, run, loader, validation, task, held_out, device, dtype, here, loggers, view)
+    if not config.cache_features:
+        return Trainer(config, run, loader, validation, task, held_out, device, dtype, here, loggers)
+    kept, still = _over_features(config, model, data, validation, (store, held_out), device, dtype)
+    return Trainer(config, run, kept, still, task, held_out, device, dtype, here, loggers, Top)
 
 
 def _over_features(

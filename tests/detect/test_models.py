@@ -208,8 +208,8 @@ def test_weights_of_other_software_are_refused(tmp_path):
 
 def test_transfer_takes_what_fits_and_names_the_rest():
     source, other = build(tiny(), CARD), build(tiny(), Card(["x"], [1]))
-    taken, left = transfer(other, source.state_dict())
-    assert {k.split(".")[0] for k in left} == {"head"} and all("classify" in k for k in left)
+    taken, left, extra = transfer(other, source.state_dict())
+    assert {k.split(".")[0] for k in left} == {"head"} and all("classify" in k for k in left) and not extra
     assert torch.equal(other.state_dict()[taken[0]], source.state_dict()[taken[0]])
 
 

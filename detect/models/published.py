@@ -1,0 +1,76 @@
+"""Weights of backbones from elsewhere: files of state dictionaries, and torchvision's, with the pixels they want."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detect.errors import UserError
+from detect.types import Pixels
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PIXELS = {
+    "unit": Pixels(),
+    "imagenet": Pixels(mean=_IMAGENET[0], std=_IMAGENET[1]),
+    "half": Pixels(mean=(0.5,) * 3, std=(0.5,) * 3),
+    "caffe": Pixels(order="BGR", scale=1.0, mean=(104.0, 117.0, 123.0)),
+    "tensorflow": Pixels(scale=1 / 128, mean=(127 / 128,) * 3),
+}
+# What a network's published weights want where it is not "imagenet", and what single files want, by their SHA-256:
+# SqueezeNet's is a conversion of Caffe's weights. torchvision's Inception turns ImageNet's pixels into these itself.
+_FAMILIES = {"inception_v3": "half", "efficientnet_lite0": "tensorflow"}
+_FILES = {"616bb9a19d357e1e21d937fdea5f437d0a6c943686b36425b9d3f7b23319946f": "caffe"}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors or torch file. Raises UserError where it is neither; no pickle is loaded."""
+    from safetensors.torch import load_file
+
+    try:
+        state: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is no file of weights that can be read safely: {reason}") from error
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} holds no state dictionary, names with tensors: save model.state_dict()")
+    return state
+
+
+def pixels_of(backbone: str, path: Path | None = None) -> Pixels:
+    """How the published weights of `backbone` want images, those in the file `path` where that is a known one."""
+    name = _FAMILIES.get(backbone, "imagenet")
+    if path is not None:
+        with path.open("rb") as file:
+            name = _FILES.get(hashlib.file_digest(file, "sha256").hexdigest(), name)
+    return PIXELS[name]
+
+
+def download(backbone: str) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights of `backbone`, from its cache or the network; their hash is checked.
+
+    Raises UserError where there are none, or where they cannot be fetched.
+    """
+    from torchvision import models  # late: it takes half a second
+
+    if backbone not in models.list_models(module=models):
+        raise UserError(
+            f"--pretrained: torchvision publishes no weights of {backbone}; name a file with --backbone-weights"
+        )
+    weights = models.get_model_weights(backbone)["DEFAULT"]
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:  # no network, or another hash
+        raise UserError(
+            f"--pretrained: {weights.url} cannot be fetched: {getattr(error, 'reason', error)}; "
+            "fetch it where there is a network, and name the file with --backbone-weights"
+        ) from error

@@ -1,0 +1,133 @@
+"""Transfer learning: what a model begins with, and which of its parts train, when and how fast."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from detect.backbones.base import Staged
+from detect.config import TrainConfig
+from detect.errors import UserError
+from detect.models.base import Model
+from detect.models.published import PIXELS, download, pixels_of, read_state
+from detect.models.weights import is_ours, read_weights, transfer
+from detect.types import Pixels
+
+
+class Source(NamedTuple):
+    """Weights from elsewhere: what to call them, the tensors, how they want images, and whose names they bear.
+
+    `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names).
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    pixels: Pixels
+    part: str
+
+
+def find_source(config: TrainConfig) -> Source | None:
+    """The weights that `config` begins with, None for none. Raises UserError for more than one, or unreadable ones."""
+    given = [flag for flag in ("weights", "backbone_weights", "pretrained") if getattr(config, flag)]
+    if len(given) > 1:
+        flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
+        raise UserError(f"{flags} were given: a model begins with one kind of weights")
+    if config.weights:
+        _, card, tensors = read_weights(Path(config.weights))
+        return Source(f"--weights {config.weights}", tensors, card.pixels, "model")
+    backbone, path = config.model.backbone, Path(config.backbone_weights)
+    if config.pretrained:
+        return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
+    if not config.backbone_weights:
+        return None
+    name = f"--backbone-weights {path}"
+    if is_ours(path):
+        _, card, tensors = read_weights(path)
+        return Source(name, tensors, card.pixels, "backbone")
+    return Source(name, read_state(path), pixels_of(backbone, path), "published")
+
+
+def choose_pixels(config: TrainConfig, source: Source | None) -> Pixels:
+    """How images become numbers: as `config` says, else as the weights want it."""
+    if config.pixels != "auto":
+        return PIXELS[config.pixels]
+    return source.pixels if source else Pixels()
+
+
+def begin(model: Model, source: Source, tell: bool) -> None:
+    """Give `model` what fits of `source`, and `tell` what was taken, what was not, and why.
+
+    Raises UserError where nothing fits.
+    """
+    tensors = source.tensors
+    if source.part != "model":
+        prefix, net = next((n, m) for n, m in model.named_children() if isinstance(m, Staged))
+        if source.part == "backbone":
+            theirs = tuple(f"{name}.stages." for name in ("backbone", "network"))
+            found = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(theirs)}
+        elif not net.names:
+            raise UserError(f"{source.name}: backbone {model.config.backbone} bears no published names: nothing fits")
+        else:
+            found = net.renamed(tensors)
+        known = set(net.names.values())
+        rest = {k: v for k, v in tensors.items() if source.part == "published" and k not in known}
+        tensors = {f"{prefix}.{k}": v for k, v in found.items()} | rest
+    moved = transfer(model, tensors)
+    if not moved.taken:
+        raise UserError(f"{source.name}: nothing in it fits {model.config.name}; name its --model")
+    if tell:
+        left = f"{len(moved.left)} left at their start, {len(moved.extra)} of the file not used"
+        print(f"{source.name}: {len(moved.taken)} tensors taken, {left}", file=sys.stderr)
+        for name, reason in (moved.left | moved.extra).items():
+            print(f"  not taken: {name}: {reason}", file=sys.stderr)
+
+
+def parts(model: Model) -> list[str]:
+    """The parts of the trunk that have weights, from the pixels on."""
+    return [name for name in model.trunk() if next(model.get_submodule(name).parameters(), None) is not None]
+
+
+def frozen_parts(config: TrainConfig, model: Model, epoch: int) -> tuple[str, ...]:
+    """The parts that do not train in `epoch`: the first `freeze`, one fewer every `thaw` epochs, from the back.
+
+    Raises UserError where there are not so many.
+    """
+    names = parts(model)
+    count = len(names) if config.freeze < 0 else config.freeze
+    if count > len(names):
+        raise UserError(f"--freeze {count}: {config.model.name} has {len(names)} parts: {', '.join(names)}")
+    return tuple(names[: max(0, count - (epoch // config.thaw if config.thaw else 0))])
+
+
+def freeze(model: Model, names: tuple[str, ...]) -> None:
+    """Have these parts and no others keep their weights and their batch statistics."""
+    model.frozen = names
+    for name, p in model.named_parameters():
+        p.requires_grad_(not name.startswith(tuple(f"{part}." for part in names)))
+
+
+def initialize(model: Model, kind: str) -> None:
+    """Draw the weights of convolutions and dense layers anew; biases stay, for a detector's hold what it expects.
+
+    gaussian  deviation 0.01 (Krizhevsky et al., 2012)
+    uniform   within 1 / sqrt(inputs) (the usual heuristic, equation 1 in Glorot and Bengio, 2010)
+    xavier    uniform, within sqrt(6 / (inputs + outputs)) (Glorot and Bengio, 2010)
+    he        Gaussian, deviation sqrt(2 / inputs) (He et al., 2015)
+    paper     as the network's own paper has it: nothing is drawn
+    """
+    if kind == "paper":
+        return
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            _DRAW[kind](layer.weight)
+
+
+_DRAW = {
+    "gaussian": lambda w: nn.init.normal_(w, std=0.01),
+    "uniform": lambda w: nn.init.uniform_(w, -((w[0].numel()) ** -0.5), (w[0].numel()) ** -0.5),
+    "xavier": nn.init.xavier_uniform_,
+    "he": lambda w: nn.init.kaiming_normal_(w, nonlinearity="relu"),
+}
