@@ -65,6 +65,12 @@ def status(task: Callable[..., Any], *arguments: Any) -> int:
     return process.exitcode if process.exitcode is not None else 99
 
 
+def children(pid: int | str = "self") -> list[int]:
+    """The processes that a process has started and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 def alive(pid: int) -> bool:
     """Whether a process is there, and not merely waiting for its parent to hear of its end."""
     try:

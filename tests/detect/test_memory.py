@@ -1,0 +1,61 @@
+"""Resident memory stays what it was, epoch after epoch, and annotations are there once for all workers."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from detect.data.dataset import CocoDataset
+from tests.reference.memory import Copying, Leaky, crowded, watch_loaders, watch_training, watch_workers
+from tests.reference.runs import settings, status
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's account of memory is Linux's")
+
+EPOCHS, WARM = 20, 8  # allocators take a few epochs to have seen their largest requests
+BOUND = 0.5  # megabytes an epoch, over all processes: a kilobyte for each sample of the 500 below
+
+
+def slope(held):
+    """Megabytes an epoch, by least squares, when all is warm."""
+    return np.polyfit(np.arange(len(held) - WARM), held[WARM:], 1)[0]
+
+
+def watched(task, tmp_path, *arguments):
+    assert status(task, *arguments, tmp_path / "found") == 0
+    return json.loads((tmp_path / "found").read_text())
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """200 thousand boxes on 500 images of 64 pixels."""
+    return crowded(tmp_path_factory.mktemp("crowd"), 500, 400)
+
+
+def test_loaders_and_workers_hold_no_more_after_twenty_epochs(crowd, tmp_path):
+    found = watched(watch_loaders, tmp_path, crowd, CocoDataset, EPOCHS)
+    assert len(found["held"]) == EPOCHS
+    assert slope(found["held"]) < BOUND, found["held"]
+    assert len(set(found["files"][WARM:])) == 1
+
+
+def test_the_bound_catches_a_leak(crowd, tmp_path):
+    found = watched(watch_loaders, tmp_path, crowd, Leaky, EPOCHS)
+    assert slope(found["held"]) > 2 * BOUND, found["held"]
+
+
+@pytest.mark.parametrize("kind", [CocoDataset, Copying])
+def test_workers_share_the_annotations(tmp_path, kind):
+    """Two million boxes, of which every one is read."""
+    found = watched(watch_workers, tmp_path, tmp_path, kind, 1000)
+    assert found["columns"] > 100 and len(found["alone"]) == 2
+    for alone in found["alone"]:
+        assert (alone < found["columns"] / 2) == (kind is CocoDataset), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_holds_no_more_after_forty_epochs(digits, tmp_path, workers):
+    config = settings(digits, tmp_path / "run", epochs=40, workers=workers, multi_scale=0.0)
+    found = watched(watch_training, tmp_path, config)
+    assert slope(found["held"][20 - WARM :]) < BOUND, found["held"]
