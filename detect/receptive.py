@@ -113,12 +113,19 @@ def _resize(kernel: int, before: Sight, named: dict[str, Any], x: Tensor, out: T
     return before.window((kernel, kernel), [n / m for n, m in zip(x.shape[2:], out.shape[2:], strict=True)])
 
 
+def _slice(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    steps = [1] * x.ndim
+    steps[named.get("dim", 0)] = named.get("step", 1)
+    return before.window((1, 1), steps[2:]) if x.ndim == 4 else before
+
+
 _WINDOWS: dict[Any, Callable[..., Sight]] = {
     aten.convolution: _convolution,
     aten.avg_pool2d: _pool,
     aten.max_pool2d_with_indices: _pool,
     aten._adaptive_avg_pool2d: _adaptive,
     aten.adaptive_max_pool2d: _adaptive,
+    aten.slice: _slice,
     aten.upsample_nearest2d: partial(_resize, 1),
     aten.upsample_bilinear2d: partial(_resize, 2),
 }

@@ -30,6 +30,11 @@ class Branches(nn.Module):
         return self.join([branch(x) for branch in self.branches])
 
 
+class Every(nn.Module):
+    def forward(self, x):
+        return x[:, :, ::2, 1::3]
+
+
 class Gate(nn.Module):
     def forward(self, x):
         return x * x.mean((2, 3), keepdim=True)
@@ -73,6 +78,11 @@ def test_a_cell_of_a_transposed_convolution_lies_under_some(kernel, stride, cell
 def test_unequal_sides_are_told_apart():
     net = nn.Sequential(nn.Conv2d(1, 1, (1, 7)), nn.Conv2d(1, 1, (3, 1), (2, 1)))
     assert sight(net) == Sight((3, 7), (2, 1))
+
+
+def test_taking_every_second_pixel_is_a_stride():
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), Every(), nn.Conv2d(1, 1, 3))
+    assert measured(net) == sight(net) == Sight((7, 9), (2, 3))
 
 
 @pytest.mark.parametrize("join", [lambda maps: torch.cat(maps, 1), sum], ids=["concatenated", "added"])

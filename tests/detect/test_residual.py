@@ -75,6 +75,12 @@ def test_the_plain_network_costs_what_its_residual_twin_costs():
     assert sum(row["type"] in ("Conv2d", "Linear") for row in plain["layers"]) == 34
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_identity", "resnet18_projection", "resnet18_plain"])
+def test_shortcuts_change_neither_field_nor_stride(name):
+    last = [row for row in describe(name)["layers"] if row["type"] == "ReLU"][-1]
+    assert (last["field"], last["stride"]) == (435, 32)
+
+
 @pytest.mark.parametrize(("name", "strided"), [("resnet50", 1), ("resnet50_paper", 0)])
 def test_the_place_of_the_stride(name, strided):
     convs = [[layer for layer in block.children() if isinstance(layer, nn.Conv2d)] for block in blocks(meta(name))]

@@ -1,0 +1,139 @@
+"""The table of docs/backbones.md: what every network costs, and what the smallest of each family finds.
+
+    python tools/backbones.py [--latency] [--ap] [--only NAME ...]
+
+Parameters and multiply-accumulates are counted, always. --latency times one image on the CPU, --ap trains on the
+embedded set (half an hour on two cores); what is not measured now is kept from docs/backbones.json, where every figure
+goes as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # these files, not an installed copy
+
+import torch  # noqa: E402
+
+from detect.backbones import BACKBONES, FAMILIES, build_network  # noqa: E402
+from detect.backbones.efficientnet import PUBLISHED, compound  # noqa: E402
+from detect.files import replace_text  # noqa: E402
+from detect.layers import describe  # noqa: E402
+from detect.models.base import fold  # noqa: E402
+
+PAGE, FIGURES = ROOT / "docs/backbones.md", ROOT / "docs/backbones.json"
+SIZES = (224, 640)
+SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]
+SIDE = 96
+BUDGET = {"model": "yolo_n", "imgsz": SIDE, "epochs": 20, "batch": 16, "seed": 0, "workers": 0}
+UNMIRRORED = {"flip": 0.0, "scale": 0.25}  # as in detect demo: a mirrored 2 is no digit
+
+
+def counts(name: str) -> dict[str, Any]:
+    """Side and field of the published network, parameters, and multiply-accumulates at the first of `SIZES`."""
+    whole = describe(name)
+    maps = [layer["field"] for layer in whole["layers"] if len(layer["output"]) == 3 and layer["output"][1] > 1]
+    macs = describe(name, SIZES[0])["macs"]
+    return {"size": whole["imgsz"], "field": max(maps), "params": whole["params"], "macs": macs}
+
+
+def latency(name: str, size: int, least: int = 5, seconds: float = 2.0) -> float:
+    """Milliseconds for one image through the whole network, as inference runs it: the median of at least five runs."""
+    net = build_network(name, 1000).eval()
+    net.drop_aux()
+    fold(net)
+    net = net.to(memory_format=torch.channels_last)
+    image = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last)
+    times: list[float] = []
+    with torch.inference_mode():
+        net(image)
+        while len(times) < least or sum(times) < seconds:
+            start = time.perf_counter()
+            net(image)
+            times.append(time.perf_counter() - start)
+    return round(1000 * statistics.median(times), 2)
+
+
+def precision(name: str) -> float:
+    """AP on the embedded set's held-out pictures of yolo_n on this backbone, trained with `BUDGET`."""
+    from detect import commands
+    from detect.cli import from_values
+    from detect.data.toy import build
+
+    with tempfile.TemporaryDirectory() as scratch:
+        data = build(Path(scratch) / "digits", size=SIDE)
+        flags = {"data": data, "out": Path(scratch) / "run", "model.backbone": name, "device": "cpu"}
+        weights = commands.train(from_values("train", {**BUDGET, **flags, "augment": UNMIRRORED}))
+        return round(commands.evaluate(from_values("evaluate", {"weights": weights, "data": data}))["AP"], 3)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def networks(figures: dict[str, dict[str, Any]]) -> str:
+    """The table of all networks; a dash for what was not measured."""
+    header = ["network", "made for", "field", "parameters (M)", f"MACs at {SIZES[0]} (G)"]
+    header += [*(f"ms at {size}" for size in SIZES), "AP"]
+    rows = []
+    for name in filter(figures.get, BACKBONES):
+        one = figures[name]
+        cells = [f"`{name}`", str(one["size"]), str(one["field"])]
+        cells += [f"{one['params'] / 1e6:.2f}", f"{one['macs'] / 1e9:.3f}"]
+        cells += [f"{one[key]:.1f}" if key in one else "-" for key in (f"ms{size}" for size in SIZES)]
+        rows.append([*cells, f"{one['ap']:.3f}" if "ap" in one else "-"])
+    return table(header, rows)
+
+
+def scaling() -> str:
+    """Compound scaling beside what was published."""
+    rows = []
+    for phi, (name, published) in enumerate(PUBLISHED.items()):
+        formula = compound(phi)
+        cells = [f"{formula.width:.2f}", f"{formula.depth:.2f}", f"{formula.size:.0f}"]
+        rows.append([f"`{name}`", *cells, *(f"{value:g}" for value in published)])
+    words = ("width", "depth", "side")
+    return table(["network", *(f"{word} by formula" for word in words), *(f"{word} published" for word in words)], rows)
+
+
+def written(page: str, figures: dict[str, dict[str, Any]]) -> str:
+    """`page` with the table between each pair of markers made anew."""
+    for name, text in (("networks", networks(figures)), ("scaling", scaling())):
+        before, _, rest = page.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        page = f"{before}<!-- {name} -->\n{text}\n{end}{after}"
+    return page
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latency", action="store_true", help="time every network")
+    parser.add_argument("--ap", action="store_true", help="train the smallest of each family")
+    parser.add_argument("--only", nargs="+", choices=list(BACKBONES), default=list(BACKBONES), metavar="NAME")
+    options = parser.parse_args(arguments)
+    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    for name in options.only:
+        one = figures.setdefault(name, {})
+        one |= counts(name)
+        if options.latency:
+            one |= {f"ms{size}": latency(name, size) for size in SIZES}
+        if options.ap and name in SMALLEST:
+            one["ap"] = precision(name)
+        replace_text(FIGURES, json.dumps(figures, indent=1) + "\n")
+        print(name, one, flush=True)
+    replace_text(PAGE, written(PAGE.read_text(encoding="utf-8"), figures))
+
+
+if __name__ == "__main__":
+    main()
