@@ -21,13 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from detect.cli import parse
 from detect.config import TrainConfig
 from detect.data.check import verify
-from detect.data.dataset import CocoDataset, Draw
+from detect.data.dataset import Draw
 from detect.data.formats import load_data
 from detect.data.loader import TrainLoader
 from detect.errors import UserError
 from detect.infer.draw import color_of, ink_on
 from detect.infer.text import render
-from detect.types import Target
+from detect.tasks import TASKS
+from detect.types import Pixels, Target
 
 
 def annotate(image: np.ndarray, target: Target, names: Sequence[str], zoom: int = 1) -> np.ndarray:
@@ -66,10 +67,11 @@ def samples(
 
     `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
     """
-    store = load_data(config.data, split, config.skip_bad)
+    task = TASKS[config.task]
+    store = load_data(config.data, split, config.skip_bad, task.whole)
     if config.skip_bad:
         store = verify(store, skip_bad=True)  # a bad image leaves the order of the others
-    data = CocoDataset(store, config.imgsz, config.augment, config.seed, config.epochs, cache_gb=0)
+    data = task.samples(store, config, Pixels(), 0.0)
     if epoch < 0 or ranks < 1:
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):

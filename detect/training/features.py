@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,18 +36,6 @@ class Maps(list[Tensor]):
     def to(self, device: torch.device, non_blocking: bool = False) -> Maps:
         """All of them on `device`."""
         return Maps(x.to(device, non_blocking=non_blocking) for x in self)
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """A batch whose images were turned into features."""
-
-    images: Maps
-    targets: list[Target]
-    fits: list[Letterbox]
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 class Top(nn.Module):
@@ -101,18 +89,19 @@ class Features:
         self.fits = [Letterbox(**{k: _tuple(v) for k, v in values.items()}) for values in index["fits"]]
         self.flat = np.memmap(file, np.float32, "r", shape=(self.starts[-1],))
 
-    def batch(self, rows: Sequence[int]) -> Kept:
+    def batch(self, rows: Sequence[int]) -> Batch:
         """The samples `rows`, which have the same shapes."""
         shapes = self.shapes[rows[0]]
         flat = torch.from_numpy(np.stack([self.flat[self.starts[i] : self.starts[i + 1]] for i in rows]))
         maps = flat.split([math.prod(shape) for shape in shapes], 1)
         images = Maps(x.reshape(len(rows), *shape) for x, shape in zip(maps, shapes, strict=True))
-        return Kept(images, [self.targets[i] for i in rows], [self.fits[i] for i in rows] if self.fits else [])
+        targets, fits = [self.targets[i] for i in rows], [self.fits[i] for i in rows] if self.fits else []
+        return Batch(images, targets, fits)  # type: ignore[arg-type]  # maps in the place of images
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[Batch]:
         for start, end in pairwise(np.cumsum([0, *self.lengths]).tolist()):
             yield self.batch(range(start, end))
 
@@ -126,7 +115,7 @@ class FeatureLoader:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Kept]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on."""
         for part in self.parts[start:]:
             yield self.features.batch([self.dataset.index(epoch, int(position)) for position in part])

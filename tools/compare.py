@@ -1,0 +1,105 @@
+"""Compare ways to train on the same data, over several seeds: mean and spread of AP, over all and of each class.
+
+python tools/compare.py --data D --out R --seeds 5 [--images 60] --arm "NAME: flags" --arm "NAME: flags" FLAGS OF ALL
+Every arm is `detect train` with FLAGS OF ALL and its own flags, measured on the split test, or else val, by its best
+weights. With --images each seed draws as many training images, the same for all arms. What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from detect.cli import parse
+from detect.commands import evaluate
+from detect.data.formats import load_data, splits
+from detect.errors import UserError
+from detect.training.setup import train
+
+
+def subset(data: str, count: int, seed: int, folder: Path) -> Path:
+    """A data YAML in `folder` whose training split is `count` images of that of `data`, drawn by `seed`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there: dict[str, dict[str, str]] = {}
+    for split in splits(data):
+        store = load_data(data, split)
+        if split == "train":
+            if count > len(store):
+                raise UserError(f"--images {count}: {data} has {len(store)} training images")
+            chosen = np.random.default_rng(seed).choice(len(store), count, replace=False)
+            store = store.select(np.sort(chosen))
+        file = folder / f"instances_{split}.json"
+        file.write_text(json.dumps(store.to_coco()), encoding="utf-8")
+        there[split] = {"annotations": str(file.resolve()), "images": str(store.root.resolve())}
+    path = folder / "data.yaml"
+    path.write_text(yaml.safe_dump(there), encoding="utf-8")
+    return path
+
+
+def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str, Any]:
+    """Train with `flags` into `out`, measure the best weights; kept in `out`/result.json."""
+    kept = out / "result.json"
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    started = time.monotonic()
+    given = ["--data", data, "--seed", str(seed), "--out", str(out), *flags]
+    best = train(parse("train", [*given, "--resume"]))
+    seconds = time.monotonic() - started
+    split = "test" if "test" in splits(data) else "val"
+    result = evaluate(parse("evaluate", ["--data", data, "--split", split, "--weights", str(best)]))
+    result |= {"seconds": round(seconds, 1), "split": split}
+    kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def row(name: str, results: Sequence[dict[str, Any]]) -> str:
+    """One line of the table: mean and standard deviation over the seeds."""
+    columns = [[r[key] for r in results] for key in ("AP", "AP50")]
+    columns += [[r["per_class"][label] or 0.0 for r in results] for label in results[0]["per_class"]]
+    cells = [f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in columns]
+    return f"| {name} | {' | '.join(cells)} | {statistics.mean(r['seconds'] for r in results):.0f} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, and write it to OUT/table.md. Exit status 2 is the user's mistake."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
+    parser.add_argument("--arm", action="append", required=True, help="NAME: flags of detect train")
+    given, flags = parser.parse_known_args(arguments)
+    out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm)
+    try:
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+        for seed in range(given.seeds):
+            images = given.images
+            data = str(subset(given.data, images, seed, out / f"data_{seed}")) if images else given.data
+            for name, own in arms.items():
+                results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}"))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    first = next(iter(results.values()))[0]
+    head = ["arm", f"{first['split']} AP", "AP50", *(f"AP {label}" for label in first["per_class"]), "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row(n, r) for n, r in results.items())]
+    (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
