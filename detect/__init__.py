@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from detect.api import Detector as Detector
+    from detect.types import Classes as Classes
     from detect.types import Detections as Detections
     from detect.types import Frame as Frame
     from detect.types import Keep as Keep
@@ -16,9 +17,21 @@ if TYPE_CHECKING:
 
 from detect.errors import UserError
 
-__all__ = ["Detections", "Detector", "Frame", "Keep", "Target", "UserError", "anchors", "evaluate", "load", "train"]
+__all__ = [
+    "Classes",
+    "Detections",
+    "Detector",
+    "Frame",
+    "Keep",
+    "Target",
+    "UserError",
+    "anchors",
+    "evaluate",
+    "load",
+    "train",
+]
 
-_LATE = {"Detector": "detect.api"} | dict.fromkeys(("Detections", "Frame", "Keep", "Target"), "detect.types")
+_LATE = {"Detector": "detect.api"} | dict.fromkeys(("Classes", "Detections", "Frame", "Keep", "Target"), "detect.types")
 
 
 def __getattr__(name: str) -> Any:
@@ -47,7 +60,7 @@ def train(**flags: Any) -> Path:
 
 
 def evaluate(**flags: Any) -> dict[str, Any]:
-    """`detect evaluate`: returns the twelve COCO numbers and `per_class`."""
+    """`detect evaluate`: returns the twelve COCO numbers and `per_class`; of classifiers `ClassEvaluator.result`."""
     return _command("evaluate", flags)
 
 

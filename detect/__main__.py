@@ -7,9 +7,19 @@ import sys
 # command -> (module, function, configuration, what it does)
 COMMANDS = {
     "demo": ("detect.demo", "demo", "DemoConfig", "the whole job on the embedded set, in a few minutes"),
-    "train": ("detect.commands", "train", "TrainConfig", "train a detector on COCO, YOLO or VOC data"),
-    "evaluate": ("detect.commands", "evaluate", "EvaluateConfig", "measure a detector: COCO's twelve numbers"),
-    "predict": ("detect.commands", "predict", "PredictConfig", "draw what is found in images, video or a stream"),
+    "train": ("detect.commands", "train", "TrainConfig", "train a detector on COCO, YOLO or VOC data, or a classifier"),
+    "evaluate": (
+        "detect.commands",
+        "evaluate",
+        "EvaluateConfig",
+        "measure a detector (COCO's twelve numbers) or a classifier",
+    ),
+    "predict": (
+        "detect.commands",
+        "predict",
+        "PredictConfig",
+        "draw what is found in images, video or a stream, or its class",
+    ),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }

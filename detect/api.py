@@ -13,7 +13,7 @@ from detect.infer.predict import Predictor
 from detect.infer.source import open_source
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights
-from detect.types import Detections, Frame, Keep
+from detect.types import Frame, Keep
 
 
 class Detector:
@@ -53,8 +53,8 @@ class Detector:
         imgsz: int = 0,
         batch: int = 1,
         vid_stride: int = 1,
-    ) -> Iterator[tuple[Frame, Detections]]:
-        """Each frame of `source` with what was found in it, boxes in pixels of the frame.
+    ) -> Iterator[tuple[Frame, Any]]:
+        """Each frame of `source` with its Detections, boxes in pixels of the frame; of a classifier with its Classes.
 
         `source` is what `detect predict` takes, or an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
         (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.

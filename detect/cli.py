@@ -85,7 +85,7 @@ def _parser(command: str) -> tuple[_Parser, type]:
 
 
 def _spelled(arguments: list[str], kind: type) -> list[str]:
-    """Flags with underscores for hyphens; the words after a flag that takes a list of words as one YAML value."""
+    """Flags with underscores for hyphens; the words after a flag that takes several as one value."""
     spelled = [re.sub(r"^--[\w.-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in arguments]
     spelled = [re.sub(r"^--hidden(?==|$)", "--model.hidden", a) for a in spelled]
     if "--model.hidden" in spelled:
@@ -93,11 +93,13 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
         words = list(takewhile(str.isdecimal, spelled[start + 1 :]))
         if words:
             spelled[start : start + 1 + len(words)] = [f"--model.hidden=[{', '.join(words)}]"]
-    for name in (f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"):
+    lists = [f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"]
+    for name in (*lists, "--weights"):
         if name in spelled:
             start = spelled.index(name)
             words = list(takewhile(lambda a: not a.startswith("--"), spelled[start + 1 :]))
-            spelled[start : start + 1 + len(words)] = [f"{name}={json.dumps(_listed(words))}"]
+            value = json.dumps(_listed(words)) if name in lists else ",".join(words)
+            spelled[start : start + 1 + len(words)] = [f"{name}={value}"]
     return spelled
 
 

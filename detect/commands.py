@@ -34,8 +34,15 @@ def train(config: configs.TrainConfig) -> Path:
 
 
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
-    """Measure weights on a split by the COCO protocol; returns the twelve numbers and per_class."""
-    detector = Detector.load(config.weights, config.device, config.precision)
+    """Measure weights on a split: detectors by the COCO protocol, classifiers by what `ClassEvaluator` counts."""
+    members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
+    if all(member.model.task == "classify" for member in members):
+        from detect.classify import evaluate_classes
+
+        return evaluate_classes(config, members)
+    detector, *others = members
+    if others or config.crops > 1:
+        raise UserError("several --weights, and --crops, are averaged for classifiers alone")
     store = load_data(config.data, config.split, skip_bad=config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     _say_left_out(store)
@@ -91,11 +98,14 @@ def _print_numbers(result: dict[str, Any], title: str) -> None:
 
 
 def predict(config: configs.PredictConfig) -> None:
-    """Find objects in a source; leave annotated copies and detections.json under --out."""
-    from detect.infer.job import predict_to
+    """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
+    from detect.infer.job import ANSWERS, predict_to
     from detect.infer.source import open_source
 
     detector = Detector.load(config.weights, config.device, config.precision)
+    task = detector.model.task
+    if task == "classify" and (config.save_txt or config.save_crop):
+        raise UserError("--save-txt and --save-crop write boxes, and a classifier finds none")
     keep = Keep(config.conf, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
     source = open_source(config.source, config.vid_stride)
     predictor = detector.predictor(keep, config.imgsz, config.batch)
@@ -109,9 +119,11 @@ def predict(config: configs.PredictConfig) -> None:
         save_crop=config.save_crop,
         show=config.show,
         skeleton=[(a, b) for a, b in detector.card.skeleton],
+        task=task,
+        say=not config.json,
     )
     if config.json:
-        print((Path(config.out) / "detections.json").read_text(encoding="utf-8"))
+        print((Path(config.out) / ANSWERS[task]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
     print(f"{summary.frames} frames: {said}; see {config.out}", file=sys.stderr if config.json else sys.stdout)
 

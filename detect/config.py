@@ -186,7 +186,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a detector by the COCO protocol. `imgsz` 0 is the size it was trained at."""
+    """Measure a detector by the COCO protocol, or a classifier. `imgsz` 0 is the size it was trained at.
+
+    Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
+    whole, mirrored, four corners, and their mirrors.
+    """
 
     weights: str
     data: str
@@ -196,6 +200,7 @@ class EvaluateConfig:
     conf: Share = 0.001
     iou: Share = 0.7
     max_det: Count = 300
+    crops: Annotated[int, Range(1, 10)] = 1
     json: str = ""
     detections: str = ""
     device: str = "auto"
@@ -206,7 +211,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Find objects in an image, folder, glob, video, camera (its number) or stream (its URL).
+    """Find objects, or say the class, of an image, folder, glob, video, camera (its number) or stream (its URL).
 
     `classes` keeps only those names or numbers; `json` also prints the detections on standard output.
     """

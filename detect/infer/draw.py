@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import accumulate
 
 import cv2
 import numpy as np
 
 from detect.infer.text import render
-from detect.types import Detections
+from detect.types import Classes, Detections
 
 Color = tuple[int, int, int]
 
 
 def draw(
-    image: np.ndarray, found: Detections, names: Sequence[str], skeleton: Sequence[tuple[int, int]] = ()
+    image: np.ndarray, found: Detections | Classes, names: Sequence[str], skeleton: Sequence[tuple[int, int]] = ()
 ) -> np.ndarray:
-    """A copy of the picture (H, W, 3) uint8 RGB with what was found in it.
+    """A copy of the picture (H, W, 3) uint8 RGB with what was found in it; classes stand below one another, best first.
 
     Each box carries its class name, score and track number in the colour of its class; keypoints with a visibility
     above 0 are dots, joined where `skeleton` (pairs of 0-based indices) says so. The best detections lie on top.
@@ -25,6 +26,13 @@ def draw(
     picture = np.ascontiguousarray(image).copy()
     side = (picture.shape[0] + picture.shape[1]) / 2
     width, size = max(2, round(side / 320)), max(11, round(side / 45))
+    if isinstance(found, Classes):
+        rows = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+        lines = [_label("", names[label], f"{score:.2f}", size, color_of(label)) for label, score in rows]
+        for line, top in zip(lines, accumulate((len(line) for line in lines), initial=0), strict=False):
+            if top < picture.shape[0]:
+                _paste(picture[top:], line, [0, 0, 0, 0], 0)
+        return picture
     order = found.scores.argsort().tolist()
     corners = found.boxes.round().int().tolist()
     labels, scores = found.labels.tolist(), found.scores.tolist()

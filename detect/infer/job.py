@@ -13,15 +13,17 @@ import av
 from detect.errors import UserError
 from detect.infer.draw import draw
 from detect.infer.predict import Predictor
-from detect.infer.sink import Crops, Labels, Paths, Pictures, Results, Sink, Stop, Window
+from detect.infer.sink import Crops, Labels, Lines, Paths, Pictures, Results, Sink, Stop, Window
 from detect.infer.source import Source
 from detect.interrupt import Interrupt
 from detect.progress import track
 
+ANSWERS = {"detect": "detections.json", "classify": "classes.json"}  # what is written, by task
+
 
 @dataclass
 class Summary:
-    """How many frames were looked at, and how many objects of each class were found in them."""
+    """How many frames were looked at, and how many objects of each class were found, or frames of it there are."""
 
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
@@ -38,10 +40,13 @@ def predict_to(
     save_crop: bool = False,
     show: bool = False,
     skeleton: Sequence[tuple[int, int]] = (),
+    task: str = "detect",
+    say: bool = False,
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
-    Always annotated copies and `detections.json`; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for.
+    Always annotated copies and the json file that ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as
+    asked for. `say` prints the classes of pictures.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
@@ -57,7 +62,9 @@ def predict_to(
                 stack.callback(sink.close)
 
             add(Pictures(Paths(out, source.files), source.rates))
-            add(Results(out / "detections.json", names, category_ids))
+            add(Results(out / ANSWERS[task], names, category_ids))
+            if say and task == "classify":
+                add(Lines(names))
             if save_txt:
                 add(Labels(Paths(out / "labels", source.files)))
             if save_crop:
@@ -72,7 +79,8 @@ def predict_to(
                 for sink in sinks:
                     sink.write(frame, found, picture)
                 summary.frames += 1
-                summary.objects.update(names[label] for label in found.labels.tolist())
+                counted = found.labels[:1] if task == "classify" else found.labels
+                summary.objects.update(names[label] for label in counted.tolist())
                 if interrupt.asked:
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:

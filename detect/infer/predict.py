@@ -38,8 +38,8 @@ class Predictor:
         self.model, self.size, self.keep, self.batch = model, size, keep or Keep(), batch
         self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
 
-    def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
-        """Each frame with what was found in it: boxes (N, 4) xyxy within the frame, best first, on the CPU."""
+    def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
+        """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
         waiting: list[tuple[Frame, Letterbox, np.ndarray]] = []
         with closing(prefetch(map(self._prepare, frames), ahead=max(4, 2 * self.batch))) as prepared:
             for item in prepared:
@@ -57,7 +57,7 @@ class Predictor:
         fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
         return frame, fit, fit.apply(frame.image)
 
-    def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Detections]]:
+    def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Any]]:
         canvases = [canvas for _, _, canvas in items]
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
         with torch.inference_mode():
@@ -69,8 +69,13 @@ class Predictor:
         return [(frame, in_source(one, fit)) for (frame, fit, _), one in zip(items, found, strict=True)]
 
 
-def in_source(found: Detections, fit: Letterbox) -> Detections:
-    """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped."""
+def in_source(found: Any, fit: Letterbox) -> Any:
+    """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped.
+
+    What has no place in the picture, such as Classes, stays as it is.
+    """
+    if not isinstance(found, Detections):
+        return found
     boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
     points = None if found.points is None else fit.undo(found.points.cpu().float())
     some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)

@@ -15,7 +15,7 @@ import torch
 
 from detect.errors import UserError
 from detect.infer.film import Film
-from detect.types import Detections, Frame
+from detect.types import Classes, Detections, Frame
 
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
 _SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
@@ -25,7 +25,7 @@ _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or
 class Sink(Protocol):
     """Takes each frame with what was found in it, and the annotated picture of it (H, W, 3) RGB."""
 
-    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None: ...
+    def write(self, frame: Frame, found: Any, picture: np.ndarray) -> None: ...
 
     def close(self) -> None: ...
 
@@ -96,7 +96,7 @@ class Results:
     """One JSON file in the form of COCO results, in source pixels; written as it goes, named when it is whole.
 
     Beside COCO's fields each record has `image` (the source's name), `category` (the class name) and, for a frame
-    of a video, `frame` (its index) and `time` (seconds). `image_id` counts the frames, from 1.
+    of a video, `frame` (its index) and `time` (seconds). `image_id` counts the frames, from 1. Classes have no box.
     """
 
     def __init__(self, path: Path, names: Sequence[str], category_ids: Sequence[int]) -> None:
@@ -106,25 +106,23 @@ class Results:
         self.file.write("[")
         self.images = self.records = 0
 
-    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, found: Detections | Classes, picture: np.ndarray) -> None:
         self.images += 1
         for i in range(len(found)):
             self.file.write(",\n" if self.records else "\n")
             json.dump(self._record(frame, found, i), self.file, ensure_ascii=False)
             self.records += 1
 
-    def _record(self, frame: Frame, found: Detections, i: int) -> dict[str, Any]:
-        label = int(found.labels[i])
-        left, top, right, bottom = found.boxes[i].tolist()
+    def _record(self, frame: Frame, found: Detections | Classes, i: int) -> dict[str, Any]:
+        label, score = int(found.labels[i]), round(float(found.scores[i]), 5)
         record: dict[str, Any] = {"image_id": self.images, "image": frame.name}
         if frame.time is not None:
             record |= {"frame": frame.index, "time": round(frame.time, 6)}
-        record |= {
-            "category_id": self.category_ids[label],
-            "category": self.names[label],
-            "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
-            "score": round(float(found.scores[i]), 5),
-        }
+        record |= {"category_id": self.category_ids[label], "category": self.names[label]}
+        if isinstance(found, Classes):
+            return record | {"score": score}
+        left, top, right, bottom = found.boxes[i].tolist()
+        record |= {"bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)], "score": score}
         if found.points is not None:
             record["keypoints"] = [round(v, 3) for v in found.points[i].flatten().tolist()]
         if found.tracks is not None:
@@ -135,6 +133,21 @@ class Results:
         with self.file:
             self.file.write("\n]\n")
         self.part.replace(self.path)
+
+
+class Lines:
+    """A line on standard output for each picture, with its classes; frames of videos are too many for that."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def write(self, frame: Frame, found: Classes, picture: np.ndarray) -> None:
+        if frame.time is None:
+            pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
+            print(f"{frame.name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 class Labels:

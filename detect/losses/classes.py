@@ -50,5 +50,6 @@ def softmax_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor, smooth
 
     Label smoothing (Szegedy et al., 2016, section 7) moves that share of the target evenly onto all classes.
     """
-    each = functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
     return (weight * each).sum()

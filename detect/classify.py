@@ -1,0 +1,87 @@
+"""`detect evaluate` for classifiers: one, or several whose probabilities are averaged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detect.api import Detector
+from detect.config import EvaluateConfig
+from detect.data.check import verify
+from detect.data.crops import CropDataset, Crops
+from detect.data.formats import load_data
+from detect.data.loader import StillLoader
+from detect.device import pick_workers
+from detect.errors import UserError
+from detect.evaluation.classes import ClassEvaluator
+from detect.evaluation.views import canvas_side, class_scores
+from detect.files import replace_text
+from detect.models.classifier import best
+from detect.progress import track
+from detect.types import Classes, Keep
+
+CONFUSED = 5  # pairs of classes that are named
+MATRIX = 20  # classes up to which the confusion matrix is printed
+
+
+def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
+    """Measure the mean of the members' probabilities on a split; see `ClassEvaluator.result`."""
+    names = members[0].names
+    for path, member in zip(config.weights.split(","), members, strict=True):
+        if member.names != names:
+            raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
+    store = load_data(config.data, config.split, config.skip_bad, whole=True)
+    store = verify(store, skip_bad=config.skip_bad, decode=False)
+    for line in store.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if not set(names) & set(store.names):
+        raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(names[:10])}")
+    if unlearned := sorted(set(store.names) - set(names)):
+        print(f"classes that the weights do not know, always wrong: {', '.join(unlearned)}", file=sys.stderr)
+    crops = Crops.of(store)
+    every = [*store.names, *(name for name in names if name not in store.names)]
+    place = torch.tensor([every.index(name) for name in names])
+    evaluator = ClassEvaluator(crops, every)
+    ids, scores = _averaged(config, members, crops)
+    evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Keep(score=0.0))])
+    result = evaluator.result()
+    _print_result(result, f"{config.weights} on {store.path} ({len(crops)} crops)")
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops) -> tuple[list[int], torch.Tensor]:
+    """The ids of the crops, and the mean over members and views of their probabilities (N, C)."""
+    workers, ids, total = pick_workers(config.workers), [], torch.zeros(())
+    for member in members:
+        side = config.imgsz or member.card.size
+        data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.card.pixels, cache_gb=0.0)
+        loader = StillLoader(data, config.batch, workers)
+        scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
+        parts = list(track(scored, len(loader), "evaluate"))
+        ids = [one for some, _ in parts for one in some]  # of one canvas: every member's loader gives one order
+        total = total + torch.cat([scores for _, scores in parts])
+    return ids, total / len(members)
+
+
+def _print_result(result: dict[str, Any], title: str) -> None:
+    print(title)
+    print("  ".join(f"{name} {result[name]:.3f}" for name in ("top1", "top5", "balanced")))
+    for name, row in result["per_class"].items():
+        if row["count"]:
+            numbers = f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
+            print(f"  {name:<24} {numbers}  of {row['count']}")
+    names, counts = result["confusion"]["names"], result["confusion"]["counts"]
+    wrong = [(n, a, b) for a, row in enumerate(counts) for b, n in enumerate(row) if n and a != b]
+    for n, a, b in sorted(wrong, key=lambda one: -one[0])[:CONFUSED]:
+        print(f"  {names[a]} taken for {names[b]}: {n} of {result['per_class'][names[a]]['count']}")
+    if len(names) <= MATRIX:
+        print("confusion (a row for each true class, a column for each answer):")
+        for name, row in zip(names, counts, strict=True):
+            print(f"  {name:<16} " + " ".join(f"{n:>4}" for n in row))
