@@ -16,6 +16,7 @@ class MagentaFinder(torch.nn.Module):
     """One box around all magenta pixels of each image; notes the shapes it was given."""
 
     pixels = Pixels()
+    square = False
 
     def __init__(self) -> None:
         super().__init__()
