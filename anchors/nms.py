@@ -5,7 +5,6 @@ boxes are compared by the compiled operator, many by `greedy.survivors`, many sm
 """
 
 import functools
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -28,8 +27,8 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
         return operator()(boxes, scores, iou)
     from anchors.greedy import survivors  # builds on what follows here
 
-    order = (-scores.numpy()).argsort(kind="stable")
-    found = survivors(boxes.numpy().T.take(order, axis=1), iou)
+    order = (-scores.numpy(force=True)).argsort(kind="stable")
+    found = survivors(boxes.numpy(force=True).T.take(order, axis=1), iou)
     return operator()(boxes, scores, iou) if found is None else torch.from_numpy(order[found])
 
 
@@ -38,13 +37,13 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Te
     boxes, scores = _checked(boxes, scores)
     if len(labels) != len(boxes):
         raise ValueError(f"{len(labels)} labels for {len(boxes)} boxes")
-    label, score = labels.detach().cpu().numpy(), scores.cpu().numpy()
+    box, score, label = (x.numpy(force=True) for x in (boxes, scores, labels))
     order = (-score).argsort(kind="stable")
     order = order[label[order].argsort(kind="stable")]
     starts = np.flatnonzero(np.diff(label[order], prepend=np.nan))  # NaN differs from everything
     counts = np.diff(starts, append=len(order))
     few = (counts <= _FEW).repeat(counts)
-    kept = [_small_groups(boxes.cpu().numpy(), order[few], counts[counts <= _FEW], iou)]
+    kept = [_small_groups(box, order[few], counts[counts <= _FEW], iou)]
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
         if count > _FEW:
             group = torch.from_numpy(order[start : start + count]).to(boxes.device)
@@ -70,7 +69,7 @@ def soft_nms(
     if sigma <= 0:
         raise ValueError(f"sigma is {sigma}: it must be above 0")
     groups = torch.zeros(len(boxes)) if labels is None else labels
-    columns, left, group = (x.cpu().numpy() for x in (boxes.T, scores, groups))
+    columns, left, group = (x.numpy(force=True) for x in (boxes.T, scores, groups))
     index = np.arange(len(left))
     taken: list[tuple[int, float]] = []
     while len(left) and left.max() >= least and len(taken) != limit:
@@ -93,18 +92,14 @@ def operator() -> Callable[[Tensor, Tensor, float], Tensor]:
 
 
 def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the floating type of the boxes, without gradients."""
+    """Both in the floating type of the boxes."""
     if boxes.dtype not in (torch.float32, torch.float64):
         boxes = boxes.float()
     if scores.dtype != boxes.dtype:
         scores = scores.to(boxes.dtype)
-    if boxes.requires_grad or scores.requires_grad:
-        boxes, scores = boxes.detach(), scores.detach()
-    box, score = boxes.cpu().numpy(), scores.cpu().numpy()
-    if box.shape != (score.size, 4) or score.ndim != 1:
-        raise ValueError(f"boxes {box.shape} and scores {score.shape} must be (N, 4) and (N,)")
-    highest = np.maximum.reduce(box, axis=None, initial=0) + np.maximum.reduce(score, initial=0)
-    if math.isnan(highest):  # the quickest look for NaN, which any comparison passes on
+    if scores.ndim != 1 or boxes.shape != (*scores.shape, 4):
+        raise ValueError(f"boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)} must be (N, 4) and (N,)")
+    if not (boxes.equal(boxes) and scores.equal(scores)):  # the quickest look: NaN alone differs from itself
         raise ValueError("boxes or scores hold NaN: remove those rows before suppression")
     return boxes, scores
 

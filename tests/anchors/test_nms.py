@@ -160,6 +160,19 @@ def test_none_and_one():
     assert soft_nms(boxes, scores)[0].tolist() == [0]
 
 
+@pytest.mark.parametrize("count", [40, 2500])
+def test_gradients_and_types(count):
+    boxes, scores = scattered(count)
+    labels, expected = torch.arange(count) % 7, compiled(boxes, scores, 0.5)
+    learning = boxes.clone().requires_grad_(), scores.clone().requires_grad_()
+    assert torch.equal(nms(*learning, 0.5), expected)
+    assert torch.equal(batched_nms(*learning, labels, 0.5), batched_nms(boxes, scores, labels, 0.5))
+    assert torch.equal(soft_nms(*learning)[0], soft_nms(boxes, scores)[0])
+    whole = boxes.round().long()
+    assert torch.equal(nms(whole, scores.double(), 0.5), compiled(whole.float(), scores, 0.5))
+    assert torch.equal(nms(whole.half(), scores, 0.5), compiled(whole.half().float(), scores, 0.5))
+
+
 @pytest.mark.parametrize("f", [lambda b, s: nms(b, s, 0.5), lambda b, s: batched_nms(b, s, s, 0.5), soft_nms])
 def test_what_is_refused(f):
     boxes, scores = scattered(4)
