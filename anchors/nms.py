@@ -38,18 +38,18 @@ def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Te
     if len(labels) != len(boxes):
         raise ValueError(f"{len(labels)} labels for {len(boxes)} boxes")
     box, score, label = (x.numpy(force=True) for x in (boxes, scores, labels))
-    order = (-score).argsort(kind="stable")
-    order = order[label[order].argsort(kind="stable")]
-    starts = np.flatnonzero(np.diff(label[order], prepend=np.nan))  # NaN differs from everything
-    counts = np.diff(starts, append=len(order))
-    few = (counts <= _FEW).repeat(counts)
-    kept = [_small_groups(box, order[few], counts[counts <= _FEW], iou)]
-    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-        if count > _FEW:
-            group = torch.from_numpy(order[start : start + count]).to(boxes.device)
-            kept.append(group[nms(boxes[group], scores[group], iou)].cpu().numpy())
-    index = np.sort(np.concatenate(kept))
-    return torch.from_numpy(index[(-score[index]).argsort(kind="stable")]).to(boxes.device)
+    ranking = (-score).argsort(kind="stable")
+    box, label = box[ranking], label[ranking]
+    order = label.argsort(kind="stable")  # ranks, label by label
+    label = label[order]
+    ends = np.append(np.flatnonzero(label[1:] != label[:-1]) + 1, len(order))
+    counts = np.diff(ends, prepend=0)
+    few = counts <= _FEW
+    kept = [_small_groups(box, order[few.repeat(counts)], counts[few], iou)]
+    for end, count in zip(ends[~few].tolist(), counts[~few].tolist(), strict=True):
+        group = order[end - count : end]
+        kept.append(group[nms(torch.from_numpy(box[group]), -torch.arange(count, dtype=boxes.dtype), iou).numpy()])
+    return torch.from_numpy(ranking[np.sort(np.concatenate(kept))]).to(boxes.device)
 
 
 def soft_nms(
@@ -105,7 +105,7 @@ def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou: float) -> np.ndarray:
-    """What stays of `order` (M,), which holds one group of indices after the other, each by descending score."""
+    """What stays of `order` (M,), which holds one group of ranks after the other."""
     after = counts.cumsum().repeat(counts) - np.arange(1, len(order) + 1)  # boxes of the same group, worse than each
     better = np.arange(len(order)).repeat(after)
     worse = better + 1 + np.arange(len(better)) - (after.cumsum() - after).repeat(after)
@@ -128,13 +128,13 @@ def decide(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:
     """Which (count,) bool of the boxes stay when these pairs (P,) of places overlap, the better at the lower place."""
     alive = np.ones(count, dtype=bool)
     for _ in range(_ROUNDS):  # who is worse than none stays, and those it overlaps fall: most pairs go at once
+        if not len(better):
+            return alive
         threatened = np.zeros(count, dtype=bool)
         threatened[worse] = True
         free = ~threatened.take(better)
         alive[worse.compress(free)] = False
         open_ = np.flatnonzero(~free & alive.take(better) & alive.take(worse))
-        if not len(open_):
-            return alive
         better, worse = better.take(open_), worse.take(open_)
     order = better.argsort(kind="stable")
     for i, j in zip(better[order].tolist(), worse[order].tolist(), strict=True):
