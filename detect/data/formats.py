@@ -35,7 +35,7 @@ _ACCEPTED = (
     "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
     "instances_train.json or COCO's annotations/, a Pascal VOC folder, or toy"
 )
-_WHOLE = "a classifier learns from a folder with a folder of pictures for each class, or from a csv; "
+_WHOLE = "with --task classify also a folder with a folder of pictures for each class, or a csv"
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
 
 
@@ -69,12 +69,10 @@ def recognise(spec: str | Path, whole: bool = False) -> Splits:
         found = _yaml(path)
     elif not path.exists():
         raise UserError(f"{spec}: there is no such file or folder; {_ACCEPTED}")
-    if not found and (labelled := labelled_splits(path)):
-        if not whole:
-            raise UserError(f"{spec}: labels of whole pictures, without boxes: train on them with --task classify")
-        found = labelled
+    if not found and whole:
+        found = labelled_splits(path)
     if not found:
-        raise UserError(f"{spec}: not recognised as data; {_WHOLE if whole else ''}{_ACCEPTED}")
+        raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}; {_WHOLE}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}
     return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
 
