@@ -46,6 +46,8 @@ def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     store = load_data(config.data, config.split, skip_bad=config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     _say_left_out(store)
+    if (store.ids == 0).any():
+        print(f"{store.path}: annotation id 0 counts as missed, as in pycocotools: number from 1", file=sys.stderr)
     labels = _labels(detector, store)
     keep = Keep(config.conf, config.iou, config.max_det)
     card = detector.card

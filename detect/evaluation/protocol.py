@@ -1,8 +1,7 @@
 """Average precision and recall by the COCO protocol (Lin et al. 2014, https://cocodataset.org/#detection-eval).
 
-hotcoco does the matching; its precision and recall arrays are those of pycocotools, and the twelve numbers are taken
-from them with pycocotools' own order of summation, so they are equal to the bit. One difference is meant: pycocotools
-counts a match with the annotation whose id is 0 as a miss; here annotation ids carry no meaning.
+hotcoco does the matching; the precision and recall arrays are those of pycocotools, and the twelve numbers are taken
+from them with pycocotools' own order of summation, so they are equal to the bit.
 
 Axes: I images, N detections, T 10 IoU thresholds, R 101 recall levels, C classes, S 4 sizes (all, small, medium,
 large), M 3 limits of detections in an image and class (1, 10, 100).
@@ -13,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import hotcoco
 import numpy as np
 
 from detect.data.store import Annotations
+from detect.evaluation.engine import Truth, measure
 
 # name -> array, IoU threshold (index into T; all of them: the whole slice), size, limit
 NUMBERS: Mapping[str, tuple[str, slice, int, int]] = {
@@ -71,34 +70,24 @@ class Summary(NamedTuple):
 
 def summarize(store: Annotations, found: Records) -> Summary:
     """Measure detections of images of `store` against its truth. An image without a record has no detections."""
-    ranks = np.argsort(np.argsort(store.image_ids))  # the engine wants ids from 0; their order decides between ties
-    truth = hotcoco.COCO.from_arrays(
-        [{"id": rank} for rank in range(len(store))],
-        [{"id": label, "name": name} for label, name in enumerate(store.names)],
-        np.repeat(ranks, np.diff(store.starts)),
-        store.labels,
-        store.boxes,
-        area=store.areas,
-        iscrowd=store.crowd,
-    )
-    order = np.sort(store.image_ids)
+    order = np.sort(store.image_ids)  # the engine wants ids from 0; their order decides between ties
+    image = np.repeat(np.searchsorted(order, store.image_ids), np.diff(store.starts))
+    truth = Truth(image, store.labels, store.boxes, store.areas, store.crowd, store.ids)
     image = np.repeat(np.searchsorted(order, found.image_ids), found.counts)
     rows = np.column_stack([image, found.boxes, found.scores, found.labels]).astype(np.float64)
-    engine = hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
-    engine.evaluate()
-    engine.accumulate()
-    arrays = engine.eval or {}
+    precision, recall = measure(len(store), len(store.names), truth, rows)
+    arrays = {"precision": precision, "recall": recall}
     numbers = {
         name: _mean(arrays[which][threshold][..., size, limit])
         for name, (which, threshold, size, limit) in NUMBERS.items()
     }
-    precision = arrays["precision"][..., 0, 2]
+    best = precision[..., 0, 2]
     return Summary(
         {name: -1.0 if value is None else value for name, value in numbers.items()},
-        {name: _mean(precision[:, :, label]) for label, name in enumerate(store.names)},
-        {name: _mean(precision[0, :, label]) for label, name in enumerate(store.names)},
-        arrays["precision"],
-        arrays["recall"],
+        {name: _mean(best[:, :, label]) for label, name in enumerate(store.names)},
+        {name: _mean(best[0, :, label]) for label, name in enumerate(store.names)},
+        precision,
+        recall,
     )
 
 

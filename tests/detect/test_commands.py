@@ -99,6 +99,17 @@ def test_training_and_evaluate_agree_on_ap(digits, weights):
     assert [result[name] for name in NUMBERS] == [best[name] for name in NUMBERS]
 
 
+def test_evaluate_says_what_annotation_id_zero_costs(digits, weights, tmp_path, capsys):
+    data = shutil.copytree(digits, tmp_path / "digits")
+    truth = json.loads((data / "instances_val.json").read_text())
+    truth["annotations"][0]["id"] = 0
+    (data / "instances_val.json").write_text(json.dumps(truth))
+    for source, lines in ((digits, 0), (data, 1)):
+        assert main(["evaluate", "--weights", str(weights), "--data", str(source), "--workers", "0", *CPU]) == 0
+        err = capsys.readouterr().err
+        assert err.count("annotation id 0 counts as missed") == err.count("number from 1") == lines
+
+
 def test_predict_on_a_video(digits, weights, tmp_path, capsys):
     flags = ["--conf", "0.002", "--vid-stride", "30", "--max-det", "2", "--json", *CPU]
     source = str(digits / "video.mp4")

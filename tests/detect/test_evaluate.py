@@ -1,5 +1,3 @@
-import contextlib
-import io
 import json
 import os
 from pathlib import Path
@@ -9,35 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from detect.data.annotations import load_coco
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
 from detect.evaluation import NUMBERS, CocoEvaluator, evaluate_file
 from detect.types import Detections
+from tests.reference.coco import reference
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2] / "../shared/data"))
-
-
-def reference(truth: dict, results: list[dict]) -> tuple[np.ndarray, dict]:
-    """pycocotools' twelve numbers and its arrays; it cannot load an empty list of results, but can evaluate one."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
-        gt.dataset = truth
-        gt.createIndex()
-        if results:
-            dt = gt.loadRes(results)
-        else:
-            dt = COCO()
-            dt.dataset = {**truth, "annotations": []}
-            dt.createIndex()
-        judge = COCOeval(gt, dt, "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge.stats, judge.eval
 
 
 def make_store(image_ids, category_ids, objects) -> Annotations:
@@ -101,7 +79,7 @@ def assert_equal_to_reference(store: Annotations, evaluator: CocoEvaluator) -> N
 IDS = [0, 1, 2, 3, 17, 5, 139, 2**31, 2**53 + 1, 2**62, -1, -(2**40)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_equal_to_pycocotools(seed):
     store, found = random_case(np.random.default_rng(seed), False, IDS)
@@ -140,19 +118,6 @@ def test_no_truth_to_measure_by(objects):
     assert result.pop("per_class") == {"class 1": None}
     assert set(result.values()) == {-1.0}
     assert_equal_to_reference(store, evaluator)
-
-
-def test_annotation_id_zero_is_an_id_like_any_other():
-    """pycocotools takes a match with annotation 0 for a miss; numbered from 1 the same truth is judged rightly."""
-    store = make_store([1], [1], [(0, 0, [0, 0, 20, 20], 400.0, False)])
-    store.ids[:] = 0
-    evaluator = CocoEvaluator(store)
-    evaluator.update([1], [Detections(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([0.9]), torch.tensor([0]))])
-    assert evaluator.result()["AP"] == pytest.approx(1.0)
-    truth = store.to_coco()
-    assert reference(truth, evaluator.detections())[0][0] == 0
-    truth["annotations"][0]["id"] = 1
-    assert reference(truth, evaluator.detections())[0][0] == evaluator.result()["AP"]
 
 
 @settings(max_examples=20, deadline=None)
