@@ -277,8 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
             setting = Setting(
                 options.data.resolve(), options.peer, options.device, options.threads, options.scale, stack, folder
             )
-            lines += ROWS[name](setting)
-        print(f"{name}: done", file=sys.stderr)
+            measured = ROWS[name](setting)
+        print(table(measured), file=sys.stderr)
+        lines += measured
     print(f"{about}\n\n{table(lines)}")
     if options.json:
         options.json.write_text(json.dumps({"machine": about, "lines": [asdict(line) for line in lines]}, indent=1))
