@@ -15,9 +15,9 @@ import torch
 
 from anchors.nms import decide, operator, overlaps
 
-_BLOCK = 64  # boxes: few, so that a sparse scene loses little by it
+_BLOCK = 32  # boxes: few, so that a sparse scene loses little by it
 _FEW = 500  # boxes, which the operator compares as quickly
-_THINNED = 1 / 8  # of the rest that a block strikes out: below it one sweep is quicker than more blocks
+_THINNED = 1 / 16  # of the rest that a block strikes out: below it one sweep is quicker than more blocks
 _LEAST_IOU = 0.2  # below it the bounds say little
 _SLACK = 1e-4  # of reaches and levels: far above what rounding does to an IoU
 _MOST = 0.05  # of all pairs: above it the operator compares all of them as quickly
@@ -108,10 +108,12 @@ def _overlapping(columns: np.ndarray, y: np.ndarray, reach: np.ndarray, runs: Ru
     for last in [*cuts, len(who)]:
         if last == first:
             continue  # one run may be more than a bite
-        a = who[first:last].repeat(lengths[first:last])
-        b = np.arange(done, ends[last - 1]) + shift[first:last].repeat(lengths[first:last])
-        near = np.flatnonzero(np.abs(y.take(a) - y.take(b)) <= reach.take(a))
-        a, b = a.take(near), b.take(near)
+        one, many = who[first:last], lengths[first:last]
+        b = np.arange(done, ends[last - 1]) + shift[first:last].repeat(many)
+        apart = y.take(b)
+        apart -= y.take(one).repeat(many)
+        near = np.flatnonzero(np.abs(apart, out=apart) <= reach.take(one).repeat(many))
+        a, b = one.repeat(many).take(near), b.take(near)
         hit = np.flatnonzero(overlaps(columns.take(a, axis=1), columns.take(b, axis=1)) > limit)
         pairs.append(np.stack((a.take(hit), b.take(hit))))
         first, done = last, ends[last - 1]
