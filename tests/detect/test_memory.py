@@ -12,8 +12,8 @@ from tests.reference.runs import settings, status
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's account of memory is Linux's")
 
-EPOCHS, WARM = 20, 8  # allocators take a few epochs to have seen their largest requests
-BOUND = 0.5  # megabytes an epoch, over all processes: a kilobyte for each sample of the 500 below
+WARM, EPOCHS = 10, 30  # twenty count; the first ten copy what forked workers write to, and fill what is freed
+BOUND = 0.5  # megabytes an epoch, over all processes: two kilobytes for each of the 250 samples below
 
 
 def slope(held):
@@ -28,19 +28,18 @@ def watched(task, tmp_path, *arguments):
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
-    """200 thousand boxes on 500 images of 64 pixels."""
-    return crowded(tmp_path_factory.mktemp("crowd"), 500, 400)
+    """200 thousand boxes on 250 images of 64 pixels."""
+    return crowded(tmp_path_factory.mktemp("crowd"), 250, 800)
 
 
 def test_loaders_and_workers_hold_no_more_after_twenty_epochs(crowd, tmp_path):
     found = watched(watch_loaders, tmp_path, crowd, CocoDataset, EPOCHS)
-    assert len(found["held"]) == EPOCHS
     assert slope(found["held"]) < BOUND, found["held"]
     assert len(set(found["files"][WARM:])) == 1
 
 
 def test_the_bound_catches_a_leak(crowd, tmp_path):
-    found = watched(watch_loaders, tmp_path, crowd, Leaky, EPOCHS)
+    found = watched(watch_loaders, tmp_path, crowd, Leaky, 2 * WARM)
     assert slope(found["held"]) > 2 * BOUND, found["held"]
 
 
@@ -58,4 +57,4 @@ def test_workers_share_the_annotations(tmp_path, kind):
 def test_training_holds_no_more_after_forty_epochs(digits, tmp_path, workers):
     config = settings(digits, tmp_path / "run", epochs=40, workers=workers, multi_scale=0.0)
     found = watched(watch_training, tmp_path, config)
-    assert slope(found["held"][20 - WARM :]) < BOUND, found["held"]
+    assert slope(found["held"][10:]) < BOUND, found["held"]

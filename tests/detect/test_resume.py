@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from detect.interrupt import Interrupt
 from detect.training.loop import Losses
 from detect.training.setup import train
 from tests.reference.doom import ask, doomed, fading, hold
-from tests.reference.runs import alive, apart, ready, remains, rows, settings, status
+from tests.reference.runs import alive, apart, children, ready, remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -306,3 +307,51 @@ def test_metrics_of_a_resumed_run_forget_what_came_after_the_checkpoint(digits, 
         file.write('{"epoch": 1}\n')
     trainer = ready(dataclasses.replace(config, epochs=2, resume=True), monkeypatch)
     assert trainer.run.epoch == 1 and [row["epoch"] for row in rows(tmp_path)] == [0]
+
+
+def life(command, out, seconds, threads, at_once):
+    """One life of a run that is killed after `seconds`, counted from its start or from its first sign; its status."""
+
+    def signs():
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("[cm]*")}  # config.yaml, metrics.jsonl
+
+    before = signs()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not at_once and signs() == before and process.poll() is None:
+        time.sleep(0.01)
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(seconds)
+    workers = children(process.pid)
+    process.kill()
+    assert len(workers) <= 4
+    while any(map(alive, workers)):
+        time.sleep(0.05)
+    return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_command_killed_by_the_clock(digits, tmp_path, workers):
+    """A dozen lives of random length; each time some checkpoint inside an epoch is by time, some by step."""
+    flags = f"--data {digits} --imgsz 64 --batch 2 --epochs 24 --seed 5 --workers {workers} --device cpu"
+    flags += " --model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+    flags += " --multi_scale 0.5 --optim.accumulate 2 --augment.mixup 0.5 --augment.mosaic_off 12 --patience 20"
+    command = [sys.executable, "-m", "detect", "train", *flags.split()]
+    started = time.monotonic()
+    quiet = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.DEVNULL}
+    subprocess.run([*command, "--out", str(tmp_path / "whole")], check=True, **quiet)
+    span = (time.monotonic() - started) / 10
+
+    rng, out, ends, places = np.random.default_rng(workers), tmp_path / "run", [], []
+    command += ["--out", str(out), "--resume"]
+    for k in range(12):
+        saving = ["--save_steps", "3"] if k % 2 else ["--save_seconds", "0.3"]
+        threads = 1 + (out / "last.ckpt").exists()  # the checkpoint knows better
+        ends.append(life([*command, *saving], out, rng.uniform(0, span), threads, at_once=k % 4 == 3))
+        if (out / "last.ckpt").exists():
+            places.append(torch.load(out / "last.ckpt", weights_only=True)["counts"])
+    subprocess.run(command, check=True, **quiet)
+    print(f"{workers} workers, lives of up to {span:.1f} s: {ends} at epoch, batch, step {places}")
+    assert ends.count(-signal.SIGKILL) >= 6 and any(batch for _, batch, _ in places)
+    assert remains(out) == remains(tmp_path / "whole")

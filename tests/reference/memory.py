@@ -74,11 +74,11 @@ def open_files() -> int:
 
 
 class Leaky(CocoDataset):
-    """The twin that keeps something of every sample it makes, a third of its picture."""
+    """The twin that keeps as much as its picture of every sample it makes."""
 
     def __getitem__(self, draw: Draw):
         sample = super().__getitem__(draw)
-        self.__dict__.setdefault("leak", []).append(os.urandom(SIDE * SIDE))
+        vars(self).setdefault("leak", []).append(bytes(sample[0]))
         return sample
 
 
@@ -86,7 +86,8 @@ class Copying(CocoDataset):
     """The twin that makes the store its own."""
 
     def __getitem__(self, draw: Draw):
-        self.__dict__.setdefault("own", copy.deepcopy(self.store))
+        if "own" not in vars(self):
+            self.own = copy.deepcopy(self.store)
         return super().__getitem__(draw)
 
 

@@ -59,7 +59,7 @@ def apart(task: Callable[..., Any], *arguments: Any) -> Process:
 def status(task: Callable[..., Any], *arguments: Any) -> int:
     """The exit status of `task(*arguments)` in a process of its own; negative: the signal that killed it."""
     process = apart(task, *arguments)
-    process.join(300)
+    process.join(600)
     if process.exitcode is None:
         process.kill()
     return process.exitcode if process.exitcode is not None else 99
