@@ -80,7 +80,7 @@ def train(setting: Setting) -> list[Line]:
     ours = started(setting, sys.executable, "ours", "train", {**job, "model": "yolo_n", "data": str(source)})
     theirs = peers(setting, "train", source, {**job, "workers": setting.threads}, NANO)
     images = len(load_data(str(source), "train"))
-    taken = by_turns(setting.some(10), ours, theirs)
+    taken = by_turns(setting.some(5), ours, theirs)
     return [Line("training images, bccd, 320 px, batch 16", ">= 3", *taken, images, rate=True)]
 
 
