@@ -269,7 +269,7 @@ class DemoConfig:
     """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
 
     out: str = "runs/demo"
-    epochs: Count = 33
+    epochs: Count = 40
     seed: Natural = 0
     device: str = "auto"
 
