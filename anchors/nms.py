@@ -88,7 +88,7 @@ def operator() -> Callable[[Tensor, Tensor, float], Tensor]:
     """The compiled comparison of all pairs: (boxes (N, 4), scores (N,), iou) -> indices that stay, best first."""
     import torchvision  # noqa: F401  (registers it)
 
-    return torch.ops.torchvision.nms
+    return torch.ops.torchvision.nms.default
 
 
 def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
