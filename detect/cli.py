@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 from detect import config as configs
 from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
+from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
 _TASKS = {"classify": {"--model": "resnet18", "--imgsz": "224"}}  # what a task means where nothing else is said
@@ -157,6 +158,7 @@ def parse(command: str, arguments: list[str]) -> Any:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
     built = _build(kind, parsed)
     configs.check(built)
+    refuse_unused(command, built)
     return built
 
 

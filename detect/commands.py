@@ -26,6 +26,7 @@ from detect.progress import track
 from detect.training.setup import box_sizes
 from detect.training.setup import train as run_training
 from detect.types import Detections, Keep
+from detect.unused import refuse_unused
 
 
 def train(config: configs.TrainConfig) -> Path:
@@ -36,13 +37,16 @@ def train(config: configs.TrainConfig) -> Path:
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split: detectors by the COCO protocol, classifiers by what `ClassEvaluator` counts."""
     members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
-    if all(member.model.task == "classify" for member in members):
+    tasks = {member.model.task for member in members}
+    if len(tasks) == 1:
+        refuse_unused("evaluate", config, *tasks)
+    if tasks == {"classify"}:
         from detect.classify import evaluate_classes
 
         return evaluate_classes(config, members)
     detector, *others = members
-    if others or config.crops > 1:
-        raise UserError("several --weights, and --crops, are averaged for classifiers alone")
+    if others:
+        raise UserError("several --weights are averaged for classifiers alone")
     store = load_data(config.data, config.split, skip_bad=config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     _say_left_out(store)
@@ -106,8 +110,7 @@ def predict(config: configs.PredictConfig) -> None:
 
     detector = Detector.load(config.weights, config.device, config.precision)
     task = detector.model.task
-    if task == "classify" and (config.save_txt or config.save_crop):
-        raise UserError("--save-txt and --save-crop write boxes, and a classifier finds none")
+    refuse_unused("predict", config, task)
     keep = Keep(config.conf, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
     source = open_source(config.source, config.vid_stride)
     predictor = detector.predictor(keep, config.imgsz, config.batch)

@@ -267,7 +267,8 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
         (["train", "--data", "{c}/red", "--out", "{o}", "--task", "classify"], "not recognised"),
         (["evaluate", "--data", "{d}", "--weights", "{w}"], "none of the classes"),
         (["evaluate", "--data", "{c}", "--weights", "{w}", "--crops", "11"], "--crops is 11"),
-        (["predict", "--source", "{c}", "--weights", "{w}", "--out", "{o}", "--save-txt"], "finds none"),
+        (["predict", "--source", "{c}", "--weights", "{w}", "--out", "{o}", "--save-txt"], "--save-txt is for detec"),
+        (["evaluate", "--data", "{c}", "--weights", "{w}", "--detections", "d.json"], "--detections is for detectors"),
     ],
 )
 def test_every_mistake_is_one_line(colours, weights, digits, tmp_path, capsys, arguments, named):

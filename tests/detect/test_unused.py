@@ -1,0 +1,90 @@
+"""Options that nothing would read are refused in one line."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from detect import config as configs
+from detect.__main__ import COMMANDS
+from detect.cli import model_names, parse
+from detect.errors import UserError
+from detect.unused import RULES, refuse_unused
+
+CLASSIFY = ["--task", "classify", "--model", "lenet5"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--hidden", "32", "16"], "--model.hidden is read with --task classify alone"),
+        (["--model.padding", "paper"], "--model.padding is read with --task classify"),
+        (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --task classify"),
+        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --task detect"),
+        ([*CLASSIFY, "--augment.mosaic", "0.5"], "--augment.mosaic is read with --task detect"),
+        ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --task detect"),
+        (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
+        (["--features", "f"], "--features is read with --cache-features alone"),
+        (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid alone"),
+        (["--model.loss.objectness", "2"], "--model.loss.objectness is read with --model.head anchor or grid"),
+    ],
+)
+def test_training_refuses_what_it_would_not_read(flags, said):
+    with pytest.raises(UserError, match="leave it out, or give that") as caught:
+        parse("train", ["--data", "toy", *flags])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [*CLASSIFY, "--hidden", "32", "--model.padding", "same", "--model.loss.smoothing", "0.1"],
+        [*CLASSIFY, "--balance", "sampling", "--model.loss.class_weights", "[1, 2]", "--cache-gb", "1"],
+        ["--balance", "sampling", "--repeat", "0.3", "--model.loss.class_kind", "focal"],
+        ["--cache-features", "--features", "f", "--freeze", "-1"],
+        ["--hidden", "[]", "--model.loss.smoothing", "0.0", "--repeat", "0.1"],  # as they are anyway
+    ],
+)
+def test_what_is_read_may_be_given(flags):
+    assert parse("train", ["--data", "toy", *flags])
+
+
+@pytest.mark.parametrize("name", [*model_names(), "lenet5"])
+def test_no_model_that_is_shipped_sets_what_it_does_not_read(name):
+    assert parse("train", ["--data", "toy", *(["--task", "classify"] if name == "lenet5" else []), "--model", name])
+
+
+@pytest.mark.parametrize(
+    ("command", "task", "option", "value"),
+    [
+        ("evaluate", "detect", "crops", 10),
+        *(("evaluate", "classify", *given) for given in (("conf", 0.1), ("max_det", 5), ("detections", "d.json"))),
+        *(("predict", "classify", *given) for given in (("soft", True), ("iou", 0.5), ("save_crop", True))),
+    ],
+)
+def test_weights_of_another_task_refuse_an_option(command, task, option, value):
+    kind = {"evaluate": configs.EvaluateConfig, "predict": configs.PredictConfig}[command]
+    config = kind("w.safetensors", "somewhere")
+    for one in ("detect", "classify"):
+        refuse_unused(command, config, one)
+    given = dataclasses.replace(config, **{option: value})
+    refuse_unused(command, given, "classify" if task == "detect" else "detect")
+    refuse_unused(command, given)  # the weights have not been read yet
+    with pytest.raises(UserError, match=rf"^--{option.replace('_', '-')} is for .*w.safetensors is none: leave it out"):
+        refuse_unused(command, given, task)
+
+
+def test_the_rules_name_options_that_exist():
+    def value(config, name):
+        for part in name.split("."):
+            config = getattr(config, part)
+
+    required = {"data": "toy", "weights": "w", "source": "s"}
+    for command, rules in RULES.items():
+        kind = getattr(configs, COMMANDS[command][2])
+        names = {f.name for f in dataclasses.fields(kind)}
+        config = kind(**{k: v for k, v in required.items() if k in names and (command != "train" or k == "data")})
+        for (decider, *_), options in rules.items():
+            value(config if decider != "task" else SimpleNamespace(task=""), decider)
+            for option in options.split():
+                value(config, option)
