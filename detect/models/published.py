@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def download(backbone: str) -> dict[str, Tensor]:
         )
     weights = models.get_model_weights(backbone)["DEFAULT"]
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        with redirect_stdout(io.StringIO()):  # torch announces the download there, before it has begun
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:  # no network, or another hash
         raise UserError(
             f"--pretrained: {weights.url} cannot be fetched: {getattr(error, 'reason', error)}; "

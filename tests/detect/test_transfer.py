@@ -272,15 +272,17 @@ def test_one_kind_of_weights_at_a_time(digits, tmp_path):
         find_source(settings(digits, tmp_path, weights="w", pretrained=True))
 
 
-def test_pretrained_without_a_network_names_the_remedy(digits, tmp_path, monkeypatch):
-    def unreachable(*args, **kwargs):
-        assert kwargs["check_hash"] and kwargs["weights_only"]
+def test_pretrained_without_a_network_names_the_remedy_and_says_nothing_else(digits, tmp_path, monkeypatch, capsys):
+    def unreachable(url, file, hash_prefix, progress):
+        assert hash_prefix and not progress
         raise urllib.error.URLError("no route")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     config = settings(digits, tmp_path, pretrained=True, model=ModelConfig(backbone="squeezenet1_1"))
     with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: no route; .*--backbone-weights"):
         find_source(config)
+    assert capsys.readouterr() == ("", "")
     with pytest.raises(UserError, match=r"torchvision publishes no weights of csp_n"):
         find_source(dataclasses.replace(config, model=MODEL))
 
