@@ -89,10 +89,11 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
     other = next((s for s in ("val", "test") if s in there), "train")
     if other == "train" and here.main:
         print("no val split: the measure of training is taken on its own images", file=sys.stderr)
+    checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
     stores = []
     for split in ("train", other):
         store = load_data(config.data, split, config.skip_bad, whole)
-        stores.append(verify(store, skip_bad=config.skip_bad, decode=not config.resume))
+        stores.append(verify(store, skip_bad=config.skip_bad, decode=not checked))
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
     if list(stores[0].names) != list(stores[1].names):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,20 @@ def test_resume_of_nothing_and_of_a_finished_run(digits, tmp_path, whole):
     before = (tmp_path / "new" / "last.ckpt").read_bytes()
     assert train(config) == tmp_path / "new" / "best.safetensors"
     assert (tmp_path / "new" / "last.ckpt").read_bytes() == before
+
+
+def test_pictures_are_decoded_until_there_is_a_checkpoint(digits, tmp_path):
+    data = shutil.copytree(digits, tmp_path / "digits")
+    torn = sorted((data / "train").iterdir())[0]
+    content = torn.read_bytes()
+    torn.write_bytes(content[: len(content) * 2 // 3])  # its header is whole
+    config = settings(data, tmp_path / "run", epochs=1, resume=True)
+    with pytest.raises(UserError, match=torn.name):
+        train(config)
+    torn.write_bytes(content)
+    train(config)
+    torn.write_bytes(content[: len(content) * 2 // 3])
+    train(config)  # there is nothing left to do, and no picture is read
 
 
 def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
