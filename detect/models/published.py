@@ -6,6 +6,7 @@ import hashlib
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def pixels_of(backbone: str, path: Path | None = None) -> Pixels:
 def download(backbone: str) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of `backbone`, from its cache or the network; their hash is checked.
 
-    Raises UserError where there are none, or where they cannot be fetched.
+    Raises UserError where there are none, or where they cannot be fetched or safely read.
     """
     from torchvision import models  # late: it takes half a second
 
@@ -72,8 +73,9 @@ def download(backbone: str) -> dict[str, Tensor]:
     try:
         with redirect_stdout(io.StringIO()):  # torch announces the download there, before it has begun
             return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (OSError, RuntimeError) as error:  # no network, or another hash
+    except (OSError, RuntimeError, UnpicklingError) as error:  # no network, another hash, a damaged file in the cache
+        reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--pretrained: {weights.url} cannot be fetched: {getattr(error, 'reason', error)}; "
+            f"--pretrained: {weights.url} cannot be fetched: {reason}; "
             "fetch it where there is a network, and name the file with --backbone-weights"
         ) from error

@@ -272,6 +272,7 @@ def test_one_kind_of_weights_at_a_time(digits, tmp_path):
         find_source(settings(digits, tmp_path, weights="w", pretrained=True))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_pretrained_without_a_network_names_the_remedy_and_says_nothing_else(digits, tmp_path, monkeypatch, capsys):
     def unreachable(url, file, hash_prefix, progress):
         assert hash_prefix and not progress
@@ -283,6 +284,12 @@ def test_pretrained_without_a_network_names_the_remedy_and_says_nothing_else(dig
     with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: no route; .*--backbone-weights"):
         find_source(config)
     assert capsys.readouterr() == ("", "")
+    monkeypatch.chdir(tmp_path)
+    (kept := tmp_path / "torch/hub/checkpoints/squeezenet1_1-b8a52dc0.pth").parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"features.0.weight": Evil()}, kept)
+    with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: Weights only load failed"):
+        find_source(config)
+    assert not Path("pwned").exists()
     with pytest.raises(UserError, match=r"torchvision publishes no weights of csp_n"):
         find_source(dataclasses.replace(config, model=MODEL))
 
