@@ -88,13 +88,13 @@ class ModelConfig:
 class OptimConfig:
     """Optimizer and schedule. `warmup` is in epochs; `clip` is the largest norm of the gradient (0: any).
 
-    `momentum` is that of momentum, nesterov and rmsprop, and Adam's first beta; sgd and adagrad have none. `final` is
-    the last rate as a share of `lr` (cosine, linear, exponential, 1/t); `milestones` are the shares of the run at which
-    the piecewise constant rate is multiplied by `gamma`; `accumulate` joins that many batches into one step;
-    `layer_decay` multiplies the rate once for each stage from the head back.
+    `momentum` is that of momentum, nesterov, rmsprop and muon, and Adam's first beta; sgd and adagrad have none.
+    `final` is the last rate as a share of `lr` (cosine, linear, exponential, 1/t); `milestones` are the shares of the
+    run at which the piecewise constant rate is multiplied by `gamma`; `accumulate` joins that many batches into one
+    step; `layer_decay` multiplies the rate once for each stage from the head back.
     """
 
-    name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")] = "adamw"
+    name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon")] = "adamw"
     lr: Positive = 0.002
     momentum: Share = 0.9
     weight_decay: Annotated[float, Range(0)] = 0.05

@@ -16,6 +16,50 @@ from detect.models.base import Model
 
 Groups = list[dict[str, Any]]
 
+
+class Muon(torch.optim.AdamW):
+    """Momentum made orthogonal (Muon; Jordan et al., 2024) for the groups that say so, AdamW for the others.
+
+    Every direction of such a step is equally long, so that what is rare in the gradients is learned as soon as what is
+    common. Steps have the size of AdamW's (Liu et al., 2025), so that one rate and one decay serve both. A kernel
+    (outputs, inputs, height, width) is taken as a matrix (outputs, all the rest).
+    """
+
+    def __init__(self, groups: Groups, lr: float, betas: tuple[float, float]):
+        super().__init__(groups, lr, betas, fused=True)
+        self._step_supports_amp_scaling = False  # a step with an overflow is GradScaler's to leave out
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient; the gradients are used up."""
+        for group in self.param_groups:
+            for p in group["params"] if group.get("orthogonal") else ():
+                if p.grad is not None:
+                    self._orthogonal_step(p, p.grad, group)
+                    p.grad = None  # AdamW has nothing to do here
+        super().step(closure)
+
+    def _orthogonal_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        state, beta = self.state[p], group["betas"][0]
+        if not state:
+            state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW expects a step to load
+        state["momentum"].lerp_(grad, 1 - beta)
+        ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.add_(orthogonal(ahead).view(p.shape), alpha=-0.2 * max(ahead.shape) ** 0.5 * group["lr"])
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About U V^T of matrix = U S V^T: five Newton-Schulz steps bring all but tiny singular values to 0.7 .. 1.2."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.mT if tall else x
+
+
 OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
     "sgd": lambda groups, c: torch.optim.SGD(groups, c.lr, fused=True),
     "momentum": lambda groups, c: torch.optim.SGD(groups, c.lr, c.momentum, fused=True),
@@ -24,6 +68,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = 
     "rmsprop": lambda groups, c: torch.optim.RMSprop(groups, c.lr, momentum=c.momentum),
     "adam": lambda groups, c: torch.optim.Adam(groups, c.lr, (c.momentum, 0.999), fused=True),
     "adamw": lambda groups, c: torch.optim.AdamW(groups, c.lr, (c.momentum, 0.999), fused=True),
+    "muon": lambda groups, c: Muon(groups, c.lr, (c.momentum, 0.999)),
 }
 
 SCHEDULES: dict[str, Callable[[OptimConfig, float, float], float]] = {  # of t, the share of the run after the warm-up
@@ -37,10 +82,19 @@ SCHEDULES: dict[str, Callable[[OptimConfig, float, float], float]] = {  # of t, 
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """The optimizer named in `config`. Weight decay is for weights of convolutions and dense layers alone."""
+    """The optimizer named in `config`. Weight decay is for weights of convolutions and dense layers alone.
+
+    Muon is for convolutions without bias or groups: a normalization follows them, and what counts is their direction.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.groups == 1]
+    kernels = {id(layer.weight) for layer in layers} if config.name == "muon" else set()
     groups: Groups = []
     for scale, chosen in _by_rate(model, config.layer_decay):
-        decayed, plain = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+        if kernels:
+            turned = [p for p in chosen if id(p) in kernels]
+            groups.append({"params": turned, "weight_decay": config.weight_decay, "scale": scale, "orthogonal": True})
+        rest = [p for p in chosen if id(p) not in kernels]
+        decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim <= 1]
         groups.append({"params": decayed, "weight_decay": config.weight_decay, "scale": scale})
         groups.append({"params": plain, "weight_decay": 0.0, "scale": scale})
     return OPTIMIZERS[config.name](groups, config)

@@ -3,6 +3,7 @@
 import math
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +44,38 @@ def test_six_steps_of_an_optimizer_are_its_formula(name, momentum):
         (0.5 * (steepness * (net.weight[0] - 1).square()).sum() + (net.bias - 1).square().sum()).backward()
         optimizer.step()
     assert [*net.weight[0].tolist(), net.bias.item()] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (40, 2, 3, 3), (5, 5, 1, 1), (1, 7, 1, 1)])
+def test_muon_turns_the_kernels_before_a_normalization(shape):
+    """Three steps against the singular values; a kernel with a bias, or in groups, is AdamW's."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(shape[1], shape[0], shape[2], bias=False),
+        nn.Conv2d(shape[0], 2, 1),
+        nn.Conv2d(2, 2, 1, groups=2, bias=False),
+    ).double()
+    optimizer = build_optimizer(net, OptimConfig(name="muon", lr=0.05, weight_decay=DECAY))
+    turned = [p for group in optimizer.param_groups for p in group["params"] if group.get("orthogonal")]
+    assert [id(p) for p in turned] == [id(net[0].weight)]
+    before, gradients = net[0].weight.detach().clone(), []
+    for _ in range(3):
+        for p in net.parameters():
+            p.grad = torch.randn_like(p)
+        gradients.append(net[0].weight.grad.flatten(1).numpy().copy())
+        optimizer.step()
+    wanted = naive.muon(before.flatten(1).numpy(), gradients, 0.05, 0.9, DECAY)
+    assert np.allclose(net[0].weight.detach().flatten(1).numpy(), wanted, rtol=0, atol=1e-9)
+
+
+def test_muon_goes_nowhere_without_a_gradient():
+    net = nn.Sequential(nn.Conv2d(2, 3, 1, bias=False))
+    optimizer = build_optimizer(net, OptimConfig(name="muon", weight_decay=0.0))
+    before = net[0].weight.detach().clone()
+    optimizer.step()  # no gradient at all
+    net[0].weight.grad = torch.zeros_like(net[0].weight)
+    optimizer.step()  # one of length 0
+    assert torch.equal(net[0].weight, before)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -21,7 +21,7 @@ from detect.evaluation.protocol import NUMBERS
 from detect.models.weights import read_weights
 from detect.training.log import open_loggers
 from detect.training.loop import Losses, Trainer
-from detect.training.optim import Ema, Watch, build_optimizer, rate
+from detect.training.optim import Ema, Muon, Watch, build_optimizer, rate
 from detect.training.setup import box_sizes, train
 from detect.training.state import seed_all
 from detect.types import Batch
@@ -71,6 +71,7 @@ def network() -> nn.Module:
         ("sgd", torch.optim.SGD),
         ("adam", torch.optim.Adam),
         ("adamw", torch.optim.AdamW),
+        ("muon", Muon),
         ("adagrad", torch.optim.Adagrad),
         ("rmsprop", torch.optim.RMSprop),
     ],

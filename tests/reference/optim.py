@@ -5,6 +5,8 @@ An optimizer goes `steps` steps from `w` down the bowl 0.5 * a * (w - 1) ** 2, w
 
 import math
 
+import numpy as np
+
 
 def sgd(w, a, steps, lr, momentum, decay):
     for _ in range(steps):
@@ -83,7 +85,21 @@ OPTIMIZERS = {
     "rmsprop": rmsprop,
     "adam": adam,
     "adamw": adamw,
+    "muon": adamw,  # for all that is no convolution before a normalization; see `muon` for these
 }
+
+
+def muon(weight, gradients, lr, momentum, decay):
+    """Jordan et al., 2024, step by step on a matrix, by its singular values; scaled as Liu et al., 2025."""
+    average = np.zeros_like(weight)
+    for gradient in gradients:
+        average = momentum * average + (1 - momentum) * gradient
+        u, s, v = np.linalg.svd((1 - momentum) * gradient + momentum * average, full_matrices=False)
+        s = s / math.sqrt((s**2).sum())
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        weight = (1 - lr * decay) * weight - lr * 0.2 * math.sqrt(max(weight.shape)) * (u * s) @ v
+    return weight
 
 
 def piecewise(step, warmup, total, final, milestones, gamma):
