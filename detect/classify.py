@@ -18,15 +18,13 @@ from detect.data.formats import load_data
 from detect.data.loader import StillLoader
 from detect.device import pick_workers
 from detect.errors import UserError
-from detect.evaluation.classes import ClassEvaluator
+from detect.evaluation.classes import ClassEvaluator, class_lines
 from detect.evaluation.views import canvas_side, class_scores
 from detect.files import replace_text
+from detect.judge import say_left_out
 from detect.models.classifier import best
 from detect.progress import track
 from detect.types import Classes, Keep
-
-CONFUSED = 5  # pairs of classes that are named
-MATRIX = 20  # classes up to which the confusion matrix is printed
 
 
 def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
@@ -37,8 +35,7 @@ def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dic
             raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
     store = load_data(config.data, config.split, config.skip_bad, whole=True)
     store = verify(store, skip_bad=config.skip_bad, decode=False)
-    for line in store.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+    say_left_out(store)
     if not set(names) & set(store.names):
         raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(names[:10])}")
     if unlearned := sorted(set(store.names) - set(names)):
@@ -50,7 +47,9 @@ def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dic
     ids, scores = _averaged(config, members, crops)
     evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Keep(score=0.0))])
     result = evaluator.result()
-    _print_result(result, f"{config.weights} on {store.path} ({len(crops)} crops)")
+    print(f"{config.weights} on {store.path} ({len(crops)} crops)")
+    for line in class_lines(result):
+        print(line)
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
     return result
@@ -68,20 +67,3 @@ def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops)
         ids = [one for some, _ in parts for one in some]  # of one canvas: every member's loader gives one order
         total = total + torch.cat([scores for _, scores in parts])
     return ids, total / len(members)
-
-
-def _print_result(result: dict[str, Any], title: str) -> None:
-    print(title)
-    print("  ".join(f"{name} {result[name]:.3f}" for name in ("top1", "top5", "balanced")))
-    for name, row in result["per_class"].items():
-        if row["count"]:
-            numbers = f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
-            print(f"  {name:<24} {numbers}  of {row['count']}")
-    names, counts = result["confusion"]["names"], result["confusion"]["counts"]
-    wrong = [(n, a, b) for a, row in enumerate(counts) for b, n in enumerate(row) if n and a != b]
-    for n, a, b in sorted(wrong, key=lambda one: -one[0])[:CONFUSED]:
-        print(f"  {names[a]} taken for {names[b]}: {n} of {result['per_class'][names[a]]['count']}")
-    if len(names) <= MATRIX:
-        print("confusion (a row for each true class, a column for each answer):")
-        for name, row in zip(names, counts, strict=True):
-            print(f"  {name:<16} " + " ".join(f"{n:>4}" for n in row))

@@ -20,7 +20,8 @@ from detect.errors import UserError, unknown
 from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
-_TASKS = {"classify": {"--model": "resnet18", "--imgsz": "224"}}  # what a task means where nothing else is said
+# What a task means where nothing else is said.
+MEANS = {"classify": {"--model": "resnet18", "--imgsz": "224"}}
 
 
 def named(text: str) -> Any:
@@ -46,6 +47,12 @@ def _whole(name: str) -> str:
     if name not in BACKBONES and not name.startswith("timm:"):
         raise unknown("model", name, [*model_names(), *BACKBONES])
     return json.dumps({"name": name, "kind": "classifier", "backbone": name})
+
+
+def _task_of(model: str) -> str:
+    """The task of what --model was given; nothing where that is not seen without reading more files."""
+    value = named(_whole(model))
+    return configs.TASK_OF.get(value.get("kind", "yolo"), "") if isinstance(value, dict) else ""
 
 
 def model_config(name: str) -> configs.ModelConfig:
@@ -115,10 +122,13 @@ def _listed(words: list[str]) -> list[str]:
 
 
 def _sorted(arguments: list[str]) -> list[str]:
-    """`arguments` with what --task means, --config and --model in front, in this order: whatever else is given wins."""
+    """`arguments` with what the task means, --config and --model in front, in this order.
+
+    Whatever else is given wins. The task is that of --task or, without it, that of the model.
+    """
     front: dict[str, list[str]] = {name: [] for name in _FIRST}
     rest: list[str] = []
-    task: dict[str, str] = {}
+    task = "auto"
     i = 0
     while i < len(arguments):
         name, _, value = arguments[i].partition("=")
@@ -128,10 +138,12 @@ def _sorted(arguments: list[str]) -> list[str]:
             i += 1 if value else 2
             continue
         if name == "--task":
-            task = _TASKS.get(words[-1], {})
+            task = words[-1]
         rest.append(arguments[i])
         i += 1
-    means = [part for name, value in task.items() if not front.get(name) for part in (name, value)]
+    if task == "auto" and front["--model"]:
+        task = _task_of(front["--model"][-1])
+    means = [part for name, value in MEANS.get(task, {}).items() if not front.get(name) for part in (name, value)]
     ordered = [*means, *front["--config"], *front["--model"], *rest]
     return [_whole(a) if before == "--model" else a for before, a in pairwise(["", *ordered])]
 
@@ -158,6 +170,8 @@ def parse(command: str, arguments: list[str]) -> Any:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
     built = _build(kind, parsed)
     configs.check(built)
+    if command == "train":
+        built = configs.with_task(built)
     refuse_unused(command, built)
     return built
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from detect import config as configs
 from detect.api import Detector
-from detect.data.check import verify
+from detect.classify import evaluate_classes
 from detect.data.formats import load_data
-from detect.data.loader import EvalLoader
-from detect.data.store import Annotations
-from detect.device import pick_workers
 from detect.errors import UserError, unknown
-from detect.evaluation.coco import CocoEvaluator
-from detect.evaluation.measure import detect_all
-from detect.evaluation.protocol import NUMBERS
 from detect.files import replace_text
-from detect.progress import track
+from detect.judge import evaluate_one, say_left_out
+from detect.tasks import TASKS
 from detect.training.setup import box_sizes
 from detect.training.setup import train as run_training
-from detect.types import Detections, Keep
+from detect.types import Keep
 from detect.unused import refuse_unused
+
+JUDGES = {"classify": evaluate_classes}  # by task; of the others `evaluate_one`
 
 
 def train(config: configs.TrainConfig) -> Path:
@@ -35,82 +29,24 @@ def train(config: configs.TrainConfig) -> Path:
 
 
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
-    """Measure weights on a split: detectors by the COCO protocol, classifiers by what `ClassEvaluator` counts."""
+    """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
     tasks = {member.model.task for member in members}
-    if len(tasks) == 1:
-        refuse_unused("evaluate", config, *tasks)
-    if tasks == {"classify"}:
-        from detect.classify import evaluate_classes
-
-        return evaluate_classes(config, members)
-    detector, *others = members
-    if others:
-        raise UserError("several --weights are averaged for classifiers alone")
-    store = load_data(config.data, config.split, skip_bad=config.skip_bad)
-    store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
-    _say_left_out(store)
-    if (store.ids == 0).any():
-        print(f"{store.path}: annotation id 0 counts as missed, as in pycocotools: number from 1", file=sys.stderr)
-    labels = _labels(detector, store)
-    keep = Keep(config.conf, config.iou, config.max_det)
-    card = detector.card
-    loader = EvalLoader(
-        store, config.imgsz or card.size, config.batch, card.pixels, pick_workers(config.workers), cache_gb=0.0
-    )
-    evaluator = CocoEvaluator(store)
-    batches = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
-    for ids, found in track(batches, len(loader), "evaluate"):
-        evaluator.update(ids, [_relabel(one, labels) for one in found])
-    result = evaluator.result()
-    if config.detections:
-        evaluator.write(Path(config.detections))
-    _print_numbers(result, f"{config.weights} on {store.path} ({len(store)} images)")
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
-
-
-def _say_left_out(store: Annotations) -> None:
-    for line in store.left_out:
-        print(f"left out: {line}", file=sys.stderr)
-
-
-def _labels(detector: Detector, store: Annotations) -> torch.Tensor:
-    """For each class of the detector its label in the store, by name; -1 for classes that the store lacks."""
-    known = {name: label for label, name in enumerate(store.names)}
-    labels = [known.get(name, -1) for name in detector.names]
-    lost = [name for name, label in zip(detector.names, labels, strict=True) if label < 0]
-    if len(lost) == len(labels):
-        raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(detector.names[:10])}")
-    if lost:
-        print(f"classes that {store.path} lacks, not counted: {', '.join(lost)}", file=sys.stderr)
-    missed = sorted(set(known) - set(detector.names))
-    if missed:
-        print(f"classes that the weights do not know, AP 0: {', '.join(missed)}", file=sys.stderr)
-    return torch.tensor(labels)
-
-
-def _relabel(found: Detections, labels: torch.Tensor) -> Detections:
-    moved = dataclasses.replace(found, labels=labels[found.labels])
-    return moved[moved.labels >= 0]
-
-
-def _print_numbers(result: dict[str, Any], title: str) -> None:
-    print(title)
-    print("  ".join(f"{name} {result[name]:.3f}" for name in NUMBERS))
-    for name, value in result["per_class"].items():
-        print(f"  {name:<24} AP {'  -  ' if value is None else f'{value:.3f}'}")
+    if len(tasks) > 1:
+        raise UserError(f"--weights are of several tasks ({', '.join(sorted(tasks))}): evaluate them one by one")
+    refuse_unused("evaluate", config, *tasks)
+    return JUDGES.get(members[0].model.task, evaluate_one)(config, members)
 
 
 def predict(config: configs.PredictConfig) -> None:
     """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
-    from detect.infer.job import ANSWERS, predict_to
+    from detect.infer.job import predict_to
+    from detect.infer.sink import ANSWERS
     from detect.infer.source import open_source
 
     detector = Detector.load(config.weights, config.device, config.precision)
-    task = detector.model.task
-    refuse_unused("predict", config, task)
+    refuse_unused("predict", config, detector.model.task)
+    kind = TASKS[detector.model.task].answer
     keep = Keep(config.conf, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
     source = open_source(config.source, config.vid_stride)
     predictor = detector.predictor(keep, config.imgsz, config.batch)
@@ -124,11 +60,11 @@ def predict(config: configs.PredictConfig) -> None:
         save_crop=config.save_crop,
         show=config.show,
         skeleton=[(a, b) for a, b in detector.card.skeleton],
-        task=task,
+        kind=kind,
         say=not config.json,
     )
     if config.json:
-        print((Path(config.out) / ANSWERS[task]).read_text(encoding="utf-8"))
+        print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
     print(f"{summary.frames} frames: {said}; see {config.out}", file=sys.stderr if config.json else sys.stdout)
 
@@ -152,7 +88,7 @@ def anchors(config: configs.AnchorsConfig) -> dict[str, Any]:
     from anchors.kmeans import kmeans, mean_iou, recall
 
     store = load_data(config.data, config.split, skip_bad=config.skip_bad)
-    _say_left_out(store)
+    say_left_out(store)
     sizes = box_sizes(store, config.imgsz)
     if not len(sizes):
         raise UserError(f"{store.path} has no boxes to compute anchors from")

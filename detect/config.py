@@ -5,7 +5,7 @@ This file imports neither torch nor numpy, so that `detect --help` and configura
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -13,6 +13,10 @@ from detect.errors import UserError, unknown
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
+
+
+# The task of each kind of model: what it learns, how it is measured and what it answers.
+TASK_OF = {"yolo": "detect", "classifier": "classify"}
 
 
 class Range:
@@ -63,7 +67,8 @@ class ModelConfig:
     of a head. `anchors` are widths and heights in pixels at the training size, by area; none: computed from the labels.
     A classifier is a backbone as it was published: of these it has `backbone`, `in_channels`, `padding` (auto: the
     published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
-    the place of its last one.
+    the place of its last one. A sliding window of `window` pixels is such a network too (padding auto: none, "valid");
+    it sees each picture in sizes that shrink by `scale_step`, and with `regress` says how its box differs from it.
     """
 
     name: str = "yolo_n"
@@ -77,8 +82,11 @@ class ModelConfig:
     depth: Count = 1
     tower: Natural = 1
     in_channels: Annotated[int, Range(1, 3)] = 3
-    padding: Annotated[str, Choice("auto", "same", "paper")] = "auto"
+    padding: Annotated[str, Choice("auto", "same", "paper", "valid")] = "auto"
     hidden: list[Count] = field(default_factory=list)
+    window: Count = 32
+    scale_step: Annotated[float, Range(1.05, 4)] = 1.26
+    regress: bool = True
     anchors: list[list[float]] = field(default_factory=list)
     anchors_per_level: Natural = 3
     loss: LossConfig = field(default_factory=LossConfig)
@@ -135,8 +143,9 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a detector or, with --task classify, a classifier; or fine-tune the one in --weights.
+    """Train the model that --model names for its task, or fine-tune the one in --weights.
 
+    `task` (auto: the model's) need not be given; without a model it chooses one: classify takes resnet18.
     `backbone_weights` is a file for the backbone alone, `pretrained` fetches torchvision's; `pixels` is how images
     become numbers (auto: as the weights want). `freeze` keeps the first N stages of the backbone as they are (-1: all
     but the head), of which `thaw` frees one, the last, every so many epochs. `cache_features` computes what all but the
@@ -150,7 +159,7 @@ class TrainConfig:
     """
 
     data: str
-    task: Annotated[str, Choice("detect", "classify")] = "detect"
+    task: Annotated[str, Choice("auto", "detect", "classify")] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640
@@ -272,6 +281,16 @@ class DemoConfig:
     epochs: Count = 40
     seed: Natural = 0
     device: str = "auto"
+
+
+def with_task(config: TrainConfig) -> TrainConfig:
+    """`config` with the task of its model in place of auto. Raises UserError for one that is not the model's."""
+    kind, name = config.model.kind, config.model.name
+    if kind not in TASK_OF:
+        raise unknown("model kind", kind, TASK_OF)
+    if config.task not in ("auto", TASK_OF[kind]):
+        raise UserError(f"--task is {config.task}, but model {name} is for --task {TASK_OF[kind]}")
+    return replace(config, task=TASK_OF[kind])
 
 
 def check(config: Any, prefix: str = "") -> None:

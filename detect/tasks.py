@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from detect.config import TrainConfig
+from torch import Tensor
+
+from detect.config import EvaluateConfig, TrainConfig
 from detect.data.check import require_objects
 from detect.data.crops import CropDataset, Crops, require_classes
 from detect.data.dataset import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
 from detect.data.store import Annotations
-from detect.evaluation.classes import ClassEvaluator
-from detect.evaluation.coco import CocoEvaluator
-from detect.types import Batch, Keep, Pixels
+from detect.evaluation.classes import ClassEvaluator, class_lines
+from detect.evaluation.coco import CocoEvaluator, coco_lines
+from detect.evaluation.match import as_coco, by_name
+from detect.models.base import Card
+from detect.types import Batch, Classes, Detections, Keep, Pixels
 
 
 class Stills(Protocol):
@@ -51,8 +55,12 @@ class Task:
     evaluator  the judge of a store
     check      raises UserError where the training set and the held-out set are nothing to learn from
     keep       how an evaluation decodes
-    metric     the number that chooses the best weights; `shown` are those of a progress line
+    metric     the number that chooses the best weights, the greatest; `shown` are those of a progress line
+    report     the lines that `detect evaluate` prints of a result
+    match      (the card of weights, store) -> for each of their classes its label in the store; raises UserError
     whole      whether labels of whole pictures will do for data: a folder of classes, or a csv
+    answer     the type of what the model says of an image
+    asked      how `detect evaluate` decodes, where its flags have a say
     """
 
     samples: Callable[[Annotations, TrainConfig, Pixels, float], Any]
@@ -62,7 +70,11 @@ class Task:
     keep: Keep
     metric: str
     shown: tuple[str, ...]
+    report: Callable[[dict[str, Any]], Iterator[str]]
+    match: Callable[[Card, Annotations], Tensor] = by_name
     whole: bool = False
+    answer: type = Detections
+    asked: Callable[[EvaluateConfig], Keep] | None = None
 
 
 def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset:
@@ -118,6 +130,9 @@ TASKS = {
         Keep(score=0.001, iou=0.7, limit=100),  # the COCO protocol considers 100 detections an image
         "AP",
         ("AP", "AP50"),
+        coco_lines,
+        as_coco,
+        asked=lambda config: Keep(config.conf, config.iou, config.max_det),
     ),
     "classify": Task(
         _crops,
@@ -127,6 +142,8 @@ TASKS = {
         Keep(score=0.0),
         "top1",
         ("top1", "top5"),
+        class_lines,
         whole=True,
+        answer=Classes,
     ),
 }

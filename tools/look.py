@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli import parse
-from detect.config import TrainConfig
+from detect.config import TrainConfig, with_task
 from detect.data.check import verify
 from detect.data.dataset import Draw
 from detect.data.formats import load_data
@@ -67,7 +67,7 @@ def samples(
 
     `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
     """
-    task = TASKS[config.task]
+    task = TASKS[with_task(config).task]
     store = load_data(config.data, split, config.skip_bad, task.whole)
     if config.skip_bad:
         store = verify(store, skip_bad=True)  # a bad image leaves the order of the others

@@ -5,7 +5,7 @@ Axes: N crops, C classes, T 5 best.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ from detect.data.crops import Crops
 from detect.types import Classes
 
 BEST = 5
+CONFUSED = 5  # pairs of classes that are named
+MATRIX = 20  # classes up to which the confusion matrix is printed
 
 
 class Best(NamedTuple):
@@ -84,3 +86,20 @@ class ClassEvaluator:
             },
             "confusion": {"names": self.names, "counts": confusion_matrix(truth, labels[:, 0], labels=every).tolist()},
         }
+
+
+def class_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `ClassEvaluator.result` says, line by line."""
+    yield "  ".join(f"{name} {result[name]:.3f}" for name in ("top1", "top5", "balanced"))
+    for name, row in result["per_class"].items():
+        if row["count"]:
+            numbers = f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  f1 {row['f1']:.3f}"
+            yield f"  {name:<24} {numbers}  of {row['count']}"
+    names, counts = result["confusion"]["names"], result["confusion"]["counts"]
+    wrong = [(n, a, b) for a, row in enumerate(counts) for b, n in enumerate(row) if n and a != b]
+    for n, a, b in sorted(wrong, key=lambda one: -one[0])[:CONFUSED]:
+        yield f"  {names[a]} taken for {names[b]}: {n} of {result['per_class'][names[a]]['count']}"
+    if len(names) <= MATRIX:
+        yield "confusion (a row for each true class, a column for each answer):"
+        for name, row in zip(names, counts, strict=True):
+            yield f"  {name:<16} " + " ".join(f"{n:>4}" for n in row)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from detect.data.store import Annotations
-from detect.evaluation.protocol import Records, Summary, summarize
+from detect.evaluation.protocol import NUMBERS, Records, Summary, summarize
 from detect.files import replace_file
 from detect.types import Detections
 
@@ -105,3 +105,10 @@ class CocoEvaluator:
         categories = self.store.category_ids[found.labels]
         for image, category, box, score in zip(images, categories, found.boxes, found.scores, strict=True):
             yield {"image_id": image, "category_id": int(category), "bbox": box.tolist(), "score": float(score)}
+
+
+def coco_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `CocoEvaluator.result` says, line by line."""
+    yield "  ".join(f"{name} {result[name]:.3f}" for name in NUMBERS)
+    for name, value in result["per_class"].items():
+        yield f"  {name:<24} AP {'  -  ' if value is None else f'{value:.3f}'}"

@@ -13,12 +13,11 @@ import av
 from detect.errors import UserError
 from detect.infer.draw import draw
 from detect.infer.predict import Predictor
-from detect.infer.sink import Crops, Labels, Lines, Paths, Pictures, Results, Sink, Stop, Window
+from detect.infer.sink import ANSWERS, Crops, Labels, Lines, Paths, Pictures, Results, Sink, Stop, Window
 from detect.infer.source import Source
 from detect.interrupt import Interrupt
 from detect.progress import track
-
-ANSWERS = {"detect": "detections.json", "classify": "classes.json"}  # what is written, by task
+from detect.types import Classes, Detections
 
 
 @dataclass
@@ -40,13 +39,13 @@ def predict_to(
     save_crop: bool = False,
     show: bool = False,
     skeleton: Sequence[tuple[int, int]] = (),
-    task: str = "detect",
+    kind: type = Detections,
     say: bool = False,
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
-    Always annotated copies and the json file that ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as
-    asked for. `say` prints the classes of pictures.
+    `kind` is what the predictor answers with. Always annotated copies and the json file that ANSWERS names;
+    `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
@@ -62,8 +61,8 @@ def predict_to(
                 stack.callback(sink.close)
 
             add(Pictures(Paths(out, source.files), source.rates))
-            add(Results(out / ANSWERS[task], names, category_ids))
-            if say and task == "classify":
+            add(Results(out / ANSWERS[kind], names, category_ids))
+            if say and kind is Classes:
                 add(Lines(names))
             if save_txt:
                 add(Labels(Paths(out / "labels", source.files)))
@@ -79,7 +78,7 @@ def predict_to(
                 for sink in sinks:
                     sink.write(frame, found, picture)
                 summary.frames += 1
-                counted = found.labels[:1] if task == "classify" else found.labels
+                counted = found.labels[:1] if kind is Classes else found.labels
                 summary.objects.update(names[label] for label in counted.tolist())
                 if interrupt.asked:
                     raise KeyboardInterrupt

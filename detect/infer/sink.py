@@ -17,6 +17,7 @@ from detect.errors import UserError
 from detect.infer.film import Film
 from detect.types import Classes, Detections, Frame
 
+ANSWERS = {Detections: "detections.json", Classes: "classes.json"}  # what is written, by what an answer is
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
 _SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
 _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
-from detect.config import ModelConfig
+from detect.config import TASK_OF, ModelConfig
 from detect.types import Keep, Pixels, Target, Term
 
 
@@ -33,7 +33,6 @@ class Card:
 class Model(nn.Module):
     """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
 
-    task = "detect"
     square = False  # whether an image must fill a square canvas, padded
     frozen: tuple[str, ...] = ()  # parts that keep their weights and batch statistics, in every mode
     gain: Tensor
@@ -41,7 +40,7 @@ class Model(nn.Module):
 
     def __init__(self, config: ModelConfig, card: Card):
         super().__init__()
-        self.config, self.card = config, card
+        self.config, self.card, self.task = config, card, TASK_OF[config.kind]
         pixels = card.pixels
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))

@@ -31,7 +31,6 @@ class Classifier(Model):
     The auxiliary classifiers that some networks have take part in the loss and are gone from the lean copy.
     """
 
-    task = "classify"
     square = True
 
     def __init__(self, config: ModelConfig, card: Card, network: Network):

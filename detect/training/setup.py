@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from anchors.kmeans import kmeans
-from detect.config import ModelConfig, TrainConfig
+from detect.config import ModelConfig, TrainConfig, with_task
 from detect.data.check import verify
 from detect.data.crops import Crops
 from detect.data.dataset import known_sizes
@@ -36,7 +36,7 @@ from detect.training.transfer import begin, choose_pixels, find_source, frozen_p
 
 def train(config: TrainConfig) -> Path:
     """Train as `config` says, on every rank. Returns the file of the best weights."""
-    out = Path(config.out)
+    config, out = with_task(config), Path(config.out)
     device = pick_device(config.device)
     with ranks(device.type == "cuda") as here:
         config = _claim(out, config, here)
@@ -133,8 +133,6 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
     )
     seed_all(config.seed)
     model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
-    if model.task != config.task:
-        raise UserError(f"--task is {config.task}, but model {config.model.name} is for --task {model.task}")
     initialize(model, config.init)
     if source:
         begin(model, source, here.main)

@@ -21,7 +21,6 @@ from detect.data.formats import load_data
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.classes import ClassEvaluator
-from detect.evaluation.views import MOST, canvas_side, views
 from detect.losses.classes import softmax_cross_entropy
 from detect.models import build
 from detect.models.base import Card
@@ -156,17 +155,6 @@ def test_measures_are_those_of_the_naive_twin(data):
     assert ClassEvaluator(crops).result()["top1"] == -1
 
 
-def test_views_are_the_whole_its_corners_and_their_mirrors():
-    assert [canvas_side(56, n) for n in (1, 2, 3, 10)] == [56, 56, 64, 64]
-    x = images(2, 64)
-    ten = list(views(x, 56, MOST))
-    assert all(v.shape == (2, 3, 56, 56) and v.dtype == torch.uint8 for v in ten) and len(ten) == 10
-    assert torch.equal(ten[2], x[..., :56, :56]) and torch.equal(ten[5], x[..., -56:, -56:])
-    for plain, mirrored in ((0, 1), (2, 6), (3, 7), (4, 8), (5, 9)):
-        assert torch.equal(ten[plain].flip(3), ten[mirrored])
-    assert torch.equal(next(views(x, 64, 1)), x)
-
-
 @pytest.mark.parametrize("fate", [("at_step", 16, "die"), ("half_written", 2), ("in_evaluation", 1, "die")])
 def test_a_classifier_killed_and_resumed_is_as_never_killed(digits, tmp_path, undisturbed, fate):
     config = small(digits, tmp_path / "run", balance="sampling", save_steps=5)
@@ -257,7 +245,7 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["train", "--data", "{d}", "--out", "{o}", "--model", "lenet5"], "--task is detect"),
+        (["train", "--data", "{d}", "--out", "{o}", "--task", "detect", "--model", "lenet5"], "--task is detect"),
         (["train", "--data", "{d}", "--out", "{o}", "--task", "classify", "--model", "yolo_n"], "is for --task detect"),
         (
             ["train", "--data", "{d}", "--out", "{o}", "--task", "classify", "--model", "lenet6"],
@@ -282,6 +270,10 @@ def test_every_mistake_is_one_line(colours, weights, digits, tmp_path, capsys, a
 def test_what_a_task_means_where_nothing_else_is_said(tmp_path):
     got = parse("train", ["--data", "toy", "--task", "classify"])
     assert (got.model.kind, got.model.backbone, got.imgsz) == ("classifier", "resnet18", 224)
+    got = parse("train", ["--data", "toy", "--model", "lenet5"])
+    assert (got.task, got.model.kind, got.imgsz) == ("classify", "classifier", 224)
+    got = parse("train", ["--data", "toy"])
+    assert (got.task, got.model.kind, got.imgsz) == ("detect", "yolo", 640)
     got = parse("train", ["--imgsz=96", "--data", "toy", "--task=classify", "--model", "alexnet"])
     assert (got.model.backbone, got.imgsz) == ("alexnet", 96)
     (tmp_path / "c.yaml").write_text("imgsz: 128\nmodel: {kind: classifier, name: nin, backbone: nin}\n")

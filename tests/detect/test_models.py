@@ -10,14 +10,15 @@ from torch import nn
 from anchors.assign import ASSIGNERS
 from detect.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.cli import model_config, model_names
-from detect.config import ModelConfig
+from detect.config import TASK_OF, ModelConfig
 from detect.device import autocast
 from detect.errors import UserError
 from detect.heads import HEADS
-from detect.models import anchors_missing, build
+from detect.models import MODELS, anchors_missing, build
 from detect.models.base import Card, fold, fuse
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
 from detect.necks import NECKS
+from detect.tasks import TASKS
 from detect.types import Keep, Pixels, Raw, Target
 
 CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)
@@ -49,6 +50,10 @@ def images(count: int = 2, height: int = 96, width: int = 96) -> torch.Tensor:
 
 def total(terms) -> torch.Tensor:
     return sum(t.total / t.count.clamp(min=1) for t in terms.values())
+
+
+def test_every_kind_of_model_has_a_task_and_every_task_a_model():
+    assert set(TASK_OF) == set(MODELS) and set(TASK_OF.values()) == set(TASKS)
 
 
 @pytest.mark.parametrize("name", NECKS)

@@ -17,10 +17,10 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--hidden", "32", "16"], "--model.hidden is read with --task classify alone"),
-        (["--model.padding", "paper"], "--model.padding is read with --task classify"),
-        (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --task classify"),
-        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --task detect"),
+        (["--hidden", "32", "16"], "--model.hidden is read with --model.kind classifier alone"),
+        (["--model.padding", "paper"], "--model.padding is read with --model.kind classifier"),
+        (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --model.kind classifier"),
+        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --model.kind yolo"),
         ([*CLASSIFY, "--augment.mosaic", "0.5"], "--augment.mosaic is read with --task detect"),
         ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --task detect"),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),

@@ -1,0 +1,63 @@
+"""`detect evaluate`: one set of weights on one split, whatever its task; classifiers have more to say (`classify`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detect.api import Detector
+from detect.config import EvaluateConfig
+from detect.data.check import verify
+from detect.data.formats import load_data
+from detect.data.store import Annotations
+from detect.device import pick_workers
+from detect.errors import UserError
+from detect.evaluation.measure import detect_all
+from detect.files import replace_text
+from detect.progress import track
+from detect.tasks import TASKS
+from detect.types import Detections
+
+
+def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
+    """Measure the one member on a split by its task's evaluator; returns and prints what that says."""
+    detector, *others = members
+    if others:
+        raise UserError("several --weights are averaged for classifiers alone")
+    task, card = TASKS[detector.model.task], detector.card
+    store = load_data(config.data, config.split, config.skip_bad)
+    store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
+    say_left_out(store)
+    labels = task.match(card, store)
+    loader = task.stills(store, config.imgsz or card.size, config.batch, card.pixels, pick_workers(config.workers))
+    evaluator: Any = task.evaluator(store)
+    keep = task.asked(config) if task.asked else task.keep
+    batches = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
+    for ids, found in track(batches, len(loader), "evaluate"):
+        evaluator.update(ids, [_relabel(one, labels) for one in found])
+    result = evaluator.result()
+    if config.detections:
+        evaluator.write(Path(config.detections))
+    print(f"{config.weights} on {store.path} ({len(store)} images)")
+    for line in task.report(result):
+        print(line)
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def say_left_out(store: Annotations) -> None:
+    """One line for each record that was left out on request."""
+    for line in store.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+
+
+def _relabel(found: Detections, labels: torch.Tensor) -> Detections:
+    moved = dataclasses.replace(found, labels=labels[found.labels])
+    return moved[moved.labels >= 0]
