@@ -3,6 +3,9 @@
 Sizes are (N, 2) width and height; two are compared as boxes of one centre. Axes: N sizes, k anchors.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
@@ -15,6 +18,18 @@ _LARGE = 50_000  # sizes, above which the Euclidean solution is that of the hist
 _CHUNK = 16_384  # sizes; their table of IoUs stays in the cache
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The steps are so short that waiting for a second thread costs more than it does: seconds, on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
     """k anchors (k, 2) float32, by ascending area, for which the mean highest IoU over sizes (N, 2) is large.
 
