@@ -6,7 +6,6 @@ import hashlib
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ def download(backbone: str) -> dict[str, Tensor]:
     try:
         with redirect_stdout(io.StringIO()):  # torch announces the download there, before it has begun
             return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (OSError, RuntimeError, UnpicklingError) as error:  # no network, another hash, a damaged file in the cache
+    except Exception as error:  # no network, another hash, or a damaged file in the cache, of many kinds
         reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"--pretrained: {weights.url} cannot be fetched: {reason}; "
