@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from detect.config import AugmentConfig, OptimConfig
+from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.dist import Ranks
 from detect.training.setup import train
@@ -81,12 +81,12 @@ def apart_by(found, wanted):
     return ((found - wanted).norm() / wanted.norm()).item()
 
 
-def test_two_ranks_follow_one_process_of_twice_the_batch(sparse, tmp_path, port):
-    config = settings(sparse, tmp_path / "one", batch=16, epochs=7, augment=AugmentConfig(mosaic=0.3))
-    assert together(in_float64, config, port, world=1) == [0]
-    assert together(in_float64, dataclasses.replace(config, out=str(tmp_path / "two"), batch=8), port) == [0, 0]
-    one, two = loaded(tmp_path / "one", 0), [loaded(tmp_path / "two", rank) for rank in (0, 1)]
-    assert len(one["steps"]) >= 20
+def one_and_two(config, folder, port):
+    """The steps of two ranks that follow, in float64, those of one process of twice their batch."""
+    assert together(in_float64, dataclasses.replace(config, out=str(folder / "one")), port, world=1) == [0]
+    half = dataclasses.replace(config, out=str(folder / "two"), batch=config.batch // 2)
+    assert together(in_float64, half, port) == [0, 0]
+    one, two = loaded(folder / "one", 0), [loaded(folder / "two", rank) for rank in (0, 1)]
     for alone, *both in zip(one["steps"], two[0]["steps"], two[1]["steps"], strict=True):
         assert sorted(alone["ids"]) == sorted(both[0]["ids"] + both[1]["ids"])
         for name in ("means", "norm"):
@@ -95,9 +95,25 @@ def test_two_ranks_follow_one_process_of_twice_the_batch(sparse, tmp_path, port)
         for k, v in one[part].items():
             assert torch.equal(two[0][part][k], two[1][part][k])
             assert apart_by(two[0][part][k].double(), v.double()) <= 1e-6, k
-    steps = list(zip(two[0]["steps"], two[1]["steps"], strict=True))
+    return list(zip(two[0]["steps"], two[1]["steps"], strict=True))
+
+
+def test_two_ranks_follow_one_process_of_twice_the_batch(sparse, tmp_path, port):
+    config = settings(sparse, tmp_path, batch=16, epochs=7, augment=AugmentConfig(mosaic=0.3))
+    steps = one_and_two(config, tmp_path, port)
+    assert len(steps) >= 20
     assert any(len(a["ids"]) != len(b["ids"]) for a, b in steps)
     assert any((a["objects"] == 0) != (b["objects"] == 0) for a, b in steps)
+
+
+def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
+    loss = LossConfig(smoothing=0.1, class_weights=[1.0, 2.0] * 5)
+    model = ModelConfig(name="csp_n", kind="classifier", backbone="csp_n", loss=loss)
+    config = settings(digits, tmp_path, model=model, task="classify", batch=8, epochs=2, balance="sampling")
+    steps = one_and_two(config, tmp_path, port)
+    assert len(steps) >= 10 and any(len(a["ids"]) != len(b["ids"]) for a, b in steps)
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert [row["top1"] for row in one] == [row["top1"] for row in two] and len(two) == 2
 
 
 def test_the_gradient_of_two_ranks_is_that_of_one(digits, tmp_path, port, monkeypatch):
