@@ -102,7 +102,7 @@ class OptimConfig:
     step; `layer_decay` multiplies the rate once for each stage from the head back.
     """
 
-    name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon")] = "adamw"
+    name: Annotated[str, Choice("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "muon")] = "muon"
     lr: Positive = 0.002
     momentum: Share = 0.9
     weight_decay: Annotated[float, Range(0)] = 0.05

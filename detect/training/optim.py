@@ -16,13 +16,16 @@ from detect.models.base import Model
 
 Groups = list[dict[str, Any]]
 
+BLOCK = 64  # outputs of a kernel that Muon makes orthogonal together: all of a wide layer would cost as its passes do
+STEP = 0.4  # root mean square of Muon's step, as a share of the rate
+
 
 class Muon(torch.optim.AdamW):
     """Momentum made orthogonal (Muon; Jordan et al., 2024) for the groups that say so, AdamW for the others.
 
     Every direction of such a step is equally long, so that what is rare in the gradients is learned as soon as what is
-    common. Steps have the size of AdamW's (Liu et al., 2025), so that one rate and one decay serve both. A kernel
-    (outputs, inputs, height, width) is taken as a matrix (outputs, all the rest).
+    common. Steps are of one size whatever the shape (Liu et al., 2025), so that one rate and one decay serve both. A
+    kernel (outputs, inputs, height, width) is taken as matrices (BLOCK of the outputs, all the rest).
     """
 
     def __init__(self, groups: Groups, lr: float, betas: tuple[float, float]):
@@ -45,18 +48,20 @@ class Muon(torch.optim.AdamW):
             state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW expects a step to load
         state["momentum"].lerp_(grad, 1 - beta)
         ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's
+        rows = BLOCK if len(ahead) % BLOCK == 0 else len(ahead)
+        step = orthogonal(ahead.reshape(-1, rows, ahead.shape[1]))
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(orthogonal(ahead).view(p.shape), alpha=-0.2 * max(ahead.shape) ** 0.5 * group["lr"])
+        p.add_(step.reshape(p.shape), alpha=-STEP * max(step.shape[1:]) ** 0.5 * group["lr"])
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of matrix = U S V^T: five Newton-Schulz steps bring all but tiny singular values to 0.7 .. 1.2."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.mT if tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U V^T of each (N, R, C) = U S V^T: five Newton-Schulz steps bring all but tiny S to 0.7 .. 1.2."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(5):
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return x.mT if tall else x
 
 

@@ -46,7 +46,9 @@ def test_six_steps_of_an_optimizer_are_its_formula(name, momentum):
     assert [*net.weight[0].tolist(), net.bias.item()] == pytest.approx(wanted, rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(4, 3, 3, 3), (40, 2, 3, 3), (5, 5, 1, 1), (1, 7, 1, 1)])
+@pytest.mark.parametrize(
+    "shape", [(4, 3, 3, 3), (40, 2, 3, 3), (5, 5, 1, 1), (1, 7, 1, 1), (128, 8, 3, 3), (192, 5, 1, 1)]
+)
 def test_muon_turns_the_kernels_before_a_normalization(shape):
     """Three steps against the singular values; a kernel with a bias, or in groups, is AdamW's."""
     torch.manual_seed(0)

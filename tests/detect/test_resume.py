@@ -219,7 +219,7 @@ def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
         ({"model": ModelConfig(width=16, levels=[4], neck="straight", tower=0)}, "model.levels"),
         ({"batch": 8}, "--batch"),
         ({"seed": 1}, "seed 0, this run has 1"),
-        ({"optim": OptimConfig(name="sgd")}, "optim.name adamw, this run has sgd"),
+        ({"optim": OptimConfig(name="sgd")}, "optim.name muon, this run has sgd"),
         ({"optim": OptimConfig(accumulate=2)}, "optim.accumulate"),
     ],
 )

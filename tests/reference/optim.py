@@ -90,7 +90,12 @@ OPTIMIZERS = {
 
 
 def muon(weight, gradients, lr, momentum, decay):
-    """Jordan et al., 2024, step by step on a matrix, by its singular values; scaled as Liu et al., 2025."""
+    """Jordan et al., 2024, step by step, by singular values; every 64 rows are a matrix of their own, if they can."""
+    if len(weight) > 64 and len(weight) % 64 == 0:
+        parts = range(0, len(weight), 64)
+        return np.concatenate(
+            [muon(weight[i : i + 64], [g[i : i + 64] for g in gradients], lr, momentum, decay) for i in parts]
+        )
     average = np.zeros_like(weight)
     for gradient in gradients:
         average = momentum * average + (1 - momentum) * gradient
@@ -98,7 +103,7 @@ def muon(weight, gradients, lr, momentum, decay):
         s = s / math.sqrt((s**2).sum())
         for _ in range(5):
             s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
-        weight = (1 - lr * decay) * weight - lr * 0.2 * math.sqrt(max(weight.shape)) * (u * s) @ v
+        weight = (1 - lr * decay) * weight - lr * 0.4 * math.sqrt(max(weight.shape)) * (u * s) @ v
     return weight
 
 
