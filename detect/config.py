@@ -16,7 +16,7 @@ CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_
 
 
 # The task of each kind of model: what it learns, how it is measured and what it answers.
-TASK_OF = {"yolo": "detect", "classifier": "classify"}
+TASK_OF = {"yolo": "detect", "sliding_window": "detect", "classifier": "classify"}
 
 
 class Range:

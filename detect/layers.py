@@ -36,6 +36,7 @@ def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) ->
     config = dataclasses.replace(model_config(name), in_channels=in_channels)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     card = Card([str(i) for i in range(classes or _NAMES)], list(range(1, (classes or _NAMES) + 1)))
+    size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
     model = build(dataclasses.replace(config, anchors=anchors), card).eval().to("meta")
     return model, torch.empty(1, 3, size or _SIZE, size or _SIZE, dtype=torch.uint8, device="meta")
 

@@ -15,6 +15,7 @@ from detect.data.dataset import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
 from detect.data.store import Annotations
+from detect.data.windows import WindowDataset
 from detect.evaluation.classes import ClassEvaluator, class_lines
 from detect.evaluation.coco import CocoEvaluator, coco_lines
 from detect.evaluation.match import as_coco, by_name
@@ -77,7 +78,9 @@ class Task:
     asked: Callable[[EvaluateConfig], Keep] | None = None
 
 
-def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset:
+def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset | WindowDataset:
+    if config.model.kind == "sliding_window":
+        return _windows(store, config, pixels, cache_gb)
     repeated = None
     if config.balance == "sampling":
         repeated = Repeated(repeat_factors(store, config.repeat), config.seed)
@@ -91,6 +94,12 @@ def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: f
         cache_gb,
         repeated,
     )
+
+
+def _windows(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> WindowDataset:
+    augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
+    size, window = config.imgsz, config.model.window
+    return WindowDataset(store, size, window, augment, config.seed, pixels, cache_gb, balanced)
 
 
 def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset:

@@ -14,14 +14,16 @@ _ANCHORS = ("model.head", "anchor", "grid")
 # the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier"): "model.hidden model.padding model.loss.smoothing",
+        ("model.kind", "classifier"): "model.hidden model.loss.smoothing",
+        ("model.kind", "classifier", "sliding_window"): "model.padding",
+        ("model.kind", "sliding_window"): "model.window model.scale_step model.regress",
+        ("model.kind", "sliding_window", "yolo"): "model.loss.box model.loss.classes",
         (
             "model.kind",
             "yolo",
         ): "model.neck model.head model.assigner model.levels model.width model.depth model.tower model.anchors "
-        "model.anchors_per_level model.loss.box model.loss.code model.loss.classes model.loss.objectness "
-        "model.loss.box_kind model.loss.class_kind",
-        _DETECT: "augment.mosaic augment.mosaic_off augment.mixup augment.visibility augment.flip_pairs repeat",
+        "model.anchors_per_level model.loss.code model.loss.objectness model.loss.box_kind model.loss.class_kind "
+        "augment.mosaic augment.mosaic_off augment.mixup augment.visibility augment.flip_pairs repeat",
         _ANCHORS: "model.anchors model.loss.objectness",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",

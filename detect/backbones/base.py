@@ -105,7 +105,8 @@ class Network(Staged):
     """A whole network: images (B, in_channels, H, W) -> Logits, whatever the mode.
 
     `stages`, then `neck` make the features; `head` is the last layer with weights, the dropout before it and what
-    follows. `width` is the channels of the features, `size` the side it was made for, `aux` the auxiliary classifiers.
+    follows. `width` is the channels of the features, `size` the side it was made for, `stride` the
+    pixels between cells of the last map, `aux` the auxiliary classifiers.
     """
 
     def __init__(self, parts: Parts, classes: int):
@@ -118,7 +119,7 @@ class Network(Staged):
         while start and isinstance(tail[start - 1], nn.Dropout):
             start -= 1
         self.neck, self.head = nn.Sequential(*tail[:start]), nn.Sequential(*tail[start:])
-        self.size = parts.size
+        self.size, self.stride = parts.size, parts.strides[-1]
         self._know(parts.original)
 
     def forward(self, x: Tensor) -> Logits:

@@ -12,6 +12,7 @@ from detect.errors import UserError, unknown
 from detect.heads import HEADS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
+from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
 from detect.necks import build_neck
 
@@ -48,7 +49,11 @@ def anchors_missing(config: ModelConfig) -> int:
     return len(config.levels) * config.anchors_per_level
 
 
-MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {"yolo": build_yolo, "classifier": build_classifier}
+MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
+    "yolo": build_yolo,
+    "sliding_window": build_sliding_window,
+    "classifier": build_classifier,
+}
 
 
 def build(config: ModelConfig, card: Card) -> Model:

@@ -1,0 +1,51 @@
+"""Sliding windows: where they lie, how well one fits an object, and which object each answers for.
+
+Axes: B batch, A windows, M objects padded over a batch, N objects.
+"""
+
+import torch
+from torch import Tensor
+
+from anchors.assign.truth import IGNORE, NONE, Dense, ignore_crowd
+from anchors.boxes import iou_aligned
+from anchors.grid import Priors
+
+
+def slid(size: tuple[int, int], side: int, step: int, device: torch.device | str | None = None) -> Tensor:
+    """The square windows (A, 4) xyxy of `side` pixels, `step` apart, within a picture of `size` (h, w), row by row.
+
+    What is left at the right and at the bottom, less than a step, no window reaches. A is 0 where none fits.
+    """
+    y, x = (torch.arange(0, n - side + 1, step, device=device) if n >= side else torch.zeros(0) for n in size)
+    corners = torch.stack(torch.meshgrid(x.to(y), y, indexing="xy"), -1).reshape(-1, 2).to(device, torch.float32)
+    return torch.cat((corners, corners + side), -1)
+
+
+def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
+    """How well each window (A, 4) fits each box (..., N, 4), 0..1: (..., N, A).
+
+    A window is square and most boxes are not. A square as long as the longer side of a box, that holds the box, shows
+    it as well as any window can; the fit is the IoU of the window and the nearest such square.
+    """
+    low, high = boxes[..., None, :].chunk(2, -1)
+    half = (high - low).amax(-1, keepdim=True) / 2
+    start, end = windows.chunk(2, -1)
+    center = torch.minimum(torch.maximum((start + end) / 2, high - half), low + half)
+    return iou_aligned(torch.cat((center - half, center + half), -1), windows)
+
+
+def assign(priors: Priors, truth: Dense, positive: float, negative: float) -> Tensor:
+    """The object (B, A) that each window answers for: -1 none, -2 ignored.
+
+    It is the one that the window fits best, if at least by `positive`; a window that fits none by `negative` answers
+    for none. What is in between is ignored, and so are windows for none whose centre lies in a crowd region. Raises
+    ValueError where the priors have no boxes.
+    """
+    if priors.boxes is None:
+        raise ValueError("windows are boxes, and these priors have none")
+    counts = truth.valid & ~truth.crowd
+    if not counts.shape[1]:
+        return torch.full((len(counts), len(priors.boxes)), NONE, device=counts.device)
+    fit, index = (square_iou(truth.boxes, priors.boxes) * counts[..., None]).max(1)
+    index = torch.where(fit >= positive, index, torch.where(fit < negative, NONE, IGNORE))
+    return ignore_crowd(index, priors, truth)

@@ -1,0 +1,152 @@
+"""Training samples of sliding windows: pieces of pictures around objects, and anywhere.
+
+Axes: N objects, I pictures.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from detect.config import AugmentConfig
+from detect.data.augment import Tile, jitter, mirror, paste
+from detect.data.crops import Crops, balanced_order
+from detect.data.dataset import Draw, Stream, generator, known_sizes, order
+from detect.data.images import resize
+from detect.data.workers import Cache
+from detect.errors import UserError
+from detect.types import Pixels, Target
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
+
+ANYWHERE = 7  # windows that are drawn anywhere, for each around an object
+REACH = 0.5**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
+STILL = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
+
+
+class WindowDataset(Dataset):
+    """Windows of a store: (image (window, window, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
+
+    An epoch has one window around every object that is no crowd region, and ANYWHERE times as many of any size and at
+    any place, in pictures taken by turns, those without objects too. They are at least `window` pixels long where the
+    longer side of the picture is that of the Draw, and lie within it as far as it is large enough; what lies beyond is
+    padded. The truth of a window is every object that it touches, whole: whether it shows one, or none, or so little
+    of one that it should not count, is for the loss to say. So a picture that has no background makes no trouble.
+
+    `augment` moves the windows around objects (by up to `translate` of their side), scales them (their area, by
+    1 ± `scale`), changes colours and mirrors. `balanced` draws each class equally often. UserError: no object, or none
+    that the smallest window fits; albumentations, whose boxes end where the picture does.
+    """
+
+    def __init__(
+        self,
+        store: Annotations,
+        size: int,
+        window: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        cache_gb: float = 16.0,
+        balanced: bool = False,
+    ) -> None:
+        self.store, self.crops, self.window, self.seed, self.pad = store, Crops.of(store), window, seed, pixels.pad
+        self.augment, self.balanced = augment or STILL, balanced
+        if self.augment.albumentations:
+            raise UserError("augment.albumentations are for whole pictures: sliding windows do without")
+        sizes = known_sizes(store)
+        self.kept = np.rint(sizes * np.minimum(1.0, size / sizes.max(axis=1, keepdims=True))).astype(np.int64).clip(1)
+        if pixels.stretch:
+            self.kept[:] = size
+        self.cache = Cache(self.kept, cache_gb)
+        self.boxes = store.boxes.copy()  # of all objects, xyxy in pixels of the pictures as they are kept
+        self.boxes[:, 2:] += self.boxes[:, :2]
+        self.boxes *= np.tile((self.kept / sizes)[:, ::-1], 2).repeat(np.diff(store.starts), axis=0)
+        self.rows = np.flatnonzero(~store.crowd)  # those that windows are drawn around
+        self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+        self._tell_small(size)
+
+    def __len__(self) -> int:
+        return len(self.crops) * (1 + ANYWHERE)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+        rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
+        index = int(order(self.seed, draw.epoch, len(self))[draw.position])
+        shown = index < len(self.crops)
+        row = self._object(draw.epoch, index) if shown else -1
+        image = int(self.crops.images[row]) if shown else (index + draw.epoch * len(self)) % len(self.store)
+        least, longest = self._sides(image, draw.size)
+        if shown:
+            window = self._around(row, rng)
+        else:
+            side = least * (longest / least) ** rng.random()
+            height, width = self.kept[image].tolist()
+            window = rng.random() * (width - side) + side / 2, rng.random() * (height - side) + side / 2, side
+        picture, target = self._cut(image, *window[:2], min(max(window[2], least), longest))
+        jitter(picture, self.augment, rng)
+        if rng.random() < self.augment.flip:
+            cv2.flip(picture, 1, dst=picture)
+            target = mirror(target, None)
+        return picture, target
+
+    @property
+    def canvases(self) -> np.ndarray:
+        """There are no still samples: raises UserError."""
+        raise UserError("--cache-features computes features once, and sliding windows are drawn anew every epoch")
+
+    def _tell_small(self, size: int) -> None:
+        if not len(self.crops):
+            raise UserError(f"{self.store.path}: there is no window to learn: it holds no object")
+        boxes = self.boxes[self.rows]
+        least = self.kept.max(axis=1)[self.crops.images] * self.window / size
+        small = int(((boxes[:, 2:] - boxes[:, :2]).max(axis=1) < REACH * least).sum())
+        what = f"{small} of {len(boxes)} objects are too small for a window of {self.window} px in pictures of {size}"
+        if small == len(boxes):
+            raise UserError(f"{self.store.path}: {what}: raise --imgsz")
+        if small:
+            print(f"{self.store.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
+
+    def _sides(self, image: int, size: int) -> tuple[float, float]:
+        """The least and the greatest side of windows, in pixels of the picture as it is kept."""
+        longest = float(self.kept[image].max())
+        least = longest * self.window / size
+        return least, max(least, longest)
+
+    def _object(self, epoch: int, index: int) -> int:
+        if not self.balanced:
+            return index
+        if self.drawn[0] != epoch:
+            self.drawn = (epoch, balanced_order(self.crops.labels, self.seed, epoch))
+        return int(self.drawn[1][index])
+
+    def _around(self, row: int, rng: np.random.Generator) -> tuple[float, float, float]:
+        """Middle x, y and side of a window around an object."""
+        x0, y0, x1, y1 = self.boxes[self.rows[row]].tolist()
+        side, shift, spread = max(x1 - x0, y1 - y0), self.augment.translate, self.augment.scale
+        x, y = rng.uniform(-shift, shift, 2).tolist()
+        return (x0 + x1) / 2 + x * side, (y0 + y1) / 2 + y * side, side * rng.uniform(1 - spread, 1 + spread) ** 0.5
+
+    def _read(self, image: int) -> np.ndarray:
+        height, width = self.kept[image].tolist()
+        return resize(self.store.read(image), width, height)
+
+    def _cut(self, image: int, x: float, y: float, side: float) -> tuple[np.ndarray, Target]:
+        """The window about (x, y), or as near to it as the picture lets it be; beyond its end the picture is padded."""
+        height, width = self.kept[image].tolist()
+        left, top = (min(max(0.0, v - side / 2), max(0.0, n - side)) for v, n in ((x, width), (y, height)))
+        rows, zoom = slice(*self.store.starts[image : image + 2].tolist()), self.window / side
+        boxes, labels, crowd = map(
+            torch.from_numpy, (self.boxes[rows], self.store.labels[rows], self.store.crowd[rows])
+        )
+        truth = Target(boxes, labels, crowd, int(self.store.image_ids[image]), (height, width))
+        canvas = np.full((self.window, self.window, 3), self.pad, np.uint8)
+        move = paste(canvas, Tile(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom)
+        boxes = (truth.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
+        touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.window).all(dim=1)
+        return canvas, replace(truth, boxes=boxes, size=canvas.shape[:2])[touched]
