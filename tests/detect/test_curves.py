@@ -1,0 +1,62 @@
+"""Training curves of several runs, side by side."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from tools import curves as tool
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name, losses in (("plain", [2.0, 1.5, 1.5]), ("residual", [2.0, 0.5])):
+        (tmp_path / name).mkdir()
+        rows = [json.dumps({"epoch": i, "classes": v, "top1": 1 - v / 4}) for i, v in enumerate(losses)]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    return [str(tmp_path / "plain"), str(tmp_path / "residual")]
+
+
+def test_the_table_has_every_epoch_of_every_run(runs, tmp_path, capsys):
+    assert tool.main([*runs, "--of", "classes", "top1", "--out", str(tmp_path / "c.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| epoch | plain classes | residual classes | plain top1 | residual top1 |"
+    assert lines[2:] == [
+        "| 1 | 2.000 | 2.000 | 0.500 | 0.500 |",
+        "| 2 | 1.500 | 0.500 | 0.625 | 0.875 |",
+        "| 3 | 1.500 | - | 0.625 | - |",
+    ]
+    picture = cv2.imread(str(tmp_path / "c.png"))
+    assert picture.shape == (tool.HEIGHT, 2 * tool.WIDTH, 3)
+
+
+def height(picture, colour, x):
+    """The middle row of what has that colour in a column of the picture, axes aside."""
+    return np.flatnonzero((picture[:, x] == colour).all(1)).mean()
+
+
+def test_a_curve_passes_through_its_numbers():
+    drawn = tool.panel("loss", {"a": [4.0, 2.0, 0.0], "b": [0.0, 4.0, 4.0]})
+    middle, top, bottom = tool.WIDTH // 2, tool.EDGE, tool.HEIGHT - tool.EDGE
+    assert height(drawn, tool.COLOURS[0], middle) == pytest.approx((top + bottom) / 2, abs=2)
+    assert height(drawn, tool.COLOURS[1], middle) == pytest.approx(top, abs=2)
+    quarter = tool.EDGE + (tool.WIDTH - 2 * tool.EDGE) // 4
+    assert height(drawn, tool.COLOURS[0], quarter) == pytest.approx(top + (bottom - top) / 4, abs=2)
+
+
+@pytest.mark.parametrize("line", [[1.0], [1.0, 1.0, 1.0]])
+def test_a_curve_of_one_epoch_or_of_one_value_is_drawn(line):
+    assert tool.panel("loss", {"a": line}).shape == (tool.HEIGHT, tool.WIDTH, 3)
+
+
+def test_mistakes_are_one_line(runs, tmp_path, capsys):
+    for given, said in (
+        ([*runs, "--of", "top2"], "did you mean 'top1'"),
+        ([str(tmp_path / "absent")], "name the folder of a run"),
+        ([runs[0], runs[0]], "each folder by another name"),
+    ):
+        assert tool.main([*given, "--out", str(tmp_path / "c.png")]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+    assert not (tmp_path / "c.png").exists()

@@ -1,0 +1,110 @@
+"""Training curves of several runs side by side: a picture, and the same as a table in Markdown.
+
+    python tools/curves.py runs/plain runs/residual --of classes top1 --out curves.png
+
+A panel for each number of metrics.jsonl that --of names, a line for each run, from the first epoch to the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from detect.errors import UserError, unknown
+from detect.files import replace_file
+from detect.infer.text import render
+
+COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
+WIDTH, HEIGHT, EDGE, LETTER = 420, 300, 50, 13  # of a panel, its margin and its letters, in pixels
+
+Curves = Mapping[str, Sequence[float]]  # the name of a run -> its numbers by epoch
+
+
+def curves(runs: Sequence[Path], number: str) -> dict[str, list[float]]:
+    """What the metrics of each run say of `number`, epoch by epoch. UserError: no such file or number."""
+    found = {}
+    for run in runs:
+        try:
+            rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{run / 'metrics.jsonl'} cannot be read: {error}; name the folder of a run") from error
+        if not rows or number not in rows[0]:
+            raise unknown(f"number of {run / 'metrics.jsonl'}", number, rows[0] if rows else ())
+        found[run.name] = [float(row[number]) for row in rows]
+    return found
+
+
+def panel(title: str, lines: Curves) -> np.ndarray:
+    """One number of all runs, (HEIGHT, WIDTH, 3) uint8 RGB."""
+    canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    values = [v for line in lines.values() for v in line]
+    low, high = min(values), max(values)
+    last = max(2, *(len(line) for line in lines.values())) - 1
+    cv2.rectangle(canvas, (EDGE, EDGE), (WIDTH - EDGE, HEIGHT - EDGE), (160, 160, 160))
+    for colour, line in zip(COLOURS, lines.values(), strict=False):
+        x = EDGE + np.arange(len(line)) / last * (WIDTH - 2 * EDGE)
+        y = HEIGHT - EDGE - (np.array(line) - low) / max(high - low, 1e-9) * (HEIGHT - 2 * EDGE)
+        cv2.polylines(canvas, [np.rint(np.stack([x, y], 1)).astype(np.int32)], False, colour, 2, cv2.LINE_AA)
+    write(canvas, title, (EDGE, 6))
+    left = EDGE
+    for colour, name in zip(COLOURS, lines, strict=False):
+        left += write(canvas, name, (left, 28), colour) + 16
+    write(canvas, f"{high:.3g}", (4, EDGE - 8))
+    write(canvas, f"{low:.3g}", (4, HEIGHT - EDGE - 8))
+    write(canvas, "epoch 1", (EDGE - 8, HEIGHT - EDGE + 6))
+    write(canvas, str(last + 1), (WIDTH - EDGE - 8, HEIGHT - EDGE + 6))
+    return canvas
+
+
+def write(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: Sequence[int] = (0, 0, 0)) -> int:
+    """Write `text` with its top left corner there, as far as the canvas goes; returns its width."""
+    x, y = corner
+    place = canvas[y:, x:]
+    cover = render(text, LETTER)[: place.shape[0], : place.shape[1], None] / 255
+    part = place[: cover.shape[0], : cover.shape[1]]
+    part[:] = np.rint(part * (1 - cover) + np.array(colour) * cover)
+    return cover.shape[1]
+
+
+def table(numbers: Mapping[str, Curves]) -> str:
+    """A row for each epoch, a column for each number of each run; a dash after the end of a run."""
+    heads = [f"{run} {number}" for number, lines in numbers.items() for run in lines]
+    columns = [line for lines in numbers.values() for line in lines.values()]
+    rows = [["epoch", *heads], ["---:"] * (len(heads) + 1)]
+    for epoch in range(max(map(len, columns))):
+        cells = [f"{column[epoch]:.3f}" if epoch < len(column) else "-" for column in columns]
+        rows.append([str(epoch + 1), *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the picture, print the table. Exit status 2 is the user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help=f"folders of runs, at most {len(COLOURS)}")
+    parser.add_argument("--of", nargs="+", default=["classes"], help="numbers of metrics.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="the picture, a PNG")
+    given = parser.parse_args(arguments)
+    try:
+        if len(given.runs) > len(COLOURS) or len({run.name for run in given.runs}) < len(given.runs):
+            raise UserError(f"name at most {len(COLOURS)} runs, each folder by another name")
+        numbers = {number: curves(given.runs, number) for number in given.of}
+        picture = np.hstack([panel(number, lines) for number, lines in numbers.items()])
+        content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+        replace_file(given.out, lambda part: part.write_bytes(content))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(numbers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
