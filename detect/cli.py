@@ -21,7 +21,11 @@ from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
 # What a task means where nothing else is said.
-MEANS = {"classify": {"--model": "resnet18", "--imgsz": "224"}}
+MEANS = {
+    "classify": {"--model": "resnet18", "--imgsz": "224"},
+    "locate": {"--model": "localizer", "--imgsz": "256"},
+    "landmarks": {"--model": "landmarker", "--imgsz": "128", "--augment.scale": "0.2", "--augment.translate": "0.05"},
+}
 
 
 def named(text: str) -> Any:

@@ -16,7 +16,13 @@ CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_
 
 
 # The task of each kind of model: what it learns, how it is measured and what it answers.
-TASK_OF = {"yolo": "detect", "sliding_window": "detect", "classifier": "classify"}
+TASK_OF = {
+    "yolo": "detect",
+    "sliding_window": "detect",
+    "localizer": "locate",
+    "landmarker": "landmarks",
+    "classifier": "classify",
+}
 
 
 class Range:
@@ -46,14 +52,17 @@ class LossConfig:
     """Weights of the loss terms; a head uses those it has.
 
     `class_weights` is a weight a class (none: all equal). `smoothing`, of labels, is for classifiers; `class_kind`, for
-    detectors, is the loss of each class of each prediction: binary cross-entropy or focal.
+    detectors, is the loss of each class of each prediction: binary cross-entropy or focal. `box_kind` l1, l2 and
+    smooth_l1 are for localizers; `points` and `point_kind` are the weight and the kind of the loss of landmarks.
     """
 
     box: Annotated[float, Range(0)] = 7.5
     code: Annotated[float, Range(0)] = 1.5
     classes: Annotated[float, Range(0)] = 0.5
     objectness: Annotated[float, Range(0)] = 1.0
-    box_kind: Annotated[str, Choice("iou", "giou", "diou", "ciou")] = "ciou"
+    points: Annotated[float, Range(0)] = 1.0
+    box_kind: Annotated[str, Choice("l1", "l2", "smooth_l1", "iou", "giou", "diou", "ciou")] = "ciou"
+    point_kind: Annotated[str, Choice("wing", "smooth_l1")] = "wing"
     class_kind: Annotated[str, Choice("bce", "focal")] = "bce"
     smoothing: Share = 0.0
     class_weights: list[Positive] = field(default_factory=list)
@@ -159,7 +168,7 @@ class TrainConfig:
     """
 
     data: str
-    task: Annotated[str, Choice("auto", "detect", "classify")] = "auto"
+    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "classify")] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640

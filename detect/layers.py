@@ -11,20 +11,21 @@ from torch.utils._pytree import tree_leaves
 
 from detect.backbones import BACKBONES, build_network
 from detect.backbones.timm import PREFIX
-from detect.cli import model_config, model_names
+from detect.cli import MEANS, model_config, model_names
+from detect.config import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models import anchors_missing, build
 from detect.models.base import Card
 from detect.receptive import Sight, Sights
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
-_SIZE, _NAMES = 640, 80  # of detectors
+_SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
 
 
 def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> tuple[nn.Module, Tensor]:
     """The network called `name` on the meta device, as inference runs it, and an input (1, C, size, size) for it.
 
-    A backbone is whole, as published; a model is a detector. Zeros stand for the size and classes it was made for.
+    A backbone is whole, as published; a model is of any task. Zeros stand for the size and classes it was made for.
     """
     if name in BACKBONES or name.startswith(PREFIX):
         with torch.device("meta"):
@@ -35,10 +36,12 @@ def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) ->
         raise unknown("backbone or model", name, [*BACKBONES, *model_names()])
     config = dataclasses.replace(model_config(name), in_channels=in_channels)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
-    card = Card([str(i) for i in range(classes or _NAMES)], list(range(1, (classes or _NAMES) + 1)))
+    names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
+    card = Card(names, list(range(1, len(names) + 1)), keypoints=points)
     size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
+    size = size or int(MEANS.get(TASK_OF[config.kind], {}).get("--imgsz", _SIZE))
     model = build(dataclasses.replace(config, anchors=anchors), card).eval().to("meta")
-    return model, torch.empty(1, 3, size or _SIZE, size or _SIZE, dtype=torch.uint8, device="meta")
+    return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
 
 
 def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> dict[str, Any]:

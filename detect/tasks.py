@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -12,12 +13,15 @@ from detect.config import EvaluateConfig, TrainConfig
 from detect.data.check import require_objects
 from detect.data.crops import CropDataset, Crops, require_classes
 from detect.data.dataset import CocoDataset
+from detect.data.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
 from detect.data.store import Annotations
 from detect.data.windows import WindowDataset
 from detect.evaluation.classes import ClassEvaluator, class_lines
 from detect.evaluation.coco import CocoEvaluator, coco_lines
+from detect.evaluation.landmarks import LandmarkEvaluator, by_keypoints, landmark_lines
+from detect.evaluation.locate import LocateEvaluator, locate_lines
 from detect.evaluation.match import as_coco, by_name
 from detect.models.base import Card
 from detect.types import Batch, Classes, Detections, Keep, Pixels
@@ -56,7 +60,8 @@ class Task:
     evaluator  the judge of a store
     check      raises UserError where the training set and the held-out set are nothing to learn from
     keep       how an evaluation decodes
-    metric     the number that chooses the best weights, the greatest; `shown` are those of a progress line
+    metric     the number that chooses the best weights, the greatest, or after a minus the least
+    shown      the numbers of a progress line
     report     the lines that `detect evaluate` prints of a result
     match      (the card of weights, store) -> for each of their classes its label in the store; raises UserError
     whole      whether labels of whole pictures will do for data: a folder of classes, or a csv
@@ -102,6 +107,31 @@ def _windows(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: 
     return WindowDataset(store, size, window, augment, config.seed, pixels, cache_gb, balanced)
 
 
+def _one_object(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> Any:
+    alone = replace(config.augment, mosaic=0.0, mixup=0.0)  # they would put several pictures together
+    return _scenes(store, replace(config, augment=alone), pixels, cache_gb)
+
+
+def _landmarks(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> LandmarkDataset:
+    augment = config.augment if config.augment.on else None
+    return LandmarkDataset(Instances.of(store), config.imgsz, augment, config.seed, pixels, cache_gb)
+
+
+def _still_landmarks(
+    store: Annotations,
+    size: int,
+    batch: int,
+    pixels: Pixels,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    cache_gb: float = 0.0,
+    pin: bool = False,
+) -> StillLoader:
+    data = LandmarkDataset(Instances.of(store), size, pixels=pixels, cache_gb=cache_gb)
+    return StillLoader(data, batch, workers, rank, world, pin)
+
+
 def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset:
     balanced = config.balance == "sampling"
     return CropDataset(
@@ -142,6 +172,27 @@ TASKS = {
         coco_lines,
         as_coco,
         asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+    ),
+    "locate": Task(
+        _one_object,
+        partial(EvalLoader, square=True),
+        LocateEvaluator,
+        lambda store, _: require_objects(store),
+        Keep(score=0.0),
+        "localized",
+        ("localized", "presence", "class_accuracy", "iou"),
+        locate_lines,
+    ),
+    "landmarks": Task(
+        _landmarks,
+        _still_landmarks,
+        LandmarkEvaluator,
+        require_points,
+        Keep(score=0.0),
+        "-nme",
+        ("nme", "failures", "auc"),
+        landmark_lines,
+        by_keypoints,
     ),
     "classify": Task(
         _crops,

@@ -8,28 +8,43 @@ from typing import Any
 from detect.errors import UserError
 
 _DETECT, _CLASSIFY = ("task", "detect"), ("task", "classify")
-_ANCHORS = ("model.head", "anchor", "grid")
+_BOXES = ("task", "detect", "locate", "landmarks")
 
 # Command -> (what decides, the values under which they are read) -> options. What decides is an option too, but for
 # the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier"): "model.hidden model.loss.smoothing",
+        ("model.kind", "classifier", "localizer", "landmarker"): "model.hidden",
+        ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
         ("model.kind", "sliding_window"): "model.window model.scale_step model.regress",
-        ("model.kind", "sliding_window", "yolo"): "model.loss.box model.loss.classes",
+        ("model.kind", "sliding_window", "yolo", "yolo_points", "localizer"): "model.loss.box model.loss.classes",
         (
             "model.kind",
             "yolo",
-        ): "model.neck model.head model.assigner model.levels model.width model.depth model.tower model.anchors "
-        "model.anchors_per_level model.loss.code model.loss.objectness model.loss.box_kind model.loss.class_kind "
-        "augment.mosaic augment.mosaic_off augment.mixup augment.visibility augment.flip_pairs repeat",
-        _ANCHORS: "model.anchors model.loss.objectness",
+            "yolo_points",
+        ): "model.assigner model.anchors model.anchors_per_level model.loss.class_kind "
+        "augment.mosaic augment.mosaic_off augment.mixup",
+        ("model.kind", "yolo", "yolo_points", "localizer"): "model.loss.box_kind repeat",
+        (
+            "model.kind",
+            "yolo",
+            "yolo_points",
+            "localizer",
+            "landmarker",
+        ): "model.neck model.head model.levels model.width model.depth model.loss.objectness augment.visibility",
+        ("model.kind", "yolo", "yolo_points", "landmarker"): "model.tower model.loss.code augment.flip_pairs",
+        ("model.kind", "landmarker"): "model.loss.point_kind",
+        ("model.kind", "landmarker", "yolo_points"): "model.loss.points",
+        ("model.kind", "yolo", "yolo_points", "sliding_window", "localizer", "classifier"): "balance",
+        ("model.head", "point", "anchor", "grid", "landmarks", "heatmap"): "model.loss.code",
+        ("model.head", "anchor", "grid"): "model.anchors",
+        ("model.head", "anchor", "grid", "dense", "coordinates", "heatmap"): "model.loss.objectness",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
     },
-    "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det detections"},
-    "predict": {_DETECT: "iou agnostic soft save_txt save_crop"},
+    "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", _BOXES: "detections"},
+    "predict": {_DETECT: "iou agnostic soft", _BOXES: "save_txt save_crop"},
 }
 _KINDS = {"detect": "detectors", "classify": "classifiers"}
 

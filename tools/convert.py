@@ -1,4 +1,4 @@
-"""Turns YOLO, Pascal VOC or COCO data into COCO json, and cuts a train and a val set out of one set.
+"""Turns YOLO, VOC or COCO data, or tables of landmarks, into COCO json; cuts a train and a val set out of one set.
 
     python tools/convert.py SOURCE --out FOLDER               instances_{split}.json and a data.yaml for --data
     python tools/convert.py SOURCE --out FOLDER --split 0.8   instances_train.json, instances_val.json and data.yaml

@@ -253,7 +253,14 @@ def _points(
     blank = [0.0] * (3 * k)
     points, odd = numbers([record.get("keypoints") or blank for record in records], 3 * k)
     alive = sieve.keep(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
+    seen = points[:, 2::3]
+    odd = np.array((~np.isin(seen, (0, 1, 2))).any(1))
+    alive = sieve.keep(alive, odd, say(lambda i: f"has a keypoint of visibility {_odd_one(seen[i]):g}, not 0, 1 or 2"))
     return alive, points[alive].reshape(-1, k, 3).astype(np.float32)
+
+
+def _odd_one(seen: np.ndarray) -> float:
+    return float(seen[~np.isin(seen, (0, 1, 2))][0])
 
 
 def whole(values: list) -> tuple[np.ndarray, np.ndarray]:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment import Tile, jitter, single
-from detect.data.dataset import Draw, Stream, generator, known_sizes, order
+from detect.data.augment import Tile, jitter, mirror, single
+from detect.data.dataset import Draw, Stream, generator, known_sizes, letterboxed, order
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache
@@ -110,6 +111,8 @@ class CropDataset(Dataset):
     repeated. `sample` gives a crop without augmentation. UserError: no crop, or one that is not in its picture.
     """
 
+    points = False  # whether the truth has keypoints
+
     def __init__(
         self,
         crops: Crops,
@@ -126,6 +129,7 @@ class CropDataset(Dataset):
         self.size = size
         self.canvases = np.full((len(crops), 2), size)  # of each `sample`
         self.windows = crops.windows(pixels.stretch)
+        self.swap: Tensor | None = None  # which keypoint each one becomes in a mirror
         sides = (self.windows[:, 2:] - self.windows[:, :2])[:, ::-1]
         shrink = np.minimum(1.0, size / sides.max(axis=1, keepdims=True))
         self.kept = np.rint(sides * shrink).astype(np.int64).clip(1)  # (N, 2) height and width in the cache
@@ -136,7 +140,7 @@ class CropDataset(Dataset):
         if augment and augment.albumentations:
             from detect.data.albument import Pipeline  # late: it takes a second to import
 
-            self.pipeline = Pipeline(augment.albumentations, augment.visibility, False, pixels.pad)
+            self.pipeline = Pipeline(augment.albumentations, augment.visibility, self.points, pixels.pad)
         self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __len__(self) -> int:
@@ -144,20 +148,28 @@ class CropDataset(Dataset):
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
         index = self.index(draw.epoch, draw.position)
-        target = self.crops.target(index, (draw.size, draw.size))
+        tile = Tile(self.piece(index), self.truth(index))
         if self.augment is None:
-            return self._fit(index, draw.size).apply(self.piece(index)), target
+            image, target = letterboxed(tile, draw.size, self.pixels)
+            return image, self.learned(index, target)
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
-        piece = self.piece(index)
-        tile = Tile(piece, self.crops.target(index, piece.shape[:2]))
-        image, truth = single(tile, draw.size, self.augment, rng, self.pixels.pad)
+        image, target = single(tile, draw.size, self.augment, rng, self.pixels.pad)
         if self.pipeline is not None:
-            image, _ = self.pipeline(image, truth, rng)
-            image = Letterbox.fit(image.shape[:2], draw.size, self.pixels, square=True).apply(image)
+            image, target = self.pipeline(image, target, rng)
+            image, target = letterboxed(Tile(image, target), draw.size, self.pixels)
         jitter(image, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(image, 1, dst=image)
-        return image, target
+            target = mirror(target, self.swap)
+        return image, self.learned(index, target)
+
+    def truth(self, index: int) -> Target:
+        """What a crop shows, in pixels of its window: one box, the whole of it."""
+        return self.crops.target(index, (int(self.kept[index, 0]), int(self.kept[index, 1])))
+
+    def learned(self, index: int, moved: Target) -> Target:
+        """What is to be learned of a sample, given where its `truth` came to lie: a crop shows its class anywhere."""
+        return self.crops.target(index, moved.size)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         """The crop on its canvas (size, size, 3), as a Predictor would letterbox its window."""

@@ -120,13 +120,13 @@ class CocoDataset(Dataset):
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
         index = int(self.order(draw.epoch)[draw.position])
         if self.augment is None:
-            return self._letterboxed(self._tile(index), draw.size)
+            return letterboxed(self._tile(index), draw.size, self.pixels)
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
         image, target = self._scene(index, draw, rng)
         if self.pipeline is not None:
             image, target = self.pipeline(image, target, rng)
             if target.size != (draw.size, draw.size):  # a crop, say
-                image, target = self._letterboxed(Tile(image, target), draw.size)
+                image, target = letterboxed(Tile(image, target), draw.size, self.pixels)
         jitter(image, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(image, 1, dst=image)
@@ -144,7 +144,7 @@ class CocoDataset(Dataset):
 
     def sample(self, index: int) -> tuple[np.ndarray, Target]:
         """An image by its index, without augmentation."""
-        return self._letterboxed(self._tile(index), self.size)
+        return letterboxed(self._tile(index), self.size, self.pixels)
 
     def _scene(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """One picture, a mosaic, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
@@ -177,10 +177,12 @@ class CocoDataset(Dataset):
         height, width = self.kept[index].tolist()
         return resize(self.store.read(index), width, height)
 
-    def _letterboxed(self, tile: Tile, side: int) -> tuple[np.ndarray, Target]:
-        fit = Letterbox.fit(tile.image.shape[:2], side, self.pixels, square=True)
-        (height, width), (h, w) = tile.target.size, fit.source
-        scale = fit.scale[0] * w / width, fit.scale[1] * h / height
-        view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
-        move = Move(scale, (fit.left, fit.top), view)
-        return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)
+
+def letterboxed(tile: Tile, side: int, pixels: Pixels) -> tuple[np.ndarray, Target]:
+    """The tile on a plain square canvas, with its truth."""
+    fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
+    (height, width), (h, w) = tile.target.size, fit.source
+    scale = fit.scale[0] * w / width, fit.scale[1] * h / height
+    view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
+    move = Move(scale, (fit.left, fit.top), view)
+    return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)

@@ -8,6 +8,7 @@
   kinds the instances
 - a folder with `{split}/_annotations.coco.json`
 - a Pascal VOC folder (see `voc`)
+- a csv of landmarks, or a folder with some (see `tables`)
 - `toy`, the embedded set
 - for classifiers also labels of whole pictures: a folder of classes, or a csv (see `labelled`)
 """
@@ -25,6 +26,7 @@ import yaml
 from detect.data.annotations import load_coco
 from detect.data.labelled import labelled_splits
 from detect.data.store import Annotations
+from detect.data.tables import table_splits
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
 from detect.errors import UserError, unknown
@@ -33,7 +35,7 @@ Splits = dict[str, Callable[[bool], Annotations]]  # split -> the function of sk
 
 _ACCEPTED = (
     "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
-    "instances_train.json or COCO's annotations/, a Pascal VOC folder, or toy"
+    "instances_train.json or COCO's annotations/, a Pascal VOC folder, a csv of landmarks, or toy"
 )
 _WHOLE = "with --task classify also a folder with a folder of pictures for each class, or a csv"
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
@@ -69,6 +71,8 @@ def recognise(spec: str | Path, whole: bool = False) -> Splits:
         found = _yaml(path)
     elif not path.exists():
         raise UserError(f"{spec}: there is no such file or folder; {_ACCEPTED}")
+    elif path.suffix.lower() == ".csv":
+        found = table_splits(path)
     if not found and whole:
         found = labelled_splits(path)
     if not found:
@@ -86,7 +90,7 @@ def _folder(folder: Path) -> Splits:
     for name in ("data.yaml", "data.yml"):
         if not found and (folder / name).is_file():
             found = _yaml(folder / name)
-    return found or voc_splits(folder)
+    return found or voc_splits(folder) or table_splits(folder)
 
 
 def _coco_files(folder: Path, base: Path) -> Splits:

@@ -19,7 +19,8 @@ class Letterbox:
     """How one picture lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
 
     scale is (x, y), each the rounded side over the source side; source, inner (the scaled picture) and canvas are
-    (height, width). It depends on its image alone, never on the other images of a batch.
+    (height, width). It depends on its image alone, never on the other images of a batch. A picture that was cut out of
+    a larger one has its `corner` (x, y) there: source coordinates are then those of the larger one.
     """
 
     scale: tuple[float, float]
@@ -29,6 +30,7 @@ class Letterbox:
     inner: tuple[int, int]
     canvas: tuple[int, int]
     pad: int = 114
+    corner: tuple[int, int] = (0, 0)
 
     @staticmethod
     def fit(
@@ -86,15 +88,16 @@ class Letterbox:
 
     def clip(self, coords: Tensor) -> Tensor:
         """Coordinates in source pixels, moved to the nearest place inside the source picture."""
-        (height, width), last = self.source, coords.shape[-1]
+        (height, width), (x, y), last = self.source, self.corner, coords.shape[-1]
         if last == 3:
-            high = coords.new_tensor([width, height, float("inf")])
+            low, high = [x, y, 0.0], [x + width, y + height, float("inf")]
         else:
-            high = coords.new_tensor([width, height] * (last // 2))
-        return coords.clamp(min=coords.new_zeros(())).minimum(high)
+            low, high = [x, y] * (last // 2), [x + width, y + height] * (last // 2)
+        return coords.maximum(coords.new_tensor(low)).minimum(coords.new_tensor(high))
 
     def _affine(self, coords: Tensor) -> tuple[Tensor, Tensor]:
-        (x, y), left, top = self.scale, self.left, self.top
+        x, y = self.scale
+        left, top = self.left - self.corner[0] * x, self.top - self.corner[1] * y
         match coords.shape[-1]:
             case 2:
                 scale, offset = [x, y], [left, top]

@@ -94,15 +94,15 @@ class TrainLoader:
 class _Letterboxed:
     """The pictures of a store on canvases of their own, kept once made."""
 
-    def __init__(self, store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> None:
-        self.store, self.size, self.pixels = store, size, pixels
+    def __init__(self, store: Annotations, size: int, pixels: Pixels, cache_gb: float, square: bool) -> None:
+        self.store, self.size, self.pixels, self.square = store, size, pixels, square
         self.sizes = known_sizes(store)
         self.canvases = np.array([self.fit(i).canvas for i in range(len(store))], dtype=np.int64).reshape(-1, 2)
         self.cache = Cache(self.canvases, cache_gb)
 
     def fit(self, index: int) -> Letterbox:
-        height, width = self.sizes[index].tolist()
-        return Letterbox.fit((height, width), self.size, self.pixels)  # kept, each worker would copy all of them
+        height, width = self.sizes[index].tolist()  # kept, each worker would copy all letterboxes
+        return Letterbox.fit((height, width), self.size, self.pixels, self.square)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         target, fit = self.store.target(index), self.fit(index)
@@ -149,7 +149,7 @@ class EvalLoader(StillLoader):
     """Every image of a store once, letterboxed, those of one canvas together; iterate it once an evaluation.
 
     A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
-    Letterboxed pictures are kept (see Cache), so that later evaluations decode nothing.
+    Letterboxed pictures are kept (see Cache), so that later evaluations decode nothing. `square` makes all canvases so.
     """
 
     def __init__(
@@ -163,8 +163,9 @@ class EvalLoader(StillLoader):
         world: int = 1,
         cache_gb: float = 8.0,
         pin: bool = False,
+        square: bool = False,
     ) -> None:
-        super().__init__(_Letterboxed(store, size, pixels, cache_gb), batch, workers, rank, world, pin)
+        super().__init__(_Letterboxed(store, size, pixels, cache_gb, square), batch, workers, rank, world, pin)
 
 
 def eval_batches(

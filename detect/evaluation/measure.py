@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from anchors.boxes import clip
 from detect.device import autocast
 from detect.models.base import Model
 from detect.types import Batch, Detections, Keep
@@ -24,5 +23,6 @@ def detect_all(
         found = model.decode(raw, keep)
         for i, (fit, one) in enumerate(zip(batch.fits, found, strict=True)):
             if isinstance(one, Detections):
-                found[i] = Detections(clip(fit.undo(one.boxes), fit.source), one.scores, one.labels)
+                points = None if one.points is None else fit.undo(one.points)
+                found[i] = Detections(fit.clip(fit.undo(one.boxes)), one.scores, one.labels, points)
         yield [t.image_id for t in batch.targets], found

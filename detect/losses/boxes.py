@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import log_softmax, smooth_l1_loss
+
+from anchors.boxes import iou_aligned
 
 
 def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
@@ -20,3 +25,30 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
     low = logp.gather(-1, lower[..., None]).squeeze(-1)
     high = logp.gather(-1, lower[..., None] + 1).squeeze(-1)
     return -torch.lerp(low, high, share).mean(-1)
+
+
+def l1(found: Tensor, wanted: Tensor) -> Tensor:
+    """The mean distance of the four numbers of boxes (N, 4): (N,)."""
+    return (found - wanted).abs().mean(-1)
+
+
+def l2(found: Tensor, wanted: Tensor) -> Tensor:
+    """The mean squared distance of the four numbers of boxes (N, 4): (N,)."""
+    return (found - wanted).square().mean(-1)
+
+
+def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared below 0.1, straight above (Girshick, 2015, equation 3), of boxes (N, 4) in shares of the side: (N,)."""
+    return smooth_l1_loss(found, wanted, reduction="none", beta=0.1).mean(-1)
+
+
+def overlap_loss(found: Tensor, wanted: Tensor, kind: str) -> Tensor:
+    """One less the overlap of `kind` of boxes (N, 4) xyxy: (N,)."""
+    return 1 - iou_aligned(found, wanted, kind)
+
+
+OVERLAPS = ("iou", "giou", "diou", "ciou")
+# What compares N boxes xyxy, in shares of the picture's side, with as many others.
+BOX_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "smooth_l1": smooth_l1} | {
+    kind: partial(overlap_loss, kind=kind) for kind in OVERLAPS
+}

@@ -10,8 +10,11 @@ from detect.backbones import build_backbone
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
 from detect.heads import HEADS
+from detect.losses.boxes import OVERLAPS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
+from detect.models.landmarker import build_landmarker
+from detect.models.locator import build_locator
 from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
 from detect.necks import build_neck
@@ -29,6 +32,8 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
     wanted = sorted(2**level for level in config.levels)
     neck = build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
     head = _pick("head", config.head, HEADS)
+    if config.loss.box_kind not in OVERLAPS:
+        raise UserError(f"--model.loss.box_kind {config.loss.box_kind} is for localizers: take {', '.join(OVERLAPS)}")
     levels, each = len(config.levels), config.anchors_per_level
     if head.uses_anchors and len(config.anchors) != levels * each:
         raise UserError(
@@ -52,6 +57,8 @@ def anchors_missing(config: ModelConfig) -> int:
 MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "yolo": build_yolo,
     "sliding_window": build_sliding_window,
+    "localizer": build_locator,
+    "landmarker": build_landmarker,
     "classifier": build_classifier,
 }
 

@@ -36,7 +36,7 @@ class Run:
         self.epoch = self.batch = self.step = 0
         self.terms: list[str] = []
         self.sums: Tensor | None = None  # of the loss terms over the epoch so far
-        self.best, self.best_epoch = -1.0, -1
+        self.best, self.best_epoch = float("-inf"), -1
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -100,11 +100,13 @@ class Run:
     def finish_epoch(self, row: dict[str, Any], metric: str, write: bool) -> bool:
         """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far, by that metric.
 
+        The best is the greatest, or the least where the metric's name begins with a minus.
         Among equals the later is the better: where AP stays 0, or is undefined (-1), the first would be hardly trained.
         """
-        better = row[metric] >= self.best
+        value = -row[metric[1:]] if metric.startswith("-") else row[metric]
+        better = value >= self.best
         if better:
-            self.best, self.best_epoch = row[metric], row["epoch"]
+            self.best, self.best_epoch = value, row["epoch"]
         self.history.append(row)
         if write and better:
             save_weights(self.out / "best.safetensors", self.ema.module)

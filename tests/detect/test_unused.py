@@ -17,7 +17,7 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--hidden", "32", "16"], "--model.hidden is read with --model.kind classifier alone"),
+        (["--hidden", "32", "16"], "--model.hidden is read with --model.kind classifier"),
         (["--model.padding", "paper"], "--model.padding is read with --model.kind classifier"),
         (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --model.kind classifier"),
         ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --model.kind yolo"),

@@ -1,0 +1,159 @@
+"""How far landmarks are from where they belong: normalized mean error, failures, the cumulative error curve.
+
+Axes: N objects, K points.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detect.data.landmarks import Instances
+from detect.data.store import Annotations
+from detect.errors import UserError
+from detect.files import replace_file
+from detect.types import Detections
+
+if TYPE_CHECKING:
+    from detect.models.base import Card
+
+FAILED = 0.08  # the normalized error above which a shape is a failure (300-W, Sagonas et al., 2016)
+CURVE = np.linspace(0, 0.15, 151)
+NUMBERS = ("nme", "failures", "auc")
+
+
+class Shapes(NamedTuple):
+    """What ranks exchange: ids (N,) int64 of objects, points (N, K, 3) float64, scores (N,) float64."""
+
+    ids: np.ndarray
+    points: np.ndarray
+    scores: np.ndarray
+
+
+class LandmarkEvaluator:
+    """Points against those of the instances of a store; each is given once, by its annotation id, over all ranks.
+
+    The error of an instance is the mean distance of its labelled points from the truth, over a length: the distance of
+    the outer eye corners where keypoints bear such names (`eye_corners`) and both are labelled, else the square root of
+    the area of the box.
+    """
+
+    def __init__(self, store: Annotations) -> None:
+        self.instances = Instances.of(store)
+        self.row = {one: i for i, one in enumerate(self.instances.ids.tolist())}
+        self.lengths = lengths(self.instances)
+        self._seen: set[int] = set()
+        self._parts: list[Shapes] = []
+
+    def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
+        """Take the points of these instances, in pixels of the picture: one record each. Raises ValueError else."""
+        if any(len(one) != 1 or one.points is None for one in found) or len(found) != len(image_ids):
+            raise ValueError(f"{len(image_ids)} instances need as many records of points, of one row each")
+        k = self.instances.points.shape[1]
+        points = [one.points.double().cpu().numpy() for one in found if one.points is not None]
+        shapes = np.concatenate([np.zeros((0, k, 3)), *points])
+        scores = torch.cat([torch.zeros(0), *(one.scores.cpu() for one in found)]).double().numpy()
+        self.extend(Shapes(np.array(image_ids, dtype=np.int64), shapes, scores))
+
+    def records(self) -> Shapes:
+        """All that was collected, for another rank's `extend`."""
+        none = Shapes(np.zeros(0, np.int64), np.zeros((0, self.instances.points.shape[1], 3)), np.zeros(0))
+        self._parts = [Shapes(*(np.concatenate(column) for column in zip(none, *self._parts, strict=True)))]
+        return self._parts[0]
+
+    def extend(self, records: Shapes) -> None:
+        """Take what another evaluator of the same store collected.
+
+        Raises ValueError for an instance that is not known or came before, and for numbers that are not finite.
+        """
+        for one, points in zip(records.ids.tolist(), records.points, strict=True):
+            if one not in self.row or one in self._seen:
+                raise ValueError(f"annotation id {one} {'came twice' if one in self._seen else 'is not known'}")
+            if not np.isfinite(points).all():
+                raise ValueError(f"points of annotation id {one} are not finite")
+            self._seen.add(one)
+        self._parts.append(records)
+
+    def result(self) -> dict[str, Any]:
+        """nme, the mean error of instances; failures, the share above 0.08; auc; -1 where nothing was judged.
+
+        `auc` is the area under the cumulative curve from 0 to 0.08, as a share. `curve`: the share of instances whose
+        error is at most each of `errors`; `per_point`: the mean error of each keypoint, None where it never is
+        labelled; `normalizer`: the length that errors are divided by.
+        """
+        ids, points, _ = self.records()
+        if not len(ids):
+            return dict.fromkeys(NUMBERS, -1.0)
+        rows = np.array([self.row[one] for one in ids.tolist()])
+        truth, length = self.instances.points[rows].astype(np.float64), self.lengths[rows]
+        labelled = truth[..., 2] > 0
+        distance = np.hypot(*np.moveaxis(points[..., :2] - truth[..., :2], -1, 0)) / length[:, None]
+        error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
+        each, counts = np.where(labelled, distance, 0).sum(0), labelled.sum(0)
+        names = self.instances.store.keypoints
+        corners = eye_corners(names) is not None
+        return {
+            "nme": float(error.mean()),
+            "failures": float((error > FAILED).mean()),
+            "auc": float((1 - error / FAILED).clip(0).mean()),
+            "instances": len(ids),
+            "normalizer": "distance of the outer eye corners" if corners else "square root of the area of the box",
+            "errors": CURVE.round(4).tolist(),
+            "curve": (error[:, None] <= CURVE).mean(0).tolist(),
+            "per_point": {n: float(e / c) if c else None for n, e, c in zip(names, each, counts, strict=True)},
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the points as COCO results: image_id, category_id, keypoints and score."""
+        store, found = self.instances.store, []
+        for one, points, score in zip(*self.records(), strict=True):
+            row = self.row[int(one)]
+            record: dict[str, Any] = {"image_id": int(store.image_ids[self.instances.images[row]])}
+            record["category_id"] = int(store.category_ids[self.instances.labels[row]])
+            found.append(record | {"keypoints": points.ravel().tolist(), "score": float(score)})
+        replace_file(path, lambda part: part.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8"))
+
+
+def eye_corners(keypoints: Sequence[str]) -> tuple[int, int] | None:
+    """The keypoints whose names have the words left, eye and outer, and right, eye and outer; None without them."""
+    words = [set(re.split(r"[_\- .]", name.lower())) for name in keypoints]
+    found = [[i for i, w in enumerate(words) if {side, "eye", "outer"} <= w] for side in ("left", "right")]
+    return (found[0][0], found[1][0]) if all(len(one) == 1 for one in found) else None
+
+
+def lengths(instances: Instances) -> np.ndarray:
+    """(N,) what the error of each instance is divided by, in pixels: see `LandmarkEvaluator`."""
+    length = np.sqrt((instances.boxes[:, 2:] - instances.boxes[:, :2]).prod(1))
+    corners = eye_corners(instances.store.keypoints)
+    if corners is None:
+        return length
+    left, right = (instances.points[:, i].astype(np.float64) for i in corners)
+    apart = np.hypot(left[:, 0] - right[:, 0], left[:, 1] - right[:, 1])
+    known = (left[:, 2] > 0) & (right[:, 2] > 0) & (apart > 0)
+    return np.where(known, apart, length)
+
+
+def by_keypoints(card: Card, store: Annotations) -> Tensor:
+    """Landmarks have no classes: label 0 for all. Raises UserError where the keypoints are not those of the weights."""
+    if list(card.keypoints) != list(store.keypoints):
+        mine, theirs = (f"{len(names)} ({', '.join(names[:3])} …)" for names in (card.keypoints, store.keypoints))
+        raise UserError(f"{store.path}: its keypoints are {theirs}, those of the weights {mine}: they must be the same")
+    return torch.zeros(len(card.names), dtype=torch.int64)
+
+
+def landmark_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `LandmarkEvaluator.result` says, line by line."""
+    yield "  ".join(f"{name} {result[name]:.4f}" for name in NUMBERS)
+    if "per_point" not in result:
+        return
+    yield f"  errors are divided by the {result['normalizer']}; a failure is above {FAILED:g}"
+    known = [(error, name) for name, error in result["per_point"].items() if error is not None]
+    for error, name in sorted(known, reverse=True)[:5]:
+        yield f"  {name:<24} {error:.4f}"

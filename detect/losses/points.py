@@ -1,0 +1,55 @@
+"""Losses over coordinates; each gives one value a coordinate, unreduced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, smooth_l1_loss
+
+WIDTH, CURVE = 10.0, 2.0  # w and epsilon, the best of the paper's
+
+
+def wing(found: Tensor, wanted: Tensor) -> Tensor:
+    """Logarithmic below WIDTH, so that small errors count as well, and straight above (Feng et al., 2018, equation 5).
+
+    Of any shape, in hundredths of the picture's side: the paper's numbers are for faces of 64 pixels.
+    """
+    distance = (found - wanted).abs()
+    jump = WIDTH - WIDTH * math.log1p(WIDTH / CURVE)
+    return torch.where(distance < WIDTH, WIDTH * torch.log1p(distance / CURVE), distance - jump)
+
+
+# What compares coordinates, in hundredths of the picture's side, with as many others.
+POINT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "wing": wing,
+    "smooth_l1": partial(smooth_l1_loss, reduction="none"),
+}
+
+
+def spread_loss(heat: Tensor, places: Tensor, width: int, sigma: float = 1.0) -> Tensor:
+    """The cross-entropy of softmax(heat (P, H * W)) to a Gaussian around each of `places` (P, 2) x, y in cells: (P,).
+
+    The centre of the first cell is at 0.5. It keeps the mass of a heatmap about its point, as the regularizer of
+    Nibali et al. (2018) does; the expectation alone would leave its shape free. Where all of a Gaussian is outside the
+    map, what is nearest to it stands for it.
+    """
+    cell = torch.arange(heat.shape[-1], device=heat.device)
+    centers = torch.stack([cell % width, cell // width], -1) + 0.5
+    squares = (centers - places[:, None]).square().sum(-1)
+    wanted = torch.softmax(-squares / (2 * sigma**2), -1)
+    return -(wanted * log_softmax(heat, -1)).sum(-1)
+
+
+def similarity_loss(found: Tensor, wanted: Tensor, there: Tensor, boxes: Tensor, sigmas: Tensor) -> Tensor:
+    """log(1 + e) of points (P, K, 2), the mean over those that are `there` (P, K), 0 where none is: (P,).
+
+    exp(-e) is COCO's object keypoint similarity, for objects that fill 0.53 of `boxes` (P, 4), as people do, and points
+    of spread `sigmas` (K,). Of far points 1 - exp(-e) has no gradient left; the logarithm has, as Cauchy's loss.
+    """
+    areas = 0.53 * (boxes[:, 2:] - boxes[:, :2]).prod(-1, keepdim=True).clamp(min=1)
+    e = (found - wanted).square().sum(-1) / (2 * areas * (2 * sigmas).square())
+    return (there * torch.log1p(e)).sum(-1) / there.sum(-1).clamp(min=1)

@@ -1,0 +1,73 @@
+"""Landmarks: K points of the one thing that an image shows, by coordinates or by heatmaps.
+
+Axes: B batch, K points, P points that count, H and W cells of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from detect.config import ModelConfig
+from detect.errors import UserError, unknown
+from detect.heads.single import LANDMARK_HEADS, Landmarks
+from detect.losses.points import POINT_LOSSES, spread_loss
+from detect.models.base import Card
+from detect.models.single import Single, sides, trunk_of
+from detect.types import Detections, Keep, Target, Term
+
+SEEN = 0.5  # the probability from which a point counts as there
+
+
+class Landmarker(Single):
+    """images (B, 3, S, S) uint8 -> Landmarks. The thing of an image is the first object of its target."""
+
+    def loss(self, raw: Landmarks, targets: Sequence[Target]) -> dict[str, Term]:
+        """Coordinates, and heatmaps where there are any, over labelled points; over all points, whether they are there.
+
+        A point that is not labelled (visibility 0) has no place that could be wrong.
+        """
+        w, k, device = self.config.loss, raw.points.shape[1], raw.points.device
+        first = [t.points[0] if t.points is not None and len(t) else torch.zeros(k, 3) for t in targets]
+        truth = torch.stack(first).to(device, non_blocking=True)
+        there = truth[..., 2] > 0
+        part = 100 / sides(targets, device)[:, None].expand(-1, k, -1)[there]
+        wanted = truth[..., :2][there]
+        distance = POINT_LOSSES[w.point_kind](raw.points[there] * part, wanted * part)
+        presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
+        terms = {"points": Term(w.points * distance.mean(-1).sum(), there.sum())}
+        if raw.heat is not None:
+            cells = wanted / self.head.stride
+            spread = spread_loss(raw.heat.flatten(2)[there], cells, raw.heat.shape[3])
+            terms["heat"] = Term(w.code * spread.sum(), there.sum())
+        return terms | {"presence": Term(w.objectness * presence, torch.tensor(float(there.numel()), device=device))}
+
+    def decode(self, raw: Landmarks, keep: Keep) -> list[Detections]:
+        """One record an image whose mean probability of its points is above `keep.score`.
+
+        Points are x, y and the probability of being there; the box is the one around those that are.
+        """
+        seen = raw.presence.detach().sigmoid()
+        points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
+        found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
+        return [one[one.scores > keep.score] for one in found]
+
+
+def around(points: Tensor) -> Tensor:
+    """The box (4,) around the points (K, 3) that are there, or around all where none is."""
+    there = points[points[:, 2] >= SEEN] if (points[:, 2] >= SEEN).any() else points
+    return torch.cat([there[:, :2].amin(0), there[:, :2].amax(0)])
+
+
+def build_landmarker(config: ModelConfig, card: Card) -> Landmarker:
+    """A landmarker from the names in `config`. Raises UserError for an unknown name or level, or without keypoints."""
+    if not card.keypoints:
+        raise UserError(f"model {config.name} finds keypoints, and the annotations declare none in their categories")
+    if config.head not in LANDMARK_HEADS:
+        raise unknown("head of landmarks", config.head, LANDMARK_HEADS)
+    backbone, neck = trunk_of(config)
+    head = LANDMARK_HEADS[config.head](neck.channels, neck.strides, len(card.keypoints), config.hidden, config.tower)
+    return Landmarker(config, card, backbone, neck, head)

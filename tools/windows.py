@@ -1,0 +1,111 @@
+"""Cuts windows out of pictures for learning to localize: one for each object, and as many without any.
+
+    python tools/windows.py SOURCE --out FOLDER [--negatives 1.0] [--seed 0]
+
+SOURCE is whatever `--data` takes. FOLDER gets the windows of each split as JPEG files and instances_{split}.json, so
+that it is data itself. An object takes 0.35 to 0.9 of the side of its window, at a drawn place in it; a window without
+objects touches none, of any class or a crowd. Where a picture has no room for one, that is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
+
+from detect.data.dataset import known_sizes
+from detect.data.formats import recognise
+from detect.data.store import Annotations
+from detect.errors import UserError
+
+SHARE = (0.35, 0.9)  # of a window's side that its object takes
+EMPTY = (0.3, 0.8)  # of the picture's short side, for windows without objects
+SEEN = 0.3  # an object of which less is left in a window than this share is none of its objects
+TRIES = 50
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--negatives", type=float, default=1.0, help="windows without objects, for each with one")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        if options.out.exists():
+            raise UserError(f"{options.out}: is there already and is not overwritten; choose another --out")
+        for number, (split, load) in enumerate(recognise(options.source).items()):
+            cut(load(False), options.out, split, options.negatives, np.random.default_rng([options.seed, number]))
+    except UserError as error:
+        print(f"windows: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: use it as --data")
+    return 0
+
+
+def cut(store: Annotations, out: Path, split: str, negatives: float, rng: np.random.Generator) -> None:
+    """Write the windows of one split and their annotations."""
+    sizes, images, annotations, lacking = known_sizes(store), list[dict](), list[dict](), 0
+    (out / split).mkdir(parents=True)
+    for i, (height, width) in enumerate(sizes.tolist()):
+        target = store.target(i)
+        boxes, single = target.boxes.numpy().astype(np.float64), ~target.crowd.numpy()
+        wanted = int(negatives * max(1, single.sum()) + rng.random())
+        empty = [one for _ in range(wanted) if (one := without(boxes, width, height, rng)) is not None]
+        lacking += wanted - len(empty)
+        picture = store.read(i)
+        for window in [around(box, width, height, rng) for box in boxes[single]] + empty:
+            left, top, right, bottom = window.tolist()
+            name = f"{split}/{Path(store.file_name(i)).stem}_{len(images)}.jpg"
+            cv2.imwrite(str(out / name), cv2.cvtColor(picture[top:bottom, left:right], cv2.COLOR_RGB2BGR))
+            images.append({"id": len(images) + 1, "file_name": name, "width": right - left, "height": bottom - top})
+            for row, box in zip(*inside(boxes, window), strict=True):
+                record = {"id": len(annotations) + 1, "image_id": len(images), "bbox": box.round(2).tolist()}
+                category = int(store.category_ids[target.labels[row]])
+                annotations.append(record | {"category_id": category, "iscrowd": int(not single[row])})
+    categories = [{"id": i, "name": n} for i, n in zip(store.category_ids.tolist(), store.names, strict=True)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (out / f"instances_{split}.json").write_text(json.dumps(content), "utf-8")
+    shown = len({one["image_id"] for one in annotations})
+    room = f"; no room for {lacking} more without" if lacking else ""
+    print(f"{split}: {shown} windows with objects, {len(images) - shown} without{room}")
+
+
+def around(box: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
+    """A square window (4,) int64 xyxy that holds the box (4,), as far as the picture goes."""
+    low, high = box[:2].clip(0, [width, height]), box[2:].clip(0, [width, height])
+    side = min(max(1.0, (high - low).max()) / rng.uniform(*SHARE), float(min(width, height)))
+    corner = rng.uniform(np.minimum(low, high - side), np.maximum(low, high - side))
+    corner = corner.clip(0, np.maximum(0, [width - side, height - side]))
+    return np.concatenate([np.floor(corner), np.ceil(corner + side)]).clip(0, [width, height] * 2).astype(np.int64)
+
+
+def without(boxes: np.ndarray, width: int, height: int, rng: np.random.Generator) -> np.ndarray | None:
+    """A square window (4,) int64 that touches none of the boxes (N, 4); None where none was found."""
+    for _ in range(TRIES):
+        side = max(1.0, rng.uniform(*EMPTY) * min(width, height))
+        corner = rng.uniform(0, [width - side, height - side])
+        window = np.concatenate([np.floor(corner), np.floor(corner) + max(1, int(side))]).astype(np.int64)
+        touching = (boxes[:, :2] < window[2:]).all(1) & (boxes[:, 2:] > window[:2]).all(1)
+        if not touching.any():
+            return window
+    return None
+
+
+def inside(boxes: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the boxes (N, 4) are seen enough in the window, and what of them, x, y, width, height in its pixels."""
+    low, high = np.maximum(boxes[:, :2], window[:2]), np.minimum(boxes[:, 2:], window[2:])
+    left = (high - low).clip(0)
+    rows = np.flatnonzero(left.prod(1) >= SEEN * (boxes[:, 2:] - boxes[:, :2]).prod(1))
+    return rows, np.concatenate([low - window[:2], left], 1)[rows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
