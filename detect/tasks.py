@@ -23,6 +23,7 @@ from detect.evaluation.coco import CocoEvaluator, coco_lines
 from detect.evaluation.landmarks import LandmarkEvaluator, by_keypoints, landmark_lines
 from detect.evaluation.locate import LocateEvaluator, locate_lines
 from detect.evaluation.match import as_coco, by_name
+from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
 from detect.models.base import Card
 from detect.types import Batch, Classes, Detections, Keep, Pixels
 
@@ -170,6 +171,18 @@ TASKS = {
         "AP",
         ("AP", "AP50"),
         coco_lines,
+        as_coco,
+        asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+    ),
+    "keypoints": Task(
+        _scenes,
+        EvalLoader,
+        KeypointEvaluator,
+        require_keypoints,
+        Keep(score=0.001, iou=0.7, limit=100),
+        "OKS_AP",
+        ("AP", "OKS_AP", "OKS_AP50"),
+        keypoint_lines,
         as_coco,
         asked=lambda config: Keep(config.conf, config.iou, config.max_det),
     ),

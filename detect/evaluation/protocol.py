@@ -78,20 +78,20 @@ def summarize(store: Annotations, found: Records) -> Summary:
     precision, recall = measure(len(store), len(store.names), truth, rows)
     arrays = {"precision": precision, "recall": recall}
     numbers = {
-        name: _mean(arrays[which][threshold][..., size, limit])
+        name: mean_defined(arrays[which][threshold][..., size, limit])
         for name, (which, threshold, size, limit) in NUMBERS.items()
     }
     best = precision[..., 0, 2]
     return Summary(
         {name: -1.0 if value is None else value for name, value in numbers.items()},
-        {name: _mean(best[:, :, label]) for label, name in enumerate(store.names)},
-        {name: _mean(best[0, :, label]) for label, name in enumerate(store.names)},
+        {name: mean_defined(best[:, :, label]) for label, name in enumerate(store.names)},
+        {name: mean_defined(best[0, :, label]) for label, name in enumerate(store.names)},
         precision,
         recall,
     )
 
 
-def _mean(values: np.ndarray) -> float | None:
+def mean_defined(values: np.ndarray) -> float | None:
     """The mean of what is defined (not -1), None where nothing is."""
     defined = values[values > -1]
     return float(np.mean(defined)) if len(defined) else None

@@ -7,6 +7,12 @@ from collections.abc import Callable
 from torch import nn
 
 from detect.heads.anchor import AnchorHead, GridHead
+from detect.heads.landmarks import LandmarkHead
 from detect.heads.point import PointHead
 
-HEADS: dict[str, Callable[..., nn.Module]] = {"point": PointHead, "anchor": AnchorHead, "grid": GridHead}
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "point": PointHead,
+    "anchor": AnchorHead,
+    "grid": GridHead,
+    "landmarks": LandmarkHead,
+}

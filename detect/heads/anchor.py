@@ -21,6 +21,7 @@ class AnchorHead(nn.Module):
     """
 
     uses_anchors = True
+    uses_keypoints = False
     sizes: Tensor
     encode: Callable[..., Tensor] = staticmethod(encode_bounded)
     decode: Callable[..., Tensor] = staticmethod(decode_bounded)

@@ -23,6 +23,7 @@ class PointHead(nn.Module):
     """forward(maps) -> Raw with logits (B, A, C) and regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
 
     uses_anchors = False
+    uses_keypoints = False
 
     def __init__(
         self,

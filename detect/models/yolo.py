@@ -6,10 +6,12 @@ Axes: B batch, A predictions, C classes, P predictions that answer for an object
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from anchors.assign import Assignment, Dense, dense
 from anchors.boxes import iou_aligned
@@ -76,6 +78,12 @@ class Yolo(Model):
             target = soft_targets(mine.logits, (rows,), labels, weight)
             terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
             terms["objectness"] = Term(w.objectness * cross_entropy(raw.objectness, quality, used), count)
+        if raw.points is not None:
+            k = raw.points.shape[2]
+            each_image = [torch.zeros(len(t), k, 3) if t.points is None else t.points for t in targets]
+            points = pad_sequence(each_image, batch_first=True)
+            each = self.head.point_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
+            terms |= {name: Term(w.points * (weight * value).sum(), count) for name, value in each.items()}
         return terms
 
     def candidates(self, raw: Raw) -> tuple[Tensor, Tensor]:
@@ -85,11 +93,12 @@ class Yolo(Model):
     def decode(self, raw: Raw, keep: Keep) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in self.candidates(raw))
-        return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
+        points = [None] * len(boxes) if raw.points is None else self.head.points(raw).detach().float()
+        return [choose(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
 
 
-def choose(boxes: Tensor, scores: Tensor, keep: Keep) -> Detections:
-    """Boxes (A, 4) and scores (A, C) -> the detections that `keep` lets through; on the CPU."""
+def choose(boxes: Tensor, scores: Tensor, keep: Keep, points: Tensor | None = None) -> Detections:
+    """Boxes (A, 4), scores (A, C), points (A, K, 3) -> the detections that `keep` lets through; on the CPU."""
     if keep.classes is not None:
         mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
         mask[list(keep.classes)] = True
@@ -103,6 +112,8 @@ def choose(boxes: Tensor, scores: Tensor, keep: Keep) -> Detections:
     groups = torch.zeros_like(label) if keep.agnostic else label
     if keep.soft:
         kept, score = soft_nms(box, score, groups, least=max(keep.score, 1e-3), limit=keep.limit)
-        return Detections(box[kept], score, label[kept])
-    kept = batched_nms(box, score, groups, keep.iou)[: keep.limit]
-    return Detections(box[kept], score[kept], label[kept])
+    else:
+        kept = batched_nms(box, score, groups, keep.iou)[: keep.limit]
+        score = score[kept]
+    found = Detections(box[kept], score, label[kept])
+    return found if points is None else replace(found, points=points[prior.cpu()[kept]].cpu())
