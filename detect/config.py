@@ -18,7 +18,9 @@ CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_
 # The task of each kind of model: what it learns, how it is measured and what it answers.
 TASK_OF = {
     "yolo": "detect",
+    "yolo_points": "keypoints",
     "sliding_window": "detect",
+    "faster_rcnn": "detect",
     "localizer": "locate",
     "landmarker": "landmarks",
     "classifier": "classify",
@@ -78,6 +80,7 @@ class ModelConfig:
     published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
     the place of its last one. A sliding window of `window` pixels is such a network too (padding auto: none, "valid");
     it sees each picture in sizes that shrink by `scale_step`, and with `regress` says how its box differs from it.
+    `pooling` is how the R-CNN family cuts regions out of maps; `hidden` are the dense layers that then look at them.
     """
 
     name: str = "yolo_n"
@@ -96,6 +99,7 @@ class ModelConfig:
     window: Count = 32
     scale_step: Annotated[float, Range(1.05, 4)] = 1.26
     regress: bool = True
+    pooling: Annotated[str, Choice("align", "max")] = "align"
     anchors: list[list[float]] = field(default_factory=list)
     anchors_per_level: Natural = 3
     loss: LossConfig = field(default_factory=LossConfig)
@@ -168,7 +172,7 @@ class TrainConfig:
     """
 
     data: str
-    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "classify")] = "auto"
+    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "keypoints", "classify")] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640

@@ -7,39 +7,35 @@ from typing import Any
 
 from detect.errors import UserError
 
-_DETECT, _CLASSIFY = ("task", "detect"), ("task", "classify")
-_BOXES = ("task", "detect", "locate", "landmarks")
+_DETECT, _CLASSIFY = ("task", "detect", "keypoints"), ("task", "classify")
+_BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
+_YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn",)
 
 # Command -> (what decides, the values under which they are read) -> options. What decides is an option too, but for
 # the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier", "localizer", "landmarker"): "model.hidden",
+        ("model.kind", "classifier", "localizer", "landmarker", *_FAST): "model.hidden",
         ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
         ("model.kind", "sliding_window"): "model.window model.scale_step model.regress",
-        ("model.kind", "sliding_window", "yolo", "yolo_points", "localizer"): "model.loss.box model.loss.classes",
-        (
-            "model.kind",
-            "yolo",
-            "yolo_points",
-        ): "model.assigner model.anchors model.anchors_per_level model.loss.class_kind "
-        "augment.mosaic augment.mosaic_off augment.mixup",
-        ("model.kind", "yolo", "yolo_points", "localizer"): "model.loss.box_kind repeat",
-        (
-            "model.kind",
-            "yolo",
-            "yolo_points",
-            "localizer",
-            "landmarker",
-        ): "model.neck model.head model.levels model.width model.depth model.loss.objectness augment.visibility",
-        ("model.kind", "yolo", "yolo_points", "landmarker"): "model.tower model.loss.code augment.flip_pairs",
+        ("model.kind", "sliding_window", *_YOLO, "localizer", *_FAST): "model.loss.box model.loss.classes",
+        ("model.kind", *_YOLO): "model.assigner model.loss.class_kind",
+        ("model.kind", *_YOLO, "faster_rcnn"): "model.anchors model.anchors_per_level",
+        ("model.kind", *_YOLO, *_FAST): "augment.mosaic augment.mosaic_off augment.mixup",
+        ("model.kind", *_YOLO, "localizer"): "model.loss.box_kind",
+        ("model.kind", *_YOLO, "localizer", *_FAST): "repeat",
+        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck model.head model.levels model.width "
+        "model.depth model.loss.objectness augment.visibility",
+        ("model.kind", *_YOLO, "landmarker"): "model.tower",
+        ("model.kind", *_YOLO, "landmarker", *_FAST): "model.loss.code augment.flip_pairs",
         ("model.kind", "landmarker"): "model.loss.point_kind",
         ("model.kind", "landmarker", "yolo_points"): "model.loss.points",
-        ("model.kind", "yolo", "yolo_points", "sliding_window", "localizer", "classifier"): "balance",
-        ("model.head", "point", "anchor", "grid", "landmarks", "heatmap"): "model.loss.code",
-        ("model.head", "anchor", "grid"): "model.anchors",
-        ("model.head", "anchor", "grid", "dense", "coordinates", "heatmap"): "model.loss.objectness",
+        ("model.kind", *_FAST): "model.pooling",
+        ("model.kind", *_YOLO, "sliding_window", "localizer", "classifier", *_FAST): "balance",
+        ("model.head", "point", "anchor", "grid", "landmarks", "heatmap", "rpn"): "model.loss.code",
+        ("model.head", "anchor", "grid", "rpn"): "model.anchors",
+        ("model.head", "anchor", "grid", "rpn", "dense", "coordinates", "heatmap"): "model.loss.objectness",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
     },

@@ -13,6 +13,7 @@ from detect.heads import HEADS
 from detect.losses.boxes import OVERLAPS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
+from detect.models.faster_rcnn import build_faster_rcnn
 from detect.models.landmarker import build_landmarker
 from detect.models.locator import build_locator
 from detect.models.sliding_window import build_sliding_window
@@ -40,7 +41,12 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
             f"model {config.name} has {levels} levels of {each} anchors, but {len(config.anchors)} are listed; "
             f"compute them with detect anchors --k {levels * each}, or leave them out"
         )
-    built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors)
+    given: dict[str, Any] = {}
+    if head.uses_keypoints:
+        if not card.keypoints:
+            raise UserError(f"model {config.name} finds keypoints, and the data has none: take another, such as yolo_n")
+        given["keypoints"] = card.keypoints
+    built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors, **given)
     assigner = _pick("assigner", config.assigner, ASSIGNERS)()
     if isinstance(assigner, MaxIoU) and not head.uses_anchors:
         raise UserError(f"assigner {config.assigner} compares anchor boxes, and head {config.head} has none")
@@ -49,14 +55,17 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
 
 def anchors_missing(config: ModelConfig) -> int:
     """How many anchors the head of `config` wants and `config` does not list."""
-    if config.kind != "yolo" or config.anchors or not _pick("head", config.head, HEADS).uses_anchors:
+    wanted = config.kind == "faster_rcnn" or (config.kind == "yolo" and _pick("head", config.head, HEADS).uses_anchors)
+    if config.anchors or not wanted:
         return 0
     return len(config.levels) * config.anchors_per_level
 
 
 MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "yolo": build_yolo,
+    "yolo_points": build_yolo,
     "sliding_window": build_sliding_window,
+    "faster_rcnn": build_faster_rcnn,
     "localizer": build_locator,
     "landmarker": build_landmarker,
     "classifier": build_classifier,

@@ -1,0 +1,76 @@
+"""What is said of regions: features cut out of the maps at one size, two dense layers, classes and deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anchors.boxes import area
+
+SIDE = 7  # cells of a region, each way
+SAMPLES = 2  # points a cell is the mean of, each way
+CANONICAL, LEVEL = 224, 4  # a region of that side is looked at in the map of stride 2 ** 4
+
+
+class Dense(nn.Linear):
+    """A dense layer in the type of its weights whatever the autocast: bfloat16 is too coarse for borders of boxes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
+class RoIHead(nn.Module):
+    """forward(features (B, P, D)) -> logits (B, P, C + 1), the last for no object, and deltas (B, P, C, 4).
+
+    `hidden` are the widths of dense layers before (Fast R-CNN has two; Girshick, 2015): a box a class is regressed.
+    """
+
+    def __init__(self, width: int, classes: int, hidden: Sequence[int]):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for wide in hidden:
+            layers += [nn.Linear(width, wide), nn.ReLU()]
+            width = wide
+        self.hidden = nn.Sequential(*layers)
+        self.classify, self.deltas = Dense(width, classes + 1), Dense(width, 4 * classes)
+        nn.init.normal_(self.classify.weight, std=0.01)
+        nn.init.normal_(self.deltas.weight, std=0.001)
+        for layer in (self.classify, self.deltas):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.hidden(features)
+        return self.classify(seen), self.deltas(seen).unflatten(-1, (-1, 4))
+
+
+def pooled(maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, kind: str = "align") -> Tensor:
+    """The features (B, P, C, SIDE, SIDE), in float32, of boxes (B, P, 4) in canvas pixels.
+
+    "align" takes the mean of points between the cells of a map (He et al., 2017), "max" the greatest of the cells
+    themselves (Girshick, 2015). Each box is looked at in the map that suits its size (see `levels`).
+    """
+    from torchvision import ops  # late: it takes half a second
+
+    count, rows = boxes.shape[1], boxes.flatten(0, 1).float()
+    image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(count)
+    rois, level = torch.cat((image[:, None].to(rows.dtype), rows), 1), levels(rows, strides)
+    out = rows.new_zeros(len(rows), maps[0].shape[1], SIDE, SIDE)
+    for i, (x, stride) in enumerate(zip(maps, strides, strict=True)):
+        at = torch.arange(len(rows), device=rows.device) if rows.is_meta else torch.where(level == i)[0]
+        given: tuple[Any, ...] = (x.float(), rois[at], SIDE, 1 / stride)
+        part = ops.roi_align(*given, SAMPLES, aligned=True) if kind == "align" else ops.roi_pool(*given)
+        out = out.index_put((at,), part)
+    return out.unflatten(0, (-1, count)) if count else out.view(len(boxes), 0, *out.shape[1:])
+
+
+def levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
+    """Which of the maps of `strides` each of boxes (N, 4) is looked at in (Lin et al., 2017, equation 1): (N,)."""
+    wanted = torch.floor(LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL) + 1e-6)
+    there = torch.tensor([stride.bit_length() - 1 for stride in strides], dtype=wanted.dtype, device=boxes.device)
+    return torch.bucketize(wanted, there).clamp(max=len(strides) - 1)

@@ -1,0 +1,101 @@
+"""Faster R-CNN (Ren et al., 2015) on a feature pyramid (Lin et al., 2017): one network proposes regions and names them.
+
+Axes: B batch, A anchors, P regions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
+
+from anchors.assign import Dense, MaxIoU, dense
+from anchors.coding import encode_deltas
+from anchors.sampling import sampled
+from detect.backbones.base import Staged
+from detect.config import ModelConfig
+from detect.errors import UserError, unknown
+from detect.heads.roi import SIDE, RoIHead, pooled
+from detect.heads.rpn import RPNHead
+from detect.models.base import Card
+from detect.models.regions import BEND, RegionModel, Regions, drawn, padded
+from detect.models.single import trunk_of
+from detect.types import Raw, Target, Term
+
+MATCH = MaxIoU(0.7, 0.3)  # from this overlap on an anchor box is an object's, below that nothing's
+ANCHORS, SHARE = 256, 0.5  # drawn from an image for the loss of proposals; at most that share hold an object
+
+
+class FasterRCNN(RegionModel):
+    """images (B, 3, H, W) uint8 -> Regions, with what the region proposal network said of all anchor boxes."""
+
+    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, rpn: RPNHead, head: RoIHead):
+        super().__init__(config, card)
+        self.backbone, self.neck, self.rpn, self.head = backbone, neck, rpn, head
+
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Regions:
+        """The regions of images (B, 3, H, W) uint8: all proposals, or with truth `given` those drawn to train on."""
+        return self.answer(self.features(images), given)
+
+    def trunk(self) -> list[str]:
+        """The stages of the backbone, then the neck."""
+        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The maps of the neck."""
+        return self.neck(self.backbone(self.numbers(images)))
+
+    def answer(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Regions:
+        """The regions, from the maps of the neck."""
+        shapes = [(x.shape[2], x.shape[3]) for x in features]
+        height, width = (side * self.rpn.strides[0] for side in shapes[0])
+        proposed = self.rpn(features)
+        proposals = self.rpn.propose(proposed, shapes, (height, width))
+        if given is not None:
+            proposals = [drawn(box, target) for box, target in zip(proposals, given, strict=True)]
+        boxes, valid = padded(proposals)
+        seen = pooled(features, self.rpn.strides, boxes, self.config.pooling)
+        limit = boxes.new_tensor([width, height] * 2)
+        logits, deltas = self.head(seen.flatten(2))
+        return Regions(boxes, valid, logits, deltas, limit, proposed)
+
+    def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
+        """Objectness and place (`code`) of the proposals, then class and box of the regions."""
+        assert raw.proposed is not None
+        return {**self._proposal_loss(raw.proposed, targets), **super().loss(raw, targets)}
+
+    def _proposal_loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
+        """Equation 1 of Ren et al. (2015) over drawn anchors; both terms are divided by ANCHORS."""
+        padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
+        truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        index = MATCH(raw.logits, raw.regression, raw.priors, truth).index
+        used = sampled(index, ANCHORS, SHARE)
+        at = torch.where(used & (index >= 0))
+        logits, boxes = raw.logits[..., 0].float(), raw.priors.boxes
+        assert boxes is not None
+        each = binary_cross_entropy_with_logits(logits, (index >= 0).float(), reduction="none")
+        codes = encode_deltas(truth.boxes[at[0], index[at]], boxes[at[1]])
+        far = smooth_l1_loss(raw.regression[at].float(), codes, beta=BEND, reduction="sum")
+        count, w = torch.tensor(float(len(targets)), device=logits.device), self.config.loss
+        return {
+            "objectness": Term(w.objectness * (each * used).sum() / ANCHORS, count),
+            "code": Term(w.code * far / ANCHORS, count),
+        }
+
+
+def build_faster_rcnn(config: ModelConfig, card: Card) -> FasterRCNN:
+    """A detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
+    if config.head != "rpn":
+        raise unknown("head", config.head, ["rpn"])
+    backbone, neck = trunk_of(config)
+    count = len(config.levels) * config.anchors_per_level
+    if len(config.anchors) != count:
+        raise UserError(
+            f"model {config.name} has {len(config.levels)} levels of {config.anchors_per_level} anchors, but "
+            f"{len(config.anchors)} are listed; compute them with detect anchors --k {count}, or leave them out"
+        )
+    rpn = RPNHead(config.width, neck.strides, config.anchors)
+    head = RoIHead(config.width * SIDE**2, len(card.names), config.hidden)
+    return FasterRCNN(config, card, backbone, neck, rpn, head)
