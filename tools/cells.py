@@ -1,0 +1,159 @@
+"""The oldest way to detect with a grid, worked through: one picture, its target cell by cell, and the way back.
+
+python tools/cells.py [--index 0] [--imgsz 96] [--out docs]    # writes yolo_grid.md and yolo_grid.png there
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from anchors.assign import dense
+from detect.cli import model_config
+from detect.data.dataset import CocoDataset
+from detect.data.formats import load_data
+from detect.data.toy import build as build_toy
+from detect.models import build
+from detect.models.base import Card
+from detect.models.yolo import Yolo
+from detect.types import Target
+from tools.look import annotate
+
+ZOOM = 4
+
+
+class Cells(NamedTuple):
+    """The target of one image: p (R, C), box (R, C, 4) x, y, w, h in cells, label (R, C), -1 where p = 0."""
+
+    p: np.ndarray
+    box: np.ndarray
+    label: np.ndarray
+
+
+def cells(model: Yolo, target: Target, size: int) -> Cells:
+    """What the loss of the grid model asks each cell for; `size` is the side of the image in pixels."""
+    raw = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+    truth = dense([(target.boxes, target.labels, target.crowd)])
+    index = model.assigner(model.head.scores(raw), model.head.boxes(raw), raw.priors, truth).index[0]
+    box, label = np.zeros((len(index), 4)), np.full(len(index), -1)
+    for a in torch.where(index >= 0)[0].tolist():
+        place = raw.at((torch.tensor([0]), torch.tensor([a])))
+        wanted = target.boxes[index[a]][None]
+        stride = place.priors.strides
+        code = model.head.encode(wanted, place.priors.centers, stride, stride[:, None].expand(-1, 2))[0]
+        box[a] = [*code[:2].sigmoid().tolist(), *code[2:].exp().tolist()]
+        label[a] = int(target.labels[index[a]])
+    side = round(len(index) ** 0.5)
+    return Cells((label >= 0).astype(int).reshape(side, side), box.reshape(side, side, 4), label.reshape(side, side))
+
+
+def picture(image: np.ndarray, target: Target, names: Sequence[str], stride: int) -> np.ndarray:
+    """The image with its boxes, the grid, and a dot in the centre of each object."""
+    drawn = annotate(image, target, names, ZOOM)
+    for at in range(0, len(drawn) + 1, stride * ZOOM):
+        drawn[:, min(at, len(drawn) - 1)] = drawn[min(at, len(drawn) - 1)] = 255
+    for x1, y1, x2, y2 in (target.boxes * ZOOM).tolist():
+        cv2.circle(drawn, (round((x1 + x2) / 2), round((y1 + y2) / 2)), 4, (255, 0, 0), -1)
+    return drawn
+
+
+def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str:
+    """The worked page as Markdown."""
+    side, classes = len(found.p), len(names)
+    count = side * side * (5 + classes)
+    lines = [
+        "# The grid of the first YOLO, worked through",
+        "",
+        "    python tools/cells.py",
+        "",
+        f"`yolo_grid` cuts a picture of {side * stride} x {side * stride} pixels into {side} x {side} cells of "
+        f"{stride} pixels. Each says p (is there the centre of an object in me?), x and y (where in me is it, 0 to 1), w and h "
+        f"(how large is it, in cells, so possibly above 1) and {classes} classes: {side} x {side} x (5 + {classes}) = "
+        f"{count:,} numbers a picture. The cell that holds the centre of an object answers for it, and no other.",
+        "",
+        "![the picture, its grid, boxes and their centres](yolo_grid.png)",
+        "",
+        "## The truth",
+        "| object | left | top | right | bottom | centre | cell (row, column) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for label, (x1, y1, x2, y2) in zip(target.labels.tolist(), target.boxes.tolist(), strict=True):
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        corners = " | ".join(f"{v:g}" for v in (x1, y1, x2, y2))
+        lines.append(f"| {names[label]} | {corners} | ({x:g}, {y:g}) | ({int(y // stride)}, {int(x // stride)}) |")
+    lines += ["", "## p of every cell", "|   |" + "".join(f" {c} |" for c in range(side)), "|" + " --- |" * (side + 1)]
+    lines += [f"| **{r}** |" + "".join(f" {p} |" for p in row) for r, row in enumerate(found.p.tolist())]
+    lines += [
+        "",
+        "## The cells with p = 1",
+        "| cell (row, column) | p | x | y | w | h | classes |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r, c in zip(*np.nonzero(found.p), strict=True):
+        numbers = " | ".join(f"{v:.4f}" for v in found.box[r, c])
+        hot = " ".join(str(int(label == found.label[r, c])) for label in range(classes))
+        lines.append(f"| ({r}, {c}) | 1 | {numbers} | {hot} |")
+    r, c = (int(v) for v in np.argwhere(found.p)[0])
+    x, y, w, h = found.box[r, c].tolist()
+    cx, cy = (c + x) * stride, (r + y) * stride
+    lines += [
+        "",
+        "Of every other cell all numbers are 0: p = 0, and what such a cell says of box and class does not count in the "
+        "loss.",
+        "",
+        "## And back",
+        f"A cell that says so is read backwards. Cell ({r}, {c}): its centre lies at (({c} + {x:.4f}) x {stride}, "
+        f"({r} + {y:.4f}) x {stride}) = ({cx:.2f}, {cy:.2f}), its sides are {w:.4f} x {stride} = {w * stride:.2f} and "
+        f"{h:.4f} x {stride} = {h * stride:.2f}, so its borders are {cx - w * stride / 2:.2f}, "
+        f"{cy - h * stride / 2:.2f}, {cx + w * stride / 2:.2f} and {cy + h * stride / 2:.2f}.",
+        "",
+        "The network says x and y through a sigmoid and w and h through exp, so that any number it gives is a box; the "
+        "score of a class is p times that class's own probability (YOLO v3; v1 had a softmax). "
+        "`tests/detect/test_cells.py` decodes a prediction by hand, number by number, and takes the target apart in "
+        "plain Python.",
+        "",
+        "Two objects whose centres share a cell cannot both be said: one of them is left out. That is what several "
+        "anchor boxes a cell are for (`--model.anchors_per_level 5`), and finer maps (`yolo_anchor_n`, `yolo_n`).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def grid_model(names: Sequence[str], size: int) -> Yolo:
+    """`yolo_grid` with fresh weights for these classes."""
+    model = build(model_config("yolo_grid"), Card(list(names), list(range(1, len(names) + 1)), size))
+    assert isinstance(model, Yolo)
+    return model
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page and its picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--imgsz", type=int, default=96)
+    parser.add_argument("--out", default="docs")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        data = build_toy(Path(folder) / "toy", train=1, val=given.index + 1, size=given.imgsz)
+        store = load_data(str(data), "val")
+        image, target = CocoDataset(store, given.imgsz).sample(given.index)
+    model = grid_model(store.names, given.imgsz)
+    out, stride = Path(given.out), model.head.strides[0]
+    out.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(out / "yolo_grid.png"), picture(image, target, store.names, stride)[..., ::-1])
+    text = page(target, cells(model, target, given.imgsz), store.names, stride)
+    (out / "yolo_grid.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
