@@ -78,8 +78,9 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
         "",
         f"`yolo_grid` cuts a picture of {side * stride} x {side * stride} pixels into {side} x {side} cells of "
         f"{stride} pixels. Each says p (is there the centre of an object in me?), x and y (where in me is it, 0 to 1), "
-        f"w and h (how large is it, in cells, so possibly above 1) and {classes} classes: {side} x {side} x (5 + {classes}) = "
-        f"{count:,} numbers a picture. The cell that holds the centre of an object answers for it, and no other.",
+        f"w and h (how large is it, in cells, so possibly above 1) and {classes} classes: "
+        f"{side} x {side} x (5 + {classes}) = {count:,} numbers a picture. The cell that holds the centre of an object "
+        "answers for it, and no other.",
         "",
         "![the picture, its grid, boxes and their centres](yolo_grid.png)",
         "",
@@ -108,7 +109,7 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
     cx, cy = (c + x) * stride, (r + y) * stride
     lines += [
         "",
-        "Of every other cell all numbers are 0. What a cell with p = 0 says of box and class does not count in the loss.",
+        "All numbers of the other cells are 0. What a cell with p = 0 says of box and class does not count in the loss.",
         "",
         "## And back",
         f"A cell that says so is read backwards. Cell ({r}, {c}): its centre lies at (({c} + {x:.4f}) x {stride}, "
