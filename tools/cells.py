@@ -109,7 +109,7 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
     cx, cy = (c + x) * stride, (r + y) * stride
     lines += [
         "",
-        "All numbers of the other cells are 0. What a cell with p = 0 says of box and class does not count in the loss.",
+        "All numbers of other cells are 0. What a cell with p = 0 says of box and class does not count in the loss.",
         "",
         "## And back",
         f"A cell that says so is read backwards. Cell ({r}, {c}): its centre lies at (({c} + {x:.4f}) x {stride}, "
