@@ -25,7 +25,9 @@ from detect.cli import parse
 from detect.commands import evaluate
 from detect.data.formats import load_data, splits
 from detect.errors import UserError
+from detect.files import replace_text
 from detect.training.setup import train
+from tools import side_by_side as ways
 
 
 def subset(data: str, count: int, seed: int, folder: Path) -> Path:
@@ -63,6 +65,25 @@ def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str,
     return result
 
 
+def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
+    """Train and judge the models of --models; the page, also written to OUT."""
+    out, models = Path(given.out), {}
+    store = ways.held_out(given.data)
+    for name in given.models:
+        models[name] = []
+        for seed in range(given.seeds):
+            folder = out / f"{name}_{seed}"
+            own = ["--model", name, "--model.backbone", given.backbone, "--data", given.data, "--seed", str(seed)]
+            spent, started = folder / "seconds.json", time.monotonic()
+            best = folder / "best.safetensors"
+            if not spent.exists():
+                best = train(parse("train", [*own, "--out", str(folder), *flags, "--resume"]))
+                replace_text(spent, json.dumps(time.monotonic() - started))
+            seconds = json.loads(spent.read_text(encoding="utf-8"))
+            models[name].append(ways.found_by(best, store, seconds))
+    return ways.write(given.data, models, out)
+
+
 def row(name: str, results: Sequence[dict[str, Any]]) -> str:
     """One line of the table: mean and standard deviation over the seeds."""
     columns = [[r[key] for r in results] for key in ("AP", "AP50")]
@@ -80,10 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
-    parser.add_argument("--arm", action="append", required=True, help="NAME: flags of detect train")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--arm", action="append", help="NAME: flags of detect train")
+    what.add_argument("--models", nargs="+", help="ways to detect, side by side")
+    parser.add_argument("--backbone", default="csp_n", help="of all --models")
     given, flags = parser.parse_known_args(arguments)
-    out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm)
+    out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm or ())
     try:
+        if given.models:
+            print(side_by_side(given, flags))
+            return 0
         results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
         for seed in range(given.seeds):
             images = given.images

@@ -1,0 +1,182 @@
+"""Ways to detect, side by side on one page: `tools/compare.py --models`.
+
+AP with its uncertainty by the bootstrap over images (Efron, 1979), differences between models on the same resamples,
+size, multiply-accumulates, time, and the same pictures with every model's boxes. Axes: I images, S seeds, R resamples.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from detect.api import Detector
+from detect.data.check import verify
+from detect.data.formats import load_data, splits
+from detect.data.loader import EvalLoader
+from detect.data.store import Annotations
+from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.match import by_name
+from detect.evaluation.measure import detect_all
+from detect.evaluation.protocol import Records, summarize
+from detect.files import replace_file, replace_text
+from detect.infer.draw import draw
+from detect.infer.text import render
+from detect.layers import trace
+from detect.models.weights import load_weights
+from detect.types import Detections, Keep
+
+KEEP = Keep(score=0.001, iou=0.7, limit=100)
+RESAMPLES = 300
+SHOWN, SIDE, CONF = 6, 240, 0.3  # pictures on the page, their height in pixels, the least score of a box drawn
+
+
+class Found(NamedTuple):
+    """What the weights of one seed find in the held-out images, and what they took to train."""
+
+    weights: Path
+    records: Records
+    seconds: float
+
+
+def held_out(data: str) -> Annotations:
+    """The test split, else val."""
+    return verify(load_data(data, "test" if "test" in splits(data) else "val"), decode=False)
+
+
+def found_by(weights: Path, store: Annotations, seconds: float) -> Found:
+    """Everything that the weights find in the store, whatever their task: boxes by the COCO protocol."""
+    detector = Detector.load(weights)
+    card, evaluator = detector.card, CocoEvaluator(store)
+    labels = by_name(card, store)
+    loader = EvalLoader(store, card.size, 8, card.pixels, square=detector.model.square)
+    for ids, found in detect_all(detector.model, loader, KEEP, detector.device, detector.dtype):
+        evaluator.update(ids, [replace(one, labels=labels[one.labels]) for one in found])
+    return Found(weights, evaluator.records(), seconds)
+
+
+def resample(store: Annotations, found: Records, index: np.ndarray) -> tuple[Annotations, Records]:
+    """The images `index` (I,), some of them several times, as a set of their own, and what was found in them."""
+    chosen = store.select(index)
+    rows = {image: row for row, image in enumerate(found.image_ids.tolist())}
+    at = np.array([rows[image] for image in chosen.image_ids.tolist()])
+    ends = found.counts.cumsum()
+    take = np.concatenate([np.arange(ends[i] - found.counts[i], ends[i]) for i in at]).astype(np.int64)
+    names = np.arange(len(index))
+    new = replace(chosen, image_ids=names, ids=np.arange(1, len(chosen.ids) + 1))
+    return new, Records(names, found.counts[at], found.boxes[take], found.scores[take], found.labels[take])
+
+
+def bootstrap(store: Annotations, models: Mapping[str, Sequence[Found]], seed: int = 0) -> dict[str, np.ndarray]:
+    """AP (R,) of each model on the same resamples of the images, each the mean over its seeds."""
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(store), size=(RESAMPLES, len(store)))
+    return {
+        name: np.array(
+            [np.mean([summarize(*resample(store, one.records, draw)).numbers["AP"] for one in seeds]) for draw in draws]
+        )
+        for name, seeds in models.items()
+    }
+
+
+def chance(a: np.ndarray, b: np.ndarray) -> float:
+    """How often a difference of the mean between paired resamples (R,) has the other sign: two-sided, at least 1/R."""
+    less, more = (a <= b).mean(), (a >= b).mean()
+    return float(min(1.0, max(1 / len(a), 2 * min(less, more))))
+
+
+def milliseconds(models: Mapping[str, Sequence[Found]], files: Sequence[str], rounds: int = 3) -> dict[str, float]:
+    """The median time of an image, from its file to its boxes; the models take turns."""
+    detectors = {name: Detector.load(seeds[0].weights) for name, seeds in models.items()}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(rounds + 1):
+        for name, detector in detectors.items():
+            for file in files:
+                started = time.perf_counter()
+                list(detector.predict(file))
+                if turn:  # the first is to warm up
+                    taken[name].append(time.perf_counter() - started)
+    return {name: float(np.median(times)) * 1e3 for name, times in taken.items()}
+
+
+def size_of(weights: Path) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates of one image of the size of training."""
+    model = load_weights(weights).eval()
+    image = torch.empty(1, 3, model.card.size, model.card.size, dtype=torch.uint8, device="meta")
+    count = sum(p.numel() for p in model.parameters())
+    return count, sum(layer["macs"] for layer in trace(model.to("meta"), image))
+
+
+def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.ndarray:
+    """Some images, a row each: the truth, then what each model finds above CONF."""
+    chosen = np.linspace(0, len(store) - 1, min(SHOWN, len(store))).round().astype(int).tolist()
+    detectors = {name: Detector.load(seeds[0].weights) for name, seeds in models.items()}
+    rows = []
+    for i in chosen:
+        image, truth = store.read(i), store.target(i)
+        known = Detections(truth.boxes, torch.ones(len(truth)), truth.labels)
+        panels = [draw(image, known, store.names)]
+        for detector in detectors.values():
+            ((_, found),) = detector.predict(image, conf=CONF)
+            panels.append(draw(image, found, detector.names))
+        scale = SIDE / image.shape[0]
+        rows.append([cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in panels])
+    width = max(p.shape[1] for row in rows for p in row) + 4
+    canvas = np.full((24 + len(rows) * (SIDE + 4), width * (1 + len(models)), 3), 255, np.uint8)
+    for c, title in enumerate(["truth", *models]):
+        cover = render(title, 14)[:20, : width - 8]
+        canvas[2 : 2 + cover.shape[0], c * width : c * width + cover.shape[1]] = 255 - cover[..., None]
+        for r, row in enumerate(rows):
+            top, panel = 24 + r * (SIDE + 4), row[c]
+            canvas[top : top + panel.shape[0], c * width : c * width + panel.shape[1]] = panel
+    return canvas
+
+
+def page(
+    store: Annotations, models: Mapping[str, Sequence[Found]], aps: Mapping[str, np.ndarray], ms: Mapping[str, float]
+) -> str:
+    """The page as Markdown, but for its pictures."""
+    lines = [
+        f"{len(store)} held-out images of {store.path.name}; AP is the mean over the seeds, in brackets the middle "
+        f"95 % of {RESAMPLES} resamples of the images.",
+        "",
+        "| model | AP | AP50 | seeds, AP | parameters | multiply-accumulates | training | ms an image |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, seeds in models.items():
+        low, high = np.quantile(aps[name], (0.025, 0.975))
+        numbers = [summarize(store, one.records).numbers for one in seeds]
+        each, ap50 = [n["AP"] for n in numbers], np.mean([n["AP50"] for n in numbers])
+        parameters, macs = size_of(seeds[0].weights)
+        lines.append(
+            f"| `{name}` | {np.mean(each):.3f} ({low:.3f} to {high:.3f}) | {ap50:.3f} | "
+            f"{', '.join(f'{v:.3f}' for v in each)} | {parameters:,} | {macs / 1e6:,.0f} M | "
+            f"{np.mean([one.seconds for one in seeds]):.0f} s | {ms[name]:.1f} |"
+        )
+    lines += ["", "Difference in AP of the row's model to the column's, and how easily chance gives it (paired):", ""]
+    lines += ["|   |" + "".join(f" `{name}` |" for name in models), "|" + " --- |" * (1 + len(models))]
+    for a in models:
+        cells = [f"{(aps[a] - aps[b]).mean():+.3f} (p {chance(aps[a], aps[b]):.2g})" if a != b else "" for b in models]
+        lines.append(f"| `{a}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(data: str, models: Mapping[str, Sequence[Found]], out: Path) -> str:
+    """Write OUT/page.md, OUT/pictures.jpg and OUT/page.json; the page."""
+    store = held_out(data)
+    aps = bootstrap(store, models)
+    files = [str(store.image_path(i)) for i in range(min(16, len(store)))]
+    text = page(store, models, aps, milliseconds(models, files))
+    done, coded = cv2.imencode(".jpg", pictures(store, models)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    assert done
+    replace_file(out / "pictures.jpg", lambda part: part.write_bytes(coded.tobytes()))
+    replace_text(out / "page.md", text + "\n![the same pictures by every model](pictures.jpg)\n")
+    replace_text(out / "page.json", json.dumps({name: values.tolist() for name, values in aps.items()}))
+    return text
