@@ -67,7 +67,8 @@ def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str,
 
 def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
     """Train and judge the models of --models; the page, also written to OUT."""
-    out, models = Path(given.out), {}
+    out = Path(given.out)
+    models: dict[str, list[ways.Found]] = {}
     store = ways.held_out(given.data)
     for name in given.models:
         models[name] = []
