@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from detect.backbones import build_network
 from detect.backbones.base import Logits, Network, initialized
@@ -109,8 +110,20 @@ def dense(network: Network, hidden: Sequence[int], classes: int) -> nn.Sequentia
     return initialized(head)
 
 
+def require_side(name: str, network: Network, channels: int, side: int) -> None:
+    """Raises UserError where images of `side` pixels are too small for `network`; shapes alone are computed."""
+    tensors = {k: v.to("meta") for k, v in chain(network.named_parameters(), network.named_buffers())}
+    image = torch.empty(2, channels, side, side, device="meta")
+    try:
+        with torch.no_grad():
+            functional_call(network, tensors, (image,))
+    except RuntimeError as error:
+        remedy = f"take --imgsz {network.size}, or --model.padding same"
+        raise UserError(f"{name} as published does not run on {side} px: {remedy}") from error
+
+
 def build_classifier(config: ModelConfig, card: Card) -> Classifier:
-    """The network that `config.backbone` names. Raises UserError for an unknown name.
+    """The network that `config.backbone` names. Raises UserError for an unknown name, or images too small for it.
 
     Padding is the published one where images are at least as large as the paper's, else such that any size will do.
     """
@@ -118,6 +131,8 @@ def build_classifier(config: ModelConfig, card: Card) -> Classifier:
     network = build_network(config.backbone, classes, config.in_channels, "same")
     if config.padding == "paper" or (config.padding == "auto" and card.size >= network.size):
         network = build_network(config.backbone, classes, config.in_channels, "paper")
+        if card.size < network.size:
+            require_side(config.name, network, config.in_channels, card.size)
     if config.hidden:
         network.head = dense(network, config.hidden, classes)
     return Classifier(config, card, network)

@@ -99,6 +99,12 @@ def test_a_network_trains_answers_and_is_kept(name, tmp_path):
     assert all(a.labels[0] == s.argmax() for a, s in zip(answers, expected, strict=True))
 
 
+def test_published_padding_on_too_small_images_is_one_line():
+    with pytest.raises(UserError, match=r"nin as published does not run on 32 px: take --imgsz 224, or .* same"):
+        build(whole("nin", padding="paper"), dataclasses.replace(CARD, size=32))
+    assert build(whole("lenet5", padding="paper"), dataclasses.replace(CARD, size=30))
+
+
 def test_class_weights_weigh_and_images_without_label_cost_nothing():
     model = build(whole("lenet5", loss=LossConfig(class_weights=[1.0, 2.0, 4.0])), CARD).eval()
     x = images(3)
