@@ -36,6 +36,16 @@ class Landmarks(NamedTuple):
     heat: Tensor | None = None
 
 
+class Exact(nn.Linear):
+    """A dense layer in the type of its weights whatever the autocast: bfloat16 is too coarse for coordinates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.amp.is_autocast_available(x.device.type):  # the meta device
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 def dense(channels: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """The last map as GRID x GRID cells, dense layers of the `hidden` widths, and `outputs` numbers, small at first.
 
@@ -43,7 +53,7 @@ def dense(channels: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """
     widths = [channels * GRID**2, *hidden]
     layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
-    last = nn.Linear(widths[-1], outputs)
+    last = Exact(widths[-1], outputs)
     made = initialized(nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), *layers, last))
     nn.init.normal_(last.weight, std=0.01)
     return made

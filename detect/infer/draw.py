@@ -21,7 +21,7 @@ def draw(
     """A copy of the picture (H, W, 3) uint8 RGB with what was found in it; classes stand below one another, best first.
 
     Each box carries its class name, score and track number in the colour of its class; keypoints with a visibility
-    above 0 are dots, joined where `skeleton` (pairs of 0-based indices) says so. The best detections lie on top.
+    of 0.5 or more are dots, joined where `skeleton` (pairs of 0-based indices) says so. The best lie on top.
     """
     picture = np.ascontiguousarray(image).copy()
     side = (picture.shape[0] + picture.shape[1]) / 2
@@ -101,13 +101,16 @@ def _paste(picture: np.ndarray, label: np.ndarray, corners: list[int], width: in
 def _limbs(
     picture: np.ndarray, points: list[list[float]], skeleton: Sequence[tuple[int, int]], color: Color, width: int
 ) -> None:
-    """Joins the visible keypoints (K rows of x, y, visibility) and dots them."""
-    spots = [(round(x), round(y)) if visible > 0 else None for x, y, visible in points]
+    """Joins the visible keypoints (K rows of x, y, visibility or its probability) and dots them, small ones finely."""
+    spots = [(round(x), round(y)) if visible >= 0.5 else None for x, y, visible in points]
+    there = np.array([spot for spot in spots if spot] or [(0, 0)])
+    width = max(1, min(width, round(float(np.ptp(there, axis=0).max()) / 60)))
     for a, b in skeleton:
         start, end = spots[a], spots[b]
         if start and end:
             cv2.line(picture, start, end, color, width, cv2.LINE_AA)
     for spot in spots:
         if spot:
-            cv2.circle(picture, spot, width + 1, (255, 255, 255), -1, cv2.LINE_AA)
+            if width > 1:
+                cv2.circle(picture, spot, width + 1, (255, 255, 255), -1, cv2.LINE_AA)
             cv2.circle(picture, spot, width, color, -1, cv2.LINE_AA)
