@@ -21,10 +21,14 @@ TASK_OF = {
     "yolo_points": "keypoints",
     "sliding_window": "detect",
     "faster_rcnn": "detect",
+    "fast_rcnn": "detect",
+    "rcnn": "detect",
     "localizer": "locate",
     "landmarker": "landmarks",
     "classifier": "classify",
 }
+
+SEARCHED = ("fast_rcnn", "rcnn")  # kinds that look at regions which selective search proposes
 
 
 class Range:
@@ -79,8 +83,10 @@ class ModelConfig:
     A classifier is a backbone as it was published: of these it has `backbone`, `in_channels`, `padding` (auto: the
     published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
     the place of its last one. A sliding window of `window` pixels is such a network too (padding auto: none, "valid");
-    it sees each picture in sizes that shrink by `scale_step`, and with `regress` says how its box differs from it.
-    `pooling` is how the R-CNN family cuts regions out of maps; `hidden` are the dense layers that then look at them.
+    it trains on pieces of pictures `piece` times as long, sees each picture in sizes that shrink by `scale_step`, and
+    with `regress` says how its box differs from it.
+    `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
+    dense layers that then look at them.
     """
 
     name: str = "yolo_n"
@@ -97,6 +103,7 @@ class ModelConfig:
     padding: Annotated[str, Choice("auto", "same", "paper", "valid")] = "auto"
     hidden: list[Count] = field(default_factory=list)
     window: Count = 32
+    piece: Annotated[float, Range(1, 4)] = 1.5
     scale_step: Annotated[float, Range(1.05, 4)] = 1.26
     regress: bool = True
     pooling: Annotated[str, Choice("align", "max")] = "align"
@@ -163,6 +170,7 @@ class TrainConfig:
     become numbers (auto: as the weights want). `freeze` keeps the first N stages of the backbone as they are (-1: all
     but the head), of which `thaw` frees one, the last, every so many epochs. `cache_features` computes what all but the
     head makes of each image once, into the folder `features` (none: one in `out`); augmentation is then off.
+    `proposals` is the folder that keeps those of selective search (none: one in `out`), for several runs to share.
 
     `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
     without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
@@ -188,6 +196,7 @@ class TrainConfig:
     thaw: Natural = 0
     cache_features: bool = False
     features: str = ""
+    proposals: str = ""
     resume: bool = False
     device: str = "auto"
     precision: Precision = "auto"

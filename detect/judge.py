@@ -15,6 +15,7 @@ from detect.api import Detector
 from detect.config import EvaluateConfig
 from detect.data.check import verify
 from detect.data.formats import load_data
+from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError
@@ -34,6 +35,8 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     store = load_data(config.data, config.split, config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     say_left_out(store)
+    if detector.model.searched:
+        store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
     labels = task.match(card, store)
     loader = task.stills(store, config.imgsz or card.size, config.batch, card.pixels, pick_workers(config.workers))
     evaluator: Any = task.evaluator(store)

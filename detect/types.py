@@ -41,7 +41,7 @@ class Target(_Rows):
     """The truth of one image, in pixels of the image it travels with.
 
     boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; points (N, K, 3) x, y, visibility;
-    size (height, width).
+    size (height, width); proposals (P, 4) xyxy of regions that may be objects.
     """
 
     boxes: Tensor
@@ -68,6 +68,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def proposals(self) -> list[Tensor] | None:
+        """The proposals (P, 4) of each image; None where they have none."""
+        return [t.proposals for t in self.targets if t.proposals is not None] or None
 
 
 @dataclass(frozen=True, eq=False)

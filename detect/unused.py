@@ -9,35 +9,41 @@ from detect.errors import UserError
 
 _DETECT, _CLASSIFY = ("task", "detect", "keypoints"), ("task", "classify")
 _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
-_YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn",)
+_YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
+_RCNN = (*_FAST, "rcnn")
 
-# Command -> (what decides, the values under which they are read) -> options. What decides is an option too, but for
-# the task of a weights file.
+# Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
+# is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier", "localizer", "landmarker", *_FAST): "model.hidden",
+        ("model.kind", "classifier", "localizer", "landmarker", *_RCNN): "model.hidden",
         ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
-        ("model.kind", "sliding_window"): "model.window model.scale_step model.regress",
-        ("model.kind", "sliding_window", *_YOLO, "localizer", *_FAST): "model.loss.box model.loss.classes",
+        ("model.kind", "sliding_window", "rcnn"): "model.window",
+        ("model.kind", "sliding_window"): "model.piece model.scale_step model.regress",
+        ("model.kind", "sliding_window", *_YOLO, "localizer", *_RCNN): "model.loss.box model.loss.classes",
         ("model.kind", *_YOLO): "model.assigner model.loss.class_kind",
         ("model.kind", *_YOLO, "faster_rcnn"): "model.anchors model.anchors_per_level",
-        ("model.kind", *_YOLO, *_FAST): "augment.mosaic augment.mosaic_off augment.mixup",
+        ("model.kind", *_YOLO, *_RCNN): "augment.mosaic augment.mosaic_off augment.mixup",
         ("model.kind", *_YOLO, "localizer"): "model.loss.box_kind",
-        ("model.kind", *_YOLO, "localizer", *_FAST): "repeat",
-        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck model.head model.levels model.width "
-        "model.depth model.loss.objectness augment.visibility",
+        ("model.kind", *_YOLO, "localizer", *_RCNN): "repeat",
+        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck model.head model.width model.depth "
+        "model.loss.objectness",
+        ("model.kind", *_YOLO, "localizer", "landmarker", *_RCNN): "model.levels augment.visibility",
         ("model.kind", *_YOLO, "landmarker"): "model.tower",
-        ("model.kind", *_YOLO, "landmarker", *_FAST): "model.loss.code augment.flip_pairs",
+        ("model.kind", *_YOLO, "landmarker", "faster_rcnn"): "model.loss.code",
+        ("model.kind", *_YOLO, "landmarker", *_RCNN): "augment.flip_pairs",
+        ("model.kind", "fast_rcnn", "rcnn"): "proposals",
         ("model.kind", "landmarker"): "model.loss.point_kind",
         ("model.kind", "landmarker", "yolo_points"): "model.loss.points",
         ("model.kind", *_FAST): "model.pooling",
-        ("model.kind", *_YOLO, "sliding_window", "localizer", "classifier", *_FAST): "balance",
+        ("model.kind", *_YOLO, "sliding_window", "localizer", "classifier", *_RCNN): "balance",
         ("model.head", "point", "anchor", "grid", "landmarks", "heatmap", "rpn"): "model.loss.code",
         ("model.head", "anchor", "grid", "rpn"): "model.anchors",
         ("model.head", "anchor", "grid", "rpn", "dense", "coordinates", "heatmap"): "model.loss.objectness",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
+        ("freeze",): "thaw",
     },
     "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", _BOXES: "detections"},
     "predict": {_DETECT: "iou agnostic soft", _BOXES: "save_txt save_crop"},
@@ -52,7 +58,8 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
     """
     for (decider, *values), options in RULES.get(command, {}).items():
         decided = task if decider == "task" and task else _value(config, decider)
-        if decided is None or str(decided).lower() in values:
+        asked = str(decided).lower() in values if values else decided != _default(config, decider)
+        if decided is None or asked:
             continue
         for option in options.split():
             if _value(config, option) != _default(config, option):
@@ -62,7 +69,7 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
 def _reason(config: Any, decider: str, values: list[str], task: str) -> str:
     if task:
         return f"is for {_KINDS[values[0]]}, and {config.weights} is none: leave it out"
-    flag = f"{_flag(decider)} {' or '.join(values)}".removesuffix(" true")
+    flag = f"{_flag(decider)} {' or '.join(values)}".removesuffix(" true").strip()
     return f"is read with {flag} alone: leave it out, or give that"
 
 

@@ -51,7 +51,8 @@ class Pipeline:
     def __call__(self, image: np.ndarray, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """The changed picture, which may have another size, and its truth under the rule of visibility."""
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        data: dict[str, Any] = {"image": image, "bboxes": target.boxes.numpy(), "rows": np.arange(len(target))}
+        boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
+        data: dict[str, Any] = {"image": image, "bboxes": boxes.numpy(), "rows": np.arange(len(boxes))}
         if target.points is not None:
             spots = target.points[..., :2].reshape(-1, 2).numpy()
             data |= {"keypoints": spots, "spots": np.arange(len(spots))}
@@ -128,7 +129,10 @@ def _moved(target: Target, data: dict[str, Any]) -> Target:
         flat[spots, 2] = points[..., 2].reshape(-1)[spots]
         points = flat.reshape(points.shape)
     boxes = torch.from_numpy(np.asarray(data["bboxes"], dtype=np.float32).reshape(-1, 4))
-    return replace(target[rows], boxes=boxes, points=None if points is None else points[rows])
+    own = rows < len(target)  # the boxes after those of objects are proposals
+    proposals, boxes, rows = None if target.proposals is None else boxes[~own], boxes[own], rows[own]
+    points = None if points is None else points[rows]
+    return replace(target[rows], boxes=boxes, points=points, proposals=proposals)
 
 
 def _targets(made: type) -> tuple[Any, ...]:

@@ -102,17 +102,21 @@ def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: flo
 def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, size: tuple[int, int]) -> Target:
     """The truth of pictures placed on one canvas of `size` (h, w); the image id is the first one's.
 
-    The rule of visibility, for crowd regions too: a box is dropped when less than `visibility` of its area is left
-    inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes (0, 0, 0).
+    The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its
+    area is left inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes
+    (0, 0, 0).
     """
     rows = np.array([(*m.scale, *m.scale, *m.offset, *m.offset, *m.view[:2] * 2, *m.view[2:] * 2) for m in moves])
-    rows = rows.repeat([len(t) for t in targets], axis=0)
+    proposals = [t.proposals for t in targets if t.proposals is not None]
+    both = [*(t.boxes for t in targets), *proposals]  # proposals follow, of all pictures or of none
+    rows = np.tile(rows, (len(both) // len(targets), 1)).repeat([len(b) for b in both], axis=0)
     scale, offset, low, high = rows[:, :4], rows[:, 4:8], rows[:, 8:12], rows[:, 12:]
-    whole = np.concatenate([t.boxes.numpy() for t in targets]) * scale + offset
+    whole = np.concatenate([b.numpy() for b in both]) * scale + offset
     boxes = np.minimum(np.maximum(whole, low), high)
     sides = boxes[:, 2:] - boxes[:, :2]
     enough = visibility * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
-    keep = np.flatnonzero((sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE))
+    kept = np.flatnonzero((sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE))
+    keep, rest = np.split(kept, kept.searchsorted([sum(map(len, targets))]))
     points = None
     if targets[0].points is not None:
         points = np.concatenate([t.points.numpy() for t in targets if t.points is not None])[keep]
@@ -127,18 +131,21 @@ def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, s
         image_id=targets[0].image_id,
         size=size,
         points=None if points is None else torch.from_numpy(points),
+        proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
     )
 
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
     """The objects of several truths on one canvas of `size`; the image id is the first one's."""
     points = [t.points for t in targets if t.points is not None]
+    proposals = [t.proposals for t in targets if t.proposals is not None]
     return replace(
         targets[0],
         boxes=torch.cat([t.boxes for t in targets]),
         labels=torch.cat([t.labels for t in targets]),
         crowd=torch.cat([t.crowd for t in targets]),
         points=torch.cat(points) if points else None,
+        proposals=torch.cat(proposals) if proposals else None,
         size=size,
     )
 
@@ -146,14 +153,16 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
 def mirror(target: Target, swap: Tensor | None) -> Target:
     """Truth of the picture mirrored left to right; `swap` (K,) says which keypoint each one becomes."""
     width = target.size[1]
-    x0, y0, x1, y1 = target.boxes.unbind(dim=1)
-    boxes = torch.stack([width - x1, y0, width - x0, y1], dim=1)
+    sign, shift = torch.tensor([[-1.0, 1, -1, 1], [width, 0, width, 0]])
+    boxes, proposals = target.boxes[:, [2, 1, 0, 3]] * sign + shift, target.proposals
+    if proposals is not None:
+        proposals = proposals[:, [2, 1, 0, 3]] * sign + shift
     points = target.points
     if points is not None:
         x, y, seen = points.unbind(dim=-1)
         points = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=-1)
         points = points if swap is None else points[:, swap]
-    return replace(target, boxes=boxes, points=points)
+    return replace(target, boxes=boxes, points=points, proposals=proposals)
 
 
 def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:

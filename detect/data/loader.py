@@ -107,7 +107,9 @@ class _Letterboxed:
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         target, fit = self.store.target(index), self.fit(index)
         points = None if target.points is None else fit.forward(target.points)
-        moved = Target(fit.forward(target.boxes), target.labels, target.crowd, target.image_id, fit.canvas, points)
+        proposals = None if target.proposals is None else fit.forward(target.proposals)
+        truth = fit.forward(target.boxes), target.labels, target.crowd
+        moved = Target(*truth, target.image_id, fit.canvas, points, proposals)
         return self.cache.get(index, self._read), moved, fit
 
     def _read(self, index: int) -> np.ndarray:

@@ -34,6 +34,7 @@ class Annotations:
     keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
     flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
     left_out       one line for each record that was left out on request
+    proposals      (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None
     """
 
     path: Path
@@ -55,6 +56,8 @@ class Annotations:
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
     left_out: list[str] = field(default_factory=list)
+    proposals: np.ndarray | None = None
+    proposal_starts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -83,6 +86,10 @@ class Annotations:
         boxes = self.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
         height, width = self.sizes[index].tolist()
+        proposals = None
+        if self.proposals is not None and self.proposal_starts is not None:
+            start, end = self.proposal_starts[index : index + 2].tolist()
+            proposals = torch.from_numpy(self.proposals[start:end].copy())
         return Target(
             boxes=torch.from_numpy(boxes).float(),
             labels=torch.from_numpy(self.labels[rows].copy()),
@@ -90,6 +97,7 @@ class Annotations:
             image_id=int(self.image_ids[index]),
             size=(height, width),
             points=None if self.points is None else torch.from_numpy(self.points[rows].copy()),
+            proposals=proposals,
         )
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
@@ -97,6 +105,10 @@ class Annotations:
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         rows, starts = _gather(self.starts, index)
         letters, name_starts = _gather(self.name_starts, index)
+        proposals, proposal_starts = self.proposals, self.proposal_starts
+        if proposals is not None and proposal_starts is not None:
+            searched, proposal_starts = _gather(proposal_starts, index)
+            proposals = proposals[searched]
         return replace(
             self,
             image_ids=self.image_ids[index],
@@ -111,6 +123,8 @@ class Annotations:
             name_bytes=self.name_bytes[letters],
             name_starts=name_starts,
             left_out=self.left_out if left_out is None else left_out,
+            proposals=proposals,
+            proposal_starts=proposal_starts,
         )
 
     def to_coco(self) -> dict:

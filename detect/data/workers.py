@@ -87,6 +87,7 @@ class Packed(NamedTuple):
     images: torch.Tensor  # (B, H, W, 3)
     counts: list[int]  # objects of each target
     columns: list[np.ndarray | None]  # boxes, labels, crowd, points of all of them
+    proposals: tuple[list[int], np.ndarray] | None  # how many each target has, and all of them
     image_ids: list[int]
     sizes: list[tuple[int, int]]
     fits: list[Letterbox]
@@ -122,7 +123,9 @@ def _pack(batch: Any) -> Packed | UserError:
     rows = [(t.boxes, t.labels, t.crowd, t.points) for t in targets]
     columns = [None if column[0] is None else torch.cat(column).numpy() for column in zip(*rows, strict=True)]
     ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
-    return Packed(images, [len(t) for t in targets], columns, ids, sizes, fits)
+    searched = [t.proposals for t in targets if t.proposals is not None]
+    proposals = ([len(p) for p in searched], torch.cat(searched).numpy()) if searched else None
+    return Packed(images, [len(t) for t in targets], columns, proposals, ids, sizes, fits)
 
 
 def _start_worker(_: int) -> None:
@@ -191,5 +194,8 @@ def stream(loader: DataLoader) -> Iterator[Batch]:
             [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
             for column in packed.columns
         )
-        rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, strict=True)
+        proposals: Any = [None] * len(packed.counts)
+        if packed.proposals is not None:
+            proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
+        rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
         yield Batch(packed.images.permute(0, 3, 1, 2), [Target(*row) for row in rows], packed.fits)

@@ -19,7 +19,8 @@ def detect_all(
     """Image ids and answers, detections in source pixels, batch by batch. `model` is lean and on `device`."""
     for batch in batches:
         with autocast(device, dtype):
-            raw = model(batch.images.to(device, non_blocking=True))
+            given = () if batch.proposals is None else (batch.proposals,)
+            raw = model(batch.images.to(device, non_blocking=True), *given)
         found = model.decode(raw, keep)
         for i, (fit, one) in enumerate(zip(batch.fits, found, strict=True)):
             if isinstance(one, Detections):

@@ -6,17 +6,27 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from detect.data.letterbox import Letterbox
+from detect.data.search import selective_search
 from detect.device import autocast
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
 _END: Any = object()
+
+
+class Prepared(NamedTuple):
+    """A frame on its canvas (h, w, 3), with the proposals (P, 4) there where the model wants them."""
+
+    frame: Frame
+    fit: Letterbox
+    canvas: np.ndarray
+    proposals: torch.Tensor | None
 
 
 class Predictor:
@@ -40,10 +50,10 @@ class Predictor:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
-        waiting: list[tuple[Frame, Letterbox, np.ndarray]] = []
+        waiting: list[Prepared] = []
         with closing(prefetch(map(self._prepare, frames), ahead=max(4, 2 * self.batch))) as prepared:
             for item in prepared:
-                if waiting and item[2].shape != waiting[0][2].shape:
+                if waiting and item.canvas.shape != waiting[0].canvas.shape:
                     yield from self._answer(waiting)
                     waiting = []
                 waiting.append(item)
@@ -53,20 +63,24 @@ class Predictor:
             if waiting:
                 yield from self._answer(waiting)
 
-    def _prepare(self, frame: Frame) -> tuple[Frame, Letterbox, np.ndarray]:
+    def _prepare(self, frame: Frame) -> Prepared:
         fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
-        return frame, fit, fit.apply(frame.image)
+        proposals = None
+        if self.model.searched:
+            proposals = fit.forward(torch.from_numpy(selective_search(frame.image)))
+        return Prepared(frame, fit, fit.apply(frame.image), proposals)
 
-    def _answer(self, items: list[tuple[Frame, Letterbox, np.ndarray]]) -> list[tuple[Frame, Any]]:
-        canvases = [canvas for _, _, canvas in items]
+    def _answer(self, items: list[Prepared]) -> list[tuple[Frame, Any]]:
+        canvases = [item.canvas for item in items]
+        given = ([item.proposals for item in items],) if self.model.searched else ()
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
         with torch.inference_mode():
             # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
             images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             with self.precision:
-                raw = self.model(images)
+                raw = self.model(images, *given)
             found = self.model.decode(raw, self.keep)
-        return [(frame, in_source(one, fit)) for (frame, fit, _), one in zip(items, found, strict=True)]
+        return [(item.frame, in_source(one, item.fit)) for item, one in zip(items, found, strict=True)]
 
 
 def in_source(found: Any, fit: Letterbox) -> Any:

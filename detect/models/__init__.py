@@ -13,9 +13,11 @@ from detect.heads import HEADS
 from detect.losses.boxes import OVERLAPS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
+from detect.models.fast_rcnn import build_fast_rcnn
 from detect.models.faster_rcnn import build_faster_rcnn
 from detect.models.landmarker import build_landmarker
 from detect.models.locator import build_locator
+from detect.models.rcnn import build_rcnn
 from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
 from detect.necks import build_neck
@@ -66,6 +68,8 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "yolo_points": build_yolo,
     "sliding_window": build_sliding_window,
     "faster_rcnn": build_faster_rcnn,
+    "fast_rcnn": build_fast_rcnn,
+    "rcnn": build_rcnn,
     "localizer": build_locator,
     "landmarker": build_landmarker,
     "classifier": build_classifier,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
-from detect.config import TASK_OF, ModelConfig
+from detect.config import SEARCHED, TASK_OF, ModelConfig
 from detect.types import Keep, Pixels, Target, Term
 
 
@@ -41,6 +41,7 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, card: Card):
         super().__init__()
         self.config, self.card, self.task = config, card, TASK_OF[config.kind]
+        self.searched = config.kind in SEARCHED
         pixels = card.pixels
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))
@@ -50,15 +51,15 @@ class Model(nn.Module):
     def trunk(self) -> list[str]:
         """Names of the modules that run one after the other, from the pixels on; what is in none of them is the head.
 
-        Together they are `features`, of which `answer` makes what `forward` returns.
+        Together they are `features`, of which `answer` makes what `forward` returns; both take what it is given.
         """
         raise NotImplementedError
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """What the trunk makes of images (B, 3, H, W) uint8."""
         raise NotImplementedError
 
-    def answer(self, features: list[Tensor]) -> Any:
+    def answer(self, features: list[Tensor], given: Any = None) -> Any:
         """What `forward` returns, from what the trunk made."""
         raise NotImplementedError
 

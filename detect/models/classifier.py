@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import chain, pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,13 +48,13 @@ class Classifier(Model):
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """What the last layer takes. Raises UserError where auxiliary classifiers need more than that."""
         if self.network.aux:
             raise UserError(f"{self.config.name} has auxiliary classifiers, which need more than its features")
         return [self.network.features(self.numbers(images))]
 
-    def answer(self, features: list[Tensor]) -> Logits:
+    def answer(self, features: list[Tensor], given: Any = None) -> Logits:
         """Logits from what the last layer takes."""
         return Logits(self.network.head(features[0]))
 

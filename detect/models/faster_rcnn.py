@@ -14,13 +14,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from anchors.assign import Dense, MaxIoU, dense
 from anchors.coding import encode_deltas
 from anchors.sampling import sampled
-from detect.backbones.base import Staged
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads.roi import SIDE, RoIHead, pooled
+from detect.heads.roi import SIDE, RoIHead
 from detect.heads.rpn import RPNHead
 from detect.models.base import Card
-from detect.models.regions import BEND, RegionModel, Regions, drawn, padded
+from detect.models.regions import BEND, Given, PooledModel, Regions, drawn
 from detect.models.single import trunk_of
 from detect.types import Raw, Target, Term
 
@@ -28,38 +27,21 @@ MATCH = MaxIoU(0.7, 0.3)  # from this overlap on an anchor box is an object's, b
 ANCHORS, SHARE = 256, 0.5  # drawn from an image for the loss of proposals; at most that share hold an object
 
 
-class FasterRCNN(RegionModel):
+class FasterRCNN(PooledModel):
     """images (B, 3, H, W) uint8 -> Regions, with what the region proposal network said of all anchor boxes."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, rpn: RPNHead, head: RoIHead):
-        super().__init__(config, card)
-        self.backbone, self.neck, self.rpn, self.head = backbone, neck, rpn, head
+    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: RoIHead):
+        super().__init__(config, card, backbone, neck, head)
+        self.rpn = RPNHead(config.width, self.strides, config.anchors)
 
-    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Regions:
-        """The regions of images (B, 3, H, W) uint8: all proposals, or with truth `given` those drawn to train on."""
-        return self.answer(self.features(images), given)
-
-    def trunk(self) -> list[str]:
-        """The stages of the backbone, then the neck."""
-        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The maps of the neck."""
-        return self.neck(self.backbone(self.numbers(images)))
-
-    def answer(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Regions:
-        """The regions, from the maps of the neck."""
-        shapes = [(x.shape[2], x.shape[3]) for x in features]
-        height, width = (side * self.rpn.strides[0] for side in shapes[0])
-        proposed = self.rpn(features)
-        proposals = self.rpn.propose(proposed, shapes, (height, width))
-        if given is not None:
-            proposals = [drawn(box, target) for box, target in zip(proposals, given, strict=True)]
-        boxes, valid = padded(proposals)
-        seen = pooled(features, self.rpn.strides, boxes, self.config.pooling)
-        limit = boxes.new_tensor([width, height] * 2)
-        logits, deltas = self.head(seen.flatten(2))
-        return Regions(boxes, valid, logits, deltas, limit, proposed)
+    def propose(self, maps: list[Tensor], size: tuple[int, int], given: Given) -> tuple[Sequence[Tensor], Raw | None]:
+        """The proposals (P, 4) of each image, or with truth `given` those drawn to train on."""
+        proposed = self.rpn(maps)
+        proposals = self.rpn.propose(proposed, [(x.shape[2], x.shape[3]) for x in maps], size)
+        targets = [x for x in given or () if isinstance(x, Target)]
+        if targets:
+            proposals = [drawn(box, target) for box, target in zip(proposals, targets, strict=True)]
+        return proposals, proposed
 
     def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
         """Objectness and place (`code`) of the proposals, then class and box of the regions."""
@@ -96,6 +78,5 @@ def build_faster_rcnn(config: ModelConfig, card: Card) -> FasterRCNN:
             f"model {config.name} has {len(config.levels)} levels of {config.anchors_per_level} anchors, but "
             f"{len(config.anchors)} are listed; compute them with detect anchors --k {count}, or leave them out"
         )
-    rpn = RPNHead(config.width, neck.strides, config.anchors)
     head = RoIHead(config.width * SIDE**2, len(card.names), config.hidden)
-    return FasterRCNN(config, card, backbone, neck, rpn, head)
+    return FasterRCNN(config, card, backbone, neck, head)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torch.nn.utils.rnn import pad_sequence
 
@@ -18,6 +18,7 @@ from anchors.coding import decode_deltas, encode_deltas
 from anchors.grid import Priors
 from anchors.sampling import sampled
 from detect.config import ModelConfig
+from detect.heads.roi import RoIHead, pooled
 from detect.models.base import Card, Model
 from detect.models.yolo import choose
 from detect.types import Detections, Keep, Raw, Target, Term
@@ -26,6 +27,9 @@ OWNER = MaxIoU(0.5, 0.5, lowest=False)  # a region is of the object that it over
 REGIONS, SHARE = 128, 0.25  # drawn from an image in training; of them at most that share show an object
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the deltas: one over their usual deviations (Girshick, 2015)
 BEND = 1 / 9  # where the loss of a delta turns from square to linear
+Given = (
+    Sequence[Target] | Sequence[Tensor] | None
+)  # truth to train on; or proposals (P, 4) of each image, all looked at
 THIN = 1e-2  # pixels: a box without a side is none
 
 
@@ -45,7 +49,11 @@ class Regions(NamedTuple):
 
 
 class RegionModel(Model):
-    """Base of the family: the loss of regions, and what they amount to. Who says which regions is left open."""
+    """Base of the family: the loss of regions, and what they amount to.
+
+    forward(images, given): with `given` truth (with its proposals) some regions are drawn to train on; `given` the
+    proposals (P, 4) of each image, which may be none, all of them are looked at.
+    """
 
     class_weights: Tensor
 
@@ -53,6 +61,10 @@ class RegionModel(Model):
         super().__init__(config, card)
         weights = torch.tensor([*(config.loss.class_weights or [1.0] * len(card.names)), 1.0])
         self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, images: Tensor, given: Given = None) -> Regions:
+        """What is said of regions of images (B, 3, H, W) uint8."""
+        return self.answer(self.features(images, given), given)
 
     def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
         """Cross-entropy of all regions, smooth L1 of the deltas of those that show an object (Girshick, 2015).
@@ -87,6 +99,49 @@ class RegionModel(Model):
         return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
 
 
+class PooledModel(RegionModel):
+    """Base of those that run the backbone once a picture and cut regions out of its maps."""
+
+    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: RoIHead):
+        super().__init__(config, card)
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides: list[int] = neck.strides  # type: ignore[assignment]
+
+    def trunk(self) -> list[str]:
+        """The stages of the backbone, then the neck."""
+        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]  # type: ignore[arg-type]
+
+    def features(self, images: Tensor, given: Given = None) -> list[Tensor]:
+        """The maps of the neck."""
+        return self.neck(self.backbone(self.numbers(images)))
+
+    def answer(self, features: list[Tensor], given: Given = None) -> Regions:
+        """The regions, from the maps of the neck."""
+        size = features[0].shape[2] * self.strides[0], features[0].shape[3] * self.strides[0]
+        proposals, proposed = self.propose(features, size, given)
+        boxes, valid = padded(proposals)
+        seen = pooled(features, self.strides, boxes, self.config.pooling)
+        logits, deltas = self.head(seen.flatten(2))
+        return Regions(boxes, valid, logits, deltas, boxes.new_tensor([*size[::-1]] * 2), proposed)
+
+    def propose(self, maps: list[Tensor], size: tuple[int, int], given: Given) -> tuple[Sequence[Tensor], Raw | None]:
+        """The regions (P, 4) of each image of `size` (h, w) to look at, and what was said of where they may be."""
+        return offered(given, len(maps[0]), size, maps[0].device), None
+
+
+def offered(given: Given, count: int, size: tuple[int, int], device: torch.device) -> list[Tensor]:
+    """The regions (P, 4) of each of `count` images of `size` (h, w) that were `given`.
+
+    Of truth those to train on are drawn; without anything each image has one region, the whole of it.
+    """
+    if given is None:
+        whole = torch.tensor([[0.0, 0.0, size[1], size[0]]], device=device)
+        return [whole] * count
+    found = [x.proposals if isinstance(x, Target) else x for x in given]
+    boxes = [torch.zeros(0, 4, device=device) if x is None else x.to(device) for x in found]
+    return [drawn(box, x) if isinstance(x, Target) else box for box, x in zip(boxes, given, strict=True)]
+
+
 def owners(boxes: Tensor, target: Target) -> Tensor:
     """The object (P,) that each of boxes (P, 4) answers for, -1 none, -2 ignored: it lies in a crowd region."""
     priors = Priors((boxes[:, :2] + boxes[:, 2:]) / 2, boxes.new_ones(len(boxes)), boxes)
@@ -102,11 +157,15 @@ def _of_objects(field: str, index: Tensor, targets: Sequence[Target]) -> Tensor:
     return rows[image, index.clamp(min=0)]
 
 
-@torch.no_grad()
 def drawn(proposals: Tensor, target: Target) -> Tensor:
     """The regions (at most REGIONS, 4) that an image trains on: of its proposals (P, 4) and its objects."""
     boxes = torch.cat((proposals, target.boxes[~target.crowd].to(proposals)))
-    return boxes[sampled(owners(boxes, target)[None], REGIONS, SHARE)[0]]
+    return boxes[draw(boxes, torch.ones_like(boxes[:, 0], dtype=torch.bool), target)]
+
+
+def draw(boxes: Tensor, valid: Tensor, target: Target) -> Tensor:
+    """A mask of those of the `valid` (P,) boxes (P, 4) that an image trains on: REGIONS, SHARE with an object."""
+    return sampled(torch.where(valid, owners(boxes, target), IGNORE)[None], REGIONS, SHARE)[0]
 
 
 def padded(boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -33,11 +33,11 @@ class Single(Model):
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
 
-    def features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """The maps of the neck."""
         return self.neck(self.backbone(self.numbers(images)))
 
-    def answer(self, features: list[Tensor]) -> Any:
+    def answer(self, features: list[Tensor], given: Any = None) -> Any:
         """What the head says of the maps of the neck."""
         return self.head(features)
 

@@ -46,7 +46,7 @@ class Top(nn.Module):
         self.model = model
 
     def forward(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Any:
-        return self.model.answer(features)
+        return self.model.answer(features, given)
 
     def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
         return self.model.loss(raw, targets)
@@ -65,7 +65,10 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
         for name, tensor in model.get_submodule(part).state_dict().items():
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    for array in (store.image_ids, store.starts, store.boxes, store.labels, store.crowd):
+    columns = store.image_ids, store.starts, store.boxes, store.labels, store.crowd
+    for array in (*columns, store.proposals, store.proposal_starts):
+        if array is None:
+            continue
         data.update(np.ascontiguousarray(array).tobytes())
     for i in range(len(store)):
         found = store.image_path(i).stat()
@@ -162,7 +165,7 @@ def _write(
     model.eval()
     for batch in loader:
         with autocast(device, dtype):
-            maps = model.features(batch.images.to(device))
+            maps = model.features(batch.images.to(device), batch.proposals)
         flat = torch.cat([x.float().flatten(1) for x in maps], 1).cpu().numpy()
         out.write(flat.tobytes())
         for target in batch.targets:
@@ -174,13 +177,13 @@ def _write(
 
 
 def _plain(target: Target) -> dict[str, Any]:
-    values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "points")}
+    values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "points", "proposals")}
     lists = {name: None if v is None else v.tolist() for name, v in values.items()}
     return lists | {"image_id": target.image_id, "size": list(target.size)}
 
 
 def _target(values: dict[str, Any]) -> Target:
-    count, points = len(values["labels"]), values["points"]
+    count, points, proposals = len(values["labels"]), values["points"], values.get("proposals")
     return Target(
         torch.tensor(values["boxes"], dtype=torch.float32).view(count, 4),
         torch.tensor(values["labels"], dtype=torch.int64),
@@ -188,6 +191,7 @@ def _target(values: dict[str, Any]) -> Target:
         values["image_id"],
         _tuple(values["size"]),
         None if points is None else torch.tensor(points, dtype=torch.float32).view(count, -1, 3),
+        None if proposals is None else torch.tensor(proposals, dtype=torch.float32).view(-1, 4),
     )
 
 

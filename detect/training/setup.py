@@ -12,12 +12,13 @@ import torch
 import yaml
 
 from anchors.kmeans import kmeans
-from detect.config import ModelConfig, TrainConfig, with_task
+from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.check import verify
 from detect.data.crops import Crops
 from detect.data.dataset import known_sizes
 from detect.data.formats import load_data, splits
 from detect.data.loader import StillLoader, TrainLoader
+from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.device import pick_device, pick_dtype, pick_workers
 from detect.errors import UserError
@@ -99,7 +100,20 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
     if list(stores[0].names) != list(stores[1].names):
         raise UserError(f"{stores[0].path} and {stores[1].path} declare different categories: make them the same")
     TASKS[config.task].check(*stores)
+    if config.model.kind in SEARCHED:
+        stores = _searched(config, stores, here)
     return stores[0], stores[1]
+
+
+def _searched(config: TrainConfig, stores: list[Annotations], here: Ranks) -> list[Annotations]:
+    """The stores with their proposals: one process searches, all read what it found."""
+    folder = Path(config.proposals or Path(config.out) / "proposals")
+    if not here.main:
+        here.wait()
+    found = [with_proposals(store, folder) for store in stores]
+    if here.main:
+        here.wait()
+    return found
 
 
 def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:

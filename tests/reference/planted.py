@@ -17,6 +17,7 @@ class MagentaFinder(torch.nn.Module):
 
     pixels = Pixels()
     square = False
+    searched = False
 
     def __init__(self) -> None:
         super().__init__()

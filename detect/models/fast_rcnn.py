@@ -1,0 +1,22 @@
+"""Fast R-CNN (Girshick, 2015): one pass over a picture, and proposals from elsewhere cut out of its maps."""
+
+from __future__ import annotations
+
+from detect.config import ModelConfig
+from detect.errors import unknown
+from detect.heads.roi import SIDE, RoIHead
+from detect.models.base import Card
+from detect.models.regions import PooledModel
+from detect.models.single import trunk_of
+
+
+class FastRCNN(PooledModel):
+    """images (B, 3, H, W) uint8 and the proposals of each -> Regions; without proposals the whole image is the one."""
+
+
+def build_fast_rcnn(config: ModelConfig, card: Card) -> FastRCNN:
+    """A detector from the names in `config`. Raises UserError for an unknown name or level."""
+    if config.head != "roi":
+        raise unknown("head", config.head, ["roi"])
+    backbone, neck = trunk_of(config)
+    return FastRCNN(config, card, backbone, neck, RoIHead(config.width * SIDE**2, len(card.names), config.hidden))

@@ -1,0 +1,95 @@
+"""R-CNN (Girshick et al., 2014): each proposal is cut out of the picture, warped to one size and looked at alone.
+
+Axes: B batch, R regions of all images, P regions of one, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+
+from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detect.backbones import build_backbone
+from detect.config import ModelConfig
+from detect.heads.roi import RoIHead
+from detect.models.base import Card
+from detect.models.regions import Given, RegionModel, Regions, draw, offered
+from detect.types import Target
+
+SLOTS = 300  # regions of an image, the best where there are more: features of one shape can be kept on disk
+CONTEXT = 227 / (227 - 32)  # a crop shows so much more than its region: 16 of 227 pixels on every side
+TOGETHER = 256  # crops that go through the network at once
+
+
+class RCNN(RegionModel):
+    """images (B, 3, H, W) uint8 and the proposals of each -> Regions; without proposals the whole image is the one.
+
+    The backbone sees crops of `config.window` pixels; the mean of its last map is what the head takes. With the trunk
+    frozen that can be kept, so that each crop is looked at once (section 2.3 of the paper): a batch of `features` is
+    vectors (B, SLOTS, D), places (B, SLOTS, 5) as box and 1 for one that is there, and limits (B, 4) of the canvas.
+    """
+
+    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, head: RoIHead):
+        super().__init__(config, card)
+        self.backbone, self.head = backbone, head
+
+    def forward(self, images: Tensor, given: Given = None) -> Regions:
+        """What is said of regions of images (B, 3, H, W) uint8."""
+        return self.answer(self.features(images, given))
+
+    def trunk(self) -> list[str]:
+        """The stages of the backbone."""
+        return [f"backbone.stages.{i}" for i in range(len(self.backbone.stages))]  # type: ignore[arg-type]
+
+    def features(self, images: Tensor, given: Given = None) -> list[Tensor]:
+        """Vectors, places and limits of the regions that are given or drawn."""
+        height, width = images.shape[2:]
+        boxes = [box[:SLOTS] for box in offered(given, len(images), (height, width), images.device)]
+        crops = warped(self.numbers(images), boxes, self.config.window)
+        seen = torch.cat([self.backbone(part)[-1].float().mean((2, 3)) for part in crops.split(TOGETHER)])
+        counts = [len(box) for box in boxes]
+        vectors = _slots(seen[: sum(counts)].split(counts))
+        places = _slots([pad(box, (0, 1), value=1.0) for box in boxes])
+        return [vectors, places, places.new_tensor([width, height] * 2).expand(len(images), 4)]
+
+    def answer(self, features: list[Tensor], given: Given = None) -> Regions:
+        """The regions, from what the trunk made of crops; with truth `given` some are drawn to train on."""
+        vectors, places, limits = features
+        boxes, valid = places[..., :4], places[..., 4] > 0
+        targets = [x for x in given or () if isinstance(x, Target)]
+        if targets:
+            valid = torch.stack([draw(*row) for row in zip(boxes, valid, targets, strict=True)])
+        logits, deltas = self.head(vectors)
+        return Regions(boxes, valid, logits, deltas, limits[0])
+
+
+def warped(numbers: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
+    """The boxes (P, 4) of each of numbers (B, 3, H, W), with context, at `side` x `side`: (R, 3, side, side).
+
+    What lies outside a picture is its mean. There are two crops at least, of nothing, for the sake of batch statistics.
+    """
+    from torchvision.ops import roi_align  # late: it takes half a second
+
+    image = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
+    wide = xyxy_to_cxcywh(torch.cat(list(boxes))) * numbers.new_tensor([1, 1, CONTEXT, CONTEXT], dtype=torch.float32)
+    rois = torch.cat((image, cxcywh_to_xyxy(wide)), 1)
+    rois = pad(rois, (0, 0, 0, max(0, 2 - len(rois))))
+    mean = numbers.float().mean((2, 3), keepdim=True)
+    crops = roi_align(numbers.float() - mean, rois, side, 1.0, 2, aligned=True) + mean[rois[:, 0].long()]
+    return crops.to(dtype=numbers.dtype, memory_format=torch.channels_last)
+
+
+def _slots(rows: Sequence[Tensor]) -> Tensor:
+    """Rows (P, N) of each image as one (B, SLOTS, N), zeros after them."""
+    joined = pad_sequence(list(rows), batch_first=True)
+    return pad(joined, (0, 0, 0, SLOTS - joined.shape[1]))
+
+
+def build_rcnn(config: ModelConfig, card: Card) -> RCNN:
+    """A detector from the names in `config`. Raises UserError for an unknown name or level."""
+    backbone = build_backbone(config.backbone, config.in_channels, config.levels)
+    return RCNN(config, card, backbone, RoIHead(backbone.channels[-1], len(card.names), config.hidden))
