@@ -21,6 +21,7 @@ from detect.api import Detector
 from detect.data.check import verify
 from detect.data.formats import load_data, splits
 from detect.data.loader import EvalLoader
+from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.match import by_name
@@ -56,6 +57,8 @@ def found_by(weights: Path, store: Annotations, seconds: float) -> Found:
     detector = Detector.load(weights)
     card, evaluator = detector.card, CocoEvaluator(store)
     labels = by_name(card, store)
+    if detector.model.searched:
+        store = with_proposals(store, weights.parent / "proposals")  # where training keeps them
     loader = EvalLoader(store, card.size, 8, card.pixels, square=detector.model.square)
     for ids, found in detect_all(detector.model, loader, KEEP, detector.device, detector.dtype):
         evaluator.update(ids, [replace(one, labels=labels[one.labels]) for one in found])
