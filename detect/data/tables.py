@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from detect.data.annotations import from_coco
 from detect.data.check import Sieve
@@ -94,7 +95,7 @@ def load_table(path: Path, skip_bad: bool = False) -> Annotations:
         box = [0, 0, width, height]
         annotations.append({"id": line, "image_id": line, "category_id": 1, "bbox": box, "keypoints": points})
     known = count == len(FACE)
-    category = {"id": 1, "name": "face" if known else "thing"}
+    category: dict[str, Any] = {"id": 1, "name": "face" if known else "thing"}
     category["keypoints"] = FACE if known else [f"point_{i}" for i in range(count)]
     category["skeleton"] = [[a + 1, b + 1] for a, b in FACE_LINES] if known else []
     content = {"images": images, "annotations": annotations, "categories": [category]}
