@@ -104,8 +104,8 @@ def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: f
 
 def _windows(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> WindowDataset:
     augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
-    size, window = config.imgsz, config.model.window
-    return WindowDataset(store, size, window, augment, config.seed, pixels, cache_gb, balanced)
+    size, window, piece = config.imgsz, config.model.window, config.model.piece
+    return WindowDataset(store, size, window, piece, augment, config.seed, pixels, cache_gb, balanced)
 
 
 def _one_object(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> Any:

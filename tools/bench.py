@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tools")]  # these files, not an installed copy
+sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
-from bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
+from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
 
@@ -206,6 +206,32 @@ def scene(count: int, detections: int, truth: Path) -> Any:
     return Records(np.arange(1, count + 1), counts, np.concatenate(found), scores, np.concatenate(labels))
 
 
+def windows(setting: Setting) -> list[Line]:
+    """Every window of a pyramid: in one pass a scale, and cut out one by one, a row of them in a batch."""
+    import torch
+
+    from detect.config import ModelConfig
+    from detect.models import build
+    from detect.models.base import Card
+    from detect.models.sliding_window import SlidingWindow
+
+    lines = []
+    for backbone, window, size in (("lenet5", 32, 320), ("resnet18", 435, 544))[: 1 if setting.scale < 1 else 2]:
+        config = ModelConfig(kind="sliding_window", backbone=backbone, window=window)
+        model = build(config, Card(["thing"], [1])).lean().to(setting.device)
+        assert isinstance(model, SlidingWindow)
+        side = setting.some(size, least=window + 16)
+        image = torch.randint(256, (1, 3, side, side), dtype=torch.uint8).to(setting.device)
+        with torch.inference_mode():
+            one, other = model(image), model.by_crops(image)
+            if (one.logits - other.logits).abs().max() > 1e-4:
+                raise SystemExit(f"bench: {backbone} says something else of crops")
+            ours, theirs = (timed(lambda f=f, x=image: f(x).logits.sum().item()) for f in (model, model.by_crops))  # type: ignore[misc]
+            taken = by_turns(setting.some(5), ours, {"crops": theirs})
+        lines.append(Line(f"{one.logits.shape[1]:,} windows of {window} px, {backbone}, {side} px", ">= 1", *taken))
+    return lines
+
+
 def kmeans(setting: Setting) -> list[Line]:
     import torch
 
@@ -239,6 +265,7 @@ ROWS = {
     "nms": nms,
     "evaluate": evaluate,
     "samples": samples,
+    "windows": windows,
     "kmeans": kmeans,
     "start": start,
 }

@@ -26,23 +26,25 @@ from detect.types import Pixels, Target
 if TYPE_CHECKING:
     from detect.data.store import Annotations
 
-ANYWHERE = 7  # windows that are drawn anywhere, for each around an object
+ANYWHERE = 3  # pieces that are drawn anywhere, for each around an object
 REACH = 0.5**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
 STILL = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
 
 
 class WindowDataset(Dataset):
-    """Windows of a store: (image (window, window, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
+    """Pieces of a store's pictures: (image (side, side, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
 
-    An epoch has one window around every object that is no crowd region, and ANYWHERE times as many of any size and at
-    any place, in pictures taken by turns, those without objects too. They are at least `window` pixels long where the
-    longer side of the picture is that of the Draw, and lie within it as far as it is large enough; what lies beyond is
-    padded. The truth of a window is every object that it touches, whole: whether it shows one, or none, or so little
-    of one that it should not count, is for the loss to say. So a picture that has no background makes no trouble.
+    A piece is `piece` times as long as a window of `window` pixels: 1 is a single window. An epoch has one around every
+    object that is no crowd region, in which a window in the middle would hold the object, and ANYWHERE times as many of
+    any size and at any place, in pictures taken by turns, those without objects too. Their windows are at least
+    `window` pixels long where the longer side of the picture is that of the Draw. They lie within the picture as far
+    as it is large enough; what lies beyond is padded. The truth is every object that a piece touches, whole: which of
+    its windows shows one, or none, or so little of one that it should not count, is for the loss to say. So a picture
+    that has no background makes no trouble.
 
-    `augment` moves the windows around objects (by up to `translate` of their side), scales them (their area, by
-    1 ± `scale`), changes colours and mirrors. `balanced` draws each class equally often. UserError: no object, or none
-    that the smallest window fits; albumentations, whose boxes end where the picture does.
+    `augment` moves the pieces around objects (by up to `translate` of the object's side), scales them (the object's
+    area, by 1 ± `scale`), changes colours and mirrors. `balanced` draws each class equally often. UserError: no object,
+    or none that the smallest window fits; albumentations, whose boxes end where the picture does.
     """
 
     def __init__(
@@ -50,13 +52,15 @@ class WindowDataset(Dataset):
         store: Annotations,
         size: int,
         window: int,
+        piece: float = 1.0,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
         balanced: bool = False,
     ) -> None:
-        self.store, self.crops, self.window, self.seed, self.pad = store, Crops.of(store), window, seed, pixels.pad
+        self.store, self.crops, self.seed, self.pad = store, Crops.of(store), seed, pixels.pad
+        self.window, self.piece, self.side = window, piece, round(piece * window)
         self.augment, self.balanced = augment or STILL, balanced
         if self.augment.albumentations:
             raise UserError("augment.albumentations are for whole pictures: sliding windows do without")
@@ -83,12 +87,12 @@ class WindowDataset(Dataset):
         image = int(self.crops.images[row]) if shown else (index + draw.epoch * len(self)) % len(self.store)
         least, longest = self._sides(image, draw.size)
         if shown:
-            window = self._around(row, rng)
+            x, y, side = self._around(row, rng)
         else:
             side = least * (longest / least) ** rng.random()
             height, width = self.kept[image].tolist()
-            window = rng.random() * (width - side) + side / 2, rng.random() * (height - side) + side / 2, side
-        picture, target = self._cut(image, *window[:2], min(max(window[2], least), longest))
+            x, y = (rng.random() * (n - side) + side / 2 for n in (width, height))
+        picture, target = self._cut(image, x, y, min(max(side, least), longest))
         jitter(picture, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(picture, 1, dst=picture)
@@ -113,9 +117,9 @@ class WindowDataset(Dataset):
             print(f"{self.store.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
 
     def _sides(self, image: int, size: int) -> tuple[float, float]:
-        """The least and the greatest side of windows, in pixels of the picture as it is kept."""
+        """The least and the greatest side of pieces, in pixels of the picture as it is kept."""
         longest = float(self.kept[image].max())
-        least = longest * self.window / size
+        least = longest * self.side / size
         return least, max(least, longest)
 
     def _object(self, epoch: int, index: int) -> int:
@@ -126,27 +130,28 @@ class WindowDataset(Dataset):
         return int(self.drawn[1][index])
 
     def _around(self, row: int, rng: np.random.Generator) -> tuple[float, float, float]:
-        """Middle x, y and side of a window around an object."""
+        """Middle x, y and side of a piece around an object."""
         x0, y0, x1, y1 = self.boxes[self.rows[row]].tolist()
         side, shift, spread = max(x1 - x0, y1 - y0), self.augment.translate, self.augment.scale
         x, y = rng.uniform(-shift, shift, 2).tolist()
-        return (x0 + x1) / 2 + x * side, (y0 + y1) / 2 + y * side, side * rng.uniform(1 - spread, 1 + spread) ** 0.5
+        scale = self.piece * rng.uniform(1 - spread, 1 + spread) ** 0.5
+        return (x0 + x1) / 2 + x * side, (y0 + y1) / 2 + y * side, side * scale
 
     def _read(self, image: int) -> np.ndarray:
         height, width = self.kept[image].tolist()
         return resize(self.store.read(image), width, height)
 
     def _cut(self, image: int, x: float, y: float, side: float) -> tuple[np.ndarray, Target]:
-        """The window about (x, y), or as near to it as the picture lets it be; beyond its end the picture is padded."""
+        """The piece about (x, y), or as near to it as the picture lets it be; beyond its end the picture is padded."""
         height, width = self.kept[image].tolist()
         left, top = (min(max(0.0, v - side / 2), max(0.0, n - side)) for v, n in ((x, width), (y, height)))
-        rows, zoom = slice(*self.store.starts[image : image + 2].tolist()), self.window / side
+        rows, zoom = slice(*self.store.starts[image : image + 2].tolist()), self.side / side
         boxes, labels, crowd = map(
             torch.from_numpy, (self.boxes[rows], self.store.labels[rows], self.store.crowd[rows])
         )
         truth = Target(boxes, labels, crowd, int(self.store.image_ids[image]), (height, width))
-        canvas = np.full((self.window, self.window, 3), self.pad, np.uint8)
+        canvas = np.full((self.side, self.side, 3), self.pad, np.uint8)
         move = paste(canvas, Tile(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom)
         boxes = (truth.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
-        touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.window).all(dim=1)
+        touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.side).all(dim=1)
         return canvas, replace(truth, boxes=boxes, size=canvas.shape[:2])[touched]

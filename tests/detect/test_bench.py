@@ -22,7 +22,16 @@ def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
     out = tmp_path / "samples.json"
     lines = bench["main"](["--data", str(tmp_path), "--scale", "0.002", "--threads", "1", "--json", str(out)])
     whats = [line.what for line in lines]
-    for word in ("training images", "predict", "NMS", "COCO evaluation", "augmented samples", "K-means", "--help"):
+    for word in (
+        "training images",
+        "predict",
+        "NMS",
+        "COCO evaluation",
+        "augmented samples",
+        "K-means",
+        "windows of",
+        "--help",
+    ):
         assert any(word in what for what in whats)
     assert all(sample.wall > 0 for line in lines for sample in line.ours)
     assert len(json.loads(out.read_text())["lines"]) == len(lines)
