@@ -48,7 +48,7 @@ def line(cells: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> list[tuple[str, ...]]:
     """Print the table as Markdown; its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=3, metavar="N")
+    parser.add_argument("--windows", type=int, default=2, metavar="N")
     parser.add_argument("--networks", nargs="+", default=None, metavar="NAME", help="these alone")
     given = parser.parse_args(arguments)
     rows: list[tuple[str, ...]] = [("network", "padding", "window", "greatest difference", "deviation of the logits")]
