@@ -300,7 +300,7 @@ class DemoConfig:
     """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
 
     out: str = "runs/demo"
-    epochs: Count = 32
+    epochs: Count = 28
     seed: Natural = 0
     device: str = "auto"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -36,32 +37,44 @@ class Muon(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient; the gradients are used up."""
         for group in self.param_groups:
-            for p in group["params"] if group.get("orthogonal") else ():
-                if p.grad is not None:
-                    self._orthogonal_step(p, p.grad, group)
-                    p.grad = None  # AdamW has nothing to do here
+            if group.get("orthogonal"):
+                self._orthogonal_steps([p for p in group["params"] if p.grad is not None], group)
         super().step(closure)
 
-    def _orthogonal_step(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        state, beta = self.state[p], group["betas"][0]
-        if not state:
-            state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW expects a step to load
-        state["momentum"].lerp_(grad, 1 - beta)
-        ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's
-        rows = BLOCK if len(ahead) % BLOCK == 0 else len(ahead)
-        step = orthogonal(ahead.reshape(-1, rows, ahead.shape[1]))
-        p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(step.reshape(p.shape), alpha=-STEP * max(step.shape[1:]) ** 0.5 * group["lr"])
+    def _orthogonal_steps(self, kernels: list[Tensor], group: dict[str, Any]) -> None:
+        """The updates of `kernels`, whose gradients are then gone: AdamW has nothing to do there."""
+        shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p in kernels:
+            state, beta, grad = self.state[p], group["betas"][0], p.grad
+            if not state:
+                state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW loads a step
+            state["momentum"].lerp_(grad, 1 - beta)
+            ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's
+            rows = BLOCK if len(ahead) % BLOCK == 0 else len(ahead)
+            shapes[rows, ahead.shape[1]].append((p, ahead.reshape(-1, rows, ahead.shape[1])))
+            p.grad = None
+        for shape, pairs in shapes.items():  # matrices of one shape together: many small products take long to start
+            steps = orthogonal(torch.cat([matrices for _, matrices in pairs]))
+            for (p, _), step in zip(pairs, steps.split([len(matrices) for _, matrices in pairs]), strict=True):
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(step.reshape(p.shape), alpha=-STEP * max(shape) ** 0.5 * group["lr"])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About U V^T of each (N, R, C) = U S V^T: five Newton-Schulz steps bring all but tiny S to 0.7 .. 1.2."""
+    """About U V^T of each (N, R, C) = U S V^T: five Newton-Schulz steps bring all but tiny S to 0.7 .. 1.2.
+
+    Each step multiplies by a polynomial of X X^T from the left. They all commute, so that the steps are taken on the
+    small X X^T alone, and X is multiplied once at the end.
+    """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    gram, whole = x @ x.mT, torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     for _ in range(5):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+        factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+        gram, whole = factor @ gram @ factor, factor @ whole
+    x = whole @ x
     return x.mT if tall else x
 
 
