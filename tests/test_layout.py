@@ -105,8 +105,8 @@ def test_training_and_prediction_do_not_know_one_another():
     assert within(importers("detect.infer"), "detect/training", "detect/data", "detect/evaluation") == set()
 
 
-def test_nothing_imports_the_tools():
-    assert importers("tools") == set()
+def test_nothing_but_tools_imports_the_tools():
+    assert {file for file in importers("tools") if not file.startswith("tools/")} == set()
 
 
 @pytest.mark.parametrize(
