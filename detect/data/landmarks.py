@@ -5,6 +5,7 @@ Axes: N objects, K keypoints.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,8 +83,12 @@ class LandmarkDataset(CropDataset):
 
 
 def require_points(store: Annotations, held_out: Annotations) -> None:
-    """Raises UserError where a set has no labelled keypoint, or the sets declare other ones."""
+    """Raises UserError where a set has no labelled keypoint, or the sets declare other ones.
+
+    Tells of pictures that show nothing with labelled keypoints: there is nothing in them to learn or to measure.
+    """
     for one in (store, held_out):
-        Instances.of(one)
+        if empty := len(one) - len(Instances.of(one)):
+            print(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
     if store.keypoints != held_out.keypoints:
         raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")

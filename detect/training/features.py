@@ -66,7 +66,7 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     columns = store.image_ids, store.starts, store.boxes, store.labels, store.crowd
-    for array in (*columns, store.proposals, store.proposal_starts):
+    for array in (*columns, store.points, store.proposals, store.proposal_starts):
         if array is None:
             continue
         data.update(np.ascontiguousarray(array).tobytes())

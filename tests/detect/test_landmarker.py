@@ -297,6 +297,12 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
     assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[3]), atol=1e-3)
 
 
+def test_pictures_without_labelled_points_are_not_used_and_that_is_said(capsys):
+    some = store((1, [0, 0, 9, 9], POINTS, 0), images=5)
+    require_points(some, some)
+    assert capsys.readouterr().err.count("4 of 5 pictures have no labelled keypoints: not used") == 2
+
+
 def test_a_window_in_a_picture_goes_there_and_back(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((80, 100, 3), np.uint8))
     data = dataclasses.replace(store((1, [20, 30, 30, 20], POINTS, 0), images=1), root=tmp_path)
