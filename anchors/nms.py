@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _MANY = 2000  # boxes, from which on not comparing all of them pays
+_EXACT = (torch.float32, torch.float64)
 _FEW = 64  # boxes of a label: for fewer a call of their own costs more than comparing them in numpy
 _ROUNDS = 8
 
@@ -22,6 +23,13 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     A box falls where its IoU with one that stays and has a higher score exceeds `iou`; empty boxes do neither. Scores
     (N,) are compared in the type of the boxes. Raises ValueError for NaN and for lengths that differ.
     """
+    if scores.numel() < _MANY and scores.dtype is boxes.dtype and boxes.dtype in _EXACT:
+        try:  # among a few boxes every look that comes first counts
+            kept = operator()(boxes, scores, iou)
+        except RuntimeError:  # shapes that do not fit, as is said below
+            kept = None
+        if kept is not None and boxes.equal(boxes) and scores.equal(scores):
+            return kept
     boxes, scores = _checked(boxes, scores)
     if len(boxes) < _MANY or not boxes.is_cpu:
         return operator()(boxes, scores, iou)
@@ -93,7 +101,7 @@ def operator() -> Callable[[Tensor, Tensor, float], Tensor]:
 
 def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Both in the floating type of the boxes."""
-    if boxes.dtype not in (torch.float32, torch.float64):
+    if boxes.dtype not in _EXACT:
         boxes = boxes.float()
     if scores.dtype != boxes.dtype:
         scores = scores.to(boxes.dtype)
