@@ -46,6 +46,7 @@ class Muon(torch.optim.AdamW):
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p in kernels:
             state, beta, grad = self.state[p], group["betas"][0], p.grad
+            assert grad is not None  # as `step` has seen to it
             if not state:
                 state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW loads a step
             state["momentum"].lerp_(grad, 1 - beta)

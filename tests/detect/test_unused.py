@@ -25,7 +25,8 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
         ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --model.kind yolo"),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
         (["--features", "f"], "--features is read with --cache-features alone"),
-        (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid alone"),
+        (["--thaw", "3"], "--thaw is read with --freeze alone"),
+        (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid or rpn alone"),
         (["--model.loss.objectness", "2"], "--model.loss.objectness is read with --model.head anchor or grid"),
     ],
 )
@@ -42,6 +43,7 @@ def test_training_refuses_what_it_would_not_read(flags, said):
         [*CLASSIFY, "--balance", "sampling", "--model.loss.class_weights", "[1, 2]", "--cache-gb", "1"],
         ["--balance", "sampling", "--repeat", "0.3", "--model.loss.class_kind", "focal"],
         ["--cache-features", "--features", "f", "--freeze", "-1"],
+        ["--freeze", "2", "--thaw", "1"],
         ["--hidden", "[]", "--model.loss.smoothing", "0.0", "--repeat", "0.1"],  # as they are anyway
     ],
 )
