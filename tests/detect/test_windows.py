@@ -146,7 +146,7 @@ def test_what_cannot_be_learned_is_said(tmp_path, digits, capsys):
 
 def small(data, out, **changes):
     """A run of 2 epochs of about 9 steps."""
-    return settings(data, out, **{"model": SLIDING, "epochs": 2, "imgsz": 96, "batch": 64, **changes})
+    return settings(data, out, **{"model": SLIDING, "epochs": 2, "imgsz": 96, "batch": 32, **changes})
 
 
 @pytest.mark.parametrize("fate", [("at_step", 13, "die")])
