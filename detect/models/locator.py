@@ -35,7 +35,7 @@ class Locator(Single):
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
         classes = softmax_cross_entropy(raw.logits[there], labels[there], weight, w.smoothing)
         return {
-            "presence": Term(w.objectness * presence, torch.tensor(float(len(targets)), device=device)),
+            "objectness": Term(w.objectness * presence, torch.tensor(float(len(targets)), device=device)),
             "box": Term(w.box * distance.sum(), there.sum()),
             "classes": Term(w.classes * classes, weight.sum()),
         }

@@ -128,6 +128,7 @@ def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     assert raw.points.shape == (2, 3, 2) and raw.presence.shape == (2, 3)
     terms = net.loss(raw, TRUTH)
     assert set(terms) == {"points", "presence"} | ({"heat"} if head == "heatmap" else set())
+    assert set(terms).isdisjoint(LandmarkEvaluator(store((1, [0, 0, 9, 9], POINTS, 0))).result())
     assert terms["points"].count == 5 and terms["presence"].count == 6
     sum(t.total / t.count for t in terms.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())

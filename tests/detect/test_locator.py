@@ -108,7 +108,7 @@ def test_without_an_object_box_and_class_do_not_count():
     raw = net(images(2))
     none = net.loss(raw, [target(), target((0, 0, 60, 60, 1), crowd=[0])])
     assert none["box"].total == none["classes"].total == 0 and none["box"].count == none["classes"].count == 0
-    assert none["presence"].count == 2 and none["presence"].total > 0
+    assert none["objectness"].count == 2 and none["objectness"].total > 0
     sum(t.total / t.count.clamp(min=1) for t in net.loss(net(images(2)), [target()] * 2).values()).backward()
     assert all(p.grad is not None for p in net.parameters())
     one = net.loss(raw, [target((5, 5, 60, 60, 1)), target()])
@@ -173,6 +173,8 @@ def test_measures_are_those_counted_by_hand():
     judge = LocateEvaluator(truth)
     judge.update([1, 2, 3, 4], found)
     got = judge.result()
+    terms = build(tiny(), CARD).loss(build(tiny(), CARD)(images(1)), [target()])
+    assert set(terms).isdisjoint(got)  # both go into one line of metrics
     assert got["localized"] == 0.5 and got["presence"] == 0.5 and got["class_accuracy"] == pytest.approx(1 / 3)
     assert got["iou"] == pytest.approx(0.5) and got["iou50"] == pytest.approx(2 / 3)
     assert (got["images"], got["objects"]) == (4, 3)
