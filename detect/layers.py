@@ -64,12 +64,14 @@ def trace(net: nn.Module, image: Tensor) -> list[dict[str, Any]]:
     Field and stride are in pixels, the larger of the two sides (see `receptive`). The stride is None where there is no
     map, and both are for what does not depend on the image.
     """
-    sights, rows = Sights(image), list[dict[str, Any]]()
+    sights, rows, met = Sights(image), list[dict[str, Any]](), set[nn.Module]()
 
     def watch(label: str, layer: nn.Module) -> None:
         def note(module: nn.Module, _: Any, output: Any) -> None:
             for out in [x for x in tree_leaves(output) if isinstance(x, Tensor)][:1]:
-                rows.append(row(label, module, out, sights.get(out)))
+                again = {"params": 0} if module in met else {}  # a head of several levels has its weights once
+                rows.append(row(label, module, out, sights.get(out)) | again)
+                met.add(module)
 
         layer.register_forward_hook(note)
 

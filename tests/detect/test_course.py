@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_images
 from torch import nn
@@ -124,6 +124,7 @@ def test_the_output_size_formula(n, f, p, s):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @given(st.integers(1, 40), st.integers(1, 7))
+@settings(deadline=None)
 def test_valid_and_same(n, f):
     if f <= n:
         assert traced(nn.Conv2d(1, 1, f), 1, n, n)[0]["output"] == [1, n - f + 1, n - f + 1]

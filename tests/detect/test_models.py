@@ -21,7 +21,7 @@ from detect.necks import NECKS
 from detect.tasks import TASKS
 from detect.types import Keep, Pixels, Raw, Target
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)
+CARD = Card(["a", "b", "c"], [1, 7, 9], size=96, keypoints=["left_end", "right_end"])
 
 
 def ready(config: ModelConfig) -> ModelConfig:
