@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from detect.data.store import Annotations
 
 ANYWHERE = 3  # pieces that are drawn anywhere, for each around an object
-REACH = 0.5**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
+REACH = 0.6**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
 STILL = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
 
 

@@ -24,7 +24,7 @@ from detect.models.base import Card, Model
 from detect.models.yolo import choose
 from detect.types import Detections, Keep, Raw, Target, Term
 
-POSITIVE, NEGATIVE = 0.5, 0.3  # a window's fit from which on it shows an object, and below which it shows none
+POSITIVE, NEGATIVE = 0.6, 0.3  # a window's fit from which on it shows an object, and below which it shows none
 HARD = 3  # windows without an object that count, for each with one
 BEND = 1 / 9  # of a window's side: where the loss of an edge turns from square to linear
 

@@ -21,7 +21,7 @@ from detect.config import LossConfig, ModelConfig
 from detect.errors import UserError
 from detect.models import build
 from detect.models.base import Card
-from detect.models.sliding_window import BEND, HARD, hardest
+from detect.models.sliding_window import BEND, HARD, NEGATIVE, POSITIVE, hardest
 from detect.models.weights import load_weights, save_weights
 from detect.types import Keep, Raw, Target
 from tests.reference import windows as naive
@@ -229,7 +229,7 @@ def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without
     model = sliding(loss=LossConfig(box=2.0, classes=3.0, class_weights=[1.0, 5.0, 0.5]))
     raw = model(pictures(3, size, size))
     seen = [target((2, 3, 30, 31, 1), (4, 4, 20, 36, 2)), target(), target((0, 0, 200, 200, 0), crowd=True)]
-    index = assign(raw.priors, truth(*seen), 0.5, 0.3)
+    index = assign(raw.priors, truth(*seen), POSITIVE, NEGATIVE)
     each, boxes, hard = [], [], []
     for b, a in np.ndindex(*index.shape):
         i = int(index[b, a])
@@ -280,7 +280,7 @@ def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
     for _ in range(150):
         images, targets = [], []
         for i in range(16):
-            far, half = ((2, 12), (24, 12), (24, 24), (12, 6))[i % 4]  # in the middle, aside, too large, too small
+            far, half = ((2, 14), (26, 14), (26, 28), (12, 6))[i % 4]  # in the middle, aside, too large, too small
             x, y = (rng.integers(-far, far + 1, 2) + 16).tolist()
             box = (x - half, y - half * 2 // 3, x + half, y + half * 2 // 3, int(rng.integers(3)))
             cut = [min(max(int(v), 0), 32) for v in box[:4]]
@@ -290,7 +290,7 @@ def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
         terms = model.loss(model(torch.stack(images)), targets)
         sum(t.total / t.count for t in terms.values()).backward()
         optimizer.step()
-    objects = [(20, 30, 44, 46, 1), (60, 60, 108, 92, 2)]
+    objects = [(20, 30, 48, 48, 1), (60, 60, 116, 96, 2)]
     with torch.inference_mode():
         raw = model.eval()(scene(128, *objects)[None])
     found = model.decode(raw, Keep(score=0.5, iou=0.3))[0]
