@@ -39,7 +39,13 @@ class Detector:
 
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1) -> Predictor:
         """Frames to detections, with these settings; `size` 0 is the size of training."""
-        return Predictor(self.model, size or self.card.size, keep, batch, self.device, self.dtype)
+        return Predictor(self.model, self.side(size), keep, batch, self.device, self.dtype)
+
+    def side(self, imgsz: int) -> int:
+        """`imgsz`, or the size of training where that is 0. Raises UserError where it is too small for the model."""
+        if imgsz and imgsz < self.card.size:
+            self.model.require_side(imgsz)
+        return imgsz or self.card.size
 
     def predict(
         self,

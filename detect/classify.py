@@ -59,7 +59,7 @@ def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops)
     """The ids of the crops, and the mean over members and views of their probabilities (N, C)."""
     workers, ids, total = pick_workers(config.workers), [], torch.zeros(())
     for member in members:
-        side = config.imgsz or member.card.size
+        side = member.side(config.imgsz)
         data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.card.pixels, cache_gb=0.0)
         loader = StillLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)

@@ -108,6 +108,9 @@ class Model(nn.Module):
         fold(lean)
         return lean.to(memory_format=torch.channels_last)
 
+    def require_side(self, side: int) -> None:
+        """Raises UserError where images of `side` pixels are too small for the network."""
+
     def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The lean copy on `device`, to be run in `dtype`; a CPU that can runs convolution and activation as one."""
         lean = self.lean().to(device)

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from detect.backbones import build_network
 from detect.backbones.base import Logits, Network, initialized
@@ -81,6 +80,18 @@ class Classifier(Model):
         """The classes of each image, best first: see `best`."""
         return best(self.scores(raw), keep)
 
+    def require_side(self, side: int) -> None:
+        """Raises UserError where images of `side` pixels are too small for the network."""
+        mode = self.training
+        try:
+            with torch.inference_mode():
+                self.eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device))
+        except RuntimeError as error:
+            remedy = f"take --imgsz {self.network.size}, or train it with --model.padding same"
+            raise UserError(f"{self.config.backbone} as published does not run on {side} px: {remedy}") from error
+        finally:
+            self.train(mode)
+
     def lean(self) -> Self:
         """The copy for inference, without auxiliary classifiers."""
         lean = super().lean()
@@ -110,29 +121,21 @@ def dense(network: Network, hidden: Sequence[int], classes: int) -> nn.Sequentia
     return initialized(head)
 
 
-def require_side(name: str, network: Network, channels: int, side: int) -> None:
-    """Raises UserError where images of `side` pixels are too small for `network`; shapes alone are computed."""
-    tensors = {k: v.to("meta") for k, v in chain(network.named_parameters(), network.named_buffers())}
-    image = torch.empty(2, channels, side, side, device="meta")
-    try:
-        with torch.no_grad():
-            functional_call(network, tensors, (image,))
-    except RuntimeError as error:
-        remedy = f"take --imgsz {network.size}, or --model.padding same"
-        raise UserError(f"{name} as published does not run on {side} px: {remedy}") from error
-
-
 def build_classifier(config: ModelConfig, card: Card) -> Classifier:
-    """The network that `config.backbone` names. Raises UserError for an unknown name, or images too small for it.
+    """The network that `config.backbone` names.
 
+    Raises UserError for an unknown name, images too small for it, or padding "valid", which is for sliding windows.
     Padding is the published one where images are at least as large as the paper's, else such that any size will do.
     """
+    if config.padding == "valid":
+        raise UserError("--model.padding valid is for sliding windows: take same or paper, or --model sliding_window")
     classes = len(card.names)
     network = build_network(config.backbone, classes, config.in_channels, "same")
     if config.padding == "paper" or (config.padding == "auto" and card.size >= network.size):
         network = build_network(config.backbone, classes, config.in_channels, "paper")
-        if card.size < network.size:
-            require_side(config.name, network, config.in_channels, card.size)
     if config.hidden:
         network.head = dense(network, config.hidden, classes)
-    return Classifier(config, card, network)
+    model = Classifier(config, card, network)
+    if card.size < network.size:
+        model.require_side(card.size)
+    return model

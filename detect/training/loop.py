@@ -43,7 +43,16 @@ class Losses(nn.Module):
 
     def forward(self, images: Tensor, targets: Sequence[Target]) -> tuple[list[str], Tensor, Tensor]:
         """The names, totals (T,) and counts (T,) of the loss terms."""
-        terms: dict[str, Term] = self.model.loss(self.model(images, targets), targets)
+        try:
+            raw = self.model(images, targets)
+        except ValueError as error:  # torch's, of a batch of one image whose last map is one cell
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"batch normalization has one value a channel to go by in a batch of {len(targets)}: "
+                "choose a --batch that leaves no single image over, or a larger --imgsz"
+            ) from error
+        terms: dict[str, Term] = self.model.loss(raw, targets)
         totals = torch.stack([t.total for t in terms.values()])
         return list(terms), totals, torch.stack([t.count for t in terms.values()]).detach()
 

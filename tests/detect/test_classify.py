@@ -14,6 +14,7 @@ from PIL import Image
 
 import detect
 from detect.__main__ import main
+from detect.api import Detector
 from detect.cli import parse
 from detect.config import LossConfig, ModelConfig, OptimConfig
 from detect.data.crops import Crops
@@ -103,6 +104,16 @@ def test_published_padding_on_too_small_images_is_one_line():
     with pytest.raises(UserError, match=r"nin as published does not run on 32 px: take --imgsz 224, or .* same"):
         build(whole("nin", padding="paper"), dataclasses.replace(CARD, size=32))
     assert build(whole("lenet5", padding="paper"), dataclasses.replace(CARD, size=30))
+    with pytest.raises(UserError, match="valid is for sliding windows"):
+        build(whole("lenet5", padding="valid"), CARD)
+
+
+def test_a_size_too_small_for_the_weights_is_one_line():
+    card = dataclasses.replace(CARD, size=224)
+    detector = Detector(build(whole("nin"), card), torch.device("cpu"), torch.float32)
+    assert detector.side(0) == 224 and detector.side(256) == 256 and detector.side(200) == 200
+    with pytest.raises(UserError, match="nin as published does not run on 16 px: take --imgsz 224"):
+        detector.predictor(Keep(), 16)
 
 
 def test_class_weights_weigh_and_images_without_label_cost_nothing():

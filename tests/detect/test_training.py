@@ -317,6 +317,20 @@ def test_an_image_that_breaks_in_a_worker_is_one_line(digits, tmp_path):
         train(settings(data, tmp_path / "run", workers=1))
 
 
+def test_a_batch_of_one_cell_is_one_line(digits, tmp_path):
+    with pytest.raises(UserError, match=r"in a batch of 1: choose a --batch that leaves no single image over"):
+        train(
+            settings(
+                digits,
+                tmp_path / "run",
+                imgsz=32,
+                batch=1,
+                multi_scale=0.0,
+                model=dataclasses.replace(MODEL, levels=[5]),
+            )
+        )
+
+
 def test_a_mistake_found_before_the_first_step_leaves_the_folder_free(digits, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'gridhead\[wandb\]'"):
