@@ -42,9 +42,7 @@ def priors(
         halves = [s.to(device, dtype) / 2 for s in sizes]
         boxes = torch.cat([_boxes(c, h) for c, h in zip(centers, halves, strict=True)])
         centers = [c.repeat_interleave(len(h), 0) for c, h in zip(centers, halves, strict=True)]
-    steps = [
-        torch.full((len(c),), stride, device=device, dtype=dtype) for c, stride in zip(centers, strides, strict=True)
-    ]
+    steps = [c.new_full(c.shape[:1], stride) for c, stride in zip(centers, strides, strict=True)]
     return Priors(torch.cat(centers), torch.cat(steps), boxes)
 
 
