@@ -50,10 +50,15 @@ class Landmarker(Single):
 
         Points are x, y and the probability of being there; the box is the one around those that are.
         """
-        seen = raw.presence.detach().sigmoid()
-        points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
-        found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
-        return [one[one.scores > keep.score] for one in found]
+        return placed(raw, keep)
+
+
+def placed(raw: Landmarks, keep: Keep) -> list[Detections]:
+    """What `Landmarker.decode` says, which asks no network."""
+    seen = raw.presence.detach().sigmoid()
+    points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
+    found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
+    return [one[one.scores > keep.score] for one in found]
 
 
 def around(points: Tensor) -> Tensor:
