@@ -58,8 +58,10 @@ def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -
     return {"name": name, "imgsz": image.shape[-1], "layers": layers, **sums}
 
 
-def trace(net: nn.Module, image: Tensor) -> list[dict[str, Any]]:
-    """The leaf layers of `net` as they run on `image`: name, type, output shape, params, macs, field, stride.
+def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
+    """The leaf layers of `net` as they run on `image` (and what else it is `given`), in order.
+
+    Of each: name, type, output shape, params, macs, field, stride.
 
     Field and stride are in pixels, the larger of the two sides (see `receptive`). The stride is None where there is no
     map, and both are for what does not depend on the image.
@@ -70,7 +72,7 @@ def trace(net: nn.Module, image: Tensor) -> list[dict[str, Any]]:
         def note(module: nn.Module, _: Any, output: Any) -> None:
             for out in [x for x in tree_leaves(output) if isinstance(x, Tensor)][:1]:
                 again = {"params": 0} if module in met else {}  # a head of several levels has its weights once
-                rows.append(row(label, module, out, sights.get(out)) | again)
+                rows.append(row(label, module, out, sights.get(out), len(image)) | again)
                 met.add(module)
 
         layer.register_forward_hook(note)
@@ -80,18 +82,18 @@ def trace(net: nn.Module, image: Tensor) -> list[dict[str, Any]]:
         if own or next(layer.children(), None) is None:  # any() would ask an empty Sequential, which is false
             watch(label, layer)
     with torch.no_grad(), sights:
-        net(image)
+        net(image, *given)
     return rows
 
 
-def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None) -> dict[str, Any]:
+def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None, images: int) -> dict[str, Any]:
     """What `trace` tells of one layer."""
     return {
         "name": label,
         "type": type(layer).__name__,
         "output": list(output.shape[1:]),
         "params": sum(p.numel() for p in layer.parameters(recurse=False)),
-        "macs": macs(layer, output),
+        "macs": macs(layer, output) // images,
         "field": _whole(max(sight.field)) if sight else None,
         "stride": _whole(max(sight.stride)) if sight and output.ndim == 4 else None,
     }
@@ -102,14 +104,14 @@ def _whole(number: float) -> float:
 
 
 def macs(layer: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of one image through a convolution or dense layer; 0 for others, as is usual."""
+    """Multiply-accumulates of a convolution or dense layer that gives `output`; 0 for others, as is usual."""
     if isinstance(layer, nn.Conv2d):
         each = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
     elif isinstance(layer, nn.Linear):
         each = layer.in_features
     else:
         return 0
-    return each * output[0].numel()
+    return each * output.numel()
 
 
 def table(result: dict[str, Any]) -> str:

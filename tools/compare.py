@@ -70,7 +70,7 @@ def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
     out = Path(given.out)
     models: dict[str, list[ways.Found]] = {}
     store = ways.held_out(given.data)
-    for name in given.models:
+    for name, *wanted in map(str.split, given.models):
         models[name] = []
         for seed in range(given.seeds):
             folder = out / f"{name}_{seed}"
@@ -78,7 +78,7 @@ def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
             spent, started = folder / "seconds.json", time.monotonic()
             best = folder / "best.safetensors"
             if not spent.exists():
-                best = train(parse("train", [*own, "--out", str(folder), *flags, "--resume"]))
+                best = train(parse("train", [*own, "--out", str(folder), *flags, *wanted, "--resume"]))
                 replace_text(spent, json.dumps(time.monotonic() - started))
             seconds = json.loads(spent.read_text(encoding="utf-8"))
             models[name].append(ways.found_by(best, store, seconds))
@@ -104,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--arm", action="append", help="NAME: flags of detect train")
-    what.add_argument("--models", nargs="+", help="ways to detect, side by side")
+    what.add_argument(
+        "--models", nargs="+", help="ways to detect, side by side; each may bring flags of its own: 'NAME --flag value'"
+    )
     parser.add_argument("--backbone", default="csp_n", help="of all --models")
     given, flags = parser.parse_known_args(arguments)
     out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm or ())

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -109,12 +109,17 @@ def milliseconds(models: Mapping[str, Sequence[Found]], files: Sequence[str], ro
     return {name: float(np.median(times)) * 1e3 for name, times in taken.items()}
 
 
-def size_of(weights: Path) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates of one image of the size of training."""
+def size_of(weights: Path, store: Annotations) -> tuple[int, int]:
+    """Parameters, and multiply-accumulates of one image of the size of training, with as many proposals as usual."""
     model = load_weights(weights).eval()
     image = torch.empty(1, 3, model.card.size, model.card.size, dtype=torch.uint8, device="meta")
+    given: tuple[Any, ...] = ()
+    if model.searched:
+        known = with_proposals(store, weights.parent / "proposals").proposals
+        assert known is not None
+        given = ([torch.empty(round(len(known) / len(store)), 4, device="meta")],)
     count = sum(p.numel() for p in model.parameters())
-    return count, sum(layer["macs"] for layer in trace(model.to("meta"), image))
+    return count, sum(layer["macs"] for layer in trace(model.to("meta"), image, *given))
 
 
 def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.ndarray:
@@ -157,7 +162,7 @@ def page(
         low, high = np.quantile(aps[name], (0.025, 0.975))
         numbers = [summarize(store, one.records).numbers for one in seeds]
         each, ap50 = [n["AP"] for n in numbers], np.mean([n["AP50"] for n in numbers])
-        parameters, macs = size_of(seeds[0].weights)
+        parameters, macs = size_of(seeds[0].weights, store)
         lines.append(
             f"| `{name}` | {np.mean(each):.3f} ({low:.3f} to {high:.3f}) | {ap50:.3f} | "
             f"{', '.join(f'{v:.3f}' for v in each)} | {parameters:,} | {macs / 1e6:,.0f} M | "
