@@ -36,18 +36,25 @@ def decode_deltas(
     return cxcywh_to_xyxy(torch.cat((shift * unit + origin, growth.clamp_max(_LOG_LIMIT).exp() * unit), -1))
 
 
-def encode_offsets(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
-    """YOLO offsets (Redmon and Farhadi 2018): logit of the place in the cell, log ratio of the size to the anchor's."""
+def encode_offsets(
+    boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
+) -> Tensor:
+    """YOLO offsets (Redmon and Farhadi 2018): logit of the place in the cell, log ratio of the size to the anchor's.
+
+    The place may be `reach` (...) strides wide around the cell's centre (scale_x_y of Bochkovskiy et al. 2020).
+    """
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
-    place = (center - centers) / strides[..., None] + 0.5
+    place = (center - centers) / (strides * reach)[..., None] + 0.5
     growth = torch.log(size.clamp_min(_TINY) / anchors.clamp_min(_TINY))
     return torch.cat((place.clamp(_EDGE, 1 - _EDGE).logit(), growth), -1)
 
 
-def decode_offsets(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
+def decode_offsets(
+    codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
+) -> Tensor:
     """Boxes of YOLO offsets: sigmoid of the place in the cell, exp of the size; growth is limited to 62.5 times."""
     place, growth = codes.chunk(2, -1)
-    center = (place.sigmoid() - 0.5) * strides[..., None] + centers
+    center = (place.sigmoid() - 0.5) * (strides * reach)[..., None] + centers
     return cxcywh_to_xyxy(torch.cat((center, growth.clamp_max(_LOG_LIMIT).exp() * anchors), -1))
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
         "draw what is found in images, video or a stream, or its class",
     ),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
+    "import": ("detect.importing", "import_weights", "ImportConfig", "make a weights file of Darknet's or YOLOX's"),
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }
 

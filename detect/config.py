@@ -19,6 +19,7 @@ CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_
 TASK_OF = {
     "yolo": "detect",
     "yolo_points": "keypoints",
+    "darknet": "detect",
     "sliding_window": "detect",
     "faster_rcnn": "detect",
     "fast_rcnn": "detect",
@@ -86,7 +87,7 @@ class ModelConfig:
     it trains on pieces of pictures `piece` times as long, sees each picture in sizes that shrink by `scale_step`, and
     with `regress` says how its box differs from it.
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
-    dense layers that then look at them.
+    dense layers that then look at them. `graph` is the cfg of an imported Darknet network.
     """
 
     name: str = "yolo_n"
@@ -109,6 +110,7 @@ class ModelConfig:
     pooling: Annotated[str, Choice("align", "max")] = "align"
     anchors: list[list[float]] = field(default_factory=list)
     anchors_per_level: Natural = 3
+    graph: str = ""
     loss: LossConfig = field(default_factory=LossConfig)
 
 
@@ -293,6 +295,21 @@ class InfoConfig:
     classes: Natural = 0
     in_channels: Annotated[int, Range(1, 3)] = 3
     json: str = ""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Make a weights file of a published one: Darknet's, with its cfg, or YOLOX's (.onnx or .pth).
+
+    `names` is a file with the name of a class a line; without it the 80 of COCO are supposed. `imgsz` 0 is the size
+    that the network was made for.
+    """
+
+    weights: str
+    out: str
+    cfg: str = ""
+    names: str = ""
+    imgsz: Annotated[int, Range(0, 8192)] = 0
 
 
 @dataclass(frozen=True)

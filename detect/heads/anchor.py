@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class AnchorHead(nn.Module):
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
-        return self.decode(raw.regression, *_reference(raw.priors))
+        return self.decode(raw.regression, *self.reference(raw.priors))
 
     def scores(self, raw: Raw) -> Tensor:
         """Objectness times class scores (B, A, C)."""
@@ -63,27 +64,43 @@ class AnchorHead(nn.Module):
 
     def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
         """Squared error of the bounded codes of P predictions from those of `boxes` (P, 4): (P,)."""
-        wanted = self.encode(boxes, *_reference(raw.priors))
+        wanted = self.encode(boxes, *self.reference(raw.priors))
         return (self.bounded(raw.regression) - self.bounded(wanted)).square().sum(-1)
 
     def bounded(self, codes: Tensor) -> Tensor:
         """Codes (..., 4) as they enter the box: place in the cell and size, each 0..1."""
         return codes.sigmoid()
 
+    def reference(self, priors: grid.Priors) -> tuple[Tensor, ...]:
+        """What codes are relative to: centres (A, 2), strides (A,) and anchor sizes (A, 2)."""
+        boxes = priors.boxes
+        assert boxes is not None  # forward makes priors with boxes
+        return priors.centers, priors.strides, boxes[:, 2:] - boxes[:, :2]
+
 
 class GridHead(AnchorHead):
-    """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor."""
+    """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor.
+
+    With `reach`, a number a level, the centre is within that many strides around the cell's (YOLO v4).
+    """
 
     encode = staticmethod(encode_offsets)
     decode = staticmethod(decode_offsets)
+    reaches: Tensor
+
+    def __init__(self, *arguments: Any, reach: Sequence[float] = (), **options: Any):
+        super().__init__(*arguments, **options)
+        rows = zip(self.strides, reach, strict=True) if reach else []
+        self.register_buffer("reaches", torch.tensor([*rows], dtype=torch.float32), persistent=False)
+
+    def reference(self, priors: grid.Priors) -> tuple[Tensor, ...]:
+        """As of any anchor head; and the reach (A,) where it is not one stride."""
+        whole = super().reference(priors)
+        if not len(self.reaches):
+            return whole
+        strides, reaches = self.reaches.T
+        return *whole, reaches[(priors.strides[:, None] == strides).int().argmax(1)]
 
     def bounded(self, codes: Tensor) -> Tensor:
         """Codes (..., 4) as they are compared: place in the cell 0..1, size as its logarithm."""
         return torch.cat((codes[..., :2].sigmoid(), codes[..., 2:]), -1)
-
-
-def _reference(priors: grid.Priors) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres (A, 2), strides (A,) and anchor sizes (A, 2)."""
-    boxes = priors.boxes
-    assert boxes is not None  # the heads above make priors with boxes
-    return priors.centers, priors.strides, boxes[:, 2:] - boxes[:, :2]

@@ -13,6 +13,7 @@ from detect.heads import HEADS
 from detect.losses.boxes import OVERLAPS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
+from detect.models.darknet import build_darknet
 from detect.models.fast_rcnn import build_fast_rcnn
 from detect.models.faster_rcnn import build_faster_rcnn
 from detect.models.landmarker import build_landmarker
@@ -66,6 +67,7 @@ def anchors_missing(config: ModelConfig) -> int:
 MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "yolo": build_yolo,
     "yolo_points": build_yolo,
+    "darknet": build_darknet,
     "sliding_window": build_sliding_window,
     "faster_rcnn": build_faster_rcnn,
     "fast_rcnn": build_fast_rcnn,

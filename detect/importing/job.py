@@ -1,0 +1,56 @@
+"""The command `detect import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detect.config import ImportConfig
+from detect.errors import UserError
+from detect.importing import coco
+from detect.importing.darknet import import_darknet
+from detect.models.base import Card, Model
+from detect.models.weights import save_weights
+from detect.types import Pixels
+
+
+def import_weights(config: ImportConfig) -> Path:
+    """Write the weights file `config.out`; returns it. Raises UserError for a file that cannot be understood."""
+    path, out = Path(config.weights), Path(config.out)
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    if not path.is_file():
+        raise UserError(f"--weights {path}: there is no such file")
+    if not config.cfg:
+        raise UserError(f"--weights {path}: name the --cfg of Darknet weights")
+    model = import_darknet(Path(config.cfg), path, lambda count, size, pixels: _card(config, count, size, pixels))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(out, model)
+    print(_said(model, out))
+    return out
+
+
+def _said(model: Model, out: Path) -> str:
+    count, card = sum(p.numel() for p in model.parameters()), model.card
+    return f"{out}: {model.config.name}, {count / 1e6:.2f} M parameters, {len(card.names)} classes, {card.size} px"
+
+
+def _card(config: ImportConfig, classes: int, size: int, pixels: Pixels) -> Card:
+    """The card of a network for so many classes. Raises UserError where their names are not known."""
+    names = _names(Path(config.names)) if config.names else coco.NAMES
+    if len(names) != classes:
+        where = config.names or "COCO, whose names are taken where no --names are given,"
+        raise UserError(f"{where} has {len(names)} classes, the network {classes}: give --names with that many lines")
+    ids = coco.IDS if names == coco.NAMES else list(range(1, classes + 1))
+    return Card(list(names), list(ids), config.imgsz or size, pixels)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--names {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"--names {path} gives {twice[0]!r} twice: names must differ")
+    return names
