@@ -256,7 +256,7 @@ def _points(
     seen = points[:, 2::3]
     odd = np.array((~np.isin(seen, (0, 1, 2))).any(1))
     alive = sieve.keep(alive, odd, say(lambda i: f"has a keypoint of visibility {_odd_one(seen[i]):g}, not 0, 1 or 2"))
-    return alive, points[alive].reshape(-1, k, 3).astype(np.float32)
+    return alive, points[alive].reshape(-1, k, 3)
 
 
 def _odd_one(seen: np.ndarray) -> float:

@@ -62,10 +62,10 @@ class LandmarkDataset(CropDataset):
         """The object with its points, in pixels of its window as it lies in the picture."""
         left, top, right, bottom = self.windows[index].tolist()
         size = (bottom - top, right - left)
-        points = self.crops.points[index : index + 1] - np.array([left, top, 0], dtype=np.float32)
+        points = self.crops.points[index : index + 1] - np.array([left, top, 0])
         box = self.crops.boxes[index : index + 1] - np.array([left, top] * 2)
         whole = self.crops.target(index, size)
-        return replace(whole, boxes=torch.from_numpy(box).float(), points=torch.from_numpy(points))
+        return replace(whole, boxes=torch.from_numpy(box).float(), points=torch.from_numpy(points).float())
 
     def learned(self, index: int, moved: Target) -> Target:
         """What came of `truth`."""

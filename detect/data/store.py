@@ -29,7 +29,7 @@ class Annotations:
     crowd          (N,) bool
     areas          (N,) float64, the file's own; width * height where it has none
     ids            (N,) int64 annotation ids, generated where missing
-    points         (N, K, 3) float32 x, y, visibility (all 0 for an object without), or None
+    points         (N, K, 3) float64 x, y, visibility (all 0 for an object without), or None
     category_ids   (C,) int64 ascending; names has C entries
     keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
     flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
@@ -96,7 +96,7 @@ class Annotations:
             crowd=torch.from_numpy(self.crowd[rows].copy()),
             image_id=int(self.image_ids[index]),
             size=(height, width),
-            points=None if self.points is None else torch.from_numpy(self.points[rows].copy()),
+            points=None if self.points is None else torch.from_numpy(self.points[rows]).float(),
             proposals=proposals,
         )
 

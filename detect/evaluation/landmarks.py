@@ -92,7 +92,7 @@ class LandmarkEvaluator:
         if not len(ids):
             return dict.fromkeys(NUMBERS, -1.0)
         rows = np.array([self.row[one] for one in ids.tolist()])
-        truth, length = self.instances.points[rows].astype(np.float64), self.lengths[rows]
+        truth, length = self.instances.points[rows], self.lengths[rows]
         labelled = truth[..., 2] > 0
         distance = np.hypot(*np.moveaxis(points[..., :2] - truth[..., :2], -1, 0)) / length[:, None]
         error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
@@ -134,7 +134,7 @@ def lengths(instances: Instances) -> np.ndarray:
     corners = eye_corners(instances.store.keypoints)
     if corners is None:
         return length
-    left, right = (instances.points[:, i].astype(np.float64) for i in corners)
+    left, right = (instances.points[:, i] for i in corners)
     apart = np.hypot(left[:, 0] - right[:, 0], left[:, 1] - right[:, 1])
     known = (left[:, 2] > 0) & (right[:, 2] > 0) & (apart > 0)
     return np.where(known, apart, length)

@@ -136,11 +136,13 @@ def test_keypoints(tmp_path):
     content["categories"][2] |= {"keypoints": names, "skeleton": [[1, 2], [2, 3]]}
     content["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
     store = load(tmp_path, content)
-    assert store.points.shape == (3, 3, 3) and store.points.dtype == np.float32
+    assert store.points.shape == (3, 3, 3) and store.points.dtype == np.float64
     assert store.points[:2].max() == 0
     assert store.points[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
     assert store.keypoints == names and store.skeleton == [[0, 1], [1, 2]] and store.flip_pairs == [[1, 2]]
-    assert store.target(2).points.shape == (2, 3, 3)
+    assert store.target(2).points.shape == (2, 3, 3) and store.target(2).points.dtype == torch.float32
+    content["annotations"][2]["keypoints"] = outside = [-5, 2, 2, 3.5, 1e4, 1, 0, 0, 0]  # kept, as COCO does
+    assert load(tmp_path, content).points[2].ravel().tolist() == outside
     for bad in ([1, 2], [1, 2, 2, float("nan"), 4, 1, 0, 0, 0], "abc"):
         content["annotations"][2]["keypoints"] = bad
         with pytest.raises(UserError, match="annotation id 9 has keypoints"):

@@ -295,7 +295,7 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
                 if seen and 3 < x < 61 and 3 < y < 61:
                     assert image[int(y), int(x)].argmax() == channel
     image, truth, fit = samples.sample(3)
-    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[3]), atol=1e-3)
+    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[3]).float(), atol=1e-3)
 
 
 def test_pictures_without_labelled_points_are_not_used_and_that_is_said(capsys):
@@ -309,7 +309,7 @@ def test_a_window_in_a_picture_goes_there_and_back(tmp_path):
     data = dataclasses.replace(store((1, [20, 30, 30, 20], POINTS, 0), images=1), root=tmp_path)
     _, truth, fit = LandmarkDataset(Instances.of(data), 64).sample(0)
     assert fit.corner == (17, 22) and fit.source == (36, 36)
-    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[0]), atol=1e-4)
+    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[0]).float(), atol=1e-4)
     assert torch.allclose(fit.undo(truth.boxes[0]), torch.tensor([20.0, 30, 50, 50]), atol=1e-4)
     assert fit.clip(torch.tensor([0.0, 99])).tolist() == [17, 58]
 

@@ -79,7 +79,7 @@ def people(rng, tmp_path, names=PEOPLE):
                     "bbox": [x, y, w, h],
                     "area": float(w * h * rng.uniform(0.3, 1)),
                     "iscrowd": int(rng.random() < 0.1),
-                    "keypoints": np.round(points, 2).ravel().tolist(),
+                    "keypoints": np.round(points, 5).ravel().tolist(),
                     "num_keypoints": int((points[:, 2] > 0).sum()),
                 }
             )
