@@ -87,6 +87,8 @@ class Task:
 def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset | WindowDataset:
     if config.model.kind == "sliding_window":
         return _windows(store, config, pixels, cache_gb)
+    if config.model.kind != "yolo_points":
+        store = replace(store, points=None, keypoints=[])  # nothing reads them, and nobody need say which of them a mirror swaps
     repeated = None
     if config.balance == "sampling":
         repeated = Repeated(repeat_factors(store, config.repeat), config.seed)

@@ -1,5 +1,7 @@
 """What several test files share: a small embedded set, made once a session."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,22 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def marked(digits, tmp_path_factory):
+    """The embedded set, each digit with two opposite corners as keypoints, now and then without."""
+    folder = tmp_path_factory.mktemp("marked") / "digits"
+    shutil.copytree(digits, folder)
+    for split in ("train", "val"):
+        path = folder / f"instances_{split}.json"
+        data = json.loads(path.read_text())
+        for category in data["categories"]:
+            category |= {"keypoints": ["left_top", "right_bottom", "middle"], "skeleton": [[1, 2]]}
+        for n, one in enumerate(data["annotations"]):
+            x, y, w, h = one["bbox"]
+            points = [x, y, 2, x + w, y + h, 1, 0, 0, 0]
+            one["keypoints"] = points if n % 5 else [0] * 9
+            one["num_keypoints"] = 2 if n % 5 else 0
+        path.write_text(json.dumps(data))
+    return folder

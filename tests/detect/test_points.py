@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -157,25 +156,6 @@ def test_the_head_places_points_about_the_centre_of_a_cell():
     assert ((points[..., 2] > 0) & (points[..., 2] < 1)).all()
     some = raw.at((torch.tensor([0, 1]), torch.tensor([3, 20])))
     assert torch.allclose(head.points(some)[1], points[1, 20])
-
-
-@pytest.fixture(scope="module")
-def marked(digits, tmp_path_factory):
-    """The embedded set, each digit with two opposite corners as keypoints, now and then without."""
-    folder = tmp_path_factory.mktemp("marked") / "digits"
-    shutil.copytree(digits, folder)
-    for split in ("train", "val"):
-        path = folder / f"instances_{split}.json"
-        data = json.loads(path.read_text())
-        for category in data["categories"]:
-            category |= {"keypoints": ["left_top", "right_bottom", "middle"], "skeleton": [[1, 2]]}
-        for n, one in enumerate(data["annotations"]):
-            x, y, w, h = one["bbox"]
-            points = [x, y, 2, x + w, y + h, 1, 0, 0, 0]
-            one["keypoints"] = points if n % 5 else [0] * 9
-            one["num_keypoints"] = 2 if n % 5 else 0
-        path.write_text(json.dumps(data))
-    return folder
 
 
 SMALL = "--epochs 2 --imgsz 64 --batch 4 --workers 0 --device cpu --precision float32 --augment.flip_pairs [[0,1]]"

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from detect.cli import model_config
 from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.dist import Ranks
@@ -114,6 +115,29 @@ def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
     assert len(steps) >= 10 and any(len(a["ids"]) != len(b["ids"]) for a, b in steps)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert [row["top1"] for row in one] == [row["top1"] for row in two] and len(two) == 2
+
+
+def small(kind):
+    """A small model of a kind, as its configuration would have it but for its width."""
+    return dataclasses.replace(model_config(kind), width=16)
+
+
+@pytest.mark.parametrize("kind", ["localizer", "landmarker", "yolo_n_points"])
+def test_so_do_two_ranks_of_other_kinds(marked, tmp_path, port, kind):
+    """Those whose loss is a sum over images, whoever else is in the batch."""
+    augment = AugmentConfig(flip_pairs=[] if kind == "localizer" else [[0, 1]])
+    config = settings(marked, tmp_path, model=small(kind), batch=8, epochs=2, augment=augment)
+    assert len(one_and_two(config, tmp_path, port)) >= 4
+
+
+@pytest.mark.parametrize("kind", ["sliding_window", "faster_rcnn", "fast_rcnn", "rcnn"])
+def test_two_ranks_of_those_that_draw_end_with_one_model(digits, tmp_path, port, kind):
+    """Which windows and regions count is drawn by each rank: no one process draws the same."""
+    config = settings(digits, tmp_path / "run", model=small(kind), batch=4, epochs=1, multi_scale=0.0)
+    assert together(train_and_tell, config, port) == [0, 0]
+    first, second = loaded(tmp_path / "run", 0), loaded(tmp_path / "run", 1)
+    assert all(torch.equal(v, second["model"][k]) for k, v in first["model"].items())
+    assert first["best"] == second["best"] and len(rows(tmp_path / "run")) == 1
 
 
 def test_the_gradient_of_two_ranks_is_that_of_one(digits, tmp_path, port, monkeypatch):
