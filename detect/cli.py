@@ -83,7 +83,7 @@ class _Parser(ArgumentParser):
 
 
 def _parser(command: str) -> tuple[_Parser, type]:
-    set_loader("named", named)
+    set_loader("named", named, exceptions=(yaml.YAMLError,))
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
     kind = getattr(configs, COMMANDS[command][2])
     text = (kind.__doc__ or "").strip()
@@ -125,14 +125,24 @@ def _listed(words: list[str]) -> list[str]:
     return words
 
 
-def _sorted(arguments: list[str]) -> list[str]:
+def _of_weights(path: str) -> dict[str, str]:
+    """The model in a weights file and its image size, as flags; its weights of classes are for its own alone."""
+    from detect.models.weights import read_weights  # late: it needs torch
+
+    config, card, _ = read_weights(Path(path))
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, class_weights=[]))
+    return {"--model": json.dumps(dataclasses.asdict(config)), "--imgsz": str(card.size)}
+
+
+def _sorted(arguments: list[str], command: str) -> list[str]:
     """`arguments` with what the task means, --config and --model in front, in this order.
 
-    Whatever else is given wins. The task is that of --task or, without it, that of the model.
+    Whatever else is given wins. The task is that of --task or, without it, that of the model; and the model that is
+    trained further is that of the weights, where none is named.
     """
     front: dict[str, list[str]] = {name: [] for name in _FIRST}
     rest: list[str] = []
-    task = "auto"
+    task, weights = "auto", ""
     i = 0
     while i < len(arguments):
         name, _, value = arguments[i].partition("=")
@@ -143,11 +153,16 @@ def _sorted(arguments: list[str]) -> list[str]:
             continue
         if name == "--task":
             task = words[-1]
+        if name == "--weights":
+            weights = value if "=" in arguments[i] else words[-1]
         rest.append(arguments[i])
         i += 1
-    if task == "auto" and front["--model"]:
-        task = _task_of(front["--model"][-1])
-    means = [part for name, value in MEANS.get(task, {}).items() if not front.get(name) for part in (name, value)]
+    theirs = _of_weights(weights) if weights and command == "train" and not front["--model"] else {}
+    model = theirs.get("--model") or (front["--model"] or [""])[-1]
+    if task == "auto" and model:
+        task = _task_of(model)
+    meant = (MEANS.get(task, {}) | theirs).items()
+    means = [part for name, value in meant if not front.get(name) for part in (name, value)]
     ordered = [*means, *front["--config"], *front["--model"], *rest]
     return [_whole(a) if before == "--model" else a for before, a in pairwise(["", *ordered])]
 
@@ -168,7 +183,7 @@ def parse(command: str, arguments: list[str]) -> Any:
         arguments = ["--name", *arguments]
     parser, kind = _parser(command)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    parsed = parser.parse_args(_sorted(_spelled(arguments, kind))).as_dict()
+    parsed = parser.parse_args(_sorted(_spelled(arguments, kind), command)).as_dict()
     absent = [name for name in missing if parsed.get(name) is None]
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")

@@ -11,6 +11,7 @@ _DETECT, _CLASSIFY = ("task", "detect", "keypoints"), ("task", "classify")
 _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
+_DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
 # is an option too, but for the task of a weights file.
@@ -21,31 +22,42 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.kind", "classifier", "sliding_window"): "model.padding",
         ("model.kind", "sliding_window", "rcnn"): "model.window",
         ("model.kind", "sliding_window"): "model.piece model.scale_step model.regress",
-        ("model.kind", "sliding_window", *_YOLO, "localizer", *_RCNN): "model.loss.box model.loss.classes",
-        ("model.kind", *_YOLO): "model.assigner model.loss.class_kind",
+        ("model.kind", "sliding_window", *_DENSE, "localizer", *_RCNN): "model.loss.box model.loss.classes",
+        ("model.kind", *_DENSE): "model.assigner model.loss.class_kind",
         ("model.kind", *_YOLO, "faster_rcnn"): "model.anchors model.anchors_per_level",
-        ("model.kind", *_YOLO, *_RCNN): "augment.mosaic augment.mosaic_off augment.mixup",
-        ("model.kind", *_YOLO, "localizer"): "model.loss.box_kind",
-        ("model.kind", *_YOLO, "localizer", *_RCNN): "repeat",
-        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck model.head model.width model.depth "
-        "model.loss.objectness",
-        ("model.kind", *_YOLO, "localizer", "landmarker", *_RCNN): "model.levels augment.visibility",
+        ("model.kind", *_DENSE, *_RCNN): "augment.mosaic augment.mosaic_off augment.mixup",
+        ("model.kind", *_DENSE, "localizer"): "model.loss.box_kind",
+        ("model.kind", *_DENSE, "localizer", *_RCNN): "repeat",
+        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck model.width model.depth",
+        ("model.kind", *_DENSE, "localizer", "landmarker", *_FAST): "model.head model.loss.objectness",
+        ("model.kind", *_YOLO, "localizer", "landmarker", *_RCNN): "model.levels",
+        ("model.kind", *_DENSE, "localizer", "landmarker", *_RCNN): "augment.visibility",
         ("model.kind", *_YOLO, "landmarker"): "model.tower",
-        ("model.kind", *_YOLO, "landmarker", "faster_rcnn"): "model.loss.code",
-        ("model.kind", *_YOLO, "landmarker", *_RCNN): "augment.flip_pairs",
+        ("model.kind", *_DENSE, "landmarker", "faster_rcnn"): "model.loss.code",
+        ("model.kind", "darknet"): "model.graph",
         ("model.kind", "fast_rcnn", "rcnn"): "proposals",
         ("model.kind", "landmarker"): "model.loss.point_kind",
-        ("model.kind", "landmarker", "yolo_points"): "model.loss.points",
+        ("model.kind", "landmarker", "yolo_points"): "model.loss.points augment.flip_pairs",
         ("model.kind", *_FAST): "model.pooling",
-        ("model.kind", *_YOLO, "sliding_window", "localizer", "classifier", *_RCNN): "balance",
-        ("model.head", "point", "anchor", "grid", "landmarks", "heatmap", "rpn"): "model.loss.code",
+        ("model.kind", *_DENSE, "sliding_window", "localizer", "classifier", *_RCNN): "balance",
+        ("model.head", "point", "anchor", "grid", "decoupled", "landmarks", "heatmap", "rpn"): "model.loss.code",
         ("model.head", "anchor", "grid", "rpn"): "model.anchors",
-        ("model.head", "anchor", "grid", "rpn", "dense", "coordinates", "heatmap"): "model.loss.objectness",
+        (
+            "model.head",
+            "anchor",
+            "grid",
+            "decoupled",
+            "rpn",
+            "dense",
+            "coordinates",
+            "heatmap",
+        ): "model.loss.objectness",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
         ("freeze",): "thaw",
     },
     "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", _BOXES: "detections"},
+    "export": {_DETECT: "nms conf iou max_det"},
     "predict": {_DETECT: "iou agnostic soft", _BOXES: "save_txt save_crop"},
 }
 _KINDS = {"detect": "detectors", "classify": "classifiers"}

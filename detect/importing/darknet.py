@@ -33,6 +33,7 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
     config = ModelConfig(
         name=cfg.stem,
         kind="darknet",
+        head="grid",
         assigner="grid_cell",
         graph="\n".join(section.text() for section in described.sections) + "\n",
     )
