@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from detect.device import pick_device, pick_dtype
+from detect.export.runtime import Exported, is_exported, open_exported
 from detect.infer.predict import Predictor
 from detect.infer.source import open_source
 from detect.models.base import Card, Model
@@ -19,12 +20,15 @@ from detect.types import Frame, Keep
 class Detector:
     """A model ready to answer: `for frame, found in detector.predict("clip.mp4"): ...`."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype):
-        self.model, self.device, self.dtype = model.ready(device, dtype), device, dtype
+    def __init__(self, model: Model | Exported, device: torch.device, dtype: torch.dtype):
+        self.model: Any = model.ready(device, dtype)
+        self.device, self.dtype = device, dtype
 
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-        """The detector in a weights file. Raises UserError when the file or the device cannot be used."""
+        """The detector in a weights file, or an exported one. Raises UserError for what cannot be used."""
+        if is_exported(weights):  # which sees to its device and precision itself
+            return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)
         return Detector(load_weights(weights), where, pick_dtype(precision, where))
 
@@ -42,8 +46,8 @@ class Detector:
         return Predictor(self.model, self.side(size), keep, batch, self.device, self.dtype)
 
     def side(self, imgsz: int) -> int:
-        """`imgsz`, or the size of training where that is 0. Raises UserError where it is too small for the model."""
-        if imgsz and imgsz < self.card.size:
+        """`imgsz`, or the size of training where that is 0. Raises UserError for one that the model does not take."""
+        if imgsz and imgsz != self.card.size:
             self.model.require_side(imgsz)
         return imgsz or self.card.size
 

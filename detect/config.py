@@ -313,6 +313,31 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
+class ExportConfig:
+    """Write weights as a file that other programs run, checked against torch on real pictures before it is there.
+
+    `out` none is the weights' name with another suffix. `nms` puts suppression into the file, with `conf`, `iou` and
+    `max_det`, which are otherwise written beside the classes for whoever reads it. `dynamic` leaves the batch, and for
+    grid detectors the size, open; else it is one square picture of `imgsz` pixels (0: as trained). `half` and `int8`
+    compute in fewer bits, the latter with ranges measured on training pictures of `data`; its `split` judges the file.
+    """
+
+    weights: str
+    format: Annotated[str, Choice("onnx", "torchscript", "openvino")] = "onnx"
+    out: str = ""
+    imgsz: Annotated[int, Range(0, 8192)] = 0
+    dynamic: bool = False
+    nms: bool = False
+    half: bool = False
+    int8: bool = False
+    data: str = ""
+    split: str = "val"
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Count = 300
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
 

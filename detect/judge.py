@@ -15,6 +15,7 @@ from detect.api import Detector
 from detect.config import EvaluateConfig
 from detect.data.check import verify
 from detect.data.formats import load_data
+from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.device import pick_workers
@@ -38,7 +39,9 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     if detector.model.searched:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
     labels = task.match(card, store)
-    loader = task.stills(store, config.imgsz or card.size, config.batch, card.pixels, pick_workers(config.workers))
+    square = {"square": detector.model.square} if task.stills is EvalLoader else {}  # others are so anyway
+    size, workers = config.imgsz or card.size, pick_workers(config.workers)
+    loader = task.stills(store, size, config.batch, card.pixels, workers, **square)
     evaluator: Any = task.evaluator(store)
     keep = task.asked(config) if task.asked else task.keep
     batches = detect_all(detector.model, loader, keep, detector.device, detector.dtype)

@@ -45,7 +45,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
     try:
         if about["format"] > FORMAT:
             raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
-        config, card = _model_config(about["model"]), _card(about["card"])
+        config, card = _model_config(about["model"]), read_card(about["card"])
         check(config, "model.")
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has a header that this version cannot read: {error!r}; update gridhead") from error
@@ -56,7 +56,8 @@ def _model_config(values: dict[str, Any]) -> ModelConfig:
     return ModelConfig(**{**values, "loss": LossConfig(**values["loss"])})
 
 
-def _card(values: dict[str, Any]) -> Card:
+def read_card(values: dict[str, Any]) -> Card:
+    """The card that these values of a header say."""
     pixels: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
     return Card(**{**values, "pixels": Pixels(**pixels)})
 

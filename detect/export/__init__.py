@@ -1,0 +1,1 @@
+"""Weights as files that other programs run, and such files in the place of weights."""

@@ -1,0 +1,185 @@
+"""Exported files in the place of a model: prediction and evaluation lead through them as through weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detect.device import pick_device
+from detect.errors import UserError
+from detect.export.about import KEY, About
+from detect.export.forms import FORMS
+from detect.export.libraries import load_openvino, require
+from detect.types import Keep, Pixels
+
+Run = Callable[[Tensor], Sequence[Tensor]]
+_HINTS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class Exported:
+    """A file that `detect export` wrote. Called with images (B, 3, H, W) uint8 RGB it returns the outputs of its form;
+    of one with suppression the rows (N, 6 or more) of each image.
+    """
+
+    searched = False
+
+    def __init__(self, path: Path, about: About, run: Run) -> None:
+        self.path, self.about, self.run = path, about, run
+        self.card, self.task, self.square = about.card, about.task, about.square
+
+    @property
+    def pixels(self) -> Pixels:
+        """How images are letterboxed; what their numbers become is in the file."""
+        return self.card.pixels
+
+    def ready(self, device: torch.device, dtype: torch.dtype) -> Exported:
+        """Itself: it was made ready when it was opened."""
+        return self
+
+    def require_side(self, side: int) -> None:
+        """Raises UserError where the file takes another side alone."""
+        if self.square and side != self.card.size:
+            raise UserError(
+                f"{self.path} takes pictures of {self.card.size} px alone: leave --imgsz out, or export another"
+            )
+
+    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+        parts = [images] if self.about.dynamic else images.split(1)
+        outputs = [self.run(part) for part in parts]
+        if not self.about.suppressed:
+            return [torch.cat(one) for one in zip(*outputs, strict=True)]
+        counts = [len(part) for part in parts]
+        return [found[found[:, 0] == i, 1:] for (found,), n in zip(outputs, counts, strict=True) for i in range(n)]
+
+    def scores(self, raw: Sequence[Tensor]) -> Tensor:
+        """Of a classifier: the probability of each class (B, C)."""
+        return raw[0]
+
+    def decode(self, raw: Sequence[Tensor], keep: Keep) -> list[Any]:
+        """The answer for each image, in canvas pixels. Raises UserError for what the file has already left out."""
+        if not self.about.suppressed:
+            return FORMS[self.task].decode(raw, keep)
+        about = self.about
+        if keep.score < about.conf or keep.limit > about.max_det:
+            raise UserError(
+                f"{self.path} was exported with --nms and gives no box at or below {about.conf:g} and at most "
+                f"{about.max_det}: ask for --conf {about.conf:g} --max-det {about.max_det}, or export without --nms"
+            )
+        if (keep.iou, keep.agnostic, keep.soft) != (about.iou, False, False):
+            raise UserError(
+                f"{self.path} was exported with --nms, which suppressed its boxes by IoU {about.iou:g} in each class: "
+                f"ask for --iou {about.iou:g} alone, or export without --nms"
+            )
+        return [_detections(rows, keep) for rows in raw]
+
+
+def _detections(rows: Tensor, keep: Keep) -> Any:
+    """Rows (N, 6 + 3 K) of one image as Detections."""
+    from detect.types import Detections
+
+    points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
+    found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
+    wanted = found.scores > keep.score
+    if keep.classes is not None:
+        wanted &= torch.isin(found.labels, torch.tensor(keep.classes))
+    return found[wanted][: keep.limit]
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether the name of `path` says that it is an exported file."""
+    return Path(path).suffix in _OPENERS
+
+
+def open_exported(path: str | Path, device: str = "auto", precision: str = "auto") -> Exported:
+    """The network in an exported file. Raises UserError for a file, device or precision that will not do."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not there: detect export writes it")
+    about, run = _OPENERS[path.suffix](path, device, precision)
+    return Exported(path, about, run)
+
+
+def _open_onnx(path: Path, device: str, precision: str) -> tuple[About, Run]:
+    require("onnxruntime")
+    import onnxruntime
+
+    _refuse_precision(path, precision)
+    providers = ["CPUExecutionProvider"]
+    if device.startswith("cuda"):
+        providers.insert(0, "CUDAExecutionProvider")
+    if missing := set(providers) - set(onnxruntime.get_available_providers()):
+        raise UserError(f"--device {device}: ONNX Runtime has no {missing.pop()} here; use --device cpu")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {device}: ONNX Runtime takes cpu or cuda")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its own kinds, which derive from nothing narrower
+        raise UserError(f"{path} cannot be read by ONNX Runtime: {error}") from error
+    about = About.read(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(x) for x in session.run(None, {"images": _array(images)})]
+
+    return about, run
+
+
+def _open_openvino(path: Path, device: str, precision: str) -> tuple[About, Run]:
+    if device not in ("auto", "cpu"):
+        raise UserError(f"--device {device}: OpenVINO is run on the CPU; use --device cpu")
+    core = load_openvino().Core()
+    try:
+        model = core.read_model(str(path))
+        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+        about = About.read(text, path)
+        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read by OpenVINO: {error}") from error
+    request = compiled.create_infer_request()
+
+    def run(images: Tensor) -> list[Tensor]:
+        outputs = request.infer([_array(images)])  # copies, as the next call may write over what it returned
+        return [torch.from_numpy(outputs[one]) for one in compiled.outputs]
+
+    return about, run
+
+
+def _open_torchscript(path: Path, device: str, precision: str) -> tuple[About, Run]:
+    import warnings
+
+    _refuse_precision(path, precision)
+    where, extra = pick_device(device), {KEY: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its being deprecated
+            module = torch.jit.load(str(path), map_location=where, _extra_files=extra)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read by torch: {str(error).splitlines()[0]}") from error
+    text = extra[KEY]
+    about = About.read(text.decode() if isinstance(text, bytes) else text, path)
+
+    def run(images: Tensor) -> list[Tensor]:
+        with torch.autocast(where.type, enabled=False):
+            return [x.cpu() for x in module(images.to(where))]
+
+    return about, run
+
+
+def _refuse_precision(path: Path, precision: str) -> None:
+    if precision != "auto":
+        raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")
+
+
+def _array(images: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(images.cpu().numpy())
+
+
+_OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino, ".torchscript": _open_torchscript}
