@@ -20,6 +20,7 @@ TASK_OF = {
     "yolo": "detect",
     "yolo_points": "keypoints",
     "darknet": "detect",
+    "yolox": "detect",
     "sliding_window": "detect",
     "faster_rcnn": "detect",
     "fast_rcnn": "detect",

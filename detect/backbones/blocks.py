@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -31,6 +32,16 @@ class Conv(nn.Sequential):
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
             activation(act),
+        )
+
+
+class Separable(nn.Sequential):
+    """A convolution in two (Howard et al., 2017): a depthwise one, and a 1x1 one across the channels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "hardswish"):
+        super().__init__(
+            Conv(inputs, inputs, kernel, stride, act, groups=inputs),
+            Conv(inputs, outputs, 1, act=act),
         )
 
 
@@ -68,17 +79,38 @@ class Residual(nn.Module):
         return x + self.second(self.first(x))
 
 
+class Bottleneck(nn.Module):
+    """A 1x1 and a 3x3 convolution of the kind `block`, with or without an identity `shortcut` around them."""
+
+    def __init__(self, channels: int, act: str, shortcut: bool = True, block: Callable[..., nn.Module] = Conv):
+        super().__init__()
+        self.shortcut = shortcut
+        self.first = Conv(channels, channels, 1, act=act)
+        self.second = block(channels, channels, 3, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(self.first(x))
+        return x + y if self.shortcut else y
+
+
 class CSP(nn.Module):
-    """Cross-stage partial stage (Wang et al., 2020): half of the channels pass through residual blocks, half go around.
+    """Cross-stage partial stage (Wang et al., 2020): half of the channels pass through `depth` blocks, half go around.
 
     (B, inputs, H, W) -> (B, outputs, H, W).
     """
 
-    def __init__(self, inputs: int, outputs: int, depth: int = 1, act: str = "hardswish"):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        depth: int = 1,
+        act: str = "hardswish",
+        block: Callable[[int, str], nn.Module] = Residual,
+    ):
         super().__init__()
         self.share = outputs // 2
         self.split = Conv(inputs, 2 * self.share, 1, act=act)
-        self.blocks = nn.Sequential(*(Residual(self.share, act) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(block(self.share, act) for _ in range(depth)))
         self.merge = Conv(2 * self.share, outputs, 1, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,11 +144,13 @@ class Predict(nn.Conv2d):
             return super().forward(x.to(self.weight.dtype))
 
 
-def tower(channels: int, outputs: int, depth: int, act: str, bias: list[float]) -> nn.Sequential:
+def tower(
+    channels: int, outputs: int, depth: int, act: str, bias: list[float], block: Callable[..., nn.Module] = Conv
+) -> nn.Sequential:
     """`depth` 3x3 convolutions and a 1x1 prediction whose biases start at `bias`, repeated."""
     predict = Predict(channels, outputs, 1)
     predict.bias = nn.Parameter(torch.tensor(bias).repeat(outputs // len(bias)))
-    return nn.Sequential(*(Conv(channels, channels, 3, act=act) for _ in range(depth)), predict)
+    return nn.Sequential(*(block(channels, channels, 3, act=act) for _ in range(depth)), predict)
 
 
 def flat(x: Tensor, anchors: int = 1) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from detect.config import ImportConfig
 from detect.errors import UserError
 from detect.importing import coco
 from detect.importing.darknet import import_darknet
+from detect.importing.yolox import READERS, import_yolox
 from detect.models.base import Card, Model
 from detect.models.weights import save_weights
 from detect.types import Pixels
@@ -20,13 +22,22 @@ def import_weights(config: ImportConfig) -> Path:
         raise UserError(f"--out {out} must end in .safetensors")
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file")
-    if not config.cfg:
-        raise UserError(f"--weights {path}: name the --cfg of Darknet weights")
-    model = import_darknet(Path(config.cfg), path, lambda count, size, pixels: _card(config, count, size, pixels))
+    model = _model(config, path)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, model)
     print(_said(model, out))
     return out
+
+
+def _model(config: ImportConfig, path: Path) -> Model:
+    card = partial(_card, config)
+    if path.suffix in READERS:
+        if config.cfg:
+            raise UserError(f"--cfg goes with Darknet's .weights, not with {path}: leave it out")
+        return import_yolox(path, card)
+    if not config.cfg:
+        raise UserError(f"--weights {path}: give the --cfg of Darknet's weights, or YOLOX's .onnx or .pth")
+    return import_darknet(Path(config.cfg), path, card)
 
 
 def _said(model: Model, out: Path) -> str:

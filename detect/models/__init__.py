@@ -21,6 +21,7 @@ from detect.models.locator import build_locator
 from detect.models.rcnn import build_rcnn
 from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
+from detect.models.yolox import build_yolox
 from detect.necks import build_neck
 
 
@@ -68,6 +69,7 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "yolo": build_yolo,
     "yolo_points": build_yolo,
     "darknet": build_darknet,
+    "yolox": build_yolox,
     "sliding_window": build_sliding_window,
     "faster_rcnn": build_faster_rcnn,
     "fast_rcnn": build_fast_rcnn,

@@ -17,6 +17,8 @@ def build_darknet(config: ModelConfig, card: Card) -> Yolo:
     """The detector of the cfg in `config.graph`, for the classes of the card. Raises UserError for what is no cfg."""
     if not config.graph:
         raise UserError("a model of kind darknet is made of a cfg: detect import --cfg F.cfg --weights F.weights")
+    if config.head != "grid":
+        raise UserError(f"a Darknet model has the head of its cfg: leave --model.head {config.head} out")
     if config.assigner not in ASSIGNERS:
         raise unknown("assigner", config.assigner, ASSIGNERS)
     described = plan(config.graph, "model.graph")

@@ -1,0 +1,67 @@
+"""YOLOX (Ge et al., 2021): the graph of the paper's released models, over our blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from anchors.assign import ASSIGNERS, MaxIoU
+from detect.backbones.base import Backbone
+from detect.backbones.blocks import CSP, Bottleneck, Conv
+from detect.backbones.cspdarknet import BLOCKS, cspdarknet
+from detect.config import ModelConfig
+from detect.errors import UserError, unknown
+from detect.heads.decoupled import DecoupledHead
+from detect.models.base import Card
+from detect.models.yolo import Yolo
+
+
+class Pyramid(nn.Module):
+    """Path aggregation whose maps keep the channels of the backbone's; halved on the way down, doubled on that up."""
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        depth: int,
+        block: Callable[..., nn.Module],
+        act: str = "silu",
+    ):
+        super().__init__()
+        self.channels, self.strides = list(channels), list(strides)
+        plain = partial(Bottleneck, shortcut=False, block=block)
+        fine, coarse = channels[:-1], channels[1:]
+        self.lateral = nn.ModuleList(Conv(b, a, 1, act=act) for a, b in zip(fine, coarse, strict=True))
+        self.down = nn.ModuleList(CSP(2 * a, a, depth, act, plain) for a in fine)
+        self.shrink = nn.ModuleList(block(a, a, 3, 2, act) for a in fine)
+        self.up = nn.ModuleList(CSP(2 * a, b, depth, act, plain) for a, b in zip(fine, coarse, strict=True))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        x, kept = maps[-1], []
+        for i in reversed(range(len(self.down))):
+            x = self.lateral[i](x)
+            kept.append(x)
+            x = self.down[i](torch.cat([interpolate(x, scale_factor=2.0, mode="nearest"), maps[i]], 1))
+        out = [x]
+        for shrink, up, side in zip(self.shrink, self.up, reversed(kept), strict=True):
+            out.append(up(torch.cat([shrink(out[-1]), side], 1)))
+        return out
+
+
+def build_yolox(config: ModelConfig, card: Card) -> Yolo:
+    """YOLOX of `config.width` channels at stride 8 and `config.depth` bottlenecks. Raises UserError for other parts."""
+    if config.backbone not in BLOCKS:
+        raise unknown("backbone of YOLOX", config.backbone, BLOCKS)
+    if config.head != "decoupled":
+        raise UserError(f"a model of kind yolox has its own head: leave --model.head {config.head} out")
+    if config.assigner not in ASSIGNERS or ASSIGNERS[config.assigner] is MaxIoU:
+        raise unknown("assigner of YOLOX", config.assigner, {*ASSIGNERS} - {"max_iou"})
+    block = BLOCKS[config.backbone]
+    backbone = Backbone(cspdarknet(config.width, config.depth, block, config.in_channels), [3, 4, 5])
+    neck = Pyramid(backbone.channels, backbone.strides, config.depth, block)
+    head = DecoupledHead(neck.channels, neck.strides, len(card.names), config.width, block=block)
+    return Yolo(config, card, backbone, neck, head, ASSIGNERS[config.assigner]())
