@@ -6,6 +6,7 @@ An ONNX file holds its convolutions in that order, with batch normalization fold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,29 +37,35 @@ def import_yolox(path: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
     parts = READERS[path.suffix](path)
     config = _config(parts, path)
     light = config.backbone.endswith("_light")
-    classes = len(parts[-7 if light else -5]["weight"]) if len(parts) > 7 else 0
+    classes = len(parts[-7 if light else -5]["weight"])  # before the convolutions for boxes, their two predictions
     size = SMALL if config.name in ("yolox_nano", "yolox_tiny") else 640
-    model = build(config, card(classes, size, PIXELS)).eval()
+    about = replace(card(classes, size, PIXELS), folded="bias" in parts[0])
+    model = build(config, about).eval()
     assert isinstance(model, Yolo)
     left = iter(parts)
     with torch.no_grad():
         for conv, norm, joined in _convolutions(model):
             try:
                 _put(conv, norm, joined(left))
-            except (StopIteration, RuntimeError, KeyError) as error:
+            except (RuntimeError, KeyError) as error:
                 raise _other(path, config) from error
-    if next(left, None) is not None:
-        raise _other(path, config)
     return model
 
 
 def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
     """The configuration whose stem is as wide as that of the file."""
-    known = {c.width // 4: c for c in map(model_config, model_names()) if c.kind == "yolox"}
+    known = {c.width // 4: c for c in (model_config(name) for name in model_names() if name.startswith("yolox_"))}
     width = len(parts[0]["weight"]) if parts else 0
     if width not in known:
         raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
-    return known[width]
+    config = known[width]
+    with torch.device("meta"):
+        like = build(config, Card(["any"], [1]))
+    assert isinstance(like, Yolo)
+    twice = len(_all(like, CSP)) + len(like.head.regress)  # of ours that are two of the file's: `_both`
+    if len(parts) != len(_all(like, nn.Conv2d)) + twice:
+        raise _other(path, config)
+    return config
 
 
 def _other(path: Path, config: ModelConfig) -> UserError:

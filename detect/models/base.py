@@ -19,7 +19,10 @@ from detect.types import Keep, Pixels, Target, Term
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known to use a network: its classes, its image size and how images become numbers."""
+    """What must be known to use a network: its classes, its image size and how images become numbers.
+
+    `folded` says that its batch normalizations hold no statistics, for they were folded into its convolutions.
+    """
 
     names: list[str]
     category_ids: list[int]
@@ -28,6 +31,7 @@ class Card:
     keypoints: list[str] = field(default_factory=list)
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
+    folded: bool = False
 
 
 class Model(nn.Module):

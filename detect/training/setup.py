@@ -33,6 +33,7 @@ from detect.training.loop import Trainer
 from detect.training.norm import over_ranks
 from detect.training.state import Run, seed_all
 from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
+from detect.training.unfold import samples, unfold
 
 
 def train(config: TrainConfig) -> Path:
@@ -144,6 +145,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
         pixels=choose_pixels(config, source),
+        folded=source is not None and source.folded,
     )
     seed_all(config.seed)
     model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
@@ -199,6 +201,8 @@ def _trainer(
     share = config.cache_gb / 2 / here.world
     task = TASKS[config.task]
     data = task.samples(store, config, pixels, share)
+    if model.card.folded:
+        unfold(model, samples(data, config.imgsz))
     loader: TrainLoader | FeatureLoader = TrainLoader(
         data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin
     )

@@ -20,13 +20,15 @@ from detect.types import Pixels
 class Source(NamedTuple):
     """Weights from elsewhere: what to call them, the tensors, how they want images, and whose names they bear.
 
-    `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names).
+    `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names);
+    `folded` is as in Card.
     """
 
     name: str
     tensors: dict[str, Tensor]
     pixels: Pixels
     part: str
+    folded: bool = False
 
 
 def find_source(config: TrainConfig) -> Source | None:
@@ -37,7 +39,7 @@ def find_source(config: TrainConfig) -> Source | None:
         raise UserError(f"{flags} were given: a model begins with one kind of weights")
     if config.weights:
         _, card, tensors = read_weights(Path(config.weights))
-        return Source(f"--weights {config.weights}", tensors, card.pixels, "model")
+        return Source(f"--weights {config.weights}", tensors, card.pixels, "model", card.folded)
     backbone, path = config.model.backbone, Path(config.backbone_weights)
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
@@ -46,7 +48,7 @@ def find_source(config: TrainConfig) -> Source | None:
     name = f"--backbone-weights {path}"
     if is_ours(path):
         _, card, tensors = read_weights(path)
-        return Source(name, tensors, card.pixels, "backbone")
+        return Source(name, tensors, card.pixels, "backbone", card.folded)
     return Source(name, read_state(path), pixels_of(backbone, path), "published")
 
 
