@@ -44,7 +44,7 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
     if len(numbers) != need:
         much = "short" if len(numbers) < need else "long"
         raise UserError(
-            f"{weights} is too {much}: {cfg} needs {need} numbers, it has {len(numbers)}; they do not match"
+            f"{weights} is too {much}: it has {len(numbers)} numbers, {cfg} needs {need}; give the cfg it was made with"
         )
     parts = numbers.split([t.numel() for t, _ in wanted])
     with torch.no_grad():

@@ -18,7 +18,7 @@ from detect.models.base import Card
 from detect.models.weights import load_weights
 from detect.training.unfold import samples, unfold
 from detect.types import Keep, Pixels, Target
-from tests.reference.yolox import Twin
+from tests.reference.yolox_twin import Twin
 
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
 
