@@ -112,6 +112,8 @@ class CocoDataset(Dataset):
         self.sizes = known_sizes(store)
         shrink = np.minimum(1.0, size / self.sizes.max(axis=1, keepdims=True))
         self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache
+        if pixels.stretch:  # before it is augmented, as it will be when the model is used
+            self.kept = np.full_like(self.kept, size)
         self.cache = Cache(self.kept, cache_gb)
 
     def __len__(self) -> int:

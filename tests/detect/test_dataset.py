@@ -12,6 +12,7 @@ from detect.data.dataset import CocoDataset, Draw, first_plain_epoch, order
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, free_memory
 from detect.errors import UserError
+from detect.types import Pixels
 from tests.reference.scenes import Store, ink
 
 FULL = AugmentConfig(mosaic=0.7, mixup=0.5)
@@ -276,3 +277,15 @@ def test_mixup_blends_two_scenes():
     assert count["mix"] > 1.4 * count["one"]
     image, target = mixed[Draw(0, 0, 96)]
     assert image.dtype == np.uint8 and target.boxes.dtype == torch.float32
+
+
+def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
+    store, pixels = Store(8), Pixels(stretch=True)
+    still = AugmentConfig(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
+    data = CocoDataset(store, 96, still, pixels=pixels)
+    for position in range(8):
+        image, target = data[Draw(0, position, 96)]
+        index = data.index(0, position)
+        fit = Letterbox.fit(tuple(store.sizes[index]), 96, pixels, square=True)
+        assert np.array_equal(image, fit.apply(store.read(index)))
+        assert torch.allclose(target.boxes, fit.forward(store.target(index).boxes), atol=1e-3)
