@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from detect.device import pick_device, pick_dtype
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.infer.predict import Predictor
 from detect.infer.source import open_source
+from detect.infer.tiles import Tiles
+from detect.infer.views import SCALES, VIEWS, Views
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights
 from detect.types import Frame, Keep
@@ -41,9 +44,21 @@ class Detector:
         """Class names by label."""
         return self.card.names
 
-    def predictor(self, keep: Keep, size: int = 0, batch: int = 1) -> Predictor:
-        """Frames to detections, with these settings; `size` 0 is the size of training."""
-        return Predictor(self.model, self.side(size), keep, batch, self.device, self.dtype)
+    def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
+        """Frames to detections, with these settings; `size` 0 is the size of training.
+
+        `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it.
+        """
+        side = self.side(size)
+
+        def of(side: int, keep: Keep) -> Predictor:
+            return Predictor(self.model, side, keep, batch, self.device, self.dtype)
+
+        predictor: Any = of(side, keep)
+        if tta:
+            every = replace(keep, score=keep.score / VIEWS)  # what is sure in one view counts where it is less so
+            predictor = Views([of(self.side(round(side * scale)), every) for scale in SCALES], keep)
+        return Tiles(predictor, side, keep) if tile else predictor
 
     def side(self, imgsz: int) -> int:
         """`imgsz`, or the size of training where that is 0. Raises UserError for one that the model does not take."""
@@ -63,6 +78,8 @@ class Detector:
         imgsz: int = 0,
         batch: int = 1,
         vid_stride: int = 1,
+        tta: bool = False,
+        tile: bool = False,
     ) -> Iterator[tuple[Frame, Any]]:
         """Each frame of `source` with its Detections, boxes in pixels of the frame; of a classifier with its Classes.
 
@@ -71,4 +88,4 @@ class Detector:
         """
         keep = Keep(conf, iou, max_det, agnostic, classes=None if classes is None else tuple(classes))
         with open_source(source, vid_stride) as frames:
-            yield from self.predictor(keep, imgsz, batch)(frames)
+            yield from self.predictor(keep, imgsz, batch, tta, tile)(frames)

@@ -49,7 +49,7 @@ def predict(config: configs.PredictConfig) -> None:
     kind = TASKS[detector.model.task].answer
     keep = Keep(config.conf, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
     source = open_source(config.source, config.vid_stride)
-    predictor = detector.predictor(keep, config.imgsz, config.batch)
+    predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     summary = predict_to(
         source,
         predictor,

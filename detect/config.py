@@ -222,6 +222,9 @@ class TrainConfig:
 class EvaluateConfig:
     """Measure a detector by the COCO protocol, or a classifier. `imgsz` 0 is the size it was trained at.
 
+    `tta` has a detector look at each picture in several sizes, and mirrored; `tile` at pictures larger than `imgsz` in
+    tiles of that size too.
+
     Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
     whole, mirrored, four corners, and their mirrors.
     """
@@ -235,6 +238,8 @@ class EvaluateConfig:
     iou: Share = 0.7
     max_det: Count = 300
     crops: Annotated[int, Range(1, 10)] = 1
+    tta: bool = False
+    tile: bool = False
     json: str = ""
     detections: str = ""
     device: str = "auto"
@@ -247,7 +252,8 @@ class EvaluateConfig:
 class PredictConfig:
     """Find objects, or say the class, of an image, folder, glob, video, camera (its number) or stream (its URL).
 
-    `classes` keeps only those names or numbers; `json` also prints the detections on standard output.
+    `classes` keeps only those names or numbers; `json` also prints the detections on standard output. `tta` and `tile`
+    are those of evaluate.
     """
 
     weights: str
@@ -261,6 +267,8 @@ class PredictConfig:
     agnostic: bool = False
     soft: bool = False
     classes: list[str] = field(default_factory=list)
+    tta: bool = False
+    tile: bool = False
     vid_stride: Count = 1
     save_txt: bool = False
     save_crop: bool = False

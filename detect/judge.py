@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError
-from detect.evaluation.measure import detect_all
+from detect.evaluation.measure import detect_all, one_by_one
 from detect.files import replace_text
 from detect.progress import track
 from detect.tasks import TASKS
@@ -32,20 +32,16 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     detector, *others = members
     if others:
         raise UserError("several --weights are averaged for classifiers alone")
-    task, card = TASKS[detector.model.task], detector.card
+    task = TASKS[detector.model.task]
     store = load_data(config.data, config.split, config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
     say_left_out(store)
     if detector.model.searched:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
-    labels = task.match(card, store)
-    square = {"square": detector.model.square} if task.stills is EvalLoader else {}  # others are so anyway
-    size, workers = config.imgsz or card.size, pick_workers(config.workers)
-    loader = task.stills(store, size, config.batch, card.pixels, workers, **square)
+    labels = task.match(detector.card, store)
     evaluator: Any = task.evaluator(store)
-    keep = task.asked(config) if task.asked else task.keep
-    batches = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
-    for ids, found in track(batches, len(loader), "evaluate"):
+    batches, count = _answers(config, detector, store)
+    for ids, found in track(batches, count, "evaluate"):
         evaluator.update(ids, [_relabel(one, labels) for one in found])
     result = evaluator.result()
     if config.detections:
@@ -56,6 +52,18 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> tuple[Iterator[Any], int]:
+    """Image ids and answers, batch by batch, and how many batches there are."""
+    task, size = TASKS[detector.model.task], detector.side(config.imgsz)
+    keep = task.asked(config) if task.asked else task.keep
+    if config.tta or config.tile:  # which need whole pictures
+        return one_by_one(detector.predictor(keep, size, config.batch, config.tta, config.tile), store), len(store)
+    square = {"square": detector.model.square} if task.stills is EvalLoader else {}  # others are so anyway
+    workers, pixels = pick_workers(config.workers), detector.card.pixels
+    loader = task.stills(store, size, config.batch, pixels, workers, **square)
+    return detect_all(detector.model, loader, keep, detector.device, detector.dtype), len(loader)
 
 
 def say_left_out(store: Annotations) -> None:

@@ -57,9 +57,9 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("cache_features", "true"): "features",
         ("freeze",): "thaw",
     },
-    "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", _BOXES: "detections"},
+    "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", ("task", "detect"): "tta tile", _BOXES: "detections"},
     "export": {_DETECT: "nms conf iou max_det"},
-    "predict": {_DETECT: "iou agnostic soft", _BOXES: "save_txt save_crop"},
+    "predict": {_DETECT: "iou agnostic soft", ("task", "detect"): "tta tile", _BOXES: "save_txt save_crop"},
 }
 _KINDS = {"detect": "detectors", "classify": "classifiers"}
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
+from detect.data.store import Annotations
 from detect.device import autocast
-from detect.models.base import Model
-from detect.types import Batch, Detections, Keep
+from detect.types import Batch, Detections, Frame, Keep
 
 
 @torch.inference_mode()
 def detect_all(
-    model: Model, batches: Iterable[Batch], keep: Keep, device: torch.device, dtype: torch.dtype
+    model: Any, batches: Iterable[Batch], keep: Keep, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[list[int], list[Any]]]:
     """Image ids and answers, detections in source pixels, batch by batch. `model` is lean and on `device`."""
     for batch in batches:
@@ -27,3 +27,11 @@ def detect_all(
                 points = None if one.points is None else fit.undo(one.points)
                 found[i] = Detections(fit.clip(fit.undo(one.boxes)), one.scores, one.labels, points)
         yield [t.image_id for t in batch.targets], found
+
+
+def one_by_one(predictor: Any, store: Annotations) -> Iterator[tuple[list[int], list[Any]]]:
+    """The id and the answer of each picture, which goes through `predictor` as a frame does."""
+    ids = store.image_ids.tolist()
+    frames = (Frame(store.read(i), str(ids[i]), i) for i in range(len(store)))
+    for frame, found in predictor(frames):
+        yield [ids[frame.index]], [found]

@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import torch
 
@@ -37,6 +38,20 @@ class MagentaFinder(torch.nn.Module):
                 continue
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             found.append(Detections(torch.tensor([box]).float(), torch.tensor([0.9]), torch.tensor([1])))
+        return found
+
+
+class ThingFinder(MagentaFinder):
+    """A box around each connected patch of magenta."""
+
+    def decode(self, raw: torch.Tensor, keep: Keep) -> list[Detections]:
+        found = []
+        for image in raw.cpu().int():
+            mask = (image[0] > 180) & (image[1] < 90) & (image[2] > 180)
+            patches = cv2.connectedComponentsWithStats(mask.numpy().astype(np.uint8))[2][1:, :4]
+            boxes = torch.from_numpy(patches).float()
+            boxes[:, 2:] += boxes[:, :2]
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes)).long()))
         return found
 
 
