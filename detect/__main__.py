@@ -20,6 +20,7 @@ COMMANDS = {
         "PredictConfig",
         "draw what is found in images, video or a stream, or its class",
     ),
+    "check": ("detect.checking.command", "check_data", "CheckConfig", "look through data before training on it"),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
     "import": ("detect.importing", "import_weights", "ImportConfig", "make a weights file of Darknet's or YOLOX's"),
     "export": ("detect.export.command", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 from detect import config as configs
 from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
+from detect.ranges import check
 from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
@@ -188,7 +189,7 @@ def parse(command: str, arguments: list[str]) -> Any:
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
     built = _build(kind, parsed)
-    configs.check(built)
+    check(built)
     if command == "train":
         built = configs.with_task(built)
     refuse_unused(command, built)

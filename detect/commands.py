@@ -40,6 +40,7 @@ def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
 
 def predict(config: configs.PredictConfig) -> None:
     """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
+    from detect.infer.follow import Follow
     from detect.infer.job import predict_to
     from detect.infer.sink import ANSWERS
     from detect.infer.source import open_source
@@ -47,7 +48,10 @@ def predict(config: configs.PredictConfig) -> None:
     detector = Detector.load(config.weights, config.device, config.precision)
     refuse_unused("predict", config, detector.model.task)
     kind = TASKS[detector.model.task].answer
-    keep = Keep(config.conf, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
+    least = min(config.conf, config.tracker.low) if config.track else config.conf
+    keep = Keep(least, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
+    following = (detector.names, config.tracker, config.lines, config.zones)
+    follow = Follow(config.conf, *following) if config.track else None
     source = open_source(config.source, config.vid_stride)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     summary = predict_to(
@@ -62,6 +66,7 @@ def predict(config: configs.PredictConfig) -> None:
         skeleton=[(a, b) for a, b in detector.card.skeleton],
         kind=kind,
         say=not config.json,
+        follow=follow,
     )
     if config.json:
         print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))

@@ -1,15 +1,16 @@
-"""The configuration: frozen dataclasses that a YAML file and the command line fill, ranges checked in one place each.
+"""The configuration: frozen dataclasses that a YAML file and the command line fill; their ranges are `ranges`'.
 
 This file imports neither torch nor numpy, so that `detect --help` and configuration errors are quick.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 from detect.errors import UserError, unknown
+from detect.ranges import Choice, Count, Natural, Positive, Precision, Range, Share, Side
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
@@ -31,28 +32,6 @@ TASK_OF = {
 }
 
 SEARCHED = ("fast_rcnn", "rcnn")  # kinds that look at regions which selective search proposes
-
-
-class Range:
-    """The values a number may take, both ends included."""
-
-    def __init__(self, low: float, high: float = float("inf")):
-        self.low, self.high = low, high
-
-
-class Choice:
-    """The names a string may be."""
-
-    def __init__(self, *names: str):
-        self.names = names
-
-
-Share = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(1e-12)]
-Natural = Annotated[int, Range(0)]
-Count = Annotated[int, Range(1)]
-Side = Annotated[int, Range(32, 8192)]
-Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 
 
 @dataclass(frozen=True)
@@ -249,11 +228,26 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class TrackConfig:
+    """Following objects through frames (ByteTrack): see `PredictConfig.track`.
+
+    Detections that score from `low` up to --conf carry on tracks but begin none; those at `margin` above --conf begin
+    tracks. A track that is out of sight is looked for for `memory` frames.
+    """
+
+    low: Share = 0.1
+    margin: Share = 0.1
+    memory: Natural = 30
+
+
+@dataclass(frozen=True)
 class PredictConfig:
     """Find objects, or say the class, of an image, folder, glob, video, camera (its number) or stream (its URL).
 
     `classes` keeps only those names or numbers; `json` also prints the detections on standard output. `tta` and `tile`
-    are those of evaluate.
+    are those of evaluate. `track` follows objects through the frames of a video, or the pictures of a folder: only what
+    belongs to a track is told, with its number. `lines` [[x, y, x, y], …] and `zones` [[x, y, x, y, x, y, …], …], in
+    pixels, count the tracks that go through them.
     """
 
     weights: str
@@ -269,6 +263,10 @@ class PredictConfig:
     classes: list[str] = field(default_factory=list)
     tta: bool = False
     tile: bool = False
+    track: bool = False
+    tracker: TrackConfig = field(default_factory=TrackConfig)
+    lines: list[list[float]] = field(default_factory=list)
+    zones: list[list[float]] = field(default_factory=list)
     vid_stride: Count = 1
     save_txt: bool = False
     save_crop: bool = False
@@ -276,6 +274,23 @@ class PredictConfig:
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Look through data before training on it: defects, duplicates, odd files, class balance, sizes, anchors.
+
+    `splits` are looked at together (none named: train, val and test, those that there are). `imgsz` is the image size
+    that training will have, `k` the number of anchors to try. Findings are printed; `json` and `page` name files for
+    all of them. Nothing is written into the data.
+    """
+
+    data: str
+    splits: list[str] = field(default_factory=list)
+    imgsz: Side = 640
+    k: Count = 9
+    json: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -364,29 +379,3 @@ def with_task(config: TrainConfig) -> TrainConfig:
     if config.task not in ("auto", TASK_OF[kind]):
         raise UserError(f"--task is {config.task}, but model {name} is for --task {TASK_OF[kind]}")
     return replace(config, task=TASK_OF[kind])
-
-
-def check(config: Any, prefix: str = "") -> None:
-    """Hold every number and name of a configuration to its declared range. Raises UserError naming the key."""
-    hints = get_type_hints(type(config), include_extras=True)
-    for f in fields(config):
-        value, key = getattr(config, f.name), prefix + f.name
-        if is_dataclass(value):
-            check(value, key + ".")
-            continue
-        hint = hints[f.name]
-        values = [value]
-        if getattr(hint, "__origin__", None) is list:
-            hint, values = hint.__args__[0], value
-        for rule in getattr(hint, "__metadata__", ()):
-            for v in values:
-                _check_value(key, v, rule)
-
-
-def _check_value(key: str, value: Any, rule: Range | Choice) -> None:
-    if isinstance(rule, Choice):
-        if value not in rule.names:
-            raise unknown(f"value of --{key}", value, rule.names)
-    elif not rule.low <= value <= rule.high:  # also catches NaN
-        bound = f"at least {rule.low:g}" if rule.high == float("inf") else f"from {rule.low:g} to {rule.high:g}"
-        raise UserError(f"--{key} is {value}: it must be {bound}")

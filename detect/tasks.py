@@ -88,7 +88,8 @@ def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: f
     if config.model.kind == "sliding_window":
         return _windows(store, config, pixels, cache_gb)
     if config.model.kind != "yolo_points":
-        store = replace(store, points=None, keypoints=[])  # nothing reads them, and nobody need say which of them a mirror swaps
+        # Nothing reads the points, and nobody need say which of them a mirror swaps.
+        store = replace(store, points=None, keypoints=[])
     repeated = None
     if config.balance == "sampling":
         repeated = Repeated(repeat_factors(store, config.repeat), config.seed)

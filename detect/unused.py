@@ -11,6 +11,7 @@ _DETECT, _CLASSIFY = ("task", "detect", "keypoints"), ("task", "classify")
 _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
+_TRACKING = "tracker.low tracker.margin tracker.memory lines zones"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
@@ -59,7 +60,12 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
     },
     "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", ("task", "detect"): "tta tile", _BOXES: "detections"},
     "export": {_DETECT: "nms conf iou max_det"},
-    "predict": {_DETECT: "iou agnostic soft", ("task", "detect"): "tta tile", _BOXES: "save_txt save_crop"},
+    "predict": {
+        _DETECT: "iou agnostic soft track",
+        ("track", "true"): _TRACKING,
+        ("task", "detect"): "tta tile",
+        _BOXES: "save_txt save_crop",
+    },
 }
 _KINDS = {"detect": "detectors", "classify": "classifiers"}
 
@@ -80,7 +86,7 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
 
 
 def _reason(config: Any, decider: str, values: list[str], task: str) -> str:
-    if task:
+    if decider == "task":
         return f"is for {_KINDS[values[0]]}, and {config.weights} is none: leave it out"
     flag = f"{_flag(decider)} {' or '.join(values)}".removesuffix(" true").strip()
     return f"is read with {flag} alone: leave it out, or give that"

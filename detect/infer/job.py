@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
@@ -11,7 +12,9 @@ from pathlib import Path
 import av
 
 from detect.errors import UserError
+from detect.files import replace_text
 from detect.infer.draw import draw
+from detect.infer.follow import Follow
 from detect.infer.predict import Predictor
 from detect.infer.sink import ANSWERS, Crops, Labels, Lines, Paths, Pictures, Results, Sink, Stop, Window
 from detect.infer.source import Source
@@ -41,11 +44,13 @@ def predict_to(
     skeleton: Sequence[tuple[int, int]] = (),
     kind: type = Detections,
     say: bool = False,
+    follow: Follow | None = None,
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
     `kind` is what the predictor answers with. Always annotated copies and the json file that ANSWERS names;
-    `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures.
+    `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures. `follow` joins
+    what is found to tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
@@ -70,16 +75,24 @@ def predict_to(
                 add(Crops(Paths(out / "crops", source.files), names))
             if show:
                 add(Window())
+            if follow and follow.counting:
+                stack.callback(lambda: replace_text(out / "counts.json", json.dumps(follow.counts(), indent=1) + "\n"))
             interrupt = stack.enter_context(closing(Interrupt()))
             answers = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(Stop))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
+                found = follow(frame, found) if follow else found
                 picture = draw(frame.image, found, names, skeleton)
+                if follow:
+                    follow.paint(picture)
                 for sink in sinks:
                     sink.write(frame, found, picture)
                 summary.frames += 1
                 counted = found.labels[:1] if kind is Classes else found.labels
-                summary.objects.update(names[label] for label in counted.tolist())
+                if follow is None:
+                    summary.objects.update(names[label] for label in counted.tolist())
+                else:
+                    summary.objects = follow.objects
                 if interrupt.asked:
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:

@@ -12,11 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from detect.config import LossConfig, ModelConfig, check
+from detect.config import LossConfig, ModelConfig
 from detect.errors import UserError
 from detect.files import replace_file
 from detect.models import build
 from detect.models.base import Card, Model
+from detect.ranges import check
 from detect.types import Pixels
 
 FORMAT = 1

@@ -6,10 +6,10 @@ import sys
 import pytest
 
 import detect
-from detect import config as configs
 from detect.__main__ import COMMANDS, main
 from detect.cli import from_values, model_config, model_names, parse
 from detect.errors import UserError
+from detect.ranges import check
 
 
 def test_flags_override_model_and_config_files_wherever_they_stand(tmp_path):
@@ -67,7 +67,7 @@ def test_yaml_cannot_construct_classes(tmp_path):
 @pytest.mark.parametrize("name", model_names())
 def test_every_shipped_model_is_a_valid_configuration_of_its_own_name(name):
     config = model_config(name)
-    configs.check(config)
+    check(config)
     assert config.name == name
 
 

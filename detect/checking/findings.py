@@ -1,0 +1,234 @@
+"""What a person would want to know of a set before training on it: defects of records and pictures, and what is odd.
+
+Nothing is written into the data. Axes: I images, N objects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from anchors.boxes import iou, xywh_to_xyxy
+from anchors.kmeans import kmeans, mean_iou, recall
+from detect.checking.pictures import Seen, look_at_all, near_pairs, same_files, unlisted
+from detect.data.formats import recognise
+from detect.data.store import Annotations
+from detect.errors import unknown
+
+# What is found, and how much it matters: an error stops training, a warning is a likely mistake, a note is a fact.
+KINDS = {
+    "record": ("error", "records that cannot be used"),
+    "image": ("error", "pictures that are missing, broken, or of another size than annotated"),
+    "empty": ("error", "splits without any object"),
+    "classes": ("warning", "classes that splits do not share, or without objects"),
+    "leak": ("warning", "the same picture in several splits"),
+    "near_leak": ("warning", "almost the same picture in several splits"),
+    "duplicate": ("warning", "the same picture several times in a split"),
+    "doubled": ("warning", "objects marked twice: same class, IoU above 0.95"),
+    "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
+    "unlisted": ("warning", "pictures in the folders that no annotation lists"),
+    "near_duplicate": ("note", "almost the same picture several times in a split"),
+    "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
+    "giant": ("note", "boxes that fill more than 98 % of their picture"),
+    "encoding": ("note", "pictures of unusual coding, or turned by EXIF"),
+    "rare": ("note", "classes with less than a tenth of the objects that a class has on average"),
+}
+USUAL = ("train", "val", "test")
+DOUBLE, TINY, GIANT = 0.95, 3.0, 0.98
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: its kind, the split, the record or file, and what is said of it."""
+
+    kind: str
+    split: str
+    where: str
+    text: str
+
+
+@dataclass
+class Checked:
+    """All that was found in a set, and what there is in it by split."""
+
+    findings: list[Finding] = field(default_factory=list)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    anchors: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, kind: str) -> int:
+        """How often something was found."""
+        return sum(one.kind == kind for one in self.findings)
+
+    def level(self, level: str) -> int:
+        """How many errors, warnings or notes there are."""
+        return sum(KINDS[one.kind][0] == level for one in self.findings)
+
+    def plain(self) -> dict[str, Any]:
+        """As it is written to a file."""
+        counts = {kind: self.count(kind) for kind in KINDS}
+        splits = {
+            name: {k: v for k, v in facts.items() if not isinstance(v, np.ndarray)}
+            for name, facts in self.splits.items()
+        }
+        found = [{"level": KINDS[one.kind][0], **asdict(one)} for one in self.findings]
+        return {"counts": counts, "findings": found, "splits": splits, "anchors": self.anchors}
+
+
+def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Checked:
+    """Everything there is to say of the data `data` at image size `size`, with `k` anchors.
+
+    Raises UserError where it is no data, or has no split of a name in `splits`.
+    """
+    checked, stores, seen = Checked(), dict[str, Annotations](), dict[str, list[Seen]]()
+    known = recognise(data)
+    for split in splits or [name for name in USUAL if name in known] or known:
+        if split not in known:
+            raise unknown("split", split, known)
+        stores[split] = store = known[split](True)
+        checked.findings += [Finding("record", split, str(store.path), line) for line in store.left_out]
+        seen[split] = look_at_all(store, f"look at {split}")
+        checked.findings += pictures(split, seen[split])
+        sizes = np.array([one.size for one in seen[split]]).reshape(-1, 2)
+        checked.findings += boxes(split, store, sizes, size)
+        checked.splits[split] = facts(store, sizes, size)
+    checked.findings += classes(stores)
+    checked.findings += copies(seen)
+    everywhere = [stores.get(split) or load(True) for split, load in known.items()]
+    listed = {store.image_path(i) for store in everywhere for i in range(len(store))}
+    checked.findings += [Finding("unlisted", "", str(path), "is in no annotation file") for path in unlisted(listed)]
+    first = next(iter(checked.splits), "")
+    checked.anchors = anchors_of(checked.splits[first]["sides"], k, size) if first else {}
+    return checked
+
+
+def pictures(split: str, seen: Iterable[Seen]) -> Iterator[Finding]:
+    """Broken and odd pictures."""
+    for one in seen:
+        if one.problem:
+            yield Finding("image", split, str(one.path), one.problem)
+        for oddity in one.oddities:
+            yield Finding("encoding", split, str(one.path), oddity)
+
+
+def boxes(split: str, store: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
+    """Boxes outside of their picture, tiny, giant, or there twice; `sizes` (I, 2) are the heights and widths."""
+    for i in range(len(store)):
+        height, width = sizes[i].tolist()
+        rows = np.arange(store.starts[i], store.starts[i + 1])
+        if not height or not len(rows):
+            continue
+        corners = xywh_to_xyxy(torch.from_numpy(store.boxes[rows])).numpy()
+        out = np.maximum(-corners[:, :2], corners[:, 2:] - [width, height]).max(1)
+        share = store.boxes[rows, 2:].prod(1) / (width * height)
+        side = store.boxes[rows, 2:].min(1) * size / max(height, width)
+        plain = ~store.crowd[rows]
+
+        def tell(kind: str, which: np.ndarray, text: Any, rows: np.ndarray = rows, i: int = i) -> Iterator[Finding]:
+            for n in np.flatnonzero(which).tolist():
+                record = f"annotation id {store.ids[rows[n]]} of {store.file_name(i)}"
+                yield Finding(kind, split, record, text(n))
+
+        yield from tell("outside", out > 1, lambda n, out=out: f"reaches {out[n]:.1f} pixels out of the picture")
+        yield from tell("giant", plain & (share > GIANT), lambda n, share=share: f"fills {share[n]:.1%} of the picture")
+        yield from tell("tiny", plain & (side < TINY), lambda n, side=side: f"is {side[n]:.1f} pixels at {size} px")
+        twin = doubled(corners, store.labels[rows], plain)
+        yield from tell(
+            "doubled", twin >= 0, lambda n, rows=rows, twin=twin: f"is annotation id {store.ids[rows[twin[n]]]}"
+        )
+
+
+def doubled(corners: np.ndarray, labels: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """For each of N boxes an earlier one of its class at its place, else -1; crowd regions are not `plain`."""
+    corners_ = torch.from_numpy(corners)
+    same = (iou(corners_, corners_).numpy() > DOUBLE) & (labels[:, None] == labels) & plain[:, None] & plain
+    first = np.where(np.tril(same, -1), np.arange(len(labels)), len(labels)).min(1, initial=len(labels))
+    return np.where(first < len(labels), first, -1)
+
+
+def classes(stores: Mapping[str, Annotations]) -> Iterator[Finding]:
+    """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
+    every = sorted({name for store in stores.values() for name in store.names})
+    for split, store in stores.items():
+        counts = Counter(store.names[label] for label in store.labels[~store.crowd].tolist())
+        if not counts:
+            yield Finding("empty", split, str(store.path), "has no object (crowd regions aside)")
+            continue
+        for name in every:
+            if name not in store.names:
+                yield Finding("classes", split, str(store.path), f"does not know the class {name}, which others have")
+            elif not counts[name]:
+                yield Finding("classes", split, str(store.path), f"has no object of the class {name}")
+        if split == next(iter(stores)):
+            mean = sum(counts.values()) / len(store.names)
+            for name, count in sorted(counts.items()):
+                if count < mean / 10:
+                    yield Finding(
+                        "rare", split, str(store.path), f"has {count} of {name}; on average {mean:.0f} a class"
+                    )
+
+
+def copies(seen: Mapping[str, Sequence[Seen]]) -> Iterator[Finding]:
+    """Pictures that are there more than once, exactly or nearly, within splits and across them."""
+    every = [(split, one) for split, some in seen.items() for one in some]
+    pictures_ = [one for _, one in every]
+    for group in same_files(pictures_):
+        yield from _copies(every, group[0], group[1:], "leak", "duplicate", "is the same picture as")
+    near: dict[int, list[int]] = {}
+    for i, j, _ in near_pairs(pictures_):
+        near.setdefault(j, []).append(i)
+    for j, others in near.items():
+        apart = next((i for i in others if every[i][0] != every[j][0]), others[0])
+        yield from _copies(every, apart, [j], "near_leak", "near_duplicate", "is almost the same picture as")
+
+
+def _copies(
+    every: Sequence[tuple[str, Seen]], first: int, others: Sequence[int], across: str, within: str, text: str
+) -> Iterator[Finding]:
+    split, one = every[first]
+    for i in others:
+        kind = within if every[i][0] == split else across
+        yield Finding(kind, every[i][0], str(every[i][1].path), f"{text} {one.path} of {split}")
+
+
+def facts(store: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
+    """What there is in a split: numbers, and arrays for charts: `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
+    plain = ~store.crowd
+    owner = np.repeat(np.arange(len(store)), np.diff(store.starts))[plain]
+    known = sizes[owner].max(1) > 0
+    sides, owner = store.boxes[plain][known][:, 2:], owner[known]
+    longest = sizes[owner].max(1, keepdims=True)
+    counts = np.bincount(store.labels[plain], minlength=len(store.names))
+    shown = Counter(f"{w} x {h}" for h, w in sizes.tolist() if h)
+    return {
+        "file": str(store.path),
+        "images": len(store),
+        "without_objects": int((np.diff(store.starts) == 0).sum()),
+        "objects": int(plain.sum()),
+        "crowd_regions": int(store.crowd.sum()),
+        "per_class": dict(zip(store.names, counts.tolist(), strict=True)),
+        "image_sizes": dict(shown.most_common(10)),
+        "objects_per_image": round(float(plain.sum() / max(1, len(store))), 2),
+        "sides": sides * (size / np.maximum(longest, 1)),
+        "aspects": sides[:, 0] / np.maximum(sides[:, 1], 1e-9),
+        "shares": np.sqrt(sides.prod(1) / np.maximum(sizes[owner].prod(1), 1)),
+    }
+
+
+def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
+    """What `k` anchors computed from box sides (N, 2) reach of them at best; nothing where there are too few boxes."""
+    found = torch.from_numpy(sides).float()
+    if len(found.unique(dim=0)) < k:
+        return {}
+    best = kmeans(found, k)
+    rows = [[round(v, 2) for v in row] for row in best.tolist()]
+    return {
+        "imgsz": size,
+        "anchors": rows,
+        "mean_iou": round(float(mean_iou(found, best)), 4),
+        "recall": round(float(recall(found, best)), 4),
+    }

@@ -1,0 +1,123 @@
+"""What the files of a set's pictures are: broken, oddly coded, turned, the same as another, or nearly so.
+
+Axes: I pictures, S side of a thumbnail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detect.data.images import SUFFIXES, decode_image, read_header
+from detect.data.store import Annotations
+from detect.errors import UserError
+from detect.progress import track
+
+COARSE, FINE = 16, 32  # sides of the thumbnails that near duplicates are found by, and made sure of
+ALIKE = (0.98, 0.99)  # the least correlation of each
+FLAT = 3.0  # grey levels: pictures that vary less are like any other
+CHUNK = 2048
+PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")}
+ENDINGS = {"JPEG": {".jpg", ".jpeg", ".jpe"}, "PNG": {".png"}, "WEBP": {".webp"}, "BMP": {".bmp"}, "GIF": {".gif"}}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture: its path, the hash of its file, a thumbnail (FINE, FINE) of grey, and what is to be said of it."""
+
+    path: Path
+    digest: str = ""
+    thumbnail: np.ndarray | None = None
+    size: tuple[int, int] = (0, 0)  # (h, w) as shown
+    problem: str = ""
+    oddities: tuple[str, ...] = ()
+
+
+def look(path: Path, size: tuple[int, int] | None) -> Seen:
+    """Reads and decodes one picture, whose annotated (h, w) is `size`."""
+    try:
+        data = path.read_bytes()
+        image = decode_image(data, str(path), size)
+        header = read_header(path)
+    except OSError as error:
+        return Seen(path, problem=f"{path}: {error.strerror or error}")
+    except UserError as error:
+        return Seen(path, problem=str(error))
+    said = []
+    if (header.format, header.mode) not in PLAIN:
+        said.append(f"is {header.format} of mode {header.mode}")
+    if path.suffix.lower() not in ENDINGS.get(header.format, {path.suffix.lower()}):
+        said.append(f"is {header.format} inside, whatever its name says")
+    if header.orientation != 1:
+        turned = header.turn(size, str(path))
+        said.append(f"has EXIF orientation {header.orientation}, " + ("applied" if turned != 1 else "not applied"))
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (FINE, FINE), interpolation=cv2.INTER_AREA)
+    return Seen(path, hashlib.sha256(data).hexdigest(), grey, image.shape[:2], oddities=tuple(said))
+
+
+def look_at_all(store: Annotations, title: str, workers: int = 4) -> list[Seen]:
+    """Every picture of a store, in its order."""
+
+    def looked() -> Iterator[Seen]:
+        indices = iter(range(len(store)))
+        with ThreadPoolExecutor(workers) as pool:
+            while chunk := list(islice(indices, 16 * workers)):
+                yield from pool.map(lambda i: look(store.image_path(i), store.size(i)), chunk)
+
+    return list(track(looked(), len(store), title))
+
+
+def same_files(seen: Sequence[Seen]) -> list[list[int]]:
+    """Groups of pictures whose files are equal, byte by byte, or are one file that is listed several times."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, one in enumerate(seen):
+        if one.digest:
+            groups[one.digest].append(i)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_pairs(seen: Sequence[Seen]) -> list[tuple[int, int, float]]:
+    """Pairs of pictures that show almost the same, though their files differ: (i, j, correlation), i < j.
+
+    Thumbnails are compared by their correlation, which brightness and contrast do not change: small ones all with all,
+    a product of matrices, then larger ones of the pairs that remain. Flat pictures are like none.
+    """
+    shown = {i: one.thumbnail for i, one in enumerate(seen) if one.thumbnail is not None}
+    rows = [i for i, thumbnail in shown.items() if thumbnail.std() >= FLAT]
+    if len(rows) < 2:
+        return []
+    fine = np.stack([shown[i] for i in rows]).astype(np.float32)
+    coarse = _directions(fine.reshape(len(rows), COARSE, FINE // COARSE, COARSE, FINE // COARSE).mean((2, 4)))
+    fine = _directions(fine)
+    found = []
+    for start in range(0, len(rows), CHUNK):
+        alike = coarse[start : start + CHUNK] @ coarse[start:].T
+        for a, b in np.argwhere(np.triu(alike >= ALIKE[0], 1)).tolist():
+            i, j = start + a, start + b
+            exact = float(fine[i] @ fine[j])
+            if exact >= ALIKE[1] and seen[rows[i]].digest != seen[rows[j]].digest:
+                found.append((rows[i], rows[j], exact))
+    return found
+
+
+def _directions(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (I, S, S) as vectors (I, S * S) of mean 0 and length 1."""
+    flat = pictures.reshape(len(pictures), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def unlisted(listed: set[Path]) -> list[Path]:
+    """Pictures that no annotation lists, in the folders of those that one does, and below them."""
+    folders = {path.parent for path in listed}
+    tops = [one for one in folders if not folders & set(one.parents)]
+    found = {path for top in tops if top.is_dir() for path in top.rglob("*") if path.suffix.lower() in SUFFIXES}
+    return sorted(path for path in found - listed if path.is_file())

@@ -1,0 +1,157 @@
+"""ByteTrack (Zhang et al., 2022): the detections of consecutive frames joined to tracks.
+
+Sure detections are matched first, to tracks in sight and to lost ones; those too unsure to be believed alone then carry
+on tracks that are still in sight. Axes: T tracks, N detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from anchors.boxes import iou
+from detect.config import TrackConfig
+from detect.infer import kalman
+from detect.types import Detections
+
+FIRST, SECOND, NEW = 0.2, 0.5, 0.3  # the least overlap of a match: sure, unsure, and with a track seen only once
+SAME = 0.85  # two tracks that overlap more are one: the one that was followed for longer
+FRESH, SEEN, LOST = 0, 1, 2  # begun in the frame before; in sight; not
+
+
+@dataclass
+class Tracks:
+    """Everything known of T tracks: filter states, labels, numbers (0: not yet confirmed), frames, what they are."""
+
+    mean: np.ndarray = field(default_factory=lambda: np.zeros((0, 8)))
+    covariance: np.ndarray = field(default_factory=lambda: np.zeros((0, 8, 8)))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    first: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    last: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    state: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def keep(self, which: np.ndarray) -> None:
+        """Only these tracks."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[which])
+
+    def add(self, boxes: np.ndarray, labels: np.ndarray, frame: int) -> None:
+        """New tracks at boxes (N, 4) xyxy."""
+        mean, covariance = kalman.begin(boxes)
+        count = np.full(len(boxes), frame)
+        new = Tracks(mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH))
+        for name, value in vars(self).items():
+            setattr(self, name, np.concatenate([value, getattr(new, name)]))
+
+
+class Tracker:
+    """Gives the detections of each frame the numbers of their tracks, from 1, never used twice.
+
+    A detection of at least `sure` is believed; one that scores 0.1 more begins a track, which counts from its second
+    frame on (at once in the first frame). Detections join tracks of their own class alone.
+    """
+
+    def __init__(self, sure: float, config: TrackConfig | None = None) -> None:
+        self.sure, self.config = sure, config or TrackConfig()
+        self.tracks, self.frame, self.count = Tracks(), 0, 0
+
+    def update(self, found: Detections) -> Detections:
+        """The next frame's detections: those of tracks, with `tracks` (N,) int64, best first."""
+        self.frame += 1
+        self._predict()
+        boxes, scores = found.boxes.double().numpy(), found.scores.double().numpy()
+        sure = scores >= self.sure
+        owner = np.full(len(boxes), -1)  # the track of each detection
+        every = np.arange(len(self.tracks))
+        confirmed = every[self.tracks.state != FRESH]
+        self._match(owner, found, confirmed, sure, FIRST, fused=True)
+        seen = confirmed[self.tracks.state[confirmed] == SEEN]
+        self._match(owner, found, seen, ~sure & (scores >= self.config.low), SECOND)
+        self._match(owner, found, every[self.tracks.state == FRESH], sure, NEW, fused=True)
+        gone = self._settle(owner, boxes)
+        begun = np.flatnonzero(sure & (owner < 0) & (scores >= self.sure + self.config.margin))
+        owner[begun] = len(self.tracks) + np.arange(len(begun))
+        self.tracks.add(boxes[begun], found.labels.numpy()[begun], self.frame)
+        if self.frame == 1:
+            self._confirm(self.tracks.state == FRESH)
+        self._forget(np.append(gone, np.zeros(len(begun), bool)) | self._doubles(), owner)
+        return self._answer(found, owner)
+
+    def _predict(self) -> None:
+        t = self.tracks
+        t.mean[t.state == LOST, 7] = 0  # what is out of sight does not grow or shrink
+        t.mean, t.covariance = kalman.predict(t.mean, t.covariance)
+
+    def _match(
+        self,
+        owner: np.ndarray,
+        found: Detections,
+        rows: np.ndarray,
+        which: np.ndarray,
+        least: float,
+        fused: bool = False,
+    ) -> None:
+        """Give free detections of `which` (N,) to the tracks `rows` that have none, such that overlaps sum to most.
+
+        Overlap is IoU, times the score where `fused`; less than `least`, or another class, is no match.
+        """
+        rows = rows[~np.isin(rows, owner)]
+        columns = np.flatnonzero(which & (owner < 0))
+        predicted = torch.from_numpy(kalman.boxes_of(self.tracks.mean[rows]))
+        overlap = iou(predicted, found.boxes[columns].double()).numpy()
+        if fused:
+            overlap = overlap * found.scores[columns].double().numpy()
+        overlap = overlap * (self.tracks.labels[rows][:, None] == found.labels[columns].numpy())
+        gain = np.maximum(overlap - least, 0)
+        for r, c in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+            if gain[r, c] > 0:
+                owner[columns[c]] = rows[r]
+
+    def _settle(self, owner: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Tracks learn what was seen of them, and the others are lost; those lost for too long (T,)."""
+        t = self.tracks
+        columns = np.flatnonzero(owner >= 0)
+        rows = owner[columns]
+        t.mean[rows], t.covariance[rows] = kalman.correct(t.mean[rows], t.covariance[rows], boxes[columns])
+        t.last[rows] = self.frame
+        matched = np.zeros(len(t), bool)
+        matched[rows] = True
+        self._confirm(matched & (t.state == FRESH))
+        gone = ~matched & ((t.state == FRESH) | (self.frame - t.last > self.config.memory))
+        t.state[matched], t.state[~matched] = SEEN, LOST
+        return gone
+
+    def _forget(self, gone: np.ndarray, owner: np.ndarray) -> None:
+        """Drop these tracks (T,); detections point to the places of those that stay."""
+        place = np.where(gone, -1, np.cumsum(~gone) - 1)
+        owner[owner >= 0] = place[owner[owner >= 0]]
+        self.tracks.keep(~gone)
+
+    def _doubles(self) -> np.ndarray:
+        """Of a track in sight or new and a lost one at the same place, the one that was followed for less long (T,)."""
+        t, gone = self.tracks, np.zeros(len(self.tracks), bool)
+        places = torch.from_numpy(kalman.boxes_of(t.mean))
+        age = t.last - t.first
+        for a, b in np.argwhere(iou(places, places).numpy() > SAME):
+            if t.state[a] != LOST and t.state[b] == LOST and t.labels[a] == t.labels[b]:
+                gone[b if age[a] > age[b] else a] = True
+        return gone
+
+    def _confirm(self, which: np.ndarray) -> None:
+        number = int(which.sum())
+        self.tracks.ids[which] = np.arange(self.count + 1, self.count + 1 + number)
+        self.tracks.state[which] = SEEN
+        self.count += number
+
+    def _answer(self, found: Detections, owner: np.ndarray) -> Detections:
+        ids = np.where(owner >= 0, np.append(self.tracks.ids, 0)[owner], 0)
+        numbered = replace(found, tracks=torch.from_numpy(ids))
+        order = found.scores.argsort(descending=True, stable=True)
+        return numbered[order[torch.from_numpy(ids)[order] > 0]]

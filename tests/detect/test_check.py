@@ -1,0 +1,239 @@
+"""`detect check`: every planted defect is found, none is invented; the page."""
+
+import itertools
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detect.__main__ import main
+from detect.checking.findings import KINDS, anchors_of, check, doubled
+from detect.checking.pictures import Seen, near_pairs, same_files
+from detect.page import Page
+
+RNG = np.random.default_rng
+
+
+def photo(seed, side=96):
+    """A smooth picture unlike those of other seeds."""
+    small = RNG(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """Twelve and six pictures with two boxes each, and nothing wrong with them."""
+    folder, number = tmp_path_factory.mktemp("clean"), itertools.count(1)
+    for split, seeds in (("train", range(12)), ("val", range(20, 26))):
+        images, boxes = [], []
+        (folder / split).mkdir()
+        for seed in seeds:
+            cv2.imwrite(str(folder / split / f"{seed}.jpg"), photo(seed))
+            images.append({"id": seed, "file_name": f"{split}/{seed}.jpg", "width": 96, "height": 96})
+            for k in (0, 1):
+                box = [5 + 40 * k + seed % 3, 10 + seed % 7, 20 + seed % 5, 30]
+                boxes.append({"id": next(number), "image_id": seed, "category_id": 1 + k, "bbox": box})
+        names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        record = {"images": images, "annotations": boxes, "categories": names}
+        (folder / f"instances_{split}.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def data(clean, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(clean, folder)
+    return folder
+
+
+def edit(folder, split, change):
+    """Change the record of a split in place."""
+    path = folder / f"instances_{split}.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def found(folder, **options):
+    """The kinds of what is found, with how often."""
+    return Counter(one.kind for one in check(str(folder), 96, 2, **options).findings)
+
+
+def test_nothing_is_invented(clean, digits):
+    before = {path: path.stat().st_mtime_ns for path in clean.rglob("*")}
+    assert found(clean) == {}
+    assert set(found(digits)) <= {"rare", "classes", "tiny"}  # ten classes on eight pictures
+    assert {path: path.stat().st_mtime_ns for path in clean.rglob("*")} == before
+
+
+def annotation(folder, split, n, **values):
+    edit(folder, split, lambda record: record["annotations"][n].update(values))
+
+
+def image(folder, split, n, **values):
+    edit(folder, split, lambda record: record["images"][n].update(values))
+
+
+def again(folder, split, n, **values):
+    """Another annotation like the n-th."""
+    edit(
+        folder,
+        split,
+        lambda record: record["annotations"].append({**record["annotations"][n], "id": 999, **values}),
+    )
+
+
+def empty(folder, split):
+    edit(folder, split, lambda record: record.update(annotations=[]))
+
+
+def without(folder, name):
+    edit(folder, "val", lambda r: r.update(annotations=[a for a in r["annotations"] if a["category_id"] != 2]))
+
+
+def reencoded(path, target):
+    """The picture a little brighter, smaller, and coded anew."""
+    picture = cv2.imread(str(path))
+    smaller = cv2.resize(picture, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(target), cv2.convertScaleAbs(smaller, alpha=1.05, beta=8), [cv2.IMWRITE_JPEG_QUALITY, 60])
+
+
+def turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).save(path, exif=exif)
+
+
+PLANTED = {
+    "broken json record": ("record", lambda f: annotation(f, "train", 3, bbox=[1, 2, -3, 4])),
+    "record without image": ("record", lambda f: annotation(f, "train", 3, image_id=12345)),
+    "truncated": ("image", lambda f: (f / "train/3.jpg").write_bytes((f / "train/3.jpg").read_bytes()[:700])),
+    "missing": ("image", lambda f: (f / "val/21.jpg").rename(f / "gone")),
+    "other size": ("image", lambda f: image(f, "train", 2, width=90)),
+    "no objects": ("empty", lambda f: empty(f, "val")),
+    "class without objects": ("classes", lambda f: without(f, "dog")),
+    "other class": ("classes", lambda f: edit(f, "val", lambda r: r["categories"][1].update(name="bird"))),
+    "leak": ("leak", lambda f: shutil.copy(f / "train/3.jpg", f / "val/21.jpg")),
+    "near leak": ("near_leak", lambda f: reencoded(f / "train/3.jpg", f / "val/21.jpg")),
+    "duplicate": ("duplicate", lambda f: shutil.copy(f / "train/3.jpg", f / "train/4.jpg")),
+    "listed twice": ("duplicate", lambda f: image(f, "train", 4, file_name="train/3.jpg")),
+    "near duplicate": ("near_duplicate", lambda f: reencoded(f / "train/3.jpg", f / "train/4.jpg")),
+    "doubled": ("doubled", lambda f: again(f, "train", 0)),
+    "outside": ("outside", lambda f: annotation(f, "train", 0, bbox=[90, 10, 20, 30])),
+    "unlisted": ("unlisted", lambda f: cv2.imwrite(str(f / "train/new.png"), photo(99))),
+    "tiny": ("tiny", lambda f: annotation(f, "train", 0, bbox=[5, 5, 2, 30])),
+    "giant": ("giant", lambda f: annotation(f, "train", 0, bbox=[0, 0, 96, 96])),
+    "grey with alpha": (
+        "encoding",
+        lambda f: Image.open(f / "train/3.jpg").convert("LA").save(f / "train/3.jpg", "PNG"),
+    ),
+    "turned": ("encoding", lambda f: turned(f / "train/3.jpg")),
+    "rare": ("rare", lambda f: edit(f, "train", lambda r: [a.update(category_id=1) for a in r["annotations"][3:]])),
+}
+COMPANY = {  # what a planted defect brings along: its kind, and another that is there with it
+    "near leak": {"image"},  # another size than annotated
+    "near duplicate": {"image"},
+    "listed twice": {"unlisted"},
+    "other class": {"classes"},
+    "grey with alpha": {"encoding"},  # and its name says JPEG
+    "record without image": set(),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_every_planted_defect_is_found_and_no_other(data, name):
+    kind, plant = PLANTED[name]
+    plant(data)
+    if name.startswith("near"):
+        for split in ("train", "val"):
+            edit(data, split, lambda record: [one.update(width=0, height=0) for one in record["images"]])
+            edit(data, split, lambda record: [one.pop("width") + one.pop("height") for one in record["images"]])
+        edit(data, "train", lambda r: r.update(annotations=[a for a in r["annotations"] if a["image_id"] != 4]))
+        edit(data, "val", lambda r: r.update(annotations=[a for a in r["annotations"] if a["image_id"] != 21]))
+    assert kind in found(data)
+    assert set(found(data)) <= {kind} | COMPANY.get(name, set())
+    assert kind in KINDS
+
+
+def test_every_kind_has_a_planted_defect():
+    assert {kind for kind, _ in PLANTED.values()} == set(KINDS)
+
+
+def test_splits_by_name_and_their_files(data, capsys):
+    shutil.copy(data / "train/3.jpg", data / "val/21.jpg")
+    assert found(data, splits=["val"]) == {} and found(data, splits=["train", "val"]) == {"leak": 1}
+    assert main(["check", "--data", str(data), "--splits", "[vall]"]) == 2
+    assert "did you mean 'val'" in capsys.readouterr().err
+
+
+def test_text_json_and_page(data, tmp_path, capsys):
+    for name in ("leak", "outside", "tiny"):
+        PLANTED[name][1](data)
+    annotation(data, "train", 6, bbox=[0, 0, 96, 96])
+    given_ = ["check", "--data", str(data), "--imgsz", "96", "--k", "2"]
+    files = {"json": tmp_path / "found.json", "page": tmp_path / "found.html"}
+    assert main([*given_, "--json", str(files["json"]), "--page", str(files["page"])]) == 0
+    said = capsys.readouterr().out
+    assert "train: 12 images (0 without objects), 24 objects" in said and "cat 12, dog 12" in said
+    assert "0 errors, 1 warnings, 2 notes" in said and "is the same picture as" in said
+    record = json.loads(files["json"].read_text())
+    assert record["counts"]["leak"] == 1 and record["anchors"]["recall"] > 0.5
+    assert {one["kind"] for one in record["findings"]} == {"leak", "tiny", "giant"}
+    text = files["page"].read_text()
+    assert text.startswith("<!DOCTYPE html>") and "http" not in text.replace("http-equiv", "") and "<svg" in text
+
+
+@given(st.integers(0, 6), st.integers(0, 2**31))
+def test_doubles_are_those_of_the_naive_twin(count, seed):
+    rng = RNG(seed)
+    low = rng.integers(0, 3, (count, 2)) * 0.1
+    corners, labels = np.hstack([low, low + 10 - low % 0.2]), rng.integers(0, 2, count)
+    plain = rng.random(count) < 0.8
+    twin = doubled(corners, labels, plain)
+    for n in range(count):
+        first = -1
+        for m in range(n):
+            w = min(corners[n, 2], corners[m, 2]) - max(corners[n, 0], corners[m, 0])
+            h = min(corners[n, 3], corners[m, 3]) - max(corners[n, 1], corners[m, 1])
+            areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (corners[n], corners[m])]
+            same = plain[n] and plain[m] and labels[n] == labels[m]
+            if first < 0 and same and w * h / (sum(areas) - w * h) > 0.95:
+                first = m
+        assert twin[n] == first
+
+
+def test_near_pairs_over_chunks_are_those_of_one(monkeypatch):
+    thumbnails = [cv2.cvtColor(photo(seed % 5, 32), cv2.COLOR_BGR2GRAY) for seed in range(11)]
+    seen = [Seen(Path(f"{i}.png"), str(i), (t // 2 + i).astype(np.uint8)) for i, t in enumerate(thumbnails)]
+    pairs = {(i, j) for i, j, _ in near_pairs(seen)}
+    assert pairs == {(i, j) for i in range(11) for j in range(i + 1, 11) if i % 5 == j % 5}
+    monkeypatch.setattr("detect.checking.pictures.CHUNK", 3)
+    assert {(i, j) for i, j, _ in near_pairs(seen)} == pairs
+    flat = [Seen(Path("a"), "a", np.full((32, 32), 7, np.uint8)), Seen(Path("b"), "b", np.full((32, 32), 9, np.uint8))]
+    assert near_pairs(flat) == [] and near_pairs([]) == [] and same_files([]) == []
+
+
+def test_too_few_boxes_have_no_anchors():
+    assert anchors_of(np.zeros((0, 2)), 3, 96) == {} and anchors_of(np.ones((5, 2)), 3, 96) == {}
+
+
+def test_a_page_escapes_what_it_is_told():
+    page = Page("<b>&")
+    page.text("<script>")
+    page.table(("a<", "b"), [("<i>", 1.5), (None, 3)])
+    page.curves({"<x>": [(0, 1), (1, float("nan")), (2, 3)], "y": []}, "c>", log=True)
+    page.histogram([], "none")
+    page.bars({}, "none")
+    page.dots({"a": []}, "none")
+    page.picture(np.zeros((4, 4, 3), np.uint8), 'a"b')
+    page.matrix(np.array([[1, 0], [0, 0]]), ["<r>", "s"], ["t", "u"], "m")
+    text = str(page)
+    assert "<script>" not in text.replace("<script>\n", "") and "<i>" not in text and "<x>" not in text
+    assert "nan" not in text and 'data-value="1.5">1.500' in text

@@ -1,0 +1,254 @@
+"""Tracks: the filter, ByteTrack's matching, trails, lines and zones, the command."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect.__main__ import main
+from detect.cli import model_config
+from detect.config import TrackConfig
+from detect.errors import UserError
+from detect.infer import kalman
+from detect.infer.follow import Follow, Line, Zone
+from detect.infer.track import Tracker
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import save_weights
+from detect.types import Detections, Frame
+
+
+def found(*rows, labels=None):
+    """Detections from rows x, y, w, h, score."""
+    values = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+    boxes = torch.cat([values[:, :2], values[:, :2] + values[:, 2:4]], dim=1)
+    return Detections(boxes, values[:, 4], torch.tensor(labels or [0] * len(rows), dtype=torch.int64))
+
+
+def numbers(detections):
+    """Left edge of each box -> its track."""
+    return {
+        round(box[0]): track for box, track in zip(detections.boxes.tolist(), detections.tracks.tolist(), strict=True)
+    }
+
+
+class OneTrack:
+    """The textbook filter of a single box, with an inverse and no batches (Welch and Bishop, 1995)."""
+
+    def __init__(self, x, y, aspect, h):
+        self.m = np.array([x, y, aspect, h, 0, 0, 0, 0], float)
+        self.p = np.diag(np.square([h / 10, h / 10, 1e-2, h / 10, h / 16, h / 16, 1e-5, h / 16]))
+
+    def predict(self):
+        f, h = np.eye(8), self.m[3]
+        for i in range(4):
+            f[i, i + 4] = 1
+        q = np.diag(np.square([h / 20, h / 20, 1e-2, h / 20, h / 160, h / 160, 1e-5, h / 160]))
+        self.m, self.p = f @ self.m, f @ self.p @ f.T + q
+
+    def correct(self, z):
+        h = np.zeros((4, 8))
+        h[range(4), range(4)] = 1
+        r = np.diag(np.square([self.m[3] / 20, self.m[3] / 20, 1e-1, self.m[3] / 20]))
+        k = self.p @ h.T @ np.linalg.inv(h @ self.p @ h.T + r)
+        self.m, self.p = self.m + k @ (np.array(z) - h @ self.m), (np.eye(8) - k @ h) @ self.p
+
+
+@given(st.integers(0, 2**31), st.integers(0, 4))
+def test_the_filter_is_that_of_the_naive_twin(seed, count):
+    rng = np.random.default_rng(seed)
+    boxes = np.sort(rng.uniform(0, 300, (count, 2, 2)), axis=1).reshape(count, 4)
+    boxes[:, 2:] += 5
+    twins = [OneTrack(*row) for row in kalman.measured(boxes)]
+    mean, covariance = kalman.begin(boxes)
+    for _ in range(5):
+        mean, covariance = kalman.predict(mean, covariance)
+        boxes = kalman.boxes_of(mean) + rng.normal(0, 1, (count, 4))
+        seen = kalman.measured(boxes)
+        mean, covariance = kalman.correct(mean, covariance, boxes)
+        for i, twin in enumerate(twins):
+            twin.predict()
+            twin.correct(seen[i])
+            assert np.allclose(mean[i], twin.m, rtol=1e-8, atol=1e-8)
+            assert np.allclose(covariance[i], twin.p, rtol=1e-6, atol=1e-8)
+
+
+@given(st.lists(st.tuples(*[st.floats(-500, 500)] * 2, *[st.floats(1, 500)] * 2), max_size=5))
+def test_boxes_survive_the_filters_form(rows):
+    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in rows], float).reshape(-1, 4)
+    assert np.allclose(kalman.boxes_of(kalman.begin(boxes)[0]), boxes, atol=1e-6)
+
+
+def test_two_who_cross_keep_their_numbers():
+    tracker = Tracker(0.5)
+    for t in range(40):
+        answer = tracker.update(found((10 + 5 * t, 50, 30, 60, 0.9), (210 - 5 * t, 80, 30, 60, 0.8)))
+        assert answer.tracks.tolist() == [1, 2]  # best first, as they began
+    assert tracker.count == 2
+
+
+def test_unsure_detections_carry_on_a_track_and_begin_none():
+    tracker = Tracker(0.5)
+    for score in (0.9, 0.9, 0.2, 0.15, 0.3):
+        answer = tracker.update(found((10, 10, 40, 40, score), (200, 10, 40, 40, 0.3)))
+        assert numbers(answer) == {10: 1}
+    assert numbers(tracker.update(found((10, 10, 40, 40, 0.05)))) == {}
+
+
+def test_what_is_seen_only_once_is_no_track():
+    tracker = Tracker(0.5)
+    tracker.update(found((10, 10, 40, 40, 0.9)))  # in the first frame nothing needs confirming
+    assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (300, 10, 40, 40, 0.9)))) == {10: 1}
+    assert numbers(tracker.update(found((10, 10, 40, 40, 0.9)))) == {10: 1}
+    tracker.update(found((10, 10, 40, 40, 0.9), (500, 10, 40, 40, 0.9)))
+    assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (500, 10, 40, 40, 0.9)))) == {10: 1, 500: 2}
+    tracker.update(found((10, 10, 40, 40, 0.9), (700, 10, 40, 40, 0.55)))
+    assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (700, 10, 40, 40, 0.55)))) == {10: 1}
+
+
+@pytest.mark.parametrize(("away", "same"), [(3, True), (5, True), (6, False)])
+def test_a_track_out_of_sight_is_looked_for_for_a_while(away, same):
+    tracker = Tracker(0.5, TrackConfig(memory=5))
+    for t in range(10):
+        tracker.update(found((10 + 2 * t, 10, 40, 40, 0.9)))
+    for _ in range(away):
+        assert len(tracker.update(found())) == 0
+    back = found((10 + 2 * (10 + away), 10, 40, 40, 0.9))
+    tracker.update(back)
+    assert tracker.update(back).tracks.tolist() == [1 if same else 2]
+
+
+def test_classes_are_followed_apart():
+    tracker = Tracker(0.5)
+    tracker.update(found((10, 10, 40, 40, 0.9), labels=[0]))
+    assert len(tracker.update(found((10, 10, 40, 40, 0.9), labels=[1]))) == 0
+    assert tracker.update(found((10, 10, 40, 40, 0.9), labels=[1])).tracks.tolist() == [2]
+
+
+def test_points_stay_with_their_boxes_and_inputs_as_they_were():
+    one = found((200, 10, 40, 40, 0.7), (10, 10, 40, 40, 0.9))
+    one = Detections(one.boxes, one.scores, one.labels, torch.arange(6.0).reshape(2, 1, 3))
+    answer = Tracker(0.5).update(one)
+    assert answer.tracks.tolist() == [2, 1]
+    assert answer.points[0].tolist() == [[3, 4, 5]] and one.tracks is None
+
+
+@given(st.integers(0, 2**31))
+def test_numbers_are_distinct_and_never_come_again(seed):
+    rng = np.random.default_rng(seed)
+    tracker, last, gone = Tracker(0.4, TrackConfig(memory=2)), {}, set()
+    for frame in range(12):
+        count = int(rng.integers(0, 6))
+        rows = np.hstack([rng.integers(0, 4, (count, 2)) * 40, np.full((count, 2), 35), rng.uniform(0, 1, (count, 1))])
+        given_ = found(*rows.tolist(), labels=rng.integers(0, 2, count).tolist())
+        answer = tracker.update(given_)
+        ids = answer.tracks.tolist()
+        assert len(set(ids)) == len(ids) and not gone & set(ids) and all(0 < i <= tracker.count for i in ids)
+        assert answer.scores.tolist() == sorted(answer.scores.tolist(), reverse=True)
+        assert all(any(torch.equal(box, other) for other in given_.boxes) for box in answer.boxes)
+        last |= dict.fromkeys(ids, frame)
+        gone = {i for i, seen in last.items() if frame - seen > 2}
+
+
+def test_a_line_counts_who_crosses_between_its_ends():
+    line = Line((100, 0), (100, 100))  # down the picture: its right hand is the picture's left side
+    for x in (80, 100, 120):
+        line.see(1, "car", (x, 50))
+    assert line.told() == {"line": [100, 0, 100, 100], "right": {}, "left": {"car": 1}}
+    line.see(1, "car", (90, 60))
+    for x in (80, 120):
+        line.see(2, "bus", (x, 150))  # past its end
+    assert (dict(line.right), dict(line.left)) == ({"car": 1}, {"car": 1})
+
+
+def test_a_zone_counts_who_was_in_it():
+    follow = Follow(0.5, ["car", "bus"], zones=[[0, 0, 100, 0, 100, 100, 0, 100]])
+    for rows, labels in (
+        ([(10, 10, 20, 20, 0.9), (60, 60, 20, 20, 0.9)], [0, 0]),
+        ([(12, 10, 20, 20, 0.9), (60, 62, 20, 20, 0.9), (300, 0, 20, 20, 0.9)], [0, 0, 1]),
+        ([(300, 0, 20, 20, 0.9)], [1]),
+    ):
+        follow(Frame(np.zeros((400, 400, 3), np.uint8), "a.mp4", 1, 0.1), found(*rows, labels=labels))
+    (zone,) = follow.counts()["a.mp4"]
+    assert zone["entered"] == {"car": 2} and zone["most_at_once"] == {"car": 2}
+    assert follow.objects == {"car": 2, "bus": 1} and isinstance(follow.places[0], Zone)
+
+
+def test_every_film_has_tracks_of_its_own():
+    follow, box = Follow(0.5, ["a"]), found((10, 10, 40, 40, 0.9))
+    picture = np.zeros((90, 90, 3), np.uint8)
+    frames = [Frame(picture, "x/1.png"), Frame(picture, "x/2.png"), Frame(picture, "y/1.png")]
+    frames += [Frame(picture, "z.mp4", i, i / 10) for i in (0, 1)] + [Frame(picture, "z.mp4", 0, 0.0)]
+    assert [follow(frame, box).tracks.tolist() for frame in frames] == [[1]] * 6
+    assert follow.objects == {"a": 4} and follow.counts() == {"x": [], "y": [], "z.mp4": []}
+    follow.paint(picture)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lines": [[1, 2, 3]]}, {"lines": [[1, 2, 1, 2]]}, {"zones": [[1, 2, 3, 4, 1, 2]]}]
+)
+def test_a_line_that_is_none_is_named(options):
+    with pytest.raises(UserError, match="in pixels"):
+        Follow(0.5, ["a"], **options)
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """Frames of two bright squares that walk towards one another and past."""
+    folder = tmp_path_factory.mktemp("walk")
+    for t in range(12):
+        picture = np.zeros((96, 160, 3), np.uint8)
+        for x, y in ((8 + 10 * t, 10), (130 - 10 * t, 60)):
+            cv2.rectangle(picture, (x, y), (x + 20, y + 20), (255, 255, 255), -1)
+        cv2.imwrite(str(folder / f"{t:02d}.png"), picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A detector that has learned nothing."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    save_weights(path, build(model_config("yolo_n"), Card(["square"], [1], size=64)))
+    return path
+
+
+def squares(frame):
+    """What a perfect detector says of a frame of `walk`."""
+    gray = frame.image[..., 0] > 127
+    count, _, stats, _ = cv2.connectedComponentsWithStats(gray.astype(np.uint8))
+    return found(*[(*stats[i, :4].tolist(), 0.9) for i in range(1, count)])
+
+
+def test_the_command_tracks_counts_and_draws(walk, weights, tmp_path, monkeypatch, capsys):
+    answers = lambda self, frames: ((frame, squares(frame)) for frame in frames)  # noqa: E731
+    monkeypatch.setattr("detect.infer.predict.Predictor.__call__", answers)
+    out = tmp_path / "out"
+    line, zone = "[[80, 0, 80, 96]]", "[[0, 50, 40, 50, 40, 96, 0, 96]]"
+    given_ = ["predict", "--weights", str(weights), "--source", str(walk), "--out", str(out), "--track"]
+    assert main([*given_, "--lines", line, "--zones", zone]) == 0
+    assert "12 frames: 2 " in capsys.readouterr().out
+    records = json.loads((out / "detections.json").read_text())
+    upper = {r["track_id"] for r in records if r["bbox"][1] < 40}
+    lower = {r["track_id"] for r in records if r["bbox"][1] > 40}
+    assert len(records) == 24 and len(upper) == len(lower) == 1 and upper != lower
+    counts = json.loads((out / "counts.json").read_text())
+    assert [sum(counts["."][0][side].values()) for side in ("right", "left")] == [1, 1]
+    assert sum(counts["."][1]["entered"].values()) == 1
+    trail = cv2.imread(str(out / "11.png"))[20, 40]  # the upper square's centre was here; now only its trail is
+    assert trail.max() > 100 and trail.tolist() != [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lines", "[[1,2,3,4]]"], "--lines is read with --track alone"),
+        (["--tracker.memory", "3"], "--tracker.memory"),
+    ],
+)
+def test_what_needs_tracks_is_refused_without(flags, said, weights, walk, capsys):
+    assert main(["predict", "--weights", str(weights), "--source", str(walk), *flags]) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""How good tracks are: MOTA, IDF1 and HOTA by TrackEval, an evaluator that is not ours.
+
+    python tools/mot.py --gt gt/gt.txt --found detections.json --judge PYTHON          # of `detect predict --track`
+    python tools/mot.py --gt gt/gt.txt --given det/det.txt --judge PYTHON              # our tracks of given detections
+
+Files are MOTChallenge's: frame, number, left, top, width, height, score a line. The scores of given detections are
+divided by their largest, and those from --conf on are believed. PYTHON is the interpreter of an environment with the
+package trackeval, which brings an OpenCV of its own and so cannot live beside this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from anchors.boxes import iou, xywh_to_xyxy
+from detect.errors import UserError
+from detect.infer.track import Tracker
+from detect.types import Detections
+
+JUDGE = """
+import contextlib, io, json, sys
+import numpy as np
+data = json.load(sys.stdin)
+for name in ("gt_ids", "tracker_ids"):
+    data[name] = [np.array(ids, int) for ids in data[name]]
+pairs = zip(data["similarity_scores"], data["gt_ids"], data["tracker_ids"])
+data["similarity_scores"] = [np.array(s, float).reshape(len(a), len(b)) for s, a, b in pairs]
+with contextlib.redirect_stdout(io.StringIO()):
+    from trackeval.metrics import CLEAR, HOTA, Identity
+    clear, hota, identity = (kind().eval_sequence(data) for kind in (CLEAR, HOTA, Identity))
+print(json.dumps({"HOTA": float(np.mean(hota["HOTA"])), "MOTA": float(clear["MOTA"]), "IDF1": float(identity["IDF1"]),
+                  "switches": int(clear["IDSW"]), "missed": int(clear["CLR_FN"]), "wrong": int(clear["CLR_FP"])}))
+"""
+
+
+def read(path: Path) -> np.ndarray:
+    """The rows of a MOTChallenge file: frame, number, left, top, width, height, score."""
+    try:
+        rows = np.loadtxt(path, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as lines of frame, number, left, top, width, height: {error}"
+        ) from error
+    if rows.shape[1] < 6:
+        raise UserError(
+            f"{path} has {rows.shape[1]} numbers a line: frame, number, left, top, width, height are needed"
+        )
+    return rows if rows.shape[1] > 6 else np.hstack([rows, np.ones((len(rows), 1))])
+
+
+def tracked(rows: np.ndarray, frames: range, sure: float) -> np.ndarray:
+    """The tracks of detections (as of `read`), in the same form."""
+    tracker, answers = Tracker(sure), []
+    scores = rows[:, 6] / max(rows[:, 6].max(initial=0), 1e-9)
+    for frame in frames:
+        here = rows[:, 0] == frame
+        boxes = xywh_to_xyxy(torch.from_numpy(rows[here, 2:6]))
+        labels = torch.zeros(len(boxes), dtype=torch.int64)
+        found = tracker.update(Detections(boxes, torch.from_numpy(scores[here]), labels))
+        assert found.tracks is not None
+        for track, (left, top, right, bottom) in zip(found.tracks.tolist(), found.boxes.tolist(), strict=True):
+            answers.append((frame, track, left, top, right - left, bottom - top, 1.0))
+    return np.array(answers).reshape(-1, 7)
+
+
+def predicted(path: Path) -> np.ndarray:
+    """The tracks in the detections.json of `predict --track`; a picture's frame is the last number of its name."""
+    rows = []
+    for record in json.loads(path.read_text(encoding="utf-8")):
+        if "track_id" not in record:
+            raise UserError(f"{path} has no tracks: it must come from detect predict --track")
+        frame = record["frame"] + 1 if "frame" in record else int(re.findall(r"\d+", record["image"])[-1])
+        rows.append((frame, record["track_id"], *record["bbox"], record["score"]))
+    return np.array(rows).reshape(-1, 7)
+
+
+def judged(truth: np.ndarray, rows: np.ndarray, frames: range, judge: str) -> dict[str, float]:
+    """What TrackEval says of the tracks `rows`."""
+    data: dict[str, list] = {"gt_ids": [], "tracker_ids": [], "similarity_scores": []}
+    numbers = [{n: i for i, n in enumerate(sorted(set(some[:, 1].tolist())))} for some in (truth, rows)]
+    for frame in frames:
+        here = [some[some[:, 0] == frame] for some in (truth, rows)]
+        for name, some, known in zip(("gt_ids", "tracker_ids"), here, numbers, strict=True):
+            data[name].append([known[n] for n in some[:, 1].tolist()])
+        real, ours = (xywh_to_xyxy(torch.from_numpy(some[:, 2:6])) for some in here)
+        data["similarity_scores"].append(iou(real, ours).tolist())
+    counts = {"num_gt_dets": len(truth), "num_tracker_dets": len(rows), "num_timesteps": len(frames)}
+    counts |= {"num_gt_ids": len(numbers[0]), "num_tracker_ids": len(numbers[1])}
+    done = subprocess.run([judge, "-c", JUDGE], input=json.dumps(data | counts), capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"--judge {judge} failed: {(done.stderr.strip().splitlines() or ['nothing said'])[-1]}")
+    return json.loads(done.stdout)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--gt", type=Path, required=True, metavar="FILE")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--found", type=Path, metavar="JSON")
+    what.add_argument("--given", type=Path, metavar="FILE")
+    parser.add_argument("--conf", type=float, default=0.25)
+    parser.add_argument("--judge", required=True, metavar="PYTHON")
+    options = parser.parse_args(arguments)
+    try:
+        truth = read(options.gt)
+        frames = range(int(truth[:, 0].min()), int(truth[:, 0].max()) + 1)
+        rows = predicted(options.found) if options.found else tracked(read(options.given), frames, options.conf)
+        print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **judged(truth, rows, frames, options.judge)}))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
