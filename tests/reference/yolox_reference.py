@@ -20,6 +20,7 @@ for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
     norm.running_var.uniform_(0.5, 1.5)
 for predict in (*model.head.cls_preds, *model.head.reg_preds, *model.head.obj_preds):
     torch.nn.init.normal_(predict.weight, std=0.3)
+    torch.nn.init.zeros_(predict.bias)
 torch.save({"start_epoch": 1, "model": model.state_dict()}, folder / "weights.pth")
 image = torch.randint(0, 256, (1, 3, 96, 64))
 model.head.decode_in_inference = False
