@@ -23,7 +23,6 @@ def import_weights(config: ImportConfig) -> Path:
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file")
     model = _model(config, path)
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_weights(out, model)
     print(_said(model, out))
     return out

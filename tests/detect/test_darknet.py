@@ -246,6 +246,7 @@ def test_weights_of_another_length_are_refused(tmp_path, capsys, extra, header, 
     ("flags", "said"),
     [
         (["--out", "{d}/w.pt"], "must end in .safetensors"),
+        (["--out", "{d}/net.cfg/w.safetensors"], "cannot be written"),
         (["--weights", "{d}/no.weights"], "no such file"),
         (["--cfg", "{d}/no.cfg"], "cannot be read"),
         (["--cfg", ""], "give the --cfg"),
