@@ -51,7 +51,10 @@ class Scale(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a cfg says: image size (height, width), layers, [yolo] layers by stride, classes; whether images stretch."""
+    """What a cfg says: image size (height, width), layers, [yolo] layers by stride, classes; whether images stretch.
+
+    They do to a square; where it is none, it has the shape of what it was made for, and ours keep their own.
+    """
 
     sections: list[Section]
     size: tuple[int, int]
@@ -145,7 +148,8 @@ def plan(text: str, file: str) -> Plan:
     if len(classes) > 1 or len({len(s.anchors) for s in scales}) > 1 or len({s.bounded for s in scales}) > 1:
         raise net.error("the [yolo] sections must agree on classes, new_coords and the number of anchors in mask")
     scales.sort(key=lambda scale: scale.stride)
-    return Plan(sections, size, not net.integer("letter_box", 0), layers, scales, classes.pop())
+    stretch = size[0] == size[1] and not net.integer("letter_box", 0)
+    return Plan(sections, size, stretch, layers, scales, classes.pop())
 
 
 def _input(section: Section, layers: Sequence[Layer], index: int) -> Layer:

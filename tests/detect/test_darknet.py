@@ -155,6 +155,14 @@ def test_bounded_boxes_of_scaled_yolo_v4(tmp_path):
     assert torch.allclose(scores[0, 2], torch.tensor([there * one, there * two]), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("size", "box", "stretch"), [("width=64", 0, True), ("width=64", 1, False), ("width=96", 0, False)]
+)
+def test_pictures_are_stretched_to_a_square_alone(size, box, stretch):
+    text = CFG.replace("width=96", size).replace("letter_box=1", f"letter_box={box}")
+    assert plan(text, "cfg").stretch is stretch
+
+
 def test_every_weight_trains_on_other_classes(tmp_path):
     cfg, weights, _ = write(tmp_path)
     assert run(tmp_path, cfg, weights) == 0
