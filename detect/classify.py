@@ -16,6 +16,7 @@ from detect.data.check import verify
 from detect.data.crops import CropDataset, Crops
 from detect.data.formats import load_data
 from detect.data.loader import StillLoader
+from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError
 from detect.evaluation.classes import ClassEvaluator, class_lines
@@ -29,6 +30,18 @@ from detect.types import Classes, Keep
 
 def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the mean of the members' probabilities on a split; see `ClassEvaluator.result`."""
+    store, evaluator = measured_classes(config, members)
+    result = evaluator.result()
+    print(f"{config.weights} on {store.path} ({len(evaluator.crops)} crops)")
+    for line in class_lines(result):
+        print(line)
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tuple[Annotations, ClassEvaluator]:
+    """The store of the split, and its evaluator with what the members say of every crop."""
     names = members[0].names
     for path, member in zip(config.weights.split(","), members, strict=True):
         if member.names != names:
@@ -46,13 +59,7 @@ def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dic
     evaluator = ClassEvaluator(crops, every)
     ids, scores = _averaged(config, members, crops)
     evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Keep(score=0.0))])
-    result = evaluator.result()
-    print(f"{config.weights} on {store.path} ({len(crops)} crops)")
-    for line in class_lines(result):
-        print(line)
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
+    return store, evaluator
 
 
 def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops) -> tuple[list[int], torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,21 @@ JUDGES = {"classify": evaluate_classes}  # by task; of the others `evaluate_one`
 
 
 def train(config: configs.TrainConfig) -> Path:
-    """Train; returns the file of the best weights."""
-    return run_training(config)
+    """Train, and leave a report in the folder of the run; returns the file of the best weights."""
+    best = run_training(config)
+    if os.environ.get("RANK", "0") == "0":
+        _report(best.parent, config.device)
+    return best
+
+
+def _report(run: Path, device: str) -> None:
+    """Write the report of a run that has ended well: what keeps it from being written costs nothing but the report."""
+    from detect.reporting.write import report
+
+    try:
+        print(f"report: {report(configs.ReportConfig(str(run), device))}")
+    except (UserError, OSError) as error:
+        print(f"no report: {error}", file=sys.stderr)
 
 
 def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:

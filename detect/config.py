@@ -294,6 +294,14 @@ class CheckConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    """Write report.html into the folder `run` of a run, as training does at its end."""
+
+    run: str
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class AnchorsConfig:
     """Compute anchor boxes from the labels by K-means over 1 - IoU."""
 

@@ -32,6 +32,20 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     detector, *others = members
     if others:
         raise UserError("several --weights are averaged for classifiers alone")
+    store, evaluator = measured(config, detector)
+    result = evaluator.result()
+    if config.detections:
+        evaluator.write(Path(config.detections))
+    print(f"{config.weights} on {store.path} ({len(store)} images)")
+    for line in TASKS[detector.model.task].report(result):
+        print(line)
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def measured(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, Any]:
+    """The store of the split, and the evaluator of the task with all that the detector finds in it."""
     task = TASKS[detector.model.task]
     store = load_data(config.data, config.split, config.skip_bad)
     store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
@@ -43,15 +57,7 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     batches, count = _answers(config, detector, store)
     for ids, found in track(batches, count, "evaluate"):
         evaluator.update(ids, [_relabel(one, labels) for one in found])
-    result = evaluator.result()
-    if config.detections:
-        evaluator.write(Path(config.detections))
-    print(f"{config.weights} on {store.path} ({len(store)} images)")
-    for line in task.report(result):
-        print(line)
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
+    return store, evaluator
 
 
 def _answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> tuple[Iterator[Any], int]:

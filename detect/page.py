@@ -22,7 +22,8 @@ table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: au
 th, td { padding: .2em .7em; border-bottom: 1px solid #e4e4e4; text-align: left; vertical-align: top; }
 th { cursor: pointer; white-space: nowrap; background: #f4f4f4; } td.number { text-align: right; }
 figure { display: inline-block; margin: .5em 1em .5em 0; vertical-align: top; } figcaption { font-size: .85em;
-  max-width: 460px; color: #444; } svg text { font: 11px system-ui, sans-serif; fill: #333; } pre { background: #f7f7f7;
+  max-width: 460px; color: #444; } .legend { font-size: .8em; max-width: 460px; margin-left: 58px; }
+svg text { font: 11px system-ui, sans-serif; fill: #333; } pre { background: #f7f7f7;
   padding: .8em; overflow-x: auto; font-size: .85em; } img { max-width: 100%; }
 """
 _SORT = """
@@ -81,16 +82,13 @@ class Page:
         }
         frame = _Frame([p for points in known.values() for p in points], x, y, log)
         drawn = []
-        for i, (name, points) in enumerate(known.items()):
+        for i, points in enumerate(known.values()):
             colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{u:.1f},{v:.1f}" for u, v in map(frame.at, points))
             drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
             if len(points) == 1:
                 u, v = frame.at(points[0])
                 drawn.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3" fill="{colour}"/>')
-            if len(known) > 1:
-                drawn.append(f'<rect x="{LEFT + 6}" y="{8 + 14 * i}" width="10" height="3" fill="{colour}"/>')
-                drawn.append(f'<text x="{LEFT + 20}" y="{13 + 14 * i}">{escape(name)}</text>')
-        self._figure(frame.svg(drawn), caption)
+        self._figure(_legend(list(known)) + frame.svg(drawn), caption)
 
     def dots(self, groups: Mapping[str, Points], caption: str, x: str = "", y: str = "") -> None:
         """Points without lines, a colour for each group."""
@@ -101,7 +99,7 @@ class Page:
                 f'fill-opacity="{1.0 if i else 0.35}"/>'
                 for u, v in map(frame.at, points)
             ]
-        self._figure(frame.svg(drawn), caption)
+        self._figure(_legend(list(groups)) + frame.svg(drawn), caption)
 
     def bars(self, values: Mapping[str, float], caption: str) -> None:
         """Horizontal bars with their names and values."""
@@ -184,6 +182,14 @@ class _Frame:
         return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{"".join(parts)}{"".join(drawn)}</svg>'
 
 
+def _legend(names: Sequence[str]) -> str:
+    """The names of lines in their colours, above a chart of several."""
+    if len(names) < 2:
+        return ""
+    parts = [f'<span style="color:{COLOURS[i % len(COLOURS)]}">■ {escape(name)}</span>' for i, name in enumerate(names)]
+    return f'<div class="legend">{" ".join(parts)}</div>'
+
+
 def _cell(value: object) -> str:
     if value is None:
         return '<td data-value="">–</td>'
@@ -196,4 +202,4 @@ def _cell(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

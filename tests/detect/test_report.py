@@ -1,0 +1,111 @@
+"""report.html: every kind of run has one, it loads in a browser, and it never costs a run."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from detect.__main__ import main
+from tests.reference.browser import asked, needs_browser
+
+SMALL = "--imgsz 64 --batch 8 --epochs 2 --workers 0 --device cpu --precision float32"
+YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+KINDS = {
+    "yolo_n": YOLO,
+    "yolo_anchor_n": "--model.width 16 --model.levels [3] --model.neck straight",
+    "yolo_n_points": YOLO,
+    "localizer": "--model.width 16",
+    "landmarker": "--model.width 16",
+    "csp_n": "--task classify --augment.flip_pairs []",
+}
+
+
+def train(data, out, model):
+    flags = KINDS[model].split()
+    if model not in ("yolo_n_points", "landmarker"):
+        flags = [flag for flag in flags if flag not in ("--augment.flip_pairs", "[]")]
+    else:
+        flags += ["--augment.flip_pairs", "[[0, 1]]"]
+    return main(["train", "--data", str(data), "--model", model, *SMALL.split(), *flags, "--out", str(out)])
+
+
+@pytest.fixture(scope="module")
+def run(marked, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "run"
+    assert train(marked, out, "yolo_n") == 0
+    return out
+
+
+@pytest.mark.parametrize("model", list(KINDS)[1:])
+def test_every_kind_of_run_has_a_report(marked, tmp_path, model, capsys):
+    assert train(marked, tmp_path / "run", model) == 0
+    said = capsys.readouterr()
+    assert "report.html" in said.out and "no report" not in said.err
+    text = (tmp_path / "run/report.html").read_text()
+    assert text.startswith("<!DOCTYPE html>") and "How it was made" in text and "learning rate" in text
+
+
+def test_a_detector_is_told_of_in_full(run):
+    text = (run / "report.html").read_text()
+    for part in ("loss terms", "precision against recall", "F1 of what", "What the errors cost", "not found", "Sizes"):
+        assert part in text, part
+    for part in ("Where it went best", "Where it went worst", "Most surprising", "Seed 0", "torchvision", "epochs: 2"):
+        assert part in text, part
+    assert text.count("data:image/jpeg;base64,") >= 3 and 'src="http' not in text and '<link rel="style' not in text
+
+
+@needs_browser
+def test_it_loads_in_a_browser_and_tables_sort(run, tmp_path):
+    script = """
+      const table = [...document.querySelectorAll("table")].find(t => t.rows[0].cells[0].textContent === "class");
+      const order = () => [...table.tBodies[0].rows].map(r => Number(r.cells[1].textContent));
+      const before = order(); table.rows[0].cells[1].click();
+      const up = order(); table.rows[0].cells[1].click();
+      const pictures = [...document.images];
+      return {before, up, down: order(), pictures: pictures.length, charts: document.querySelectorAll("svg").length,
+        shown: pictures.filter(i => i.complete && i.naturalWidth > 0).length, loaded: performance
+        .getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name)};"""
+    told, complaints = asked(run / "report.html", script, tmp_path)
+    assert complaints == [] and told["loaded"] == []
+    assert told["up"] == sorted(told["before"]) and told["down"] == told["up"][::-1]
+    assert told["pictures"] == told["shown"] >= 3 and told["charts"] >= 8
+
+
+def test_a_report_is_written_again_on_request(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "report.html").unlink()
+    assert main(["report", "--run", str(copy)]) == 0
+    assert (copy / "report.html").read_text() == (run / "report.html").read_text()
+    assert {p.name for p in copy.iterdir()} == {p.name for p in run.iterdir()}
+
+
+def test_what_is_no_run_is_one_line(run, tmp_path, capsys):
+    def said(folder):
+        assert main(["report", "--run", str(folder)]) == 2
+        return capsys.readouterr().err
+
+    assert "is no folder of a run" in said(tmp_path / "none")
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "metrics.jsonl").write_text("")
+    assert "nothing to report yet" in said(copy)
+    (copy / "metrics.jsonl").write_text("{")
+    assert "metrics.jsonl cannot be read" in said(copy)
+    (copy / "config.yaml").write_text("a: [")
+    assert "broken YAML" in said(copy)
+    (copy / "config.yaml").write_text(yaml.safe_dump({"a": 1}))
+    assert "no configuration of a run" in said(copy)
+
+
+def test_without_a_report_training_has_still_ended_well(marked, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("detect.reporting.write.replace_text", full)
+    assert train(marked, tmp_path / "run", "yolo_n") == 0
+    said = capsys.readouterr()
+    assert "no report: [Errno 28]" in said.err and "best weights" in said.out
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])["epoch"] == 0
