@@ -48,8 +48,7 @@ suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (f
 """
 _POINTS = """
     shown = GatherND (points, whose)
-    flat = Constant <value = int64[2] {0, -1}> ()
-    spots = Reshape (shown, flat)
+    spots = Flatten <axis = 1> (shown)
 """
 
 

@@ -1,0 +1,315 @@
+"""Exported files say what torch says, stand in for weights, and are refused where they cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import detect
+from detect.api import Detector
+from detect.backbones.blocks import Predict
+from detect.config import ModelConfig
+from detect.errors import UserError
+from detect.export import check, command
+from detect.export.about import KEY, About
+from detect.export.command import export
+from detect.export.runtime import open_exported
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import load_weights, save_weights
+from detect.types import Classes, Detections, Frame, Keep
+
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+pytest.importorskip("onnxscript", reason="the extra export is not installed")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).parents[2]
+NAMES = [str(i) for i in range(10)]
+KINDS = {
+    "point": {"head": "point"},
+    "anchor": {"head": "anchor", "anchors": [[8, 8], [16, 24]]},
+    "grid": {"head": "grid", "anchors": [[8, 8], [16, 24]]},
+    "keypoints": {"kind": "yolo_points", "head": "landmarks"},
+    "classifier": {"kind": "classifier"},
+    "localizer": {"kind": "localizer", "hidden": [8]},
+    "landmarker": {"kind": "landmarker", "head": "coordinates"},
+    "heatmap": {"kind": "landmarker", "head": "heatmap"},
+    "sliding_window": {"kind": "sliding_window"},
+    "faster_rcnn": {"kind": "faster_rcnn", "head": "rpn", "anchors": [[8, 8], [16, 24]]},
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A function from a kind to the file of a tiny network of it, whose scores lie on both sides of a half."""
+
+    def make(kind: str) -> Path:
+        path = folder / f"{kind}.safetensors"
+        if not path.exists():
+            torch.manual_seed(0)
+            given = {"backbone": "lenet5", "neck": "straight", "levels": [2], "width": 8, "anchors_per_level": 2}
+            config = ModelConfig(**{**given, "name": kind, **KINDS[kind]})
+            points = ["nose", "tail"] if config.kind in ("yolo_points", "landmarker") else []
+            model = build(config, Card(NAMES, [10 * i + 1 for i in range(10)], 64, keypoints=points))
+            for module in model.modules():
+                if isinstance(module, Predict):
+                    torch.nn.init.normal_(module.weight, std=0.4)
+                    torch.nn.init.normal_(module.bias)
+            save_weights(path, model)
+        return path
+
+    folder = tmp_path_factory.mktemp("weights")
+    return make
+
+
+def exported(weights, kind, out, **flags):
+    config = detect.config.ExportConfig(str(weights(kind)), out=str(out), **flags)
+    return export(config)
+
+
+def frames(*sizes):
+    rng = np.random.default_rng(0)
+    return [Frame(rng.integers(0, 256, (h, w, 3), np.uint8), str(i)) for i, (h, w) in enumerate(sizes)]
+
+
+def same(mine, theirs):
+    """Equal to what a person can see of them."""
+    assert len(mine) == len(theirs) > 0
+    assert mine.labels.tolist() == theirs.labels.tolist()
+    assert torch.allclose(mine.scores, theirs.scores, atol=1e-4)
+    if isinstance(mine, Detections):
+        assert torch.allclose(mine.boxes, theirs.boxes, atol=0.02)
+        assert (mine.points is None) == (theirs.points is None)
+        assert mine.points is None or torch.allclose(mine.points, theirs.points, atol=0.02)
+
+
+def both(weights, kind, path, pictures, keep, size=0, batch=2):
+    """What the weights and the file say of pictures is the same."""
+    model, file = Detector.load(weights(kind), "cpu", "float32"), Detector.load(path)
+    mine, theirs = (one.predictor(keep, size, batch)(pictures) for one in (model, file))
+    for (_, a), (_, b) in zip(mine, theirs, strict=True):
+        same(a, b)
+
+
+@pytest.fixture(scope="module")
+def open_file(weights, tmp_path_factory):
+    """A file for pictures of any size and number, which suppresses itself."""
+    path = tmp_path_factory.mktemp("open") / "m.onnx"
+    return exported(weights, "point", path, dynamic=True, nms=True, conf=0.6, max_det=20)
+
+
+def test_an_open_file_with_suppression_answers_as_the_weights_do(weights, open_file):
+    pictures = frames((64, 64), (64, 64), (40, 64), (96, 50))
+    both(weights, "point", open_file, pictures, Keep(0.6, limit=20))
+    both(weights, "point", open_file, pictures, Keep(0.62, limit=5), size=96)
+    detector = Detector.load(open_file)
+    every = torch.cat([found.labels for _, found in detector.predictor(Keep(0.6, limit=20))(pictures)])
+    one = int(every[0])
+    wanted, others = (one,), tuple(label for label in range(10) if label != one)
+    for classes, count in ((wanted, int((every == one).sum())), (others, int((every != one).sum()))):
+        few = [found for _, found in detector.predictor(Keep(0.6, limit=20, classes=classes))(pictures)]
+        assert sum(len(found) for found in few) == count
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (Keep(0.5, limit=20), "ask for --conf 0.6 --max-det 20"),
+        (Keep(0.6, limit=21), "gives no box at or below 0.6 and at most 20"),
+        (Keep(0.6, 0.5, 20), "ask for --iou 0.7 alone"),
+        (Keep(0.6, limit=20, soft=True), "suppressed its boxes by IoU 0.7"),
+    ],
+)
+def test_what_suppression_has_left_out_cannot_be_asked_for(open_file, keep, said):
+    with pytest.raises(UserError, match=said):
+        list(Detector.load(open_file).predictor(keep)(frames((64, 64))))
+
+
+def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys):
+    path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
+    assert "of torch's" in capsys.readouterr().out
+    both(weights, "anchor", path, frames((64, 64), (64, 64)), Keep(0.3))
+    with pytest.raises(UserError, match="takes pictures of 64 px alone: leave --imgsz out"):
+        Detector.load(path).predictor(Keep(), 96)
+    ((_, found),) = Detector.load(path).predictor(Keep(0.3))(frames((40, 64)))
+    assert len(found) and found.boxes[:, 3].max() <= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torchscript"])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "faster_rcnn"])
+def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
+    path = exported(weights, kind, tmp_path / f"m{command.SUFFIXES[form]}", format=form, dynamic=dynamic)
+    both(
+        weights,
+        kind,
+        path,
+        frames((64, 64), (64, 64)),
+        Keep(0.0 if kind in ("localizer", "landmarker", "heatmap") else 0.3),
+    )
+
+
+def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_path):
+    path = exported(weights, "point", tmp_path / "m.torchscript", format="torchscript", dynamic=True)
+    mine, theirs = (
+        detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, batch=3)
+        for w, p in ((weights("point"), "float32"), (path, "auto"))
+    )
+    assert mine == theirs and mine["AP"] >= 0
+    fixed = exported(weights, "point", tmp_path / "fixed.torchscript", format="torchscript")
+    assert detect.evaluate(weights=str(fixed), data=str(digits), workers=0)["AR100"] >= 0
+    with pytest.raises(UserError, match="64 px alone"):
+        detect.evaluate(weights=str(fixed), data=str(digits), workers=0, imgsz=96)
+
+
+def test_a_classifier_is_evaluated_and_predicts(weights, digits, tmp_path):
+    path = exported(weights, "classifier", tmp_path / "m.torchscript", format="torchscript", dynamic=True)
+    mine, theirs = (
+        detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, crops=2)
+        for w, p in ((weights("classifier"), "float32"), (path, "auto"))
+    )
+    assert mine["top5"] == theirs["top5"]
+    both(weights, "classifier", path, frames((64, 64), (30, 64)), Keep())
+
+
+def test_the_file_says_how_it_is_used(open_file):
+    (entry,) = onnx.load(str(open_file)).metadata_props
+    about = json.loads(entry.value)
+    assert entry.key == KEY and about["task"] == "detect" and about["precision"] == "float32"
+    assert about["card"]["names"] == NAMES and about["card"]["category_ids"][:2] == [1, 11]
+    assert about["card"]["size"] == 64 and about["stride"] == 32 and about["dynamic"] and not about["square"]
+    assert about["card"]["pixels"]["pad"] == 114 and about["card"]["pixels"]["alignment"] == "center"
+    assert (about["conf"], about["iou"], about["max_det"], about["suppressed"]) == (0.6, 0.7, 20, True)
+    assert open_exported(open_file).about == About.read(entry.value, open_file)
+
+
+QUIET = """
+import sys
+events = []
+sys.addaudithook(lambda event, arguments: events.append((event, arguments)) if event.startswith("socket.") else None)
+from detect.__main__ import main
+assert main(["export", "--weights", {weights!r}, "--format", "openvino", "--out", {out!r}]) == 0
+assert main(["predict", "--weights", {out!r}, "--source", {image!r}, "--out", {folder!r}, "--conf", "0.6"]) == 0
+assert "openvino" in sys.modules and sys.modules["openvino_telemetry"] is None, "telemetry was imported"
+assert not events, events
+"""
+
+
+def test_openvino_answers_sends_nothing_and_leaves_nothing_in_the_home_folder(weights, digits, tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    pytest.importorskip("openvino_telemetry", reason="without openvino's telemetry nothing could be sent")
+    home, out, image = tmp_path / "home", tmp_path / "m.xml", min((digits / "val").glob("*.jpg"))
+    home.mkdir()
+    code = QUIET.format(weights=str(weights("point")), out=str(out), image=str(image), folder=str(tmp_path))
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert list(home.rglob("*")) == [] and out.with_suffix(".bin").is_file()
+    told = json.loads((tmp_path / "detections.json").read_text())
+    model = Detector.load(weights("point"), "cpu", "float32")
+    model.model.square = True  # as the file takes its pictures
+    ((_, found),) = model.predict(str(image), conf=0.6)
+    assert len(told) == len(found) > 0
+    assert np.allclose([one["score"] for one in told], found.scores, atol=1e-3)
+
+
+def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypatch, capsys):
+    data = {"data": str(digits), "conf": 0.6}
+    exported(weights, "point", tmp_path / "half.torchscript", format="torchscript", half=True, **data)
+    assert "answers are torch's" in capsys.readouterr().out
+    half = load_weights(weights("point")).lean()
+    assert {p.dtype for p in command.halved(half).parameters()} == {torch.float16, torch.float32}
+    monkeypatch.setitem(check.BOUNDS, "int8", (0.5, 0.0))
+    path = exported(weights, "point", tmp_path / "int8.onnx", int8=True, **data)
+    graph = onnx.load(str(path)).graph
+    scales = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    plain = [node for node in convolutions if node.input[1] not in scales]
+    assert len(convolutions) > 3 and len(plain) == 2  # the last of boxes and of classes
+
+
+def test_too_few_answers_alike_are_refused_and_so_is_nothing_to_compare():
+    about = About("m", "detect", Card(["a"], [1]), ["boxes", "scores"], precision="int8")
+    one = Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))
+    assert check._alike(about, [one] * 4, [one] * 4) == "100.0% of 4 answers are torch's"
+    with pytest.raises(UserError, match=r"not exported: 66.7% of 3 answers are torch's \(same class, IoU 0.7\), and"):
+        check._alike(about, [one] * 4, [one, one, *[Detections.none()] * 2])
+    with pytest.raises(UserError, match=r"torch finds nothing at --conf 0.25 to compare"):
+        check._alike(about, [Detections.none()], [Detections.none()])
+
+
+def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monkeypatch):
+    writes = command.write_torchscript
+
+    def wrong(model, about, path):
+        next(p for p in model.parameters() if p.ndim == 4).data[0] += 0.01
+        writes(model, about, path)
+
+    monkeypatch.setattr(command, "write_torchscript", wrong)
+    with pytest.raises(UserError, match=r"not exported: .* differ from torch's by"):
+        exported(weights, "point", tmp_path / "m.torchscript", format="torchscript")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "said"),
+    [
+        ("faster_rcnn", {}, "no fixed graph to export"),
+        ("point", {"half": True, "int8": True}, "exclude one another"),
+        ("point", {"int8": True}, "give --data"),
+        ("point", {"format": "torchscript", "nms": True}, "for --format onnx and openvino"),
+        ("point", {"format": "openvino"}, "ends in .xml"),
+        ("classifier", {"nms": True}, "--nms is for detectors"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(weights, kind, flags, said, tmp_path):
+    with pytest.raises(UserError, match=said) as caught:
+        exported(weights, kind, tmp_path / "m.onnx", **flags)
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"m\.onnx is not there"):
+        Detector.load(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"m\.onnx cannot be read by ONNX Runtime"):
+        Detector.load(tmp_path / "m.onnx")
+    (tmp_path / "m.torchscript").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"m\.torchscript cannot be read by torch"):
+        Detector.load(tmp_path / "m.torchscript")
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> g (float[1] x) => (float[1] y) { y = Abs(x) }'
+    )
+    onnx.save(graph, str(tmp_path / "m.onnx"))
+    with pytest.raises(UserError, match="was not written by detect export"):
+        Detector.load(tmp_path / "m.onnx")
+    with pytest.raises(UserError, match="is an exported file"):
+        export(detect.config.ExportConfig(str(tmp_path / "m.onnx")))
+    with pytest.raises(UserError, match="ONNX Runtime takes cpu or cuda"):
+        Detector.load(tmp_path / "m.onnx", "mps")
+    with pytest.raises(UserError, match="--precision bfloat16"):
+        Detector.load(tmp_path / "m.onnx", precision="bfloat16")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.setattr("detect.export.libraries.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"onnxruntime is not installed: pip install 'gridhead\[export\]'"):
+        Detector.load(tmp_path / "m.onnx")
+
+
+def test_what_is_alike_counts_once():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
+    mine = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]))
+    assert check._matches(mine, mine, 0.99) == 3
+    assert check._matches(mine, mine[:1], 0.99) == 1
+    assert check._matches(mine, Detections(boxes, mine.scores, torch.tensor([0, 0, 0])), 0.99) == 2
+    assert check._matches(mine, Detections.none(), 0.5) == check._matches(Detections.none(), mine, 0.5) == 0
+    assert (
+        check._matches(Classes(torch.ones(1), torch.tensor([2])), Classes(torch.ones(1), torch.tensor([2])), 0.5) == 1
+    )
