@@ -34,7 +34,7 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
         name=cfg.stem,
         kind="darknet",
         head="grid",
-        assigner="grid_cell",
+        assigner="sim_ota",
         graph="\n".join(section.text() for section in described.sections) + "\n",
     )
     model = build_darknet(config, card(described.classes, max(described.size), pixels)).eval()

@@ -168,7 +168,7 @@ def test_every_weight_trains_on_other_classes(tmp_path):
     assert run(tmp_path, cfg, weights) == 0
     flags = ["--data", "toy", "--weights", str(tmp_path / "w.safetensors"), "--imgsz", "96"]
     config = parse("train", flags)
-    assert (config.model.kind, config.model.assigner, config.task) == ("darknet", "grid_cell", "detect")
+    assert (config.model.kind, config.model.assigner, config.task) == ("darknet", "sim_ota", "detect")
     card = load_weights(tmp_path / "w.safetensors").card
     card = type(card)(["a", "b", "c"], [4, 5, 6], 96, card.pixels)
     model = build(config.model, card).train()
