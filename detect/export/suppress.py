@@ -15,7 +15,7 @@ _GRAPH = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (float[N, D] found)
 <int64[1] most = {{{most}}}, float[1] overlap = {{{iou}}}, float[1] least = {{{conf}}}, int64[1] limit = {{{most}}},
- int64[1] minus = {{-1}}, int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[3] parts = {{1, 1, 1}}>
+ int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[3] parts = {{1, 1, 1}}>
 {{
     by_class = Transpose <perm = [0, 2, 1]> (scores)
     rows = NonMaxSuppression (boxes, by_class, most, overlap, least)

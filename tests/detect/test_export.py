@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -313,3 +316,46 @@ def test_what_is_alike_counts_once():
     assert (
         check._matches(Classes(torch.ones(1), torch.tensor([2])), Classes(torch.ones(1), torch.tensor([2])), 0.5) == 1
     )
+
+
+def compiled(folder):
+    """The example in C++ as a program; a skip where something that it needs is not there."""
+    found = find_spec("openvino")
+    if not shutil.which("g++") or not found:
+        pytest.skip("the C++ example needs g++ and openvino")
+    openvino = Path(found.submodule_search_locations[0])
+    probe = subprocess.run(
+        ["g++", "-E", "-x", "c++", "-"], input="#include <cstdio>\n#include <jpeglib.h>", text=True, capture_output=True
+    )
+    if probe.returncode or not (openvino / "include").is_dir():
+        pytest.skip("the C++ example needs the headers of libjpeg and OpenVINO")
+    library = min((openvino / "libs").glob("libopenvino.so*"))
+    source, program = ROOT / "examples" / "cpp" / "detect.cpp", folder / "detect"
+    paths = [f"-I{openvino / 'include'}", str(library), f"-Wl,-rpath,{library.parent}", "-ljpeg"]
+    subprocess.run(["g++", "-std=c++17", "-O0", str(source), *paths, "-o", str(program)], check=True)
+    return [str(program)]
+
+
+def scripted(folder):
+    """The example in JavaScript; a skip where something that it needs is not there."""
+    script = ROOT / "examples" / "js" / "detect.js"
+    if not shutil.which("node") or not (script.parent / "node_modules" / "onnxruntime-node").is_dir():
+        pytest.skip("the JavaScript example needs node, and npm install in examples/js")
+    return ["node", str(script)]
+
+
+@pytest.mark.parametrize("example", [compiled, scripted])
+def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path):
+    program = example(tmp_path)
+    detector = Detector.load(open_file)
+    for number, frame in enumerate(frames((64, 64), (40, 64), (200, 90))):
+        picture = tmp_path / f"{number}.jpg"
+        smooth = cv2.GaussianBlur(frame.image, (0, 0), 3) if number == 2 else frame.image  # resized in other ways
+        cv2.imwrite(str(picture), smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        run = subprocess.run([*program, str(open_file), str(picture)], capture_output=True, text=True, check=True)
+        told = [line.split() for line in run.stdout.splitlines()]
+        ((_, found),) = detector.predict(str(picture), conf=0.6, max_det=20)
+        assert [line[0] for line in told] == [NAMES[label] for label in found.labels] != []
+        numbers = np.array([line[1:] for line in told], dtype=float)
+        assert np.allclose(numbers[:, 0], found.scores, atol=0.01)
+        assert np.allclose(numbers[:, 1:], found.boxes, atol=0.5)

@@ -1,0 +1,106 @@
+// Prints what an exported detector finds in a picture: node detect.js MODEL.onnx PICTURE
+// The model was written by `detect export --nms`; a line is a class, its score and x1 y1 x2 y2 in pixels.
+
+import { readFileSync } from 'node:fs';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import sharp from 'sharp';
+
+// The value of a key among the metadata of an ONNX file, which is a protobuf message: field 14 holds key and value.
+function metadata(bytes, wanted) {
+  let at = 0;
+  const varint = () => {
+    let value = 0;
+    for (let factor = 1; ; factor *= 128) {
+      const byte = bytes[at++];
+      value += (byte & 127) * factor;
+      if (byte < 128) return value;
+    }
+  };
+  const text = () => {
+    varint(); // the field: 1 is the key, 2 the value
+    const length = varint();
+    return bytes.toString('utf8', at, (at += length));
+  };
+  while (at < bytes.length) {
+    const field = varint();
+    const number = varint();
+    if ((field & 7) !== 2) continue; // a number, and no bytes of that length
+    const end = at + number;
+    if (field >> 3 === 14 && text() === wanted) return JSON.parse(text());
+    at = end;
+  }
+  throw new Error('the model was not written by detect export');
+}
+
+// Half to even, as Python rounds.
+const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
+
+// Where a picture lies on its canvas.
+function letterbox(height, width, { card, square, stride }) {
+  const { size, pixels } = card;
+  const ratio = Math.min(size / height, size / width);
+  const side = (n) => (pixels.stretch ? size : Math.max(1, round(n * ratio)));
+  const room = (n) => (square || pixels.stretch ? size : Math.ceil(n / stride) * stride);
+  const free = (n) => (pixels.alignment === 'center' ? Math.floor((room(n) - n) / 2) : 0);
+  const [h, w] = [side(height), side(width)];
+  return { h, w, canvasH: room(h), canvasW: room(w), top: free(h), left: free(w), scaleX: w / width, scaleY: h / height };
+}
+
+// For each of `count` pixels along a side the source pixels it is made of, with their weights: the area it covers where
+// the picture becomes less than half as large, else the two nearest.
+function taps(length, count, area) {
+  const step = length / count;
+  return Array.from({ length: count }, (_, i) => {
+    if (area) {
+      const [start, end] = [i * step, Math.min((i + 1) * step, length)];
+      const covered = (j) => (Math.min(j + 1, end) - Math.max(j, start)) / (end - start);
+      const first = Math.floor(start);
+      return Array.from({ length: Math.ceil(end - 1e-9) - first }, (_, k) => [first + k, covered(first + k)]);
+    }
+    const place = (i + 0.5) * step - 0.5;
+    const part = place - Math.floor(place);
+    const inside = (j) => Math.min(Math.max(j, 0), length - 1);
+    return [[inside(Math.floor(place)), 1 - part], [inside(Math.floor(place) + 1), part]];
+  });
+}
+
+// The canvas (3, H, W) of a picture (h, w, 3).
+function canvas(data, height, width, fit, pad) {
+  const area = 2 * fit.w < width || 2 * fit.h < height;
+  const [rows, columns] = [taps(height, fit.h, area), taps(width, fit.w, area)];
+  const plane = fit.canvasH * fit.canvasW;
+  const out = new Uint8Array(3 * plane).fill(pad);
+  const row = new Float32Array(3 * width);
+  rows.forEach((sources, y) => {
+    row.fill(0);
+    for (const [source, weight] of sources) {
+      for (let i = 0; i < row.length; i++) row[i] += weight * data[3 * width * source + i];
+    }
+    columns.forEach((columnSources, x) => {
+      for (let c = 0; c < 3; c++) {
+        let value = 0;
+        for (const [source, weight] of columnSources) value += weight * row[3 * source + c];
+        out[c * plane + (fit.top + y) * fit.canvasW + fit.left + x] = Math.round(value);
+      }
+    });
+  });
+  return out;
+}
+
+const [modelFile, pictureFile] = process.argv.slice(2);
+const about = metadata(readFileSync(modelFile), 'gridhead');
+if (!about.suppressed) throw new Error('export the model with --nms');
+const { data, info } = await sharp(pictureFile).rotate().removeAlpha().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
+const fit = letterbox(info.height, info.width, about);
+const pixels = canvas(data, info.height, info.width, fit, about.card.pixels.pad);
+const session = await InferenceSession.create(modelFile);
+const { found } = await session.run({ images: new Tensor('uint8', pixels, [1, 3, fit.canvasH, fit.canvasW]) });
+const columns = found.dims[1];
+const within = (x, most) => Math.min(Math.max(x, 0), most);
+for (let i = 0; i < found.dims[0]; i++) {
+  const [, x1, y1, x2, y2, score, label] = found.data.subarray(i * columns, (i + 1) * columns);
+  const xs = [x1, x2].map((x) => within((x - fit.left) / fit.scaleX, info.width));
+  const ys = [y1, y2].map((y) => within((y - fit.top) / fit.scaleY, info.height));
+  const box = [xs[0], ys[0], xs[1], ys[1]].map((v) => v.toFixed(2));
+  console.log(about.card.names[label], score.toFixed(4), ...box);
+}
