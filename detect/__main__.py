@@ -20,6 +20,7 @@ COMMANDS = {
         "PredictConfig",
         "draw what is found in images, video or a stream, or its class",
     ),
+    "serve": ("detect.serving.command", "serve", "ServeConfig", "a local page to drop pictures and videos on"),
     "report": ("detect.reporting.write", "report", "ReportConfig", "write report.html of a run, which opens offline"),
     "check": ("detect.checking.command", "check_data", "CheckConfig", "look through data before training on it"),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),

@@ -294,6 +294,26 @@ class CheckConfig:
 
 
 @dataclass(frozen=True)
+class ServeConfig:
+    """Serve a page to drop pictures and videos on, at http://HOST:PORT; only this machine can reach it as it is.
+
+    Uploads have `max_mb` megabytes and `seconds` at most, pictures `max_megapixels`; a video is looked at for `seconds`.
+    `waiting` requests are kept waiting while one is worked on, more are turned away.
+    """
+
+    weights: str
+    host: str = "127.0.0.1"
+    port: Annotated[int, Range(0, 65535)] = 8000
+    imgsz: Natural = 0
+    max_mb: Annotated[float, Range(0.01)] = 64.0
+    max_megapixels: Annotated[float, Range(0.01)] = 64.0
+    seconds: Annotated[float, Range(0.1)] = 60.0
+    waiting: Count = 64
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """Write report.html into the folder `run` of a run, as training does at its end."""
 

@@ -100,6 +100,11 @@ def read_header(path: str | PathLike[str]) -> Header:
         raise _missing(name, error) from None
 
 
+def parse_header(data: bytes, name: str) -> Header:
+    """As `read_header`, from the bytes of a file; `name` is for messages."""
+    return _open(io.BytesIO(data), name)[1]
+
+
 def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
     """Scale (H, W, 3) uint8 to (height, width, 3), into `out` when given.
 

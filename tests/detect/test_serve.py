@@ -1,0 +1,291 @@
+"""`detect serve`: pictures and videos by the page and by hand, whatever is sent, and many at once."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("starlette")
+
+import detect
+from detect.__main__ import main
+from detect.cli import model_config
+from detect.config import ModelConfig
+from detect.data.toy import build as toy
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import save_weights
+from tests.reference.browser import Browser, needs_browser
+
+ROOT = Path(__file__).parents[2]
+BOUNDS = ["--max-mb", "2", "--max-megapixels", "4", "--seconds", "3", "--waiting", "32"]
+
+
+def weights_file(path):
+    """A detector that has learned nothing, and sees a few cats everywhere."""
+    torch.manual_seed(0)
+    model = build(model_config("yolo_n"), Card(["cat", "dog"], [3, 5], size=64))
+    with torch.no_grad():
+        for level, bias in enumerate((-8.0, -8.0, 0.5)):  # four cells at most say anything
+            model.get_parameter(f"head.classify.{level}.1.bias").copy_(torch.tensor([bias, -8.0]))
+    save_weights(path, model)
+    return path
+
+
+class Server:
+    """`detect serve` in a process of its own."""
+
+    def __init__(self, weights, *flags):
+        command = [sys.executable, "-m", "detect", "serve", "--weights", str(weights), "--port", "0", "--device", "cpu"]
+        self.process = subprocess.Popen(
+            [*command, *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        line = self.process.stdout.readline()
+        found = re.search(r"http://([\d.]+):(\d+)", line)
+        assert found, line + self.process.stderr.read()
+        self.host, self.port = found[1], int(found[2])
+        self.url = f"http://{self.host}:{self.port}/"
+
+    def ask(self, method, path, body=None, kind="image/png", **headers):
+        """Status, and the JSON that came back (or the bytes)."""
+        wire = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            wire.request(method, path, body, {"Content-Type": kind, **headers} if body is not None else headers)
+            answer = wire.getresponse()
+            data = answer.read()
+        finally:
+            wire.close()
+        is_json = answer.headers.get_content_type() == "application/json"
+        return answer.status, json.loads(data) if is_json else data
+
+    def memory(self):
+        """Megabytes that the process holds."""
+        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp("served") / "w.safetensors")
+
+
+@pytest.fixture(scope="module")
+def server(weights):
+    one = Server(weights, *BOUNDS)
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return toy(tmp_path_factory.mktemp("scenes") / "digits", train=4, val=4, size=96)
+
+
+@pytest.fixture
+def picture(scenes):
+    return next(path for path in sorted((scenes / "train").iterdir()))
+
+
+def test_a_picture_is_answered_as_predict_does(server, weights, picture):
+    status, answer = server.ask("POST", "/picture?conf=0.02&iou=0.5", picture.read_bytes(), "image/jpeg")
+    ((_, found),) = detect.load(str(weights), device="cpu").predict(str(picture), conf=0.02, iou=0.5)
+    assert status == 200 and (answer["width"], answer["height"]) == (96, 96)
+    assert len(answer["detections"]) == len(found) > 0
+    left, top, right, bottom = found.boxes[0].tolist()
+    first = answer["detections"][0]
+    assert first["bbox"] == pytest.approx([left, top, right - left, bottom - top], abs=0.01)
+    assert first["score"] == pytest.approx(found.scores[0].item(), abs=1e-5)
+    assert first["category"] in ("cat", "dog") and first["category_id"] == {"cat": 3, "dog": 5}[first["category"]]
+
+
+def test_a_video_is_answered_with_a_video(server, scenes):
+    data = (scenes / "video.mp4").read_bytes()
+    status, answer = server.ask("POST", "/video?conf=0.02", data, "video/mp4")
+    assert status == 200 and 0 < answer["frames"] <= answer["of"] == 90
+    status, film = server.ask("GET", f"/video/{answer['name']}/video.mp4")
+    assert status == 200 and film[4:8] == b"ftyp"
+    status, records = server.ask("GET", f"/video/{answer['name']}/detections.json")
+    assert status == 200 and sum(answer["objects"].values()) == len(records)
+    for path in ("/video/none/video.mp4", f"/video/{answer['name']}/..%2f..%2fetc%2fpasswd"):
+        assert server.ask("GET", path)[0] == 404
+
+
+def bomb(side):
+    """A PNG of a few kilobytes that says it has side x side pixels."""
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    head = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(1 + side // 8) * min(side, 2000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+HOSTILE = {
+    "nothing": (b"", "image/png", 400, "nothing was sent"),
+    "not an image": (b"<html>" * 99, "image/png", 400, "not a readable image"),
+    "decompression bomb": (bomb(100_000), "image/png", 400, "more pixels than can be right"),
+    "hundred megapixels": (bomb(10_000), "image/png", 413, "more than 4 megapixels"),
+    "wrong content type": (b"x" * 99, "text/html", 415, "send the bytes of an image"),
+    "too large": (b"x" * (3 << 20), "image/png", 413, "more than 2 MB"),
+}
+
+
+def alive(server, picture):
+    return server.ask("POST", "/picture", picture.read_bytes(), "image/jpeg")[0] == 200
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_is_sent_is_answered_in_a_line_and_the_server_lives_on(server, picture, name):
+    body, kind, expected, said = HOSTILE[name]
+    status, answer = server.ask("POST", "/picture", body, kind)
+    assert status == expected and said in answer["error"] and "\n" not in answer["error"]
+    assert alive(server, picture)
+
+
+def test_a_truncated_picture_and_a_video_that_is_none(server, picture):
+    data = picture.read_bytes()
+    status, answer = server.ask("POST", "/picture", data[: len(data) // 2], "image/jpeg")
+    assert status == 400 and "the picture" in answer["error"]
+    status, answer = server.ask("POST", "/video", b"no film at all" * 99, "video/mp4")
+    assert status == 400 and answer["error"]
+    for query in ("conf=2", "conf=x", "iou=nan"):
+        assert server.ask("POST", f"/picture?{query}", data, "image/jpeg")[0] == 400
+    assert alive(server, picture)
+
+
+def test_more_than_was_announced_is_cut_off(server, picture):
+    def parts():
+        for _ in range(40):
+            yield b"x" * (1 << 16)
+
+    wire = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    try:
+        wire.request("POST", "/picture", parts(), {"Content-Type": "image/png"}, encode_chunked=True)
+        answer = wire.getresponse()
+        assert answer.status == 413 and "more than 2 MB" in json.loads(answer.read())["error"]
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it closed before all was sent
+    finally:
+        wire.close()
+    assert alive(server, picture)
+
+
+def test_a_slow_sender_is_told_so_and_holds_up_nobody(server, picture):
+    with socket.create_connection((server.host, server.port)) as slow:
+        head = "POST /picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+        slow.sendall(head.encode() + b"x" * 10)
+        started = time.monotonic()
+        assert alive(server, picture) and time.monotonic() - started < 2.5
+        slow.settimeout(20)
+        answer = slow.recv(4096)
+        assert b" 408 " in answer.split(b"\r\n")[0]
+    assert alive(server, picture)
+
+
+def test_other_sites_and_other_names_are_refused(server, picture):
+    data = picture.read_bytes()
+    status, answer = server.ask("POST", "/picture", data, Origin="https://evil.example")
+    assert status == 403 and "another site" in answer["error"]
+    assert server.ask("POST", "/picture", data, "image/jpeg", Origin=server.url.rstrip("/"))[0] == 200
+    assert server.ask("GET", "/", Host="evil.example:8000")[0] == 403
+    assert server.ask("GET", "/")[0] == 200
+
+
+def test_two_hundred_requests_sixteen_at_a_time(server, picture):
+    data = picture.read_bytes()
+    expected = server.ask("POST", "/picture", data, "image/jpeg")
+    with ThreadPoolExecutor(16) as pool:
+        first = list(pool.map(lambda _: server.ask("POST", "/picture", data, "image/jpeg"), range(100)))
+        held = server.memory()
+        second = list(pool.map(lambda _: server.ask("POST", "/picture", data, "image/jpeg"), range(100)))
+    assert all(answer == expected for answer in (*first, *second)) and expected[0] == 200
+    assert server.memory() - held < 20
+
+
+def test_more_than_may_wait_are_turned_away(weights, picture):
+    one = Server(weights, *BOUNDS[:-1], "1")
+    try:
+        with ThreadPoolExecutor(24) as pool:
+            data = picture.read_bytes()
+            statuses = list(pool.map(lambda _: one.ask("POST", "/picture", data, "image/jpeg")[0], range(72)))
+        assert set(statuses) <= {200, 503} and 200 in statuses and 503 in statuses
+        assert alive(one, picture)
+    finally:
+        assert one.stop() in (0, 130)
+    assert not (one.process.stdout.read() + one.process.stderr.read()).count("Traceback")
+
+
+@needs_browser
+def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
+    browser = Browser(server.url, tmp_path)
+    try:
+        browser.until("document.getElementById('drop') && document.readyState === 'complete'")
+        drop = """const file = (name, type, text) => {
+            const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+            const moved = new DataTransfer(); moved.items.add(new File([bytes], name, { type }));
+            document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: moved })); };"""
+        coded = b64encode(picture.read_bytes()).decode()
+        slide = """const slide = (id, value, kind) => { const one = document.getElementById(id); one.value = value;
+            one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change')); };"""
+        _, answer = server.ask("POST", "/picture?conf=0.01", picture.read_bytes(), "image/jpeg")
+        scores = [one["score"] for one in answer["detections"]]
+        conf = round(scores[0] - 0.005, 2)
+        many = sum(score >= conf for score in scores)
+        browser.run(f"{slide} slide('conf', {conf});")
+        browser.run(f"{drop} file('a.jpg', 'image/jpeg', '{coded}');")
+        assert int(browser.until("document.getElementById('said').textContent.match(/(\\d+) found/)?.[1]")) == many > 0
+        assert browser.run("return document.querySelectorAll('#list tbody tr').length") == many
+        painted = "return [...document.getElementById('canvas').getContext('2d').getImageData(0, 0, 96, 96).data]"
+        image = np.array(browser.run(painted), np.uint8).reshape(96, 96, 4)[..., :3]
+        plain = cv2.imread(str(picture))[..., ::-1].astype(int)
+        assert (np.abs(image - plain) > 60).any() and np.median(np.abs(image - plain)) < 12
+        browser.run(f"{slide} slide('conf', 1);")
+        assert browser.run("return document.getElementById('said').textContent") == "0 found"
+        assert not browser.run("return document.getElementById('json').disabled")
+        browser.run(f"{drop} file('a.txt', 'text/plain', 'aGVsbG8=');")
+        browser.until("document.getElementById('said').className === 'wrong'")
+        film = b64encode((scenes / "video.mp4").read_bytes()).decode()
+        browser.run(f"{drop} file('a.mp4', 'video/mp4', '{film}');")
+        browser.until("/of 90 frames/.test(document.getElementById('said').textContent)")
+        assert browser.run("return document.getElementById('video').src").endswith("/video.mp4")
+        assert browser.complaints == []
+    finally:
+        browser.close()
+
+
+def test_what_cannot_be_served_is_one_line(weights, tmp_path, monkeypatch, capsys):
+    assert main(["serve", "--weights", str(weights), "--host", "no such host.invalid"]) == 2
+    assert "cannot be listened at" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["serve", "--weights", str(weights), "--port", str(taken.getsockname()[1])]) == 2
+    assert "cannot be listened at" in capsys.readouterr().err
+    save_weights(
+        tmp_path / "c.safetensors",
+        build(ModelConfig(name="lenet5", kind="classifier", backbone="lenet5"), Card(["a", "b"], [1, 2], size=32)),
+    )
+    assert main(["serve", "--weights", str(tmp_path / "c.safetensors")]) == 2
+    assert "is no detector" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", "--weights", str(weights)]) == 2
+    assert "pip install 'gridhead[serve]'" in capsys.readouterr().err
