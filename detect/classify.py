@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from detect.api import Detector
-from detect.config import EvaluateConfig
 from detect.data.check import verify
 from detect.data.crops import CropDataset, Crops
 from detect.data.formats import load_data
@@ -24,6 +23,7 @@ from detect.evaluation.views import canvas_side, class_scores
 from detect.files import replace_text
 from detect.judge import say_left_out
 from detect.models.classifier import best
+from detect.options import EvaluateConfig
 from detect.progress import track
 from detect.types import Classes, Keep
 

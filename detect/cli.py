@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 
 from detect import config as configs
+from detect import options
 from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
 from detect.ranges import check
@@ -86,7 +87,8 @@ class _Parser(ArgumentParser):
 def _parser(command: str) -> tuple[_Parser, type]:
     set_loader("named", named, exceptions=(yaml.YAMLError,))
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
-    kind = getattr(configs, COMMANDS[command][2])
+    name = COMMANDS[command][2]
+    kind = getattr(configs if hasattr(configs, name) else options, name)
     text = (kind.__doc__ or "").strip()
     parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from detect import config as configs
+from detect import options
 from detect.api import Detector
 from detect.classify import evaluate_classes
 from detect.data.formats import load_data
@@ -37,12 +38,12 @@ def _report(run: Path, device: str) -> None:
     from detect.reporting.write import report
 
     try:
-        print(f"report: {report(configs.ReportConfig(str(run), device))}")
+        print(f"report: {report(options.ReportConfig(str(run), device))}")
     except (UserError, OSError) as error:
         print(f"no report: {error}", file=sys.stderr)
 
 
-def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
+def evaluate(config: options.EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
     tasks = {member.model.task for member in members}
@@ -52,7 +53,7 @@ def evaluate(config: configs.EvaluateConfig) -> dict[str, Any]:
     return JUDGES.get(members[0].model.task, evaluate_one)(config, members)
 
 
-def predict(config: configs.PredictConfig) -> None:
+def predict(config: options.PredictConfig) -> None:
     """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
     from detect.infer.follow import Follow
     from detect.infer.job import predict_to
@@ -88,7 +89,7 @@ def predict(config: configs.PredictConfig) -> None:
     print(f"{summary.frames} frames: {said}; see {config.out}", file=sys.stderr if config.json else sys.stdout)
 
 
-def _wanted(config: configs.PredictConfig, names: list[str]) -> tuple[int, ...] | None:
+def _wanted(config: options.PredictConfig, names: list[str]) -> tuple[int, ...] | None:
     if not config.classes:
         return None
     labels = []
@@ -102,7 +103,7 @@ def _wanted(config: configs.PredictConfig, names: list[str]) -> tuple[int, ...] 
     return tuple(labels)
 
 
-def anchors(config: configs.AnchorsConfig) -> dict[str, Any]:
+def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
     """Compute anchors; print them in the form that a model configuration takes."""
     from anchors.kmeans import kmeans, mean_iou, recall
 
@@ -129,7 +130,7 @@ def anchors(config: configs.AnchorsConfig) -> dict[str, Any]:
     return result
 
 
-def info(config: configs.InfoConfig) -> dict[str, Any]:
+def info(config: options.InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
     from detect.layers import describe, table
 

@@ -9,11 +9,11 @@ from typing import Any
 from detect import commands
 from detect.api import Detector
 from detect.cli import from_values
-from detect.config import DemoConfig
 from detect.data.annotations import load_coco
 from detect.data.toy import build
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator
+from detect.options import DemoConfig
 
 SIZE = 160
 

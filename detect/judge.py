@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from detect.api import Detector
-from detect.config import EvaluateConfig
 from detect.data.check import verify
 from detect.data.formats import load_data
 from detect.data.loader import EvalLoader
@@ -22,6 +21,7 @@ from detect.device import pick_workers
 from detect.errors import UserError
 from detect.evaluation.measure import detect_all, one_by_one
 from detect.files import replace_text
+from detect.options import EvaluateConfig
 from detect.progress import track
 from detect.tasks import TASKS
 from detect.types import Detections

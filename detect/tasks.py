@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from detect.config import EvaluateConfig, TrainConfig
+from detect.config import TrainConfig
 from detect.data.check import require_objects
 from detect.data.crops import CropDataset, Crops, require_classes
 from detect.data.dataset import CocoDataset
@@ -25,6 +25,7 @@ from detect.evaluation.locate import LocateEvaluator, locate_lines
 from detect.evaluation.match import as_coco, by_name
 from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
 from detect.models.base import Card
+from detect.options import EvaluateConfig
 from detect.types import Batch, Classes, Detections, Keep, Pixels
 
 

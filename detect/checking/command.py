@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from detect.checking.findings import KINDS, Checked, check
-from detect.config import CheckConfig
 from detect.files import replace_text
+from detect.options import CheckConfig
 from detect.page import Page
 
 SHOWN = 5  # findings of a kind that the text names; json and page have all

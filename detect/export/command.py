@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from detect.config import ExportConfig
 from detect.errors import UserError
 from detect.export.about import About
 from detect.export.check import pictures, verify
@@ -21,6 +20,7 @@ from detect.export.write import SUFFIXES, halved, to_onnx, write_onnx, write_ope
 from detect.files import replace_file
 from detect.models.base import Model
 from detect.models.weights import load_weights
+from detect.options import ExportConfig
 from detect.unused import refuse_unused
 
 

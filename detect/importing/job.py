@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from detect.config import ImportConfig
 from detect.errors import UserError
 from detect.importing import coco
 from detect.importing.darknet import import_darknet
 from detect.importing.yolox import READERS, import_yolox
 from detect.models.base import Card, Model
 from detect.models.weights import save_weights
+from detect.options import ImportConfig
 from detect.types import Pixels
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detect.config import TrackConfig
 from detect.errors import UserError
 from detect.infer.draw import color_of
 from detect.infer.text import render
 from detect.infer.track import Tracker
+from detect.options import TrackConfig
 from detect.types import Detections, Frame
 
 TRAIL = 30  # frames

@@ -13,8 +13,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from anchors.boxes import iou
-from detect.config import TrackConfig
 from detect.infer import kalman
+from detect.options import TrackConfig
 from detect.types import Detections
 
 FIRST, SECOND, NEW = 0.2, 0.5, 0.3  # the least overlap of a match: sure, unsure, and with a track seen only once

@@ -15,7 +15,6 @@ import yaml
 from detect.api import Detector
 from detect.checking.findings import anchors_of, facts
 from detect.classify import measured_classes
-from detect.config import EvaluateConfig, ReportConfig
 from detect.data.dataset import known_sizes
 from detect.data.formats import splits
 from detect.data.store import Annotations
@@ -24,6 +23,7 @@ from detect.evaluation.errors import KINDS, Judged, budget, confusion, curves, j
 from detect.evaluation.protocol import NUMBERS, Records
 from detect.files import replace_text
 from detect.judge import measured
+from detect.options import EvaluateConfig, ReportConfig
 from detect.page import Page
 from detect.reporting.scenes import show
 from detect.tasks import TASKS

@@ -24,12 +24,12 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from detect.api import Detector
-from detect.config import ServeConfig
 from detect.data.images import decode_image, parse_header
 from detect.errors import UserError
 from detect.infer.job import predict_to
 from detect.infer.predict import Predictor
 from detect.infer.source import open_source
+from detect.options import ServeConfig
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from detect.api import Detector
-from detect.config import ServeConfig
 from detect.errors import UserError
+from detect.options import ServeConfig
 
 
 def serve(config: ServeConfig) -> None:
@@ -24,7 +24,8 @@ def serve(config: ServeConfig) -> None:
     with listening:
         host, port = listening.getsockname()[:2]
         print(f"serving {config.weights} at http://{host}:{port} (Ctrl-C ends it)", flush=True)
-        settings = uvicorn.Config(build(detector, config), log_level="warning", timeout_keep_alive=5, limit_concurrency=config.waiting + 64)
+        settings = uvicorn.Config(build(detector, config), log_level="warning", timeout_keep_alive=5)
+        settings.limit_concurrency = config.waiting + 64  # connections, whether they say anything or not
         uvicorn.Server(settings).run(sockets=[listening])
 
 

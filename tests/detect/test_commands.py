@@ -135,7 +135,7 @@ def test_predict_looks_for_the_classes_that_are_named(digits, weights, tmp_path,
 
 def test_python_finds_what_the_command_finds(digits, weights, tmp_path):
     commands.predict(
-        commands.configs.PredictConfig(
+        commands.options.PredictConfig(
             str(weights), str(digits / "val"), str(tmp_path), conf=0.02, device="cpu", precision="float32"
         )
     )

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.cli import model_config
-from detect.config import TrackConfig
 from detect.errors import UserError
 from detect.infer import kalman
 from detect.infer.follow import Follow, Line, Zone
@@ -19,6 +18,7 @@ from detect.infer.track import Tracker
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights
+from detect.options import TrackConfig
 from detect.types import Detections, Frame
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from detect import config as configs
+from detect import options as commands
 from detect.__main__ import COMMANDS
 from detect.cli import model_names, parse
 from detect.errors import UserError
@@ -65,7 +66,7 @@ def test_no_model_that_is_shipped_sets_what_it_does_not_read(name):
     ],
 )
 def test_weights_of_another_task_refuse_an_option(command, task, option, value):
-    kind = {"evaluate": configs.EvaluateConfig, "predict": configs.PredictConfig}[command]
+    kind = {"evaluate": commands.EvaluateConfig, "predict": commands.PredictConfig}[command]
     config = kind("w.safetensors", "somewhere")
     for one in ("detect", "classify"):
         refuse_unused(command, config, one)
@@ -83,7 +84,8 @@ def test_the_rules_name_options_that_exist():
 
     required = {"data": "toy", "weights": "w", "source": "s"}
     for command, rules in RULES.items():
-        kind = getattr(configs, COMMANDS[command][2])
+        name = COMMANDS[command][2]
+        kind = getattr(configs if hasattr(configs, name) else commands, name)
         names = {f.name for f in dataclasses.fields(kind)}
         config = kind(**{k: v for k, v in required.items() if k in names and (command != "train" or k == "data")})
         for (decider, *_), options in rules.items():

@@ -1,0 +1,210 @@
+"""What the commands other than train can be told: frozen dataclasses, as `config` has them for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from detect.ranges import Choice, Count, Natural, Precision, Range, Share, Side
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a detector by the COCO protocol, or a classifier. `imgsz` 0 is the size it was trained at.
+
+    `tta` has a detector look at each picture in several sizes, and mirrored; `tile` at pictures larger than `imgsz` in
+    tiles of that size too.
+
+    Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
+    whole, mirrored, four corners, and their mirrors.
+    """
+
+    weights: str
+    data: str
+    split: str = "val"
+    imgsz: Natural = 0
+    batch: Count = 16
+    conf: Share = 0.001
+    iou: Share = 0.7
+    max_det: Count = 300
+    crops: Annotated[int, Range(1, 10)] = 1
+    tta: bool = False
+    tile: bool = False
+    json: str = ""
+    detections: str = ""
+    device: str = "auto"
+    precision: Precision = "auto"
+    workers: Annotated[int, Range(-1)] = -1
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Following objects through frames (ByteTrack): see `PredictConfig.track`.
+
+    Detections that score from `low` up to --conf carry on tracks but begin none; those at `margin` above --conf begin
+    tracks. A track that is out of sight is looked for for `memory` frames.
+    """
+
+    low: Share = 0.1
+    margin: Share = 0.1
+    memory: Natural = 30
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Find objects, or say the class, of an image, folder, glob, video, camera (its number) or stream (its URL).
+
+    `classes` keeps only those names or numbers; `json` also prints the detections on standard output. `tta` and `tile`
+    are those of evaluate. `track` follows objects through the frames of a video, or the pictures of a folder: only what
+    belongs to a track is told, with its number. `lines` [[x, y, x, y], …] and `zones` [[x, y, x, y, x, y, …], …], in
+    pixels, count the tracks that go through them.
+    """
+
+    weights: str
+    source: str
+    out: str = "runs/predict"
+    imgsz: Natural = 0
+    batch: Count = 1
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Count = 300
+    agnostic: bool = False
+    soft: bool = False
+    classes: list[str] = field(default_factory=list)
+    tta: bool = False
+    tile: bool = False
+    track: bool = False
+    tracker: TrackConfig = field(default_factory=TrackConfig)
+    lines: list[list[float]] = field(default_factory=list)
+    zones: list[list[float]] = field(default_factory=list)
+    vid_stride: Count = 1
+    save_txt: bool = False
+    save_crop: bool = False
+    show: bool = False
+    json: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Look through data before training on it: defects, duplicates, odd files, class balance, sizes, anchors.
+
+    `splits` are looked at together (none named: train, val and test, those that there are). `imgsz` is the image size
+    that training will have, `k` the number of anchors to try. Findings are printed; `json` and `page` name files for
+    all of them. Nothing is written into the data.
+    """
+
+    data: str
+    splits: list[str] = field(default_factory=list)
+    imgsz: Side = 640
+    k: Count = 9
+    json: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Serve a page to drop pictures and videos on, at http://HOST:PORT; only this machine can reach it as it is.
+
+    Uploads have `max_mb` megabytes and `seconds` at most, pictures `max_megapixels`; a video is looked at for so many
+    seconds. `waiting` requests are kept waiting while one is worked on, more are turned away.
+    """
+
+    weights: str
+    host: str = "127.0.0.1"
+    port: Annotated[int, Range(0, 65535)] = 8000
+    imgsz: Natural = 0
+    max_mb: Annotated[float, Range(0.01)] = 64.0
+    max_megapixels: Annotated[float, Range(0.01)] = 64.0
+    seconds: Annotated[float, Range(0.1)] = 60.0
+    waiting: Count = 64
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Write report.html into the folder `run` of a run, as training does at its end."""
+
+    run: str
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class AnchorsConfig:
+    """Compute anchor boxes from the labels by K-means over 1 - IoU."""
+
+    data: str
+    k: Count = 9
+    imgsz: Side = 640
+    split: str = "train"
+    seed: Natural = 0
+    json: str = ""
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """List the layers of a backbone or model: shapes, parameters, multiply-accumulates, receptive fields, strides.
+
+    A backbone is shown whole, with the padding it was published with. `imgsz` 0 is the size it was made for, 640 for
+    detectors; `classes` 0 the published number, 80 for detectors.
+    """
+
+    name: str
+    imgsz: Annotated[int, Range(0, 8192)] = 0
+    classes: Natural = 0
+    in_channels: Annotated[int, Range(1, 3)] = 3
+    json: str = ""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Make a weights file of a published one: Darknet's, with its cfg, or YOLOX's (.onnx or .pth).
+
+    `names` is a file with the name of a class a line; without it the 80 of COCO are supposed. `imgsz` 0 is the size
+    that the network was made for.
+    """
+
+    weights: str
+    out: str
+    cfg: str = ""
+    names: str = ""
+    imgsz: Annotated[int, Range(0, 8192)] = 0
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write weights as a file that other programs run, checked against torch on real pictures before it is there.
+
+    `out` none is the weights' name with another suffix. `nms` puts suppression into the file, with `conf`, `iou` and
+    `max_det`, which are otherwise written beside the classes for whoever reads it. `dynamic` leaves the batch, and for
+    grid detectors the size, open; else it is one square picture of `imgsz` pixels (0: as trained). `half` and `int8`
+    compute in fewer bits, the latter with ranges measured on training pictures of `data`; its `split` judges the file.
+    """
+
+    weights: str
+    format: Annotated[str, Choice("onnx", "torchscript", "openvino")] = "onnx"
+    out: str = ""
+    imgsz: Annotated[int, Range(0, 8192)] = 0
+    dynamic: bool = False
+    nms: bool = False
+    half: bool = False
+    int8: bool = False
+    data: str = ""
+    split: str = "val"
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Count = 300
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
+
+    out: str = "runs/demo"
+    epochs: Count = 28
+    seed: Natural = 0
+    device: str = "auto"
