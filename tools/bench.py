@@ -97,11 +97,7 @@ def samples(setting: Setting) -> list[Line]:
 
 def predict(setting: Setting) -> list[Line]:
     """Untrained networks on both sides: speed does not depend on what they learned, as long as few boxes are found."""
-    from detect.cli import model_config
     from detect.data.formats import load_data
-    from detect.models import build
-    from detect.models.base import Card
-    from detect.models.weights import save_weights
 
     lines = []
     for name in ("bccd", "coco-mini"):
@@ -111,8 +107,7 @@ def predict(setting: Setting) -> list[Line]:
         store = load_data(str(source), "val")
         files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
         job = {"files": files, "size": 640 if setting.scale >= 1 else 64}
-        weights = setting.folder / "yolo_n.safetensors"
-        save_weights(weights, build(model_config("yolo_n"), Card([str(c) for c in range(80)], list(range(80)))))
+        weights, _ = untrained(setting.folder)
         ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
         theirs = {}
         if setting.peer:
@@ -120,6 +115,54 @@ def predict(setting: Setting) -> list[Line]:
         taken = by_turns(setting.some(10), ours, theirs)
         lines.append(Line(f"predict, file to boxes, {name}, 640 px, batch 1", ">= 2", *taken, len(files)))
     return lines
+
+
+def exported(setting: Setting) -> list[Line]:
+    """Each runtime beside torch, and beside the peer's export for it; untrained networks, as in `predict`."""
+    import torch
+
+    from detect.data.formats import load_data
+    from detect.export.about import About
+    from detect.export.check import pictures
+    from detect.export.quantize import quantized
+    from detect.export.write import to_onnx, write_onnx, write_openvino
+
+    source, folder, size = setting.data / "bccd", setting.folder, 640 if setting.scale >= 1 else 64
+    store = load_data(str(source), "val")
+    files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
+    weights, model, job = *untrained(folder), {"files": files, "size": size}
+    about = About(model.config.name, model.task, model.card, ["boxes", "scores"], square=False, dynamic=True)
+    plain = to_onnx(model.lean().to(memory_format=torch.contiguous_format), about)
+    small = quantized(plain, about, pictures(str(source), "train", setting.some(128)), folder)
+    data = lay_out(source, folder / "exported-data") if setting.peer else ""
+    lines: list[Line] = []
+    for what, graph, flags in (("", plain, {}), (", int8", small, {"int8": True, "data": data})):
+        file = folder / f"yolo_n{len(lines)}.onnx"
+        write_onnx(graph, about, file)
+        write_openvino(file, about, file.with_suffix(".xml"))
+        for runtime, form, path in (("ONNX Runtime", "onnx", file), ("OpenVINO", "openvino", file.with_suffix(".xml"))):
+            ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(path)})
+            theirs = {
+                "ours, torch": started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
+            }
+            for name in NANO if setting.peer else ():
+                given = {**job, "model": f"{name}.yaml", "flags": {"format": form, **flags}}
+                theirs[name] = started(setting, setting.peer, "peer", "exported", given)
+            taken = by_turns(setting.some(10), ours, theirs)
+            lines.append(Line(f"predict with {runtime}{what}, bccd, {size} px, batch 1", "", *taken, len(files)))
+    return lines
+
+
+def untrained(folder: Path) -> tuple[Path, Any]:
+    """A fresh yolo_n of 80 classes, and its weights file."""
+    from detect.cli import model_config
+    from detect.models import build
+    from detect.models.base import Card
+    from detect.models.weights import save_weights
+
+    model = build(model_config("yolo_n"), Card([str(c) for c in range(80)], list(range(80))))
+    save_weights(folder / "yolo_n.safetensors", model)
+    return folder / "yolo_n.safetensors", model
 
 
 def nms(setting: Setting) -> list[Line]:
@@ -262,6 +305,7 @@ def start(setting: Setting) -> list[Line]:
 ROWS = {
     "train": train,
     "predict": predict,
+    "exported": exported,
     "nms": nms,
     "evaluate": evaluate,
     "samples": samples,

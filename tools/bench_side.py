@@ -118,6 +118,13 @@ def peer_predict(turns: Turns, job: dict[str, Any]) -> None:
     turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in job["files"]])
 
 
+def peer_exported(turns: Turns, job: dict[str, Any]) -> None:
+    """As `peer_predict`, through a file that the peer has exported itself."""
+    size, files, network = job["size"], job["files"], _peer(job["model"])
+    model = type(network)(network.export(imgsz=size, device=turns.device, **job["flags"]), task="detect")
+    turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in files])
+
+
 def _exhaust(batches: Any) -> None:
     for _ in batches:
         pass
@@ -125,6 +132,7 @@ def _exhaust(batches: Any) -> None:
 
 def _peer(name: str) -> Any:
     os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")  # before the import, which reads them
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would report the import
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})  # it would send usage statistics
@@ -158,6 +166,7 @@ JOBS = {
     ("peer", "samples"): peer_samples,
     ("ours", "predict"): ours_predict,
     ("peer", "predict"): peer_predict,
+    ("peer", "exported"): peer_exported,
 }
 
 

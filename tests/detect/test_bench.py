@@ -25,6 +25,8 @@ def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
     for word in (
         "training images",
         "predict",
+        "with ONNX Runtime, int8",
+        "with OpenVINO, bccd",
         "NMS",
         "COCO evaluation",
         "augmented samples",
