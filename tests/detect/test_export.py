@@ -25,6 +25,7 @@ from detect.export.runtime import open_exported
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
+from detect.options import ExportConfig
 from detect.types import Classes, Detections, Frame, Keep
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -72,7 +73,7 @@ def weights(tmp_path_factory):
 
 
 def exported(weights, kind, out, **flags):
-    config = detect.config.ExportConfig(str(weights(kind)), out=str(out), **flags)
+    config = ExportConfig(str(weights(kind)), out=str(out), **flags)
     return export(config)
 
 
@@ -294,7 +295,7 @@ def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="was not written by detect export"):
         Detector.load(tmp_path / "m.onnx")
     with pytest.raises(UserError, match="is an exported file"):
-        export(detect.config.ExportConfig(str(tmp_path / "m.onnx")))
+        export(ExportConfig(str(tmp_path / "m.onnx")))
     with pytest.raises(UserError, match="ONNX Runtime takes cpu or cuda"):
         Detector.load(tmp_path / "m.onnx", "mps")
     with pytest.raises(UserError, match="--precision bfloat16"):

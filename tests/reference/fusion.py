@@ -12,24 +12,28 @@ def overlap(a, b):
 
 
 def fused(views, least):
-    """Lists of (box, score, label), one a view -> the mean of each object, best score first."""
-    rows = [(score, -v, -n, box, label) for v, view in enumerate(views) for n, (box, score, label) in enumerate(view)]
-    objects = []
-    for score, view, _, box, label in sorted(rows, key=lambda row: (-row[0], -row[1], -row[2])):
+    """Lists of (box, score, label), one a view -> the mean of each object, best score first.
+
+    Among members that are equally alike the first of the lists decides.
+    """
+    rows = [(score, view, box, label) for view, rows in enumerate(views) for box, score, label in rows]
+    objects, owner = [], {}
+    for i in sorted(range(len(rows)), key=lambda i: (-rows[i][0], i)):
+        _, view, box, label = rows[i]
         best, where = 0.0, None
-        for members in objects:
-            if members[0][3] != label or any(m[1] == view for m in members):
+        for j in sorted(owner):
+            if rows[j][3] != label or any(rows[k][1] == view for k in objects[owner[j]]):
                 continue
-            for member in members:
-                if overlap(member[2], box) > best:
-                    best, where = overlap(member[2], box), members
+            if overlap(rows[j][2], box) > best:
+                best, where = overlap(rows[j][2], box), owner[j]
         if where is None or best < least:
-            where = []
-            objects.append(where)
-        where.append((score, view, box, label))
+            where = len(objects)
+            objects.append([])
+        objects[where].append(i)
+        owner[i] = where
     result = []
     for members in objects:
-        total = sum(m[0] for m in members)
-        box = [sum(m[0] * m[2][side] for m in members) / total for side in range(4)]
-        result.append((box, total / len(views), members[0][3]))
+        total = sum(rows[i][0] for i in members)
+        box = [sum(rows[i][0] * rows[i][2][side] for i in members) / total for side in range(4)]
+        result.append((box, total / len(views), rows[members[0]][3]))
     return result

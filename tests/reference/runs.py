@@ -89,7 +89,7 @@ def remains(out: Path) -> dict[str, Any]:
     """All that a finished run leaves behind but times, as values that == compares to the bit."""
     state = torch.load(out / "last.ckpt", weights_only=True)
     del state["history"]
-    state["files"] = sorted(path.name for path in out.iterdir())
+    state["files"] = sorted({path.name for path in out.iterdir()} - {"report.html"})  # the command writes that
     return {"best": (out / "best.safetensors").read_bytes(), "rows": rows(out), **_plain(state)}
 
 
