@@ -23,7 +23,7 @@ from detect.files import replace_file
 from detect.infer.text import render
 
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
-WIDTH, HEIGHT, EDGE, LETTER = 420, 300, 50, 13  # of a panel, its margin and its letters, in pixels
+WIDTH, HEIGHT, EDGE, LETTER = 440, 300, 64, 13  # of a panel, its margin and its letters, in pixels
 
 Curves = Mapping[str, Sequence[float]]  # the name of a run -> its numbers by epoch
 
