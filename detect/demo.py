@@ -48,6 +48,7 @@ def demo(config: DemoConfig) -> None:
         ("annotated pictures", str(out / "pictures")),
         ("annotated video", str(out / "video" / "video.mp4")),
         ("weights", str(weights)),
+        ("report, for a browser", str(out / "train" / "report.html")),
         ("curves, an epoch a line", str(out / "train" / "metrics.jsonl")),
     ]
     print("\n" + "\n".join(f"{name:<26} {value}" for name, value in rows))
