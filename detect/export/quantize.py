@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,22 @@ def quantized(graph: Any, about: About, images: Sequence[np.ndarray], folder: Pa
 
     source, target = folder / "float.onnx", folder / "int8.onnx"
     onnx.save(graph, str(source))
-    quantization.quantize_static(
-        str(source),
-        str(target),
-        _Reader(images, about),
-        quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=["Conv"],
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=_last(graph),
-        calibrate_method=quantization.CalibrationMethod.MinMax,
-    )
+    logging.disable(logging.WARNING)  # it asks for a preparation that torch's exporter has done
+    try:
+        quantization.quantize_static(
+            str(source),
+            str(target),
+            _Reader(images, about),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=_last(graph),
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
     return onnx.load(str(target))
 
 
@@ -56,8 +61,7 @@ def _last(graph: Any) -> list[str]:
     for node in graph.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    behind: dict[int, bool] = {}  # whether a node is a convolution or has one behind it
-
+    behind: dict[int, bool] = {}  # whether a convolution follows a node, at once or later
     for node in reversed(graph.graph.node):  # sorted: what reads comes after what is read
         after = [reader for name in node.output for reader in readers.get(name, [])]
         behind[id(node)] = any(behind[id(r)] or r.op_type == "Conv" for r in after)
