@@ -28,7 +28,7 @@ class _Reader:
 def quantized(graph: Any, about: About, images: Sequence[np.ndarray], folder: Path) -> Any:
     """The ONNX model with its convolutions in int8; ranges are those of `images`, per channel for weights.
 
-    None is left out: with the last ones of the head in float32 the AP of two detectors was no better (`docs/export.md`).
+    None is left out: with the last ones of the head in float32 the AP of two detectors was no better (docs/export.md).
     """
     require("onnx", "onnxruntime")
     import onnx
