@@ -117,7 +117,7 @@ class SlidingWindow(Model):
 
         A side below that of a window is padded up to it, to the right and to the bottom, as letterboxes pad.
         """
-        height, width = images.shape[2:]
+        height, width = (int(n) for n in images.shape[2:])  # a trace has tensors there
         most = max(0.0, math.log(max(height, width) / self.window) / math.log(self.config.scale_step))
         level = images
         for power in range(math.floor(most + 1e-9) + 1):
