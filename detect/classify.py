@@ -46,7 +46,7 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     for path, member in zip(config.weights.split(","), members, strict=True):
         if member.names != names:
             raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
-    store = load_data(config.data, config.split, config.skip_bad, whole=True)
+    store = load_data(config.data, config.split, config.skip_bad, whole="pictures")
     store = verify(store, skip_bad=config.skip_bad, decode=False)
     say_left_out(store)
     if not set(names) & set(store.names):

@@ -27,6 +27,7 @@ MEANS = {
     "classify": {"--model": "resnet18", "--imgsz": "224"},
     "locate": {"--model": "localizer", "--imgsz": "256"},
     "landmarks": {"--model": "landmarker", "--imgsz": "128", "--augment.scale": "0.2", "--augment.translate": "0.05"},
+    "embed": {"--model": "embedder", "--imgsz": "64", "--batch": "64", "--augment.scale": "0.2"},
 }
 
 

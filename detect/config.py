@@ -29,6 +29,7 @@ TASK_OF = {
     "localizer": "locate",
     "landmarker": "landmarks",
     "classifier": "classify",
+    "embedder": "embed",
 }
 
 SEARCHED = ("fast_rcnn", "rcnn")  # kinds that look at regions which selective search proposes
@@ -40,7 +41,9 @@ class LossConfig:
 
     `class_weights` is a weight a class (none: all equal). `smoothing`, of labels, is for classifiers; `class_kind`, for
     detectors, is the loss of each class of each prediction: binary cross-entropy or focal. `box_kind` l1, l2 and
-    smooth_l1 are for localizers; `points` and `point_kind` are the weight and the kind of the loss of landmarks.
+    smooth_l1 are for localizers; `points` and `point_kind` are the weight and the kind of the loss of landmarks. An
+    embedder has the loss `embed`, over pairs or over triplets that `mining` chooses; `margin` is how much farther
+    others shall be, as a squared distance of triplets, or how far, as a distance, of contrastive pairs.
     """
 
     box: Annotated[float, Range(0)] = 7.5
@@ -52,6 +55,9 @@ class LossConfig:
     point_kind: Annotated[str, Choice("wing", "smooth_l1")] = "wing"
     class_kind: Annotated[str, Choice("bce", "focal")] = "bce"
     smoothing: Share = 0.0
+    embed: Annotated[str, Choice("triplet", "contrastive", "siamese")] = "triplet"
+    mining: Annotated[str, Choice("random", "semi_hard", "batch_hard")] = "semi_hard"
+    margin: Annotated[float, Range(0)] = 0.2
     class_weights: list[Positive] = field(default_factory=list)
 
 
@@ -67,7 +73,8 @@ class ModelConfig:
     it trains on pieces of pictures `piece` times as long, sees each picture in sizes that shrink by `scale_step`, and
     with `regress` says how its box differs from it.
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
-    dense layers that then look at them. `graph` is the cfg of an imported Darknet network.
+    dense layers that then look at them. `graph` is the cfg of an imported Darknet network. `dimensions` are the
+    numbers of an embedder's vector.
     """
 
     name: str = "yolo_n"
@@ -91,6 +98,7 @@ class ModelConfig:
     anchors: list[list[float]] = field(default_factory=list)
     anchors_per_level: Natural = 3
     graph: str = ""
+    dimensions: Count = 128
     loss: LossConfig = field(default_factory=LossConfig)
 
 
@@ -158,11 +166,12 @@ class TrainConfig:
     without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
     `log` names further loggers: tensorboard, mlflow, wandb. `balance` is for classes of unequal size: `weights` weighs
     the loss by one over their size; `sampling` draws them equally often or, for detectors, repeats images with a class
-    that less than the share `repeat` of the images have.
+    that less than the share `repeat` of the images have. `each` is how many pictures of each person
+    a batch of an embedder shows.
     """
 
     data: str
-    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "keypoints", "classify")] = "auto"
+    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "keypoints", "classify", "embed")] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640
@@ -191,6 +200,7 @@ class TrainConfig:
     skip_bad: bool = False
     balance: Annotated[str, Choice("none", "weights", "sampling")] = "none"
     repeat: Share = 0.1
+    each: Annotated[int, Range(2)] = 4
     cache_gb: Annotated[float, Range(0)] = 4.0
     log: list[str] = field(default_factory=list)
     optim: OptimConfig = field(default_factory=OptimConfig)

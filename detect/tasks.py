@@ -13,6 +13,7 @@ from detect.config import TrainConfig
 from detect.data.check import require_objects
 from detect.data.crops import CropDataset, Crops, require_classes
 from detect.data.dataset import CocoDataset
+from detect.data.identities import IdentityDataset, require_identities
 from detect.data.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
@@ -24,9 +25,10 @@ from detect.evaluation.landmarks import LandmarkEvaluator, by_keypoints, landmar
 from detect.evaluation.locate import LocateEvaluator, locate_lines
 from detect.evaluation.match import as_coco, by_name
 from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
+from detect.evaluation.verification import PairEvaluator, pair_lines
 from detect.models.base import Card
 from detect.options import EvaluateConfig
-from detect.types import Batch, Classes, Detections, Keep, Pixels
+from detect.types import Batch, Classes, Detections, Keep, Pixels, Vector
 
 
 class Stills(Protocol):
@@ -66,7 +68,8 @@ class Task:
     shown      the numbers of a progress line
     report     the lines that `detect evaluate` prints of a result
     match      (the card of weights, store) -> for each of their classes its label in the store; raises UserError
-    whole      whether labels of whole pictures will do for data: a folder of classes, or a csv
+    whole      whether labels of whole pictures will do for data (a folder of classes, or a csv), and what of them is
+               held out where they have no splits: "pictures" of each class, or "classes"; none: they will not do
     answer     the type of what the model says of an image
     asked      how `detect evaluate` decodes, where its flags have a say
     """
@@ -80,7 +83,7 @@ class Task:
     shown: tuple[str, ...]
     report: Callable[[dict[str, Any]], Iterator[str]]
     match: Callable[[Card, Annotations], Tensor] = by_name
-    whole: bool = False
+    whole: str = ""
     answer: type = Detections
     asked: Callable[[EvaluateConfig], Keep] | None = None
 
@@ -148,6 +151,12 @@ def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: fl
         cache_gb,
         balanced,
     )
+
+
+def _people(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> IdentityDataset:
+    augment = config.augment if config.augment.on else None
+    rest = config.imgsz, augment, config.seed, pixels, cache_gb
+    return IdentityDataset(Crops.of(store), *rest, batch=config.batch, each=config.each)
 
 
 def _still_crops(
@@ -220,7 +229,19 @@ TASKS = {
         "top1",
         ("top1", "top5"),
         class_lines,
-        whole=True,
+        whole="pictures",
         answer=Classes,
+    ),
+    "embed": Task(
+        _people,
+        _still_crops,
+        lambda store: PairEvaluator(Crops.of(store)),
+        require_identities,
+        Keep(score=0.0),
+        "auc",
+        ("auc", "eer", "accuracy"),
+        pair_lines,
+        whole="classes",
+        answer=Vector,
     ),
 }

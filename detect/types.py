@@ -107,6 +107,28 @@ class Classes:
         return len(self.labels)
 
 
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """How far apart vectors are: Euclidean, or `weight` (D,) . |a - b| - `bias` where there is a weight."""
+
+    weight: np.ndarray | None = None
+    bias: float = 0.0
+
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The distances (...) of vectors (..., D), which broadcast."""
+        if self.weight is None:
+            return np.sqrt(np.square(a - b).sum(-1))
+        return np.abs(a - b) @ self.weight - self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """What one image shows, as a vector `values` (D,) float32 that is near those of the same person by `distance`."""
+
+    values: np.ndarray
+    distance: Distance
+
+
 class Raw(NamedTuple):
     """What a dense head says before decoding: logits (B, A, C), regression (B, A, R), objectness (B, A)."""
 

@@ -18,7 +18,7 @@ _DENSE = (*_YOLO, "darknet", "yolox")
 # is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier", "localizer", "landmarker", *_RCNN): "model.hidden",
+        ("model.kind", "classifier", "embedder", "localizer", "landmarker", *_RCNN): "model.hidden",
         ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
         ("model.kind", "sliding_window", "rcnn"): "model.window",
@@ -37,6 +37,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.kind", *_YOLO, "landmarker"): "model.tower",
         ("model.kind", *_DENSE, "landmarker", "faster_rcnn"): "model.loss.code",
         ("model.kind", "darknet"): "model.graph",
+        ("model.kind", "embedder"): "model.dimensions model.loss.embed model.loss.mining model.loss.margin each",
         ("model.kind", "fast_rcnn", "rcnn"): "proposals",
         ("model.kind", "landmarker"): "model.loss.point_kind",
         ("model.kind", "landmarker", "yolo_points"): "model.loss.points augment.flip_pairs",
@@ -54,6 +55,8 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
             "coordinates",
             "heatmap",
         ): "model.loss.objectness",
+        ("model.loss.embed", "triplet"): "model.loss.mining",
+        ("model.loss.embed", "triplet", "contrastive"): "model.loss.margin",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
         ("freeze",): "thaw",

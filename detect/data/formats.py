@@ -10,7 +10,7 @@
 - a Pascal VOC folder (see `voc`)
 - a csv of landmarks, or a folder with some (see `tables`)
 - `toy`, the embedded set
-- for classifiers also labels of whole pictures: a folder of classes, or a csv (see `labelled`)
+- for classifiers and embedders also labels of whole pictures: a folder of classes, or a csv (see `labelled`)
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ _ACCEPTED = (
     "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
     "instances_train.json or COCO's annotations/, a Pascal VOC folder, a csv of landmarks, or toy"
 )
-_WHOLE = "with --task classify also a folder with a folder of pictures for each class, or a csv"
+_WHOLE = "with --task classify or embed also a folder with a folder of pictures for each class, or a csv"
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
 
 
-def load_data(spec: str | Path, split: str, skip_bad: bool = False, whole: bool = False) -> Annotations:
+def load_data(spec: str | Path, split: str, skip_bad: bool = False, whole: str = "") -> Annotations:
     """The store of one split of the data that `spec` names (see above); `whole`: labels of whole pictures will do.
+
+    Of these "pictures" of each class, or "classes", are held out where there are no splits.
 
     Raises UserError for what is not recognised, for a split that is not there, and for bad data (see `load_coco`).
     """
@@ -52,12 +54,12 @@ def load_data(spec: str | Path, split: str, skip_bad: bool = False, whole: bool 
     return found[split](skip_bad)
 
 
-def splits(spec: str | Path, whole: bool = False) -> list[str]:
+def splits(spec: str | Path, whole: str = "") -> list[str]:
     """The names of the splits of the data that `spec` names, train first."""
     return list(recognise(spec, whole))
 
 
-def recognise(spec: str | Path, whole: bool = False) -> Splits:
+def recognise(spec: str | Path, whole: str = "") -> Splits:
     """The loader of each split of the data that `spec` names, train first; raises UserError as `load_data`."""
     if str(spec) == "toy":
         from detect.data.toy import toy_folder  # late: it draws the set when there is none yet
@@ -74,7 +76,7 @@ def recognise(spec: str | Path, whole: bool = False) -> Splits:
     elif path.suffix.lower() == ".csv":
         found = table_splits(path)
     if not found and whole:
-        found = labelled_splits(path)
+        found = labelled_splits(path, whole)
     if not found:
         raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}; {_WHOLE}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}

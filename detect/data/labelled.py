@@ -3,9 +3,9 @@
 - FOLDER/CLASS/…/picture, or FOLDER/train/CLASS/…, FOLDER/val/CLASS/…
 - a csv with a column `file` (relative to the csv), a column `label`, `class` or `identity`, and perhaps `split`
 
-Where there are no splits, a fifth of each class's pictures is held out as `val`, drawn with a seed that is always 0:
-the split is a property of the data, the same for every run. A class of one picture keeps it for training. Classes are
-numbered from 1 in the order of their names, over all splits.
+Where there are no splits, a fifth of each class's pictures, or of the classes, is held out as `val`, drawn with a seed
+that is always 0: the split is a property of the data, the same for every run. A class of one picture keeps it for
+training. Classes are numbered from 1 in the order of their names, over all splits.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
 Pair = tuple[str, str]  # the file, relative to the root, and its class
 
 
-def labelled_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
-    """The loader of each split of a folder of classes or a csv; none where `path` is neither."""
+def labelled_splits(path: Path, held_out: str = "pictures") -> dict[str, Callable[[bool], Annotations]]:
+    """The loader of each split of a folder of classes or a csv; none where `path` is neither.
+
+    `held_out` is what makes a split where there is none: "pictures" of each class, or "classes".
+    """
     if path.is_dir():
-        return _folder_splits(path)
-    return _csv_splits(path) if path.suffix.lower() == ".csv" and path.is_file() else {}
+        return _folder_splits(path, held_out)
+    return _csv_splits(path, held_out) if path.suffix.lower() == ".csv" and path.is_file() else {}
 
 
 def load_labelled(
@@ -60,9 +63,15 @@ def load_labelled(
     return from_coco(content, path, root, sieve, [str(root / image["file_name"]) for image in images])
 
 
-def divided(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """The seeded split of pictures into train and val, by class."""
+def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list[Pair]]:
+    """The seeded split of pictures into train and val: some of each class, or all of some classes."""
     rng = np.random.default_rng(0)
+    if held_out == "classes":
+        names = sorted({label for _, label in pairs})
+        count = max(2, round(HELD_OUT * len(names)))  # one alone is not different from anyone
+        apart = {names[i] for i in rng.permutation(len(names))[:count]}
+        parts = {split: [p for p in sorted(pairs) if (p[1] in apart) == (split == "val")] for split in ("train", "val")}
+        return {split: mine for split, mine in parts.items() if mine}
     files: dict[str, list[str]] = {}
     for file, label in sorted(pairs):
         files.setdefault(label, []).append(file)
@@ -74,20 +83,23 @@ def divided(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     return {split: pairs for split, pairs in found.items() if pairs}
 
 
-def _splits(path: Path, root: Path, parts: dict[str, list[Pair]]) -> dict[str, Callable[[bool], Annotations]]:
+def _splits(
+    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str
+) -> dict[str, Callable[[bool], Annotations]]:
     names = sorted({label for pairs in parts.values() for _, label in pairs})
     if set(parts) != {""}:
         return {split: partial(load_labelled, path, root, pairs, names) for split, pairs in parts.items()}
 
     def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
         if split == "val":
-            print(f"{path} has no splits: a fifth of each class is held out as val (seed 0)", file=sys.stderr)
+            part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
+            print(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
         return load_labelled(path, root, pairs, names, skip_bad)
 
-    return {split: partial(load, split, pairs) for split, pairs in divided(parts[""]).items()}
+    return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], held_out).items()}
 
 
-def _folder_splits(folder: Path) -> dict[str, Callable[[bool], Annotations]]:
+def _folder_splits(folder: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
     inner = {SPLITS[d.name]: d for d in _folders(folder) if d.name in SPLITS}
     parts = {split: _classes(d, folder) for split, d in inner.items()} if inner else {"": _classes(folder, folder)}
     if not any(parts.values()):
@@ -95,7 +107,7 @@ def _folder_splits(folder: Path) -> dict[str, Callable[[bool], Annotations]]:
     for split, pairs in parts.items():
         if not pairs:
             raise UserError(f"{inner[split]}: holds no folder of a class with pictures in it")
-    return _splits(folder, folder, parts)
+    return _splits(folder, folder, parts, held_out)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -115,7 +127,7 @@ def _classes(folder: Path, root: Path) -> list[Pair]:
     return [(file.relative_to(root).as_posix(), name) for name, files in found.items() for file in files]
 
 
-def _csv_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
+def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream)
@@ -137,4 +149,4 @@ def _csv_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
         parts.setdefault(SPLITS.get(split, ""), []).append((file, label))
     if not parts:
         raise UserError(f"{path}: the table is empty: it names no picture")
-    return _splits(path, path.parent, parts)
+    return _splits(path, path.parent, parts, held_out)

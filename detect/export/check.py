@@ -39,7 +39,7 @@ def pictures(data: str, split: str, task: str, count: int = PICTURES) -> list[np
         from sklearn.datasets import load_sample_images
 
         return load_sample_images().images
-    store = load_data(data, split, whole=task == "classify")
+    store = load_data(data, split, whole="pictures" if task == "classify" else "")
     return [store.read(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).astype(int))]
 
 

@@ -14,6 +14,7 @@ from detect.losses.boxes import OVERLAPS
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
 from detect.models.darknet import build_darknet
+from detect.models.embedder import build_embedder
 from detect.models.fast_rcnn import build_fast_rcnn
 from detect.models.faster_rcnn import build_faster_rcnn
 from detect.models.landmarker import build_landmarker
@@ -77,6 +78,7 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "localizer": build_locator,
     "landmarker": build_landmarker,
     "classifier": build_classifier,
+    "embedder": build_embedder,
 }
 
 

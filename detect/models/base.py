@@ -22,6 +22,7 @@ class Card:
     """What must be known to use a network: its classes, its image size and how images become numbers.
 
     `folded` says that its batch normalizations hold no statistics, for they were folded into its convolutions.
+    `thresholds` are the distances up to which an embedder takes two pictures for one person: see `calibrate`.
     """
 
     names: list[str]
@@ -32,6 +33,7 @@ class Card:
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
     folded: bool = False
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 class Model(nn.Module):
@@ -85,6 +87,9 @@ class Model(nn.Module):
     def decode(self, raw: Any, keep: Keep) -> list[Any]:
         """The answer for each image (Detections in canvas pixels, Classes ...), by descending score."""
         raise NotImplementedError
+
+    def calibrate(self, result: dict[str, Any]) -> None:
+        """Remember what an evaluation on held-out data says that an answer needs; most models need nothing."""
 
     @property
     def pixels(self) -> Pixels:

@@ -115,9 +115,10 @@ def dense(network: Network, hidden: Sequence[int], classes: int) -> nn.Sequentia
     """Dense layers for the head of `network`: hidden ones of these widths with ReLU, and one that gives the logits."""
     maps = any(isinstance(layer, nn.Conv2d) for layer in network.head)
     start = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if maps else []
-    layers = [[nn.Linear(a, b), nn.ReLU(inplace=True)] for a, b in pairwise([network.width, *hidden])]
+    widths = [network.width, *hidden]
+    layers = [[nn.Linear(a, b), nn.ReLU(inplace=True)] for a, b in pairwise(widths)]
     named = {"start": nn.Sequential(*start), "hidden": nn.Sequential(*chain(*layers))}
-    head = nn.Sequential(OrderedDict(named | {"last": nn.Linear(hidden[-1], classes)}))
+    head = nn.Sequential(OrderedDict(named | {"last": nn.Linear(widths[-1], classes)}))
     return initialized(head)
 
 

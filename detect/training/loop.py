@@ -145,7 +145,9 @@ class Trainer:
         row["lr"] = run.optimizer.param_groups[0]["lr"]
         assert run.sums is not None  # an epoch has a step at least
         row |= dict(zip(run.terms, (run.sums / self.steps).tolist(), strict=True))
-        row |= {name: value for name, value in self._evaluate().items() if isinstance(value, float)}
+        found = self._evaluate()
+        row |= {name: value for name, value in found.items() if isinstance(value, float)}
+        run.ema.module.calibrate(found)
         row["seconds"] = round(time.monotonic() - started, 2)
         self._finish(row)
 

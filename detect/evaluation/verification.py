@@ -1,0 +1,189 @@
+"""How well distances tell pairs of one person from pairs of two: the ROC curve and what is read off it.
+
+Axes: N pictures, D numbers of a vector, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detect.data.crops import Crops
+from detect.types import Distance, Vector
+
+MOST = 200_000  # pairs that are looked at; of more a part is drawn
+FOLDS = 10
+SHARES = {"tar_1pct": 0.01, "tar_01pct": 0.001}  # true accepts at this share of false accepts
+POINTS = 200  # of the curve that is told
+
+
+class Pairs(NamedTuple):
+    """Pairs of pictures: rows (P,) of the first and the second, and whether both show one person (P,)."""
+
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
+
+
+class Vectors(NamedTuple):
+    """What ranks exchange: ids (N,) int64 of crops, values (N, D) float32, and the distance of each pair of them."""
+
+    ids: np.ndarray
+    values: np.ndarray
+    distance: Distance
+
+
+class PairEvaluator:
+    """Vectors against the people of crops; each crop is given once, over all ranks.
+
+    The pairs are `pairs`, rows of the crops, or else `all_pairs` of them.
+    """
+
+    def __init__(self, crops: Crops, pairs: Pairs | None = None) -> None:
+        self.crops, self.pairs = crops, pairs
+        self._row = {one: i for i, one in enumerate(crops.ids.tolist())}
+        self._found: dict[int, np.ndarray] = {}
+        self._distance = Distance()
+
+    def update(self, image_ids: Sequence[int], found: Sequence[Vector]) -> None:
+        """Take the vectors of these crops. Raises ValueError for a crop that is not known or came before."""
+        if len(image_ids) != len(found):
+            raise ValueError(f"{len(image_ids)} crops for {len(found)} vectors")
+        if found:
+            values = np.stack([one.values for one in found])
+            self.extend(Vectors(np.array(image_ids, dtype=np.int64), values, found[0].distance))
+
+    def records(self) -> Vectors:
+        """All that was collected, for another rank's `extend`."""
+        ids = np.array(list(self._found), dtype=np.int64)
+        return Vectors(ids, np.array(list(self._found.values()), dtype=np.float32), self._distance)
+
+    def extend(self, records: Vectors) -> None:
+        """Take what another evaluator of the same crops collected. Raises ValueError as `update` does."""
+        for one, values in zip(records.ids.tolist(), records.values, strict=True):
+            if one not in self._row or one in self._found:
+                raise ValueError(f"crop {one} {'was evaluated twice' if one in self._found else 'is not known'}")
+            self._found[one] = values
+        if len(records.ids):
+            self._distance = records.distance
+
+    def result(self) -> dict[str, Any]:
+        """auc, eer, tar_1pct, tar_01pct and accuracy: see `measure`; -1 where nothing was judged."""
+        if not self._found:
+            return measure(np.zeros(0), np.zeros(0, bool))
+        rows = np.array([self._row[one] for one in self._found])
+        place = np.full(len(self.crops), -1)
+        place[rows] = np.arange(len(rows))
+        first, second, same = self.pairs or all_pairs(self.crops.labels)
+        there = (place[first] >= 0) & (place[second] >= 0)
+        values = np.stack(list(self._found.values()))
+        distances = apart(values, place[first[there]], place[second[there]], self._distance)
+        return measure(distances, same[there])
+
+
+def all_pairs(labels: np.ndarray, most: int = MOST, seed: int = 0) -> Pairs:
+    """Every pair of the pictures with `labels` (N,) once; of more than `most` as many, drawn by `seed`.
+
+    Of those that show one person up to half of `most` are kept, and of the others what then may still come.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(labels)
+    if n * (n - 1) // 2 <= most:
+        first, second = np.triu_indices(n, 1)
+        return Pairs(first, second, labels[first] == labels[second])
+    order = np.argsort(labels, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    ones = np.concatenate([group[np.stack(np.triu_indices(len(group), 1), 1)] for group in groups])
+    if len(ones) > most // 2:
+        ones = ones[rng.choice(len(ones), most // 2, replace=False)]
+    others = rng.integers(n, size=(2 * (most - len(ones)), 2))
+    others = others[labels[others[:, 0]] != labels[others[:, 1]]][: most - len(ones)]
+    both = np.concatenate([ones, others])
+    return Pairs(both[:, 0], both[:, 1], np.arange(len(both)) < len(ones))
+
+
+def apart(values: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:
+    """The distances (P,) of pairs of `values` (N, D), a part at a time to spare memory."""
+    parts = [slice(i, i + 4096) for i in range(0, len(first), 4096)]
+    return np.concatenate([np.zeros(0), *(distance(values[first[p]], values[second[p]]) for p in parts)])
+
+
+def measure(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
+    """What distances (P,) say of pairs that are of one person or not (P,); numbers of 0 to 1, -1 where not defined.
+
+    auc       the area under the ROC curve: how often a pair of one person is nearer than one of two
+    eer       the equal error rate: as many false accepts as false rejects
+    tar_...   the largest share of true accepts at no more than 1 % (0.1 %) of false ones
+    accuracy  the mean of the shares of true accepts and true rejects, by cross-validation: see `cross_validated`
+
+    `thresholds`: "accuracy", the distance with the best accuracy over all pairs, and "far_1pct", the largest with at
+    most 1 % of false accepts. `roc`: [false, true accepts] along the curve.
+    """
+    result: dict[str, Any] = {"auc": -1.0, "eer": -1.0, **dict.fromkeys(SHARES, -1.0), "accuracy": -1.0}
+    result |= {"same": int(same.sum()), "different": int((~same).sum()), "thresholds": {}, "roc": []}
+    if not result["same"] or not result["different"]:
+        return result
+    from sklearn.metrics import roc_auc_score, roc_curve  # late: it takes half a second
+
+    false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
+    result["auc"] = float(roc_auc_score(same, -distances))
+    result["eer"] = _equal_error(false, true)
+    result |= {name: float(true[false <= share].max()) for name, share in SHARES.items()}
+    result["accuracy"] = cross_validated(distances, same)
+    result["thresholds"] = {"accuracy": threshold(distances, same), "far_1pct": threshold(distances, same, 0.01)}
+    shown = np.unique(np.linspace(0, len(false) - 1, POINTS).round().astype(int))
+    result["roc"] = np.stack([false[shown], true[shown]], 1).round(5).tolist()
+    return result
+
+
+def threshold(distances: np.ndarray, same: np.ndarray, accepts: float | None = None) -> float:
+    """The distance with the best mean of true accepts and true rejects, or with this share of false ones at most.
+
+    It lies in the middle between two distances that occur.
+    """
+    from sklearn.metrics import roc_curve
+
+    false, true, scores = roc_curve(same, -distances, drop_intermediate=False)
+    best = int(np.argmax(true - false) if accepts is None else np.flatnonzero(false <= accepts)[-1])
+    if best == 0:  # whose score is infinite: nothing is accepted
+        return float(distances.min()) - 1e-6
+    after = scores[min(best + 1, len(scores) - 1)]
+    return float(-(scores[best] + after) / 2)
+
+
+def cross_validated(distances: np.ndarray, same: np.ndarray) -> float:
+    """The mean over ten parts of the pairs of the accuracy at the threshold that is best for the nine others.
+
+    Accuracy is the mean of true accepts and true rejects, so that it does not depend on how many of each there are.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = min(FOLDS, int(same.sum()), int((~same).sum()))
+    if folds < 2:
+        return -1.0
+    found = []
+    for rest, part in StratifiedKFold(folds, shuffle=True, random_state=0).split(distances, same):
+        accepted = distances[part] <= threshold(distances[rest], same[rest])
+        found.append((accepted[same[part]].mean() + (~accepted[~same[part]]).mean()) / 2)
+    return float(np.mean(found))
+
+
+def _equal_error(false: np.ndarray, true: np.ndarray) -> float:
+    """Where the straight lines between the points of the curve have as many false accepts as false rejects."""
+    gap = false - (1 - true)  # from -1 up to 1
+    i = int(np.argmax(gap >= 0))
+    if i == 0 or gap[i] == 0:
+        return float(false[i])
+    share = -gap[i - 1] / (gap[i] - gap[i - 1])
+    return float(false[i - 1] + share * (false[i] - false[i - 1]))
+
+
+def pair_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `measure` says, line by line."""
+    yield "  ".join(f"{name} {result[name]:.3f}" for name in ("auc", "eer", *SHARES, "accuracy"))
+    yield f"  of {result['same']} pairs of one person and {result['different']} of two"
+    if result["thresholds"]:
+        best, strict = (result["thresholds"][name] for name in ("accuracy", "far_1pct"))
+        yield f"  distances up to {best:.3f} are best taken for one person; up to {strict:.3f}, 1 % of others would be"
