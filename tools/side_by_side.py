@@ -24,9 +24,10 @@ from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
 from detect.evaluation.coco import CocoEvaluator
+from detect.evaluation.errors import KINDS, budget, judge
 from detect.evaluation.match import by_name
 from detect.evaluation.measure import detect_all
-from detect.evaluation.protocol import Records, summarize
+from detect.evaluation.protocol import Records, mean_defined, summarize
 from detect.files import replace_file, replace_text
 from detect.infer.draw import draw
 from detect.infer.text import render
@@ -147,6 +148,27 @@ def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.nd
     return canvas
 
 
+def faults(store: Annotations, models: Mapping[str, Sequence[Found]]) -> list[str]:
+    """The table of how exact boxes are, how much is found at all, and what each kind of error costs: means of seeds."""
+    lines = [
+        "AP by how exact a box must be, the share of objects found among 100 boxes an image, and how much AP50 would "
+        "gain without each kind of error (Bolya et al., 2020):",
+        "",
+        f"| model | AP50 | AP75 | AP90 | AR100 | {' | '.join(KINDS)} |",
+        "| --- |" + " --- |" * (4 + len(KINDS)),
+    ]
+    for name, seeds in models.items():
+        rows = []
+        for one in seeds:
+            found = summarize(store, one.records)
+            costs = budget(judge(store, one.records), len(store.names)).costs
+            strict = mean_defined(found.precision[8:9, :, :, 0, 2]) or 0.0  # at IoU 0.9
+            rows.append([*(found.numbers[key] for key in ("AP50", "AP75")), strict, found.numbers["AR100"]])
+            rows[-1] += [costs[kind] for kind in KINDS]
+        lines.append(f"| `{name}` | {' | '.join(f'{value:.3f}' for value in np.mean(rows, 0))} |")
+    return lines
+
+
 def page(
     store: Annotations, models: Mapping[str, Sequence[Found]], aps: Mapping[str, np.ndarray], ms: Mapping[str, float]
 ) -> str:
@@ -168,6 +190,7 @@ def page(
             f"{', '.join(f'{v:.3f}' for v in each)} | {parameters:,} | {macs / 1e6:,.0f} M | "
             f"{np.mean([one.seconds for one in seeds]):.0f} s | {ms[name]:.1f} |"
         )
+    lines += ["", *faults(store, models)]
     lines += ["", "Difference in AP of the row's model to the column's, and how easily chance gives it (paired):", ""]
     lines += ["|   |" + "".join(f" `{name}` |" for name in models), "|" + " --- |" * (1 + len(models))]
     for a in models:

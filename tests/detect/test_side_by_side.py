@@ -97,3 +97,13 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert len(before) == 4
     assert compare.main([*arguments, *flags]) == 0  # trains nothing again
     assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_faults_of_the_truth_itself_and_of_no_answer_at_all(digits):
+    store = load_data(digits, "val")
+    truth = Records(store.image_ids, np.diff(store.starts), store.boxes, np.ones(len(store.boxes)), store.labels)
+    none = Records(store.image_ids, np.zeros(len(store), np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    given = {name: [ways.Found(None, records, 0.0)] for name, records in (("all", truth), ("none", none))}
+    rows = ways.faults(store, given)[-2:]
+    assert rows[0].split("|")[2:6] == [" 1.000 "] * 4 and set(rows[0].split("|")[6:-1]) == {" 0.000 "}
+    assert rows[1].split("|")[2:-1] == [" 0.000 "] * 9 + [" 1.000 "]
