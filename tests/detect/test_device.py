@@ -84,5 +84,5 @@ def test_on_the_cpu_freed_memory_serves_the_next_tensors():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
         torch.ones(2**24)
-    # Fresh pages for each would be four times 2**14; growing the heap once more, for a small tensor in the way, is one time.
+    # Fresh pages for each would be four times 2**14; the heap may grow once, where one is in the way.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2 * 2**14

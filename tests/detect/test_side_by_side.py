@@ -99,11 +99,14 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-def test_faults_of_the_truth_itself_and_of_no_answer_at_all(digits):
+def test_faults_of_the_truth_itself_and_of_half_of_it(digits):
     store = load_data(digits, "val")
-    truth = Records(store.image_ids, np.diff(store.starts), store.boxes, np.ones(len(store.boxes)), store.labels)
-    none = Records(store.image_ids, np.zeros(len(store), np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
-    given = {name: [ways.Found(None, records, 0.0)] for name, records in (("all", truth), ("none", none))}
-    rows = ways.faults(store, given)[-2:]
-    assert rows[0].split("|")[2:6] == [" 1.000 "] * 4 and set(rows[0].split("|")[6:-1]) == {" 0.000 "}
-    assert rows[1].split("|")[2:-1] == [" 0.000 "] * 9 + [" 1.000 "]
+    counts = np.diff(store.starts)
+    truth = Records(store.image_ids, counts, store.boxes, np.ones(len(store.boxes)), store.labels)
+    half = np.repeat(np.arange(len(store)) % 2 == 0, counts)  # every second image
+    seen = np.where(np.arange(len(store)) % 2 == 0, counts, 0)
+    part = Records(store.image_ids, seen, store.boxes[half], np.ones(half.sum()), store.labels[half])
+    given = {name: [ways.Found(None, records, 0.0)] for name, records in (("all", truth), ("half", part))}
+    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.faults(store, given)[-2:]]
+    assert rows[0] == [1.0] * 4 + [0.0] * 6
+    assert 0 < rows[1][0] < 1 and rows[1][4:9] == [0.0] * 5 and rows[1][9] > 0.1  # nothing wrong but what is missed
