@@ -70,8 +70,9 @@ class ModelConfig:
     A classifier is a backbone as it was published: of these it has `backbone`, `in_channels`, `padding` (auto: the
     published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
     the place of its last one. A sliding window of `window` pixels is such a network too (padding auto: none, "valid");
-    it trains on pieces of pictures `piece` times as long, sees each picture in sizes that shrink by `scale_step`, and
-    with `regress` says how its box differs from it.
+    given `step`, the pixels between windows, it ends at the last stage of that stride, of which new dense layers
+    (`hidden`) read the map. It trains on pieces of pictures `piece` times as long, sees each picture in sizes that
+    shrink by `scale_step`, and with `regress` says how its box differs from it.
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
     dense layers that then look at them. `graph` is the cfg of an imported Darknet network. `dimensions` are the
     numbers of an embedder's vector.
@@ -91,6 +92,7 @@ class ModelConfig:
     padding: Annotated[str, Choice("auto", "same", "paper", "valid")] = "auto"
     hidden: list[Count] = field(default_factory=list)
     window: Count = 32
+    step: Natural = 0
     piece: Annotated[float, Range(1, 4)] = 1.5
     scale_step: Annotated[float, Range(1.05, 4)] = 1.26
     regress: bool = True

@@ -18,11 +18,11 @@ _DENSE = (*_YOLO, "darknet", "yolox")
 # is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier", "embedder", "localizer", "landmarker", *_RCNN): "model.hidden",
+        ("model.kind", "classifier", "embedder", "localizer", "landmarker", "sliding_window", *_RCNN): "model.hidden",
         ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
         ("model.kind", "sliding_window", "rcnn"): "model.window",
-        ("model.kind", "sliding_window"): "model.piece model.scale_step model.regress",
+        ("model.kind", "sliding_window"): "model.step model.piece model.scale_step model.regress",
         ("model.kind", "sliding_window", *_DENSE, "localizer", *_RCNN): "model.loss.box model.loss.classes",
         ("model.kind", *_DENSE): "model.assigner model.loss.class_kind",
         ("model.kind", *_YOLO, "faster_rcnn"): "model.anchors model.anchors_per_level",

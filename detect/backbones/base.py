@@ -6,7 +6,8 @@ A family states its `Parts` once; they are used as a pyramid (`Backbone`) or who
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -150,6 +151,38 @@ def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential
         return nn.Sequential(*layers, nn.Linear(channels, classes))
 
     return tail
+
+
+def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> Parts:
+    """`parts` up to the last stage of `stride`, then dense layers that read all cells of a `window` of pixels.
+
+    Raises ValueError where there is no such stage, or it leaves nothing of the window.
+    """
+    if stride not in parts.strides:
+        raise ValueError(f"its strides are {sorted(set(parts.strides))}, not {stride}")
+    end = len(parts.strides) - list(parts.strides)[::-1].index(stride)
+    stages = parts.stages[:end]
+    side = cells(nn.Sequential(*stages), window)
+    if not side:
+        raise ValueError("nothing is left of it there")
+    widths = [parts.channels[end - 1] * side**2, *hidden]
+
+    def tail(classes: int) -> nn.Sequential:
+        layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
+        return initialized(nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], classes)))
+
+    return replace(parts, stages=stages, channels=parts.channels[:end], strides=parts.strides[:end], tail=tail, aux={})
+
+
+def cells(part: nn.Module, window: int) -> int:
+    """The side of the map that `part` makes of a window, 0 for none; nothing is computed, only shapes."""
+    channels = next(part.parameters()).shape[1]
+    tensors = {name: t.to("meta") for name, t in chain(part.named_parameters(), part.named_buffers())}
+    try:
+        out: Tensor = torch.func.functional_call(part, tensors, torch.empty(2, channels, window, window, device="meta"))
+    except RuntimeError:  # the window is smaller than a kernel
+        return 0
+    return out.shape[-1] if out.ndim == 4 else 0
 
 
 def take_channels(network: M, in_channels: int) -> M:

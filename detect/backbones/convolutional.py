@@ -6,12 +6,10 @@ then nothing in a network wants a picture of one size any more (Sermanet et al.,
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from detect.backbones.base import Network
+from detect.backbones.base import Network, cells
 
 
 def convolutional(network: Network, window: int) -> Network:
@@ -25,7 +23,7 @@ def convolutional(network: Network, window: int) -> Network:
     over s x s cells that far apart. Raises ValueError where the last map of a window cannot be pooled evenly, or the
     network has layers that have no such form.
     """
-    side, gap = _side(nn.Sequential(*network.stages), window), 1
+    side, gap = cells(nn.Sequential(*network.stages), window), 1
     for part in (network.neck, network.head):
         for name, layer in part.named_children():
             if isinstance(layer, nn.AdaptiveAvgPool2d):
@@ -38,7 +36,7 @@ def convolutional(network: Network, window: int) -> Network:
             elif isinstance(layer, nn.Linear):
                 layer, side, gap = _slid(layer, side, gap), 1, 1
             setattr(part, name, layer)
-    if _side(nn.Sequential(*network.stages, network.neck, network.head), window) != 1:
+    if cells(nn.Sequential(*network.stages, network.neck, network.head), window) != 1:
         raise ValueError("its last layers have no convolutional form")
     return network
 
@@ -55,14 +53,3 @@ def _slid(dense: nn.Linear, side: int, gap: int) -> nn.Conv2d:
     conv.weight = nn.Parameter(dense.weight.detach().view(conv.weight.shape))
     conv.bias = dense.bias
     return conv
-
-
-def _side(part: nn.Module, window: int) -> int:
-    """The side of the map that `part` makes of a window, 0 for none; nothing is computed, only shapes."""
-    channels = next(part.parameters()).shape[1]
-    tensors = {name: t.to("meta") for name, t in chain(part.named_parameters(), part.named_buffers())}
-    try:
-        out: Tensor = torch.func.functional_call(part, tensors, torch.empty(2, channels, window, window, device="meta"))
-    except RuntimeError:  # the window is smaller than a kernel
-        return 0
-    return out.shape[-1] if out.ndim == 4 else 0

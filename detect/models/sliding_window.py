@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 from anchors.assign import Dense, dense
 from anchors.grid import Priors
 from anchors.windows import assign, slid
-from detect.backbones import build_network
-from detect.backbones.base import Network
+from detect.backbones import parts
+from detect.backbones.base import Network, shortened
 from detect.backbones.convolutional import convolutional
 from detect.config import ModelConfig
 from detect.errors import UserError
@@ -26,6 +26,7 @@ from detect.types import Detections, Keep, Raw, Target, Term
 
 POSITIVE, NEGATIVE = 0.6, 0.3  # a window's fit from which on it shows an object, and below which it shows none
 HARD = 3  # windows without an object that count, for each with one
+HIDDEN = 128  # the width of the dense layer where a network ends before its own
 BEND = 1 / 9  # of a window's side: where the loss of an edge turns from square to linear
 
 
@@ -155,11 +156,16 @@ def build_sliding_window(config: ModelConfig, card: Card) -> SlidingWindow:
     """
     outputs = len(card.names) + 1 + 4 * config.regress
     padding = "valid" if config.padding == "auto" else config.padding
-    network = build_network(config.backbone, outputs, config.in_channels, padding)
-    network.drop_aux()
+    if config.hidden and not config.step:
+        raise UserError("--model.hidden is for a network that ends early: give --model.step, or leave it out")
+    made = parts(config.backbone, config.in_channels, padding)
     try:
+        if config.step:
+            made = shortened(made, config.step, config.window, config.hidden or [HIDDEN])
+        network = Network(made, outputs)
+        network.drop_aux()
         return SlidingWindow(config, card, convolutional(network, config.window))
     except ValueError as error:
         raise UserError(
-            f"--model.window {config.window} will not do for {config.backbone}: {error}; it was made for {network.size}"
+            f"--model.window {config.window} will not do for {config.backbone}: {error}; it was made for {made.size}"
         ) from error

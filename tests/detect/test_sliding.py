@@ -159,6 +159,26 @@ def test_a_window_that_cannot_be_is_named():
         convolutional(net, 32)
 
 
+def test_a_network_that_ends_early_says_of_every_window_what_it_says_of_its_crop():
+    """VGG-11 without padding, up to its stage of stride 4: windows 4 pixels apart."""
+    torch.manual_seed(0)
+    model = sliding(backbone="vgg11", window=40, step=4, hidden=[16], regress=False).eval()
+    assert model.step == 4 and len(list(model.network.head)) == 1
+    picture = torch.randint(0, 256, (1, 3, 53, 61), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(model(picture).logits, model.by_crops(picture).logits, atol=1e-4)
+        assert model(picture).logits.shape[1] >= 4 * 6
+
+
+def test_a_step_that_no_stage_has_is_named():
+    with pytest.raises(UserError, match=r"csp_n: its strides are \[4, 8, 16, 32\], not 6"):
+        sliding(backbone="csp_n", padding="same", step=6)
+    with pytest.raises(UserError, match="give --model"):
+        sliding(hidden=[16])
+    with pytest.raises(UserError, match="nothing is left"):
+        sliding(backbone="vgg11", window=4, step=16)
+
+
 # The model
 
 
