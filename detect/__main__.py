@@ -29,6 +29,7 @@ COMMANDS = {
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }
 
+    "stylize": ("detect.style.command", "stylize", "StylizeConfig", "give pictures the style of another one"),
 
 def usage() -> str:
     """The top help; printed before anything heavy is imported."""

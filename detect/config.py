@@ -135,7 +135,8 @@ class AugmentConfig:
 
     `scale` s draws a zoom from [1 - s, 1 + s]; `translate` t shifts by up to t of the side; a box is kept when at least
     `visibility` of its area stays in the picture. `albumentations` is a list of {transform: arguments};
-    `on` false leaves every image as it is.
+    `stylized` is a folder of copies that detect stylize made, one of which takes the place of its picture in the share
+    `stylized_share` of the cases. `on` false leaves every image as it is.
     """
 
     on: bool = True
@@ -151,6 +152,8 @@ class AugmentConfig:
     visibility: Share = 0.1
     flip_pairs: list[list[int]] = field(default_factory=list)
     albumentations: list[dict[str, dict]] = field(default_factory=list)
+    stylized: str = ""
+    stylized_share: Share = 0.2
 
 
 @dataclass(frozen=True)

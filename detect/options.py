@@ -208,3 +208,39 @@ class DemoConfig:
     epochs: Count = 28
     seed: Natural = 0
     device: str = "auto"
+@dataclass(frozen=True)
+class StylizeConfig:
+    """Give a picture, `content`, the style of another; or a `share` of the pictures of `data`, a copy in `out` of each.
+
+    `backbone_weights` is a file of ImageNet weights of `backbone`, `pretrained` fetches torchvision's; `pixels` is how
+    images become numbers (auto: as the weights want). Layers go by the names that detect info prints, or by the number
+    of a stage; `style_layers` may carry weights, NAME=0.5 (none named: every stage, alike). `alpha`, `beta` and `tv`
+    weigh content, style and smoothness. `imgsz` is the longer side while it is worked on, which a copy keeps not. After
+    every `every` steps the picture so far is written to `out` (0: only the last). Of several styles each copy has one,
+    drawn with `seed`.
+    """
+
+    style: list[str]
+    out: str
+    content: str = ""
+    data: str = ""
+    split: str = "train"
+    share: Share = 1.0
+    backbone: str = "squeezenet1_1"
+    backbone_weights: str = ""
+    pretrained: bool = False
+    pixels: Annotated[str, Choice("auto", "unit", "imagenet", "half", "caffe", "tensorflow")] = "auto"
+    content_layer: str = ""
+    style_layers: list[str] = field(default_factory=list)
+    alpha: Annotated[float, Range(0)] = 1.0
+    beta: Annotated[float, Range(0)] = 100.0
+    tv: Annotated[float, Range(0)] = 0.1
+    start: Annotated[str, Choice("content", "noise")] = "content"
+    optimizer: Annotated[str, Choice("lbfgs", "adam")] = "lbfgs"
+    steps: Count = 100
+    imgsz: Side = 320
+    every: Natural = 25
+    seed: Natural = 0
+    device: str = "auto"
+
+

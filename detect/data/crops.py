@@ -135,7 +135,12 @@ class CropDataset(Dataset):
         self.kept = np.rint(sides * shrink).astype(np.int64).clip(1)  # (N, 2) height and width in the cache
         if pixels.stretch:
             self.kept[:] = size
-        self.cache = Cache(self.kept, cache_gb)
+        self.copies = None
+        if augment and augment.stylized:
+            from detect.data.copies import Copies  # late, as albumentations are: few need it
+
+            self.copies = Copies(crops.store, augment, seed)
+        self.cache = Cache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
         self.pipeline = None
         if augment and augment.albumentations:
             from detect.data.albument import Pipeline  # late: it takes a second to import
@@ -184,14 +189,20 @@ class CropDataset(Dataset):
             self.drawn = (epoch, balanced_order(self.crops.labels, self.seed, epoch))
         return int(self.drawn[1][position])
 
-    def piece(self, index: int) -> np.ndarray:
-        """The window of a crop (h, w, 3), at most `size` long, or stretched to (size, size); to be read only."""
-        return self.cache.get(index, self._read)
+    def piece(self, index: int, epoch: int | None = None) -> np.ndarray:
+        """The window of a crop (h, w, 3), at most `size` long, or stretched to (size, size); to be read only.
 
-    def _read(self, index: int) -> np.ndarray:
+        Of an `epoch`, it may be that of the picture's stylized copy.
+        """
+        copied = self.copies is not None and self.copies.shown(int(self.crops.images[index]), epoch)
+        return self.cache.get(index + copied * len(self.crops), self._read)
+
+    def _read(self, number: int) -> np.ndarray:
+        copied, index = divmod(number, len(self.crops))
         left, top, right, bottom = self.windows[index].tolist()
         height, width = self.kept[index].tolist()
-        picture = self.crops.store.read(int(self.crops.images[index]))
+        pictures = self.copies if self.copies and copied else self.crops.store
+        picture = pictures.read(int(self.crops.images[index]))
         return resize(picture[top:bottom, left:right], width, height)
 
     def _fit(self, index: int, size: int) -> Letterbox:

@@ -33,6 +33,8 @@ class Stream(IntEnum):
     ORDER = 1
     SAMPLE = 2
     SIZE = 3
+    COPY = 4
+    STYLE = 5
 
 
 class Draw(NamedTuple):
@@ -114,7 +116,12 @@ class CocoDataset(Dataset):
         self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache
         if pixels.stretch:  # before it is augmented, as it will be when the model is used
             self.kept = np.full_like(self.kept, size)
-        self.cache = Cache(self.kept, cache_gb)
+        self.copies = None
+        if augment and augment.stylized:
+            from detect.data.copies import Copies  # late: it imports this file
+
+            self.copies = Copies(store, augment, seed)
+        self.cache = Cache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
 
     def __len__(self) -> int:
         return self.length
@@ -154,30 +161,35 @@ class CocoDataset(Dataset):
         assert config is not None
         plain = self.plain_from is not None and draw.epoch >= self.plain_from
         if plain or rng.random() >= config.mosaic:
-            return single(self._tile(index), draw.size, config, rng, pad)
-        image, target = self._mosaic(index, draw.size, rng)
+            return single(self._tile(index, draw.epoch), draw.size, config, rng, pad)
+        image, target = self._mosaic(index, draw, rng)
         if rng.random() < config.mixup:
-            other, more = self._mosaic(int(rng.integers(len(self.sizes))), draw.size, rng)
+            other, more = self._mosaic(int(rng.integers(len(self.sizes))), draw, rng)
             share = rng.beta(32.0, 32.0)
             image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
             target = merge([target, more], target.size)
         return image, target
 
-    def _mosaic(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+    def _mosaic(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         assert self.augment is not None
         chosen = [index, *rng.integers(len(self.sizes), size=3).tolist()]
-        return mosaic([self._tile(i) for i in chosen], size, self.augment, rng, self.pixels.pad)
+        tiles = [self._tile(i, draw.epoch) for i in chosen]
+        return mosaic(tiles, draw.size, self.augment, rng, self.pixels.pad)
 
-    def _tile(self, index: int) -> Tile:
+    def _tile(self, index: int, epoch: int | None = None) -> Tile:
+        """An image with its truth; of an `epoch`, its stylized copy where that is its turn."""
         target = self.store.target(index)
         height, width = self.sizes[index].tolist()
         if target.size != (height, width):  # the annotations do not say
             target = replace(target, size=(height, width))
-        return Tile(self.cache.get(index, self._read), target)
+        copied = self.copies is not None and self.copies.shown(index, epoch)
+        return Tile(self.cache.get(index + copied * len(self.sizes), self._read), target)
 
-    def _read(self, index: int) -> np.ndarray:
+    def _read(self, number: int) -> np.ndarray:
+        """An image by its index; after all of them come their copies."""
+        copied, index = divmod(number, len(self.sizes))
         height, width = self.kept[index].tolist()
-        return resize(self.store.read(index), width, height)
+        return resize((self.copies if self.copies and copied else self.store).read(index), width, height)
 
 
 def letterboxed(tile: Tile, side: int, pixels: Pixels) -> tuple[np.ndarray, Target]:

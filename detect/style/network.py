@@ -1,0 +1,78 @@
+"""The network that looks at pictures for style transfer: an ImageNet backbone, its layers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from detect.config import ModelConfig, TrainConfig
+from detect.errors import UserError, unknown
+from detect.models import build
+from detect.models.base import Card
+from detect.models.classifier import Classifier
+from detect.options import StylizeConfig
+from detect.taps import Taps, find_layer
+from detect.training.transfer import begin, choose_pixels, find_source
+
+CLASSES = 1000  # of ImageNet; the layer that tells them is not used
+
+
+def load(config: StylizeConfig) -> Classifier:
+    """The backbone that `config` names with its weights, which stay as they are. Raises UserError without weights."""
+    kind = ModelConfig(name=config.backbone, kind="classifier", backbone=config.backbone, padding="paper")
+    wanted = TrainConfig(
+        data="",
+        model=kind,
+        backbone_weights=config.backbone_weights,
+        pretrained=config.pretrained,
+        pixels=config.pixels,
+    )
+    source = find_source(wanted)
+    if source is None:
+        raise UserError(
+            f"detect stylize needs weights of {config.backbone} that know pictures: name a file with "
+            "--backbone-weights, or fetch torchvision's with --pretrained"
+        )
+    names = [str(i) for i in range(CLASSES)]
+    model = build(kind, Card(names, list(range(CLASSES)), pixels=choose_pixels(wanted, source)))
+    assert isinstance(model, Classifier)
+    begin(model, source, tell=True)
+    return model.eval().requires_grad_(False)
+
+
+class Eyes:
+    """What layers of a model's stages make of a picture: called with (1, 3, H, W) RGB in 0..1, {name: map}.
+
+    Raises UserError for a layer that is not there or gives no map, and for a picture too small for one.
+    """
+
+    def __init__(self, model: Classifier, layers: Sequence[str]) -> None:
+        self.model, self.layers = model, {name: find_layer(model.network, name) for name in layers}
+        stages = [f"stages.{i}" for i in range(len(model.network.stages))]
+        depths = []
+        for name, whole in self.layers.items():
+            if not whole.startswith("stages."):
+                raise unknown("layer with a map", name, stages)
+            depths.append(int(whole.split(".")[1]))
+        self.stages = model.network.stages[: max(depths) + 1]
+
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        x = self.model.numbers(image * 255)
+        with Taps(self.model.network, set(self.layers.values())) as taps:
+            try:
+                for stage in self.stages:
+                    x = stage(x)
+            except (RuntimeError, ValueError) as error:
+                height, width = image.shape[2:]
+                raise UserError(f"a picture of {width} x {height} px is too small: take a larger --imgsz") from error
+            maps = {name: taps.map(whole) for name, whole in self.layers.items()}
+        if any(0 in m.shape for m in maps.values()):
+            raise UserError("the picture is too small for these layers: take a larger --imgsz")
+        return maps
+
+
+def default_layers(model: Classifier) -> tuple[str, list[str]]:
+    """The content layer, the stage before the last, and the style layers, all stages."""
+    stages = [f"stages.{i}" for i in range(len(model.network.stages))]
+    return stages[max(0, len(stages) - 2)], stages

@@ -1,0 +1,60 @@
+"""Taps: what named layers of a network say while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from detect.errors import UserError, unknown
+
+_ABOVE = ("", "stages.", "network.", "network.stages.", "backbone.", "backbone.stages.")  # what a name may leave out
+
+
+def find_layer(net: nn.Module, name: str) -> str:
+    """The whole name of a layer: as `detect info` prints it, or the number of a stage.
+
+    Raises UserError where there is none, with the nearest name.
+    """
+    names = dict(net.named_modules())
+    found = next((above + name for above in _ABOVE if name and above + name in names), None)
+    if found is None:
+        few = [n for n in names if n and (n.count(".") < 2 or n.rpartition(".")[0].endswith("stages"))]
+        raise unknown("layer", name, get_close_matches(name, names, 1) or few)
+    return found
+
+
+class Taps:
+    """While entered, `said` has what each of the named layers gave, by name; gradients reach it.
+
+    What follows a layer works on a copy, for some layers write their answer over what they were given.
+    """
+
+    def __init__(self, net: nn.Module, names: Iterable[str]) -> None:
+        self.net, self.names, self.said = net, list(names), dict[str, Any]()
+
+    def __enter__(self) -> Self:
+        def tap(name: str) -> Any:
+            def keep(layer: nn.Module, given: Any, output: Any) -> Any:
+                self.said[name] = output
+                return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, output)
+
+            return keep
+
+        self.handles = [self.net.get_submodule(name).register_forward_hook(tap(name)) for name in self.names]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def map(self, name: str) -> Tensor:
+        """What layer `name` gave, one map (B, C, H, W). Raises UserError where it is none."""
+        output = self.said.get(name)
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            form = f"{tuple(output.shape[1:])}" if isinstance(output, Tensor) else "none, or several"
+            raise UserError(f"layer {name} gives no map of channels, rows and columns but {form}: take another")
+        return output
