@@ -153,7 +153,7 @@ class CropDataset(Dataset):
 
     def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
         index = self.index(draw.epoch, draw.position)
-        tile = Tile(self.piece(index), self.truth(index))
+        tile = Tile(self.piece(index, draw.epoch), self.truth(index))
         if self.augment is None:
             image, target = letterboxed(tile, draw.size, self.pixels)
             return image, self.learned(index, target)
