@@ -1,12 +1,13 @@
 """Receptive fields and strides, followed along the tensors of a pass on the meta device.
 
-Every map carries, for each of its two axes, how many pixels of the input one of its cells can see and how many pixels
-apart neighbouring cells are (Araujo et al., 2019). A window of f cells, d apart, moved by s: field + (f - 1) * d *
-stride, and stride * s; exact for chains of convolutions and pools, the mean over cells behind an upsampling. Where
-branches meet (sum, concatenation) the widest field counts. A map that becomes a vector (global pooling, flattening)
-sees all of the map. A gate of one cell multiplied into a map (squeeze-excitation) does not widen it, although it has
-seen everything: else no layer behind the first gate would have a field worth telling. All else is taken to be
-pointwise.
+Every map carries, for each of its two axes, how many pixels of the input one of its cells can see, how many pixels
+apart neighbouring cells are, and where the field of the first cell starts, which padding puts outside of the picture
+(Araujo et al., 2019). A window of f cells, d apart, moved by s over a map padded by p: field + (f - 1) * d * stride,
+stride * s, and start - p * stride; exact for chains of convolutions and pools, the mean over cells behind an
+upsampling. Where branches meet (sum, concatenation) the widest field counts. A map that becomes a vector (global
+pooling, flattening) sees all of the map. A gate of one cell multiplied into a map (squeeze-excitation) does not widen
+it, although it has seen everything: else no layer behind the first gate would have a field worth telling. All else is
+taken to be pointwise.
 """
 
 from __future__ import annotations
@@ -25,15 +26,31 @@ aten = torch.ops.aten
 
 
 class Sight(NamedTuple):
-    """What one cell of a map sees, in pixels: (height, width) of its field, and how far apart cells are."""
+    """What one cell of a map sees, in pixels: (height, width) of its field, how far apart cells are, the first's start.
+
+    The cell in row i and column j sees the rows from start[0] + i * stride[0] on, and the columns alike.
+    """
 
     field: tuple[float, float] = (1, 1)
     stride: tuple[float, float] = (1, 1)
+    start: tuple[float, float] = (0, 0)
 
-    def window(self, kernel: Sequence[int], stride: Sequence[float], dilation: Sequence[int] = (1, 1)) -> Sight:
-        """The sight of a window over this map."""
-        field = [f + (k - 1) * d * j for f, j, k, d in zip(*self, _pair(kernel), _pair(dilation), strict=True)]
-        return Sight((field[0], field[1]), self.step(stride))
+    def window(
+        self,
+        kernel: Sequence[int],
+        stride: Sequence[float],
+        dilation: Sequence[int] = (1, 1),
+        padding: Sequence[float] = (0, 0),
+    ) -> Sight:
+        """The sight of a window over this map, `padding` cells before its first one."""
+        sides = zip(self.field, self.stride, _pair(kernel), _pair(dilation), strict=True)
+        field = [f + (k - 1) * d * j for f, j, k, d in sides]
+        return Sight((field[0], field[1]), self.step(stride), self.shifted(padding).start)
+
+    def shifted(self, padding: Sequence[float]) -> Sight:
+        """The sight of this map with so many cells put before its first one, or taken away."""
+        first, second = (a - p * j for a, p, j in zip(self.start, _pair(padding), self.stride, strict=True))
+        return self._replace(start=(first, second))
 
     def step(self, stride: Sequence[float]) -> tuple[float, float]:
         """How far apart cells are when only every `stride`-th is kept; below 1 for cells put in between."""
@@ -87,20 +104,24 @@ def _widest(joined: list[tuple[Tensor, Sight]]) -> Sight:
     """The widest field and the finest stride, axis by axis, of the maps; gates of one cell do not count."""
     if any(_cells(x) > 1 for x, _ in joined):
         joined = [(x, sight) for x, sight in joined if _cells(x) != 1]
-    fields, strides = zip(*(sight for _, sight in joined), strict=True)
-    return Sight((max(f[0] for f in fields), max(f[1] for f in fields)), tuple(map(min, zip(*strides, strict=True))))
+    fields, strides, starts = (tuple(zip(*each, strict=True)) for each in zip(*(s for _, s in joined), strict=True))
+    return Sight(*((rule(each[0]), rule(each[1])) for rule, each in ((max, fields), (min, strides), (min, starts))))
 
 
 def _convolution(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     kernel, stride = named["weight"].shape[2:], named["stride"]
     if named["transposed"]:  # a cell of the output lies under ceil(f / s) cells of the input
-        return before.window([math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)], [1 / s for s in stride])
-    return before.window(kernel, stride, named["dilation"])
+        cells = [math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)]
+        sides = zip(cells, _pair(named["padding"]), kernel, _pair(stride), strict=True)
+        ahead = [(n - 1) / 2 - (p - (k - 1) / 2) / s for n, p, k, s in sides]  # their middle stays where it is
+        return before.window(cells, [1 / s for s in stride], padding=ahead)
+    return before.window(kernel, stride, named["dilation"], named["padding"])
 
 
 def _pool(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     kernel = named["kernel_size"]
-    return before.window(kernel, named.get("stride") or kernel, named.get("dilation", (1, 1)))
+    step, dilation, padding = (named.get(key) or () for key in ("stride", "dilation", "padding"))
+    return before.window(kernel, step or kernel, dilation or (1, 1), padding or (0, 0))
 
 
 def _adaptive(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
@@ -110,13 +131,19 @@ def _adaptive(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> S
 
 
 def _resize(kernel: int, before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
-    return before.window((kernel, kernel), [n / m for n, m in zip(x.shape[2:], out.shape[2:], strict=True)])
+    steps = [n / m for n, m in zip(x.shape[2:], out.shape[2:], strict=True)]
+    return before.window((kernel, kernel), steps, padding=[(kernel - step) / 2 for step in steps])
+
+
+def _pad(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
+    left, _, top, _ = (*named["pad"], 0, 0)[:4]
+    return before.shifted((top, left)) if x.ndim == 4 else before
 
 
 def _slice(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
-    steps = [1] * x.ndim
-    steps[named.get("dim", 0)] = named.get("step", 1)
-    return before.window((1, 1), steps[2:]) if x.ndim == 4 else before
+    steps, skipped, axis = [1] * x.ndim, [0] * x.ndim, named.get("dim", 0)
+    steps[axis], skipped[axis] = named.get("step", 1), -(named.get("start") or 0)
+    return before.window((1, 1), steps[2:], padding=skipped[2:]) if x.ndim == 4 else before
 
 
 _WINDOWS: dict[Any, Callable[..., Sight]] = {
@@ -126,6 +153,7 @@ _WINDOWS: dict[Any, Callable[..., Sight]] = {
     aten._adaptive_avg_pool2d: _adaptive,
     aten.adaptive_max_pool2d: _adaptive,
     aten.slice: _slice,
+    aten.constant_pad_nd: _pad,
     aten.upsample_nearest2d: partial(_resize, 1),
     aten.upsample_bilinear2d: partial(_resize, 2),
 }

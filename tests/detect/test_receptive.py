@@ -1,5 +1,7 @@
 """Receptive fields and strides against what gradients say: the pixels that one cell depends on."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,13 +14,13 @@ from tests.reference.footprint import spans
 SIDE = 96
 
 
-def sight(net: nn.Module, side: int = SIDE, channels: int = 1) -> Sight:
-    """What one cell of the last map sees, by the pass on the meta device."""
+def sight(net: nn.Module, side: int = SIDE, channels: int = 1, placed: bool = False) -> Sight:
+    """What one cell of the last map sees, by the pass on the meta device; and where, if `placed`."""
     image = torch.empty(1, channels, side, side, device="meta")
     with torch.no_grad(), Sights(image) as sights:
         found = sights.get(net.to("meta")(image))
     assert found is not None
-    return found
+    return found if placed else found._replace(start=(0, 0))
 
 
 class Branches(nn.Module):
@@ -118,3 +120,41 @@ def test_what_is_not_computed_from_the_image_sees_nothing():
     with Sights(image) as sights:
         other = torch.ones(3, device="meta") * 2
         assert sights.get(other) is None and sights.get(image) == Sight()
+
+
+def begins(net: nn.Module, cells: int = 1) -> tuple[float, ...]:
+    """Where the field of the first cell starts, by gradients: the mean over `cells` cells in the middle."""
+    axes, shape = spans(net, SIDE, cells), net(torch.zeros(1, 1, SIDE, SIDE)).shape[2:]
+    found = sight(copy.deepcopy(net), placed=True)
+    starts = []
+    for axis, step, n in zip(axes, found.stride, shape, strict=True):
+        starts.append(sum(first - step * (n // 2 + i) for i, (first, _) in enumerate(axis)) / cells)
+    return tuple(starts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), kernels, strides, st.integers(0, 3)), min_size=1, max_size=3))
+def test_a_chain_sees_where_gradients_reach(chain):
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 1, k, s, p) if conv else nn.AvgPool2d(k, s, min(p, min(k) // 2)) for conv, k, s, p in chain)
+    )
+    assert begins(net) == sight(net, placed=True).start
+
+
+@pytest.mark.parametrize(
+    ("net", "cells"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 1, 3), nn.ZeroPad2d((3, 0, 1, 2)), nn.Conv2d(1, 1, 4, 2)), 1),
+        (nn.Sequential(nn.Conv2d(1, 1, 3), Every(), nn.Conv2d(1, 1, 3, 1, 1)), 1),
+        (nn.Conv2d(1, 1, 3, padding="same"), 1),
+        (Branches(sum, nn.Identity(), nn.Conv2d(1, 1, 5, 1, 2)), 1),
+        (nn.Sequential(nn.Conv2d(1, 1, 5, 4, 2), nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 3, 1, 1)), 2),
+        (nn.Sequential(nn.Conv2d(1, 1, 4, 4), nn.Upsample(scale_factor=3)), 3),
+        (nn.Sequential(nn.Conv2d(1, 1, 4, 4), nn.Upsample(scale_factor=2, mode="bilinear")), 2),
+        (nn.Sequential(nn.Conv2d(1, 1, 6, 6), nn.ConvTranspose2d(1, 1, 4, 2, 1)), 2),
+        (nn.Sequential(nn.Conv2d(1, 1, 6, 6), nn.ConvTranspose2d(1, 1, 2, 2)), 2),
+        (nn.AdaptiveAvgPool2d(16), 1),
+    ],
+)
+def test_fields_lie_where_gradients_say(net, cells):
+    assert begins(net, cells) == pytest.approx(sight(net, placed=True).start)
