@@ -20,16 +20,19 @@ COMMANDS = {
         "PredictConfig",
         "draw what is found in images, video or a stream, or its class",
     ),
+    "embed": ("detect.embedding.command", "embed", "EmbedConfig", "store the vectors of known people in a gallery"),
+    "verify": ("detect.embedding.command", "verify", "VerifyConfig", "say whether two pictures show one person"),
+    "identify": ("detect.embedding.command", "identify", "IdentifyConfig", "say who of a gallery is in pictures"),
     "serve": ("detect.serving.command", "serve", "ServeConfig", "a local page to drop pictures and videos on"),
     "report": ("detect.reporting.write", "report", "ReportConfig", "write report.html of a run, which opens offline"),
     "check": ("detect.checking.command", "check_data", "CheckConfig", "look through data before training on it"),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
     "import": ("detect.importing", "import_weights", "ImportConfig", "make a weights file of Darknet's or YOLOX's"),
     "export": ("detect.export.command", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),
+    "stylize": ("detect.style.command", "stylize", "StylizeConfig", "give pictures the style of another one"),
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }
 
-    "stylize": ("detect.style.command", "stylize", "StylizeConfig", "give pictures the style of another one"),
 
 def usage() -> str:
     """The top help; printed before anything heavy is imported."""

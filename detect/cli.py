@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,7 @@ from detect.ranges import check
 from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
+WORDS = {"info": ("name",), "verify": ("a", "b")}  # what is said by words that belong to no flag
 # What a task means where nothing else is said.
 MEANS = {
     "classify": {"--model": "resnet18", "--imgsz": "224"},
@@ -98,6 +100,17 @@ def _parser(command: str) -> tuple[_Parser, type]:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True
     return parser, kind
+
+
+def _worded(arguments: list[str], names: Sequence[str], kind: type) -> list[str]:
+    """`arguments` with the words that belong to no flag as flags `names`, in their order."""
+    switches = {f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "bool"}
+    placed, left, taken = [], list(names), False
+    for word in arguments:
+        flag = word.startswith("-")
+        placed.append(f"--{left.pop(0)}={word}" if left and not flag and not taken else word)
+        taken = flag and "=" not in word and word not in switches
+    return placed
 
 
 def _spelled(arguments: list[str], kind: type) -> list[str]:
@@ -183,9 +196,8 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
 
 def parse(command: str, arguments: list[str]) -> Any:
     """The configuration that `arguments` say, every range checked. Raises UserError in one line."""
-    if command == "info" and arguments and not arguments[0].startswith("-"):
-        arguments = ["--name", *arguments]
     parser, kind = _parser(command)
+    arguments = _worded(arguments, WORDS.get(command, ()), kind)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
     parsed = parser.parse_args(_sorted(_spelled(arguments, kind), command)).as_dict()
     absent = [name for name in missing if parsed.get(name) is None]

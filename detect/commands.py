@@ -13,6 +13,7 @@ from detect import options
 from detect.api import Detector
 from detect.classify import evaluate_classes
 from detect.data.formats import load_data
+from detect.embedding.judge import evaluate_pairs
 from detect.errors import UserError, unknown
 from detect.files import replace_text
 from detect.judge import evaluate_one, say_left_out
@@ -22,7 +23,7 @@ from detect.training.setup import train as run_training
 from detect.types import Keep
 from detect.unused import refuse_unused
 
-JUDGES = {"classify": evaluate_classes}  # by task; of the others `evaluate_one`
+JUDGES = {"classify": evaluate_classes, "embed": evaluate_pairs}  # by task; of the others `evaluate_one`
 
 
 def train(config: configs.TrainConfig) -> Path:
@@ -63,6 +64,8 @@ def predict(config: options.PredictConfig) -> None:
     detector = Detector.load(config.weights, config.device, config.precision)
     refuse_unused("predict", config, detector.model.task)
     kind = TASKS[detector.model.task].answer
+    if kind not in ANSWERS:
+        raise UserError(f"{config.weights} is an embedder: its commands are detect embed, verify and identify")
     least = min(config.conf, config.tracker.low) if config.track else config.conf
     keep = Keep(least, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
     following = (detector.names, config.tracker, config.lines, config.zones)

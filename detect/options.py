@@ -10,13 +10,14 @@ from detect.ranges import Choice, Count, Natural, Precision, Range, Share, Side
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a detector by the COCO protocol, or a classifier. `imgsz` 0 is the size it was trained at.
+    """Measure a detector by the COCO protocol, a classifier, or an embedder. `imgsz` 0 is the size it was trained at.
 
     `tta` has a detector look at each picture in several sizes, and mirrored; `tile` at pictures larger than `imgsz` in
     tiles of that size too.
 
     Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
-    whole, mirrored, four corners, and their mirrors.
+    whole, mirrored, four corners, and their mirrors. `pairs` is a csv with columns a, b (files as in the data) and same
+    (1 or 0): an embedder is then measured on these, else on all pairs of the split.
     """
 
     weights: str
@@ -32,6 +33,7 @@ class EvaluateConfig:
     tile: bool = False
     json: str = ""
     detections: str = ""
+    pairs: str = ""
     device: str = "auto"
     precision: Precision = "auto"
     workers: Annotated[int, Range(-1)] = -1
@@ -82,6 +84,59 @@ class PredictConfig:
     save_txt: bool = False
     save_crop: bool = False
     show: bool = False
+    json: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Write the gallery of known people: the vector of every picture under `source`, a folder.
+
+    A picture in a folder there shows whom the folder is called after, any other whom its own name says. With `detector`
+    the best box that those weights find is cut out of each picture first.
+    """
+
+    weights: str
+    source: str
+    out: str = "gallery.safetensors"
+    detector: str = ""
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Say whether two pictures show one person: detect verify A B --weights W.
+
+    They do where their vectors are no farther apart than `threshold` (0: that of the weights, the best for the pairs
+    that were held out of training). `detector` is that of embed; `json` prints an object.
+    """
+
+    a: str
+    b: str
+    weights: str
+    threshold: float = 0.0
+    detector: str = ""
+    json: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@dataclass(frozen=True)
+class IdentifyConfig:
+    """Say who of a gallery is in each picture of `source`: an image, folder, glob, video, camera or stream.
+
+    It is the person of the nearest picture of the gallery, or nobody known where that is farther than `threshold` (0:
+    that of the weights, which takes 1 % of the held-out pairs of two people for one). `weights` none are those that the
+    gallery names; others than made it are refused. `detector` is that of embed; `json` prints a list of objects.
+    """
+
+    gallery: str
+    source: str
+    weights: str = ""
+    threshold: float = 0.0
+    detector: str = ""
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -201,14 +256,6 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
-class DemoConfig:
-    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
-
-    out: str = "runs/demo"
-    epochs: Count = 28
-    seed: Natural = 0
-    device: str = "auto"
-@dataclass(frozen=True)
 class StylizeConfig:
     """Give a picture, `content`, the style of another; or a `share` of the pictures of `data`, a copy in `out` of each.
 
@@ -244,3 +291,11 @@ class StylizeConfig:
     device: str = "auto"
 
 
+@dataclass(frozen=True)
+class DemoConfig:
+    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
+
+    out: str = "runs/demo"
+    epochs: Count = 28
+    seed: Natural = 0
+    device: str = "auto"

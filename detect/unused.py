@@ -7,7 +7,7 @@ from typing import Any
 
 from detect.errors import UserError
 
-_DETECT, _CLASSIFY = ("task", "detect", "keypoints"), ("task", "classify")
+_DETECT, _CLASSIFY, _EMBED = ("task", "detect", "keypoints"), ("task", "classify"), ("task", "embed")
 _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
@@ -63,7 +63,13 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("augment.stylized",): "augment.stylized_share",
         ("freeze",): "thaw",
     },
-    "evaluate": {_CLASSIFY: "crops", _DETECT: "conf iou max_det", ("task", "detect"): "tta tile", _BOXES: "detections"},
+    "evaluate": {
+        _CLASSIFY: "crops",
+        _EMBED: "pairs",
+        _DETECT: "conf iou max_det",
+        ("task", "detect"): "tta tile",
+        _BOXES: "detections",
+    },
     "export": {_DETECT: "nms conf iou max_det"},
     "predict": {
         _DETECT: "iou agnostic soft track",
@@ -72,7 +78,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         _BOXES: "save_txt save_crop",
     },
 }
-_KINDS = {"detect": "detectors", "classify": "classifiers"}
+_KINDS = {"detect": "detectors", "classify": "classifiers", "embed": "embedders"}
 
 
 def refuse_unused(command: str, config: Any, task: str = "") -> None:

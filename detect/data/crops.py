@@ -94,12 +94,20 @@ class Crops:
         if outside.any():
             name = self.store.file_name(int(self.images[outside][0]))
             raise UserError(f"{self.path}: annotation id {self.ids[outside][0]} lies outside its picture {name}")
-        sides = self.boxes[:, 2:] - self.boxes[:, :2]
-        longer = sides.max(axis=1, keepdims=True)
-        half = ((sides if stretch else longer) + 2 * MARGIN * longer) / 2
-        middle = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
-        low, high = np.floor(middle - half), np.ceil(middle + half)
-        return np.concatenate([low, high], axis=1).clip(0, room).astype(np.int64)
+        return views(self.boxes, room, stretch)
+
+
+def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndarray:
+    """(N, 4) int64 xyxy: what is cut out for boxes (N, 4) of pictures whose width and height, twice, are `room` (N, 4).
+
+    That is the box with its margin, made square unless it will be stretched, as far as the picture goes.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(axis=1, keepdims=True, initial=0)
+    half = ((sides if stretch else longer) + 2 * MARGIN * longer) / 2
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    low, high = np.floor(middle - half), np.ceil(middle + half)
+    return np.concatenate([low, high], axis=1).clip(0, room).astype(np.int64)
 
 
 class CropDataset(Dataset):

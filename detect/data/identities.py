@@ -75,15 +75,21 @@ def _next(waiting: list[int], everyone: list[int], count: int, rng: np.random.Ge
     return taken
 
 
+def require_pairs(store: Annotations) -> np.ndarray:
+    """The pictures of each person. Raises UserError where there is no pair of one person, or none of two."""
+    counts = Crops.of(store).counts
+    if (counts > 0).sum() < 2 or not (counts > 1).any():
+        raise UserError(f"{store.path}: embeddings need two people or more, one of them with two pictures or more")
+    return counts
+
+
 def require_identities(store: Annotations, held_out: Annotations) -> None:
     """Raises UserError where there is nobody to tell apart, or no pair of one person, in either set.
 
     Tells of people with one picture, of whom nothing can be learned but that they are others.
     """
     for one in (store, held_out):
-        counts = Crops.of(one).counts
-        if (counts > 0).sum() < 2 or not (counts > 1).any():
-            raise UserError(f"{one.path}: embeddings need two people or more, one of them with two pictures or more")
+        counts = require_pairs(one)
         if alone := [one.names[i] for i in np.flatnonzero(counts == 1)]:
             shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
             print(f"{one.path}: {len(alone)} people with one picture, no pair of their own: {shown}", file=sys.stderr)

@@ -60,7 +60,9 @@ class Bare(nn.Module):
 
 
 def require_exportable(model: Model, path: str) -> None:
-    """Raises UserError for a network whose graph depends on what it sees."""
+    """Raises UserError for a network whose graph depends on what it sees, or whose answer has no form here."""
+    if model.task not in FORMS:
+        raise UserError(f"{path} is an embedder: it is used by detect embed, verify and identify, not exported")
     if model.config.kind in _BY_REGION:
         raise UserError(
             f"{path} is a {model.config.kind}: which regions it looks at depends on the picture, so it has no fixed "

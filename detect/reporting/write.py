@@ -18,6 +18,7 @@ from detect.classify import measured_classes
 from detect.data.dataset import known_sizes
 from detect.data.formats import splits
 from detect.data.store import Annotations
+from detect.embedding.judge import measured_pairs
 from detect.errors import UserError
 from detect.evaluation.errors import KINDS, Judged, budget, confusion, curves, judge
 from detect.evaluation.protocol import NUMBERS, Records
@@ -51,7 +52,9 @@ def report(config: ReportConfig) -> Path:
     split = next((s for s in ("val", "test") if s in splits(settings["data"], task.whole)), "train")
     asked = EvaluateConfig(str(weights), settings["data"], split, device=config.device, workers=settings["workers"])
     page.heading(f"The best weights on {split}")
-    if detector.model.task == "classify":
+    if detector.model.task == "embed":
+        _pairs(page, measured_pairs(asked, detector)[1].result())
+    elif detector.model.task == "classify":
         _, evaluator = measured_classes(asked, [detector])
         _classes(page, evaluator.result())
     else:
@@ -197,6 +200,12 @@ def _classes(page: Page, result: Mapping[str, Any]) -> None:
     names, counts = result["confusion"].get("names", []), np.array(result["confusion"].get("counts", []))
     if 0 < len(names) <= MATRIX:
         page.matrix(counts, names, names, "true classes (rows) by answers (columns)")
+
+
+def _pairs(page: Page, result: Mapping[str, Any]) -> None:
+    page.table([name for name in result if name not in ("roc", "thresholds")], [[*result.values()][:-2]])
+    page.table(("threshold", "distance"), list(result["thresholds"].items()))
+    page.curves({"": result["roc"]}, "true accepts by false accepts", "false accepts", "true accepts")
 
 
 def _made(page: Page, settings: Mapping[str, Any]) -> None:

@@ -1,0 +1,149 @@
+"""`detect embed`, `detect verify` and `detect identify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.api import Detector
+from detect.data.images import is_image, read_image
+from detect.embedding.gallery import Gallery, fingerprint
+from detect.errors import UserError
+from detect.infer.describe import Describer, require_embedder
+from detect.infer.source import open_source
+from detect.options import EmbedConfig, IdentifyConfig, VerifyConfig
+from detect.progress import track
+from detect.types import Frame, Keep
+
+SURE = 0.25  # the least score of what a detector cuts out
+
+
+class Eyes:
+    """Frames to vectors, of the whole picture or of what a detector finds in it first."""
+
+    def __init__(self, weights: str, detector: str, device: str, precision: str) -> None:
+        self.embedder = Detector.load(weights, device, precision)
+        require_embedder(self.embedder, weights)
+        self.describe = Describer(self.embedder)
+        self.finder: Any = None
+        if detector:
+            found = Detector.load(detector, device, precision)
+            if found.model.task not in ("detect", "keypoints"):
+                raise UserError(f"--detector {detector} is no detector: it must find boxes")
+            self.finder = found.predictor(Keep(SURE, limit=1))
+
+    def __call__(self, frame: Frame) -> np.ndarray | None:
+        """The vector (D,) of a frame; None where the detector finds nothing to cut out."""
+        if self.finder is None:
+            ((_, one),) = self.describe.predictor([frame])
+            return one.values
+        ((_, found),) = self.finder([frame])
+        vectors = self.describe(frame.image, found.boxes.double().numpy())
+        return vectors[0] if len(vectors) else None
+
+    def threshold(self, given: float, name: str, weights: str) -> float:
+        """`given`, or the threshold of the weights called `name`. Raises UserError where they have none."""
+        known = self.embedder.card.thresholds
+        if not given and name not in known:
+            raise UserError(f"{weights} has no threshold, for it was not measured on held-out pairs: give --threshold")
+        return given or known[name]
+
+
+def embed(config: EmbedConfig) -> Path:
+    """Write the gallery of the people of a source."""
+    source = Path(config.source)
+    pictures = known_people(source)
+    eyes = Eyes(config.weights, config.detector, config.device, config.precision)
+    vectors, people, files = [], [], []
+    for person, file in track(iter(pictures), len(pictures), "embed"):
+        vector = eyes(Frame(read_image(file), file.name))
+        if vector is None:
+            print(f"left out: {file}: {config.detector} finds nothing in it to cut out", file=sys.stderr)
+            continue
+        vectors.append(vector)
+        people.append(person)
+        files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
+    if not vectors:
+        raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
+    out = Path(config.out)
+    print_of = fingerprint(Path(config.weights))
+    Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of).save(out)
+    print(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
+    return out
+
+
+def known_people(source: Path) -> list[tuple[str, Path]]:
+    """Every picture under `source` with who it shows: its folder there, or the name of a picture that is in none.
+
+    Raises UserError where there is no picture.
+    """
+    if source.is_file():
+        return [(source.stem, source)]
+    if not source.is_dir():
+        raise UserError(f"source {str(source)!r}: no such file or folder")
+    files = sorted(f for f in source.rglob("*") if f.is_file() and is_image(f))
+    if not files:
+        raise UserError(f"folder {source}: no picture in it, so there is nobody for a gallery")
+    places = [(file, file.relative_to(source).parts) for file in files]
+    return [(parts[0] if len(parts) > 1 else file.stem, file) for file, parts in places]
+
+
+def verify(config: VerifyConfig) -> dict[str, Any]:
+    """Say whether two pictures show one person."""
+    eyes = Eyes(config.weights, config.detector, config.device, config.precision)
+    threshold = eyes.threshold(config.threshold, "accuracy", config.weights)
+    vectors = []
+    for name in (config.a, config.b):
+        vector = eyes(Frame(read_image(Path(name)), name))
+        if vector is None:
+            raise UserError(f"{name}: {config.detector} finds nothing in it to cut out")
+        vectors.append(vector)
+    distance = float(eyes.describe.distance(*vectors))
+    result = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
+    said = f"distance {distance:.4f}, threshold {threshold:.4f}: {'same' if result['same'] else 'different'}"
+    print(json.dumps(result) if config.json else said)
+    return result
+
+
+def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
+    """Say who of a gallery is in each picture of a source."""
+    gallery = Gallery.load(Path(config.gallery))
+    weights = config.weights or gallery.weights
+    if not Path(weights).is_file():
+        raise UserError(f"{config.gallery} was made by {weights}, which is not there: say where they are by --weights")
+    if fingerprint(Path(weights)) != gallery.fingerprint:
+        raise UserError(f"{config.gallery} was made by other weights than {weights}: make it again with detect embed")
+    eyes = Eyes(weights, config.detector, config.device, config.precision)
+    threshold = eyes.threshold(config.threshold, "far_1pct", weights)
+    with open_source(config.source) as source:
+        found = list(_identified(config, gallery, eyes, threshold, track(iter(source), source.count, "identify")))
+    if config.json:
+        print(json.dumps(found))
+    return found
+
+
+def _identified(
+    config: IdentifyConfig, gallery: Gallery, eyes: Eyes, threshold: float, frames: Iterator[Frame]
+) -> Iterator[dict[str, Any]]:
+    """The record of each frame; said at once, line by line, unless as json."""
+    for frame in frames:
+        vector, record = eyes(frame), {"image": frame.name, "threshold": threshold}
+        if frame.time is not None:
+            record["frame"] = frame.index
+        if vector is None:
+            record |= {"person": None, "nearest": None, "distance": None}
+            said = f"nothing: {config.detector} finds nothing in it to cut out"
+        else:
+            row, distance = gallery.nearest(vector, eyes.describe.distance)
+            nearest = gallery.people[row]
+            person = nearest if distance <= threshold else None
+            record |= {"person": person, "nearest": nearest, "picture": gallery.files[row], "distance": distance}
+            said = f"{person} {distance:.4f}" if person else f"unknown (nearest {nearest} {distance:.4f})"
+        if not config.json:
+            print(f"{frame.name}: {said}")
+        yield record

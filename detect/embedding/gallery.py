@@ -1,0 +1,74 @@
+"""A gallery: the vectors of known people, made once, with the fingerprint of the weights that made them.
+
+Axes: N pictures, D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from detect.errors import UserError
+from detect.files import replace_file
+from detect.types import Distance
+
+FORMAT = 1
+_KEY = "gridhead_gallery"
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """vectors (N, D) float32; people and files (N): who each is, and its picture; the weights and their fingerprint."""
+
+    vectors: np.ndarray
+    people: list[str]
+    files: list[str]
+    weights: str
+    fingerprint: str
+
+    def nearest(self, vector: np.ndarray, distance: Distance) -> tuple[int, float]:
+        """The row of the picture nearest to a vector (D,), and how far that is."""
+        apart = distance(self.vectors, vector)
+        row = int(apart.argmin())
+        return row, float(apart[row])
+
+    def save(self, path: Path) -> None:
+        """Write it to `path` atomically."""
+        about = {"format": FORMAT, "people": self.people, "files": self.files}
+        about |= {"weights": self.weights, "fingerprint": self.fingerprint}
+        header = {_KEY: json.dumps(about, ensure_ascii=False)}
+        replace_file(path, lambda part: part.write_bytes(save({"vectors": self.vectors}, header)))
+
+    @staticmethod
+    def load(path: Path) -> Gallery:
+        """The gallery in a file. Raises UserError for a file that is missing, damaged, empty or no gallery."""
+        try:
+            with safe_open(path, "numpy") as file:
+                about = json.loads((file.metadata() or {}).get(_KEY, "null"))
+                if about is None:
+                    raise UserError(f"{path} is no gallery: make one with detect embed")
+                vectors = file.get_tensor("vectors")
+            if about["format"] > FORMAT:
+                raise UserError(f"{path} has format {about['format']}, this version reads {FORMAT}; update gridhead")
+            found = Gallery(vectors, *(about[name] for name in ("people", "files", "weights", "fingerprint")))
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a gallery that can be read: {error}") from error
+        if vectors.ndim != 2 or not len(vectors) == len(found.people) == len(found.files):
+            raise UserError(f"{path} is damaged: its pictures and vectors are not as many: make it again")
+        if not len(vectors):
+            raise UserError(f"{path} is an empty gallery: it knows nobody")
+        return found
+
+
+def fingerprint(weights: Path) -> str:
+    """What tells a weights file from every other: the SHA-256 of its bytes. Raises UserError where there is none."""
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{weights} is not a weights file that can be read: {error.strerror}") from error

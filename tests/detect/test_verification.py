@@ -1,0 +1,280 @@
+"""Verification and identification: measures of pairs, galleries, commands from folders of people to answers."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detect.__main__ import main
+from detect.cli import parse
+from detect.data.crops import Crops
+from detect.data.formats import load_data
+from detect.embedding.gallery import Gallery
+from detect.errors import UserError
+from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import load_weights, save_weights
+from detect.types import Distance, Vector
+from tests.reference import embeddings as naive
+from tests.reference.runs import rows
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
+numbers = st.lists(st.integers(0, 12).map(lambda v: v / 4), min_size=1, max_size=12)
+
+
+@given(same=numbers, different=numbers)
+@settings(deadline=None)
+def test_measures_are_those_of_the_plain_loops(same, different):
+    distances = np.array(same + different)
+    truth = np.arange(len(distances)) < len(same)
+    found = measure(distances, truth)
+    assert found["auc"] == pytest.approx(naive.area(same, different))
+    assert found["tar_1pct"] == pytest.approx(naive.true_accepts(same, different, 0.01))
+    assert found["tar_01pct"] == pytest.approx(naive.true_accepts(same, different, 0.001))
+    assert found["eer"] == pytest.approx(naive.equal_error(same, different), abs=0.01)
+    false, true = naive.rates(same, different, found["thresholds"]["accuracy"])
+    assert (true + 1 - false) / 2 == pytest.approx(naive.best_accuracy(same, different))
+    assert naive.rates(same, different, found["thresholds"]["far_1pct"])[0] <= 0.01
+    assert (found["same"], found["different"]) == (len(same), len(different))
+    assert found["accuracy"] == -1 or 0 <= found["accuracy"] <= 1
+    assert found["roc"][0] == [0, 0] and found["roc"][-1] == [1, 1]
+    json.dumps(found)
+    assert len(list(pair_lines(found))) == 3
+
+
+def test_accuracy_is_measured_on_pairs_that_did_not_choose_the_threshold():
+    rng = np.random.default_rng(0)
+    truth = np.arange(400) < 100
+    apart_by = np.where(truth, 0.0, 1.0) + rng.normal(0, 0.05, 400)
+    assert measure(apart_by, truth)["accuracy"] == 1  # and unequal numbers do not matter
+    noise = rng.random(60)
+    chosen = naive.best_accuracy(noise[:30].tolist(), noise[30:].tolist())
+    assert measure(noise, np.arange(60) < 30)["accuracy"] < chosen
+    assert threshold(apart_by, truth) == pytest.approx(0.5, abs=0.25)
+
+
+@pytest.mark.parametrize(("same", "different"), [(0, 0), (3, 0), (0, 3)])
+def test_without_pairs_of_both_kinds_nothing_is_measured(same, different):
+    found = measure(np.ones(same + different), np.arange(same + different) < same)
+    assert {found[name] for name in ("auc", "eer", "tar_1pct", "tar_01pct", "accuracy")} == {-1}
+    assert found["thresholds"] == {} and len(list(pair_lines(found))) == 2
+
+
+@given(labels=st.lists(st.integers(0, 4), max_size=14), most=st.integers(2, 30))
+@settings(deadline=None)
+def test_pairs_are_all_of_them_or_a_drawn_part(labels, most):
+    labels = np.array(labels, dtype=np.int64)
+    first, second, same = all_pairs(labels, most)
+    every = {(i, j) for i in range(len(labels)) for j in range(i + 1, len(labels))}
+    found = {tuple(sorted(pair)) for pair in zip(first.tolist(), second.tolist(), strict=True)}
+    assert np.array_equal(same, labels[first] == labels[second]) and found <= every
+    if len(every) <= most:
+        assert found == every and len(first) == len(every)
+    else:
+        ones = sum(labels[i] == labels[j] for i, j in every)
+        assert len(first) <= most and same.sum() == min(ones, most // 2)
+        assert all(np.array_equal(a, b) for a, b in zip((first, second), all_pairs(labels, most)[:2], strict=True))
+
+
+def test_distances_of_many_pairs_are_those_of_each():
+    values = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    first, second = np.random.default_rng(1).integers(30, size=(2, 9000))
+    for distance in (Distance(), Distance(np.linspace(-1, 1, 5), 0.5)):
+        found = apart(values, first, second, distance)
+        assert found.shape == (9000,)
+        i, j = first[8999], second[8999]
+        assert found[8999] == pytest.approx(float(distance(values[i], values[j])))
+    assert float(Distance(np.ones(2), 0.5)(np.zeros(2), np.array([1.0, -2.0]))) == 2.5
+    assert float(Distance()(np.zeros(2), np.array([3.0, 4.0]))) == 5
+
+
+def portrait(person: int, rng: np.random.Generator) -> np.ndarray:
+    """A person is a bar at an angle of his own, a little displaced, in noise."""
+    picture = rng.integers(0, 60, (40, 36, 3)).astype(np.uint8)
+    angle, shift = person * np.pi / 7, rng.integers(-2, 3, 2)
+    way = 16 * np.array([np.cos(angle), np.sin(angle)])
+    start, end = ((np.array([18, 20]) + shift + sign * way).round().astype(int).tolist() for sign in (-1, 1))
+    return cv2.line(picture, start, end, (220, 220, 220), 5)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """train/ and val/, each with a folder a person: five and two people."""
+    root, rng = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
+    for split, names in (("train", "abcde"), ("val", "fg")):
+        for person in names:
+            folder = root / split / person
+            folder.mkdir(parents=True)
+            for i in range(6):
+                Image.fromarray(portrait(ord(person) - ord("a"), rng)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(one_thread, people, tmp_path_factory):
+    out = tmp_path_factory.mktemp("embedder") / "run"
+    flags = ["--model", "embedder", "--model.backbone", "lenet5", "--model.in_channels", "1", "--imgsz", "32"]
+    flags += ["--model.dimensions", "8", "--batch", "12", "--each", "3", "--epochs", "6", "--optim.name", "adamw"]
+    flags += ["--optim.lr", "0.01", "--optim.warmup", "0", "--augment.flip", "0", *CPU]
+    assert main(["train", "--data", str(people), "--out", str(out), *flags]) == 0
+    return out / "best.safetensors"
+
+
+def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, tmp_path, capsys):
+    history = rows(weights.parent)
+    assert {"triplet", "auc", "eer", "tar_1pct", "tar_01pct", "accuracy"} <= history[0].keys()
+    assert "true accepts by false accepts" in (weights.parent / "report.html").read_text()
+    evaluate = ["evaluate", "--weights", str(weights), "--data", str(people), *CPU]
+    assert main([*evaluate, "--json", str(tmp_path / "1.json")]) == 0
+    found = json.loads((tmp_path / "1.json").read_text())
+    best = max(history, key=lambda row: (row["auc"], row["epoch"]))
+    assert found["auc"] == pytest.approx(best["auc"]) and (found["same"], found["different"]) == (30, 36)
+    assert load_weights(weights).card.thresholds == pytest.approx(found["thresholds"])
+    assert "auc" in capsys.readouterr().out
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("a,b,same\nval/f/0.png,val/f/1.png,1\nval/f/0.png,val/g/1.png,0\n")
+    assert main([*evaluate, "--pairs", str(pairs), "--json", str(tmp_path / "2.json")]) == 0
+    found = json.loads((tmp_path / "2.json").read_text())
+    assert (found["same"], found["different"]) == (1, 1) and found["auc"] in (0, 1)
+
+
+def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, capsys):
+    known, out = tmp_path / "known", str(tmp_path / "g.safetensors")
+    for person in "ab":  # one picture each: one in a folder, one called as its person
+        picture = people / "train" / person / "0.png"
+        copy = known / person / "x.png" if person == "a" else known / "b.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(picture.read_bytes())
+    assert main(["embed", "--weights", str(weights), "--source", str(known), "--out", out, "--device", "cpu"]) == 0
+    assert "2 pictures of 2 people" in capsys.readouterr().out
+    gallery = Gallery.load(tmp_path / "g.safetensors")
+    assert gallery.people == ["a", "b"] and gallery.files == ["a/x.png", "b.png"] and gallery.vectors.shape == (2, 8)
+    asked = ["identify", "--gallery", out, "--source", str(people / "train" / "a" / "0.png"), "--device", "cpu"]
+    assert main([*asked, "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["person"] == record["nearest"] == "a" and record["distance"] == pytest.approx(0, abs=1e-5)
+    assert record["threshold"] == load_weights(weights).card.thresholds["far_1pct"]
+    stranger = [*asked[:3], "--source", str(people / "val" / "g" / "0.png"), "--threshold", "1e-6", "--device", "cpu"]
+    assert main(stranger) == 0
+    assert capsys.readouterr().out.startswith("0.png: unknown (nearest ")
+
+
+def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
+    one, other = (str(people / "val" / name) for name in ("f/0.png", "g/0.png"))
+    for words in ([one, one, "--weights", str(weights)], ["--weights", str(weights), one, one]):
+        assert main(["verify", *words, "--device", "cpu"]) == 0
+        assert capsys.readouterr().out.startswith("distance 0.0000, threshold ")
+    assert main(["verify", one, other, "--weights", str(weights), "--json", "--threshold", "9", "--device", "cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"] and found["threshold"] == 9 and 0 < found["distance"] <= 2
+
+
+def test_words_that_belong_to_no_flag_have_names():
+    for words in (["x", "y", "--weights", "w"], ["--weights", "w", "x", "y"], ["x", "--json", "y", "--weights=w"]):
+        got = parse("verify", words)
+        assert (got.a, got.b, got.weights) == ("x", "y", "w")
+    with pytest.raises(UserError, match="unrecognized arguments: z"):
+        parse("verify", ["x", "y", "z", "--weights", "w"])
+
+
+@pytest.fixture(scope="module")
+def broken(people, weights, tmp_path_factory):
+    """What can go wrong, by name."""
+    root = tmp_path_factory.mktemp("broken")
+    for name in ("empty", "bad", "one"):
+        (root / name).mkdir()
+    (root / "bad" / "p.png").write_bytes(b"no picture")
+    (root / "notes.txt").write_text("text")
+    Image.new("RGB", (3, 1)).save(root / "one" / "thin.png")
+    main(
+        ["embed", "--weights", str(weights), "--source", str(people / "val"), "--out", str(root / "g"), "--device=cpu"]
+    )
+    model = load_weights(weights)
+    save_weights(root / "other.safetensors", build(model.config, model.card))
+    bare = load_weights(weights)
+    bare.calibrate({"thresholds": {}})
+    save_weights(root / "bare.safetensors", bare)
+    config = parse("train", ["--data", "toy", "--model", "yolo_n"]).model
+    save_weights(root / "detector.safetensors", build(config, Card(["a"], [1], size=64)))
+    Gallery(np.zeros((0, 8), np.float32), [], [], str(weights), "").save(root / "nobody")
+    Gallery(np.zeros((1, 8), np.float32), ["a"], ["a"], str(root / "gone"), "").save(root / "orphan")
+    (root / "p1.csv").write_text("a,b\n1,2\n")
+    (root / "p2.csv").write_text("a,b,same\nval/f/0.png,val/x.png,1\n")
+    (root / "p3.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png,maybe\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("embed --weights {w} --source {b}/empty", "no picture in it"),
+        ("embed --weights {w} --source {b}/bad", "p.png"),
+        ("embed --weights {w} --source {b}/gone", "no such file or folder"),
+        ("embed --weights {b}/detector.safetensors --source {p}/val", "is no embedder"),
+        ("embed --weights {w} --source {p}/val --detector {b}/detector.safetensors", "nothing to cut out in any of 12"),
+        ("embed --weights {w} --source {p}/val --detector {w}", "is no detector"),
+        ("verify {p}/val/f/0.png {b}/gone.png --weights {w}", "gone.png"),
+        ("verify {p}/val/f/0.png --weights {w}", "required"),
+        ("verify {p}/val/f/0.png {p}/val/f/1.png --weights {b}/bare.safetensors", "give --threshold"),
+        ("verify {p}/val/f/0.png {p}/val/f/1.png --weights {w} --detector {b}/detector.safetensors", "f/0.png: "),
+        ("identify --gallery {b}/nobody --source {p}/val/f", "empty gallery"),
+        ("identify --gallery {b}/orphan --source {p}/val/f", "which is not there"),
+        ("identify --gallery {b}/notes.txt --source {p}/val/f", "not a gallery that can be read"),
+        ("identify --gallery {w} --source {p}/val/f", "is no gallery"),
+        ("identify --gallery {b}/g --source {p}/val/f --weights {b}/other.safetensors", "made by other weights"),
+        ("identify --gallery {b}/g --source {b}/empty", "no image or video"),
+        ("predict --weights {w} --source {p}/val/f --out {b}/out", "is an embedder"),
+        ("export --weights {w} --data {p}", "is an embedder"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p1.csv", "columns a, b, same"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p2.csv", "line 2: val/x.png is not in"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p3.csv", "line 2: same is 'maybe'"),
+        ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
+        ("train --model embedder --data {p} --out {b}/o --batch 40 --each 4", "take --batch 20 at most"),
+        ("train --model embedder --data {p} --out {b}/o --batch 10 --each 4", "no multiple"),
+        (
+            "train --model embedder --data {p} --out {b}/o --model.loss.embed siamese --model.loss.margin 1",
+            "is read with",
+        ),
+    ],
+)
+def test_every_mistake_is_one_line(people, weights, broken, capsys, words, said):
+    command, *rest = words.format(p=people, w=weights, b=broken).split()
+    capsys.readouterr()
+    workers = ["--workers", "0"] if command in ("train", "evaluate") else []
+    device = [] if command == "export" else ["--device", "cpu"]
+    assert main([command, *rest, *workers, *device]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("left out: ")]
+    assert said in lines[-1] and len(lines) == 1, lines
+
+
+def test_a_picture_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
+    out = str(tmp_path / "g")
+    assert (
+        main(["embed", "--weights", str(weights), "--source", str(broken / "one"), "--out", out, "--device=cpu"]) == 0
+    )
+    assert np.isfinite(Gallery.load(tmp_path / "g").vectors).all()
+
+
+def test_vectors_come_once_and_of_known_crops(people):
+    crops = Crops.of(load_data(people, "val", whole="classes"))
+    found = [Vector(np.random.default_rng(i).normal(size=3).astype(np.float32), Distance()) for i in range(len(crops))]
+    whole, parts = PairEvaluator(crops), [PairEvaluator(crops) for _ in range(2)]
+    assert whole.result()["auc"] == -1
+    whole.update(crops.ids.tolist(), found)
+    for i, one in enumerate(parts):
+        one.update(crops.ids[i::2].tolist(), found[i::2])
+    parts[0].extend(parts[1].records())
+    assert parts[0].result() == whole.result()
+    with pytest.raises(ValueError, match="twice"):
+        whole.update([int(crops.ids[0])], found[:1])
+    with pytest.raises(ValueError, match="not known"):
+        whole.update([10**6], found[:1])
+    with pytest.raises(ValueError, match="1 crops for 0"):
+        whole.update([1], [])
