@@ -56,6 +56,7 @@ def evaluate(config: options.EvaluateConfig) -> dict[str, Any]:
 
 def predict(config: options.PredictConfig) -> None:
     """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
+    from detect.infer.describe import Describer, require_embedder
     from detect.infer.follow import Follow
     from detect.infer.job import predict_to
     from detect.infer.sink import ANSWERS
@@ -68,7 +69,12 @@ def predict(config: options.PredictConfig) -> None:
         raise UserError(f"{config.weights} is an embedder: its commands are detect embed, verify and identify")
     least = min(config.conf, config.tracker.low) if config.track else config.conf
     keep = Keep(least, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
-    following = (detector.names, config.tracker, config.lines, config.zones)
+    looks = None
+    if config.tracker.appearance:
+        embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
+        require_embedder(embedder, config.tracker.appearance)
+        looks = Describer(embedder)
+    following = (detector.names, config.tracker, config.lines, config.zones, looks)
     follow = Follow(config.conf, *following) if config.track else None
     source = open_source(config.source, config.vid_stride)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)

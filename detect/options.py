@@ -45,12 +45,14 @@ class TrackConfig:
     """Following objects through frames (ByteTrack): see `PredictConfig.track`.
 
     Detections that score from `low` up to --conf carry on tracks but begin none; those at `margin` above --conf begin
-    tracks. A track that is out of sight is looked for for `memory` frames.
+    tracks. A track that is out of sight is looked for for `memory` frames. `appearance` are the weights of an embedder:
+    what a detection looks like then has a say where several are near.
     """
 
     low: Share = 0.1
     margin: Share = 0.1
     memory: Natural = 30
+    appearance: str = ""
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,31 @@ class StylizeConfig:
     imgsz: Side = 320
     every: Natural = 25
     seed: Natural = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class SeeConfig:
+    """Look inside a model: a page of its filters, of what excites a layer's channels, and of why it said something.
+
+    `layer` goes by the name that detect info prints, or the number of a stage (none: the last stage). The nine patches
+    that excite each of so many `channels`, evenly chosen, most are looked for in a `split` of `data`, the first
+    `pictures` of it. `source` is the picture whose maps are shown (none: the first of the split), with why the
+    `answers` of highest scores, from `conf` on, were given.
+    """
+
+    weights: str
+    data: str
+    layer: str = ""
+    source: str = ""
+    out: str = "runs/see"
+    split: str = "val"
+    channels: Count = 16
+    pictures: Count = 1000
+    answers: Natural = 3
+    conf: Share = 0.25
+    iou: Share = 0.7
+    batch: Count = 8
     device: str = "auto"
 
 

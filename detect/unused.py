@@ -11,7 +11,7 @@ _DETECT, _CLASSIFY, _EMBED = ("task", "detect", "keypoints"), ("task", "classify
 _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
-_TRACKING = "tracker.low tracker.margin tracker.memory lines zones"
+_TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from detect.errors import UserError
+from detect.infer.describe import Describer
 from detect.infer.draw import color_of
 from detect.infer.text import render
 from detect.infer.track import Tracker
@@ -95,7 +96,7 @@ class Zone:
 class Follow:
     """Numbers what is found by its tracks, paints their trails, and counts at `lines` (x, y, x, y) and `zones`.
 
-    Each film has tracks and counts of its own. Raises UserError for a line that is none or a zone of no three corners.
+    Each film has tracks and counts of its own. `describe` is asked what sure detections look like. Raises UserError for a line that is none or a zone of no three corners.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class Follow:
         config: TrackConfig | None = None,
         lines: Sequence[Sequence[float]] = (),
         zones: Sequence[Sequence[float]] = (),
+        describe: Describer | None = None,
     ) -> None:
+        self.describe = describe
         self.sure, self.names, self.config, self.lines, self.zones = sure, names, config, lines, zones
         self.objects: Counter[str] = Counter()  # tracks of each class, over all films
         self.counting = bool(lines or zones)
@@ -113,7 +116,8 @@ class Follow:
         self._begin("")
 
     def _begin(self, film: str) -> None:
-        self.film, self.tracker = film, Tracker(self.sure, self.config)
+        dimensions = self.describe.dimensions if self.describe else 0
+        self.film, self.tracker = film, Tracker(self.sure, self.config, dimensions)
         self.trails: dict[int, deque[Point]] = {}
         self.places: list[Line | Zone] = [_line(values) for values in self.lines]
         self.places += [_zone(values) for values in self.zones]
@@ -124,7 +128,7 @@ class Follow:
         if film != self.film or (frame.time is not None and frame.index == 0):
             self._begin(film)
         self.films[film] = self.places
-        found = self.tracker.update(found)
+        found = self.tracker.update(found, self._looks(frame, found))
         for place in self.places:
             if isinstance(place, Zone):
                 place.now = Counter()
@@ -140,6 +144,14 @@ class Follow:
         alive = set(self.tracker.tracks.ids.tolist())  # a number never comes again
         self.trails = {track: trail for track, trail in self.trails.items() if track in alive}
         return found
+
+    def _looks(self, frame: Frame, found: Detections) -> np.ndarray | None:
+        """What the sure detections look like (N, D), zero for the others."""
+        if self.describe is None:
+            return None
+        looks, sure = np.zeros((len(found), self.describe.dimensions)), (found.scores >= self.sure).numpy()
+        looks[sure] = self.describe(frame.image, found.boxes.double().numpy()[sure])
+        return looks
 
     def paint(self, picture: np.ndarray) -> None:
         """Draw trails, lines and zones into the picture (H, W, 3)."""

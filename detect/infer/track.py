@@ -1,7 +1,8 @@
 """ByteTrack (Zhang et al., 2022): the detections of consecutive frames joined to tracks.
 
 Sure detections are matched first, to tracks in sight and to lost ones; those too unsure to be believed alone then carry
-on tracks that are still in sight. Axes: T tracks, N detections.
+on tracks that are still in sight. What detections look like, as vectors of length one, may have a say in the first
+matching, as in BoT-SORT (Aharon et al., 2022). Axes: T tracks, N detections, D numbers of a vector, 0 without looks.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from detect.options import TrackConfig
 from detect.types import Detections
 
 FIRST, SECOND, NEW = 0.2, 0.5, 0.3  # the least overlap of a match: sure, unsure, and with a track seen only once
+NEAR, ALIKE = 0.5, 0.25  # the least overlap, and the cosine distance, from which looks have a say
+KEPT = 0.9  # of a track's looks, at each new one
 SAME = 0.85  # two tracks that overlap more are one: the one that was followed for longer
 FRESH, SEEN, LOST = 0, 1, 2  # begun in the frame before; in sight; not
 
 
 @dataclass
 class Tracks:
-    """Everything known of T tracks: filter states, labels, numbers (0: not yet confirmed), frames, what they are."""
+    """Everything known of T tracks: filter states, labels, numbers (0: not yet confirmed), frames, what they are.
+
+    looks (T, D) are of length one, or zero where nothing is known.
+    """
 
     mean: np.ndarray = field(default_factory=lambda: np.zeros((0, 8)))
     covariance: np.ndarray = field(default_factory=lambda: np.zeros((0, 8, 8)))
@@ -33,6 +39,7 @@ class Tracks:
     first: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     last: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     state: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    looks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,11 +49,11 @@ class Tracks:
         for name, value in vars(self).items():
             setattr(self, name, value[which])
 
-    def add(self, boxes: np.ndarray, labels: np.ndarray, frame: int) -> None:
-        """New tracks at boxes (N, 4) xyxy."""
+    def add(self, boxes: np.ndarray, labels: np.ndarray, frame: int, looks: np.ndarray) -> None:
+        """New tracks at boxes (N, 4) xyxy with looks (N, D)."""
         mean, covariance = kalman.begin(boxes)
         count = np.full(len(boxes), frame)
-        new = Tracks(mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH))
+        new = Tracks(mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH), looks)
         for name, value in vars(self).items():
             setattr(self, name, np.concatenate([value, getattr(new, name)]))
 
@@ -55,15 +62,19 @@ class Tracker:
     """Gives the detections of each frame the numbers of their tracks, from 1, never used twice.
 
     A detection of at least `sure` is believed; one that scores 0.1 more begins a track, which counts from its second
-    frame on (at once in the first frame). Detections join tracks of their own class alone.
+    frame on (at once in the first frame). Detections join tracks of their own class alone. `dimensions` is D.
     """
 
-    def __init__(self, sure: float, config: TrackConfig | None = None) -> None:
+    def __init__(self, sure: float, config: TrackConfig | None = None, dimensions: int = 0) -> None:
         self.sure, self.config = sure, config or TrackConfig()
-        self.tracks, self.frame, self.count = Tracks(), 0, 0
+        self.tracks, self.frame, self.count = Tracks(looks=np.zeros((0, dimensions))), 0, 0
 
-    def update(self, found: Detections) -> Detections:
-        """The next frame's detections: those of tracks, with `tracks` (N,) int64, best first."""
+    def update(self, found: Detections, looks: np.ndarray | None = None) -> Detections:
+        """The next frame's detections: those of tracks, with `tracks` (N,) int64, best first.
+
+        `looks` (N, D) are of length one, or zero for detections that nobody looked at.
+        """
+        self.looks = np.zeros((len(found), self.tracks.looks.shape[1])) if looks is None else looks
         self.frame += 1
         self._predict()
         boxes, scores = found.boxes.double().numpy(), found.scores.double().numpy()
@@ -78,7 +89,7 @@ class Tracker:
         gone = self._settle(owner, boxes)
         begun = np.flatnonzero(sure & (owner < 0) & (scores >= self.sure + self.config.margin))
         owner[begun] = len(self.tracks) + np.arange(len(begun))
-        self.tracks.add(boxes[begun], found.labels.numpy()[begun], self.frame)
+        self.tracks.add(boxes[begun], found.labels.numpy()[begun], self.frame, self.looks[begun])
         if self.frame == 1:
             self._confirm(self.tracks.state == FRESH)
         self._forget(np.append(gone, np.zeros(len(begun), bool)) | self._doubles(), owner)
@@ -100,14 +111,17 @@ class Tracker:
     ) -> None:
         """Give free detections of `which` (N,) to the tracks `rows` that have none, such that overlaps sum to most.
 
-        Overlap is IoU, times the score where `fused`; less than `least`, or another class, is no match.
+        Overlap is IoU, times the score where `fused`; less than `least`, or another class, is no match. There boxes
+        that overlap by `NEAR` and look alike overlap by 1 less half the cosine distance, if that is more.
         """
         rows = rows[~np.isin(rows, owner)]
         columns = np.flatnonzero(which & (owner < 0))
         predicted = torch.from_numpy(kalman.boxes_of(self.tracks.mean[rows]))
         overlap = iou(predicted, found.boxes[columns].double()).numpy()
         if fused:
-            overlap = overlap * found.scores[columns].double().numpy()
+            alike = self.tracks.looks[rows] @ self.looks[columns].T
+            seen = np.where((overlap > NEAR) & (alike > 1 - ALIKE), (1 + alike) / 2, 0)
+            overlap = np.maximum(overlap * found.scores[columns].double().numpy(), seen)
         overlap = overlap * (self.tracks.labels[rows][:, None] == found.labels[columns].numpy())
         gain = np.maximum(overlap - least, 0)
         for r, c in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
@@ -120,6 +134,8 @@ class Tracker:
         columns = np.flatnonzero(owner >= 0)
         rows = owner[columns]
         t.mean[rows], t.covariance[rows] = kalman.correct(t.mean[rows], t.covariance[rows], boxes[columns])
+        mixed = KEPT * t.looks[rows] + (1 - KEPT) * self.looks[columns]
+        t.looks[rows] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True).clip(1e-12)
         t.last[rows] = self.frame
         matched = np.zeros(len(t), bool)
         matched[rows] = True

@@ -110,6 +110,30 @@ def test_what_is_seen_only_once_is_no_track():
     assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (700, 10, 40, 40, 0.55)))) == {10: 1}
 
 
+def test_looks_decide_between_tracks_that_are_equally_near():
+    """Two who meet and turn back: by motion alone they seem to pass one another, and change numbers."""
+    red, blue = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    for dimensions, numbers_after in ((0, [2, 1]), (2, [1, 2])):
+        tracker = Tracker(0.5, dimensions=dimensions)
+        for t in range(40):
+            x = 10 + 4 * min(t, 38 - t)
+            boxes = found((x, 50, 60, 60, 0.9), (174 - x, 50, 60, 60, 0.8))
+            answer = tracker.update(boxes, np.stack([red, blue]) if dimensions else None)
+        assert answer.tracks.tolist() == numbers_after
+
+
+def test_looks_of_a_track_are_a_moving_average_of_length_one():
+    tracker, boxes = Tracker(0.5, dimensions=2), found((10, 10, 40, 40, 0.9))
+    tracker.update(boxes, np.array([[1.0, 0.0]]))
+    tracker.update(boxes, np.array([[0.0, 1.0]]))
+    wanted = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
+    assert np.allclose(tracker.tracks.looks, wanted)
+    tracker.update(found((10, 10, 40, 40, 0.2)), np.zeros((1, 2)))  # unsure, and not looked at
+    assert np.allclose(tracker.tracks.looks, wanted)
+    tracker.update(found(), np.zeros((0, 2)))
+    assert tracker.tracks.looks.shape == (1, 2)
+
+
 @pytest.mark.parametrize(("away", "same"), [(3, True), (5, True), (6, False)])
 def test_a_track_out_of_sight_is_looked_for_for_a_while(away, same):
     tracker = Tracker(0.5, TrackConfig(memory=5))
