@@ -96,7 +96,8 @@ class Zone:
 class Follow:
     """Numbers what is found by its tracks, paints their trails, and counts at `lines` (x, y, x, y) and `zones`.
 
-    Each film has tracks and counts of its own. `describe` is asked what sure detections look like. Raises UserError for a line that is none or a zone of no three corners.
+    Each film has tracks and counts of its own. `describe` is asked what sure detections look like. Raises UserError for
+    a line that is none or a zone of no three corners.
     """
 
     def __init__(
