@@ -29,6 +29,7 @@ COMMANDS = {
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
     "import": ("detect.importing", "import_weights", "ImportConfig", "make a weights file of Darknet's or YOLOX's"),
     "export": ("detect.export.command", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),
+    "see": ("detect.seeing.command", "see", "SeeConfig", "look inside: filters, what excites a layer, why it fired"),
     "stylize": ("detect.style.command", "stylize", "StylizeConfig", "give pictures the style of another one"),
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from detect.errors import UserError, unknown
 
@@ -50,6 +50,11 @@ class Taps:
     def __exit__(self, *_: object) -> None:
         for handle in self.handles:
             handle.remove()
+
+    def maps(self, name: str) -> list[Tensor]:
+        """The maps (B, C, H, W) that layer `name` gave; none where it gave anything else."""
+        given = [x for x in tree_leaves(self.said.get(name)) if isinstance(x, Tensor)]
+        return given if all(x.ndim == 4 and x[0, 0].numel() > 1 for x in given) else []
 
     def map(self, name: str) -> Tensor:
         """What layer `name` gave, one map (B, C, H, W). Raises UserError where it is none."""

@@ -1,0 +1,35 @@
+"""Fixed edge filters as layers, to compare learned ones with.
+
+As layers of networks do, they correlate: the filter is laid on the picture unturned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from detect.errors import unknown
+
+_ACROSS = torch.tensor([1.0, 0.0, -1.0])  # bright on the left, dark on the right
+_ALONG = {"plain": (1.0, 1.0, 1.0), "sobel": (1.0, 2.0, 1.0), "scharr": (3.0, 10.0, 3.0)}
+_FILTERS = {name: torch.outer(torch.tensor(rows), _ACROSS) for name, rows in _ALONG.items()}
+EDGES = {"vertical": _FILTERS["plain"], "horizontal": _FILTERS["plain"].T} | {
+    f"{name}_{way}": filter_
+    for name in ("sobel", "scharr")
+    for way, filter_ in (("vertical", _FILTERS[name]), ("horizontal", _FILTERS[name].T))
+}
+
+
+def edges(name: str, mix: Sequence[float] = (1.0,), padding: int = 0) -> nn.Conv2d:
+    """The 3x3 filter called `name` in EDGES as a layer (B, C, H, W) -> (B, 1, H', W') whose weights stay.
+
+    `mix` has a weight for each of the C channels: (1, 0, 0) looks at red alone, thirds at the mean of three. Beyond
+    the border, `padding` pixels of it are repeated. Raises UserError for an unknown name.
+    """
+    if name not in EDGES:
+        raise unknown("edge filter", name, EDGES)
+    layer = nn.Conv2d(len(mix), 1, 3, padding=padding, padding_mode="replicate", bias=False)
+    layer.weight = nn.Parameter(torch.tensor(mix)[None, :, None, None] * EDGES[name], requires_grad=False)
+    return layer

@@ -1,0 +1,353 @@
+"""Seeing inside: fixed edges, patches beside loops and planted ones, class-activation maps, and the page."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.__main__ import main
+from detect.cli import model_config
+from detect.config import ModelConfig
+from detect.data.formats import load_data
+from detect.data.loader import EvalLoader
+from detect.errors import UserError
+from detect.models import anchors_missing, build
+from detect.models.base import Card
+from detect.models.weights import save_weights
+from detect.seeing.cam import grad_cam, look
+from detect.seeing.edges import EDGES, edges
+from detect.seeing.excite import BEST, PAD, cut, layer_map, sight_of, strongest, tile
+from detect.seeing.pictures import filter_tile, grid, heated, map_tile
+from detect.types import Keep
+from tests.reference import seeing as twin
+from tests.reference.browser import asked, needs_browser
+
+DIGITS = [str(i) for i in range(10)]
+
+
+def model_of(name, side=96, keypoints=(), seed=0):
+    torch.manual_seed(seed)
+    config = model_config(name)
+    config = dataclasses.replace(config, anchors=config.anchors or [[20.0, 20.0]] * anchors_missing(config))
+    return build(config, Card(DIGITS, list(range(1, 11)), size=side, keypoints=list(keypoints))).eval()
+
+
+def lenet(side=32):
+    torch.manual_seed(0)
+    config = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5", padding="paper")
+    return build(config, Card(DIGITS, list(range(1, 11)), size=side)).eval()
+
+
+# Edges
+
+
+def test_edge_filters_give_the_numbers_worked_by_hand():
+    rows = [[3, 0, 1, 2, 7, 4], [1, 5, 8, 9, 3, 1], [2, 7, 2, 5, 1, 3], [0, 1, 3, 1, 7, 8], [4, 2, 1, 6, 2, 8]]
+    image = torch.tensor([*rows, [2, 4, 5, 2, 3, 9]]).float()[None, None]
+    wanted = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
+    assert edges("vertical")(image)[0, 0].tolist() == wanted
+
+
+@pytest.mark.parametrize(("name", "height"), [("vertical", 30), ("sobel_vertical", 40), ("scharr_vertical", 160)])
+def test_an_edge_has_a_sign_and_its_transpose_another_direction(name, height):
+    image = torch.zeros(1, 1, 6, 6)
+    image[..., :3] = 10
+    turned = name.replace("vertical", "horizontal")
+    assert edges(name)(image)[0, 0].tolist() == [[0, height, height, 0]] * 4
+    assert edges(name)(image.flip(3))[0, 0].tolist() == [[0, -height, -height, 0]] * 4
+    assert edges(turned)(image.mT)[0, 0].tolist() == [[0] * 4, [height] * 4, [height] * 4, [0] * 4]
+    assert not edges(turned)(image).any()
+
+
+def test_quarters_and_one_colour():
+    image = torch.zeros(1, 1, 6, 6)
+    image[..., :3, :3] = image[..., 3:, 3:] = 10
+    assert edges("horizontal")(image)[0, 0].tolist() == [[0] * 4, [30, 10, -10, -30], [30, 10, -10, -30], [0] * 4]
+    colours = torch.cat([torch.zeros_like(image), image, image], 1)
+    assert not edges("horizontal", (1, 0, 0))(colours).any()
+    assert torch.equal(edges("horizontal", (1, 0, 0))(colours.flip(1)), edges("horizontal")(image))
+
+
+def test_edges_are_fixed_and_keep_the_size_where_padded():
+    for name in EDGES:
+        layer = edges(name, (1 / 3,) * 3, padding=1)
+        assert not any(p.requires_grad for p in layer.parameters())
+        assert layer(torch.full((1, 3, 5, 7), 0.5)).abs().max() < 1e-6  # the border is no edge
+        assert layer(torch.zeros(1, 3, 5, 7)).shape == (1, 1, 5, 7)
+    with pytest.raises(UserError, match="unknown edge filter 'sobel_verical': did you mean 'sobel_"):
+        edges("sobel_verical")
+
+
+# Patches
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Twelve noisy pictures of several shapes, in each of which one place has a bright left and a dark right half."""
+    folder, rng, places = tmp_path_factory.mktemp("edges"), np.random.default_rng(0), []
+    images = []
+    for i in range(12):
+        height, width = ((32, 32), (24, 32), (32, 20))[i % 3]
+        picture = rng.normal(120, 2, (height, width, 3)).clip(0, 255)
+        x, y = int(rng.integers(4, width - 4)), int(rng.integers(3, height - 3))
+        step = 40 + 5 * i
+        picture[y - 3 : y + 3, x - 3 : x] += step
+        picture[y - 3 : y + 3, x : x + 3] -= step
+        name = f"{i}.png"
+        cv2.imwrite(str(folder / name), picture.astype(np.uint8))
+        places.append((x, y))
+        images.append({"id": i + 1, "file_name": name, "width": width, "height": height})
+    categories = [{"id": i + 1, "name": n} for i, n in enumerate(DIGITS)]
+    annotations = [
+        {"id": i + 1, "image_id": i + 1, "category_id": 1 + i % 2, "bbox": [2, 2, 10, 10], "area": 100, "iscrowd": 0}
+        for i in range(12)
+    ]
+    content = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / "all.json").write_text(content)
+    (folder / "data.yaml").write_text("val: {annotations: all.json, images: .}\n")
+    return folder / "data.yaml", places
+
+
+def stills(path, model):
+    store = load_data(path, "val")
+    return store, EvalLoader(store, model.card.size, 4, model.pixels, cache_gb=0, square=True)
+
+
+def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
+    path, places = scenes
+    model = lenet()
+    first = model.network.stages[0][0]
+    with torch.no_grad():
+        first.weight.zero_()
+        first.weight[0] = torch.tensor([1.0, 1.0, 0.0, -1.0, -1.0])  # bright left, dark right, in all three colours
+        first.weight[1] = -first.weight[0]
+        first.bias.zero_()
+    store, loader = stills(path, model)
+    layer = "network.stages.0.0"
+    found = strongest(model, layer, sight_of(model, layer, 32), loader, [0, 1])
+    assert [p.image_id for p in found[0]] == list(range(12, 3, -1))  # by the height of their steps
+    for patch in found[0]:
+        index = patch.image_id - 1
+        height, width = store.size(index)
+        left, top = (32 - width) // 2, (32 - height) // 2  # of the letterbox
+        x, y = places[index][0] + left, places[index][1] + top
+        assert abs((patch.field[0] + patch.field[2]) / 2 - x) <= 0.5  # the edge is in the middle of the field
+        assert abs((patch.field[1] + patch.field[3]) / 2 - y) <= 1
+        assert patch.field[2] - patch.field[0] == patch.field[3] - patch.field[1] == 5
+        grey = patch.tile.mean(2)
+        assert grey[:, :20].mean() > grey[:, -20:].mean() + 60
+    assert all(p.tile[:, :20].mean() < p.tile[:, -20:].mean() for p in found[1])  # and the opposite channel
+
+
+@pytest.mark.parametrize("layer", ["network.stages.0.0", "network.stages.1.1", "network.stages.2"])
+def test_patches_are_those_of_loops(scenes, layer):
+    path, _ = scenes
+    model = lenet()
+    sight = sight_of(model, layer, 32)
+    _, loader = stills(path, model)
+    found = strongest(model, layer, sight, loader, [0, 3, 5])
+    batches = list(loader)
+    maps, fits, ids, images = [], [], [], []
+    for batch in batches:
+        maps += layer_map(model, layer, batch.images)
+        fits += batch.fits
+        ids += [t.image_id for t in batch.targets]
+        images += batch.images
+    for channel in (0, 3, 5):
+        wanted = []
+        for i, one in enumerate(maps):
+
+            def inside(row, column, fit=fits[i]):
+                y, x = (sight.start[a] + sight.field[a] / 2 + sight.stride[a] * c for a, c in enumerate((row, column)))
+                return 0 < y - fit.top < fit.inner[0] and 0 < x - fit.left < fit.inner[1]
+
+            wanted += [(cell[0], i, *cell[2:]) for cell in twin.strongest([one.tolist()], inside, channel, 1)]
+        wanted = sorted(wanted, key=lambda cell: (-cell[0], cell[1]))[:BEST]
+        assert [(p.value, p.image_id) for p in found[channel]] == [(value, ids[i]) for value, i, *_ in wanted]
+        for patch, (_, i, row, column) in zip(found[channel], wanted, strict=True):
+            left, top = (round(sight.start[a] + c * sight.stride[a]) for a, c in ((1, column), (0, row)))
+            assert patch.field[:2] == (left, top)
+            assert np.array_equal(patch.tile, tile(cut(images[i], patch.field)))
+
+
+def test_what_is_cut_beyond_the_border_is_grey():
+    image = torch.arange(3 * 4 * 5, dtype=torch.uint8).view(3, 4, 5)
+    piece = cut(image, (-2, 1, 7, 6))
+    assert piece.shape == (5, 9, 3)
+    assert np.array_equal(piece[:3, 2:7], image[:, 1:].permute(1, 2, 0).numpy())
+    assert (piece[3:] == PAD).all() and (piece[:, :2] == PAD).all() and (piece[:, 7:] == PAD).all()
+
+
+def test_fewer_pictures_than_patches_and_none(scenes):
+    path, _ = scenes
+    model = lenet()
+    store = load_data(path, "val")
+    sight = sight_of(model, "network.stages.0", 32)
+    few = EvalLoader(store.select([2, 5]), 32, 4, model.pixels, cache_gb=0, square=True)
+    assert sorted(p.image_id for p in strongest(model, "network.stages.0", sight, few, [1])[1]) == [3, 6]
+    assert strongest(model, "network.stages.0", sight, [], [1, 2]) == {1: [], 2: []}
+
+
+# Class-activation maps
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.booleans())
+def test_class_activation_maps_are_those_of_loops(seed, local):
+    rng = torch.Generator().manual_seed(seed)
+    maps = torch.randn(1, 4, 3, 5, generator=rng, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(1, 4, 3, 5, generator=rng, dtype=torch.float64)
+    score = (weight * maps.tanh()).sum()
+    (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
+    wanted = torch.tensor(twin.grad_cam(maps[0].tolist(), gradient[0].tolist(), local))
+    found = grad_cam(score, [maps], (3, 5), local)
+    torch.testing.assert_close(found, (wanted / wanted.max().clamp(min=1e-30)).float(), rtol=1e-4, atol=1e-6)
+
+
+def test_behind_global_pooling_it_is_the_map_of_the_class():
+    """CAM (Zhou et al., 2016): the maps weighed as the dense layer weighs their means; both forms agree there."""
+    torch.manual_seed(0)
+    maps, dense = torch.rand(1, 6, 4, 4, requires_grad=True), torch.nn.Linear(6, 3)
+    score = dense(maps.mean((2, 3)))[0, 2]
+    wanted = (dense.weight[2][:, None, None] * maps[0]).sum(0).relu().detach()
+    for local in (False, True):
+        torch.testing.assert_close(grad_cam(score, [maps], (4, 4), local), wanted / wanted.max())
+
+
+def test_each_cell_by_itself_shows_what_alone_was_used():
+    maps = torch.ones(1, 2, 8, 8, requires_grad=True)
+    other = torch.ones(1, 2, 4, 4, requires_grad=True)
+    score = maps[0, :, 2, 5].sum()
+    found = grad_cam(score, [maps, other], (8, 8), local=True)
+    assert found.nonzero().tolist() == [[2, 5]] and found.max() == 1
+    assert (grad_cam(score, [maps], (8, 8)) == 1).all()  # Grad-CAM cannot tell where
+    assert not grad_cam(score * 0 + other.sum() * 0, [maps], (8, 8)).any()
+
+
+@pytest.mark.parametrize("name", ["yolo_n", "yolo_grid", "faster_rcnn"])
+def test_scores_are_those_of_the_answers(name):
+    model = model_of(name)
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    passed = look(model, images, Keep(0.0, 0.5, 5))
+    assert len(passed.found) == len(passed.scores) > 0
+    assert [s.item() for s in passed.scores] == pytest.approx(passed.found.scores.tolist())
+    assert passed.maps and all(m.requires_grad for m in passed.maps)
+    assert grad_cam(passed.scores[0], passed.maps, (96, 96), local=True).max() == 1
+
+
+# Pictures
+
+
+def test_numbers_become_pictures():
+    weight = torch.zeros(3, 2, 2)
+    weight[0, 0, 0], weight[2, 1, 1] = 2.0, -2.0  # red in a corner, the opposite of blue in the other
+    assert filter_tile(weight, bgr=False, side=2).tolist() == [
+        [[255, 128, 128], [128, 128, 128]],
+        [[128, 128, 128], [128, 128, 0]],
+    ]
+    assert filter_tile(weight, bgr=True, side=2)[0, 0].tolist() == [128, 128, 255]
+    assert filter_tile(torch.ones(2, 1, 1), bgr=False, side=1).tolist() == [[[255, 255, 255]]]
+    assert map_tile(torch.tensor([[0.0, 3.0]]), 2)[0, :, 0].tolist() == [0, 255]
+    assert map_tile(torch.tensor([[-3.0, 0.0, 3.0]]), 3)[0, :, 0].tolist() == [0, 128, 255]
+    assert not map_tile(torch.zeros(2, 2), 4).any()
+    assert grid([np.zeros((5, 6, 3), np.uint8)] * 3, 2).shape == (18, 20, 3)
+    hot = heated(np.zeros((1, 2, 3), np.uint8), torch.tensor([[0.0, 1.0]]))
+    assert hot[0, 0].argmax() == 2 and hot[0, 1].argmax() == 0  # blue is cold, red hot
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+
+    def of(model, name):
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            save_weights(path, model())
+        return str(path)
+
+    return of
+
+
+def run(weights_, data, out, *words):
+    small = ["--channels", "3", "--conf", "0", "--answers", "2", "--device", "cpu"]
+    return main(["see", "--weights", weights_, "--data", str(data), "--out", str(out), *small, *words])
+
+
+@needs_browser
+def test_the_page_opens_offline(weights, digits, tmp_path, one_thread):
+    path = weights(lambda: model_of("yolo_n"), "yolo_n")
+    assert run(path, digits, tmp_path, "--layer", "backbone.stages.1") == 0
+    script = """const pictures = [...document.images];
+      return {shown: pictures.filter(i => i.complete && i.naturalWidth > 0).length, all: pictures.length,
+        heads: [...document.querySelectorAll("h2")].map(h => h.textContent), text: document.body.innerText,
+        loaded: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name)};"""
+    told, complaints = asked(tmp_path / "see.html", script, tmp_path)
+    assert complaints == [] and told["loaded"] == []
+    assert told["shown"] == told["all"] == 3 + 1 + 3 + 2  # filters and edges, the picture, channels, answers
+    assert told["heads"] == [
+        "Filters of the first layer, and edges",
+        "What excites backbone.stages.1",
+        "Why it said so",
+    ]
+    assert "3 of its 64 channels" in told["text"] and "8 pictures" in told["text"]
+
+
+@pytest.mark.parametrize("name", ["localizer", "sliding_window", "faster_rcnn", "yolo_n_points", "yolox_nano"])
+def test_every_kind_is_looked_into(weights, digits, tmp_path, one_thread, name):
+    points = ("a", "b") if name == "yolo_n_points" else ()
+    path = weights(lambda: model_of(name, keypoints=points), name)
+    assert run(path, digits, tmp_path, "--pictures", "4") == 0
+    text = (tmp_path / "see.html").read_text()
+    assert "Why it said so" in text and text.count("data:image/jpeg") >= 5
+
+
+def test_a_classifier_and_a_picture_of_odd_size(weights, scenes, tmp_path, one_thread):
+    cv2.imwrite(str(tmp_path / "odd.png"), np.random.default_rng(0).integers(0, 256, (17, 61, 3), np.uint8))
+    path = weights(lenet, "lenet5")
+    assert run(path, scenes[0], tmp_path, "--layer", "stages.1.1", "--source", str(tmp_path / "odd.png")) == 0
+    text = (tmp_path / "see.html").read_text()
+    assert "Layer network.stages.1.1" in text and "A cell sees 14 x 14 pixels" in text
+
+
+def test_what_scores_nothing_says_so(weights, marked, tmp_path, one_thread):
+    path = weights(lambda: model_of("landmarker", keypoints=("left_top", "right_bottom", "middle")), "landmarker")
+    assert run(path, marked, tmp_path) == 0
+    assert "gives no score that a map could explain" in (tmp_path / "see.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--layer", "backbone.stages.1.0.convv"),
+            "unknown layer 'backbone.stages.1.0.convv': did you mean 'backbone.s",
+        ),
+        (("--layer", "conv4_2"), "unknown layer 'conv4_2': known: "),
+        (("--layer", "9"), "unknown layer '9': known: "),
+        (("--layer", "neck"), "layer neck gives no map of channels, rows and columns but none, or several"),
+        (("--source", "no.png"), "no.png: there is no such image file"),
+        (("--split", "test"), "there is no split 'test'"),
+        (("--channels", "0"), "--channels is 0"),
+    ],
+)
+def test_what_cannot_be_is_one_line(weights, digits, tmp_path, words, said, capsys):
+    path = weights(lambda: model_of("yolo_n"), "yolo_n")
+    assert run(path, digits, tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_regions_and_missing_weights_are_one_line(weights, digits, tmp_path, capsys):
+    path = weights(lambda: model_of("fast_rcnn"), "fast_rcnn")
+    assert run(path, digits, tmp_path / "out") == 2 and "looks at regions one by one" in capsys.readouterr().err
+    assert run("none.safetensors", digits, tmp_path / "out") == 2
+    assert "none.safetensors is not a weights file" in capsys.readouterr().err
