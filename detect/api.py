@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from detect.device import pick_device, pick_dtype
+from detect.errors import UserError
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.infer.predict import Predictor
+from detect.infer.records import RecordPredictor
 from detect.infer.source import open_source
 from detect.infer.tiles import Tiles
 from detect.infer.views import SCALES, VIEWS, Views
@@ -40,6 +42,16 @@ class Detector:
         return self.model.card
 
     @property
+    def dims(self) -> int:
+        """2, or 1 and 3 for what looks at signals and volumes."""
+        return getattr(self.model, "dims", 2)  # exported files are of pictures
+
+    @property
+    def channels(self) -> int:
+        """Those of the signals or volumes that it takes; 3 for pictures."""
+        return self.model.config.in_channels if self.dims != 2 else 3
+
+    @property
     def names(self) -> list[str]:
         """Class names by label."""
         return self.card.names
@@ -49,6 +61,10 @@ class Detector:
 
         `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it.
         """
+        if self.dims != 2:
+            if size or tta or tile:
+                raise UserError("--imgsz, --tta and --tile are for pictures: leave them out")
+            return RecordPredictor(self.model, keep, batch, self.device, self.dtype)
         side = self.side(size)
 
         def of(side: int, keep: Keep) -> Predictor:

@@ -15,6 +15,7 @@ from detect.data.check import verify
 from detect.data.crops import CropDataset, Crops
 from detect.data.formats import load_data
 from detect.data.loader import StillLoader
+from detect.data.signals import SignalDataset, Signals, require_fit
 from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError
@@ -32,7 +33,7 @@ def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dic
     """Measure the mean of the members' probabilities on a split; see `ClassEvaluator.result`."""
     store, evaluator = measured_classes(config, members)
     result = evaluator.result()
-    print(f"{config.weights} on {store.path} ({len(evaluator.crops)} crops)")
+    print(f"{config.weights} on {store.path} ({len(evaluator.crops)} {'crops' if store.dims == 2 else 'records'})")
     for line in class_lines(result):
         print(line)
     if config.json:
@@ -49,10 +50,14 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     store = load_data(config.data, config.split, config.skip_bad, whole="pictures")
     store = verify(store, skip_bad=config.skip_bad, decode=False)
     say_left_out(store)
+    for member in members:
+        require_fit(store, member.dims, member.channels)
     if not set(names) & set(store.names):
         raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(names[:10])}")
     if unlearned := sorted(set(store.names) - set(names)):
         print(f"classes that the weights do not know, always wrong: {', '.join(unlearned)}", file=sys.stderr)
+    if store.dims != 2 and (config.crops > 1 or config.imgsz):
+        raise UserError(f"--crops and --imgsz are for pictures, and {store.path} holds none: leave them out")
     crops = Crops.of(store)
     every = [*store.names, *(name for name in names if name not in store.names)]
     place = torch.tensor([every.index(name) for name in names])
@@ -67,7 +72,11 @@ def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops)
     workers, ids, total = pick_workers(config.workers), [], torch.zeros(())
     for member in members:
         side = member.side(config.imgsz)
-        data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.card.pixels, cache_gb=0.0)
+        data: Any = None
+        if isinstance(crops.store, Signals):
+            data, side = SignalDataset(crops.store), crops.store.values.shape[-1]
+        else:
+            data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.card.pixels, cache_gb=0.0)
         loader = StillLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
         parts = list(track(scored, len(loader), "evaluate"))

@@ -143,7 +143,7 @@ def info(config: options.InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
     from detect.layers import describe, table
 
-    result = describe(config.name, config.imgsz, config.classes, config.in_channels)
+    result = describe(config.name, config.imgsz, config.classes, config.in_channels, config.dims)
     print(table(result))
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")

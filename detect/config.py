@@ -69,10 +69,11 @@ class ModelConfig:
     of a head. `anchors` are widths and heights in pixels at the training size, by area; none: computed from the labels.
     A classifier is a backbone as it was published: of these it has `backbone`, `in_channels`, `padding` (auto: the
     published one at the published image size and above, "same" below) and `hidden`, the widths of new dense layers in
-    the place of its last one. A sliding window of `window` pixels is such a network too (padding auto: none, "valid");
-    given `step`, the pixels between windows, it ends at the last stage of that stride, of which new dense layers
-    (`hidden`) read the map. It trains on pieces of pictures `piece` times as long, sees each picture in sizes that
-    shrink by `scale_step`, and with `regress` says how its box differs from it.
+    the place of its last one. With `dims` 1 or 3 it classifies signals or volumes; the data then says `in_channels`. A
+    sliding window of `window` pixels is such a network too (padding auto: none, "valid"); given `step`, the pixels
+    between windows, it ends at the last stage of that stride, of which new dense layers (`hidden`) read the map. It
+    trains on pieces of pictures `piece` times as long, sees each picture in sizes that shrink by `scale_step`, and with
+    `regress` says how its box differs from it.
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
     dense layers that then look at them. `graph` is the cfg of an imported Darknet network. `dimensions` are the
     numbers of an embedder's vector.
@@ -88,7 +89,8 @@ class ModelConfig:
     width: Count = 64
     depth: Count = 1
     tower: Natural = 1
-    in_channels: Annotated[int, Range(1, 3)] = 3
+    in_channels: Count = 3
+    dims: Annotated[int, Range(1, 3)] = 2
     padding: Annotated[str, Choice("auto", "same", "paper", "valid")] = "auto"
     hidden: list[Count] = field(default_factory=list)
     window: Count = 32

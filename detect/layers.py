@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from detect.backbones import BACKBONES, build_network
@@ -22,19 +24,22 @@ _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 clas
 _SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
 
 
-def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> tuple[nn.Module, Tensor]:
+def network(
+    name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2
+) -> tuple[nn.Module, Tensor]:
     """The network called `name` on the meta device, as inference runs it, and an input (1, C, size, size) for it.
 
     A backbone is whole, as published; a model is of any task. Zeros stand for the size and classes it was made for.
+    With `dims` 1 or 3 a backbone has twins for layers, and its input as many sides.
     """
     if name in BACKBONES or name.startswith(PREFIX):
         with torch.device("meta"):
-            net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels).eval()
+            net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
             net.drop_aux()
-            return net, torch.empty(1, in_channels, size or net.size, size or net.size)
+            return net, torch.empty(1, in_channels, *[size or net.size] * dims)
     if name not in model_names():
         raise unknown("backbone or model", name, [*BACKBONES, *model_names()])
-    config = dataclasses.replace(model_config(name), in_channels=in_channels)
+    config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
     card = Card(names, list(range(1, len(names) + 1)), keypoints=points)
@@ -44,12 +49,12 @@ def network(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) ->
     return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
 
 
-def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3) -> dict[str, Any]:
+def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2) -> dict[str, Any]:
     """The layers of `network` (which see for the arguments), and sums of parameters and multiply-accumulates.
 
     Raises UserError for an unknown name or a size that the network cannot take.
     """
-    net, image = network(name, size, classes, in_channels)
+    net, image = network(name, size, classes, in_channels, dims)
     try:
         layers = trace(net, image)
     except RuntimeError as error:
@@ -95,7 +100,7 @@ def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None, image
         "params": sum(p.numel() for p in layer.parameters(recurse=False)),
         "macs": macs(layer, output) // images,
         "field": _whole(max(sight.field)) if sight else None,
-        "stride": _whole(max(sight.stride)) if sight and output.ndim == 4 else None,
+        "stride": _whole(max(sight.stride)) if sight and output.ndim == len(sight.stride) + 2 else None,
     }
 
 
@@ -105,8 +110,8 @@ def _whole(number: float) -> float:
 
 def macs(layer: nn.Module, output: Tensor) -> int:
     """Multiply-accumulates of a convolution or dense layer that gives `output`; 0 for others, as is usual."""
-    if isinstance(layer, nn.Conv2d):
-        each = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
+    if isinstance(layer, _ConvNd):
+        each = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
     elif isinstance(layer, nn.Linear):
         each = layer.in_features
     else:

@@ -207,13 +207,15 @@ class InfoConfig:
     """List the layers of a backbone or model: shapes, parameters, multiply-accumulates, receptive fields, strides.
 
     A backbone is shown whole, with the padding it was published with. `imgsz` 0 is the size it was made for, 640 for
-    detectors; `classes` 0 the published number, 80 for detectors.
+    detectors; `classes` 0 the published number, 80 for detectors. `dims` 1 or 3 is for a backbone that looks at signals
+    or volumes.
     """
 
     name: str
     imgsz: Annotated[int, Range(0, 8192)] = 0
     classes: Natural = 0
-    in_channels: Annotated[int, Range(1, 3)] = 3
+    in_channels: Count = 3
+    dims: Annotated[int, Range(1, 3)] = 2
     json: str = ""
 
 

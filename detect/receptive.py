@@ -1,6 +1,6 @@
 """Receptive fields and strides, followed along the tensors of a pass on the meta device.
 
-Every map carries, for each of its two axes, how many pixels of the input one of its cells can see, how many pixels
+Every map carries, for each of its axes, how many pixels of the input one of its cells can see, how many pixels
 apart neighbouring cells are, and where the field of the first cell starts, which padding puts outside of the picture
 (Araujo et al., 2019). A window of f cells, d apart, moved by s over a map padded by p: field + (f - 1) * d * stride,
 stride * s, and start - p * stride; exact for chains of convolutions and pools, the mean over cells behind an
@@ -26,40 +26,40 @@ aten = torch.ops.aten
 
 
 class Sight(NamedTuple):
-    """What one cell of a map sees, in pixels: (height, width) of its field, how far apart cells are, the first's start.
+    """What one cell of a map sees, in pixels along each axis: its field, how far apart cells are, the first's start.
 
     The cell in row i and column j sees the rows from start[0] + i * stride[0] on, and the columns alike.
     """
 
-    field: tuple[float, float] = (1, 1)
-    stride: tuple[float, float] = (1, 1)
-    start: tuple[float, float] = (0, 0)
+    field: tuple[float, ...] = (1, 1)
+    stride: tuple[float, ...] = (1, 1)
+    start: tuple[float, ...] = (0, 0)
 
     def window(
         self,
         kernel: Sequence[int],
         stride: Sequence[float],
-        dilation: Sequence[int] = (1, 1),
-        padding: Sequence[float] = (0, 0),
+        dilation: Sequence[int] = (1,),
+        padding: Sequence[float] = (0,),
     ) -> Sight:
         """The sight of a window over this map, `padding` cells before its first one."""
-        sides = zip(self.field, self.stride, _pair(kernel), _pair(dilation), strict=True)
-        field = [f + (k - 1) * d * j for f, j, k, d in sides]
-        return Sight((field[0], field[1]), self.step(stride), self.shifted(padding).start)
+        sides = zip(self.field, self.stride, self._each(kernel), self._each(dilation), strict=True)
+        field = tuple(f + (k - 1) * d * j for f, j, k, d in sides)
+        return Sight(field, self.step(stride), self.shifted(padding).start)
 
     def shifted(self, padding: Sequence[float]) -> Sight:
         """The sight of this map with so many cells put before its first one, or taken away."""
-        first, second = (a - p * j for a, p, j in zip(self.start, _pair(padding), self.stride, strict=True))
-        return self._replace(start=(first, second))
+        sides = zip(self.start, self._each(padding), self.stride, strict=True)
+        return self._replace(start=tuple(a - p * j for a, p, j in sides))
 
-    def step(self, stride: Sequence[float]) -> tuple[float, float]:
+    def step(self, stride: Sequence[float]) -> tuple[float, ...]:
         """How far apart cells are when only every `stride`-th is kept; below 1 for cells put in between."""
-        first, second = (j * s for j, s in zip(self.stride, _pair(stride), strict=True))
-        return first, second
+        return tuple(j * s for j, s in zip(self.stride, self._each(stride), strict=True))
 
-
-def _pair(values: Sequence[Any]) -> Sequence[Any]:
-    return values if len(values) == 2 else (values[0], values[0])
+    def _each(self, values: Sequence[Any]) -> Sequence[Any]:
+        """A value an axis: one stands for all, and torch pools a signal as a picture one pixel high."""
+        axes = len(self.field)
+        return values[-axes:] if len(values) >= axes else [values[0]] * axes
 
 
 class Sights(TorchDispatchMode):
@@ -67,7 +67,9 @@ class Sights(TorchDispatchMode):
 
     def __init__(self, image: Tensor):
         super().__init__()
-        self.kept: dict[int, tuple[Tensor, Sight]] = {id(image): (image, Sight())}  # the tensor too: ids are reused
+        axes = image.ndim - 2
+        first = Sight((1,) * axes, (1,) * axes, (0,) * axes)
+        self.kept: dict[int, tuple[Tensor, Sight]] = {id(image): (image, first)}  # the tensor too: ids are reused
 
     def get(self, tensor: Tensor) -> Sight | None:
         """The sight of a tensor computed from the image."""
@@ -88,31 +90,33 @@ class Sights(TorchDispatchMode):
         x, before = seen[0], _widest([(t, self.kept[id(t)][1]) for t in seen])
         if kind in _WINDOWS:
             return _WINDOWS[kind](before, named, x, out)
+        axes = len(before.field)
         flattened = out.ndim == 2 and len(out) == len(x)  # unlike (B * H * W, C), where cells stay apart
-        pooled = _cells(out) == 1 and out.numel() < x.numel()
-        if _cells(x) > 1 and (flattened or pooled):
+        pooled = _cells(out, axes) == 1 and out.numel() < x.numel()
+        if _cells(x, axes) > 1 and (flattened or pooled):
             return before.window(x.shape[2:], x.shape[2:])
         return before
 
 
-def _cells(x: Tensor) -> int:
-    """Cells of a map (B, C, H, W); 0 where there is no map."""
-    return math.prod(x.shape[2:]) if x.ndim == 4 else 0
+def _cells(x: Tensor, axes: int) -> int:
+    """Cells of a map (B, C, H, W), or of one of other `axes`; 0 where there is no map."""
+    return math.prod(x.shape[2:]) if x.ndim in (axes + 2, max(axes + 2, 4)) else 0
 
 
 def _widest(joined: list[tuple[Tensor, Sight]]) -> Sight:
     """The widest field and the finest stride, axis by axis, of the maps; gates of one cell do not count."""
-    if any(_cells(x) > 1 for x, _ in joined):
-        joined = [(x, sight) for x, sight in joined if _cells(x) != 1]
-    fields, strides, starts = (tuple(zip(*each, strict=True)) for each in zip(*(s for _, s in joined), strict=True))
-    return Sight(*((rule(each[0]), rule(each[1])) for rule, each in ((max, fields), (min, strides), (min, starts))))
+    axes = len(joined[0][1].field)
+    if any(_cells(x, axes) > 1 for x, _ in joined):
+        joined = [(x, sight) for x, sight in joined if _cells(x, axes) != 1]
+    fields, strides, starts = (zip(*each, strict=True) for each in zip(*(s for _, s in joined), strict=True))
+    return Sight(tuple(map(max, fields)), tuple(map(min, strides)), tuple(map(min, starts)))
 
 
 def _convolution(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     kernel, stride = named["weight"].shape[2:], named["stride"]
     if named["transposed"]:  # a cell of the output lies under ceil(f / s) cells of the input
         cells = [math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)]
-        sides = zip(cells, _pair(named["padding"]), kernel, _pair(stride), strict=True)
+        sides = zip(cells, before._each(named["padding"]), kernel, before._each(stride), strict=True)
         ahead = [(n - 1) / 2 - (p - (k - 1) / 2) / s for n, p, k, s in sides]  # their middle stays where it is
         return before.window(cells, [1 / s for s in stride], padding=ahead)
     return before.window(kernel, stride, named["dilation"], named["padding"])
@@ -121,7 +125,7 @@ def _convolution(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -
 def _pool(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     kernel = named["kernel_size"]
     step, dilation, padding = (named.get(key) or () for key in ("stride", "dilation", "padding"))
-    return before.window(kernel, step or kernel, dilation or (1, 1), padding or (0, 0))
+    return before.window(kernel, step or kernel, dilation or (1,), padding or (0,))
 
 
 def _adaptive(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
@@ -136,21 +140,25 @@ def _resize(kernel: int, before: Sight, named: dict[str, Any], x: Tensor, out: T
 
 
 def _pad(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
-    left, _, top, _ = (*named["pad"], 0, 0)[:4]
-    return before.shifted((top, left)) if x.ndim == 4 else before
+    axes = len(before.field)
+    ahead = [*named["pad"][: 2 * axes : 2], *[0] * axes][:axes]  # torch names the last axis first
+    return before.shifted(ahead[::-1]) if x.ndim == axes + 2 else before
 
 
 def _slice(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     steps, skipped, axis = [1] * x.ndim, [0] * x.ndim, named.get("dim", 0)
     steps[axis], skipped[axis] = named.get("step", 1), -(named.get("start") or 0)
-    return before.window((1, 1), steps[2:], padding=skipped[2:]) if x.ndim == 4 else before
+    return before.window((1,), steps[2:], padding=skipped[2:]) if x.ndim == len(before.field) + 2 else before
 
 
 _WINDOWS: dict[Any, Callable[..., Sight]] = {
     aten.convolution: _convolution,
     aten.avg_pool2d: _pool,
+    aten.avg_pool3d: _pool,
     aten.max_pool2d_with_indices: _pool,
+    aten.max_pool3d_with_indices: _pool,
     aten._adaptive_avg_pool2d: _adaptive,
+    aten._adaptive_avg_pool3d: _adaptive,
     aten.adaptive_max_pool2d: _adaptive,
     aten.slice: _slice,
     aten.constant_pad_nd: _pad,

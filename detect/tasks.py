@@ -17,6 +17,7 @@ from detect.data.identities import IdentityDataset, require_identities
 from detect.data.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
+from detect.data.signals import SignalDataset, Signals
 from detect.data.store import Annotations
 from detect.data.windows import WindowDataset
 from detect.evaluation.classes import ClassEvaluator, class_lines
@@ -140,8 +141,10 @@ def _still_landmarks(
     return StillLoader(data, batch, workers, rank, world, pin)
 
 
-def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset:
+def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset | SignalDataset:
     balanced = config.balance == "sampling"
+    if isinstance(store, Signals):
+        return SignalDataset(store, config.augment if config.augment.on else None, config.seed, balanced)
     return CropDataset(
         Crops.of(store),
         config.imgsz,
@@ -170,7 +173,8 @@ def _still_crops(
     cache_gb: float = 0.0,
     pin: bool = False,
 ) -> StillLoader:
-    crops = CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
+    crops: Any = SignalDataset(store) if isinstance(store, Signals) else None
+    crops = crops or CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
     return StillLoader(crops, batch, workers, rank, world, pin)
 
 

@@ -60,7 +60,7 @@ class Target(_Rows):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images (B, 3, H, W) uint8; one target an image; `fits` holds the letterboxes where images were letterboxed."""
+    """images (B, 3, H, W) uint8, or signals (B, C, ...); one target each; letterboxed images have their `fits`."""
 
     images: Tensor
     targets: list[Target]

@@ -12,6 +12,8 @@ _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
 _TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
+_PICTURES = "augment.scale augment.hue augment.saturation augment.albumentations augment.stylized"
+_PICTURED = "multi_scale pixels pretrained cache_features"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
@@ -58,6 +60,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ): "model.loss.objectness",
         ("model.loss.embed", "triplet"): "model.loss.mining",
         ("model.loss.embed", "triplet", "contrastive"): "model.loss.margin",
+        ("model.dims", "2"): f"{_PICTURES} {_PICTURED}",
         ("balance", "sampling"): "repeat",
         ("cache_features", "true"): "features",
         ("augment.stylized",): "augment.stylized_share",

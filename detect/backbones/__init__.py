@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from detect.backbones import alexnet, csp, efficientnet, inception, lenet, mobilenet, nin, resnet, squeezenet, timm, vgg
 from detect.backbones.base import Backbone, Network, Parts
+from detect.backbones.dimensions import in_dimensions
 from detect.errors import UserError, unknown
 
 FAMILIES = (lenet, alexnet, vgg, nin, inception, resnet, squeezenet, mobilenet, efficientnet, csp)  # by year
@@ -18,9 +19,14 @@ BACKBONES: dict[str, Callable[[int, str], Parts]] = {
 }
 
 
-def parts(name: str, in_channels: int, padding: str) -> Parts:
-    """The network called `name`, in parts. Raises UserError for an unknown name, or for one that needs its padding."""
+def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
+    """The network called `name` in 1, 2 or 3 dimensions, in parts.
+
+    Raises UserError for an unknown name, for one that needs its padding, or for one that has two dimensions alone.
+    """
     if name.startswith(timm.PREFIX):
+        if dims != 2:
+            raise UserError(f"backbone {name} comes in two dimensions alone; take one of gridhead's, such as resnet18")
         made = timm.parts(name.removeprefix(timm.PREFIX), in_channels)
     elif name in BACKBONES:
         made = BACKBONES[name](in_channels, padding)
@@ -28,7 +34,10 @@ def parts(name: str, in_channels: int, padding: str) -> Parts:
         raise unknown("backbone", name, BACKBONES)
     if padding == "valid" and not made.unpadded:
         raise UserError(f"backbone {name} cannot do without padding; take lenet5, alexnet, nin, vgg11 or resnet18")
-    return made
+    try:
+        return in_dimensions(made, dims)
+    except ValueError as error:
+        raise UserError(f"backbone {name} comes in two dimensions alone ({error}); take another, resnet18") from error
 
 
 def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
@@ -45,9 +54,6 @@ def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 
         raise UserError(f"backbone {name}: {error}; change --model.levels") from error
 
 
-def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper") -> Network:
-    """The whole network called `name`, as a classifier.
-
-    Raises UserError for an unknown name, or for one that needs its padding.
-    """
-    return Network(parts(name, in_channels, padding), classes)
+def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper", dims: int = 2) -> Network:
+    """The whole network called `name`, as a classifier. Raises UserError as `parts` does."""
+    return Network(parts(name, in_channels, padding, dims), classes)

@@ -9,6 +9,7 @@ from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.modules.conv import _ConvNd
 
 from detect.backbones.base import Parts, initialized
 from detect.backbones.features import by_stride
@@ -21,15 +22,27 @@ _NAMES = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_
 _DROP = 0.2  # of the last block; earlier ones drop less
 
 
-class Same(nn.Conv2d):
-    """A convolution with TensorFlow's same padding: what cannot be halved is longer at the right and at the bottom."""
+class _SamePadding(_ConvNd):
+    """TensorFlow's same padding for a convolution: what cannot be halved is longer at the end of an axis."""
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = (
-            max((-(-side // s) - 1) * s + k - side, 0)
-            for side, k, s in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        )
-        return super().forward(pad(x, (width // 2, width - width // 2, height // 2, height - height // 2)))
+        sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+        missing = [max((-(-side // s) - 1) * s + k - side, 0) for side, k, s in sides]
+        return super().forward(pad(x, [part for n in reversed(missing) for part in (n // 2, n - n // 2)]))
+
+
+class Same1d(_SamePadding, nn.Conv1d):
+    """In one dimension."""
+
+
+class Same3d(_SamePadding, nn.Conv3d):
+    """In three dimensions."""
+
+
+class Same(_SamePadding, nn.Conv2d):
+    """A convolution with TensorFlow's same padding."""
+
+    twins = Same1d, Same3d
 
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -24,6 +25,12 @@ from detect.backbones.windows import padded, side_after
 Shortcut = Callable[[int, int, int], nn.Module | None]  # (inputs, outputs, stride) -> layers; None is the identity
 
 
+def _along(x: Tensor, part: slice) -> Tensor:
+    """This part of every axis of a map (B, C, ...)."""
+    place: Any = (..., *[part] * (x.ndim - 2))
+    return x[place]
+
+
 class Widen(nn.Module):
     """The fixed W_s: every `stride`-th pixel, and `more` channels of zeros."""
 
@@ -32,7 +39,7 @@ class Widen(nn.Module):
         self.more, self.stride = more, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        return pad(_along(x, slice(None, None, self.stride)), (*[0, 0] * (x.ndim - 2), 0, self.more))
 
 
 class Nothing(nn.Module):
@@ -50,7 +57,7 @@ class Cropped(nn.Sequential):
         self.margin = margin
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x[..., self.margin : -self.margin, self.margin : -self.margin])
+        return super().forward(_along(x, slice(self.margin, -self.margin)))
 
 
 def identity(inputs: int, outputs: int, stride: int) -> nn.Module | None:

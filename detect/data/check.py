@@ -74,8 +74,10 @@ def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> A
 
     Every image is decoded once; without `decode`, for sets that were decoded before, only the headers are read. The
     first bad image raises UserError; with `skip_bad`, bad images are left out with their objects and listed in
-    `left_out`.
+    `left_out`. What has no pictures was looked at when it was read.
     """
+    if store.dims != 2:
+        return store
     lines, bad = [], []
     for index, problem in check_images(store, decode=decode or skip_bad):
         if not skip_bad:

@@ -11,6 +11,7 @@
 - a csv of landmarks, or a folder with some (see `tables`)
 - `toy`, the embedded set
 - for classifiers and embedders also labels of whole pictures: a folder of classes, or a csv (see `labelled`)
+- for classifiers also signals or volumes: an npz, or texts as the UCR archive has them (see `signal_files`)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import yaml
 
 from detect.data.annotations import load_coco
 from detect.data.labelled import labelled_splits
+from detect.data.signal_files import signal_splits
 from detect.data.store import Annotations
 from detect.data.tables import table_splits
 from detect.data.voc import voc_splits
@@ -37,7 +39,10 @@ _ACCEPTED = (
     "--data takes a YAML with train:/val:/test:, each with annotations: and images:, a YOLO data.yaml, a folder with "
     "instances_train.json or COCO's annotations/, a Pascal VOC folder, a csv of landmarks, or toy"
 )
-_WHOLE = "with --task classify or embed also a folder with a folder of pictures for each class, or a csv"
+_WHOLE = (
+    "with --task classify or embed also a folder with a folder of pictures for each class, or a csv; for classifiers "
+    "also signals: an npz with x_train and y_train, or NAME_TRAIN.tsv and NAME_TEST.tsv"
+)
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
 
 
@@ -76,7 +81,8 @@ def recognise(spec: str | Path, whole: str = "") -> Splits:
     elif path.suffix.lower() == ".csv":
         found = table_splits(path)
     if not found and whole:
-        found = labelled_splits(path, whole)
+        signals = signal_splits(path) if whole == "pictures" else {}
+        found = {**signals} or labelled_splits(path, whole)
     if not found:
         raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}; {_WHOLE}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}

@@ -62,6 +62,11 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def dims(self) -> int:
+        """The axes of what is looked at, channels aside: those of pictures."""
+        return 2
+
     def file_name(self, index: int) -> str:
         """The file name of image `index` as the file gives it, relative to `root`."""
         letters = self.name_bytes[self.name_starts[index] : self.name_starts[index + 1]]

@@ -84,7 +84,7 @@ class Cache:
 class Packed(NamedTuple):
     """A batch on its way from a worker: tensors travel by a file handle each, so all targets travel as few arrays."""
 
-    images: torch.Tensor  # (B, H, W, 3)
+    images: torch.Tensor  # (B, H, W, 3), or (B, ..., C) of signals
     counts: list[int]  # objects of each target
     columns: list[np.ndarray | None]  # boxes, labels, crowd, points of all of them
     proposals: tuple[list[int], np.ndarray] | None  # how many each target has, and all of them
@@ -110,11 +110,11 @@ def _pack(batch: Any) -> Packed | UserError:
     try:
         for i, (image, target, *fit) in enumerate(samples):
             if i == 0:
-                shape = (count, *image.shape)
-                images = torch.empty(shape, dtype=torch.uint8)
+                shape, dtype = (count, *image.shape), torch.from_numpy(image).dtype
+                images = torch.empty(shape, dtype=dtype)
                 if get_worker_info() is not None:  # write straight into memory that the main process sees
-                    storage = torch.UntypedStorage._new_shared(images.numel(), device="cpu")
-                    images = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+                    storage = torch.UntypedStorage._new_shared(images.nbytes, device="cpu")
+                    images = torch.empty(0, dtype=dtype).set_(storage).view(shape)
             images.numpy()[i] = image
             targets.append(target)
             fits += fit
@@ -198,4 +198,4 @@ def stream(loader: DataLoader) -> Iterator[Batch]:
         if packed.proposals is not None:
             proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
         rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
-        yield Batch(packed.images.permute(0, 3, 1, 2), [Target(*row) for row in rows], packed.fits)
+        yield Batch(packed.images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)

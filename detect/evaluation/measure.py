@@ -22,8 +22,9 @@ def detect_all(
             given = () if batch.proposals is None else (batch.proposals,)
             raw = model(batch.images.to(device, non_blocking=True), *given)
         found = model.decode(raw, keep)
-        for i, (fit, one) in enumerate(zip(batch.fits, found, strict=True)):
+        for i, one in enumerate(found):
             if isinstance(one, Detections):
+                fit = batch.fits[i]
                 points = None if one.points is None else fit.undo(one.points)
                 found[i] = Detections(fit.clip(fit.undo(one.boxes)), one.scores, one.labels, points)
         yield [t.image_id for t in batch.targets], found

@@ -27,6 +27,9 @@ def canvas_side(side: int, count: int) -> int:
 
 def views(images: Tensor, side: int, count: int) -> Iterator[Tensor]:
     """The first `count` views (B, 3, S, S) uint8 of images of `canvas_side`: whole, mirror, corners, their mirrors."""
+    if count == 1 and images.shape[-1] == side:  # signals and volumes have no other view
+        yield images
+        return
     whole = images
     if images.shape[-1] != side:
         small = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)

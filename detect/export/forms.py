@@ -63,6 +63,8 @@ def require_exportable(model: Model, path: str) -> None:
     """Raises UserError for a network whose graph depends on what it sees, or whose answer has no form here."""
     if model.task not in FORMS:
         raise UserError(f"{path} is an embedder: it is used by detect embed, verify and identify, not exported")
+    if model.dims != 2:
+        raise UserError(f"{path} looks at signals or volumes: only what looks at pictures is exported")
     if model.config.kind in _BY_REGION:
         raise UserError(
             f"{path} is a {model.config.kind}: which regions it looks at depends on the picture, so it has no fixed "

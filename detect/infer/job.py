@@ -48,13 +48,16 @@ def predict_to(
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
-    `kind` is what the predictor answers with. Always annotated copies and the json file that ANSWERS names;
-    `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures. `follow` joins
-    what is found to tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
+    `kind` is what the predictor answers with. Always annotated copies (of what can be drawn) and the json file that
+    ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures.
+    `follow` joins what is found to tracks; objects are then tracks, and `counts.json` has what its lines and zones
+    counted.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
-    out, summary = Path(out), Summary()
+    out, summary, pictured = Path(out), Summary(), source.kind != "records"
+    if show and not pictured:
+        raise UserError("--show is for pictures: leave it out")
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
@@ -65,7 +68,8 @@ def predict_to(
                 sinks.append(sink)
                 stack.callback(sink.close)
 
-            add(Pictures(Paths(out, source.files), source.rates))
+            if pictured:
+                add(Pictures(Paths(out, source.files), source.rates))
             add(Results(out / ANSWERS[kind], names, category_ids))
             if say and kind is Classes:
                 add(Lines(names))
@@ -82,7 +86,7 @@ def predict_to(
             stack.enter_context(suppress(Stop))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
                 found = follow(frame, found) if follow else found
-                picture = draw(frame.image, found, names, skeleton)
+                picture = draw(frame.image, found, names, skeleton) if pictured else frame.image
                 if follow:
                     follow.paint(picture)
                 for sink in sinks:

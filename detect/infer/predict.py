@@ -14,6 +14,7 @@ import torch
 from detect.data.letterbox import Letterbox
 from detect.data.search import selective_search
 from detect.device import autocast
+from detect.errors import UserError
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class Predictor:
                 yield from self._answer(waiting)
 
     def _prepare(self, frame: Frame) -> Prepared:
+        if frame.image.ndim != 3:
+            raise UserError(f"{frame.name} is no picture, and the weights look at pictures")
         fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
         proposals = None
         if self.model.searched:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 
 from detect.data.images import is_image, read_header, read_image
+from detect.data.signal_files import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.infer.video import Camera, Video
 from detect.types import Frame
@@ -36,10 +37,28 @@ class Part(Protocol):
     def close(self) -> None: ...
 
 
+class Records:
+    """A file of signals or volumes, read when it is opened: a frame each, of numbers (C, ...)."""
+
+    rate: Fraction | None = None
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name, self.stores = name, list(unlabelled(path))
+        self.count: int | None = sum(map(len, self.stores))
+
+    def __iter__(self) -> Iterator[Frame]:
+        rows = ((store, i) for store in self.stores for i in range(len(store)))
+        for index, (store, i) in enumerate(rows):
+            yield Frame(store.values[i], f"{self.name} {store.file_name(i)}", index)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
 class Source:
     """Frames of one or more parts, one after the other.
 
-    count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", or "mixed";
+    count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", "records", or "mixed";
     rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them.
     """
 
@@ -94,7 +113,8 @@ def open_source(spec: Any, vid_stride: int = 1) -> Source:
     """The frames that `spec` names.
 
     spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
-    (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float 0..1; or a list of these.
+    (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float 0..1; a file of signals or volumes
+    (see `signal_files`); or a list of these.
     Of a video every `vid_stride`-th frame is taken. Frames of files are named by their path from the folder they share.
     Raises UserError for what cannot be found or read.
     """
@@ -161,6 +181,8 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int) -> Part:
         return Video(item, f"{where.hostname or 'stream'}{where.path}".strip("/"), stride, live=True)
     if not isinstance(item, Path):
         return Still(item, f"image-{index}")
+    if item.suffix.lower() in SUFFIXES:
+        return Records(item, names[item])
     return Still(item, names[item]) if _is_still(item) else Video(item, names[item], stride)
 
 
@@ -187,6 +209,8 @@ def _kind(parts: Sequence[Part]) -> str:
 def _kind_of(part: Part) -> str:
     if isinstance(part, Video):
         return "stream" if part.live else "video"
+    if isinstance(part, Records):
+        return "records"
     return "camera" if isinstance(part, Camera) else "images"
 
 

@@ -83,7 +83,14 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
 
 
 def build(config: ModelConfig, card: Card) -> Model:
-    """The model that `config` describes, with fresh weights. Raises UserError for an unknown name."""
+    """The model that `config` describes, with fresh weights.
+
+    Raises UserError for an unknown name, and for pictures (`dims` 2) of other than 1 or 3 channels.
+    """
+    if config.dims != 2 and config.kind != "classifier":
+        raise UserError(f"--model.dims {config.dims} is for classifiers: model {config.name} looks at pictures alone")
+    if config.dims == 2 and config.in_channels not in (1, 3):
+        raise UserError(f"--model.in_channels is {config.in_channels}: pictures have 3, or 1 where they become grey")
     weights, classes = config.loss.class_weights, len(card.names)
     if weights and len(weights) != classes:
         raise UserError(f"--model.loss.class_weights has {len(weights)} weights for {classes} classes")

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
@@ -47,10 +49,10 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, card: Card):
         super().__init__()
         self.config, self.card, self.task = config, card, TASK_OF[config.kind]
-        self.searched = config.kind in SEARCHED
+        self.searched, self.dims = config.kind in SEARCHED, config.dims
         pixels = card.pixels
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (pixels.mean, pixels.std))
+        mean, std = (torch.tensor(v).view(1, -1, *[1] * config.dims) for v in (pixels.mean, pixels.std))
         self.register_buffer("gain", pixels.scale / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
 
@@ -92,16 +94,32 @@ class Model(nn.Module):
         """Remember what an evaluation on held-out data says that an answer needs; most models need nothing."""
 
     @property
+    def layout(self) -> torch.memory_format:
+        """How its weights lie in memory: channels last is for pictures."""
+        return torch.channels_last if self.config.dims == 2 else torch.contiguous_format
+
+    def blank(self, side: int) -> Tensor:
+        """A batch of one image of zeros, or of one signal or volume, `side` long."""
+        if self.config.dims == 2:
+            return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device)
+        return torch.zeros(1, self.config.in_channels, *[side] * self.config.dims, device=self.gain.device)
+
+    @property
     def pixels(self) -> Pixels:
         """How images become numbers."""
         return self.card.pixels
 
     def numbers(self, images: Tensor) -> Tensor:
-        """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights."""
+        """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights.
+
+        Signals (B, C, L) and volumes (B, C, D, H, W) of any real type too, for a model of that many dimensions.
+        """
         dtype = self.gain.dtype
         kind = images.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
+        if self.config.dims != 2:  # in float32: half precision would lose what lies beside a large mean
+            return (images.to(self.gain.dtype) * self.gain + self.offset).to(dtype)
         x = images.to(dtype=dtype, memory_format=torch.channels_last)
         if self.card.pixels.order == "BGR":
             x = x.flip(1)
@@ -115,7 +133,7 @@ class Model(nn.Module):
         """A copy for inference: evaluation mode, no gradients, batch normalization folded into the convolutions."""
         lean = copy.deepcopy(self).eval().requires_grad_(False)
         fold(lean)
-        return lean.to(memory_format=torch.channels_last)
+        return lean.to(memory_format=self.layout)
 
     def require_side(self, side: int) -> None:
         """Raises UserError where images of `side` pixels are too small for the network."""
@@ -134,7 +152,7 @@ def fold(module: nn.Module) -> None:
     """Fold every batch normalization that directly follows a convolution into it, in place."""
     children = list(module.named_children())
     for (name, child), (next_name, following) in pairwise(children):
-        if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+        if isinstance(child, _ConvNd) and isinstance(following, _BatchNorm):
             setattr(module, name, fuse_conv_bn_eval(child, following))
             setattr(module, next_name, nn.Identity())
     for _, child in module.named_children():

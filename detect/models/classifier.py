@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from detect.backbones import build_network
 from detect.backbones.base import Logits, Network, initialized
+from detect.backbones.dimensions import spread
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.losses.classes import softmax_cross_entropy
@@ -28,6 +30,7 @@ BEST = 5  # classes that an answer names at most
 class Classifier(Model):
     """images (B, 3, S, S) uint8 -> Logits; each image belongs to one class.
 
+    In one dimension images are signals (B, channels, L), in three volumes (B, channels, D, H, W), of real numbers.
     The auxiliary classifiers that some networks have take part in the loss and are gone from the lean copy.
     """
 
@@ -85,10 +88,14 @@ class Classifier(Model):
         mode = self.training
         try:
             with torch.inference_mode():
-                self.eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device))
+                self.eval()(self.blank(side))
         except RuntimeError as error:
             remedy = f"take --imgsz {self.network.size}, or train it with --model.padding same"
-            raise UserError(f"{self.config.backbone} as published does not run on {side} px: {remedy}") from error
+            if self.config.dims != 2:
+                remedy = "take longer ones, --model.padding same, or another --model, such as lenet5"
+            what = "on {side} px" if self.config.dims == 2 else "in {dims} dimensions on a side of {side}"
+            where = what.format(side=side, dims=self.config.dims)
+            raise UserError(f"{self.config.backbone} as published does not run {where}: {remedy}") from error
         finally:
             self.train(mode)
 
@@ -111,10 +118,10 @@ def best(scores: Tensor, keep: Keep) -> list[Classes]:
     return [Classes(s[:n], labels[o[:n]]) for s, o, n in zip(found, order, counts, strict=True)]
 
 
-def dense(network: Network, hidden: Sequence[int], classes: int) -> nn.Sequential:
+def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) -> nn.Sequential:
     """Dense layers for the head of `network`: hidden ones of these widths with ReLU, and one that gives the logits."""
-    maps = any(isinstance(layer, nn.Conv2d) for layer in network.head)
-    start = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if maps else []
+    maps = any(isinstance(layer, _ConvNd) for layer in network.head)
+    start = [spread(nn.AdaptiveAvgPool2d(1), dims), nn.Flatten()] if maps else []
     widths = [network.width, *hidden]
     layers = [[nn.Linear(a, b), nn.ReLU(inplace=True)] for a, b in pairwise(widths)]
     named = {"start": nn.Sequential(*start), "hidden": nn.Sequential(*chain(*layers))}
@@ -131,11 +138,11 @@ def build_classifier(config: ModelConfig, card: Card) -> Classifier:
     if config.padding == "valid":
         raise UserError("--model.padding valid is for sliding windows: take same or paper, or --model sliding_window")
     classes = len(card.names)
-    network = build_network(config.backbone, classes, config.in_channels, "same")
+    network = build_network(config.backbone, classes, config.in_channels, "same", config.dims)
     if config.padding == "paper" or (config.padding == "auto" and card.size >= network.size):
-        network = build_network(config.backbone, classes, config.in_channels, "paper")
+        network = build_network(config.backbone, classes, config.in_channels, "paper", config.dims)
     if config.hidden:
-        network.head = dense(network, config.hidden, classes)
+        network.head = dense(network, config.hidden, classes, config.dims)
     model = Classifier(config, card, network)
     if card.size < network.size:
         model.require_side(card.size)

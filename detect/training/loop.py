@@ -98,10 +98,9 @@ class Trainer:
 
         How three or more ranks add up depends on that, and a resumed run must do as one that was never stopped.
         """
-        side = self.config.imgsz
         self.run.model.eval()
         with autocast(self.device, self.dtype):
-            image = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device)
+            image = self.run.model.blank(self.run.model.card.size)
             _, totals, _ = self.losses(image, [self.store.target(0)])
         totals.sum().backward()
         self.run.optimizer.zero_grad(set_to_none=True)

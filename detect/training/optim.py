@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from detect.config import OptimConfig
 from detect.models.base import Model
@@ -105,7 +106,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
     Muon is for convolutions without bias or groups: a normalization follows them, and what counts is their direction.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.bias is None and m.groups == 1]
+    layers = [m for m in model.modules() if isinstance(m, _ConvNd) and m.bias is None and m.groups == 1]
     kernels = {id(layer.weight) for layer in layers} if config.name == "muon" else set()
     groups: Groups = []
     for scale, chosen in _by_rate(model, config.layer_decay):

@@ -19,6 +19,7 @@ from detect.data.dataset import known_sizes
 from detect.data.formats import load_data, splits
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
+from detect.data.signals import Signals, require_fit
 from detect.data.store import Annotations
 from detect.device import pick_device, pick_dtype, pick_workers
 from detect.errors import UserError
@@ -48,11 +49,12 @@ def train(config: TrainConfig) -> Path:
             config = without_augmentation(config, here.world)
         torch.use_deterministic_algorithms(config.deterministic)
         store, held_out = _stores(config, here)
-        model = _model(with_weights(config, store), store, here)
-        model.to(device).to(memory_format=torch.channels_last)
+        fitted = for_data(config, store, held_out)
+        model = _model(with_weights(fitted, store), store, here)
+        model.to(device).to(memory_format=model.layout)
         if here.world > 1:
             model = over_ranks(model, device)
-        trainer = _trainer(config, model, store, held_out, device, here)
+        trainer = _trainer(fitted, model, store, held_out, device, here)
         if not (out / "last.ckpt").exists():
             _write_config(out, config, model, here)  # last: a mistake found before it leaves --out free
         trainer.train()
@@ -117,6 +119,18 @@ def _searched(config: TrainConfig, stores: list[Annotations], here: Ranks) -> li
     return found
 
 
+def for_data(config: TrainConfig, *stores: Annotations) -> TrainConfig:
+    """`config` with the channels and the length of the records, where these are signals.
+
+    Raises UserError for data of other dimensions than the network.
+    """
+    channels = stores[0].values.shape[1] if isinstance(stores[0], Signals) else config.model.in_channels
+    for store in stores:
+        require_fit(store, config.model.dims, channels)
+    side = stores[0].side if isinstance(stores[0], Signals) else config.imgsz
+    return dataclasses.replace(config, imgsz=side, model=dataclasses.replace(config.model, in_channels=channels))
+
+
 def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:
     """`config` with class weights of one over the size of a class, their mean over the objects 1, if it asks so."""
     if config.balance != "weights":
@@ -144,7 +158,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         keypoints=list(store.keypoints),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
-        pixels=choose_pixels(config, source),
+        pixels=store.pixels() if isinstance(store, Signals) and not source else choose_pixels(config, source),
         folded=source is not None and source.folded,
     )
     seed_all(config.seed)

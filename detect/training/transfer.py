@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from detect.backbones.base import Staged
 from detect.config import TrainConfig
@@ -123,7 +124,7 @@ def initialize(model: Model, kind: str) -> None:
     if kind == "paper":
         return
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, _ConvNd | nn.Linear):
             _DRAW[kind](layer.weight)
 
 

@@ -1,0 +1,204 @@
+"""Files of signals and volumes.
+
+- NAME.npz with `x_SPLIT` and `y_SPLIT` for each split: signals (N, L) or (N, C, L), or volumes (N, D, H, W) or
+  (N, C, D, H, W), and N classes, as numbers or words. `names` may name the classes that are numbers from 0.
+- text in the form of the UCR archive (Dau et al., 2019): NAME_TRAIN.tsv and NAME_TEST.tsv, a record a line, first its
+  class, then its values, between tabs, commas or spaces (.tsv, .csv, .txt); NAME_VAL too where there is one
+
+Records all have one shape. Nothing but numbers and words is read: no pickles.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from detect.data.check import Sieve
+from detect.data.signals import Signals
+from detect.errors import UserError
+
+SUFFIXES = (".npz", ".tsv", ".csv", ".txt")
+_NOT_FINITE = "holds a value that is no finite number"
+_TEXT = re.compile(r"(.+)_(train|val|test)\.(tsv|csv|txt)", re.IGNORECASE)
+
+Splits = dict[str, Callable[[bool], Signals]]  # split -> the function of skip_bad that loads it
+
+
+def signal_splits(path: Path) -> Splits:
+    """The loader of each split of a file or folder of signals; none where `path` is neither."""
+    if path.is_dir():
+        found = {match[1] for file in path.iterdir() if (match := _TEXT.fullmatch(file.name))}
+        if len(found) > 1:
+            raise UserError(f"{path}: holds several sets of signals, {', '.join(sorted(found))}: name a file of one")
+        return _beside(path, found.pop()) if found else {}
+    if path.suffix.lower() == ".npz":
+        return {split: partial(load_npz, path, split) for split in _npz_splits(path)}
+    match = _TEXT.fullmatch(path.name)
+    return _beside(path.parent, match[1]) if match else {}
+
+
+def unlabelled(path: Path) -> Iterator[Signals]:
+    """The records of a file for whoever only wants to see them: every x of an npz, all lines of a text."""
+    if path.suffix.lower() != ".npz":
+        yield load_text(path, [path], False)
+        return
+    arrays = [name for name in _arrays(path) if re.fullmatch(r"x(_\w+)?", name)]
+    if not arrays:
+        raise UserError(f"{path}: has no array x, x_train and so on; it has: {', '.join(_arrays(path)) or 'none'}")
+    for name in arrays:
+        values = _values(path, name)
+        records = [f"{name}[{i}]" for i in range(len(values))]
+        for record, value in zip(records, values, strict=True):
+            if not np.isfinite(value).all():
+                raise UserError(f"{path}: {record} {_NOT_FINITE}")
+        yield Signals.of(path, values, np.zeros(len(values)), ["?"], records)
+
+
+def _beside(folder: Path, name: str) -> Splits:
+    """The splits of the set `name` in a folder."""
+    matches = [match for file in sorted(folder.iterdir()) if (match := _TEXT.fullmatch(file.name)) and match[1] == name]
+    files = {match[2].lower(): folder / match[0] for match in matches}
+    return {split: partial(load_text, file, list(files.values())) for split, file in files.items()}
+
+
+def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Signals:
+    """The store of one text file; its classes are those of all `files`. Raises UserError for what is no record."""
+    sieve, rows, labels, records = Sieve(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
+    for line, words in _lines(path):
+        row = _numbers(words[1:])
+        problem = "has no values behind its class" if len(words) < 2 else row if isinstance(row, str) else ""
+        if not problem and rows and len(row) != len(rows[0]):
+            problem = f"has {len(row)} values, {records[0]} has {len(rows[0])}: signals must be of one length"
+        if problem:
+            sieve.refuse(f"line {line}", problem)
+            continue
+        rows.append(row)  # type: ignore[arg-type]  # no message
+        labels.append(_plain(words[0]))
+        records.append(f"line {line}")
+    if not rows:
+        raise UserError(f"{path}: the file is empty: it holds no record")
+    names = _sorted({_plain(words[0]) for file in files for _, words in _lines(file)})
+    number = {name: i for i, name in enumerate(names)}
+    place = np.array([number[label] for label in labels])
+    return Signals.of(path, np.stack(rows)[:, None], place, names, records, left_out=sieve.lines)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that is not empty, with its number."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(stream, start=1):
+                if words := line.replace(",", " ").split():
+                    yield number, words
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {error}") from None
+
+
+def _numbers(words: Sequence[str]) -> np.ndarray | str:
+    """The numbers (L,), or what is wrong with them."""
+    try:
+        row = np.array(words, dtype=np.float32)
+    except ValueError as error:
+        return f"has a value that is no number ({str(error).rpartition(': ')[2]})"
+    bad = np.flatnonzero(~np.isfinite(row))
+    return f"has {words[bad[0]]} for value {bad[0] + 1}" if len(bad) else row
+
+
+def _plain(label: str) -> str:
+    """A class as it is called: 1 for 1.0000000e+00."""
+    try:
+        return str(int(float(label))) if float(label).is_integer() else label
+    except (ValueError, OverflowError):
+        return label
+
+
+def _sorted(labels: Iterable[str]) -> list[str]:
+    """Numbers by size, before words by letter."""
+    return sorted(labels, key=lambda label: (0, int(label), "") if re.fullmatch(r"-?\d+", label) else (1, 0, label))
+
+
+def load_npz(path: Path, split: str, skip_bad: bool = False) -> Signals:
+    """The store of one split of an npz. Raises UserError for arrays that are not as is said above."""
+    sieve = Sieve(path, skip_bad)
+    values = _values(path, f"x_{split}")
+    names, labels = _classes(path)
+    if len(labels[split]) != len(values):
+        raise UserError(f"{path}: x_{split} has {len(values)} records, y_{split} {len(labels[split])} classes")
+    records = [f"x_{split}[{i}]" for i in range(len(values))]
+    finite = np.array([np.isfinite(record).all() for record in values])
+    kept = np.flatnonzero(sieve.keep(np.ones(len(values), bool), ~finite, lambda i: (records[i], _NOT_FINITE)))
+    if not len(kept):
+        raise UserError(f"{path}: x_{split} holds no record that can be used")
+    if len(kept) < len(values):
+        values = values[kept]
+    return Signals.of(path, values, labels[split][kept], names, [records[i] for i in kept], left_out=sieve.lines)
+
+
+def _arrays(path: Path) -> list[str]:
+    """The names of the arrays in an npz."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return list(file.files)
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read as an npz file: {error}") from None
+
+
+def _array(path: Path, name: str) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file[name]
+    except KeyError:
+        raise UserError(f"{path}: has no array {name}; it has: {', '.join(_arrays(path)) or 'none'}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = "it holds Python objects, not numbers" if "bject arrays" in str(error) else error
+        raise UserError(f"{path}: array {name} cannot be read: {reason}") from None
+
+
+def _npz_splits(path: Path) -> list[str]:
+    found = [name[2:] for name in _arrays(path) if re.fullmatch(r"x_\w+", name)]
+    if not found:
+        raise UserError(f"{path}: has no array x_train; it has: {', '.join(_arrays(path)) or 'none'}")
+    return found
+
+
+def _values(path: Path, name: str) -> np.ndarray:
+    """The array of that name as records (N, C, ...), floating numbers in single precision."""
+    values = _array(path, name)
+    if values.dtype.kind not in "iufb" or values.ndim not in (2, 3, 4, 5):
+        what = f"{name} is {values.dtype} {list(values.shape)}"
+        raise UserError(f"{path}: {what}: it must be numbers, (N, L) or (N, C, L), or (N, D, H, W) or (N, C, D, H, W)")
+    if not values.size:
+        raise UserError(f"{path}: {name} is empty: its shape is {list(values.shape)}")
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32, copy=False)
+    return values if values.ndim in (3, 5) else values[:, None]
+
+
+def _classes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of the classes, and of each split the class of each record."""
+    words = {split: _words(path, f"y_{split}") for split in _npz_splits(path)}
+    names = _sorted({word for row in words.values() for word in row})
+    if "names" in _arrays(path):
+        given = _words(path, "names")
+        if unknown := next((word for word in names if not word.isdecimal() or int(word) >= len(given)), None):
+            raise UserError(f"{path}: class {unknown} is none of 0 to {len(given) - 1}, which names has names for")
+        return given, {split: np.array(row, dtype=np.int64) for split, row in words.items()}
+    number = {name: i for i, name in enumerate(names)}
+    return names, {split: np.array([number[word] for word in row]) for split, row in words.items()}
+
+
+def _words(path: Path, name: str) -> list[str]:
+    """An array (N,) of whole numbers or words, as words."""
+    values = _array(path, name)
+    if values.ndim != 1 or values.dtype.kind not in "iufUb":
+        raise UserError(f"{path}: {name} is {values.dtype} {list(values.shape)}: it must be (N,) numbers or words")
+    if values.dtype.kind == "f" and len(bad := np.flatnonzero(values != np.floor(values))):
+        raise UserError(f"{path}: {name}[{bad[0]}] is {values[bad[0]]}: classes are whole numbers or words")
+    return [str(int(value)) if values.dtype.kind in "ifub" else str(value) for value in values]

@@ -1,0 +1,323 @@
+"""Signals and volumes: files, batches, and classifiers from data to answer."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import detect
+from detect.__main__ import main
+from detect.config import AugmentConfig, ModelConfig, OptimConfig
+from detect.data.dataset import Draw
+from detect.data.formats import load_data, splits
+from detect.data.loader import StillLoader, TrainLoader
+from detect.data.signals import SignalDataset, Signals, varied
+from detect.errors import UserError
+from detect.models.weights import load_weights, read_weights
+from detect.training.setup import train
+from tests.reference.doom import doomed
+from tests.reference.runs import remains, settings, status
+from tests.reference.signals import bodies, waves, write
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
+TEXTS = {"tsv": "\t", "csv": ",", "txt": "   "}
+
+
+@pytest.fixture(scope="module")
+def waved(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("waves") / "waves.npz", waves, names=np.array(["slow", "fast"]))
+
+
+@pytest.fixture(scope="module")
+def bodied(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("bodies") / "bodies.npz", bodies)
+
+
+def lenet(dims: int) -> ModelConfig:
+    return ModelConfig("lenet5", "classifier", "lenet5", dims=dims)
+
+
+def small(data, out, dims=1, **changes):
+    """A run of 4 epochs of 4 steps."""
+    changes = {"epochs": 4, "batch": 8, "optim": OptimConfig(lr=0.01, warmup=1), **changes}
+    return settings(data, out, **{"task": "classify", "model": lenet(dims), "multi_scale": 0.0, **changes})
+
+
+def text(folder, rows, suffix="tsv", name="Set_TRAIN"):
+    path = folder / f"{name}.{suffix}"
+    path.write_text("".join(TEXTS[suffix].join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("suffix", TEXTS)
+def test_texts_of_the_archive(tmp_path, suffix):
+    text(tmp_path, [["2.0000000e+00", 1, 2.5], [10, 3, 4], [-1, 5, 6]], suffix)
+    path = text(tmp_path, [["3", 7, 8], ["2", 9, 1e-3]], suffix, "Set_TEST")
+    for spec in (path, tmp_path):
+        assert splits(spec, whole="pictures") == ["train", "test"]
+        held, known = (load_data(spec, split, whole="pictures") for split in ("test", "train"))
+        assert held.names == known.names == ["-1", "2", "3", "10"]
+        assert held.labels.tolist() == [2, 1] and known.labels.tolist() == [1, 3, 0]
+        assert known.values.shape == (3, 1, 2) and known.values.dtype == np.float32
+        assert held.values[:, 0].tolist() == [[7, 8], [9, np.float32(1e-3)]]
+        assert [known.file_name(i) for i in range(3)] == ["line 1", "line 2", "line 3"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "kept"),
+    [((5, 8), 1, (5, 1, 8)), ((5, 3, 8), 1, (5, 3, 8)), ((5, 4, 4, 6), 3, (5, 1, 4, 4, 6)), ((5, 2, 4, 4, 6), 3, None)],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+def test_arrays_of_four_shapes(tmp_path, shape, dims, kept, dtype):
+    values = (np.arange(np.prod(shape)).reshape(shape) % 200).astype(dtype)
+    np.savez(tmp_path / "a.npz", x_train=values, y_train=np.array(["b", "a", "a", "c", "b"]), more=np.zeros(3))
+    store = load_data(tmp_path / "a.npz", "train", whole="pictures")
+    assert isinstance(store, Signals) and store.dims == dims and store.values.shape == (kept or shape)
+    assert store.values.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    assert np.array_equal(store.values.ravel(), values.ravel())
+    assert store.names == ["a", "b", "c"] and store.labels.tolist() == [1, 0, 0, 2, 1]
+    image, target = SignalDataset(store).sample(3)
+    assert image.shape == (*store.values.shape[2:], store.values.shape[1]) and image.dtype == np.float32
+    assert target.labels.tolist() == [2] and target.image_id == 4
+    some = store.select([3, 0])
+    assert some.labels.tolist() == [2, 1] and np.array_equal(some.values, store.values[[3, 0]])
+
+
+X, Y = np.ones((4, 6), np.float32), np.array([0, 1, 0, 1])
+GAPS = np.where(np.arange(24).reshape(4, 6) == 14, np.nan, X)
+BAD_ARRAYS = {
+    "no array x_train; it has: a": {"a": X},
+    "no array y_train; it has: x_train": {"x_train": X},
+    "x_train is float32 [4]: it must be numbers": {"x_train": X[:, 0], "y_train": Y},
+    "x_train is <U1 [4, 6]": {"x_train": X.astype("<U1"), "y_train": Y},
+    "x_train is complex64": {"x_train": X.astype(np.complex64), "y_train": Y},
+    "x_train is empty: its shape is [0, 6]": {"x_train": X[:0], "y_train": Y[:0]},
+    "x_train has 4 records, y_train 3 classes": {"x_train": X, "y_train": Y[:3]},
+    "x_train[2] holds a value that is no finite number": {"x_train": GAPS, "y_train": Y},
+    "x_train[0] holds a value that": {"x_train": X.astype(np.float64) * 1e300, "y_train": Y},
+    "y_train[1] is 1.5: classes are whole": {"x_train": X, "y_train": Y * 1.5},
+    "y_train is int64 [4, 1]: it must be (N,)": {"x_train": X, "y_train": Y[:, None]},
+    "class 1 is none of 0 to 0": {"x_train": X, "y_train": Y, "names": np.array(["a"])},
+    "array x_train cannot be read: it holds Python objects": {"x_train": X.astype(object), "y_train": Y},
+    "there is no split 'val'; there are: train, test": {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y},
+}
+
+
+@pytest.mark.parametrize("said", BAD_ARRAYS)
+def test_bad_arrays_are_one_line(tmp_path, said):
+    path = tmp_path / "a.npz"
+    np.savez(path, **BAD_ARRAYS[said])
+    with pytest.raises(UserError) as caught:
+        load_data(path, "val" if "split" in said else "train", whole="pictures")
+    assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"noise" * 100, b"PK\x03\x04 torn"], ids=["empty", "noise", "torn"])
+def test_what_is_no_npz_is_one_line(tmp_path, content):
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.npz: cannot be read as an npz file"):
+        load_data(path, "train", whole="pictures")
+    np.savez(path, x_train=X, y_train=Y)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"a\.npz: cannot be read"):
+        load_data(path, "train", whole="pictures")
+
+
+BAD_TEXTS = {
+    "line 2 has 2 values, line 1 has 3: signals must be of one length": [[0, 1, 2, 3], [1, 1, 2]],
+    "line 2 has NaN for value 3": [[0, 1, 2, 3], [1, 1, 2, "NaN"]],
+    "line 1 has a value that is no number": [["label", "t0", "t1"], [1, 1, 2]],
+    "line 2 has no values behind its class": [[1, 1, 2], [1]],
+}
+
+
+@pytest.mark.parametrize("said", BAD_TEXTS)
+def test_bad_texts_are_one_line_or_left_out(tmp_path, said):
+    path = text(tmp_path, [*BAD_TEXTS[said], [1, 7, 8, 9], [0, 7, 8, 9]])
+    with pytest.raises(UserError) as caught:
+        load_data(path, "train", whole="pictures")
+    assert f"{path}: {said}" in str(caught.value) and "\n" not in str(caught.value)
+    assert any(said in line for line in load_data(path, "train", skip_bad=True, whole="pictures").left_out)
+
+
+def test_other_mistakes_are_one_line(tmp_path):
+    (tmp_path / "Set_TRAIN.tsv").write_text("\n\n")
+    with pytest.raises(UserError, match="the file is empty"):
+        load_data(tmp_path, "train", whole="pictures")
+    text(tmp_path, [[0, 1, 2]], name="Other_TEST")
+    with pytest.raises(UserError, match="several sets of signals, Other, Set"):
+        load_data(tmp_path, "train", whole="pictures")
+    (tmp_path / "Set_TRAIN.tsv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        load_data(tmp_path / "Set_TRAIN.tsv", "train", whole="pictures")
+    with pytest.raises(UserError, match="not recognised as data"):
+        load_data(tmp_path / "Set_TRAIN.tsv", "train")  # of detectors
+    np.savez(tmp_path / "a.npz", x_train=GAPS, y_train=Y)
+    left = load_data(tmp_path / "a.npz", "train", skip_bad=True, whole="pictures")
+    assert len(left) == 3 and left.labels.tolist() == [0, 1, 1] and "x_train[2]" in left.left_out[0]
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(0, 99))
+def test_pixels_are_the_mean_and_deviation_of_each_channel(channels, n, seed):
+    values = np.random.default_rng(seed).normal(1000, 5, (n, channels, 7)).astype(np.float32)
+    values[:, 0] = 4.0
+    found = Signals.of(Path("a"), values, np.zeros(n), ["a"], ["r"] * n).pixels()
+    wide = values.astype(np.float64)
+    assert found.mean == pytest.approx(wide.mean((0, 2)))
+    assert found.std == pytest.approx([1.0, *wide.std((0, 2))[1:]])
+    assert found.scale == 1
+
+
+@given(st.sampled_from([(9, 1), (4, 5, 6, 2)]), st.integers(0, 99))
+def test_augmentation_shifts_mirrors_and_scales(shape, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=shape).astype(np.float32)
+    off = AugmentConfig(translate=0, flip=0, value=0)
+    assert np.array_equal(varied(values, off, rng), values)
+    louder = varied(values, dataclasses.replace(off, value=0.3), rng) / values
+    assert np.ptp(louder) < 1e-5 and 0.7 <= louder.mean() <= 1.3
+    mirrored = varied(values, dataclasses.replace(off, flip=1), rng)
+    assert np.array_equal(mirrored, np.flip(values, (0, 1, 2)) if len(shape) == 4 else values)
+    moved = varied(values, dataclasses.replace(off, translate=0.5), rng)
+    for axis, side in enumerate(shape[:-1]):
+        assert moved.shape == shape
+        column = np.moveaxis(moved, axis, 0).reshape(side, -1)
+        most = int(0.5 * side)
+        assert (np.abs(np.diff(column, axis=0)).max(1) == 0).sum() <= most  # only edges are repeated
+
+
+def test_batches_depend_on_seed_epoch_and_position_alone(waved):
+    store = load_data(waved, "train", whole="pictures")
+    dataset = SignalDataset(store, AugmentConfig(), seed=3)
+    seen = []
+    for batch, workers in ((8, 0), (5, 2)):
+        batches = list(TrainLoader(dataset, 40, batch, workers).epoch(1))
+        assert batches[0].images.shape[1:] == (1, 40) and batches[0].images.dtype == torch.float32
+        seen.append((torch.cat([b.images for b in batches]), [t.image_id for b in batches for t in b.targets]))
+    assert torch.equal(seen[0][0], seen[1][0]) and seen[0][1] == seen[1][1]
+    assert sorted(seen[0][1]) == list(range(1, 33))
+    assert np.array_equal(dataset[Draw(1, 0, 0)][0].T, seen[0][0][0].numpy())
+    balanced = SignalDataset(store.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
+    drawn = [balanced.store.labels[balanced.index(0, i)] for i in range(6)]
+    assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
+    still = list(StillLoader(SignalDataset(store), 12))
+    assert torch.equal(torch.cat([b.images for b in still]), torch.from_numpy(store.values))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(one_thread, waved, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    train(small(waved, out, save_steps=5))
+    return remains(out)
+
+
+@pytest.mark.parametrize("fate", [("at_step", 7, "die"), ("in_evaluation", 1, "die")])
+def test_a_run_killed_and_resumed_is_as_never_killed(waved, tmp_path, undisturbed, fate):
+    config = small(waved, tmp_path / "run", save_steps=5)
+    assert status(doomed, config, *fate) == -signal.SIGKILL
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "run") == undisturbed
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims):
+    data, out = {1: waved, 3: bodied}[dims], tmp_path / "run"
+    flags = [
+        "--model.dims",
+        str(dims),
+        "--epochs",
+        str({1: 40, 3: 14}[dims]),
+        "--batch",
+        "8",
+        "--optim.lr",
+        "0.01",
+        *CPU,
+    ]
+    given = ["--task", "classify", "--data", str(data), "--model", "lenet5", *flags]
+    assert main(["train", *given, "--augment.flip", "0", "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "top1" in said.out and "no report" not in said.err and (out / "report.html").exists()
+    weights = str(out / "best.safetensors")
+    config, card, _ = read_weights(out / "best.safetensors")
+    store = load_data(data, "train", whole="pictures")
+    assert (config.dims, config.in_channels, card.size) == (dims, 1, {1: 40, 3: 10}[dims])
+    assert card.pixels == store.pixels() and card.names == store.names
+    judged = tmp_path / "judged.json"
+    assert main(["evaluate", "--weights", weights, "--data", str(data), "--json", str(judged), *CPU]) == 0
+    assert json.loads(judged.read_text())["top1"] >= 0.9
+    assert "16 records" in capsys.readouterr().out
+    asked = ["--weights", weights, "--source", str(data), "--out", str(tmp_path / "p"), *CPU[:4]]
+    assert main(["predict", *asked, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == ["classes.json"]
+    best = {one["image"]: one["category"] for one in reversed(answers)}  # the first of each has the highest score
+    held = load_data(data, "val", whole="pictures")
+    right = [best[f"{data.name} x_val[{i}]"] == held.names[held.labels[i]] for i in range(16)]
+    assert len(best) == 48 and np.mean(right) >= 0.9
+    found = list(detect.load(weights, device="cpu").predict(str(data), batch=5))
+    assert [names[int(one.labels[0])] for (_, one), names in zip(found, [card.names] * 48, strict=True)] == [
+        best[frame.name] for frame, _ in found
+    ]
+
+
+def test_texts_are_predicted_too_and_fine_tuning_keeps_the_pixels(waved, tmp_path, capsys):
+    weights = train(small(waved, tmp_path / "first", epochs=1))
+    values, labels = waves(6, 40, seed=5)
+    rows = [[label, *row[0].tolist()] for label, row in zip(labels, values, strict=True)]
+    path = text(tmp_path, rows, "csv", "New_TRAIN")
+    assert main(["predict", "--weights", str(weights), "--source", str(path), "--out", str(tmp_path / "p")]) == 0
+    assert "New_TRAIN.csv line 6: " in capsys.readouterr().out
+    again = ["train", "--weights", str(weights), "--data", str(path), "--epochs", "1", "--out", str(tmp_path / "again")]
+    assert main([*again, *CPU]) == 0
+    assert "tensors taken" in capsys.readouterr().err
+    assert load_weights(tmp_path / "again" / "best.safetensors").pixels == load_weights(weights).pixels
+
+
+def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
+    weights = train(small(waved, tmp_path / "run", epochs=1))
+    six = tmp_path / "six.npz"
+    np.savez(six, x_val=np.zeros((2, 6, 40)), y_val=[0, 1], names=["slow", "fast"])
+    train_ = ["train", "--task", "classify", "--model", "lenet5", "--epochs", "1", "--out", str(tmp_path / "x"), *CPU]
+    use = ["--weights", str(weights), "--device", "cpu"]
+    lines = {
+        "waves.npz holds signals, and the network looks at pictures: --model.dims is 2, 1 would fit": [
+            *(*train_, "--data", str(waved)),
+        ],
+        "holds pictures, and the network looks at volumes": [*train_, "--data", str(digits), "--model.dims", "3"],
+        "bodies.npz holds volumes, and the network looks at signals": ["evaluate", *use, "--data", str(bodied)],
+        "six.npz: its records have 6 channels, the network takes 1": ["evaluate", *use, "--data", str(six)],
+        "x_train[0] has shape (1, 10, 10, 10), and the weights look at records 1 x L": [
+            *("predict", *use, "--source", str(bodied), "--out", str(tmp_path / "p")),
+        ],
+        "is a picture, and the weights look at records 1 x L": [
+            *("predict", *use, "--source", str(next((digits / "val").iterdir())), "--out", str(tmp_path / "p")),
+        ],
+        "--crops and --imgsz are for pictures": ["evaluate", *use, "--data", str(waved), "--crops", "2"],
+        "--imgsz, --tta and --tile are for pictures": [
+            *("predict", *use, "--source", str(waved), "--imgsz", "64", "--out", str(tmp_path / "p")),
+        ],
+        "--show is for pictures": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
+        "looks at signals or volumes: only what looks at pictures is exported": ["export", *use[:2]],
+        "no such file": ["predict", *use, "--source", str(tmp_path / "none.npz"), "--out", str(tmp_path / "p")],
+    }
+    for said, arguments in lines.items():
+        assert main(arguments) == 2, arguments
+        error = capsys.readouterr().err
+        last = error.strip().splitlines()[-1]
+        assert said in last and last.startswith("error: "), error
+
+
+def test_weights_of_pictures_say_so(waved, digits, tmp_path, capsys):
+    weights = train(small(digits, tmp_path / "run", dims=2, epochs=1))
+    out = ["--out", str(tmp_path / "p"), "--device", "cpu"]
+    assert main(["predict", "--weights", str(weights), "--source", str(waved), *out]) == 2
+    assert "waves.npz x_train[0] is no picture, and the weights look at pictures" in capsys.readouterr().err
