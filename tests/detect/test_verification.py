@@ -278,3 +278,38 @@ def test_vectors_come_once_and_of_known_crops(people):
         whole.update([10**6], found[:1])
     with pytest.raises(ValueError, match="1 crops for 0"):
         whole.update([1], [])
+
+
+def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
+    pytest.importorskip("skimage", reason="histograms of gradients are scikit-image's")
+    from tools import verify
+
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    (data / "train").symlink_to(people / "train")
+    (data / "test").symlink_to(people / "val")
+    flags = ["--imgsz", "32", "--batch", "6", "--each", "3", "--epochs", "1", "--model.backbone", "lenet5", *CPU]
+    asked = ["--data", str(data), "--out", str(out), "--held-out", "2", *flags]
+    assert (
+        verify.main(
+            [*asked, "--row", "random: --model.loss.mining random", "--row", "twins: --model.loss.embed siamese"]
+        )
+        == 0
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| pixels",
+        "| pixels, LDA",
+        "| HOG, LDA",
+        "| random",
+        "| twins",
+    ]
+    assert load_weights(out / "twins" / "best.safetensors").config.loss.embed == "siamese"
+    found = {one: load_data(out / "data" / "identities.csv", one, whole="classes") for one in ("train", "val", "test")}
+    assert [len(store) for store in found.values()] == [18, 12, 12]
+    told = json.loads((out / "results.json").read_text())
+    assert told["twins"]["minutes"] > 0 and told["pixels"]["same"] == 30
+    assert verify.main(asked) == 0  # what is done is not done again
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")] == lines
+    assert verify.main(["--data", str(tmp_path / "out"), "--out", str(out)]) == 2
+    assert "has no people" in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""Embedders beside what was done before them: the table of docs/verification.md.
+
+    python tools/verify.py --data FOLDER [--test-csv CSV] --out R --row "NAME: flags" --row "NAME: flags" FLAGS OF ALL
+
+FOLDER holds train/ and test/ with a folder a person, or identities.csv with columns file, identity and verif_split.
+Of the people who are not for the test so many as --held-out says, drawn with seed 0, choose the best weights and the
+thresholds; nobody of the test is seen before it. Every row is `detect train` with FLAGS OF ALL and its own flags. Pairs
+are all of the test people, or those of --test-csv. What is done is not done again.
+
+Baselines know all people that are not for the test: distances of grey pixels, and cosines of linear discriminants
+(scikit-learn, after principal components) of pixels and of histograms of gradients (scikit-image; Dalal and Triggs,
+2005).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from detect.cli import parse
+from detect.commands import evaluate
+from detect.data.crops import Crops
+from detect.data.formats import load_data
+from detect.data.images import read_image
+from detect.embedding.judge import read_pairs
+from detect.errors import UserError
+from detect.evaluation.verification import SHARES, all_pairs, apart, measure
+from detect.files import replace_text
+from detect.training.setup import train
+from detect.types import Distance
+
+SIDE = 64  # pixels of what histograms are taken of; pixels themselves are compared at half of that
+COMPONENTS, DISCRIMINANTS = 150, 40  # the best of those tried for HOG on faces: 60 to 300, and 20 to all
+NUMBERS = ("auc", "eer", *SHARES, "accuracy")
+
+
+def people_of(data: Path) -> list[tuple[str, str, str]]:
+    """Person, file and split (train or test) of every picture."""
+    table = data / "identities.csv"
+    if table.exists():
+        with table.open(encoding="utf-8", newline="") as stream:
+            return [(row["identity"], row["file"], row["verif_split"]) for row in csv.DictReader(stream)]
+    files = sorted(f for split in ("train", "test") for f in (data / split).glob("*/*"))
+    return [(f.parent.name, f.relative_to(data).as_posix(), f.relative_to(data).parts[0]) for f in files]
+
+
+def prepared(data: Path, held_out: int, out: Path) -> Path:
+    """identities.csv in `out` with splits train, val and test, and links to the pictures."""
+    rows = people_of(data)
+    if not rows:
+        raise UserError(f"{data} has no people: neither train/ and test/ nor identities.csv")
+    known = sorted({person for person, _, split in rows if split == "train"})
+    chosen = {known[i] for i in np.random.default_rng(0).permutation(len(known))[:held_out]}
+    out.mkdir(parents=True, exist_ok=True)
+    for name in {file.split("/")[0] for _, file, _ in rows}:
+        if not (out / name).exists():
+            (out / name).symlink_to((data / name).resolve(), target_is_directory=True)
+    lines = [(p, file, "val" if split == "train" and p in chosen else split) for p, file, split in rows]
+    with (out / "identities.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("identity", "file", "split"), *lines])
+    return out / "identities.csv"
+
+
+def seen(data: Path, splits: Sequence[str]) -> tuple[Crops, np.ndarray]:
+    """The crops of these splits, one after the other, as the last one's, and their grey pictures (N, SIDE, SIDE)."""
+    pictures = []
+    for split in splits:
+        crops = Crops.of(load_data(data, split, whole="classes"))
+        for i in crops.images.tolist():
+            grey = cv2.cvtColor(read_image(crops.store.image_path(i)), cv2.COLOR_RGB2GRAY)
+            pictures.append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    return crops, np.array(pictures)
+
+
+def baselines(data: Path, pairs: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and the measures of each baseline."""
+    from skimage.feature import hog
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    crops, pictures = seen(data, ("train", "val", "test"))
+    known = len(pictures) - len(crops)
+    people = np.concatenate([Crops.of(load_data(data, s, whole="classes")).labels for s in ("train", "val")])
+    asked = read_pairs(Path(pairs), crops) if pairs else all_pairs(crops.labels)
+    small = [cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in pictures]
+    pixels = np.array(small).reshape(len(pictures), -1) / 255
+    shapes = np.array([hog(one, 9, (8, 8), (2, 2), transform_sqrt=True) for one in pictures])
+
+    def judged(values: np.ndarray) -> dict[str, Any]:
+        return measure(apart(values[known:], asked.first, asked.second, Distance()), asked.same)
+
+    yield "pixels", judged(pixels)
+    for name, values in (("pixels, LDA", pixels), ("HOG, LDA", shapes)):
+        few = PCA(min(COMPONENTS, known - 1), random_state=0).fit(values[:known]).transform(values)
+        kept = min(DISCRIMINANTS, len(np.unique(people)) - 1)
+        model = LinearDiscriminantAnalysis(n_components=kept).fit(few[:known], people)
+        found = model.transform(few)
+        yield name, judged(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+
+def trained(data: Path, pairs: str, flags: Sequence[str], out: Path) -> dict[str, Any]:
+    """Train into `out` and measure the best weights on the test; with the minutes that it took."""
+    started = time.monotonic()
+    best = train(parse("train", ["--data", str(data), "--out", str(out), "--model", "embedder", *flags, "--resume"]))
+    minutes = (time.monotonic() - started) / 60
+    asked = ["--weights", str(best), "--data", str(data), "--split", "test", "--workers", "0"]
+    return {**evaluate(parse("evaluate", [*asked, *(["--pairs", pairs] if pairs else [])])), "minutes": minutes}
+
+
+def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The results as Markdown."""
+    yield "| | minutes | AUC | EER | true accepts at 1 % | at 0.1 % | accuracy |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for name, row in results.items():
+        minutes = f"{row['minutes']:.1f}" if "minutes" in row else ""
+        yield f"| {name} | {minutes} | " + " | ".join(f"{row[number]:.3f}" for number in NUMBERS) + " |"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--test-csv", default="", metavar="FILE")
+    parser.add_argument("--held-out", type=int, default=4)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS")
+    options, flags = parser.parse_known_args(arguments)
+    try:
+        data = prepared(options.data, options.held_out, options.out / "data")
+        kept = options.out / "results.json"
+        results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+        if "pixels" not in results:
+            results |= dict(baselines(data, options.test_csv))
+        for row in options.row:
+            name, _, own = row.partition(":")
+            if name not in results:
+                results[name] = trained(
+                    data, options.test_csv, [*flags, *own.split()], options.out / name.replace(" ", "_")
+                )
+            replace_text(kept, json.dumps(results))
+        print("\n".join(table(results)))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
