@@ -1,5 +1,7 @@
 """A picture with a style of its own, drawn in code: thick strokes that follow a swirling field, in few colours."""
 
+import sys
+
 import cv2
 import numpy as np
 
@@ -25,3 +27,7 @@ def strokes(size: int = 256, seed: int = 0, count: int = 2600) -> np.ndarray:
         shade = np.clip(np.array(colour) + rng.normal(0, 14, 3), 0, 255).astype(int).tolist()
         cv2.polylines(picture, [line], False, shade, max(1, size // 80), cv2.LINE_AA)
     return picture
+
+
+if __name__ == "__main__":  # python -m tests.reference.strokes FILE SIZE
+    cv2.imwrite(sys.argv[1], strokes(int(sys.argv[2]))[..., ::-1])
