@@ -299,7 +299,7 @@ class StylizeConfig:
 class SeeConfig:
     """Look inside a model: a page of its filters, of what excites a layer's channels, and of why it said something.
 
-    `layer` goes by the name that detect info prints, or the number of a stage (none: the last stage). The nine patches
+    `layer` goes by the name that detect info prints, or the number of a stage (none: the last map). The nine patches
     that excite each of so many `channels`, evenly chosen, most are looked for in a `split` of `data`, the first
     `pictures` of it. `source` is the picture whose maps are shown (none: the first of the split), with why the
     `answers` of highest scores, from `conf` on, were given.

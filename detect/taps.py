@@ -19,7 +19,7 @@ def find_layer(net: nn.Module, name: str) -> str:
 
     Raises UserError where there is none, with the nearest name.
     """
-    names = dict(net.named_modules())
+    names = dict(net.named_modules(remove_duplicate=False))  # a graph may hold one layer in several places
     found = next((above + name for above in _ABOVE if name and above + name in names), None)
     if found is None:
         few = [n for n in names if n and (n.count(".") < 2 or n.rpartition(".")[0].endswith("stages"))]
@@ -52,14 +52,17 @@ class Taps:
             handle.remove()
 
     def maps(self, name: str) -> list[Tensor]:
-        """The maps (B, C, H, W) that layer `name` gave; none where it gave anything else."""
-        given = [x for x in tree_leaves(self.said.get(name)) if isinstance(x, Tensor)]
+        """The maps (B, C, H, W) of more than one cell that layer `name` gave; none where it gave anything else."""
+        given = self._given(name)
         return given if all(x.ndim == 4 and x[0, 0].numel() > 1 for x in given) else []
 
     def map(self, name: str) -> Tensor:
-        """What layer `name` gave, one map (B, C, H, W). Raises UserError where it is none."""
-        output = self.said.get(name)
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            form = f"{tuple(output.shape[1:])}" if isinstance(output, Tensor) else "none, or several"
+        """What layer `name` gave, one map (B, C, H, W). Raises UserError where it is none, or several."""
+        given = self._given(name)
+        if len(given) != 1 or given[0].ndim != 4:
+            form = f"{tuple(given[0].shape[1:])}" if len(given) == 1 else f"{len(given)} tensors"
             raise UserError(f"layer {name} gives no map of channels, rows and columns but {form}: take another")
-        return output
+        return given[0]
+
+    def _given(self, name: str) -> list[Tensor]:
+        return [x for x in tree_leaves(self.said.get(name)) if isinstance(x, Tensor)]

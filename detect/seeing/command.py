@@ -21,11 +21,12 @@ from detect.models.base import Model
 from detect.models.weights import load_weights
 from detect.options import SeeConfig
 from detect.page import Page
+from detect.progress import track
 from detect.seeing.cam import grad_cam, look
 from detect.seeing.edges import EDGES, edges
-from detect.seeing.excite import layer_map, sight_of, strongest
+from detect.seeing.excite import layer_map, shown, sight_of, strongest
 from detect.seeing.pictures import filter_tile, grid, heated, map_tile, row
-from detect.taps import find_layer
+from detect.taps import Taps, find_layer
 from detect.tasks import TASKS
 from detect.types import Classes, Detections, Keep
 
@@ -38,7 +39,7 @@ def see(config: SeeConfig) -> Path:
     model = load_weights(config.weights).to(pick_device(config.device))
     if model.searched:
         raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
-    layer = find_layer(model, config.layer or _last_stage(model))
+    layer = find_layer(model, config.layer) if config.layer else ""
     store = load_data(config.data, config.split, whole=TASKS[model.task].whole)
     if not len(store):
         raise UserError(f"{config.data} has no picture in split {config.split!r}")
@@ -47,6 +48,7 @@ def see(config: SeeConfig) -> Path:
     fit = Letterbox.fit(image.shape[:2], model.card.size, model.pixels, model.square)
     canvas = fit.apply(image)
     name = config.source or store.file_name(0)
+    layer = layer or last_map(model, as_images(canvas))
     page = Page(f"{Path(config.weights).name}: what {model.config.name} sees")
     page.text(f"Layer {layer}; pictures of {config.data} ({config.split}, {len(store)}); maps over {name}.")
     show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
@@ -58,8 +60,11 @@ def see(config: SeeConfig) -> Path:
     return out
 
 
-def _last_stage(model: Model) -> str:
-    return next(name for name in reversed(model.trunk()) if "stages" in name)
+def last_map(model: Model, images: Tensor) -> str:
+    """The last part of the trunk that gives one map of images (B, 3, H, W)."""
+    with torch.inference_mode(), Taps(model, model.trunk()) as taps:
+        model(images.to(model.gain.device))
+        return next(name for name in reversed(model.trunk()) if len(taps.maps(name)) == 1)
 
 
 def as_images(canvas: np.ndarray) -> Tensor:
@@ -99,13 +104,13 @@ def show_channels(
     sight = sight_of(model, layer, model.card.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
     stills = TASKS[model.task].stills(store, model.card.size, config.batch, model.pixels)
-    found = strongest(model, layer, sight, stills, channels)
+    found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
     page.heading(f"What excites {layer}")
-    field, step = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride))
+    field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
     page.text(
         f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} pictures that excite each the "
         "most, strongest first, one a picture at most, and its map over the picture below. A cell sees "
-        f"{field} pixels (rows x columns), cells are {step} apart."
+        f"{field} pixels (rows x columns), of which the middle {part} are shown; cells are {step} apart."
     )
     page.picture(_small(canvas), "the picture that the maps are of")
     for channel in channels:

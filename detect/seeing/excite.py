@@ -23,12 +23,13 @@ from detect.taps import Taps
 from detect.types import Batch
 
 BEST = 9
+SHARE = 0.5
 TILE = 72  # pixels of the side of a patch as it is shown
 PAD = 114  # grey, where a field reaches beyond the picture
 
 
 class Patch(NamedTuple):
-    """How much a channel fires, the picture's id, the field (left, top, right, bottom) on its canvas, the tile."""
+    """How much a channel fires, the picture's id, what is shown, (left, top, right, bottom) on its canvas."""
 
     value: float
     image_id: int
@@ -96,10 +97,21 @@ def _inside(batch: Batch, maps: Tensor, sight: Sight) -> Tensor:
     return inside
 
 
+def shown(sight: Sight, side: int) -> tuple[int, int]:
+    """(height, width) of what is shown of fields: all, or half the longer `side` of a canvas where they are larger.
+
+    What a cell heeds lies around the middle of its field, and is much smaller (Luo et al., 2016).
+    """
+    height, width = (round(min(field, side * SHARE)) for field in sight.field)
+    return height, width
+
+
 def _patch(value: float, image: Tensor, image_id: int, sight: Sight, cell: tuple[int, int]) -> Patch:
-    top, left = (round(a + i * j) for a, i, j in zip(sight.start, cell, sight.stride, strict=True))
-    bottom, right = top + round(sight.field[0]), left + round(sight.field[1])
-    return Patch(value, image_id, (left, top, right, bottom), tile(cut(image, (left, top, right, bottom))))
+    height, width = shown(sight, max(image.shape[1:]))
+    middle = (a + i * j + f / 2 for a, i, j, f in zip(sight.start, cell, sight.stride, sight.field, strict=True))
+    top, left = (round(m - size / 2) for m, size in zip(middle, (height, width), strict=True))
+    field = (left, top, left + width, top + height)
+    return Patch(value, image_id, field, tile(cut(image, field)))
 
 
 def cut(image: Tensor, field: tuple[int, int, int, int]) -> np.ndarray:

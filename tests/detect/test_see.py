@@ -14,16 +14,18 @@ from detect.__main__ import main
 from detect.cli import model_config
 from detect.config import ModelConfig
 from detect.data.formats import load_data
+from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
 from detect.errors import UserError
 from detect.models import anchors_missing, build
 from detect.models.base import Card
 from detect.models.weights import save_weights
+from detect.receptive import Sight
 from detect.seeing.cam import grad_cam, look
 from detect.seeing.edges import EDGES, edges
-from detect.seeing.excite import BEST, PAD, cut, layer_map, sight_of, strongest, tile
+from detect.seeing.excite import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
 from detect.seeing.pictures import filter_tile, grid, heated, map_tile
-from detect.types import Keep
+from detect.types import Batch, Keep, Target
 from tests.reference import seeing as twin
 from tests.reference.browser import asked, needs_browser
 
@@ -173,6 +175,19 @@ def test_patches_are_those_of_loops(scenes, layer):
             left, top = (round(sight.start[a] + c * sight.stride[a]) for a, c in ((1, column), (0, row)))
             assert patch.field[:2] == (left, top)
             assert np.array_equal(patch.tile, tile(cut(images[i], patch.field)))
+
+
+def test_of_fields_as_large_as_the_canvas_the_middle_is_shown():
+    assert shown(Sight((5, 300)), 64) == (5, 32)
+    model = lenet()
+    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    sight = sight_of(model, "network.stages.2", 32)._replace(field=(40, 16), start=(-12, 0))
+    fit = Letterbox.fit((32, 32), 32, square=True)
+    target = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), 1, (32, 32))
+    (patch,) = strongest(model, "network.stages.2", sight, [Batch(image, [target], [fit])], [0])[0]
+    left, top, right, bottom = patch.field
+    assert (bottom - top, right - left) == (16, 16)
+    assert (top + bottom) / 2 % 4 == 0 and left % 4 == 0  # around the middle of the field of one of the cells
 
 
 def test_what_is_cut_beyond_the_border_is_grey():
@@ -332,7 +347,7 @@ def test_what_scores_nothing_says_so(weights, marked, tmp_path, one_thread):
         ),
         (("--layer", "conv4_2"), "unknown layer 'conv4_2': known: "),
         (("--layer", "9"), "unknown layer '9': known: "),
-        (("--layer", "neck"), "layer neck gives no map of channels, rows and columns but none, or several"),
+        (("--layer", "neck"), "layer neck gives no map of channels, rows and columns but 3 tensors"),
         (("--source", "no.png"), "no.png: there is no such image file"),
         (("--split", "test"), "there is no split 'test'"),
         (("--channels", "0"), "--channels is 0"),
