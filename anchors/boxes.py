@@ -15,37 +15,42 @@ KINDS = ("iou", "giou", "diou", "ciou")
 
 
 def xyxy_to_xywh(b: Tensor) -> Tensor:
-    """Minima and maxima (..., 2d) to minima and extents."""
-    low, high = b.chunk(2, -1)
+    """Minima and maxima (..., 2d) to minima and extents. Raises ValueError, as all here, for an odd width."""
+    low, high = _halves(b)
     return torch.cat((low, high - low), -1)
 
 
 def xywh_to_xyxy(b: Tensor) -> Tensor:
     """Minima and extents (..., 2d) to minima and maxima."""
-    low, extent = b.chunk(2, -1)
+    low, extent = _halves(b)
     return torch.cat((low, low + extent), -1)
 
 
 def xyxy_to_cxcywh(b: Tensor) -> Tensor:
     """Minima and maxima (..., 2d) to centres and extents."""
-    low, high = b.chunk(2, -1)
+    low, high = _halves(b)
     return torch.cat(((low + high) / 2, high - low), -1)
 
 
 def cxcywh_to_xyxy(b: Tensor) -> Tensor:
     """Centres and extents (..., 2d) to minima and maxima."""
-    center, extent = b.chunk(2, -1)
+    center, extent = _halves(b)
     return torch.cat((center - extent / 2, center + extent / 2), -1)
 
 
 def area(b: Tensor) -> Tensor:
-    """Area (volume for d = 3) of boxes (..., 2d): (...), zero for an empty box."""
-    low, high = b.chunk(2, -1)
+    """Area (length for d = 1, volume for d = 3) of boxes (..., 2d): (...), zero for an empty box."""
+    low, high = _halves(b)
     return reduce(mul, (high - low).clamp_min(0).unbind(-1))
 
 
 def clip(b: Tensor, size: Sequence[float]) -> Tensor:
-    """Boxes (..., 2d) cut to 0..size; size is (height, width), outermost axis first as in a tensor's shape."""
+    """Boxes (..., 2d) cut to 0..size; size is (height, width), outermost axis first as in a tensor's shape.
+
+    Raises ValueError for a size of other than d axes.
+    """
+    if b.shape[-1] != 2 * len(size):
+        raise ValueError(f"boxes {tuple(b.shape)} have {b.shape[-1] / 2:g} axes, the size has {len(size)}")
     limit = b.new_tensor([*reversed(size)] * 2)
     return b.clamp_min(0).minimum(limit)
 
@@ -60,9 +65,10 @@ def iou_aligned(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
     """Overlap of a (..., 2d) with b (..., 2d), broadcast: (...), in float32 or wider.
 
     "iou" is in 0..1; "giou" (Rezatofighi et al. 2019) subtracts the empty share of the hull; "diou" and "ciou"
-    (Zheng et al. 2020) subtract the centre distance, "ciou" also the difference of aspect (d = 2), whose weight is
-    held constant in the gradient as the paper does. Values and gradients are finite for empty boxes too: 0 / 0 is 0.
-    Raises ValueError for an unknown kind.
+    (Zheng et al. 2020) subtract the centre distance, "ciou" also the difference of aspect, whose weight is held
+    constant in the gradient as the paper does. Values and gradients are finite for empty boxes too: 0 / 0 is 0. Raises
+    ValueError for an unknown kind, for boxes of different or odd widths, and for "ciou" of other than d = 2: the paper
+    defines no aspect there.
     """
     return _overlap(kind, *_corners(a, b, kind))
 
@@ -74,6 +80,11 @@ def _corners(a: Tensor, b: Tensor, kind: str) -> list[Tensor]:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of IoU {kind!r}: use one of {', '.join(KINDS)}")
+    width = a.shape[-1]
+    if width != b.shape[-1] or width % 2 or not width:
+        raise ValueError(f"boxes {tuple(a.shape)} and {tuple(b.shape)} must be (..., 2d) with one d")
+    if kind == "ciou" and width != 4:
+        raise ValueError(f"ciou compares aspects, which boxes of {width // 2} axes have not: use diou")
     corners: list[Tensor] = []
     for boxes, other in ((a, b), (b, a)):
         if boxes.dtype not in (torch.float32, torch.float64):
@@ -105,6 +116,14 @@ def _overlap(kind: str, low_a: Tensor, high_a: Tensor, low_b: Tensor, high_b: Te
     with torch.no_grad():
         weight = aspect / _nonzero(1 - value + aspect)
     return value - distance - weight * aspect
+
+
+def _halves(b: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (..., 2d) as two times (..., d)."""
+    width = b.shape[-1] if b.ndim else 0
+    if width % 2 or not width:
+        raise ValueError(f"boxes {tuple(b.shape)} must be (..., 2d): as many maxima as minima")
+    return b[..., : width // 2], b[..., width // 2 :]
 
 
 def _nonzero(x: Tensor) -> Tensor:

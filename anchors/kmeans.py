@@ -1,10 +1,13 @@
 """Anchor sizes by k-means with the distance 1 - IoU (Redmon and Farhadi 2017, YOLO9000), and how well they fit.
 
-Sizes are (N, 2) width and height; two are compared as boxes of one centre. Axes: N sizes, k anchors.
+Sizes are (N, d), the extents of boxes: width and height for d = 2; two are compared as boxes of one centre. Axes: N
+sizes, k anchors.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import mul
 
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
-    """k anchors (k, 2) float32, by ascending area, for which the mean highest IoU over sizes (N, 2) is large.
+    """k anchors (k, d) float32, by ascending area, for which the mean highest IoU over sizes (N, d) is large.
 
     Up to 50,000 sizes it is never below that of scikit-learn's KMeans(n_init=10), one of the starts; above, that start
     is found on a histogram. Raises ValueError where a size is not finite and positive, or less than k sizes differ.
@@ -51,14 +54,14 @@ def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
-    """The mean over sizes (N, 2) of the highest IoU with an anchor (k, 2)."""
+    """The mean over sizes (N, d) of the highest IoU with an anchor (k, d)."""
     return float(_nearest(sizes, anchors)[0].double().mean())
 
 
 def recall(sizes: Tensor, anchors: Tensor, ratio: float = 4.0) -> float:
-    """Best possible recall: the share of sizes (N, 2) that some anchor (k, 2) is near enough to be trained on.
+    """Best possible recall: the share of sizes (N, d) that some anchor (k, d) is near enough to be trained on.
 
-    Near enough means, as is usual for YOLO's anchors, that width and height both differ by less than a factor `ratio`.
+    Near enough means, as is usual for YOLO's anchors, that every extent differs by less than a factor `ratio`.
     """
     near = torch.zeros(len(sizes), dtype=torch.bool)
     for anchor in anchors:
@@ -68,19 +71,23 @@ def recall(sizes: Tensor, anchors: Tensor, ratio: float = 4.0) -> float:
 
 
 def _check(sizes: Tensor, k: int) -> None:
-    if sizes.ndim != 2 or sizes.shape[1] != 2 or not ((sizes > 0) & sizes.isfinite()).all():
-        raise ValueError("sizes must be (N, 2), finite and above zero: remove the others first")
+    if sizes.ndim != 2 or not 1 <= sizes.shape[1] <= 3 or not ((sizes > 0) & sizes.isfinite()).all():
+        raise ValueError("sizes must be (N, d), d at most 3, finite and above zero: remove the others first")
     if not len(sizes):
         raise ValueError("no sizes to find anchors for: annotate boxes, or give the anchors")
-    distinct = len(sizes.contiguous().view(torch.int64).unique())  # the two floats of a row as one number
+    row = torch.zeros(len(sizes), dtype=torch.int64)  # which different one it is
+    for side in sizes.T:
+        values, place = side.unique(return_inverse=True)
+        row = (row * len(values) + place).unique(return_inverse=True)[1]
+    distinct = int(row.max()) + 1
     if not 1 <= k <= distinct:
         raise ValueError(f"{k} anchors for {distinct} different sizes: ask for at least 1, at most {distinct}")
 
 
 def _overlap(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU of sizes (2, ...) and anchors (2, ...): the sides come first, so that the rest is contiguous."""
-    inter = torch.minimum(sizes[0], anchors[0]) * torch.minimum(sizes[1], anchors[1])
-    return inter / (sizes[0] * sizes[1] + anchors[0] * anchors[1] - inter)
+    """IoU of sizes (d, ...) and anchors (d, ...): the sides come first, so that the rest is contiguous."""
+    inter = reduce(mul, map(torch.minimum, sizes, anchors))
+    return inter / (reduce(mul, sizes) + reduce(mul, anchors) - inter)
 
 
 def _nearest(sizes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +98,12 @@ def _nearest(sizes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _histogram(sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean size (P, 2) and the number of sizes (P,) in each bin that holds any."""
+    """The mean size (P, d) and the number of sizes (P,) in each bin that holds any."""
     place = sizes.log()
     place = place - place.amin(0)
     cell = (place / place.amax(0).clamp_min(1e-6) * (_BINS - 1)).round().long()
-    _, index, count = (cell[:, 0] * _BINS + cell[:, 1]).unique(return_inverse=True, return_counts=True)
+    cell = reduce(lambda one, other: one * _BINS + other, cell.T)
+    _, index, count = cell.unique(return_inverse=True, return_counts=True)
     total = [torch.bincount(index, side.double()) for side in sizes.T]
     return (torch.stack(total, 1) / count[:, None]).float(), count.float()
 
@@ -117,7 +125,7 @@ def _refine(points: Tensor, weight: Tensor, anchors: Tensor, step: float = 0.2, 
     when none moves. So the mean IoU never falls.
     """
     sides, k = points.T.contiguous(), len(anchors)
-    longer = torch.eye(2)[:, None]
+    longer = torch.eye(len(sides))[:, None]
     while step > least:
         _, owner = _nearest(points, anchors)
         stretched = anchors * torch.cat((1 + step * longer, 1 / (1 + step * longer)))

@@ -6,6 +6,8 @@ boxes are compared by the compiled operator, many by `greedy.survivors`, many sm
 
 import functools
 from collections.abc import Callable
+from functools import reduce
+from operator import mul
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ _ROUNDS = 8
 
 
 def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """Indices (K,) int64 of the boxes (N, 4) xyxy that stay, by descending score, the lower index first among equals.
+    """Indices (K,) int64 of the boxes (N, 2d) that stay, by descending score, the lower index first among equals.
 
     A box falls where its IoU with one that stays and has a higher score exceeds `iou`; empty boxes do neither. Scores
     (N,) are compared in the type of the boxes. Raises ValueError for NaN and for lengths that differ.
@@ -31,6 +33,10 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
         if kept is not None and boxes.equal(boxes) and scores.equal(scores):
             return kept
     boxes, scores = _checked(boxes, scores)
+    if boxes.shape[1] == 2:  # as high as one: the same numbers
+        boxes = torch.stack((boxes[:, 0], torch.zeros_like(scores), boxes[:, 1], torch.ones_like(scores)), 1)
+    if boxes.shape[1] != 4:
+        return _one_by_one(boxes, scores, iou)
     if len(boxes) < _MANY or not boxes.is_cpu:
         return operator()(boxes, scores, iou)
     from anchors.greedy import survivors  # builds on what follows here
@@ -105,11 +111,23 @@ def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         boxes = boxes.float()
     if scores.dtype != boxes.dtype:
         scores = scores.to(boxes.dtype)
-    if scores.ndim != 1 or boxes.shape != (*scores.shape, 4):
-        raise ValueError(f"boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)} must be (N, 4) and (N,)")
+    if scores.ndim != 1 or boxes.ndim != 2 or len(boxes) != len(scores) or boxes.shape[1] % 2 or not boxes.shape[1]:
+        raise ValueError(f"boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)} must be (N, 2d) and (N,)")
     if not (boxes.equal(boxes) and scores.equal(scores)):  # the quickest look: NaN alone differs from itself
         raise ValueError("boxes or scores hold NaN: remove those rows before suppression")
     return boxes, scores
+
+
+def _one_by_one(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """`nms` of boxes of any d: each that stays strikes out what it overlaps."""
+    columns, left = boxes.numpy(force=True).T, (-scores.numpy(force=True)).argsort(kind="stable")
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        struck = overlaps(columns[:, best], columns.take(left, axis=1)).astype(np.float64) > iou
+        left = left[~struck]
+    return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
 
 
 def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou: float) -> np.ndarray:
@@ -124,12 +142,12 @@ def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou:
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (P,) of boxes as columns (4, P), NaN for two empty ones, in their own type, as the operator computes it."""
-    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
-    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
-    inter = width.clip(0) * height.clip(0)
+    """IoU (P,) of boxes as columns (2d, P), NaN for two empty ones, in their own type, as the operator computes it."""
+    d = len(b) // 2
+    inter = reduce(mul, [(np.minimum(a[d + i], b[d + i]) - np.maximum(a[i], b[i])).clip(0) for i in range(d)])
     with np.errstate(invalid="ignore", over="ignore"):
-        return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
+        first, second = (reduce(mul, [box[d + i] - box[i] for i in range(d)]) for box in (a, b))
+        return inter / (first + second - inter)
 
 
 def decide(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:

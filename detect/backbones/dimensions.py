@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from detect.backbones.base import Parts
+from detect.backbones.efficientnet_lite import Same, Same1d, Same3d
 
 M = TypeVar("M", bound=nn.Module)
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
@@ -25,8 +26,9 @@ _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
 _MEAN = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 # A layer, its twins in one and in three dimensions, and what they are made with.
-TWINS: dict[type[nn.Module], tuple[type[nn.Module], type[nn.Module], Sequence[str]]] = {
+TWINS: dict[type[nn.Module], tuple[Any, Any, Sequence[str]]] = {
     nn.Conv2d: (nn.Conv1d, nn.Conv3d, _CONVOLUTION),
+    Same: (Same1d, Same3d, _CONVOLUTION),
     nn.BatchNorm2d: (nn.BatchNorm1d, nn.BatchNorm3d, _NORM),
     nn.MaxPool2d: (nn.MaxPool1d, nn.MaxPool3d, _MAX),
     nn.AvgPool2d: (nn.AvgPool1d, nn.AvgPool3d, _MEAN),
@@ -82,19 +84,18 @@ def spread(network: M, dims: int) -> M:
 
 def twin(layer: nn.Module, dims: int) -> nn.Module:
     """The layer in `dims` dimensions; itself where it does not know how many there are."""
-    kinds = next((TWINS[kind] for kind in type(layer).__mro__ if kind in TWINS), None)
-    if kinds is None:
-        if type(layer).__name__.endswith("2d") and next(layer.children(), None) is None:
+    if type(layer) not in TWINS:
+        leaf = next(layer.children(), None) is None
+        if isinstance(layer, tuple(TWINS)) or (leaf and type(layer).__name__.endswith("2d")):
             raise ValueError(f"{layer} is two-dimensional")
         return layer
-    own = getattr(layer, "twins", None) if type(layer) not in TWINS else kinds[:2]
-    if own is None:
-        raise ValueError(f"{type(layer).__name__} is two-dimensional")
-    given = {name: getattr(layer, name) for name in kinds[2]}
-    sides = {name: side(value) for name, value in given.items() if isinstance(value, tuple)}
-    bias = {"bias": getattr(layer, "bias", None) is not None} if isinstance(layer, nn.Conv2d) else {}
+    *kinds, names = TWINS[type(layer)]
+    given = {name: getattr(layer, name) for name in names}
+    given |= {name: side(value) for name, value in given.items() if isinstance(value, tuple)}
+    if isinstance(layer, nn.Conv2d):
+        given["bias"] = layer.bias is not None
     with torch.device("meta"):
-        made = own[dims // 2](**{**given, **sides, **bias})
+        made = kinds[dims // 2](**given)
     return _like(layer, made)
 
 

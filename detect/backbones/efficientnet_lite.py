@@ -42,8 +42,6 @@ class Same3d(_SamePadding, nn.Conv3d):
 class Same(_SamePadding, nn.Conv2d):
     """A convolution with TensorFlow's same padding."""
 
-    twins = Same1d, Same3d
-
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolution with same padding, and batch normalization with TensorFlow's constants."""

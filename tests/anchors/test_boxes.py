@@ -112,3 +112,61 @@ def test_half_precision_does_not_overflow():
 def test_unknown_kind():
     with pytest.raises(ValueError, match="siou"):
         B.iou(torch.zeros(1, 4), torch.zeros(1, 4), "siou")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["iou", "giou", "diou"]), st.permutations(range(3)))
+def test_axes_may_change_places(seed, kind, axes):
+    a, b = random_boxes(5, seed, 3), random_boxes(4, seed + 1, 3)
+    a[0, 3:] = a[0, :3] - 1  # an empty one
+    turned = [torch.cat((x[:, axes], x[:, [3 + i for i in axes]]), 1) for x in (a, b)]
+    assert torch.allclose(B.iou(*turned, kind), B.iou(a, b, kind), atol=1e-12)
+    assert torch.allclose(B.area(turned[0]), B.area(a))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 2))
+def test_a_box_of_unit_depth_has_the_overlap_of_its_face(seed, axis):
+    """Of the generalized overlap too: the hull is as deep as the boxes. And a box as high as one is an interval."""
+    for d in (1, 2):
+        a, b = random_boxes(6, seed, d), random_boxes(5, seed + 1, d)
+        place = min(axis, d)
+        deep = []
+        for x in (a, b):
+            low, high = x.chunk(2, 1)
+            sides = [
+                torch.cat((half[:, :place], torch.full((len(x), 1), float(end)), half[:, place:]), 1)
+                for end, half in enumerate((low, high))
+            ]
+            deep.append(torch.cat(sides, 1))
+        for kind in ("iou", "giou"):
+            assert torch.allclose(B.iou(*deep, kind), B.iou(a, b, kind))
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_none_of_other_dimensions(d):
+    for kind in ("iou", "giou", "diou"):
+        assert B.iou(torch.zeros(0, 2 * d), torch.zeros(3, 2 * d), kind).shape == (0, 3)
+        assert B.iou_aligned(torch.zeros(0, 2 * d), torch.zeros(0, 2 * d), kind).shape == (0,)
+    assert B.area(torch.zeros(0, 2 * d)).shape == (0,)
+    assert B.clip(torch.zeros(0, 2 * d), [4] * d).shape == (0, 2 * d)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (lambda: B.iou(torch.zeros(2, 5), torch.zeros(2, 5)), r"one d"),
+        (lambda: B.iou(torch.zeros(2, 6), torch.zeros(2, 4)), r"one d"),
+        (lambda: B.iou_aligned(torch.zeros(2, 0), torch.zeros(2, 0)), r"one d"),
+        (lambda: B.iou(torch.zeros(2, 6), torch.zeros(2, 6), "ciou"), r"boxes of 3 axes have not: use diou"),
+        (lambda: B.iou_aligned(torch.zeros(2), torch.zeros(2), "ciou"), r"boxes of 1 axes"),
+        (lambda: B.area(torch.zeros(3)), r"as many maxima as minima"),
+        (lambda: B.xyxy_to_xywh(torch.zeros(2, 5)), r"\(2, 5\) must be"),
+        (lambda: B.cxcywh_to_xyxy(torch.zeros(2, 1)), r"\(2, 1\) must be"),
+        (lambda: B.clip(torch.zeros(2, 6), (3, 4)), r"have 3 axes, the size has 2"),
+        (lambda: B.area(torch.tensor(1.0)), r"as many maxima"),
+    ],
+)
+def test_what_is_refused(what, said):
+    with pytest.raises(ValueError, match=said):
+        what()

@@ -14,8 +14,8 @@ from tests.reference import kmeans as naive
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
-def random_sizes(n, seed=0):
-    return torch.exp(torch.randn(n, 2, generator=torch.Generator().manual_seed(seed)) * 0.8 + 4)
+def random_sizes(n, seed=0, d=2):
+    return torch.exp(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * 0.8 + 4)
 
 
 def euclidean(sizes, k):
@@ -23,8 +23,9 @@ def euclidean(sizes, k):
     return torch.as_tensor(centers, dtype=torch.float32)
 
 
-def test_fit_equals_naive():
-    sizes, anchors = random_sizes(60), random_sizes(4, 1)
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_fit_equals_naive(d):
+    sizes, anchors = random_sizes(60, d=d), random_sizes(4, 1, d)
     assert mean_iou(sizes, anchors) == pytest.approx(naive.mean_iou(sizes.tolist(), anchors.tolist()), abs=1e-6)
     for ratio in (1.5, 4.0):
         assert recall(sizes, anchors, ratio) == naive.recall(sizes.tolist(), anchors.tolist(), ratio)
@@ -39,6 +40,24 @@ def test_never_worse_than_euclidean(n, k):
     assert found.shape == (k, 2) and found.dtype == torch.float32
     assert (found.prod(1).diff() >= 0).all()
     assert torch.equal(found, kmeans(sizes, k))
+
+
+@pytest.mark.parametrize("n", [300, 6000])
+@pytest.mark.parametrize("d", [1, 3])
+def test_other_dimensions(n, d):
+    """Never worse than the Euclidean solution; the order of the axes changes nothing but the order of the sides."""
+    sizes = random_sizes(n, n, d)
+    found = kmeans(sizes, 4)
+    assert found.shape == (4, d) and (found.prod(1).diff() >= 0).all()
+    assert mean_iou(sizes, found) >= mean_iou(sizes, euclidean(sizes, 4))
+    assert mean_iou(sizes.flip(1), found.flip(1)) == pytest.approx(mean_iou(sizes, found))
+    assert recall(sizes.flip(1), found.flip(1)) == recall(sizes, found)
+
+
+def test_sizes_of_unit_depth_fit_as_their_faces():
+    sizes, anchors = random_sizes(50), random_sizes(3, 1)
+    deep = [torch.cat((x, torch.ones(len(x), 1)), 1) for x in (sizes, anchors)]
+    assert mean_iou(*deep) == pytest.approx(mean_iou(sizes, anchors))
 
 
 def test_many_sizes_use_the_histogram():
@@ -81,7 +100,10 @@ def test_as_many_anchors_as_sizes():
         (torch.ones(5, 2), 0, "at least 1"),
         (torch.tensor([[1.0, 0]]), 1, "above zero"),
         (torch.tensor([[1.0, torch.nan]]), 1, "finite"),
-        (torch.ones(5, 4), 1, r"\(N, 2\)"),
+        (torch.ones(5, 4), 1, r"\(N, d\), d at most 3"),
+        (torch.ones(5, 0), 1, r"\(N, d\)"),
+        (torch.ones(5), 1, r"\(N, d\)"),
+        (torch.ones(4, 3), 2, "2 anchors for 1 different"),
     ],
 )
 def test_what_is_refused(sizes, k, message):

@@ -183,3 +183,44 @@ def test_what_is_refused(f):
         f(boxes.index_fill(0, torch.tensor([1]), torch.nan), scores)
     with pytest.raises(ValueError, match="must be"):
         f(boxes[:, :3], scores)
+
+
+wide_rows = st.lists(st.tuples(*[small] * 6, st.integers(0, 3), st.integers(0, 2)), max_size=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(wide_rows, st.sampled_from([1, 3]), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]))
+def test_other_dimensions_equal_naive(rows, d, iou):
+    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 8)
+    boxes, scores, labels = table[:, : 2 * d], table[:, 6] / 4, table[:, 7].long()
+    assert nms(boxes, scores, iou).tolist() == naive.nms(boxes.numpy(), scores.numpy(), iou)
+    expected = naive.batched_nms(boxes.numpy(), scores.numpy(), labels, iou)
+    assert batched_nms(boxes, scores, labels, iou).tolist() == expected
+    found, lowered = soft_nms(boxes, scores, labels, 0.5, 0.1)
+    softened = naive.soft_nms(boxes.numpy(), scores.numpy(), labels, 0.5, 0.1)
+    assert found.tolist() == [i for i, _ in softened]
+    assert lowered.tolist() == pytest.approx([score for _, score in softened])
+
+
+@pytest.mark.parametrize("scene", [sparse, crowded, half])
+def test_many_boxes_of_unit_depth_are_their_faces(scene):
+    """Through the path of volumes and through those of pictures; intervals are pictures one pixel high."""
+    boxes, scores = scene(2500, 3)
+    lines = torch.cat((torch.zeros(len(boxes), 1), boxes[:, :2], torch.ones(len(boxes), 1), boxes[:, 2:]), 1)
+    assert torch.equal(nms(lines, scores, 0.5), nms(boxes, scores, 0.5))
+    labels = torch.arange(len(boxes)) % 3
+    assert torch.equal(batched_nms(lines, scores, labels, 0.5), batched_nms(boxes, scores, labels, 0.5))
+    flat = boxes[:, [0, 2]]
+    high = torch.stack((flat[:, 0], torch.zeros(len(flat)), flat[:, 1], torch.ones(len(flat))), 1)
+    assert torch.equal(nms(flat, scores, 0.5), nms(high, scores, 0.5))
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_none_and_one_of_other_dimensions(d):
+    none, one = torch.zeros(0, 2 * d), torch.tensor([[0.0] * d + [1.0] * d])
+    assert nms(none, torch.zeros(0), 0.5).tolist() == [] and nms(one, torch.ones(1), 0.5).tolist() == [0]
+    assert batched_nms(none, torch.zeros(0), torch.zeros(0), 0.5).tolist() == []
+    assert soft_nms(none, torch.zeros(0))[0].tolist() == []
+    for wrong in (torch.zeros(1, 5), torch.zeros(1, 0), torch.zeros(2, 2 * d), torch.full((1, 2 * d), torch.nan)):
+        with pytest.raises(ValueError, match=r"NaN|2d"):
+            nms(wrong, torch.ones(1), 0.5)

@@ -1,13 +1,16 @@
 """Naive suppression: the definition as loops, in the boxes' own arithmetic."""
 
+import math
+
 import numpy as np
 
 
 def _iou(a, b):
-    zero = a.dtype.type(0)
-    inter = max(min(a[2], b[2]) - max(a[0], b[0]), zero) * max(min(a[3], b[3]) - max(a[1], b[1]), zero)
+    zero, d = a.dtype.type(0), len(a) // 2
+    inter = math.prod(max(min(a[d + i], b[d + i]) - max(a[i], b[i]), zero) for i in range(d))
+    areas = [math.prod(x[d + i] - x[i] for i in range(d)) for x in (a, b)]
     with np.errstate(invalid="ignore"):
-        return float(inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter))
+        return float(np.divide(inter, areas[0] + areas[1] - inter))
 
 
 def nms(boxes, scores, iou):

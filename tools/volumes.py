@@ -1,0 +1,109 @@
+"""Signals and volumes to try classifiers on, and what the plainest of all makes of them.
+
+    python tools/volumes.py make digits.npz      volumes of scikit-learn's digits, turned and noisy
+    python tools/volumes.py nearest DATA         accuracy of the nearest neighbour (Euclidean), without any training
+
+A volume has 16 x 16 x 16 cells. A digit of 8 x 8 pixels is drawn out to a slab a quarter of the side thick, turned by
+up to `turn` degrees about each of the three axes, shifted by up to 2 cells, and given Gaussian noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from detect.data.formats import load_data, splits
+from detect.data.signals import Signals
+from detect.errors import UserError
+
+SIDE, SHIFT, NOISE = 16, 2, 0.1
+PARTS = {"train": 1200, "val": 297, "test": 300}
+
+
+def turned(angles: Tensor) -> Tensor:
+    """Rotations (N, 3, 3) by angles (N, 3) in radians about the three axes, one after the other."""
+    whole = torch.eye(3).repeat(len(angles), 1, 1)
+    for axis in range(3):
+        a, b = (i for i in range(3) if i != axis)
+        one = torch.eye(3).repeat(len(angles), 1, 1)
+        one[:, a, a] = one[:, b, b] = angles[:, axis].cos()
+        one[:, b, a] = angles[:, axis].sin()
+        one[:, a, b] = -one[:, b, a]
+        whole = whole @ one
+    return whole
+
+
+def volumes(digits: np.ndarray, turn: float, seed: int) -> np.ndarray:
+    """Digits (N, 8, 8) of 0 to 16 as volumes (N, 16, 16, 16) float32, about 0 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    n = len(digits)
+    faces = interpolate(torch.from_numpy(digits).float()[:, None] / 16, (SIDE - 4, SIDE - 4), mode="bilinear")
+    slabs = torch.zeros(n, 1, SIDE, SIDE, SIDE)
+    slabs[:, :, SIDE * 3 // 8 : SIDE * 5 // 8, 2:-2, 2:-2] = faces[:, :, None]
+    angles = (torch.rand(n, 3, generator=generator) * 2 - 1) * math.radians(turn)
+    shift = torch.randint(-SHIFT, SHIFT + 1, (n, 3, 1), generator=generator) * 2 / SIDE
+    grid = affine_grid(torch.cat((turned(angles), shift), 2), list(slabs.shape), align_corners=False)
+    seen = grid_sample(slabs, grid, align_corners=False)[:, 0]
+    return (seen + NOISE * torch.randn(seen.shape, generator=generator)).numpy()
+
+
+def make(path: Path, turn: float, seed: int) -> None:
+    """Write an npz of the digits as volumes: 1,200 to train on, 297 to choose weights by, 300 to test them."""
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.target))
+    cubes = volumes(digits.images[order], turn, seed).astype(np.float16)
+    arrays, start = {}, 0
+    for split, count in PARTS.items():
+        rows = slice(start, start + count)
+        arrays |= {f"x_{split}": cubes[rows], f"y_{split}": digits.target[order][rows]}
+        start += count
+    np.savez_compressed(path, **arrays)
+    print(f"{path}: {', '.join(f'{count} {split}' for split, count in PARTS.items())}")
+
+
+def nearest(data: str) -> dict[str, float]:
+    """The share of each held-out split whose nearest training record is of its class."""
+    known = load_data(data, "train", whole="pictures")
+    found = {}
+    for split in splits(data, "pictures")[1:]:
+        asked = load_data(data, split, whole="pictures")
+        if not isinstance(known, Signals) or not isinstance(asked, Signals):
+            raise UserError(f"{data} holds no signals")
+        model = KNeighborsClassifier(1).fit(known.values.reshape(len(known), -1), known.labels)
+        said = model.predict(asked.values.reshape(len(asked), -1))
+        found[split] = float((said == asked.labels).mean())
+        print(f"{data} {split}: nearest neighbour right in {found[split]:.3f} of {len(asked)}")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("make", "nearest"))
+    parser.add_argument("path")
+    parser.add_argument("--turn", type=float, default=30.0, help="degrees")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        if options.what == "make":
+            make(Path(options.path), options.turn, options.seed)
+        else:
+            nearest(options.path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
