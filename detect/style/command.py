@@ -54,6 +54,10 @@ def _refuse(config: StylizeConfig) -> None:
         raise UserError("several --style are for --data, where each copy has one: give one")
     if config.content and Path(config.out).suffix.lower() not in WRITTEN:
         raise UserError(f"--out {config.out}: name a picture to write, such as {Path(config.out).stem or 'out'}.png")
+    if config.content and Path(config.out).resolve() in {
+        Path(one).resolve() for one in (config.content, *config.style)
+    }:
+        raise UserError(f"--out {config.out} is a picture that is read: name another")
 
 
 class Artist:

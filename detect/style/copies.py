@@ -33,6 +33,8 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
     Raises UserError where --out holds copies made otherwise.
     """
     store, out = load_data(config.data, config.split, whole="pictures"), Path(config.out)
+    if len(store) and (out / store.file_name(0)).resolve() == store.image_path(0).resolve():
+        raise UserError(f"--out {out} is where the pictures of {config.data} lie: name another folder")
     draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(store))]
     chosen = [i for i, (share, _) in enumerate(draws) if share < config.share]
     missing = [i for i in chosen if not (out / store.file_name(i)).exists()]

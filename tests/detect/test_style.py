@@ -197,6 +197,15 @@ def test_what_cannot_be_is_one_line(desk, tmp_path, others, said, capsys):
     assert error.startswith("error: ") and said in error
 
 
+def test_nothing_that_is_read_is_written_over(desk, digits, tmp_path, capsys):
+    before = (desk / "content.png").read_bytes()
+    assert main(["stylize", *flags(desk, out=desk / "content.png")]) == 2
+    assert "is a picture that is read: name another" in capsys.readouterr().err
+    assert main(["stylize", *flags(desk, content=None, data=digits, out=digits)]) == 2
+    assert "is where the pictures of" in capsys.readouterr().err
+    assert (desk / "content.png").read_bytes() == before and not (digits / "stylized.json").exists()
+
+
 def test_several_styles_are_for_sets(desk, tmp_path, capsys):
     words = [*flags(desk, out=tmp_path / "o.png", style=None), "--style", str(desk / "style.png"), "other.png"]
     assert main(["stylize", *words]) == 2 and "several --style are for --data" in capsys.readouterr().err
