@@ -50,13 +50,18 @@ def semi_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Every anchor with its farthest positive and its nearest negative (Hermans et al., 2017)."""
+    """Every anchor with its farthest positive and its nearest negative (Hermans et al., 2017).
+
+    By distances, not their squares, as there: the gradient of squares vanishes where vectors are near, and such hard
+    triplets then draw all of them into one place.
+    """
     others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     anchors = others.any(1) & (~same).any(1)
     distances, others, same = distances[anchors], others[anchors], same[anchors]
     if not len(distances):
         return distances.new_zeros(0), distances.new_zeros(0)
-    return distances.masked_fill(~others, -FAR).amax(1), distances.masked_fill(same, FAR).amin(1)
+    near, far = distances.masked_fill(~others, 0).amax(1), distances.masked_fill(same, FAR).amin(1)
+    return near.clamp(min=1e-12).sqrt(), far.clamp(min=1e-12).sqrt()
 
 
 def _positives(same: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +79,10 @@ MINING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict[str, Term]:
-    """max(|a - p|^2 - |a - n|^2 + margin, 0) over the triplets that `mining` chooses (Schroff et al., 2015)."""
+    """max(|a - p|^2 - |a - n|^2 + margin, 0) over the triplets that `mining` chooses (Schroff et al., 2015).
+
+    Of batch-hard triplets the distances are not squared.
+    """
     near, far = MINING[mining](squared_distances(vectors), same_person(labels))
     each = (near - far + margin).clamp(min=0)
     return {"triplet": _term(each, vectors)}

@@ -60,7 +60,7 @@ def losses(kind: str, x: torch.Tensor, people: list[int]):
     labels = torch.tensor(people)
     if kind == "siamese":
         return siamese(x, labels, torch.linspace(-1, 2, x.shape[1], dtype=x.dtype), torch.tensor(0.5, dtype=x.dtype))
-    return contrastive(x, labels, 0.8) if kind == "contrastive" else triplet(x, labels, 0.3, "semi_hard")
+    return contrastive(x, labels, 0.8) if kind == "contrastive" else triplet(x, labels, 0.3, kind)
 
 
 crowds = st.lists(st.integers(0, 3), min_size=0, max_size=9)
@@ -119,7 +119,7 @@ def test_without_a_triplet_the_loss_is_zero_and_has_a_gradient(mining, people):
     assert term.total == 0 and term.count == 0 and torch.equal(x.grad, torch.zeros_like(x))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["semi_hard", "batch_hard", "contrastive", "siamese"])
 def test_gradients_are_those_of_small_steps_and_finite_for_equal_vectors(kind):
     x, people = vectors(6).requires_grad_(), [0, 0, 1, 1, 2, 0]
     assert torch.autograd.gradcheck(lambda v: tuple(t.total for t in losses(kind, v, people).values()), x)

@@ -18,7 +18,7 @@ def triplet_losses(vectors: list[list[float]], people: list[int], margin: float,
         if not friends or not others:
             continue
         if mining == "batch_hard":
-            losses.append(max(0.0, max(friends) - min(others) + margin))
+            losses.append(max(0.0, math.sqrt(max(friends)) - math.sqrt(min(others)) + margin))
             continue
         for near in friends:
             beyond = [far for far in others if far > near]
