@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.__main__ import main
+from detect.api import Detector
 from detect.cli import model_config
+from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.infer import kalman
+from detect.infer.describe import Describer
 from detect.infer.follow import Follow, Line, Zone
+from detect.infer.predict import Predictor
 from detect.infer.track import Tracker
 from detect.models import build
 from detect.models.base import Card
@@ -276,3 +280,37 @@ def test_the_command_tracks_counts_and_draws(walk, weights, tmp_path, monkeypatc
 def test_what_needs_tracks_is_refused_without(flags, said, weights, walk, capsys):
     assert main(["predict", "--weights", str(weights), "--source", str(walk), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_embedder_says_what_tracks_look_like(walk, weights, tmp_path, monkeypatch, capsys):
+    """Both squares look the same, so the numbers are those of motion alone; the looks were asked for."""
+    torch.manual_seed(0)
+    embedder = tmp_path / "e.safetensors"
+    config = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4)
+    save_weights(embedder, build(config, Card(["a", "b"], [1, 2], size=32)))
+    seen = []
+    describe = Describer.__call__
+    monkeypatch.setattr(Describer, "__call__", lambda *given: seen.append(describe(*given)) or seen[-1])
+    monkeypatch.setattr(Predictor, "__call__", both(Predictor.__call__, squares))
+    flags = ["--source", str(walk), "--track", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    appearance = ["--tracker.appearance", str(embedder)]
+    assert main(["predict", "--weights", str(weights), *flags, *appearance]) == 0
+    assert len(seen) == 12 and all(one.shape == (2, 4) for one in seen)
+    assert np.allclose(np.linalg.norm(np.concatenate(seen), axis=1), 1, atol=1e-5)
+    records = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert {record["track_id"] for record in records} == {1, 2} and len(records) == 24
+    capsys.readouterr()
+    assert main(["predict", "--weights", str(weights), *flags, "--tracker.appearance", str(weights)]) == 2
+    assert "is no embedder" in capsys.readouterr().err
+    assert Describer(Detector.load(embedder, "cpu"))(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4))).shape == (0, 4)
+
+
+def both(predict, answer):
+    """A predictor that answers for the detector, and is itself for the embedder."""
+
+    def call(self, frames):
+        if self.model.task == "embed":
+            return predict(self, frames)
+        return ((frame, answer(frame)) for frame in frames)
+
+    return call
