@@ -63,7 +63,8 @@ def make(path: Path, turn: float, seed: int) -> None:
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     cubes = volumes(digits.images[order], turn, seed).astype(np.float16)
-    arrays, start = {}, 0
+    arrays: dict[str, np.ndarray] = {}
+    start = 0
     for split, count in PARTS.items():
         rows = slice(start, start + count)
         arrays |= {f"x_{split}": cubes[rows], f"y_{split}": digits.target[order][rows]}

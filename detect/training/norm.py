@@ -8,20 +8,24 @@ import torch
 import torch.distributed as td
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class RankNorm(nn.BatchNorm2d):
+class RankNorm(_BatchNorm):
     """Batch normalization (Ioffe and Szegedy, 2015) of a batch that all ranks hold together, in parts of any size.
 
     The running statistics are equal on every rank, to the bit. Ranks exchange 2C + 1 numbers forward and 2C backward.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in any floating type and memory format; statistics are in the type of the weights."""
+        """(B, C, ...) in any floating type and memory format; statistics are in the type of the weights."""
         if not self.training:
             return super().forward(x)
         mean, var, count = self._statistics(x)
         return _Normalize.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Signals, pictures and volumes alike."""
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,6 +78,6 @@ def over_ranks(model: Any, device: torch.device) -> Any:
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for layer in model.modules():
-        if type(layer) is nn.BatchNorm2d:
+        if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
             layer.__class__ = RankNorm
     return model

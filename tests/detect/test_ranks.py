@@ -28,6 +28,7 @@ from tests.reference.rank import (
     train_and_tell,
 )
 from tests.reference.runs import ready, remains, rows, settings
+from tests.reference.signals import waves, write
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,6 +116,13 @@ def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
     assert len(steps) >= 10 and any(len(a["ids"]) != len(b["ids"]) for a, b in steps)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert [row["top1"] for row in one] == [row["top1"] for row in two] and len(two) == 2
+
+
+def test_so_do_two_ranks_of_signals(tmp_path, port):
+    model = ModelConfig(name="csp_n", kind="classifier", backbone="csp_n", dims=1)
+    data = write(tmp_path / "waves.npz", waves)
+    config = settings(data, tmp_path, model=model, task="classify", batch=8, epochs=2, multi_scale=0.0)
+    assert len(one_and_two(config, tmp_path, port)) == 8
 
 
 def small(kind):
