@@ -23,7 +23,7 @@ from detect.options import SeeConfig
 from detect.page import Page
 from detect.progress import track
 from detect.seeing.cam import grad_cam, look
-from detect.seeing.edges import EDGES, edges
+from detect.seeing.edges import EDGES, edges, likeness
 from detect.seeing.excite import layer_map, shown, sight_of, strongest
 from detect.seeing.pictures import filter_tile, grid, heated, map_tile, row
 from detect.taps import Taps, find_layer
@@ -31,6 +31,7 @@ from detect.tasks import TASKS
 from detect.types import Classes, Detections, Keep
 
 SHOWN = 260  # pixels of the longer side of pictures
+ALIKE = 6  # filters of the first layer of which it is told how like fixed ones they are
 FILTERS = 96  # of the first layer, at most
 
 
@@ -94,6 +95,12 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
         row([filter_tile(EDGES[edge][None], False), map_tile(m, 180)]) for edge, m in zip(EDGES, given, strict=True)
     ]
     page.picture(grid(tiles, 4), f"Fixed filters to compare with, and what each gives: {', '.join(EDGES)}.")
+    like = likeness(conv.weight)
+    best = like.abs().max(1).values.argsort(descending=True)[:ALIKE].tolist()
+    page.text(
+        "Learned filters that are most like a fixed one (cosine of their means over colours; below 0: its opposite):"
+    )
+    page.table(("filter", *EDGES), [(i, *like[i].tolist()) for i in best])
 
 
 def show_channels(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
 
 from detect.errors import unknown
 
@@ -33,3 +34,13 @@ def edges(name: str, mix: Sequence[float] = (1.0,), padding: int = 0) -> nn.Conv
     layer = nn.Conv2d(len(mix), 1, 3, padding=padding, padding_mode="replicate", bias=False)
     layer.weight = nn.Parameter(torch.tensor(mix)[None, :, None, None] * EDGES[name], requires_grad=False)
     return layer
+
+
+def likeness(filters: Tensor) -> Tensor:
+    """(F, E): the cosine of each of filters (F, C, h, w), their mean over channels, with each of EDGES at that size.
+
+    1 is an edge filter, -1 one for the opposite edge, 0 what has nothing of it.
+    """
+    fixed = interpolate(torch.stack(list(EDGES.values()))[None], filters.shape[2:], mode="bilinear", align_corners=True)
+    mine, theirs = filters.detach().float().cpu().mean(1).flatten(1), fixed[0].flatten(1)
+    return normalize(mine, dim=1) @ normalize(theirs, dim=1).mT

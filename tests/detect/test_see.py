@@ -22,7 +22,7 @@ from detect.models.base import Card
 from detect.models.weights import save_weights
 from detect.receptive import Sight
 from detect.seeing.cam import grad_cam, look
-from detect.seeing.edges import EDGES, edges
+from detect.seeing.edges import EDGES, edges, likeness
 from detect.seeing.excite import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
 from detect.seeing.pictures import filter_tile, grid, heated, map_tile
 from detect.types import Batch, Keep, Target
@@ -83,6 +83,20 @@ def test_edges_are_fixed_and_keep_the_size_where_padded():
         assert layer(torch.zeros(1, 3, 5, 7)).shape == (1, 1, 5, 7)
     with pytest.raises(UserError, match="unknown edge filter 'sobel_verical': did you mean 'sobel_"):
         edges("sobel_verical")
+
+
+def test_a_filter_is_like_itself_unlike_its_opposite_and_the_other_direction():
+    names = list(EDGES)
+    filters = torch.stack([EDGES["vertical"], -EDGES["vertical"], EDGES["sobel_horizontal"], torch.ones(3, 3)])
+    like = likeness(torch.stack([filters, torch.zeros(4, 3, 3)], 1))  # in one of two channels
+    assert like[0, names.index("vertical")].item() == pytest.approx(1)
+    assert like[1, names.index("vertical")].item() == pytest.approx(-1)
+    assert like[0, names.index("sobel_vertical")].item() == pytest.approx(8 / (6 * 12) ** 0.5)
+    assert like[2, names.index("horizontal")] > 0.9 and like[2, names.index("vertical")].abs() < 1e-6
+    assert like[3].abs().max() < 1e-6
+    assert likeness(torch.zeros(1, 3, 7, 7)).tolist() == [[0] * len(names)]
+    wide = torch.tensor([1.0, 0.5, 0, -0.5, -1]).expand(1, 1, 5, 5)  # the vertical one, drawn larger
+    assert likeness(wide)[0, names.index("vertical")].item() == pytest.approx(1)
 
 
 # Patches
