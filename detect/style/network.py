@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from detect.config import ModelConfig, TrainConfig
@@ -63,6 +64,8 @@ class Eyes:
             try:
                 for stage in self.stages:
                     x = stage(x)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, ValueError) as error:
                 height, width = image.shape[2:]
                 raise UserError(f"a picture of {width} x {height} px is too small: take a larger --imgsz") from error

@@ -116,6 +116,14 @@ def test_a_flat_picture_has_units_too():
     assert sum(objective(flat).values()).item() == 0
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_where_nothing_can_be_gained_nothing_moves(optimizer):
+    flat = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
+    objective = Objective(Two(), flat, flat, Weights("first", {"second": 1.0}, tv=1.0))
+    images = [image for image, _ in descend(objective, flat, 4, optimizer)]
+    assert len(images) == 5 and all(torch.allclose(image, flat) for image in images)
+
+
 @pytest.mark.parametrize("size", [(40, 40), (10, 70), (91, 13), (1, 1)])
 def test_the_style_covers_the_content(size):
     assert covering(strokes(64, count=50), *size).shape == (*size, 3)
