@@ -148,7 +148,8 @@ def _of_weights(path: str) -> dict[str, str]:
 
     config, card, _ = read_weights(Path(path))
     config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, class_weights=[]))
-    return {"--model": json.dumps(dataclasses.asdict(config)), "--imgsz": str(card.size)}
+    size = {"--imgsz": str(card.size)} if config.dims == 2 else {}  # of signals the data says it
+    return {"--model": json.dumps(dataclasses.asdict(config)), **size}
 
 
 def _sorted(arguments: list[str], command: str) -> list[str]:

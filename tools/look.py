@@ -69,6 +69,8 @@ def samples(
     """
     task = TASKS[with_task(config).task]
     store = load_data(config.data, split, config.skip_bad, task.whole)
+    if store.dims != 2:
+        raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
     if config.skip_bad:
         store = verify(store, skip_bad=True)  # a bad image leaves the order of the others
     data = task.samples(store, config, Pixels(), 0.0)

@@ -69,7 +69,7 @@ def make(path: Path, turn: float, seed: int) -> None:
         rows = slice(start, start + count)
         arrays |= {f"x_{split}": cubes[rows], f"y_{split}": digits.target[order][rows]}
         start += count
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
     print(f"{path}: {', '.join(f'{count} {split}' for split, count in PARTS.items())}")
 
 

@@ -284,6 +284,17 @@ def test_texts_are_predicted_too_and_fine_tuning_keeps_the_pixels(waved, tmp_pat
     assert load_weights(tmp_path / "again" / "best.safetensors").pixels == load_weights(weights).pixels
 
 
+def test_short_signals_of_several_channels_are_trained_further(tmp_path, capsys):
+    data = write(tmp_path / "short.npz", lambda n, seed: waves(n, 20, seed, 3))
+    weights = train(small(data, tmp_path / "first", epochs=1))
+    config, card, _ = read_weights(weights)
+    assert (config.in_channels, card.size, len(card.pixels.mean)) == (3, 20, 3)
+    again = ["train", "--weights", str(weights), "--data", str(data), "--epochs", "1", "--out", str(tmp_path / "again")]
+    assert main([*again, *CPU]) == 0
+    assert "0 left at their start, 0 of the file not used" in capsys.readouterr().err
+    assert main(["train", "--config", str(tmp_path / "again" / "config.yaml"), "--out", str(tmp_path / "third")]) == 0
+
+
 def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
     weights = train(small(waved, tmp_path / "run", epochs=1))
     six = tmp_path / "six.npz"
@@ -309,6 +320,10 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
         ],
         "--show is for pictures": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
         "looks at signals or volumes: only what looks at pictures is exported": ["export", *use[:2]],
+        "there is no split 'test'; there are: train, val": ["evaluate", *use, "--data", str(waved), "--split", "test"],
+        "--augment.scale is read with --model.dims 2 alone": [
+            *(*train_, "--data", str(waved), "--model.dims", "1", "--augment.scale", "0.2"),
+        ],
         "no such file": ["predict", *use, "--source", str(tmp_path / "none.npz"), "--out", str(tmp_path / "p")],
     }
     for said, arguments in lines.items():
