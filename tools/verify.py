@@ -149,13 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if "pixels" not in results:
             results |= dict(baselines(data, options.test_csv))
+            replace_text(kept, json.dumps(results))
         for row in options.row:
             name, _, own = row.partition(":")
             if name not in results:
                 results[name] = trained(
                     data, options.test_csv, [*flags, *own.split()], options.out / name.replace(" ", "_")
                 )
-            replace_text(kept, json.dumps(results))
+                replace_text(kept, json.dumps(results))
         print("\n".join(table(results)))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
