@@ -17,7 +17,6 @@ from anchors.assign.truth import (
     pairs_of,
     settle,
 )
-from anchors.boxes import xyxy_to_cxcywh
 from anchors.grid import Priors
 
 
@@ -39,8 +38,8 @@ class TaskAligned:
         """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
         found = objects(truth)
         count = len(found.slot)
-        center, extent = xyxy_to_cxcywh(found.boxes).chunk(2, -1)
-        half = extent.clamp_min(priors.strides.min()) / 2
+        low, high = found.boxes.chunk(2, -1)
+        center, half = (low + high) / 2, (high - low).clamp_min(priors.strides.min()) / 2
         pairs = pairs_of(centered(priors.centers, torch.cat((center - half, center + half), -1)), found)
         score, overlap = paired(pairs, found, scores, boxes)
         alignment = score**self.alpha * overlap**self.beta
