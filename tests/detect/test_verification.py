@@ -1,6 +1,8 @@
 """Verification and identification: measures of pairs, galleries, commands from folders of people to answers."""
 
+import dataclasses
 import json
+import signal
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.cli import parse
+from detect.config import LossConfig, ModelConfig
 from detect.data.crops import Crops
 from detect.data.formats import load_data
 from detect.embedding.gallery import Gallery
@@ -19,9 +22,12 @@ from detect.evaluation.verification import PairEvaluator, all_pairs, apart, meas
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
+from detect.training.setup import train
 from detect.types import Distance, Vector
 from tests.reference import embeddings as naive
-from tests.reference.runs import rows
+from tests.reference.doom import doomed
+from tests.reference.runs import remains, rows, status
+from tests.reference.runs import settings as settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -313,3 +319,15 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")] == lines
     assert verify.main(["--data", str(tmp_path / "out"), "--out", str(out)]) == 2
     assert "has no people" in capsys.readouterr().err
+
+
+def test_an_embedder_killed_and_resumed_is_as_never_killed(people, tmp_path):
+    """Random triplets are drawn by the seed of the step, and batches by the place in the epoch."""
+    loss = LossConfig(mining="random")
+    model = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4, loss=loss)
+    given = {"task": "embed", "model": model, "imgsz": 32, "batch": 12, "each": 3, "multi_scale": 0.0, "save_steps": 2}
+    whole, killed = (settings_of(people, tmp_path / name, **given) for name in ("whole", "killed"))
+    train(whole)
+    assert status(doomed, killed, "at_step", 5, "die") == -signal.SIGKILL
+    train(dataclasses.replace(killed, resume=True))
+    assert remains(tmp_path / "killed") == remains(tmp_path / "whole")
