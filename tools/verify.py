@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name, _, own = row.partition(":")
             if name not in results:
                 results[name] = trained(
-                    data, options.test_csv, [*flags, *own.split()], options.out / name.replace(" ", "_")
+                    data, options.test_csv, [*flags, *own.split()], options.out / re.sub(r"\W+", "_", name)
                 )
                 replace_text(kept, json.dumps(results))
         print("\n".join(table(results)))
