@@ -37,7 +37,8 @@ from detect.types import Detections, Keep
 
 KEEP = Keep(score=0.001, iou=0.7, limit=100)
 RESAMPLES = 300
-SHOWN, SIDE, CONF = 6, 240, 0.3  # pictures on the page, their height in pixels, the least score of a box drawn
+# Pictures on the page, their height in pixels; the least score of a box drawn, and the IoU of two that are one.
+SHOWN, SIDE, CONF, APART = 6, 240, 0.3, 0.5
 
 
 class Found(NamedTuple):
@@ -124,8 +125,10 @@ def size_of(weights: Path, store: Annotations) -> tuple[int, int]:
 
 
 def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.ndarray:
-    """Some images, a row each: the truth, then what each model finds above CONF."""
-    chosen = np.linspace(0, len(store) - 1, min(SHOWN, len(store))).round().astype(int).tolist()
+    """Some images, a row each: the truth, then what each model finds above CONF; the last has no object, if any."""
+    some, none = (np.flatnonzero((np.diff(store.starts) > 0) == wanted) for wanted in (True, False))
+    spread = np.linspace(0, len(some) - 1, min(SHOWN, len(some))).round().astype(int)
+    chosen = [*some[spread], *none[:1]][-SHOWN:]
     detectors = {name: Detector.load(seeds[0].weights) for name, seeds in models.items()}
     rows = []
     for i in chosen:
@@ -133,7 +136,7 @@ def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.nd
         known = Detections(truth.boxes, torch.ones(len(truth)), truth.labels)
         panels = [draw(image, known, store.names)]
         for detector in detectors.values():
-            ((_, found),) = detector.predict(image, conf=CONF)
+            ((_, found),) = detector.predict(image, conf=CONF, iou=APART)
             panels.append(draw(image, found, detector.names))
         scale = SIDE / image.shape[0]
         rows.append([cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in panels])
