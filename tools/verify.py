@@ -1,10 +1,11 @@
 """Embedders beside what was done before them: the table of docs/verification.md.
 
-    python tools/verify.py --data FOLDER [--test-csv CSV] --out R --row "NAME: flags" --row "NAME: flags" FLAGS OF ALL
+    python tools/verify.py --data FOLDER [--test-csv CSV] [--more FOLDER] --out R --row "NAME: flags" FLAGS OF ALL
 
 FOLDER holds train/ and test/ with a folder a person, or identities.csv with columns file, identity and verif_split.
 Of the people who are not for the test so many as --held-out says, drawn with seed 0, choose the best weights and the
-thresholds; nobody of the test is seen before it. Every row is `detect train` with FLAGS OF ALL and its own flags. Pairs
+thresholds; nobody of the test is seen before it. People of --more who are not for its test join the training, and
+nothing else. Every row is `detect train` with FLAGS OF ALL and its own flags. Pairs
 are all of the test people, or those of --test-csv. What is done is not done again.
 
 Baselines know all people that are not for the test: distances of grey pixels, and cosines of linear discriminants
@@ -56,8 +57,8 @@ def people_of(data: Path) -> list[tuple[str, str, str]]:
     return [(f.parent.name, f.relative_to(data).as_posix(), f.relative_to(data).parts[0]) for f in files]
 
 
-def prepared(data: Path, held_out: int, out: Path) -> Path:
-    """identities.csv in `out` with splits train, val and test, and links to the pictures."""
+def prepared(data: Path, more: Path | None, held_out: int, out: Path) -> Path:
+    """identities.csv in `out` with splits train, val and test, and links to the pictures; those of `more` in more/."""
     rows = people_of(data)
     if not rows:
         raise UserError(f"{data} has no people: neither train/ and test/ nor identities.csv")
@@ -68,6 +69,10 @@ def prepared(data: Path, held_out: int, out: Path) -> Path:
         if not (out / name).exists():
             (out / name).symlink_to((data / name).resolve(), target_is_directory=True)
     lines = [(p, file, "val" if split == "train" and p in chosen else split) for p, file, split in rows]
+    if more:
+        lines += [(f"more/{p}", f"more/{file}", split) for p, file, split in people_of(more) if split == "train"]
+        if not (out / "more").exists():
+            (out / "more").symlink_to(more.resolve(), target_is_directory=True)
     with (out / "identities.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("identity", "file", "split"), *lines])
     return out / "identities.csv"
@@ -140,12 +145,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--test-csv", default="", metavar="FILE")
+    parser.add_argument("--more", type=Path, metavar="FOLDER")
     parser.add_argument("--held-out", type=int, default=4)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS")
     options, flags = parser.parse_known_args(arguments)
     try:
-        data = prepared(options.data, options.held_out, options.out / "data")
+        data = prepared(options.data, options.more, options.held_out, options.out / "data")
         kept = options.out / "results.json"
         results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if "pixels" not in results:

@@ -321,6 +321,22 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     assert "has no people" in capsys.readouterr().err
 
 
+def test_more_people_join_the_training_alone(people, tmp_path):
+    from tools import verify
+
+    for name in ("data", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train").symlink_to(people / "train")
+        (tmp_path / name / "test").symlink_to(people / "val")
+    alone = verify.prepared(tmp_path / "data", None, 2, tmp_path / "alone")
+    joined = verify.prepared(tmp_path / "data", tmp_path / "others", 2, tmp_path / "joined")
+    before, after = (set(table.read_text().splitlines()) for table in (alone, joined))
+    new = [line.split(",") for line in sorted(after - before)]
+    assert before < after and {split for _, _, split in new} == {"train"}
+    assert all(who.startswith("more/") and file.startswith("more/train/") for who, file, _ in new)
+    assert [len(load_data(joined, one, whole="classes")) for one in ("train", "val", "test")] == [18 + len(new), 12, 12]
+
+
 def test_an_embedder_killed_and_resumed_is_as_never_killed(people, tmp_path):
     """Random triplets are drawn by the seed of the step, and batches by the place in the epoch."""
     loss = LossConfig(mining="random")
