@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
 from detect.data.check import verify
 from detect.data.formats import load_data, splits
@@ -37,6 +38,7 @@ from detect.types import Detections, Keep
 
 KEEP = Keep(score=0.001, iou=0.7, limit=100)
 RESAMPLES = 300
+SUPPRESSIONS = (0.7, 0.5, 0.3)
 # Pictures on the page, their height in pixels; the least score of a box drawn, and the IoU of two that are one.
 SHOWN, SIDE, CONF, APART = 6, 240, 0.3, 0.5
 
@@ -151,6 +153,30 @@ def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.nd
     return canvas
 
 
+def suppressed(found: Records, iou: float) -> Records:
+    """`found` after one more suppression, stricter than the one that it comes from."""
+    image = np.repeat(np.arange(len(found.counts)), found.counts)
+    groups = torch.from_numpy(image * (found.labels.max(initial=0) + 1) + found.labels)
+    boxes, scores = xywh_to_xyxy(torch.from_numpy(found.boxes)), torch.from_numpy(found.scores)
+    keep = np.sort(batched_nms(boxes, scores, groups, iou).numpy())
+    counts = np.bincount(image[keep], minlength=len(found.counts))
+    return Records(found.image_ids, counts, found.boxes[keep], found.scores[keep], found.labels[keep])
+
+
+def by_suppression(store: Annotations, models: Mapping[str, Sequence[Found]]) -> list[str]:
+    """The table of AP and AP50 by the IoU above which two boxes of a class are one: means of seeds."""
+    heads = [f"{key}, {iou}" for iou in SUPPRESSIONS for key in ("AP", "AP50")]
+    lines = ["The same by the IoU above which two boxes of a class are taken for one:", ""]
+    lines += [f"| model | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    for name, seeds in models.items():
+        rows = []
+        for one in seeds:
+            found = [summarize(store, suppressed(one.records, iou)).numbers for iou in SUPPRESSIONS]
+            rows.append([numbers[key] for numbers in found for key in ("AP", "AP50")])
+        lines.append(f"| `{name}` | {' | '.join(f'{value:.3f}' for value in np.mean(rows, 0))} |")
+    return lines
+
+
 def faults(store: Annotations, models: Mapping[str, Sequence[Found]]) -> list[str]:
     """The table of how exact boxes are, how much is found at all, and what each kind of error costs: means of seeds."""
     lines = [
@@ -193,7 +219,7 @@ def page(
             f"{', '.join(f'{v:.3f}' for v in each)} | {parameters:,} | {macs / 1e6:,.0f} M | "
             f"{np.mean([one.seconds for one in seeds]):.0f} s | {ms[name]:.1f} |"
         )
-    lines += ["", *faults(store, models)]
+    lines += ["", *by_suppression(store, models), "", *faults(store, models)]
     lines += ["", "Difference in AP of the row's model to the column's, and how easily chance gives it (paired):", ""]
     lines += ["|   |" + "".join(f" `{name}` |" for name in models), "|" + " --- |" * (1 + len(models))]
     for a in models:

@@ -110,3 +110,14 @@ def test_faults_of_the_truth_itself_and_of_half_of_it(digits):
     rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.faults(store, given)[-2:]]
     assert rows[0] == [1.0] * 4 + [0.0] * 6
     assert 0 < rows[1][0] < 1 and rows[1][4:9] == [0.0] * 5 and rows[1][9] > 0.1  # nothing wrong but what is missed
+
+
+def test_a_second_suppression_takes_the_weaker_of_near_boxes_of_one_class_and_image():
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 8], [0, 0, 10, 8], [20, 0, 10, 10]], float)
+    found = Records(
+        np.array([7, 5, 9]), np.array([3, 0, 2]), boxes, np.array([0.5, 0.6, 0.4, 0.9, 0.1]), np.arange(5) // 2
+    )
+    got = ways.suppressed(found, 0.5)  # image 7 has labels 0, 0, 1, image 9 labels 1, 2
+    assert got.counts.tolist() == [2, 0, 2] and got.scores.tolist() == [0.6, 0.4, 0.9, 0.1]
+    none = Records(np.array([1]), np.array([0]), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+    assert ways.suppressed(none, 0.5).counts.tolist() == [0]
