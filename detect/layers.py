@@ -93,14 +93,15 @@ def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
 
 def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None, images: int) -> dict[str, Any]:
     """What `trace` tells of one layer."""
+    seen = sight if sight and sight.field else None  # of vectors there is nothing to see but all
     return {
         "name": label,
         "type": type(layer).__name__,
         "output": list(output.shape[1:]),
         "params": sum(p.numel() for p in layer.parameters(recurse=False)),
         "macs": macs(layer, output) // images,
-        "field": _whole(max(sight.field)) if sight else None,
-        "stride": _whole(max(sight.stride)) if sight and output.ndim == len(sight.stride) + 2 else None,
+        "field": _whole(max(seen.field)) if seen else None,
+        "stride": _whole(max(seen.stride)) if seen and output.ndim == len(seen.stride) + 2 else None,
     }
 
 

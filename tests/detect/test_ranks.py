@@ -202,7 +202,7 @@ def by_torchrun(config, folder, world, *flags):
     (folder / "given.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(world), *flags]
     program = ["-m", "tests.reference.rank", "6", "train", "--config", str(folder / "given.yaml")]
-    return subprocess.run([*launcher, *program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*launcher, *program], cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 LOST = "error: another process of this run has ended: "
