@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from detect.api import Detector
-from detect.data.check import verify
 from detect.data.crops import CropDataset, Crops
-from detect.data.formats import load_data
 from detect.data.loader import StillLoader
 from detect.data.signals import SignalDataset, Signals, require_fit
 from detect.data.store import Annotations
@@ -21,8 +17,7 @@ from detect.device import pick_workers
 from detect.errors import UserError
 from detect.evaluation.classes import ClassEvaluator, class_lines
 from detect.evaluation.views import canvas_side, class_scores
-from detect.files import replace_text
-from detect.judge import say_left_out
+from detect.judge import opened, tell
 from detect.models.classifier import best
 from detect.options import EvaluateConfig
 from detect.progress import track
@@ -32,13 +27,8 @@ from detect.types import Classes, Keep
 def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the mean of the members' probabilities on a split; see `ClassEvaluator.result`."""
     store, evaluator = measured_classes(config, members)
-    result = evaluator.result()
-    print(f"{config.weights} on {store.path} ({len(evaluator.crops)} {'crops' if store.dims == 2 else 'records'})")
-    for line in class_lines(result):
-        print(line)
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
+    of = "crops" if store.dims == 2 else "records"
+    return tell(config, f"{store.path} ({len(evaluator.crops)} {of})", evaluator, class_lines)
 
 
 def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tuple[Annotations, ClassEvaluator]:
@@ -47,9 +37,7 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     for path, member in zip(config.weights.split(","), members, strict=True):
         if member.names != names:
             raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
-    store = load_data(config.data, config.split, config.skip_bad, whole="pictures")
-    store = verify(store, skip_bad=config.skip_bad, decode=False)
-    say_left_out(store)
+    store = opened(config, "pictures")
     for member in members:
         require_fit(store, member.dims, member.channels)
     if not set(names) & set(store.names):

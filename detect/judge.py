@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,47 +29,62 @@ from detect.types import Detections
 
 def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the one member on a split by its task's evaluator; returns and prints what that says."""
-    detector, *others = members
-    if others:
-        raise UserError("several --weights are averaged for classifiers alone")
+    detector = alone(members)
     store, evaluator = measured(config, detector)
-    result = evaluator.result()
     if config.detections:
         evaluator.write(Path(config.detections))
-    print(f"{config.weights} on {store.path} ({len(store)} images)")
-    for line in TASKS[detector.model.task].report(result):
-        print(line)
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
+    return tell(config, f"{store.path} ({len(store)} images)", evaluator, TASKS[detector.model.task].report)
 
 
 def measured(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, Any]:
     """The store of the split, and the evaluator of the task with all that the detector finds in it."""
     task = TASKS[detector.model.task]
-    store = load_data(config.data, config.split, config.skip_bad)
-    store = verify(store, skip_bad=config.skip_bad, decode=False)  # evaluating reads the pixels anyway
-    say_left_out(store)
+    store = opened(config, task.whole)
     if detector.model.searched:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
     labels = task.match(detector.card, store)
     evaluator: Any = task.evaluator(store)
-    batches, count = _answers(config, detector, store)
-    for ids, found in track(batches, count, "evaluate"):
+    for ids, found in answers(config, detector, store):
         evaluator.update(ids, [_relabel(one, labels) for one in found])
     return store, evaluator
 
 
-def _answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> tuple[Iterator[Any], int]:
-    """Image ids and answers, batch by batch, and how many batches there are."""
+def alone(members: Sequence[Detector]) -> Detector:
+    """The one member. Raises UserError where there are more."""
+    if len(members) > 1:
+        raise UserError("several --weights are averaged for classifiers alone")
+    return members[0]
+
+
+def opened(config: EvaluateConfig, whole: str = "") -> Annotations:
+    """The split, verified but for its pixels, which evaluating reads anyway; says what was left out of it."""
+    store = load_data(config.data, config.split, config.skip_bad, whole)
+    store = verify(store, skip_bad=config.skip_bad, decode=False)
+    say_left_out(store)
+    return store
+
+
+def tell(config: EvaluateConfig, what: str, evaluator: Any, report: Callable[[Any], Iterable[str]]) -> dict[str, Any]:
+    """Print the result of an evaluation on `what`, in the lines of `report`, and write the json asked for."""
+    result = evaluator.result()
+    print("\n".join([f"{config.weights} on {what}", *report(result)]))
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> Iterator[tuple[Any, list[Any]]]:
+    """Image ids and what the detector says of them, batch by batch, with a line of progress."""
     task, size = TASKS[detector.model.task], detector.side(config.imgsz)
     keep = task.asked(config) if task.asked else task.keep
     if config.tta or config.tile:  # which need whole pictures
-        return one_by_one(detector.predictor(keep, size, config.batch, config.tta, config.tile), store), len(store)
+        looks = detector.predictor(keep, size, config.batch, config.tta, config.tile)
+        return track(one_by_one(looks, store), len(store), "evaluate")
     square = {"square": detector.model.square} if task.stills is EvalLoader else {}  # others are so anyway
     workers, pixels = pick_workers(config.workers), detector.card.pixels
     loader = task.stills(store, size, config.batch, pixels, workers, **square)
-    return detect_all(detector.model, loader, keep, detector.device, detector.dtype), len(loader)
+    found = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
+    return track(found, len(loader), "evaluate")
 
 
 def say_left_out(store: Annotations) -> None:

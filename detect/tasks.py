@@ -126,19 +126,8 @@ def _landmarks(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb
     return LandmarkDataset(Instances.of(store), config.imgsz, augment, config.seed, pixels, cache_gb)
 
 
-def _still_landmarks(
-    store: Annotations,
-    size: int,
-    batch: int,
-    pixels: Pixels,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    cache_gb: float = 0.0,
-    pin: bool = False,
-) -> StillLoader:
-    data = LandmarkDataset(Instances.of(store), size, pixels=pixels, cache_gb=cache_gb)
-    return StillLoader(data, batch, workers, rank, world, pin)
+def _still_landmarks(store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> LandmarkDataset:
+    return LandmarkDataset(Instances.of(store), size, pixels=pixels, cache_gb=cache_gb)
 
 
 def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset | SignalDataset:
@@ -162,7 +151,14 @@ def _people(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: f
     return IdentityDataset(Crops.of(store), *rest, batch=config.batch, each=config.each)
 
 
-def _still_crops(
+def _still_crops(store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> CropDataset | SignalDataset:
+    if isinstance(store, Signals):
+        return SignalDataset(store)
+    return CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
+
+
+def _stills(
+    samples: Callable[[Annotations, int, Pixels, float], Any],
     store: Annotations,
     size: int,
     batch: int,
@@ -173,9 +169,7 @@ def _still_crops(
     cache_gb: float = 0.0,
     pin: bool = False,
 ) -> StillLoader:
-    crops: Any = SignalDataset(store) if isinstance(store, Signals) else None
-    crops = crops or CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
-    return StillLoader(crops, batch, workers, rank, world, pin)
+    return StillLoader(samples(store, size, pixels, cache_gb), batch, workers, rank, world, pin)
 
 
 TASKS = {
@@ -215,7 +209,7 @@ TASKS = {
     ),
     "landmarks": Task(
         _landmarks,
-        _still_landmarks,
+        partial(_stills, _still_landmarks),
         LandmarkEvaluator,
         require_points,
         Keep(score=0.0),
@@ -226,7 +220,7 @@ TASKS = {
     ),
     "classify": Task(
         _crops,
-        _still_crops,
+        partial(_stills, _still_crops),
         lambda store: ClassEvaluator(Crops.of(store)),
         require_classes,
         Keep(score=0.0),
@@ -238,7 +232,7 @@ TASKS = {
     ),
     "embed": Task(
         _people,
-        _still_crops,
+        partial(_stills, _still_crops),
         lambda store: PairEvaluator(Crops.of(store)),
         require_identities,
         Keep(score=0.0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,13 @@ from typing import Any
 import numpy as np
 
 from detect.api import Detector
-from detect.data.check import verify
-from detect.data.crops import CropDataset, Crops
-from detect.data.formats import load_data
+from detect.data.crops import Crops
 from detect.data.identities import require_pairs
-from detect.data.loader import StillLoader
 from detect.data.store import Annotations
-from detect.device import pick_workers
 from detect.errors import UserError
-from detect.evaluation.measure import detect_all
 from detect.evaluation.verification import PairEvaluator, Pairs, pair_lines
-from detect.files import replace_text
-from detect.judge import say_left_out
+from detect.judge import alone, answers, opened, tell
 from detect.options import EvaluateConfig
-from detect.progress import track
 from detect.tasks import TASKS
 
 COLUMNS = ("a", "b", "same")
@@ -33,32 +25,18 @@ TRUTH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no":
 
 def evaluate_pairs(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the one member on pairs of a split; see `verification.measure`."""
-    detector, *others = members
-    if others:
-        raise UserError("several --weights are averaged for classifiers alone")
-    store, evaluator = measured_pairs(config, detector)
-    result = evaluator.result()
-    print(f"{config.weights} on {config.pairs or store.path} ({len(store)} images)")
-    for line in pair_lines(result):
-        print(line)
-    if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
-    return result
+    store, evaluator = measured_pairs(config, alone(members))
+    return tell(config, f"{config.pairs or store.path} ({len(store)} images)", evaluator, pair_lines)
 
 
 def measured_pairs(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, PairEvaluator]:
     """The store of the split, and its evaluator with the vector of every crop."""
-    task = TASKS[detector.model.task]
-    store = verify(load_data(config.data, config.split, config.skip_bad, task.whole), config.skip_bad, decode=False)
-    say_left_out(store)
+    store = opened(config, TASKS[detector.model.task].whole)
     crops = Crops.of(store)
     if not config.pairs:
         require_pairs(store)
     evaluator = PairEvaluator(crops, read_pairs(Path(config.pairs), crops) if config.pairs else None)
-    data = CropDataset(crops, detector.side(config.imgsz), pixels=detector.card.pixels, cache_gb=0.0)
-    loader = StillLoader(data, config.batch, pick_workers(config.workers))
-    answers = detect_all(detector.model, loader, task.keep, detector.device, detector.dtype)
-    for ids, found in track(answers, len(loader), "evaluate"):
+    for ids, found in answers(config, detector, store):
         evaluator.update(ids, found)
     return store, evaluator
 
