@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
@@ -29,6 +29,12 @@ class Summary:
 
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
+
+    def add(self, found: Detections | Classes, names: Sequence[str]) -> None:
+        """Count a frame: every object in it, or its most probable class."""
+        labels = found.labels[:1] if isinstance(found, Classes) else found.labels
+        self.objects.update(names[label] for label in labels.tolist())
+        self.frames += 1
 
 
 def predict_to(
@@ -58,27 +64,15 @@ def predict_to(
     out, summary, pictured = Path(out), Summary(), source.kind != "records"
     if show and not pictured:
         raise UserError("--show is for pictures: leave it out")
+    asked = {"save_txt": save_txt, "save_crop": save_crop, "show": show, "say": say and kind is Classes}
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
             out.mkdir(parents=True, exist_ok=True)
             sinks: list[Sink] = []
-
-            def add(sink: Sink) -> None:
+            for sink in opened(source, names, category_ids, out, out / ANSWERS[kind], **asked):
                 sinks.append(sink)
                 stack.callback(sink.close)
-
-            if pictured:
-                add(Pictures(Paths(out, source.files), source.rates))
-            add(Results(out / ANSWERS[kind], names, category_ids))
-            if say and kind is Classes:
-                add(Lines(names))
-            if save_txt:
-                add(Labels(Paths(out / "labels", source.files)))
-            if save_crop:
-                add(Crops(Paths(out / "crops", source.files), names))
-            if show:
-                add(Window())
             if follow and follow.counting:
                 stack.callback(lambda: replace_text(out / "counts.json", json.dumps(follow.counts(), indent=1) + "\n"))
             interrupt = stack.enter_context(closing(Interrupt()))
@@ -91,15 +85,36 @@ def predict_to(
                     follow.paint(picture)
                 for sink in sinks:
                     sink.write(frame, found, picture)
-                summary.frames += 1
-                counted = found.labels[:1] if kind is Classes else found.labels
-                if follow is None:
-                    summary.objects.update(names[label] for label in counted.tolist())
-                else:
-                    summary.objects = follow.objects
+                summary.add(found, names)
                 if interrupt.asked:
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
         raise UserError(f"{where}: cannot be written ({error.strerror or error})") from error
-    return summary
+    return replace(summary, objects=follow.objects) if follow else summary
+
+
+def opened(
+    source: Source,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    out: Path,
+    answers: Path,
+    *,
+    save_txt: bool,
+    save_crop: bool,
+    show: bool,
+    say: bool,
+) -> Iterator[Sink]:
+    """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
+    if source.kind != "records":
+        yield Pictures(Paths(out, source.files), source.rates)
+    yield Results(answers, names, category_ids)
+    if say:
+        yield Lines(names)
+    if save_txt:
+        yield Labels(Paths(out / "labels", source.files))
+    if save_crop:
+        yield Crops(Paths(out / "crops", source.files), names)
+    if show:
+        yield Window()
