@@ -1,7 +1,12 @@
 """The one exception that is the user's to mend."""
 
 import difflib
-from collections.abc import Iterable
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 class UserError(Exception):
@@ -14,3 +19,18 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
     return UserError(f"unknown {kind} {name!r}: {hint}")
+
+
+def in_one_line(program: Callable[P, object]) -> Callable[P, int]:
+    """`program` with an exit status: 0, or 2 after one line on stderr for a UserError and for a file that fails."""
+
+    @functools.wraps(program)
+    def main(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            program(*args, **kwargs)
+        except (UserError, OSError) as error:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        return 0
+
+    return main

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from detect.cli import parse
 from detect.commands import evaluate
 from detect.data.formats import load_data, splits
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 from detect.files import replace_text
 from detect.training.setup import train
 from tools import side_by_side as ways
@@ -93,7 +93,8 @@ def row(name: str, results: Sequence[dict[str, Any]]) -> str:
     return f"| {name} | {' | '.join(cells)} | {statistics.mean(r['seconds'] for r in results):.0f} |"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@in_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write it to OUT/table.md. Exit status 2 is the user's mistake."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -110,25 +111,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", default="csp_n", help="of all --models")
     given, flags = parser.parse_known_args(arguments)
     out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm or ())
-    try:
-        if given.models:
-            print(side_by_side(given, flags))
-            return 0
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-        for seed in range(given.seeds):
-            images = given.images
-            data = str(subset(given.data, images, seed, out / f"data_{seed}")) if images else given.data
-            for name, own in arms.items():
-                results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}"))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if given.models:
+        print(side_by_side(given, flags))
+        return
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    for seed in range(given.seeds):
+        images = given.images
+        data = str(subset(given.data, images, seed, out / f"data_{seed}")) if images else given.data
+        for name, own in arms.items():
+            results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}"))
     first = next(iter(results.values()))[0]
     head = ["arm", f"{first['split']} AP", "AP50", *(f"AP {label}" for label in first["per_class"]), "seconds"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row(n, r) for n, r in results.items())]
     (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
-    return 0
 
 
 if __name__ == "__main__":

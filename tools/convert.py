@@ -23,12 +23,13 @@ import yaml
 from detect.data.annotations import read_json
 from detect.data.formats import coco_loader, image_roots, recognise
 from detect.data.store import Annotations
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 
 SWAPS, CANDIDATES = 2000, 128
 
 
-def main(arguments: list[str] | None = None) -> int:
+@in_one_line
+def main(arguments: list[str] | None = None) -> None:
     """The exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE")
@@ -37,12 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the cut")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad records out, and list them")
     options = parser.parse_args(arguments)
-    try:
-        convert(options.source, options.out, options.split, options.seed, options.skip_bad)
-    except UserError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return 2
-    return 0
+    convert(options.source, options.out, options.split, options.seed, options.skip_bad)
 
 
 def convert(source: str, out: Path, share: float | None = None, seed: int = 0, skip_bad: bool = False) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.errors import UserError, unknown
+from detect.errors import UserError, in_one_line, unknown
 from detect.files import replace_file
 from detect.infer.text import render
 
@@ -85,25 +85,21 @@ def table(numbers: Mapping[str, Curves]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@in_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the picture, print the table. Exit status 2 is the user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help=f"folders of runs, at most {len(COLOURS)}")
     parser.add_argument("--of", nargs="+", default=["classes"], help="numbers of metrics.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="the picture, a PNG")
     given = parser.parse_args(arguments)
-    try:
-        if len(given.runs) > len(COLOURS) or len({run.name for run in given.runs}) < len(given.runs):
-            raise UserError(f"name at most {len(COLOURS)} runs, each folder by another name")
-        numbers = {number: curves(given.runs, number) for number in given.of}
-        picture = np.hstack([panel(number, lines) for number, lines in numbers.items()])
-        content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-        replace_file(given.out, lambda part: part.write_bytes(content))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if len(given.runs) > len(COLOURS) or len({run.name for run in given.runs}) < len(given.runs):
+        raise UserError(f"name at most {len(COLOURS)} runs, each folder by another name")
+    numbers = {number: curves(given.runs, number) for number in given.of}
+    picture = np.hstack([panel(number, lines) for number, lines in numbers.items()])
+    content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    replace_file(given.out, lambda part: part.write_bytes(content))
     print(table(numbers))
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from detect.data.check import verify
 from detect.data.dataset import Draw
 from detect.data.formats import load_data
 from detect.data.loader import TrainLoader
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 from detect.infer.draw import color_of, ink_on
 from detect.infer.text import render
 from detect.tasks import TASKS
@@ -85,7 +85,8 @@ def samples(
     return [data[Draw(epoch, position, sides[position])] for position in positions], store.names
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@in_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the sheet. Exit status 2 is the user's mistake."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -100,21 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given, flags = parser.parse_known_args(arguments)
     if given.run is not None:
         flags = ["--config", str(Path(given.run) / "config.yaml"), *flags]
+    if not cv2.haveImageWriter(given.out):
+        raise UserError(f"--out {given.out}: name a picture to write, such as picture.png")
     positions, zoom = (range(given.count), 1) if given.index is None else ([given.index], 2)
-    try:
-        config = parse("train", flags)
-        pictures, names = samples(config, given.split, given.epoch, positions, given.ranks)
-        picture = sheet([annotate(image, target, names, zoom) for image, target in pictures])
-        out = Path(given.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise UserError(f"--out {out}: could not be written")
-    except (UserError, OSError, cv2.error) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    config = parse("train", flags)
+    pictures, names = samples(config, given.split, given.epoch, positions, given.ranks)
+    picture = sheet([annotate(image, target, names, zoom) for image, target in pictures])
+    out = Path(given.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise UserError(f"--out {out}: could not be written")
     ids = f", image id {pictures[0][1].image_id}" if given.index is not None else ""
     print(f"{out}: {len(positions)} samples of epoch {given.epoch}, seed {config.seed}{ids}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.boxes import iou, xywh_to_xyxy
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 from detect.infer.track import Tracker
 from detect.types import Detections
 
@@ -103,7 +103,8 @@ def judged(truth: np.ndarray, rows: np.ndarray, frames: range, judge: str) -> di
     return json.loads(done.stdout)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@in_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
     """Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -115,15 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--conf", type=float, default=0.25)
     parser.add_argument("--judge", required=True, metavar="PYTHON")
     options = parser.parse_args(arguments)
-    try:
-        truth = read(options.gt)
-        frames = range(int(truth[:, 0].min()), int(truth[:, 0].max()) + 1)
-        rows = predicted(options.found) if options.found else tracked(read(options.given), frames, options.conf)
-        print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **judged(truth, rows, frames, options.judge)}))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    truth = read(options.gt)
+    frames = range(int(truth[:, 0].min()), int(truth[:, 0].max()) + 1)
+    rows = predicted(options.found) if options.found else tracked(read(options.given), frames, options.conf)
+    print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **judged(truth, rows, frames, options.judge)}))
 
 
 if __name__ == "__main__":

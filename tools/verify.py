@@ -36,7 +36,7 @@ from detect.data.crops import Crops
 from detect.data.formats import load_data
 from detect.data.images import read_image
 from detect.embedding.judge import read_pairs
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 from detect.evaluation.verification import SHARES, all_pairs, apart, measure
 from detect.files import replace_text
 from detect.training.setup import train
@@ -138,7 +138,8 @@ def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {minutes} | " + " | ".join(f"{row[number]:.3f}" for number in NUMBERS) + " |"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@in_one_line
+def main(arguments: Sequence[str] | None = None) -> None:
     """Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -150,25 +151,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS")
     options, flags = parser.parse_known_args(arguments)
-    try:
-        data = prepared(options.data, options.more, options.held_out, options.out / "data")
-        kept = options.out / "results.json"
-        results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if "pixels" not in results:
-            results |= dict(baselines(data, options.test_csv))
+    data = prepared(options.data, options.more, options.held_out, options.out / "data")
+    kept = options.out / "results.json"
+    results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    if "pixels" not in results:
+        results |= dict(baselines(data, options.test_csv))
+        replace_text(kept, json.dumps(results))
+    for row in options.row:
+        name, _, own = row.partition(":")
+        if name not in results:
+            results[name] = trained(
+                data, options.test_csv, [*flags, *own.split()], options.out / re.sub(r"\W+", "_", name)
+            )
             replace_text(kept, json.dumps(results))
-        for row in options.row:
-            name, _, own = row.partition(":")
-            if name not in results:
-                results[name] = trained(
-                    data, options.test_csv, [*flags, *own.split()], options.out / re.sub(r"\W+", "_", name)
-                )
-                replace_text(kept, json.dumps(results))
-        print("\n".join(table(results)))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":

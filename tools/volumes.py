@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.data.formats import load_data, splits
 from detect.data.signals import Signals
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 
 SIDE, SHIFT, NOISE = 16, 2, 0.1
 PARTS = {"train": 1200, "val": 297, "test": 300}
@@ -88,22 +88,18 @@ def nearest(data: str) -> dict[str, float]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
+@in_one_line
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("make", "nearest"))
     parser.add_argument("path")
     parser.add_argument("--turn", type=float, default=30.0, help="degrees")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        if options.what == "make":
-            make(Path(options.path), options.turn, options.seed)
-        else:
-            nearest(options.path)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.what == "make":
+        make(Path(options.path), options.turn, options.seed)
+    else:
+        nearest(options.path)
 
 
 if __name__ == "__main__":

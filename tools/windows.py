@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an instal
 from detect.data.dataset import known_sizes
 from detect.data.formats import recognise
 from detect.data.store import Annotations
-from detect.errors import UserError
+from detect.errors import UserError, in_one_line
 
 SHARE = (0.35, 0.9)  # of a window's side that its object takes
 EMPTY = (0.3, 0.8)  # of the picture's short side, for windows without objects
@@ -30,7 +30,8 @@ SEEN = 0.3  # an object of which less is left in a window than this share is non
 TRIES = 50
 
 
-def main(arguments: list[str] | None = None) -> int:
+@in_one_line
+def main(arguments: list[str] | None = None) -> None:
     """The exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SOURCE")
@@ -38,16 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--negatives", type=float, default=1.0, help="windows without objects, for each with one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        if options.out.exists():
-            raise UserError(f"{options.out}: is there already and is not overwritten; choose another --out")
-        for number, (split, load) in enumerate(recognise(options.source).items()):
-            cut(load(False), options.out, split, options.negatives, np.random.default_rng([options.seed, number]))
-    except UserError as error:
-        print(f"windows: {error}", file=sys.stderr)
-        return 2
+    if options.out.exists():
+        raise UserError(f"{options.out}: is there already and is not overwritten; choose another --out")
+    for number, (split, load) in enumerate(recognise(options.source).items()):
+        cut(load(False), options.out, split, options.negatives, np.random.default_rng([options.seed, number]))
     print(f"{options.out}: use it as --data")
-    return 0
 
 
 def cut(store: Annotations, out: Path, split: str, negatives: float, rng: np.random.Generator) -> None:
