@@ -109,7 +109,7 @@ def ours_predict(turns: Turns, job: dict[str, Any]) -> None:
     """A round is every image once, each from its file to boxes, with default settings."""
     import detect
 
-    detector = detect.load(job["model"], turns.device)
+    detector = detect.load(job["model"], turns.device, job.get("as", "auto"))
     turns.serve(lambda: [list(detector.predict(file, imgsz=job["size"])) for file in job["files"]])
 
 
