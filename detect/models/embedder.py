@@ -5,6 +5,7 @@ Axes: B batch, D numbers of a vector.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from detect.backbones import build_network
-from detect.backbones.base import Network
+from detect.backbones import build_network, parts
+from detect.backbones.base import Network, shortened
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.losses.embeddings import contrastive, siamese, triplet
 from detect.models.base import Card, Model
 from detect.models.classifier import dense
 from detect.types import Distance, Keep, Target, Term, Vector
+
+GRID = 4  # cells a side that a network which ends early keeps of its map
 
 
 class Embedding(NamedTuple):
@@ -32,7 +35,9 @@ class Embedding(NamedTuple):
 class Embedder(Model):
     """images (B, 3, S, S) uint8 -> Embedding; pictures of one person have near vectors, those of others far ones.
 
-    Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| that says it.
+    Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| that says it. Before they
+    are scaled to length one vectors are normalized over the batch (Ioffe and Szegedy, 2015): of what all pictures have
+    in common nothing is left, nor can a loss that wants vectors near draw all of them into one place.
     """
 
     square = True
@@ -40,9 +45,11 @@ class Embedder(Model):
     def __init__(self, config: ModelConfig, card: Card, network: Network):
         super().__init__(config, card)
         self.network = network
+        self.centre = nn.BatchNorm1d(config.dimensions, affine=False)
         if config.loss.embed == "siamese":
-            self.unit_weight = nn.Parameter(torch.ones(config.dimensions))
-            self.unit_bias = nn.Parameter(torch.zeros(()))
+            # At first two equal vectors have a logit of 3, and two that have nothing to do with each other one of -3.
+            self.unit_weight = nn.Parameter(torch.full([config.dimensions], 3 * math.sqrt(math.pi / config.dimensions)))
+            self.unit_bias = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, images: Tensor, given: Any = None) -> Embedding:
         """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
@@ -58,7 +65,7 @@ class Embedder(Model):
 
     def answer(self, features: list[Tensor], given: Any = None) -> Embedding:
         """Vectors from what the dense layers take."""
-        return Embedding(normalize(self.network.head(features[0]).float(), dim=1))
+        return Embedding(normalize(self.centre(self.network.head(features[0]).float()), dim=1))
 
     def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
@@ -93,10 +100,28 @@ class Embedder(Model):
 def build_embedder(config: ModelConfig, card: Card) -> Embedder:
     """The network that `config.backbone` names, its last layer one of `config.dimensions` numbers.
 
-    `config.hidden` are dense layers before that. Raises UserError for an unknown name or with auxiliary classifiers.
+    `config.hidden` are dense layers before that; with `config.step` see `ended_early`. Raises UserError for an unknown
+    name or with auxiliary classifiers.
     """
+    if config.step:
+        return Embedder(config, card, ended_early(config, card.size))
     network = build_network(config.backbone, config.dimensions, config.in_channels, "same")
     if network.aux:
         raise UserError(f"{config.backbone} has auxiliary classifiers, which an embedder cannot use: take another")
     network.head = dense(network, config.hidden, config.dimensions)
     return Embedder(config, card, network)
+
+
+def ended_early(config: ModelConfig, side: int) -> Network:
+    """The network up to its last stage of stride `config.step`, its dense layers reading the map on a grid of 4 x 4.
+
+    Where things have their place in the picture, as in faces, a mean over the whole map would forget it (Deng et al.,
+    2019, ArcFace, read every cell). Raises UserError where there is no such stage.
+    """
+    whole = parts(config.backbone, config.in_channels, "same")
+    try:
+        made = shortened(whole, config.step, side, config.hidden, GRID)
+    except ValueError as error:
+        what = f"--model.step {config.step} will not do for {config.backbone} on {side} px"
+        raise UserError(f"{what}: {error}") from error
+    return Network(made, config.dimensions)

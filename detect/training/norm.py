@@ -22,7 +22,8 @@ class RankNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         mean, var, count = self._statistics(x)
-        return _Normalize.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+        weight, bias = (self.weight, self.bias) if self.affine else (torch.ones_like(mean), torch.zeros_like(mean))
+        return _Normalize.apply(x, weight, bias, mean, var, count, self.eps)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Signals, pictures and volumes alike."""
@@ -34,7 +35,8 @@ class RankNorm(_BatchNorm):
         Parts are joined by their own means and variances (Chan et al., 1979), which no large mean spoils.
         """
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        mean, var = torch.batch_norm_update_stats(x, self.running_mean, self.running_var, 0.0)
+        spare = torch.zeros_like(self.running_mean)  # this would make a variance of nothing where a rank has one vector
+        mean, var = torch.batch_norm_update_stats(x, spare, spare, 0.0)
         mine = torch.cat([mean, var, mean.new_tensor([x.numel() / x.shape[1]])])
         everyone = mine.new_empty(td.get_world_size(), len(mine))
         td.all_gather(list(everyone), mine)

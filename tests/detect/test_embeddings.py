@@ -166,7 +166,9 @@ def test_the_distance_of_a_siamese_network_is_minus_its_logit():
     assert float(np.log1p(np.exp(one.distance(one.values, other.values)))) == pytest.approx(term.total.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"hidden": [16]}, {"in_channels": 1}, {"backbone": "csp_n"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"hidden": [16]}, {"in_channels": 1}, {"backbone": "csp_n"}, {"backbone": "csp_n", "step": 8}]
+)
 def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     model = embedder(**changes).eval()
     raw = model(images(3)).vectors
@@ -179,6 +181,29 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     again = load_weights(tmp_path / "w.safetensors")
     assert again.card.thresholds == {"accuracy": 0.7} and torch.equal(again(images(3)).vectors, raw)
     assert model.decode(model(images(3)[:0]), Keep()) == []
+
+
+def test_a_network_that_ends_early_knows_places():
+    """Two maps of the same cells in other places have other vectors; of their mean alone they have the same."""
+    early, whole = embedder(backbone="squeezenet1_1", step=8).eval(), embedder(backbone="squeezenet1_1").eval()
+    assert len(early.network.stages) < len(whole.network.stages)
+    maps = torch.rand(2, 256, 4, 4, generator=torch.Generator().manual_seed(0))
+    maps[1] = maps[0].flip(1)
+    one, other = early.answer([early.network.neck(maps)]).vectors
+    assert not torch.allclose(one, other, atol=0.01)
+    one, other = whole.answer([maps.repeat(1, 2, 1, 1)]).vectors
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_network_that_ends_early_takes_any_picture():
+    model = embedder(backbone="squeezenet1_1", step=8, hidden=[5]).eval()
+    large = images(2).repeat_interleave(3, 2).repeat_interleave(3, 3)
+    assert model(large).vectors.shape == (2, 6)
+
+
+def test_a_network_ends_where_a_stage_does():
+    with pytest.raises(UserError, match=r"--model.step 3 will not do for squeezenet1_1 on 32 px: its strides are \["):
+        embedder(backbone="squeezenet1_1", step=3)
 
 
 def test_a_network_with_auxiliary_classifiers_is_refused():

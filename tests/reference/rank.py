@@ -98,13 +98,19 @@ def normalize(out: Path) -> None:
     td.destroy_process_group()
 
 
-KINDS = ("float64", "float32", "bfloat16")
+KINDS = ("float64", "float32", "bfloat16", "vectors")
 PARTS = (slice(0, 1), slice(1, 3), slice(3, 7))  # of the images of three ranks
 
 
-def layer_and_images(kind: str) -> tuple[torch.nn.BatchNorm2d, torch.Tensor, torch.Tensor]:
-    """A layer that has seen something, images of large mean (7, 5, 6, 4), and gradients of its output."""
+def layer_and_images(kind: str) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    """A layer that has seen something, images of large mean (7, 5, 6, 4), and gradients of its output.
+
+    Of "vectors" the layer has neither weight nor bias, and takes (7, 5).
+    """
     torch.manual_seed(0)
+    if kind == "vectors":
+        images = 3 * torch.randn(7, 5, dtype=torch.float64) + 20
+        return torch.nn.BatchNorm1d(5, affine=False).double(), images, torch.randn_like(images)
     layer = torch.nn.BatchNorm2d(5, momentum=0.03).double()
     for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
         torch.nn.init.uniform_(value, 0.5, 2)
