@@ -13,10 +13,13 @@ from detect.errors import UserError
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, bring it to the disk, and put it in the place of `path`.
 
-    Raises UserError when the disk is full or the folder cannot be written; the file that was there stays.
+    Raises UserError when the disk is full or the folder cannot be written; the file that was there stays. What is there
+    and no file, such as a device, is never replaced.
     """
     part = path.with_name(f".{path.name}.part")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} cannot be written: it is there, and no file; choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
         with part.open("rb") as file:

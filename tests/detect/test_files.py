@@ -48,6 +48,15 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
         assert [p.name for p in tmp_path.iterdir()] == ["a"] and path.read_text() == "old"
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # as a device is; those cannot be made by everyone
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match=f"{name} cannot be written: it is there, and no file"):
+            replace_text(tmp_path / name, "new")
+    assert (tmp_path / "pipe").is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(tmp_path, monkeypatch, call):
     path = tmp_path / "a"
