@@ -56,8 +56,10 @@ class Eyes:
 
 def embed(config: EmbedConfig) -> Path:
     """Write the gallery of the people of a source."""
-    source = Path(config.source)
+    source, out = Path(config.source), Path(config.out)
     pictures = known_people(source)
+    Gallery.claim(out)
+    print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
     eyes = Eyes(config.weights, config.detector, config.device, config.precision)
     vectors, people, files = [], [], []
     for person, file in track(iter(pictures), len(pictures), "embed"):
@@ -70,8 +72,6 @@ def embed(config: EmbedConfig) -> Path:
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
         raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
-    out = Path(config.out)
-    print_of = fingerprint(Path(config.weights))
     Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of).save(out)
     print(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
     return out

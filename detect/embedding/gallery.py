@@ -38,6 +38,15 @@ class Gallery:
         row = int(apart.argmin())
         return row, float(apart[row])
 
+    @staticmethod
+    def claim(path: Path) -> None:
+        """Raises UserError where `path` is something else than a gallery, which a new one would destroy."""
+        try:
+            if path.exists():
+                Gallery.load(path)
+        except (UserError, OSError) as error:
+            raise UserError(f"--out {path} is there and no gallery: name another file") from error
+
     def save(self, path: Path) -> None:
         """Write it to `path` atomically."""
         about = {"format": FORMAT, "people": self.people, "files": self.files}

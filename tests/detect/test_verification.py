@@ -16,6 +16,8 @@ from detect.cli import parse
 from detect.config import LossConfig, ModelConfig
 from detect.data.crops import Crops
 from detect.data.formats import load_data
+from detect.data.images import read_image
+from detect.embedding import command
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold
@@ -170,6 +172,35 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
     stranger = [*asked[:3], "--source", str(people / "val" / "g" / "0.png"), "--threshold", "1e-6", "--device", "cpu"]
     assert main(stranger) == 0
     assert capsys.readouterr().out.startswith("0.png: unknown (nearest ")
+
+
+def test_a_gallery_replaces_nothing_but_a_gallery(people, weights, tmp_path, capsys):
+    (copy := tmp_path / "w.safetensors").write_bytes(weights.read_bytes())
+    (picture := tmp_path / "p.png").write_bytes((people / "val" / "f" / "0.png").read_bytes())
+    asked = ["embed", "--weights", str(copy), "--source", str(picture), "--device", "cpu", "--out"]
+    for out in (copy, picture, tmp_path):
+        assert main([*asked, str(out)]) == 2
+        assert f"--out {out} is there and no gallery: name another file" in capsys.readouterr().err
+    assert copy.read_bytes() == weights.read_bytes() and sorted(tmp_path.iterdir()) == [picture, copy]
+    for _ in range(2):
+        assert main([*asked, str(tmp_path / "g")]) == 0
+
+
+def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery(
+    people, weights, tmp_path, capsys, monkeypatch
+):
+    (copy := tmp_path / "w.safetensors").write_bytes(weights.read_bytes())
+
+    def changed(*args):
+        model = load_weights(copy)
+        save_weights(copy, build(model.config, model.card))
+        return read_image(*args)
+
+    monkeypatch.setattr(command, "read_image", changed)
+    asked = ["--source", str(people / "val" / "f" / "0.png"), "--device", "cpu"]
+    assert main(["embed", "--weights", str(copy), "--out", str(tmp_path / "g"), *asked]) == 0
+    assert main(["identify", "--gallery", str(tmp_path / "g"), *asked]) == 2
+    assert "made by other weights" in capsys.readouterr().err
 
 
 def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
