@@ -44,27 +44,45 @@ def measured_pairs(config: EvaluateConfig, detector: Detector) -> tuple[Annotati
 def read_pairs(path: Path, crops: Crops) -> Pairs:
     """The pairs of a csv with columns a, b (files as in the data) and same, as rows of `crops`.
 
-    Raises UserError, naming the line, for a file that is not in the data or shows several crops, or another value.
+    Raises UserError, naming the line, for a file that is not in the data or shows several crops, a picture beside
+    itself or another value; and for pairs that are all of one kind.
     """
     rows: dict[str, int] = {}
     for row, image in enumerate(crops.images.tolist()):
         name = crops.store.file_name(image)
         rows[name] = -1 if name in rows else row
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as csv: {error}") from None
-    if not lines or not set(COLUMNS) <= set(lines[0]):
-        raise UserError(f"{path}: needs lines with the columns {', '.join(COLUMNS)}")
     found = []
-    for number, line in enumerate(lines, start=2):
-        for name in (line["a"], line["b"]):
+    for number, line in enumerate(_lines(path), start=2):
+        a, b, word = (str(line[name] or "").strip() for name in COLUMNS)
+        for name in (a, b):
             if rows.get(name, -1) < 0:
                 why = "shows several things" if name in rows else f"is not in {crops.path}, or not in this --split"
-                raise UserError(f"{path} line {number}: {name} {why}")
-        if (same := TRUTH.get(str(line["same"]).strip().lower())) is None:
-            raise UserError(f"{path} line {number}: same is {line['same']!r}: write 1 or 0")
-        found.append((rows[line["a"]], rows[line["b"]], same))
+                raise UserError(f"{path} line {number}: {name!r} {why}")
+        if a == b:
+            raise UserError(f"{path} line {number}: a and b are one picture, {a}: leave the line out")
+        if (same := TRUTH.get(word.lower())) is None:
+            raise UserError(f"{path} line {number}: same is {word!r}: write 1 or 0")
+        found.append((rows[a], rows[b], same))
     first, second, same = np.array(found).T
+    if same.all() or not same.any():
+        kind = "one person" if same.all() else "two people"
+        raise UserError(f"{path}: all pairs are of {kind}, so there is nothing to tell apart: give pairs of both kinds")
     return Pairs(first, second, same.astype(bool))
+
+
+def _lines(path: Path) -> list[dict[str, str | None]]:
+    """The lines of a csv of pairs by column. Raises UserError where it cannot be read, lacks a column or has none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            table = csv.DictReader(stream)
+            columns = [name.strip().lower() for name in table.fieldnames or ()]
+            table.fieldnames = columns
+            lines = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as csv: {error}") from None
+    if not set(COLUMNS) <= set(columns):
+        has = ", ".join(columns) or "none"
+        raise UserError(f"{path}: needs the columns {', '.join(COLUMNS)}; its first line has: {has}")
+    if not lines:
+        raise UserError(f"{path}: the table is empty: it names no pair")
+    return lines

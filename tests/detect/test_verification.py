@@ -147,7 +147,8 @@ def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, t
     assert load_weights(weights).card.thresholds == pytest.approx(found["thresholds"])
     assert "auc" in capsys.readouterr().out
     pairs = tmp_path / "pairs.csv"
-    pairs.write_text("a,b,same\nval/f/0.png,val/f/1.png,1\nval/f/0.png,val/g/1.png,0\n")
+    table = "\ufeffA, b ,Same\r\nval/f/0.png,val/f/1.png,1\r\nval/f/0.png, val/g/1.png, No\r\n"  # as spreadsheets write
+    pairs.write_text(table, encoding="utf-8", newline="")
     assert main([*evaluate, "--pairs", str(pairs), "--json", str(tmp_path / "2.json")]) == 0
     found = json.loads((tmp_path / "2.json").read_text())
     assert (found["same"], found["different"]) == (1, 1) and found["auc"] in (0, 1)
@@ -245,6 +246,11 @@ def broken(people, weights, tmp_path_factory):
     (root / "p1.csv").write_text("a,b\n1,2\n")
     (root / "p2.csv").write_text("a,b,same\nval/f/0.png,val/x.png,1\n")
     (root / "p3.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png,maybe\n")
+    (root / "p4.csv").write_text("a,b,same\n")
+    (root / "p5.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png,1\nval/f/0.png,val/f/2.png,yes\n")
+    (root / "p6.csv").write_text("a,b,same\nval/f/0.png,val/g/1.png,0\n")
+    (root / "p7.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png,1\nval/f/0.png,val/f/0.png,1\n")
+    (root / "p8.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png\n")
     return root
 
 
@@ -269,9 +275,14 @@ def broken(people, weights, tmp_path_factory):
         ("identify --gallery {b}/g --source {b}/empty", "no image or video"),
         ("predict --weights {w} --source {p}/val/f --out {b}/out", "is an embedder"),
         ("export --weights {w} --data {p}", "is an embedder"),
-        ("evaluate --weights {w} --data {p} --pairs {b}/p1.csv", "columns a, b, same"),
-        ("evaluate --weights {w} --data {p} --pairs {b}/p2.csv", "line 2: val/x.png is not in"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p1.csv", "columns a, b, same; its first line has: a, b"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p2.csv", "line 2: 'val/x.png' is not in"),
         ("evaluate --weights {w} --data {p} --pairs {b}/p3.csv", "line 2: same is 'maybe'"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p4.csv", "p4.csv: the table is empty"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p5.csv", "p5.csv: all pairs are of one person"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p6.csv", "p6.csv: all pairs are of two people"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p7.csv", "line 3: a and b are one picture, val/f/0.png"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p8.csv", "line 2: same is ''"),
         ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
         ("train --model embedder --data {p} --out {b}/o --batch 40 --each 4", "take --batch 20 at most"),
         ("train --model embedder --data {p} --out {b}/o --batch 10 --each 4", "no multiple"),
