@@ -1,6 +1,7 @@
 """Style transfer: costs beside loops and gradients, pictures through the command, one line for what cannot be."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import cv2
@@ -212,6 +213,27 @@ def test_nothing_that_is_read_is_written_over(desk, digits, tmp_path, capsys):
     assert main(["stylize", *flags(desk, content=None, data=digits, out=digits)]) == 2
     assert "is where the pictures of" in capsys.readouterr().err
     assert (desk / "content.png").read_bytes() == before and not (digits / "stylized.json").exists()
+
+
+def test_copies_stay_out_of_the_data_and_of_what_is_no_copy(desk, digits, tmp_path, one_thread, capsys):
+    shutil.copytree(digits, tmp_path / "data")
+    shutil.copytree(digits / "train", tmp_path / "mine" / "train")
+    before = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*.*"))}
+
+    def refused(out):
+        assert main(["stylize", *flags(desk, content=None, data=tmp_path / "data", out=out, steps=1)]) == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "is where the pictures of" in refused(tmp_path / "data" / "train" / "copies")
+    assert "holds pictures, and no stylized.json that says how they were made: name another" in refused(
+        tmp_path / "mine"
+    )
+    assert {p: p.read_bytes() for p in sorted(tmp_path.rglob("*.*"))} == before
+    for said in ("[]", "null", "3"):
+        (tmp_path / "mine" / "stylized.json").write_text(said)
+        assert "does not say how the copies beside it were made" in refused(tmp_path / "mine")
+    (tmp_path / "mine" / "stylized.json").write_text('{"later": 1}')
+    assert "made with another --" in refused(tmp_path / "mine")
 
 
 def test_several_styles_are_for_sets(desk, tmp_path, capsys):
