@@ -60,10 +60,10 @@ def choose_pixels(config: TrainConfig, source: Source | None) -> Pixels:
     return source.pixels if source else Pixels()
 
 
-def begin(model: Model, source: Source, tell: bool) -> None:
+def begin(model: Model, source: Source, tell: bool) -> list[str]:
     """Give `model` what fits of `source`, and `tell` what was taken, what was not, and why.
 
-    Raises UserError where nothing fits.
+    Returns the names of the tensors that were left at their start. Raises UserError where nothing fits.
     """
     tensors = source.tensors
     if source.part != "model":
@@ -86,6 +86,7 @@ def begin(model: Model, source: Source, tell: bool) -> None:
         print(f"{source.name}: {len(moved.taken)} tensors taken, {left}", file=sys.stderr)
         for name, reason in (moved.left | moved.extra).items():
             print(f"  not taken: {name}: {reason}", file=sys.stderr)
+    return list(moved.left)
 
 
 def parts(model: Model) -> list[str]:
