@@ -19,10 +19,10 @@ def find_layer(net: nn.Module, name: str) -> str:
 
     Raises UserError where there is none, with the nearest name.
     """
-    names = dict(net.named_modules(remove_duplicate=False))  # a graph may hold one layer in several places
+    names = [n for n, _ in net.named_modules(remove_duplicate=False) if n]  # a graph may hold a layer in several places
     found = next((above + name for above in _ABOVE if name and above + name in names), None)
     if found is None:
-        few = [n for n in names if n and (n.count(".") < 2 or n.rpartition(".")[0].endswith("stages"))]
+        few = [n for n in names if n.count(".") < 2 or n.rpartition(".")[0].endswith("stages")]
         raise unknown("layer", name, get_close_matches(name, names, 1) or few)
     return found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detect.data.images import resize
+from detect.errors import UserError
 from detect.files import replace_file
 
 WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -36,5 +37,8 @@ def as_picture(image: Tensor) -> np.ndarray:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write a picture (H, W, 3) uint8 RGB in the format of the path's suffix. Raises UserError where it cannot be."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    _, data = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]), options)
+    done, data = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]), options)
+    if not done:
+        height, width = image.shape[:2]
+        raise UserError(f"{path}: {width} x {height} px are more than {path.suffix} files can have: take .png")
     replace_file(path, lambda part: part.write_bytes(data.tobytes()))

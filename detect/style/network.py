@@ -20,7 +20,7 @@ CLASSES = 1000  # of ImageNet; the layer that tells them is not used
 
 
 def load(config: StylizeConfig) -> Classifier:
-    """The backbone that `config` names with its weights, which stay as they are. Raises UserError without weights."""
+    """The backbone that `config` names with its weights, which stay as they are. Raises UserError where some lack."""
     kind = ModelConfig(name=config.backbone, kind="classifier", backbone=config.backbone, padding="paper")
     wanted = TrainConfig(
         data="",
@@ -38,7 +38,12 @@ def load(config: StylizeConfig) -> Classifier:
     names = [str(i) for i in range(CLASSES)]
     model = build(kind, Card(names, list(range(CLASSES)), pixels=choose_pixels(wanted, source)))
     assert isinstance(model, Classifier)
-    begin(model, source, tell=True)
+    left, trained = begin(model, source, tell=True), dict(model.named_parameters())
+    if untrained := [name for name in left if name in trained and name.startswith("network.stages.")]:
+        raise UserError(
+            f"{source.name}: {len(untrained)} weights of {config.backbone} are not in it, so its layers know "
+            "no style: name the --backbone of the file"
+        )
     return model.eval().requires_grad_(False)
 
 

@@ -14,9 +14,10 @@ from torch import nn
 
 from detect.__main__ import main
 from detect.cli import parse
+from detect.errors import UserError
 from detect.losses.style import content_cost, gram, style_cost, total_variation
 from detect.style.command import parse_layers, stylize
-from detect.style.files import covering
+from detect.style.files import covering, write_image
 from detect.style.transfer import Objective, Weights, descend
 from tests.reference import style as twin
 from tests.reference.strokes import strokes
@@ -194,6 +195,8 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
         ({"backbone-weights": "no.pth"}, "no.pth cannot be read"),
         ({"backbone": "squeezenet"}, "unknown backbone 'squeezenet': did you mean 'squeezenet1_1'?"),
         ({"backbone": "resnet18"}, "nothing in it fits resnet18"),
+        ({"backbone": "vgg11"}, "weights of vgg11 are not in it, so its layers know no style"),  # but the first fits
+        ({"style_layers": "=1"}, "unknown layer '': known: aux, head"),
         ({"out": "picture"}, "--out picture: name a picture to write, such as picture.png"),
         ({"out": "/proc/none/o.png"}, "cannot be written"),
         ({"optimizer": "sgd"}, "unknown value of --optimizer 'sgd'"),
@@ -245,6 +248,11 @@ def test_a_picture_of_one_row_is_too_small(desk, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "row.png"), np.zeros((1, 90, 3), np.uint8))
     assert main(["stylize", *flags(desk, out=tmp_path / "o.png", content=tmp_path / "row.png")]) == 2
     assert "too small" in capsys.readouterr().err and not (tmp_path / "o.png").exists()
+
+
+def test_more_pixels_than_a_format_has_are_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"o.webp: 17000 x 1 px are more than .webp files can have: take .png"):
+        write_image(tmp_path / "o.webp", np.zeros((1, 17000, 3), np.uint8))
 
 
 def test_copies_of_a_share_of_a_set(desk, digits, tmp_path, one_thread, capsys):
