@@ -40,6 +40,8 @@ def see(config: SeeConfig) -> Path:
     model = load_weights(config.weights).to(pick_device(config.device))
     if model.searched:
         raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
+    if model.config.dims != 2:
+        raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
     layer = find_layer(model, config.layer) if config.layer else ""
     store = load_data(config.data, config.split, whole=TASKS[model.task].whole)
     if not len(store):

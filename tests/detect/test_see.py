@@ -39,9 +39,9 @@ def model_of(name, side=96, keypoints=(), seed=0):
     return build(config, Card(DIGITS, list(range(1, 11)), size=side, keypoints=list(keypoints))).eval()
 
 
-def lenet(side=32):
+def lenet(side=32, dims=2):
     torch.manual_seed(0)
-    config = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5", padding="paper")
+    config = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5", padding="paper", dims=dims)
     return build(config, Card(DIGITS, list(range(1, 11)), size=side)).eval()
 
 
@@ -378,5 +378,7 @@ def test_what_cannot_be_is_one_line(weights, digits, tmp_path, words, said, caps
 def test_regions_and_missing_weights_are_one_line(weights, digits, tmp_path, capsys):
     path = weights(lambda: model_of("fast_rcnn"), "fast_rcnn")
     assert run(path, digits, tmp_path / "out") == 2 and "looks at regions one by one" in capsys.readouterr().err
+    path = weights(lambda: lenet(dims=1), "signals")
+    assert run(path, digits, tmp_path / "out") == 2 and "looks at signals or volumes" in capsys.readouterr().err
     assert run("none.safetensors", digits, tmp_path / "out") == 2
     assert "none.safetensors is not a weights file" in capsys.readouterr().err
