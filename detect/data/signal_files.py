@@ -5,11 +5,12 @@
 - text in the form of the UCR archive (Dau et al., 2019): NAME_TRAIN.tsv and NAME_TEST.tsv, a record a line, first its
   class, then its values, between tabs, commas or spaces (.tsv, .csv, .txt); NAME_VAL too where there is one
 
-Records all have one shape. Nothing but numbers and words is read: no pickles.
+Records of a split all have one shape. Nothing but numbers and words is read: no pickles.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 import zlib
@@ -20,11 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from detect.data.check import Sieve
+from detect.data.labelled import FILES
 from detect.data.signals import Signals
 from detect.errors import UserError
 
 SUFFIXES = (".npz", ".tsv", ".csv", ".txt")
-_NOT_FINITE = "holds a value that is no finite number"
+_NOT_FINITE = "holds a value that is no finite number, or more than single precision holds"
+_MOST = float(np.finfo(np.float32).max)
 _TEXT = re.compile(r"(.+)_(train|val|test)\.(tsv|csv|txt)", re.IGNORECASE)
 
 Splits = dict[str, Callable[[bool], Signals]]  # split -> the function of skip_bad that loads it
@@ -40,7 +43,7 @@ def signal_splits(path: Path) -> Splits:
     if path.suffix.lower() == ".npz":
         return {split: partial(load_npz, path, split) for split in _npz_splits(path)}
     match = _TEXT.fullmatch(path.name)
-    return _beside(path.parent, match[1]) if match else {}
+    return _beside(path.parent, match[1], path.name) if match and not _names_files(path) else {}
 
 
 def unlabelled(path: Path) -> Iterator[Signals]:
@@ -60,10 +63,20 @@ def unlabelled(path: Path) -> Iterator[Signals]:
         yield Signals.of(path, values, np.zeros(len(values)), ["?"], records)
 
 
-def _beside(folder: Path, name: str) -> Splits:
-    """The splits of the set `name` in a folder."""
+def _names_files(path: Path) -> bool:
+    """Whether the first line of a csv has a column of files, so that it is a table of pictures and no signals."""
+    first = next(_lines(path), (1, []))[1] if path.suffix.lower() == ".csv" else []
+    return any(word.lower() in FILES for word in first)
+
+
+def _beside(folder: Path, name: str, wanted: str = "") -> Splits:
+    """The splits of the set `name` in a folder; of several files of one split that called `wanted`, or as it ends."""
     matches = [match for file in sorted(folder.iterdir()) if (match := _TEXT.fullmatch(file.name)) and match[1] == name]
-    files = {match[2].lower(): folder / match[0] for match in matches}
+    files: dict[str, Path] = {}
+    for match in sorted(matches, key=lambda match: (match[0] != wanted, not wanted.endswith(match[3]))):
+        other = files.setdefault(match[2].lower(), folder / match[0])
+        if not wanted and other.name != match[0]:
+            raise UserError(f"{folder}: {other.name} and {match[0]} are both its {match[2].lower()}: name one of them")
     return {split: partial(load_text, file, list(files.values())) for split, file in files.items()}
 
 
@@ -72,7 +85,7 @@ def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Sign
     sieve, rows, labels, records = Sieve(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
     for line, words in _lines(path):
         row = _numbers(words[1:])
-        problem = "has no values behind its class" if len(words) < 2 else row if isinstance(row, str) else ""
+        problem = _no_class(words[0]) or (row if isinstance(row, str) else "")
         if not problem and rows and len(row) != len(rows[0]):
             problem = f"has {len(row)} values, {records[0]} has {len(rows[0])}: signals must be of one length"
         if problem:
@@ -83,38 +96,69 @@ def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Sign
         records.append(f"line {line}")
     if not rows:
         raise UserError(f"{path}: the file is empty: it holds no record")
-    names = _sorted({_plain(words[0]) for file in files for _, words in _lines(file)})
+    names = _sorted({_plain(words[0]) for file in files for _, words in _lines(file) if not _no_class(words[0])})
     number = {name: i for i, name in enumerate(names)}
     place = np.array([number[label] for label in labels])
-    return Signals.of(path, np.stack(rows)[:, None], place, names, records, left_out=sieve.lines)
+    return Signals.of(path, _narrowed(path, np.stack(rows))[:, None], place, names, records, left_out=sieve.lines)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The words of each line that is not empty, with its number."""
+    """The words of each line that is not empty, with its number; "" where nothing is between two commas or tabs."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
-                if words := line.replace(",", " ").split():
-                    yield number, words
+                between = next((mark for mark in ",\t" if mark in line), None)
+                if line.strip(", \t\r\n"):
+                    yield number, [word.strip() for word in line.rstrip(", \t\r\n").split(between)]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}") from None
 
 
 def _numbers(words: Sequence[str]) -> np.ndarray | str:
     """The numbers (L,), or what is wrong with them."""
+    if not words or "" in words:
+        return f"has no value {words.index('') + 1}" if words else "has no values behind its class"
     try:
-        row = np.array(words, dtype=np.float32)
+        row = np.array(words, dtype=np.float64)
     except ValueError as error:
         return f"has a value that is no number ({str(error).rpartition(': ')[2]})"
-    bad = np.flatnonzero(~np.isfinite(row))
+    bad = np.flatnonzero(~(np.abs(row) <= _MOST))
     return f"has {words[bad[0]]} for value {bad[0] + 1}" if len(bad) else row
+
+
+def _no_class(word: str) -> str:
+    """What is wrong with a class; nothing where it is a word or a number."""
+    try:
+        return "" if math.isfinite(float(word)) else f"has {word} for its class"
+    except ValueError:
+        return "" if word else "has no class"
+
+
+def _narrowed(path: Path, values: np.ndarray, name: str = "its values") -> np.ndarray:
+    """Values (N, ...) in single precision, as networks compute; looked at are a thousand records at most.
+
+    Raises UserError where little would be left of what they differ by, as of times in seconds since 1970.
+    """
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32, copy=False)
+    if np.can_cast(values.dtype, np.float32):
+        return narrow
+    some = slice(None, None, max(1, len(values) // 1000))
+    usable = np.isfinite(narrow[some])
+    before, after = (x[some][usable].astype(np.longdouble) for x in (values, narrow))
+    if len(before) and np.abs(after - before).max() > 0.01 * (spread := np.ptp(before)) > 0:
+        raise UserError(
+            f"{path}: {name} lie within {spread:.3g} around {before.mean():.6g}, too little for single precision: "
+            "subtract a constant"
+        )
+    return narrow
 
 
 def _plain(label: str) -> str:
     """A class as it is called: 1 for 1.0000000e+00."""
     try:
         return str(int(float(label))) if float(label).is_integer() else label
-    except (ValueError, OverflowError):
+    except ValueError:
         return label
 
 
@@ -145,7 +189,9 @@ def _arrays(path: Path) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return list(file.files)
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (AttributeError, TypeError):  # what numpy.save writes
+        raise UserError(f"{path}: holds one array without a name: write it with numpy.savez, as x_train=...") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read as an npz file: {error}") from None
 
 
@@ -168,16 +214,15 @@ def _npz_splits(path: Path) -> list[str]:
 
 
 def _values(path: Path, name: str) -> np.ndarray:
-    """The array of that name as records (N, C, ...), floating numbers in single precision."""
+    """The array of that name as records (N, C, ...), in single precision or whole numbers of 8 or 16 bits."""
     values = _array(path, name)
     if values.dtype.kind not in "iufb" or values.ndim not in (2, 3, 4, 5):
         what = f"{name} is {values.dtype} {list(values.shape)}"
         raise UserError(f"{path}: {what}: it must be numbers, (N, L) or (N, C, L), or (N, D, H, W) or (N, C, D, H, W)")
     if not values.size:
         raise UserError(f"{path}: {name} is empty: its shape is {list(values.shape)}")
-    if values.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32, copy=False)
+    if values.dtype.kind == "f" or values.dtype.itemsize > 2:  # small whole numbers stay as small as they are
+        values = _narrowed(path, values, name)
     return values if values.ndim in (3, 5) else values[:, None]
 
 
@@ -187,6 +232,8 @@ def _classes(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     names = _sorted({word for row in words.values() for word in row})
     if "names" in _arrays(path):
         given = _words(path, "names")
+        if len(set(given)) < len(given):
+            raise UserError(f"{path}: names names two classes {max(given, key=given.count)}: give each its own")
         if unknown := next((word for word in names if not word.isdecimal() or int(word) >= len(given)), None):
             raise UserError(f"{path}: class {unknown} is none of 0 to {len(given) - 1}, which names has names for")
         return given, {split: np.array(row, dtype=np.int64) for split, row in words.items()}
@@ -199,6 +246,11 @@ def _words(path: Path, name: str) -> list[str]:
     values = _array(path, name)
     if values.ndim != 1 or values.dtype.kind not in "iufUb":
         raise UserError(f"{path}: {name} is {values.dtype} {list(values.shape)}: it must be (N,) numbers or words")
-    if values.dtype.kind == "f" and len(bad := np.flatnonzero(values != np.floor(values))):
-        raise UserError(f"{path}: {name}[{bad[0]}] is {values[bad[0]]}: classes are whole numbers or words")
+    if values.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
+    else:
+        bad = np.flatnonzero(values == "") if values.dtype.kind == "U" else np.zeros(0, np.int64)
+    if len(bad):
+        what = values[bad[0]] if values.dtype.kind == "f" else "empty"
+        raise UserError(f"{path}: {name}[{bad[0]}] is {what}: classes are whole numbers or words")
     return [str(int(value)) if values.dtype.kind in "ifub" else str(value) for value in values]

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -94,6 +95,7 @@ def test_arrays_of_four_shapes(tmp_path, shape, dims, kept, dtype):
 
 
 X, Y = np.ones((4, 6), np.float32), np.array([0, 1, 0, 1])
+SIGNS = np.tile([1.0, -1.0], (4, 3))
 GAPS = np.where(np.arange(24).reshape(4, 6) == 14, np.nan, X)
 BAD_ARRAYS = {
     "no array x_train; it has: a": {"a": X},
@@ -106,6 +108,11 @@ BAD_ARRAYS = {
     "x_train[2] holds a value that is no finite number": {"x_train": GAPS, "y_train": Y},
     "x_train[0] holds a value that": {"x_train": X.astype(np.float64) * 1e300, "y_train": Y},
     "y_train[1] is 1.5: classes are whole": {"x_train": X, "y_train": Y * 1.5},
+    "y_train[1] is inf: classes are whole": {"x_train": X, "y_train": np.array([0, np.inf, 0, 1])},
+    "y_train[2] is empty: classes are whole": {"x_train": X, "y_train": np.array(["a", "b", "", "b"])},
+    "names names two classes b": {"x_train": X, "y_train": Y, "names": np.array(["a", "b", "b"])},
+    "x_train lie within 2 around 1.7e+09, too little": {"x_train": X.astype(np.float64) * 1.7e9 + SIGNS, "y_train": Y},
+    "x_train lie within 2 around 1e+18, too little": {"x_train": 10**18 + SIGNS.astype(np.int64), "y_train": Y},
     "y_train is int64 [4, 1]: it must be (N,)": {"x_train": X, "y_train": Y[:, None]},
     "class 1 is none of 0 to 0": {"x_train": X, "y_train": Y, "names": np.array(["a"])},
     "array x_train cannot be read: it holds Python objects": {"x_train": X.astype(object), "y_train": Y},
@@ -128,6 +135,10 @@ def test_what_is_no_npz_is_one_line(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.npz: cannot be read as an npz file"):
         load_data(path, "train", whole="pictures")
+    with path.open("wb") as file:
+        np.save(file, X)
+    with pytest.raises(UserError, match=r"a\.npz: holds one array without a name: write it with numpy\.savez"):
+        load_data(path, "train", whole="pictures")
     np.savez(path, x_train=X, y_train=Y)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"a\.npz: cannot be read"):
@@ -139,6 +150,12 @@ BAD_TEXTS = {
     "line 2 has NaN for value 3": [[0, 1, 2, 3], [1, 1, 2, "NaN"]],
     "line 1 has a value that is no number": [["label", "t0", "t1"], [1, 1, 2]],
     "line 2 has no values behind its class": [[1, 1, 2], [1]],
+    "line 2 has no value 2": [[1, 1, 2, 3], [1, 1, "", 3]],
+    "line 1 has no value 1": [[1, "", 2], [0, 1, ""]],  # as many words in each line, but not in their places
+    "line 2 has no class": [[1, 1, 2], ["", 1, 2]],
+    "line 2 has NaN for its class": [[1, 1, 2], ["NaN", 1, 2]],
+    "line 2 has 1e400 for its class": [[1, 1, 2], ["1e400", 1, 2]],
+    "line 1 has 1e39 for value 2": [[1, 1, "1e39"], [0, 1, 2]],
 }
 
 
@@ -148,7 +165,25 @@ def test_bad_texts_are_one_line_or_left_out(tmp_path, said):
     with pytest.raises(UserError) as caught:
         load_data(path, "train", whole="pictures")
     assert f"{path}: {said}" in str(caught.value) and "\n" not in str(caught.value)
-    assert any(said in line for line in load_data(path, "train", skip_bad=True, whole="pictures").left_out)
+    left = load_data(path, "train", skip_bad=True, whole="pictures")
+    assert any(said in line for line in left.left_out) and set(left.names) <= {"0", "1", "label"}
+
+
+def test_a_file_is_the_one_that_was_named(tmp_path):
+    plain, spaced = text(tmp_path, [[0, 1, 2], [1, 3, 4]]), text(tmp_path, [[0, 1], [1, 2], [2, 3]], "txt")
+    text(tmp_path, [[0, 5]], "txt", "Set_TEST")
+    for path, records in ((plain, 2), (spaced, 3)):
+        assert len(load_data(path, "train", whole="pictures")) == records
+        assert splits(path, whole="pictures") == ["train", "test"]
+    with pytest.raises(UserError, match=r"Set_TRAIN.tsv and Set_TRAIN.txt are both its train: name one of them"):
+        load_data(tmp_path, "train", whole="pictures")
+
+
+def test_a_table_of_pictures_is_no_text_of_signals(tmp_path):
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "birds_train.csv").write_text("file,label\na.png,wren\nb.png,tit\n")
+    assert load_data(tmp_path / "birds_train.csv", "train", whole="pictures").names == ["tit", "wren"]
 
 
 def test_other_mistakes_are_one_line(tmp_path):
