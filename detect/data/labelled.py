@@ -141,11 +141,14 @@ def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotat
         missing = " or ".join(LABELS if where else FILES)
         raise UserError(f"{path}: the first line names no column {missing}; it has: {', '.join(columns) or 'none'}")
     parts: dict[str, list[Pair]] = {}
+    seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
         file, label, split = (str(row.get(key) or "").strip() for key in (where, what, "split"))
         if not file or not label or ("split" in columns and split not in SPLITS):
             lacks = where if not file else what if not label else f"split (one of {', '.join(SPLITS)})"
             raise UserError(f"{path} line {line}: has no {lacks}")
+        if (other := seen.setdefault(file, line)) != line:
+            raise UserError(f"{path} line {line}: {file} is in line {other} already, and a picture has one {what}")
         parts.setdefault(SPLITS.get(split, ""), []).append((file, label))
     if not parts:
         raise UserError(f"{path}: the table is empty: it names no picture")

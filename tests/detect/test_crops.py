@@ -159,6 +159,10 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
         (lambda f: (f / "t.csv").write_text("file,class\n"), "the table is empty"),
         (lambda f: (f / "t.csv").write_text("file,class\na/0.png,\n"), "line 2: has no class"),
         (lambda f: (f / "t.csv").write_text("file,class,split\na/0.png,a,dev\n"), "line 2: has no split"),
+        (
+            lambda f: (f / "t.csv").write_text("file,class\na/0.png,a\nb/0.png,b\na/0.png,b\n"),
+            "line 4: a/0.png is in line 2 already, and a picture has one class",
+        ),
         (lambda f: (f / "t.csv").write_text("file,class\na/9.png,a\nb/0.png,b\n"), "there is no such image"),
         (lambda f: (f / "t.csv").write_text("file,class\n../x.png,a\nb/0.png,b\n"), "x.png"),
         (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe\x00"), "cannot be read as csv"),
