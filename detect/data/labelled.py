@@ -70,8 +70,7 @@ def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list
         names = sorted({label for _, label in pairs})
         count = max(2, round(HELD_OUT * len(names)))  # one alone is not different from anyone
         apart = {names[i] for i in rng.permutation(len(names))[:count]}
-        parts = {split: [p for p in sorted(pairs) if (p[1] in apart) == (split == "val")] for split in ("train", "val")}
-        return {split: mine for split, mine in parts.items() if mine}
+        return {split: [p for p in sorted(pairs) if (p[1] in apart) == (split == "val")] for split in ("train", "val")}
     files: dict[str, list[str]] = {}
     for file, label in sorted(pairs):
         files.setdefault(label, []).append(file)
@@ -91,6 +90,8 @@ def _splits(
         return {split: partial(load_labelled, path, root, pairs, names) for split, pairs in parts.items()}
 
     def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
+        if not pairs:
+            raise UserError(f"{path}: two classes are held out, and of {len(names)} none is left to train on: add more")
         if split == "val":
             part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
             print(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)

@@ -229,6 +229,9 @@ def broken(people, weights, tmp_path_factory):
     for name in ("empty", "bad", "one"):
         (root / name).mkdir()
     (root / "bad" / "p.png").write_bytes(b"no picture")
+    for person in "fg":
+        (root / "two" / person).mkdir(parents=True)
+        (root / "two" / person / "0.png").write_bytes((people / "val" / person / "0.png").read_bytes())
     (root / "notes.txt").write_text("text")
     Image.new("RGB", (3, 1)).save(root / "one" / "thin.png")
     main(
@@ -285,6 +288,7 @@ def broken(people, weights, tmp_path_factory):
         ("evaluate --weights {w} --data {p} --pairs {b}/p8.csv", "line 2: same is ''"),
         ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
         ("train --model embedder --data {p} --out {b}/o --batch 40 --each 4", "take --batch 20 at most"),
+        ("train --model embedder --data {b}/two --out {b}/o", "two classes are held out, and of 2 none is left"),
         ("train --model embedder --data {p} --out {b}/o --batch 10 --each 4", "no multiple"),
         (
             "train --model embedder --data {p} --out {b}/o --model.loss.embed siamese --model.loss.margin 1",
