@@ -93,15 +93,28 @@ def all_pairs(labels: np.ndarray, most: int = MOST, seed: int = 0) -> Pairs:
     if n * (n - 1) // 2 <= most:
         first, second = np.triu_indices(n, 1)
         return Pairs(first, second, labels[first] == labels[second])
-    order = np.argsort(labels, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    ones = np.concatenate([group[np.stack(np.triu_indices(len(group), 1), 1)] for group in groups])
-    if len(ones) > most // 2:
-        ones = ones[rng.choice(len(ones), most // 2, replace=False)]
+    ones = _same_pairs(labels, most // 2, rng)
     others = rng.integers(n, size=(2 * (most - len(ones)), 2))
     others = others[labels[others[:, 0]] != labels[others[:, 1]]][: most - len(ones)]
     both = np.concatenate([ones, others])
     return Pairs(both[:, 0], both[:, 1], np.arange(len(both)) < len(ones))
+
+
+def _same_pairs(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Pairs (P, 2) of pictures with one label, all of them or `most`, drawn: never all in memory, for they may be many.
+
+    Pairs are numbered person by person, and of a person's pictures pair j * (j - 1) / 2 + i is (i, j), i < j.
+    """
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    ends = np.cumsum(sizes * (sizes - 1) // 2)
+    total = int(ends[-1])
+    chosen = np.arange(total) if total <= most else rng.choice(total, most, replace=False)
+    person = np.searchsorted(ends, chosen, side="right")
+    number = chosen - np.concatenate([[0], ends])[person]
+    j = ((1 + np.sqrt(1 + 8 * number)) / 2).astype(np.int64)
+    j -= j * (j - 1) // 2 > number  # where the root was rounded up
+    return order[starts[person][:, None] + np.stack([number - j * (j - 1) // 2, j], 1)]
 
 
 def apart(values: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:

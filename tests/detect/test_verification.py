@@ -91,6 +91,14 @@ def test_pairs_are_all_of_them_or_a_drawn_part(labels, most):
         assert all(np.array_equal(a, b) for a, b in zip((first, second), all_pairs(labels, most)[:2], strict=True))
 
 
+def test_of_a_person_with_very_many_pictures_a_part_is_drawn():
+    labels = np.repeat([0, 1], [300_000, 9])  # 45,000,000,000 pairs of one person
+    first, second, same = all_pairs(labels)
+    assert same.sum() == 100_000 == len(set(zip(first[same].tolist(), second[same].tolist(), strict=True)))
+    assert np.array_equal(same, labels[first] == labels[second]) and (first != second).all()
+    assert first.max() > 290_000 and first.min() < 10_000
+
+
 def test_distances_of_many_pairs_are_those_of_each():
     values = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
     first, second = np.random.default_rng(1).integers(30, size=(2, 9000))
