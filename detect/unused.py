@@ -20,6 +20,7 @@ _DENSE = (*_YOLO, "darknet", "yolox")
 # is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
+        ("model.kind", "classifier"): "model.dims",
         ("model.kind", "classifier", "embedder", "localizer", "landmarker", "sliding_window", *_RCNN): "model.hidden",
         ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
         ("model.kind", "classifier", "sliding_window"): "model.padding",
@@ -74,6 +75,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("task", "detect"): "tta tile",
         _BOXES: "detections",
     },
+    "stylize": {("data",): "split share", ("content",): "every"},
     "export": {_DETECT: "nms conf iou max_det"},
     "predict": {
         _DETECT: "iou agnostic soft track",

@@ -199,6 +199,8 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
         ({"style_layers": "=1"}, "unknown layer '': known: aux, head"),
         ({"out": "picture"}, "--out picture: name a picture to write, such as picture.png"),
         ({"out": "/proc/none/o.png"}, "cannot be written"),
+        ({"share": 0.5}, "--share is read with --data alone"),
+        ({"content": None, "data": "toy", "every": 5}, "--every is read with --content alone"),
         ({"optimizer": "sgd"}, "unknown value of --optimizer 'sgd'"),
         ({"imgsz": "16"}, "--imgsz is 16: it must be from 32"),
     ],

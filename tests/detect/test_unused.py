@@ -19,6 +19,7 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
     ("flags", "said"),
     [
         (["--hidden", "32", "16"], "--model.hidden is read with --model.kind classifier"),
+        (["--model", "embedder", "--model.dims", "1"], "--model.dims is read with --model.kind classifier alone"),
         (["--model.padding", "paper"], "--model.padding is read with --model.kind classifier"),
         (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --model.kind classifier"),
         ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --model.kind yolo"),
@@ -82,7 +83,7 @@ def test_the_rules_name_options_that_exist():
         for part in name.split("."):
             config = getattr(config, part)
 
-    required = {"data": "toy", "weights": "w", "source": "s"}
+    required = {"data": "toy", "weights": "w", "source": "s", "style": ["s"], "out": "o"}
     for command, rules in RULES.items():
         name = COMMANDS[command][2]
         kind = getattr(configs if hasattr(configs, name) else commands, name)
