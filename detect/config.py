@@ -76,8 +76,8 @@ class ModelConfig:
     `regress` says how its box differs from it.
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
     dense layers that then look at them. `graph` is the cfg of an imported Darknet network. `dimensions` are the
-    numbers of an embedder's vector; with `step` it too ends at the last stage of that stride, and its dense layers read
-    the map on a grid of 4 x 4, not its mean.
+    numbers of an embedder's vector; with `step` half of them come from the map of the last stage of that stride, on a
+    grid of 4 x 4.
     """
 
     name: str = "yolo_n"

@@ -153,11 +153,10 @@ def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential
     return tail
 
 
-def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int], grid: int = 0) -> Parts:
+def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> Parts:
     """`parts` up to the last stage of `stride`, then dense layers that read all cells of a `window` of pixels.
 
-    With `grid` they read means of cells, at most so many a side, and any picture will do. Raises ValueError where there
-    is no such stage, or it leaves nothing of the window.
+    Raises ValueError where there is no such stage, or it leaves nothing of the window.
     """
     if stride not in parts.strides:
         raise ValueError(f"its strides are {sorted(set(parts.strides))}, not {stride}")
@@ -166,13 +165,11 @@ def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int], gri
     side = cells(nn.Sequential(*stages), window)
     if not side:
         raise ValueError("nothing is left of it there")
-    side = min(side, grid or side)
     widths = [parts.channels[end - 1] * side**2, *hidden]
 
     def tail(classes: int) -> nn.Sequential:
         layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU(inplace=True))]
-        start = [nn.AdaptiveAvgPool2d(side)] if grid else []
-        return initialized(nn.Sequential(*start, nn.Flatten(), *layers, nn.Linear(widths[-1], classes)))
+        return initialized(nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], classes)))
 
     return replace(parts, stages=stages, channels=parts.channels[:end], strides=parts.strides[:end], tail=tail, aux={})
 

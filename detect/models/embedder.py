@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from detect.backbones import build_network, parts
-from detect.backbones.base import Network, shortened
+from detect.backbones import parts
+from detect.backbones.base import Network, initialized
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.losses.embeddings import contrastive, siamese, triplet
@@ -23,7 +23,7 @@ from detect.models.base import Card, Model
 from detect.models.classifier import dense
 from detect.types import Distance, Keep, Target, Term, Vector
 
-GRID = 4  # cells a side that a network which ends early keeps of its map
+GRID = 4  # cells a side that are left of an early map
 
 
 class Embedding(NamedTuple):
@@ -38,14 +38,25 @@ class Embedder(Model):
     Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| that says it. Before they
     are scaled to length one vectors are normalized over the batch (Ioffe and Szegedy, 2015): of what all pictures have
     in common nothing is left, nor can a loss that wants vectors near draw all of them into one place.
+
+    With `early`, a stage and its channels, half of a vector is made of what that stage says of each cell of a grid of
+    4 x 4: what the whole network makes of a picture no longer knows where in it things are (Deng et al., 2019, ArcFace,
+    read every cell of the last map). Both halves weigh the same.
     """
 
     square = True
 
-    def __init__(self, config: ModelConfig, card: Card, network: Network):
+    def __init__(self, config: ModelConfig, card: Card, network: Network, early: tuple[int, int] | None = None):
         super().__init__(config, card)
-        self.network = network
-        self.centre = nn.BatchNorm1d(config.dimensions, affine=False)
+        self.network, self.stage = network, early[0] if early else -1
+        half = config.dimensions // 2 if early else 0
+        self.centre = nn.BatchNorm1d(config.dimensions - half, affine=False)
+        if early:
+            numbers = nn.Linear(early[1] * GRID**2, half)
+            places = nn.Sequential(
+                nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), numbers, nn.BatchNorm1d(half, affine=False)
+            )
+            self.places = initialized(places)
         if config.loss.embed == "siamese":
             # At first two equal vectors have a logit of 3, and two that have nothing to do with each other one of -3.
             self.unit_weight = nn.Parameter(torch.full([config.dimensions], 3 * math.sqrt(math.pi / config.dimensions)))
@@ -60,12 +71,19 @@ class Embedder(Model):
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """What the dense layers take."""
-        return [self.network.features(self.numbers(images))]
+        """What the dense layers take: of the whole network, and the early map where that is read."""
+        x, early = self.numbers(images), []
+        for i, stage in enumerate(self.network.stages):
+            x = stage(x)
+            if i == self.stage:
+                early.append(x)
+        return [self.network.neck(x), *early]
 
     def answer(self, features: list[Tensor], given: Any = None) -> Embedding:
         """Vectors from what the dense layers take."""
-        return Embedding(normalize(self.centre(self.network.head(features[0]).float()), dim=1))
+        whole, *early = features
+        halves = [self.centre(self.network.head(whole).float()), *(self.places(x).float() for x in early)]
+        return Embedding(normalize(torch.cat([normalize(half, dim=1) for half in halves], 1), dim=1))
 
     def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
@@ -100,28 +118,21 @@ class Embedder(Model):
 def build_embedder(config: ModelConfig, card: Card) -> Embedder:
     """The network that `config.backbone` names, its last layer one of `config.dimensions` numbers.
 
-    `config.hidden` are dense layers before that; with `config.step` see `ended_early`. Raises UserError for an unknown
-    name or with auxiliary classifiers.
+    `config.hidden` are dense layers before that; with `config.step` half of the numbers come from an early map. Raises
+    UserError for an unknown name, one with auxiliary classifiers, or where no stage has that stride.
     """
-    if config.step:
-        return Embedder(config, card, ended_early(config, card.size))
-    network = build_network(config.backbone, config.dimensions, config.in_channels, "same")
-    if network.aux:
+    made = parts(config.backbone, config.in_channels, "same")
+    if made.aux:
         raise UserError(f"{config.backbone} has auxiliary classifiers, which an embedder cannot use: take another")
-    network.head = dense(network, config.hidden, config.dimensions)
-    return Embedder(config, card, network)
-
-
-def ended_early(config: ModelConfig, side: int) -> Network:
-    """The network up to its last stage of stride `config.step`, its dense layers reading the map on a grid of 4 x 4.
-
-    Where things have their place in the picture, as in faces, a mean over the whole map would forget it (Deng et al.,
-    2019, ArcFace, read every cell). Raises UserError where there is no such stage.
-    """
-    whole = parts(config.backbone, config.in_channels, "same")
-    try:
-        made = shortened(whole, config.step, side, config.hidden, GRID)
-    except ValueError as error:
-        what = f"--model.step {config.step} will not do for {config.backbone} on {side} px"
-        raise UserError(f"{what}: {error}") from error
-    return Network(made, config.dimensions)
+    if config.step and config.step not in made.strides:
+        known = ", ".join(map(str, sorted(set(made.strides))))
+        raise UserError(f"--model.step {config.step}: the stages of {config.backbone} have strides {known}")
+    if config.step and config.dimensions < 2:
+        raise UserError("--model.step makes two halves of a vector: give --model.dimensions 2 or more")
+    whole = config.dimensions - (config.dimensions // 2 if config.step else 0)
+    network = Network(made, whole)
+    network.head = dense(network, config.hidden, whole)
+    if not config.step:
+        return Embedder(config, card, network)
+    last = max(i for i, stride in enumerate(made.strides) if stride == config.step)
+    return Embedder(config, card, network, (last, made.channels[last]))

@@ -183,27 +183,28 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     assert model.decode(model(images(3)[:0]), Keep()) == []
 
 
-def test_a_network_that_ends_early_knows_places():
-    """Two maps of the same cells in other places have other vectors; of their mean alone they have the same."""
-    early, whole = embedder(backbone="squeezenet1_1", step=8).eval(), embedder(backbone="squeezenet1_1").eval()
-    assert len(early.network.stages) < len(whole.network.stages)
-    maps = torch.rand(2, 256, 4, 4, generator=torch.Generator().manual_seed(0))
-    maps[1] = maps[0].flip(1)
-    one, other = early.answer([early.network.neck(maps)]).vectors
-    assert not torch.allclose(one, other, atol=0.01)
-    one, other = whole.answer([maps.repeat(1, 2, 1, 1)]).vectors
-    assert torch.allclose(one, other, atol=1e-5)
+def test_half_of_a_vector_knows_places():
+    """Two early maps of the same cells in other places make other vectors, half of which is the same."""
+    model = embedder(backbone="squeezenet1_1", step=8, dimensions=7).eval()
+    whole, early = model.features(images(2))
+    assert early.shape == (2, 256, 4, 4)
+    one, other = (model.answer([whole[:1], x]).vectors[0] for x in (early[:1], early[:1].flip(2)))
+    assert one.shape == (7,) and torch.allclose(one[:4], other[:4], atol=1e-6)
+    assert not torch.allclose(one[4:], other[4:], atol=0.01)
+    assert one[:4].norm().item() == pytest.approx(one[4:].norm().item(), rel=1e-4)
 
 
-def test_a_network_that_ends_early_takes_any_picture():
+def test_an_early_map_may_have_any_size():
     model = embedder(backbone="squeezenet1_1", step=8, hidden=[5]).eval()
     large = images(2).repeat_interleave(3, 2).repeat_interleave(3, 3)
     assert model(large).vectors.shape == (2, 6)
 
 
-def test_a_network_ends_where_a_stage_does():
-    with pytest.raises(UserError, match=r"--model.step 3 will not do for squeezenet1_1 on 32 px: its strides are \["):
+def test_an_early_map_is_that_of_a_stage():
+    with pytest.raises(UserError, match=r"--model.step 3: the stages of squeezenet1_1 have strides 2, 4, 8, 16$"):
         embedder(backbone="squeezenet1_1", step=3)
+    with pytest.raises(UserError, match=r"--model.dimensions 2 or more"):
+        embedder(backbone="squeezenet1_1", step=8, dimensions=1)
 
 
 def test_a_network_with_auxiliary_classifiers_is_refused():
