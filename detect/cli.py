@@ -125,11 +125,20 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
     lists = [f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"]
     for name in (*lists, "--weights"):
         if name in spelled:
-            start = spelled.index(name)
-            words = list(takewhile(lambda a: not a.startswith("--"), spelled[start + 1 :]))
-            value = json.dumps(_listed(words)) if name in lists else ",".join(words)
-            spelled[start : start + 1 + len(words)] = [f"{name}={value}"]
+            spelled, words = _gathered(spelled, name)
+            spelled.append(f"{name}={json.dumps(_listed(words)) if name in lists else ','.join(words)}")
     return spelled
+
+
+def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
+    """The arguments without the flag `name`, and the words after it, however often it is there."""
+    rest, words = list[str](), list[str]()
+    taking = False
+    for one in arguments:
+        taking = one == name or (taking and not one.startswith("--"))
+        if one != name:
+            (words if taking else rest).append(one)
+    return rest, words
 
 
 def _listed(words: list[str]) -> list[str]:

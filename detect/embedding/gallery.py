@@ -57,6 +57,8 @@ class Gallery:
     @staticmethod
     def load(path: Path) -> Gallery:
         """The gallery in a file. Raises UserError for a file that is missing, damaged, empty or no gallery."""
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: name the file in it")
         try:
             with safe_open(path, "numpy") as file:
                 about = json.loads((file.metadata() or {}).get(_KEY, "null"))

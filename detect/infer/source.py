@@ -155,10 +155,13 @@ def _expand(spec: Any) -> list[Any]:
 
 def _usable(paths: Any, what: str) -> list[Path]:
     """The images and videos among the paths, in natural order: frame 9 before frame 10."""
-    seen = [p for p in paths if p.is_file()]
+    every = list(paths)
+    seen = [p for p in every if p.is_file()]
     kept = [p for p in seen if is_image(p) or _is_video(p)]
     if not kept:
-        raise UserError(f"{what}: no image or video among its {len(seen)} files")
+        folders = any(p.is_dir() for p in every)
+        hint = "; for those in its folders put /**/* after its name, quoted" if folders else ""
+        raise UserError(f"{what}: no image or video among its {len(seen)} files{hint}")
     return sorted(kept, key=lambda p: [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(p))])
 
 

@@ -34,6 +34,13 @@ def test_bare_switches_and_spelled_out_ones():
     assert not parse("train", ["--data", "toy", "--resume", "false"]).resume
 
 
+def test_a_flag_of_several_words_may_come_several_times():
+    words = ["--out", "o", "--style", "a", "b", "--content", "c", "--style", "d"]
+    got = parse("stylize", words)
+    assert (got.style, got.content, got.out) == (["a", "b", "d"], "c", "o")
+    assert parse("evaluate", ["--weights", "a", "--data", "toy", "--weights", "b", "c"]).weights == "a,b,c"
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
