@@ -49,14 +49,10 @@ class Embedder(Model):
     def __init__(self, config: ModelConfig, card: Card, network: Network, early: tuple[int, int] | None = None):
         super().__init__(config, card)
         self.network, self.stage = network, early[0] if early else -1
-        half = config.dimensions // 2 if early else 0
-        self.centre = nn.BatchNorm1d(config.dimensions - half, affine=False)
+        self.centre = nn.BatchNorm1d(config.dimensions, affine=False)
         if early:
-            numbers = nn.Linear(early[1] * GRID**2, half)
-            places = nn.Sequential(
-                nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), numbers, nn.BatchNorm1d(half, affine=False)
-            )
-            self.places = initialized(places)
+            numbers = nn.Linear(early[1] * GRID**2, config.dimensions // 2)
+            self.places = initialized(nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), numbers))
         if config.loss.embed == "siamese":
             # At first two equal vectors have a logit of 3, and two that have nothing to do with each other one of -3.
             self.unit_weight = nn.Parameter(torch.full([config.dimensions], 3 * math.sqrt(math.pi / config.dimensions)))
@@ -82,8 +78,9 @@ class Embedder(Model):
     def answer(self, features: list[Tensor], given: Any = None) -> Embedding:
         """Vectors from what the dense layers take."""
         whole, *early = features
-        halves = [self.centre(self.network.head(whole).float()), *(self.places(x).float() for x in early)]
-        return Embedding(normalize(torch.cat([normalize(half, dim=1) for half in halves], 1), dim=1))
+        halves = [self.network.head(whole), *(self.places(x) for x in early)]
+        vectors = self.centre(torch.cat(halves, 1).float()).split([half.shape[1] for half in halves], 1)
+        return Embedding(normalize(torch.cat([normalize(half, dim=1) for half in vectors], 1), dim=1))
 
     def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
