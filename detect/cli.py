@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -125,20 +125,24 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
     lists = [f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"]
     for name in (*lists, "--weights"):
         if name in spelled:
-            spelled, words = _gathered(spelled, name)
-            spelled.append(f"{name}={json.dumps(_listed(words)) if name in lists else ','.join(words)}")
+            spelled, groups = _gathered(spelled, name)
+            words = json.dumps(_listed([*chain(*groups)])) if name in lists else ",".join(groups[-1])
+            spelled.append(f"{name}={words}")
     return spelled
 
 
-def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
-    """The arguments without the flag `name`, and the words after it, however often it is there."""
-    rest, words = list[str](), list[str]()
-    taking = False
+def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[list[str]]]:
+    """The arguments without the flag `name`, and the words after it, each time it is there."""
+    rest, groups = list[str](), list[list[str]]()
+    into = rest
     for one in arguments:
-        taking = one == name or (taking and not one.startswith("--"))
-        if one != name:
-            (words if taking else rest).append(one)
-    return rest, words
+        if one == name:
+            into = []
+            groups.append(into)
+        else:
+            into = rest if one.startswith("--") else into
+            into.append(one)
+    return rest, groups
 
 
 def _listed(words: list[str]) -> list[str]:

@@ -58,7 +58,7 @@ class Gallery:
     def load(path: Path) -> Gallery:
         """The gallery in a file. Raises UserError for a file that is missing, damaged, empty or no gallery."""
         if path.is_dir():
-            raise UserError(f"{path} is a folder: name the file in it")
+            raise UserError(f"{path} is not a gallery but a folder: name the file in it")
         try:
             with safe_open(path, "numpy") as file:
                 about = json.loads((file.metadata() or {}).get(_KEY, "null"))

@@ -36,7 +36,7 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
 def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
     """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours."""
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name the file in it")
+        raise UserError(f"{path} is not a weights file but a folder: name the file in it")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))

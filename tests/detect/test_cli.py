@@ -38,7 +38,7 @@ def test_a_flag_of_several_words_may_come_several_times():
     words = ["--out", "o", "--style", "a", "b", "--content", "c", "--style", "d"]
     got = parse("stylize", words)
     assert (got.style, got.content, got.out) == (["a", "b", "d"], "c", "o")
-    assert parse("evaluate", ["--weights", "a", "--data", "toy", "--weights", "b", "c"]).weights == "a,b,c"
+    assert parse("evaluate", ["--weights", "a", "--data", "toy", "--weights", "b", "c"]).weights == "b,c"  # the last
 
 
 @pytest.mark.parametrize(
