@@ -126,8 +126,8 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
     for name in (*lists, "--weights"):
         if name in spelled:
             spelled, groups = _gathered(spelled, name)
-            words = json.dumps(_listed([*chain(*groups)])) if name in lists else ",".join(groups[-1])
-            spelled.append(f"{name}={words}")
+            value = json.dumps([*chain(*map(_listed, groups))]) if name in lists else ",".join(groups[-1])
+            spelled.append(f"{name}={value}")
     return spelled
 
 
