@@ -80,7 +80,7 @@ class Embedder(Model):
         whole, *early = features
         halves = [self.network.head(whole), *(self.places(x) for x in early)]
         vectors = self.centre(torch.cat(halves, 1).float()).split([half.shape[1] for half in halves], 1)
-        return Embedding(normalize(torch.cat([normalize(half, dim=1) for half in vectors], 1), dim=1))
+        return Embedding(torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors)))
 
     def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.

@@ -50,6 +50,8 @@ def _refuse(config: StylizeConfig) -> None:
         raise UserError("detect stylize needs --content, a picture, or --data, a set of them: give one of the two")
     if not config.style:
         raise UserError("detect stylize needs --style, the picture whose style is wanted")
+    if not config.alpha + config.beta + config.tv:
+        raise UserError("--alpha, --beta and --tv are all 0, so that nothing would change: give one of them a weight")
     if config.content and len(config.style) > 1:
         raise UserError("several --style are for --data, where each copy has one: give one")
     if config.content and Path(config.out).suffix.lower() not in WRITTEN:

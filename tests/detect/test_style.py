@@ -201,6 +201,7 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
         ({"out": "/proc/none/o.png"}, "cannot be written"),
         ({"share": 0.5}, "--share is read with --data alone"),
         ({"content": None, "data": "toy", "every": 5}, "--every is read with --content alone"),
+        ({"alpha": "0", "beta": "0", "tv": "0"}, "are all 0, so that nothing would change"),
         ({"optimizer": "sgd"}, "unknown value of --optimizer 'sgd'"),
         ({"imgsz": "16"}, "--imgsz is 16: it must be from 32"),
     ],
