@@ -128,15 +128,20 @@ def _classes(folder: Path, root: Path) -> list[Pair]:
     return [(file.relative_to(root).as_posix(), name) for name, files in found.items() for file in files]
 
 
-def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
+def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+    """The columns of a csv, in small letters, and its rows by them. Raises UserError where it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream)
             columns = [name.strip().lower() for name in table.fieldnames or ()]
             table.fieldnames = columns
-            rows = list(table)
+            return columns, list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
+
+
+def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
+    columns, rows = read_csv(path)
     where, what = (next((name for name in known if name in columns), None) for known in (FILES, LABELS))
     if where is None or what is None:
         missing = " or ".join(LABELS if where else FILES)

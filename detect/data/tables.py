@@ -17,6 +17,7 @@ from typing import Any
 from detect.data.annotations import from_coco
 from detect.data.check import Sieve
 from detect.data.images import read_header
+from detect.data.labelled import read_csv
 from detect.data.store import Annotations
 from detect.errors import UserError
 
@@ -77,11 +78,9 @@ def _points_in(columns: Sequence[str]) -> int:
 
 def load_table(path: Path, skip_bad: bool = False) -> Annotations:
     """The store of a csv of landmarks. Raises UserError for a row without a picture or with what is no number."""
-    columns = _columns(path)
+    columns, rows = read_csv(path)
     count, sieve = _points_in(columns), Sieve(path, skip_bad)
     root = path.parent / path.stem if (path.parent / path.stem).is_dir() else path.parent
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream, columns))[1:]
     images: list[dict] = []
     annotations: list[dict] = []
     for line, row in enumerate(rows, start=2):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from detect.api import Detector
 from detect.data.crops import Crops
 from detect.data.identities import require_pairs
+from detect.data.labelled import read_csv
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, Pairs, pair_lines
@@ -72,14 +72,7 @@ def read_pairs(path: Path, crops: Crops) -> Pairs:
 
 def _lines(path: Path) -> list[dict[str, str | None]]:
     """The lines of a csv of pairs by column. Raises UserError where it cannot be read, lacks a column or has none."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            table = csv.DictReader(stream)
-            columns = [name.strip().lower() for name in table.fieldnames or ()]
-            table.fieldnames = columns
-            lines = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as csv: {error}") from None
+    columns, lines = read_csv(path)
     if not set(COLUMNS) <= set(columns):
         has = ", ".join(columns) or "none"
         raise UserError(f"{path}: needs the columns {', '.join(COLUMNS)}; its first line has: {has}")

@@ -271,6 +271,13 @@ def test_a_bad_row_of_a_table_is_one_line_or_left_out(table, tmp_path, row, said
     assert len(kept) == 1 and len(kept.left_out) == 1
 
 
+def test_a_table_that_is_no_text_further_down_is_one_line(tmp_path):
+    file = tmp_path / "data.csv"
+    file.write_bytes(b"file,x0,y0\n" + b"0.png,1,2\n" * 20_000 + b"\xff\n")
+    with pytest.raises(UserError, match=r"data\.csv: cannot be read as csv"):
+        load_data(file, "data")
+
+
 def test_the_68_points_of_a_face_mirror_onto_one_another():
     swap = mirror_swap(FACE, flip_pairs(FACE)).tolist()
     jaw, brows = [16 - i for i in range(17)], [43 - i for i in range(17, 27)]
