@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from detect.device import pick_device, pick_dtype
 from detect.errors import UserError
 from detect.export.runtime import Exported, is_exported, open_exported
+from detect.infer.closer import Closer
 from detect.infer.predict import Predictor
 from detect.infer.records import RecordPredictor
 from detect.infer.source import open_source
@@ -59,7 +61,8 @@ class Detector:
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.
 
-        `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it.
+        `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it. A landmarker
+        looks again where it found its points: see `Closer`.
         """
         if self.dims != 2:
             if size or tta or tile:
@@ -70,6 +73,8 @@ class Detector:
         def of(side: int, keep: Keep) -> Predictor:
             return Predictor(self.model, side, keep, batch, self.device, self.dtype)
 
+        if self.card.shape:
+            return Closer(of(side, replace(keep, score=0.0)), np.array(self.card.shape), keep)
         predictor: Any = of(side, keep)
         if tta:
             every = replace(keep, score=keep.score / VIEWS)  # what is sure in one view counts where it is less so

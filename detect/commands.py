@@ -88,6 +88,7 @@ def predict(config: options.PredictConfig) -> None:
         save_crop=config.save_crop,
         show=config.show,
         skeleton=[(a, b) for a, b in detector.card.skeleton],
+        shape=detector.card.shape,
         kind=kind,
         say=not config.json,
         follow=follow,

@@ -77,7 +77,7 @@ class ModelConfig:
     `pooling` is how the R-CNN family cuts regions out of maps (rcnn itself warps pixels to `window`); `hidden` are the
     dense layers that then look at them. `graph` is the cfg of an imported Darknet network. `dimensions` are the
     numbers of an embedder's vector; with `step` half of them come from the map of the last stage of that stride, on a
-    grid of 4 x 4.
+    grid of 4 x 4. Given `mirror`, its vectors are of a picture and its mirror image together.
     """
 
     name: str = "yolo_n"
@@ -104,6 +104,7 @@ class ModelConfig:
     anchors_per_level: Natural = 3
     graph: str = ""
     dimensions: Count = 128
+    mirror: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
 
 

@@ -1,8 +1,12 @@
-"""What is known of keypoints by their names."""
+"""What is known of keypoints: their spreads by their names, and which of those that were found are there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
 
 # How far people differ in marking a point, as a share of the root of the object's area (COCO keypoint evaluation).
 COCO_SIGMAS = {
@@ -25,8 +29,21 @@ COCO_SIGMAS = {
     "right_ankle": 0.089,
 }
 SIGMA = 0.05  # of a point that COCO does not know: about their mean
+SEEN = 0.5  # the probability from which a point counts as there
 
 
 def sigmas(names: Sequence[str]) -> list[float]:
     """The spread of each keypoint: COCO's for its seventeen names, 0.05 for any other."""
     return [COCO_SIGMAS.get(name, SIGMA) for name in names]
+
+
+def seen(presence: np.ndarray) -> np.ndarray:
+    """Which of K points are there, by their probabilities (K,): all, where none is."""
+    there = presence >= SEEN
+    return there if there.any() else ~there
+
+
+def around(points: Tensor) -> Tensor:
+    """The box (4,) around those of the points (K, 3), on the CPU, that are there."""
+    there = points[seen(points[:, 2].numpy()), :2]
+    return torch.cat([there.amin(0), there.amax(0)])

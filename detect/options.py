@@ -96,13 +96,14 @@ class EmbedConfig:
     """Write the gallery of known people: the vector of every picture under `source`, a folder.
 
     A picture in a folder there shows whom the folder is called after, any other whom its own name says. With `detector`
-    the best box that those weights find is cut out of each picture first.
+    the best box that those weights find is cut out of each picture first; what a landmarker finds is aligned too. Of
+    several, each looks at what the one before it has cut out.
     """
 
     weights: str
     source: str
     out: str = "gallery.safetensors"
-    detector: str = ""
+    detector: list[str] = field(default_factory=list)
     device: str = "auto"
     precision: Precision = "auto"
 
@@ -119,7 +120,7 @@ class VerifyConfig:
     b: str
     weights: str
     threshold: float = 0.0
-    detector: str = ""
+    detector: list[str] = field(default_factory=list)
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -138,7 +139,7 @@ class IdentifyConfig:
     source: str
     weights: str = ""
     threshold: float = 0.0
-    detector: str = ""
+    detector: list[str] = field(default_factory=list)
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"

@@ -14,6 +14,7 @@ _RCNN = (*_FAST, "rcnn")
 _TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
 _PICTURES = "augment.scale augment.hue augment.saturation augment.albumentations augment.stylized"
 _PICTURED = "multi_scale pixels pretrained cache_features"
+_EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin each"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
@@ -42,7 +43,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.kind", *_YOLO, "landmarker"): "model.tower",
         ("model.kind", *_DENSE, "landmarker", "faster_rcnn"): "model.loss.code",
         ("model.kind", "darknet"): "model.graph",
-        ("model.kind", "embedder"): "model.dimensions model.loss.embed model.loss.mining model.loss.margin each",
+        ("model.kind", "embedder"): _EMBEDDED,
         ("model.kind", "fast_rcnn", "rcnn"): "proposals",
         ("model.kind", "landmarker"): "model.loss.point_kind",
         ("model.kind", "landmarker", "yolo_points"): "model.loss.points augment.flip_pairs",

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from detect.align import mean_shape
 from detect.data.augment import mirror_swap
 from detect.data.crops import CropDataset, Crops
 from detect.data.letterbox import Letterbox
 from detect.data.store import Annotations
 from detect.errors import UserError
-from detect.types import Target
+from detect.types import Pixels, Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,14 @@ class Instances(Crops):
         boxes = store.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
         return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.points[rows])
+
+    def shape(self, pixels: Pixels) -> np.ndarray:
+        """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
+        corner, sides = np.split(self.windows(pixels.stretch)[:, None].astype(float), 2, axis=2)
+        sides = sides - corner
+        canvas = sides if pixels.stretch else sides.max(axis=2, keepdims=True)
+        room = (canvas - sides) / 2 if pixels.alignment == "center" else 0.0
+        return mean_shape((self.points[..., :2] - corner + room) / canvas, self.points[..., 2] > 0)
 
 
 class LandmarkDataset(CropDataset):

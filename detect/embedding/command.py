@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detect.align import Pose
 from detect.api import Detector
 from detect.data.images import is_image, read_image
 from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
-from detect.infer.describe import Describer, require_embedder
+from detect.infer.describe import Describer, cuts, require_embedder
 from detect.infer.source import open_source
 from detect.options import EmbedConfig, IdentifyConfig, VerifyConfig
 from detect.progress import track
@@ -23,28 +25,50 @@ from detect.types import Frame, Keep
 SURE = 0.25  # the least score of what a detector cuts out
 
 
-class Eyes:
-    """Frames to vectors, of the whole picture or of what a detector finds in it first."""
+class Finder:
+    """Pictures to what weights find in them: a landmarker's aligned, a detector's best box with its margin."""
 
-    def __init__(self, weights: str, detector: str, device: str, precision: str) -> None:
+    def __init__(self, path: str, device: str, precision: str) -> None:
+        detector = Detector.load(path, device, precision)
+        self.path, self.shape = path, np.array(detector.card.shape)
+        if detector.model.task not in ("detect", "keypoints", "landmarks"):
+            raise UserError(f"--detector {path} is no detector: it must find boxes, or landmarks")
+        if detector.model.task == "landmarks" and not len(self.shape):
+            raise UserError(f"--detector {path} does not know where its points lie on average: train it again")
+        self.predictor, self.stretch = detector.predictor(Keep(SURE, limit=1)), detector.card.pixels.stretch
+
+    def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
+        """What is found in a picture (H, W, 3), cut out for a network that will `stretch` it or not; None: nothing."""
+        ((_, found),) = self.predictor([Frame(image, "")])
+        if not len(found):
+            return None
+        if len(self.shape):
+            pose = Pose.of(found.points[0].double().numpy(), self.shape)
+            return pose.view(image) if pose.side(image) else None
+        return cuts(image, found.boxes[:1].double().numpy(), stretch)[0]
+
+
+class Eyes:
+    """Frames to vectors, of the whole picture or of what finders find in it first, one after the other."""
+
+    def __init__(self, weights: str, detectors: Sequence[str], device: str, precision: str) -> None:
         self.embedder = Detector.load(weights, device, precision)
         require_embedder(self.embedder, weights)
         self.describe = Describer(self.embedder)
-        self.finder: Any = None
-        if detector:
-            found = Detector.load(detector, device, precision)
-            if found.model.task not in ("detect", "keypoints"):
-                raise UserError(f"--detector {detector} is no detector: it must find boxes")
-            self.finder = found.predictor(Keep(SURE, limit=1))
+        self.finders = [Finder(path, device, precision) for path in detectors]
+        self.blind = f"{' and '.join(detectors)} find{'s' * (len(detectors) == 1)} nothing in it to cut out"
 
     def __call__(self, frame: Frame) -> np.ndarray | None:
-        """The vector (D,) of a frame; None where the detector finds nothing to cut out."""
-        if self.finder is None:
-            ((_, one),) = self.describe.predictor([frame])
-            return one.values
-        ((_, found),) = self.finder([frame])
-        vectors = self.describe(frame.image, found.boxes.double().numpy())
-        return vectors[0] if len(vectors) else None
+        """The vector (D,) of a frame; None where there is nothing to cut out."""
+        stretches = [*(finder.stretch for finder in self.finders[1:]), self.describe.stretch]
+        image: np.ndarray | None = frame.image
+        for finder, stretch in zip(self.finders, stretches, strict=False):
+            if image is not None:
+                image = finder(image, stretch)
+        if image is None:
+            return None
+        ((_, one),) = self.describe.predictor([replace(frame, image=image)])
+        return one.values
 
     def threshold(self, given: float, name: str, weights: str) -> float:
         """`given`, or the threshold of the weights called `name`. Raises UserError where they have none."""
@@ -65,7 +89,7 @@ def embed(config: EmbedConfig) -> Path:
     for person, file in track(iter(pictures), len(pictures), "embed"):
         vector = eyes(Frame(read_image(file), file.name))
         if vector is None:
-            print(f"left out: {file}: {config.detector} finds nothing in it to cut out", file=sys.stderr)
+            print(f"left out: {file}: {eyes.blind}", file=sys.stderr)
             continue
         vectors.append(vector)
         people.append(person)
@@ -101,7 +125,7 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     for name in (config.a, config.b):
         vector = eyes(Frame(read_image(Path(name)), name))
         if vector is None:
-            raise UserError(f"{name}: {config.detector} finds nothing in it to cut out")
+            raise UserError(f"{name}: {eyes.blind}")
         vectors.append(vector)
     distance = float(eyes.describe.distance(*vectors))
     result = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
@@ -137,7 +161,7 @@ def _identified(
             record["frame"] = frame.index
         if vector is None:
             record |= {"person": None, "nearest": None, "distance": None}
-            said = f"nothing: {config.detector} finds nothing in it to cut out"
+            said = f"nothing: {eyes.blind}"
         else:
             row, distance = gallery.nearest(vector, eyes.describe.distance)
             nearest = gallery.people[row]

@@ -27,12 +27,15 @@ class Describer:
         self.dimensions: int = detector.model.config.dimensions
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        room = np.tile([[width, height] * 2], (len(boxes), 1))
-        cuts = views(boxes, room, self.stretch).tolist()
-        frames = [Frame(image[y0:y1, x0:x1], "") for x0, y0, x1, y1 in cuts]
-        found = [one.values for _, one in self.predictor(frames)]
+        found = [one.values for _, one in self.predictor(Frame(cut, "") for cut in cuts(image, boxes, self.stretch))]
         return np.array(found, dtype=np.float32).reshape(-1, self.dimensions)
+
+
+def cuts(image: np.ndarray, boxes: np.ndarray, stretch: bool) -> list[np.ndarray]:
+    """What a network sees of each box (N, 4) xyxy of a picture (H, W, 3): see `views`."""
+    height, width = image.shape[:2]
+    room = np.tile([[width, height] * 2], (len(boxes), 1))
+    return [image[y0:y1, x0:x1] for x0, y0, x1, y1 in views(boxes, room, stretch).tolist()]
 
 
 def require_embedder(detector: Any, path: str | Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -48,6 +49,7 @@ def predict_to(
     save_crop: bool = False,
     show: bool = False,
     skeleton: Sequence[tuple[int, int]] = (),
+    shape: Sequence[Sequence[float]] = (),
     kind: type = Detections,
     say: bool = False,
     follow: Follow | None = None,
@@ -55,7 +57,8 @@ def predict_to(
     """Finds objects in every frame of the source and leaves the answers under `out`.
 
     `kind` is what the predictor answers with. Always annotated copies (of what can be drawn) and the json file that
-    ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` and a window as asked for. `say` prints the classes of pictures.
+    ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` (aligned to the mean `shape` of a landmarker) and a window as
+    asked for. `say` prints the classes of pictures.
     `follow` joins what is found to tracks; objects are then tracks, and `counts.json` has what its lines and zones
     counted.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
@@ -64,7 +67,13 @@ def predict_to(
     out, summary, pictured = Path(out), Summary(), source.kind != "records"
     if show and not pictured:
         raise UserError("--show is for pictures: leave it out")
-    asked = {"save_txt": save_txt, "save_crop": save_crop, "show": show, "say": say and kind is Classes}
+    asked: dict[str, Any] = {
+        "save_txt": save_txt,
+        "save_crop": save_crop,
+        "shape": shape,
+        "show": show,
+        "say": say and kind is Classes,
+    }
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
@@ -103,6 +112,7 @@ def opened(
     *,
     save_txt: bool,
     save_crop: bool,
+    shape: Sequence[Sequence[float]],
     show: bool,
     say: bool,
 ) -> Iterator[Sink]:
@@ -115,6 +125,6 @@ def opened(
     if save_txt:
         yield Labels(Paths(out / "labels", source.files))
     if save_crop:
-        yield Crops(Paths(out / "crops", source.files), names)
+        yield Crops(Paths(out / "crops", source.files), names, shape)
     if show:
         yield Window()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from detect.align import Pose
 from detect.errors import UserError
 from detect.infer.film import Film
 from detect.types import Classes, Detections, Frame
@@ -172,18 +173,33 @@ class Labels:
 
 
 class Crops:
-    """What lies within each box, as JPEG files in a folder for each class."""
+    """What lies within each box, as JPEG files in a folder for each class.
 
-    def __init__(self, paths: Paths, names: Sequence[str]) -> None:
-        self.paths = paths
+    Given the mean shape (K, 2) of a landmarker, whose pictures show one thing each, it is aligned: see `Pose`.
+    """
+
+    def __init__(self, paths: Paths, names: Sequence[str], shape: Sequence[Sequence[float]] = ()) -> None:
+        self.paths, self.shape = paths, np.array(shape)
         self.folders = [_UNSAFE.sub("_", name).replace("/", "_").strip(". ") or "_" for name in names]
 
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
         stem = self.paths.of(frame).relative_to(self.paths.root)
-        edges = torch.cat((found.boxes[:, :2].floor(), found.boxes[:, 2:].ceil()), dim=1).int().tolist()
-        for i, ((left, top, right, bottom), label) in enumerate(zip(edges, found.labels.tolist(), strict=True)):
+        cut = self._aligned if len(self.shape) else self._boxes
+        for label, (mark, image) in zip(found.labels.tolist(), cut(frame.image, found), strict=True):
             path = self.paths.root / self.folders[label] / stem
-            save_image(path.with_name(f"{path.name}_{i}.jpg"), frame.image[top:bottom, left:right])
+            save_image(path.with_name(f"{path.name}{mark}.jpg"), image)
+
+    def _boxes(self, image: np.ndarray, found: Detections) -> Iterator[tuple[str, np.ndarray]]:
+        edges = torch.cat((found.boxes[:, :2].floor(), found.boxes[:, 2:].ceil()), dim=1).int().tolist()
+        for i, (left, top, right, bottom) in enumerate(edges):
+            yield f"_{i}", image[top:bottom, left:right]
+
+    def _aligned(self, image: np.ndarray, found: Detections) -> Iterator[tuple[str, np.ndarray]]:
+        """The one thing, under the name of its picture; as it is where its points lie on one another."""
+        assert found.points is not None
+        for points in found.points.double().numpy():
+            pose = Pose.of(points, self.shape)
+            yield "", pose.view(image) if pose.side(image) else image
 
     def close(self) -> None:
         """Each file is closed as it is written."""

@@ -23,6 +23,7 @@ from detect.types import Keep, Pixels, Target, Term
 class Card:
     """What must be known to use a network: its classes, its image size and how images become numbers.
 
+    `shape` is where the keypoints of a landmarker lie on average, in a view of side 1 (none: nowhere in particular).
     `folded` says that its batch normalizations hold no statistics, for they were folded into its convolutions.
     `thresholds` are the distances up to which an embedder takes two pictures for one person: see `calibrate`.
     """
@@ -34,6 +35,7 @@ class Card:
     keypoints: list[str] = field(default_factory=list)
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
+    shape: list[list[float]] = field(default_factory=list)
     folded: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
 

@@ -42,6 +42,9 @@ class Embedder(Model):
     With `early`, a stage and its channels, half of a vector is made of what that stage says of each cell of a grid of
     4 x 4: what the whole network makes of a picture no longer knows where in it things are (Deng et al., 2019, ArcFace,
     read every cell of the last map). Both halves weigh the same.
+
+    With `config.mirror`, a vector of what is not trained on is the mean of those of a picture and its mirror image, at
+    length one: a thing seen from the left has that of the same seen from the right.
     """
 
     square = True
@@ -60,7 +63,10 @@ class Embedder(Model):
 
     def forward(self, images: Tensor, given: Any = None) -> Embedding:
         """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
-        return self.answer(self.features(images))
+        if self.training or not self.config.mirror:
+            return self.answer(self.features(images))
+        turned, straight = (self.answer(self.features(x)).vectors for x in (images.flip(-1), images))
+        return Embedding(normalize(straight + turned, dim=1))
 
     def trunk(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
 from detect.heads.single import LANDMARK_HEADS, Landmarks
+from detect.keypoints import around
 from detect.losses.points import POINT_LOSSES, spread_loss
 from detect.models.base import Card
 from detect.models.single import Single, sides, trunk_of
 from detect.types import Detections, Keep, Target, Term
-
-SEEN = 0.5  # the probability from which a point counts as there
 
 
 class Landmarker(Single):
@@ -59,12 +57,6 @@ def placed(raw: Landmarks, keep: Keep) -> list[Detections]:
     points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
     found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
     return [one[one.scores > keep.score] for one in found]
-
-
-def around(points: Tensor) -> Tensor:
-    """The box (4,) around the points (K, 3) that are there, or around all where none is."""
-    there = points[points[:, 2] >= SEEN] if (points[:, 2] >= SEEN).any() else points
-    return torch.cat([there[:, :2].amin(0), there[:, :2].amax(0)])
 
 
 def build_landmarker(config: ModelConfig, card: Card) -> Landmarker:

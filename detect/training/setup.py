@@ -17,6 +17,7 @@ from detect.data.check import verify
 from detect.data.crops import Crops
 from detect.data.dataset import known_sizes
 from detect.data.formats import load_data, splits
+from detect.data.landmarks import Instances
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.signals import Signals, require_fit
@@ -151,6 +152,7 @@ def _report_left_out(out: Path, stores: list[Annotations]) -> None:
 
 def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
     source = find_source(config)
+    pixels = store.pixels() if isinstance(store, Signals) and not source else choose_pixels(config, source)
     card = Card(
         names=list(store.names),
         category_ids=store.category_ids.tolist(),
@@ -158,7 +160,8 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         keypoints=list(store.keypoints),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
-        pixels=store.pixels() if isinstance(store, Signals) and not source else choose_pixels(config, source),
+        shape=Instances.of(store).shape(pixels).tolist() if config.model.kind == "landmarker" else [],
+        pixels=pixels,
         folded=source is not None and source.folded,
     )
     seed_all(config.seed)

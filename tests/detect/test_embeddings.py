@@ -183,6 +183,25 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     assert model.decode(model(images(3)[:0]), Keep()) == []
 
 
+@pytest.mark.parametrize("loss", ["triplet", "siamese"])
+def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
+    changes = {"loss": {"embed": loss}}
+    torch.manual_seed(0)
+    model, plain = embedder(mirror=True, **changes), embedder(**changes)
+    plain.load_state_dict(model.state_dict())
+    for one in (model.train(), plain.train()):
+        for _ in range(60):  # which gives the batch normalization its statistics
+            one(images(4))
+    some, turned = images(3), images(3).flip(-1)
+    assert torch.equal(model.train()(some).vectors, plain.train()(some).vectors)
+    model.eval(), plain.eval()
+    got, straight, other = model(some).vectors, plain(some).vectors, plain(turned).vectors
+    assert torch.allclose(got, model(turned).vectors, atol=1e-6) and not torch.allclose(straight, other, atol=0.01)
+    both = straight + other
+    assert torch.allclose(got, both / both.norm(dim=1, keepdim=True), atol=1e-6)
+    assert model(some[:0]).vectors.shape == (0, 6)
+
+
 def test_half_of_a_vector_knows_places():
     """Two early maps of the same cells in other places make other vectors, half of which is the same."""
     model = embedder(backbone="squeezenet1_1", step=8, dimensions=7).eval()

@@ -229,6 +229,13 @@ def picture(path, shape):
     cv2.imwrite(str(path), canvas)
 
 
+def blob(image, channel):
+    """Where a picture (H, W, 3) has most of one colour."""
+    value = image.astype(float)
+    value = value[..., channel] - value.sum(2) / 3
+    return np.array(np.unravel_index(cv2.GaussianBlur(value, (0, 0), 2).argmax(), value.shape))[::-1] + 0.5
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A csv of landmarks for train and val: a triangle anywhere, the second point sometimes without numbers."""
@@ -389,7 +396,7 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     assert "errors are divided by the square root" in capsys.readouterr().out
     found = tmp_path / "found"
     predict = ["predict", "--weights", weights, "--source", table / "val", "--out", found, "--device", "cpu"]
-    assert main([str(f) for f in predict]) == 0
+    assert main([str(f) for f in [*predict, "--save-crop"]]) == 0
     answers = json.loads((found / "detections.json").read_text())
     assert len(answers) == 8 and all(len(one["keypoints"]) == 9 for one in answers)
     truth = load_data(table, "val").points[:, [0, 2], :2]
@@ -399,6 +406,13 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     assert np.mean(near) < 12
     drawn = cv2.imread(str(found / "0.png"))
     assert (drawn != cv2.imread(str(table / "val" / "0.png"))).any()
+    shape = np.array(load_weights(weights).card.shape)
+    for i in range(8):  # cut out as they lie on average: each point's colour is there, or nearer than in the picture
+        view = cv2.imread(str(found / "crops" / "thing" / f"{i}.jpg"))
+        side = len(view)
+        assert view.shape == (side, side, 3) and 30 < side < 300
+        off = [np.hypot(*(blob(view, c) / side - shape[k])) for k, c in ((0, 2), (2, 0))]
+        assert np.mean(off) < 0.15
 
 
 @pytest.mark.parametrize(

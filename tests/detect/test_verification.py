@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import signal
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from detect.__main__ import main
+from detect.align import Pose
 from detect.cli import parse
 from detect.config import LossConfig, ModelConfig
 from detect.data.crops import Crops
@@ -25,7 +28,7 @@ from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
-from detect.types import Distance, Vector
+from detect.types import Detections, Distance, Frame, Keep, Vector
 from tests.reference import embeddings as naive
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, rows, status
@@ -222,6 +225,49 @@ def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
     assert found["same"] and found["threshold"] == 9 and 0 < found["distance"] <= 2
 
 
+@pytest.fixture
+def finders(monkeypatch):
+    """Detector.load with finders by name: one whose box is the left half, one whose points lie a quarter turn off."""
+    load, views = command.Detector.load, []
+
+    class Fake:
+        def __init__(self, task: str, found: Detections, shape: list[list[float]]) -> None:
+            self.model, self.found = SimpleNamespace(task=task), found
+            self.card = Card(["a"], [1], size=64, shape=shape)
+
+        def predictor(self, keep: Keep):
+            def answer(frames):
+                for frame in frames:
+                    views.append(frame.image)
+                    yield frame, self.found
+
+            return answer
+
+    def row(box: list[float], points: list[list[float]] | None) -> Detections:
+        where = None if points is None else torch.tensor([points])
+        return Detections(torch.tensor([box]), torch.tensor([0.9]), torch.zeros(1).long(), where)
+
+    fakes = {
+        "left": Fake("detect", row([0.0, 0, 16, 40], None), []),
+        "turned": Fake("landmarks", row([5.0, 5, 6, 25], [[5.0, 5, 1], [5, 25, 1]]), [[0.25, 0.5], [0.75, 0.5]]),
+    }
+    monkeypatch.setattr(command.Detector, "load", lambda path, *rest: fakes.get(path) or load(path, *rest))
+    return views
+
+
+def test_what_finders_find_is_cut_out_one_after_the_other(weights, finders):
+    image = np.random.default_rng(0).integers(0, 256, (40, 36, 3)).astype(np.uint8)
+    plain = command.Eyes(str(weights), [], "cpu", "float32")
+    both = command.Eyes(str(weights), ["left", "turned"], "cpu", "float32")
+    got = both(Frame(image, "p"))
+    whole, cut = finders
+    assert whole is image and np.array_equal(cut, image[:, :32])  # the box, its margin, and as wide as it is high
+    view = Pose.of(np.array([[5.0, 5, 1], [5, 25, 1]]), np.array([[0.25, 0.5], [0.75, 0.5]])).view(cut)
+    assert view.shape == (40, 40, 3) and np.array_equal(got, plain(Frame(view, "p")))
+    turned = command.Eyes(str(weights), ["turned"], "cpu", "float32")(Frame(image, "p"))
+    assert not np.allclose(turned, plain(Frame(image, "p")), atol=1e-3)
+
+
 def test_words_that_belong_to_no_flag_have_names():
     for words in (["x", "y", "--weights", "w"], ["--weights", "w", "x", "y"], ["x", "--json", "y", "--weights=w"]):
         got = parse("verify", words)
@@ -252,6 +298,10 @@ def broken(people, weights, tmp_path_factory):
     save_weights(root / "bare.safetensors", bare)
     config = parse("train", ["--data", "toy", "--model", "yolo_n"]).model
     save_weights(root / "detector.safetensors", build(config, Card(["a"], [1], size=64)))
+    points = parse("train", ["--data", "toy", "--model", "landmarker"]).model
+    card = Card(["a"], [1], size=64, keypoints=["p", "q"], flip_pairs=[])
+    save_weights(root / "points.safetensors", build(points, card))
+    save_weights(root / "align.safetensors", build(points, dataclasses.replace(card, shape=[[0.3, 0.5], [0.7, 0.5]])))
     Gallery(np.zeros((0, 8), np.float32), [], [], str(weights), "").save(root / "nobody")
     Gallery(np.zeros((1, 8), np.float32), ["a"], ["a"], str(root / "gone"), "").save(root / "orphan")
     (root / "p1.csv").write_text("a,b\n1,2\n")
@@ -277,6 +327,12 @@ def broken(people, weights, tmp_path_factory):
         ("embed --weights {b}/detector.safetensors --source {p}/val", "is no embedder"),
         ("embed --weights {w} --source {p}/val --detector {b}/detector.safetensors", "nothing to cut out in any of 12"),
         ("embed --weights {w} --source {p}/val --detector {w}", "is no detector"),
+        ("embed --weights {w} --source {p}/val --detector {b}/points.safetensors", "where its points lie on average"),
+        (
+            "verify {p}/val/f/0.png {p}/val/f/1.png --weights {w} --detector {b}/align.safetensors "
+            "--detector {b}/detector.safetensors",
+            "align.safetensors and {b}/detector.safetensors find nothing in it",
+        ),
         ("verify {p}/val/f/0.png {b}/gone.png --weights {w}", "gone.png"),
         ("verify {p}/val/f/0.png --weights {w}", "required"),
         ("verify {p}/val/f/0.png {p}/val/f/1.png --weights {b}/bare.safetensors", "give --threshold"),
@@ -314,7 +370,7 @@ def test_every_mistake_is_one_line(people, weights, broken, capsys, words, said)
     device = [] if command == "export" else ["--device", "cpu"]
     assert main([command, *rest, *workers, *device]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("left out: ")]
-    assert said in lines[-1] and len(lines) == 1, lines
+    assert said.format(b=broken) in lines[-1] and len(lines) == 1, lines
 
 
 def test_a_picture_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
