@@ -23,19 +23,19 @@ LOOKS = 3
 
 
 class Closer:
-    """A predictor that looks at each picture LOOKS times; `shape` (K, 2) is the card's.
+    """A predictor that looks at each picture several times; `shape` (K, 2) is the card's.
 
     `predictor` must answer whatever its scores; `keep` says from which score the last answer counts.
     """
 
-    def __init__(self, predictor: Any, shape: np.ndarray, keep: Keep) -> None:
-        self.predictor, self.shape, self.keep = predictor, shape, keep
+    def __init__(self, predictor: Any, shape: np.ndarray, keep: Keep, looks: int = LOOKS) -> None:
+        self.predictor, self.shape, self.keep, self.looks = predictor, shape, keep, looks
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
         """Each frame with its one record, in its own pixels, or none."""
         with closing(self.predictor(frames)) as first:
             for frame, found in first:
-                for _ in range(LOOKS - 1):
+                for _ in range(self.looks - 1):
                     found = self._again(frame, found)
                 yield frame, found[found.scores > self.keep.score]
 

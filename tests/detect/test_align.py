@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from detect.align import Pose, mean_shape, nearest
-from detect.infer import closer
+from detect.cli import parse
 from detect.infer.closer import Closer
 from detect.keypoints import around, seen
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import save_weights
 from detect.types import Detections, Frame, Keep
 from tests.reference.align import brought, turned
+from tools import looks
 
 TRIANGLE = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.8]])
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -138,12 +142,11 @@ def spots():
     return Frame(canvas, "p"), points
 
 
-def test_each_look_corrects_the_one_before(spots, monkeypatch):
+def test_each_look_corrects_the_one_before(spots):
     frame, points = spots
     errors = []
-    for looks in (1, 2, 3):
-        monkeypatch.setattr(closer, "LOOKS", looks)
-        ((same, found),) = Closer(Half(), TRIANGLE, Keep())([frame])
+    for count in (1, 2, 3):
+        ((same, found),) = Closer(Half(), TRIANGLE, Keep(), count)([frame])
         assert same is frame
         errors.append(np.abs(found.points[0, :, :2].numpy() - points).mean())
         assert torch.allclose(found.boxes[0], around(found.points[0]), atol=1e-4)
@@ -159,3 +162,37 @@ def test_a_look_that_finds_nothing_leaves_what_was_found(spots, lost, count):
 def test_the_last_look_says_how_sure_it_is(spots):
     ((_, found),) = Closer(Half(), TRIANGLE, Keep(0.8))([spots[0]])
     assert len(found) == 0 and list(Closer(Half(), TRIANGLE, Keep())([])) == []
+
+
+def test_the_tool_shows_a_window_whole_or_moved():
+    plain = looks.pose((10, 20, 50, 100), None)
+    assert plain.turn == pytest.approx(1 / 80) and plain.shift == pytest.approx(complex(0.125, -0.25))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        moved = looks.pose((10, 20, 50, 100), rng)
+        middle = moved.turn * (30 + 60j) + moved.shift
+        assert 0.6 / 80 <= abs(moved.turn) <= 1 / 80 and abs(np.angle(moved.turn)) <= np.deg2rad(25)
+        assert max(abs(middle.real - 0.5), abs(middle.imag - 0.5)) <= 0.12
+
+
+def test_the_tool_measures_each_number_of_looks(tmp_path, capsys):
+    (tmp_path / "val").mkdir()
+    frame = np.zeros((80, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "val" / "a.png"), frame)
+    cv2.imwrite(str(tmp_path / "val" / "b.png"), frame)
+    rows = ["file,x0,y0,x1,y1", "a.png,20,40,60,40", "b.png,10,40,50,44"]
+    (tmp_path / "val.csv").write_text("\n".join(rows) + "\n")
+    config = parse("train", ["--data", "toy", "--model", "landmarker", "--model.width", "16"]).model
+    card = Card(["thing"], [1], size=64, keypoints=["point_0", "point_1"], shape=[[0.25, 0.5], [0.75, 0.5]])
+    save_weights(tmp_path / "w.safetensors", build(config, card))
+    save_weights(tmp_path / "none.safetensors", build(config, Card(["thing"], [1], size=64, keypoints=card.keypoints)))
+    asked = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path)]
+    assert not looks.main(asked)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and [line.split(" | ")[0] for line in lines[2:]] == ["| 1", "| 2", "| 3", "| 4"]
+    for wrong, said in (
+        ([*asked, "--every", "0"], "--every 0"),
+        (["--weights", str(tmp_path / "none.safetensors")], "is no landmarker"),
+    ):
+        assert looks.main([*wrong, *asked[2:]]) == 2
+        assert said in capsys.readouterr().err
