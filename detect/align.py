@@ -16,6 +16,8 @@ from detect.keypoints import seen
 
 ROUNDS = 10  # of averaging: nothing that could be seen changes after a few
 LARGEST = 4  # times the longer side of a picture: a view that would be larger comes of points that lie on one another
+FINEST = 1024  # pixels a side of a view that is larger than its picture: there is no more to see in it
+TOO_LONG = 32767  # pixels a side of a picture: from there on OpenCV 4 cannot turn it
 
 
 def mean_shape(places: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -83,10 +85,10 @@ class Pose:
 
     def side(self, image: np.ndarray) -> int:
         """Pixels a side of a view as fine as the picture (H, W, 3); 0 where there is none to be had."""
-        size = abs(self.turn)
-        if not np.isfinite(size) or size * LARGEST * max(image.shape[:2]) < 1:
+        size, longer = abs(self.turn), max(image.shape[:2])
+        if not np.isfinite(size) or size * LARGEST * longer < 1 or longer >= TOO_LONG:
             return 0
-        return round(1 / size)
+        return min(round(1 / size), max(longer, FINEST))
 
     def view(self, image: np.ndarray) -> np.ndarray:
         """The picture (H, W, 3) as the pose has it: (side, side, 3); what lies outside repeats its border."""

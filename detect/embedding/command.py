@@ -30,7 +30,7 @@ class Finder:
 
     def __init__(self, path: str, device: str, precision: str) -> None:
         detector = Detector.load(path, device, precision)
-        self.path, self.shape = path, np.array(detector.card.shape)
+        self.shape = np.array(detector.card.shape)
         if detector.model.task not in ("detect", "keypoints", "landmarks"):
             raise UserError(f"--detector {path} is no detector: it must find boxes, or landmarks")
         if detector.model.task == "landmarks" and not len(self.shape):

@@ -37,7 +37,8 @@ class Closer:
             for frame, found in first:
                 for _ in range(self.looks - 1):
                     found = self._again(frame, found)
-                yield frame, found[found.scores > self.keep.score]
+                apart = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)  # an answer may leave the picture altogether
+                yield frame, found[apart & (found.scores > self.keep.score)]
 
     def _again(self, frame: Frame, found: Detections) -> Detections:
         if found.points is None or not len(found):

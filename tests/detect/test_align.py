@@ -109,6 +109,14 @@ def test_points_on_one_another_have_no_view():
         assert Pose.of(points, TRIANGLE).side(image) == 0
 
 
+def test_a_view_is_not_much_larger_than_its_picture():
+    def side(long: int, size: float) -> int:
+        return Pose.of(sure(TRIANGLE * size), TRIANGLE).side(np.broadcast_to(np.uint8(0), (20, long, 3)))
+
+    assert side(400, 390) == 390 and side(400, 1000) == 1000 and side(400, 1500) == 1024 and side(400, 1700) == 0
+    assert side(5000, 7000) == 5000 and side(5000, 30) == 30 and side(40000, 30) == 0
+
+
 def test_of_points_that_are_unlikely_all_count():
     assert seen(np.array([0.4, 0.5, 0.6])).tolist() == [False, True, True]
     assert seen(np.array([0.1, 0.2])).tolist() == [True, True] and seen(np.zeros(0)).shape == (0,)
@@ -130,6 +138,15 @@ class Half:
             height, width = frame.image.shape[:2]
             points = (centres(frame.image) + TRIANGLE * [width, height]) / 2
             row = torch.from_numpy(sure(points)).float()
+            yield frame, Detections(around(row)[None], torch.tensor([0.7]), torch.zeros(1).long(), row[None])
+
+
+class Beyond:
+    """Sees nothing but what lies to the right of every picture."""
+
+    def __call__(self, frames):
+        for frame in frames:
+            row = torch.from_numpy(sure(TRIANGLE * 40 + [1000, 10])).float()
             yield frame, Detections(around(row)[None], torch.tensor([0.7]), torch.zeros(1).long(), row[None])
 
 
@@ -157,6 +174,11 @@ def test_each_look_corrects_the_one_before(spots):
 def test_a_look_that_finds_nothing_leaves_what_was_found(spots, lost, count):
     ((_, found),) = Closer(Half(*lost), TRIANGLE, Keep())([spots[0]])
     assert len(found) == count
+
+
+def test_what_leaves_the_picture_is_not_found(spots):
+    ((_, found),) = Closer(Beyond(), TRIANGLE, Keep())([spots[0]])
+    assert len(found) == 0
 
 
 def test_the_last_look_says_how_sure_it_is(spots):
