@@ -122,23 +122,26 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
         words = list(takewhile(str.isdecimal, spelled[start + 1 :]))
         if words:
             spelled[start : start + 1 + len(words)] = [f"--model.hidden=[{', '.join(words)}]"]
-    lists = [f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "list[str]"]
+    lists = [f"--{f.name}" for f in dataclasses.fields(kind) if str(f.type).startswith("list[str]")]
     for name in (*lists, "--weights"):
-        if name in spelled:
-            spelled, groups = _gathered(spelled, name)
+        spelled, groups = _gathered(spelled, name)
+        if groups:
             value = json.dumps([*chain(*map(_listed, groups))]) if name in lists else ",".join(groups[-1])
             spelled.append(f"{name}={value}")
     return spelled
 
 
 def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[list[str]]]:
-    """The arguments without the flag `name`, and the words after it, each time it is there."""
+    """The arguments without the flag `name`, and the words after it or its =, each time it is there."""
     rest, groups = list[str](), list[list[str]]()
     into = rest
     for one in arguments:
         if one == name:
             into = []
             groups.append(into)
+        elif one.startswith(f"{name}="):
+            into = rest
+            groups.append([one.removeprefix(f"{name}=")])
         else:
             into = rest if one.startswith("--") else into
             into.append(one)

@@ -132,14 +132,15 @@ class IdentifyConfig:
 
     It is the person of the nearest picture of the gallery, or nobody known where that is farther than `threshold` (0:
     that of the weights, which takes 1 % of the held-out pairs of two people for one). `weights` none are those that the
-    gallery names; others than made it are refused. `detector` is that of embed; `json` prints a list of objects.
+    gallery names; others than made it are refused. `detector` none are those that the gallery was made with, [] is
+    nothing cut out; `json` prints a list of objects.
     """
 
     gallery: str
     source: str
     weights: str = ""
     threshold: float = 0.0
-    detector: list[str] = field(default_factory=list)
+    detector: list[str] | None = None
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"

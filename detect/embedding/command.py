@@ -96,7 +96,8 @@ def embed(config: EmbedConfig) -> Path:
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
         raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
-    Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of).save(out)
+    weights, *detectors = (str(Path(path).resolve()) for path in (config.weights, *config.detector))
+    Gallery(np.stack(vectors), people, files, weights, print_of, detectors).save(out)
     print(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
     return out
 
@@ -142,7 +143,11 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
         raise UserError(f"{config.gallery} was made by {weights}, which is not there: say where they are by --weights")
     if fingerprint(Path(weights)) != gallery.fingerprint:
         raise UserError(f"{config.gallery} was made by other weights than {weights}: make it again with detect embed")
-    eyes = Eyes(weights, config.detector, config.device, config.precision)
+    detectors = gallery.detectors if config.detector is None else config.detector
+    for path in detectors:
+        if config.detector is None and not Path(path).is_file():
+            raise UserError(f"{config.gallery} was made with {path}, which is not there: say where it is by --detector")
+    eyes = Eyes(weights, detectors, config.device, config.precision)
     threshold = eyes.threshold(config.threshold, "far_1pct", weights)
     with open_source(config.source) as source:
         found = list(_identified(config, gallery, eyes, threshold, track(iter(source), source.count, "identify")))
@@ -157,8 +162,10 @@ def _identified(
     """The record of each frame; said at once, line by line, unless as json."""
     for frame in frames:
         vector, record = eyes(frame), {"image": frame.name, "threshold": threshold}
+        name = frame.name
         if frame.time is not None:
             record["frame"] = frame.index
+            name = f"{name}, frame {frame.index}"
         if vector is None:
             record |= {"person": None, "nearest": None, "distance": None}
             said = f"nothing: {eyes.blind}"
@@ -169,5 +176,5 @@ def _identified(
             record |= {"person": person, "nearest": nearest, "picture": gallery.files[row], "distance": distance}
             said = f"{person} {distance:.4f}" if person else f"unknown (nearest {nearest} {distance:.4f})"
         if not config.json:
-            print(f"{frame.name}: {said}")
+            print(f"{name}: {said}")
         yield record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,17 @@ _KEY = "gridhead_gallery"
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """vectors (N, D) float32; people and files (N): who each is, and its picture; the weights and their fingerprint."""
+    """vectors (N, D) float32; people and files (N): who each is, and its picture; what made it, with its fingerprint.
+
+    weights made the vectors, of what detectors, the first of them first, had cut out.
+    """
 
     vectors: np.ndarray
     people: list[str]
     files: list[str]
     weights: str
     fingerprint: str
+    detectors: list[str] = field(default_factory=list)
 
     def nearest(self, vector: np.ndarray, distance: Distance) -> tuple[int, float]:
         """The row of the picture nearest to a vector (D,), and how far that is."""
@@ -50,7 +54,7 @@ class Gallery:
     def save(self, path: Path) -> None:
         """Write it to `path` atomically."""
         about = {"format": FORMAT, "people": self.people, "files": self.files}
-        about |= {"weights": self.weights, "fingerprint": self.fingerprint}
+        about |= {"weights": self.weights, "fingerprint": self.fingerprint, "detectors": self.detectors}
         header = {_KEY: json.dumps(about, ensure_ascii=False)}
         replace_file(path, lambda part: part.write_bytes(save({"vectors": self.vectors}, header)))
 
@@ -67,7 +71,8 @@ class Gallery:
                 vectors = file.get_tensor("vectors")
             if about["format"] > FORMAT:
                 raise UserError(f"{path} has format {about['format']}, this version reads {FORMAT}; update gridhead")
-            found = Gallery(vectors, *(about[name] for name in ("people", "files", "weights", "fingerprint")))
+            names = ("people", "files", "weights", "fingerprint")
+            found = Gallery(vectors, **{name: about[name] for name in names}, detectors=about.get("detectors", []))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a gallery that can be read: {error}") from error
         if vectors.ndim != 2 or not len(vectors) == len(found.people) == len(found.files):

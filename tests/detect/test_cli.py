@@ -64,6 +64,21 @@ def test_a_mistake_is_one_line(command, arguments, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], None),
+        (["--detector", "a", "b"], ["a", "b"]),
+        (["--detector", "a", "--detector", "b"], ["a", "b"]),
+        (["--detector=a", "--detector", "[b, c]"], ["a", "b", "c"]),
+        (["--detector", "[]"], []),
+    ],
+)
+def test_a_list_is_words_or_yaml_or_one_flag_after_the_other(words, wanted):
+    assert parse("identify", ["--gallery", "g", *words, "--source", "s"]).detector == wanted
+    assert parse("embed", ["--weights", "w", *words, "--source", "s"]).detector == (wanted or [])
+
+
 def test_yaml_cannot_construct_classes(tmp_path):
     file = tmp_path / "evil.yaml"
     file.write_text("data: toy\naugment:\n  albumentations:\n    - Rotate: {class_path: os.system, init_args: {}}\n")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -251,7 +252,7 @@ def finders(monkeypatch):
         "left": Fake("detect", row([0.0, 0, 16, 40], None), []),
         "turned": Fake("landmarks", row([5.0, 5, 6, 25], [[5.0, 5, 1], [5, 25, 1]]), [[0.25, 0.5], [0.75, 0.5]]),
     }
-    monkeypatch.setattr(command.Detector, "load", lambda path, *rest: fakes.get(path) or load(path, *rest))
+    monkeypatch.setattr(command.Detector, "load", lambda path, *rest: fakes.get(Path(path).name) or load(path, *rest))
     return views
 
 
@@ -266,6 +267,27 @@ def test_what_finders_find_is_cut_out_one_after_the_other(weights, finders):
     assert view.shape == (40, 40, 3) and np.array_equal(got, plain(Frame(view, "p")))
     turned = command.Eyes(str(weights), ["turned"], "cpu", "float32")(Frame(image, "p"))
     assert not np.allclose(turned, plain(Frame(image, "p")), atol=1e-3)
+
+
+def test_a_gallery_remembers_what_cut_its_pictures_out(people, weights, finders, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("left", "turned"):
+        (tmp_path / name).touch()
+    image, out = people / "val" / "f" / "0.png", str(tmp_path / "g")
+    named = ["--detector", "left", "--detector", "turned"]
+    assert (
+        main(["embed", "--weights", str(weights), "--source", str(image), "--out", out, *named, "--device", "cpu"]) == 0
+    )
+    assert Gallery.load(tmp_path / "g").detectors == [str(tmp_path / "left"), str(tmp_path / "turned")]
+    capsys.readouterr()
+    near = []
+    for words in ([], named, ["--detector", "left"], ["--detector", "[]"]):
+        assert main(["identify", "--gallery", out, "--source", str(image), "--json", *words, "--device", "cpu"]) == 0
+        near.append(json.loads(capsys.readouterr().out)[0]["distance"])
+    assert near[:2] == pytest.approx([0, 0], abs=1e-5) and min(near[2:]) > 1e-3
+    (tmp_path / "left").unlink()
+    assert main(["identify", "--gallery", out, "--source", str(image), "--device", "cpu"]) == 2
+    assert f"made with {tmp_path / 'left'}, which is not there" in capsys.readouterr().err
 
 
 def test_words_that_belong_to_no_flag_have_names():
