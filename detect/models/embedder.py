@@ -63,16 +63,19 @@ class Embedder(Model):
 
     def forward(self, images: Tensor, given: Any = None) -> Embedding:
         """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
-        if self.training or not self.config.mirror:
-            return self.answer(self.features(images))
-        turned, straight = (self.answer(self.features(x)).vectors for x in (images.flip(-1), images))
-        return Embedding(normalize(straight + turned, dim=1))
+        return self.answer(self.features(images))
 
     def trunk(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
+        """What the dense layers take of images, and then of their mirror images, where those count."""
+        mirror = self.config.mirror and not self.training
+        turned = self._features(images.flip(-1)) if mirror else []  # first: who watches a layer sees the picture last
+        return self._features(images) + turned
+
+    def _features(self, images: Tensor) -> list[Tensor]:
         """What the dense layers take: of the whole network, and the early map where that is read."""
         x, early = self.numbers(images), []
         for i, stage in enumerate(self.network.stages):
@@ -82,11 +85,18 @@ class Embedder(Model):
         return [self.network.neck(x), *early]
 
     def answer(self, features: list[Tensor], given: Any = None) -> Embedding:
-        """Vectors from what the dense layers take."""
+        """Vectors from what the dense layers take; mirror images, which may be in it, count outside of training."""
+        count = 2 if self.stage >= 0 else 1
+        straight, turned = features[:count], features[count:]
+        if self.training or not turned:
+            return Embedding(self._vectors(straight))
+        return Embedding(normalize(self._vectors(turned) + self._vectors(straight), dim=1))
+
+    def _vectors(self, features: list[Tensor]) -> Tensor:
         whole, *early = features
         halves = [self.network.head(whole), *(self.places(x) for x in early)]
         vectors = self.centre(torch.cat(halves, 1).float()).split([half.shape[1] for half in halves], 1)
-        return Embedding(torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors)))
+        return torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors))
 
     def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.

@@ -79,6 +79,7 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
         "data": data.hexdigest(),
         "image size": str(size),
         "pixels or precision": numbers,
+        "--model.step or --model.mirror": f"{model.config.step} {model.config.mirror}",
     }
 
 

@@ -19,6 +19,7 @@ from detect.losses.embeddings import MINING, contrastive, same_person, siamese, 
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
+from detect.taps import Taps
 from detect.types import Keep, Target, Vector
 from tests.detect.test_crops import folder_of
 from tests.reference import embeddings as naive
@@ -194,6 +195,14 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
             one(images(4))
     some, turned = images(3), images(3).flip(-1)
     assert torch.equal(model.train()(some).vectors, plain.train()(some).vectors)
+    model.eval(), plain.eval()
+    with Taps(model, ["network.neck", "network.head"]) as seen, Taps(plain, ["network.neck", "network.head"]) as wanted:
+        model(some), plain(some)
+    assert all(torch.equal(seen.said[name], wanted.said[name]) for name in wanted.said)
+    kept, alone = model.features(some), plain.features(some)
+    assert len(kept) == 2 and all(map(torch.equal, kept, [*alone, *plain.features(turned)]))
+    assert torch.equal(model.train().answer(kept).vectors, plain.train().answer(alone).vectors)
+    model.load_state_dict(plain.state_dict())
     model.eval(), plain.eval()
     got, straight, other = model(some).vectors, plain(some).vectors, plain(turned).vectors
     assert torch.allclose(got, model(turned).vectors, atol=1e-6) and not torch.allclose(straight, other, atol=0.01)

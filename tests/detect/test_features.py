@@ -96,6 +96,15 @@ def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, m
     refused("data")
 
 
+def test_a_cache_belongs_to_what_an_embedder_reads(digits):
+    store, card, seen = load_data(digits, "train"), Card(["a"], [1], 64), set()
+    for changes in ({}, {"step": 8}, {"mirror": True}):
+        torch.manual_seed(0)
+        net = build(ModelConfig(name="e", kind="embedder", backbone="squeezenet1_1", **changes), card)
+        seen.add(json.dumps(about(net, store, 64, torch.float32)))
+    assert len(seen) == 3
+
+
 def test_a_damaged_cache_is_named(digits, tmp_path):
     config = frozen(digits, tmp_path / "a", cache_features=True, features=str(tmp_path / "f"), epochs=1)
     train(config)

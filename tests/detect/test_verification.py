@@ -166,6 +166,18 @@ def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, t
     assert (found["same"], found["different"]) == (1, 1) and found["auc"] in (0, 1)
 
 
+def test_thresholds_over_cached_features_are_those_of_pictures_with_their_mirror_images(people, tmp_path):
+    flags = ["--model", "embedder", "--model.backbone", "lenet5", "--model.in_channels", "1", "--imgsz", "32"]
+    flags += ["--model.dimensions", "8", "--batch", "12", "--epochs", "2", "--optim.lr", "0.01", "--multi-scale", "0"]
+    flags += ["--model.mirror", "true", "--freeze", "-1", "--cache-features", "true", "--augment.on", "false", *CPU]
+    assert main(["train", "--data", str(people), "--out", str(tmp_path / "run"), *flags]) == 0
+    best = tmp_path / "run" / "best.safetensors"
+    evaluate = ["evaluate", "--weights", str(best), "--data", str(people), "--json", str(tmp_path / "1.json"), *CPU]
+    assert main(evaluate) == 0
+    found = json.loads((tmp_path / "1.json").read_text())
+    assert found["thresholds"] == pytest.approx(load_weights(best).card.thresholds, rel=1e-4)
+
+
 def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, capsys):
     known, out = tmp_path / "known", str(tmp_path / "g.safetensors")
     for person in "ab":  # one picture each: one in a folder, one called as its person
