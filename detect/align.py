@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from detect.keypoints import seen
+from detect.types import Detections
 
 ROUNDS = 10  # of averaging: nothing that could be seen changes after a few
 LARGEST = 4  # times the longer side of a picture: a view that would be larger comes of points that lie on one another
@@ -102,3 +103,14 @@ class Pose:
         """Points (K, 3) in pixels of a view of `side`, in those of its picture."""
         places = ((points[:, 0] + 1j * points[:, 1]) / side - self.shift) / self.turn
         return np.stack([places.real, places.imag, points[:, 2]], 1)
+
+
+def aligned(image: np.ndarray, found: Detections, shape: np.ndarray) -> np.ndarray | None:
+    """What a landmarker of mean shape (K, 2) found in a picture (H, W, 3), its one thing, as it lies on average.
+
+    None where nothing was found, or there is no view of it: see `Pose.side`.
+    """
+    if found.points is None or not len(found):
+        return None
+    pose = Pose.of(found.points[0].double().numpy(), shape)
+    return pose.view(image) if pose.side(image) else None

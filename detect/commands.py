@@ -20,7 +20,7 @@ from detect.judge import evaluate_one, say_left_out
 from detect.tasks import TASKS
 from detect.training.setup import box_sizes
 from detect.training.setup import train as run_training
-from detect.types import Keep
+from detect.types import Classes, Keep
 from detect.unused import refuse_unused
 
 JUDGES = {"classify": evaluate_classes, "embed": evaluate_pairs}  # by task; of the others `evaluate_one`
@@ -90,7 +90,7 @@ def predict(config: options.PredictConfig) -> None:
         skeleton=[(a, b) for a, b in detector.card.skeleton],
         shape=detector.card.shape,
         kind=kind,
-        say=not config.json,
+        say=kind is Classes and not config.json,
         follow=follow,
     )
     if config.json:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.align import Pose
+from detect.align import aligned
 from detect.api import Detector
 from detect.data.images import is_image, read_image
 from detect.embedding.gallery import Gallery, fingerprint
@@ -40,12 +40,9 @@ class Finder:
     def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
         """What is found in a picture (H, W, 3), cut out for a network that will `stretch` it or not; None: nothing."""
         ((_, found),) = self.predictor([Frame(image, "")])
-        if not len(found):
-            return None
         if len(self.shape):
-            pose = Pose.of(found.points[0].double().numpy(), self.shape)
-            return pose.view(image) if pose.side(image) else None
-        return cuts(image, found.boxes[:1].double().numpy(), stretch)[0]
+            return aligned(image, found, self.shape)
+        return next(iter(cuts(image, found.boxes[:1].double().numpy(), stretch)), None)
 
 
 class Eyes:

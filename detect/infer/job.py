@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import av
 
@@ -38,6 +38,16 @@ class Summary:
         self.frames += 1
 
 
+class Extras(TypedDict, total=False):
+    """What `predict_to` is to leave besides annotated copies (of what can be drawn) and the json file; if at all."""
+
+    save_txt: bool  # labels/*.txt
+    save_crop: bool  # crops/CLASS/*.jpg
+    shape: Sequence[Sequence[float]]  # the mean one of a landmarker (K, 2), to which crops are aligned
+    show: bool  # a window
+    say: bool  # the classes of pictures, on stdout
+
+
 def predict_to(
     source: Source,
     predictor: Predictor,
@@ -45,41 +55,27 @@ def predict_to(
     category_ids: Sequence[int],
     out: str | Path,
     *,
-    save_txt: bool = False,
-    save_crop: bool = False,
-    show: bool = False,
     skeleton: Sequence[tuple[int, int]] = (),
-    shape: Sequence[Sequence[float]] = (),
     kind: type = Detections,
-    say: bool = False,
     follow: Follow | None = None,
+    **extras: Unpack[Extras],
 ) -> Summary:
-    """Finds objects in every frame of the source and leaves the answers under `out`.
+    """Finds objects in every frame of the source and leaves the answers under `out`: see also `Extras`.
 
-    `kind` is what the predictor answers with. Always annotated copies (of what can be drawn) and the json file that
-    ANSWERS names; `labels/*.txt`, `crops/CLASS/*.jpg` (aligned to the mean `shape` of a landmarker) and a window as
-    asked for. `say` prints the classes of pictures.
-    `follow` joins what is found to tracks; objects are then tracks, and `counts.json` has what its lines and zones
-    counted.
+    `kind` is what the predictor answers with, and chooses the json file among ANSWERS. `follow` joins what is found to
+    tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
     However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
     Raises UserError for what cannot be read or written.
     """
     out, summary, pictured = Path(out), Summary(), source.kind != "records"
-    if show and not pictured:
+    if extras.get("show") and not pictured:
         raise UserError("--show is for pictures: leave it out")
-    asked: dict[str, Any] = {
-        "save_txt": save_txt,
-        "save_crop": save_crop,
-        "shape": shape,
-        "show": show,
-        "say": say and kind is Classes,
-    }
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
             out.mkdir(parents=True, exist_ok=True)
             sinks: list[Sink] = []
-            for sink in opened(source, names, category_ids, out, out / ANSWERS[kind], **asked):
+            for sink in opened(source, names, category_ids, out, out / ANSWERS[kind], extras):
                 sinks.append(sink)
                 stack.callback(sink.close)
             if follow and follow.counting:
@@ -109,22 +105,17 @@ def opened(
     category_ids: Sequence[int],
     out: Path,
     answers: Path,
-    *,
-    save_txt: bool,
-    save_crop: bool,
-    shape: Sequence[Sequence[float]],
-    show: bool,
-    say: bool,
+    extras: Extras,
 ) -> Iterator[Sink]:
     """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
     if source.kind != "records":
         yield Pictures(Paths(out, source.files), source.rates)
     yield Results(answers, names, category_ids)
-    if say:
+    if extras.get("say"):
         yield Lines(names)
-    if save_txt:
+    if extras.get("save_txt"):
         yield Labels(Paths(out / "labels", source.files))
-    if save_crop:
-        yield Crops(Paths(out / "crops", source.files), names, shape)
-    if show:
+    if extras.get("save_crop"):
+        yield Crops(Paths(out / "crops", source.files), names, extras.get("shape", ()))
+    if extras.get("show"):
         yield Window()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from detect.align import Pose
+from detect.align import aligned
 from detect.errors import UserError
 from detect.infer.film import Film
 from detect.types import Classes, Detections, Frame
@@ -195,11 +195,10 @@ class Crops:
             yield f"_{i}", image[top:bottom, left:right]
 
     def _aligned(self, image: np.ndarray, found: Detections) -> Iterator[tuple[str, np.ndarray]]:
-        """The one thing, under the name of its picture; as it is where its points lie on one another."""
-        assert found.points is not None
-        for points in found.points.double().numpy():
-            pose = Pose.of(points, self.shape)
-            yield "", pose.view(image) if pose.side(image) else image
+        """The one thing, under the name of its picture; the whole picture where there is no view of it."""
+        if len(found):
+            view = aligned(image, found, self.shape)
+            yield "", image if view is None else view
 
     def close(self) -> None:
         """Each file is closed as it is written."""
