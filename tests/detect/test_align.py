@@ -17,7 +17,7 @@ from detect.models.base import Card
 from detect.models.weights import save_weights
 from detect.types import Detections, Frame, Keep
 from tests.reference.align import brought, turned
-from tools import looks
+from tools import closer
 
 TRIANGLE = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.8]])
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -187,11 +187,11 @@ def test_the_last_look_says_how_sure_it_is(spots):
 
 
 def test_the_tool_shows_a_window_whole_or_moved():
-    plain = looks.pose((10, 20, 50, 100), None)
+    plain = closer.pose((10, 20, 50, 100), None)
     assert plain.turn == pytest.approx(1 / 80) and plain.shift == pytest.approx(complex(0.125, -0.25))
     rng = np.random.default_rng(0)
     for _ in range(20):
-        moved = looks.pose((10, 20, 50, 100), rng)
+        moved = closer.pose((10, 20, 50, 100), rng)
         middle = moved.turn * (30 + 60j) + moved.shift
         assert 0.6 / 80 <= abs(moved.turn) <= 1 / 80 and abs(np.angle(moved.turn)) <= np.deg2rad(25)
         assert max(abs(middle.real - 0.5), abs(middle.imag - 0.5)) <= 0.12
@@ -209,12 +209,12 @@ def test_the_tool_measures_each_number_of_looks(tmp_path, capsys):
     save_weights(tmp_path / "w.safetensors", build(config, card))
     save_weights(tmp_path / "none.safetensors", build(config, Card(["thing"], [1], size=64, keypoints=card.keypoints)))
     asked = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path)]
-    assert not looks.main(asked)
+    assert not closer.main(asked)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and [line.split(" | ")[0] for line in lines[2:]] == ["| 1", "| 2", "| 3", "| 4"]
     for wrong, said in (
         ([*asked, "--every", "0"], "--every 0"),
         (["--weights", str(tmp_path / "none.safetensors")], "is no landmarker"),
     ):
-        assert looks.main([*wrong, *asked[2:]]) == 2
+        assert closer.main([*wrong, *asked[2:]]) == 2
         assert said in capsys.readouterr().err

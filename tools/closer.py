@@ -1,6 +1,6 @@
 """What it is worth that a landmarker looks again: its errors by the number of looks, on pictures as they are and moved.
 
-    python tools/looks.py --weights W --data D [--split val] [--every 1]
+    python tools/closer.py --weights W --data D [--split val] [--every 1]
 
 Moved is: turned by up to 25 degrees, shown at 0.6 to 1 of the size, and shifted by up to 0.12 of the side, at random
 (seed 0); what lies outside the picture repeats its border. Errors are those of `detect evaluate`, which cuts out each
