@@ -68,6 +68,8 @@ class Detector:
             if size or tta or tile:
                 raise UserError("--imgsz, --tta and --tile are for pictures: leave them out")
             return RecordPredictor(self.model, keep, batch, self.device, self.dtype)
+        if (tta or tile) and self.model.task != "detect":
+            raise UserError("--tta and --tile are for detectors: leave them out")
         side = self.side(size)
 
         def of(side: int, keep: Keep) -> Predictor:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-import detect
+import detect.api
 from detect.__main__ import main
 from detect.cli import model_config, parse
 from detect.config import AugmentConfig, ModelConfig
@@ -429,6 +429,14 @@ def test_every_mistake_is_one_line(table, digits, tmp_path, capsys, arguments, s
     assert main(given) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("name", ["landmarker", "lenet5", "embedder"])
+def test_several_views_of_what_finds_no_boxes_are_refused(name):
+    net = build(parse("train", ["--data", "toy", "--model", name]).model, Card(["a"], [1], size=64, keypoints=["p"]))
+    for how in ({"tta": True}, {"tile": True}):
+        with pytest.raises(UserError, match="--tta and --tile are for detectors"):
+            detect.api.Detector(net, torch.device("cpu"), torch.float32).predictor(Keep(), **how)
 
 
 def test_landmarks_mean_small_pictures_and_gentle_zoom():
