@@ -81,6 +81,7 @@ def embed(config: EmbedConfig) -> Path:
     pictures = known_people(source)
     Gallery.claim(out)
     print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
+    detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
     eyes = Eyes(config.weights, config.detector, config.device, config.precision)
     vectors, people, files = [], [], []
     for person, file in track(iter(pictures), len(pictures), "embed"):
@@ -93,8 +94,7 @@ def embed(config: EmbedConfig) -> Path:
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
         raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
-    weights, *detectors = (str(Path(path).resolve()) for path in (config.weights, *config.detector))
-    Gallery(np.stack(vectors), people, files, weights, print_of, detectors).save(out)
+    Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of, detectors).save(out)
     print(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
     return out
 
@@ -140,10 +140,9 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
         raise UserError(f"{config.gallery} was made by {weights}, which is not there: say where they are by --weights")
     if fingerprint(Path(weights)) != gallery.fingerprint:
         raise UserError(f"{config.gallery} was made by other weights than {weights}: make it again with detect embed")
-    detectors = gallery.detectors if config.detector is None else config.detector
-    for path in detectors:
-        if config.detector is None and not Path(path).is_file():
-            raise UserError(f"{config.gallery} was made with {path}, which is not there: say where it is by --detector")
+    if config.detector is None:
+        _require_same(config.gallery, gallery.detectors)
+    detectors = [path for path, _ in gallery.detectors] if config.detector is None else config.detector
     eyes = Eyes(weights, detectors, config.device, config.precision)
     threshold = eyes.threshold(config.threshold, "far_1pct", weights)
     with open_source(config.source) as source:
@@ -151,6 +150,15 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     if config.json:
         print(json.dumps(found))
     return found
+
+
+def _require_same(name: str, detectors: list[tuple[str, str]]) -> None:
+    """Raises UserError where a detector of the gallery `name` is not there, or another."""
+    for path, made_by in detectors:
+        if not Path(path).is_file():
+            raise UserError(f"{name} was made with {path}, which is not there: say where it is by --detector")
+        if fingerprint(Path(path)) != made_by:
+            raise UserError(f"{name} was made with another {path}: make it again, or take this one by --detector")
 
 
 def _identified(

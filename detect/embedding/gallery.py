@@ -26,7 +26,7 @@ _KEY = "gridhead_gallery"
 class Gallery:
     """vectors (N, D) float32; people and files (N): who each is, and its picture; what made it, with its fingerprint.
 
-    weights made the vectors, of what detectors, the first of them first, had cut out.
+    weights made the vectors, of what detectors (files and their fingerprints), one after the other, had cut out.
     """
 
     vectors: np.ndarray
@@ -34,7 +34,7 @@ class Gallery:
     files: list[str]
     weights: str
     fingerprint: str
-    detectors: list[str] = field(default_factory=list)
+    detectors: list[tuple[str, str]] = field(default_factory=list)
 
     def nearest(self, vector: np.ndarray, distance: Distance) -> tuple[int, float]:
         """The row of the picture nearest to a vector (D,), and how far that is."""
@@ -72,7 +72,8 @@ class Gallery:
             if about["format"] > FORMAT:
                 raise UserError(f"{path} has format {about['format']}, this version reads {FORMAT}; update gridhead")
             names = ("people", "files", "weights", "fingerprint")
-            found = Gallery(vectors, **{name: about[name] for name in names}, detectors=about.get("detectors", []))
+            detectors = [(file, made_by) for file, made_by in about.get("detectors", [])]
+            found = Gallery(vectors, **{name: about[name] for name in names}, detectors=detectors)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is not a gallery that can be read: {error}") from error
         if vectors.ndim != 2 or not len(vectors) == len(found.people) == len(found.files):

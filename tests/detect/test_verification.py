@@ -290,13 +290,17 @@ def test_a_gallery_remembers_what_cut_its_pictures_out(people, weights, finders,
     assert (
         main(["embed", "--weights", str(weights), "--source", str(image), "--out", out, *named, "--device", "cpu"]) == 0
     )
-    assert Gallery.load(tmp_path / "g").detectors == [str(tmp_path / "left"), str(tmp_path / "turned")]
+    kept = [path for path, _ in Gallery.load(tmp_path / "g").detectors]
+    assert kept == [str(tmp_path / "left"), str(tmp_path / "turned")]
     capsys.readouterr()
     near = []
     for words in ([], named, ["--detector", "left"], ["--detector", "[]"]):
         assert main(["identify", "--gallery", out, "--source", str(image), "--json", *words, "--device", "cpu"]) == 0
         near.append(json.loads(capsys.readouterr().out)[0]["distance"])
     assert near[:2] == pytest.approx([0, 0], abs=1e-5) and min(near[2:]) > 1e-3
+    (tmp_path / "left").write_text("trained again")
+    assert main(["identify", "--gallery", out, "--source", str(image), "--device", "cpu"]) == 2
+    assert f"made with another {tmp_path / 'left'}" in capsys.readouterr().err
     (tmp_path / "left").unlink()
     assert main(["identify", "--gallery", out, "--source", str(image), "--device", "cpu"]) == 2
     assert f"made with {tmp_path / 'left'}, which is not there" in capsys.readouterr().err
