@@ -152,6 +152,19 @@ class Term(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
+class NamedRows(NamedTuple):
+    """How a prediction layer's outputs, the rows of its weight and bias, are laid out over classes or keypoints.
+
+    The outputs are `groups` equal parts, one an anchor. Each part has `before` outputs that belong to no name, `each`
+    a name, and then whatever is left: background, objectness, box. `of` is the list of the card that has the names.
+    """
+
+    of: str = "names"
+    each: int = 1
+    before: int = 0
+    groups: int = 1
+
+
 @dataclass(frozen=True)
 class Keep:
     """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.

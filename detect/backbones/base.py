@@ -137,6 +137,12 @@ class Network(Staged):
             x = stage(x)
         return self.neck(x)
 
+    def outputs(self) -> list[nn.Module]:
+        """The layers that make the logits, of the auxiliary classifiers too: each one's outputs come in their order."""
+        parts = [self.head, *self.aux.values()]
+        weighted = ([m for m in p.modules() if next(m.parameters(recurse=False), None) is not None] for p in parts)
+        return [layers[-1] for layers in weighted]
+
     def drop_aux(self) -> None:
         """Forget the auxiliary classifiers: inference does not need them."""
         self.aux.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from anchors import grid
 from anchors.coding import decode_bounded, decode_offsets, encode_bounded, encode_offsets
 from detect.backbones.blocks import flat, tower
-from detect.types import Raw
+from detect.types import NamedRows, Raw
 
 
 class AnchorHead(nn.Module):
@@ -53,6 +53,10 @@ class AnchorHead(nn.Module):
             [(x.shape[2], x.shape[3]) for x in maps], self.strides, list(self.sizes), device=logits.device
         )
         return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        yield from ((tower[-1], NamedRows(groups=self.anchors)) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""

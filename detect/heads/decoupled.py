@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from anchors import grid
 from anchors.coding import decode_deltas, encode_deltas
 from detect.backbones.blocks import Conv, flat, tower
-from detect.types import Raw
+from detect.types import NamedRows, Raw
 
 RARE = -4.6  # a class or an object is there one time in a hundred, before anything is learned
 
@@ -47,6 +47,10 @@ class DecoupledHead(nn.Module):
         logits, rest = (torch.cat(parts, 1) for parts in zip(*said, strict=True))
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
         return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""

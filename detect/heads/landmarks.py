@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from detect.backbones.blocks import flat, tower
 from detect.heads.point import PointHead
 from detect.keypoints import sigmas
 from detect.losses.points import similarity_loss
-from detect.types import Raw
+from detect.types import NamedRows, Raw
 
 REACH = 2.0  # strides that a point moves when its number grows by one
 
@@ -41,6 +41,11 @@ class LandmarkHead(PointHead):
     def forward(self, maps: Sequence[Tensor]) -> Raw:
         points = torch.cat([flat(head(x)) for head, x in zip(self.landmarks, maps, strict=True)], 1)
         return super().forward(maps)._replace(points=points.unflatten(-1, (self.count, 3)))
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes or keypoints, and how: see `Model.named_rows`."""
+        yield from super().named_rows()
+        yield from ((tower[-1], NamedRows("keypoints", each=3)) for tower in self.landmarks)  # type: ignore[index]
 
     def places(self, raw: Raw) -> Tensor:
         """The points (..., K, 2) x, y that `raw` stands for, in canvas pixels."""

@@ -5,7 +5,7 @@ Each distance is the mean of a distribution over bins of one stride (generalized
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from anchors import grid
 from anchors.coding import decode_distances, encode_distances
 from detect.backbones.blocks import flat, tower
 from detect.losses.boxes import distribution_loss
-from detect.types import Raw
+from detect.types import NamedRows, Raw
 
 BINS = 16
 
@@ -45,6 +45,10 @@ class PointHead(nn.Module):
         regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
         return Raw(logits, regression, priors)
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: Raw) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""

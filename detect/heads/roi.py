@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anchors.boxes import area
+from detect.types import NamedRows
 
 SIDE = 7  # cells of a region, each way
 SAMPLES = 2  # points a cell is the mean of, each way
@@ -47,6 +48,11 @@ class RoIHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         seen = self.hidden(features)
         return self.classify(seen), self.deltas(seen).unflatten(-1, (-1, 4))
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        yield self.classify, NamedRows()
+        yield self.deltas, NamedRows(each=4)
 
 
 def pooled(maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, kind: str = "align") -> Tensor:

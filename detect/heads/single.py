@@ -6,7 +6,7 @@ cells of a stride covers H * stride by W * stride.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from anchors.boxes import cxcywh_to_xyxy
 from detect.backbones.base import initialized
 from detect.backbones.blocks import tower
+from detect.types import NamedRows
 
 GRID = 8  # cells a side that dense layers see: where things are must not be pooled away
 
@@ -77,6 +78,10 @@ class LocateHead(nn.Module):
         boxes = cxcywh_to_xyxy(out[:, 1:5].sigmoid()) * extent(maps[-1], self.stride).repeat(2)
         return Located(out[:, 0], boxes, out[:, 5:])
 
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        yield self.dense[-1], NamedRows(before=5)
+
 
 class CoordinateHead(nn.Module):
     """forward(maps) -> Landmarks: coordinates by dense layers over the last map."""
@@ -91,6 +96,10 @@ class CoordinateHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Landmarks:
         out = self.dense(maps[-1]).float().unflatten(1, (-1, 3))
         return Landmarks((out[..., :2] + 0.5) * extent(maps[-1], self.stride), out[..., 2])
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to keypoints, and how: see `Model.named_rows`."""
+        yield self.dense[-1], NamedRows("keypoints", each=3)
 
 
 class HeatmapHead(nn.Module):
@@ -111,6 +120,10 @@ class HeatmapHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Landmarks:
         heat = self.heat(maps[0]).float()
         return Landmarks(expectation(heat) * self.stride, self.presence(maps[-1]).float(), heat)
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to keypoints, and how: see `Model.named_rows`."""
+        yield from ((layer, NamedRows("keypoints")) for layer in (self.heat[-1], self.presence[-1]))
 
 
 def expectation(heat: Tensor) -> Tensor:

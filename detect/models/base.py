@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Self
@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
 from detect.config import SEARCHED, TASK_OF, ModelConfig
-from detect.types import Keep, Pixels, Target, Term
+from detect.types import Keep, NamedRows, Pixels, Target, Term
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,14 @@ class Model(nn.Module):
 
     def answer(self, features: list[Tensor], given: Any = None) -> Any:
         """What `forward` returns, from what the trunk made."""
+        raise NotImplementedError
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes or keypoints of the card, and how they are laid out.
+
+        Fine-tuning takes these outputs by name, so that the same classes in another order, or some of them, keep what
+        was learned of them. A layer that is not here is taken whole or not at all.
+        """
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:

@@ -6,7 +6,7 @@ Axes: B batch, C classes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.losses.classes import softmax_cross_entropy
 from detect.models.base import Card, Model
-from detect.types import Classes, Keep, Target, Term
+from detect.types import Classes, Keep, NamedRows, Target, Term
 
 AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)
 BEST = 5  # classes that an answer names at most
@@ -49,6 +49,10 @@ class Classifier(Model):
     def trunk(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """The last layer, and those of the auxiliary classifiers."""
+        return [(layer, NamedRows()) for layer in self.network.outputs()]
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """What the last layer takes. Raises UserError where auxiliary classifiers need more than that."""

@@ -6,7 +6,7 @@ Axes: B batch, D numbers of a vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from detect.errors import UserError
 from detect.losses.embeddings import contrastive, siamese, triplet
 from detect.models.base import Card, Model
 from detect.models.classifier import dense
-from detect.types import Distance, Keep, Target, Term, Vector
+from detect.types import Distance, Keep, NamedRows, Target, Term, Vector
 
 GRID = 4  # cells a side that are left of an early map
 
@@ -68,6 +68,10 @@ class Embedder(Model):
     def trunk(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """None: no number of a vector belongs to a person."""
+        return []
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """What the dense layers take of images, and then of their mirror images, where those count."""

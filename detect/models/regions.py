@@ -5,7 +5,7 @@ Axes: B batch, P regions (padded over the batch), C classes, N objects of an ima
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from detect.config import ModelConfig
 from detect.heads.roi import RoIHead, pooled
 from detect.models.base import Card, Model
 from detect.models.yolo import choose
-from detect.types import Detections, Keep, Raw, Target, Term
+from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
 
 OWNER = MaxIoU(0.5, 0.5, lowest=False)  # a region is of the object that it overlaps by half or more
 REGIONS, SHARE = 128, 0.25  # drawn from an image in training; of them at most that share show an object
@@ -55,6 +55,7 @@ class RegionModel(Model):
     proposals (P, 4) of each image, which may be none, all of them are looked at.
     """
 
+    head: RoIHead
     class_weights: Tensor
 
     def __init__(self, config: ModelConfig, card: Card):
@@ -65,6 +66,10 @@ class RegionModel(Model):
     def forward(self, images: Tensor, given: Given = None) -> Regions:
         """What is said of regions of images (B, 3, H, W) uint8."""
         return self.answer(self.features(images, given), given)
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """Those of the head."""
+        return self.head.named_rows()
 
     def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
         """Cross-entropy of all regions, smooth L1 of the deltas of those that show an object (Girshick, 2015).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from detect.backbones.base import Staged
 from detect.config import ModelConfig
 from detect.models.base import Card, Model
 from detect.necks import build_neck
-from detect.types import Target
+from detect.types import NamedRows, Target
 
 
 class Single(Model):
@@ -32,6 +32,10 @@ class Single(Model):
     def trunk(self) -> list[str]:
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """Those of the head."""
+        return self.head.named_rows()
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """The maps of the neck."""

@@ -6,10 +6,10 @@ Axes: B batch, A windows, C classes, M objects padded over a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 
 from anchors.assign import Dense, dense
@@ -22,7 +22,7 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models.base import Card, Model
 from detect.models.yolo import choose
-from detect.types import Detections, Keep, Raw, Target, Term
+from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
 
 POSITIVE, NEGATIVE = 0.6, 0.3  # a window's fit from which on it shows an object, and below which it shows none
 HARD = 3  # windows without an object that count, for each with one
@@ -55,6 +55,10 @@ class SlidingWindow(Model):
     def trunk(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """The last layer: classes, then no object and the edges."""
+        return [(layer, NamedRows()) for layer in self.network.outputs()]
 
     def loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
         """Cross-entropy over the classes and none, and smooth L1 of the edges of windows that show an object.

@@ -17,6 +17,7 @@ from detect.errors import UserError
 from detect.files import replace_file
 from detect.models import build
 from detect.models.base import Card, Model
+from detect.models.renamed import renamed
 from detect.ranges import check
 from detect.types import Pixels
 
@@ -85,19 +86,27 @@ class Transfer(NamedTuple):
     extra: dict[str, str]
 
 
-def transfer(model: nn.Module, tensors: dict[str, Tensor]) -> Transfer:
-    """Copy into `model` what fits by name and shape."""
+def transfer(model: nn.Module, tensors: dict[str, Tensor], card: Card | None = None) -> Transfer:
+    """Copy into `model` what fits by name and shape.
+
+    With the `card` of the tensors, outputs of classes and keypoints go to those of the same name, whatever their order
+    and number (see `Model.named_rows`); names that the card lacks keep their start. Without, they go by their order.
+    """
     mine = model.state_dict()
-    taken = [k for k, v in mine.items() if k in tensors and tensors[k].shape == v.shape]
+    by_name = renamed(model, tensors, card) if card is not None and isinstance(model, Model) else {}
+    moved = {k: v for k, v in {**tensors, **by_name}.items() if v is not None}
+    taken = [k for k, v in mine.items() if k in moved and moved[k].shape == v.shape]
     with torch.no_grad():
         for k in taken:
-            mine[k].copy_(tensors[k])
+            mine[k].copy_(moved[k])
     left = {k: _why(v, tensors.get(k)) for k, v in mine.items() if k not in set(taken)}
     return Transfer(taken, left, {k: "extra, the model has no such tensor" for k in tensors if k not in mine})
 
 
 def _why(mine: Tensor, theirs: Tensor | None) -> str:
-    return "absent in the file" if theirs is None else f"shape {list(theirs.shape)}, the model's is {list(mine.shape)}"
+    if theirs is None or theirs.shape == mine.shape:
+        return "absent in the file" if theirs is None else "the file has other classes"
+    return f"shape {list(theirs.shape)}, the model's is {list(mine.shape)}"
 
 
 def is_ours(path: Path) -> bool:

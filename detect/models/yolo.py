@@ -5,7 +5,7 @@ Axes: B batch, A predictions, C classes, P predictions that answer for an object
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from detect.backbones.base import Staged
 from detect.config import ModelConfig
 from detect.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
 from detect.models.base import Card, Model
-from detect.types import Detections, Keep, Raw, Target, Term
+from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
 
 CANDIDATES = 4096  # the best scores of an image that go into suppression
 
@@ -42,6 +42,10 @@ class Yolo(Model):
     def trunk(self) -> list[str]:
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """Those of the head."""
+        return self.head.named_rows()
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """The maps of the neck."""

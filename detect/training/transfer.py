@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ from torch.nn.modules.conv import _ConvNd
 from detect.backbones.base import Staged
 from detect.config import TrainConfig
 from detect.errors import UserError
-from detect.models.base import Model
+from detect.models.base import Card, Model
 from detect.models.published import PIXELS, download, pixels_of, read_state
+from detect.models.renamed import named_tensors, places
 from detect.models.weights import is_ours, read_weights, transfer
+from detect.names import say
 from detect.types import Pixels
 
 
@@ -22,7 +25,7 @@ class Source(NamedTuple):
     """Weights from elsewhere: what to call them, the tensors, how they want images, and whose names they bear.
 
     `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names);
-    `folded` is as in Card.
+    `folded` is as in Card; `card` is that of one of ours, published weights have none.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Source(NamedTuple):
     pixels: Pixels
     part: str
     folded: bool = False
+    card: Card | None = None
 
 
 def find_source(config: TrainConfig) -> Source | None:
@@ -40,7 +44,7 @@ def find_source(config: TrainConfig) -> Source | None:
         raise UserError(f"{flags} were given: a model begins with one kind of weights")
     if config.weights:
         _, card, tensors = read_weights(Path(config.weights))
-        return Source(f"--weights {config.weights}", tensors, card.pixels, "model", card.folded)
+        return Source(f"--weights {config.weights}", tensors, card.pixels, "model", card.folded, card)
     backbone, path = config.model.backbone, Path(config.backbone_weights)
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
@@ -78,15 +82,37 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
         known = set(net.names.values())
         rest = {k: v for k, v in tensors.items() if source.part == "published" and k not in known}
         tensors = {f"{prefix}.{k}": v for k, v in found.items()} | rest
-    moved = transfer(model, tensors)
+    moved = transfer(model, tensors, source.card)
     if not moved.taken:
         raise UserError(f"{source.name}: nothing in it fits {model.config.name}; name its --model")
     if tell:
         left = f"{len(moved.left)} left at their start, {len(moved.extra)} of the file not used"
-        print(f"{source.name}: {len(moved.taken)} tensors taken, {left}", file=sys.stderr)
+        say(f"{source.name}: {len(moved.taken)} tensors taken, {left}", sys.stderr)
+        for line in _named(model, source.card, set(moved.taken)):
+            say(line, sys.stderr)
         for name, reason in (moved.left | moved.extra).items():
-            print(f"  not taken: {name}: {reason}", file=sys.stderr)
+            say(f"  not taken: {name}: {reason}", sys.stderr)
     return list(moved.left)
+
+
+def _named(model: Model, theirs: Card | None, taken: set[str]) -> Iterator[str]:
+    """Which classes and keypoints of a model were taken from the card `theirs`, which start fresh, which are left."""
+    layouts = named_tensors(model)
+    for of, what in (("names", "classes"), ("keypoints", "keypoints")):
+        layers = [name for name, layout in layouts.items() if layout.of == of]
+        if not layers or (theirs is None and taken.isdisjoint(layers)):
+            continue
+        if theirs is None:
+            yield f"  {what}: taken in the order of the file, which has no names for them"
+            continue
+        names, known = getattr(model.card, of), getattr(theirs, of)
+        place = [-1] * len(names) if taken.isdisjoint(layers) else places(model.card, theirs, of)
+        groups = {
+            "taken by name": [name for name, i in zip(names, place, strict=True) if i >= 0],
+            "starting fresh": [name for name, i in zip(names, place, strict=True) if i < 0],
+            "of the file not used": [name for i, name in enumerate(known) if i not in place],
+        }
+        yield from (f"  {what} {how} ({len(some)}): {', '.join(some)}" for how, some in groups.items() if some)
 
 
 def parts(model: Model) -> list[str]:

@@ -1,0 +1,136 @@
+"""Names of classes, keypoints and people: which may share one list, which are equal, how they are shown and filed.
+
+A name is any text: it may hold slashes, line breaks, escape codes, markup, or half a surrogate pair out of a json file.
+It is kept as it is in data, weights and json; `shown` and `file_names` make of it what a terminal, a plot, a page or a
+file system can take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any, TextIO
+
+from detect.errors import UserError
+
+_JOINERS = "\u200c\u200d"  # within words of several scripts, and within emoji
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: control, format, surrogate, line and paragraph separator
+_UNSAFE = re.compile(r'[<>:"/|?*\\\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # in file names, on one system or another
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices of Windows
+_LONGEST = 120  # bytes of a file name: file systems take 255, and something may be appended
+
+
+def key(name: str) -> str:
+    """What two spellings of one name share: blanks, invisible characters and the Unicode form do not count."""
+    letters = unicodedata.normalize("NFC", name)
+    return "".join(c for c in letters if not c.isspace() and unicodedata.category(c) not in _HIDDEN[:2])
+
+
+def require_names(names: Sequence[Any], ids: Sequence[int], where: object, what: str = "class") -> list[str]:
+    """`names`, each of which is the text of one `what` alone. `where` is the file that they are from.
+
+    Raises UserError for a name that is no text (YAML reads yes, no, 007 and null as other things), for an empty one,
+    and for names that are equal, or differ in blanks or their Unicode form alone.
+    """
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if not isinstance(name, str):
+            said = f"{where}: the name of {what} {ids[i]} is read as {name!r} ({type(name).__name__}), not as text"
+            raise UserError(f"{said}; quote it in the file")
+        if not key(name):
+            raise UserError(f"{where}: the name of {what} {ids[i]} is empty ({name!r}); give it one")
+        first = seen.setdefault(key(name), i)
+        if first != i:
+            how = "the same name" if names[first] == name else "names that differ in blanks or Unicode form alone"
+            both = f"{ids[first]} ({names[first]!r}) and {ids[i]} ({name!r})"
+            raise UserError(f"{where}: {what} {both} have {how}; merge the two, or rename one")
+    return list(names)
+
+
+def find(
+    names: Sequence[str], ids: Sequence[int], known: Sequence[str], known_ids: Sequence[int], where: object
+) -> list[int]:
+    """For each of `names` its place in `known`, -1 where it is not there.
+
+    Names are equal as `key` says. A name that is in `known` several times is the one spelt alike, or else that of the
+    same id; raises UserError, naming `where` the known ones are, if that does not decide.
+    """
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(known):
+        places.setdefault(key(name), []).append(place)
+    found = []
+    for name, id_ in zip(names, ids, strict=True):
+        among = places.get(key(name), [])
+        if len(among) > 1:
+            among = [place for place in among if known[place] == name] or among
+        if len(among) > 1:
+            several = ", ".join(str(known_ids[place]) for place in among)
+            among = [place for place in among if known_ids[place] == id_]
+            if len(among) != 1:
+                raise UserError(f"{where} has several classes {name!r} (ids {several}), none of id {id_}: rename them")
+        found.append(among[0] if among else -1)
+    return found
+
+
+def distinct(names: Sequence[str], ids: Sequence[int]) -> list[str]:
+    """`names`, those that are there several times told apart by their ids: weights from elsewhere may have such."""
+    return [f"{name} (id {i})" if names.count(name) > 1 else name for name, i in zip(names, ids, strict=True)]
+
+
+@lru_cache(maxsize=4096)
+def shown(text: str) -> str:
+    """The text in one line for people to read: characters that control a terminal, or hide, as their codes.
+
+    Line breaks, escape codes, NUL, surrogates and marks of direction would otherwise move the cursor, colour what
+    follows, turn the line around or crash a library; a space of any width is one.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if unicodedata.category(letter) in _HIDDEN and letter not in _JOINERS:
+        return letter.encode("unicode_escape").decode()
+    return letter
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Print one line that holds what users have named; on standard output, or to `file`."""
+    print(shown(line), file=file)
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Say a line on stderr, once however often the same file is read."""
+    say(line, sys.stderr)
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """A file name for each of `names`: one part of a path on any system, and no two alike, whatever the case."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        stem = _file_name(name)
+        path, count = stem, 1
+        while path.casefold() in taken:
+            count += 1
+            path = f"{stem}-{count}"
+        taken.add(path.casefold())
+        found.append(path)
+    return found
+
+
+def _file_name(name: str) -> str:
+    part = _UNSAFE.sub("_", name).strip(". ") or "_"
+    if _RESERVED.fullmatch(part):
+        part = f"_{part}"
+    whole = part.encode()
+    if len(whole) <= _LONGEST:
+        return part
+    mark = hashlib.sha256(whole).hexdigest()[:8]
+    return f"{whole[:_LONGEST].decode(errors='ignore').strip('. ')}-{mark}"
