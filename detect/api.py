@@ -21,6 +21,7 @@ from detect.infer.tiles import Tiles
 from detect.infer.views import SCALES, VIEWS, Views
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights
+from detect.names import distinct
 from detect.types import Frame, Keep
 
 
@@ -55,8 +56,8 @@ class Detector:
 
     @property
     def names(self) -> list[str]:
-        """Class names by label."""
-        return self.card.names
+        """Class names by label; those of equal classes, which weights from elsewhere may have, with their ids."""
+        return distinct(self.card.names, self.card.category_ids)
 
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from detect.data.store import Annotations
 from detect.device import pick_workers
 from detect.errors import UserError
 from detect.evaluation.classes import ClassEvaluator, class_lines
+from detect.evaluation.match import labels_of
 from detect.evaluation.views import canvas_side, class_scores
 from detect.judge import opened, tell
 from detect.models.classifier import best
@@ -40,15 +40,13 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     store = opened(config, "pictures")
     for member in members:
         require_fit(store, member.dims, member.channels)
-    if not set(names) & set(store.names):
-        raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(names[:10])}")
-    if unlearned := sorted(set(store.names) - set(names)):
-        print(f"classes that the weights do not know, always wrong: {', '.join(unlearned)}", file=sys.stderr)
+    place = labels_of(members[0].card, store)
     if store.dims != 2 and (config.crops > 1 or config.imgsz):
         raise UserError(f"--crops and --imgsz are for pictures, and {store.path} holds none: leave them out")
     crops = Crops.of(store)
-    every = [*store.names, *(name for name in names if name not in store.names)]
-    place = torch.tensor([every.index(name) for name in names])
+    besides = place < 0
+    every = [*store.names, *(name for name, apart in zip(names, besides.tolist(), strict=True) if apart)]
+    place[besides] = torch.arange(len(store.names), len(every))
     evaluator = ClassEvaluator(crops, every)
     ids, scores = _averaged(config, members, crops)
     evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Keep(score=0.0))])

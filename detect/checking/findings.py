@@ -25,7 +25,7 @@ KINDS = {
     "record": ("error", "records that cannot be used"),
     "image": ("error", "pictures that are missing, broken, or of another size than annotated"),
     "empty": ("error", "splits without any object"),
-    "classes": ("warning", "classes that splits do not share, or without objects"),
+    "classes": ("warning", "classes that splits do not share, or without objects, or that are none"),
     "leak": ("warning", "the same picture in several splits"),
     "near_leak": ("warning", "almost the same picture in several splits"),
     "duplicate": ("warning", "the same picture several times in a split"),
@@ -91,6 +91,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Check
             raise unknown("split", split, known)
         stores[split] = store = known[split](True)
         checked.findings += [Finding("record", split, str(store.path), line) for line in store.left_out]
+        checked.findings += [Finding("classes", split, str(store.path), line) for line in store.notes]
         seen[split] = look_at_all(store, f"look at {split}")
         checked.findings += pictures(split, seen[split])
         sizes = np.array([one.size for one in seen[split]]).reshape(-1, 2)

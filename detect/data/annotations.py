@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from detect.data.categories import class_names, keypoint_names, without_root
 from detect.data.check import Sieve
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
+from detect.names import warn_once
 
 Reason = Callable[[int], str]  # row -> what is wrong with it
 Say = Callable[[int], tuple[str, str]]  # row -> its name, and what is wrong with it
@@ -73,7 +75,10 @@ def _uncollected() -> Iterator[None]:
 def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] | None = None) -> Annotations:
     """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does)."""
     images, annotations, categories = _records(data, path)
+    categories, root_line = without_root(categories, annotations)
     category_ids, names, keypoints, skeleton = _categories(categories, path)
+    if root_line:
+        warn_once(f"{path}: {root_line}")
     image_ids, sizes, files = _images(images, sieve)
     if not files:
         raise UserError(f"{path}: the set is empty: it holds no image" + (" that can be used" if images else ""))
@@ -99,6 +104,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
         skeleton=skeleton,
         flip_pairs=flip_pairs(keypoints),
         left_out=sieve.lines,
+        notes=[root_line] if root_line else [],
     )
 
 
@@ -145,13 +151,13 @@ def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str],
     if not records:
         raise UserError(f"{path}: 'categories' is empty; declare the classes there")
     ordered = [records[i] for i in np.argsort(ids).tolist()]
-    names = [str(record.get("name", record["id"])) for record in ordered]
+    names = class_names(ordered, path)
     sets = [r for r in ordered if isinstance(r.get("keypoints"), list) and r["keypoints"]]
     if not sets:
         return values, names, [], []
     if any(r["keypoints"] != sets[0]["keypoints"] for r in sets):
         raise UserError(f"{path}: categories declare different keypoints; give them one set, or remove 'keypoints'")
-    keypoints = [str(name) for name in sets[0]["keypoints"]]
+    keypoints = keypoint_names(sets[0], path)
     skeleton = sets[0].get("skeleton") or []
     try:
         pairs = [[int(a) - 1, int(b) - 1] for a, b in skeleton]

@@ -130,9 +130,22 @@ def coco_loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
     return load
 
 
+class _Once(yaml.SafeLoader):
+    """Safe YAML in which no key comes twice: by itself the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for one, _ in node.value:
+            if isinstance(one, yaml.ScalarNode) and one.tag != "tag:yaml.org,2002:merge":
+                if (value := self.construct_object(one)) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {value!r} is there twice", problem_mark=one.start_mark)
+                seen.add(value)
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(path: Path) -> Splits:
     try:
-        content = yaml.safe_load(path.read_text("utf-8-sig"))
+        content = yaml.load(path.read_text("utf-8-sig"), Loader=_Once)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:

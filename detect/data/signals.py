@@ -18,6 +18,7 @@ from detect.data.crops import balanced_order
 from detect.data.dataset import Draw, Stream, generator, order
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
+from detect.names import require_names
 from detect.types import Pixels, Target
 
 _CHUNK = 1024  # records whose squares are in memory at a time
@@ -52,7 +53,7 @@ class Signals(Annotations):
             ids=np.arange(1, n + 1),
             points=None,
             category_ids=np.arange(1, len(names) + 1),
-            names=list(names),
+            names=require_names(names, range(1, len(names) + 1), path),
             name_bytes=letters,
             name_starts=starts,
             values=values,

@@ -34,6 +34,7 @@ class Annotations:
     keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
     flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
     left_out       one line for each record that was left out on request
+    notes          one line for each thing about the file that a reader should know, such as a category that is no class
     proposals      (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None
     """
 
@@ -56,6 +57,7 @@ class Annotations:
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     proposals: np.ndarray | None = None
     proposal_starts: np.ndarray | None = None
 

@@ -21,6 +21,7 @@ from detect.data.check import Sieve
 from detect.data.images import is_image, read_header
 from detect.data.store import Annotations
 from detect.errors import UserError
+from detect.names import require_names
 
 _LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
 
@@ -128,13 +129,13 @@ def _names(path: Path, content: dict[str, Any]) -> list[str]:
     names = content["names"]
     if isinstance(names, dict):
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
-            raise UserError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}")
+            raise UserError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, not {list(names)[:20]}")
         names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
     if not isinstance(names, list) or not names:
         raise UserError(f"{path}: 'names' must be a list of class names, or a dictionary from index to name")
     if content.get("nc", len(names)) != len(names):
         raise UserError(f"{path}: nc is {content['nc']}, but 'names' has {len(names)} entries")
-    return [str(name) for name in names]
+    return require_names(names, range(len(names)), path)
 
 
 def _load_split(

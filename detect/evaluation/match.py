@@ -10,31 +10,40 @@ from torch import Tensor
 
 from detect.data.store import Annotations
 from detect.errors import UserError
+from detect.names import distinct, find, say
 
 if TYPE_CHECKING:
     from detect.models.base import Card
 
 
-def by_name(card: Card, store: Annotations) -> Tensor:
+def labels_of(card: Card, store: Annotations) -> Tensor:
     """For each class of the weights its label in the store (C,), by name; -1 for classes that the store lacks.
 
-    Tells what is lacking on either side. Raises UserError where no class is in both.
+    Says which classes of the store the weights lack. Raises UserError where no class is in both, or where the weights
+    have several classes of one name that their ids do not tell apart.
     """
-    known = {name: label for label, name in enumerate(store.names)}
-    labels = [known.get(name, -1) for name in card.names]
-    lost = [name for name, label in zip(card.names, labels, strict=True) if label < 0]
-    if len(lost) == len(labels):
+    ids = store.category_ids.tolist()
+    place = torch.tensor(find(store.names, ids, card.names, card.category_ids, "the weights file"))
+    labels = torch.full((len(card.names),), -1)
+    labels[place[place >= 0]] = torch.where(place >= 0)[0]
+    if not (labels >= 0).any():
         raise UserError(f"{store.path} has none of the classes that the weights know: {', '.join(card.names[:10])}")
-    if lost:
-        print(f"classes that {store.path} lacks, not counted: {', '.join(lost)}", file=sys.stderr)
-    missed = sorted(set(known) - set(card.names))
-    if missed:
-        print(f"classes that the weights do not know, always wrong: {', '.join(missed)}", file=sys.stderr)
-    return torch.tensor(labels)
+    if missed := sorted(name for name, i in zip(store.names, place.tolist(), strict=True) if i < 0):
+        say(f"classes that the weights do not know, always wrong: {', '.join(missed)}", sys.stderr)
+    return labels
+
+
+def by_name(card: Card, store: Annotations) -> Tensor:
+    """`labels_of`, where what is of other classes than the store's does not count; says which these are."""
+    labels = labels_of(card, store)
+    names = distinct(card.names, card.category_ids)
+    if lost := [name for name, label in zip(names, labels.tolist(), strict=True) if label < 0]:
+        say(f"classes that {store.path} lacks, not counted: {', '.join(lost)}", sys.stderr)
+    return labels
 
 
 def as_coco(card: Card, store: Annotations) -> Tensor:
     """`by_name`, with a word on what pycocotools makes of an annotation's id 0."""
     if (store.ids == 0).any():
-        print(f"{store.path}: annotation id 0 counts as missed, as in pycocotools: number from 1", file=sys.stderr)
+        say(f"{store.path}: annotation id 0 counts as missed, as in pycocotools: number from 1", sys.stderr)
     return by_name(card, store)

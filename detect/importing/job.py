@@ -11,6 +11,7 @@ from detect.importing.darknet import import_darknet
 from detect.importing.yolox import READERS, import_yolox
 from detect.models.base import Card, Model
 from detect.models.weights import save_weights
+from detect.names import require_names
 from detect.options import ImportConfig
 from detect.types import Pixels
 
@@ -60,7 +61,4 @@ def _names(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--names {path} cannot be read: {getattr(error, 'strerror', error)}") from error
     names = [line.strip() for line in lines if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"--names {path} gives {twice[0]!r} twice: names must differ")
-    return names
+    return require_names(names, range(len(names)), f"--names {path}")

@@ -63,7 +63,11 @@ def _model_config(values: dict[str, Any]) -> ModelConfig:
 def read_card(values: dict[str, Any]) -> Card:
     """The card that these values of a header say."""
     pixels: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
-    return Card(**{**values, "pixels": Pixels(**pixels)})
+    card = Card(**{**values, "pixels": Pixels(**pixels)})
+    texts = all(isinstance(name, str) for name in (*card.names, *card.keypoints))
+    if not texts or not len(card.names) == len(card.category_ids) == len(set(card.category_ids)):
+        raise TypeError("names must be texts, and each class have an id of its own")
+    return card
 
 
 def load_weights(path: str | Path) -> Model:

@@ -126,7 +126,7 @@ def _scores(page: Page, store: Annotations, lines: Sequence[tuple[np.ndarray, ..
     recalls = {store.names[i]: list(zip(lines[i][2].tolist(), lines[i][1].tolist(), strict=True)) for i in shown}
     recalls |= {} if shown else {"all classes": _pooled(lines)}
     page.curves(recalls, "precision against recall, IoU 0.5", "recall", "precision")
-    drawn = {store.names[i]: f1s[store.names[i]] for i in shown} | {"mean": mean}
+    drawn = {store.names[i]: f1s[store.names[i]] for i in shown} | {"mean of all classes": mean}
     pairs = {name: list(zip(levels.tolist(), values.tolist(), strict=True)) for name, values in drawn.items()}
     page.curves(pairs, "F1 of what scores at least so much, IoU 0.5", "score", "F1")
     best = float(levels[mean.argmax()])

@@ -1,0 +1,42 @@
+"""The classes that a COCO-shaped file declares: which of its categories are one, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detect.names import key, require_names
+
+
+def without_root(records: list[dict], annotations: list[dict]) -> tuple[list[dict], str]:
+    """The categories without the root that some exporters (Roboflow) add as id 0, and a line that says so, if any.
+
+    A root has no annotation, and is called as another category is, or as the supercategory of all others.
+    """
+    for i, record in enumerate(records):
+        others = records[:i] + records[i + 1 :]
+        if record.get("id") == 0 and others and _is_root(record, others):
+            if any(annotation.get("category_id") == 0 for annotation in annotations):
+                break
+            line = f"category id 0 ({record['name']!r}) has no annotation and is the root of the others: not a class"
+            return others, line
+    return records, ""
+
+
+def _is_root(record: dict, others: list[dict]) -> bool:
+    name = record.get("name")
+    if not isinstance(name, str):
+        return False
+    alike = any(isinstance(other.get("name"), str) and key(other["name"]) == key(name) for other in others)
+    return alike or all(other.get("supercategory") == name for other in others)
+
+
+def class_names(records: list[dict], path: Path) -> list[str]:
+    """The name of each category, its id where it has none. Raises UserError as `require_names`."""
+    ids = [record["id"] for record in records]
+    return require_names([record.get("name", str(record["id"])) for record in records], ids, path)
+
+
+def keypoint_names(record: dict, path: Path) -> list[str]:
+    """The names of the keypoints that a category declares. Raises UserError as `require_names`."""
+    names = record["keypoints"]
+    return require_names(names, range(1, len(names) + 1), path, "keypoint")
