@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(version("gridhead"))
         return 0
-    from detect.errors import UserError, unknown
+    from detect.errors import UserError, one_line, unknown
 
     try:
         if arguments[0] not in COMMANDS:
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(arguments[0], arguments[1:])
         return 0
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

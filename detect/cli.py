@@ -152,7 +152,7 @@ def _listed(words: list[str]) -> list[str]:
     """Words, or the one YAML list that they are."""
     if len(words) == 1 and words[0].startswith("["):
         try:
-            return [str(v) for v in yaml.safe_load(words[0])]
+            return [str(v) for v in yaml.load(words[0], Loader=yaml.BaseLoader)]  # where no and 007 are words
         except yaml.YAMLError as error:
             raise UserError(f"{words[0]!r} is no list: write [a, b], or the words alone") from error
     return words
@@ -245,5 +245,5 @@ def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments`, then call the command's function."""
     module, function, _, _ = COMMANDS[command]
     parsed = parse(command, arguments)
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     getattr(importlib.import_module(module), function)(parsed)

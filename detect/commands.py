@@ -14,9 +14,10 @@ from detect.api import Detector
 from detect.classify import evaluate_classes
 from detect.data.formats import load_data
 from detect.embedding.judge import evaluate_pairs
-from detect.errors import UserError, unknown
+from detect.errors import UserError, one_line, unknown
 from detect.files import replace_text
 from detect.judge import evaluate_one, say_left_out
+from detect.names import say
 from detect.tasks import TASKS
 from detect.training.setup import box_sizes
 from detect.training.setup import train as run_training
@@ -39,9 +40,9 @@ def _report(run: Path, device: str) -> None:
     from detect.reporting.write import report
 
     try:
-        print(f"report: {report(options.ReportConfig(str(run), device))}")
+        say(f"report: {report(options.ReportConfig(str(run), device))}")
     except (UserError, OSError) as error:
-        print(f"no report: {error}", file=sys.stderr)
+        say(f"no report: {one_line(error)}", sys.stderr)
 
 
 def evaluate(config: options.EvaluateConfig) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def predict(config: options.PredictConfig) -> None:
     if config.json:
         print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
-    print(f"{summary.frames} frames: {said}; see {config.out}", file=sys.stderr if config.json else sys.stdout)
+    say(f"{summary.frames} frames: {said}; see {config.out}", sys.stderr if config.json else sys.stdout)
 
 
 def _wanted(config: options.PredictConfig, names: list[str]) -> tuple[int, ...] | None:

@@ -21,6 +21,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}: {hint}")
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line that a terminal can take whatever names are in it."""
+    from detect.names import shown  # late: it needs this module
+
+    return shown(" ".join(str(error).split()))
+
+
 def in_one_line(program: Callable[P, object]) -> Callable[P, int]:
     """`program` with an exit status: 0, or 2 after one line on stderr for a UserError and for a file that fails."""
 
@@ -29,7 +36,7 @@ def in_one_line(program: Callable[P, object]) -> Callable[P, int]:
         try:
             program(*args, **kwargs)
         except (UserError, OSError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         return 0
 

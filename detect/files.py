@@ -33,5 +33,5 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """`replace_file` for a text in UTF-8."""
-    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+    """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))

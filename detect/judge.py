@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from detect.device import pick_workers
 from detect.errors import UserError
 from detect.evaluation.measure import detect_all, one_by_one
 from detect.files import replace_text
+from detect.names import json_text, say
 from detect.options import EvaluateConfig
 from detect.progress import track
 from detect.tasks import TASKS
@@ -67,9 +67,10 @@ def opened(config: EvaluateConfig, whole: str = "") -> Annotations:
 def tell(config: EvaluateConfig, what: str, evaluator: Any, report: Callable[[Any], Iterable[str]]) -> dict[str, Any]:
     """Print the result of an evaluation on `what`, in the lines of `report`, and write the json asked for."""
     result = evaluator.result()
-    print("\n".join([f"{config.weights} on {what}", *report(result)]))
+    for line in (f"{config.weights} on {what}", *report(result)):
+        say(line)
     if config.json:
-        replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
+        replace_text(Path(config.json), json_text(result, indent=1) + "\n")
     return result
 
 
@@ -90,7 +91,7 @@ def answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> I
 def say_left_out(store: Annotations) -> None:
     """One line for each record that was left out on request."""
     for line in store.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+        say(f"left out: {line}", sys.stderr)
 
 
 def _relabel(found: Detections, labels: torch.Tensor) -> Detections:

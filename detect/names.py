@@ -8,6 +8,8 @@ file system can take.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import sys
 import unicodedata
@@ -19,7 +21,8 @@ from detect.errors import UserError
 
 _JOINERS = "\u200c\u200d"  # within words of several scripts, and within emoji
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: control, format, surrogate, line and paragraph separator
-_UNSAFE = re.compile(r'[<>:"/|?*\\\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # in file names, on one system or another
+_SPECIAL = re.compile(r"[^ -~]")  # whatever is not plain ASCII
+_UNSAFE = frozenset('<>:"/|?*\\')  # in file names, on one system or another
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices of Windows
 _LONGEST = 120  # bytes of a file name: file systems take 255, and something may be appended
 
@@ -86,17 +89,23 @@ def shown(text: str) -> str:
     """The text in one line for people to read: characters that control a terminal, or hide, as their codes.
 
     Line breaks, escape codes, NUL, surrogates and marks of direction would otherwise move the cursor, colour what
-    follows, turn the line around or crash a library; a space of any width is one.
+    follows, turn the line around or crash a library.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text))
+    return _SPECIAL.sub(lambda found: _visible(found[0], "unicode_escape"), text)
 
 
-def _visible(letter: str) -> str:
-    if unicodedata.category(letter) in _HIDDEN and letter not in _JOINERS:
-        return letter.encode("unicode_escape").decode()
-    return letter
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as json that any file and terminal takes: letters as they are, what `shown` would not show escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _SPECIAL.sub(lambda found: found[0] if found[0] == "\n" else _visible(found[0]), text)
+
+
+def _visible(letter: str, how: str = "") -> str:
+    if unicodedata.category(letter) not in _HIDDEN or letter in _JOINERS:
+        return letter
+    if how:
+        return letter.encode(how).decode()
+    return f"\\u{ord(letter):04x}" if letter < "\U00010000" else json.dumps(letter)[1:-1]
 
 
 def say(line: str, file: TextIO | None = None) -> None:
@@ -108,6 +117,14 @@ def say(line: str, file: TextIO | None = None) -> None:
 def warn_once(line: str) -> None:
     """Say a line on stderr, once however often the same file is read."""
     say(line, sys.stderr)
+
+
+def may_be_a_file(name: str) -> bool:
+    """Whether a file may be called so: a NUL or half a surrogate pair is in no file's name."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def file_names(names: Sequence[str]) -> list[str]:
@@ -126,7 +143,8 @@ def file_names(names: Sequence[str]) -> list[str]:
 
 
 def _file_name(name: str) -> str:
-    part = _UNSAFE.sub("_", name).strip(". ") or "_"
+    hidden = (c in _UNSAFE or (unicodedata.category(c) in _HIDDEN and c not in _JOINERS) for c in name)
+    part = "".join("_" if bad else c for c, bad in zip(name, hidden, strict=True)).strip(". ") or "_"
     if _RESERVED.fullmatch(part):
         part = f"_{part}"
     whole = part.encode()

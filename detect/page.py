@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escaped
 
 import cv2
 import numpy as np
+
+from detect.names import shown
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
 WIDTH, HEIGHT, LEFT, RIGHT, EDGE = 460, 260, 58, 20, 34  # of a chart, and what its scales take, in pixels
@@ -42,6 +44,11 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
 """
 
 
+def escape(text: str, quote: bool = True) -> str:
+    """Text as it stands in a page: no markup, and nothing that hides or turns what is around it."""
+    return escaped(shown(text), quote)
+
+
 class Page:
     """A page that grows from top to bottom; `str(page)` is the HTML. All text is escaped."""
 
@@ -58,7 +65,8 @@ class Page:
 
     def code(self, text: str) -> None:
         """Text as it is, in letters of one width."""
-        self.parts.append(f"<pre>{escape(text)}</pre>")
+        lines = "\n".join(escape(line) for line in text.split("\n"))
+        self.parts.append(f"<pre>{lines}</pre>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table; a click on a column's title sorts by it. Floats are shown with three decimals, None as a dash."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sized
 from typing import TypeVar
 
+from detect.names import shown
+
 T = TypeVar("T")
 _EVERY = 10.0  # seconds between plain lines
 
@@ -20,7 +22,7 @@ def track(
     """
     if total is None:
         total = len(iterable) if isinstance(iterable, Sized) else None
-    return (_bar if sys.stderr.isatty() else _lines)(iterable, total, title, note or str)
+    return (_bar if sys.stderr.isatty() else _lines)(iterable, total, shown(title), note or str)
 
 
 def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
@@ -28,12 +30,12 @@ def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[]
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]}"),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task, start = bar.add_task(title, total=total, rate="", note=""), time.monotonic()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from detect.checking.findings import KINDS, Checked, check
 from detect.files import replace_text
+from detect.names import json_text, say
 from detect.options import CheckConfig
 from detect.page import Page
 
@@ -18,9 +18,9 @@ def check_data(config: CheckConfig) -> Checked:
     """Look through the data; print what was found, and write it where --json and --page say."""
     checked = check(config.data, config.imgsz, config.k, config.splits)
     for line in lines(checked):
-        print(line)
+        say(line)
     if config.json:
-        replace_text(Path(config.json), json.dumps(checked.plain(), indent=1, ensure_ascii=False) + "\n")
+        replace_text(Path(config.json), json_text(checked.plain(), indent=1) + "\n")
     if config.page:
         replace_text(Path(config.page), str(page(config.data, checked)))
     return checked

@@ -20,7 +20,7 @@ from detect.data.categories import class_names, keypoint_names, without_root
 from detect.data.check import Sieve
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
-from detect.names import warn_once
+from detect.names import may_be_a_file, warn_once
 
 Reason = Callable[[int], str]  # row -> what is wrong with it
 Say = Callable[[int], tuple[str, str]]  # row -> its name, and what is wrong with it
@@ -181,6 +181,8 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     alive = sieve.keep(alive, _repeated(ids, alive), say(lambda i: "has an id that an image before it has"))
     nameless = np.array([type(name) is not str or not name for name in files], dtype=bool)
     alive = sieve.keep(alive, nameless, say(lambda i: "has no 'file_name'"))
+    impossible = np.array([type(name) is str and not may_be_a_file(name) for name in files], dtype=bool)
+    alive = sieve.keep(alive, impossible, say(lambda i: "has a file name that no file can have"))
     leaving = np.array([type(name) is str and bool(_LEAVING.search(name)) for name in files], dtype=bool)
     alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
     sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)

@@ -28,6 +28,7 @@ from detect.data.images import resize
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache
 from detect.errors import UserError
+from detect.names import say
 from detect.types import Pixels, Target
 
 if TYPE_CHECKING:
@@ -239,4 +240,4 @@ def require_classes(store: Annotations, held_out: Annotations) -> None:
         raise UserError(f"{held_out.path}: nothing held out is of a class trained on: split by picture, not by class")
     lost = [store.names[i] for i in np.flatnonzero((counts == 0) & (others > 0))]
     if lost:
-        print(f"classes without a training picture, which cannot be learned: {', '.join(lost)}", file=sys.stderr)
+        say(f"classes without a training picture, which cannot be learned: {', '.join(lost)}", sys.stderr)

@@ -14,6 +14,7 @@ from detect.data.crops import CropDataset, Crops
 from detect.data.dataset import Stream, generator
 from detect.data.store import Annotations
 from detect.errors import UserError
+from detect.names import say
 
 
 class IdentityDataset(CropDataset):
@@ -92,7 +93,7 @@ def require_identities(store: Annotations, held_out: Annotations) -> None:
         counts = require_pairs(one)
         if alone := [one.names[i] for i in np.flatnonzero(counts == 1)]:
             shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-            print(f"{one.path}: {len(alone)} people with one picture, no pair of their own: {shown}", file=sys.stderr)
+            say(f"{one.path}: {len(alone)} people with one picture, no pair of their own: {shown}", sys.stderr)
     both = (Crops.of(store).counts > 0) & (Crops.of(held_out).counts > 0)
     if both.any():
-        print(f"{held_out.path}: {int(both.sum())} people held out are in the training set as well", file=sys.stderr)
+        say(f"{held_out.path}: {int(both.sum())} people held out are in the training set as well", sys.stderr)

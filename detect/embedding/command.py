@@ -18,6 +18,7 @@ from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
 from detect.infer.describe import Describer, cuts, require_embedder
 from detect.infer.source import open_source
+from detect.names import require_names, say
 from detect.options import EmbedConfig, IdentifyConfig, VerifyConfig
 from detect.progress import track
 from detect.types import Frame, Keep
@@ -87,7 +88,7 @@ def embed(config: EmbedConfig) -> Path:
     for person, file in track(iter(pictures), len(pictures), "embed"):
         vector = eyes(Frame(read_image(file), file.name))
         if vector is None:
-            print(f"left out: {file}: {eyes.blind}", file=sys.stderr)
+            say(f"left out: {file}: {eyes.blind}", sys.stderr)
             continue
         vectors.append(vector)
         people.append(person)
@@ -95,14 +96,14 @@ def embed(config: EmbedConfig) -> Path:
     if not vectors:
         raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
     Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of, detectors).save(out)
-    print(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
+    say(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
     return out
 
 
 def known_people(source: Path) -> list[tuple[str, Path]]:
     """Every picture under `source` with who it shows: its folder there, or the name of a picture that is in none.
 
-    Raises UserError where there is no picture.
+    Raises UserError where there is no picture, or names differ in blanks or Unicode form alone.
     """
     if source.is_file():
         return [(source.stem, source)]
@@ -112,7 +113,10 @@ def known_people(source: Path) -> list[tuple[str, Path]]:
     if not files:
         raise UserError(f"folder {source}: no picture in it, so there is nobody for a gallery")
     places = [(file, file.relative_to(source).parts) for file in files]
-    return [(parts[0] if len(parts) > 1 else file.stem, file) for file, parts in places]
+    people = [(parts[0] if len(parts) > 1 else file.stem, file) for file, parts in places]
+    names = sorted({person for person, _ in people})
+    require_names(names, range(1, len(names) + 1), source, "person")
+    return people
 
 
 def verify(config: VerifyConfig) -> dict[str, Any]:
@@ -181,5 +185,5 @@ def _identified(
             record |= {"person": person, "nearest": nearest, "picture": gallery.files[row], "distance": distance}
             said = f"{person} {distance:.4f}" if person else f"unknown (nearest {nearest} {distance:.4f})"
         if not config.json:
-            print(f"{name}: {said}")
+            say(f"{name}: {said}")
         yield record

@@ -55,7 +55,7 @@ class Gallery:
         """Write it to `path` atomically."""
         about = {"format": FORMAT, "people": self.people, "files": self.files}
         about |= {"weights": self.weights, "fingerprint": self.fingerprint, "detectors": self.detectors}
-        header = {_KEY: json.dumps(about, ensure_ascii=False)}
+        header = {_KEY: json.dumps(about)}
         replace_file(path, lambda part: part.write_bytes(save({"vectors": self.vectors}, header)))
 
     @staticmethod

@@ -75,7 +75,7 @@ class KeypointEvaluator:
         return self.boxes.result() | {name: -1.0 if value is None else value for name, value in numbers.items()}
 
     def _measure(self) -> Mapping[str, np.ndarray]:
-        truth = hotcoco.COCO(self.store.to_coco())
+        truth = hotcoco.COCO(nameless(self.store))
         engine = hotcoco.COCOeval(truth, truth.load_res(list(self._results())), "keypoints")
         engine.params.kpt_oks_sigmas = sigmas(self.store.keypoints)
         engine.evaluate()
@@ -91,6 +91,14 @@ class KeypointEvaluator:
     def write(self, path: Path) -> None:
         """Write the COCO results file: of each detection the box, its keypoints and the score."""
         replace_file(path, lambda part: part.write_text(json.dumps(list(self._results())) + "\n", encoding="utf-8"))
+
+
+def nameless(store: Annotations) -> dict:
+    """The store as a COCO dictionary with numbers for names, which the engine has no use for and may not take."""
+    truth = store.to_coco()
+    points = list(map(str, range(len(store.keypoints))))
+    categories = [{"id": one["id"], "name": str(one["id"]), "keypoints": points} for one in truth["categories"]]
+    return truth | {"images": [{"id": one["id"]} for one in truth["images"]], "categories": categories}
 
 
 def require_keypoints(train: Annotations, held_out: Annotations) -> None:

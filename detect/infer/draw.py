@@ -13,6 +13,7 @@ from detect.infer.text import render
 from detect.types import Classes, Detections
 
 Color = tuple[int, int, int]
+LONGEST = 100  # letters of a name in a label
 
 
 def draw(
@@ -82,6 +83,7 @@ def ink_on(color: Color) -> int:
 def _label(number: str, name: str, score: str, size: int, color: Color) -> np.ndarray:
     """The label as a picture (h, w, 3): ink on a bar of the class colour."""
     gap = max(2, size // 5)
+    name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
     parts = [render(part, size) for part in (number, name, " ", score) if part]
     cover = np.pad(np.hstack(parts), ((0, 0), (gap, gap)))[..., None].astype(np.float32) / 255
     return (cover * ink_on(color) + (1 - cover) * np.array(color, np.float32)).round().astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -16,6 +15,7 @@ import torch
 from detect.align import aligned
 from detect.errors import UserError
 from detect.infer.film import Film
+from detect.names import file_names, json_text, say
 from detect.types import Classes, Detections, Frame
 
 ANSWERS = {Detections: "detections.json", Classes: "classes.json"}  # what is written, by what an answer is
@@ -112,7 +112,7 @@ class Results:
         self.images += 1
         for i in range(len(found)):
             self.file.write(",\n" if self.records else "\n")
-            json.dump(self._record(frame, found, i), self.file, ensure_ascii=False)
+            self.file.write(json_text(self._record(frame, found, i)))
             self.records += 1
 
     def _record(self, frame: Frame, found: Detections | Classes, i: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Lines:
     def write(self, frame: Frame, found: Classes, picture: np.ndarray) -> None:
         if frame.time is None:
             pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-            print(f"{frame.name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
+            say(f"{frame.name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -180,7 +180,7 @@ class Crops:
 
     def __init__(self, paths: Paths, names: Sequence[str], shape: Sequence[Sequence[float]] = ()) -> None:
         self.paths, self.shape = paths, np.array(shape)
-        self.folders = [_UNSAFE.sub("_", name).replace("/", "_").strip(". ") or "_" for name in names]
+        self.folders = file_names(names)
 
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
         stem = self.paths.of(frame).relative_to(self.paths.root)

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
+from detect.names import shown
+
 _PROBE = 24  # pixels at which glyphs are compared
 _FROM_RIGHT = ("R", "AL")  # Unicode's bidirectional classes of Hebrew and Arabic letters
 _MISSING = "\uffff"  # no character: drawn as whatever a font shows for a glyph that it lacks
@@ -40,7 +42,7 @@ def _height(size: int) -> int:
 def _fonts(text: str) -> list[tuple[_OpenCV | _Pillow, str]]:
     """Each letter, its marks with it, with the font that draws it. Spaces and signs stay with the font before them."""
     found: list[tuple[_OpenCV | _Pillow, str]] = []
-    for cluster in _clusters(unicodedata.normalize("NFC", text)):
+    for cluster in _clusters(unicodedata.normalize("NFC", shown(text))):
         if found and not cluster[0].isalpha() and found[-1][0].covers(cluster):
             font: _OpenCV | _Pillow | None = found[-1][0]
         else:
@@ -52,14 +54,14 @@ def _fonts(text: str) -> list[tuple[_OpenCV | _Pillow, str]]:
 
 
 def _clusters(text: str) -> list[str]:
-    """The text cut before each character that is neither a mark nor a joiner; control characters become spaces."""
+    """The text cut before each character that is neither a mark nor a joiner."""
     found: list[str] = []
     for letter in text:
         kind = unicodedata.category(letter)
         if found and kind in ("Mn", "Mc", "Me", "Cf"):
             found[-1] += letter
         elif kind != "Cf":
-            found.append(" " if kind == "Cc" else letter)
+            found.append(letter)
     return found
 
 

@@ -29,6 +29,7 @@ from detect.errors import UserError
 from detect.infer.job import predict_to
 from detect.infer.predict import Predictor
 from detect.infer.source import open_source
+from detect.names import json_text
 from detect.options import ServeConfig
 from detect.types import Detections, Frame, Keep
 
@@ -41,6 +42,14 @@ SAFE = {
     "img-src 'self' blob: data:; media-src 'self' blob:",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+class Answer(JSONResponse):
+    """A json answer, whatever names are in it."""
+
+    def render(self, content: Any) -> bytes:
+        """The bytes that are sent."""
+        return json_text(content).encode()
 
 
 class Refused(Exception):
@@ -168,12 +177,12 @@ def build(detector: Detector, config: ServeConfig) -> Starlette:
     async def picture(request: Request) -> Response:
         predictor = served.predictor(request)
         data = await served.body(request, "image/")
-        return JSONResponse(await served.work(lambda: served.look(data, predictor)))
+        return Answer(await served.work(lambda: served.look(data, predictor)))
 
     async def video(request: Request) -> Response:
         predictor = served.predictor(request)
         data = await served.body(request, "video/")
-        return JSONResponse(await served.work(lambda: served.watch(data, predictor)))
+        return Answer(await served.work(lambda: served.watch(data, predictor)))
 
     async def answer(request: Request) -> Response:
         folder, file = served.videos.get(request.path_params["name"]), request.path_params["file"]
@@ -205,9 +214,9 @@ def _guarded(
             _require_own(request, config)
             return await respond(request)
         except Refused as error:
-            return JSONResponse({"error": str(error)}, error.status, SAFE)
+            return Answer({"error": str(error)}, error.status, SAFE)
         except UserError as error:
-            return JSONResponse({"error": str(error)}, 400, SAFE)
+            return Answer({"error": str(error)}, 400, SAFE)
         except ClientDisconnect:
             return Response(status_code=400)
 

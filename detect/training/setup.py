@@ -27,6 +27,7 @@ from detect.errors import UserError
 from detect.files import replace_text
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
+from detect.names import shown
 from detect.tasks import TASKS, Stills
 from detect.training.dist import Attempts, Ranks, ranks
 from detect.training.features import FeatureLoader, Features, Top, about, cached
@@ -146,7 +147,7 @@ def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:
 def _report_left_out(out: Path, stores: list[Annotations]) -> None:
     lines = [line for store in stores for line in store.left_out]
     if lines:
-        replace_text(out / "left_out.txt", "\n".join(lines) + "\n")
+        replace_text(out / "left_out.txt", "".join(f"{shown(line)}\n" for line in lines))
         print(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
 
 

@@ -152,4 +152,4 @@ def test_without_any_font_accents_are_dropped_and_the_rest_is_spelt_out(monkeypa
 
 def test_no_text_and_control_characters() -> None:
     assert render("", 20).shape == (26, 0)
-    assert np.array_equal(render("a\nb", 20), render("a b", 20))
+    assert np.array_equal(render("a\nb", 20), render(r"a\nb", 20))

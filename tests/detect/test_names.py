@@ -3,16 +3,29 @@
 import json
 import unicodedata
 
+import hotcoco
+import numpy as np
 import pytest
+import torch
 import yaml
 
+from detect.__main__ import main
 from detect.checking.findings import check
+from detect.cli import parse
+from detect.config import ModelConfig
 from detect.data.annotations import load_coco
 from detect.data.formats import load_data
 from detect.errors import UserError
 from detect.evaluation.match import by_name
+from detect.evaluation.oks import nameless
+from detect.infer.draw import draw
+from detect.infer.sink import Crops, Paths, Results
+from detect.models import build
 from detect.models.base import Card
-from detect.names import distinct, file_names, find, key, require_names, shown
+from detect.models.weights import load_weights, save_weights
+from detect.names import distinct, file_names, find, json_text, key, require_names, shown
+from detect.page import Page
+from detect.types import Detections, Frame
 from tests.detect.test_formats import image, text, yolo
 
 ROOT = [{"id": 0, "name": "person", "supercategory": "none"}, {"id": 1, "name": "person", "supercategory": "person"}]
@@ -25,7 +38,7 @@ ODD = {
     "turned": "\u202egnp.exe\u202c",
     "html": "<script>alert('&amp;')</script>",
     "markup": "[bold]x[/]",
-    "long": "ä" * 500,
+    "long": "ä" * 150,
 }
 
 
@@ -94,7 +107,7 @@ def test_file_names_are_one_part_of_a_path_and_apart():
     assert len({part.casefold() for part in parts}) == len(names)
     for part in parts:
         assert part.encode() and len(part.encode()) < 200 and part.strip(". ") == part
-        assert not set(part) & set('/\\:*?"<>|\n\0') and part.lower() not in ("nul", "com1.txt")
+        assert not set(part) & set('/\\:*?"<>|\n\0\u202e') and part.lower() not in ("nul", "com1.txt")
     assert file_names(["traffic light", "猫"]) == ["traffic light", "猫"]
 
 
@@ -130,6 +143,17 @@ def test_names_of_json_are_texts(tmp_path):
         with pytest.raises(UserError, match=r"the name of class 1 is read as .* quote it"):
             load_coco(coco(tmp_path, [{"id": 1, "name": name}]))
     assert load_coco(coco(tmp_path, [{"id": 1}])).names == ["1"]
+
+
+@pytest.mark.parametrize("name", ["\ud83d.png", "a\0.png"])
+def test_file_names_that_no_file_can_have_are_bad_records(tmp_path, name):
+    path = coco(tmp_path, [{"id": 1, "name": "a"}])
+    content = json.loads(path.read_text())
+    content["images"].append({"id": 2, "file_name": name})
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has a file name that no file can have; mend it"):
+        load_coco(path)
+    assert [one.kind for one in check(str(tmp_path), 64).findings if "image id 2" in one.text] == ["record"]
 
 
 @pytest.mark.parametrize("names", ["[a, yes]", "[no, a]", "[007, a]", "[null, a]", "{0: a, 1: on}", "{0: a, 1: 1.5}"])
@@ -192,3 +216,75 @@ def test_any_name_of_text_comes_out_of_yaml_as_it_went_in(tmp_path):
     content = {"train": "images/train", "names": list(ODD.values())}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     assert load_data(path, "train").names == list(ODD.values())
+
+
+def found(count):
+    """As many detections, one of each class."""
+    boxes = torch.tensor([[2.0, 3.0, 20.0, 18.0]]).repeat(count, 1)
+    return Detections(boxes, torch.linspace(0.9, 0.5, count), torch.arange(count))
+
+
+def test_any_name_can_be_drawn_and_a_crop_never_leaves_its_folder(tmp_path):
+    names, frame = list(ODD.values()), Frame(np.zeros((64, 48, 3), np.uint8), "half \udcff.jpg")
+    assert draw(frame.image, found(len(names)), [*names[:-1], "x" * 10**6]).any()
+    crops = Crops(Paths(tmp_path / "out/crops"), names)
+    crops.write(frame, found(len(names)), frame.image)
+    folders = [path.name for path in (tmp_path / "out/crops").iterdir()]
+    assert sorted(folders) == sorted(file_names(names)) and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_names_of_one_spelling_have_crops_apart(tmp_path):
+    crops = Crops(Paths(tmp_path), ["a/b", "a_b", "A:B"])
+    crops.write(Frame(np.zeros((30, 30, 3), np.uint8), "x.png"), found(3), np.zeros((30, 30, 3), np.uint8))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["A_B-3", "a_b", "a_b-2"]
+
+
+def test_json_keeps_names_and_shows_nothing_of_what_hides(tmp_path):
+    names = [*ODD.values(), "猫", "👩\u200d🚀"]
+    results = Results(tmp_path / "detections.json", names, range(len(names)))
+    results.write(Frame(np.zeros((30, 30, 3), np.uint8), "half \udcff \x9b.jpg"), found(len(names)), np.zeros(()))
+    results.close()
+    text = (tmp_path / "detections.json").read_text(encoding="utf-8")
+    records = json.loads(text)
+    assert [one["category"] for one in records] == names and records[0]["image"] == "half \udcff \x9b.jpg"
+    assert shown(text.replace("\n", "")) == text.replace("\n", "") and "猫" in text and "\\u202e" in text
+    assert json.loads(json_text({"a\ud83d": ["\x7f\U000e0041"]}, indent=1)) == {"a\ud83d": ["\x7f\U000e0041"]}
+
+
+def test_a_page_holds_any_name(tmp_path):
+    page, names = Page("\x1b<i>"), list(ODD.values())
+    page.table(("class",), [(name,) for name in names])
+    page.bars(dict.fromkeys(names, 1.0), names[3])
+    page.curves({name: [(0, 1), (1, 2)] for name in names}, names[4], names[2], names[5])
+    page.matrix(np.eye(len(names)), names, names, names[5])
+    page.picture(np.zeros((8, 8, 3), np.uint8), names[6])
+    page.code("a: 1\nb: \x1b\ud83d")
+    text = str(page)
+    assert text.encode() and "<script>alert" not in text and "a: 1\nb: \\x1b\\ud83d" in text
+    assert not set(text) & set("\0\x1b\x9b\u202e\u2028")
+
+
+def test_weights_keep_any_name(tmp_path):
+    card = Card(list(ODD.values()), list(range(len(ODD))), 32, keypoints=["\ud83d", "\0"])
+    save_weights(tmp_path / "w.safetensors", build(ModelConfig("lenet5", "classifier", "lenet5"), card))
+    assert load_weights(tmp_path / "w.safetensors").card == card
+
+
+def test_the_engine_for_keypoints_gets_no_names(tmp_path):
+    path = coco(tmp_path, [{"id": 1, "name": "\ud83d", "keypoints": ["\ud83d"]}])
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"] = [1, 2, 2]
+    path.write_text(json.dumps(content))
+    assert hotcoco.COCO(nameless(load_coco(path)))
+
+
+def test_an_error_names_what_it_will_in_one_line(capsys, tmp_path):
+    assert main(["check", "--data", f"{tmp_path}/\x1b[31m\ud83d\nnone"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "\x1b" not in error and "\\x1b[31m\\ud83d none" in error
+
+
+def test_words_of_a_yaml_list_stay_words():
+    flags = ["--weights", "w", "--source", "s"]
+    assert parse("predict", [*flags, "--classes", "[no, 007, null, 'a b']"]).classes == ["no", "007", "null", "a b"]
+    assert parse("predict", [*flags, "--classes", "no", "007"]).classes == ["no", "007"]
