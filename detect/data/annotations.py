@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from detect.data.categories import class_names, keypoint_names, without_root
-from detect.data.check import Sieve
+from detect.data.check import NothingUsable, Sieve
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
 from detect.names import may_be_a_file, warn_once
@@ -81,7 +81,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
         warn_once(f"{path}: {root_line}")
     image_ids, sizes, files = _images(images, sieve)
     if not files:
-        raise UserError(f"{path}: the set is empty: it holds no image" + (" that can be used" if images else ""))
+        raise NothingUsable(path, sieve.lines)
     columns = _annotations(annotations, image_ids, category_ids, len(keypoints), sieve, where)
     owner = columns.pop("owner")
     order = np.argsort(owner, kind="stable")

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from detect.data.store import Annotations
 
 
+class NothingUsable(UserError):
+    """A set of which nothing is left; `left_out` has a line for each record that cannot be used."""
+
+    def __init__(self, path: object, left_out: list[str]) -> None:
+        why = f" that can be used; the first of {len(left_out)} reasons: {left_out[0]}" if left_out else ""
+        super().__init__(f"{path}: the set is empty: it holds no image{why}")
+        self.left_out = left_out
+
+
 class Sieve:
     """Lets good records through. Strict: the first bad one is an error. Else: `lines` tells of each one left out."""
 
@@ -89,7 +98,7 @@ def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> A
         return store
     good = np.delete(np.arange(len(store)), bad)
     if not len(good):
-        raise UserError(f"{store.path}: no image can be used; the first: {lines[0]}")
+        raise NothingUsable(store.path, [*store.left_out, *lines])
     return store.select(good, left_out=[*store.left_out, *lines])
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from detect.data.annotations import load_coco
+from detect.data.inventory import split_name
 from detect.data.labelled import labelled_splits
 from detect.data.signal_files import signal_splits
 from detect.data.store import Annotations
@@ -54,6 +55,7 @@ def load_data(spec: str | Path, split: str, skip_bad: bool = False, whole: str =
     Raises UserError for what is not recognised, for a split that is not there, and for bad data (see `load_coco`).
     """
     found = recognise(spec, whole)
+    split = split if split in found else split_name(split)
     if split not in found:
         raise UserError(f"{spec}: there is no split {split!r}; there are: {', '.join(found)}")
     return found[split](skip_bad)

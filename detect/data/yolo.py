@@ -1,15 +1,15 @@
 """YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
 
-The labels of `…/images/x.jpg` are in `…/labels/x.txt` (the last part `images` of the path is replaced; without one,
-they lie beside the image): a line an object, `class cx cy w h`, relative to the picture as viewers show it, with EXIF
+A line of a label file is an object, `class cx cy w h`, relative to the picture as viewers show it, with EXIF
 applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken, as it is
 of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
+Where label files lie: see `yolo_files`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ import numpy as np
 
 from detect.data.annotations import from_coco
 from detect.data.check import Sieve
-from detect.data.images import is_image, read_header
+from detect.data.images import read_header
+from detect.data.inventory import SPLITS, by_split, split_name
 from detect.data.store import Annotations
+from detect.data.text import read_text
+from detect.data.yolo_files import yolo_files
 from detect.errors import UserError
 from detect.names import require_names
 
@@ -32,22 +35,19 @@ def yolo_splits(path: Path, content: dict[str, Any]) -> dict[str, Callable[[bool
     `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
     """
     names = _names(path, content)
-    found: dict[str, Callable[[bool], Annotations]] = {}
-    for split in ("train", "val", "test"):
-        entry = content.get(split) or (content.get("valid") if split == "val" else None)
-        if entry:
-            found[split] = partial(_load_split, path, content, split, entry, names)
-    return found
+    given = by_split(path, (key for key, entry in content.items() if entry and split_name(str(key)) in SPLITS))
+    return {split: partial(_load_split, path, content, content[key], split, names) for split, key in given.items()}
 
 
-def load_yolo(path: Path, images: list[Path], names: list[str], skip_bad: bool = False, pose: int = 0) -> Annotations:
-    """The store of these image files and the label files that belong to them.
+def load_yolo(
+    path: Path, images: Sequence[str], labels: Mapping[str, str], names: list[str], sieve: Sieve, pose: int = 0
+) -> Annotations:
+    """The store of these image files and of the label file that each of them has in `labels`, or lacks.
 
     Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
     keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
     """
-    sieve = Sieve(path, skip_bad)
-    root = Path(os.path.commonpath([file.parent for file in images])) if images else path.parent
+    root = Path(os.path.commonpath([os.path.dirname(file) for file in images])) if images else path.parent
     records: list[dict] = []
     annotations: list[dict] = []
     where: list[str] = []
@@ -57,9 +57,9 @@ def load_yolo(path: Path, images: list[Path], names: list[str], skip_bad: bool =
         except UserError as error:
             sieve.refuse("cannot use an image:", str(error))
             continue
-        name = file.relative_to(root).as_posix()
+        name = Path(os.path.relpath(file, root)).as_posix()
         records.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for line, category, box in _rows(label_path(file), sieve, pose):
+        for line, category, box in _rows(labels.get(file), sieve, pose):
             x, y, w, h = (box * (width, height, width, height)).tolist()
             annotations.append({"image_id": image_id, "category_id": category, "bbox": [x, y, w, h]})
             where.append(line)
@@ -69,23 +69,14 @@ def load_yolo(path: Path, images: list[Path], names: list[str], skip_bad: bool =
     )
 
 
-def label_path(image: Path) -> Path:
-    """Where the labels of an image lie."""
-    parts = list(image.parts)
-    if "images" in parts[:-1]:
-        last = max(index for index, part in enumerate(parts[:-1]) if part == "images")
-        parts[last] = "labels"
-    return Path(*parts).with_suffix(".txt")
-
-
-def _rows(path: Path, sieve: Sieve, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
+def _rows(path: str | None, sieve: Sieve, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
     """(file and line, class, relative xywh (4,)) of each object in a label file."""
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except FileNotFoundError:
+    if path is None:
         return
-    except (OSError, UnicodeDecodeError) as error:
-        sieve.refuse(str(path), f"cannot be read: {error}")
+    try:
+        lines = read_text(path).splitlines()
+    except UserError as error:
+        sieve.refuse("cannot use a label file:", str(error))
         return
     for number, line in enumerate(lines, start=1):
         if not (words := line.split()):
@@ -139,41 +130,14 @@ def _names(path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def _load_split(
-    path: Path, content: dict[str, Any], split: str, entry: Any, names: list[str], skip_bad: bool
+    path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], skip_bad: bool
 ) -> Annotations:
     base = path.parent / Path(str(content.get("path") or "")).expanduser()
-    images: set[Path] = set()
-    for part in entry if isinstance(entry, list) else [entry]:
-        images.update(_listed(path, split, base, str(part)))
-    if not images:
-        raise UserError(f"{path}: {split}: there is no image in {entry}")
+    sieve = Sieve(path, skip_bad)
+    images, labels = yolo_files(path, split, base, entry, sieve)
     shape = content.get("kpt_shape") or [0, 0]
     try:
         pose = int(shape[0]) * int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    return load_yolo(path, sorted(images), names, skip_bad, pose)
-
-
-def _listed(path: Path, split: str, base: Path, entry: str) -> Iterator[Path]:
-    """The image files of one entry of a split, absolute."""
-    bare = entry.replace("\\", "/")
-    places = [base / entry, path.parent / entry]
-    if bare.startswith("../"):  # some exporters write ../train/images for train/images
-        places.append(path.parent / bare[3:])
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
-        raise UserError(
-            f"{path}: {split}: there is no {places[0]}; 'path' is relative to the YAML, the splits to 'path'"
-        )
-    place = Path(os.path.abspath(place))
-    if place.is_dir():
-        yield from (
-            Path(folder) / file for folder, _, files in os.walk(place) for file in files if is_image(Path(file))
-        )
-        return
-    for line in place.read_text("utf-8-sig").splitlines():
-        if line.strip():
-            near = place.parent / line.strip()
-            file = near if near.exists() else base / line.strip()
-            yield Path(os.path.abspath(file))
+    return load_yolo(path, images, labels, names, sieve, pose)

@@ -376,7 +376,7 @@ def test_bad_images(tmp_path):
     for name in ("empty.png", "sub/a b é.png"):
         (tmp_path / name).unlink()
     assert [index for index, _ in check_images(store)] == [0, 1, 2]
-    with pytest.raises(UserError, match="no image can be used"):
+    with pytest.raises(UserError, match="no image that can be used"):
         verify(store, skip_bad=True)
 
 

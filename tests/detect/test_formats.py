@@ -7,9 +7,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from detect.checking.findings import check
 from detect.data.formats import load_data, splits
+from detect.data.inventory import pair, take_stock
 from detect.data.voc import voc_splits
-from detect.data.yolo import label_path
 from detect.errors import UserError
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -212,9 +213,35 @@ def test_wrong_yolo_yaml(tmp_path, content, message):
         load_data(yolo(tmp_path, **content), "train")
 
 
-def test_label_path():
-    assert label_path(Path("/images/a/images/b/x.tar.jpg")) == Path("/images/a/labels/b/x.tar.txt")
-    assert label_path(Path("/a/b/images.jpg")) == Path("/a/b/images.txt")
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("/images/a/images/b/x.tar.jpg", "/images/a/labels/b/x.tar.txt"),
+        ("/a/b/images.jpg", "/a/b/images.txt"),
+        ("/a/images/x.jpg", "/a/images/x.txt"),
+        ("/a/Images/Train/x.JPG", "/a/LABELS/train/x.TXT"),
+        ("/a/x.jpg", "/a/labels/x.jpg.txt"),
+        ("/a/cafe\u0301/\u00e9.png", "/a/caf\u00e9/e\u0301.txt"),
+        ("/a/JPEGImages/x.jpg", "/a/labels/x.txt"),
+    ],
+)
+def test_labels_are_paired_as_people_read_names(image, label):
+    assert pair([image], [label]).label == {image: label}
+
+
+def test_what_cannot_be_paired_is_told(tmp_path):
+    files = {"a.jpg": "", "a.png": "", "a.txt": "1", "b.jpg": "", "labels/b.txt": "1", "b.txt": "2", "c.txt": "3"}
+    for name, content in files.items():
+        text(tmp_path / name, content)
+    stock = take_stock(tmp_path)
+    pairs = pair(stock.images, stock.others[".txt"])
+    place = f"{tmp_path}{os.sep}"
+    assert pairs.shared == [(f"{place}a.png", f"{place}a.txt")] and pairs.orphans == [f"{place}c.txt"]
+    assert pairs.others == [(f"{place}b.jpg", f"{place}labels{os.sep}b.txt")]
+    assert pairs.label == {f"{place}a.jpg": f"{place}a.txt", f"{place}b.jpg": f"{place}b.txt"}
+    names = ["/a/A.jpg", "/a/a.jpg", "/a/b.jpg", "/a/b.png"]
+    labels = ["/a/A.txt", "/a/a.txt", "/a/b.jpg.txt", "/a/b.txt"]
+    assert pair(names, labels[:3]).label == dict(zip(names[:3], labels[:3], strict=True))
 
 
 def xml(folder, stem, *things, size=True):
@@ -301,3 +328,144 @@ def test_real_folders():
         for split in names:
             store = load_data(DATA / folder, split)
             assert store.image_path(len(store) - 1).is_file()
+
+
+def spots(store):
+    """How many objects each image has, by its file name."""
+    counts = np.diff(store.starts).tolist()
+    return {Path(store.file_name(i)).name: count for i, count in enumerate(counts)}
+
+
+ROW = "0 .5 .5 .5 .5\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "picture", "label"),
+    [
+        ("set", "set/x.png", "set/labels/x.txt"),
+        ("set", "set/x.png", "labels/set/x.txt"),
+        ("set/images", "set/images/x.png", "set/images/x.txt"),
+        ("images/set/train", "images/set/train/x.png", "images/set/train/x.txt"),
+        ("images/set/train", "images/set/train/x.png", "images/set/labels/train/x.txt"),
+        ("Images/train", "Images/train/x.PNG", "Labels/Train/x.TXT"),
+        ("images", "Images/x.png", "Labels/x.png.txt"),
+        ("images", "images/sub/e\u0301.png", "labels/sub/\u00e9.txt"),
+        ("list.txt", "Images/e\u0301.png", "Labels/\u00e9.txt"),
+        (["images/x.png"], "images/x.png", "labels/x.txt"),
+        (["images/x.png", "images/sub"], "images/x.png", "labels/x.txt"),
+        ("images\\train", "images/train/x.png", "labels/train/x.txt"),
+    ],
+)
+def test_labels_that_can_be_meant_are_used(tmp_path, entry, picture, label):
+    image(tmp_path / picture)
+    if "images/sub" in entry:
+        image(tmp_path / "images/sub/y.png")
+    text(tmp_path / label, ROW)
+    text(tmp_path / "list.txt", "images/\u00e9.png\n")
+    store = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
+    assert len(store.boxes) == 1 and store.image_path(0).is_file()
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".jp2", ".j2k", ".tga", ".qoi", ".pcx", ".dib", ".sgi", ".TIF"])
+def test_every_format_that_can_be_decoded_is_used(tmp_path, suffix):
+    image(tmp_path / "images" / f"x{suffix}")
+    text(tmp_path / "labels/x.txt", ROW)
+    store = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
+    assert len(store.boxes) == 1 and store.read(0).shape == (20, 40, 3)
+
+
+def lose(folder, what):
+    """Change a set so that something of it cannot be used."""
+    images, labels = folder / "images" / "train", folder / "labels" / "train"
+    if what == "orphan" or what == "empty orphan":
+        text(labels / "gone.txt", "" if what.startswith("empty") else ROW)
+    elif what == "orphan deeper":
+        text(labels / "sub" / "deep" / "gone.txt", ROW)
+    elif what == "shared":
+        image(images / "one.jpg")
+    elif what == "two labels":
+        text(images / "one.txt", ROW + ROW)
+    elif what == "two spellings":
+        text(labels / "one.png.txt", ROW + ROW)
+    elif what == "misnamed":
+        image(images / "four.png").rename(images / "four.download")
+    elif what == "repeated":
+        text(folder / "data.yaml", {"train": "list.txt", "names": ["cat", "dog"]})
+        text(folder / "list.txt", "images/train/one.png\n./images/train/one.png\n")
+    else:
+        text(images / f"new{what}", "?")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("orphan", "gone.txt is a label file without an image"),
+        ("empty orphan", "gone.txt is a label file without an image"),
+        ("orphan deeper", "gone.txt is a label file without an image"),
+        ("shared", "one.png has the label file of"),
+        ("two labels", "are both labels of"),
+        ("two spellings", "are both labels of"),
+        ("misnamed", "four.download is an image, but its name"),
+        ("repeated", "list.txt line 2 names"),
+        (".heic", "cannot be decoded .\\.heic"),
+        (".CR2", "cannot be decoded .\\.CR2"),
+        (".jxl", "cannot be decoded"),
+    ],
+)
+def test_what_no_reader_uses_is_refused_or_left_out(tmp_path, what, said):
+    spec = yolo(tmp_path, ROW)
+    lose(tmp_path, what)
+    with pytest.raises(UserError, match=said):
+        load_data(spec, "train")
+    store = load_data(spec, "train", skip_bad=True)
+    assert len(store.left_out) == 1 and sum(spots(store).values()) == 1
+    assert [line for line in (f.text for f in check(str(spec), 96, 2).findings) if line == store.left_out[0]]
+
+
+def test_ordinary_company_does_no_harm(tmp_path):
+    spec = yolo(tmp_path, ROW)
+    names = ("README.txt", "classes.txt", "notes.txt", "Thumbs.db", ".DS_Store", "._one.png", "x.json", "data.yml")
+    for place in (tmp_path / "images" / "train", tmp_path / "labels" / "train"):
+        for name in (*names, "train.cache", "one.npy", "old.zip", "one.png~", "predefined_classes.txt"):
+            text(place / name, "some words of no number\n")
+        text(place / "LICENSE", "free")
+        text(place / "classes.txt", "")
+    text(tmp_path / "images" / "train" / "one.txt", "a caption of it\n")
+    text(tmp_path / "images" / "train" / "sub" / "one.txt", "caption")
+    image(tmp_path / "images" / "train" / "one.png").rename(tmp_path / "images" / "train" / "one.png_original")
+    image(tmp_path / "images" / "train" / "one.png")
+    store = load_data(spec, "train")
+    assert len(store) == 3 and spots(store)["one.png"] == 1
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    spec = yolo(tmp_path / "set", ROW)
+    for name in ("images", "labels"):
+        text(tmp_path / "far" / name / "readme.txt", "far")
+    image(tmp_path / "far" / "images" / "far.png")
+    text(tmp_path / "far" / "labels" / "far.txt", ROW + ROW)
+    for name in ("images", "labels"):
+        (tmp_path / "set" / name / "train" / "linked").symlink_to(tmp_path / "far" / name)
+        (tmp_path / "set" / name / "train" / "round").symlink_to(tmp_path / "set" / name)
+    assert spots(load_data(spec, "train")) == {"one.png": 1, "two.jpg": 0, "three.png": 0, "far.png": 2}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_texts_in_windows_encodings(tmp_path, encoding):
+    yolo(tmp_path, ROW)
+    (tmp_path / "list.txt").write_bytes("images/train/one.png\r\nimages/train/two.jpg\r\n".encode(encoding))
+    (tmp_path / "labels/train/one.txt").write_bytes(ROW.encode(encoding))
+    spec = text(tmp_path / "data.yaml", {"train": "list.txt", "names": ["cat"]})
+    assert spots(load_data(spec, "train")) == {"one.png": 1, "two.jpg": 0}
+    (tmp_path / "list.txt").write_bytes("images/tr\u00e4in/one.png".encode("latin-1"))
+    with pytest.raises(UserError, match=r"list\.txt: cannot be read: not UTF-8 at byte 9; save it"):
+        load_data(spec, "train")
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation"])
+def test_one_table_of_splits_for_yolo(tmp_path, name):
+    spec = yolo(tmp_path, ROW, **{name: "images/train"})
+    assert splits(spec) == ["train", "val"] and len(load_data(spec, name)) == 3
+    spec = yolo(tmp_path, ROW, **{name: "images/train", "VALID": "images"})
+    with pytest.raises(UserError, match="both mean the split 'val'"):
+        splits(spec)

@@ -1,0 +1,44 @@
+"""Reading text files in the encodings that lists, labels and tables come in."""
+
+from __future__ import annotations
+
+import codecs
+from os import PathLike, fspath
+
+from detect.errors import UserError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: str | PathLike[str]) -> str:
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write it, with or without a mark.
+
+    Raises UserError for a file that is missing, cannot be read, or is in another encoding.
+    """
+    name = fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    encoding = _encoding(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        what = "UTF-8" if encoding == "utf-8" else encoding.upper()
+        raise UserError(f"{name}: cannot be read: not {what} at byte {error.start}; save it as UTF-8") from None
+
+
+def _encoding(data: bytes) -> str:
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return encoding
+    if b"\0" in data[:2]:  # half of each ASCII letter in UTF-16 is a zero
+        return "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    return "utf-8"

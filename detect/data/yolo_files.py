@@ -1,0 +1,121 @@
+"""The images and label files that a split of YOLO's `data.yaml` names: in a folder, in a list, or one by one.
+
+The labels of `…/images/x.jpg` are in `…/labels/x.txt` (the last part `images` of the path is replaced), or beside the
+image, or in a folder `labels` above it. See `inventory.pair` for how names are compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from detect.data.check import Sieve
+from detect.data.images import SUFFIXES, UNREADABLE
+from detect.data.inventory import Finder, Inventory, label_folders, pair, parts_of, suffix_of, take_stock
+from detect.data.text import read_text
+from detect.errors import UserError
+
+_COMPANY = ("classes", "readme", "notes", "license", "labels", "names", "predefined_classes", "requirements")
+
+
+def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> tuple[list[str], dict[str, str]]:
+    """The images of a split, absolute and sorted, and the label file of each that has one.
+
+    `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the
+    YAML at `path`. The sieve is told of: images that cannot be decoded, an image listed twice, a label file without
+    an image in the folders named, two label files of one image, two images with one label file.
+    """
+    finder, folders, named = Finder(), list[str](), dict[str, str]()
+    for part in entry if isinstance(entry, list) else [entry]:
+        place = _place(path, split, base, str(part), finder)
+        if os.path.isdir(place):
+            folders.append(place)
+        elif suffix_of(place) in SUFFIXES | UNREADABLE:
+            _note(named, place, f"{split}: {part}", sieve)
+        else:
+            for number, line in enumerate(read_text(place).splitlines(), start=1):
+                if line.strip():
+                    file = _listed(line.strip(), (os.path.dirname(place), str(base)), finder)
+                    _note(named, file, f"{place} line {number}", sieve)
+    stock = take_stock(*folders)
+    here = set(stock.images).union(stock.unreadable)
+    for file in named.keys() - here:
+        (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
+    stock.images.sort(key=parts_of)
+    stock.refuse_unreadable(sieve)
+    if not stock.images and not sieve.lines:
+        raise UserError(f"{path}: {split}: there is no image in {entry}")
+    return _paired(stock, folders, os.path.abspath(base), finder, sieve)
+
+
+def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> str:
+    """The file or folder that an entry means, absolute."""
+    bare = entry.replace("\\", "/")
+    places = [base / entry, path.parent / entry, base / bare, path.parent / bare]
+    if bare.startswith("../"):  # some exporters write ../train/images for train/images
+        places.append(path.parent / bare[3:])
+    for place in places:
+        if place.exists():
+            return os.path.abspath(place)
+    for place in places:
+        if found := finder.find(os.path.abspath(place)):
+            return found
+    raise UserError(f"{path}: {split}: there is no {places[0]}; 'path' is relative to the YAML, the splits to 'path'")
+
+
+def _note(named: dict[str, str], file: str, record: str, sieve: Sieve) -> None:
+    """One image that is named by itself, in `record`."""
+    if other := named.get(file):
+        sieve.refuse(record, f"names {file}, which is named before ({other})")
+    named.setdefault(file, record)
+
+
+def _listed(line: str, bases: Iterable[str], finder: Finder) -> str:
+    """The file that a line of a list means; where there is none, where it should be."""
+    places = [os.path.abspath(os.path.join(base, name)) for name in (line, line.replace("\\", "/")) for base in bases]
+    return next((found for place in places if (found := finder.find(place))), places[-1])
+
+
+def _paired(
+    stock: Inventory, folders: list[str], base: str, finder: Finder, sieve: Sieve
+) -> tuple[list[str], dict[str, str]]:
+    """The images that may be used, and the label file of each that has one."""
+    beside = {place for folder in folders for place in label_folders(folder, base, finder)}
+    whole = {*stock.others[".txt"], *take_stock(*beside).others[".txt"]}
+    labels = whole | _texts_near(stock, folders, base, finder)
+    pairs = pair([*stock.images, *stock.unreadable], sorted(labels, key=parts_of))
+    for image, label in pairs.others:
+        if _has_rows(label):
+            sieve.refuse(label, f"and {pairs.label[image]} are both labels of {image}, and differ; keep one")
+    owners = {label: image for image, label in pairs.label.items()}
+    for image, label in pairs.shared:
+        sieve.refuse(image, f"has the label file of {owners.get(label)}, {label}; give each image its own")
+    for label in pairs.orphans:
+        if label in whole and _has_rows(label):
+            sieve.refuse(label, "is a label file without an image; add its image, or remove it")
+    shared = {image for image, _ in pairs.shared}
+    return [image for image in stock.images if image not in shared], pairs.label
+
+
+def _texts_near(stock: Inventory, folders: list[str], base: str, finder: Finder) -> set[str]:
+    """The text files where the labels of images may lie that were named one by one."""
+    inside = tuple(folder + os.sep for folder in folders)
+    places = {os.path.dirname(file) for file in (*stock.images, *stock.unreadable) if not file.startswith(inside)}
+    found = set[str]()
+    for place in {near for one in places for near in (one, *label_folders(one, base, finder))}:
+        if os.path.isdir(place):
+            found.update(os.path.join(place, name) for name in os.listdir(place) if suffix_of(name) == ".txt")
+    return found
+
+
+def _has_rows(label: str) -> bool:
+    """Whether a text file holds rows of labels, or nothing, as the labels of an image without objects."""
+    if os.path.splitext(os.path.basename(label))[0].lower() in _COMPANY:
+        return False
+    try:
+        first = next((line.split() for line in read_text(label).splitlines() if line.strip()), [])
+        return not first or (len(first) >= 5 and all(float(word) == float(word) for word in first[1:5]))
+    except (UserError, ValueError):
+        return False
