@@ -43,9 +43,10 @@ def measured(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, A
     if detector.model.searched:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
     labels = task.match(detector.card, store)
+    points = task.points(detector.card, store) if task.points else None
     evaluator: Any = task.evaluator(store)
     for ids, found in answers(config, detector, store):
-        evaluator.update(ids, [_relabel(one, labels) for one in found])
+        evaluator.update(ids, [_renamed(one, labels, points) for one in found])
     return store, evaluator
 
 
@@ -94,6 +95,9 @@ def say_left_out(store: Annotations) -> None:
         say(f"left out: {line}", sys.stderr)
 
 
-def _relabel(found: Detections, labels: torch.Tensor) -> Detections:
+def _renamed(found: Detections, labels: torch.Tensor, points: torch.Tensor | None) -> Detections:
+    """`found` with the labels of the store, and its keypoints in their order."""
     moved = dataclasses.replace(found, labels=labels[found.labels])
+    if points is not None and found.points is not None:
+        moved = dataclasses.replace(moved, points=found.points[:, points])
     return moved[moved.labels >= 0]

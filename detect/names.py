@@ -74,7 +74,7 @@ def find(
             several = ", ".join(str(known_ids[place]) for place in among)
             among = [place for place in among if known_ids[place] == id_]
             if len(among) != 1:
-                raise UserError(f"{where} has several classes {name!r} (ids {several}), none of id {id_}: rename them")
+                raise UserError(f"{where} has {name!r} several times (ids {several}), none of id {id_}: rename them")
         found.append(among[0] if among else -1)
     return found
 

@@ -22,9 +22,9 @@ from detect.data.store import Annotations
 from detect.data.windows import WindowDataset
 from detect.evaluation.classes import ClassEvaluator, class_lines
 from detect.evaluation.coco import CocoEvaluator, coco_lines
-from detect.evaluation.landmarks import LandmarkEvaluator, by_keypoints, landmark_lines
+from detect.evaluation.landmarks import LandmarkEvaluator, landmark_lines, one_class
 from detect.evaluation.locate import LocateEvaluator, locate_lines
-from detect.evaluation.match import as_coco, by_name
+from detect.evaluation.match import as_coco, by_name, points_by_name
 from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
 from detect.evaluation.verification import PairEvaluator, pair_lines
 from detect.models.base import Card
@@ -69,6 +69,7 @@ class Task:
     shown      the numbers of a progress line
     report     the lines that `detect evaluate` prints of a result
     match      (the card of weights, store) -> for each of their classes its label in the store; raises UserError
+    points     (the card of weights, store) -> for each keypoint of the store its place in the weights; raises UserError
     whole      whether labels of whole pictures will do for data (a folder of classes, or a csv), and what of them is
                held out where they have no splits: "pictures" of each class, or "classes"; none: they will not do
     answer     the type of what the model says of an image
@@ -84,6 +85,7 @@ class Task:
     shown: tuple[str, ...]
     report: Callable[[dict[str, Any]], Iterator[str]]
     match: Callable[[Card, Annotations], Tensor] = by_name
+    points: Callable[[Card, Annotations], Tensor] | None = None
     whole: str = ""
     answer: type = Detections
     asked: Callable[[EvaluateConfig], Keep] | None = None
@@ -195,6 +197,7 @@ TASKS = {
         ("AP", "OKS_AP", "OKS_AP50"),
         keypoint_lines,
         as_coco,
+        points=points_by_name,
         asked=lambda config: Keep(config.conf, config.iou, config.max_det),
     ),
     "locate": Task(
@@ -216,7 +219,8 @@ TASKS = {
         "-nme",
         ("nme", "failures", "auc"),
         landmark_lines,
-        by_keypoints,
+        one_class,
+        points=points_by_name,
     ),
     "classify": Task(
         _crops,

@@ -24,6 +24,7 @@ from detect.data.annotations import read_json
 from detect.data.formats import coco_loader, image_roots, recognise
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
+from detect.names import say
 
 SWAPS, CANDIDATES = 2000, 128
 
@@ -110,7 +111,7 @@ def _read(source: str, skip_bad: bool) -> dict[str, Annotations]:
 
 def _told(store: Annotations) -> Annotations:
     for line in store.left_out:
-        print(f"left out: {line}")
+        say(f"left out: {line}")
     return store
 
 
@@ -125,7 +126,7 @@ def _write(store: Annotations, path: Path, anew: bool) -> None:
     content["info"] = {**(info if isinstance(info, dict) else {}), "images": _root(store)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-    print(f"{path}: {len(store)} images, {len(store.boxes)} objects ({_shares(store)}); images in {_root(store)}")
+    say(f"{path}: {len(store)} images, {len(store.boxes)} objects ({_shares(store)}); images in {_root(store)}")
 
 
 def _chosen(store: Annotations) -> dict:

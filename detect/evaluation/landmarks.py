@@ -17,7 +17,6 @@ from torch import Tensor
 
 from detect.data.landmarks import Instances
 from detect.data.store import Annotations
-from detect.errors import UserError
 from detect.files import replace_file
 from detect.types import Detections
 
@@ -140,11 +139,8 @@ def lengths(instances: Instances) -> np.ndarray:
     return np.where(known, apart, length)
 
 
-def by_keypoints(card: Card, store: Annotations) -> Tensor:
-    """Landmarks have no classes: label 0 for all. Raises UserError where the keypoints are not those of the weights."""
-    if list(card.keypoints) != list(store.keypoints):
-        mine, theirs = (f"{len(names)} ({', '.join(names[:3])} …)" for names in (card.keypoints, store.keypoints))
-        raise UserError(f"{store.path}: its keypoints are {theirs}, those of the weights {mine}: they must be the same")
+def one_class(card: Card, store: Annotations) -> Tensor:
+    """Landmarks have no classes: label 0 for all."""
     return torch.zeros(len(card.names), dtype=torch.int64)
 
 

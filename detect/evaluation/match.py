@@ -42,6 +42,23 @@ def by_name(card: Card, store: Annotations) -> Tensor:
     return labels
 
 
+def points_by_name(card: Card, store: Annotations) -> Tensor:
+    """For each keypoint of the store its place among those of the weights (K,), by name.
+
+    Says which keypoints of the weights do not count. Raises UserError where the weights lack one of the store's.
+    """
+    mine, theirs = card.keypoints, store.keypoints
+    place = find(theirs, range(len(theirs)), mine, range(len(mine)), "the weights file")
+    if not theirs:
+        raise UserError(f"{store.path} declares no keypoints, and the weights find {len(mine)}: there is no truth")
+    if -1 in place:
+        first, known = theirs[place.index(-1)], ", ".join(mine[:10])
+        raise UserError(f"{store.path} has a keypoint {first!r}, which the weights do not know; they know: {known}")
+    if lost := [name for i, name in enumerate(mine) if i not in place]:
+        say(f"keypoints that {store.path} lacks, not counted: {', '.join(lost)}", sys.stderr)
+    return torch.tensor(place)
+
+
 def as_coco(card: Card, store: Annotations) -> Tensor:
     """`by_name`, with a word on what pycocotools makes of an annotation's id 0."""
     if (store.ids == 0).any():

@@ -1,6 +1,7 @@
 """Names of classes, keypoints and people: which may share a list, which are equal, how they are shown and filed."""
 
 import json
+import shutil
 import unicodedata
 
 import hotcoco
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import detect
 from detect.__main__ import main
 from detect.checking.findings import check
 from detect.cli import parse
@@ -87,7 +89,7 @@ def test_names_are_found_by_spelling_then_by_id():
     assert find(["b", "x", "a b"], [1, 2, 3], ["a  b", "b"], [7, 8], "w") == [1, -1, 0]
     assert find(["a"], [5], ["a ", "a"], [5, 6], "w") == [1]
     assert find(["a"], [6], ["a", "a"], [5, 6], "w") == [1]
-    with pytest.raises(UserError, match=r"w has several classes 'a' \(ids 5, 6\), none of id 7: rename them"):
+    with pytest.raises(UserError, match=r"w has 'a' several times \(ids 5, 6\), none of id 7: rename them"):
         find(["a"], [7], ["a", "a"], [5, 6], "w")
     assert distinct(["a", "b", "a"], [0, 1, 2]) == ["a (id 0)", "b", "a (id 2)"]
 
@@ -206,7 +208,7 @@ def test_weights_with_two_classes_of_one_name_are_judged_by_id(tmp_path, capsys)
     twins = Card(["person", "person", "car"], [0, 1, 2])
     assert by_name(twins, store).tolist() == [-1, 0, 1]
     assert "lacks, not counted: person (id 0)" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"several classes 'person' \(ids 5, 6\), none of id 1"):
+    with pytest.raises(UserError, match=r"'person' several times \(ids 5, 6\), none of id 1"):
         by_name(Card(["person", "person", "car"], [5, 6, 2]), store)
     assert by_name(Card([" car", "person"], [1, 2]), store).tolist() == [1, 0]
 
@@ -288,3 +290,34 @@ def test_words_of_a_yaml_list_stay_words():
     flags = ["--weights", "w", "--source", "s"]
     assert parse("predict", [*flags, "--classes", "[no, 007, null, 'a b']"]).classes == ["no", "007", "null", "a b"]
     assert parse("predict", [*flags, "--classes", "no", "007"]).classes == ["no", "007"]
+
+
+@pytest.mark.parametrize("kind", ["landmarker", "yolo_points"])
+def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, kind, one_thread):
+    names = ["left_top", "right_bottom", "middle"]
+    rest = {"head": "coordinates", "neck": "straight"} if kind == "landmarker" else {"head": "landmarks"}
+    config = ModelConfig(kind, kind, width=8, levels=[4], tower=0, **rest)
+    torch.manual_seed(0)
+    model = build(config, Card([*"0123456789"], list(range(10)), 64, keypoints=names))
+    save_weights(tmp_path / "w.safetensors", model)
+    other = [2, 0, 1]  # where each keypoint of the data is in the weights
+    data = tmp_path / "data"
+    shutil.copytree(marked, data)
+    content = json.loads((data / "instances_val.json").read_text())
+    for category in content["categories"]:
+        category |= {"keypoints": [names[i] for i in other], "skeleton": []}
+    for one in content["annotations"]:
+        one["keypoints"] = [v for i in other for v in one["keypoints"][3 * i : 3 * i + 3]]
+    (data / "instances_val.json").write_text(json.dumps(content))
+    flags = {"weights": tmp_path / "w.safetensors", "split": "val", "workers": 0, "device": "cpu", "conf": 0.0001}
+    flags |= {"precision": "float32"}
+    if kind == "landmarker":
+        del flags["conf"]
+    plain, turned = (detect.evaluate(data=folder, detections=tmp_path / "d.json", **flags) for folder in (marked, data))
+    numbers = [name for name, value in plain.items() if isinstance(value, float)]
+    assert len(numbers) > 2 and [turned[n] for n in numbers] == pytest.approx([plain[n] for n in numbers], abs=1e-6)
+    for category in content["categories"]:
+        category["keypoints"][0] = "nose"
+    (data / "instances_val.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has a keypoint 'nose', which the weights do not know; they know: left_top"):
+        detect.evaluate(data=data, **flags)

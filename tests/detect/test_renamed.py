@@ -1,6 +1,8 @@
 """Fine-tuning takes what was learned of a class or keypoint by its name, in every kind of model."""
 
 import dataclasses
+import json
+import shutil
 
 import pytest
 import torch
@@ -13,10 +15,12 @@ from detect.heads.single import LANDMARK_HEADS
 from detect.models import MODELS, anchors_missing, build
 from detect.models.base import Card
 from detect.models.renamed import named_tensors, renamed
-from detect.models.weights import transfer
+from detect.models.weights import read_weights, transfer
+from detect.training.setup import train
 from detect.training.transfer import Source, begin
 from detect.types import Pixels
 from tests.detect.test_darknet import CFG
+from tests.reference.runs import ready, settings
 
 POINTS = ["left_end", "middle", "right_end"]
 OLD = Card(["a", "b", "c"], [1, 7, 9], size=64, keypoints=POINTS)
@@ -173,5 +177,23 @@ def test_old_weights_with_two_classes_of_one_name_are_told_apart_by_id_or_refuse
     transfer(model, source.state_dict(), twins)
     last = next(iter(named_tensors(model)))
     assert torch.equal(model.state_dict()[last], source.state_dict()[last][[2, 1]])
-    with pytest.raises(UserError, match=r"several classes 'a' \(ids 0, 1\), none of id 5"):
+    with pytest.raises(UserError, match=r"'a' several times \(ids 0, 1\), none of id 5"):
         transfer(model := made("classifier", dataclasses.replace(new, category_ids=[2, 5])), source.state_dict(), twins)
+
+
+def test_training_on_the_same_classes_in_another_order_begins_where_it_was(digits, tmp_path, monkeypatch, one_thread):
+    weights = train(settings(digits, tmp_path / "first", epochs=1))
+    data = tmp_path / "turned"
+    shutil.copytree(digits, data)
+    for path in data.glob("instances_*.json"):
+        content = json.loads(path.read_text())
+        content["categories"] = [{"id": 900 - one["id"], "name": one["name"]} for one in content["categories"]]
+        content["annotations"] = [{**one, "category_id": 900 - one["category_id"]} for one in content["annotations"]]
+        path.write_text(json.dumps(content))
+    model = ready(settings(data, tmp_path / "second", weights=str(weights)), monkeypatch).run.model
+    _, card, tensors = read_weights(weights)
+    assert model.card.names == card.names[::-1]
+    named = named_tensors(model)
+    assert named
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, tensors[name].flip(0) if name in named else tensors[name]), name

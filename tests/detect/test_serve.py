@@ -289,3 +289,11 @@ def test_what_cannot_be_served_is_one_line(weights, tmp_path, monkeypatch, capsy
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", "--weights", str(weights)]) == 2
     assert "pip install 'gridhead[serve]'" in capsys.readouterr().err
+
+
+def test_an_answer_takes_any_name():
+    from detect.serving.app import Answer
+
+    content = {"category": "half \ud83d, \x1b[31m and 猫"}
+    body = Answer(content).body
+    assert json.loads(body) == content and "猫".encode() in body and b"\x1b" not in body
