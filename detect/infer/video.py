@@ -12,8 +12,10 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 
 from detect.errors import UserError
+from detect.infer.timeline import Timeline
 from detect.types import Frame
 
 NETWORK_TIMEOUT = (10.0, 10.0)  # seconds to open and to read
@@ -25,8 +27,9 @@ class Video:
     """The frames of a video file, or of a stream's URL (`live`), every `stride`-th of them.
 
     count is None where the container does not say; rate is the average frames a second, after the stride.
-    Frame.time is the presentation time in seconds, true also where the rate varies. Frames that do not decode
-    are left out and counted in one warning. Raises UserError for what is no video.
+    Frame.time is the presentation time in seconds, true also where the rate varies; Frame.index is the frame's number
+    in the file. Frames that do not decode are left out, and one warning says how many; the others keep their numbers:
+    see `Timeline`. Raises UserError for what is no video.
     """
 
     def __init__(self, address: str | Path, name: str, stride: int = 1, live: bool = False) -> None:
@@ -36,6 +39,7 @@ class Video:
         self._url = str(address) if live else f"file:{address}"
         self._options = {"rtsp_transport": "tcp"} if live else {"protocol_whitelist": "file"}
         self._label = name if live else str(address)  # a URL may hold a password
+        self._ended = ""
         self._container: Any = self._open()
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
@@ -59,45 +63,60 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         if self._container is None:
             self._container = self._open()
-        index, broken, matrix = 0, 0, None
+        timeline = Timeline(self._container, self._container.streams.video[0], self.live)
+        good, matrix = 0, None
         try:
-            for picture in self._decode():
-                if picture is None or picture.is_corrupt:
-                    broken += 1
+            for picture in self._decode(timeline):
+                place = timeline.place(picture)
+                if place is None or picture.is_corrupt:
+                    timeline.damaged()
                     continue
+                index, seconds = place
+                good += 1
                 matrix = matrix or display_matrix(picture)
                 if index % self.stride == 0:
-                    image = upright(picture.to_ndarray(format="rgb24"), matrix)
-                    yield Frame(image, self.name, index, self._time(picture, index))
-                index += 1
+                    yield Frame(upright(picture.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
+            self._report(timeline, good)
         finally:
             self.close()
-            if broken:
-                _log.warning("%s: %d broken frames left out", self._label, broken)
-        if not index:
+        if not good:
             raise UserError(f"{self._label}: no frame of it could be decoded")
 
-    def _decode(self) -> Iterator[Any]:
-        """The decoded pictures in order of presentation; None for each packet that does not decode."""
+    def _decode(self, timeline: Timeline) -> Iterator[Any]:
+        """The decoded pictures in order of presentation; packets that do not decode are told to the timeline."""
         packets = self._container.demux(self._container.streams.video[0])
         while True:
             try:
                 packet = next(packets)
-                pictures = [None] if packet.is_corrupt else packet.decode()
+                timeline.read(packet)
+                if packet.is_corrupt:
+                    timeline.damaged()
+                if packet.is_corrupt and not timeline.joins:  # in a transport stream it may only be the last of a part
+                    continue
+                pictures = packet.decode()
             except StopIteration:
                 return
             except av.error.InvalidDataError:
-                yield None
+                timeline.damaged()
             except (av.error.FFmpegError, OSError) as error:
-                _log.warning("%s: reading ended early (%s)", self._label, error.strerror or error)
+                self._ended = f" (reading ended early: {error.strerror or error})"
                 return
             else:
                 yield from pictures
 
-    def _time(self, picture: Any, index: int) -> float:
-        if picture.time is not None:
-            return float(picture.time)
-        return float(index / (self.rate * self.stride)) if self.rate else float(index)
+    def _report(self, timeline: Timeline, good: int) -> None:
+        """One line where less came out of the file than it should hold."""
+        stream, end = self._container.streams.video[0], float(timeline.end * timeline.tick)
+        count = timeline.count(0 if self.live else stream.frames)
+        if good < count:
+            text = f"{good} of {count} frames could be read; the others are left out and keep their numbers"
+        elif not self.live and end < (seconds := _declared(self._container)) - 0.1 - 2 * float(1 / (self.rate or 1)):
+            text = f"{good} frames read; it ends at {end:.1f} s of {seconds:.1f} s"
+        elif self._ended:
+            text = f"{good} frames read"
+        else:
+            return
+        _log.warning("%s: %s%s", self._label, text, self._ended)
 
     def close(self) -> None:
         """Lets go of the file or connection; iterating again opens it anew."""
@@ -106,16 +125,44 @@ class Video:
             container.close()
 
 
+def _unnamed(cls: Any, value: int) -> Any:
+    """A member for a type of side data that PyAV has no name for; without it, asking for any side data raises."""
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment]
+
+
 def display_matrix(picture: Any) -> tuple[int, ...]:
     """How a picture is to be turned: a, b, c, d with x' = a x + c y and y' = b x + d y, y down (ISO 14496-12).
 
-    It holds for the whole video. Asked of each picture, memory grows: PyAV's side data keeps its picture in a cycle.
+    Side data that cannot be read is ignored. The matrix holds for the whole video. Asked of each picture, memory grows:
+    PyAV's side data keeps its picture in a cycle.
     """
-    found = next((bytes(data) for data in picture.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    if found is None:
+    try:
+        found = next((bytes(data) for data in picture.side_data if _name(data) == "DISPLAYMATRIX"), b"")
+        a, b, _, c, d = (int(v) for v in np.frombuffer(found, np.int32)[:5])
+    except Exception:  # metadata of any kind, or none, is no reason to lose the picture
         return 1, 0, 0, 1
-    a, b, _, c, d = (int(v) for v in np.frombuffer(found, np.int32)[:5])
-    return a, b, c, d
+    return (a, b, c, d) if a * d - b * c else (1, 0, 0, 1)
+
+
+def _name(data: Any) -> str:
+    return str(getattr(data.type, "name", ""))
+
+
+def _declared(container: Any) -> float:
+    """How many seconds of video a container without a table of frames claims to hold; 0 where it does not say."""
+    stream = container.streams.video[0]
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        alone = len(container.streams) == 1 and stream.duration is None
+        return (container.duration or 0) / 1_000_000 if alone else 0.0
 
 
 def upright(image: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:

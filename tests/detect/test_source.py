@@ -2,11 +2,14 @@
 
 import contextlib
 import gc
+import itertools
 import logging
 import socket
 import struct
 import threading
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from av.sidedata.sidedata import SideDataContainer
-from PIL import Image
+from PIL import Image, ImageOps
 
 from detect.errors import UserError
 from detect.infer import video
@@ -231,6 +234,143 @@ def test_a_truncated_video_gives_what_can_be_decoded(tmp_path: Path, caplog: pyt
         frames = list(open_source(tmp_path / "broken.avi"))
     assert 5 < len(frames) < 30
     assert "broken.avi: " in caplog.text
+
+
+def striped(number: int) -> np.ndarray:
+    """A picture (96, 128, 3) that tells its number below 64 in six bright or dark stripes, over noise."""
+    image = np.random.default_rng(number).integers(90, 160, (96, 128, 3), np.uint8)
+    for bit in range(6):
+        image[16 * bit : 16 * bit + 16, :64] = 250 if number >> bit & 1 else 5
+    return image
+
+
+def told(image: np.ndarray) -> int:
+    return sum(int(image[16 * bit + 8, 20:50].mean() > 128) << bit for bit in range(6))
+
+
+def recorded(path: Path, count: int = 40, codec: str = "libx264") -> bytes:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, options={"g": "5"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for number in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(striped(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("name", ["v.mp4", "v.avi", "v.mkv", "v.ts"])
+def test_frames_keep_their_numbers_where_others_are_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, stride: int
+) -> None:
+    data = bytearray(recorded(tmp_path / name))
+    start, hole = len(data) * 2 // 5, len(data) // 6
+    data[start : start + hole] = bytes(hole)
+    (tmp_path / name).write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        frames = list(open_source(tmp_path / name, stride))
+    after = [f for f in frames if f.index >= 30]
+    assert [f.index for f in after] == [n for n in range(30, 40) if n % stride == 0] == [told(f.image) for f in after]
+    assert [f.time - frames[0].time for f in after] == pytest.approx([f.index / 10 for f in after], abs=0.01)
+    assert all(f.index % stride == 0 for f in frames) and len(frames) < 40 / stride
+    (record,) = caplog.records
+    assert " of 40 frames could be read" in record.getMessage()
+
+
+@pytest.mark.parametrize(("name", "said"), [("v.avi", " of 40 frames"), ("v.mkv", " s of 4.0 s")])
+def test_a_video_that_ends_too_early_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, said: str
+) -> None:
+    data = recorded(tmp_path / name)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(open_source(tmp_path / name))) == 40 and not caplog.records
+        (tmp_path / name).write_bytes(data[: len(data) * 3 // 5])
+        numbers = [(f.index, told(f.image)) for f in open_source(tmp_path / name)]
+    assert 10 < len(numbers) < 40 and all(index == true for index, true in numbers[:-2])
+    assert [said in r.getMessage() for r in caplog.records] == [True]
+
+
+def test_time_stamps_that_start_again_go_on(tmp_path: Path) -> None:
+    data = recorded(tmp_path / "v.ts")
+    (tmp_path / "v.ts").write_bytes(data * 3)
+    frames = list(open_source(tmp_path / "v.ts"))
+    assert frames[-1].index == 119 and frames[-1].time - frames[0].time == pytest.approx(11.9, abs=0.01)
+    assert all(a.time < b.time and a.index < b.index for a, b in itertools.pairwise(frames))
+    assert {f.index % 40 for f in frames} >= {told(f.image) for f in frames}
+    assert [f.index % 40 for f in frames] == [told(f.image) for f in frames]
+
+
+def test_times_of_an_avi_with_reordered_frames_do_not_run_back(tmp_path: Path) -> None:
+    recorded(tmp_path / "v.avi")  # it keeps no presentation times
+    frames = list(open_source(tmp_path / "v.avi"))
+    assert [f.index for f in frames] == [told(f.image) for f in frames] == list(range(40))
+    assert [f.time for f in frames] == pytest.approx([i / 10 for i in range(40)])
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_in_a_moving_picture_turns_it(tmp_path: Path, turn: int) -> None:
+    picture = planted(96, 128, (4, 4, 40, 20))
+    tags = Image.Exif()
+    tags[0x0112] = turn
+    Image.fromarray(picture).save(tmp_path / "p.jpg", exif=tags, quality=95, subsampling=0)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "p.jpg")).convert("RGB")).astype(int)
+    data = (tmp_path / "p.jpg").read_bytes()
+    (tmp_path / "v.mjpeg").write_bytes(data * 3)
+    frames = list(open_source(tmp_path / "v.mjpeg"))
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.image.shape == upright.shape and np.abs(frame.image - upright).mean() < 4
+
+
+def test_side_data_that_cannot_be_read_is_ignored() -> None:
+    class Odd:
+        def __init__(self, kind: object, content: bytes) -> None:
+            self.type, self.content = kind, content
+
+        def __bytes__(self) -> bytes:
+            return self.content
+
+    class Picture:
+        def __init__(self, data: object) -> None:
+            self.data = data
+
+        @property
+        def side_data(self) -> object:
+            if isinstance(self.data, Exception):
+                raise self.data
+            return self.data
+
+    kinds = [None, 31, "DISPLAYMATRIX", type("T", (), {"name": "NEW"})(), type("T", (), {"name": "DISPLAYMATRIX"})()]
+    for data in [
+        ValueError("31"),
+        KeyError(7),
+        None,
+        [],
+        *([Odd(k, c)] for k in kinds for c in (b"", b"x", bytes(36))),
+    ]:
+        assert video.display_matrix(Picture(data)) == (1, 0, 0, 1)
+    turned = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], np.int32).tobytes()
+    assert video.display_matrix(Picture([Odd(kinds[3], b"x"), Odd(kinds[4], turned)])) == (0, 1 << 16, -1 << 16, 0)
+
+
+def test_a_jpeg_by_url_with_exif(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(planted(96, 128, (4, 4, 40, 20))).save(tmp_path / "p.jpg", exif=tags)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        frames = list(open_source(f"http://127.0.0.1:{server.server_port}/p.jpg"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [f.image.shape for f in frames] == [(128, 96, 3)]
 
 
 def test_a_playlist_that_names_a_url_opens_no_socket(tmp_path: Path) -> None:
