@@ -19,6 +19,7 @@ from detect import config as configs
 from detect import options
 from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
+from detect.names import warn_once
 from detect.ranges import check
 from detect.unused import refuse_unused
 
@@ -245,5 +246,6 @@ def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments`, then call the command's function."""
     module, function, _, _ = COMMANDS[command]
     parsed = parse(command, arguments)
+    warn_once.cache_clear()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     getattr(importlib.import_module(module), function)(parsed)

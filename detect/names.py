@@ -115,7 +115,7 @@ def say(line: str, file: TextIO | None = None) -> None:
 
 @cache
 def warn_once(line: str) -> None:
-    """Say a line on stderr, once however often the same file is read."""
+    """Say a line on stderr, once a command however often it reads the same file."""
     say(line, sys.stderr)
 
 

@@ -134,6 +134,8 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             table = csv.DictReader(stream)
             columns = [name.strip().lower() for name in table.fieldnames or ()]
+            if twice := next((name for name in columns if name and columns.count(name) > 1), None):
+                raise UserError(f"{path}: two columns are called {twice!r}; rename one")
             table.fieldnames = columns
             return columns, list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -122,6 +122,9 @@ def test_a_root_without_annotations_is_dropped_aloud(tmp_path, capsys, categorie
     assert "category id 0 ('person') has no annotation and is the root of the others" in said and said.count("\n") == 1
     load_coco(tmp_path / "instances_train.json")
     assert capsys.readouterr().err == ""  # once is enough
+    for _ in range(2):
+        assert main(["anchors", "--data", str(tmp_path), "--k", "1"]) == 0
+        assert capsys.readouterr().err.count("is the root of the others") == 1
     checked = check(str(tmp_path), 64)
     assert checked.splits["train"]["per_class"] == {categories[1]["name"]: 1}
     assert any(one.kind == "classes" and "category id 0" in one.text for one in checked.findings)
@@ -190,6 +193,9 @@ def test_folders_of_classes_and_csv_are_held_to_the_same(tmp_path):
     table = text(tmp_path / "t.csv", "file,label,split\nx.png,big  cat,train\ny.png,big cat,train\n")
     with pytest.raises(UserError, match="differ in blanks"):
         load_data(table, "train", whole="pictures")
+    columns = text(tmp_path / "c.csv", "file,label,Label\nx.png,cat,dog\n")
+    with pytest.raises(UserError, match="two columns are called 'label'"):
+        load_data(columns, "train", whole="pictures")
 
 
 def test_voc_classes_are_held_to_the_same(tmp_path):
