@@ -33,6 +33,7 @@ from detect.data.tables import table_splits
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
 from detect.errors import UserError, unknown
+from detect.names import require_names
 
 Splits = dict[str, Callable[[bool], Annotations]]  # split -> the function of skip_bad that loads it
 
@@ -156,7 +157,8 @@ def _yaml(path: Path) -> Splits:
         return yolo_splits(path, content)
     if not isinstance(content, dict) or not any(isinstance(part, dict) for part in content.values()):
         raise UserError(f"{path}: not a description of data; {_ACCEPTED}")
-    return {str(split): _part(path, str(split), part) for split, part in content.items() if part is not None}
+    names = require_names([*content], range(1, len(content) + 1), path, "split")
+    return {name: _part(path, name, content[name]) for name in names if content[name] is not None}
 
 
 def _part(path: Path, split: str, part: Any) -> Callable[[bool], Annotations]:

@@ -177,6 +177,12 @@ def test_keys_of_yaml_are_each_there_once(tmp_path, names):
         load_data(path, "train")
 
 
+def test_splits_of_yaml_are_texts(tmp_path):
+    path = text(tmp_path / "d.yaml", "no: {annotations: a.json}\n")
+    with pytest.raises(UserError, match="the name of split 1 is read as False"):
+        load_data(path, "train")
+
+
 def test_quoted_names_are_taken_as_they_are(tmp_path):
     path = yolo(tmp_path)
     path.write_text("train: images/train\nnames: {0: 'no', 1: '007'}\n")
