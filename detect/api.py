@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Detector:
         """Those of the signals or volumes that it takes; 3 for pictures."""
         return self.model.config.in_channels if self.dims != 2 else 3
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Class names by label; those of equal classes, which weights from elsewhere may have, with their ids."""
         return distinct(self.card.names, self.card.category_ids)

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, TextIO
@@ -81,7 +82,8 @@ def find(
 
 def distinct(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     """`names`, those that are there several times told apart by their ids: weights from elsewhere may have such."""
-    return [f"{name} (id {i})" if names.count(name) > 1 else name for name, i in zip(names, ids, strict=True)]
+    count = Counter(names)
+    return [f"{name} (id {i})" if count[name] > 1 else name for name, i in zip(names, ids, strict=True)]
 
 
 @lru_cache(maxsize=4096)

@@ -107,10 +107,11 @@ def _named(model: Model, theirs: Card | None, taken: set[str]) -> Iterator[str]:
             continue
         names, known = getattr(model.card, of), getattr(theirs, of)
         place = [-1] * len(names) if taken.isdisjoint(layers) else places(model.card, theirs, of)
+        used = set(place)
         groups = {
             "taken by name": [name for name, i in zip(names, place, strict=True) if i >= 0],
             "starting fresh": [name for name, i in zip(names, place, strict=True) if i < 0],
-            "of the file not used": [name for i, name in enumerate(known) if i not in place],
+            "of the file not used": [name for i, name in enumerate(known) if i not in used],
         }
         yield from (f"  {what} {how} ({len(some)}): {', '.join(some)}" for how, some in groups.items() if some)
 
