@@ -86,6 +86,8 @@ def recognise(spec: str | Path, whole: str = "") -> Splits:
     if not found and whole:
         signals = signal_splits(path) if whole == "pictures" else {}
         found = {**signals} or labelled_splits(path, whole)
+    if not found and path.is_dir():
+        found = voc_splits(path, deep=True)
     if not found:
         raise UserError(f"{spec}: not recognised as data; {_ACCEPTED}; {_WHOLE}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from detect.data.check import Sieve
@@ -70,10 +71,13 @@ class Inventory:
             self.others[suffix].append(path)
 
     def refuse_unreadable(self, sieve: Sieve) -> None:
-        """Name each image that cannot be decoded, and each that does not look like one by its name."""
+        """Name each image that cannot be decoded."""
         for path in self.unreadable:
             what = os.path.splitext(path)[1]
             sieve.refuse(path, f"is an image in a format that cannot be decoded ({what}); convert it to JPEG or PNG")
+
+    def refuse_misnamed(self, sieve: Sieve) -> None:
+        """Name each image that does not look like one by its name."""
         for suffix, paths in self.others.items():
             if suffix in _NEVER_IMAGES or suffix.endswith(("~", "_original")):
                 continue
@@ -185,6 +189,7 @@ class Pairs:
     others: list[tuple[str, str]] = field(default_factory=list)  # image, another label file of it
     shared: list[tuple[str, str]] = field(default_factory=list)  # image, the label file that is another image's too
     orphans: list[str] = field(default_factory=list)
+    copies: set[str] = field(default_factory=set)  # label files that equal the one that is used
 
 
 def pair(images: Sequence[str], labels: Iterable[str]) -> Pairs:
@@ -199,25 +204,30 @@ def pair(images: Sequence[str], labels: Iterable[str]) -> Pairs:
         place, name = os.path.split(image)
         for key in {fold(name), fold(os.path.splitext(name)[0])}:
             index[keys(place), key].append(image)
-    pairs, claims = Pairs(), defaultdict[str, list[tuple[int, str]]](list)
+    pairs, claims = Pairs(), defaultdict[str, list[str]](list)
     for label in labels:
         place, name = os.path.split(label)
         known = index.get((keys(place), fold(os.path.splitext(name)[0])), [])
-        ranked = (
-            sorted((_distance(image, label), image) for image in known) if len(known) > 1 else [(0, i) for i in known]
-        )
-        nearest = [image for distance, image in ranked if distance == ranked[0][0]]
-        if not nearest:
+        if not known:
             pairs.orphans.append(label)
             continue
-        claims[nearest[0]].append((_distance(nearest[0], label), label))
+        nearest = _nearest(known, partial(_distance, label=label))
+        claims[nearest[0]].append(label)
         pairs.shared += [(image, label) for image in nearest[1:]]
     pairs.shared = [(image, label) for image, label in pairs.shared if image not in claims]
     for image, found in claims.items():
-        ordered = [label for _, label in sorted(found)]
-        pairs.label[image] = ordered[0]
-        pairs.others += [(image, label) for label in ordered[1:] if not _same(ordered[0], label)]
+        pairs.label[image] = used = _nearest(found, partial(_distance, image))[0]
+        pairs.copies.update(label for label in found if label != used and _same(used, label))
+        pairs.others += [(image, label) for label in found if label != used and label not in pairs.copies]
     return pairs
+
+
+def _nearest(paths: list[str], distance: Callable[[str], int]) -> list[str]:
+    """Those of the least distance, sorted; one alone is the nearest however far it is."""
+    if len(paths) == 1:
+        return paths
+    least = min(map(distance, paths))
+    return sorted(path for path in paths if distance(path) == least)
 
 
 class _Keys:

@@ -45,6 +45,7 @@ def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> 
         (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
     stock.images.sort(key=parts_of)
     stock.refuse_unreadable(sieve)
+    stock.refuse_misnamed(sieve)
     if not stock.images and not sieve.lines:
         raise UserError(f"{path}: {split}: there is no image in {entry}")
     return _paired(stock, folders, os.path.abspath(base), finder, sieve)

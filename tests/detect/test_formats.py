@@ -296,8 +296,113 @@ def test_bad_voc(tmp_path):
         load_data(tmp_path, "train")
     assert len(load_data(tmp_path, "train", skip_bad=True).left_out) == 1
     (tmp_path / "Annotations" / "a b.xml").unlink()
-    with pytest.raises(UserError, match=r"a b\.xml: cannot be read"):
+    with pytest.raises(UserError, match=r"train\.txt line 1 names 'a b', but there is not one a b\.xml"):
         load_data(tmp_path, "train")
+
+
+CAT = "<annotation><object><name>cat</name>{}</object></annotation>"
+BOX = "<bndbox><xmin>{}</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    ("picture", "annotation"),
+    [
+        ("JPEGImages/x.jpg", "Annotations/x.XML"),
+        ("JPEGImages/x.JPG", "annotations/sub/x.xml"),
+        ("JPEGImages/sub/x.jpg", "Annotations/sub/x.xml"),
+        ("images/x.png", "Annotations/x.xml"),
+        ("Images/E\u0301.png", "xmls/\u00e9.xml"),
+        ("x.png", "x.xml"),
+        ("photos/x.png", "photos/x.xml"),
+        ("train/x.png", "train/x.xml"),
+        ("VOCdevkit/VOC2012/JPEGImages/x.jpg", "VOCdevkit/VOC2012/Annotations/x.xml"),
+        ("VOC2007/JPEGImages/x.jpg", "VOC2007/Annotations/x.xml"),
+        ("images/train/x.jpg", "annotations/training/x.xml"),
+    ],
+)
+def test_voc_wherever_it_lies(tmp_path, picture, annotation):
+    image(tmp_path / picture)
+    text(tmp_path / annotation, CAT.format(BOX.format(1)))
+    text(tmp_path / "openvino.xml" if "/" in annotation else tmp_path / "far" / "openvino.xml", "<net/>")
+    store = load_data(tmp_path, "train")
+    assert splits(tmp_path) == ["train"] and store.boxes.tolist() == [[1, 2, 8, 7]] and store.image_path(0).is_file()
+
+
+def test_voc_in_folders_of_splits_and_lists_by_other_names(tmp_path):
+    for split in ("train", "valid", "Test"):
+        image(tmp_path / split / f"{split}.jpg")
+        text(tmp_path / split / f"{split}.xml", CAT.format(BOX.format(1)))
+    assert splits(tmp_path) == ["train", "val", "test"]
+    assert spots(load_data(tmp_path, "val")) == {"valid.jpg": 1}
+    folder = voc(tmp_path / "listed")
+    (folder / "ImageSets/Main/val.txt").rename(folder / "ImageSets/Main/valid.txt")
+    (folder / "ImageSets/Main/train.txt").write_bytes("A B.png\r\n".encode("utf-16"))
+    assert splits(folder) == ["train", "val"] and spots(load_data(folder, "train")) == {"a b.png": 2}
+    text(folder / "ImageSets/Main/train.txt", "a b\na b\n")
+    with pytest.raises(UserError, match=r"train\.txt line 2 names 'a b', which is named before"):
+        load_data(folder, "train")
+
+
+def test_all_boxes_of_an_object_but_not_of_its_parts(tmp_path):
+    image(tmp_path / "JPEGImages/x.png")
+    part = f"<part><name>head</name>{BOX.format(4)}</part>"
+    text(tmp_path / "Annotations/x.xml", CAT.format(BOX.format(1) + part + BOX.format(3)))
+    store = load_data(tmp_path, "train")
+    assert store.boxes[:, 0].tolist() == [1, 3] and store.names == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("gb2312", "\u732b"),
+        ("GBK", "\u9555"),
+        ("gb2312", "\u9555"),
+        ("Shift_JIS", "\u732b"),
+        ("big5", "\u8c93"),
+        ("euc-kr", "\uace0"),
+        ("windows-1251", "\u043a"),
+        ("utf-16", "\u732b"),
+    ],
+)
+def test_xml_in_any_encoding(tmp_path, encoding, name):
+    image(tmp_path / "JPEGImages/x.png")
+    content = f'<?xml version="1.0" encoding="{encoding}"?>\n' + CAT.format(BOX.format(1)).replace("cat", name)
+    wider = "gb18030" if encoding == "gb2312" else encoding
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations/x.xml").write_bytes(content.encode(wider))
+    assert load_data(tmp_path, "train").names == [name]
+    (tmp_path / "Annotations/x.xml").write_bytes(content.replace(encoding, "no-such").encode("utf-8"))
+    with pytest.raises(UserError, match=r"x\.xml: broken xml: unknown encoding: no-such"):
+        load_data(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda f: image(f / "JPEGImages/new.png"), "new.png has no xml file"),
+        (lambda f: text(f / "JPEGImages/new.heic", "?"), "new.heic has no xml file"),
+        (lambda f: xml(f, "gone", ("cat", 1, 2, 3, 4)), "gone.xml: there is no image of its name"),
+        (lambda f: text(f / "Annotations/c.XML", CAT.format(BOX.format(1))), "c.png has another xml file"),
+        (lambda f: (f / "JPEGImages/c.png").rename(f / "JPEGImages/c.heic"), "c.heic: is in a format"),
+        (lambda f: image(f / "JPEGImages/c.jpg"), "has no xml file"),
+    ],
+)
+def test_what_voc_does_not_use_is_told(tmp_path, plant, said):
+    voc(tmp_path)
+    for path in (tmp_path / "ImageSets" / "Main").iterdir():
+        path.unlink()
+    plant(tmp_path)
+    with pytest.raises(UserError, match=said):
+        load_data(tmp_path, "train")
+    assert len(load_data(tmp_path, "train", skip_bad=True).left_out) == 1
+
+
+def test_several_voc_folders_are_one_too_many(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        voc(tmp_path / "VOCdevkit" / year)
+    with pytest.raises(UserError, match="holds several VOC folders, VOC2007, VOC2012; name one"):
+        splits(tmp_path)
+    assert splits(tmp_path / "VOCdevkit" / "VOC2012") == ["train", "val"]
 
 
 def test_toy():
