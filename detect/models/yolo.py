@@ -77,7 +77,8 @@ class Yolo(Model):
             target = soft_targets(raw.logits, at, labels, weight)
             terms["classes"] = Term(w.classes * cross_entropy(raw.logits, target, used, *kind), count)
         else:
-            quality = torch.zeros_like(raw.objectness).index_put(at, weight * overlap.detach().clamp(0))
+            fit = torch.minimum(weight, iou_aligned(self.head.boxes(mine), wanted)).detach()
+            quality = torch.zeros_like(raw.objectness).index_put(at, fit)
             rows = torch.arange(len(labels), device=labels.device)
             target = soft_targets(mine.logits, (rows,), labels, weight)
             terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)

@@ -1,5 +1,6 @@
 """YOLOX: its released files give the same numbers here, and what was folded into them can be trained further."""
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import detect
+from anchors.assign import dense
 from detect.__main__ import main
 from detect.cli import model_config, model_names, parse
 from detect.errors import UserError
@@ -18,6 +20,7 @@ from detect.models.base import Card
 from detect.models.weights import load_weights
 from detect.training.unfold import samples, unfold
 from detect.types import Keep, Pixels, Target
+from tests.reference.boxes import overlap
 from tests.reference.yolox_twin import Twin
 
 onnx = pytest.importorskip("onnx", reason="needs the extra export")
@@ -271,3 +274,26 @@ def test_average_precision_of_the_real_file(tmp_path):
     assert main(["import", "--weights", str(NANO), "--out", str(out)]) == 0
     result = detect.evaluate(weights=out, data=DATA / "coco-mini", device="cpu", precision="float32", workers=0)
     assert abs(result["AP"] - 0.286) < 0.006
+
+
+def test_the_objectness_wanted_is_the_iou_of_the_predicted_box():
+    """SimOTA's weight is that IoU already: it is neither squared nor lowered by what CIoU subtracts."""
+    torch.manual_seed(0)
+    model = build(dataclasses.replace(model_config("yolox_nano"), width=16), Card(CLASSES, [1, 2, 3, 4, 5], 64))
+    truth = Target(
+        boxes=torch.tensor([[4.0, 6.0, 40.0, 30.0], [30.0, 34.0, 60.0, 62.0]]),
+        labels=torch.tensor([1, 3]),
+        crowd=torch.zeros(2, dtype=torch.bool),
+        image_id=0,
+        size=(64, 64),
+    )
+    raw = model.eval()(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
+    boxes, scores = model.candidates(raw)
+    found = model.assigner(scores, boxes, raw.priors, dense([(truth.boxes, truth.labels, truth.crowd)]))
+    wanted = torch.zeros_like(raw.objectness)
+    for a in torch.where(found.index[0] >= 0)[0].tolist():
+        wanted[0, a] = overlap(boxes[0, a].tolist(), truth.boxes[found.index[0, a]].tolist())
+    assert (wanted > 0).sum() > 1
+    each = nn.functional.binary_cross_entropy_with_logits(raw.objectness, wanted, reduction="sum")
+    term = model.loss(raw, [truth])["objectness"]
+    assert term.total.item() == pytest.approx(model.config.loss.objectness * each.item(), rel=1e-4)
