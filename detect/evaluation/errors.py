@@ -1,7 +1,9 @@
 """Why detections are wrong, and what each kind of error costs: TIDE (Bolya et al., 2020, arXiv 2008.08115).
 
 Every false positive is one of five kinds, every object that nothing but such an error could have found is missed; what
-a kind costs is how much AP at IoU 0.5 rises where it alone is mended. The arithmetic is that of the authors' package.
+a kind costs is how much AP at IoU 0.5 rises where it alone is mended. The arithmetic is that of the authors' package,
+but for equal scores: these keep their order when errors are mended (the package puts errors first, so that a kind that
+costs something may seem to cost nothing).
 
 Axes: N detections, G objects, C classes.
 """
@@ -156,11 +158,9 @@ def budget(judged: Judged, classes: int) -> Budget:
 
 
 def _mended(j: Judged, wrong: np.ndarray, right: np.ndarray, mended: np.ndarray, truth: np.ndarray) -> float:
-    """AP where `mended` detections are right, of the class of their object; of equal scores wrong ones come first."""
+    """AP where `mended` detections are right, of the class of their object. Equal scores keep their order."""
     labels = np.where(mended & (j.object >= 0), j.truth[j.object] if len(j.truth) else 0, j.labels)
-    errors, rights = np.flatnonzero(wrong | mended), np.flatnonzero(right)
-    order = np.concatenate([errors, rights])
-    return _ap(j.scores[order], labels[order], (right | mended)[order], np.ones(len(order), bool), truth)
+    return _ap(j.scores, labels, right | mended, wrong | right | mended, truth)
 
 
 def _ap(scores: np.ndarray, labels: np.ndarray, right: np.ndarray, counts: np.ndarray, truth: np.ndarray) -> float:

@@ -182,3 +182,27 @@ def test_nothing_found_and_nothing_to_find():
     assert found.ap == 0 and found.counts["missed"] == 1 and found.false_negatives == 0
     stray = {**empty, "found": [(1, 1, box(0), 0.5)]}
     assert budget(judge(*held(stray)), 2).counts["background"] == 1
+
+
+def test_equal_scores_hide_no_cost():
+    """One object is found, one is missed, and something is seen where nothing is, all with one score."""
+    made = {
+        "images": 1,
+        "classes": 1,
+        "truth": [(0, 0, box(0), False), (0, 0, box(50), False)],
+        "found": [(0, 0, box(0), 0.5), (0, 0, box(150), 0.5)],
+    }
+    found = budget(judge(*held(made)), 1)
+    assert found.ap == pytest.approx(51 / 101)
+    assert found.costs["missed"] == pytest.approx(50 / 101)
+    assert found.costs["background"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_mended_error_lowers_ap_where_scores_are_few(seed):
+    made = scene(seed)
+    made["found"] = [(i, c, b, round(score)) for i, c, b, score in made["found"]]
+    judged = judge(*held(made))
+    whole = budget(judged, made["classes"])
+    mixed = set(judged.truth[judged.found].tolist()) & set(judged.truth[judged.lost].tolist())
+    assert not mixed or whole.costs["missed"] > 0  # of a class of which some is found, what is missed costs something
