@@ -18,6 +18,8 @@ from detect.config import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models import anchors_missing, build
 from detect.models.base import Card
+from detect.models.rcnn import SLOTS
+from detect.models.regions import RegionModel
 from detect.receptive import Sight, Sights
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
@@ -52,15 +54,19 @@ def network(
 def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2) -> dict[str, Any]:
     """The layers of `network` (which see for the arguments), and sums of parameters and multiply-accumulates.
 
+    A model of the R-CNN family looks at `regions`, the most that it takes of an image; other networks have none.
     Raises UserError for an unknown name or a size that the network cannot take.
     """
     net, image = network(name, size, classes, in_channels, dims)
     try:
-        layers = trace(net, image)
+        layers = trace(
+            net, image, *([[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if getattr(net, "searched", False) else [])
+        )
     except RuntimeError as error:
         raise UserError(f"{name} does not run on {image.shape[-1]} px ({error}); give another --imgsz") from error
     sums = {"params": sum(p.numel() for p in net.parameters()), "macs": sum(layer["macs"] for layer in layers)}
-    return {"name": name, "imgsz": image.shape[-1], "layers": layers, **sums}
+    regions = {"regions": SLOTS} if isinstance(net, RegionModel) else {}
+    return {"name": name, "imgsz": image.shape[-1], **regions, "layers": layers, **sums}
 
 
 def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
@@ -128,7 +134,8 @@ def table(result: dict[str, Any]) -> str:
         numbers = (f"{layer['params']:,}", f"{layer['macs']:,}", *("-" if v is None else f"{v:g}" for v in seen))
         rows.append((layer["name"], layer["type"], shape, *numbers))
     sums = (f"{result['params']:,}", f"{result['macs']:,}", "", "")
-    rows.append((f"{result['name']} at {result['imgsz']} px", "", "", *sums))
+    regions = f", {result['regions']} regions" if "regions" in result else ""
+    rows.append((f"{result['name']} at {result['imgsz']} px{regions}", "", "", *sums))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for line in rows:

@@ -1,6 +1,7 @@
 """`detect info`: parameters, multiply-accumulates, receptive fields and strides against published figures."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,3 +155,15 @@ def test_mistakes_are_named():
         layers.describe("yolo_nn", 64)
     with pytest.raises(UserError, match=r"alexnet does not run on 16 px .* give another --imgsz"):
         layers.describe("alexnet", 16)
+
+
+def test_regions_are_counted_as_the_page_says():
+    """Of R-CNN each region costs the same at any image size; of the others the image counts too."""
+    page = (Path(__file__).parents[2] / "docs" / "rcnn.md").read_text(encoding="utf-8")
+    for name in ("rcnn", "fast_rcnn", "faster_rcnn"):
+        small, large = (layers.describe(name, size) for size in (160, 320))
+        assert small["regions"] == 300
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |") and " G |" in line)
+        assert f"{small['macs'] / 1e9:.2f} G" in line
+        assert (large["macs"] > small["macs"]) == (name != "rcnn")
+    assert "300 regions" in layers.table(small) and "regions" not in layers.describe("yolo_n", 64)
