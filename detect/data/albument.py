@@ -12,8 +12,11 @@ from typing import Any
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its newest version otherwise
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
+from albumentations.augmentations.geometric.distortion import BaseDistortion
+from albumentations.augmentations.geometric.resize import MaxSizeTransform
 
 from detect.data.augment import Move, place
 from detect.errors import UserError, unknown
@@ -26,8 +29,14 @@ TRANSFORMS = {
     for name, value in vars(A).items()
     if inspect.isclass(value) and issubclass(value, A.BasicTransform) and name not in _BASES
 }
-TEARS = {"RandomGridShuffle", "ThinPlateSpline"}  # an object ends in pieces, or its box beside it
+TEARS = {
+    "Morphological",
+    "RandomGridShuffle",
+    "ThinPlateSpline",
+}  # an object grows, or ends in pieces or beside its box
+STRAYS = {"GridElasticDeform"}  # keypoints end up to two pixels beside their place
 MIRRORS = {"HorizontalFlip", "VerticalFlip", "Transpose", "D4", "SquareSymmetry", "TimeReverse"}
+REFLECTING = (cv2.BORDER_REFLECT, cv2.BORDER_REFLECT_101)  # border modes that show mirror images of objects
 
 
 class Pipeline:
@@ -88,7 +97,7 @@ class Pipeline:
         arguments = {} if given is None else given
         if not isinstance(arguments, dict):
             raise UserError(f"augment.albumentations: {name} takes named arguments, not {given!r}")
-        self._refuse(name, made)
+        self._refuse(name, made, arguments)
         taken = [key for key in inspect.signature(made.__init__).parameters if key != "self"]
         for key in arguments:
             if key not in taken:
@@ -106,9 +115,11 @@ class Pipeline:
         missing = set(getattr(transform, "targets_as_params", ())) - {"image", "bboxes", "keypoints"}
         if missing:
             raise UserError(f"augment.albumentations: {name} needs {', '.join(sorted(missing))}, which detection lacks")
+        if self.keypoints and isinstance(transform, A.DualTransform):
+            _keep_on_pixels(transform)
         return transform
 
-    def _refuse(self, name: str, made: type) -> None:
+    def _refuse(self, name: str, made: type, arguments: dict[str, Any]) -> None:
         targets = {str(target.value) for target in _targets(made)}
         if name in TEARS or (issubclass(made, A.DualTransform) and "BBoxes" not in targets):
             raise UserError(f"augment.albumentations: boxes cannot follow {name}; remove it")
@@ -116,6 +127,61 @@ class Pipeline:
             raise UserError(
                 f"augment.albumentations: {name} would not swap left and right keypoints; use augment.flip instead"
             )
+        if self.keypoints and arguments.get("border_mode") in REFLECTING:
+            raise UserError(
+                f"augment.albumentations: {name} with border_mode {arguments['border_mode']} shows mirror images, "
+                "whose keypoints are lost; use border_mode 0"
+            )
+        if self.keypoints and name in STRAYS:
+            raise UserError(f"augment.albumentations: keypoints cannot follow {name} to the pixel; remove it")
+
+
+def _keep_on_pixels(transform: Any) -> None:
+    """Have `transform` move keypoints exactly as it moves pixels.
+
+    Our coordinates are continuous, with the centre of the first pixel at 0.5. albumentations applies the matrix of an
+    image, which maps indices of pixels, to keypoints; it looks up the inverse of a distortion in rounded form, and
+    scales by what was asked, not by the quotient of the two sizes, which are whole numbers.
+    """
+    move = transform._key2func.get("keypoints")
+
+    def indexed(points: np.ndarray, **params: Any) -> np.ndarray:
+        return _shifted(move(_shifted(points, -0.5), **params), 0.5)
+
+    def distorted(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray, **params: Any) -> np.ndarray:
+        return np.hstack([sources(points[:, :2], map_x, map_y), points[:, 2:]])
+
+    def scaled(points: np.ndarray, scale: float, **params: Any) -> np.ndarray:
+        size = np.array(params["shape"][1::-1])
+        whole = np.floor if isinstance(transform, A.RandomScale) else np.round
+        return np.hstack([points[:, :2] * whole(size * scale) / size, points[:, 2:]])
+
+    kinds = {
+        (A.Affine, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate): indexed,
+        (BaseDistortion,): distorted,
+        (A.RandomScale, MaxSizeTransform): scaled,
+    }
+    for made, follow in kinds.items():
+        if isinstance(transform, made):
+            transform._key2func["keypoints"] = follow
+
+
+def _shifted(points: np.ndarray, by: float) -> np.ndarray:
+    return np.hstack([points[:, :2] + by, points[:, 2:]])
+
+
+def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndarray:
+    """Where points (N, 2) of an image are after cv2.remap by the maps (H, W), which hold the index that a pixel reads.
+
+    From the pixel that reads nearest to a point, one step along the slopes of the maps.
+    """
+    slopes = np.array([np.gradient(m.astype(np.float64))[::-1] for m in (map_x, map_y)])  # along x, along y
+    moved = []
+    for point in points - 0.5:
+        row, column = np.unravel_index(((map_x - point[0]) ** 2 + (map_y - point[1]) ** 2).argmin(), map_x.shape)
+        left = point - (map_x[row, column], map_y[row, column])
+        moved.append(np.linalg.lstsq(slopes[:, :, row, column], left)[0] + (column, row))
+    return np.array(moved).reshape(-1, 2) + 0.5
 
 
 def _moved(target: Target, data: dict[str, Any]) -> Target:

@@ -63,6 +63,13 @@ def planted(height: int, width: int, box: tuple[int, int, int, int] | None) -> n
     return image
 
 
+def spot(height: int, width: int, x: float, y: float) -> np.ndarray:
+    """A black image with a soft white spot whose middle is at (x, y), the centre of the first pixel at 0.5."""
+    rows, columns = np.indices((height, width)) + 0.5
+    light = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 5)
+    return np.repeat(light[..., None], 3, 2).astype(np.uint8)
+
+
 def film(path: Path, pictures: list[np.ndarray], times: list[Fraction], rate: Fraction) -> None:
     """A video of the pictures shown at the times (seconds), near lossless."""
     with av.open(str(path), "w") as container:
