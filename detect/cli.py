@@ -84,7 +84,7 @@ class _Parser(ArgumentParser):
         model = re.search(r"Unable to load config ['\"](\w+)['\"]", message)
         if model:
             return str(unknown("model", model[1], model_names()))
-        wrong = re.search(r"key ['\"]([\w.]+)['\"]: Expected a <class '(\w+)'>. Got value: (.*)", message)
+        wrong = re.search(r"key ['\"]([\w.]+)['\"]: .*?Expected a <class '(\w+)'>.* value: (.*)", message)
         return f"--{wrong[1]} is {wrong[3]!r}: it must be of type {wrong[2]}" if wrong else message
 
 
@@ -97,6 +97,10 @@ def _parser(command: str) -> tuple[_Parser, type]:
     parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")
     parser.add_class_arguments(kind, None)
+    for group in parser._action_groups:  # a nested dataclass: its own name and docstring, not its repr
+        nested = getattr(configs, str(group.title).rpartition(".")[2].removesuffix("'>"), None)
+        if isinstance(nested, type) and dataclasses.is_dataclass(nested):
+            group.title, group.description = nested.__name__, nested.__doc__
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True

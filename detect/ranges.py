@@ -43,7 +43,7 @@ def check(config: Any, prefix: str = "") -> None:
         if getattr(hint, "__origin__", None) is list:
             hint, values = hint.__args__[0], value
         for rule in getattr(hint, "__metadata__", ()):
-            for v in values:
+            for v in (v for v in values if v is not None):  # unset
                 _check_value(key, v, rule)
 
 

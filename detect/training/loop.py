@@ -155,7 +155,8 @@ class Trainer:
         run, optim = self.run, self.config.optim
         seed_all(self.config.seed, run.step, self.ranks.rank)
         for group in run.optimizer.param_groups:
-            group["lr"] = optim.lr * rate(optim, run.step, self.warmup, self.total) * group["scale"]
+            share = rate(optim, run.step, self.warmup, self.total, self.steps)
+            group["lr"] = run.optimizer.defaults["lr"] * share * group["scale"]
         run.model.train()
         means = self._backward(batches)
         run.scaler.unscale_(run.optimizer)

@@ -7,13 +7,13 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from detect.config import OptimConfig
+from detect.config import OptimConfig, with_defaults
 from detect.models.base import Model
 
 Groups = list[dict[str, Any]]
@@ -80,24 +80,57 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
-    "sgd": lambda groups, c: torch.optim.SGD(groups, c.lr, fused=True),
-    "momentum": lambda groups, c: torch.optim.SGD(groups, c.lr, c.momentum, fused=True),
-    "nesterov": lambda groups, c: torch.optim.SGD(groups, c.lr, c.momentum, nesterov=c.momentum > 0, fused=True),
-    "adagrad": lambda groups, c: torch.optim.Adagrad(groups, c.lr),
-    "rmsprop": lambda groups, c: torch.optim.RMSprop(groups, c.lr, momentum=c.momentum),
-    "adam": lambda groups, c: torch.optim.Adam(groups, c.lr, (c.momentum, 0.999), fused=True),
-    "adamw": lambda groups, c: torch.optim.AdamW(groups, c.lr, (c.momentum, 0.999), fused=True),
-    "muon": lambda groups, c: Muon(groups, c.lr, (c.momentum, 0.999)),
+class Momentum(torch.optim.SGD):
+    """SGD whose momentum begins at zero for every parameter, also for one that gets its first gradient late.
+
+    torch's fused step takes momenta of all parameters or of none. Zero is what the first step amounts to anyway.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if p.grad is not None and self.state[p].get("momentum_buffer") is None:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        super().step(closure)
+
+
+# Of parameter groups, learning rate and momentum. Weight decay is the groups' own.
+OPTIMIZERS: dict[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {
+    "sgd": lambda groups, lr, _: torch.optim.SGD(groups, lr, fused=True),
+    "momentum": lambda groups, lr, m: Momentum(groups, lr, m, fused=True),
+    "nesterov": lambda groups, lr, m: Momentum(groups, lr, m, nesterov=m > 0, fused=True),
+    "adagrad": lambda groups, lr, _: torch.optim.Adagrad(groups, lr),
+    "rmsprop": lambda groups, lr, m: torch.optim.RMSprop(groups, lr, momentum=m),
+    "adam": lambda groups, lr, m: torch.optim.Adam(groups, lr, (m, 0.999), fused=True),
+    "adamw": lambda groups, lr, m: torch.optim.AdamW(groups, lr, (m, 0.999), fused=True),
+    "muon": lambda groups, lr, m: Muon(groups, lr, (m, 0.999)),
 }
 
-SCHEDULES: dict[str, Callable[[OptimConfig, float, float], float]] = {  # of t, the share of the run after the warm-up
-    "constant": lambda c, t, _: 1.0,
-    "piecewise": lambda c, _, whole: c.gamma ** bisect_right(sorted(c.milestones), whole),
-    "exponential": lambda c, t, _: max(c.final, 1e-6) ** t,
-    "1/t": lambda c, t, _: 1 / (1 + (1 / max(c.final, 1e-6) - 1) * t),
-    "cosine": lambda c, t, _: c.final + (1 - c.final) * 0.5 * (1 + math.cos(math.pi * t)),
-    "linear": lambda c, t, _: 1 + (c.final - 1) * t,
+
+class Progress(NamedTuple):
+    """How far a run is: shares of the run after the warm-up (`decay`) and with it (`run`), epochs after the warm-up."""
+
+    decay: float
+    run: float
+    epochs: float
+
+
+def _exponential(c: OptimConfig, at: Progress) -> float:
+    return 10 ** (-at.epochs / c.decay_epochs) if c.decay_epochs else c.final**at.decay
+
+
+def _one_over_t(c: OptimConfig, at: Progress) -> float:
+    return 1 / (1 + (at.epochs / c.decay_epochs if c.decay_epochs else (1 / c.final - 1) * at.decay))
+
+
+SCHEDULES: dict[str, Callable[[OptimConfig, Progress], float]] = {
+    "constant": lambda c, at: 1.0,
+    "piecewise": lambda c, at: c.gamma ** bisect_right(sorted(c.milestones), at.run),
+    "exponential": _exponential,
+    "1/t": _one_over_t,
+    "cosine": lambda c, at: c.final + (1 - c.final) * 0.5 * (1 + math.cos(math.pi * at.decay)),
+    "linear": lambda c, at: 1 + (c.final - 1) * at.decay,
 }
 
 
@@ -106,6 +139,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
     Muon is for convolutions without bias or groups: a normalization follows them, and what counts is their direction.
     """
+    config = with_defaults(config)
     layers = [m for m in model.modules() if isinstance(m, _ConvNd) and m.bias is None and m.groups == 1]
     kernels = {id(layer.weight) for layer in layers} if config.name == "muon" else set()
     groups: Groups = []
@@ -117,7 +151,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim <= 1]
         groups.append({"params": decayed, "weight_decay": config.weight_decay, "scale": scale})
         groups.append({"params": plain, "weight_decay": 0.0, "scale": scale})
-    return OPTIMIZERS[config.name](groups, config)
+    assert config.lr is not None
+    return OPTIMIZERS[config.name](groups, config.lr, config.momentum or 0.0)
 
 
 def _by_rate(model: nn.Module, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
@@ -135,11 +170,15 @@ def _by_rate(model: nn.Module, decay: float) -> list[tuple[float, list[nn.Parame
     return [(decay**i, chosen) for i, chosen in enumerate([list(left.values()), *parts])]
 
 
-def rate(config: OptimConfig, step: int, warmup: int, total: int) -> float:
-    """The factor on the learning rate at `step` of `total`: linear warm-up over `warmup` steps, then the schedule."""
+def rate(config: OptimConfig, step: int, warmup: int, total: int, epoch: int = 1) -> float:
+    """The factor on the learning rate at `step` of `total`: linear warm-up over `warmup` steps, then the schedule.
+
+    `epoch`: steps of an epoch.
+    """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return SCHEDULES[config.schedule](config, (step - warmup) / max(1, total - warmup), step / total)
+    done = step - warmup
+    return SCHEDULES[config.schedule](config, Progress(done / max(1, total - warmup), step / total, done / epoch))
 
 
 class Ema:

@@ -1,6 +1,9 @@
 """Optimizers, schedules and initializations by name, each against its formula."""
 
+import copy
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import get_type_hints
 
 import numpy as np
@@ -8,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from detect.config import OptimConfig
+from detect.cli import parse
+from detect.config import OPTIMIZER_DEFAULTS, OptimConfig, with_defaults
+from detect.errors import UserError
 from detect.training.optim import OPTIMIZERS, SCHEDULES, build_optimizer, rate
 from tests.reference import optim as naive
 
@@ -89,6 +94,24 @@ def test_a_schedule_is_its_formula(name, final):
     assert got == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.parametrize("name", ["exponential", "1/t"])
+@pytest.mark.parametrize("constant", [1.5, 20.0])
+def test_a_schedule_in_epochs_is_its_formula(name, constant):
+    """Ten epochs of 12 steps, after a warm-up; how long the run is makes no difference."""
+    config = OptimConfig(schedule=name, decay_epochs=constant)
+    got = [rate(config, step, 20, 120, 12) for step in range(20, 121)]
+    wanted = [naive.SCHEDULES[name](step, 20, 120, 0.01, [], 1, 12, constant) for step in range(20, 121)]
+    assert got == pytest.approx(wanted, rel=1e-9)
+    assert got[:40] == pytest.approx([rate(config, step, 20, 9000, 12) for step in range(20, 60)])
+
+
+def test_schedules_in_epochs_by_hand():
+    """Of two epochs: a tenth, and a half."""
+    for name, share in (("exponential", 0.1), ("1/t", 0.5)):
+        config = OptimConfig(schedule=name, decay_epochs=2)
+        assert rate(config, 10, 0, 100, 5) == pytest.approx(share)
+
+
 def test_one_over_t_by_hand():
     """From 1 to a fifth: a half where a quarter of the run is done, for 1 / (1 + 4 / 4)."""
     config = OptimConfig(schedule="1/t", final=0.2)
@@ -96,6 +119,93 @@ def test_one_over_t_by_hand():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_last_rate_of_zero_is_no_trap(name):
-    got = [rate(OptimConfig(schedule=name, final=0), step, 0, 10) for step in range(11)]
-    assert all(0 <= value <= 1 and math.isfinite(value) for value in got)
+def test_a_last_rate_of_zero_is_reached_at_the_end_or_refused(name):
+    config = OptimConfig(schedule=name, final=0)
+    if name in ("exponential", "1/t"):
+        with pytest.raises(UserError, match=rf"--optim.final 0: a rate that falls by {name} never reaches 0"):
+            with_defaults(config)
+        assert with_defaults(replace(config, decay_epochs=3)).decay_epochs == 3
+        return
+    got = [rate(with_defaults(config), step, 0, 10) for step in range(11)]
+    assert all(0 <= value <= 1 and math.isfinite(value) for value in got) and got[5] > 0
+    assert (got[10] == pytest.approx(0, abs=1e-9)) == (name in ("cosine", "linear"))
+
+
+def test_what_is_unset_is_the_optimizers_own():
+    for name, defaults in OPTIMIZER_DEFAULTS.items():
+        got = parse("train", ["--data", "toy", "--optim.name", name]).optim
+        assert (got.lr, got.momentum, got.weight_decay) == defaults
+        assert with_defaults(got) == got
+    got = parse("train", ["--data", "toy", "--optim.name", "adam", "--optim.lr", "3", "--optim.weight_decay", "0.5"])
+    assert (got.optim.lr, got.optim.momentum, got.optim.weight_decay) == (3, 0.9, 0.5)
+    assert OPTIMIZER_DEFAULTS["muon"] == (0.002, 0.9, 0.05)
+
+
+def test_help_and_page_tell_every_default(capsys):
+    with pytest.raises(SystemExit):
+        parse("train", ["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    for name, (lr, momentum, decay) in OPTIMIZER_DEFAULTS.items():
+        plain = "-" if momentum is None else f"{momentum:g}"
+        assert f"{name} {lr:g}, {plain}, {decay:g}" in said
+        assert f"| `{name}` | {lr:g} | {plain} | {decay:g} |" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--optim.name sgd --optim.momentum 0.5", r"--optim\.momentum is read with --optim\.name momentum or"),
+        ("--optim.decay_epochs 3", r"--optim\.decay_epochs is read with --optim\.schedule exponential or 1/t alone"),
+        ("--optim.schedule constant --optim.final 0.5", r"--optim\.final is read with"),
+        ("--optim.gamma 0.5", r"--optim\.gamma is read with --optim\.schedule piecewise"),
+        ("--optim.lr abc", r"--optim\.lr is 'abc': it must be of type float"),
+        ("--optim.schedule 1/t --optim.final 0", "never reaches 0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse("train", ["--data", "toy", *flags.split()])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_gets_gradients_late_is_optimized_from_then_on(name):
+    """As its formula says, from its first gradient on; also where the run is resumed before, at or after that step."""
+
+    def steps(net, optimizer, begin, end):
+        for step in range(begin, end):
+            optimizer.zero_grad()
+            loss = 0.5 * (net[0].weight - 1).square().sum()
+            (loss + (0.5 * (net[1].weight - 1).square().sum() if step >= 2 else 0)).backward()
+            optimizer.step()
+
+    wanted = [naive.OPTIMIZERS[name](0.3, 1.0, n, 0.05, 0.9, DECAY) for n in (6, 4)]
+    for stop in range(7):
+        net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+        for layer in net:
+            nn.init.constant_(layer.weight, 0.3)
+        config = OptimConfig(name=name, lr=0.05, momentum=0.9, weight_decay=DECAY)
+        optimizer = build_optimizer(net, config)
+        steps(net, optimizer, 0, stop)
+        again = build_optimizer(net, config)
+        again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        steps(net, again, stop, 6)
+        assert [layer.weight.item() for layer in net] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_learns_with_its_defaults(name):
+    """Three coloured noises, told apart by a convolution and a dense layer; the loss begins at ln 3."""
+    torch.manual_seed(0)
+    labels = torch.arange(3).repeat(16)
+    images = torch.randn(48, 3, 8, 8) + 2 * torch.eye(3)[labels][:, :, None, None]
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).append(nn.Linear(8, 3))
+    optimizer = build_optimizer(net, OptimConfig(name=name))
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(images), labels)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.4 * math.log(3)

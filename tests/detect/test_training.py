@@ -167,7 +167,7 @@ def test_accumulated_batches_give_the_gradient_of_their_union(digits, tmp_path, 
 def test_the_last_group_of_batches_may_be_incomplete(digits, tmp_path, monkeypatch):
     groups, step = [], Trainer._step
     monkeypatch.setattr(Trainer, "_step", lambda self, batches: (groups.append(len(batches)), step(self, batches)))
-    optim = OptimConfig(accumulate=3, schedule="linear", warmup=0, final=0)
+    optim = OptimConfig(lr=0.002, accumulate=3, schedule="linear", warmup=0, final=0)
     train(settings(digits, tmp_path, epochs=2, optim=optim))
     assert groups == [3, 1, 3, 1]
     got = rows(tmp_path)

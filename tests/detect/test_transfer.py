@@ -97,8 +97,10 @@ def test_parts_thaw_from_the_back_one_by_one(digits, tmp_path):
         frozen_parts(dataclasses.replace(config, freeze=99), model, 0)
 
 
-def test_a_gradual_thaw_resumes_to_the_bit(digits, tmp_path):
-    config = settings(digits, tmp_path / "whole", freeze=-1, thaw=1, optim=OptimConfig(warmup=0.5, layer_decay=0.5))
+@pytest.mark.parametrize("name", ["muon", "nesterov"])
+def test_a_gradual_thaw_resumes_to_the_bit(digits, tmp_path, name):
+    optim = OptimConfig(name=name, warmup=0.5, layer_decay=0.5)
+    config = settings(digits, tmp_path / "whole", freeze=-1, thaw=1, optim=optim)
     train(config)
     again = dataclasses.replace(config, out=str(tmp_path / "again"), save_steps=3)
     assert status(doomed, again, "at_step", 7, "die") == -signal.SIGKILL

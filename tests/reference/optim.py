@@ -107,7 +107,7 @@ def muon(weight, gradients, lr, momentum, decay):
     return weight
 
 
-def piecewise(step, warmup, total, final, milestones, gamma):
+def piecewise(step, warmup, total, final, milestones, gamma, epoch=1, constant=0):
     value = 1.0
     for milestone in milestones:
         if step >= milestone * total:
@@ -119,11 +119,23 @@ def done(step, warmup, total):
     return (step - warmup) / (total - warmup)
 
 
+def exponential(step, warmup, total, final, milestones, gamma, epoch=1, constant=0):
+    """lr0 * 10^(-t / C), t in epochs of `epoch` steps; without C, such that `final` is reached."""
+    constant = constant or (total - warmup) / epoch / -math.log10(final)
+    return 10 ** (-(step - warmup) / epoch / constant)
+
+
+def one_over_t(step, warmup, total, final, milestones, gamma, epoch=1, constant=0):
+    """lr0 / (1 + k t), t in epochs, k one over C; without C, such that `final` is reached."""
+    k = 1 / constant if constant else (1 / final - 1) / ((total - warmup) / epoch)
+    return 1 / (1 + k * (step - warmup) / epoch)
+
+
 SCHEDULES = {
     "constant": lambda *_: 1.0,
     "piecewise": piecewise,
-    "exponential": lambda s, w, n, final, *_: math.exp(-math.log(1 / final) * done(s, w, n)),
-    "1/t": lambda s, w, n, final, *_: 1 / (1 + (1 - final) / final * done(s, w, n)),
+    "exponential": exponential,
+    "1/t": one_over_t,
     "cosine": lambda s, w, n, final, *_: (1 + final) / 2 + (1 - final) / 2 * math.cos(math.pi * done(s, w, n)),
     "linear": lambda s, w, n, final, *_: (1 - done(s, w, n)) + final * done(s, w, n),
 }
