@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from copy import copy
+from operator import length_hint
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,9 +17,11 @@ from detect.data.letterbox import Letterbox
 from detect.data.search import selective_search
 from detect.device import autocast
 from detect.errors import UserError
+from detect.models.base import Model
 from detect.types import Detections, Frame, Keep
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END: Any = object()
 
 
@@ -34,7 +38,9 @@ class Predictor:
     """Finds objects in frames with a lean model on `device`; `size` is the longer side, or (h, w), in pixels.
 
     Consecutive frames whose letterboxed canvases agree go through the network together, `batch` at most, and come out
-    in the order in which they went in. A thread reads and letterboxes the next frames while the network works.
+    in the order in which they went in. A thread reads and letterboxes the next frames while the network works. On the
+    CPU as many batches are computed at once as torch has threads, each by one thread: threads that share one small
+    image spend half of their time waiting for one another. A live source is answered frame by frame.
     """
 
     def __init__(
@@ -51,18 +57,30 @@ class Predictor:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
+        threads = 1
+        if self.device.type == "cpu" and isinstance(self.model, Model) and not getattr(frames, "is_live", False):
+            threads = min(torch.get_num_threads(), length_hint(frames, 2))
+        ahead = max(4, (threads + 1) * self.batch)
+        with (
+            closing(prefetch(map(self._prepare, frames), ahead)) as prepared,
+            closing(parallel_map(self._answer, self._batches(prepared), threads)) as answers,
+        ):
+            for answered in answers:
+                yield from answered
+
+    def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        """Consecutive frames of one canvas shape, `batch` at most."""
         waiting: list[Prepared] = []
-        with closing(prefetch(map(self._prepare, frames), ahead=max(4, 2 * self.batch))) as prepared:
-            for item in prepared:
-                if waiting and item.canvas.shape != waiting[0].canvas.shape:
-                    yield from self._answer(waiting)
-                    waiting = []
-                waiting.append(item)
-                if len(waiting) >= self.batch:
-                    yield from self._answer(waiting)
-                    waiting = []
-            if waiting:
-                yield from self._answer(waiting)
+        for item in prepared:
+            if waiting and item.canvas.shape != waiting[0].canvas.shape:
+                yield waiting
+                waiting = []
+            waiting.append(item)
+            if len(waiting) >= self.batch:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
 
     def _prepare(self, frame: Frame) -> Prepared:
         if frame.image.ndim != 3:
@@ -80,7 +98,7 @@ class Predictor:
         with torch.inference_mode():
             # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
             images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            with self.precision:
+            with copy(self.precision):  # it keeps what it has to restore, which threads must not share
                 raw = self.model(images, *given)
             found = self.model.decode(raw, self.keep)
         return [(item.frame, in_source(one, item.fit)) for item, one in zip(items, found, strict=True)]
@@ -114,3 +132,39 @@ def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
+
+
+def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
+    """The function's value for each item, in the order of the items.
+
+    Args:
+        threads: how many values are computed at once, each by a thread of its own in which torch is limited to one
+            thread. 1: the caller computes them, with all of torch's threads.
+
+    Raises:
+        Whatever the items or the function raise, after the values of the items before it.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    remaining = iter(items)
+    threads_of_caller = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
+    pending: deque[Future[R]] = deque()
+    try:
+        while True:
+            try:
+                pending.append(pool.submit(function, next(remaining)))
+            except StopIteration:
+                break
+            except Exception as error:
+                pending.append(Future())
+                pending[-1].set_exception(error)
+                break
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads_of_caller)  # what the limit in the threads changed for all of the process

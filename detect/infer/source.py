@@ -59,11 +59,13 @@ class Source:
     """Frames of one or more parts, one after the other.
 
     count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", "records", or "mixed";
+    is_live: whether frames come as they are taken, so that each should be answered before the next one is there;
     rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them.
     """
 
     def __init__(self, parts: Sequence[Part], kind: str, files: Sequence[Path] = ()) -> None:
         self.parts, self.kind, self.files = parts, kind, files
+        self.is_live = any(isinstance(part, Camera) or getattr(part, "live", False) for part in parts)
         counts = [part.count for part in parts]
         self.count = None if None in counts else sum(c for c in counts if c is not None)
         self.rates = {part.name: part.rate for part in parts if part.rate}
@@ -71,6 +73,9 @@ class Source:
     @property
     def is_video(self) -> bool:
         return self.kind in ("video", "camera", "stream")
+
+    def __length_hint__(self) -> int:
+        return NotImplemented if self.count is None else self.count
 
     @property
     def fps(self) -> Fraction | None:

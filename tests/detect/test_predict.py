@@ -1,5 +1,6 @@
 """Frames through the predictor: boxes in source pixels, order, batches, and a reading thread that behaves."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detect.api import Detector
+from detect.config import ModelConfig
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
-from detect.infer.predict import Predictor, in_source, prefetch
+from detect.infer.predict import Predictor, in_source, parallel_map, prefetch
 from detect.infer.source import open_source
+from detect.models import build
+from detect.models.base import Card
 from detect.types import Detections, Frame, Keep
 from tests.reference.planted import MagentaFinder, planted
 
@@ -123,3 +128,56 @@ def test_frames_are_not_copied_on_their_way() -> None:
     given_frame = Frame(np.zeros((32, 32, 3), np.uint8), "x")
     ((back, _),) = predictor()([given_frame])
     assert back is given_frame
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_values_come_in_the_order_of_the_items_whatever_the_number_of_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+
+    def slow_first(i: int) -> tuple[int, int]:
+        time.sleep(0.02 if i == 0 else 0)
+        return i, torch.get_num_threads()
+
+    values = list(parallel_map(slow_first, range(7), threads))
+    assert [i for i, _ in values] == list(range(7))
+    assert {n for _, n in values} == ({before} if threads == 1 else {1})
+    assert torch.get_num_threads() == before
+    assert list(parallel_map(slow_first, [], threads)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("where", ["items", "function"])
+def test_an_error_comes_after_the_values_before_it(threads: int, where: str) -> None:
+    def items() -> Iterator[int]:
+        for i in range(5):
+            if where == "items" and i == 3:
+                raise UserError("broken")
+            yield i
+
+    def function(i: int) -> int:
+        if where == "function" and i == 3:
+            raise UserError("broken")
+        return i
+
+    seen = []
+    with pytest.raises(UserError, match="broken"):
+        for value in parallel_map(function, items(), threads):
+            seen.append(value)
+    assert seen == [0, 1, 2]
+
+
+def test_several_threads_give_the_answers_of_one() -> None:
+    detector = Detector(
+        build(dataclasses.replace(ModelConfig(), width=16), Card(["a"], [1], size=64)),
+        torch.device("cpu"),
+        torch.float32,
+    )
+    frames = [frame(90 + i % 3, 120, (i, i, i + 40, i + 30), str(i)) for i in range(9)]
+    before = torch.get_num_threads()
+    answers = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        answers.append(list(detector.predictor(Keep(score=0.0, limit=50), 64)(frames)))
+    torch.set_num_threads(before)
+    for (one, found), (other, same) in zip(*answers, strict=True):
+        assert one.name == other.name and torch.allclose(found.scores, same.scores, atol=1e-4)
