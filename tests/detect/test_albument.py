@@ -86,6 +86,7 @@ def test_points_stay_on_their_pixels(name):
         {"Affine": {"rotate": (-40, 40), "fit_output": True}},
         {"ElasticTransform": {"alpha": 300, "sigma": 15}},
         {"OpticalDistortion": {"mode": "fisheye"}},
+        {"OneOf": {"transforms": [{"RandomRotate90": {}}, {"Sequential": {"transforms": [{"Rotate": {"p": 1}}]}}]}},
     ],
 )
 def test_points_stay_on_their_pixels_with_other_arguments(spec):

@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import nn
 
@@ -173,6 +174,8 @@ def test_the_last_group_of_batches_may_be_incomplete(digits, tmp_path, monkeypat
     got = rows(tmp_path)
     assert [row["step"] for row in got] == [2, 4]
     assert [row["lr"] for row in got] == pytest.approx([0.75 * optim.lr, 0.25 * optim.lr])
+    said = yaml.safe_load((tmp_path / "config.yaml").read_text())["optim"]
+    assert (said["lr"], said["momentum"], said["weight_decay"]) == (0.002, 0.9, 0.05)  # the values that were used
 
 
 def test_clipping_bounds_the_step(digits, tmp_path, monkeypatch):
