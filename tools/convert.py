@@ -21,7 +21,9 @@ import numpy as np
 import yaml
 
 from detect.data.annotations import read_json
-from detect.data.formats import coco_loader, image_roots, recognise
+from detect.data.formats import coco_loader, recognise
+from detect.data.image_names import image_roots
+from detect.data.inventory import split_name
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
 from detect.names import say
@@ -105,7 +107,7 @@ def _read(source: str, skip_bad: bool) -> dict[str, Annotations]:
     if path.suffix.lower() == ".json":
         name = path.stem.partition("_")[2]
         base = path.parent.parent if path.parent.name == "annotations" else path.parent
-        return {name or "train": _told(coco_loader(path, image_roots(base, name))(skip_bad))}
+        return {split_name(name) or "train": _told(coco_loader(path, image_roots(base, name))(skip_bad))}
     return {split: _told(load(skip_bad)) for split, load in recognise(source).items()}
 
 

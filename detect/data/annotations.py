@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import numpy as np
 
 from detect.data.categories import class_names, keypoint_names, without_root
 from detect.data.check import NothingUsable, Sieve
+from detect.data.image_names import image_folder
 from detect.data.store import Annotations, encode_names
+from detect.data.text import decode
 from detect.errors import UserError
 from detect.names import may_be_a_file, warn_once
 
@@ -30,25 +32,26 @@ _SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' a
 _LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
 
 
-def load_coco(path: str | Path, root: str | Path | None = None, skip_bad: bool = False) -> Annotations:
+def load_coco(path: str | Path, root: str | Path | Sequence[Path] | None = None, skip_bad: bool = False) -> Annotations:
     """The store of a COCO file; image names are relative to `root`, by default the folder of the file.
 
+    Of several roots it is the first that holds one of the first images (see `image_folder`).
     Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
     undeclared category, an annotation of an unknown image, a box with NaN, infinite, zero or negative size, a file name
     that leaves the image folder (absolute, or with `..`, judged by its letters), no image at all. With `skip_bad` a bad
     image or annotation is left out and listed in `left_out`; of duplicates the first stays. Images are not looked at.
     """
     path = Path(path)
+    roots = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
     with _uncollected():
-        return from_coco(read_json(path), path, path.parent if root is None else Path(root), Sieve(path, skip_bad))
+        data = read_json(path)
+        return from_coco(data, path, image_folder(data, roots), Sieve(path, skip_bad))
 
 
 def read_json(path: Path) -> Any:
     """The value in a json file; raises UserError with line and column where it is broken."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a json file: not UTF-8 at byte {error.start}") from None
+        text = decode(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     try:
@@ -180,7 +183,7 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
     alive = sieve.keep(alive, _repeated(ids, alive), say(lambda i: "has an id that an image before it has"))
     nameless = np.array([type(name) is not str or not name for name in files], dtype=bool)
-    alive = sieve.keep(alive, nameless, say(lambda i: "has no 'file_name'"))
+    alive = sieve.keep(alive, nameless, say(lambda i: "has no 'file_name', nor a 'coco_url'"))
     impossible = np.array([type(name) is str and not may_be_a_file(name) for name in files], dtype=bool)
     alive = sieve.keep(alive, impossible, say(lambda i: "has a file name that no file can have"))
     leaving = np.array([type(name) is str and bool(_LEAVING.search(name)) for name in files], dtype=bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
@@ -40,6 +40,11 @@ class Sieve:
         if not self.skip_bad:
             raise UserError(f"{line}; mend it, or leave such records out with --skip-bad")
         self.lines.append(line)
+
+    def refuse_all(self, records: Iterable[tuple[str, str]]) -> None:
+        """Several bad records, each with its reason."""
+        for record, reason in records:
+            self.refuse(record, reason)
 
     def keep(self, alive: np.ndarray, bad: np.ndarray, say: Callable[[int], tuple[str, str]]) -> np.ndarray:
         """The rows of `alive` (N,) that are not `bad` (N,); `say(row)` gives record and reason."""

@@ -18,18 +18,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from detect.data.annotations import load_coco
-from detect.data.inventory import split_name
+from detect.data.image_names import image_roots
+from detect.data.inventory import by_split, split_name
 from detect.data.labelled import labelled_splits
 from detect.data.signal_files import signal_splits
 from detect.data.store import Annotations
 from detect.data.tables import table_splits
+from detect.data.text import read_text
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
 from detect.errors import UserError, unknown
@@ -97,9 +99,9 @@ def recognise(spec: str | Path, whole: str = "") -> Splits:
 def _folder(folder: Path) -> Splits:
     found = _coco_files(folder, folder) or _coco_files(folder / "annotations", folder)
     if not found:
-        for path in sorted(folder.glob("*/_annotations.coco.json")):
-            name = "val" if path.parent.name == "valid" else path.parent.name
-            found[name] = coco_loader(path, [path.parent])
+        files = {path.parent.name: path for path in sorted(folder.glob("*/_annotations.coco.json"))}
+        for split, name in by_split(folder, files).items():
+            found[split] = coco_loader(files[name], image_roots(files[name].parent))
     for name in ("data.yaml", "data.yml"):
         if not found and (folder / name).is_file():
             found = _yaml(folder / name)
@@ -109,30 +111,17 @@ def _folder(folder: Path) -> Splits:
 def _coco_files(folder: Path, base: Path) -> Splits:
     found: Splits = {}
     matches = [match for path in sorted(folder.glob("*.json")) if (match := _FILE.fullmatch(path.name))]
-    for match in sorted(matches, key=lambda match: match[1], reverse=True):  # instances last: they win
-        split, year = match[2], match[3] or ""
-        found[split] = coco_loader(folder / match[0], image_roots(base, split, split + year))
+    for kind in ("person_keypoints", "instances"):  # instances last: they win, and so does the last year
+        files = {match[2]: match for match in matches if match[1] == kind}
+        for split, name in by_split(folder, files).items():
+            roots = image_roots(base, name + (files[name][3] or ""), name)
+            found[split] = coco_loader(folder / files[name][0], roots)
     return found
-
-
-def image_roots(base: Path, *names: str) -> list[Path]:
-    """Where the images of a set may lie: in its folder, or in one of these names."""
-    roots = [base, base / "images"]
-    for name in dict.fromkeys(names):
-        roots += [base / name, base / "images" / name]
-    return roots
 
 
 def coco_loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
     """The loader of one COCO file, whose images lie in the first of `roots` that holds one of the first images."""
-
-    def load(skip_bad: bool) -> Annotations:
-        store = load_coco(path, roots[0], skip_bad)
-        first = [store.file_name(index) for index in range(min(8, len(store)))]
-        holding = (root for root in roots if any((root / name).is_file() for name in first))
-        return replace(store, root=next(holding, roots[0]))
-
-    return load
+    return partial(load_coco, path, roots)
 
 
 class _Once(yaml.SafeLoader):
@@ -150,9 +139,7 @@ class _Once(yaml.SafeLoader):
 
 def _yaml(path: Path) -> Splits:
     try:
-        content = yaml.load(path.read_text("utf-8-sig"), Loader=_Once)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        content = yaml.load(read_text(path), Loader=_Once)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
     if isinstance(content, dict) and "names" in content:
@@ -160,7 +147,8 @@ def _yaml(path: Path) -> Splits:
     if not isinstance(content, dict) or not any(isinstance(part, dict) for part in content.values()):
         raise UserError(f"{path}: not a description of data; {_ACCEPTED}")
     names = require_names([*content], range(1, len(content) + 1), path, "split")
-    return {name: _part(path, name, content[name]) for name in names if content[name] is not None}
+    given = by_split(path, (name for name in names if content[name] is not None))
+    return {split: _part(path, name, content[name]) for split, name in given.items()}
 
 
 def _part(path: Path, split: str, part: Any) -> Callable[[bool], Annotations]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from detect.data.check import Sieve
 from detect.data.images import SUFFIXES, UNREADABLE, has_signature
 from detect.errors import UserError
 
@@ -24,6 +23,8 @@ LABEL_FOLDERS = frozenset(("labels", "label", "annotations", "annotation", "xmls
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
 _NEVER_IMAGES = frozenset((".txt", ".xml", ".json", ".npy", ".csv", ".yaml", ".yml", ".cache", ".bak", ".orig", ".old"))
+
+Leftover = tuple[str, str]  # a file or record that cannot be used, and why
 
 
 def split_name(name: str) -> str:
@@ -70,20 +71,19 @@ class Inventory:
         else:
             self.others[suffix].append(path)
 
-    def refuse_unreadable(self, sieve: Sieve) -> None:
-        """Name each image that cannot be decoded."""
+    def undecoded(self) -> Iterator[Leftover]:
+        """Each image that cannot be decoded."""
         for path in self.unreadable:
             what = os.path.splitext(path)[1]
-            sieve.refuse(path, f"is an image in a format that cannot be decoded ({what}); convert it to JPEG or PNG")
+            yield path, f"is an image in a format that cannot be decoded ({what}); convert it to JPEG or PNG"
 
-    def refuse_misnamed(self, sieve: Sieve) -> None:
-        """Name each image that does not look like one by its name."""
+    def misnamed(self) -> Iterator[Leftover]:
+        """Each image that does not look like one by its name."""
         for suffix, paths in self.others.items():
             if suffix in _NEVER_IMAGES or suffix.endswith(("~", "_original")):
                 continue
-            for path in paths:
-                if _looks_like_image(path):
-                    sieve.refuse(path, "is an image, but its name does not end like one; rename it, such as to .jpg")
+            for path in filter(_looks_like_image, paths):
+                yield path, "is an image, but its name does not end like one; rename it, such as to .jpg"
 
 
 def take_stock(*folders: str | Path) -> Inventory:

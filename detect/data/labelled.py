@@ -11,8 +11,10 @@ training. Classes are numbered from 1 in the order of their names, over all spli
 from __future__ import annotations
 
 import csv
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +23,12 @@ import numpy as np
 from detect.data.annotations import from_coco
 from detect.data.check import Sieve
 from detect.data.images import is_image, read_header
+from detect.data.inventory import SPLITS, Leftover, by_split, fold, split_name, take_stock
 from detect.data.store import Annotations
+from detect.data.text import read_text
 from detect.errors import UserError
 
 HELD_OUT = 0.2
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
 
 Pair = tuple[str, str]  # the file, relative to the root, and its class
@@ -42,10 +45,19 @@ def labelled_splits(path: Path, held_out: str = "pictures") -> dict[str, Callabl
 
 
 def load_labelled(
-    path: Path, root: Path, pairs: Sequence[Pair], names: Sequence[str], skip_bad: bool = False
+    path: Path,
+    root: Path,
+    pairs: Sequence[Pair],
+    names: Sequence[str],
+    left: Iterable[Leftover] = (),
+    skip_bad: bool = False,
 ) -> Annotations:
-    """The store of pictures under `root` with their classes; raises UserError for a picture that cannot be read."""
+    """The store of pictures under `root` with their classes; `left` are files of the set that cannot be used.
+
+    Raises UserError for a picture that cannot be read, and for a file in `left`.
+    """
     sieve = Sieve(path, skip_bad)
+    sieve.refuse_all(left)
     number = {name: i for i, name in enumerate(names, start=1)}
     images: list[dict] = []
     annotations: list[dict] = []
@@ -83,11 +95,11 @@ def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list
 
 
 def _splits(
-    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str
+    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str, left: dict[str, list[Leftover]]
 ) -> dict[str, Callable[[bool], Annotations]]:
     names = sorted({label for pairs in parts.values() for _, label in pairs})
     if set(parts) != {""}:
-        return {split: partial(load_labelled, path, root, pairs, names) for split, pairs in parts.items()}
+        return {split: partial(load_labelled, path, root, parts[split], names, left.get(split, ())) for split in parts}
 
     def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
         if not pairs:
@@ -95,50 +107,63 @@ def _splits(
         if split == "val":
             part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
             print(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
-        return load_labelled(path, root, pairs, names, skip_bad)
+        return load_labelled(path, root, pairs, names, left.get("", ()) if split == "train" else (), skip_bad)
 
     return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], held_out).items()}
 
 
 def _folder_splits(folder: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
-    inner = {SPLITS[d.name]: d for d in _folders(folder) if d.name in SPLITS}
-    parts = {split: _classes(d, folder) for split, d in inner.items()} if inner else {"": _classes(folder, folder)}
+    folders = _folders(folder)
+    alike = [d for d in folders if fold(d.name) in SPLITS]
+    if len(alike) < len(folders):  # beside `Bus` and `Car` a `Train` is a class; in small letters it is a split
+        alike = [d for d in alike if d.name in SPLITS]
+    inner = {split: folder / name for split, name in by_split(folder, (d.name for d in alike)).items()}
+    parts: dict[str, list[Pair]] = {}
+    left: dict[str, list[Leftover]] = {}
+    for split, d in (inner or {"": folder}).items():
+        parts[split], left[split] = _classes(d, folder)
     if not any(parts.values()):
         return {}
     for split, pairs in parts.items():
         if not pairs:
             raise UserError(f"{inner[split]}: holds no folder of a class with pictures in it")
-    return _splits(folder, folder, parts, held_out)
+    if inner:
+        apart = [d for d in folders if d not in alike and take_stock(d).images]
+        why = f"holds images, but is called like no split; rename it to one of {', '.join(SPLITS)}, or move it away"
+        left[next(iter(inner))] += [(str(d), why) for d in apart]
+    return _splits(folder, folder, parts, held_out, left)
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
 
 
-def _classes(folder: Path, root: Path) -> list[Pair]:
-    """The pictures in the folders of classes of `folder`; nothing where no folder holds any."""
-    found = {d.name: sorted(f for f in d.rglob("*") if is_image(f) and f.is_file()) for d in _folders(folder)}
-    if not any(found.values()):
-        return []
-    for name, files in found.items():
-        if not files:
+def _classes(folder: Path, root: Path) -> tuple[list[Pair], list[Leftover]]:
+    """The pictures in the folders of classes of `folder`, if any folder holds some, and what cannot be used."""
+    found = {d.name: take_stock(d) for d in _folders(folder)}
+    if not any(stock.images for stock in found.values()):
+        return [], []
+    for name, stock in found.items():
+        if not stock.images and not stock.unreadable:
             raise UserError(f"{folder / name}: a class without a picture; fill the folder or remove it")
     if loose := sorted(f for f in folder.iterdir() if is_image(f) and f.is_file()):
         raise UserError(f"{loose[0]}: lies beside the folders of classes, so it has no class; move it into one")
-    return [(file.relative_to(root).as_posix(), name) for name, files in found.items() for file in files]
+    left = [leftover for stock in found.values() for leftover in (*stock.undecoded(), *stock.misnamed())]
+    base = os.path.abspath(root)
+    pairs = [(Path(os.path.relpath(f, base)).as_posix(), name) for name, stock in found.items() for f in stock.images]
+    return pairs, left
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
     """The columns of a csv, in small letters, and its rows by them. Raises UserError where it cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            table = csv.DictReader(stream)
-            columns = [name.strip().lower() for name in table.fieldnames or ()]
-            if twice := next((name for name in columns if name and columns.count(name) > 1), None):
-                raise UserError(f"{path}: two columns are called {twice!r}; rename one")
-            table.fieldnames = columns
-            return columns, list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        table = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        columns = [name.strip().lower() for name in table.fieldnames or ()]
+        if twice := next((name for name in columns if name and columns.count(name) > 1), None):
+            raise UserError(f"{path}: two columns are called {twice!r}; rename one")
+        table.fieldnames = columns
+        return columns, list(table)
+    except csv.Error as error:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
 
 
@@ -152,12 +177,13 @@ def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotat
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
         file, label, split = (str(row.get(key) or "").strip() for key in (where, what, "split"))
+        split = split_name(split)
         if not file or not label or ("split" in columns and split not in SPLITS):
             lacks = where if not file else what if not label else f"split (one of {', '.join(SPLITS)})"
             raise UserError(f"{path} line {line}: has no {lacks}")
         if (other := seen.setdefault(file, line)) != line:
             raise UserError(f"{path} line {line}: {file} is in line {other} already, and a picture has one {what}")
-        parts.setdefault(SPLITS.get(split, ""), []).append((file, label))
+        parts.setdefault(split if "split" in columns else "", []).append((file, label))
     if not parts:
         raise UserError(f"{path}: the table is empty: it names no picture")
-    return _splits(path, path.parent, parts, held_out)
+    return _splits(path, path.parent, parts, held_out, {})

@@ -17,8 +17,10 @@ from typing import Any
 from detect.data.annotations import from_coco
 from detect.data.check import Sieve
 from detect.data.images import read_header
+from detect.data.inventory import by_split
 from detect.data.labelled import read_csv
 from detect.data.store import Annotations
+from detect.data.text import decode
 from detect.errors import UserError
 
 _SIDES = ("right", "left")  # the person's own: the right one is on the left of the picture
@@ -57,14 +59,16 @@ FACE_LINES = [(i, i + 1) for a, b in (*_OPEN, *_CLOSED) for i in range(a, b)] + 
 def table_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
     """The loader of each split: of a csv of landmarks, or of those in a folder; none where there are none."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    return {file.stem: partial(load_table, file) for file in files if _points_in(_columns(file))}
+    tables = {file.stem: file for file in files if _points_in(_columns(file))}
+    return {split: partial(load_table, tables[name]) for split, name in by_split(path, tables).items()}
 
 
 def _columns(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return [name.strip().lower() for name in next(csv.reader(stream), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with path.open("rb") as file:
+            first = decode(file.read(1 << 16), path, "replace").splitlines()[:1]
+        return [name.strip().lower() for name in next(csv.reader(first), [])]
+    except (OSError, csv.Error):
         return []
 
 

@@ -27,11 +27,16 @@ def read_text(path: str | PathLike[str]) -> str:
             data = file.read()
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return decode(data, name)
+
+
+def decode(data: bytes, name: object, errors: str = "strict") -> str:
+    """As `read_text`, from the bytes of a file; `name` is for messages, `errors` as of `bytes.decode`."""
     encoding = _encoding(data)
     try:
-        return data.decode(encoding)
+        return data.decode(encoding, errors)
     except UnicodeDecodeError as error:
-        what = "UTF-8" if encoding == "utf-8" else encoding.upper()
+        what = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
         raise UserError(f"{name}: cannot be read: not {what} at byte {error.start}; save it as UTF-8") from None
 
 

@@ -134,7 +134,11 @@ def _open(folder: Path, deep: bool) -> _Voc | None:
         places = [str(folder)] if deep else folders_in(folder, SPLITS)
     xmls = {*take_stock(*places).others[".xml"]} if places else set()
     if not deep:
-        xmls |= {entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(".xml") and entry.is_file()}
+        xmls |= {
+            entry.path
+            for entry in os.scandir(os.path.abspath(folder))
+            if entry.name.lower().endswith(".xml") and entry.is_file()
+        }
     if not any(map(_is_voc, sorted(xmls)[:8])):
         return None
     images = folders_in(folder, IMAGE_FOLDERS)
@@ -205,7 +209,7 @@ def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annot
 def _load_all(voc: _Voc, split: str, xmls: list[str], strays: list[str], skip_bad: bool) -> Annotations:
     """The store of the images of these xml files, all there are of a split; `strays` lie in the folder of no split."""
     sieve = Sieve(voc.folder, skip_bad)
-    voc.stock.refuse_misnamed(sieve)
+    sieve.refuse_all(voc.stock.misnamed())
     for xml in filter(_is_voc, strays):
         sieve.refuse(xml, "lies in the folder of no split; move it to one")
     for image in (*voc.stock.images, *voc.stock.unreadable):

@@ -44,8 +44,8 @@ def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> 
     for file in named.keys() - here:
         (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
     stock.images.sort(key=parts_of)
-    stock.refuse_unreadable(sieve)
-    stock.refuse_misnamed(sieve)
+    sieve.refuse_all(stock.undecoded())
+    sieve.refuse_all(stock.misnamed())
     if not stock.images and not sieve.lines:
         raise UserError(f"{path}: {split}: there is no image in {entry}")
     return _paired(stock, folders, os.path.abspath(base), finder, sieve)

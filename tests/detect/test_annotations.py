@@ -296,7 +296,9 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         load_coco(tmp_path / "none.json")
     path = tmp_path / "x.json"
-    path.write_bytes(b"\xff\xfe{}")
+    path.write_bytes(json.dumps(sample()).encode("utf-16"))
+    assert len(load_coco(path))
+    path.write_bytes(b"{\xff}")
     with pytest.raises(UserError, match="not UTF-8"):
         load_coco(path)
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(sample()).encode())

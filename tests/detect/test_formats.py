@@ -113,6 +113,91 @@ def test_unknown_forms(tmp_path):
         assert str(spec) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "Val", "val2017"])
+def test_one_table_of_splits_for_coco(tmp_path, name):
+    coco(tmp_path / "files" / f"instances_{name}.json", "x.png")
+    image(tmp_path / "files" / "valid" / "x.png")
+    assert splits(tmp_path / "files") == ["val"] and load_data(tmp_path / "files", "validation").image_path(0).is_file()
+    coco(tmp_path / "folders" / name.strip("2017") / "_annotations.coco.json", "x.png")
+    assert splits(tmp_path / "folders") == ["val"]
+    spec = {name.strip("2017"): {"annotations": f"files/instances_{name}.json", "images": "files/valid"}}
+    assert splits(text(tmp_path / "own.yaml", spec)) == ["val"]
+    text(tmp_path / "two.yaml", spec | {"VALIDATION": spec[name.strip("2017")]})
+    with pytest.raises(UserError, match="both mean the split 'val'"):
+        splits(tmp_path / "two.yaml")
+    coco(tmp_path / "files" / "instances_validation2018.json", "x.png")
+    coco(tmp_path / "files" / "instances_VALID.json", "x.png")
+    with pytest.raises(UserError, match="both mean the split 'val'"):
+        splits(tmp_path / "files")
+
+
+@pytest.mark.parametrize(
+    ("places", "root"),
+    [
+        (["val2017/a.png", "train2017/b.png"], "."),
+        (["images/val2017/a.png", "images/train2017/b.png"], "images"),
+        (["a.png", "b.png"], "."),
+        (["Images/a.png", "Images/b.png"], "Images"),
+        (["val/a.png", "val/b.png"], "val"),
+    ],
+)
+def test_images_that_are_named_by_their_url(tmp_path, places, root):
+    path = coco(tmp_path / "instances_val.json", "a.png", "b.png")
+    record = json.loads(path.read_text())
+    for one, folder in zip(record["images"], ("val2017", "train2017"), strict=True):
+        one["coco_url"] = f"http://images.cocodataset.org/{folder}/{one.pop('file_name')}"
+    path.write_text(json.dumps(record))
+    for place in places:
+        image(tmp_path / place)
+    store = load_data(tmp_path, "val")
+    assert store.root == tmp_path / root and all(store.image_path(i).is_file() for i in range(2))
+    for one in record["images"]:
+        one["coco_url"] = "http://x/../../gone.png"
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="leaves the image folder"):
+        load_data(tmp_path, "val")
+
+
+def classes(folder, *splits_):
+    for split in splits_ or ("",):
+        for name in ("cat", "dog"):
+            for n in range(2):
+                image(folder / split / name / f"{n}.png")
+    return folder
+
+
+def test_folders_of_classes_use_or_name_every_image(tmp_path):
+    image(tmp_path / "far" / "far.jfif")
+    folder = classes(tmp_path / "set", "Train", "Validation")
+    (folder / "Train" / "cat" / "linked").symlink_to(tmp_path / "far")
+    assert splits(folder, "pictures") == ["train", "val"]
+    assert len(load_data(folder, "train", whole="pictures")) == 5
+    for name, said in (("new.heic", "cannot be decoded"), ("new.JPG_", "is an image, but its name")):
+        image(tmp_path / "x.png").rename(folder / "Validation" / "dog" / name)
+        assert len(load_data(folder, "train", whole="pictures").left_out) == 0
+        with pytest.raises(UserError, match=said):
+            load_data(folder, "val", whole="pictures")
+        assert len(load_data(folder, "val", skip_bad=True, whole="pictures").left_out) == 1
+        (folder / "Validation" / "dog" / name).unlink()
+    classes(folder, "train", "valid")
+    with pytest.raises(UserError, match="both mean the split"):
+        splits(folder, "pictures")
+    classes(tmp_path / "more", "train", "val", "extra")
+    with pytest.raises(UserError, match="extra holds images, but is called like no split"):
+        load_data(tmp_path / "more", "train", whole="pictures")
+    image(tmp_path / "vehicles" / "Train" / "1.png")
+    image(tmp_path / "vehicles" / "Bus" / "1.png")
+    assert load_data(tmp_path / "vehicles", "train", whole="pictures").names == ["Bus", "Train"]
+
+
+def test_tables_in_windows_encodings_and_splits_by_other_names(tmp_path):
+    image(tmp_path / "x.png")
+    (tmp_path / "valid.csv").write_bytes("file,x0,y0\r\nx.png,1,2\r\n".encode("utf-16"))
+    assert splits(tmp_path) == ["val"] and len(load_data(tmp_path, "val")) == 1
+    (tmp_path / "t.csv").write_bytes("file,label,split\r\nx.png,cat,Validation\r\n".encode("utf-16"))
+    assert splits(tmp_path / "t.csv", "pictures") == ["val"]
+
+
 def yolo(folder, rows="", **content):
     """A YOLO set with one picture that has `rows`, one with an empty label file and one with none."""
     for name in ("one.png", "two.jpg", "sub/three.png"):

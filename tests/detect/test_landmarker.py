@@ -281,7 +281,7 @@ def test_a_bad_row_of_a_table_is_one_line_or_left_out(table, tmp_path, row, said
 def test_a_table_that_is_no_text_further_down_is_one_line(tmp_path):
     file = tmp_path / "data.csv"
     file.write_bytes(b"file,x0,y0\n" + b"0.png,1,2\n" * 20_000 + b"\xff\n")
-    with pytest.raises(UserError, match=r"data\.csv: cannot be read as csv"):
+    with pytest.raises(UserError, match=r"data\.csv: cannot be read"):
         load_data(file, "data")
 
 
