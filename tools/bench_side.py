@@ -9,6 +9,7 @@ of the clock and of this process's cores, and the device memory it has held at m
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -171,10 +172,13 @@ JOBS = {
 
 
 def main() -> None:
-    side, name, text = sys.argv[1:]
-    job = json.loads(text)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for word in ("side", "name", "job"):
+        parser.add_argument(word, metavar={"name": "JOB", "job": "JSON"}.get(word, "SIDE"))
+    given = parser.parse_args()
+    job = json.loads(given.job)
     turns = Turns(job["device"])
-    if side == "ours":
+    if given.side == "ours":
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # these files, not an installed copy
     import cv2
     import torch
@@ -182,7 +186,7 @@ def main() -> None:
     torch.set_num_threads(job["threads"])
     if job["threads"] == 1:
         cv2.setNumThreads(0)
-    JOBS[side, name](turns, job)
+    JOBS[given.side, given.name](turns, job)
 
 
 if __name__ == "__main__":

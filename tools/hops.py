@@ -10,6 +10,7 @@ are.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import statistics
 import sys
@@ -116,12 +117,15 @@ def lengths() -> tuple[dict[str, int], dict[str, int]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="also list the functions of each path")
+    listed = parser.parse_args().list
     from detect.data.toy import toy_folder
 
     folder = toy_folder()
     for title, seen in (("image file to loss", to_loss(folder)), ("image file to boxes", to_boxes(folder))):
         print(f"{title}: {len({file for file, _ in seen})} files, {len(seen)} functions")
-        if "--list" in sys.argv[1:]:
+        if listed:
             for file, function in sorted(seen):
                 print(f"  {file:<36} {function}")
     for title, table in zip(("files", "functions"), lengths(), strict=True):

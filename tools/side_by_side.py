@@ -6,6 +6,7 @@ size, multiply-accumulates, time, and the same pictures with every model's boxes
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -240,3 +241,7 @@ def write(data: str, models: Mapping[str, Sequence[Found]], out: Path) -> str:
     replace_text(out / "page.md", text + "\n![the same pictures by every model](pictures.jpg)\n")
     replace_text(out / "page.json", json.dumps({name: values.tolist() for name, values in aps.items()}))
     return text
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()

@@ -6,12 +6,13 @@ Coordinates are continuous: a picture of width w spans 0 to w, and the centre of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from detect.data.images import resize
-from detect.types import Pixels
+from detect.types import Detections, Pixels
 
 
 @dataclass(frozen=True)
@@ -108,3 +109,18 @@ class Letterbox:
             case last:
                 raise ValueError(f"coordinates end in 2, 3 or 4 numbers, not {last}")
         return coords.new_tensor(scale), coords.new_tensor(offset)
+
+
+def in_source(found: Any, fit: Letterbox) -> Any:
+    """Detections on a letterboxed canvas as detections in pixels of the source image, on the CPU.
+
+    Boxes are clipped to the image; those without area there are dropped. Prediction and evaluation both use this
+    function. Anything else, such as Classes, is returned as it is.
+    """
+    if not isinstance(found, Detections):
+        return found
+    boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
+    points = None if found.points is None else fit.undo(found.points.cpu().float())
+    some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    scores, labels = found.scores.cpu().float(), found.labels.cpu()
+    return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from detect.data.letterbox import in_source
 from detect.data.store import Annotations
 from detect.device import autocast
-from detect.types import Batch, Detections, Frame, Keep
+from detect.types import Batch, Frame, Keep
 
 
 @torch.inference_mode()
@@ -22,11 +23,8 @@ def detect_all(
             given = () if batch.proposals is None else (batch.proposals,)
             raw = model(batch.images.to(device, non_blocking=True), *given)
         found = model.decode(raw, keep)
-        for i, one in enumerate(found):
-            if isinstance(one, Detections):
-                fit = batch.fits[i]
-                points = None if one.points is None else fit.undo(one.points)
-                found[i] = Detections(fit.clip(fit.undo(one.boxes)), one.scores, one.labels, points)
+        if batch.fits:
+            found = [in_source(one, fit) for one, fit in zip(found, batch.fits, strict=True)]
         yield [t.image_id for t in batch.targets], found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from detect.errors import UserError
 from detect.export.about import KEY, About
 from detect.export.forms import FORMS
 from detect.export.libraries import load_openvino, require
-from detect.types import Keep, Pixels
+from detect.types import Detections, Keep, Pixels
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 _HINTS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -75,19 +76,25 @@ class Exported:
                 f"{self.path} was exported with --nms, which suppressed its boxes by IoU {about.iou:g} in each class: "
                 f"ask for --iou {about.iou:g} alone, or export without --nms"
             )
-        return [_detections(rows, keep) for rows in raw]
+        return [self._detections(rows, keep) for rows in raw]
 
+    def _detections(self, rows: Tensor, keep: Keep) -> Detections:
+        """Rows (N, 6 + 3 K) of one image as Detections, best first.
 
-def _detections(rows: Tensor, keep: Keep) -> Any:
-    """Rows (N, 6 + 3 K) of one image as Detections."""
-    from detect.types import Detections
-
-    points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
-    found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
-    wanted = found.scores > keep.score
-    if keep.classes is not None:
-        wanted &= torch.isin(found.labels, torch.tensor(keep.classes))
-    return found[wanted][: keep.limit]
+        Raises UserError if boxes of the wanted classes may be among those that the file left out at its limit.
+        """
+        points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
+        found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
+        wanted = found.scores > keep.score
+        full = len(rows) >= self.about.max_det and bool(wanted.all())  # else all above `keep.score` are there
+        if keep.classes is not None:
+            wanted &= torch.isin(found.labels, torch.tensor(keep.classes))
+        if full and int(wanted.sum()) < keep.limit and keep.classes is not None:
+            raise UserError(
+                f"{self.path} was exported with --nms and gives the best {len(rows)} boxes of all classes: more of "
+                "--classes may be behind them; export with a larger --max-det, or without --nms"
+            )
+        return found[wanted][: keep.limit]
 
 
 def is_exported(path: str | Path) -> bool:
@@ -143,10 +150,12 @@ def _open_openvino(path: Path, device: str, precision: str) -> tuple[About, Run]
         compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read by OpenVINO: {error}") from error
-    request = compiled.create_infer_request()
+    requests = threading.local()  # a request holds its inputs and outputs, so each thread needs its own
 
     def run(images: Tensor) -> list[Tensor]:
-        outputs = request.infer([_array(images)])  # copies, as the next call may write over what it returned
+        if not hasattr(requests, "own"):
+            requests.own = compiled.create_infer_request()
+        outputs = requests.own.infer([_array(images)])  # copies: the next call may overwrite what it returned
         return [torch.from_numpy(outputs[one]) for one in compiled.outputs]
 
     return about, run

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from detect.data.letterbox import Letterbox
+from detect.data.letterbox import Letterbox, in_source
 from detect.data.search import selective_search
 from detect.device import autocast
 from detect.errors import UserError
 from detect.models.base import Model
-from detect.types import Detections, Frame, Keep
+from detect.types import Frame, Keep
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -102,20 +102,6 @@ class Predictor:
                 raw = self.model(images, *given)
             found = self.model.decode(raw, self.keep)
         return [(item.frame, in_source(one, item.fit)) for item, one in zip(items, found, strict=True)]
-
-
-def in_source(found: Any, fit: Letterbox) -> Any:
-    """Detections on a letterboxed canvas, in source pixels on the CPU, clipped; those left without area are dropped.
-
-    What has no place in the picture, such as Classes, stays as it is.
-    """
-    if not isinstance(found, Detections):
-        return found
-    boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
-    points = None if found.points is None else fit.undo(found.points.cpu().float())
-    some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    scores, labels = found.scores.cpu().float(), found.labels.cpu()
-    return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])
 
 
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from detect.api import Detector
 from detect.config import ModelConfig
-from detect.data.letterbox import Letterbox
+from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
-from detect.infer.predict import Predictor, in_source, parallel_map, prefetch
+from detect.evaluation.measure import detect_all
+from detect.infer.predict import Predictor, parallel_map, prefetch
 from detect.infer.source import open_source
 from detect.models import build
 from detect.models.base import Card
-from detect.types import Detections, Frame, Keep
+from detect.types import Batch, Detections, Frame, Keep, Pixels, Target
 from tests.reference.planted import MagentaFinder, planted
 
 
@@ -72,6 +73,29 @@ def test_boxes_are_clipped_and_those_without_area_dropped() -> None:
     assert found.boxes.tolist() == [[0, 0, 100, 100], [100, 50, 200, 100]]
     assert found.scores.tolist() == [0, 3] and found.labels.tolist() == [0, 3]
     assert found.points is not None and found.points.tolist() == [[[100, 50, 2]], [[200, 100, 1]]]
+
+
+def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
+    """Boxes without area in the image are in neither."""
+
+    class Fixed(torch.nn.Module):
+        square, searched, pixels = False, False, Pixels()
+
+        def decode(self, raw: object, keep: Keep) -> list[Detections]:
+            boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
+            return [Detections(boxes, torch.arange(4.0), torch.arange(4))]
+
+        def forward(self, images: torch.Tensor) -> None:
+            return None
+
+    image = np.zeros((100, 200, 3), np.uint8)
+    fit = Letterbox.fit((100, 200), 160)
+    target = Target(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), 7, (100, 200))
+    batch = Batch(torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None], [target], [fit])
+    ((ids, (evaluated,)),) = detect_all(Fixed(), [batch], Keep(), torch.device("cpu"), torch.float32)
+    ((_, predicted),) = Predictor(Fixed(), 160)([Frame(image, "a")])
+    assert ids == [7] and len(predicted) == 2
+    assert evaluated.boxes.tolist() == predicted.boxes.tolist() and evaluated.labels.tolist() == [0, 3]
 
 
 def test_answers_are_ordinary_tensors_and_the_caller_keeps_its_gradients() -> None:

@@ -29,6 +29,7 @@ from detect.data.toy import build as toy
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights
+from detect.serving.app import PAGE
 from tests.reference.browser import Browser, needs_browser
 
 ROOT = Path(__file__).parents[2]
@@ -236,6 +237,11 @@ def test_more_than_may_wait_are_turned_away(weights, picture):
     assert not (one.process.stdout.read() + one.process.stderr.read()).count("Traceback")
 
 
+def test_hidden_wins_over_every_display_of_the_style():
+    style = re.search("<style>(.*)</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert re.search(r"\[hidden\]\s*{\s*display:\s*none\s*!important", style)
+
+
 @needs_browser
 def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
     browser = Browser(server.url, tmp_path)
@@ -246,6 +252,8 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
             const moved = new DataTransfer(); moved.items.add(new File([bytes], name, { type }));
             document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: moved })); };"""
         coded = b64encode(picture.read_bytes()).decode()
+        visible = "return ['canvas', 'video', 'list'].filter(id => document.getElementById(id).checkVisibility())"
+        assert browser.run(visible) == []
         slide = """const slide = (id, value, kind) => { const one = document.getElementById(id); one.value = value;
             one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change')); };"""
         _, answer = server.ask("POST", "/picture?conf=0.01", picture.read_bytes(), "image/jpeg")
@@ -256,6 +264,7 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         browser.run(f"{drop} file('a.jpg', 'image/jpeg', '{coded}');")
         assert int(browser.until("document.getElementById('said').textContent.match(/(\\d+) found/)?.[1]")) == many > 0
         assert browser.run("return document.querySelectorAll('#list tbody tr').length") == many
+        assert browser.run(visible) == ["canvas", "list"]
         painted = "return [...document.getElementById('canvas').getContext('2d').getImageData(0, 0, 96, 96).data]"
         image = np.array(browser.run(painted), np.uint8).reshape(96, 96, 4)[..., :3]
         plain = cv2.imread(str(picture))[..., ::-1].astype(int)
@@ -265,9 +274,11 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         assert not browser.run("return document.getElementById('json').disabled")
         browser.run(f"{drop} file('a.txt', 'text/plain', 'aGVsbG8=');")
         browser.until("document.getElementById('said').className === 'wrong'")
+        assert browser.run(visible) == []
         film = b64encode((scenes / "video.mp4").read_bytes()).decode()
         browser.run(f"{drop} file('a.mp4', 'video/mp4', '{film}');")
         browser.until("/of 90 frames/.test(document.getElementById('said').textContent)")
+        assert browser.run(visible) == ["video"]
         assert browser.run("return document.getElementById('video').src").endswith("/video.mp4")
         assert browser.complaints == []
     finally:
