@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detect.checking.findings import KINDS, Checked, check
+from detect.errors import UserError
 from detect.files import replace_text
 from detect.names import json_text, say
 from detect.options import CheckConfig
@@ -23,6 +24,9 @@ def check_data(config: CheckConfig) -> Checked:
         replace_text(Path(config.json), json_text(checked.plain(), indent=1) + "\n")
     if config.page:
         replace_text(Path(config.page), str(page(config.data, checked)))
+    if not checked.splits:
+        why = checked.findings[0].text if checked.findings else "it has no split"
+        raise UserError(f"{config.data}: nothing of it can be used: {why}")
     return checked
 
 

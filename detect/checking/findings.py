@@ -5,8 +5,9 @@ Nothing is written into the data. Axes: I images, N objects.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch
 from anchors.boxes import iou, xywh_to_xyxy
 from anchors.kmeans import kmeans, mean_iou, recall
 from detect.checking.pictures import Seen, look_at_all, near_pairs, same_files, unlisted
+from detect.data.check import NothingUsable
 from detect.data.formats import recognise
 from detect.data.store import Annotations
-from detect.errors import unknown
+from detect.errors import UserError, unknown
 
 # What is found, and how much it matters: an error stops training, a warning is a likely mistake, a note is a fact.
 KINDS = {
@@ -89,8 +91,11 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Check
     for split in splits or [name for name in USUAL if name in known] or known:
         if split not in known:
             raise unknown("split", split, known)
-        stores[split] = store = known[split](True)
-        checked.findings += [Finding("record", split, str(store.path), line) for line in store.left_out]
+        store, told = load(known[split], split)
+        checked.findings += told
+        if store is None:
+            continue
+        stores[split] = store
         checked.findings += [Finding("classes", split, str(store.path), line) for line in store.notes]
         seen[split] = look_at_all(store, f"look at {split}")
         checked.findings += pictures(split, seen[split])
@@ -99,12 +104,33 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Check
         checked.splits[split] = facts(store, sizes, size)
     checked.findings += classes(stores)
     checked.findings += copies(seen)
-    everywhere = [stores.get(split) or load(True) for split, load in known.items()]
-    listed = {store.image_path(i) for store in everywhere for i in range(len(store))}
-    checked.findings += [Finding("unlisted", "", str(path), "is in no annotation file") for path in unlisted(listed)]
+    everywhere = [stores.get(split) or load(known[split], split)[0] for split in known]
+    if all(everywhere):  # of a split that cannot be read nobody knows what it lists
+        checked.findings += nowhere([store for store in everywhere if store], checked.findings)
     first = next(iter(checked.splits), "")
     checked.anchors = anchors_of(checked.splits[first]["sides"], k, size) if first else {}
     return checked
+
+
+def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations | None, list[Finding]]:
+    """A split, and what of it cannot be used; None where that is all of it."""
+    try:
+        store = loader(True)
+    except NothingUsable as error:
+        found = [Finding("record", split, error.path, line) for line in error.left_out]
+        return None, [*found, Finding("empty", split, error.path, "holds no image that can be used")]
+    except UserError as error:
+        return None, [Finding("record", split, split, str(error))]
+    return store, [Finding("record", split, str(store.path), line) for line in store.left_out]
+
+
+def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Pictures beside those of these splits that no split lists, and no finding is about."""
+    listed = {os.path.abspath(store.image_path(i)) for store in stores for i in range(len(store))}
+    said = "\n".join(one.text for one in findings if one.kind == "record")
+    for path in unlisted(listed):
+        if path not in said:
+            yield Finding("unlisted", "", path, "is in no annotation file")
 
 
 def pictures(split: str, seen: Iterable[Seen]) -> Iterator[Finding]:

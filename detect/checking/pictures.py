@@ -6,6 +6,7 @@ Axes: I pictures, S side of a thumbnail.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.data.images import SUFFIXES, decode_image, read_header
+from detect.data.images import decode_image, read_header
+from detect.data.inventory import take_stock
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.progress import track
@@ -115,9 +117,11 @@ def _directions(pictures: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def unlisted(listed: set[Path]) -> list[Path]:
-    """Pictures that no annotation lists, in the folders of those that one does, and below them."""
-    folders = {path.parent for path in listed}
-    tops = [one for one in folders if not folders & set(one.parents)]
-    found = {path for top in tops if top.is_dir() for path in top.rglob("*") if path.suffix.lower() in SUFFIXES}
-    return sorted(path for path in found - listed if path.is_file())
+def unlisted(listed: set[str]) -> list[str]:
+    """Pictures that no annotation lists, in the folders of those that one does, and below them; all paths absolute."""
+    folders = {os.path.dirname(path) for path in listed}
+    tops = [one for one in folders if os.path.isdir(one) and not folders & set(map(str, Path(one).parents))]
+    stock = take_stock(*tops)
+    found = {*stock.images, *stock.unreadable, *(path for path, _ in stock.misnamed())} - listed
+    known = {os.path.realpath(path) for path in listed} if found else set()  # a file may be listed through a link
+    return sorted(path for path in found if os.path.isfile(path) and os.path.realpath(path) not in known)

@@ -24,7 +24,7 @@ class NothingUsable(UserError):
     def __init__(self, path: object, left_out: list[str]) -> None:
         why = f" that can be used; the first of {len(left_out)} reasons: {left_out[0]}" if left_out else ""
         super().__init__(f"{path}: the set is empty: it holds no image{why}")
-        self.left_out = left_out
+        self.path, self.left_out = str(path), left_out
 
 
 class Sieve:

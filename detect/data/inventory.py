@@ -89,7 +89,7 @@ class Inventory:
 def take_stock(*folders: str | Path) -> Inventory:
     """All files below some folders, each once."""
     found = Inventory()
-    for path in sorted({path for folder in folders for path in walk(folder)}, key=parts_of):
+    for path in sorted(walk(*folders), key=parts_of):
         found.add(path)
     return found
 
@@ -99,10 +99,10 @@ def parts_of(path: str) -> list[str]:
     return path.split(os.sep)
 
 
-def walk(folder: str | Path) -> Iterator[str]:
-    """The files below a folder, links to folders followed, hidden ones passed over; each folder is entered once."""
+def walk(*folders: str | Path) -> Iterator[str]:
+    """The files below some folders, links to folders followed, hidden ones passed over; each folder is entered once."""
     seen: set[tuple[int, int]] = set()
-    stack, links = [os.path.abspath(folder)], list[str]()
+    stack, links = [os.path.abspath(folder) for folder in folders], list[str]()
     while stack or links:
         place = stack.pop() if stack else links.pop(links.index(min(links)))
         try:

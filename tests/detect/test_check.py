@@ -173,6 +173,41 @@ def test_splits_by_name_and_their_files(data, capsys):
     assert "did you mean 'val'" in capsys.readouterr().err
 
 
+def test_a_set_of_which_nothing_is_usable_says_why(data, tmp_path, capsys):
+    (data / "list.txt").write_text("train/none.jpg\ntrain/3.jpg\n")
+    (data / "gone.txt").write_text("train/none.jpg\ntrain/neither.jpg\n")
+    spec = data / "yolo.yaml"
+    spec.write_text("names: [cat]\ntrain: list.txt\nval: gone.txt\ntest: nowhere\n")
+    told = check(str(spec), 96, 2)
+    assert Counter((one.kind, one.split) for one in told.findings if one.kind in ("record", "empty")) == {
+        ("record", "train"): 1,
+        ("record", "val"): 2,
+        ("empty", "val"): 1,
+        ("empty", "train"): 1,
+        ("record", "test"): 1,
+    }
+    assert not told.count("unlisted") and list(told.splits) == ["train"]
+    assert main(["check", "--data", str(spec), "--splits", "val"]) == 2
+    said = capsys.readouterr()
+    assert "neither.jpg: there is no such image file" in said.out and "neither.jpg: there is no such" in said.err
+    edit(data, "train", lambda r: r.update(images=[one | {"id": "a"} for one in r["images"]]))
+    (data / "instances_val.json").unlink()
+    assert main(["check", "--data", str(data), "--json", str(tmp_path / "found.json")]) == 2
+    assert "has an id that is not a whole number" in capsys.readouterr().err
+    assert json.loads((tmp_path / "found.json").read_text())["counts"]["record"] >= 12
+
+
+def test_pictures_that_no_annotation_lists_are_found_whatever_they_are(data):
+    (data / "train" / "x.heic").write_text("?")
+    shutil.copy(data / "train" / "3.jpg", data / "train" / "y.jpg_")
+    (data / "deep").mkdir()
+    cv2.imwrite(str(data / "deep" / "new.png"), photo(99))
+    (data / "val" / "linked").symlink_to(data / "deep")
+    (data / "val" / "again").symlink_to(data / "train")
+    told = [Path(one.where).name for one in check(str(data), 96, 2).findings if one.kind == "unlisted"]
+    assert sorted(told) == ["new.png", "x.heic", "y.jpg_"]
+
+
 def test_text_json_and_page(data, tmp_path, capsys):
     for name in ("leak", "outside", "tiny"):
         PLANTED[name][1](data)
