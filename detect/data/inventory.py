@@ -22,7 +22,7 @@ LABEL_FOLDERS = frozenset(("labels", "label", "annotations", "annotation", "xmls
 # The names that people give to splits, in any case; all formats read them by this table.
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLITS |= {"test": "test", "testing": "test"}
-_NEVER_IMAGES = frozenset((".txt", ".xml", ".json", ".npy", ".csv", ".yaml", ".yml", ".cache", ".bak", ".orig", ".old"))
+NEVER_IMAGES = frozenset((".txt", ".xml", ".json", ".npy", ".csv", ".yaml", ".yml", ".cache", ".bak", ".orig", ".old"))
 
 Leftover = tuple[str, str]  # a file or record that cannot be used, and why
 
@@ -80,7 +80,7 @@ class Inventory:
     def misnamed(self) -> Iterator[Leftover]:
         """Each image that does not look like one by its name."""
         for suffix, paths in self.others.items():
-            if suffix in _NEVER_IMAGES or suffix.endswith(("~", "_original")):
+            if suffix in NEVER_IMAGES or suffix.endswith(("~", "_original")):
                 continue
             for path in filter(_looks_like_image, paths):
                 yield path, "is an image, but its name does not end like one; rename it, such as to .jpg"
@@ -175,7 +175,7 @@ def label_folders(folder: str, base: str, finder: Finder) -> list[str]:
         inside = (above + os.sep).startswith(base.rstrip(os.sep) + os.sep)
         if not mirrored and not inside:
             continue
-        for labels in folders_in(above, LABEL_FOLDERS):
+        for labels in folders_in(above, ("labels", "label")):
             found += [os.path.join(labels, *rest[1:])] if mirrored else []
             found += [os.path.join(labels, *rest)] if inside else []
     return list(dict.fromkeys(place for path in found if (place := finder.find(path)) and os.path.isdir(place)))
@@ -244,18 +244,22 @@ class _Keys:
 
 
 def _distance(image: str, label: str) -> int:
-    """How far a label file is from where that of an image lies by custom: 0 is there, 1 by name, 2 by folder."""
+    """How far a label file is from where that of an image lies by custom: 0 is there; a folder counts more than a name.
+
+    Of the mirrored folders `labels` is the one for texts, others those for xml.
+    """
     place, name = os.path.split(image)
-    parts = [fold(part) for part in parts_of(place)]
-    words = [i for i, part in enumerate(parts) if part in IMAGE_FOLDERS]
     other, other_name = os.path.split(label)
-    others = [fold(part) for part in parts_of(other)]
-    if words and len(others) == len(parts) and others[words[-1]] in LABEL_FOLDERS:
+    parts, others = [[fold(part) for part in parts_of(folder)] for folder in (place, other)]
+    words = [i for i, part in enumerate(parts) if part in IMAGE_FOLDERS]
+    apart = odd = False
+    if words and len(others) == len(parts) and (word := others[words[-1]]) in LABEL_FOLDERS:
+        odd = word.startswith("label") != (suffix_of(label) == ".txt")
         others[words[-1]] = parts[words[-1]]
-        apart = others != parts
     else:
-        apart = bool(words) or others != parts
-    return 2 * apart + (os.path.splitext(name)[0] != os.path.splitext(other_name)[0])
+        apart = bool(words)
+    apart |= others != parts
+    return 4 * apart + 2 * (os.path.splitext(name)[0] != os.path.splitext(other_name)[0]) + odd
 
 
 def _same(a: str, b: str) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from detect.data.annotations import from_coco
-from detect.data.check import Sieve
+from detect.data.check import NothingUsable, Sieve
 from detect.data.images import SUFFIXES, read_header
 from detect.data.inventory import (
     IMAGE_FOLDERS,
@@ -238,6 +238,8 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
             for box in thing.findall("bndbox") or [thing]:
                 annotations.append({"image_id": image_id, "category_id": category, "bbox": _box(box)})
                 where.append(f"{Path(os.path.relpath(path, voc.folder)).as_posix()} object {index}")
+    if not number:
+        raise NothingUsable(voc.folder, sieve.lines or [f"none of {len(xmls)} xml files has an object with a name"])
     categories = [{"id": index, "name": name} for name, index in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     return from_coco(content, voc.folder, voc.folder, sieve, where)

@@ -13,7 +13,7 @@ from typing import Any
 
 from detect.data.check import Sieve
 from detect.data.images import SUFFIXES, UNREADABLE
-from detect.data.inventory import Finder, Inventory, label_folders, pair, parts_of, suffix_of, take_stock
+from detect.data.inventory import NEVER_IMAGES, Finder, Inventory, label_folders, pair, parts_of, suffix_of, take_stock
 from detect.data.text import read_text
 from detect.errors import UserError
 
@@ -84,7 +84,11 @@ def _paired(
 ) -> tuple[list[str], dict[str, str]]:
     """The images that may be used, and the label file of each that has one."""
     beside = {place for folder in folders for place in label_folders(folder, base, finder)}
-    whole = {*stock.others[".txt"], *take_stock(*beside).others[".txt"]}
+    near = take_stock(*beside)
+    whole = {*stock.others[".txt"], *near.others[".txt"]}
+    for label in (file for suffix in near.others.keys() - NEVER_IMAGES for file in near.others[suffix]):
+        if _has_rows(label, empty=False):
+            sieve.refuse(label, "holds labels, but its name does not end in .txt; rename it")
     labels = whole | _texts_near(stock, folders, base, finder)
     pairs = pair([*stock.images, *stock.unreadable], sorted(labels, key=parts_of))
     for image, label in pairs.others:
@@ -111,12 +115,12 @@ def _texts_near(stock: Inventory, folders: list[str], base: str, finder: Finder)
     return found
 
 
-def _has_rows(label: str) -> bool:
-    """Whether a text file holds rows of labels, or nothing, as the labels of an image without objects."""
+def _has_rows(label: str, empty: bool = True) -> bool:
+    """Whether a text file holds rows of labels, or nothing, as the labels of an image without objects (if `empty`)."""
     if os.path.splitext(os.path.basename(label))[0].lower() in _COMPANY:
         return False
     try:
         first = next((line.split() for line in read_text(label).splitlines() if line.strip()), [])
-        return not first or (len(first) >= 5 and all(float(word) == float(word) for word in first[1:5]))
+        return empty if not first else (len(first) >= 5 and all(float(word) == float(word) for word in first[1:5]))
     except (UserError, ValueError):
         return False

@@ -482,6 +482,16 @@ def test_what_voc_does_not_use_is_told(tmp_path, plant, said):
     assert len(load_data(tmp_path, "train", skip_bad=True).left_out) == 1
 
 
+def test_voc_without_any_class_says_why(tmp_path):
+    image(tmp_path / "JPEGImages/x.png")
+    text(tmp_path / "Annotations/x.xml", "<annotation/>")
+    with pytest.raises(UserError, match="none of 1 xml files has an object"):
+        load_data(tmp_path, "train")
+    text(tmp_path / "Annotations/x.xml", "<annotation>")
+    with pytest.raises(UserError, match=r"the set is empty.*broken xml"):
+        load_data(tmp_path, "train", skip_bad=True)
+
+
 def test_several_voc_folders_are_one_too_many(tmp_path):
     for year in ("VOC2007", "VOC2012"):
         voc(tmp_path / "VOCdevkit" / year)
@@ -577,6 +587,8 @@ def lose(folder, what):
         text(images / "one.txt", ROW + ROW)
     elif what == "two spellings":
         text(labels / "one.png.txt", ROW + ROW)
+    elif what == "unusual suffix":
+        text(labels / "two.text", ROW)
     elif what == "misnamed":
         image(images / "four.png").rename(images / "four.download")
     elif what == "repeated":
@@ -592,6 +604,7 @@ def lose(folder, what):
         ("orphan", "gone.txt is a label file without an image"),
         ("empty orphan", "gone.txt is a label file without an image"),
         ("orphan deeper", "gone.txt is a label file without an image"),
+        ("unusual suffix", "two.text holds labels, but its name"),
         ("shared", "one.png has the label file of"),
         ("two labels", "are both labels of"),
         ("two spellings", "are both labels of"),
@@ -626,6 +639,16 @@ def test_ordinary_company_does_no_harm(tmp_path):
     image(tmp_path / "images" / "train" / "one.png")
     store = load_data(spec, "train")
     assert len(store) == 3 and spots(store)["one.png"] == 1
+
+
+def test_annotations_of_another_format_beside_labels_do_no_harm(tmp_path):
+    image(tmp_path / "train" / "images" / "x.png")
+    text(tmp_path / "train" / "labels" / "x.txt", ROW)
+    text(tmp_path / "train" / "annotations" / "x.txt", "684,8,273,116,0,0,0,0\n")
+    text(tmp_path / "train" / "annotations" / "x.xml", "<annotation/>")
+    for entry in ("train", "train/images"):
+        store = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
+        assert len(store.boxes) == 1
 
 
 def test_linked_folders_are_followed_once(tmp_path):
