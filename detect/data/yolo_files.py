@@ -43,7 +43,8 @@ def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> 
     here = set(stock.images).union(stock.unreadable)
     for file in named.keys() - here:
         (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
-    stock.images.sort(key=parts_of)
+    if named:
+        stock.images.sort(key=parts_of)
     sieve.refuse_all(stock.undecoded())
     sieve.refuse_all(stock.misnamed())
     if not stock.images and not sieve.lines:
@@ -90,7 +91,7 @@ def _paired(
         if _has_rows(label, empty=False):
             sieve.refuse(label, "holds labels, but its name does not end in .txt; rename it")
     labels = whole | _texts_near(stock, folders, base, finder)
-    pairs = pair([*stock.images, *stock.unreadable], sorted(labels, key=parts_of))
+    pairs = pair([*stock.images, *stock.unreadable], sorted(labels))
     for image, label in pairs.others:
         if _has_rows(label):
             sieve.refuse(label, f"and {pairs.label[image]} are both labels of {image}, and differ; keep one")

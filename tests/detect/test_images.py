@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from detect.data.images import decode_image, is_image, read_header, read_image
+from detect.data.images import FORMATS, SUFFIXES, UNREADABLE, decode_image, is_image, read_header, read_image
 from detect.errors import UserError
 
 
@@ -215,3 +215,10 @@ def test_result_owns_contiguous_rows():
 
 def test_is_image(tmp_path):
     assert is_image(tmp_path / "A.JPG") and not is_image(tmp_path / "._A.JPG") and not is_image(tmp_path / "a.txt")
+
+
+def test_only_named_formats_are_opened_and_postscript_is_none(tmp_path):
+    assert not {"EPS", "WMF", "HDF5"} & set(FORMATS) and not SUFFIXES & UNREADABLE
+    with pytest.raises(UserError, match="not a readable image"):
+        decode_image(encoded(picture(), "EPS"), "x.jpg")
+    assert not is_image(tmp_path / "x.eps") and is_image(tmp_path / "x.JFIF")
