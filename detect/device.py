@@ -8,6 +8,7 @@ import os
 import torch
 
 from detect.errors import UserError
+from detect.precision import fastest
 
 
 def pick_device(name: str) -> torch.device:
@@ -46,14 +47,16 @@ def _keep_freed_memory() -> None:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of autocast. `auto`: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
+    """The type of autocast for --precision `name`.
+
+    `auto` on CUDA: bfloat16 where the hardware has it, else float16. On the CPU: bfloat16 where it was measured to be
+    faster than float32 (see `detect.precision`), else float32.
+    """
     if name != "auto":
         return getattr(torch, name)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    return fastest() if device.type == "cpu" else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

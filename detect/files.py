@@ -1,4 +1,4 @@
-"""Files that are either the old or the new one, never half of either."""
+"""Files that are either the old or the new one, never half of either; the folder of the cache."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: `gridhead` in XDG_CACHE_HOME, or in ~/.cache.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (named if named.is_absolute() else Path.home() / ".cache") / "gridhead"
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error

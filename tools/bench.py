@@ -126,6 +126,7 @@ def exported(setting: Setting) -> list[Line]:
     from detect.export.check import pictures
     from detect.export.quantize import quantized
     from detect.export.write import to_onnx, write_onnx, write_openvino
+    from detect.precision import has_bfloat16
 
     source, folder, size = setting.data / "bccd", setting.folder, 640 if setting.scale >= 1 else 64
     store = load_data(str(source), "val")
@@ -141,11 +142,10 @@ def exported(setting: Setting) -> list[Line]:
         write_onnx(graph, about, file)
         write_openvino(file, about, file.with_suffix(".xml"))
         turned = file.with_suffix(".xml")
-        for runtime, form, path, precision in (
-            ("ONNX Runtime", "onnx", file, "auto"),
-            ("OpenVINO", "openvino", turned, "auto"),
-            ("OpenVINO in bfloat16", "openvino", turned, "bfloat16"),  # OpenVINO's own choice where a processor can
-        ):
+        runtimes = [("ONNX Runtime", "onnx", file, "auto"), ("OpenVINO", "openvino", turned, "auto")]
+        if has_bfloat16():  # OpenVINO's own choice then
+            runtimes.append(("OpenVINO in bfloat16", "openvino", turned, "bfloat16"))
+        for runtime, form, path, precision in runtimes:
             ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(path), "as": precision})
             theirs = {
                 "ours, torch": started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})

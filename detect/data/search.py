@@ -74,7 +74,8 @@ def hierarchy(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
     def unlike(one: int, others: list[int]) -> np.ndarray:
         both, joined = sizes[one] + sizes[others], _hull(boxes[one], boxes[others])
         fill = 1 - ((joined[:, 2:] - joined[:, :2]).prod(axis=1) - both) / area
-        return -(np.minimum(looks[one], looks[others]).sum(axis=1) + 1 - both / area + fill)
+        alike = np.minimum(looks[one], looks[others]).sum(axis=1) + 1 - both / area + fill
+        return -alike.round(9)  # equal pairs are equal on every processor, in whatever order it adds
 
     queue = [(cost, one, other) for one in range(n) for other, cost in _later(one, near, unlike)]
     heapq.heapify(queue)
@@ -92,7 +93,7 @@ def hierarchy(pixels: np.ndarray, regions: np.ndarray) -> np.ndarray:
             near[region] = (near[region] - {one, other}) | {new}
         others = sorted(around)
         for region, cost in zip(others, unlike(new, others).tolist(), strict=True):
-            heapq.heappush(queue, (cost, new, region))
+            heapq.heappush(queue, (cost, region, new))  # of equal pairs the one of lowest numbers
         new += 1
     return boxes[:new]
 

@@ -8,7 +8,6 @@ instances_train.json, instances_val.json, train/*.jpg, val/*.jpg, and video.mp4 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from av.video.stream import VideoStream
 
 from detect.data.scenes import Box, Canvas, background, movers, scene
 from detect.errors import UserError
+from detect.files import cache_folder
 
 VERSION = "toy-v1"  # raise it when the recipe changes: folders are cached by this name
 EMPTY = 8  # every eighth picture holds no object
@@ -38,11 +38,11 @@ def toy_folder() -> Path:
 
     Raises UserError where neither can be written.
     """
-    for parent in (_cache, _temporary):
+    for parent in (cache_folder, _temporary):
         try:
-            folder = parent() / "gridhead" / VERSION
+            folder = parent() / VERSION
             return folder if folder.is_dir() else build(folder)
-        except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
+        except OSError as error:
             failure = error
     raise UserError(f"cannot write the embedded set: {failure}; set XDG_CACHE_HOME to a folder that can be written")
 
@@ -72,13 +72,8 @@ def build(folder: Path, seed: int = 0, train: int = 500, val: int = 120, size: i
     return folder
 
 
-def _cache() -> Path:
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return named if named.is_absolute() else Path.home() / ".cache"
-
-
 def _temporary() -> Path:
-    return Path(tempfile.gettempdir())
+    return Path(tempfile.gettempdir()) / "gridhead"
 
 
 def _annotation(number: int, image: int, digit: int, box: Box) -> dict:

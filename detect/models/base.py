@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.backbones.blocks import Fused
 from detect.config import SEARCHED, TASK_OF, ModelConfig
+from detect.precision import use_fused
 from detect.types import Keep, NamedRows, Pixels, Target, Term
 
 
@@ -149,12 +150,10 @@ class Model(nn.Module):
         """Raises UserError where images of `side` pixels are too small for the network."""
 
     def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """The lean copy on `device`, to be run in `dtype`; a CPU that can runs convolution and activation as one."""
+        """The lean copy on `device`, to be run in `dtype`; on a CPU convolution and activation fused, if faster."""
         lean = self.lean().to(device)
-        if device.type == "cpu" and torch.backends.mkldnn.is_available() and lean.gain.dtype == torch.float32:
-            halves = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            if dtype == torch.float32 or (dtype == torch.bfloat16 and halves):
-                fuse(lean)
+        if device.type == "cpu" and lean.gain.dtype == torch.float32 and use_fused(dtype):
+            fuse(lean)
         return lean
 
 

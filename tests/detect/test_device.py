@@ -53,7 +53,7 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
     assert pick_dtype("float16", cpu) is torch.float16 and pick_dtype("float32", cuda) is torch.float32
     for able in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
+        monkeypatch.setattr("detect.device.fastest", lambda able=able: torch.bfloat16 if able else torch.float32)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
         assert pick_dtype("auto", cpu) is (torch.bfloat16 if able else torch.float32)
         assert pick_dtype("auto", cuda) is (torch.bfloat16 if able else torch.float16)

@@ -18,6 +18,7 @@ from detect.models import MODELS, anchors_missing, build
 from detect.models.base import Card, fold, fuse
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
 from detect.necks import NECKS
+from detect.precision import has_bfloat16
 from detect.tasks import TASKS
 from detect.types import Keep, Pixels, Raw, Target
 
@@ -237,6 +238,8 @@ def test_a_wrong_number_of_anchors_is_refused():
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_convolution_and_activation_are_joined_without_a_trace_in_the_numbers(act, dtype):
+    if dtype == torch.bfloat16 and not has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
     torch.manual_seed(0)
     plain = nn.Sequential(Conv(4, 8, act=act), Conv(8, 8, 3, 2, act, groups=2)).eval().requires_grad_(False)
     fold(plain)
@@ -249,8 +252,11 @@ def test_convolution_and_activation_are_joined_without_a_trace_in_the_numbers(ac
             assert torch.allclose(plain(x), joined(x), atol=1e-6 if dtype == torch.float32 else 0.05)
 
 
-def test_ready_gives_the_answers_of_lean():
+def test_ready_gives_the_answers_of_lean(monkeypatch):
     model = build(tiny(), CARD)
+    monkeypatch.setattr("detect.models.base.use_fused", lambda dtype: False)
+    assert not any(isinstance(m, Fused) for m in model.ready(torch.device("cpu"), torch.float32).modules())
+    monkeypatch.setattr("detect.models.base.use_fused", lambda dtype: True)
     lean, ready = model.lean(), model.ready(torch.device("cpu"), torch.float32)
     assert any(isinstance(m, Fused) for m in ready.modules())
     assert not any(isinstance(m, Fused) for m in lean.modules())  # what is exported

@@ -197,7 +197,7 @@ def test_a_wrong_number_of_anchors_is_refused_and_the_papers_need_none():
         model("faster_rcnn", anchors=[[4.0, 4.0]])
     assert anchors_missing(model_config("faster_rcnn")) == 9
     paper = model("faster_rcnn", anchors=[], anchors_per_level=0)
-    assert paper.rpn.sizes.prod(2).sqrt()[:, 0].tolist() == [64, 128, 256]
+    assert paper.rpn.sizes.prod(2).sqrt()[:, 0].tolist() == pytest.approx([64, 128, 256])
 
 
 @settings(max_examples=40, deadline=None)

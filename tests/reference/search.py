@@ -30,7 +30,8 @@ def alike(one: np.ndarray, look: np.ndarray, other: np.ndarray, more: np.ndarray
     x0, y0, x1, y1 = box(one | other)
     both = one.sum() + other.sum()
     fill = 1 - ((x1 - x0) * (y1 - y0) - both) / area
-    return sum(min(a, b) for a, b in zip(look, more, strict=True)) + (1 - both / area) + fill
+    value = sum(min(a, b) for a, b in zip(look, more, strict=True)) + (1 - both / area) + fill
+    return round(float(value), 9)  # equal pairs are equal, in whatever order their terms are added
 
 
 def box(mask: np.ndarray) -> list[int]:
