@@ -118,6 +118,7 @@ def _form(stack: nn.Sequential, name: str, fused: bool) -> Callable[[], Any]:
     network = nn.Sequential()
     for block in stack:
         convolution, normalization, activation = block.children()
+        assert isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d)
         folded = fuse_conv_bn_eval(convolution, normalization)
         network.append(Fused(folded, activation) if fused else nn.Sequential(folded, activation))
 
