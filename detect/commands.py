@@ -16,7 +16,7 @@ from detect.data.formats import load_data
 from detect.embedding.judge import evaluate_pairs
 from detect.errors import UserError, one_line, unknown
 from detect.files import replace_text
-from detect.judge import evaluate_one, say_left_out
+from detect.judge import evaluate_one, say_cuts, say_left_out
 from detect.names import say
 from detect.tasks import TASKS
 from detect.training.setup import box_sizes
@@ -77,7 +77,7 @@ def predict(config: options.PredictConfig) -> None:
         looks = Describer(embedder)
     following = (detector.names, config.tracker, config.lines, config.zones, looks)
     follow = Follow(config.conf, *following) if config.track else None
-    source = open_source(config.source, config.vid_stride)
+    source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     summary = predict_to(
         source,
@@ -94,6 +94,13 @@ def predict(config: options.PredictConfig) -> None:
         say=kind is Classes and not config.json,
         follow=follow,
     )
+    if source.left_out and not summary.frames:
+        raise UserError(f"nothing could be read; the first: {source.left_out[0]}")
+    for line in source.left_out:
+        say(f"left out: {line}", sys.stderr)
+    if source.hidden:
+        say(f"{source.hidden} previews, gain maps or copies in small within the files were not looked at", sys.stderr)
+    say_cuts(keep, sys.stderr)
     if config.json:
         print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"

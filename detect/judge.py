@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -24,19 +24,22 @@ from detect.names import json_text, say
 from detect.options import EvaluateConfig
 from detect.progress import track
 from detect.tasks import TASKS
-from detect.types import Detections
+from detect.types import Cuts, Detections, Keep
 
 
 def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the one member on a split by its task's evaluator; returns and prints what that says."""
     detector = alone(members)
-    store, evaluator = measured(config, detector)
+    keep = asked(config, detector)
+    store, evaluator = measured(config, detector, keep)
     if config.detections:
         evaluator.write(Path(config.detections))
-    return tell(config, f"{store.path} ({len(store)} images)", evaluator, TASKS[detector.model.task].report)
+    result = tell(config, f"{store.path} ({len(store)} images)", evaluator, TASKS[detector.model.task].report)
+    say_cuts(keep)
+    return result
 
 
-def measured(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, Any]:
+def measured(config: EvaluateConfig, detector: Detector, keep: Keep | None = None) -> tuple[Annotations, Any]:
     """The store of the split, and the evaluator of the task with all that the detector finds in it."""
     task = TASKS[detector.model.task]
     store = opened(config, task.whole)
@@ -45,7 +48,7 @@ def measured(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, A
     labels = task.match(detector.card, store)
     points = task.points(detector.card, store) if task.points else None
     evaluator: Any = task.evaluator(store)
-    for ids, found in answers(config, detector, store):
+    for ids, found in answers(config, detector, store, keep):
         evaluator.update(ids, [_renamed(one, labels, points) for one in found])
     return store, evaluator
 
@@ -75,10 +78,18 @@ def tell(config: EvaluateConfig, what: str, evaluator: Any, report: Callable[[An
     return result
 
 
-def answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> Iterator[tuple[Any, list[Any]]]:
+def asked(config: EvaluateConfig, detector: Detector) -> Keep:
+    """How an evaluation decodes."""
+    task = TASKS[detector.model.task]
+    return task.asked(config) if task.asked else dataclasses.replace(task.keep, cuts=Cuts())
+
+
+def answers(
+    config: EvaluateConfig, detector: Detector, store: Annotations, keep: Keep | None = None
+) -> Iterator[tuple[Any, list[Any]]]:
     """Image ids and what the detector says of them, batch by batch, with a line of progress."""
     task, size = TASKS[detector.model.task], detector.side(config.imgsz)
-    keep = task.asked(config) if task.asked else task.keep
+    keep = keep or asked(config, detector)
     if config.tta or config.tile:  # which need whole pictures
         looks = detector.predictor(keep, size, config.batch, config.tta, config.tile)
         return track(one_by_one(looks, store), len(store), "evaluate")
@@ -87,6 +98,12 @@ def answers(config: EvaluateConfig, detector: Detector, store: Annotations) -> I
     loader = task.stills(store, size, config.batch, pixels, workers, **square)
     found = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
     return track(found, len(loader), "evaluate")
+
+
+def say_cuts(keep: Keep, file: TextIO | None = None) -> None:
+    """One line for each limit that cut something off."""
+    for line in keep.cuts.lines(keep):
+        say(line, file)
 
 
 def say_left_out(store: Annotations) -> None:

@@ -63,11 +63,18 @@ class PredictConfig:
     are those of evaluate. `track` follows objects through the frames of a video, or the pictures of a folder: only what
     belongs to a track is told, with its number. `lines` [[x, y, x, y], …] and `zones` [[x, y, x, y, x, y, …], …], in
     pixels, count the tracks that go through them.
+
+    `recursive` looks into the folders of a folder too. `skip_bad` leaves out what cannot be read, and lists it at the
+    end, instead of ending there. `max_pixels` is the largest image that is read, width times height: a small file can
+    claim to be an image that fills all memory. What an earlier predict wrote into `out` is removed first.
     """
 
     weights: str
     source: str
     out: str = "runs/predict"
+    recursive: bool = False
+    skip_bad: bool = False
+    max_pixels: Count = 500_000_000
     imgsz: Natural = 0
     batch: Count = 1
     conf: Share = 0.25

@@ -6,7 +6,10 @@ What a network returns is a NamedTuple of tensors; what people hold is a frozen 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +19,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from anchors.grid import Priors
     from detect.data.letterbox import Letterbox
+
+
+# How many boxes of an image, the best by score, take part in suppression: the greater of a number and so many for each
+# detection that is wanted.
+CANDIDATES, PER_DETECTION = 4096, 10
 
 
 class _Rows:
@@ -165,12 +173,54 @@ class NamedRows(NamedTuple):
     groups: int = 1
 
 
+@dataclass
+class Cuts:
+    """How many images lost something to the limits of decoding.
+
+    limited: images with more detections than `Keep.limit`; crowded: images with more boxes above `Keep.score` than go
+    into suppression.
+    """
+
+    limited: int = 0
+    crowded: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, limited: bool = False, crowded: bool = False) -> None:
+        """Count an image; from any thread."""
+        with self.lock:
+            self.limited += limited
+            self.crowded += crowded
+
+    @contextmanager
+    def one_image(self) -> Iterator[None]:
+        """Count several views of an image as one image."""
+        limited, crowded = self.limited, self.crowded
+        yield
+        self.limited = min(self.limited, limited + 1)
+        self.crowded = min(self.crowded, crowded + 1)
+
+    def lines(self, keep: Keep) -> list[str]:
+        """What to tell the user of it."""
+        most, said = max(CANDIDATES, PER_DETECTION * keep.limit), []
+        if self.limited:
+            said.append(
+                f"images with more detections than --max-det {keep.limit}: {self.limited}; the least certain were cut, "
+                "raise --max-det to keep them"
+            )
+        if self.crowded:
+            said.append(
+                f"images with more than {most:,} boxes above --conf {keep.score:g}: {self.crowded}; only the best "
+                f"{most:,} took part in suppression, raise --conf, or --max-det above {most // PER_DETECTION}"
+            )
+        return said
+
+
 @dataclass(frozen=True)
 class Keep:
     """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
 
     `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS); `classes`
-    are the labels that are looked for, None for all.
+    are the labels that are looked for, None for all. `cuts` counts what the limits leave out.
     """
 
     score: float = 0.25
@@ -179,6 +229,7 @@ class Keep:
     agnostic: bool = False
     soft: bool = False
     classes: tuple[int, ...] | None = None
+    cuts: Cuts = field(default_factory=Cuts, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -199,9 +250,14 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture on its way through prediction: image (H, W, 3) uint8 RGB, its name, its place and time (seconds)."""
+    """One image on its way through prediction.
+
+    image (H, W, 3) uint8 RGB; name, that of its file; index, its number in a video or a file of several pages; time in
+    seconds of a frame of a video, None for other images; pages, how many its file has.
+    """
 
     image: np.ndarray
     name: str
     index: int = 0
     time: float | None = None
+    pages: int = 1

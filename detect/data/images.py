@@ -2,7 +2,7 @@
 
 Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG, PNG)
 and by Pillow elsewhere: CMYK, 16-bit files that are not PNG, GIF, TIFF, WebP, BMP, PNM.
-Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first frame.
+Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first frame (but `read_pages`).
 
 EXIF orientation. Annotations may have been drawn on the picture as viewers show it, or on the rows as they are stored.
 The annotated size tells which: the orientation is applied where the turned size equals it, ignored where only the
@@ -13,11 +13,13 @@ as viewers do; and so it is when no size is known.
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -55,13 +57,25 @@ _UNDECODED = """
 UNREADABLE = frozenset(" ".join([_UNDECODED, *_FORMATS.values()]).split()) - SUFFIXES
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"qoif")
 Size = tuple[int, int]
-_ORIENTATION = 0x0112
+MAX_PIXELS = 500_000_000  # of an image, unless more are asked for: as 8-bit RGB they take 1.5 GB
+_OPENCV_PIXELS = 2**30  # what it decodes at most
+_ORIENTATION, _SUBFILE = 0x0112, 0x00FE  # tags of EXIF and TIFF
 _END = b"\xff\xd9"
 
+Image.MAX_IMAGE_PIXELS = None  # `_open` has the limit, with an error of ours; Pillow's would warn in other words first
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # a broken file is one line of ours, not a page of theirs
+
+
+class Page(NamedTuple):
+    """One page of a file: image (H, W, 3) uint8 RGB, its number, how many there are, how many more were not read."""
+
+    image: np.ndarray
+    number: int = 0
+    pages: int = 1
+    hidden: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,19 +115,55 @@ def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarra
     return decode_image(data, fspath(path), size)
 
 
-def decode_image(data: bytes, name: str, size: Size | None = None) -> np.ndarray:
+def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Page]:
+    """Every page of a TIFF and frame of an animation, one after the other; of other files the one image.
+
+    Pages of a TIFF that repeat another one in small, and what a camera hides behind its JPEG (previews, gain maps), are
+    counted and not read. Raises UserError as `read_image`, and for more than `most` pixels.
+    """
+    name = fspath(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from None
+    if data.startswith(b"\xff\xd8") and data.find(b"MPF\0", 0, 1 << 18) < 0:  # an ordinary JPEG
+        yield Page(decode_image(data, name, most=most))
+        return
+    opened, header = _open(io.BytesIO(data), name, most)
+    pages, hidden = _pages(opened, name)
+    for index in pages:
+        if index == 0:
+            image = decode_image(data, name, most=most)
+        else:
+            image = _page(opened, index, f"{name}, page {index}", most)
+            image = image if header.orientation == 1 else _oriented(image, header.orientation)
+        yield Page(image, index, len(pages), hidden if index == pages[0] else 0)
+
+
+def decode_image(data: bytes, name: str, size: Size | None = None, most: int = MAX_PIXELS) -> np.ndarray:
     """As `read_image`, from the bytes of a file; `name` is for messages."""
     if not data:
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
-    opened, header = _open(stream, name)
+    opened, header = _open(stream, name, most)
     turn = header.turn(size, name)
-    image = None
-    if header.mode != "CMYK" and _whole(data, header.format, stream.tell()):
+    image, small = None, math.prod(header.size) <= _OPENCV_PIXELS
+    if header.mode != "CMYK" and small and _whole(data, header.format, stream.tell()):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
     return image if turn == 1 else _oriented(image, turn)
+
+
+def count_pages(path: str | PathLike[str]) -> int:
+    """How many pages or frames `read_pages` finds in a file; raises UserError as `read_header`."""
+    name = fspath(path)
+    try:
+        with open(name, "rb") as file:
+            return len(_pages(_open(file, name)[0], name)[0])
+    except (OSError, ValueError) as error:
+        raise _missing(name, error) from None
 
 
 def read_header(path: str | PathLike[str]) -> Header:
@@ -167,15 +217,54 @@ def _missing(name: str, error: Exception) -> UserError:
     return UserError(f"{name!r}: the image file cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _open(file: IO[bytes], name: str) -> tuple[Image.Image, Header]:
+def _pages(opened: Image.Image, name: str) -> tuple[list[int], int]:
+    """The numbers of the pages that are images of their own, and how many are not."""
+    try:
+        count = getattr(opened, "n_frames", 1)
+        if opened.format == "MPO" or count == 1:
+            return [0], count - 1
+        own = [i for i in range(count) if not _derived(opened, i)] if opened.format == "TIFF" else list(range(count))
+        opened.seek(0)
+    except Exception as error:  # Pillow's plugins raise what they like on a damaged file
+        raise UserError(f"{name}: the image is damaged or truncated ({error})") from None
+    return own or [0], count - len(own or [0])
+
+
+def _derived(opened: Any, page: int) -> bool:
+    """Whether a page of a TIFF says that it is another one in small, or the mask of another one."""
+    opened.seek(page)
+    return bool(opened.tag_v2.get(_SUBFILE, 0) & 0b101)
+
+
+def _page(opened: Image.Image, page: int, name: str, most: int) -> np.ndarray:
+    """A page but the first, as Pillow has it."""
+    try:
+        opened.seek(page)
+    except Exception as error:  # as above
+        raise UserError(f"{name}: the image is damaged or truncated ({error})") from None
+    if math.prod(opened.size) > most:
+        raise _too_large(opened, name, most)
+    return _convert(opened, name)
+
+
+def _too_large(opened: Image.Image, name: str, most: int) -> UserError:
+    """The error for an image whose pixels might not fit into memory."""
+    width, height = opened.size
+    return UserError(
+        f"{name}: the image has more pixels than can be right, {width} x {height} where {most:,} are read: scale it "
+        "down, leave it out, or raise --max-pixels of detect predict"
+    )
+
+
+def _open(file: IO[bytes], name: str, most: int = MAX_PIXELS) -> tuple[Image.Image, Header]:
     """Pillow's picture, not yet decoded, and its header; a JPEG is left at the start of its scan."""
     try:
         opened = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise UserError(f"{name}: the image has more pixels than can be right; scale it down or leave it out") from None
     except Exception:  # Pillow's plugins raise what they like on a damaged file
         raise UserError(f"{name}: not a readable image (damaged, truncated or of an unknown format)") from None
     width, height = opened.size
+    if width * height > most:
+        raise _too_large(opened, name, most)
     turn = 1
     if "exif" in opened.info and opened.format != "TIFF":  # Pillow turns a TIFF itself, and says the turned size
         try:
@@ -210,7 +299,7 @@ def _convert(opened: Image.Image, name: str) -> np.ndarray:
         if mode == "CMYK" and opened.format == "JPEG" and "adobe" not in opened.info:
             # Pillow takes every CMYK JPEG for an inverted one, as Adobe writes them; one without Adobe's mark is not.
             opened = Image.fromarray(255 - np.asarray(opened), "CMYK")
-        return np.array(opened.convert("RGB"))
+        return np.array(opened if opened.mode == "RGB" else opened.convert("RGB"))
     except Exception as error:  # as above
         raise UserError(f"{name}: the image is damaged or truncated ({error})") from None
 

@@ -31,7 +31,6 @@ class Film:
         self.tick = 1 / (self.rate.numerator * Fraction(-(-60_000 // self.rate.numerator)))
         self.start: float | None = None
         self.last = -1
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._container: Any = av.open(f"file:{self.part}", "w", format="mp4", options={"movflags": "+faststart"})
         self._stream: Any = None
 

@@ -1,6 +1,6 @@
 """What `detect predict --track` adds: tracks with trails, and counts of what goes through lines and zones.
 
-Pictures of one folder are the frames of one film, and so are those of each video.
+Images of one folder are the frames of one film, and so are those of each video, and the pages of a file.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Follow:
         self.sure, self.names, self.config, self.lines, self.zones = sure, names, config, lines, zones
         self.objects: Counter[str] = Counter()  # tracks of each class, over all films
         self.counting = bool(lines or zones)
-        self.film, self.films = "", dict[str, list[Line | Zone]]()
+        self.film, self.last, self.films = "", -1, dict[str, list[Line | Zone]]()
         self._begin("")
 
     def _begin(self, film: str) -> None:
@@ -125,9 +125,11 @@ class Follow:
 
     def __call__(self, frame: Frame, found: Detections) -> Detections:
         """The detections of the next frame that belong to tracks, with their numbers."""
-        film = str(PurePosixPath(frame.name).parent) if frame.time is None else frame.name
-        if film != self.film or (frame.time is not None and frame.index == 0):
+        alone = frame.time is None and frame.pages == 1
+        film = str(PurePosixPath(frame.name).parent) if alone else frame.name
+        if film != self.film or (not alone and (frame.index < self.last or frame.index == 0)):
             self._begin(film)
+        self.last = frame.index
         self.films[film] = self.places
         found = self.tracker.update(found, self._looks(frame, found))
         for place in self.places:

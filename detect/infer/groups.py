@@ -48,4 +48,6 @@ def chosen(found: Detections, keep: Keep) -> Detections:
     """What suppression as `keep` says leaves of detections, best first."""
     found = found[found.scores > keep.score]
     groups = torch.zeros_like(found.labels) if keep.agnostic else found.labels
-    return found[batched_nms(found.boxes, found.scores, groups, keep.iou)[: keep.limit]]
+    kept = batched_nms(found.boxes, found.scores, groups, keep.iou)
+    keep.cuts.add(limited=len(kept) > keep.limit)
+    return found[kept[: keep.limit]]

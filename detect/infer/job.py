@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import av
 
 from detect.errors import UserError
-from detect.files import replace_text
 from detect.infer.draw import draw
 from detect.infer.follow import Follow
+from detect.infer.outputs import Paths, Written
 from detect.infer.predict import Predictor
-from detect.infer.sink import ANSWERS, Crops, Labels, Lines, Paths, Pictures, Results, Sink, Stop, Window
+from detect.infer.sink import (
+    ANSWERS,
+    Counts,
+    Crops,
+    Labels,
+    Lines,
+    Pictures,
+    Results,
+    Sink,
+    Stop,
+    Window,
+    copy_suffix,
+    part_of,
+)
 from detect.infer.source import Source
 from detect.interrupt import Interrupt
 from detect.progress import track
 from detect.types import Classes, Detections
+
+_log = logging.getLogger("detect")
 
 
 @dataclass
@@ -64,8 +80,9 @@ def predict_to(
 
     `kind` is what the predictor answers with, and chooses the json file among ANSWERS. `follow` joins what is found to
     tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
-    However it ends (Ctrl-C and errors too), videos and JSON are closed properly and keep what was done.
-    Raises UserError for what cannot be read or written.
+    What an earlier run wrote into `out` is removed first, and nothing else: see `Written`. However it ends (Ctrl-C and
+    errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come to
+    its end are called NAME.part.json. Raises UserError for what cannot be read or written.
     """
     out, summary, pictured = Path(out), Summary(), source.kind != "records"
     if extras.get("show") and not pictured:
@@ -73,13 +90,11 @@ def predict_to(
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
-            out.mkdir(parents=True, exist_ok=True)
+            written = stack.enter_context(closing(Written(out, source.files)))
             sinks: list[Sink] = []
-            for sink in opened(source, names, category_ids, out, out / ANSWERS[kind], extras):
+            for sink in opened(source, names, category_ids, written, ANSWERS[kind], follow, extras):
                 sinks.append(sink)
-                stack.callback(sink.close)
-            if follow and follow.counting:
-                stack.callback(lambda: replace_text(out / "counts.json", json.dumps(follow.counts(), indent=1) + "\n"))
+                stack.push(partial(_close, sink))
             interrupt = stack.enter_context(closing(Interrupt()))
             answers = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(Stop))
@@ -95,27 +110,57 @@ def predict_to(
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
-        raise UserError(f"{where}: cannot be written ({error.strerror or error})") from error
+        reason = f"{where}: cannot be written ({error.strerror or error})"
+        raise UserError(reason + _kept(out, kind, summary)) from error
+    except UserError as error:
+        raise UserError(f"{error}{_kept(out, kind, summary)}") from error
+    except KeyboardInterrupt:
+        if kept := _kept(out, kind, summary):
+            _log.warning("interrupted%s", kept)
+        raise
     return replace(summary, objects=follow.objects) if follow else summary
+
+
+def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
+    sink.close(whole=kind is None)
+
+
+def _kept(out: Path, kind: type, summary: Summary) -> str:
+    """What is left of a run that did not come to its end."""
+    return f"; the {summary.frames} frames before are in {part_of(out / ANSWERS[kind])}" if summary.frames else ""
 
 
 def opened(
     source: Source,
     names: Sequence[str],
     category_ids: Sequence[int],
-    out: Path,
-    answers: Path,
+    written: Written,
+    answers: str,
+    follow: Follow | None,
     extras: Extras,
 ) -> Iterator[Sink]:
     """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
+    paths = Paths(written, source.files)
     if source.kind != "records":
-        yield Pictures(Paths(out, source.files), source.rates)
-    yield Results(answers, names, category_ids)
+        _require_room(source, written)
+        yield Pictures(paths, source.rates)
+    yield Results(written, answers, names, category_ids)
+    if follow and follow.counting:
+        yield Counts(written, follow.counts)
     if extras.get("say"):
         yield Lines(names)
     if extras.get("save_txt"):
-        yield Labels(Paths(out / "labels", source.files))
+        yield Labels(paths.within("labels"))
     if extras.get("save_crop"):
-        yield Crops(Paths(out / "crops", source.files), names, extras.get("shape", ()))
+        yield Crops(paths.within("crops"), names, extras.get("shape", ()))
     if extras.get("show"):
         yield Window()
+
+
+def _require_room(source: Source, written: Written) -> None:
+    """Raises UserError, before any work, where a file that predict did not write is in the way of an annotated copy."""
+    if written.is_empty():
+        return
+    paths = Paths(written, source.files)
+    for part in source.parts:
+        written.require_free(paths.give(part.name, ".mp4" if part.rate else copy_suffix(part.name)))

@@ -23,6 +23,7 @@ from detect.types import Frame, Keep
 T = TypeVar("T")
 R = TypeVar("R")
 _END: Any = object()
+AHEAD = 256 * 2**20  # bytes of images that may wait for the network
 
 
 class Prepared(NamedTuple):
@@ -107,14 +108,18 @@ class Predictor:
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
     """The same items in the same order, made by a thread that runs at most `ahead` items in front.
 
-    What the making raises is raised here, after the items before it. Closing the generator ends the thread.
+    Of images that are large it makes fewer in front, so that they take no more than about AHEAD bytes. What the making
+    raises is raised here, after the items before it. Closing the generator ends the thread.
     """
     iterator = iter(items)
     thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        coming = deque(thread.submit(next, iterator, _END) for _ in range(ahead))
+        coming = deque([thread.submit(next, iterator, _END)])
         while (item := coming.popleft().result()) is not _END:
-            coming.append(thread.submit(next, iterator, _END))
+            frame: Any = getattr(item, "frame", item)
+            room = AHEAD // max(frame.image.nbytes, 1) if isinstance(frame, Frame) else ahead
+            while len(coming) < min(ahead, max(room, 1)):
+                coming.append(thread.submit(next, iterator, _END))
             yield item
     finally:
         thread.shutdown(cancel_futures=True)

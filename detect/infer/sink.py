@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import errno
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -14,96 +15,88 @@ import torch
 
 from detect.align import aligned
 from detect.errors import UserError
+from detect.files import replace_text
 from detect.infer.film import Film
+from detect.infer.outputs import Paths, Written
 from detect.names import file_names, json_text, say
 from detect.types import Classes, Detections, Frame
 
 ANSWERS = {Detections: "detections.json", Classes: "classes.json"}  # what is written, by what an answer is
+PART = ".part"  # in the name of a json file of a run that was not finished
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
-_SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
-_UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
 
 
 class Sink(Protocol):
-    """Takes each frame with what was found in it, and the annotated picture of it (H, W, 3) RGB."""
+    """Takes each frame with what was found in it, and the annotated picture of it (H, W, 3) RGB.
+
+    It is closed in any case, and told whether all frames were there.
+    """
 
     def write(self, frame: Frame, found: Any, picture: np.ndarray) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, whole: bool = True) -> None: ...
 
 
 class Stop(Exception):
     """The user closed the window: an end, not an error."""
 
 
-class Paths:
-    """File names under `root` after the names of frames: distinct, and never a source itself."""
-
-    def __init__(self, root: Path, sources: Iterable[Path] = ()) -> None:
-        self.root, self.clip, self.stem = root, "", root
-        self.taken = {path.resolve() for path in sources}
-
-    def give(self, name: str, suffix: str) -> Path:
-        """A path not given before, for a frame's name (its folders stay, its suffix does not) and a suffix."""
-        parts = PurePosixPath(_SUFFIX.sub("", name)).parts
-        stem = self.root.joinpath(*(_UNSAFE.sub("_", part) for part in parts if part not in ("/", "..")))
-        path, count = stem.with_name(stem.name + suffix), 1
-        while path.resolve() in self.taken:
-            count += 1
-            path = stem.with_name(f"{stem.name}-{count}{suffix}")
-        self.taken.add(path.resolve())
-        return path
-
-    def of(self, frame: Frame) -> Path:
-        """A path without suffix for one frame: those of a video share what was given once, and add their index."""
-        if frame.time is None:
-            return self.give(frame.name, "")
-        if frame.name != self.clip or frame.index == 0:
-            self.clip, self.stem = frame.name, self.give(frame.name, "")
-        return self.stem.with_name(f"{self.stem.name}_{frame.index:06d}")
-
-
 def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes an RGB image in the format of the path's suffix, in a folder made for it. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    """Writes an RGB image in the format of the path's suffix. Raises OSError, also for what the format cannot hold."""
+    try:
+        good, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        good = False
+    if not good:
+        height, width = image.shape[:2]
+        raise OSError(errno.EFBIG, f"{width} x {height} pixels do not fit the format", str(path))
     path.write_bytes(data.tobytes())
 
 
+def copy_suffix(name: str) -> str:
+    """The suffix of the annotated copy of an image."""
+    suffix = PurePosixPath(name).suffix
+    return suffix if suffix.lower() in _SAVED else ".png"
+
+
 class Pictures:
-    """Annotated copies: an image under its own name, a video, camera or stream as one NAME.mp4."""
+    """Annotated copies: an image under its own name, its pages numbered; a video, camera or stream as one NAME.mp4."""
 
     def __init__(self, paths: Paths, rates: Mapping[str, Fraction | None]) -> None:
-        self.paths, self.rates, self.clip = paths, rates, ""
+        self.paths, self.rates, self.clip, self.last = paths, rates, "", -1
         self.film: Film | None = None
 
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
         if frame.time is None:
-            suffix = PurePosixPath(frame.name).suffix
-            save_image(self.paths.give(frame.name, suffix if suffix.lower() in _SAVED else ".png"), picture)
+            save_image(self.paths.written.claim(self.paths.of(frame, copy_suffix(frame.name))), picture)
             return
-        if self.film is None or frame.name != self.clip or frame.index == 0:
+        if self.film is None or frame.name != self.clip or frame.index <= self.last:
             self.close()
             self.clip = frame.name
-            self.film = Film(self.paths.give(frame.name, ".mp4"), self.rates.get(frame.name))
+            path = self.paths.written.claim(self.paths.give(frame.name, ".mp4"))
+            self.film = Film(path, self.rates.get(frame.name))
+            self.paths.written.note(self.film.part)
+        self.last = frame.index
         self.film.write(picture, frame.time)
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         film, self.film = self.film, None
         if film is not None:
             film.close()
 
 
 class Results:
-    """One JSON file in the form of COCO results, in source pixels; written as it goes, named when it is whole.
+    """One JSON file in the form of COCO results, in source pixels, written as it goes.
 
-    Beside COCO's fields each record has `image` (the source's name), `category` (the class name) and, for a frame
-    of a video, `frame` (its index) and `time` (seconds). `image_id` counts the frames, from 1. Classes have no box.
+    Beside COCO's fields each record has `image` (the source's name), `category` (the class name) and, for a frame of a
+    video, `frame` (its index) and `time` (seconds); for a page of a file with several, `frame` (its index).
+    `image_id` counts the frames, from 1. Classes have no box. It is called NAME.part.json until the run is finished.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], category_ids: Sequence[int]) -> None:
-        self.path, self.names, self.category_ids = path, names, category_ids
-        self.part = path.with_name(path.name + ".part")
+    def __init__(self, written: Written, name: str, names: Sequence[str], category_ids: Sequence[int]) -> None:
+        self.names, self.category_ids = names, category_ids
+        self.path = written.claim(written.folder / name)
+        self.part = written.claim(part_of(self.path))
         self.file = self.part.open("w", encoding="utf-8")
         self.file.write("[")
         self.images = self.records = 0
@@ -120,6 +113,8 @@ class Results:
         record: dict[str, Any] = {"image_id": self.images, "image": frame.name}
         if frame.time is not None:
             record |= {"frame": frame.index, "time": round(frame.time, 6)}
+        elif frame.pages > 1:
+            record["frame"] = frame.index
         record |= {"category_id": self.category_ids[label], "category": self.names[label]}
         if isinstance(found, Classes):
             return record | {"score": score}
@@ -131,10 +126,32 @@ class Results:
             record["track_id"] = int(found.tracks[i])
         return record
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         with self.file:
             self.file.write("\n]\n")
-        self.part.replace(self.path)
+        if whole:
+            self.part.replace(self.path)
+        elif not self.images:
+            self.part.unlink()
+
+
+class Counts:
+    """counts.json, what `counts` gives at the end; NAME.part.json where the run did not come to its end."""
+
+    def __init__(self, written: Written, counts: Callable[[], Any]) -> None:
+        self.counts, self.path = counts, written.claim(written.folder / "counts.json")
+        self.part = written.claim(part_of(self.path))
+
+    def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
+        """The counting is done elsewhere."""
+
+    def close(self, whole: bool = True) -> None:
+        replace_text(self.path if whole else self.part, json.dumps(self.counts(), indent=1) + "\n")
+
+
+def part_of(path: Path) -> Path:
+    """What a json file is called as long as its run is not finished."""
+    return path.with_name(f"{path.stem}{PART}{path.suffix}")
 
 
 class Lines:
@@ -146,9 +163,10 @@ class Lines:
     def write(self, frame: Frame, found: Classes, picture: np.ndarray) -> None:
         if frame.time is None:
             pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-            say(f"{frame.name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
+            name = f"{frame.name} [{frame.index}]" if frame.pages > 1 else frame.name
+            say(f"{name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         """Nothing is held open."""
 
 
@@ -164,11 +182,9 @@ class Labels:
         for box, label, score in zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True):
             x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
             lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f} {score:.5f}\n")
-        stem = self.paths.of(frame)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(stem.name + ".txt").write_text("".join(lines), encoding="utf-8")
+        self.paths.written.claim(self.paths.of(frame, ".txt")).write_text("".join(lines), encoding="utf-8")
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         """Each file is closed as it is written."""
 
 
@@ -187,7 +203,7 @@ class Crops:
         cut = self._aligned if len(self.shape) else self._boxes
         for label, (mark, image) in zip(found.labels.tolist(), cut(frame.image, found), strict=True):
             path = self.paths.root / self.folders[label] / stem
-            save_image(path.with_name(f"{path.name}{mark}.jpg"), image)
+            save_image(self.paths.written.claim(path.with_name(f"{path.name}{mark}.jpg")), image)
 
     def _boxes(self, image: np.ndarray, found: Detections) -> Iterator[tuple[str, np.ndarray]]:
         edges = torch.cat((found.boxes[:, :2].floor(), found.boxes[:, 2:].ceil()), dim=1).int().tolist()
@@ -200,7 +216,7 @@ class Crops:
             view = aligned(image, found, self.shape)
             yield "", image if view is None else view
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         """Each file is closed as it is written."""
 
 
@@ -222,5 +238,5 @@ class Window:
         if cv2.waitKey(1) & 0xFF in (ord("q"), 27) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
             raise Stop
 
-    def close(self) -> None:
+    def close(self, whole: bool = True) -> None:
         cv2.destroyAllWindows()

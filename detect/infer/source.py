@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from detect.data.images import is_image, read_header, read_image
+from detect.data.images import MAX_PIXELS, count_pages, is_image, read_header, read_pages
 from detect.data.signal_files import SUFFIXES, unlabelled
 from detect.errors import UserError
+from detect.infer.folder import usable, walk
 from detect.infer.video import Camera, Video
 from detect.types import Frame
 
 VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
+_PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
@@ -60,11 +63,13 @@ class Source:
 
     count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", "records", or "mixed";
     is_live: whether frames come as they are taken, so that each should be answered before the next one is there;
-    rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them.
+    rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them;
+    left_out: a line for each part that cannot be read, where such are skipped: `skip_bad`.
     """
 
-    def __init__(self, parts: Sequence[Part], kind: str, files: Sequence[Path] = ()) -> None:
-        self.parts, self.kind, self.files = parts, kind, files
+    def __init__(self, parts: Sequence[Part], kind: str, files: Sequence[Path] = (), skip_bad: bool = False) -> None:
+        self.parts, self.kind, self.files, self.skip_bad = parts, kind, files, skip_bad
+        self.left_out: list[str] = []
         self.is_live = any(isinstance(part, Camera) or getattr(part, "live", False) for part in parts)
         counts = [part.count for part in parts]
         self.count = None if None in counts else sum(c for c in counts if c is not None)
@@ -84,7 +89,17 @@ class Source:
 
     def __iter__(self) -> Iterator[Frame]:
         for part in self.parts:
-            yield from part
+            try:
+                yield from part
+            except UserError as error:
+                if not self.skip_bad:
+                    raise
+                self.left_out.append(str(error))
+
+    @property
+    def hidden(self) -> int:
+        """How many images inside those files that were read are no pages of their own, such as previews."""
+        return sum(getattr(part, "hidden", 0) for part in self.parts)
 
     def close(self) -> None:
         for part in self.parts:
@@ -98,29 +113,44 @@ class Source:
 
 
 class Still:
-    """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there."""
+    """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there.
 
-    count: int | None = 1
+    Of a file that holds several pages or frames each is given. `most` is how many pixels it may have.
+    """
+
     rate: Fraction | None = None
+    hidden = 0
 
-    def __init__(self, image: Any, name: str) -> None:
-        self.image, self.name = image, name
+    def __init__(self, image: Any, name: str, most: int = MAX_PIXELS) -> None:
+        self.image, self.name, self.most = image, name, most
+        self.count: int | None = 1
+        if isinstance(image, Path) and image.suffix.lower() in _PAGED:
+            with suppress(UserError):  # which comes again when it is read
+                self.count = count_pages(image)
 
     def __iter__(self) -> Iterator[Frame]:
-        image = read_image(self.image) if isinstance(self.image, Path) else as_rgb(self.image, self.name)
-        yield Frame(image, self.name)
+        if not isinstance(self.image, Path):
+            yield Frame(as_rgb(self.image, self.name), self.name)
+            return
+        for page in read_pages(self.image, self.most):
+            self.hidden += page.hidden
+            yield Frame(page.image, self.name, page.number, pages=page.pages)
 
     def close(self) -> None:
         """Nothing is held open."""
 
 
-def open_source(spec: Any, vid_stride: int = 1) -> Source:
+def open_source(
+    spec: Any, vid_stride: int = 1, recursive: bool = False, skip_bad: bool = False, max_pixels: int = MAX_PIXELS
+) -> Source:
     """The frames that `spec` names.
 
     spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
     (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float 0..1; a file of signals or volumes
     (see `signal_files`); or a list of these.
     Of a video every `vid_stride`-th frame is taken. Frames of files are named by their path from the folder they share.
+    Of a folder the images and videos are taken, those of its folders too if `recursive`; a warning counts the others.
+    What cannot be read is left out and listed if `skip_bad`; images of more than `max_pixels` cannot.
     Raises UserError for what cannot be found or read.
     """
     if isinstance(spec, Source):
@@ -130,13 +160,24 @@ def open_source(spec: Any, vid_stride: int = 1) -> Source:
     specs = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not specs:
         raise UserError("the source is an empty list: name an image, a folder, a video, a camera or a URL")
-    found = [item for one in specs for item in _expand(one)]
+    found = [item for one in specs for item in _expand(one, recursive)]
     names = _names([item for item in found if isinstance(item, Path)])
-    parts = [_part(item, names, i, vid_stride) for i, item in enumerate(found)]
-    return Source(parts, _kind(parts), [item for item in found if isinstance(item, Path)])
+    parts, left_out = [], []
+    for i, item in enumerate(found):
+        try:
+            parts.append(_part(item, names, i, vid_stride, max_pixels))
+        except UserError as error:
+            if not (skip_bad and isinstance(item, Path)):
+                raise
+            left_out.append(str(error))
+    if not parts:
+        raise UserError(f"nothing can be read; the first: {left_out[0]}")
+    source = Source(parts, _kind(parts), [item for item in found if isinstance(item, Path)], skip_bad)
+    source.left_out += left_out
+    return source
 
 
-def _expand(spec: Any) -> list[Any]:
+def _expand(spec: Any, recursive: bool) -> list[Any]:
     """What one entry stands for: paths of files, a camera index, a URL, or the image itself."""
     if not isinstance(spec, str | os.PathLike):
         return [spec]
@@ -146,28 +187,21 @@ def _expand(spec: Any) -> list[Any]:
         if path.is_file():
             return [path]
         if path.is_dir():
-            return _usable(path.iterdir(), f"folder {text}")
+            return usable(walk(path) if recursive else path.iterdir(), f"folder {text}", _is_taken)
     except OSError as error:  # no permission, or a name longer than the system takes
-        raise UserError(f"source {text!r}: {error.strerror}") from None
+        raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
     if text.isdecimal():
         return [int(text)]
     if _STREAM.match(text):
         return [text]
     if glob.has_magic(text):
-        return _usable(map(Path, glob.iglob(str(path), recursive=True)), f"pattern {text}")
+        matched = (one for one in map(Path, glob.iglob(str(path), recursive=True)) if not one.is_dir())
+        return usable(matched, f"pattern {text}", _is_taken)
     raise UserError(f"source {text!r}: no such file or folder")
 
 
-def _usable(paths: Any, what: str) -> list[Path]:
-    """The images and videos among the paths, in natural order: frame 9 before frame 10."""
-    every = list(paths)
-    seen = [p for p in every if p.is_file()]
-    kept = [p for p in seen if is_image(p) or _is_video(p)]
-    if not kept:
-        folders = any(p.is_dir() for p in every)
-        hint = "; for those in its folders put /**/* after its name, quoted" if folders else ""
-        raise UserError(f"{what}: no image or video among its {len(seen)} files{hint}")
-    return sorted(kept, key=lambda p: [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(p))])
+def _is_taken(path: Path) -> bool:
+    return is_image(path) or _is_video(path)
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
@@ -179,7 +213,7 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return {p: Path(os.path.relpath(os.path.abspath(p), root)).as_posix() for p in paths}
 
 
-def _part(item: Any, names: dict[Path, str], index: int, stride: int) -> Part:
+def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int) -> Part:
     if isinstance(item, bool | None):
         raise UserError(f"source {item!r}: name an image, a folder, a video, a camera or a URL")
     if isinstance(item, int):
@@ -191,7 +225,7 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int) -> Part:
         return Still(item, f"image-{index}")
     if item.suffix.lower() in SUFFIXES:
         return Records(item, names[item])
-    return Still(item, names[item]) if _is_still(item) else Video(item, names[item], stride)
+    return Still(item, names[item], most) if _is_still(item) else Video(item, names[item], stride)
 
 
 def _is_video(path: Path) -> bool:

@@ -42,8 +42,10 @@ class Tiles:
                 height, width = frame.image.shape[:2]
                 places = tiles(height, width, self.side)
                 views = [replace(frame, image=frame.image[y1:y2, x1:x2]) for x1, y1, x2, y2 in places.tolist()]
-                found = [one for _, one in self.predictor(views)]
-                yield frame, found[0] if len(found) == 1 else self._whole(found, places)
+                with self.keep.cuts.one_image():
+                    found = [one for _, one in self.predictor(views)]
+                    whole = found[0] if len(found) == 1 else self._whole(found, places)
+                yield frame, whole
 
     def _whole(self, found: list[Detections], places: np.ndarray) -> Detections:
         low, high = found[0].boxes[:, None].split(2, -1)

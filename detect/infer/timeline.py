@@ -18,8 +18,8 @@ class Timeline:
 
     Every packet is read in before the frames that the decoder makes of it. A packet with an earlier time than a decoded
     frame, of which no frame came, is a lost frame and keeps its number. Where packets themselves are missing, the gap
-    in time tells how many; it is only believed for a while after a sign of damage, since many videos have no constant
-    rate. Packets that are never shown (VP8, fields) leave no gap in time and are not counted.
+    in time tells how many; it is only believed for a while after a sign of damage, such as a hole in the file, since
+    many videos have no constant rate. Packets that are never shown (VP8, fields) leave no gap and are not counted.
 
     AVI stores no presentation times. There packets are numbered by their place in the file's index, and frames take the
     numbers in order; a key frame ends the doubt about which of them was lost.
@@ -37,6 +37,7 @@ class Timeline:
         self.shift, self.end = 0, 0
         self.order: int | None = None  # the decoding time of the last packet
         self.index = self.entry = self.doubt = self.failed = self.discarded = 0
+        self.reached = self.packets = 0  # where the last packet ends in the file, and how many there were
         self.shown: Any = None  # the place of the last frame
         self.time = 0.0
 
@@ -56,6 +57,7 @@ class Timeline:
                 self.shift = self.end - stamp
             self.order = packet.dts if packet.dts is not None else self.order
             place = time = stamp + self.shift
+            self._watch(packet, place)
         self.end = max(self.end, time + int(packet.duration or self.frame))
         heappush(self.waiting, (place, time, stamp))
         self.places.setdefault(stamp, deque()).append(place)
@@ -70,6 +72,18 @@ class Timeline:
             self.entry, time = entry, entries[entry].timestamp
         self.entry += 1
         return self.entry - 1, time
+
+    def _watch(self, packet: Any, place: int) -> None:
+        """Take a hole in the file for damage where the time goes on by more than a frame as well.
+
+        Other streams leave holes too; so it must be as large as a quarter of the frames that the time lacks.
+        """
+        if packet.pos is None or packet.pos < self.reached:
+            return
+        missing = round((place - self.end) / self.frame) if self.frame and self.packets else 0
+        if missing > 0 and packet.pos - self.reached > missing * self.reached / self.packets / 4:
+            self.damaged()
+        self.reached, self.packets = packet.pos + packet.size, self.packets + 1
 
     def damaged(self) -> None:
         """Take note of a packet or frame that is broken."""

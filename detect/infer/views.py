@@ -31,10 +31,12 @@ class Views:
             for frame in coming:
                 mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
                 found = []
-                for predictor in self.predictors:
-                    (_, straight), (_, turned) = predictor([frame, mirrored])
-                    found += [straight, mirror(turned, frame.image.shape[1])]
-                yield frame, chosen(averaged(found), self.keep)
+                with self.keep.cuts.one_image():
+                    for predictor in self.predictors:
+                        (_, straight), (_, turned) = predictor([frame, mirrored])
+                        found += [straight, mirror(turned, frame.image.shape[1])]
+                    whole = chosen(averaged(found), self.keep)
+                yield frame, whole
 
 
 def mirror(found: Detections, width: int) -> Detections:

@@ -20,9 +20,7 @@ from detect.backbones.base import Staged
 from detect.config import ModelConfig
 from detect.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
 from detect.models.base import Card, Model
-from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
-
-CANDIDATES = 4096  # the best scores of an image that go into suppression
+from detect.types import CANDIDATES, PER_DETECTION, Detections, Keep, NamedRows, Raw, Target, Term
 
 
 class Yolo(Model):
@@ -110,15 +108,19 @@ def choose(boxes: Tensor, scores: Tensor, keep: Keep, points: Tensor | None = No
         scores = scores.masked_fill(~mask, -1)
     prior, label = torch.where(scores > keep.score)
     score = scores[prior, label]
-    if len(score) > CANDIDATES:
-        score, best = score.topk(CANDIDATES)
+    if len(score) > (most := max(CANDIDATES, PER_DETECTION * keep.limit)):
+        score, best = score.topk(most)
         prior, label = prior[best], label[best]
+        keep.cuts.add(crowded=True)
     box, score, label = boxes[prior].cpu(), score.cpu(), label.cpu()
     groups = torch.zeros_like(label) if keep.agnostic else label
     if keep.soft:
-        kept, score = soft_nms(box, score, groups, least=max(keep.score, 1e-3), limit=keep.limit)
+        kept, score = soft_nms(box, score, groups, least=max(keep.score, 1e-3), limit=keep.limit + 1)
     else:
-        kept = batched_nms(box, score, groups, keep.iou)[: keep.limit]
+        kept = batched_nms(box, score, groups, keep.iou)
         score = score[kept]
+    if len(kept) > keep.limit:
+        kept, score = kept[: keep.limit], score[: keep.limit]
+        keep.cuts.add(limited=True)
     found = Detections(box[kept], score, label[kept])
     return found if points is None else replace(found, points=points[prior.cpu()[kept]].cpu())

@@ -133,6 +133,31 @@ def test_predict_looks_for_the_classes_that_are_named(digits, weights, tmp_path,
     assert "unknown class 'seven'" in capsys.readouterr().err
 
 
+def test_predict_again_and_with_bad_files(digits, weights, tmp_path, capsys, caplog):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(digits / "val", folder / "deep")
+    first = min((folder / "deep").iterdir())
+    (folder / "broken.jpg").write_bytes(first.read_bytes()[:300])
+    (folder / "notes.txt").write_text("x")
+    flags = ["--weights", str(weights), "--source", str(folder), "--out", str(out), "--recursive", "--save-crop", *CPU]
+    assert main(["predict", *flags, "--conf", "0.01", "--max-det", "1"]) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+    assert main(["predict", *flags, "--conf", "0.01", "--max-det", "1", "--skip-bad"]) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert [line.split(" ")[0] for line in err] == ["left", "images"]
+    assert "1 of other types (notes.txt)" in caplog.text and "broken.jpg" in err[0] and "--max-det 1" in err[1]
+    assert len(list((out / "crops").rglob("*.jpg"))) == len(json.loads((out / "detections.json").read_text())) > 0
+    assert main(["predict", *flags, "--conf", "1", "--skip-bad"]) == 0
+    assert not (out / "crops").exists() and json.loads((out / "detections.json").read_text()) == []
+    (folder / "broken.jpg").unlink()
+    assert main(["predict", *flags, "--max-pixels", "100"]) == 2
+    assert "--max-pixels" in said_last(capsys)
+
+
+def said_last(capsys) -> str:
+    return capsys.readouterr().err.splitlines()[-1]
+
+
 def test_python_finds_what_the_command_finds(digits, weights, tmp_path):
     commands.predict(
         commands.options.PredictConfig(

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from detect.config import ModelConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
 from detect.evaluation.measure import detect_all
+from detect.infer import predict
 from detect.infer.predict import Predictor, parallel_map, prefetch
 from detect.infer.source import open_source
 from detect.models import build
 from detect.models.base import Card
+from detect.models.yolo import choose
 from detect.types import Batch, Detections, Frame, Keep, Pixels, Target
 from tests.reference.planted import MagentaFinder, planted
 
@@ -205,3 +208,46 @@ def test_several_threads_give_the_answers_of_one() -> None:
     torch.set_num_threads(before)
     for (one, found), (other, same) in zip(*answers, strict=True):
         assert one.name == other.name and torch.allclose(found.scores, same.scores, atol=1e-4)
+
+
+def test_large_images_do_not_pile_up_before_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "AHEAD", 11_000)
+    made = []
+
+    def frames() -> Iterator[Frame]:
+        for i in range(8):
+            made.append(i)
+            yield Frame(np.zeros((60, 30, 3), np.uint8), str(i))  # 5,400 bytes
+
+    with closing(prefetch(frames(), ahead=6)) as ahead:
+        for i in range(8):
+            assert next(ahead).name == str(i)
+            assert len(made) <= i + 3  # the one given, and two in front
+    assert threads() == []
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_what_the_limits_cut_off_is_counted(soft: bool) -> None:
+    count = 4200
+    corners = torch.arange(count)[:, None] * 20.0
+    boxes = torch.cat([corners, corners, corners + 10, corners + 10], 1)
+    scores = torch.linspace(0.9, 0.3, count)[:, None]
+    keep = Keep(limit=10, soft=soft)
+    assert len(choose(boxes[:10], scores[:10], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (0, 0)
+    assert len(choose(boxes[:11], scores[:11], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (1, 0)
+    if not soft:
+        choose(boxes, scores, keep)
+        assert (keep.cuts.limited, keep.cuts.crowded) == (2, 1)
+        one, two = keep.cuts.lines(keep)
+        assert "--max-det 10: 2;" in one and "4,096 boxes above --conf 0.25: 1;" in two
+        wide = Keep(limit=5000)
+        assert len(choose(boxes, scores, wide)) == count and wide.cuts.lines(wide) == []
+
+
+def test_views_of_one_image_are_cut_once() -> None:
+    keep = Keep(limit=3)
+    with keep.cuts.one_image():
+        keep.cuts.limited += 5
+    with keep.cuts.one_image():
+        keep.cuts.crowded += 2
+    assert (keep.cuts.limited, keep.cuts.crowded) == (1, 1)

@@ -22,8 +22,9 @@ from detect.infer import film as films
 from detect.infer import job, sink
 from detect.infer.draw import color_of
 from detect.infer.film import Film
+from detect.infer.outputs import LIST, Paths, Written
 from detect.infer.predict import Predictor
-from detect.infer.sink import Crops, Labels, Paths, Results
+from detect.infer.sink import Crops, Labels, Results, part_of
 from detect.infer.source import open_source
 from detect.types import Detections, Frame, Keep
 from tests.reference.planted import MagentaFinder, film, moving, planted
@@ -38,6 +39,10 @@ def run(source: object, out: Path, finder: object = None, **options) -> job.Summ
 
 def results(out: Path) -> list[dict]:
     return json.loads((out / "detections.json").read_text(encoding="utf-8"))
+
+
+def unfinished(out: Path) -> list[dict]:
+    return json.loads(part_of(out / "detections.json").read_text(encoding="utf-8"))
 
 
 def save(path: Path, image: np.ndarray) -> Path:
@@ -158,7 +163,7 @@ def test_a_source_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_names_are_distinct_and_stay_under_the_folder(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = Paths(Written(tmp_path))
     given = [paths.give(name, ".jpg") for name in ("a/x.png", "b/x.png", "x.png", "x.jpg", "../../x.png", "/x.png")]
     names = ["a/x", "b/x", "x", "x-2", "x-3", "x-4"]
     assert given == [tmp_path / f"{name}.jpg" for name in names]
@@ -167,7 +172,7 @@ def test_names_are_distinct_and_stay_under_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_second_clip_of_the_same_name_starts_anew(tmp_path: Path) -> None:
-    paths = Paths(tmp_path)
+    paths = Paths(Written(tmp_path))
     image = planted(4, 4, None)
     stems = [paths.of(Frame(image, "a.mp4", i, i / 10)).name for i in (0, 1, 2, 0, 1)]
     assert stems == ["a_000000", "a_000001", "a_000002", "a-2_000000", "a-2_000001"]
@@ -175,7 +180,7 @@ def test_a_second_clip_of_the_same_name_starts_anew(tmp_path: Path) -> None:
 
 
 def test_keypoints_and_tracks_are_in_the_results(tmp_path: Path) -> None:
-    sink = Results(tmp_path / "d.json", NAMES, IDS)
+    sink = Results(Written(tmp_path), "d.json", NAMES, IDS)
     found = Detections(
         torch.tensor([[1.0, 2, 4, 6]]),
         torch.tensor([0.5]),
@@ -193,10 +198,10 @@ def test_nothing_found_in_nothing(tmp_path: Path) -> None:
     run([planted(96, 128, None)], tmp_path, save_crop=True)
     assert results(tmp_path) == [] and not (tmp_path / "crops").exists()
     frame, image = Frame(planted(8, 8, None), "x"), planted(8, 8, None)
-    for one in (Labels(Paths(tmp_path / "l")), Crops(Paths(tmp_path / "c"), NAMES)):
+    for one in (Labels(Paths(Written(tmp_path / "l"))), Crops(Paths(Written(tmp_path / "c")), NAMES)):
         one.write(frame, Detections.none(), image)
         one.close()
-    assert (tmp_path / "l" / "x.txt").read_text() == "" and not (tmp_path / "c").exists()
+    assert (tmp_path / "l" / "x.txt").read_text() == "" and os.listdir(tmp_path / "c") == [LIST]
 
 
 def interrupted(error: BaseException, after: int):
@@ -212,10 +217,14 @@ def interrupted(error: BaseException, after: int):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("broken"), RuntimeError("a defect")])
 def test_what_was_done_is_kept_however_it_ends(tmp_path: Path, error: BaseException) -> None:
     film(tmp_path / "v.mp4", moving(9)[0], [Fraction(i, 10) for i in range(9)], Fraction(10))
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error)) as caught:
         run(tmp_path / "v.mp4", tmp_path / "out", interrupted(error, after=5))
     assert len(list(open_source(tmp_path / "out" / "v.mp4"))) == 5
-    assert len(results(tmp_path / "out")) == 5
+    assert len(unfinished(tmp_path / "out")) == 5 and not (tmp_path / "out" / "detections.json").exists()
+    if isinstance(error, UserError):
+        assert "broken; the 5 frames before are in " in str(caught.value) and "detections.part.json" in str(
+            caught.value
+        )
 
 
 SCRIPT = """
@@ -246,7 +255,7 @@ def test_ctrl_c_closes_the_film(tmp_path: Path) -> None:
     _, said = work.communicate(timeout=30)
     assert work.returncode != 0 and "KeyboardInterrupt" in said
     kept = len(list(open_source(tmp_path / "out" / "v.mp4")))
-    assert 5 <= kept < 600 and len(results(tmp_path / "out")) in (kept, kept + 1)
+    assert 5 <= kept < 600 and len(unfinished(tmp_path / "out")) in (kept, kept + 1)
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import os
 import socket
 import struct
 import threading
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 import torch
 from av.sidedata.sidedata import SideDataContainer
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
+from detect.data.images import read_header
 from detect.errors import UserError
 from detect.infer import video
 from detect.infer.source import open_source
@@ -51,6 +53,122 @@ def test_one_image(folder: Path) -> None:
 
 def test_folder_in_natural_order(folder: Path) -> None:
     assert [f.name for f in open_source(folder)] == ["shot 1.png", "shot 9.png", "shot 10.png"]
+
+
+def test_skipped_files_are_counted_by_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "x.png", planted(4, 4, None))
+    with caplog.at_level(logging.WARNING):
+        assert open_source(tmp_path).count == 1 and not caplog.records
+        for name in ("notes.txt", "a.doc", ".DS_Store", "raw.cr2"):
+            (tmp_path / name).write_text("x")
+        (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+        save(tmp_path / "deep" / "y.png", planted(4, 4, None))
+        assert open_source(tmp_path).count == 1
+    (record,) = caplog.records
+    said = record.getMessage()
+    for reason in (
+        "2 of other types (a.doc)",
+        "1 hidden (.DS_Store)",
+        "1 in formats that cannot be decoded (raw.cr2)",
+        "1 links to nothing (gone.png)",
+        "1 folders (deep)",
+        "--recursive",
+    ):
+        assert reason in said
+    assert "\n" not in said
+
+
+def test_folders_are_looked_into_on_request_and_links_go_round_no_circle(tmp_path: Path) -> None:
+    for name in ("x.png", "a/x.png", "a/b/10.png", "a/b/9.png", ".git/x.png"):
+        save(tmp_path / "in" / name, planted(4, 4, None))
+    save(tmp_path / "other" / "z.png", planted(4, 4, None))
+    (tmp_path / "in" / "a" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "a")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "other")
+    assert [f.name for f in open_source(tmp_path / "in")] == ["x.png"]
+    names = [f.name for f in open_source(tmp_path / "in", recursive=True)]
+    assert names == ["a/b/9.png", "a/b/10.png", "a/x.png", "more/z.png", "x.png"]
+
+
+def test_a_name_that_is_no_text_is_read(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        save(path, planted(4, 4, None))
+    except OSError:
+        pytest.skip("this file system takes only text")
+    assert open_source(tmp_path).count == len(list(open_source(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.png", "x.webp", "x.tif", "x.avif"])
+def test_every_page_and_frame_is_given(tmp_path: Path, name: str) -> None:
+    images = [Image.fromarray(planted(20, 30, (i, 0, i + 5, 5))) for i in range(3)]
+    try:
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:], lossless=True, quality=100)
+    except (OSError, KeyError):
+        pytest.skip("this Pillow does not write it")
+    frames = list(open_source(tmp_path / name))
+    assert [(f.name, f.index, f.time, f.pages) for f in frames] == [(name, i, None, 3) for i in range(3)]
+    for frame, image in zip(frames, images, strict=True):
+        assert np.abs(frame.image.astype(int) - np.asarray(image)).mean() < 6
+    if name != "x.png":
+        assert open_source(tmp_path / name).count == 3
+
+
+def test_pages_of_any_kind_and_turn(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    grey = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    pages = [Image.fromarray(planted(20, 30, (0, 0, 9, 9))), Image.fromarray(grey), Image.new("CMYK", (8, 4))]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    shapes = [f.image.shape for f in open_source(tmp_path / "x.tif")]
+    assert shapes == [(20, 30, 3), (20, 30, 3), (4, 8, 3)]
+    second = list(open_source(tmp_path / "x.tif"))[1].image
+    assert np.array_equal(second[..., 0], grey >> 8)
+    pages[0].save(tmp_path / "y.webp", save_all=True, append_images=[pages[0].rotate(180)], exif=tags, lossless=True)
+    first, second = (f.image for f in open_source(tmp_path / "y.webp"))
+    assert first.shape == (30, 20, 3) and np.array_equal(second, first[::-1, ::-1])
+
+
+def test_copies_in_small_and_hidden_images_are_counted_not_given(tmp_path: Path) -> None:
+    image, small = (Image.fromarray(planted(h, 2 * h, (0, 0, 3, 3))) for h in (40, 20))
+    reduced = TiffImagePlugin.ImageFileDirectory_v2()
+    reduced[254] = 1
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "x.tif"), True) as file:
+        image.save(file, "TIFF")
+        file.newFrame()
+        small.save(file, "TIFF", tiffinfo=reduced)
+    source = open_source(tmp_path / "x.tif")
+    assert [(f.image.shape, f.pages) for f in source] == [((40, 80, 3), 1)] and source.hidden == 1
+    image.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[small])
+    source = open_source(tmp_path / "x.jpg")
+    assert [(f.image.shape, f.pages) for f in source] == [((40, 80, 3), 1)] and source.hidden == 1
+
+
+def test_a_broken_page_is_named(tmp_path: Path) -> None:
+    noise = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (60, 60, 3), np.uint8)) for i in range(3)]
+    noise[0].save(tmp_path / "x.tif", save_all=True, append_images=noise[1:], compression="tiff_deflate")
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    with Image.open(tmp_path / "x.tif") as opened:
+        opened.seek(1)
+        start = opened.tag_v2[273][0]
+    data[start : start + 4000] = bytes(4000)
+    (tmp_path / "x.tif").write_bytes(data)
+    frames = iter(open_source(tmp_path / "x.tif"))
+    next(frames)
+    with pytest.raises(UserError, match=r"x\.tif, page 1: "):
+        next(frames)
+
+
+def test_large_images_are_read_up_to_a_limit_that_has_a_flag(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "x.tif", compression="group4")  # above what Pillow refuses
+    assert read_header(tmp_path / "x.tif").size == (10_000, 20_000)
+    assert not recwarn.list
+    with pytest.raises(UserError, match=r"x\.tif: .* 20000 x 10000 .*--max-pixels"):
+        list(open_source(tmp_path / "x.tif", max_pixels=199_999_999))
+    small, large = Image.new("L", (10, 10)), Image.new("L", (100, 100))
+    small.save(tmp_path / "y.tif", save_all=True, append_images=[large])
+    with pytest.raises(UserError, match=r"y\.tif, page 1: .* 100 x 100 "):
+        list(open_source(tmp_path / "y.tif", max_pixels=5000))
 
 
 def test_glob_names_keep_the_folders_that_differ(tmp_path: Path) -> None:

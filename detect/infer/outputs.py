@@ -1,0 +1,168 @@
+"""The folder that predict writes into: distinct names for everything of a run, and a list of what it wrote.
+
+The list lets the next run into the same folder clear exactly those files, so that two runs never mix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from detect.errors import UserError
+from detect.types import Frame
+
+LIST = ".predict.jsonl"  # in the folder of a run: a JSON string a line, the path of a file from there
+FOLDERS = ("labels", "crops")  # of a run, which a source's folder must not be taken for
+_SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
+_UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
+_NUMBERS = re.compile(r"(_\d+)+$")
+
+
+class Written:
+    """The files of a run under `folder`; those of the run before are removed when it is opened.
+
+    Nothing else is removed, nothing is written over, and no link is followed. Raises UserError where another run is at
+    work in the folder, or where a source of this run was written by the one before.
+    """
+
+    def __init__(self, folder: Path, sources: Iterable[Path] = ()) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / LIST
+        if path.is_symlink():
+            raise UserError(f"{path} is a link: remove it, or choose another --out")
+        self.file = path.open("a+", encoding="utf-8")
+        try:
+            _lock(self.file, folder)
+            self._clear({source.resolve() for source in sources})
+        except BaseException:
+            self.file.close()
+            raise
+
+    def _clear(self, sources: set[Path]) -> None:
+        """Remove what the list names, and folders that are empty then."""
+        self.file.seek(0)
+        files = [path for line in self.file if (path := self._listed(line))]
+        if taken := next((path for path in files if path.resolve() in sources), None):
+            raise UserError(f"--source {taken} was written by an earlier predict into --out: choose another --out")
+        for path in files:
+            path.unlink()
+        folders = {parent for path in files for parent in path.parents if self.folder in parent.parents}
+        for folder in sorted(folders, key=lambda one: len(one.parts), reverse=True):
+            with suppress(OSError):  # something else is in it
+                folder.rmdir()
+        self.file.truncate(0)
+
+    def _listed(self, line: str) -> Path | None:
+        """The file that a line names, where it is one inside the folder, and no link on the way."""
+        try:
+            name = json.loads(line)
+            parts = PurePosixPath(name).parts
+        except (ValueError, TypeError):
+            return None
+        path = self.folder
+        for part in parts:
+            path /= part
+            if part in ("..", "/") or path.is_symlink():
+                return None
+        return path if parts and path.is_file() and path.name != LIST else None
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing in the folder but the list."""
+        return {path.name for path in islice(self.folder.iterdir(), 2)} <= {LIST}
+
+    def require_free(self, path: Path) -> None:
+        """Raises UserError where there is a file of that name."""
+        if os.path.lexists(path):
+            raise UserError(f"{path} is there, and predict did not write it: remove it, or choose another --out")
+
+    def claim(self, path: Path) -> Path:
+        """A file about to be written, listed first, in a folder made for it. Raises UserError for one that is there."""
+        self.require_free(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.note(path)
+        return path
+
+    def note(self, path: Path) -> None:
+        """List a file of this run."""
+        self.file.write(json.dumps(path.relative_to(self.folder).as_posix()) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """End the run; its list stays."""
+        self.file.close()
+
+
+class Paths:
+    """File names in `folder` after the names of frames: distinct in the whole run, and never a source itself."""
+
+    def __init__(self, written: Written, sources: Iterable[Path] = ()) -> None:
+        self.written, self.root = written, written.folder
+        self.taken = {path.resolve() for path in sources}
+        self.stems = {_base(path) for path in self.taken}  # of which frames of a video may not be numbered
+        self.families: set[Path] = set()  # stems whose frames are numbered: STEM_000001
+        self.clip, self.last, self.stem = "", -1, self.root
+
+    def within(self, folder: str) -> Paths:
+        """The same for a folder of the run: names given there are distinct from those given here."""
+        paths = Paths(self.written)
+        paths.root = self.root / folder
+        paths.taken, paths.stems, paths.families = self.taken, self.stems, self.families
+        return paths
+
+    def give(self, name: str, suffix: str, numbered: bool = False) -> Path:
+        """A path not given before, for a frame's name (its folders stay, its suffix does not) and a suffix.
+
+        Of a `numbered` one any name with a number after it is its own as well.
+        """
+        named = PurePosixPath(_SUFFIX.sub("", name)).parts
+        parts = [_UNSAFE.sub("_", part) for part in named if part not in ("/", "..")]
+        if len(parts) > 1 and parts[0] in FOLDERS:
+            parts[0] += "-2"
+        stem = self.root.joinpath(*parts)
+        path, count = stem.with_name(stem.name + suffix), 1
+        while not self._free(real := path.resolve(), numbered):
+            count += 1
+            path = stem.with_name(f"{stem.name}-{count}{suffix}")
+        self.taken.add(real)
+        if numbered:
+            self.families.add(real)
+        else:
+            self.stems.add(_base(real))
+        return path
+
+    def _free(self, path: Path, numbered: bool) -> bool:
+        return path not in self.taken and (path not in self.stems if numbered else _base(path) not in self.families)
+
+    def of(self, frame: Frame, suffix: str = "") -> Path:
+        """A path for one frame: those of a video or of a file of pages share what was given once, with their index."""
+        if frame.time is None and frame.pages == 1:
+            return self.give(frame.name, suffix)
+        if frame.name != self.clip or frame.index <= self.last:
+            self.clip, self.stem = frame.name, self.give(frame.name, "", numbered=True)
+        self.last = frame.index
+        return self.stem.with_name(f"{self.stem.name}_{frame.index:06d}{suffix}")
+
+
+def _base(path: Path) -> Path:
+    """The path without suffix and numbers at its end."""
+    return path.with_name(_NUMBERS.sub("", _SUFFIX.sub("", path.name)) or path.name)
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another predict writes into {folder}: wait for it, or choose another --out") from None
+    except OSError:  # a file system without locks
+        return
