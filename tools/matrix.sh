@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs the test suite as other machines would: versions of Python and of the libraries, instruction sets, threads.
+#
+#     tools/matrix.sh            every row, one after the other (hours on two cores)
+#     tools/matrix.sh 3 5        some rows
+#     tools/matrix.sh --list     what the rows are
+#
+# Prints a row of a table for each; logs and environments lie in .matrix/ (MATRIX_DIR). `oldest` are the oldest versions
+# that pyproject.toml allows of the libraries that compute, `newest` what pip finds. An instruction set that is not named
+# is the processor's own. With more than one thread, threads that wait sleep: the tests are two processes already.
+set -u
+cd "$(dirname "$0")/.."
+DIR=${MATRIX_DIR:-.matrix}
+OLDEST="torch==2.6.0 torchvision==0.21.0 numpy==1.26.4 opencv-python-headless==4.10.0.84"
+
+# python  libraries  ATEN_CPU_CAPABILITY  ONEDNN_MAX_CPU_ISA  threads: every pair of two columns comes at least once
+ROWS=(
+  "3.11 newest -       -    1"
+  "3.13 newest -       -    2"
+  "3.11 oldest -       -    4"
+  "3.11 newest avx2    AVX2 4"
+  "3.11 newest default AVX2 2"
+  "3.11 oldest default -    1"
+  "3.11 oldest avx2    AVX2 2"
+  "3.13 newest avx2    -    1"
+  "3.13 newest default AVX2 4"
+  "3.11 newest -       AVX2 1"
+)
+
+environment() { # python, libraries -> the folder of an environment, made if need be
+  local folder="$DIR/$2-$1" pins=""
+  if [ ! -x "$folder/bin/pytest" ]; then
+    [ "$2" = oldest ] && pins=$OLDEST
+    "python$1" -m venv "$folder" && "$folder/bin/pip" install --quiet --editable '.[dev]' $pins >&2 || return 1
+  fi
+  echo "$folder"
+}
+
+run() { # number of the row
+  read -r python libraries aten onednn threads <<<"${ROWS[$1 - 1]}"
+  local folder log="$DIR/row-$1.log" start=$SECONDS
+  folder=$(environment "$python" "$libraries") || { echo "| $1 | no environment for Python $python |"; return 1; }
+  (
+    [ "$aten" = - ] || export ATEN_CPU_CAPABILITY=$aten
+    [ "$onednn" = - ] || export ONEDNN_MAX_CPU_ISA=$onednn
+    [ "$threads" = 1 ] || export OMP_WAIT_POLICY=passive
+    export OMP_NUM_THREADS=$threads
+    "$folder/bin/python" -m pytest -n 2 --dist worksteal
+  ) >"$log" 2>&1
+  local status=$? torch
+  torch=$("$folder/bin/python" -c "import torch; print(torch.__version__.partition('+')[0])")
+  echo "| $1 | $python | $libraries (torch $torch) | $aten | $onednn | $threads |" \
+    "$(grep -oE '[0-9]+ (passed|failed|skipped|errors?)' "$log" | paste -sd, | sed 's/,/, /g') |" \
+    "$(((SECONDS - start + 30) / 60)) |"
+  return $status
+}
+
+[ "${1:-}" = --list ] && { printf '%s\n' "${ROWS[@]}" | cat -n; exit; }
+mkdir -p "$DIR"
+echo "| row | Python | libraries | ATEN_CPU_CAPABILITY | ONEDNN_MAX_CPU_ISA | threads | tests | minutes |"
+echo "| --- | --- | --- | --- | --- | --- | --- | --- |"
+[ $# -gt 0 ] || set -- $(seq ${#ROWS[@]})
+red=0
+for row; do run "$row" || red=1; done
+exit $red
