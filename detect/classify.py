@@ -21,6 +21,7 @@ from detect.judge import opened, tell
 from detect.models.classifier import best
 from detect.options import EvaluateConfig
 from detect.progress import track
+from detect.tasks import TASKS
 from detect.types import Classes, Keep
 
 
@@ -37,7 +38,7 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     for path, member in zip(config.weights.split(","), members, strict=True):
         if member.names != names:
             raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
-    store = opened(config, "pictures")
+    store = opened(config, TASKS["classify"])
     for member in members:
         require_fit(store, member.dims, member.channels)
     place = labels_of(members[0].card, store)

@@ -12,6 +12,7 @@ from detect import config as configs
 from detect import options
 from detect.api import Detector
 from detect.classify import evaluate_classes
+from detect.data.check import usable
 from detect.data.formats import load_data
 from detect.embedding.judge import evaluate_pairs
 from detect.errors import UserError, one_line, unknown
@@ -125,7 +126,7 @@ def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
     """Compute anchors; print them in the form that a model configuration takes."""
     from anchors.kmeans import kmeans, mean_iou, recall
 
-    store = load_data(config.data, config.split, skip_bad=config.skip_bad)
+    store = usable(load_data(config.data, config.split, skip_bad=config.skip_bad), config.skip_bad)
     say_left_out(store)
     sizes = box_sizes(store, config.imgsz)
     if not len(sizes):

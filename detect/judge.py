@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import torch
 
 from detect.api import Detector
-from detect.data.check import verify
+from detect.data.check import tell_notes, usable, verify
 from detect.data.formats import load_data
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
@@ -23,7 +23,7 @@ from detect.files import replace_text
 from detect.names import json_text, say
 from detect.options import EvaluateConfig
 from detect.progress import track
-from detect.tasks import TASKS
+from detect.tasks import TASKS, Task
 from detect.types import Cuts, Detections, Keep
 
 
@@ -42,7 +42,7 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
 def measured(config: EvaluateConfig, detector: Detector, keep: Keep | None = None) -> tuple[Annotations, Any]:
     """The store of the split, and the evaluator of the task with all that the detector finds in it."""
     task = TASKS[detector.model.task]
-    store = opened(config, task.whole)
+    store = opened(config, task)
     if detector.model.searched:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
     labels = task.match(detector.card, store)
@@ -60,10 +60,12 @@ def alone(members: Sequence[Detector]) -> Detector:
     return members[0]
 
 
-def opened(config: EvaluateConfig, whole: str = "") -> Annotations:
+def opened(config: EvaluateConfig, task: Task) -> Annotations:
     """The split, verified but for its pixels, which evaluating reads anyway; says what was left out of it."""
-    store = load_data(config.data, config.split, config.skip_bad, whole)
+    store = load_data(config.data, config.split, config.skip_bad, task.whole)
     store = verify(store, skip_bad=config.skip_bad, decode=False)
+    store = usable(store, config.skip_bad, learned=not task.flat)
+    tell_notes(store)
     say_left_out(store)
     return store
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from detect.config import TrainConfig
-from detect.data.check import require_objects
+from detect.data.check import require_large, require_objects
 from detect.data.crops import CropDataset, Crops, require_classes
 from detect.data.dataset import CocoDataset
 from detect.data.identities import IdentityDataset, require_identities
@@ -74,6 +74,7 @@ class Task:
                held out where they have no splits: "pictures" of each class, or "classes"; none: they will not do
     answer     the type of what the model says of an image
     asked      how `detect evaluate` decodes, where its flags have a say
+    flat       whether its evaluator counts objects of no width or height, and those outside their image, as pycocotools
     """
 
     samples: Callable[[Annotations, TrainConfig, Pixels, float], Any]
@@ -89,11 +90,13 @@ class Task:
     whole: str = ""
     answer: type = Detections
     asked: Callable[[EvaluateConfig], Keep] | None = None
+    flat: bool = False
 
 
 def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset | WindowDataset:
     if config.model.kind == "sliding_window":
         return _windows(store, config, pixels, cache_gb)
+    require_large(store, config.imgsz, pixels.stretch)
     if config.model.kind != "yolo_points":
         # Nothing reads the points, and nobody need say which of them a mirror swaps.
         store = replace(store, points=None, keypoints=[])
@@ -179,13 +182,14 @@ TASKS = {
         _scenes,
         EvalLoader,
         CocoEvaluator,
-        lambda store, _: require_objects(store),
+        require_objects,
         Keep(score=0.001, iou=0.7, limit=100),  # the COCO protocol considers 100 detections an image
         "AP",
         ("AP", "AP50"),
         coco_lines,
         as_coco,
         asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+        flat=True,
     ),
     "keypoints": Task(
         _scenes,
@@ -199,12 +203,13 @@ TASKS = {
         as_coco,
         points=points_by_name,
         asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+        flat=True,
     ),
     "locate": Task(
         _one_object,
         partial(EvalLoader, square=True),
         LocateEvaluator,
-        lambda store, _: require_objects(store),
+        require_objects,
         Keep(score=0.0),
         "localized",
         ("localized", "presence", "class_accuracy", "iou"),

@@ -17,8 +17,10 @@ import torch
 from anchors.boxes import iou, xywh_to_xyxy
 from anchors.kmeans import kmeans, mean_iou, recall
 from detect.checking.pictures import Seen, look_at_all, near_pairs, same_files, unlisted
+from detect.data.boxes import REACH, away, called, faults, objects, owners, reach, relative, too_small
 from detect.data.check import NothingUsable
 from detect.data.formats import recognise
+from detect.data.orientation import settled
 from detect.data.store import Annotations
 from detect.errors import UserError, unknown
 
@@ -27,17 +29,27 @@ KINDS = {
     "record": ("error", "records that cannot be used"),
     "image": ("error", "pictures that are missing, broken, or of another size than annotated"),
     "empty": ("error", "splits without any object"),
+    "flat": ("error", "boxes of no width or height: not to be learned, and counted by an evaluation all the same"),
+    "away": ("error", "boxes that lie wholly outside their image"),
+    "relative": ("error", "splits whose boxes are relative, 0 to 1, where pixels are expected"),
+    "small": (
+        "error",
+        "training sets whose boxes all are less than 2 pixels high or wide at the image size of training",
+    ),
     "classes": ("warning", "classes that splits do not share, or without objects, or that are none"),
     "leak": ("warning", "the same picture in several splits"),
     "near_leak": ("warning", "almost the same picture in several splits"),
     "duplicate": ("warning", "the same picture several times in a split"),
     "doubled": ("warning", "objects marked twice: same class, IoU above 0.95"),
     "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
+    "unfinished": ("warning", "JPEG files that lack their end mark or hold bytes too many, with all their pixels"),
+    "turned": ("warning", "images that EXIF turns, where the annotated size does not say whether it counts"),
+    "skeleton": ("warning", "skeletons that do not fit their keypoints"),
     "unlisted": ("warning", "pictures in the folders that no annotation lists"),
     "near_duplicate": ("note", "almost the same picture several times in a split"),
     "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
     "giant": ("note", "boxes that fill more than 98 % of their picture"),
-    "encoding": ("note", "pictures of unusual coding, or turned by EXIF"),
+    "encoding": ("note", "images of unusual coding, or turned by EXIF"),
     "rare": ("note", "classes with less than a tenth of the objects that a class has on average"),
 }
 USUAL = ("train", "val", "test")
@@ -95,11 +107,14 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Check
         checked.findings += told
         if store is None:
             continue
-        stores[split] = store
-        checked.findings += [Finding("classes", split, str(store.path), line) for line in store.notes]
         seen[split] = look_at_all(store, f"look at {split}")
-        checked.findings += pictures(split, seen[split])
-        sizes = np.array([one.size for one in seen[split]]).reshape(-1, 2)
+        stores[split] = store = settled(store, [one.header for one in seen[split]])
+        checked.findings += [Finding(kind, split, str(store.path), line) for kind, line in store.notes]
+        checked.findings += pictures(split, store, seen[split])
+        known_sizes = [
+            (store.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen[split])
+        ]
+        sizes = np.array(known_sizes).reshape(-1, 2)
         checked.findings += boxes(split, store, sizes, size)
         checked.splits[split] = facts(store, sizes, size)
     checked.findings += classes(stores)
@@ -133,40 +148,46 @@ def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding]) -> Itera
             yield Finding("unlisted", "", path, "is in no annotation file")
 
 
-def pictures(split: str, seen: Iterable[Seen]) -> Iterator[Finding]:
+def pictures(split: str, store: Annotations, seen: Iterable[Seen]) -> Iterator[Finding]:
     """Broken and odd pictures."""
-    for one in seen:
+    for i, one in enumerate(seen):
         if one.problem:
             yield Finding("image", split, str(one.path), one.problem)
+        if one.unfinished:
+            yield Finding("unfinished", split, str(one.path), one.unfinished)
         for oddity in one.oddities:
             yield Finding("encoding", split, str(one.path), oddity)
+        if one.header is not None and one.header.orientation != 1:
+            applied = "not applied" if one.header.turn(store.size(i), str(one.path)) == 1 else "applied"
+            yield Finding("encoding", split, str(one.path), f"has EXIF orientation {one.header.orientation}, {applied}")
 
 
 def boxes(split: str, store: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
-    """Boxes outside of their picture, tiny, giant, or there twice; `sizes` (I, 2) are the heights and widths."""
-    for i in range(len(store)):
-        height, width = sizes[i].tolist()
+    """Boxes that cannot be learned, reach out, are tiny, giant, or there twice; `sizes` (I, 2) are those of images."""
+    for kind, row, text in faults(store, sizes):
+        yield Finding(kind, split, called(store, row), text)
+    if line := relative(store, sizes):
+        yield Finding("relative", split, str(store.path), line)
+    if split == "train" and (line := too_small(store, sizes, size)):
+        yield Finding("small", split, str(store.path), line)
+    room = sizes[owners(store)]
+    known, sides = (room > 0).all(axis=1), store.boxes[:, 2:]
+    plain = known & objects(store)
+    out = np.where(known & ~away(store, sizes), reach(store.boxes, room), 0)
+    share = sides.prod(axis=1) / np.maximum(room.prod(axis=1), 1)
+    side = sides.min(axis=1, initial=np.inf) * size / np.maximum(room.max(axis=1, initial=0), 1)
+    for row in np.flatnonzero(out > REACH).tolist():
+        yield Finding("outside", split, called(store, row), f"reaches {out[row]:.1f} pixels out of the picture")
+    for row in np.flatnonzero(plain & (share > GIANT)).tolist():
+        yield Finding("giant", split, called(store, row), f"fills {share[row]:.1%} of the picture")
+    for row in np.flatnonzero(plain & (side < TINY)).tolist():
+        yield Finding("tiny", split, called(store, row), f"is {side[row]:.1f} pixels at {size} px")
+    for i in np.flatnonzero(np.diff(store.starts) > 1).tolist():
         rows = np.arange(store.starts[i], store.starts[i + 1])
-        if not height or not len(rows):
-            continue
         corners = xywh_to_xyxy(torch.from_numpy(store.boxes[rows])).numpy()
-        out = np.maximum(-corners[:, :2], corners[:, 2:] - [width, height]).max(1)
-        share = store.boxes[rows, 2:].prod(1) / (width * height)
-        side = store.boxes[rows, 2:].min(1) * size / max(height, width)
-        plain = ~store.crowd[rows]
-
-        def tell(kind: str, which: np.ndarray, text: Any, rows: np.ndarray = rows, i: int = i) -> Iterator[Finding]:
-            for n in np.flatnonzero(which).tolist():
-                record = f"annotation id {store.ids[rows[n]]} of {store.file_name(i)}"
-                yield Finding(kind, split, record, text(n))
-
-        yield from tell("outside", out > 1, lambda n, out=out: f"reaches {out[n]:.1f} pixels out of the picture")
-        yield from tell("giant", plain & (share > GIANT), lambda n, share=share: f"fills {share[n]:.1%} of the picture")
-        yield from tell("tiny", plain & (side < TINY), lambda n, side=side: f"is {side[n]:.1f} pixels at {size} px")
-        twin = doubled(corners, store.labels[rows], plain)
-        yield from tell(
-            "doubled", twin >= 0, lambda n, rows=rows, twin=twin: f"is annotation id {store.ids[rows[twin[n]]]}"
-        )
+        twin = doubled(corners, store.labels[rows], plain[rows])
+        for n in np.flatnonzero(twin >= 0).tolist():
+            yield Finding("doubled", split, called(store, rows[n]), f"is annotation id {store.ids[rows[twin[n]]]}")
 
 
 def doubled(corners: np.ndarray, labels: np.ndarray, plain: np.ndarray) -> np.ndarray:
@@ -181,9 +202,9 @@ def classes(stores: Mapping[str, Annotations]) -> Iterator[Finding]:
     """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
     every = sorted({name for store in stores.values() for name in store.names})
     for split, store in stores.items():
-        counts = Counter(store.names[label] for label in store.labels[~store.crowd].tolist())
+        counts = Counter(store.names[label] for label in store.labels[objects(store)].tolist())
         if not counts:
-            yield Finding("empty", split, str(store.path), "has no object (crowd regions aside)")
+            yield Finding("empty", split, str(store.path), "has no object (crowd regions and flat boxes aside)")
             continue
         for name in every:
             if name not in store.names:
@@ -248,7 +269,7 @@ def facts(store: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
 
 def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
     """What `k` anchors computed from box sides (N, 2) reach of them at best; nothing where there are too few boxes."""
-    found = torch.from_numpy(sides).float()
+    found = torch.from_numpy(sides[(sides > 0).all(axis=1)]).float()
     if len(found.unique(dim=0)) < k:
         return {}
     best = kmeans(found, k)

@@ -17,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.data.images import decode_image, read_header
+from detect.data.check import examine
+from detect.data.images import Header, decode_image
 from detect.data.inventory import take_stock
 from detect.data.store import Annotations
 from detect.errors import UserError
@@ -38,17 +39,20 @@ class Seen:
     path: Path
     digest: str = ""
     thumbnail: np.ndarray | None = None
-    size: tuple[int, int] = (0, 0)  # (h, w) as shown
+    header: Header | None = None  # None where there is a problem
     problem: str = ""
+    unfinished: str = ""
     oddities: tuple[str, ...] = ()
 
 
 def look(path: Path, size: tuple[int, int] | None) -> Seen:
     """Reads and decodes one picture, whose annotated (h, w) is `size`."""
+    header, problem, unfinished = examine(path, size)
+    if problem or header is None:
+        return Seen(path, problem=problem)
     try:
         data = path.read_bytes()
-        image = decode_image(data, str(path), size)
-        header = read_header(path)
+        image = decode_image(data, str(path))
     except OSError as error:
         return Seen(path, problem=f"{path}: {error.strerror or error}")
     except UserError as error:
@@ -58,11 +62,8 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
         said.append(f"is {header.format} of mode {header.mode}")
     if path.suffix.lower() not in ENDINGS.get(header.format, {path.suffix.lower()}):
         said.append(f"is {header.format} inside, whatever its name says")
-    if header.orientation != 1:
-        turned = header.turn(size, str(path))
-        said.append(f"has EXIF orientation {header.orientation}, " + ("applied" if turned != 1 else "not applied"))
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (FINE, FINE), interpolation=cv2.INTER_AREA)
-    return Seen(path, hashlib.sha256(data).hexdigest(), grey, image.shape[:2], oddities=tuple(said))
+    return Seen(path, hashlib.sha256(data).hexdigest(), grey, header, "", unfinished, tuple(said))
 
 
 def look_at_all(store: Annotations, title: str, workers: int = 4) -> list[Seen]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.data.categories import class_names, keypoint_names, without_root
+from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
 from detect.data.check import NothingUsable, Sieve
 from detect.data.image_names import image_folder
 from detect.data.store import Annotations, encode_names
@@ -37,8 +37,8 @@ def load_coco(path: str | Path, root: str | Path | Sequence[Path] | None = None,
 
     Of several roots it is the first that holds one of the first images (see `image_folder`).
     Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
-    undeclared category, an annotation of an unknown image, a box with NaN, infinite, zero or negative size, a file name
-    that leaves the image folder (absolute, or with `..`, judged by its letters), no image at all. With `skip_bad` a bad
+    undeclared category, an annotation of an unknown image, a box with NaN, infinite or negative size, a file name that
+    leaves the image folder (absolute, or with `..`, judged by its letters), no image at all. With `skip_bad` a bad
     image or annotation is left out and listed in `left_out`; of duplicates the first stays. Images are not looked at.
     """
     path = Path(path)
@@ -79,9 +79,10 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
     """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does)."""
     images, annotations, categories = _records(data, path)
     categories, root_line = without_root(categories, annotations)
-    category_ids, names, keypoints, skeleton = _categories(categories, path)
-    if root_line:
-        warn_once(f"{path}: {root_line}")
+    category_ids, names, keypoints, skeleton, skeleton_line = _categories(categories, path)
+    notes = [(kind, line) for kind, line in (("classes", root_line), ("skeleton", skeleton_line)) if line]
+    for _, line in notes:
+        warn_once(f"{path}: {line}")
     image_ids, sizes, files = _images(images, sieve)
     if not files:
         raise NothingUsable(path, sieve.lines)
@@ -107,7 +108,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
         skeleton=skeleton,
         flip_pairs=flip_pairs(keypoints),
         left_out=sieve.lines,
-        notes=[root_line] if root_line else [],
+        notes=notes,
     )
 
 
@@ -142,8 +143,8 @@ def _records(data: Any, path: Path) -> list[list[dict]]:
     return lists
 
 
-def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str], list[str], list[list[int]]]:
-    """Ids ascending, names beside them, and the keypoints, of which a file may declare one set."""
+def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str], list[str], list[list[int]], str]:
+    """Ids ascending, names beside them, the keypoints, of which a file may declare one set, and `skeleton_pairs`."""
     ids, bad = whole([record.get("id") for record in records])
     if bad.any():
         index = int(bad.argmax())
@@ -157,18 +158,11 @@ def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str],
     names = class_names(ordered, path)
     sets = [r for r in ordered if isinstance(r.get("keypoints"), list) and r["keypoints"]]
     if not sets:
-        return values, names, [], []
+        return values, names, [], [], ""
     if any(r["keypoints"] != sets[0]["keypoints"] for r in sets):
         raise UserError(f"{path}: categories declare different keypoints; give them one set, or remove 'keypoints'")
     keypoints = keypoint_names(sets[0], path)
-    skeleton = sets[0].get("skeleton") or []
-    try:
-        pairs = [[int(a) - 1, int(b) - 1] for a, b in skeleton]
-    except (TypeError, ValueError):
-        pairs = [[-1, -1]]
-    if any(not 0 <= end < len(keypoints) for pair in pairs for end in pair):
-        raise UserError(f"{path}: 'skeleton' must be pairs of keypoint numbers, 1 to {len(keypoints)}")
-    return values, names, keypoints, pairs
+    return values, names, keypoints, *skeleton_pairs(sets[0])
 
 
 def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -215,7 +209,7 @@ def _annotations(
     alive = sieve.keep(alive, _repeated(ids, alive & ~missing), say(lambda i: "has an id that one before it has"))
     ids[missing] = np.arange(missing.sum()) + max(0, int(ids[alive].max(initial=0))) + 1
     alive, owner, labels = _links(records, alive, image_ids, category_ids, sieve, say)
-    alive, boxes, areas, crowd = _shapes(records, alive, sieve, say)
+    alive, boxes, areas, crowd = _shapes(records, alive, where is None, sieve, say)
     alive, points = _points(records, alive, k, sieve, say)
     columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd, "areas": areas, "ids": ids}
     return {**{key: column[alive] for key, column in columns.items()}, "points": points}
@@ -239,14 +233,18 @@ def _links(
 
 
 def _shapes(
-    records: list[dict], alive: np.ndarray, sieve: Sieve, say: Tell
+    records: list[dict], alive: np.ndarray, flat: bool, sieve: Sieve, say: Tell
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Which rows have a box, an area and a crowd flag that can be used; boxes (N, 4), areas (N,), crowd (N,)."""
+    """Which rows have a box, an area and a crowd flag that can be used; boxes (N, 4), areas (N,), crowd (N,).
+
+    A box may be `flat` in COCO files, whose own truth has some, which pycocotools counts; other formats name the line.
+    """
     raw = [record.get("bbox") for record in records]
     boxes, odd = numbers(raw, 4)
     alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw[i]!r}, not four finite numbers"))
-    flat = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
-    alive = sieve.keep(alive, flat, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}"))
+    least = boxes[:, 2:].min(axis=1, initial=np.inf)
+    empty = (least < 0) if flat else (least <= 0)
+    alive = sieve.keep(alive, empty, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}"))
     areas, odd = numbers([-1 if (area := record.get("area")) is None else area for record in records], 1)
     alive = sieve.keep(alive, odd, say(lambda i: f"has area {records[i]['area']!r}, not a finite number"))
     areas = np.where(areas < 0, boxes[:, 2:3] * boxes[:, 3:], areas)

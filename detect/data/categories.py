@@ -40,3 +40,18 @@ def keypoint_names(record: dict, path: Path) -> list[str]:
     """The names of the keypoints that a category declares. Raises UserError as `require_names`."""
     names = record["keypoints"]
     return require_names(names, range(1, len(names) + 1), path, "keypoint")
+
+
+def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
+    """The skeleton that a category declares, as pairs of indices from 0; none, and a line that says why, for a bad one.
+
+    COCO counts keypoints from 1.
+    """
+    count = len(record["keypoints"])
+    try:
+        pairs = [[int(a) - 1, int(b) - 1] for a, b in record.get("skeleton") or []]
+    except (TypeError, ValueError):
+        pairs = [[-1, -1]]
+    if any(not 0 <= end < count for pair in pairs for end in pair):
+        return [], f"'skeleton' must be pairs of keypoint numbers, 1 to {count}, so none is drawn"
+    return pairs, ""

@@ -7,7 +7,7 @@ Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an anima
 EXIF orientation. Annotations may have been drawn on the picture as viewers show it, or on the rows as they are stored.
 The annotated size tells which: the orientation is applied where the turned size equals it, ignored where only the
 stored size does, and the image refused where neither does. Where both do (mirrored, upside down, square) it is applied,
-as viewers do; and so it is when no size is known.
+as viewers do; and so it is when no size is known. Boxes that fit one way only know better: see `orientation`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
+from detect.data.jpegs import ended
 from detect.errors import UserError
 
 # The only formats that Pillow may open, by its names, and the suffixes of their files. PostScript must never be here:
@@ -148,8 +149,10 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
     stream = io.BytesIO(data)
     opened, header = _open(stream, name, most)
     turn = header.turn(size, name)
-    image, small = None, math.prod(header.size) <= _OPENCV_PIXELS
-    if header.mode != "CMYK" and small and _whole(data, header.format, stream.tell()):
+    image, whole = None, _whole(data, header.format, stream.tell())
+    if header.format == "JPEG" and not whole and (data_ended := ended(data)):
+        data, whole, opened = data_ended, True, Image.open(io.BytesIO(data_ended), formats=FORMATS)
+    if whole and header.mode != "CMYK" and math.prod(header.size) <= _OPENCV_PIXELS:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
@@ -284,6 +287,14 @@ def _whole(data: bytes, form: str, scan: int) -> bool:
     if form == "MPO":
         return data.endswith(_END)
     return form == "PNG" and data.rfind(b"IEND") >= 0
+
+
+def has_end(path: str | PathLike[str]) -> bool:
+    """Whether a JPEG file has its end mark; raises UserError as `read_header`."""
+    with open(path, "rb") as file:
+        data = file.read()
+    stream = io.BytesIO(data)
+    return _whole(data, _open(stream, fspath(path))[1].format, stream.tell())
 
 
 def _convert(opened: Image.Image, name: str) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 
 from detect.align import mean_shape
 from detect.data.augment import mirror_swap
+from detect.data.check import require_skeleton
 from detect.data.crops import CropDataset, Crops
 from detect.data.letterbox import Letterbox
 from detect.data.store import Annotations
@@ -99,5 +100,6 @@ def require_points(store: Annotations, held_out: Annotations) -> None:
     for one in (store, held_out):
         if empty := len(one) - len(Instances.of(one)):
             print(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
+    require_skeleton(store)
     if store.keypoints != held_out.keypoints:
         raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")

@@ -34,7 +34,8 @@ class Annotations:
     keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
     flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
     left_out       one line for each record that was left out on request
-    notes          one line for each thing about the file that a reader should know, such as a category that is no class
+    notes          (kind, line) of each thing about the files that a reader should know, such as a category that is no
+                   class; the kinds are those of `detect check`
     proposals      (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None
     """
 
@@ -57,7 +58,7 @@ class Annotations:
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
     left_out: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
     proposals: np.ndarray | None = None
     proposal_starts: np.ndarray | None = None
 
@@ -133,6 +134,14 @@ class Annotations:
             proposals=proposals,
             proposal_starts=proposal_starts,
         )
+
+    def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
+        """The store without the objects in `rows` (N,) bool, which `lines` tell of; images stay."""
+        keep = ~rows
+        columns = {key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")}
+        starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
+        points = None if self.points is None else self.points[keep]
+        return replace(self, **columns, starts=starts, points=points, left_out=[*self.left_out, *lines])
 
     def to_coco(self) -> dict:
         """The store as a COCO dictionary of plain Python values, without segmentations, which it does not keep."""

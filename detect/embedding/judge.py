@@ -31,7 +31,7 @@ def evaluate_pairs(config: EvaluateConfig, members: Sequence[Detector]) -> dict[
 
 def measured_pairs(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, PairEvaluator]:
     """The store of the split, and its evaluator with the vector of every crop."""
-    store = opened(config, TASKS[detector.model.task].whole)
+    store = opened(config, TASKS[detector.model.task])
     crops = Crops.of(store)
     if not config.pairs:
         require_pairs(store)

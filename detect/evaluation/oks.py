@@ -15,6 +15,7 @@ import hotcoco
 import numpy as np
 import torch
 
+from detect.data.check import require_skeleton
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator, coco_lines
@@ -102,9 +103,12 @@ def nameless(store: Annotations) -> dict:
 
 
 def require_keypoints(train: Annotations, held_out: Annotations) -> None:
-    """Raises UserError where the training set has no labelled keypoint, or the held-out set has other keypoints."""
+    """Raises UserError where a set has no labelled keypoint, the two have other keypoints, or no skeleton to draw."""
     if train.points is None or not (train.points[..., 2] > 0).any():
         raise UserError(f"{train.path} has no labelled keypoints; use a model without points, such as yolo_n")
+    if held_out.points is not None and not (held_out.points[..., 2] > 0).any():
+        raise UserError(f"{held_out.path}: the held-out set has no labelled keypoint: label some, or remove the split")
+    require_skeleton(train)
     if list(train.keypoints) != list(held_out.keypoints):
         raise UserError(f"{train.path} and {held_out.path} declare different keypoints: make them the same")
 

@@ -50,7 +50,8 @@ def report(config: ReportConfig) -> Path:
     page.text(f"{len(rows)} epochs; the best is {best['epoch'] + 1}, chosen by {task.metric.lstrip('-')}.")
     _training(page, rows, task.metric)
     split = next((s for s in ("val", "test") if s in splits(settings["data"], task.whole)), "train")
-    asked = EvaluateConfig(str(weights), settings["data"], split, device=config.device, workers=settings["workers"])
+    how = {"workers": settings["workers"], "skip_bad": settings.get("skip_bad", False)}
+    asked = EvaluateConfig(str(weights), settings["data"], split, device=config.device, **how)
     page.heading(f"The best weights on {split}")
     if detector.model.task == "embed":
         _pairs(page, measured_pairs(asked, detector)[1].result())

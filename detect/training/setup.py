@@ -13,7 +13,7 @@ import yaml
 
 from anchors.kmeans import kmeans
 from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
-from detect.data.check import verify
+from detect.data.check import tell_notes, usable, verify
 from detect.data.crops import Crops
 from detect.data.dataset import known_sizes
 from detect.data.formats import load_data, splits
@@ -94,12 +94,15 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
         raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
     other = next((s for s in ("val", "test") if s in there), "train")
     if other == "train" and here.main:
-        print("no val split: the measure of training is taken on its own images", file=sys.stderr)
+        print("no val split: training is measured on its own images, which choose the best weights", file=sys.stderr)
     checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
-    stores = []
+    stores: list[Annotations] = []
     for split in ("train", other):
         store = load_data(config.data, split, config.skip_bad, whole)
-        stores.append(verify(store, skip_bad=config.skip_bad, decode=not checked))
+        store = verify(store, skip_bad=config.skip_bad, decode=not checked)
+        stores.append(usable(store, config.skip_bad, learned=not stores or not TASKS[config.task].flat))
+    if here.main:
+        tell_notes(*stores)
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
     if list(stores[0].names) != list(stores[1].names):

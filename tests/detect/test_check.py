@@ -111,6 +111,20 @@ def turned(path):
     Image.open(path).save(path, exif=exif)
 
 
+def relative(folder):
+    """Boxes of val as shares of their images."""
+    edit(folder, "val", lambda r: [a.update(bbox=[v / 96 for v in a["bbox"]]) for a in r["annotations"]])
+
+
+def small(folder):
+    edit(folder, "train", lambda r: [a["bbox"].__setitem__(slice(2, 4), [1.5, 9]) for a in r["annotations"]])
+
+
+def skeleton(record):
+    """Keypoints that COCO's pairs are not for."""
+    record["categories"][0] |= {"keypoints": ["a", "b"], "skeleton": [[16, 14], [14, 12]]}
+
+
 PLANTED = {
     "broken json record": ("record", lambda f: annotation(f, "train", 3, bbox=[1, 2, -3, 4])),
     "record without image": ("record", lambda f: annotation(f, "train", 3, image_id=12345)),
@@ -135,9 +149,30 @@ PLANTED = {
         lambda f: Image.open(f / "train/3.jpg").convert("LA").save(f / "train/3.jpg", "PNG"),
     ),
     "turned": ("encoding", lambda f: turned(f / "train/3.jpg")),
+    "turned this way or that": ("turned", lambda f: turned(f / "train/3.jpg")),
+    "no height": ("flat", lambda f: annotation(f, "val", 3, bbox=[1, 2, 30, 0])),
+    "wholly outside": ("away", lambda f: annotation(f, "val", 3, bbox=[96, 2, 30, 40])),
+    "relative boxes": ("relative", relative),
+    "nothing but small boxes": ("small", small),
+    "a foreign skeleton": ("skeleton", lambda f: edit(f, "train", skeleton)),
+    "no end mark": (
+        "unfinished",
+        lambda f: (f / "train/3.jpg").write_bytes((f / "train/3.jpg").read_bytes()[:-2]),
+    ),
+    "cut and ended": (
+        "image",
+        lambda f: (f / "train/3.jpg").write_bytes((f / "train/3.jpg").read_bytes()[:900] + b"\xff\xd9"),
+    ),
     "rare": ("rare", lambda f: edit(f, "train", lambda r: [a.update(category_id=1) for a in r["annotations"][3:]])),
 }
-COMPANY = {  # what a planted defect brings along: its kind, and another that is there with it
+COMPANY = {
+    "turned": {"turned"},  # a square says nothing of how it is turned
+    "turned this way or that": {"encoding"},
+    "relative boxes": {"tiny"},
+    "nothing but small boxes": {"tiny"},
+    "a foreign skeleton": {
+        "classes"
+    },  # what a planted defect brings along: its kind, and another that is there with it
     "near leak": {"image"},  # another size than annotated
     "near duplicate": {"image"},
     "listed twice": {"unlisted"},

@@ -30,7 +30,7 @@ def files(draw) -> dict:
     annotations = []
     for name in draw(st.lists(st.sampled_from(ANNOTATION_IDS), max_size=10, unique=True)):
         u = draw(unit)
-        box = [u * draw(place), u * draw(place), u * draw(length), u * draw(length)]
+        box = [u * draw(place), u * draw(place), u * (draw(length) - 1), u * (draw(length) - 1)]  # some without area
         areas = [None, box[2] * box[3], 0, 1024, 1024.0001, 9216, 9216.5, 1e5, 1e10, 2e10]
         one = {"id": name, "image_id": draw(st.sampled_from(images)), "category_id": draw(st.sampled_from(categories))}
         one |= {"bbox": box, "iscrowd": int(draw(st.integers(0, 4)) == 0), "area": draw(st.sampled_from(areas))}

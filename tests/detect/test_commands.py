@@ -226,7 +226,7 @@ def test_bad_records_are_told_of(digits, weights, tmp_path, capsys):
     data = tmp_path / "bad"
     shutil.copytree(digits, data)
     content = json.loads((data / "instances_val.json").read_text())
-    content["annotations"][0]["bbox"][3] = 0
+    content["annotations"][0]["bbox"][3] = -1
     (data / "instances_val.json").write_text(json.dumps(content))
     flags = ["--data", str(data), "--split", "val"]
     for command in (["evaluate", "--weights", str(weights), "--workers", "0", *CPU], ["anchors", "--k", "2"]):

@@ -151,10 +151,10 @@ def test_mistakes_end_in_one_line_and_write_nothing(tmp_path, capsys):
 
 def test_skip_bad(tmp_path, capsys):
     content = coco(tmp_path / "all.json")
-    content["annotations"][3]["bbox"] = [1, 2, 0, 0]
+    content["annotations"][3]["bbox"] = [1, 2, -1, 0]
     (tmp_path / "all.json").write_text(json.dumps(content))
     assert run(tmp_path / "all.json", "--out", tmp_path / "out") == 2
-    assert "annotation id 4 has a box of width 0" in capsys.readouterr().err
+    assert "annotation id 4 has a box of width -1" in capsys.readouterr().err
     assert run(tmp_path / "all.json", "--out", tmp_path / "out", "--skip-bad") == 0
     assert "left out: " in capsys.readouterr().out
     (split,) = splits(tmp_path / "out" / "data.yaml")

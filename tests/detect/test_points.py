@@ -65,7 +65,7 @@ def people(rng, tmp_path, names=PEOPLE):
     for image in images[:-1]:
         for _ in range(rng.integers(0, 5)):
             x, y = rng.uniform(0, 120, 2)
-            w, h = rng.uniform(5, 80, 2)
+            w, h = rng.uniform(5, 80, 2) * (rng.random(2) < 0.9)  # some have no width or height
             points = np.zeros((len(names), 3))
             points[:, 0], points[:, 1] = x + w * rng.random(len(names)), y + h * rng.random(len(names))
             points[:, 2] = rng.integers(0, 3, len(names)) * (rng.random() < 0.8)

@@ -1,0 +1,114 @@
+"""Which boxes can be learned from, and which sets hold none: `detect check` reports it, training acts on it.
+
+Axes: I images, N objects. `sizes` (I, 2) are the heights and widths of the images in pixels, 0 where unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from detect.data.augment import MIN_SIDE
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
+
+REACH = 1.0  # pixels that a box may reach out of its image: annotations are rounded
+LARGEST = 8192  # pixels: the largest --imgsz
+
+
+def flat(store: Annotations) -> np.ndarray:
+    """(N,) whether a box has no width or no height."""
+    return np.asarray((store.boxes[:, 2:] <= 0).any(axis=1))
+
+
+def objects(store: Annotations) -> np.ndarray:
+    """(N,) which boxes are of an object that can be learned: no crowd regions, no flat boxes."""
+    return ~store.crowd & ~flat(store)
+
+
+def owners(store: Annotations) -> np.ndarray:
+    """(N,) the index of the image of each box."""
+    return np.repeat(np.arange(len(store)), np.diff(store.starts))
+
+
+def reach(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(N,) by how many pixels boxes (N, 4) x, y, width, height reach out of images of `sizes` (N, 2)."""
+    return np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sizes[:, ::-1]).max(axis=1)
+
+
+def away(store: Annotations, sizes: np.ndarray) -> np.ndarray:
+    """(N,) whether a box lies wholly outside its image; crowd regions and flat boxes do not count."""
+    room = sizes[owners(store)][:, ::-1]
+    low, high = store.boxes[:, :2], store.boxes[:, :2] + store.boxes[:, 2:]
+    outside = (low >= room).any(axis=1) | (high <= 0).any(axis=1)
+    return outside & (room > 0).all(axis=1) & objects(store)
+
+
+def faults(store: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, int, str]]:
+    """(kind, row, what is wrong) of each box that nothing can be learned from."""
+    boxes, owner = store.boxes, owners(store)
+    for row in np.flatnonzero(flat(store)).tolist():
+        yield "flat", row, f"has a box of width {boxes[row, 2]:g} and height {boxes[row, 3]:g}"
+    for row in np.flatnonzero(away(store, sizes)).tolist():
+        (x, y, w, h), (height, width) = boxes[row].tolist(), sizes[owner[row]].tolist()
+        where = f"x {x:g} to {x + w:g}, y {y:g} to {y + h:g}, in {width} x {height} pixels"
+        yield "away", row, f"has a box wholly outside its image: {where}"
+
+
+def called(store: Annotations, row: int) -> str:
+    """What to call the annotation in a row."""
+    image = int(np.searchsorted(store.starts, row, side="right")) - 1
+    return f"annotation id {store.ids[row]} (object {row - int(store.starts[image]) + 1} of {store.file_name(image)})"
+
+
+def relative(store: Annotations, sizes: np.ndarray) -> str:
+    """What is wrong with a set most of whose boxes are shares of the image, 0 to 1; nothing for boxes in pixels."""
+    rows = np.flatnonzero(objects(store))
+    boxes, room = store.boxes[rows], sizes[owners(store)[rows]]
+    end = boxes[:, :2] + boxes[:, 2:]
+    inside = (boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1) & (room.min(axis=1, initial=1e9) > 4)
+    if 2 * inside.sum() <= len(rows):
+        return ""
+    return (
+        f"{inside.sum()} of {len(rows)} boxes lie within the first pixel of their image: they are relative, 0 to 1, "
+        "where pixels are expected; multiply them by the width and height of their images"
+    )
+
+
+def out_of_images(store: Annotations, sizes: np.ndarray) -> str:
+    """One line on the boxes that reach out of their images, with a guess at why where most do; "" for none."""
+    rows = np.flatnonzero(~store.crowd & (sizes[owners(store)] > 0).all(axis=1))
+    boxes, room = store.boxes[rows], sizes[owners(store)[rows]]
+    out = int((reach(boxes, room) > REACH).sum())
+    if not out:
+        return ""
+    line = f"{out} of {len(rows)} boxes reach more than a pixel out of their image: what lies outside is cut off"
+    corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    if 2 * out > len(rows) and (corners[:, 2:] > 0).all() and (reach(corners, room) <= REACH).all():
+        line += "; read as x1, y1, x2, y2 all fit: COCO's bbox is x, y, width, height"
+    return line
+
+
+def shown_sides(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> np.ndarray:
+    """(N,) the shorter side in pixels of each box, cut off at the edges of its image, scaled to image size `size`."""
+    room = np.maximum(sizes[owners(store)], 1)[:, ::-1]
+    low, high = store.boxes[:, :2].clip(0), np.minimum(store.boxes[:, :2] + store.boxes[:, 2:], room)
+    scale = size / (room if stretch else room.max(axis=1, keepdims=True))
+    return ((high - low) * scale).min(axis=1, initial=np.inf)
+
+
+def too_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
+    """What is wrong with a set whose boxes all are too small to be learned at image size `size`; "" for any other."""
+    sides = shown_sides(store, sizes, size, stretch)[objects(store)]
+    if not len(sides) or sides.max() >= MIN_SIDE:
+        return ""
+    better = 32 * math.ceil(size * MIN_SIDE / max(float(np.median(sides)), 1e-9) / 32)
+    remedy = f"--imgsz {better} shows half of them" if better <= LARGEST else "cut the images into tiles"
+    return (
+        f"all {len(sides)} boxes are less than {MIN_SIDE:g} pixels wide or high at --imgsz {size}, "
+        f"so there is nothing to learn: {remedy}"
+    )

@@ -1,0 +1,133 @@
+"""Whether JPEG data have all their pixels, and what libjpeg says while it decodes them.
+
+Of data that end too early or make no sense libjpeg decodes what it can, fills the rest with grey, and warns on standard
+error, without the name of a file. So another process decodes, one file at a time, and what it then finds on its own
+standard error belongs to that file. That process runs this file as a script.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from queue import Empty, SimpleQueue
+
+from PIL import Image
+
+END = b"\xff\xd9"
+_NOISE = bytes((i * i * 89 + 41) % 251 for i in range(600))
+_NOISE += b"".join(bytes([0xFF, 0xD0 + i]) + _NOISE for i in range(8))  # after each mark at which data may begin anew
+
+
+class Decoder:
+    """A process that decodes JPEG files."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", __file__]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        self.owner = os.getpid()
+
+    def warning(self, path: str) -> str | None:
+        """What libjpeg warns of in a file, "" for nothing; None where it cannot decode the file at all."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(path).encode() + b"\n")
+            self.process.stdin.flush()
+            answer = json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):  # the process has died of the file
+            self.close()
+            return None
+        return answer if answer is None else str(answer)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it runs, and was started by this process, not by one that it was forked from."""
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def close(self) -> None:
+        """End the process."""
+        if self.owner == os.getpid():
+            self.process.kill()
+            self.process.wait()
+
+
+_free: SimpleQueue[Decoder] = SimpleQueue()  # they are kept: starting one takes a fifth of a second
+
+
+def warning(path: str) -> str | None:
+    """`Decoder.warning`, by a process that is free or a new one; from any thread."""
+    decoder = None
+    while decoder is None or not decoder.usable:
+        try:
+            decoder = _free.get_nowait()
+        except Empty:
+            decoder = Decoder()
+            atexit.register(decoder.close)
+    try:
+        return decoder.warning(path)
+    finally:
+        _free.put(decoder)
+
+
+def ended(data: bytes) -> bytes:
+    """The data of a JPEG without end mark, with one; nothing where pixels are missing too.
+
+    They are all there if it changes none of them what follows the data, and no scan of a progressive file is missing.
+    """
+    bare = data.rstrip(b"\0")  # what a broken copy leaves
+    if bare.endswith(b"\xff"):
+        bare = bare + b"\0" if len(bare) < len(data) else bare[:-1]  # an escaped byte of data, or half an end mark
+    try:
+        first, second = (
+            Image.open(io.BytesIO(bare + tail), formats=("JPEG",)).tobytes() for tail in (END, _NOISE + END)
+        )
+    except Exception:  # Pillow raises what it likes on damaged data
+        return b""
+    return bare + END if first == second and _all_scans(bare) else b""
+
+
+def _all_scans(data: bytes) -> bool:
+    """Whether the scans of a JPEG, where it is progressive, say every bit of every coefficient of every component."""
+    stream = io.BytesIO(data)
+    opened = Image.open(stream, formats=("JPEG",))
+    if "progressive" not in opened.info:
+        return True
+    bits: dict[int, list[int]] = {}  # component -> the lowest bit said of each coefficient
+    place = data.rfind(b"\xff\xda", 0, stream.tell())
+    while place >= 0 and len(data) > place + 4 + 2 * data[place + 4] + 3:
+        count = data[place + 4]
+        first, last, bit = data[place + 5 + 2 * count : place + 8 + 2 * count]
+        for component in data[place + 5 : place + 5 + 2 * count : 2]:
+            bits.setdefault(component, [16] * 64)[first : last + 1] = [bit & 15] * (last + 1 - first)
+        place = data.find(b"\xff\xda", place + 2)
+    return len(bits) == len(opened.getbands()) and not any(map(any, bits.values()))
+
+
+def serve() -> None:
+    """Answer every line on standard input, a path, with a line on standard output: see `Decoder.warning`."""
+    import cv2
+    import numpy as np
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        for line in sys.stdin:
+            os.ftruncate(2, os.lseek(2, 0, os.SEEK_SET))
+            try:
+                with open(json.loads(line), "rb") as file:
+                    data = np.frombuffer(file.read() + END, np.uint8)
+                decoded = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+            except (OSError, cv2.error):
+                decoded = False
+            os.lseek(2, 0, os.SEEK_SET)
+            said = " ".join(os.read(2, 1000).decode(errors="replace").split())
+            print(json.dumps(said if decoded else None), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
