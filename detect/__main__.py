@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:  # with a line of where the work was saved, where it was
+        print(": ".join(["interrupted", *map(str, stopped.args)]), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()

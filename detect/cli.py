@@ -216,8 +216,24 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
     return kind(**built)
 
 
+def _continued(arguments: list[str]) -> list[str]:
+    """`arguments` with `--resume RUN` as what it means: what RUN/config.yaml says, below all else, into that folder."""
+    rest, given = _gathered(arguments, "--resume")
+    run, *more = given[-1] if given and given[-1] else [""]
+    if run.lower() in ("", "true", "false"):
+        return arguments
+    if not (Path(run) / "config.yaml").is_file():
+        raise UserError(f"--resume {run}: no run is there that could go on (no config.yaml): begin one with --data")
+    for out in chain(*_gathered(rest, "--out")[1]):
+        if Path(out).resolve() != Path(run).resolve():
+            raise UserError(f"--resume {run} goes on in that folder: leave --out {out} out")
+    return ["--config", str(Path(run) / "config.yaml"), *rest, *more, f"--out={run}", "--resume=true"]
+
+
 def parse(command: str, arguments: list[str]) -> Any:
     """The configuration that `arguments` say, every range checked. Raises UserError in one line."""
+    if command == "train":
+        arguments = _continued(arguments)
     parser, kind = _parser(command)
     arguments = _worded(arguments, WORDS.get(command, ()), kind)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]

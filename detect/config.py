@@ -220,6 +220,10 @@ class TrainConfig:
     head makes of each image once, into the folder `features` (none: one in `out`); augmentation is then off.
     `proposals` is the folder that keeps those of selective search (none: one in `out`), for several runs to share.
 
+    `--resume RUN` alone goes on with the run in that folder, by the settings in its config.yaml; `--resume` beside the
+    command that began a run does so too. Settings that change the steps to come (an optimizer's, augmentation, labels)
+    are refused there unless `resume_anyway` is given: the run then ends otherwise than it would have.
+
     `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
     without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
     `log` names further loggers: tensorboard, mlflow, wandb. `balance` is for classes of unequal size: `weights` weighs
@@ -247,6 +251,7 @@ class TrainConfig:
     features: str = ""
     proposals: str = ""
     resume: bool = False
+    resume_anyway: bool = False
     device: str = "auto"
     precision: Precision = "auto"
     deterministic: bool = False

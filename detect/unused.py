@@ -70,6 +70,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("optim.schedule", "exponential", "1/t"): "optim.decay_epochs",
         ("optim.schedule", "piecewise"): "optim.milestones optim.gamma",
         ("balance", "sampling"): "repeat",
+        ("resume", "true"): "resume_anyway",
         ("cache_features", "true"): "features",
         ("augment.stylized",): "augment.stylized_share",
         ("freeze",): "thaw",

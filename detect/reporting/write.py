@@ -28,6 +28,7 @@ from detect.options import EvaluateConfig, ReportConfig
 from detect.page import Page
 from detect.reporting.scenes import show
 from detect.tasks import TASKS
+from detect.training.state import best_of
 
 PACKAGES = ("gridhead", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "hotcoco")
 ELSEWHERE = {"epoch", "step", "images_per_second", "lr", "seconds"}
@@ -37,7 +38,7 @@ MATRIX = 30  # classes up to which the confusion matrix is shown
 def report(config: ReportConfig) -> Path:
     """Write `report.html` into the folder of a run; its path. Raises UserError where there is no run to tell of."""
     run = Path(config.run)
-    settings, rows = _settings(run), _metrics(run)
+    settings, rows = _settings(run), _lines(run / "metrics.jsonl")
     weights = run / "best.safetensors"
     if not weights.exists() or not rows:
         raise UserError(
@@ -46,8 +47,9 @@ def report(config: ReportConfig) -> Path:
     detector = Detector.load(weights, config.device)
     task = TASKS[detector.model.task]
     page = Page(f"{settings['model']['name']} on {settings['data']}")
-    best = _best(rows, task.metric)
-    page.text(f"{len(rows)} epochs; the best is {best['epoch'] + 1}, chosen by {task.metric.lstrip('-')}.")
+    best, found = best_of(rows, task.metric)
+    chosen = f"the best is {best['epoch'] + 1}" if found else "nothing was found in any, so the last one is kept"
+    page.text(f"{len(rows)} epochs; {chosen}, chosen by {task.metric.lstrip('-')}.")
     _training(page, rows, task.metric)
     split = next((s for s in ("val", "test") if s in splits(settings["data"], task.whole)), "train")
     how = {"workers": settings["workers"], "skip_bad": settings.get("skip_bad", False)}
@@ -69,7 +71,7 @@ def report(config: ReportConfig) -> Path:
             points = list(zip(result["errors"], result["curve"], strict=True))
             page.curves({"": points}, "share of pictures whose error is at most so large", "error", "share")
             page.bars({k: v for k, v in result["per_point"].items() if v is not None}, "mean error of each point")
-    _made(page, settings)
+    _made(page, settings, _lines(run / "changes.jsonl"))
     replace_text(run / "report.html", str(page))
     return run / "report.html"
 
@@ -209,11 +211,15 @@ def _pairs(page: Page, result: Mapping[str, Any]) -> None:
     page.curves({"": result["roc"]}, "true accepts by false accepts", "false accepts", "true accepts")
 
 
-def _made(page: Page, settings: Mapping[str, Any]) -> None:
+def _made(page: Page, settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> None:
     page.heading("How it was made")
     rows = [(name, _version(name)) for name in PACKAGES]
     page.table(("what", "version"), [("Python", platform.python_version()), ("system", platform.platform()), *rows])
     page.text(f"Seed {settings['seed']}.")
+    if changes:
+        page.text("The run was resumed with other settings; those further below are the last. From then on:")
+        made = [(c["epoch"] + 1, c["step"], name, *both) for c in changes for name, both in c["changed"].items()]
+        page.table(("epoch", "after step", "setting", "before", "since then"), [(*map(str, row),) for row in made])
     page.code(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
 
 
@@ -222,11 +228,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> Mapping[str, Any]:
-    sign, name = (-1, metric[1:]) if metric.startswith("-") else (1, metric)
-    return max(rows, key=lambda row: sign * row.get(name, float("-inf") * sign))
 
 
 def _settings(run: Path) -> dict[str, Any]:
@@ -241,11 +242,12 @@ def _settings(run: Path) -> dict[str, Any]:
     return found
 
 
-def _metrics(run: Path) -> list[dict[str, Any]]:
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The objects of a file that holds one a line; none where there is no file."""
     try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines if line.strip()]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise UserError(f"{run / 'metrics.jsonl'} cannot be read: {error}") from error
+        raise UserError(f"{file} cannot be read: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -27,7 +29,7 @@ from detect.training.dist import Ranks
 from detect.training.features import FeatureLoader
 from detect.training.log import Logger
 from detect.training.optim import Watch, rate
-from detect.training.state import Run, seed_all
+from detect.training.state import Run, best_of, seed_all
 from detect.training.transfer import freeze, frozen_parts
 from detect.types import Batch, Target, Term
 
@@ -140,7 +142,8 @@ class Trainer:
         seconds = time.monotonic() - started
         self._check_finite()
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
-        row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
+        if images:  # none where a run was resumed between the last step of an epoch and its evaluation
+            row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
         row["lr"] = run.optimizer.param_groups[0]["lr"]
         assert run.sums is not None  # an epoch has a step at least
         row |= dict(zip(run.terms, (run.sums / self.steps).tolist(), strict=True))
@@ -152,15 +155,15 @@ class Trainer:
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """One optimizer step over a few batches; its gradient is normalized over all of them and all ranks."""
-        run, optim = self.run, self.config.optim
+        run = self.run
         seed_all(self.config.seed, run.step, self.ranks.rank)
+        lr = self._lr()
         for group in run.optimizer.param_groups:
-            share = rate(optim, run.step, self.warmup, self.total, self.steps)
-            group["lr"] = run.optimizer.defaults["lr"] * share * group["scale"]
+            group["lr"] = lr * group["scale"]
         run.model.train()
         means = self._backward(batches)
         run.scaler.unscale_(run.optimizer)
-        limit = optim.clip or float("inf")
+        limit = self.config.optim.clip or float("inf")
         norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
         run.scaler.step(run.optimizer)
         run.scaler.update()
@@ -170,6 +173,18 @@ class Trainer:
         self.watch.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
         run.sums = means if run.sums is None else run.sums + means
         run.step += 1
+
+    def _lr(self) -> float:
+        """The learning rate of the step to come."""
+        share = rate(self.config.optim, self.run.step, self.warmup, self.total, self.steps)
+        return self.run.optimizer.defaults["lr"] * share
+
+    def tell_rate(self, changed: Sequence[str]) -> None:
+        """Say how the learning rate of a resumed run jumps, where these changed settings are its own."""
+        if self.run.epoch < self.config.epochs and any(n == "epochs" or n.startswith("optim.") for n in changed):
+            last, lr = self.run.optimizer.param_groups[0]["lr"], self._lr()
+            planned = f"as planned for {self.config.epochs} epochs"
+            print(f"learning rate: {last:.3g} at the last step, {lr:.3g} at the next, {planned}", file=sys.stderr)
 
     def _backward(self, batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss terms, total over count, in the model; the means (T,) themselves."""
@@ -215,7 +230,15 @@ class Trainer:
         if asked:
             self._save()
             self.ranks.wait()  # torchrun ends the others as soon as one has ended
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(*self._goes_on())
+
+    def _goes_on(self) -> list[str]:
+        """One line of where the run was saved and of the command that goes on, for one rank to say."""
+        command = f"detect train --resume {shlex.quote(str(self.run.out))}"
+        if self.ranks.world > 1:
+            command = f"the same torchrun and -m {command}"
+        at = f"epoch {self.run.epoch + 1}, step {self.run.step}"
+        return [f"saved at {at} in {self.run.checkpoint}; go on with: {command}"] if self.ranks.main else []
 
     def _save(self) -> None:
         self._check_finite()
@@ -231,8 +254,9 @@ class Trainer:
         terms = ", ".join(
             f"{name} {value:g}" for name, value in zip([*self.run.terms, "gradient"], values, strict=False)
         )
+        kept = "the checkpoint before it is intact" if self.run.checkpoint.exists() else "there was no checkpoint yet"
         raise UserError(
-            f"the loss is not finite at step {step}: {terms}; images {ids}; the checkpoint before it is intact: "
+            f"the loss is not finite at step {step}: {terms}; images {ids}; {kept}: "
             "lower --optim.lr, use --precision float32, or look at these images"
         )
 
@@ -254,9 +278,12 @@ class Trainer:
             return
         for logger in self.loggers:
             logger.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        numbers = "  ".join(f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.shown))
-        print(
-            f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {numbers}"
-            f"  {row['images_per_second']:.1f} images/s  {row['seconds']:.1f} s{'  best' if better else ''}",
-            flush=True,
-        )
+        numbers = [f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.shown)]
+        if "images_per_second" in row:
+            numbers.append(f"{row['images_per_second']:.1f} images/s")
+        numbers.append(f"{row['seconds']:.1f} s")
+        if not best_of(self.run.history, self.task.metric)[1]:
+            numbers.append("nothing found yet")
+        elif better:
+            numbers.append("best")
+        print(f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {'  '.join(numbers)}", flush=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from anchors.kmeans import kmeans
 from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
@@ -34,7 +33,8 @@ from detect.training.features import FeatureLoader, Features, Top, about, cached
 from detect.training.log import open_loggers
 from detect.training.loop import Trainer
 from detect.training.norm import over_ranks
-from detect.training.state import Run, seed_all
+from detect.training.record import Record, config_text, differences, facts_of, flat, require_same, settings_of
+from detect.training.state import Run, read_record, seed_all
 from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
 from detect.training.unfold import samples, unfold
 
@@ -45,6 +45,7 @@ def train(config: TrainConfig) -> Path:
     device = pick_device(config.device)
     with ranks(device.type == "cuda") as here:
         config = _claim(out, config, here)
+        begun = read_record(out / "last.ckpt") if (out / "last.ckpt").exists() else {}
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to give the same bits
         if config.cache_features:
@@ -56,9 +57,8 @@ def train(config: TrainConfig) -> Path:
         model.to(device).to(memory_format=model.layout)
         if here.world > 1:
             model = over_ranks(model, device)
-        trainer = _trainer(fitted, model, store, held_out, device, here)
-        if not (out / "last.ckpt").exists():
-            _write_config(out, config, model, here)  # last: a mistake found before it leaves --out free
+        trainer = _trainer(fitted, model, store, held_out, device, here, begun)
+        _put_down(trainer, config, begun)  # last: a mistake found before it leaves --out free
         trainer.train()
         if here.main:
             print(f"best weights: {out / 'best.safetensors'}")
@@ -75,8 +75,11 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
         config = dataclasses.replace(config, resume=True)
         if here.main:
             print("torchrun starts this run again: it goes on from its checkpoint", file=sys.stderr)
-    if not config.resume and ((out / "config.yaml").exists() or (out / "last.ckpt").exists()):
+    held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
+    if held and not config.resume:
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+    if here.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
+        print(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,29 +198,38 @@ def box_sizes(store: Annotations, size: int) -> torch.Tensor:
     return boxes[~torch.from_numpy(store.crowd)].float()
 
 
-def _write_config(out: Path, config: TrainConfig, model: Model, here: Ranks) -> None:
-    if here.main:
-        values = dataclasses.asdict(dataclasses.replace(config, model=model.config, resume=False))
-        replace_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+def _put_down(trainer: Trainer, config: TrainConfig, begun: Record) -> None:
+    """Leave on the disk what the run runs with now, and say what a resumed one was begun with otherwise.
+
+    The configuration comes before the checkpoint: killed between them, the next start finds the same differences.
+    """
+    run, here = trainer.run, trainer.ranks
+    found = differences(begun, run.record) if begun else []
+    if here.main and (found or not begun):
+        replace_text(run.out / "config.yaml", config_text(settings_of(config, run.model), run.record))
+    if here.main and begun:
+        for one in found:
+            print(f"resumed with {one}", file=sys.stderr)
+        if found:
+            run.note({one.name: [one.before, one.after] for one in found})
+            trainer.tell_rate([one.name for one in found])
+        run.write_metrics()
     here.wait()
 
 
-def _plan(config: TrainConfig, model: Model, batches: int) -> dict[str, Any]:
-    """What a resumed run must have in common with its checkpoint, or its counts and tensors mean something else."""
-    plan: dict[str, Any] = {f"model.{k}": v for k, v in dataclasses.asdict(model.config).items()}
-    del plan["model.name"], plan["model.loss"]
-    plan |= {"imgsz": config.imgsz, "seed": config.seed, "classes": model.card.names}
-    plan |= {f"optim.{name}": getattr(config.optim, name) for name in ("name", "accumulate", "layer_decay")}
-    plan |= {name: getattr(config, name) for name in ("freeze", "thaw", "cache_features", "balance", "repeat")}
-    plan["pixels"] = dataclasses.asdict(model.card.pixels)
-    return plan | {"batches an epoch (images / --batch / processes)": batches}
-
-
 def _trainer(
-    config: TrainConfig, model: Model, store: Annotations, held_out: Annotations, device: torch.device, here: Ranks
+    config: TrainConfig,
+    model: Model,
+    store: Annotations,
+    held_out: Annotations,
+    device: torch.device,
+    here: Ranks,
+    begun: Record,
 ) -> Trainer:
+    """The trainer of a run, which goes on from its checkpoint where that was `begun` so."""
     out, pixels, workers = Path(config.out), model.card.pixels, pick_workers(config.workers)
-    dtype = pick_dtype(config.precision, device)
+    same = config.precision == "auto" and begun.get("computed on") == device.type
+    dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
     task = TASKS[config.task]
@@ -227,12 +239,12 @@ def _trainer(
     loader: TrainLoader | FeatureLoader = TrainLoader(
         data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin
     )
-    plan = _plan(config, model, len(loader))
-    run = Run(out, model, config.optim, device.type == "cuda" and dtype == torch.float16, plan)
-    if config.resume and run.checkpoint.exists():
+    record = flat(settings_of(config, model))
+    record |= flat(facts_of(model, (store, held_out), len(loader), here.world, device, dtype))
+    run = Run(out, model, config.optim, device.type == "cuda" and dtype == torch.float16, record)
+    if begun:
+        require_same(begun, record, out, config.resume_anyway)
         run.load()
-        if here.main:
-            run.write_metrics()
     validation = task.stills(held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin)
     loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
     if not config.cache_features:

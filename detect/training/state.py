@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,18 @@ from detect.models.base import Model
 from detect.models.weights import save_weights
 from detect.training.optim import Ema, build_optimizer
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Run:
     """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all.
 
-    `plan` are the settings, by name, without which the state means nothing: `load` holds the checkpoint to them.
+    `record` is what the run runs with (see `record`), `changes` how that changed, an object for each resumed start.
     """
 
-    def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool, plan: dict[str, Any]):
-        self.out, self.plan = out, plan
+    def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool, record: dict[str, Any]):
+        self.out, self.record = out, record
+        self.changes: list[dict[str, Any]] = []
         self.model = model
         self.ema = Ema(model, config.ema)
         self.optimizer = build_optimizer(model, config)
@@ -47,7 +50,8 @@ class Run:
         """Write the checkpoint: plain containers and tensors alone, so that no pickle is needed to read it."""
         state = {
             "format": FORMAT,
-            "plan": json.dumps(self.plan),
+            "record": json.dumps(self.record),
+            "changes": json.dumps(self.changes),
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -62,29 +66,20 @@ class Run:
         replace_file(self.checkpoint, lambda part: torch.save(state, part))
 
     def load(self) -> None:
-        """Become the run that the checkpoint holds. Raises UserError when it is damaged or of another run."""
-        try:
+        """Become the run that the checkpoint holds. Raises UserError when it is damaged."""
+        with _reading(self.checkpoint):
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            self._same_plan(json.loads(state["plan"]))
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._take_optimizer(state["optimizer"])
             self._take_counts(state)
-        except UserError:
-            raise
-        except Exception as error:  # torch raises many kinds for a damaged or foreign file
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"{self.checkpoint} is damaged or no checkpoint: {reason}; start with another --out"
-            ) from error
 
-    def _same_plan(self, plan: dict[str, Any]) -> None:
-        for name, value in json.loads(json.dumps(self.plan)).items():
-            if plan.get(name) != value:
-                raise UserError(
-                    f"{self.checkpoint} was made with {name} {plan.get(name)}, this run has {value}: "
-                    f"give the settings in {self.out / 'config.yaml'}, or start with another --out"
-                )
+    def _take_optimizer(self, state: dict[str, Any]) -> None:
+        """Take what the optimizer has gathered, and its last learning rate; its settings are those of this run."""
+        own = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)
 
     def _take_counts(self, state: dict[str, Any]) -> None:
         if self.scaler.is_enabled() and state["scaler"]:
@@ -94,20 +89,16 @@ class Run:
         if self.sums is not None:
             self.sums = self.sums.to(next(self.model.parameters()).device)
         self.best, self.best_epoch = state["best"]
-        self.history = json.loads(state["history"])
+        self.history, self.changes = json.loads(state["history"]), json.loads(state["changes"])
         torch.set_num_threads(state["threads"])  # sums are ordered by thread: other counts give other bits
 
     def finish_epoch(self, row: dict[str, Any], metric: str, write: bool) -> bool:
-        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far, by that metric.
-
-        The best is the greatest, or the least where the metric's name begins with a minus.
-        Among equals the later is the better: where AP stays 0, or is undefined (-1), the first would be hardly trained.
-        """
-        value = -row[metric[1:]] if metric.startswith("-") else row[metric]
-        better = value >= self.best
-        if better:
-            self.best, self.best_epoch = value, row["epoch"]
+        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far by `metric`."""
         self.history.append(row)
+        chosen, _ = best_of(self.history, metric)
+        better = chosen is row
+        if better:
+            self.best, self.best_epoch = goodness(row, metric), row["epoch"]
         if write and better:
             save_weights(self.out / "best.safetensors", self.ema.module)
         if write:
@@ -115,9 +106,50 @@ class Run:
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, None
         return better
 
+    def note(self, changed: Mapping[str, Sequence[Any]]) -> None:
+        """Remember that from here on the settings of these names are others: [before, after]."""
+        self.changes.append({"epoch": self.epoch, "step": self.step, "changed": dict(changed)})
+        self.save()
+
     def write_metrics(self) -> None:
-        """metrics.jsonl as this run knows it: after a resume, without what came later than the checkpoint."""
+        """metrics.jsonl as this run knows it: after a resume, without what came later than the checkpoint.
+
+        Likewise changes.jsonl, where there were any.
+        """
         replace_text(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
+        if self.changes:
+            replace_text(self.out / "changes.jsonl", "".join(json.dumps(change) + "\n" for change in self.changes))
+
+
+def read_record(checkpoint: Path) -> dict[str, Any]:
+    """The record in a checkpoint; its tensors are not read. Raises UserError when it is damaged."""
+    with _reading(checkpoint):
+        return json.loads(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["record"])
+
+
+@contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """Make what goes wrong with a checkpoint the user's error."""
+    try:
+        yield
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{checkpoint} is damaged or no checkpoint: {reason}; start with another --out") from error
+
+
+def goodness(row: Mapping[str, Any], metric: str) -> float:
+    """The metric of an epoch, the greater the better: the least is the best where its name begins with a minus."""
+    return -row[metric[1:]] if metric.startswith("-") else row[metric]
+
+
+def best_of(rows: Sequence[dict[str, Any]], metric: str) -> tuple[dict[str, Any], bool]:
+    """The best epoch of all (at least one), and whether anything was found in it: the first of the greatest.
+
+    As long as nothing is found (AP is 0, or undefined: -1), it is the latest, since the first would be hardly trained.
+    """
+    best = max(rows, key=lambda row: goodness(row, metric))
+    found = metric.startswith("-") or goodness(best, metric) > 0
+    return (best if found else rows[-1]), found
 
 
 def seed_all(*key: int) -> None:

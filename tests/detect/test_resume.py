@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from detect.config import AugmentConfig, ModelConfig, OptimConfig
+import detect
+from detect.__main__ import main
+from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.interrupt import Interrupt
 from detect.training.loop import Losses
 from detect.training.setup import train
 from tests.reference.doom import ask, doomed, fading, hold
-from tests.reference.runs import alive, apart, children, ready, remains, rows, settings, status
+from tests.reference.runs import MODEL, alive, apart, children, ready, remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -176,7 +179,8 @@ def test_the_command_interrupted_ends_with_130_and_one_line(digits, tmp_path):
         time.sleep(0.05)
     work.send_signal(signal.SIGINT)
     _, said = work.communicate(timeout=60)
-    assert (work.returncode, said) == (130, "interrupted\n")
+    assert work.returncode == 130 and said.startswith("interrupted: saved at epoch ") and said.count("\n") == 1
+    assert said.endswith(f" in {out / 'last.ckpt'}; go on with: detect train --resume {out}\n")
     assert torch.load(out / "last.ckpt", weights_only=True)["counts"][2] >= 4
 
 
@@ -215,11 +219,11 @@ def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model": ModelConfig(width=24, levels=[3], neck="straight", tower=0)}, "model.width 16, this run has 24"),
+        ({"model": ModelConfig(width=24, levels=[3], neck="straight", tower=0)}, "model.width: 16 -> 24"),
         ({"model": ModelConfig(width=16, levels=[4], neck="straight", tower=0)}, "model.levels"),
         ({"batch": 8}, "--batch"),
-        ({"seed": 1}, "seed 0, this run has 1"),
-        ({"optim": OptimConfig(name="sgd")}, "optim.name muon, this run has sgd"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"optim": OptimConfig(name="sgd")}, "optim.name: muon -> sgd"),
         ({"optim": OptimConfig(accumulate=2)}, "optim.accumulate"),
     ],
 )
@@ -232,12 +236,121 @@ def test_resume_with_other_settings_is_refused(digits, tmp_path, changes, named)
     assert (tmp_path / "last.ckpt").read_bytes() == before
 
 
-def test_resume_may_go_on_for_longer_and_slower(digits, tmp_path):
+def test_resume_may_go_on_for_longer_and_says_how_the_rate_jumps(digits, tmp_path, capsys):
+    config = settings(digits, tmp_path, epochs=1, optim=OptimConfig(warmup=0))
+    train(config)
+    first, steps = rows(tmp_path), [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    train(dataclasses.replace(config, epochs=2, resume=True, workers=1))
+    assert rows(tmp_path)[:1] == first and [row["epoch"] for row in rows(tmp_path)] == [0, 1]
+    said = capsys.readouterr().err
+    assert "resumed with epochs: 1 -> 2\n" in said and "resumed with workers: 0 -> 1\n" in said
+    assert f"learning rate: {steps[0]['lr']:.3g} at the last step, 0.00101 at the next" in said
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["epochs"] == 2
+    changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").open()]
+    assert changes == [{"epoch": 1, "step": 4, "changed": {"epochs": [1, 2], "workers": [0, 1]}}]
+
+
+OTHER = {
+    "optim.weight_decay: 0.05 -> 0.01": {"optim": OptimConfig(warmup=0.5, weight_decay=0.01)},
+    "model.loss.box: 7.5 -> 5.0": {"model": dataclasses.replace(MODEL, loss=LossConfig(box=5.0))},
+    "augment.flip: 0.5 -> 0.0": {"augment": AugmentConfig(mosaic_off=1, flip=0.0)},
+    "multi_scale: 0.5 -> 0.0": {"multi_scale": 0.0},
+    "computed in: float32 -> bfloat16": {"precision": "bfloat16"},
+    "batch: 4 -> 5": {"batch": 5},  # as many batches an epoch
+}
+
+
+@pytest.mark.parametrize("said", OTHER)
+def test_what_changes_the_steps_to_come_is_refused_unless_told(digits, tmp_path, said, capsys):
     config = settings(digits, tmp_path, epochs=1)
     train(config)
-    first = rows(tmp_path)
-    train(dataclasses.replace(config, epochs=2, resume=True, optim=OptimConfig(lr=1e-4)))
-    assert rows(tmp_path)[:1] == first and [row["epoch"] for row in rows(tmp_path)] == [0, 1]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = dataclasses.replace(config, epochs=2, resume=True, **OTHER[said])
+    with pytest.raises(UserError, match="--resume-anyway") as caught:
+        train(other)
+    assert said in str(caught.value) and "epochs" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train(dataclasses.replace(other, resume_anyway=True))
+    decay = {group["weight_decay"] for group in torch.load(tmp_path / "last.ckpt")["optimizer"]["param_groups"]}
+    assert decay == {0.0, 0.01 if "decay" in said else 0.05}  # what is said is done
+    assert f"resumed with {said}\n" in capsys.readouterr().err
+    train(dataclasses.replace(other))  # what was accepted is the run's own from then on
+    assert capsys.readouterr().err == ""
+
+
+def test_the_data_of_a_run_may_move_but_not_change(digits, tmp_path, capsys):
+    data, moved = shutil.copytree(digits, tmp_path / "digits"), tmp_path / "elsewhere"
+    config = settings(data, tmp_path / "run", epochs=1)
+    train(config)
+    data.rename(moved)
+    config = dataclasses.replace(config, data=str(moved), epochs=2, resume=True)
+    train(config)
+    said = capsys.readouterr().err
+    assert "resumed with data: " in said and "resumed with train images: " in said and "annotations" not in said
+    file = next(moved.glob("*train*.json"))
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] -= 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"train annotations: 16 images.* -> 16 images"):
+        train(dataclasses.replace(config, epochs=3))
+
+
+def test_precision_auto_goes_on_in_the_type_that_it_began_in(digits, tmp_path, monkeypatch):
+    config = settings(digits, tmp_path, epochs=1, precision="auto")
+    monkeypatch.setattr("detect.training.setup.pick_dtype", lambda name, device: torch.bfloat16)
+    train(config)
+    monkeypatch.undo()
+    monkeypatch.setattr("detect.device.pick_dtype", lambda name, device: torch.float32)
+    assert ready(dataclasses.replace(config, epochs=2, resume=True), monkeypatch).dtype == torch.bfloat16
+
+
+def command(*words):
+    return main(["train", *map(str, words)])
+
+
+def test_a_run_goes_on_by_its_folder_alone(digits, tmp_path, whole, capsys):
+    config = settings(digits, tmp_path / "run")
+    assert status(doomed, config, "at_step", 6, "ask") == 130
+    assert command("--resume", tmp_path / "run") == 0
+    assert "resumed with" not in capsys.readouterr().err
+    assert remains(tmp_path / "run") == whole
+    assert detect.train(resume=str(tmp_path / "run")) == tmp_path / "run" / "best.safetensors"
+    assert remains(tmp_path / "run") == whole
+    assert command(f"--resume={tmp_path / 'run'}", "--epochs", 4, "--out", tmp_path / "run") == 0
+    assert "resumed with epochs: 3 -> 4" in capsys.readouterr().err
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "resumed with other settings" in report and "<td>epochs</td>" in report and "epochs: 4" in report
+
+
+def test_a_folder_to_go_on_in_is_a_run_and_the_only_one(tmp_path, capsys):
+    assert command("--resume", tmp_path) == 2
+    assert "no run is there" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("data: toy\n")
+    assert command("--resume", tmp_path, "--out", tmp_path / "other") == 2
+    assert "leave --out" in capsys.readouterr().err
+    assert command("--data", "toy", "--resume-anyway") == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder_free(digits, tmp_path, whole, capsys):
+    config = settings(digits, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Losses, "forward", lambda self, images, targets: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    assert (tmp_path / "run" / "config.yaml").exists()
+    train(config)
+    assert "holds no checkpoint: the run starts from the beginning" in capsys.readouterr().err
+    assert remains(tmp_path / "run") == whole
+
+
+def test_an_epoch_resumed_after_its_last_step_has_no_speed(digits, tmp_path, whole, capsys):
+    config = settings(digits, tmp_path / "run")
+    assert status(doomed, config, "in_evaluation", 1, "ask") == 130
+    train(dataclasses.replace(config, resume=True))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert ["images_per_second" in line for line in lines] == [True, False, True]
+    assert ["images/s" in line for line in capsys.readouterr().out.splitlines()[:2]] == [False, True]
 
 
 class Evil:
@@ -278,6 +391,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(digits
         train(config)
     said = str(caught.value)
     assert "not finite at step 5:" in said and "code nan" in said and str(seen) in said and "\n" not in said
+    assert "the checkpoint before it is intact" in said
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert state["counts"] == [1, 0, 4]  # the end of the first epoch; step 6 found the bad one first
     assert all(v.isfinite().all() for part in ("model", "ema") for v in state[part].values())
@@ -291,7 +405,7 @@ def test_a_gradient_that_is_not_finite_is_named(digits, tmp_path, monkeypatch):
     parameter = next(trainer.run.model.parameters())
     parameter.register_hook(lambda grad: grad * float("inf"))
     trainer._step([next(iter(trainer.loader.epoch(0)))])
-    with pytest.raises(UserError, match=r"gradient (nan|inf)"):
+    with pytest.raises(UserError, match=r"gradient (nan|inf).*there was no checkpoint yet"):
         trainer._save()
     assert not (tmp_path / "last.ckpt").exists()
 
@@ -311,7 +425,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(digits, tmp_path, whole):
 def test_a_checkpoint_holds_plain_values_alone(digits, tmp_path):
     train(settings(digits, tmp_path, epochs=1))
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert {"plan", "model", "ema", "optimizer", "scaler", "counts", "best", "history", "threads"} <= state.keys()
+    assert {
+        "record",
+        "changes",
+        "model",
+        "ema",
+        "optimizer",
+        "scaler",
+        "counts",
+        "best",
+        "history",
+        "threads",
+    } <= state.keys()
     assert [row["epoch"] for row in json.loads(state["history"])] == [0]
 
 

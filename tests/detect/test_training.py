@@ -24,7 +24,7 @@ from detect.training.log import open_loggers
 from detect.training.loop import Losses, Trainer
 from detect.training.optim import Ema, Muon, Watch, build_optimizer, rate
 from detect.training.setup import box_sizes, train
-from detect.training.state import seed_all
+from detect.training.state import best_of, seed_all
 from detect.types import Batch
 from tests.reference.runs import MODEL, ready, remains, rows, settings
 
@@ -229,6 +229,29 @@ def test_where_ap_says_nothing_the_latest_weights_are_the_best(digits, tmp_path,
     best = load_file(train(settings(digits, tmp_path)))
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)["ema"]
     assert all(torch.equal(best[k], v) for k, v in last.items())
+
+
+@pytest.mark.parametrize(
+    ("aps", "marks", "best"),
+    [
+        ([0.0, 0.2, 0.2, 0.1], ["nothing found yet", "best", "", ""], (1, True)),
+        ([0.0, -1.0, 0.0], ["nothing found yet"] * 3, (2, False)),
+        ([0.3, 0.0, 0.3, 0.4], ["best", "", "", "best"], (3, True)),
+    ],
+)
+def test_what_is_marked_as_best_is_the_best(digits, tmp_path, monkeypatch, capsys, aps, marks, best):
+    scripted(monkeypatch, aps)
+    train(settings(digits, tmp_path, epochs=len(aps)))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line.partition(" s  ")[2] for line in lines] == marks
+    row, found = best_of(rows(tmp_path), "AP")
+    assert (row["epoch"], found) == best
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["best"] == [row["AP"], row["epoch"]]
+
+
+def test_the_least_of_an_error_is_the_best_and_the_first_of_ties():
+    nme = [{"epoch": i, "nme": value} for i, value in enumerate([0.3, 0.0, 0.0, 0.1])]
+    assert best_of(nme, "-nme") == (nme[1], True)
 
 
 def test_the_metrics_file_tells_of_every_epoch(digits, tmp_path):

@@ -86,10 +86,12 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 
 def remains(out: Path) -> dict[str, Any]:
-    """All that a finished run leaves behind but times, as values that == compares to the bit."""
+    """All that a finished run leaves behind but times and what it was told, as values that == compares to the bit."""
     state = torch.load(out / "last.ckpt", weights_only=True)
-    del state["history"]
-    state["files"] = sorted({path.name for path in out.iterdir()} - {"report.html"})  # the command writes that
+    for told in ("history", "record", "changes"):
+        del state[told]
+    written = {"report.html", "changes.jsonl"}  # by the command, and where another one goes on
+    state["files"] = sorted({path.name for path in out.iterdir()} - written)
     return {"best": (out / "best.safetensors").read_bytes(), "rows": rows(out), **_plain(state)}
 
 

@@ -1,0 +1,138 @@
+"""The record of a run: the settings and facts it runs with, and what becomes of a resumed run that has others."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+from detect.config import TrainConfig
+from detect.data.store import Annotations
+from detect.errors import UserError
+from detect.models.base import Model
+
+Record = dict[str, Any]  # by name, of values that JSON holds
+
+# Settings without which the tensors and counts of a checkpoint mean something else: they never change.
+STATE = (
+    *("model.", "pixels of the model", "classes", "seed", "imgsz", "batches an epoch"),
+    *("optim.name", "optim.accumulate", "optim.layer_decay", "freeze", "thaw", "cache_features", "balance", "repeat"),
+)
+# Settings that leave every remaining step as it is, or that only say how many there are.
+FREE = (
+    *("model.name", "task", "out", "data", "skip_bad", "train images", "val images", "proposals", "features", "torch"),
+    *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # what they began is in the checkpoint
+    *("device", "precision"),  # what they came to is recorded beside them
+    *("workers", "cache_gb", "save_seconds", "save_steps", "log", "epochs", "patience"),
+)
+ASKED = ("resume", "resume_anyway")  # they say what to do now, and are no settings of the run
+LONGEST = 60  # letters of a value in a message
+
+
+class Difference(NamedTuple):
+    """A setting that a resumed run has otherwise than its checkpoint."""
+
+    name: str
+    before: Any
+    after: Any
+
+    @property
+    def breaks(self) -> str:
+        """What such a change breaks: the "state" of the checkpoint, the "steps" to come as they were begun, or ""."""
+        if _matches(self.name, FREE):
+            return ""
+        return "state" if _matches(self.name, STATE) and not self.name.startswith("model.loss.") else "steps"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_short(self.before)} -> {_short(self.after)}"
+
+
+def settings_of(config: TrainConfig, model: Model) -> dict[str, Any]:
+    """`config` as nested plain values, with the model as it was built: what `config.yaml` holds."""
+    values = dataclasses.asdict(dataclasses.replace(config, model=model.config))
+    return {name: value for name, value in values.items() if name not in ASKED}
+
+
+def facts_of(
+    model: Model, stores: Sequence[Annotations], batches: int, world: int, device: torch.device, dtype: torch.dtype
+) -> Record:
+    """What a run turned out to be made of, given its settings, the machine and the data (`stores`: train, val)."""
+    facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
+    facts |= {"torch": torch.__version__, "classes": model.card.names}
+    facts["pixels of the model"] = dataclasses.asdict(model.card.pixels)
+    facts["batches an epoch (images / --batch / processes)"] = batches
+    for name, store in zip(("train", "val"), stores, strict=True):
+        facts[f"{name} images"] = str(store.root.resolve())
+        facts[f"{name} annotations"] = fingerprint(store)
+    return facts
+
+
+def fingerprint(store: Annotations) -> str:
+    """How much a store holds, and a hash of all it says, wherever it lies."""
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(store):
+        value = getattr(store, field.name)
+        if field.name in ("path", "root", "left_out"):
+            continue
+        digest.update(field.name.encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        else:
+            digest.update(repr(value).encode("utf-8", "surrogatepass"))
+    return f"{len(store)} images, {len(store.labels)} objects, {digest.hexdigest()[:12]}"
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Record:
+    """Nested settings as one level, with dotted names, and values as JSON gives them back."""
+    found: Record = {}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and value and prefix + name != "pixels of the model"
+        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: json.loads(json.dumps(value))}
+    return found
+
+
+def differences(before: Record, after: Record) -> list[Difference]:
+    """What is not as before; a setting that did not exist then counts as if it had had its default."""
+    default = flat(dataclasses.asdict(TrainConfig(data="")))
+    names = [*after, *(name for name in before if name not in after)]
+    pairs = ((name, before.get(name, default.get(name)), after.get(name)) for name in names)
+    return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
+
+
+def require_same(before: Record, after: Record, out: Path, anyway: bool) -> None:
+    """Raises UserError where a resumed run differs from its checkpoint as it may not, or not unless told `anyway`."""
+    found = differences(before, after)
+    as_before = f"give the settings in {out / 'config.yaml'}"
+    broken = [str(one) for one in found if one.breaks == "state"]
+    if broken:
+        what = f"{out / 'last.ckpt'} is of another run: {'; '.join(broken)}"
+        raise UserError(f"{what}; {as_before}, or start with another --out")
+    other = [str(one) for one in found if one.breaks == "steps"]
+    if other and not anyway:
+        what = f"the rest of the run in {out} would not be as it was begun: {'; '.join(other)}"
+        raise UserError(f"{what}; {as_before}, or add --resume-anyway to go on with these")
+
+
+def _matches(name: str, rules: Sequence[str]) -> bool:
+    """Whether a rule names it, or the group it is in, such as `model.`; what a name has in brackets explains it."""
+    return any(name.partition(" (")[0] == rule or (rule[-1] == "." and name.startswith(rule)) for rule in rules)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split()) if value not in ("", []) else "unset"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def config_text(settings: dict[str, Any], record: Record) -> str:
+    """`config.yaml`: the settings, below what they came to, as comments."""
+    facts = {name: record[name] for name in record.keys() - flat(settings).keys()}
+    said = [f"# {name}: {json.dumps(facts[name])}" for name in sorted(facts) if isinstance(facts[name], str | int)]
+    return "\n".join(said) + "\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
