@@ -165,7 +165,7 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
         ),
         (lambda f: (f / "t.csv").write_text("file,class\na/9.png,a\nb/0.png,b\n"), "there is no such image"),
         (lambda f: (f / "t.csv").write_text("file,class\n../x.png,a\nb/0.png,b\n"), "x.png"),
-        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe\x00"), "cannot be read as csv"),
+        (lambda f: (f / "t.csv").write_bytes(b"\xff\xfe\x00"), "cannot be read: not UTF-16"),
     ],
 )
 def test_bad_data_is_one_clear_line(tmp_path, spoil, named):
