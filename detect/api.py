@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import numpy as np
 import torch
 
 from detect.device import pick_device, pick_dtype
-from detect.errors import UserError
+from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.infer.closer import Closer
 from detect.infer.predict import Predictor
 from detect.infer.records import RecordPredictor
-from detect.infer.source import open_source
+from detect.infer.source import Source, open_source
 from detect.infer.tiles import Tiles
 from detect.infer.views import SCALES, VIEWS, Views
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights
 from detect.names import distinct
+from detect.options import PredictConfig
+from detect.ranges import check
 from detect.types import Frame, Keep
+from detect.unused import refuse_unused
 
 
 class Detector:
@@ -36,6 +40,8 @@ class Detector:
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
         """The detector in a weights file, or an exported one. Raises UserError for what cannot be used."""
+        config = check(PredictConfig(str(weights), "", device=str(device), precision=precision), "")
+        device, precision = config.device, config.precision
         if is_exported(weights):  # which sees to its device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)
@@ -99,7 +105,7 @@ class Detector:
         iou: float = 0.7,
         max_det: int = 300,
         agnostic: bool = False,
-        classes: Sequence[int] | None = None,
+        classes: str | int | Sequence[str | int] | None = None,
         imgsz: int = 0,
         batch: int = 1,
         vid_stride: int = 1,
@@ -108,9 +114,68 @@ class Detector:
     ) -> Iterator[tuple[Frame, Any]]:
         """Each frame of `source` with its Detections, boxes in pixels of the frame; of a classifier with its Classes.
 
-        `source` is what `detect predict` takes, or an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
-        (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.
+        Args:
+            source: what `detect predict` takes, an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
+                (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.
+            conf: least score of a detection, 0 to 1.
+            iou: IoU above which the lower-scored of two boxes of a class is suppressed, 0 to 1.
+            max_det: most detections an image.
+            agnostic: boxes of different classes suppress one another too.
+            classes: names or indices of the classes to find; None for all.
+            imgsz: image size in pixels; 0 is the size of training.
+            batch: images that go through the network together.
+            vid_stride: of a video every `vid_stride`-th frame is taken.
+            tta: average over sizes and mirrored images.
+            tile: look at images larger than `imgsz` in tiles of that size.
+
+        Raises UserError, before the first frame, for a value that `detect predict` would refuse.
         """
-        keep = Keep(conf, iou, max_det, agnostic, classes=None if classes is None else tuple(classes))
-        with open_source(source, vid_stride) as frames:
-            yield from self.predictor(keep, imgsz, batch, tta, tile)(frames)
+        config = PredictConfig(
+            weights="the model",
+            source="",
+            conf=conf,
+            iou=iou,
+            max_det=max_det,
+            agnostic=agnostic,
+            imgsz=imgsz,
+            batch=batch,
+            vid_stride=vid_stride,
+            tta=tta,
+            tile=tile,
+        )
+        config = check(config, "")
+        refuse_unused("predict", config, self.model.task)
+        labels = None if classes is None else self.labels(classes)
+        if labels == ():
+            raise UserError("classes is an empty list: name some, or leave it out to find all")
+        keep = Keep(config.conf, config.iou, config.max_det, agnostic, classes=labels)
+        predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
+        return _answers(predictor, open_source(source, config.vid_stride))
+
+    def labels(self, classes: str | int | Sequence[str | int]) -> tuple[int, ...]:
+        """The label of each class, given by its name (in any case) or its index.
+
+        Raises UserError for an unknown one.
+        """
+        given = [classes] if isinstance(classes, str | int) else classes
+        if not isinstance(given, Iterable):
+            raise UserError(f"classes is {classes!r}: give a list of names or indices")
+        return tuple(_label(one, self.names) for one in given)
+
+
+def _label(one: Any, names: Sequence[str]) -> int:
+    if one in names:
+        return names.index(one)
+    if (isinstance(one, Integral) and not isinstance(one, bool)) or (isinstance(one, str) and one.isdecimal()):
+        if not 0 <= int(one) < len(names):
+            raise UserError(f"class {one}: the model has {len(names)}, with the indices 0 to {len(names) - 1}")
+        return int(one)
+    alike = [i for i, name in enumerate(names) if name.casefold() == str(one).casefold()]
+    if len(alike) != 1 or not isinstance(one, str):
+        raise unknown("class", one, names)
+    return alike[0]
+
+
+def _answers(predictor: Any, source: Source) -> Iterator[tuple[Frame, Any]]:
+    with source:
+        yield from predictor(source)

@@ -9,8 +9,9 @@ import re
 import sys
 from collections.abc import Sequence
 from itertools import chain, pairwise, takewhile
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
@@ -88,11 +89,15 @@ class _Parser(ArgumentParser):
         return f"--{wrong[1]} is {wrong[3]!r}: it must be of type {wrong[2]}" if wrong else message
 
 
+def _config_of(command: str) -> type:
+    name = COMMANDS[command][2]
+    return getattr(configs if hasattr(configs, name) else options, name)
+
+
 def _parser(command: str) -> tuple[_Parser, type]:
     set_loader("named", named, exceptions=(yaml.YAMLError,))
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
-    name = COMMANDS[command][2]
-    kind = getattr(configs if hasattr(configs, name) else options, name)
+    kind = _config_of(command)
     text = (kind.__doc__ or "").strip()
     parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")
@@ -242,7 +247,7 @@ def parse(command: str, arguments: list[str]) -> Any:
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
     built = _build(kind, parsed)
-    check(built)
+    built = check(built)
     if command == "train":
         built = configs.with_task(built)
     refuse_unused(command, built)
@@ -251,15 +256,38 @@ def parse(command: str, arguments: list[str]) -> Any:
 
 def from_values(command: str, values: dict[str, Any]) -> Any:
     """The configuration from keyword arguments, as in Python: nested dicts, or dotted keys."""
+    texts = {name for name, hint in get_type_hints(_config_of(command)).items() if hint is str}
     arguments = []
     for key, value in values.items():
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = dataclasses.asdict(value)
-        plain = isinstance(value, (str, Path))
-        arguments += [
-            f"--{key}={value if plain else yaml.safe_dump(value, default_flow_style=True, width=10**9).strip()}"
-        ]
-    return parse(command, [a.removesuffix("\n...") for a in arguments])
+        value = _plain(key, value)
+        if value is None:  # unset, as where it is not given
+            continue
+        if key == "weights" and isinstance(value, list):
+            value = ",".join(map(str, value))
+        if key in texts and isinstance(value, list | dict | bool):
+            raise UserError(f"--{key} is {value!r}: it must be text")
+        if not isinstance(value, str):
+            value = yaml.safe_dump(value, default_flow_style=True, width=10**9).strip().removesuffix("\n...")
+        arguments.append(f"--{key}={value}")
+    return parse(command, arguments)
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A keyword's value in the types that YAML has. Raises UserError for one that has no such form."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Integral | Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(value, list | tuple):
+        return [_plain(key, one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(f"{key}.{name}", one) for name, one in value.items()}
+    if value is None or isinstance(value, str | bool):
+        return value
+    kind = type(value).__name__
+    raise UserError(f"--{key} holds {value!r} ({kind}): give text, numbers, True or False, or lists and dicts of these")
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from detect.classify import evaluate_classes
 from detect.data.check import usable
 from detect.data.formats import load_data
 from detect.embedding.judge import evaluate_pairs
-from detect.errors import UserError, one_line, unknown
+from detect.errors import UserError, one_line
 from detect.files import replace_text
 from detect.judge import evaluate_one, say_cuts, say_left_out
 from detect.names import say
@@ -70,7 +70,9 @@ def predict(config: options.PredictConfig) -> None:
     if kind not in ANSWERS:
         raise UserError(f"{config.weights} is an embedder: its commands are detect embed, verify and identify")
     least = min(config.conf, config.tracker.low) if config.track else config.conf
-    keep = Keep(least, config.iou, config.max_det, config.agnostic, config.soft, _wanted(config, detector.names))
+    keep = Keep(
+        least, config.iou, config.max_det, config.agnostic, config.soft, detector.labels(config.classes) or None
+    )
     looks = None
     if config.tracker.appearance:
         embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
@@ -106,20 +108,6 @@ def predict(config: options.PredictConfig) -> None:
         print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
     say(f"{summary.frames} frames: {said}; see {config.out}", sys.stderr if config.json else sys.stdout)
-
-
-def _wanted(config: options.PredictConfig, names: list[str]) -> tuple[int, ...] | None:
-    if not config.classes:
-        return None
-    labels = []
-    for one in config.classes:
-        if one in names:
-            labels.append(names.index(one))
-        elif one.isdecimal() and int(one) < len(names):
-            labels.append(int(one))
-        else:
-            raise unknown("class", one, names)
-    return tuple(labels)
 
 
 def anchors(config: options.AnchorsConfig) -> dict[str, Any]:

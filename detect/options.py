@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from detect.ranges import Choice, Count, Natural, Precision, Range, Share, Side
+from detect.ranges import Choice, Count, Natural, Precision, Range, Share, Side, SideOrDefault
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EvaluateConfig:
     weights: str
     data: str
     split: str = "val"
-    imgsz: Natural = 0
+    imgsz: SideOrDefault = 0
     batch: Count = 16
     conf: Share = 0.001
     iou: Share = 0.7
@@ -75,7 +75,7 @@ class PredictConfig:
     recursive: bool = False
     skip_bad: bool = False
     max_pixels: Count = 500_000_000
-    imgsz: Natural = 0
+    imgsz: SideOrDefault = 0
     batch: Count = 1
     conf: Share = 0.25
     iou: Share = 0.7
@@ -181,7 +181,7 @@ class ServeConfig:
     weights: str
     host: str = "127.0.0.1"
     port: Annotated[int, Range(0, 65535)] = 8000
-    imgsz: Natural = 0
+    imgsz: SideOrDefault = 0
     max_mb: Annotated[float, Range(0.01)] = 64.0
     max_megapixels: Annotated[float, Range(0.01)] = 64.0
     seconds: Annotated[float, Range(0.1)] = 60.0
@@ -221,7 +221,7 @@ class InfoConfig:
     """
 
     name: str
-    imgsz: Annotated[int, Range(0, 8192)] = 0
+    imgsz: SideOrDefault = 0
     classes: Natural = 0
     in_channels: Count = 3
     dims: Annotated[int, Range(1, 3)] = 2
@@ -240,7 +240,7 @@ class ImportConfig:
     out: str
     cfg: str = ""
     names: str = ""
-    imgsz: Annotated[int, Range(0, 8192)] = 0
+    imgsz: SideOrDefault = 0
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class ExportConfig:
     weights: str
     format: Annotated[str, Choice("onnx", "torchscript", "openvino")] = "onnx"
     out: str = ""
-    imgsz: Annotated[int, Range(0, 8192)] = 0
+    imgsz: SideOrDefault = 0
     dynamic: bool = False
     nms: bool = False
     half: bool = False

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detect.ranges import Count, Share, checked_values
+
 if TYPE_CHECKING:
     from anchors.grid import Priors
     from detect.data.letterbox import Letterbox
@@ -223,13 +225,16 @@ class Keep:
     are the labels that are looked for, None for all. `cuts` counts what the limits leave out.
     """
 
-    score: float = 0.25
-    iou: float = 0.7
-    limit: int = 300
+    score: Share = 0.25
+    iou: Share = 0.7
+    limit: Count = 300
     agnostic: bool = False
     soft: bool = False
     classes: tuple[int, ...] | None = None
     cuts: Cuts = field(default_factory=Cuts, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        checked_values(self, "Keep.")
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,18 @@ def count_pages(path: str | PathLike[str]) -> int:
         raise _missing(name, error) from None
 
 
+def from_pillow(image: Image.Image, name: str) -> np.ndarray:
+    """A PIL image as (H, W, 3) uint8 RGB, turned as its EXIF says: what `read_image` makes of such a file.
+
+    Raises UserError for pixels whose range is not known: mode F, and mode I unless it was read from a file.
+    """
+    if image.mode == "I" and image.format is None:
+        raise UserError(f"{name}: a PIL image of mode I has no known range; convert it to L, RGB or I;16")
+    rgb = _convert(image, name)
+    turn = image.getexif().get(_ORIENTATION, 1)  # after Pillow has turned a TIFF and removed its mark
+    return _oriented(rgb, turn) if turn in range(2, 9) else rgb
+
+
 def read_header(path: str | PathLike[str]) -> Header:
     """The header of an image file, without decoding it; raises UserError when it is missing or not an image."""
     name = fspath(path)
@@ -301,7 +313,7 @@ def _convert(opened: Image.Image, name: str) -> np.ndarray:
     """Pillow's picture as RGB; it raises on truncated files."""
     mode = opened.mode
     if mode == "F":
-        raise UserError(f"{name}: floating-point pixels have no known range; convert the file to 8 or 16 bits")
+        raise UserError(f"{name}: floating-point pixels have no known range; convert them to 8 or 16 bits")
     try:
         if mode.startswith("I"):
             grey = np.asarray(opened)

@@ -50,7 +50,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
         if about["format"] > FORMAT:
             raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
         config, card = _model_config(about["model"]), read_card(about["card"])
-        check(config, "model.")
+        check(config, "--model.")
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has a header that this version cannot read: {error!r}; update gridhead") from error
     return config, card, tensors

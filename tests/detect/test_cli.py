@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from operator import attrgetter
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import detect
@@ -129,3 +132,46 @@ def test_public_names_resolve():
     for name in detect.__all__:
         assert getattr(detect, name) is not None
     assert not hasattr(detect, "no_such_name")
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "field", "wanted"),
+    [
+        ("train", {"data": Path("a b")}, "data", "a b"),
+        ("train", {"data": "toy", "log": ("mlflow", "wandb")}, "log", ["mlflow", "wandb"]),
+        ("train", {"data": "toy", "weights": None, "log": None}, "weights", ""),
+        ("train", {"data": "toy", "epochs": np.int64(3)}, "epochs", 3),
+        ("train", {"data": "toy", "optim": {"lr": np.float32(0.5)}}, "optim.lr", 0.5),
+        ("train", {"data": "toy", "model.levels": (3, 4)}, "model.levels", [3, 4]),
+        ("evaluate", {"data": "toy", "weights": [Path("a"), "b"]}, "weights", "a,b"),
+        ("anchors", {"data": Path("toy"), "json": None}, "json", ""),
+    ],
+)
+def test_keywords_of_python_types(command, values, field, wanted):
+    assert attrgetter(field)(from_values(command, values)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "said"),
+    [
+        ("train", {"data": "toy", "log": [object()]}, "--log holds <object"),
+        ("train", {"data": "toy", "epochs": {1, 2}}, "--epochs holds {1, 2} (set)"),
+        ("train", {"data": ["a", "b"]}, "--data is ['a', 'b']: it must be text"),
+        ("evaluate", {"data": {"val": Path("a")}, "weights": "w"}, "--data is {'val': 'a'}: it must be text"),
+        ("train", {"data": "toy", "optim": {"lr": print}}, "--optim.lr holds <built-in"),
+        ("anchors", {"data": "toy", "k": True}, "--k is 'True': it must be of type int"),
+        ("anchors", {"data": None}, "data"),
+    ],
+)
+def test_keywords_that_no_flag_can_hold(command, values, said):
+    with pytest.raises(UserError) as caught:
+        from_values(command, values)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_case_of_names_does_not_matter():
+    got = parse(
+        "train", ["--data", "toy", "--optim.name", "AdamW", "--precision", "Float32", "--optim.schedule", "COSINE"]
+    )
+    assert (got.optim.name, got.precision, got.optim.schedule) == ("adamw", "float32", "cosine")
+    assert parse("export", ["--weights", "w", "--format", "ONNX"]).format == "onnx"
