@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli import parse
 from detect.config import TrainConfig, with_task
-from detect.data.check import verify
+from detect.data.check import usable, verify
 from detect.data.dataset import Draw
 from detect.data.formats import load_data
 from detect.data.loader import TrainLoader
@@ -71,8 +71,8 @@ def samples(
     store = load_data(config.data, split, config.skip_bad, task.whole)
     if store.dims != 2:
         raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
-    if config.skip_bad:
-        store = verify(store, skip_bad=True)  # a bad image leaves the order of the others
+    store = verify(store, config.skip_bad, decode=False)  # a bad image leaves the order of the others
+    store = usable(store, config.skip_bad, learned=split == "train" or not task.flat)
     data = task.samples(store, config, Pixels(), 0.0)
     if epoch < 0 or ranks < 1:
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from detect.data.check import verify
 from detect.data.copies import ABOUT
 from detect.data.dataset import Stream, generator
 from detect.data.formats import load_data
@@ -33,7 +34,7 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
 
     Raises UserError where --out lies among the pictures, or holds copies made otherwise or pictures that are none.
     """
-    store, out = load_data(config.data, config.split, whole="pictures"), Path(config.out)
+    store, out = verify(load_data(config.data, config.split, whole="pictures"), decode=False), Path(config.out)
     _require_apart(out, store, config.data)
     draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(store))]
     chosen = [i for i, (share, _) in enumerate(draws) if share < config.share]

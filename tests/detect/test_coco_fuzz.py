@@ -140,3 +140,24 @@ def test_annotation_id_zero_costs_what_it_costs_in_pycocotools(tmp_path, crowd):
     assert summary.numbers["AR100"] == pytest.approx(1.0 if crowd else 0.5)
     complete["annotations"][0]["id"] = 1
     assert reference(complete, found)[0][8] == pytest.approx(1.0 if crowd else 0.95)
+
+
+def test_truth_without_area_counts_as_in_pycocotools(tmp_path):
+    """As annotation 2206849 of COCO: it is an object, which not even a detection at its very place finds."""
+    sides = [[0, 0, 20, 20], [100, 50, 30, 0], [200, 50, 0, 0]]
+    objects = [
+        {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "area": 300, "iscrowd": 0}
+        for i, box in enumerate(sides, 1)
+    ]
+    truth = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "categories": [{"id": 1, "name": "x"}],
+        "annotations": objects,
+    }
+    near = [[1, 0, 20, 20], [100, 50, 30, 0], [100, 49.5, 30, 1], [200, 50, 0, 0]]
+    found = [{**box(0, 0.9 - i / 10), "bbox": [float(v) for v in sides]} for i, sides in enumerate(near)]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    store, complete = load(truth, tmp_path)
+    summary = evaluate_file(store, tmp_path / "found.json")
+    assert_equal(summary, complete, found)
+    assert summary.numbers["AR100"] == pytest.approx(0.9 / 3, abs=0.04) and len(store.boxes) == 3

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from detect.data import jpegs
 from detect.data.check import examine
 from detect.data.images import decode_image, read_image
 from detect.errors import UserError
+from detect.training.setup import train
+from tests.reference.runs import settings
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 END = b"\xff\xd9"
@@ -91,6 +94,20 @@ def test_a_decoder_serves_many_threads_and_outlives_what_it_cannot_read(tmp_path
     decoder.process.kill()
     assert decoder.warning(str(whole)) is None and not decoder.usable
     assert jpegs.warning(str(whole)) == ""
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_refuses_or_leaves_out_what_is_damaged_and_says_what_is_odd(digits, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(digits, data)
+    first, second = sorted((data / "train").iterdir())[:2]
+    first.write_bytes(first.read_bytes()[:1500] + END)
+    second.write_bytes(second.read_bytes()[:-2])
+    with pytest.raises(UserError, match=rf"{first.name}: the image is damaged or truncated.*--skip-bad"):
+        train(settings(data, tmp_path / "run", epochs=1))
+    train(settings(data, tmp_path / "run", epochs=1, skip_bad=True))
+    assert first.name in (tmp_path / "run/left_out.txt").read_text()
+    assert f"{second.name}: lacks its end mark" in capsys.readouterr().err
 
 
 def png(change):
