@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from detect.data.check import examine
-from detect.data.images import Header, decode_image
+from detect.data.images import Header, count_pages, decode_image
 from detect.data.inventory import take_stock
 from detect.data.store import Annotations
 from detect.errors import UserError
@@ -62,6 +62,8 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
         said.append(f"is {header.format} of mode {header.mode}")
     if path.suffix.lower() not in ENDINGS.get(header.format, {path.suffix.lower()}):
         said.append(f"is {header.format} inside, whatever its name says")
+    if (pages := count_pages(path)) > 1:
+        said.append(f"has {pages} pages or frames, of which the first is used")
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (FINE, FINE), interpolation=cv2.INTER_AREA)
     return Seen(path, hashlib.sha256(data).hexdigest(), grey, header, "", unfinished, tuple(said))
 

@@ -17,7 +17,7 @@ import numpy as np
 from detect.data import jpegs
 from detect.data.boxes import called, faults, objects, out_of_images, relative, too_small
 from detect.data.dataset import known_sizes
-from detect.data.images import Header, has_end, read_header, read_image
+from detect.data.images import PAGED, Header, count_pages, has_end, read_header, read_image
 from detect.data.orientation import settled
 from detect.errors import UserError
 from detect.names import warn_once
@@ -127,6 +127,7 @@ def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> A
             lines[index] = f"{problem} (image id {store.image_ids[index]}, left out with its {objects} objects)"
         if oddity:
             notes.append(("unfinished", oddity))
+    notes += _pages(store)
     store = settled(replace(store, notes=[*store.notes, *notes]) if notes else store, headers)
     if not lines:
         return store
@@ -134,6 +135,13 @@ def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> A
     if not len(good):
         raise NothingUsable(store.path, [*store.left_out, *lines.values()])
     return store.select(good, left_out=[*store.left_out, *lines.values()])
+
+
+def _pages(store: Annotations) -> Iterator[tuple[str, str]]:
+    """A note on each file of several pages or frames: annotations have no place for any but the first."""
+    for path in map(store.image_path, range(len(store))):
+        if path.suffix.lower() in PAGED and (pages := count_pages(path)) > 1:
+            yield "encoding", f"{path.name} has {pages} pages or frames, of which the first is used"
 
 
 def usable(store: Annotations, skip_bad: bool = False, learned: bool = True) -> Annotations:

@@ -57,6 +57,7 @@ _UNDECODED = """
 """
 UNREADABLE = frozenset(" ".join([_UNDECODED, *_FORMATS.values()]).split()) - SUFFIXES
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"qoif")
+PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 Size = tuple[int, int]
 MAX_PIXELS = 500_000_000  # of an image, unless more are asked for: as 8-bit RGB they take 1.5 GB
 _OPENCV_PIXELS = 2**30  # what it decodes at most
@@ -160,13 +161,13 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
 
 
 def count_pages(path: str | PathLike[str]) -> int:
-    """How many pages or frames `read_pages` finds in a file; raises UserError as `read_header`."""
+    """How many pages or frames `read_pages` finds in a file; 1 for one that cannot be read."""
     name = fspath(path)
     try:
         with open(name, "rb") as file:
             return len(_pages(_open(file, name)[0], name)[0])
-    except (OSError, ValueError) as error:
-        raise _missing(name, error) from None
+    except (OSError, ValueError, UserError):
+        return 1
 
 
 def from_pillow(image: Image.Image, name: str) -> np.ndarray:

@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detect.data.images import MAX_PIXELS, count_pages, from_pillow, is_image, read_header, read_pages
+from detect.data.images import MAX_PIXELS, PAGED, count_pages, from_pillow, is_image, read_header, read_pages
 from detect.data.signal_files import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.infer.folder import usable, walk
@@ -24,7 +23,6 @@ from detect.infer.video import Camera, Video
 from detect.types import Frame
 
 VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
-_PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
@@ -124,9 +122,8 @@ class Still:
     def __init__(self, image: Any, name: str, most: int = MAX_PIXELS) -> None:
         self.image, self.name, self.most = image, name, most
         self.count: int | None = 1
-        if isinstance(image, Path) and image.suffix.lower() in _PAGED:
-            with suppress(UserError):  # which comes again when it is read
-                self.count = count_pages(image)
+        if isinstance(image, Path) and image.suffix.lower() in PAGED:
+            self.count = count_pages(image)
 
     def __iter__(self) -> Iterator[Frame]:
         if not isinstance(self.image, Path):

@@ -16,6 +16,8 @@ from PIL import Image
 from detect.__main__ import main
 from detect.checking.findings import KINDS, anchors_of, check, doubled
 from detect.checking.pictures import Seen, near_pairs, same_files
+from detect.data.check import tell_notes, verify
+from detect.data.formats import load_data
 from detect.page import Page
 
 RNG = np.random.default_rng
@@ -125,6 +127,12 @@ def skeleton(record):
     record["categories"][0] |= {"keypoints": ["a", "b"], "skeleton": [[16, 14], [14, 12]]}
 
 
+def moving(path):
+    """The same picture as the first frame of an animation."""
+    opened = Image.open(path).convert("RGB")
+    opened.save(path, "PNG", save_all=True, append_images=[opened.rotate(180)])
+
+
 PLANTED = {
     "broken json record": ("record", lambda f: annotation(f, "train", 3, bbox=[1, 2, -3, 4])),
     "record without image": ("record", lambda f: annotation(f, "train", 3, image_id=12345)),
@@ -163,6 +171,7 @@ PLANTED = {
         "image",
         lambda f: (f / "train/3.jpg").write_bytes((f / "train/3.jpg").read_bytes()[:900] + b"\xff\xd9"),
     ),
+    "several frames": ("encoding", lambda f: moving(f / "train/3.jpg")),
     "rare": ("rare", lambda f: edit(f, "train", lambda r: [a.update(category_id=1) for a in r["annotations"][3:]])),
 }
 COMPANY = {
@@ -178,6 +187,7 @@ COMPANY = {
     "listed twice": {"unlisted"},
     "other class": {"classes"},
     "grey with alpha": {"encoding"},  # and its name says JPEG
+    "several frames": {"encoding"},
     "record without image": set(),
 }
 
@@ -307,3 +317,14 @@ def test_a_page_escapes_what_it_is_told():
     text = str(page)
     assert "<script>" not in text.replace("<script>\n", "") and "<i>" not in text and "<x>" not in text
     assert "nan" not in text and 'data-value="1.5">1.500' in text
+
+
+def test_files_of_several_pages_are_told_of_before_training(data, capsys):
+    opened = Image.open(data / "train/3.jpg")
+    opened.save(data / "train/3.tif", save_all=True, append_images=[opened, opened])
+    image(data, "train", 3, file_name="train/3.tif")
+    tell_notes(verify(load_data(data, "train")))
+    err = capsys.readouterr().err
+    assert "3.tif has 3 pages or frames, of which the first is used" in err and err.count("first is used") == 1
+    found = [one.text for one in check(str(data), 640).findings if one.kind == "encoding"]
+    assert any("has 3 pages or frames, of which the first is used" in text for text in found)
