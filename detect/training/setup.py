@@ -21,12 +21,12 @@ from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.signals import Signals, require_fit
 from detect.data.store import Annotations
-from detect.device import pick_device, pick_dtype, pick_workers
+from detect.device import pick_device, pick_dtype, pick_workers, running_on
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
-from detect.names import shown
+from detect.names import say, shown
 from detect.tasks import TASKS, Stills
 from detect.training.dist import Attempts, Ranks, ranks
 from detect.training.features import FeatureLoader, Features, Top, about, cached
@@ -230,6 +230,9 @@ def _trainer(
     out, pixels, workers = Path(config.out), model.card.pixels, pick_workers(config.workers)
     same = config.precision == "auto" and begun.get("computed on") == device.type
     dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
+    dtype = here.gather(dtype)[0]  # each rank may have measured another
+    if here.main:
+        say(running_on(device, dtype), sys.stderr)
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
     task = TASKS[config.task]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from detect.device import autocast, pick_device, pick_dtype, pick_workers
+from detect.device import autocast, pick_device, pick_dtype, pick_workers, running_on
 from detect.errors import UserError
 
 
@@ -58,6 +58,16 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
         assert pick_dtype("auto", cpu) is (torch.bfloat16 if able else torch.float32)
         assert pick_dtype("auto", cuda) is (torch.bfloat16 if able else torch.float16)
     assert pick_dtype("auto", torch.device("mps")) is torch.float32
+
+
+def test_where_and_in_which_type_a_command_computes_is_said(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.7)
+    said = running_on(cpu, torch.float32)
+    assert said.startswith("running on cpu in float32, ") and "0.70 times as fast as float32" in said
+    monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.0)
+    assert "bfloat16" not in running_on(cpu, torch.float32)
+    assert running_on(torch.device("cuda:1"), torch.float16) == "running on cuda:1 in float16"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
