@@ -22,9 +22,11 @@ from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
 from detect.names import warn_once
 from detect.ranges import check
+from detect.suggest import flags_of, unknown_flag
 from detect.unused import refuse_unused
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
+BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")  # what a switch may be followed by
 WORDS = {"info": ("name",), "verify": ("a", "b")}  # what is said by words that belong to no flag
 # What a task means where nothing else is said.
 MEANS = {
@@ -51,11 +53,15 @@ def model_names() -> list[str]:
 
 def _whole(name: str) -> str:
     """The model configuration, as YAML, of the whole network called `name`; anything else as it is."""
-    if name in model_names() or not re.fullmatch(r"(timm:)?[\w.-]+", name) or Path(name).exists():
+    if name.lower() in model_names() and not Path(name).exists():
+        return name.lower()
+    if not re.fullmatch(r"(timm:)?[\w.-]+", name) or Path(name).exists():
         return name
     from detect.backbones import BACKBONES  # late: it needs torch
 
-    if name not in BACKBONES and not name.startswith("timm:"):
+    if name.lower() in BACKBONES:
+        name = name.lower()
+    elif not name.startswith("timm:"):
         raise unknown("model", name, [*model_names(), *BACKBONES])
     return json.dumps({"name": name, "kind": "classifier", "backbone": name})
 
@@ -78,10 +84,18 @@ class _Parser(ArgumentParser):
         raise UserError(self._explain(" ".join(message.split())))
 
     def _explain(self, message: str) -> str:
-        keys = [o[2:] for action in self._actions for o in action.option_strings if o.startswith("--")]
-        bad = re.search(r"(?:unrecognized arguments: --|Key ['\"]|key ['\"])([\w.]+)", message)
-        if "unrecognized arguments" in message and bad:
-            return str(unknown("flag", bad[1], keys)).replace("flag '", "flag '--", 1).replace("mean '", "mean '--", 1)
+        command = self.prog.split()[-1]
+        bad = re.search(r"unrecognized arguments: (\S+)", message)
+        inner = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
+        if bad or inner:
+            word = bad[1] if bad else "--" + ".".join(part for part in inner.groups() if part)  # type: ignore[union-attr]
+            return str(unknown_flag(word, command, {name: flags_of(_config_of(name)) for name in COMMANDS}))
+        absent = re.search(r"arguments are required: (.*)", message)
+        if absent:
+            return f"detect {command} needs --{absent[1].replace(', ', ' and --')}"
+        several = re.search(r"key ['\"](optim|augment|tracker)['\"]: Unable to load config ['\"](.*?)['\"]", message)
+        if several:
+            return f"--{several[1]} {several[2]}: it has several values; give one as --{several[1]}.NAME (see --help)"
         model = re.search(r"Unable to load config ['\"](\w+)['\"]", message)
         if model:
             return str(unknown("model", model[1], model_names()))
@@ -123,9 +137,9 @@ def _worded(arguments: list[str], names: Sequence[str], kind: type) -> list[str]
     return placed
 
 
-def _spelled(arguments: list[str], kind: type) -> list[str]:
+def _spelled(arguments: list[str], kind: type, command: str) -> list[str]:
     """Flags with underscores for hyphens; the words after a flag that takes several as one value."""
-    spelled = [re.sub(r"^--[\w.-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in arguments]
+    spelled = [re.sub(r"^--[\w.-]+", lambda m: m[0][:2] + m[0][2:].replace("-", "_").lower(), a) for a in arguments]
     spelled = [re.sub(r"^--hidden(?==|$)", "--model.hidden", a) for a in spelled]
     if "--model.hidden" in spelled:
         start = spelled.index("--model.hidden")
@@ -133,12 +147,30 @@ def _spelled(arguments: list[str], kind: type) -> list[str]:
         if words:
             spelled[start : start + 1 + len(words)] = [f"--model.hidden=[{', '.join(words)}]"]
     lists = [f"--{f.name}" for f in dataclasses.fields(kind) if str(f.type).startswith("list[str]")]
-    for name in (*lists, "--weights"):
+    for name in (*lists, *(["--weights"] if command == "evaluate" else [])):
         spelled, groups = _gathered(spelled, name)
         if groups:
             value = json.dumps([*chain(*map(_listed, groups))]) if name in lists else ",".join(groups[-1])
             spelled.append(f"{name}={value}")
+    _refuse_stray(spelled, kind, command)
     return spelled
+
+
+def _refuse_stray(arguments: list[str], kind: type, command: str) -> None:
+    """Raises UserError for a word that is neither a flag nor the value of one."""
+    switches = {f"--{f.name}" for f in dataclasses.fields(kind) if f.type == "bool"}
+    flag, taken = "", True
+    for word in arguments:
+        if re.match("--?[a-zA-Z]", word):
+            flag, taken = word, "=" in word
+        elif not taken and (flag not in switches or word.lower() in BOOLEANS):
+            taken = True
+        elif flag == "--weights" and "=" not in word:
+            raise UserError(
+                f"--weights takes one file in detect {command}: what is {word!r}? Only evaluate takes several"
+            )
+        else:
+            raise unknown_flag(word, command, {name: flags_of(_config_of(name)) for name in COMMANDS})
 
 
 def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[list[str]]]:
@@ -205,7 +237,7 @@ def _sorted(arguments: list[str], command: str) -> list[str]:
     model = theirs.get("--model") or (front["--model"] or [""])[-1]
     if task == "auto" and model:
         task = _task_of(model)
-    meant = (MEANS.get(task, {}) | theirs).items()
+    meant = (MEANS.get(task, {}) | theirs).items() if command == "train" else ()
     means = [part for name, value in meant if not front.get(name) for part in (name, value)]
     ordered = [*means, *front["--config"], *front["--model"], *rest]
     return [_whole(a) if before == "--model" else a for before, a in pairwise(["", *ordered])]
@@ -219,6 +251,13 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else None
         built[f.name] = _build(type(default), value) if dataclasses.is_dataclass(default) else value
     return kind(**built)
+
+
+def _lower_names(model: configs.ModelConfig) -> configs.ModelConfig:
+    """The names of its parts as they are registered: in lower case, but for those of timm."""
+    names = {name: getattr(model, name) for name in ("kind", "backbone", "neck", "head", "assigner")}
+    lower = {name: value.lower() for name, value in names.items() if not value.startswith("timm:")}
+    return dataclasses.replace(model, **lower)
 
 
 def _continued(arguments: list[str]) -> list[str]:
@@ -242,14 +281,14 @@ def parse(command: str, arguments: list[str]) -> Any:
     parser, kind = _parser(command)
     arguments = _worded(arguments, WORDS.get(command, ()), kind)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    parsed = parser.parse_args(_sorted(_spelled(arguments, kind), command)).as_dict()
+    parsed = parser.parse_args(_sorted(_spelled(arguments, kind, command), command)).as_dict()
     absent = [name for name in missing if parsed.get(name) is None]
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
     built = _build(kind, parsed)
     built = check(built)
     if command == "train":
-        built = configs.with_task(built)
+        built = configs.with_task(dataclasses.replace(built, model=_lower_names(built.model)))
     refuse_unused(command, built)
     return built
 

@@ -12,7 +12,8 @@ from detect.precision import bfloat16_speed, fastest
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda, cuda:N or mps. Raises UserError when it is not there."""
+    """The device called auto, cpu, cuda, cuda:N, N or mps. Raises UserError when it is not there."""
+    name = spelled(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cpu":
@@ -30,6 +31,13 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
     return device
+
+
+def spelled(name: str) -> str:
+    """The name of a device as torch spells it: N alone is a CUDA device. Raises UserError for several."""
+    if "," in name:
+        raise UserError(f"--device {name}: a process uses one; torchrun --nproc_per_node N trains on several")
+    return f"cuda:{name}" if name.isdecimal() else name.lower()
 
 
 def _keep_freed_memory() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.device import pick_device
+from detect.device import pick_device, spelled
 from detect.errors import UserError
 from detect.export.about import KEY, About
 from detect.export.forms import FORMS
@@ -108,7 +108,7 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not there: detect export writes it")
-    about, run = _OPENERS[path.suffix](path, device, precision)
+    about, run = _OPENERS[path.suffix](path, spelled(device), precision)
     return Exported(path, about, run)
 
 

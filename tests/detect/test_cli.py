@@ -10,9 +10,11 @@ import pytest
 
 import detect
 from detect.__main__ import COMMANDS, main
-from detect.cli import from_values, model_config, model_names, parse
+from detect.cli import _config_of, _parser, from_values, model_config, model_names, parse
+from detect.device import spelled
 from detect.errors import UserError
 from detect.ranges import check
+from detect.suggest import PEERS, flags_of
 
 
 def test_flags_override_model_and_config_files_wherever_they_stand(tmp_path):
@@ -175,3 +177,87 @@ def test_the_case_of_names_does_not_matter():
     )
     assert (got.optim.name, got.precision, got.optim.schedule) == ("adamw", "float32", "cosine")
     assert parse("export", ["--weights", "w", "--format", "ONNX"]).format == "onnx"
+
+
+ALL_FLAGS = {name: flags_of(_config_of(name)) for name in COMMANDS}
+
+
+def test_flags_are_those_of_the_parsers():
+    for command, flags in ALL_FLAGS.items():
+        options = {o[2:] for action in _parser(command)[0]._actions for o in action.option_strings}
+        assert set(flags) - {"model", "model.loss", "optim", "augment", "tracker"} <= options
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_words_of_other_tools_lead_to_flags_that_exist(peer):
+    targets = [target.split() for target in PEERS[peer]]
+    for target, *value in targets:
+        commands = [name for name, flags in ALL_FLAGS.items() if target in ["config", *flags]]
+        assert commands, target
+        if peer in ALL_FLAGS[commands[0]] or value == []:
+            continue
+        words = [word for flag in REQUIRED[commands[0]] for word in (f"--{flag}", "toy")]
+        parse(commands[0], [*words, f"--{target}", *value])
+
+
+REQUIRED = {"train": ["data"], "evaluate": ["weights", "data"], "predict": ["weights", "source"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("train", "--lr 0.1", "did you mean '--optim.lr'"),
+        ("train", "--weight-decay 0.1", "'--optim.weight_decay'"),
+        ("train", "--Mosaic 0", "'--augment.mosaic'"),
+        ("train", "--lr0 0.1", "'--optim.lr'"),
+        ("train", "--cos-lr", "'--optim.schedule cosine'"),
+        ("train", "--HSV_H 0.1", "'--augment.hue'"),
+        ("train", "--optim.lr0 0.1", "'--optim.lr'"),
+        ("train", "lr0=0.1", "'--optim.lr 0.1'"),
+        ("train", "close_mosaic=5", "'--augment.mosaic_off 5'"),
+        ("train", "device 0", "'--device'"),
+        ("train", "device=0", "'--device 0'"),
+        ("train", "--gpus 0", "'--device'"),
+        ("train", "--nc 3", "the classes are those of the data"),
+        ("train", "--conf 0.5", "it is of detect evaluate and predict, not of detect train"),
+        ("train", "--optim sgd", "one as --optim.NAME"),
+        ("predict", "--task classify", "the task is that of the weights or the data; leave it out"),
+        ("evaluate", "--task classify", "the task is that of the weights"),
+        ("predict", "--conf_thres 0.5", "'--conf'"),
+        ("predict", "--img-size 320", "'--imgsz'"),
+        ("predict", "--half", "'--precision float16'"),
+        ("predict", "--view_img", "'--show'"),
+        ("predict", "--nosave", "always written to --out"),
+        ("predict", "--project x", "'--out'"),
+        ("predict", "--augment", "'--tta'"),
+        ("predict", "--epochs 3", "it is of detect demo and train"),
+        ("predict", "--zzz 3", "detect predict --help lists the flags"),
+        ("predict", "stray", "'stray' belongs to no flag"),
+        ("predict", "--weights a b", "--weights takes one file in detect predict: what is 'b'?"),
+    ],
+)
+def test_a_word_that_is_no_flag_leads_to_one(command, words, said):
+    given = [word for flag in REQUIRED[command] for word in (f"--{flag}", "toy")]
+    with pytest.raises(UserError) as caught:
+        parse(command, [*given, *words.split()])
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_words_with_values_come_before_what_is_missing():
+    with pytest.raises(UserError, match=r"did you mean '--source x\.jpg'"):
+        parse("predict", ["--weights", "w", "source=x.jpg"])
+    with pytest.raises(UserError, match=r"did you mean '--optim\.lr'"):
+        from_values("train", {"data": "toy", "lr0": 0.1})
+
+
+def test_models_and_parts_go_by_name_in_any_case():
+    got = parse("train", ["--data", "toy", "--model", "YOLO_N", "--model.backbone", "ResNet18"])
+    assert (got.model.name, got.model.backbone) == ("yolo_n", "resnet18")
+    assert parse("train", ["--data", "toy", "--Model", "LeNet5", "--IMGSZ", "64"]).model.backbone == "lenet5"
+
+
+def test_a_device_may_be_a_number():
+    assert spelled("0") == "cuda:0" and spelled("CPU") == "cpu"
+    with pytest.raises(UserError, match="torchrun"):
+        spelled("0,1")

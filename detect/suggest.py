@@ -1,0 +1,125 @@
+"""What to write in place of a flag that a command does not have: spelling, dotted flags, other tools' words."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import get_type_hints
+
+from detect.errors import UserError
+
+# Words of other tools -> our flags, the first that the command has; with its value where the word needs none.
+PEERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(["lr0", "learning_rate", "base_lr"], ("optim.lr",)),
+    **dict.fromkeys(["lrf", "lr_final", "min_lr"], ("optim.final",)),
+    **dict.fromkeys(["warmup_epochs", "warmup_iters"], ("optim.warmup",)),
+    **dict.fromkeys(["scheduler", "lr_scheduler", "lr_schedule"], ("optim.schedule",)),
+    **dict.fromkeys(["grad_clip", "clip_grad", "clip_grad_norm", "max_norm"], ("optim.clip",)),
+    **dict.fromkeys(["nbs", "accumulate_grad_batches", "grad_accum"], ("optim.accumulate",)),
+    "cos_lr": ("optim.schedule cosine",),
+    "lr_steps": ("optim.milestones",),
+    "lr_gamma": ("optim.gamma",),
+    "wd": ("optim.weight_decay",),
+    "optimizer": ("optim.name",),
+    "opt": ("optim.name",),
+    "hsv_h": ("augment.hue",),
+    "hsv_s": ("augment.saturation",),
+    "hsv_v": ("augment.value",),
+    "fliplr": ("augment.flip",),
+    "close_mosaic": ("augment.mosaic_off",),
+    **dict.fromkeys(("degrees", "shear", "perspective", "flipud", "blur", "rotate"), ("augment.albumentations",)),
+    "augment": ("tta",),
+    "cls": ("model.loss.classes",),
+    "obj": ("model.loss.objectness",),
+    "dfl": ("model.loss.code",),
+    "pose": ("model.loss.points",),
+    "label_smoothing": ("model.loss.smoothing",),
+    "fl_gamma": ("model.loss.class_kind focal",),
+    "depth_multiple": ("model.depth",),
+    "width_multiple": ("model.width",),
+    **dict.fromkeys(["project", "exist_ok", "save_dir", "output", "output_dir", "logdir", "log_dir", "dest"], ("out",)),
+    "name": ("out",),
+    **dict.fromkeys(["half", "fp16", "amp"], ("precision float16",)),
+    "bf16": ("precision bfloat16",),
+    **dict.fromkeys(["img", "img_size", "imgs", "image_size", "input_size", "size", "resolution"], ("imgsz",)),
+    **dict.fromkeys(["batch_size", "bs"], ("batch",)),
+    **dict.fromkeys(["num_epochs", "max_epochs"], ("epochs",)),
+    "early_stopping": ("patience",),
+    "save_period": ("save_steps",),
+    "cfg": ("model",),
+    "hyp": ("config",),
+    **dict.fromkeys(["conf_thres", "conf_thresh", "conf_threshold", "confidence", "score_thr", "threshold"], ("conf",)),
+    **dict.fromkeys(["iou_thres", "iou_thresh", "iou_threshold", "nms_thresh", "nms_threshold"], ("iou",)),
+    **dict.fromkeys(["max_dets", "max_detections", "topk"], ("max_det",)),
+    "agnostic_nms": ("agnostic",),
+    "soft_nms": ("soft",),
+    **dict.fromkeys(["model", "checkpoint", "ckpt", "weight", "load_from", "model_path"], ("weights",)),
+    **dict.fromkeys(["source", "input", "inputs", "image", "images", "img_path", "path"], ("source",)),
+    **dict.fromkeys(["dataset", "data_dir", "data_path", "data_root", "root", "yaml"], ("data",)),
+    **dict.fromkeys(["view_img", "save_frames", "show_img", "display"], ("show",)),
+    "save_json": ("json",),
+    "line": ("lines",),
+    "persist": ("track",),
+    **dict.fromkeys(["gpu", "gpus", "gpu_ids", "cuda"], ("device",)),
+    **dict.fromkeys(["num_workers", "dataloader_workers"], ("workers",)),
+    "cache": ("cache_gb",),
+    "frame_stride": ("vid_stride",),
+    "include": ("format",),
+}
+# Words that no flag of ours stands for -> why.
+NEEDLESS = {
+    "task": "the task is that of the weights or the data",
+    **dict.fromkeys(["nc", "num_classes"], "the classes are those of the data or the weights"),
+    **dict.fromkeys(["nosave", "save"], "annotated images are always written to --out"),
+    **dict.fromkeys(["rect"], "images are never padded to squares unless the network needs it"),
+    **dict.fromkeys(["verbose", "plots", "val"], "it is always done"),
+    **dict.fromkeys(["opset", "simplify"], "the file is as the runtimes need it"),
+}
+
+
+def flags_of(kind: type, prefix: str = "") -> list[str]:
+    """The flags of a configuration dataclass, those of nested ones with dots."""
+    flags = []
+    for name, hint in get_type_hints(kind).items():
+        flags.append(prefix + name)
+        if dataclasses.is_dataclass(hint):
+            flags += flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]  # a class
+    return flags
+
+
+def instead(word: str, own: Sequence[str]) -> list[str]:
+    """The flags, without hyphens, that `word` may stand for among a command's `own`: best first, often one."""
+    plain = word.lstrip("-").replace("-", "_").lower()
+    last = plain.rpartition(".")[2]
+    own = ["config", *own]
+    if plain in own:
+        return [plain]
+    for peer in (*PEERS.get(plain, ()), *PEERS.get(last, ())):
+        if peer.split()[0] in own:
+            return [peer]
+    if ends := [flag for flag in own if flag.rpartition(".")[2] == last]:
+        return ends
+    by_end = {flag.rpartition(".")[2]: flag for flag in own}
+    return difflib.get_close_matches(plain, own, n=1) or [by_end[x] for x in difflib.get_close_matches(last, by_end, 1)]
+
+
+def unknown_flag(word: str, command: str, flags: Mapping[str, Sequence[str]]) -> UserError:
+    """The error for a flag or word that `command` does not have; `flags` are those of every command.
+
+    A word NAME=VALUE, as other tools have them, is answered with the flag and the value.
+    """
+    name, equals, value = word.partition("=")
+    what = f"unknown flag {name!r}" if word.startswith("-") else f"{word!r} belongs to no flag"
+    plain = name.lstrip("-").replace("-", "_").lower()
+    found = instead(name, flags[command])
+    exact = plain in flags[command] or plain in PEERS
+    if plain in NEEDLESS and not exact:
+        return UserError(f"{what} of detect {command}: {NEEDLESS[plain]}; leave it out")
+    elsewhere = [other for other, theirs in flags.items() if plain in theirs]
+    if elsewhere and not exact and plain not in {flag.rpartition(".")[2] for flag in found}:
+        return UserError(f"{what}: it is of detect {' and '.join(elsewhere[:2])}, not of detect {command}")
+    if not found or (not word.startswith("-") and not equals and not exact):
+        return UserError(f"{what}: detect {command} --help lists the flags")
+    given = f" {value}" if equals and not word.startswith("-") and " " not in found[0] else ""
+    return UserError(f"{what}: did you mean {' or '.join(repr(f'--{flag}{given}') for flag in found[:3])}?")
