@@ -58,10 +58,11 @@ class Predictor:
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
-        threads = 1
+        count, threads = length_hint(frames, 2), 1
         if self.device.type == "cpu" and isinstance(self.model, Model) and not getattr(frames, "is_live", False):
-            threads = min(torch.get_num_threads(), length_hint(frames, 2))
-        ahead = max(4, (threads + 1) * self.batch)
+            threads = min(torch.get_num_threads(), count)
+        # One image is read here: it would wait for a thread of its own, with fresh memory, and gain nothing.
+        ahead = 0 if count == 1 else max(4, (threads + 1) * self.batch)
         with (
             closing(prefetch(map(self._prepare, frames), ahead)) as prepared,
             closing(parallel_map(self._answer, self._batches(prepared), threads)) as answers,
@@ -109,8 +110,12 @@ def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
     """The same items in the same order, made by a thread that runs at most `ahead` items in front.
 
     Of images that are large it makes fewer in front, so that they take no more than about AHEAD bytes. What the making
-    raises is raised here, after the items before it. Closing the generator ends the thread.
+    raises is raised here, after the items before it. Closing the generator ends the thread. With
+    `ahead` 0 there is none: the caller makes the items.
     """
+    if not ahead:
+        yield from items
+        return
     iterator = iter(items)
     thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
