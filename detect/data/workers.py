@@ -5,14 +5,16 @@ A user's error travels as a value, for DataLoader would wrap it.
 
 from __future__ import annotations
 
+import errno
+import functools
 import mmap
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
 from detect.types import Batch, Target
+
+SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # a machine has no more of something
 
 
 def free_memory() -> int:
@@ -84,7 +88,7 @@ class Cache:
 class Packed(NamedTuple):
     """A batch on its way from a worker: tensors travel by a file handle each, so all targets travel as few arrays."""
 
-    images: torch.Tensor  # (B, H, W, 3), or (B, ..., C) of signals
+    images: torch.Tensor | np.ndarray  # (B, H, W, 3), or (B, ..., C) of signals; an array travels through a pipe
     counts: list[int]  # objects of each target
     columns: list[np.ndarray | None]  # boxes, labels, crowd, points of all of them
     proposals: tuple[list[int], np.ndarray] | None  # how many each target has, and all of them
@@ -106,16 +110,16 @@ class _Batches(Dataset):
 def _pack(batch: Any) -> Packed | UserError:
     """Samples (image (H, W, 3), Target, perhaps its Letterbox) of one size in arrays, each let go before the next."""
     count, samples = batch
-    images, targets, fits = torch.empty(0), [], []
+    images, targets, fits = np.empty(0), [], []
+    room: torch.Tensor | np.ndarray = images
     try:
         for i, (image, target, *fit) in enumerate(samples):
             if i == 0:
-                shape, dtype = (count, *image.shape), torch.from_numpy(image).dtype
-                images = torch.empty(shape, dtype=dtype)
-                if get_worker_info() is not None:  # write straight into memory that the main process sees
-                    storage = torch.UntypedStorage._new_shared(images.nbytes, device="cpu")
-                    images = torch.empty(0, dtype=dtype).set_(storage).view(shape)
-            images.numpy()[i] = image
+                room, info = torch.empty((count, *image.shape), dtype=torch.from_numpy(image).dtype), get_worker_info()
+                if info is not None:
+                    room = _shared(room, info.num_workers)
+                images = room.numpy() if isinstance(room, torch.Tensor) else room
+            images[i] = image
             targets.append(target)
             fits += fit
     except UserError as error:
@@ -125,7 +129,29 @@ def _pack(batch: Any) -> Packed | UserError:
     ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
     searched = [t.proposals for t in targets if t.proposals is not None]
     proposals = ([len(p) for p in searched], torch.cat(searched).numpy()) if searched else None
-    return Packed(images, [len(t) for t in targets], columns, proposals, ids, sizes, fits)
+    return Packed(room, [len(t) for t in targets], columns, proposals, ids, sizes, fits)
+
+
+def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
+    """A tensor like `room`, in memory that the main process sees too; or `room` as an array.
+
+    An array is where /dev/shm, small in containers, has no room for a batch of each worker.
+    """
+    try:
+        free = os.statvfs("/dev/shm") if sys.platform == "linux" else None
+        if free and free.f_bavail * free.f_frsize < workers * room.nbytes:  # all of them may be about to fill one
+            return room.numpy()
+        storage = torch.UntypedStorage._new_shared(room.nbytes, device="cpu")
+    except (OSError, RuntimeError):  # there is none, or somebody else was faster
+        return room.numpy()
+    return torch.empty(0, dtype=room.dtype).set_(storage).view(room.shape)
+
+
+@functools.cache
+def _tell_small() -> None:
+    """Say, once, that batches go a slower way for want of shared memory."""
+    remedy = "lower --workers, or give more (docker run --shm-size 1g)"
+    print(f"/dev/shm has no room for the batches of all workers, some take a slower way: {remedy}", file=sys.stderr)
 
 
 def _start_worker(_: int) -> None:
@@ -164,32 +190,50 @@ def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, 
     )
 
 
-@contextmanager
-def _watched() -> Iterator[None]:
-    """Make what torch raises wherever the main process happens to be, when a worker was killed, the user's error."""
+def _failed(error: OSError | RuntimeError) -> UserError:
+    """What the user reads where processes, or what they share, could not be had."""
+    text, number = " ".join(str(error).split()), getattr(error, "errno", None)
+    remedy = "memory may have run out: lower --workers or --batch"
+    if number == errno.ENOSPC or any(word in text for word in ("shared memory", "Bus error")):
+        remedy = "/dev/shm is full: lower --workers, or give more (docker run --shm-size 1g)"
+    elif number is not None:
+        remedy = "lower --workers"
+    why = re.sub(r"^.*(?=unable to |DataLoader worker \()", "", text).partition(". It is possible")[0].rstrip(".")
+    return UserError(f"{why}; {remedy}; a run goes on with --resume")
+
+
+def _killed(handler: Any, number: int, frame: Any) -> None:
+    """torch's `handler` of SIGCHLD, raising the user's error wherever the main process is when a worker was killed."""
+    try:
+        handler(number, frame)
+    except RuntimeError as error:
+        raise _failed(error) from None
+
+
+def _received(loader: DataLoader) -> Iterator[Any]:
+    """What a loader's workers send. Raises UserError where they cannot be started or are killed, or lack room."""
     before = signal.getsignal(signal.SIGCHLD)
-    yield
-    handler: Any = signal.getsignal(signal.SIGCHLD)
-    if handler is before:
-        return
-
-    def tell(number: int, frame: Any) -> None:
-        try:
-            handler(number, frame)
-        except RuntimeError as error:
-            remedy = "memory may have run out: lower --workers or --batch; a run goes on with --resume"
-            raise UserError(f"{str(error).strip().rstrip('.')}; {remedy}") from None
-
-    signal.signal(signal.SIGCHLD, tell)
+    try:
+        items = iter(loader)
+        handler = signal.getsignal(signal.SIGCHLD)
+        if handler is not before:
+            signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
+        yield from items
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) not in SCARCE and "shared memory" not in str(error):
+            raise
+        raise _failed(error) from None
 
 
 def stream(loader: DataLoader) -> Iterator[Batch]:
     """The batches of a loader, unpacked. Raises the UserError that making one of them raised."""
-    with _watched():
-        packed_batches = iter(loader)
-    for packed in packed_batches:
+    for packed in _received(loader):
         if isinstance(packed, UserError):
             raise UserError(*packed.args)  # a new one: this frame would keep itself and the workers alive in `packed`
+        images = packed.images
+        if not isinstance(images, torch.Tensor):
+            _tell_small()
+            images = torch.from_numpy(images)
         boxes, labels, crowd, points = (
             [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
             for column in packed.columns
@@ -198,4 +242,4 @@ def stream(loader: DataLoader) -> Iterator[Batch]:
         if packed.proposals is not None:
             proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
         rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
-        yield Batch(packed.images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)
+        yield Batch(images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)

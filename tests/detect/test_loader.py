@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from detect.config import AugmentConfig
 from detect.data.dataset import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader, batches, eval_batches
+from detect.data.workers import _tell_small
 from detect.errors import UserError
 from tests.reference.scenes import Store
 
@@ -66,6 +69,59 @@ def test_any_number_of_workers_makes_the_same_stream(stream, workers):
     for epoch in (0, 1):
         for step, batch in enumerate(loader.epoch(epoch)):
             assert (list(rows(batch)), batch.images.shape[-1]) == stream[epoch, step]
+
+
+def small(free):
+    """os.statvfs of a /dev/shm with so many bytes free."""
+    return lambda path: SimpleNamespace(f_bavail=free // 512, f_frsize=512)
+
+
+def full(*arguments, **options):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+@pytest.mark.parametrize("way", [("os.statvfs", small(20_000)), ("torch.UntypedStorage._new_shared", full)])
+def test_a_small_shared_memory_makes_the_same_stream_and_is_told_of_once(stream, monkeypatch, capsys, way):
+    monkeypatch.setattr(*way)
+    _tell_small.cache_clear()
+    loader = TrainLoader(dataset(), 64, 8, workers=2, multi_scale=0.5)
+    for epoch in (0, 1):
+        for step, batch in enumerate(loader.epoch(epoch)):
+            assert (list(rows(batch)), batch.images.shape[-1]) == stream[epoch, step]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "lower --workers" in said and "--shm-size" in said
+
+
+def test_shared_memory_is_used_where_every_worker_has_room(monkeypatch, capsys):
+    _tell_small.cache_clear()
+    monkeypatch.setattr("os.statvfs", small(2 * 8 * 3 * 64 * 64))
+    assert all(batch.images.is_shared() for batch in TrainLoader(dataset(), 64, 8, workers=2).epoch(0))
+    assert capsys.readouterr().err == ""
+
+
+WORKER = "Caught RuntimeError in DataLoader worker process 0.\nTraceback\n unable to open shared memory object"
+FAILURES = [
+    (OSError(errno.ENOSPC, "No space left on device"), "/dev/shm is full: lower --workers"),
+    (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "unavailable; lower --workers"),
+    (RuntimeError(WORKER), "unable to open shared memory object; /dev/shm is full"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), FAILURES)
+def test_what_the_machine_lacks_is_one_line(monkeypatch, error, said):
+    def fails(self):
+        raise error
+
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", fails)
+    with pytest.raises(UserError) as caught:
+        next(TrainLoader(dataset(), 64, 8, workers=2).epoch(0))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_defect_of_a_worker_stays_one(monkeypatch):
+    monkeypatch.setattr("detect.data.workers._shared", lambda room, workers: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(TrainLoader(dataset(), 64, 8, workers=1).epoch(0))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
