@@ -66,6 +66,22 @@ class Detector:
         """Class names by label; those of equal classes, which weights from elsewhere may have, with their ids."""
         return distinct(self.card.names, self.card.category_ids)
 
+    def computed(self, imgsz: int = 0) -> str:
+        """One line: the device, the type of numbers and the canvas that images are computed on."""
+        side = self.side(imgsz)
+        if isinstance(self.model, Exported):
+            about = self.model.about
+            how = f"{about.precision}, {self.model.path.suffix[1:]} file"
+            if self.model.square and about.task in ("detect", "keypoints"):
+                return (
+                    f"computed in {how}, square canvas of {side} px (detect export --dynamic: canvases as by weights)"
+                )
+        else:
+            how = f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+        if self.dims != 2:
+            return f"computed in {how}"
+        return f"computed in {how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
+
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.
 

@@ -107,7 +107,10 @@ def predict(config: options.PredictConfig) -> None:
     if config.json:
         print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
-    say(f"{summary.frames} frames: {said}; see {config.out}", sys.stderr if config.json else sys.stdout)
+    say(
+        f"{summary.frames} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
+        sys.stderr if config.json else sys.stdout,
+    )
 
 
 def anchors(config: options.AnchorsConfig) -> dict[str, Any]:

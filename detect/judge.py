@@ -34,7 +34,12 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     store, evaluator = measured(config, detector, keep)
     if config.detections:
         evaluator.write(Path(config.detections))
-    result = tell(config, f"{store.path} ({len(store)} images)", evaluator, TASKS[detector.model.task].report)
+    result = tell(
+        config,
+        f"{store.path} ({len(store)} images, {detector.computed(config.imgsz)})",
+        evaluator,
+        TASKS[detector.model.task].report,
+    )
     say_cuts(keep)
     return result
 

@@ -39,6 +39,10 @@ def export(config: ExportConfig) -> Path:
         for file in sorted(Path(folder).iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     print(f"{out}: {said}")
+    if about.square and not is_square(model):
+        print(
+            f"its canvas is {about.card.size} px square in {about.precision}; --dynamic keeps those of detect predict"
+        )
     return out
 
 

@@ -388,3 +388,11 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
         numbers = np.array([line[1:] for line in told], dtype=float)
         assert np.allclose(numbers[:, 0], found.scores, atol=0.01)
         assert np.allclose(numbers[:, 1:], found.boxes, atol=0.5)
+
+
+def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
+    path = exported(weights, "point", tmp_path / "m.onnx")
+    assert "--dynamic keeps those of detect predict" in capsys.readouterr().out
+    assert "float32, onnx file, square canvas of 64 px (detect export --dynamic" in Detector.load(path).computed()
+    said = Detector.load(weights("point"), "cpu", "bfloat16").computed(96)
+    assert said == "computed in bfloat16 on cpu, longer side of 96 px"
