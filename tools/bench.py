@@ -98,20 +98,27 @@ def predict(setting: Setting) -> list[Line]:
     from detect.data.formats import load_data
 
     lines = []
-    for name, size, target in (("bccd", 640, ">= 3"), ("coco-mini", 640, ">= 3"), ("bccd", 320, ">= 1.5")):
+    for name, size, together, target in (
+        ("bccd", 640, False, ">= 3"),
+        ("coco-mini", 640, False, ">= 3"),
+        ("bccd", 320, False, ">= 1.5"),
+        ("bccd", 640, True, ">= 3"),
+        ("bccd", 320, True, ">= 1.5"),
+    ):
         source = setting.data / name
         if not source.is_dir():
             continue
         store = load_data(str(source), "val")
         files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
-        job = {"files": files, "size": size}
+        job = {"files": files, "size": size, "together": together}
         weights, _ = untrained(setting.folder)
         ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
         theirs = {}
         if setting.peer:
             theirs = {n: started(setting, setting.peer, "peer", "predict", {**job, "model": f"{n}.yaml"}) for n in NANO}
         taken = by_turns(setting.some(10), ours, theirs)
-        lines.append(Line(f"predict, file to boxes, {name}, {size} px, batch 1", target, *taken, len(files)))
+        what = "files in one call" if together else "file to boxes"
+        lines.append(Line(f"predict, {what}, {name}, {size} px, batch 1", target, *taken, len(files)))
     return lines
 
 

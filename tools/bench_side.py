@@ -107,16 +107,20 @@ def peer_samples(turns: Turns, job: dict[str, Any]) -> None:
 
 
 def ours_predict(turns: Turns, job: dict[str, Any]) -> None:
-    """A round is every image once, each from its file to boxes, with default settings."""
+    """A round is every image once, from its file to boxes, with default settings: in one call, or in one for each."""
     import detect
 
     detector = detect.load(job["model"], turns.device, job.get("as", "auto"))
-    turns.serve(lambda: [list(detector.predict(file, imgsz=job["size"])) for file in job["files"]])
+    turns.serve(lambda: [list(detector.predict(source, imgsz=job["size"])) for source in _sources(job)])
 
 
 def peer_predict(turns: Turns, job: dict[str, Any]) -> None:
     model, size = _peer(job["model"]), job["size"]
-    turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in job["files"]])
+    turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in _sources(job)])
+
+
+def _sources(job: dict[str, Any]) -> list[Any]:
+    return [job["files"]] if job.get("together") else job["files"]
 
 
 def peer_exported(turns: Turns, job: dict[str, Any]) -> None:
