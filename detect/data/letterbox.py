@@ -111,16 +111,17 @@ class Letterbox:
         return coords.new_tensor(scale), coords.new_tensor(offset)
 
 
-def in_source(found: Any, fit: Letterbox) -> Any:
+def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     """Detections on a letterboxed canvas as detections in pixels of the source image, on the CPU.
 
-    Boxes are clipped to the image; those without area there are dropped. Prediction and evaluation both use this
-    function. Anything else, such as Classes, is returned as it is.
+    Boxes are clipped to the image; those without area there are dropped unless `keep_empty`, for landmarks: each image
+    has one record of them, also where they lie outside. Prediction and evaluation both use this function. Anything
+    else, such as Classes, is returned as it is.
     """
     if not isinstance(found, Detections):
         return found
     boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
     points = None if found.points is None else fit.undo(found.points.cpu().float())
-    some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) | keep_empty
     scores, labels = found.scores.cpu().float(), found.labels.cpu()
     return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])

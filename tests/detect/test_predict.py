@@ -82,7 +82,7 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     """Boxes without area in the image are in neither."""
 
     class Fixed(torch.nn.Module):
-        square, searched, pixels = False, False, Pixels()
+        square, searched, pixels, task = False, False, Pixels(), "detect"
 
         def decode(self, raw: object, keep: Keep) -> list[Detections]:
             boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
@@ -99,6 +99,10 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     ((_, predicted),) = Predictor(Fixed(), 160)([Frame(image, "a")])
     assert ids == [7] and len(predicted) == 2
     assert evaluated.boxes.tolist() == predicted.boxes.tolist() and evaluated.labels.tolist() == [0, 3]
+    landmarks = Fixed()
+    landmarks.task = "landmarks"  # one record for each, wherever it lies
+    ((_, (every,)),) = detect_all(landmarks, [batch], Keep(), torch.device("cpu"), torch.float32)
+    assert every.labels.tolist() == [0, 1, 2, 3]
 
 
 def test_answers_are_ordinary_tensors_and_the_caller_keeps_its_gradients() -> None:
