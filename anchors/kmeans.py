@@ -12,6 +12,7 @@ from operator import mul
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 _STARTS = 8  # from seeds, beside the Euclidean solution
@@ -23,11 +24,16 @@ _CHUNK = 16_384  # sizes; their table of IoUs stays in the cache
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The steps are so short that waiting for a second thread costs more than it does: seconds, on a busy machine."""
+    """One thread for torch and for scikit-learn.
+
+    The steps are so short that waiting for a second thread costs more than it does: seconds, on a busy machine. And
+    several threads of scikit-learn add up in any order, so that anchors would differ from run to run.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="openmp"):
+            yield
     finally:
         torch.set_num_threads(threads)
 
