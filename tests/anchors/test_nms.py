@@ -196,8 +196,13 @@ def test_other_dimensions_equal_naive(rows, d, iou):
     assert nms(boxes, scores, iou).tolist() == naive.nms(boxes.numpy(), scores.numpy(), iou)
     expected = naive.batched_nms(boxes.numpy(), scores.numpy(), labels, iou)
     assert batched_nms(boxes, scores, labels, iou).tolist() == expected
+    boxes, jitter = (
+        boxes.double(),
+        torch.rand(len(table), generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+    )
+    scores = (table[:, 6] + jitter) / 5  # equal ones would be told apart by how the exponential is rounded
     found, lowered = soft_nms(boxes, scores, labels, 0.5, 0.1)
-    softened = naive.soft_nms(boxes.numpy(), scores.numpy(), labels, 0.5, 0.1)
+    softened = naive.soft_nms(boxes.numpy(), scores, labels.tolist(), 0.5, 0.1)
     assert found.tolist() == [i for i, _ in softened]
     assert lowered.tolist() == pytest.approx([score for _, score in softened])
 

@@ -26,7 +26,7 @@ IMAGE = [
 def convolve(image, kernel, **options):
     """A grey image, rows of numbers, through a layer with that filter."""
     image, kernel = (torch.tensor(v, dtype=torch.float32)[None, None] for v in (image, kernel))
-    return conv2d(image, kernel, **options)[0, 0].tolist()
+    return conv2d(image, kernel, **options)[0, 0].round(decimals=3).tolist()  # whole, but for how sums are rounded
 
 
 def traced(net, *shape):
@@ -67,8 +67,8 @@ def test_a_filter_may_look_at_one_colour_alone():
     image = torch.rand(1, 3, 6, 6)
     other = image.clone()
     other[:, 1:] = torch.rand(2, 6, 6)
-    assert torch.equal(conv2d(image, kernel), conv2d(other, kernel))
-    assert torch.allclose(conv2d(image, kernel), conv2d(image[:, :1], kernel[:, :1]))
+    assert torch.allclose(conv2d(image, kernel), conv2d(other, kernel), atol=1e-5)
+    assert torch.allclose(conv2d(image, kernel), conv2d(image[:, :1], kernel[:, :1]), atol=1e-5)
 
 
 def test_backpropagation_finds_the_edge_filter():

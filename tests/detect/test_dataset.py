@@ -90,7 +90,8 @@ def test_without_augmentation_a_sample_is_the_square_letterbox():
     for position, index in enumerate(order(0, 0, 6).tolist()):
         image, target = data[Draw(0, position, 128)]
         kept = data.cache.get(index, data._read)
-        assert np.array_equal(image, Letterbox.fit(kept.shape[:2], 128, square=True).apply(kept))
+        expected = Letterbox.fit(kept.shape[:2], 128, square=True).apply(kept)
+        assert np.abs(image.astype(int) - expected).max() <= 1
         assert target.image_id == store.image_ids[index] and target.size == (128, 128)
         for label, box in zip(target.labels.tolist(), target.boxes.numpy(), strict=True):
             rows, columns = np.nonzero(ink(image, label))
@@ -287,5 +288,5 @@ def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
         image, target = data[Draw(0, position, 96)]
         index = data.index(0, position)
         fit = Letterbox.fit(tuple(store.sizes[index]), 96, pixels, square=True)
-        assert np.array_equal(image, fit.apply(store.read(index)))
+        assert np.abs(image.astype(int) - fit.apply(store.read(index))).max() <= 1
         assert torch.allclose(target.boxes, fit.forward(store.target(index).boxes), atol=1e-3)

@@ -61,7 +61,7 @@ def test_what_cannot_be_halved_is_padded_at_the_end(side):
     with torch.no_grad():
         layer.weight.fill_(1)
         ramp = torch.arange(1.0, side + 1).expand(1, 1, side, side)
-        row = layer(ramp)[0, 0, 1].tolist()
+        row = layer(ramp)[0, 0, 1].round(decimals=3).tolist()
     before = 0 if side % 2 == 0 else 1
     padded = [0] * before + list(range(1, side + 1)) + [0, 0]
     assert row == [3 * sum(padded[i : i + 3]) for i in range(0, side + before - 1, 2)]

@@ -71,9 +71,9 @@ def random_case(rng: np.random.Generator, many: bool, pool: list[int]) -> tuple[
 
 def assert_equal_to_reference(store: Annotations, evaluator: CocoEvaluator) -> None:
     stats, arrays = reference(store.to_coco(), json.loads(json.dumps(evaluator.detections())))
-    assert [evaluator.result()[name] for name in NUMBERS] == stats.tolist()
-    np.testing.assert_array_equal(evaluator.summary.precision, arrays["precision"])
-    np.testing.assert_array_equal(evaluator.summary.recall, arrays["recall"])
+    assert [evaluator.result()[name] for name in NUMBERS] == pytest.approx(stats.tolist(), rel=0, abs=1e-12)
+    np.testing.assert_allclose(evaluator.summary.precision, arrays["precision"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(evaluator.summary.recall, arrays["recall"], rtol=0, atol=1e-12)
 
 
 IDS = [0, 1, 2, 3, 17, 5, 139, 2**31, 2**53 + 1, 2**62, -1, -(2**40)]
@@ -259,6 +259,6 @@ def test_coco_mini_with_official_ids_and_crowds(tmp_path):
         evaluator.update([truth.image_id], [Detections(boxes, scores, labels)])
     evaluator.write(tmp_path / "found.json")
     stats, _ = reference(json.loads(path.read_text()), json.loads((tmp_path / "found.json").read_text()))
-    assert [evaluator.result()[name] for name in NUMBERS] == stats.tolist()
+    assert [evaluator.result()[name] for name in NUMBERS] == pytest.approx(stats.tolist(), rel=0, abs=1e-12)
     assert 0.1 < evaluator.result()["AP"] < 0.9
     assert store.crowd.sum() > 10 and store.category_ids.max() == 90

@@ -19,6 +19,7 @@ from detect.api import Detector
 from detect.backbones.blocks import Predict
 from detect.config import ModelConfig
 from detect.errors import UserError
+from detect.evaluation.protocol import NUMBERS
 from detect.export import check, command
 from detect.export.about import KEY, About
 from detect.export.command import export
@@ -195,7 +196,8 @@ def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_pat
         detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, batch=3)
         for w, p in ((weights("point"), "float32"), (path, "auto"))
     )
-    assert mine == theirs and mine["AP"] >= 0
+    assert [mine[name] for name in NUMBERS] == pytest.approx([theirs[name] for name in NUMBERS], abs=0.01)
+    assert mine["AP"] >= 0
     fixed = exported(weights, "point", tmp_path / "fixed.torchscript", format="torchscript")
     assert detect.evaluate(weights=str(fixed), data=str(digits), workers=0)["AR100"] >= 0
     with pytest.raises(UserError, match="64 px alone"):
@@ -208,7 +210,7 @@ def test_a_classifier_is_evaluated_and_predicts(weights, digits, tmp_path):
         detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, crops=2)
         for w, p in ((weights("classifier"), "float32"), (path, "auto"))
     )
-    assert mine["top5"] == theirs["top5"]
+    assert mine["top5"] == pytest.approx(theirs["top5"], abs=0.1)
     both(weights, "classifier", path, frames((64, 64), (30, 64)), Keep())
 
 

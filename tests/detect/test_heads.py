@@ -94,8 +94,8 @@ def test_a_point_box_by_hand():
     regression[0, 1, 0, 1] = regression[0, 1, 1, 0] = regression[0, 1, 3, 15] = 0.0
     regression[0, 1, 2, :2] = 0.0  # as likely nothing as one stride
     raw = Raw(torch.zeros(1, 4, 1), regression.flatten(2), priors([(2, 2)], [32]))
-    assert head.boxes(raw)[0, 1].tolist() == [16, 16, 64, 496]
-    assert head.scores(raw)[0, 1].item() == 0.5
+    assert head.boxes(raw)[0, 1].tolist() == pytest.approx([16, 16, 64, 496])
+    assert head.scores(raw)[0, 1].item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("kind", [AnchorHead, GridHead])

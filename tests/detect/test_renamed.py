@@ -95,12 +95,12 @@ def test_what_is_said_of_a_class_or_keypoint_moves_with_its_name(name, one_threa
     after, others = said(model)
     assert others.keys() == others_before.keys() and before.keys() == after.keys()
     for key, value in others.items():
-        assert torch.allclose(value, others_before[key], atol=1e-5), key
+        assert torch.allclose(value, others_before[key], rtol=1e-4, atol=1e-4), key
     for key, value in after.items():
         places = KEYPOINTS if key.endswith("keypoints") else CLASSES
         assert len(value) == len(places)
         for place, one in zip(places, value, strict=True):
-            assert place < 0 or torch.allclose(one, before[key][place], atol=1e-5), key
+            assert place < 0 or torch.allclose(one, before[key][place], rtol=1e-4, atol=1e-4), key
     assert after or name == "embedder"
 
 

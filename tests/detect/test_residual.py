@@ -37,7 +37,7 @@ def test_under_torchvisions_names_the_numbers_are_torchvisions(name):
     net.load_state_dict(net.renamed(theirs.state_dict()))
     x = torch.rand(2, 3, 75, 98)
     with torch.no_grad():
-        assert torch.equal(net(x).logits, theirs(x))
+        assert torch.allclose(net(x).logits, theirs(x), rtol=1e-4, atol=1e-4)
 
 
 def test_with_weights_of_zero_a_block_is_the_identity():

@@ -129,7 +129,7 @@ def test_no_worker_outlives_a_process_that_was_killed(tmp_path):
     assert len(workers) == 2 and all(map(alive, workers))
     process.kill()
     process.join()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
@@ -178,7 +178,7 @@ def test_the_command_interrupted_ends_with_130_and_one_line(digits, tmp_path):
     while not (out / "metrics.jsonl").exists() and work.poll() is None:
         time.sleep(0.05)
     work.send_signal(signal.SIGINT)
-    _, said = work.communicate(timeout=60)
+    _, said = work.communicate(timeout=300)
     assert work.returncode == 130 and said.startswith("interrupted: saved at epoch ") and said.count("\n") == 1
     assert said.endswith(f" in {out / 'last.ckpt'}; go on with: detect train --resume {out}\n")
     assert torch.load(out / "last.ckpt", weights_only=True)["counts"][2] >= 4

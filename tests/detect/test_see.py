@@ -48,11 +48,16 @@ def lenet(side=32, dims=2):
 # Edges
 
 
+def answer(layer, image):
+    """What a filter makes of an image, rows of numbers: whole ones, but for how sums are rounded."""
+    return layer(image)[0, 0].round(decimals=3).tolist()
+
+
 def test_edge_filters_give_the_numbers_worked_by_hand():
     rows = [[3, 0, 1, 2, 7, 4], [1, 5, 8, 9, 3, 1], [2, 7, 2, 5, 1, 3], [0, 1, 3, 1, 7, 8], [4, 2, 1, 6, 2, 8]]
     image = torch.tensor([*rows, [2, 4, 5, 2, 3, 9]]).float()[None, None]
     wanted = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
-    assert edges("vertical")(image)[0, 0].tolist() == wanted
+    assert answer(edges("vertical"), image) == wanted
 
 
 @pytest.mark.parametrize(("name", "height"), [("vertical", 30), ("sobel_vertical", 40), ("scharr_vertical", 160)])
@@ -60,26 +65,26 @@ def test_an_edge_has_a_sign_and_its_transpose_another_direction(name, height):
     image = torch.zeros(1, 1, 6, 6)
     image[..., :3] = 10
     turned = name.replace("vertical", "horizontal")
-    assert edges(name)(image)[0, 0].tolist() == [[0, height, height, 0]] * 4
-    assert edges(name)(image.flip(3))[0, 0].tolist() == [[0, -height, -height, 0]] * 4
-    assert edges(turned)(image.mT)[0, 0].tolist() == [[0] * 4, [height] * 4, [height] * 4, [0] * 4]
-    assert not edges(turned)(image).any()
+    assert answer(edges(name), image) == [[0, height, height, 0]] * 4
+    assert answer(edges(name), image.flip(3)) == [[0, -height, -height, 0]] * 4
+    assert answer(edges(turned), image.mT) == [[0] * 4, [height] * 4, [height] * 4, [0] * 4]
+    assert answer(edges(turned), image) == [[0] * 4] * 4
 
 
 def test_quarters_and_one_colour():
     image = torch.zeros(1, 1, 6, 6)
     image[..., :3, :3] = image[..., 3:, 3:] = 10
-    assert edges("horizontal")(image)[0, 0].tolist() == [[0] * 4, [30, 10, -10, -30], [30, 10, -10, -30], [0] * 4]
+    assert answer(edges("horizontal"), image) == [[0] * 4, [30, 10, -10, -30], [30, 10, -10, -30], [0] * 4]
     colours = torch.cat([torch.zeros_like(image), image, image], 1)
-    assert not edges("horizontal", (1, 0, 0))(colours).any()
-    assert torch.equal(edges("horizontal", (1, 0, 0))(colours.flip(1)), edges("horizontal")(image))
+    assert answer(edges("horizontal", (1, 0, 0)), colours) == [[0] * 4] * 4
+    assert answer(edges("horizontal", (1, 0, 0)), colours.flip(1)) == answer(edges("horizontal"), image)
 
 
 def test_edges_are_fixed_and_keep_the_size_where_padded():
     for name in EDGES:
         layer = edges(name, (1 / 3,) * 3, padding=1)
         assert not any(p.requires_grad for p in layer.parameters())
-        assert layer(torch.full((1, 3, 5, 7), 0.5)).abs().max() < 1e-6  # the border is no edge
+        assert layer(torch.full((1, 3, 5, 7), 0.5)).abs().max() < 1e-5  # the border is no edge
         assert layer(torch.zeros(1, 3, 5, 7)).shape == (1, 1, 5, 7)
     with pytest.raises(UserError, match="unknown edge filter 'sobel_verical': did you mean 'sobel_"):
         edges("sobel_verical")
@@ -184,7 +189,8 @@ def test_patches_are_those_of_loops(scenes, layer):
 
             wanted += [(cell[0], i, *cell[2:]) for cell in twin.strongest([one.tolist()], inside, channel, 1)]
         wanted = sorted(wanted, key=lambda cell: (-cell[0], cell[1]))[:BEST]
-        assert [(p.value, p.image_id) for p in found[channel]] == [(value, ids[i]) for value, i, *_ in wanted]
+        assert [p.image_id for p in found[channel]] == [ids[i] for _, i, *_ in wanted]
+        assert [p.value for p in found[channel]] == pytest.approx([value for value, *_ in wanted])
         for patch, (_, i, row, column) in zip(found[channel], wanted, strict=True):
             left, top = (round(sight.start[a] + c * sight.stride[a]) for a, c in ((1, column), (0, row)))
             assert patch.field[:2] == (left, top)
@@ -253,8 +259,8 @@ def test_each_cell_by_itself_shows_what_alone_was_used():
     other = torch.ones(1, 2, 4, 4, requires_grad=True)
     score = maps[0, :, 2, 5].sum()
     found = grad_cam(score, [maps, other], (8, 8), local=True)
-    assert found.nonzero().tolist() == [[2, 5]] and found.max() == 1
-    assert (grad_cam(score, [maps], (8, 8)) == 1).all()  # Grad-CAM cannot tell where
+    assert (found > 1e-6).nonzero().tolist() == [[2, 5]] and found.max() == pytest.approx(1)
+    assert torch.allclose(grad_cam(score, [maps], (8, 8)), torch.ones(8, 8))  # Grad-CAM cannot tell where
     assert not grad_cam(score * 0 + other.sum() * 0, [maps], (8, 8)).any()
 
 
@@ -266,7 +272,7 @@ def test_scores_are_those_of_the_answers(name):
     assert len(passed.found) == len(passed.scores) > 0
     assert [s.item() for s in passed.scores] == pytest.approx(passed.found.scores.tolist())
     assert passed.maps and all(m.requires_grad for m in passed.maps)
-    assert grad_cam(passed.scores[0], passed.maps, (96, 96), local=True).max() == 1
+    assert grad_cam(passed.scores[0], passed.maps, (96, 96), local=True).max() == pytest.approx(1)
 
 
 # Pictures

@@ -160,8 +160,8 @@ def test_accumulated_batches_give_the_gradient_of_their_union(digits, tmp_path, 
         net.zero_grad()
         means.append(trainer._backward(batches))
         grads.append([p.grad.clone() for p in net.parameters()])
-    assert torch.allclose(means[0], means[1], rtol=1e-5)
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(*grads, strict=True))
+    assert torch.allclose(means[0], means[1], rtol=1e-4)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*grads, strict=True))
     assert max(g.abs().max() for g in grads[0]) > 1e-3
 
 

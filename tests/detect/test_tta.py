@@ -33,7 +33,7 @@ def test_one_size_and_its_mirror_agree_with_the_size_alone() -> None:
     frames = [Frame(planted(96, 160, (i, 2 * i, 60 + i, 40 + i)), str(i)) for i in range(5)]
     alone = Predictor(ThingFinder(), 160)(frames)
     for (a, one), (b, both) in zip(alone, views(scales=(1.0,))(frames), strict=True):
-        assert a is b and torch.equal(one.boxes, both.boxes)
+        assert a is b and torch.allclose(one.boxes, both.boxes, atol=1e-3)
 
 
 def test_what_few_views_show_counts_less() -> None:

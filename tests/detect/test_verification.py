@@ -156,7 +156,7 @@ def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, t
     found = json.loads((tmp_path / "1.json").read_text())
     best = max(history, key=lambda row: (row["auc"], row["epoch"]))
     assert found["auc"] == pytest.approx(best["auc"]) and (found["same"], found["different"]) == (30, 36)
-    assert load_weights(weights).card.thresholds == pytest.approx(found["thresholds"])
+    assert load_weights(weights).card.thresholds == pytest.approx(found["thresholds"], rel=1e-4)
     assert "auc" in capsys.readouterr().out
     pairs = tmp_path / "pairs.csv"
     table = "\ufeffA, b ,Same\r\nval/f/0.png,val/f/1.png,1\r\nval/f/0.png, val/g/1.png, No\r\n"  # as spreadsheets write
@@ -175,7 +175,7 @@ def test_thresholds_over_cached_features_are_those_of_pictures_with_their_mirror
     evaluate = ["evaluate", "--weights", str(best), "--data", str(people), "--json", str(tmp_path / "1.json"), *CPU]
     assert main(evaluate) == 0
     found = json.loads((tmp_path / "1.json").read_text())
-    assert found["thresholds"] == pytest.approx(load_weights(best).card.thresholds, rel=1e-4)
+    assert found["thresholds"] == pytest.approx(load_weights(best).card.thresholds, rel=1e-3)
 
 
 def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, capsys):
@@ -185,16 +185,16 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
         copy = known / person / "x.png" if person == "a" else known / "b.png"
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(picture.read_bytes())
-    assert main(["embed", "--weights", str(weights), "--source", str(known), "--out", out, "--device", "cpu"]) == 0
+    assert main(["embed", "--weights", str(weights), "--source", str(known), "--out", out, *CPU[:4]]) == 0
     assert "2 pictures of 2 people" in capsys.readouterr().out
     gallery = Gallery.load(tmp_path / "g.safetensors")
     assert gallery.people == ["a", "b"] and gallery.files == ["a/x.png", "b.png"] and gallery.vectors.shape == (2, 8)
-    asked = ["identify", "--gallery", out, "--source", str(people / "train" / "a" / "0.png"), "--device", "cpu"]
+    asked = ["identify", "--gallery", out, "--source", str(people / "train" / "a" / "0.png"), *CPU[:4]]
     assert main([*asked, "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["person"] == record["nearest"] == "a" and record["distance"] == pytest.approx(0, abs=1e-5)
     assert record["threshold"] == load_weights(weights).card.thresholds["far_1pct"]
-    stranger = [*asked[:3], "--source", str(people / "val" / "g" / "0.png"), "--threshold", "1e-6", "--device", "cpu"]
+    stranger = [*asked[:3], "--source", str(people / "val" / "g" / "0.png"), "--threshold", "1e-6", *CPU[:4]]
     assert main(stranger) == 0
     assert capsys.readouterr().out.startswith("0.png: unknown (nearest ")
 
@@ -202,7 +202,7 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
 def test_a_gallery_replaces_nothing_but_a_gallery(people, weights, tmp_path, capsys):
     (copy := tmp_path / "w.safetensors").write_bytes(weights.read_bytes())
     (picture := tmp_path / "p.png").write_bytes((people / "val" / "f" / "0.png").read_bytes())
-    asked = ["embed", "--weights", str(copy), "--source", str(picture), "--device", "cpu", "--out"]
+    asked = ["embed", "--weights", str(copy), "--source", str(picture), *CPU[:4], "--out"]
     for out in (copy, picture, tmp_path):
         assert main([*asked, str(out)]) == 2
         assert f"--out {out} is there and no gallery: name another file" in capsys.readouterr().err
@@ -222,7 +222,7 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
         return read_image(*args)
 
     monkeypatch.setattr(command, "read_image", changed)
-    asked = ["--source", str(people / "val" / "f" / "0.png"), "--device", "cpu"]
+    asked = ["--source", str(people / "val" / "f" / "0.png"), *CPU[:4]]
     assert main(["embed", "--weights", str(copy), "--out", str(tmp_path / "g"), *asked]) == 0
     assert main(["identify", "--gallery", str(tmp_path / "g"), *asked]) == 2
     assert "made by other weights" in capsys.readouterr().err
@@ -231,9 +231,9 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
 def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
     one, other = (str(people / "val" / name) for name in ("f/0.png", "g/0.png"))
     for words in ([one, one, "--weights", str(weights)], ["--weights", str(weights), one, one]):
-        assert main(["verify", *words, "--device", "cpu"]) == 0
+        assert main(["verify", *words, *CPU[:4]]) == 0
         assert capsys.readouterr().out.startswith("distance 0.0000, threshold ")
-    assert main(["verify", one, other, "--weights", str(weights), "--json", "--threshold", "9", "--device", "cpu"]) == 0
+    assert main(["verify", one, other, "--weights", str(weights), "--json", "--threshold", "9", *CPU[:4]]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["same"] and found["threshold"] == 9 and 0 < found["distance"] <= 2
 
@@ -287,22 +287,20 @@ def test_a_gallery_remembers_what_cut_its_pictures_out(people, weights, finders,
         (tmp_path / name).touch()
     image, out = people / "val" / "f" / "0.png", str(tmp_path / "g")
     named = ["--detector", "left", "--detector", "turned"]
-    assert (
-        main(["embed", "--weights", str(weights), "--source", str(image), "--out", out, *named, "--device", "cpu"]) == 0
-    )
+    assert main(["embed", "--weights", str(weights), "--source", str(image), "--out", out, *named, *CPU[:4]]) == 0
     kept = [path for path, _ in Gallery.load(tmp_path / "g").detectors]
     assert kept == [str(tmp_path / "left"), str(tmp_path / "turned")]
     capsys.readouterr()
     near = []
     for words in ([], named, ["--detector", "left"], ["--detector", "[]"]):
-        assert main(["identify", "--gallery", out, "--source", str(image), "--json", *words, "--device", "cpu"]) == 0
+        assert main(["identify", "--gallery", out, "--source", str(image), "--json", *words, *CPU[:4]]) == 0
         near.append(json.loads(capsys.readouterr().out)[0]["distance"])
     assert near[:2] == pytest.approx([0, 0], abs=1e-5) and min(near[2:]) > 1e-3
     (tmp_path / "left").write_text("trained again")
-    assert main(["identify", "--gallery", out, "--source", str(image), "--device", "cpu"]) == 2
+    assert main(["identify", "--gallery", out, "--source", str(image), *CPU[:4]]) == 2
     assert f"made with another {tmp_path / 'left'}" in capsys.readouterr().err
     (tmp_path / "left").unlink()
-    assert main(["identify", "--gallery", out, "--source", str(image), "--device", "cpu"]) == 2
+    assert main(["identify", "--gallery", out, "--source", str(image), *CPU[:4]]) == 2
     assert f"made with {tmp_path / 'left'}, which is not there" in capsys.readouterr().err
 
 

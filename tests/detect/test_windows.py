@@ -175,12 +175,13 @@ def test_the_commands_from_windows_to_detections(digits, tmp_path, capsys):
     assert main(["train", "--data", str(digits), "--out", str(out), *flags]) == 0
     said = capsys.readouterr()
     assert "box" in said.out and "AP50" in said.out
-    weights = ["--weights", str(out / "best.safetensors"), "--device", "cpu"]
+    weights = ["--weights", str(out / "best.safetensors"), *CPU[:4]]
     kept = tmp_path / "n.json", tmp_path / "d.json"
     files = ["--json", str(kept[0]), "--detections", str(kept[1])]
     assert main(["evaluate", *weights, "--data", str(digits), *files]) == 0
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert json.loads(kept[0].read_text())["AR100"] in [row["AR100"] for row in rows]
+    measured = json.loads(kept[0].read_text())["AR100"]
+    assert min(abs(measured - row["AR100"]) for row in rows) < 0.01
     assert len(json.loads(kept[1].read_text())) > 100 and all(row["classes"] > 0 and row["box"] > 0 for row in rows)
     source = ["--source", str(digits / "val"), "--out", str(tmp_path / "p"), "--conf", "0.001", "--imgsz", "64"]
     assert main(["predict", *weights, *source]) == 0

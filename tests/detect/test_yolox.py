@@ -103,7 +103,7 @@ def test_boxes_are_those_of_the_paper():
                 wanted.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
                 i += 1
     assert torch.allclose(boxes[0], torch.tensor(wanted, dtype=torch.float32), rtol=1e-4, atol=1e-3)
-    assert torch.equal(scores, raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None])
+    assert torch.allclose(scores, raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None])
     there = boxes[0]
     again = model.head.code_loss(raw.at((torch.zeros(i, dtype=torch.int64), torch.arange(i))), there)
     assert again.abs().max() < 1e-3
@@ -263,7 +263,7 @@ def test_the_real_file_says_what_onnx_runtime_says(tmp_path):
     with torch.no_grad():
         raw = model(image)
     mine = torch.cat([raw.regression, raw.objectness.sigmoid()[..., None], raw.logits.sigmoid()], -1)
-    assert torch.allclose(mine, said, atol=1e-3)
+    assert torch.allclose(mine, said, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.slow

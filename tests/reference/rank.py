@@ -25,7 +25,7 @@ def together(task, config, port: int, world: int = 2) -> list[int | None]:
     """The exit statuses of `world` ranks that run `task(config)`."""
     ranks = [apart(_as_rank, task, config, rank, world, port) for rank in range(world)]
     for rank in ranks:
-        rank.join(120)
+        rank.join(600)
     for rank in ranks:
         rank.kill()
     return [rank.exitcode for rank in ranks]
