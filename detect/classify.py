@@ -29,7 +29,8 @@ def evaluate_classes(config: EvaluateConfig, members: Sequence[Detector]) -> dic
     """Measure the mean of the members' probabilities on a split; see `ClassEvaluator.result`."""
     store, evaluator = measured_classes(config, members)
     of = "crops" if store.dims == 2 else "records"
-    return tell(config, f"{store.path} ({len(evaluator.crops)} {of})", evaluator, class_lines)
+    what = f"{store.path} ({len(evaluator.crops)} {of}, {members[0].computed(config.imgsz)})"
+    return tell(config, what, evaluator, class_lines)
 
 
 def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tuple[Annotations, ClassEvaluator]:

@@ -34,6 +34,7 @@ def network(
     A backbone is whole, as published; a model is of any task. Zeros stand for the size and classes it was made for.
     With `dims` 1 or 3 a backbone has twins for layers, and its input as many sides.
     """
+    name = name if name.startswith(PREFIX) else name.lower()
     if name in BACKBONES or name.startswith(PREFIX):
         with torch.device("meta"):
             net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()

@@ -25,8 +25,10 @@ TRUTH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no":
 
 def evaluate_pairs(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
     """Measure the one member on pairs of a split; see `verification.measure`."""
-    store, evaluator = measured_pairs(config, alone(members))
-    return tell(config, f"{config.pairs or store.path} ({len(store)} images)", evaluator, pair_lines)
+    detector = alone(members)
+    store, evaluator = measured_pairs(config, detector)
+    what = f"{config.pairs or store.path} ({len(store)} images, {detector.computed(config.imgsz)})"
+    return tell(config, what, evaluator, pair_lines)
 
 
 def measured_pairs(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, PairEvaluator]:
