@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
-from detect.data.jpegs import ended
+from detect.data.jpegs import ended, silence
 from detect.errors import UserError
 
 # The only formats that Pillow may open, by its names, and the suffixes of their files. PostScript must never be here:
@@ -66,9 +66,7 @@ _END = b"\xff\xd9"
 
 Image.MAX_IMAGE_PIXELS = None  # `_open` has the limit, with an error of ours; Pillow's would warn in other words first
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-cv2.utils.logging.setLogLevel(
-    cv2.utils.logging.LOG_LEVEL_SILENT
-)  # a broken file is one line of ours, not a page of theirs
+silence()  # a broken file is one line of ours, not a page of theirs
 
 
 class Page(NamedTuple):

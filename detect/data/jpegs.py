@@ -108,12 +108,20 @@ def _all_scans(data: bytes) -> bool:
     return len(bits) == len(opened.getbands()) and not any(map(any, bits.values()))
 
 
+def silence() -> None:
+    """Keep OpenCV from writing to standard error."""
+    import cv2
+
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, and 5
+    set_level(0)
+
+
 def serve() -> None:
     """Answer every line on standard input, a path, with a line on standard output: see `Decoder.warning`."""
     import cv2
     import numpy as np
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence()
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         for line in sys.stdin:
