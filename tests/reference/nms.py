@@ -6,9 +6,9 @@ import numpy as np
 
 
 def _iou(a, b):
-    zero, d = a.dtype.type(0), len(a) // 2
-    inter = math.prod(max(min(a[d + i], b[d + i]) - max(a[i], b[i]), zero) for i in range(d))
-    areas = [math.prod(x[d + i] - x[i] for i in range(d)) for x in (a, b)]
+    zero, one, d = a.dtype.type(0), a.dtype.type(1), len(a) // 2  # NumPy 1 makes float64 of Python's 1 times float32
+    inter = math.prod((max(min(a[d + i], b[d + i]) - max(a[i], b[i]), zero) for i in range(d)), start=one)
+    areas = [math.prod((x[d + i] - x[i] for i in range(d)), start=one) for x in (a, b)]
     with np.errstate(invalid="ignore"):
         return float(np.divide(inter, areas[0] + areas[1] - inter))
 
