@@ -22,6 +22,7 @@ from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
 from detect.data.check import verify
 from detect.data.formats import load_data, splits
+from detect.data.images import scaled
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.store import Annotations
@@ -141,8 +142,8 @@ def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.nd
         for detector in detectors.values():
             ((_, found),) = detector.predict(image, conf=CONF, iou=APART)
             panels.append(draw(image, found, detector.names))
-        scale = SIDE / image.shape[0]
-        rows.append([cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in panels])
+        scale = min(SIDE / image.shape[0], 4 * SIDE / image.shape[1])
+        rows.append([scaled(panel, scale) for panel in panels])
     width = max(p.shape[1] for row in rows for p in row) + 4
     canvas = np.full((24 + len(rows) * (SIDE + 4), width * (1 + len(models)), 3), 255, np.uint8)
     for c, title in enumerate(["truth", *models]):

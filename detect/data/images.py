@@ -195,6 +195,11 @@ def parse_header(data: bytes, name: str) -> Header:
     return _open(io.BytesIO(data), name)[1]
 
 
+def scaled(image: np.ndarray, factor: float) -> np.ndarray:
+    """The image (H, W, 3) uint8 at `factor` times its size: a thin one keeps a pixel of its shorter side."""
+    return resize(image, max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+
+
 def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
     """Scale (H, W, 3) uint8 to (height, width, 3), into `out` when given.
 

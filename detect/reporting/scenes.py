@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 
 from anchors.boxes import xywh_to_xyxy
+from detect.data.images import scaled
 from detect.data.store import Annotations
 from detect.evaluation.errors import KINDS, RIGHT, Judged
 from detect.evaluation.protocol import Records
@@ -70,7 +70,7 @@ def pair(store: Annotations, records: Records, index: int, conf: float) -> np.nd
     image = store.read(index)
     panels = [draw(image, known, store.names), draw(image, detections(records, store, index, conf), store.names)]
     scale = min(1.0, SIDE / max(image.shape[:2]))
-    small = [cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for p in panels]
+    small = [scaled(panel, scale) for panel in panels]
     gap = np.full((small[0].shape[0], 6, 3), 255, np.uint8)
     return np.hstack([small[0], gap, small[1]])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.data.formats import load_data
-from detect.data.images import read_image, resize
+from detect.data.images import read_image, resize, scaled
 from detect.data.letterbox import Letterbox
 from detect.data.store import Annotations
 from detect.device import pick_device
@@ -163,5 +163,4 @@ def _only(found: Detections | Classes, i: int) -> Detections | Classes:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    scale = SHOWN / max(image.shape[:2])
-    return resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return scaled(image, SHOWN / max(image.shape[:2]))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.data.images import read_image, resize
+from detect.data.images import read_image, scaled
 from detect.device import pick_device
 from detect.errors import UserError
 from detect.options import StylizeConfig
@@ -78,7 +78,7 @@ class Artist:
         """The picture (1, 3, h, w) before each step and after the last, with its costs, of two (H, W, 3) uint8."""
         config, (height, width) = self.config, content.shape[:2]
         scale = config.imgsz / max(height, width)
-        small = resize(content, max(1, round(width * scale)), max(1, round(height * scale)))
+        small = scaled(content, scale)
         mine, theirs = (as_numbers(one, self.device) for one in (small, covering(style, *small.shape[:2])))
         objective = Objective(self.eyes, mine, theirs, self.weights)
         if config.start == "noise":

@@ -1,14 +1,27 @@
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from detect.data.images import FORMATS, SUFFIXES, UNREADABLE, decode_image, is_image, read_header, read_image
+from detect.data.images import (
+    FORMATS,
+    SUFFIXES,
+    UNREADABLE,
+    decode_image,
+    is_image,
+    read_header,
+    read_image,
+    scaled,
+)
+from detect.data.letterbox import Letterbox
 from detect.errors import UserError
+from detect.types import Pixels
 
 
 def picture(height=40, width=60, seed=0):
@@ -222,3 +235,19 @@ def test_only_named_formats_are_opened_and_postscript_is_none(tmp_path):
     with pytest.raises(UserError, match="not a readable image"):
         decode_image(encoded(picture(), "EPS"), "x.jpg")
     assert not is_image(tmp_path / "x.eps") and is_image(tmp_path / "x.JFIF")
+
+
+@given(st.integers(1, 5000), st.integers(1, 4), st.booleans(), st.floats(1e-4, 3))
+def test_a_scaled_image_keeps_a_pixel_of_each_side(long, short, tall, factor):
+    sides = (long, short) if tall else (short, long)
+    image = scaled(np.zeros((*sides, 3), np.uint8), factor)
+    assert image.shape == (*(max(1, round(side * factor)) for side in sides), 3)
+
+
+@pytest.mark.parametrize("sides", [(4, 4000), (1, 3000), (3000, 1), (1, 1)])
+@pytest.mark.parametrize("stretch", [False, True])
+def test_thin_images_fit_a_canvas_and_back(sides, stretch):
+    fit = Letterbox.fit(sides, 64, replace(Pixels(), stretch=stretch))
+    assert fit.apply(np.zeros((*sides, 3), np.uint8)).shape == (*fit.canvas, 3) and min(fit.inner) >= 1
+    box = torch.tensor([[0.0, 0.0, sides[1], sides[0]]])
+    assert torch.allclose(fit.undo(fit.forward(box)), box, rtol=1e-5)

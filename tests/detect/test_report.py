@@ -3,11 +3,14 @@
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
 from detect.__main__ import main
 from tests.reference.browser import asked, needs_browser
+from tools import look
 
 SMALL = "--imgsz 64 --batch 8 --epochs 2 --workers 0 --device cpu --precision float32"
 YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
@@ -109,3 +112,32 @@ def test_without_a_report_training_has_still_ended_well(marked, tmp_path, monkey
     assert "no report: [Errno 28]" in said.err and "best weights" in said.out
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])["epoch"] == 0
+
+
+THIN = [(4, 4000), (1, 3000), (3000, 1), (4000, 4), (1, 1), (60, 80)]  # heights and widths
+
+
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory):
+    """Images of which a small copy has less than a pixel of height or width, each wholly an object."""
+    folder = tmp_path_factory.mktemp("thin")
+    for split in ("train", "val"):
+        (folder / split).mkdir()
+        images, objects = [], []
+        for i, (height, width) in enumerate(THIN, 1):
+            cv2.imwrite(str(folder / split / f"{i}.png"), np.full((height, width, 3), 40 * i, np.uint8))
+            images.append({"id": i, "file_name": f"{i}.png", "width": width, "height": height})
+            objects.append({"id": i, "image_id": i, "category_id": 1, "bbox": [0, 0, width, height], "iscrowd": 0})
+        content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "line"}]}
+        (folder / f"instances_{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_thin_images_are_trained_reported_predicted_and_looked_at(thin, tmp_path, capsys):
+    assert train(thin, tmp_path / "run", "yolo_n") == 0
+    assert "no report" not in capsys.readouterr().err and (tmp_path / "run" / "report.html").exists()
+    weights, out = str(tmp_path / "run" / "best.safetensors"), str(tmp_path / "found")
+    flags = ["--weights", weights, "--source", str(thin / "val"), "--device", "cpu", "--conf", "0", "--save-crop"]
+    assert main(["predict", *flags, "--out", out, "--tile"]) == 0
+    assert main(["predict", *flags, "--out", out + "-2", "--tta"]) == 0
+    assert look.main(["--data", str(thin), "--imgsz", "64", "--count", "6", "--out", str(tmp_path / "look.png")]) == 0
