@@ -43,7 +43,7 @@ class Top(nn.Module):
 
     def __init__(self, model: Model):
         super().__init__()
-        self.model = model
+        self.model, self.task = model, model.task
 
     def forward(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Any:
         return self.model.answer(features, given)

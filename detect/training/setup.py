@@ -59,6 +59,8 @@ def train(config: TrainConfig) -> Path:
             model = over_ranks(model, device)
         trainer = _trainer(fitted, model, store, held_out, device, here, begun)
         _put_down(trainer, config, begun)  # last: a mistake found before it leaves --out free
+        if here.main:
+            say(running_on(trainer.device, trainer.dtype))
         trainer.train()
         if here.main:
             print(f"best weights: {out / 'best.safetensors'}")
@@ -231,8 +233,6 @@ def _trainer(
     same = config.precision == "auto" and begun.get("computed on") == device.type
     dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
     dtype = here.gather(dtype)[0]  # each rank may have measured another
-    if here.main:
-        say(running_on(device, dtype), sys.stderr)
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
     task = TASKS[config.task]
