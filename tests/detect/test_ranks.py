@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -208,7 +209,8 @@ def by_torchrun(config, folder, world, *flags):
     (folder / "given.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(world), *flags]
     program = ["-m", "tests.reference.rank", "6", "train", "--config", str(folder / "given.yaml")]
-    return subprocess.run([*launcher, *program], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the ranks of `together`: bits are those of a number of threads
+    return subprocess.run([*launcher, *program], cwd=ROOT, capture_output=True, text=True, timeout=600, env=alone)
 
 
 LOST = "error: another process of this run has ended: "
