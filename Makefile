@@ -1,4 +1,4 @@
-# Two commands: `make demo` does the whole job on the embedded set, `make test` runs every check.
+# `make demo` does the whole job on the embedded set, `make test` runs every check, `make fuzz` damages files at random.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -11,9 +11,12 @@ test: .venv/installed
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
+fuzz: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.fuzz --seconds 60
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-.PHONY: demo test
+.PHONY: demo test fuzz

@@ -1,0 +1,199 @@
+"""What is fuzzed: for each kind of file how small valid ones are made, and how one is read.
+
+A new target is two functions and a line in TARGETS: `make` fills an empty folder with valid files, each of which is
+damaged in turn (images stay as they are); `read` is told the path of the damaged one, the others beside it are valid.
+Files are read in another process than they are made in, so a reader must find everything it needs in that folder.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from detect.config import ModelConfig, OptimConfig
+from detect.models import build
+from detect.models.base import Card, Model
+from detect.models.weights import load_weights, save_weights
+from detect.types import Pixels
+
+SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8, tower=0)
+CARD = Card(["cat", "dog"], [1, 7], 64)
+
+
+class Target(NamedTuple):
+    """`make` writes valid files into a folder; `read` reads the one at a path, or raises UserError."""
+
+    make: Callable[[Path], object]
+    read: Callable[[Path], object]
+
+
+def _model(config: ModelConfig = SMALL, card: Card = CARD) -> Model:
+    torch.manual_seed(0)
+    return build(config, card)
+
+
+def _weights(folder: Path) -> None:
+    """A detector, and a landmarker whose card holds more."""
+    save_weights(folder / "yolo.safetensors", _model())
+    points = ModelConfig(kind="landmarker", backbone="lenet5", head="coordinates", hidden=[8])
+    names = ["nose", "left eye", "right eye"]
+    card = replace(CARD, keypoints=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
+    save_weights(folder / "points.safetensors", _model(points, card))
+
+
+def _state_dict(folder: Path) -> None:
+    """Those of a model, and a part of YOLOX's."""
+    torch.save(_model().state_dict(), folder / "model.pth")
+    state = {"head.stems.0.conv.weight": torch.ones(4, 4, 1, 1), "head.stems.0.bn.bias": torch.ones(4)}
+    torch.save({"model": state}, folder / "yolox.pth")
+
+
+def _read_state_dict(path: Path) -> None:
+    from detect.importing.published import read_pth
+    from detect.models.published import read_state
+
+    (read_pth if path.stem == "yolox" else read_state)(path)
+
+
+def _checkpoint(folder: Path) -> None:
+    _run(folder).save()
+
+
+def _run(folder: Path):
+    """The state of a run that has done one step."""
+    from detect.training.state import Run
+
+    model = _model()
+    run = Run(folder, model, OptimConfig(lr=0.01, momentum=0.9, weight_decay=0.0, name="adamw"), False, {"seed": 0})
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    run.optimizer.step()
+    run.history, run.terms, run.sums = [{"epoch": 0, "AP": 0.5}], ["box"], torch.zeros(1)
+    run.epoch = run.step = 1
+    return run
+
+
+def _read_checkpoint(path: Path) -> None:
+    from detect.training.state import read_record
+
+    read_record(path)
+    _run(path.parent).load()
+
+
+CFG = """[net]
+width=96
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[convolutional]
+filters=8
+groups=4
+size=3
+stride=1
+padding=1
+activation=mish
+[shortcut]
+from=-2
+activation=linear
+[route]
+layers=-1, 0
+groups=2
+group_id=1
+[maxpool]
+size=2
+stride=2
+[dropout]
+probability=.2
+[upsample]
+stride=2
+[convolutional]
+filters=14
+size=1
+stride=1
+pad=1
+activation=linear
+[yolo]
+mask=0,1
+anchors=8,10, 20,14
+classes=2
+num=2
+scale_x_y=1.05
+"""
+
+
+def _cfg(folder: Path) -> None:
+    (folder / "net.cfg").write_text(CFG)
+    numbers = np.random.default_rng(0).random(4 * 8 + 8 * 27 + 8 + 8 * 18 + 14 + 14 * 8).astype("<f4")
+    (folder / "net.weights").write_bytes(struct.pack("<iiiq", 0, 2, 5, 64) + numbers.tobytes())
+
+
+def _read_cfg(path: Path) -> None:
+    from detect.importing.darknet import import_darknet
+
+    def card(classes: int, size: int, pixels: Pixels) -> Card:
+        return Card([str(i) for i in range(classes)], list(range(classes)), size, pixels)
+
+    import_darknet(path.with_suffix(".cfg"), path.with_suffix(".weights"), card)
+
+
+def _npz(folder: Path) -> None:
+    """Signals, the proposals of an image, a gallery, and the features of a frozen trunk."""
+    from detect.embedding.gallery import Gallery
+
+    rng = np.random.default_rng(0)
+    x, y = rng.random((6, 2, 16)).astype(np.float32), np.array([0, 1] * 3)
+    np.savez(folder / "signals.npz", x_train=x, y_train=y, x_val=x[:2], y_val=y[:2], names=np.array(["a", "b"]))
+    np.save(folder / "proposals.npy", rng.random((5, 4)).astype(np.float32))
+    vectors = rng.random((2, 8)).astype(np.float32)
+    Gallery(vectors, ["ann", "bo"], ["a/x.png", "b.png"], "w.safetensors", "0" * 64).save(
+        folder / "gallery.safetensors"
+    )
+
+
+def _read_npz(path: Path) -> None:
+    from detect.data.formats import load_data, splits
+    from detect.embedding.gallery import Gallery
+
+    if path.suffix == ".safetensors":
+        Gallery.load(path)
+    elif path.suffix == ".npz":
+        for split in splits(path, "pictures"):
+            load_data(path, split, whole="pictures")
+
+
+def _onnx(folder: Path) -> None:
+    from detect.export.command import export
+    from detect.options import ExportConfig
+
+    weights = folder / "model.safetensors"
+    save_weights(weights, _model())
+    export(ExportConfig(str(weights), out=str(folder / "model.onnx"), imgsz=64))
+    weights.unlink()
+
+
+def _read_onnx(path: Path) -> None:
+    from detect.api import Detector
+
+    Detector.load(path, "cpu").predict(np.zeros((64, 64, 3), np.uint8))
+
+
+TARGETS = {
+    "weights": Target(_weights, load_weights),
+    "pth": Target(_state_dict, _read_state_dict),
+    "checkpoint": Target(_checkpoint, _read_checkpoint),
+    "cfg": Target(_cfg, _read_cfg),
+    "npz": Target(_npz, _read_npz),
+    "onnx": Target(_onnx, _read_onnx),
+}
