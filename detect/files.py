@@ -1,13 +1,70 @@
-"""Files that are either the old or the new one, never half of either; the folder of the cache."""
+"""Reading regular files only; replacing files as a whole, never by half; the folder of the cache."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from detect.errors import UserError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading: every reader of the user's files opens them here.
+
+    Anything else could block for ever (a named pipe), have no end (/dev/zero) or react to being opened (a device).
+
+    Raises:
+        OSError: the file is missing, cannot be read, or is no regular file.
+        ValueError: the name holds a NUL.
+    """
+    if not os.path.isfile(path):
+        raise irregular(path)
+    return open(path, "rb")
+
+
+def irregular(path: str | os.PathLike[str]) -> OSError:
+    """Why a path that is no regular file cannot be read: there is nothing, or a folder, a pipe, a socket, a device."""
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except OSError as error:
+        return error
+    what = _KINDS.get(kind, "something else")
+    return OSError(errno.EINVAL, f"it is {what}, and only regular files are read", os.fspath(path))
+
+
+def require_file(path: str | os.PathLike[str]) -> None:
+    """Raises UserError for what cannot be opened by `open_file`: for readers that open files themselves."""
+    try:
+        open_file(path).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{os.fspath(path)}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_bytes(path: str | os.PathLike[str], most: int = 0) -> bytes:
+    """The content of a regular file of `most` bytes at most (0: any size).
+
+    Raises:
+        OSError: as `open_file`, or the file is larger than `most`.
+        ValueError: as `open_file`.
+    """
+    with open_file(path) as file:
+        data = file.read(most + 1 if most else -1)
+    if most and len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes, and cannot be right", os.fspath(path))
+    return data
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

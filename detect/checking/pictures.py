@@ -22,6 +22,7 @@ from detect.data.images import Header, count_pages, decode_image
 from detect.data.inventory import take_stock
 from detect.data.store import Annotations
 from detect.errors import UserError
+from detect.files import read_bytes
 from detect.progress import track
 
 COARSE, FINE = 16, 32  # sides of the thumbnails that near duplicates are found by, and made sure of
@@ -51,7 +52,7 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
     if problem or header is None:
         return Seen(path, problem=problem)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         image = decode_image(data, str(path))
     except OSError as error:
         return Seen(path, problem=f"{path}: {error.strerror or error}")

@@ -22,6 +22,7 @@ from detect.data.image_names import image_folder
 from detect.data.store import Annotations, encode_names
 from detect.data.text import decode
 from detect.errors import UserError
+from detect.files import read_bytes
 from detect.names import may_be_a_file, warn_once
 
 Reason = Callable[[int], str]  # row -> what is wrong with it
@@ -51,7 +52,7 @@ def load_coco(path: str | Path, root: str | Path | Sequence[Path] | None = None,
 def read_json(path: Path) -> Any:
     """The value in a json file; raises UserError with line and column where it is broken."""
     try:
-        text = decode(path.read_bytes(), path)
+        text = decode(read_bytes(path), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     try:

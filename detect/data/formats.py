@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,7 @@ from detect.data.text import read_text
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
 from detect.errors import UserError, unknown
+from detect.files import require_file
 from detect.names import require_names
 
 Splits = dict[str, Callable[[bool], Annotations]]  # split -> the function of skip_bad that loads it
@@ -77,14 +79,16 @@ def recognise(spec: str | Path, whole: str = "") -> Splits:
         spec = toy_folder()
     path = Path(spec).expanduser()
     found: Splits = {}
-    if path.is_dir():
+    if os.path.isdir(path):
         found = _folder(path)
-    elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
-        found = _yaml(path)
-    elif not path.exists():
+    elif not os.path.exists(path):
         raise UserError(f"{spec}: there is no such file or folder; {_ACCEPTED}")
-    elif path.suffix.lower() == ".csv":
-        found = table_splits(path)
+    else:
+        require_file(path)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            found = _yaml(path)
+        elif path.suffix.lower() == ".csv":
+            found = table_splits(path)
     if not found and whole:
         signals = signal_splits(path) if whole == "pictures" else {}
         found = {**signals} or labelled_splits(path, whole)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from PIL import Image, features
 
 from detect.data.jpegs import ended, silence
 from detect.errors import UserError
+from detect.files import irregular, open_file
 
 # The only formats that Pillow may open, by its names, and the suffixes of their files. PostScript must never be here:
 # Pillow runs a program on it. TGA has no signature, so it is tried last.
@@ -108,6 +110,8 @@ def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarra
     Raises UserError for a file that is missing, unreadable, truncated or of another size than annotated.
     """
     try:
+        if not os.path.isfile(path):  # as `open_file`, for an image passes here on its way through few files
+            raise irregular(path)
         with open(path, "rb") as file:
             data = file.read()
     except (OSError, ValueError) as error:
@@ -123,6 +127,8 @@ def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Pa
     """
     name = fspath(path)
     try:
+        if not os.path.isfile(path):  # as `open_file`, for an image passes here on its way through few files
+            raise irregular(path)
         with open(path, "rb") as file:
             data = file.read()
     except (OSError, ValueError) as error:
@@ -162,7 +168,7 @@ def count_pages(path: str | PathLike[str]) -> int:
     """How many pages or frames `read_pages` finds in a file; 1 for one that cannot be read."""
     name = fspath(path)
     try:
-        with open(name, "rb") as file:
+        with open_file(name) as file:
             return len(_pages(_open(file, name)[0], name)[0])
     except (OSError, ValueError, UserError):
         return 1
@@ -184,7 +190,7 @@ def read_header(path: str | PathLike[str]) -> Header:
     """The header of an image file, without decoding it; raises UserError when it is missing or not an image."""
     name = fspath(path)
     try:
-        with open(name, "rb") as file:
+        with open_file(name) as file:
             return _open(file, name)[1]
     except (OSError, ValueError) as error:
         raise _missing(name, error) from None
@@ -307,7 +313,7 @@ def _whole(data: bytes, form: str, scan: int) -> bool:
 
 def has_end(path: str | PathLike[str]) -> bool:
     """Whether a JPEG file has its end mark; raises UserError as `read_header`."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         data = file.read()
     stream = io.BytesIO(data)
     return _whole(data, _open(stream, fspath(path))[1].format, stream.tell())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from detect.data.images import SUFFIXES, UNREADABLE, has_signature
 from detect.errors import UserError
+from detect.files import open_file, read_bytes
 
 IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages"))
 LABEL_FOLDERS = frozenset(("labels", "label", "annotations", "annotation", "xmls", "xml"))
@@ -263,13 +264,12 @@ def _distance(image: str, label: str) -> int:
 
 
 def _same(a: str, b: str) -> bool:
-    with open(a, "rb") as one, open(b, "rb") as other:
-        return one.read() == other.read()
+    return os.path.isfile(a) and os.path.isfile(b) and read_bytes(a) == read_bytes(b)
 
 
 def _looks_like_image(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return has_signature(file.read(16))
     except OSError:
         return False

@@ -10,6 +10,7 @@ Records of a split all have one shape. Nothing but numbers and words is read: no
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import zipfile
@@ -24,6 +25,7 @@ from detect.data.check import Sieve
 from detect.data.labelled import FILES
 from detect.data.signals import Signals
 from detect.errors import UserError
+from detect.files import open_file
 
 SUFFIXES = (".npz", ".tsv", ".csv", ".txt")
 _NOT_FINITE = "holds a value that is no finite number, or more than single precision holds"
@@ -105,7 +107,7 @@ def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Sign
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The words of each line that is not empty, with its number; "" where nothing is between two commas or tabs."""
     try:
-        with path.open(encoding="utf-8-sig") as stream:
+        with io.TextIOWrapper(open_file(path), "utf-8-sig") as stream:
             for number, line in enumerate(stream, start=1):
                 between = next((mark for mark in ",\t" if mark in line), None)
                 if line.strip(", \t\r\n"):
@@ -187,7 +189,7 @@ def load_npz(path: Path, split: str, skip_bad: bool = False) -> Signals:
 def _arrays(path: Path) -> list[str]:
     """The names of the arrays in an npz."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             return list(file.files)
     except (AttributeError, TypeError):  # what numpy.save writes
         raise UserError(f"{path}: holds one array without a name: write it with numpy.savez, as x_train=...") from None
@@ -197,7 +199,7 @@ def _arrays(path: Path) -> list[str]:
 
 def _array(path: Path, name: str) -> np.ndarray:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             return file[name]
     except KeyError:
         raise UserError(f"{path}: has no array {name}; it has: {', '.join(_arrays(path)) or 'none'}") from None

@@ -22,6 +22,7 @@ from detect.data.labelled import read_csv
 from detect.data.store import Annotations
 from detect.data.text import decode
 from detect.errors import UserError
+from detect.files import open_file
 
 _SIDES = ("right", "left")  # the person's own: the right one is on the left of the picture
 
@@ -65,7 +66,7 @@ def table_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
 
 def _columns(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             first = decode(file.read(1 << 16), path, "replace").splitlines()[:1]
         return [name.strip().lower() for name in next(csv.reader(first), [])]
     except (OSError, csv.Error):

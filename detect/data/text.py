@@ -6,6 +6,7 @@ import codecs
 from os import PathLike, fspath
 
 from detect.errors import UserError
+from detect.files import read_bytes
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -16,15 +17,15 @@ _MARKS = (
 )
 
 
-def read_text(path: str | PathLike[str]) -> str:
+def read_text(path: str | PathLike[str], most: int = 0) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write it, with or without a mark.
 
-    Raises UserError for a file that is missing, cannot be read, or is in another encoding.
+    Raises UserError for a file that is missing, cannot be read, is in another encoding, or has more than `most` bytes
+    (0: any number).
     """
     name = fspath(path)
     try:
-        with open(name, "rb") as file:
-            data = file.read()
+        data = read_bytes(name, most)
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return decode(data, name)

@@ -37,20 +37,12 @@ from detect.data.inventory import (
 )
 from detect.data.store import Annotations
 from detect.data.text import read_text
+from detect.data.xml_files import read_xml
 from detect.errors import UserError
 
 _XML_FOLDERS = ("annotations", "annotation", "xmls", "xml")
 _MASKS = ("segmentationclass", "segmentationobject")  # images of the format's own that are no photos
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
-_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
-_EXPAT = ("utf-8", "utf-16", "iso-8859-1", "us-ascii")  # what the parser decodes itself
-_WIDER = {
-    "gb2312": "gb18030",
-    "gbk": "gb18030",
-    "shift_jis": "cp932",
-    "euc-kr": "cp949",
-}  # what programs write under it
-
 Load = Callable[[bool], Annotations]
 
 
@@ -80,7 +72,7 @@ class _Voc:
     def _named(self, xml: str) -> list[str]:
         """The images that an xml file says to be about."""
         try:
-            name = (_parse(xml).findtext("filename") or "").strip().replace("\\", "/")
+            name = (read_xml(xml).findtext("filename") or "").strip().replace("\\", "/")
         except UserError:
             return []
         return [image for image in self.stock.images if name and os.path.basename(image) == os.path.basename(name)]
@@ -226,7 +218,7 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
     where: list[str] = []
     for image_id, path in enumerate((path for path in xmls if path not in voc.pairs.copies), start=1):
         try:
-            xml, image = _parse(path), voc.image_of(path)
+            xml, image = read_xml(path), voc.image_of(path)
             height, width = _size(xml) or read_header(image).shown
         except UserError as error:
             sieve.refuse("cannot use an image:", str(error))
@@ -245,22 +237,10 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
     return from_coco(content, voc.folder, voc.folder, sieve, where)
 
 
-def _parse(path: str) -> ElementTree.Element:
-    try:
-        data = Path(path).read_bytes()
-        if (declared := _DECLARED.match(data)) and (name := declared[1].decode().lower()) not in _EXPAT:
-            return ElementTree.fromstring(data[declared.end() :].decode(_WIDER.get(name, name)))
-        return ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # of the text, its encoding, or its name
-        raise UserError(f"{path}: broken xml: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def _is_voc(path: str) -> bool:
     """Whether an xml file is an annotation, or broken and so perhaps one."""
     try:
-        return _parse(path).tag == "annotation"
+        return read_xml(path).tag == "annotation"
     except UserError:
         return True
 
@@ -271,7 +251,7 @@ def _stem(path: str) -> str:
 
 def _class_names(path: str) -> set[str]:
     try:
-        found = {(thing.findtext("name") or "").strip() for thing in _parse(path).iter("object")}
+        found = {(thing.findtext("name") or "").strip() for thing in read_xml(path).iter("object")}
     except UserError:
         return set()  # it is reported where the split that lists it is read
     return found - {""}

@@ -18,6 +18,7 @@ from PIL import Image
 from detect.data.images import MAX_PIXELS, PAGED, count_pages, from_pillow, is_image, read_header, read_pages
 from detect.data.signal_files import SUFFIXES, unlabelled
 from detect.errors import UserError
+from detect.files import require_file
 from detect.infer.folder import usable, walk
 from detect.infer.video import Camera, Video
 from detect.types import Frame
@@ -194,6 +195,8 @@ def _expand(spec: Any, recursive: bool) -> list[Any]:
     if glob.has_magic(text):
         matched = (one for one in map(Path, glob.iglob(str(path), recursive=True)) if not one.is_dir())
         return usable(matched, f"pattern {text}", _is_taken)
+    if os.path.exists(path):
+        require_file(path)
     raise UserError(f"source {text!r}: no such file or folder")
 
 

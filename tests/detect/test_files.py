@@ -1,13 +1,17 @@
 """Files are the old or the new ones, whatever happens in between."""
 
 import errno
+import json
 import os
+import socket
 import stat
 
 import pytest
+from PIL import Image
 
+from detect.__main__ import main
 from detect.errors import UserError
-from detect.files import replace_file, replace_text
+from detect.files import read_bytes, replace_file, replace_text
 
 
 def full(*_):
@@ -80,3 +84,57 @@ def test_a_place_that_cannot_hold_a_file_is_one_line(tmp_path, place):
         replace_text(tmp_path / place, "new")
     assert (tmp_path / "file").read_text() == "old" and list((tmp_path / "folder").iterdir()) == []
     assert {p.name for p in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def planted(folder, name, form):
+    """A set of one image in `folder`, whose file `name` is a named pipe; what --data takes."""
+    coco = {"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+    files = {
+        "x.png": lambda path: Image.new("RGB", (40, 20)).save(path),
+        "x.txt": lambda path: path.write_text("0 .5 .5 .5 .5"),
+        "list.txt": lambda path: path.write_text("x.png\n"),
+        "instances_train.json": lambda path: path.write_text(json.dumps(coco)),
+        "data.yaml": lambda path: path.write_text("{train: list.txt, names: [a]}"),
+    }
+    wanted = ["x.png", "instances_train.json"] if form == "json" else ["x.png", "x.txt", "list.txt", "data.yaml"]
+    for one in (*wanted, name):
+        (folder / one).unlink(missing_ok=True)
+        os.mkfifo(folder / one) if one == name else files[one](folder / one)
+    return str(folder / "data.yaml" if form == "yaml" else folder)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        *(("json", name) for name in ("x.png", "instances_train.json")),
+        *(("yaml", name) for name in ("x.png", "x.txt", "list.txt", "data.yaml")),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_never_opened(tmp_path, capsys, form, name):
+    data = planted(tmp_path, name, form)
+    assert main(["check", "--data", data]) in (0, 2)
+    said = "".join(capsys.readouterr())
+    assert "it is a named pipe, and only regular files are read" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".csv", ".npz", ".tsv", ".png", ".safetensors", ".mp4"])
+def test_what_is_named_must_be_a_file_too(tmp_path, capsys, suffix):
+    pipe = tmp_path / f"x_train{suffix}"
+    os.mkfifo(pipe)
+    assert main(["check", "--data", str(pipe)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_devices_and_sockets_are_no_files_and_a_file_may_be_too_large(tmp_path):
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "linked").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_bytes(b"abc")
+    assert read_bytes(tmp_path / "linked", 3) == b"abc" == read_bytes(tmp_path / "file")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for name, said in (("zero", "a device"), ("socket", "a socket"), ("", "a folder")):
+            with pytest.raises(OSError, match=f"it is {said}, and only regular files are read"):
+                read_bytes(tmp_path / name)
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        read_bytes(tmp_path / "file", 2)

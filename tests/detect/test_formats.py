@@ -457,7 +457,7 @@ def test_xml_in_any_encoding(tmp_path, encoding, name):
     (tmp_path / "Annotations/x.xml").write_bytes(content.encode(wider))
     assert load_data(tmp_path, "train").names == [name]
     (tmp_path / "Annotations/x.xml").write_bytes(content.replace(encoding, "no-such").encode("utf-8"))
-    with pytest.raises(UserError, match=r"x\.xml: broken xml: unknown encoding: no-such"):
+    with pytest.raises(UserError, match=r"x\.xml: broken xml: its encoding .no-such. is not one for text"):
         load_data(tmp_path, "train")
 
 
