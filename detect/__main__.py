@@ -43,7 +43,11 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0 done, 1 a defect of ours, 2 the user's mistake, 130 interrupted."""
+    """Run one command. Returns the exit status: 0 done, 1 a defect of ours, 2 the user's mistake.
+
+    Ended by a signal, after its work was saved and its temporary files were removed, it is 128 and the signal's number:
+    130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
@@ -53,24 +57,45 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(version("gridhead"))
         return 0
-    from detect.errors import UserError, one_line, unknown
+    return _guarded(arguments)
 
-    try:
-        if arguments[0] not in COMMANDS:
-            raise unknown("command", arguments[0], COMMANDS)
-        from detect.cli import run
 
-        run(arguments[0], arguments[1:])
-        return 0
-    except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stopped:  # with a line of where the work was saved, where it was
-        print(": ".join(["interrupted", *map(str, stopped.args)]), file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output left, as `head` does
-        sys.stderr.close()
-        return 0
+def _guarded(arguments: list[str]) -> int:
+    """The exit status of one command, whatever becomes of it."""
+    from contextlib import ExitStack, closing, suppress
+
+    from detect.errors import UserError, one_line
+    from detect.interrupt import Interrupt, Watch
+
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(closing(Interrupt(at_once=True)))
+        if interrupt.old:  # this is the main thread
+            stack.enter_context(closing(Watch()))
+        try:
+            _run(arguments)
+            return 0
+        except (KeyboardInterrupt, Exception) as error:
+            if interrupt.asked or isinstance(error, KeyboardInterrupt):  # what is broken off may fail in any way
+                with suppress(OSError):  # the terminal may be gone
+                    print(": ".join(["interrupted", *filter(None, [one_line(error)])]), file=sys.stderr)
+                return interrupt.status
+            if isinstance(error, BrokenPipeError):  # the reader of our output left, as `head` does
+                sys.stderr.close()
+                return 0
+            if not isinstance(error, UserError):
+                raise
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 2
+
+
+def _run(arguments: list[str]) -> None:
+    from detect.errors import unknown
+
+    if arguments[0] not in COMMANDS:
+        raise unknown("command", arguments[0], COMMANDS)
+    from detect.cli import run
+
+    run(arguments[0], arguments[1:])
 
 
 if __name__ == "__main__":

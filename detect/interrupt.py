@@ -1,32 +1,146 @@
-"""Ending long work on request, without leaving anything half done."""
+"""Ending on request: what SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command, and to its worker processes."""
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ECHO = 2.0  # seconds in which a repeated signal is the same request: torchrun repeats what the terminal sent
+DEAF = 5.0  # seconds that native code may keep a second request from being heard
+
+_requests: list[tuple[int, float]] = []  # signals that asked for an end, and when a handler heard of them
+_heard = 0.0  # when a handler last heard of any, repeated or not
 
 
 class Interrupt:
-    """Turns Ctrl-C and a request to terminate into a flag, `asked`, to be read where all is in order.
+    """Handles requests to end, by SIGINT, SIGTERM or SIGHUP, until it is closed.
 
-    That is between steps, or frames. A second request is heeded at once, unless it comes within two seconds: torchrun
-    repeats what the terminal sent.
+    The first request sets `asked`, which long work reads where its files are in order, such as between two steps or
+    frames. A second one raises KeyboardInterrupt, unless it comes within ECHO seconds of the first. A SIGHUP that was
+    ignored before (nohup) stays ignored. In a thread other than the main one `asked` can only be read.
+
+    Args:
+        at_once: whether the first request raises KeyboardInterrupt too, as where nothing reads `asked`.
     """
 
-    def __init__(self) -> None:
-        self.asked, self.first = False, 0.0
-        mine = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
-        self.old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)} if mine else {}
+    def __init__(self, at_once: bool = False) -> None:
+        self.at_once, self.old = at_once, {}
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
+            _requests.clear()
+            self.old = {s: signal.signal(s, self._ask) for s in ENDING if not _is_nohup(s)}
+
+    @property
+    def asked(self) -> bool:
+        """Whether an end was asked for."""
+        return bool(_requests)
+
+    @property
+    def status(self) -> int:
+        """The exit status of a command that was ended by the first request: 128 and the number of the signal.
+
+        That of SIGINT where KeyboardInterrupt came without a signal.
+        """
+        return 128 + (_requests[0][0] if _requests else signal.SIGINT)
 
     def _ask(self, number: int, frame: Any) -> None:
-        if self.asked and time.monotonic() - self.first > 2:
+        global _heard
+        _heard = time.monotonic()
+        if number == getattr(signal, "SIGHUP", 0):
+            _leave_terminal()
+        if _is_new(number, _requests) and (self.at_once or len(_requests) > 1):
             raise KeyboardInterrupt
-        if not self.asked:
-            self.asked, self.first = True, time.monotonic()
 
     def close(self) -> None:
         """Give the signals back."""
         for number, handler in self.old.items():
             signal.signal(number, handler)
+
+
+def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:
+    """Append a signal to `requests`, unless it repeats the last of them."""
+    now = time.monotonic()
+    if requests and now - requests[-1][1] < ECHO:
+        return False
+    requests.append((number, now))
+    return True
+
+
+def _is_nohup(number: int) -> bool:
+    return number == getattr(signal, "SIGHUP", 0) and signal.getsignal(number) == signal.SIG_IGN
+
+
+def _leave_terminal() -> None:
+    """Let what is still written to a terminal that has hung up get lost, where it would raise an error."""
+    import termios
+
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error as error:
+            if error.args[0] != errno.ENOTTY:  # as files and pipes have it
+                with suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+class Watch:
+    """Ends the process where its main thread cannot: native code, such as a decoder, hears no signal.
+
+    The kernel's note of each signal goes through a pipe to a thread. After a second request that no handler has heard
+    within DEAF seconds, and after a third one in any case, that thread ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.ends = os.pipe()
+        os.set_blocking(self.ends[1], False)
+        self.old = signal.set_wakeup_fd(self.ends[1], warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    def _watch(self) -> None:
+        requests: list[tuple[int, float]] = []
+        while len(requests) < 3:
+            deaf = len(requests) == 2 and _heard < requests[1][1]
+            if select.select(self.ends[:1], [], [], DEAF if deaf else None)[0]:
+                if not (data := os.read(self.ends[0], 1)):
+                    return os.close(self.ends[0])
+                if data[0] in ENDING and not _is_nohup(data[0]):
+                    _is_new(data[0], requests)
+            elif _heard < requests[1][1]:
+                break
+        os._exit(128 + requests[0][0])
+
+    def close(self) -> None:
+        """Stop watching."""
+        signal.set_wakeup_fd(self.old)
+        os.close(self.ends[1])
+
+
+def follow_parent() -> None:
+    """For a worker process: end when its parent has ended, by `kill -9` too, or sends SIGTERM, and on no other request.
+
+    What a terminal, torchrun, systemd or pkill sends to all processes of a job is for the main process to answer, which
+    may still need its workers. Call it once, in the main thread of the worker.
+    """
+    os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)  # the pipe of the parent's Watch
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
+    if hasattr(signal, "sigtimedwait"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(1)
+        elif (sent := signal.sigtimedwait({signal.SIGTERM}, 1)) is not None and sent.si_pid == parent:
+            os._exit(0)
+    time.sleep(6)  # DataLoader's own watch ends the worker in an orderly way within 5 seconds, if it can
+    os._exit(1)

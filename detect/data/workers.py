@@ -12,10 +12,7 @@ import os
 import re
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
+from detect.interrupt import follow_parent
 from detect.types import Batch, Target
 
 SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # a machine has no more of something
@@ -155,21 +153,9 @@ def _tell_small() -> None:
 
 
 def _start_worker(_: int) -> None:
-    os.setpgid(0, 0)  # what a terminal or torchrun sends to all of its group is for the main process to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """End this worker when the main process has died, by `kill -9` too.
-
-    DataLoader's own watch does so within 5 seconds, but for a worker that waits for the dead to take a large batch.
-    """
-    if (parent := parent_process()) is not None:
-        parent.join()
-        time.sleep(6)  # an orderly end leaves no sockets behind
-        os._exit(1)
 
 
 def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, pin: bool) -> DataLoader:
