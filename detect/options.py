@@ -65,8 +65,9 @@ class PredictConfig:
     pixels, count the tracks that go through them.
 
     `recursive` looks into the folders of a folder too. `skip_bad` leaves out what cannot be read, and lists it at the
-    end, instead of ending there. `max_pixels` is the largest image that is read, width times height: a small file can
-    claim to be an image that fills all memory. What an earlier predict wrote into `out` is removed first.
+    end, instead of ending there. `max_pixels`: width times height of the largest image or video frame that is read,
+    since a small file can fill all memory; default (0): 500 million for an image, 35,651,584 (8192 x 4352) for a frame
+    of a video or stream. What an earlier predict wrote into `out` is removed first.
     """
 
     weights: str
@@ -74,7 +75,7 @@ class PredictConfig:
     out: str = "runs/predict"
     recursive: bool = False
     skip_bad: bool = False
-    max_pixels: Count = 500_000_000
+    max_pixels: Natural = 0
     imgsz: SideOrDefault = 0
     batch: Count = 1
     conf: Share = 0.25

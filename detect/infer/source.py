@@ -20,7 +20,7 @@ from detect.data.signal_files import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.files import require_file
 from detect.infer.folder import usable, walk
-from detect.infer.video import Camera, Video
+from detect.infer.video import MAX_FRAME_PIXELS, Camera, Video
 from detect.types import Frame
 
 VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
@@ -139,7 +139,7 @@ class Still:
 
 
 def open_source(
-    spec: Any, vid_stride: int = 1, recursive: bool = False, skip_bad: bool = False, max_pixels: int = MAX_PIXELS
+    spec: Any, vid_stride: int = 1, recursive: bool = False, skip_bad: bool = False, max_pixels: int = 0
 ) -> Source:
     """The frames that `spec` names.
 
@@ -148,7 +148,8 @@ def open_source(
     (see `signal_files`); or a list of these.
     Of a video every `vid_stride`-th frame is taken. Frames of files are named by their path from the folder they share.
     Of a folder the images and videos are taken, those of its folders too if `recursive`; a warning counts the others.
-    What cannot be read is left out and listed if `skip_bad`; images of more than `max_pixels` cannot.
+    What cannot be read is left out and listed if `skip_bad`; images and frames of more than `max_pixels` cannot (0: of
+    more than MAX_PIXELS, and MAX_FRAME_PIXELS in videos and streams).
     Raises UserError for what cannot be found or read.
     """
     if isinstance(spec, Source):
@@ -220,12 +221,15 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int)
         return Camera(item, stride)
     if isinstance(item, str):
         where = urlsplit(item)  # without user and password: names are written into results
-        return Video(item, f"{where.hostname or 'stream'}{where.path}".strip("/"), stride, live=True)
+        name = f"{where.hostname or 'stream'}{where.path}".strip("/")
+        return Video(item, name, stride, live=True, max_pixels=most or MAX_FRAME_PIXELS)
     if not isinstance(item, Path):
         return Still(item, f"image-{index}")
     if item.suffix.lower() in SUFFIXES:
         return Records(item, names[item])
-    return Still(item, names[item], most) if _is_still(item) else Video(item, names[item], stride)
+    if _is_still(item):
+        return Still(item, names[item], most or MAX_PIXELS)
+    return Video(item, names[item], stride, max_pixels=most or MAX_FRAME_PIXELS)
 
 
 def _is_video(path: Path) -> bool:

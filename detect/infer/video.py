@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -15,11 +16,13 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
 from detect.errors import UserError
+from detect.infer.demuxers import allowed
 from detect.infer.timeline import Timeline
 from detect.types import Frame
 
 NETWORK_TIMEOUT = (10.0, 10.0)  # seconds to open and to read
-_TEXT_DEMUXERS = {"tty", "ansi"}  # ffmpeg plays text files as terminal recordings
+# Of a frame: what the highest levels of H.264, HEVC and AV1 allow, 8192 x 4352. A decoder holds 20 frames and more.
+MAX_FRAME_PIXELS = 35_651_584
 _log = logging.getLogger("detect")
 
 
@@ -29,17 +32,28 @@ class Video:
     count is None where the container does not say; rate is the average frames a second, after the stride.
     Frame.time is the presentation time in seconds, true also where the rate varies; Frame.index is the frame's number
     in the file. Frames that do not decode are left out, and one warning says how many; the others keep their numbers:
-    see `Timeline`. Raises UserError for what is no video.
+    see `Timeline`. So are frames of more than `max_pixels`, for which no memory is taken. Raises UserError for what is
+    no video, or says that its frames are larger.
     """
 
-    def __init__(self, address: str | Path, name: str, stride: int = 1, live: bool = False) -> None:
-        self.name, self.stride, self.live = name, stride, live
-        # The "file:" prefix keeps a colon in a name from being read as a protocol; the whitelist keeps a file that is
-        # really a playlist from opening a socket that nobody named.
+    def __init__(
+        self,
+        address: str | Path,
+        name: str,
+        stride: int = 1,
+        live: bool = False,
+        max_pixels: int = MAX_FRAME_PIXELS,
+    ) -> None:
+        self.name, self.stride, self.live, self.max_pixels = name, stride, live, max_pixels
+        # The "file:" prefix keeps a colon in a name from being read as a protocol.
         self._url = str(address) if live else f"file:{address}"
-        self._options = {"rtsp_transport": "tcp"} if live else {"protocol_whitelist": "file"}
+        self._limits = {"max_pixels": str(max_pixels)}
+        self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
         self._label = name if live else str(address)  # a URL may hold a password
-        self._ended = ""
+        self._ended = self._too_large = ""
+        if not live:
+            # Opening decodes the first frames, in some containers without our limit. Without a decoder it does not.
+            self._checked({"codec_whitelist": "none"}).close()
         self._container: Any = self._open()
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
@@ -49,16 +63,47 @@ class Video:
             self.close()
 
     def _open(self) -> Any:
+        """The opened container, whose decoder takes no memory for a frame of more than `max_pixels`."""
+        container = self._checked()
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            container.close()
+            raise UserError(f"{self._label}: there is no decoder for its video; convert it to MP4 with H.264")
+        stream.codec_context.options = self._limits
+        stream.thread_type = "AUTO"
+        return container
+
+    def _checked(self, more: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The container opened with `more` options. Raises UserError for no video, and for frames that are too large.
+
+        Nothing is decoded for that if "codec_whitelist" is among the options.
+        """
+        timeout = NETWORK_TIMEOUT if self.live else None
         try:
-            container = av.open(self._url, options=self._options, timeout=NETWORK_TIMEOUT if self.live else None)
+            container = av.open(self._url, options={**self._options, **more}, timeout=timeout)
+        except av.error.ArgumentError:  # what FFmpeg answers for a container that is not listed
+            raise UserError(
+                f"{self._label}: not an image or a video that is opened (playlists, lists of files, subtitles and "
+                "rare containers are not): name the video itself, or convert it to MP4"
+            ) from None
         except (av.error.FFmpegError, OSError) as error:
             kind = "a stream that can be opened" if self.live else "an image or a video that can be read"
             raise UserError(f"{self._label}: not {kind} ({error.strerror or error})") from None
-        if not container.streams.video or container.format.name in _TEXT_DEMUXERS:
+        try:
+            if not container.streams.video:
+                raise UserError(f"{self._label}: holds no video")
+            if large := self._large(container.streams.video[0].codec_context):
+                raise UserError(f"{self._label}: {large}: scale it down, or raise --max-pixels of detect predict")
+        except UserError:
             container.close()
-            raise UserError(f"{self._label}: holds no video")
-        container.streams.video[0].thread_type = "AUTO"
+            raise
         return container
+
+    def _large(self, context: Any) -> str:
+        """What is said of frames of the size that a decoder is at, where they are too large."""
+        if context is None or context.width * context.height <= self.max_pixels:
+            return ""
+        return f"its frames have {context.width} x {context.height} pixels where {self.max_pixels:,} are read"
 
     def __iter__(self) -> Iterator[Frame]:
         if self._container is None:
@@ -98,6 +143,7 @@ class Video:
                 return
             except av.error.InvalidDataError:
                 timeline.damaged()
+                self._too_large = self._large(packet.stream.codec_context) or self._too_large
             except (av.error.FFmpegError, OSError) as error:
                 self._ended = f" (reading ended early: {error.strerror or error})"
                 return
@@ -116,7 +162,8 @@ class Video:
             text = f"{good} frames read"
         else:
             return
-        _log.warning("%s: %s%s", self._label, text, self._ended)
+        why = f" ({self._too_large})" if self._too_large else self._ended
+        _log.warning("%s: %s%s", self._label, text, why)
 
     def close(self) -> None:
         """Lets go of the file or connection; iterating again opens it anew."""

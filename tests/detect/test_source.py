@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from detect.data.images import read_header
 from detect.errors import UserError
 from detect.infer import video
+from detect.infer.demuxers import allowed
 from detect.infer.source import open_source
 from tests.reference.planted import film, moving, planted
 
@@ -472,22 +474,36 @@ def test_side_data_that_cannot_be_read_is_ignored() -> None:
     assert video.display_matrix(Picture([Odd(kinds[3], b"x"), Odd(kinds[4], turned)])) == (0, 1 << 16, -1 << 16, 0)
 
 
-def test_a_jpeg_by_url_with_exif(tmp_path: Path) -> None:
-    tags = Image.Exif()
-    tags[0x0112] = 6
-    Image.fromarray(planted(96, 128, (4, 4, 40, 20))).save(tmp_path / "p.jpg", exif=tags)
+def clip(path: Path, height: int = 96, width: int = 128) -> Path:
+    """A video of three frames."""
+    film(path, moving(3, height, width)[0], [Fraction(i, 10) for i in range(3)], Fraction(10))
+    return path
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address under which the files of a folder can be fetched."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        frames = list(open_source(f"http://127.0.0.1:{server.server_port}/p.jpg"))
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_jpeg_by_url_with_exif(tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.fromarray(planted(96, 128, (4, 4, 40, 20))).save(tmp_path / "p.jpg", exif=tags)
+
+    with served(tmp_path) as address:
+        frames = list(open_source(f"{address}/p.jpg"))
     assert [f.image.shape for f in frames] == [(128, 96, 3)]
 
 
@@ -509,6 +525,71 @@ def test_a_playlist_that_names_a_url_opens_no_socket(tmp_path: Path) -> None:
     thread.join()
     server.close()
     assert not called
+
+
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n"
+LISTS = {
+    "list.m3u8": HLS.format("real.ts"),
+    "list.mp4": "ffconcat version 1.0\nfile real.ts\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile real.ts\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "list.avi": ";FFMETADATA1\ntitle=x\n",
+    "list.mkv": "[Script Info]\nScriptType: v4.00+\n[Events]\nDialogue: 0,0:00:00.00,0:00:05.00,Default,,0,0,0,,x\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_file_that_names_others_is_no_video_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    clip(tmp_path / "real.ts")
+    (tmp_path / name).write_text(LISTS[name])
+    with pytest.raises(UserError, match=f"{name}: not .* opened .*playlists"):
+        list(open_source(tmp_path / name))
+
+
+@pytest.mark.parametrize("scheme", ["file", "http", "https", "rtsp", "rtmps", "udp", "tcp", "srt", "mms"])
+def test_only_what_carries_the_named_scheme_may_be_opened(scheme: str) -> None:
+    options = {key: value.split(",") for key, value in allowed(f"{scheme}://x").items()}
+    assert scheme in options["protocol_whitelist"] and {"mov", "mpegts"} <= set(options["format_whitelist"])
+    assert ("file" in options["protocol_whitelist"]) == (scheme == "file")
+    assert ("hls" in options["format_whitelist"]) == scheme.startswith("http")
+    assert not {"concat", "image2", "lavfi", "sdp", "tty", "ffmetadata"} & set(options["format_whitelist"])
+
+
+def test_a_playlist_by_url_leads_to_its_parts_and_to_no_local_file(tmp_path: Path) -> None:
+    clip(tmp_path / "real.ts")
+    (tmp_path / "good.m3u8").write_text(HLS.format("real.ts"))
+    (tmp_path / "bad.m3u8").write_text(HLS.format(f"file://{tmp_path}/real.ts"))
+    with served(tmp_path) as address:
+        assert len(list(open_source(f"{address}/good.m3u8"))) == 3
+        with pytest.raises(UserError, match=r"bad\.m3u8"):
+            list(open_source(f"{address}/bad.m3u8"))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mpg", ".mkv", ".avi", ".flv", ".h264"])
+def test_large_frames_of_a_video_are_refused_before_they_are_decoded(tmp_path: Path, suffix: str) -> None:
+    path = clip(tmp_path / f"x{suffix}", 48, 64)
+    assert len(list(open_source(path, max_pixels=48 * 64))) == 3
+    with pytest.raises(UserError, match=r"x\..*: its frames have 64 x 48 pixels where 3,071 are read: .*--max-pixels"):
+        open_source(path, max_pixels=48 * 64 - 1)
+    good = save(tmp_path / "a.png", planted(4, 4, None))
+    source = open_source([good, path], max_pixels=100, skip_bad=True)
+    assert len(list(source)) == 1 and "64 x 48" in source.left_out[0]
+
+
+def test_frames_that_grow_within_a_video_are_left_out_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small, large = clip(tmp_path / "small.ts", 48, 64).read_bytes(), clip(tmp_path / "large.ts").read_bytes()
+    (tmp_path / "x.ts").write_bytes(small + large + small)
+    with caplog.at_level(logging.WARNING):
+        sizes = {frame.image.shape for frame in open_source(tmp_path / "x.ts", max_pixels=48 * 64)}
+    assert sizes == {(48, 64, 3)}
+    assert "128 x 96 pixels where 3,072 are read" in caplog.text
+
+
+def test_a_video_without_a_decoder_is_one_line(tmp_path: Path) -> None:
+    data = clip(tmp_path / "x.mp4").read_bytes()
+    (tmp_path / "x.mp4").write_bytes(data.replace(b"avc1", b"none"))
+    with pytest.raises(UserError, match=r"x\.mp4: there is no decoder"):
+        list(open_source(tmp_path / "x.mp4"))
 
 
 def test_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,40 @@
+"""What FFmpeg may open: the containers and protocols that a source may lead to, whatever its content asks for.
+
+FFmpeg chooses a demuxer by the content of a file. Some of them open other files and addresses that the content names
+(playlists, lists of files, session descriptions), or play texts and subtitles; only those listed here may be chosen.
+"""
+
+from __future__ import annotations
+
+# By FFmpeg's names of demuxers. None of these opens anything but the one file that it is given.
+_CONTAINERS = (
+    "mov matroska avi mpegts mpeg mpegvideo mpegtsraw h264 hevc vvc m4v obu av1 ivf vc1 h261 h263 cavsvideo dirac flv "
+    "asf ogg mxf gxf dv nut rm wtv dhav yuv4mpegpipe mjpeg mpjpeg "
+    "gif apng jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe j2k_pipe jpegxl_pipe jpegxl_anim"
+)
+_PLAYLISTS = "hls dash aac mp3 ac3 eac3 webvtt"  # and what their parts hold besides video
+_DEMUXERS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "live_flv", "rtmps": "live_flv"}
+_DEMUXERS |= {"http": _PLAYLISTS, "https": _PLAYLISTS}
+_PROTOCOLS = {  # by scheme: itself, and what carries it; a playlist never leads from an address to a local file
+    "file": "file",
+    "http": "http https httpproxy tls tcp crypto data",
+    "https": "https httpproxy tls tcp crypto data",
+    "rtsp": "rtsp tcp",
+    "rtsps": "rtsps tls tcp",
+    "rtmp": "rtmp tcp",
+    "rtmps": "rtmps tls tcp",
+    "udp": "udp",
+    "tcp": "tcp",
+    "srt": "srt",
+    "mms": "mms mmst mmsh http tcp",
+}
+
+
+def allowed(url: str) -> dict[str, str]:
+    """FFmpeg's options that limit what opening `url` may open: containers, and protocols by the scheme of the URL."""
+    scheme = url.partition(":")[0].lower()
+    containers = f"{_CONTAINERS} {_DEMUXERS.get(scheme, '')}"
+    return {
+        "format_whitelist": ",".join(containers.split()),
+        "protocol_whitelist": ",".join(_PROTOCOLS[scheme].split()),
+    }
