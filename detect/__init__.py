@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from detect.types import Keep as Keep
     from detect.types import Target as Target
 
+from detect import telemetry
 from detect.errors import UserError
+
+telemetry.turn_off()
 
 __all__ = [
     "Classes",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import os
 import random
 import warnings
 from dataclasses import replace
 from typing import Any
-
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its newest version otherwise
 
 import albumentations as A
 import cv2

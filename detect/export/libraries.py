@@ -17,14 +17,20 @@ def require(*modules: str) -> None:
 
 
 def load_openvino() -> Any:
-    """The package openvino, without its telemetry. Raises UserError where it is not installed.
-
-    Importing it imports openvino_telemetry and reports the import, under an identifier kept in the home folder. A None
-    in the place of that module makes its import fail, upon which OpenVINO goes on with an empty stand-in of its own.
-    """
+    """The package openvino. Raises UserError where it is not installed."""
     require("openvino")
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return openvino
+
+
+def load_onnxruntime() -> Any:
+    """The package onnxruntime. Raises UserError where it is not installed.
+
+    Its build for Windows knows no environment variable (see `detect.telemetry`), only this call.
+    """
+    require("onnxruntime")
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime

@@ -11,7 +11,7 @@ import numpy as np
 
 from detect.export.about import About
 from detect.export.check import canvases
-from detect.export.libraries import require
+from detect.export.libraries import load_onnxruntime, require
 
 
 class _Reader:
@@ -30,7 +30,8 @@ def quantized(graph: Any, about: About, images: Sequence[np.ndarray], folder: Pa
 
     None is left out: with the last ones of the head in float32 the AP of two detectors was no better (docs/export.md).
     """
-    require("onnx", "onnxruntime")
+    require("onnx")
+    load_onnxruntime()
     import onnx
     from onnxruntime import quantization
 

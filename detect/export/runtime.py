@@ -15,7 +15,7 @@ from detect.device import pick_device, spelled
 from detect.errors import UserError
 from detect.export.about import KEY, About
 from detect.export.forms import FORMS
-from detect.export.libraries import load_openvino, require
+from detect.export.libraries import load_onnxruntime, load_openvino
 from detect.types import Detections, Keep, Pixels
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -113,9 +113,7 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
 
 
 def _open_onnx(path: Path, device: str, precision: str) -> tuple[About, Run]:
-    require("onnxruntime")
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     _refuse_precision(path, precision)
     providers = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
