@@ -18,6 +18,7 @@ from detect.embedding.judge import evaluate_pairs
 from detect.errors import UserError, one_line
 from detect.files import replace_text
 from detect.judge import evaluate_one, say_cuts, say_left_out
+from detect.locks import locked_files, under
 from detect.names import say
 from detect.tasks import TASKS
 from detect.training.setup import box_sizes
@@ -46,6 +47,7 @@ def _report(run: Path, device: str) -> None:
         say(f"no report: {one_line(error)}", sys.stderr)
 
 
+@under(lambda config: locked_files(config.json, config.detections))
 def evaluate(config: options.EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]

@@ -13,16 +13,18 @@ from detect.data.annotations import load_coco
 from detect.data.toy import build
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator
+from detect.locks import LOCK, locked_folder, under
 from detect.options import DemoConfig
 
 SIZE = 160
 
 
+@under(lambda config: locked_folder(Path(config.out)))
 def demo(config: DemoConfig) -> None:
     """Do it under --out, and end with the numbers and where to look."""
     started, out = time.monotonic(), Path(config.out)
-    if out.exists():
-        raise UserError(f"{out} exists already: remove it, or choose another --out")
+    if {path.name for path in out.iterdir()} != {LOCK}:
+        raise UserError(f"{out} holds something already: remove it, or choose another --out")
     print("1/5 data: handwritten digits in photographs")
     data = build(out / "data")
     print("2/5 anchors")

@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from detect.errors import UserError
+from detect.locks import Draft
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -73,20 +73,20 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises UserError when the disk is full or the folder cannot be written; the file that was there stays. What is there
     and no file, such as a device, is never replaced.
     """
-    part = path.with_name(f".{path.name}.part")
+    draft = None
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} cannot be written: it is there, and no file; choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        draft = Draft(path)
+        write(draft.part)
+        draft.finish()
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        with suppress(OSError):  # where the folder is no folder there is nothing to remove
-            part.unlink()
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path} cannot be written: {reason}; free some space or choose another place") from error
+    finally:
+        if draft:
+            draft.discard()
 
 
 def replace_text(path: Path, text: str) -> None:

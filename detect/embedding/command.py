@@ -18,6 +18,7 @@ from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
 from detect.infer.describe import Describer, cuts, require_embedder
 from detect.infer.source import open_source
+from detect.locks import locked_files, under
 from detect.names import require_names, say
 from detect.options import EmbedConfig, IdentifyConfig, VerifyConfig
 from detect.progress import track
@@ -76,6 +77,7 @@ class Eyes:
         return given or known[name]
 
 
+@under(lambda config: locked_files(config.out))
 def embed(config: EmbedConfig) -> Path:
     """Write the gallery of the people of a source."""
     source, out = Path(config.source), Path(config.out)

@@ -18,6 +18,7 @@ from detect.export.quantize import quantized
 from detect.export.runtime import is_exported, open_exported
 from detect.export.write import SUFFIXES, halved, to_onnx, write_onnx, write_openvino, write_torchscript
 from detect.files import replace_file
+from detect.locks import locked_files
 from detect.models.base import Model
 from detect.models.weights import load_weights
 from detect.options import ExportConfig
@@ -32,7 +33,7 @@ def export(config: ExportConfig) -> Path:
     require_exportable(model, config.weights)
     about, lean = _about(config, model), model.lean()
     out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
-    with tempfile.TemporaryDirectory() as folder:
+    with locked_files(out), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / out.name
         _write(config, model, about, path)
         said = verify(lean, open_exported(path, "cpu"), pictures(config.data, config.split, model.task))

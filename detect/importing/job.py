@@ -9,6 +9,7 @@ from detect.errors import UserError
 from detect.importing import coco
 from detect.importing.darknet import import_darknet
 from detect.importing.yolox import READERS, import_yolox
+from detect.locks import locked_files, under
 from detect.models.base import Card, Model
 from detect.models.weights import save_weights
 from detect.names import require_names
@@ -16,6 +17,7 @@ from detect.options import ImportConfig
 from detect.types import Pixels
 
 
+@under(lambda config: locked_files(config.out))
 def import_weights(config: ImportConfig) -> Path:
     """Write the weights file `config.out`; returns it. Raises UserError for a file that cannot be understood."""
     path, out = Path(config.weights), Path(config.out)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from detect.errors import UserError
+from detect.locks import Draft
 
 _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the last is in every build, but few browsers play it
 _BT601, _BT709 = 6, 1  # code points of ISO/IEC 23091-2: the matrix that OpenCV uses; the primaries and transfer of sRGB
@@ -25,13 +26,18 @@ class Film:
     """
 
     def __init__(self, path: Path, rate: Fraction | None) -> None:
-        self.path, self.part = path, path.with_name(path.name + ".part")
+        self.draft = Draft(path)
         self.rate = Fraction(rate or 25).limit_denominator(100_000)
         # Ticks that divide a frame of the nominal rate exactly and are fine enough for any other time.
         self.tick = 1 / (self.rate.numerator * Fraction(-(-60_000 // self.rate.numerator)))
         self.start: float | None = None
         self.last = -1
-        self._container: Any = av.open(f"file:{self.part}", "w", format="mp4", options={"movflags": "+faststart"})
+        options = {"movflags": "+faststart"}
+        try:
+            self._container: Any = av.open(f"file:{self.draft.part}", "w", format="mp4", options=options)
+        except BaseException:
+            self.draft.discard()
+            raise
         self._stream: Any = None
 
     def write(self, picture: np.ndarray, time: float) -> None:
@@ -56,7 +62,7 @@ class Film:
     def _add_stream(self, height: int, width: int) -> Any:
         name = next((n for n in _ENCODERS if n in av.codecs_available), None)
         if name is None:
-            raise UserError(f"{self.path}: this build of PyAV has no video encoder (wanted one of {_ENCODERS})")
+            raise UserError(f"{self.draft.path}: this build of PyAV has no video encoder (wanted one of {_ENCODERS})")
         options = {"crf": "23", "preset": "veryfast"} if name == "libx264" else {}
         stream: Any = self._container.add_stream(name, rate=self.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -78,6 +84,6 @@ class Film:
                 if self._stream is not None:
                     container.mux(self._stream.encode(None))
             if self._stream is not None:
-                self.part.replace(self.path)
+                self.draft.finish()
         finally:
-            self.part.unlink(missing_ok=True)  # what could not be finished cannot be played
+            self.draft.discard()  # what could not be finished cannot be played

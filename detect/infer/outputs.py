@@ -9,12 +9,12 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from detect.errors import UserError
+from detect.locks import LOCK, locked_folder
 from detect.types import Frame
 
 LIST = ".predict.jsonl"  # in the folder of a run: a JSON string a line, the path of a file from there
@@ -33,17 +33,14 @@ class Written:
 
     def __init__(self, folder: Path, sources: Iterable[Path] = ()) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / LIST
-        if path.is_symlink():
-            raise UserError(f"{path} is a link: remove it, or choose another --out")
-        self.file = path.open("a+", encoding="utf-8")
-        try:
-            _lock(self.file, folder)
+        with ExitStack() as stack:
+            stack.enter_context(locked_folder(folder))
+            if path.is_symlink():
+                raise UserError(f"{path} is a link: remove it, or choose another --out")
+            self.file = stack.enter_context(path.open("a+", encoding="utf-8"))
             self._clear({source.resolve() for source in sources})
-        except BaseException:
-            self.file.close()
-            raise
+            self.stack = stack.pop_all()
 
     def _clear(self, sources: set[Path]) -> None:
         """Remove what the list names, and folders that are empty then."""
@@ -75,7 +72,7 @@ class Written:
 
     def is_empty(self) -> bool:
         """Whether there is nothing in the folder but the list."""
-        return {path.name for path in islice(self.folder.iterdir(), 2)} <= {LIST}
+        return {path.name for path in islice(self.folder.iterdir(), 3)} <= {LIST, LOCK}
 
     def require_free(self, path: Path) -> None:
         """Raises UserError where there is a file of that name."""
@@ -96,7 +93,7 @@ class Written:
 
     def close(self) -> None:
         """End the run; its list stays."""
-        self.file.close()
+        self.stack.close()
 
 
 class Paths:
@@ -153,16 +150,3 @@ class Paths:
 def _base(path: Path) -> Path:
     """The path without suffix and numbers at its end."""
     return path.with_name(_NUMBERS.sub("", _SUFFIX.sub("", path.name)) or path.name)
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"another predict writes into {folder}: wait for it, or choose another --out") from None
-    except OSError:  # a file system without locks
-        return

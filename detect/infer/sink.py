@@ -75,7 +75,6 @@ class Pictures:
             self.clip = frame.name
             path = self.paths.written.claim(self.paths.give(frame.name, ".mp4"))
             self.film = Film(path, self.rates.get(frame.name))
-            self.paths.written.note(self.film.part)
         self.last = frame.index
         self.film.write(picture, frame.time)
 

@@ -24,6 +24,7 @@ from detect.evaluation.errors import KINDS, Judged, budget, confusion, curves, j
 from detect.evaluation.protocol import NUMBERS, Records
 from detect.files import replace_text
 from detect.judge import measured
+from detect.locks import locked_files, under
 from detect.options import EvaluateConfig, ReportConfig
 from detect.page import Page
 from detect.reporting.scenes import show
@@ -35,6 +36,7 @@ ELSEWHERE = {"epoch", "step", "images_per_second", "lr", "seconds"}
 MATRIX = 30  # classes up to which the confusion matrix is shown
 
 
+@under(lambda config: locked_files(Path(config.run) / "report.html"))
 def report(config: ReportConfig) -> Path:
     """Write `report.html` into the folder of a run; its path. Raises UserError where there is no run to tell of."""
     run = Path(config.run)

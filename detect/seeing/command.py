@@ -17,6 +17,7 @@ from detect.device import pick_device
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.infer.draw import draw
+from detect.locks import locked_folder, under
 from detect.models.base import Model
 from detect.models.weights import load_weights
 from detect.options import SeeConfig
@@ -35,6 +36,7 @@ ALIKE = 6  # filters of the first layer of which it is told how like fixed ones 
 FILTERS = 96  # of the first layer, at most
 
 
+@under(lambda config: locked_folder(Path(config.out)))
 def see(config: SeeConfig) -> Path:
     """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
     model = load_weights(config.weights).to(pick_device(config.device))

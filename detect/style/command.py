@@ -13,6 +13,7 @@ from torch import Tensor
 from detect.data.images import read_image, scaled
 from detect.device import pick_device
 from detect.errors import UserError
+from detect.locks import locked_files
 from detect.options import StylizeConfig
 from detect.progress import track
 from detect.style.copies import copy_all
@@ -30,8 +31,13 @@ def stylize(config: StylizeConfig) -> list[Terms]:
     if content is None:
         copy_all(config, styles, artist.paint)
         return []
+    with locked_files(config.out):
+        return _paint_one(config, artist.paint(content, styles[0]))
+
+
+def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) -> list[Terms]:
+    """Write the one picture, and say how the terms of J changed."""
     out, terms = Path(config.out), list[Terms]()
-    states = artist.paint(content, styles[0])
     with closing(track(states, config.steps + 1, "stylize", lambda: f"J {sum(terms[-1].values()):.4f}")) as tracked:
         for step, (image, costs) in enumerate(tracked):
             terms.append(costs)

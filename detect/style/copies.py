@@ -20,6 +20,7 @@ from detect.data.images import resize
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.files import replace_text
+from detect.locks import locked_folder
 from detect.options import StylizeConfig
 from detect.progress import track
 from detect.style.files import WRITTEN, as_picture, write_image
@@ -36,6 +37,12 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
     """
     store, out = verify(load_data(config.data, config.split, whole="pictures"), decode=False), Path(config.out)
     _require_apart(out, store, config.data)
+    with locked_folder(out):
+        _copy(config, store, styles, paint)
+
+
+def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray], paint: Paint) -> None:
+    out = Path(config.out)
     draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(store))]
     chosen = [i for i, (share, _) in enumerate(draws) if share < config.share]
     missing = [i for i in chosen if not (out / store.file_name(i)).exists()]

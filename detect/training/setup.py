@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from detect.data.store import Annotations
 from detect.device import pick_device, pick_dtype, pick_workers, running_on
 from detect.errors import UserError
 from detect.files import replace_text
+from detect.locks import locked_folder
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
 from detect.names import say, shown
@@ -43,7 +45,7 @@ def train(config: TrainConfig) -> Path:
     """Train as `config` says, on every rank. Returns the file of the best weights."""
     config, out = with_task(config), Path(config.out)
     device = pick_device(config.device)
-    with ranks(device.type == "cuda") as here:
+    with ranks(device.type == "cuda") as here, locked_folder(out) if here.main else nullcontext():
         config = _claim(out, config, here)
         begun = read_record(out / "last.ckpt") if (out / "last.ckpt").exists() else {}
         if config.deterministic:
@@ -68,7 +70,7 @@ def train(config: TrainConfig) -> Path:
 
 
 def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
-    """Make the folder, and refuse one that holds a run, unless it is to be resumed.
+    """Refuse a folder that holds a run, unless it is to be resumed.
 
     A run that torchrun starts again, after a process of it has died, is to be resumed: the configuration says so then.
     """
@@ -82,10 +84,6 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
     if here.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
         print(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be made: {error.strerror}; choose another --out") from error
     here.wait()
     attempts.note()
     return config

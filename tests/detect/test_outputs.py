@@ -100,7 +100,7 @@ def test_what_predict_wrote_is_no_source_of_the_same_folder(tmp_path: Path) -> N
 def test_two_runs_into_one_folder_at_once_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     first = Written(tmp_path)
-    with pytest.raises(UserError, match="another predict writes into"):
+    with pytest.raises(UserError, match=r"is in use by .* wait until it ends"):
         Written(tmp_path)
     first.close()
     Written(tmp_path).close()
