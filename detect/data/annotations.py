@@ -18,7 +18,7 @@ import numpy as np
 
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
 from detect.data.check import NothingUsable, Sieve
-from detect.data.image_names import image_folder
+from detect.data.image_names import as_on_disk, image_folder
 from detect.data.store import Annotations, encode_names
 from detect.data.text import decode
 from detect.errors import UserError
@@ -93,7 +93,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
-    name_bytes, name_starts = encode_names(files)
+    name_bytes, name_starts = encode_names(as_on_disk(files, root))
     return Annotations(
         path=path,
         root=root,

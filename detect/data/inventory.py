@@ -158,7 +158,7 @@ def _names_in(folder: str) -> dict[str, list[str]]:
     try:
         for name in os.listdir(folder):
             found[fold(name)].append(name)
-    except OSError:
+    except (OSError, ValueError):  # no such folder, or a name that no folder can have
         return {}
     return found
 
