@@ -44,13 +44,13 @@ def image_folder(data: Any, roots: Sequence[Path]) -> Path:
     first += [[f"{place}/{name}", name] for place, some in linked.items() for _, name in some[:_FIRST]]
     finder = Finder()
     spelled = [name for names in first for name in names]
-    exact = (root for root in roots if any((root / name).is_file() for name in spelled))
+    exact = (root for root in roots if any(os.path.isfile(root / name) for name in spelled))
     alike = (root for root in roots if any(_found(finder, root, name) for name in spelled))
     root = next(exact, None) or next(alike, roots[0])
     for place, some in linked.items():
         names = [name for _, name in some[:_FIRST]]
-        bare = not any((root / place / name).is_file() for name in names)
-        bare = bare and any((root / name).is_file() for name in names)
+        bare = not any(os.path.isfile(root / place / name) for name in names)
+        bare = bare and any(os.path.isfile(root / name) for name in names)
         for record, name in some:
             record["file_name"] = name if bare or not place else f"{place}/{name}"
     return root
