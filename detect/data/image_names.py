@@ -38,7 +38,7 @@ def image_folder(data: Any, roots: Sequence[Path]) -> Path:
     linked = defaultdict[str, list[tuple[dict, str]]](list)
     for record in records:
         if not record.get("file_name") and isinstance(url := record.get("coco_url"), str):
-            place, _, name = unquote(urlsplit(url).path).rpartition("/")
+            place, _, name = _path_of(url).rpartition("/")
             linked[place.rpartition("/")[2]].append((record, name))
     first = [[str(record["file_name"])] for record in records[:_FIRST] if record.get("file_name")]
     first += [[f"{place}/{name}", name] for place, some in linked.items() for _, name in some[:_FIRST]]
@@ -95,3 +95,11 @@ def _listing(folder: Path) -> set[str]:
         return set(os.listdir(folder))
     except (OSError, ValueError):
         return set()
+
+
+def _path_of(url: str) -> str:
+    """The path in a URL; nothing in what is none."""
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:
+        return ""
