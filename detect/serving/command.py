@@ -1,32 +1,40 @@
-"""`detect serve`: load the weights, then serve until interrupted."""
+"""`detect serve`: start the workers, then serve until interrupted."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from detect.api import Detector
 from detect.errors import UserError
 from detect.options import ServeConfig
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve the page. Raises UserError for weights or an address that cannot be used."""
+    """Serve the page until a signal comes. Raises UserError for weights, an address or a folder that cannot be used."""
     try:
-        import uvicorn
-
-        from detect.serving.app import build
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError("detect serve needs the extra serve: pip install 'gridhead[serve]'") from error
-    detector = Detector.load(config.weights, config.device, config.precision)
-    if detector.model.task not in ("detect", "keypoints"):
-        raise UserError(f"{config.weights} is no detector: detect serve shows boxes")
-    listening = _listen(config.host, config.port)
-    with listening:
-        host, port = listening.getsockname()[:2]
-        print(f"serving {config.weights} at http://{host}:{port} (Ctrl-C ends it)", flush=True)
-        settings = uvicorn.Config(build(detector, config), log_level="warning", timeout_keep_alive=5)
-        settings.limit_concurrency = config.waiting + 64  # connections, whether they say anything or not
-        uvicorn.Server(settings).run(sockets=[listening])
+    from detect.serving.server import run
+
+    with _listen(config.host, config.port) as listening, _temporary_folder() as folder:
+        asyncio.run(run(config, listening, folder))
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder of the server alone, which is gone afterwards."""
+    try:
+        folder = TemporaryDirectory(prefix="gridhead-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(f"no temporary folder can be made ({error.strerror}): set TMPDIR to one with room") from error
+    with folder:
+        yield Path(folder.name).resolve()
 
 
 def _listen(host: str, port: int) -> socket.socket:
