@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from detect.names import warn_once
 from detect.ranges import check
 from detect.suggest import flags_of, unknown_flag
 from detect.unused import refuse_unused
+from detect.yaml_files import PARTS, parse_yaml, read_yaml, require_settings
 
 _FIRST = ("--config", "--model")  # files come before the flags that override them
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")  # what a switch may be followed by
@@ -39,10 +41,10 @@ MEANS = {
 
 def named(text: str) -> Any:
     """A YAML value, or the model configuration shipped under that name."""
-    value = yaml.safe_load(text)
-    path = configs.CONFIGS / "models" / f"{value}.yaml"
-    if isinstance(value, str) and re.fullmatch(r"\w+", value) and path.is_file():
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    value = parse_yaml(text)
+    if isinstance(value, str) and re.fullmatch(r"\w{1,99}", value):
+        path = configs.CONFIGS / "models" / f"{value}.yaml"
+        return read_yaml(path) if path.is_file() else value
     return value
 
 
@@ -53,9 +55,9 @@ def model_names() -> list[str]:
 
 def _whole(name: str) -> str:
     """The model configuration, as YAML, of the whole network called `name`; anything else as it is."""
-    if name.lower() in model_names() and not Path(name).exists():
+    if name.lower() in model_names() and not os.path.exists(name):
         return name.lower()
-    if not re.fullmatch(r"(timm:)?[\w.-]+", name) or Path(name).exists():
+    if not re.fullmatch(r"(timm:)?[\w.-]+", name) or os.path.exists(name):
         return name
     from detect.backbones import BACKBONES  # late: it needs torch
 
@@ -194,7 +196,7 @@ def _listed(words: list[str]) -> list[str]:
     """Words, or the one YAML list that they are."""
     if len(words) == 1 and words[0].startswith("["):
         try:
-            return [str(v) for v in yaml.load(words[0], Loader=yaml.BaseLoader)]  # where no and 007 are words
+            return [str(v) for v in parse_yaml(words[0], words=True)]  # where no and 007 are words
         except yaml.YAMLError as error:
             raise UserError(f"{words[0]!r} is no list: write [a, b], or the words alone") from error
     return words
@@ -281,7 +283,12 @@ def parse(command: str, arguments: list[str]) -> Any:
     parser, kind = _parser(command)
     arguments = _worded(arguments, WORDS.get(command, ()), kind)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    parsed = parser.parse_args(_sorted(_spelled(arguments, kind, command), command)).as_dict()
+    arguments = _sorted(_spelled(arguments, kind, command), command)
+    require_settings(chain(*(chain(*_gathered(arguments, f"--{part}")[1]) for part in PARTS)))
+    try:
+        parsed = parser.parse_args(arguments).as_dict()
+    except UnicodeDecodeError as error:
+        raise UserError(f"a configuration is not UTF-8 text ({error.reason} at byte {error.start})") from None
     absent = [name for name in missing if parsed.get(name) is None]
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}")

@@ -122,11 +122,12 @@ def warn_once(line: str) -> None:
 
 
 def may_be_a_file(name: str) -> bool:
-    """Whether a file may be called so: a NUL or half a surrogate pair is in no file's name."""
+    """Whether a file may be called so: no file's name holds a NUL or half a surrogate pair, or is longer than these."""
     try:
-        return b"\0" not in os.fsencode(name)
+        letters = os.fsencode(name)
     except UnicodeEncodeError:
         return False
+    return b"\0" not in letters and len(letters) < 4096 and max(map(len, letters.split(b"/"))) < 256
 
 
 def file_names(names: Sequence[str]) -> list[str]:

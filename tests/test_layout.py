@@ -147,6 +147,25 @@ def test_no_pickle_is_loaded():
                 assert flags.get("allow_pickle", "False") == "False", f"{file}:{call.lineno}"
 
 
+def test_what_guesses_a_format_is_called_where_formats_are_listed():
+    doors = {
+        "cv2.imdecode": {"detect/data/images.py", "detect/data/jpegs.py"},  # after Pillow has said what it is
+        "cv2.VideoCapture": {"detect/infer/video.py"},
+        "cv2.imread": set(),
+        "av.open": {"detect/infer/video.py"},
+    }
+    for file, tree in TREES.items():
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call):
+                continue
+            name, flags = ast.unparse(call.func), {k.arg for k in call.keywords}
+            if name == "av.open" and len(call.args) > 1 and ast.unparse(call.args[1]) == "'w'":
+                continue
+            assert file in doors.get(name, {file}), f"{file}:{call.lineno}: {name}"
+            assert name != "Image.open" or "formats" in flags, f"{file}:{call.lineno}"
+            assert name != "av.open" or "options" in flags, f"{file}:{call.lineno}"
+
+
 def test_the_repository_names_no_folder_of_a_developer():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: there is no list of tracked files")

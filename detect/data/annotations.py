@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from detect.data.boxes import BEYOND, FARTHEST, beyond
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
 from detect.data.check import NothingUsable, Sieve
-from detect.data.image_names import image_folder
+from detect.data.image_names import as_on_disk, image_folder
 from detect.data.store import Annotations, encode_names
 from detect.data.text import decode
 from detect.errors import UserError
@@ -56,12 +57,23 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None
-    except (RecursionError, ValueError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: json that cannot be read: lists or objects too many inside one another") from None
+    except ValueError as error:  # a key that comes twice, or a number of thousands of digits
         raise UserError(f"{path}: json that cannot be read: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values; raises ValueError for a key that comes twice, of which one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice in an object")
+    return found
 
 
 @contextmanager
@@ -93,7 +105,7 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
-    name_bytes, name_starts = encode_names(files)
+    name_bytes, name_starts = encode_names(as_on_disk(files, root))
     return Annotations(
         path=path,
         root=root,
@@ -149,7 +161,7 @@ def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str],
     ids, bad = whole([record.get("id") for record in records])
     if bad.any():
         index = int(bad.argmax())
-        raise UserError(f"{path}: categories[{index}] has id {records[index].get('id')!r}; give it a whole number")
+        raise UserError(f"{path}: categories[{index}] has id {records[index].get('id')!r:.60}; give it a whole number")
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise UserError(f"{path}: category id {values[counts > 1][0]} is declared twice; give each its own id")
@@ -173,7 +185,7 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     ids, odd = whole(raw)
 
     def say(reason: Reason) -> Say:
-        return lambda i: (f"image id {raw[i]!r} ({files[i]!r})", reason(i))
+        return lambda i: (f"image id {raw[i]!r:.60} ({files[i]!r:.300})", reason(i))
 
     alive = sieve.keep(np.ones(len(records), bool), odd, say(lambda i: "has an id that is not a whole number"))
     alive = sieve.keep(alive, _repeated(ids, alive), say(lambda i: "has an id that an image before it has"))
@@ -185,7 +197,7 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
     sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)
     bad |= ((sizes < 0) | (sizes != np.floor(sizes)) | (sizes > 1e6)).any(1)
-    wrong = say(lambda i: f"has width {records[i].get('width')!r} and height {records[i].get('height')!r}")
+    wrong = say(lambda i: f"has width {records[i].get('width')!r:.60} and height {records[i].get('height')!r:.60}")
     alive = sieve.keep(alive, bad, wrong)
     return ids[alive], sizes[alive].astype(np.int32), [str(files[i]) for i in np.flatnonzero(alive).tolist()]
 
@@ -200,7 +212,7 @@ def _annotations(
         def both(i: int) -> tuple[str, str]:
             if where is not None:
                 return where[i], reason(i)
-            return f"annotation id {raw[i]!r}" if raw[i] is not None else f"annotations[{i}]", reason(i)
+            return f"annotation id {raw[i]!r:.60}" if raw[i] is not None else f"annotations[{i}]", reason(i)
 
         return both
 
@@ -224,12 +236,12 @@ def _links(
     images, odd = whole(raw)
     owner, unknown = _find(images, image_ids)
     alive = sieve.keep(
-        alive, odd | unknown, say(lambda i: f"belongs to image {raw[i]!r}, which is not among the images")
+        alive, odd | unknown, say(lambda i: f"belongs to image {raw[i]!r:.60}, which is not among the images")
     )
     classes = [record.get("category_id") for record in records]
     categories, odd = whole(classes)
     labels, unknown = _find(categories, category_ids)
-    undeclared = say(lambda i: f"has category {classes[i]!r}, which 'categories' does not declare")
+    undeclared = say(lambda i: f"has category {classes[i]!r:.60}, which 'categories' does not declare")
     return sieve.keep(alive, odd | unknown, undeclared), owner, labels
 
 
@@ -242,15 +254,18 @@ def _shapes(
     """
     raw = [record.get("bbox") for record in records]
     boxes, odd = numbers(raw, 4)
-    alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw[i]!r}, not four finite numbers"))
+    alive = sieve.keep(alive, odd, say(lambda i: f"has bbox {raw[i]!r:.60}, not four finite numbers"))
+    far = beyond(boxes)
+    alive = sieve.keep(alive, far, say(lambda i: f"has bbox {raw[i]!r:.60}, {BEYOND}"))
+    boxes[far] = 0
     least = boxes[:, 2:].min(axis=1, initial=np.inf)
     empty = (least < 0) if flat else (least <= 0)
     alive = sieve.keep(alive, empty, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}"))
     areas, odd = numbers([-1 if (area := record.get("area")) is None else area for record in records], 1)
-    alive = sieve.keep(alive, odd, say(lambda i: f"has area {records[i]['area']!r}, not a finite number"))
+    alive = sieve.keep(alive, odd, say(lambda i: f"has area {records[i]['area']!r:.60}, not a finite number"))
     areas = np.where(areas < 0, boxes[:, 2:3] * boxes[:, 3:], areas)
     crowd, odd = numbers([record.get("iscrowd") or 0 for record in records], 1)
-    alive = sieve.keep(alive, odd, say(lambda i: f"has iscrowd {records[i]['iscrowd']!r}, not 0 or 1"))
+    alive = sieve.keep(alive, odd, say(lambda i: f"has iscrowd {records[i]['iscrowd']!r:.60}, not 0 or 1"))
     return alive, boxes, areas[:, 0], crowd[:, 0] != 0
 
 
@@ -263,6 +278,8 @@ def _points(
     blank = [0.0] * (3 * k)
     points, odd = numbers([record.get("keypoints") or blank for record in records], 3 * k)
     alive = sieve.keep(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
+    far = (np.abs(points) > FARTHEST).any(1)
+    alive = sieve.keep(alive, far, say(lambda i: f"has a keypoint {BEYOND}"))
     seen = points[:, 2::3]
     odd = np.array((~np.isin(seen, (0, 1, 2))).any(1))
     alive = sieve.keep(alive, odd, say(lambda i: f"has a keypoint of visibility {_odd_one(seen[i]):g}, not 0, 1 or 2"))

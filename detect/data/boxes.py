@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 
 REACH = 1.0  # pixels that a box may reach out of its image: annotations are rounded
 LARGEST = 8192  # pixels: the largest --imgsz
+FARTHEST = 1e7  # pixels from the corner of an image: ten times its longest side; drawing fails where 32 bits end
+BEYOND = f"more than {FARTHEST:,.0f} pixels away from any image"
 
 
 def flat(store: Annotations) -> np.ndarray:
     """(N,) whether a box has no width or no height."""
     return np.asarray((store.boxes[:, 2:] <= 0).any(axis=1))
+
+
+def beyond(boxes: np.ndarray) -> np.ndarray:
+    """(N,) which boxes (N, 4) x, y, width, height have coordinates that lie in no image that could be read."""
+    with np.errstate(over="ignore"):  # the sum of two that are too large may be infinite
+        edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    return np.asarray((np.abs(edges) > FARTHEST).any(axis=1))
 
 
 def objects(store: Annotations) -> np.ndarray:

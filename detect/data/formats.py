@@ -23,8 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detect.data.annotations import load_coco
 from detect.data.image_names import image_roots
 from detect.data.inventory import by_split, split_name
@@ -32,12 +30,12 @@ from detect.data.labelled import labelled_splits
 from detect.data.signal_files import signal_splits
 from detect.data.store import Annotations
 from detect.data.tables import table_splits
-from detect.data.text import read_text
 from detect.data.voc import voc_splits
 from detect.data.yolo import yolo_splits
 from detect.errors import UserError, unknown
 from detect.files import require_file
 from detect.names import require_names
+from detect.yaml_files import read_yaml
 
 Splits = dict[str, Callable[[bool], Annotations]]  # split -> the function of skip_bad that loads it
 
@@ -128,24 +126,8 @@ def coco_loader(path: Path, roots: list[Path]) -> Callable[[bool], Annotations]:
     return partial(load_coco, path, roots)
 
 
-class _Once(yaml.SafeLoader):
-    """Safe YAML in which no key comes twice: by itself the last would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for one, _ in node.value:
-            if isinstance(one, yaml.ScalarNode) and one.tag != "tag:yaml.org,2002:merge":
-                if (value := self.construct_object(one)) in seen:
-                    raise yaml.MarkedYAMLError(problem=f"the key {value!r} is there twice", problem_mark=one.start_mark)
-                seen.add(value)
-        return super().construct_mapping(node, deep)
-
-
 def _yaml(path: Path) -> Splits:
-    try:
-        content = yaml.load(read_text(path), Loader=_Once)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if isinstance(content, dict) and "names" in content:
         return yolo_splits(path, content)
     if not isinstance(content, dict) or not any(isinstance(part, dict) for part in content.values()):

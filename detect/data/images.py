@@ -16,7 +16,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
-from detect.data.jpegs import ended, silence
+from detect.data.jpegs import MOST_SCANS, ended, has_many_scans, silence
 from detect.errors import UserError
 from detect.files import irregular, open_file
 
@@ -62,9 +62,9 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\
 PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 Size = tuple[int, int]
 MAX_PIXELS = 500_000_000  # of an image, unless more are asked for: as 8-bit RGB they take 1.5 GB
-_OPENCV_PIXELS = 2**30  # what it decodes at most
+_OPENCV_PIXELS, _OPENCV_SIDE = 2**30, 1_000_000  # what it decodes at most
 _ORIENTATION, _SUBFILE = 0x0112, 0x00FE  # tags of EXIF and TIFF
-_END = b"\xff\xd9"
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"
 
 Image.MAX_IMAGE_PIXELS = None  # `_open` has the limit, with an error of ours; Pillow's would warn in other words first
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -153,11 +153,16 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
     opened, header = _open(stream, name, most)
-    turn = header.turn(size, name)
-    image, whole = None, _whole(data, header.format, stream.tell())
+    turn, scan, in_scans = header.turn(size, name), stream.tell(), False
+    if header.format in ("JPEG", "MPO"):  # is it progressive, or has its first scan not all components?
+        in_scans = "progressive" in opened.info or data[data.rfind(_SCAN, 0, scan) + 4] < len(opened.getbands())
+    if in_scans and has_many_scans(data):
+        raise UserError(f"{name}: a JPEG of more than {MOST_SCANS} scans, which take minutes to decode: save it anew")
+    image, whole = None, _whole(data, header.format, scan)
     if header.format == "JPEG" and not whole and (data_ended := ended(data)):
         data, whole, opened = data_ended, True, Image.open(io.BytesIO(data_ended), formats=FORMATS)
-    if whole and header.mode != "CMYK" and math.prod(header.size) <= _OPENCV_PIXELS:
+    fits = math.prod(header.size) <= _OPENCV_PIXELS and max(header.size) <= _OPENCV_SIDE
+    if whole and header.mode != "CMYK" and fits:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
@@ -242,13 +247,18 @@ def _missing(name: str, error: Exception) -> UserError:
     return UserError(f"{name!r}: the image file cannot be read ({getattr(error, 'strerror', None) or error})")
 
 
-def _pages(opened: Image.Image, name: str) -> tuple[list[int], int]:
-    """The numbers of the pages that are images of their own, and how many are not."""
+def _pages(opened: Image.Image, name: str) -> tuple[Sequence[int], int]:
+    """The numbers of the pages that are images of their own, and how many are not.
+
+    A PNG may claim two billion: what a file claims is never more than a range.
+    """
     try:
         count = getattr(opened, "n_frames", 1)
         if opened.format == "MPO" or count == 1:
             return [0], count - 1
-        own = [i for i in range(count) if not _derived(opened, i)] if opened.format == "TIFF" else list(range(count))
+        own: Sequence[int] = range(count)
+        if opened.format == "TIFF":
+            own = [i for i in own if not _derived(opened, i)]
         opened.seek(0)
     except Exception as error:  # Pillow's plugins raise what they like on a damaged file
         raise UserError(f"{name}: the image is damaged or truncated ({error})") from None
@@ -302,13 +312,14 @@ def _open(file: IO[bytes], name: str, most: int = MAX_PIXELS) -> tuple[Image.Ima
 def _whole(data: bytes, form: str, scan: int) -> bool:
     """Whether OpenCV may decode it: a JPEG or PNG with its end in place (OpenCV 4 fills what is missing with grey).
 
-    Within the scan of a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan.
+    Within the scan of a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan. OpenCV 5
+    makes a black image of an animated PNG (acTL) whose first image is none of its frames.
     """
     if form == "JPEG":
         return data.endswith(_END) or data.rfind(_END, scan) >= 0
     if form == "MPO":
         return data.endswith(_END)
-    return form == "PNG" and data.rfind(b"IEND") >= 0
+    return form == "PNG" and data.rfind(b"IEND") >= 0 and data.find(b"acTL", 0, scan) < 0
 
 
 def has_end(path: str | PathLike[str]) -> bool:

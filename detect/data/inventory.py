@@ -143,9 +143,13 @@ class Finder:
         above, name = os.path.split(path)
         if not name:
             return path
-        if above not in self._known:
-            place = above if os.path.isdir(above) else self.find(above) or above
-            self._known[above] = place, _names_in(place)
+        missing = [above]  # a loop, for a name may have thousands of parts
+        while not (missing[-1] in self._known or os.path.isdir(missing[-1]) or missing[-1] in ("", os.sep)):
+            missing.append(os.path.dirname(missing[-1]))
+        for folder in reversed(missing):
+            if folder not in self._known:
+                place = folder if os.path.isdir(folder) else self.find(folder) or folder
+                self._known[folder] = place, _names_in(place)
         place, names = self._known[above]
         alike = names.get(fold(name), [])
         if name in alike:
@@ -158,7 +162,7 @@ def _names_in(folder: str) -> dict[str, list[str]]:
     try:
         for name in os.listdir(folder):
             found[fold(name)].append(name)
-    except OSError:
+    except (OSError, ValueError):  # no such folder, or a name that no folder can have
         return {}
     return found
 

@@ -11,6 +11,7 @@ import atexit
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from queue import Empty, SimpleQueue
 from PIL import Image
 
 END = b"\xff\xd9"
+MOST_SCANS = 100  # of a progressive file; encoders write about ten, and each costs a pass over the whole image
+_MARK = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # but for those that stand among the data of a scan
+_BARE, _EOI, _SOS = (0x01, 0xD8), 0xD9, 0xDA  # marks that no length follows, of the end, of a scan
 _NOISE = bytes((i * i * 89 + 41) % 251 for i in range(600))
 _NOISE += b"".join(bytes([0xFF, 0xD0 + i]) + _NOISE for i in range(8))  # after each mark at which data may begin anew
 
@@ -108,6 +112,17 @@ def _all_scans(data: bytes) -> bool:
     return len(bits) == len(opened.getbands()) and not any(map(any, bits.values()))
 
 
+def has_many_scans(data: bytes) -> bool:
+    """Whether a JPEG has more than MOST_SCANS scans: a small file of thousands keeps a decoder busy for minutes."""
+    if data.count(b"\xff\xda") <= MOST_SCANS:  # most of which may stand within a profile, or after the end
+        return False
+    place = scans = 0
+    while (found := _MARK.search(data, place)) and (mark := found[1][0]) != _EOI:
+        scans += mark == _SOS
+        place = found.end() + (0 if mark in _BARE else int.from_bytes(data[found.end() : found.end() + 2]))
+    return scans > MOST_SCANS
+
+
 def silence() -> None:
     """Keep OpenCV from writing to standard error."""
     import cv2
@@ -128,8 +143,9 @@ def serve() -> None:
             os.ftruncate(2, os.lseek(2, 0, os.SEEK_SET))
             try:
                 with open(json.loads(line), "rb") as file:
-                    data = np.frombuffer(file.read() + END, np.uint8)
-                decoded = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+                    data = file.read() + END
+                coded = np.frombuffer(b"" if has_many_scans(data) else data, np.uint8)
+                decoded = cv2.imdecode(coded, cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
             except (OSError, cv2.error):
                 decoded = False
             os.lseek(2, 0, os.SEEK_SET)

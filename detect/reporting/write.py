@@ -30,6 +30,7 @@ from detect.page import Page
 from detect.reporting.scenes import show
 from detect.tasks import TASKS
 from detect.training.state import best_of
+from detect.yaml_files import read_yaml
 
 PACKAGES = ("gridhead", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "hotcoco")
 ELSEWHERE = {"epoch", "step", "images_per_second", "lr", "seconds"}
@@ -233,12 +234,9 @@ def _version(name: str) -> str | None:
 
 
 def _settings(run: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{run} is no folder of a run: {error.strerror}: config.yaml") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{run / 'config.yaml'}: broken YAML: {' '.join(str(error).split())}") from error
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} is no folder of a run: it has no config.yaml")
+    found = read_yaml(run / "config.yaml")
     if not isinstance(found, dict) or not {"data", "model", "seed", "workers"} <= set(found):
         raise UserError(f"{run / 'config.yaml'} is no configuration of a run")
     return found

@@ -230,6 +230,16 @@ BAD = {
     "drive": (change(("images", 1, "file_name"), "C:\\x.png"), "image id 7 .* leaves the image folder"),
     "parent": (change(("images", 1, "file_name"), "a/../../x.png"), "image id 7 .* leaves the image folder"),
     "backslash": (change(("images", 1, "file_name"), "..\\x.png"), "image id 7 .* leaves the image folder"),
+    "far": (change((ANNOTATION, 0, "bbox"), [0, 0, 2**31, 5]), "annotation id 5 has bbox .* away from any image"),
+    "far left": (change((ANNOTATION, 0, "bbox"), [-(2**40), 0, 2**41, 5]), "annotation id 5 .* away from any image"),
+    "farthest": (change((ANNOTATION, 0, "bbox"), [1e308, 0, 1e308, 5]), "annotation id 5 .* away from any image"),
+    "nul": (change(("images", 1, "file_name"), "a\0.png"), "image id 7 .* has a file name that no file can have"),
+    "surrogate": (change(("images", 1, "file_name"), "\ud83d.png"), "image id 7 .* a file name that no file can have"),
+    "long name": (change(("images", 1, "file_name"), "x" * 300), "image id 7 .* a file name that no file can have"),
+    "long path": (change(("images", 1, "file_name"), "x/" * 3000), "image id 7 .* a file name that no file can have"),
+    "url": (change(("images", 1), {"id": 7, "coco_url": "http://[x/y.png"}), "image id 7 .* has no 'file_name'"),
+    "image true": (change(("images", 1, "id"), True), "image id True .* not a whole number"),
+    "image beyond": (change(("images", 1, "id"), 2**70), "image id 1180591620717411303424 .* not a whole number"),
     "size": (change(("images", 1, "width"), -60), "image id 7 .* has width -60"),
     "size text": (change(("images", 1, "width"), "wide"), "image id 7 .* has width 'wide'"),
 }
@@ -272,7 +282,10 @@ def test_dots_in_names_are_no_folders(tmp_path):
         ('{"images": [\n  {"id": 1,}\n]}', r"broken json at line 2, column \d+"),
         ('{"images": [{"id": 1', "broken json at line 1"),
         ("", "broken json at line 1, column 1"),
-        ("[" * 100_000, "cannot be read"),
+        ("[" * 100_000, "cannot be read: lists or objects too many inside one another"),
+        ('{"images": ' + "1" * 5000 + "}", "cannot be read: .*digits"),
+        ('{"images": [], "images": []}', "cannot be read: the key 'images' comes twice in an object"),
+        ('{"a": [{"b": {"c": 1, "d": 2, "c": 3}}]}', "cannot be read: the key 'c' comes twice in an object"),
         ("[]", "is it a file of results"),
         ("3", "not COCO annotations"),
         ('{"images": [], "annotations": []}', "'categories' is not a list or is missing"),
@@ -289,6 +302,14 @@ def test_broken_files(tmp_path, text, message):
         with pytest.raises(UserError, match=message) as caught:
             load(tmp_path, text, skip_bad=skip_bad)
         assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_keypoints_away_from_any_image_are_refused(tmp_path):
+    content = sample()
+    content["categories"] = [{**c, "keypoints": ["a"]} for c in content["categories"]]
+    content[ANNOTATION][0]["keypoints"] = [1e300, 1, 2]
+    with pytest.raises(UserError, match="annotation id 5 has a keypoint more than 10,000,000 pixels away"):
+        load(tmp_path, content)
 
 
 def test_unreadable_files(tmp_path):

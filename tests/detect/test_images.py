@@ -1,4 +1,5 @@
 import io
+import zlib
 from dataclasses import replace
 
 import cv2
@@ -9,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from detect.data.check import examine
 from detect.data.images import (
     FORMATS,
     SUFFIXES,
     UNREADABLE,
+    count_pages,
     decode_image,
     is_image,
     read_header,
     read_image,
+    read_pages,
     scaled,
 )
 from detect.data.letterbox import Letterbox
@@ -235,6 +239,69 @@ def test_only_named_formats_are_opened_and_postscript_is_none(tmp_path):
     with pytest.raises(UserError, match="not a readable image"):
         decode_image(encoded(picture(), "EPS"), "x.jpg")
     assert not is_image(tmp_path / "x.eps") and is_image(tmp_path / "x.JFIF")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+OTHERS = {  # by their first bytes, of which Pillow would open each, or try to
+    "EPS": POSTSCRIPT,
+    "EPS in a DOS header": b"\xc5\xd0\xd3\xc6" + (32).to_bytes(4, "little") + b"\0" * 24 + POSTSCRIPT,
+    "WMF": b"\xd7\xcd\xc6\x9a\0\0" + bytes(200),
+    "EMF": b"\x01\0\0\0" + bytes(36) + b" EMF" + bytes(200),
+    "OLE, of FPX and MIC": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+    "PDF": b"%PDF-1.4\n" + bytes(100),
+    "FLI": bytes(4) + b"\x11\xaf" + bytes(200),
+    "GBR": (28).to_bytes(4, "big") + (2).to_bytes(4, "big") + bytes(100),
+    "FITS": b"SIMPLE  =                    T" + b" " * 2900,
+    "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "GRIB": b"GRIB" + bytes(3) + b"\x01" + bytes(100),
+    "BUFR": b"BUFR" + bytes(100),
+}
+WRITTEN = ("BLP", "DDS", "ICNS", "ICO", "MSP", "SPIDER", "XBM")
+
+
+@pytest.mark.parametrize("name", [*OTHERS, *WRITTEN])
+def test_a_format_that_is_not_named_is_opened_by_no_function(tmp_path, name):
+    grey = Image.fromarray(picture()).convert({"SPIDER": "F", "BLP": "P"}.get(name, "1" if name in "MSP XBM" else "L"))
+    data = OTHERS.get(name) or encoded(grey.resize((64, 64)), name)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(data)
+    for read in (read_image, read_header, lambda one: list(read_pages(one)), lambda one: decode_image(data, "x.jpg")):
+        with pytest.raises(UserError, match="not a readable image"):
+            read(path)
+    assert count_pages(path) == 1
+
+
+def test_a_png_that_claims_two_billion_frames_is_damaged(tmp_path):
+    data, claim = encoded(picture(), "PNG"), b"acTL" + (2**31 - 1).to_bytes(4, "big") + bytes(4)
+    chunk = (8).to_bytes(4, "big") + claim + zlib.crc32(claim).to_bytes(4, "big")
+    (tmp_path / "x.apng").write_bytes(data[:33] + chunk + data[33:])
+    assert np.array_equal(read_image(tmp_path / "x.apng"), picture())
+    with pytest.raises(UserError, match=r"x\.apng, page 1: .*damaged"):
+        list(read_pages(tmp_path / "x.apng"))
+
+
+@pytest.mark.parametrize("lead", [b"", b"\xff\xfe\0\x06\xff\xd9\xff\xd9"], ids=["", "after a comment that ends it"])
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path, lead):
+    data = encoded(picture(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "x.jpg").write_bytes(data[:last] + lead + data[last:-2] * 3000 + data[-2:])
+    for look in (read_image, lambda path: list(read_pages(path))):
+        with pytest.raises(UserError, match=r"x\.jpg: a JPEG of more than 100 scans"):
+            look(tmp_path / "x.jpg")
+    assert "100 scans" in examine(tmp_path / "x.jpg", None).problem
+
+
+def test_scans_of_single_components_are_counted_too():
+    data = encoded(picture(), "JPEG")
+    place = data.rindex(b"\xff\xda")
+    scans = [b"\xff\xda\0\x08\x01" + bytes([i % 3 + 1, 0x11 if i % 3 else 0, 0, 63, 0, 0]) for i in range(3000)]
+    with pytest.raises(UserError, match="100 scans"):
+        decode_image(data[:place] + b"".join(scans) + b"\xff\xd9", "x")
+
+
+def test_marks_of_scans_that_are_none_are_not_counted(tmp_path):
+    data = encoded(picture(), "JPEG", progressive=True, comment=b"\xff\xda" * 300)
+    assert decode_image(data + b"\xff\xda\0\x08" * 300 + b"\xff\xd9", "x").shape == picture().shape
 
 
 @given(st.integers(1, 5000), st.integers(1, 4), st.booleans(), st.floats(1e-4, 3))
