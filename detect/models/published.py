@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def download(backbone: str) -> dict[str, Tensor]:
         )
     weights = models.get_model_weights(backbone)["DEFAULT"]
     try:
-        with redirect_stdout(io.StringIO()):  # torch announces the download there, before it has begun
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch announces there what it begins
             return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # no network, another hash, or a damaged file in the cache, of many kinds
         reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]

@@ -95,6 +95,7 @@ def normalize(out: Path) -> None:
         layer = over_ranks(torch.nn.Sequential(layer), torch.device("cpu"))
         found[kind] = normalized(layer, images[PARTS[rank]], grads[PARTS[rank]])
     torch.save(found, out / f"norm-{rank}.pt")
+    td.barrier()  # a rank that leaves early can keep the others waiting in torch 2.6
     td.destroy_process_group()
 
 
