@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from detect.backbones.blocks import Predict
+from detect.errors import UserError
 from detect.export.about import KEY, About
 from detect.export.forms import Bare
 from detect.export.libraries import load_openvino, require
@@ -24,6 +25,7 @@ from detect.models.base import Model
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
 OPSET = 18
+DYNAMIC_ONNX = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)  # before, some operators are not exported
 _EXACT = (Predict, Exact, Dense)  # they compute in the type of their weights: boxes need float32
 
 
@@ -47,6 +49,10 @@ def to_onnx(model: Model, about: About) -> Any:
     """The model as an ONNX model, without suppression; what varies has names, such as batch."""
     require("onnx", "onnxscript")
     names = about.outputs
+    if about.dynamic and not DYNAMIC_ONNX:
+        raise UserError(
+            f"--dynamic needs torch 2.7 or newer, not {torch.__version__}: update torch, or leave --dynamic out"
+        )
     with _quiet():
         program = torch.onnx.export(
             Bare(model),

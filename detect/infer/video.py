@@ -79,6 +79,7 @@ class Video:
         Nothing is decoded for that if "codec_whitelist" is among the options.
         """
         timeout = NETWORK_TIMEOUT if self.live else None
+        av.logging.set_level(None)  # torchvision before 0.22 has FFmpeg's messages printed: the summary is ours
         try:
             container = av.open(self._url, options={**self._options, **more}, timeout=timeout)
         except av.error.ArgumentError:  # what FFmpeg answers for a container that is not listed

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detect.data.toy import build
+from detect.export.write import DYNAMIC_ONNX
 
 TOOL = Path(__file__).parents[2] / "tools" / "bench.py"
 
@@ -17,6 +18,7 @@ def bench():
     return runpy.run_path(str(TOOL))
 
 
+@pytest.mark.skipif(not DYNAMIC_ONNX, reason="needs torch 2.7")
 def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
     build(tmp_path / "bccd", train=8, val=2, size=64)
     out = tmp_path / "samples.json"

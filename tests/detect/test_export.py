@@ -20,7 +20,7 @@ from detect.backbones.blocks import Predict
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.evaluation.protocol import NUMBERS
-from detect.export import check, command
+from detect.export import check, command, write
 from detect.export.about import KEY, About
 from detect.export.command import export
 from detect.export.runtime import open_exported
@@ -107,6 +107,8 @@ def both(weights, kind, path, pictures, keep, size=0, batch=2):
 @pytest.fixture(scope="module")
 def open_file(weights, tmp_path_factory):
     """A file for pictures of any size and number, which suppresses itself."""
+    if not write.DYNAMIC_ONNX:
+        pytest.skip("needs torch 2.7")
     path = tmp_path_factory.mktemp("open") / "m.onnx"
     return exported(weights, "point", path, dynamic=True, nms=True, conf=0.6, max_det=20)
 
@@ -183,11 +185,20 @@ def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys)
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "faster_rcnn"])
 def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
+    if dynamic and form != "torchscript" and not write.DYNAMIC_ONNX:
+        pytest.skip("needs torch 2.7")
     path = exported(weights, kind, tmp_path / f"m{command.SUFFIXES[form]}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Keep(0.09, limit=50)
     for mine, theirs in zip(*(one.decode(one(images), keep) for one in (model, file)), strict=True):
         same(mine, theirs)
+
+
+def test_a_torch_that_cannot_leave_sizes_open_is_named(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "DYNAMIC_ONNX", False)
+    with pytest.raises(UserError, match=r"--dynamic .* torch 2\.7"):
+        exported(weights, "point", tmp_path / "m.onnx", dynamic=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_path):
