@@ -50,7 +50,7 @@ run() { # number of the row
   local status=$? torch
   torch=$("$folder/bin/python" -c "import torch; print(torch.__version__.partition('+')[0])")
   echo "| $1 | $python | $libraries (torch $torch) | $aten | $onednn | $threads |" \
-    "$(grep -oE '[0-9]+ (passed|failed|skipped|errors?)' "$log" | paste -sd, | sed 's/,/, /g') |" \
+    "$(tail -n 1 "$log" | grep -oE '[0-9]+ (passed|failed|skipped|errors?)' | paste -sd, | sed 's/,/, /g') |" \
     "$(((SECONDS - start + 30) / 60)) |"
   return $status
 }
