@@ -44,6 +44,7 @@ KINDS = {
     "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
     "unfinished": ("warning", "JPEG files that lack their end mark or hold bytes too many, with all their pixels"),
     "turned": ("warning", "images that EXIF turns, where the annotated size does not say whether it counts"),
+    "unlabelled": ("warning", "folders of images of which none has a label file"),
     "skeleton": ("warning", "skeletons that do not fit their keypoints"),
     "unlisted": ("warning", "pictures in the folders that no annotation lists"),
     "near_duplicate": ("note", "almost the same picture several times in a split"),

@@ -170,20 +170,28 @@ def _names_in(folder: str) -> dict[str, list[str]]:
 def label_folders(folder: str, base: str, finder: Finder) -> list[str]:
     """Where the labels of the images in a folder may lie, itself aside; folders that are there.
 
-    For `A/images/B` that is `A/labels/B`; for `A/B`, where A is `base` or lies below it, `A/labels/B` too.
+    For `A/images/B` that is `A/labels/B`; for `A/B`, where A is `base` or lies below it, `A/labels/B` too, in which
+    words such as images may be missing (`A/labels/train` for `A/train/images`).
+    """
+    found = []
+    for labels, rest in label_levels(folder, base):
+        bare = [part for part in rest if fold(part) not in IMAGE_FOLDERS]
+        mirrored = [rest[1:]] if rest and fold(rest[0]) in IMAGE_FOLDERS else []
+        found += [os.path.join(labels, *parts) for parts in (*mirrored, rest, bare)]
+    return list(dict.fromkeys(place for path in found if (place := finder.find(path)) and os.path.isdir(place)))
+
+
+def label_levels(folder: str, base: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder of labels that lies in one above the images of `folder`, and the parts from there to these.
+
+    That is one in `base`, below it, or beside an `images`.
     """
     parts = parts_of(folder)
-    found = []
     for depth in range(len(parts), 0, -1):
         above, rest = os.sep.join(parts[:depth]) or os.sep, parts[depth:]
         mirrored = bool(rest) and fold(rest[0]) in IMAGE_FOLDERS
-        inside = (above + os.sep).startswith(base.rstrip(os.sep) + os.sep)
-        if not mirrored and not inside:
-            continue
-        for labels in folders_in(above, ("labels", "label")):
-            found += [os.path.join(labels, *rest[1:])] if mirrored else []
-            found += [os.path.join(labels, *rest)] if inside else []
-    return list(dict.fromkeys(place for path in found if (place := finder.find(path)) and os.path.isdir(place)))
+        if mirrored or (above + os.sep).startswith(base.rstrip(os.sep) + os.sep):
+            yield from ((labels, rest) for labels in folders_in(above, ("labels", "label")))
 
 
 @dataclass
@@ -203,7 +211,7 @@ def pair(images: Sequence[str], labels: Iterable[str]) -> Pairs:
     Names are compared without regard to case and accents' encoding, folders without words such as images and labels;
     where that leaves several images, the nearest one has it (see `_distance`).
     """
-    keys = _Keys()
+    keys = Keys()
     index: dict[tuple[str, str], list[str]] = defaultdict(list)
     for image in images:
         place, name = os.path.split(image)
@@ -235,7 +243,7 @@ def _nearest(paths: list[str], distance: Callable[[str], int]) -> list[str]:
     return sorted(path for path in paths if distance(path) == least)
 
 
-class _Keys:
+class Keys:
     """Folders as they are compared: folded, without the words that tell images from labels; remembered."""
 
     def __init__(self) -> None:

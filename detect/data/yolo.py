@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from detect.data.images import read_header
 from detect.data.inventory import SPLITS, by_split, split_name
 from detect.data.store import Annotations
 from detect.data.text import read_text
-from detect.data.yolo_files import yolo_files
+from detect.data.yolo_files import unlabelled, yolo_files
 from detect.errors import UserError
 from detect.names import require_names
 
@@ -140,4 +141,5 @@ def _load_split(
         pose = int(shape[0]) * int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    return load_yolo(path, images, labels, names, sieve, pose)
+    store = load_yolo(path, images, labels, names, sieve, pose)
+    return replace(store, notes=[*store.notes, *unlabelled(images, labels)])

@@ -1,19 +1,33 @@
 """The images and label files that a split of YOLO's `data.yaml` names: in a folder, in a list, or one by one.
 
 The labels of `…/images/x.jpg` are in `…/labels/x.txt` (the last part `images` of the path is replaced), or beside the
-image, or in a folder `labels` above it. See `inventory.pair` for how names are compared.
+image, or in a folder `labels` above it. See `inventory.pair` for how names are compared. Labels that lie flat in
+`labels/` while the images are in `images/train/` are found too, unless one may belong to several images.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from detect.data.check import Sieve
 from detect.data.images import SUFFIXES, UNREADABLE
-from detect.data.inventory import NEVER_IMAGES, Finder, Inventory, label_folders, pair, parts_of, suffix_of, take_stock
+from detect.data.inventory import (
+    NEVER_IMAGES,
+    Finder,
+    Inventory,
+    Keys,
+    fold,
+    label_folders,
+    label_levels,
+    pair,
+    parts_of,
+    suffix_of,
+    take_stock,
+)
 from detect.data.text import read_text
 from detect.errors import UserError
 
@@ -102,7 +116,67 @@ def _paired(
         if label in whole and _has_rows(label):
             sieve.refuse(label, "is a label file without an image; add its image, or remove it")
     shared = {image for image, _ in pairs.shared}
+    for image, label, alike in _flat_labels([image for image in stock.images if image not in pairs.label], base):
+        if alike == [image] and image not in shared:
+            pairs.label.setdefault(image, label)
+        elif image not in shared:
+            others = ", ".join(one for one in alike if one != image)
+            sieve.refuse(
+                image, f"may have the label file {label}, and so may {others}; put labels into folders as images"
+            )
+            shared.add(image)
     return [image for image in stock.images if image not in shared], pairs.label
+
+
+def _flat_labels(images: Iterable[str], base: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Label files of images that have none by custom, flat in a folder above: `A/labels/x.txt` of `A/images/B/x.jpg`.
+
+    Yields the image, the label file, and all images below A that it may belong to: none of them lies where it belongs.
+    """
+    keys = Keys()
+    flat: dict[str, list[tuple[str, dict[str, list[str]]]]] = {}  # folder of images -> folder A, its label files
+    below: dict[str, dict[str, list[str]]] = {}  # folder A -> images
+    for image in images:
+        place, name = os.path.split(image)
+        if place not in flat:
+            folders = [labels for labels, _ in label_levels(place, base)]
+            flat[place] = [(os.path.dirname(one), _by_stem(_texts_in(one))) for one in folders]
+        for above, labels in flat[place]:
+            for label in (one for key in {_stem(name), fold(name)} for one in labels.get(key, [])):
+                if above not in below:
+                    below[above] = _by_stem(take_stock(above).images)
+                alike = below[above][_stem(name)]
+                if all(keys(os.path.dirname(one)) != keys(os.path.dirname(label)) for one in alike):
+                    yield image, label, alike
+
+
+def _texts_in(folder: str) -> list[str]:
+    """The text files directly in a folder."""
+    return [os.path.join(folder, name) for name in os.listdir(folder) if suffix_of(name) == ".txt"]
+
+
+def _by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        found[_stem(path)].append(path)
+    return found
+
+
+def _stem(path: str) -> str:
+    return fold(os.path.splitext(os.path.basename(path))[0])
+
+
+def unlabelled(images: Sequence[str], labels: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """A note on each folder of images of which not one has a label file."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        folders[os.path.dirname(image)].append(image)
+    for folder, inside in folders.items():
+        if labels.keys().isdisjoint(inside):
+            said = (
+                f"none of the {len(inside)} images in {folder} has a label file, so all count as images without objects"
+            )
+            yield "unlabelled", f"{said}; labels belong beside the images, or into a folder labels like images"
 
 
 def _texts_near(stock: Inventory, folders: list[str], base: str, finder: Finder) -> set[str]:
@@ -112,7 +186,7 @@ def _texts_near(stock: Inventory, folders: list[str], base: str, finder: Finder)
     found = set[str]()
     for place in {near for one in places for near in (one, *label_folders(one, base, finder))}:
         if os.path.isdir(place):
-            found.update(os.path.join(place, name) for name in os.listdir(place) if suffix_of(name) == ".txt")
+            found.update(_texts_in(place))
     return found
 
 

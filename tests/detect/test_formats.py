@@ -554,6 +554,12 @@ ROW = "0 .5 .5 .5 .5\n"
         (["images/x.png"], "images/x.png", "labels/x.txt"),
         (["images/x.png", "images/sub"], "images/x.png", "labels/x.txt"),
         ("images\\train", "images/train/x.png", "labels/train/x.txt"),
+        ("images/train", "images/train/x.png", "labels/x.txt"),
+        ("images/train", "images/train/sub/X.PNG", "Labels/x.png.txt"),
+        ("train/images", "train/images/x.png", "labels/x.txt"),
+        ("train/images", "train/images/x.png", "labels/train/x.txt"),
+        ("train/images/a", "train/images/a/x.png", "labels/train/a/x.txt"),
+        (["images/train/x.png"], "images/train/x.png", "labels/x.txt"),
     ],
 )
 def test_labels_that_can_be_meant_are_used(tmp_path, entry, picture, label):
@@ -564,6 +570,40 @@ def test_labels_that_can_be_meant_are_used(tmp_path, entry, picture, label):
     text(tmp_path / "list.txt", "images/\u00e9.png\n")
     store = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
     assert len(store.boxes) == 1 and store.image_path(0).is_file()
+
+
+def test_a_flat_label_that_may_belong_to_several_images_is_refused(tmp_path):
+    for split in ("train", "val"):
+        image(tmp_path / "images" / split / "x.png")
+        image(tmp_path / "images" / split / f"{split}.png")
+    for name in ("x", "train", "val"):
+        text(tmp_path / "labels" / f"{name}.txt", ROW)
+    spec = text(tmp_path / "data.yaml", {"train": "images/train", "val": "images/val", "names": ["cat"]})
+    with pytest.raises(
+        UserError, match=r"images/train/x.png may have the label file .*labels/x.txt, and so may .*val/x"
+    ):
+        load_data(spec, "train")
+    assert spots(load_data(spec, "val", skip_bad=True)) == {"val.png": 1}
+
+
+def test_a_flat_label_of_an_image_beside_it_is_of_no_other(tmp_path):
+    for name in ("images/x.png", "images/empty/x.png"):
+        image(tmp_path / name)
+    text(tmp_path / "labels/x.txt", ROW)
+    store = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
+    assert len(store) == 2 and len(store.boxes) == 1
+
+
+@pytest.mark.parametrize("labels", ["labels_train", "annotations/train", "labels/train_labels"])
+def test_folders_of_images_without_any_label_are_told(tmp_path, labels):
+    for name in ("images/val/x.png", "images/train/x.png", "images/train/negative/y.png"):
+        image(tmp_path / name)
+    text(tmp_path / "labels/val/x.txt", ROW)
+    spec = text(tmp_path / "data.yaml", {"train": "images/train", "val": "images/val", "names": ["cat"]})
+    assert load_data(spec, "val").notes == []
+    text(tmp_path / labels / "x.txt", ROW)
+    kinds = {kind for kind, line in load_data(spec, "train").notes if "has a label file" in line}
+    assert kinds == {"unlabelled"}
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".jp2", ".j2k", ".tga", ".qoi", ".pcx", ".dib", ".sgi", ".TIF"])
