@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations_with_replacement, islice
 from pathlib import Path
 
 import cv2
@@ -90,28 +90,28 @@ def same_files(seen: Sequence[Seen]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near_pairs(seen: Sequence[Seen]) -> list[tuple[int, int, float]]:
-    """Pairs of pictures that show almost the same, though their files differ: (i, j, correlation), i < j.
+def near_pairs(seen: Sequence[Seen]) -> Iterator[tuple[int, np.ndarray]]:
+    """Pictures that show almost the same, though their files differ: i, and all j > i in some CHUNK of them.
 
     Thumbnails are compared by their correlation, which brightness and contrast do not change: small ones all with all,
-    a product of matrices, then larger ones of the pairs that remain. Flat pictures are like none.
+    a product of matrices, then larger ones of the pairs that remain. Flat pictures are like none. For each j the i come
+    in ascending order.
     """
     shown = {i: one.thumbnail for i, one in enumerate(seen) if one.thumbnail is not None}
-    rows = [i for i, thumbnail in shown.items() if thumbnail.std() >= FLAT]
+    rows = np.array([i for i, thumbnail in shown.items() if thumbnail.std() >= FLAT], dtype=np.int64)
     if len(rows) < 2:
-        return []
-    fine = np.stack([shown[i] for i in rows]).astype(np.float32)
+        return
+    fine = np.stack([shown[i] for i in rows.tolist()]).astype(np.float32)
     coarse = _directions(fine.reshape(len(rows), COARSE, FINE // COARSE, COARSE, FINE // COARSE).mean((2, 4)))
-    fine = _directions(fine)
-    found = []
-    for start in range(0, len(rows), CHUNK):
-        alike = coarse[start : start + CHUNK] @ coarse[start:].T
-        for a, b in np.argwhere(np.triu(alike >= ALIKE[0], 1)).tolist():
-            i, j = start + a, start + b
-            exact = float(fine[i] @ fine[j])
-            if exact >= ALIKE[1] and seen[rows[i]].digest != seen[rows[j]].digest:
-                found.append((rows[i], rows[j], exact))
-    return found
+    fine, files = _directions(fine), np.unique([seen[i].digest for i in rows.tolist()], return_inverse=True)[1]
+    for start, other in combinations_with_replacement(range(0, len(rows), CHUNK), 2):
+        alike = coarse[start : start + CHUNK] @ coarse[other : other + CHUNK].T >= ALIKE[0]
+        for a in np.flatnonzero(alike.any(1)).tolist():
+            i, near = start + a, other + np.flatnonzero(alike[a])
+            near = near[(near > i) & (files[near] != files[i])]
+            near = near[fine[near] @ fine[i] >= ALIKE[1]]
+            if len(near):
+                yield int(rows[i]), rows[near]
 
 
 def _directions(pictures: np.ndarray) -> np.ndarray:
