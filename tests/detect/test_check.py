@@ -124,6 +124,20 @@ def small(folder):
     edit(folder, "train", lambda r: [a["bbox"].__setitem__(slice(2, 4), [1.5, 9]) for a in r["annotations"]])
 
 
+def unlabelled(folder):
+    """The set in YOLO's form, and one more folder of training images, without labels."""
+    for split in ("train", "val"):
+        path = folder / f"instances_{split}.json"
+        for one in json.loads(path.read_text())["annotations"]:
+            x, y, w, h = (v / 96 for v in one["bbox"])
+            with (folder / split / f"{one['image_id']}.txt").open("a") as file:
+                file.write(f"{one['category_id'] - 1} {x + w / 2} {y + h / 2} {w} {h}\n")
+        path.unlink()
+    (folder / "train" / "more").mkdir()
+    cv2.imwrite(str(folder / "train/more/99.jpg"), photo(99))
+    (folder / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
+
+
 def skeleton(record):
     """Keypoints that COCO's pairs are not for."""
     record["categories"][0] |= {"keypoints": ["a", "b"], "skeleton": [[16, 14], [14, 12]]}
@@ -164,6 +178,7 @@ PLANTED = {
     "wholly outside": ("away", lambda f: annotation(f, "val", 3, bbox=[96, 2, 30, 40])),
     "relative boxes": ("relative", relative),
     "nothing but small boxes": ("small", small),
+    "a folder without labels": ("unlabelled", unlabelled),
     "a foreign skeleton": ("skeleton", lambda f: edit(f, "train", skeleton)),
     "no end mark": (
         "unfinished",
