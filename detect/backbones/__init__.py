@@ -12,6 +12,7 @@ from detect.backbones import alexnet, csp, efficientnet, inception, lenet, mobil
 from detect.backbones.base import Backbone, Network, Parts
 from detect.backbones.dimensions import in_dimensions
 from detect.errors import UserError, unknown
+from detect.operators import explain_torchvision_errors
 
 FAMILIES = (lenet, alexnet, vgg, nin, inception, resnet, squeezenet, mobilenet, efficientnet, csp)  # by year
 BACKBONES: dict[str, Callable[[int, str], Parts]] = {
@@ -19,6 +20,7 @@ BACKBONES: dict[str, Callable[[int, str], Parts]] = {
 }
 
 
+@explain_torchvision_errors()
 def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
     """The network called `name` in 1, 2 or 3 dimensions, in parts.
 
@@ -40,6 +42,7 @@ def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
         raise UserError(f"backbone {name} comes in two dimensions alone ({error}); take another, resnet18") from error
 
 
+@explain_torchvision_errors()
 def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
     """The backbone called `name`, giving the maps of `levels` (stride 2 ** level), finest first.
 

@@ -16,6 +16,7 @@ from detect.errors import UserError
 from detect.export.about import KEY, About
 from detect.export.forms import FORMS
 from detect.export.libraries import load_onnxruntime, load_openvino
+from detect.operators import require_operators
 from detect.types import Detections, Keep, Pixels
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -109,6 +110,8 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     if not path.is_file():
         raise UserError(f"{path} is not there: detect export writes it")
     about, run = _OPENERS[path.suffix](path, spelled(device), precision)
+    if about.task in ("detect", "keypoints"):
+        require_operators()
     return Exported(path, about, run)
 
 

@@ -24,6 +24,7 @@ from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
 from detect.models.yolox import build_yolox
 from detect.necks import build_neck
+from detect.operators import require_operators
 
 
 def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
@@ -80,12 +81,14 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
     "classifier": build_classifier,
     "embedder": build_embedder,
 }
+_WITHOUT_BOXES = ("localizer", "landmarker", "classifier", "embedder")  # kinds that suppress nothing
 
 
 def build(config: ModelConfig, card: Card) -> Model:
     """The model that `config` describes, with fresh weights.
 
-    Raises UserError for an unknown name, and for pictures (`dims` 2) of other than 1 or 3 channels.
+    Raises UserError for an unknown name, for pictures (`dims` 2) of other than 1 or 3 channels, and where torchvision
+    does not load.
     """
     if config.dims != 2 and config.kind != "classifier":
         raise UserError(f"--model.dims {config.dims} is for classifiers: model {config.name} looks at pictures alone")
@@ -94,4 +97,7 @@ def build(config: ModelConfig, card: Card) -> Model:
     weights, classes = config.loss.class_weights, len(card.names)
     if weights and len(weights) != classes:
         raise UserError(f"--model.loss.class_weights has {len(weights)} weights for {classes} classes")
-    return _pick("model kind", config.kind, MODELS)(config, card)
+    make = _pick("model kind", config.kind, MODELS)
+    if config.kind not in _WITHOUT_BOXES:
+        require_operators()  # now: the first evaluation would find out after an epoch
+    return make(config, card)

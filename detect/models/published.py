@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.operators import explain_torchvision_errors
 from detect.types import Pixels
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -57,6 +58,7 @@ def pixels_of(backbone: str, path: Path | None = None) -> Pixels:
     return PIXELS[name]
 
 
+@explain_torchvision_errors()
 def download(backbone: str) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of `backbone`, from its cache or the network; their hash is checked.
 
