@@ -1,0 +1,190 @@
+"""The licences of what an installation brings: every wheel, and the libraries that are bundled in it.
+
+    python tools/licences.py [--page docs/licences.md]
+
+Reads the environment of the interpreter that runs it, without the extras of gridhead: what the metadata of each
+installed dependency says of its licence, and the shared libraries in its wheel, by the table below; what FFmpeg says of
+itself is asked of it. With --page the tables of that page are written anew, else they are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # these files, not an installed copy
+
+from detect.errors import UserError, in_one_line  # noqa: E402
+from detect.files import replace_text  # noqa: E402
+
+BEGIN = "<!-- written by tools/licences.py -->"
+_HASH = re.compile(r"-[0-9a-f]{8}|\.[0-9a-f]{8}(?=\.)")  # in the name of a bundled file, so that no two are alike
+_X11, _GPL2, _LGPL2 = "MIT (X11)", "GPL-2.0-or-later", "LGPL-2.1-or-later"
+_GNU_RUNTIME, _EITHER = "GPL-3.0-or-later WITH GCC-exception-3.1", "LGPL-3.0-or-later OR GPL-2.0-or-later"
+_NVIDIA = "NVIDIA's own, proprietary"
+# Beginning of a library's name -> (project, licence); None: the library is asked. The longest that fits counts.
+BUNDLED: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("avcodec", "avdevice", "avfilter", "avformat", "avutil"), ("FFmpeg", None)),
+    **dict.fromkeys(("swresample", "swscale", "postproc"), ("FFmpeg", None)),
+    "x264": ("x264", _GPL2),
+    "x265": ("x265", _GPL2),
+    "gnutls": ("GnuTLS", _LGPL2),
+    "nettle": ("Nettle", _EITHER),
+    "hogweed": ("Nettle", _EITHER),
+    "gmp": ("GMP", _EITHER),
+    "unistring": ("libunistring", _EITHER),
+    "idn2": ("libidn2", _EITHER),
+    "tasn1": ("libtasn1", _LGPL2),
+    "mp3lame": ("LAME", "LGPL-2.0-or-later"),
+    "asound": ("alsa-lib", _LGPL2),
+    "opencore-amr": ("opencore-amr", "Apache-2.0"),
+    "opus": ("Opus", "BSD-3-Clause"),
+    "vpx": ("libvpx", "BSD-3-Clause"),
+    "vpl": ("libvpl", "MIT"),
+    "dav1d": ("dav1d", "BSD-2-Clause"),
+    "aom": ("libaom", "BSD-2-Clause"),
+    "avif": ("libavif", "BSD-2-Clause"),
+    "SvtAv1": ("SVT-AV1", "BSD-3-Clause-Clear"),
+    "webp": ("libwebp", "BSD-3-Clause"),
+    "sharpyuv": ("libwebp", "BSD-3-Clause"),
+    "drm": ("libdrm", "MIT"),
+    **dict.fromkeys(("xcb", "Xau", "X11", "Xext"), ("X.Org", _X11)),
+    "crypto": ("OpenSSL", None),
+    "ssl": ("OpenSSL", None),
+    "Qt": ("Qt", "LGPL-3.0-only OR GPL-2.0-only OR commercial"),
+    "gfortran": ("GCC's runtime", _GNU_RUNTIME),
+    "gomp": ("GCC's runtime", _GNU_RUNTIME),
+    "stdc++": ("GCC's runtime", _GNU_RUNTIME),
+    "gcc_s": ("GCC's runtime", _GNU_RUNTIME),
+    "quadmath": ("GCC's libquadmath", _LGPL2),
+    "openblas": ("OpenBLAS", "BSD-3-Clause"),
+    "scipy_openblas": ("OpenBLAS", "BSD-3-Clause"),
+    "png": ("libpng", "libpng-2.0"),
+    "jpeg": ("libjpeg-turbo", "IJG AND BSD-3-Clause AND Zlib"),
+    "tiff": ("LibTIFF", "libtiff"),
+    "freetype": ("FreeType", "FTL OR GPL-2.0-only"),
+    "harfbuzz": ("HarfBuzz", "MIT-Modern-Variant"),
+    "brotli": ("Brotli", "MIT"),
+    "lcms2": ("Little CMS", "MIT"),
+    "lzma": ("XZ Utils", "0BSD"),
+    "openjp2": ("OpenJPEG", "BSD-2-Clause"),
+    "zstd": ("Zstandard", "BSD-3-Clause OR GPL-2.0-only"),
+    "z": ("zlib", "Zlib"),
+    "omp": ("LLVM's OpenMP", "Apache-2.0 WITH LLVM-exception"),
+    "cudart": ("CUDA", _NVIDIA),
+    "nvjpeg": ("CUDA", _NVIDIA),
+}
+
+
+def dependencies() -> list[str]:
+    """The lines of `dependencies` in pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+
+
+def brought(lines: list[str]) -> dict[str, Distribution]:
+    """By name, what those requirements bring in this environment, their own requirements included.
+
+    Raises UserError for one that is not installed.
+    """
+    found: dict[str, Distribution] = {}
+    left, seen = [(line, "") for line in lines], set[tuple[str, str]]()
+    while left:
+        line, extra = left.pop()
+        if (line, extra) in seen:
+            continue
+        seen.add((line, extra))
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            one = found[canonicalize_name(wanted.name)] = distribution(wanted.name)
+        except PackageNotFoundError as error:
+            raise UserError(f"{wanted.name} is not installed: pip install . in a fresh environment") from error
+        left += [(line, extra) for line in one.requires or [] for extra in ("", *wanted.extras)]
+    return dict(sorted(found.items()))
+
+
+def licence(one: Distribution) -> str:
+    """What the metadata of a wheel declares: an SPDX expression, else a short text, else the classifiers."""
+    told = one.metadata.get("License-Expression") or ""
+    text = (one.metadata.get("License") or "").strip()
+    named = [c.split(" :: ")[-1] for c in one.metadata.get_all("Classifier") or [] if c.startswith("License ::")]
+    for said in (told, text if "\n" not in text and len(text) < 60 else "", ", ".join(named), text.split("\n")[0]):
+        if said:
+            return said.removeprefix("OSI Approved :: ")
+    return "not declared"
+
+
+def libraries(one: Distribution) -> Iterator[tuple[str, str, str]]:
+    """(project, file, licence) of each shared library in a wheel that is not the wheel's own."""
+    for file in sorted(one.files or [], key=str):
+        match = re.match(r"(?:lib)?(.+?)(?:[-.]|$)", file.name)
+        apart = any(part.endswith((".libs", ".dylibs")) for part in file.parts)
+        if not match or not re.search(r"\.(so|dylib|dll)\b", file.name):
+            continue
+        known = [name for name in BUNDLED if file.name.removeprefix("lib").startswith(name)]
+        if not apart and match[1] not in ("gomp", "omp"):
+            continue  # an extension module, or a library that the wheel is there for
+        project, text = BUNDLED[max(known, key=len)] if known else ("unknown", "not in the table of this tool")
+        yield project, file.name, text or asked(Path(str(one.locate_file(file))), match[1])
+
+
+def asked(path: Path, name: str) -> str:
+    """What a library of FFmpeg or OpenSSL says of itself."""
+    if name in ("crypto", "ssl"):
+        version = re.search(rb"OpenSSL (\d+\.\d+\.\d+\w*)", path.read_bytes())
+        old = version is not None and version[1].startswith((b"0.", b"1."))
+        return f"{'OpenSSL and SSLeay' if old else 'Apache-2.0'}" + (f" ({version[1].decode()})" if version else "")
+    try:
+        say = getattr(ctypes.CDLL(str(path)), f"{name}_license")
+    except (OSError, AttributeError) as error:
+        return f"LGPL or GPL, as it was built (it cannot be asked: {error})"
+    say.restype = ctypes.c_char_p
+    return f"{say().decode()}, in its own words"
+
+
+def tables(found: dict[str, Distribution]) -> str:
+    """Both tables, in Markdown: every wheel, and every library bundled in one."""
+    direct = {canonicalize_name(Requirement(line).name) for line in dependencies()}
+    lines = ["## Every wheel", "", "| wheel | version | licence, as it declares it |", "| --- | --- | --- |"]
+    for name, one in found.items():
+        lines.append(f"| {f'**{name}**' if name in direct else name} | {one.version} | {licence(one)} |")
+    lines += ["", "## Every library bundled in a wheel", "", "| wheel | library | licence | files |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, one in found.items():
+        files: dict[tuple[str, str], set[str]] = {}
+        for project, file, text in libraries(one):
+            files.setdefault((project, text), set()).add(_HASH.sub("", file))
+        for (project, text), names in sorted(files.items(), key=lambda item: item[0][0].lower()):
+            lines.append(f"| {name} | {project} | {text} | {', '.join(sorted(names))} |")
+    return "\n".join(lines) + "\n"
+
+
+@in_one_line
+def main() -> None:
+    """Print the tables, or write them into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", type=Path, help="write what follows the line of this tool in that page anew")
+    page = parser.parse_args().page
+    written = tables(brought(dependencies()))
+    if page is None:
+        print(written, end="")
+        return
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text:
+        raise UserError(f"{page} has no line {BEGIN}: the tables go after it")
+    replace_text(page, f"{text.split(BEGIN)[0]}{BEGIN}\n\n{written}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
