@@ -116,8 +116,7 @@ def brought(lines: list[str]) -> dict[str, Distribution]:
 
 def licence(one: Distribution) -> str:
     """What the metadata of a wheel declares: an SPDX expression, else a short text, else the classifiers."""
-    told = one.metadata.get("License-Expression") or ""
-    text = (one.metadata.get("License") or "").strip()
+    told, text = ((one.metadata.get_all(name) or [""])[0].strip() for name in ("License-Expression", "License"))
     named = [c.split(" :: ")[-1] for c in one.metadata.get_all("Classifier") or [] if c.startswith("License ::")]
     for said in (told, text if "\n" not in text and len(text) < 60 else "", ", ".join(named), text.split("\n")[0]):
         if said:

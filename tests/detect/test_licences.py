@@ -18,8 +18,8 @@ NAMES = [canonicalize_name(Requirement(line).name) for line in tool.dependencies
 
 def metadata(**given):
     """A wheel with that metadata, where a name may occur several times."""
-    found = {name.replace("_", "-"): value for name, value in given.items()}
-    return SimpleNamespace(metadata=SimpleNamespace(get=found.get, get_all=found.get))
+    found = {name.replace("_", "-"): value if isinstance(value, list) else [value] for name, value in given.items()}
+    return SimpleNamespace(metadata=SimpleNamespace(get_all=found.get))
 
 
 def test_the_page_names_every_dependency():
