@@ -7,6 +7,7 @@ number of what is taken in are bounded, and whatever comes in is answered in one
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -32,7 +33,8 @@ class Served:
     """Workers and uploads, and the bounds of what they are asked."""
 
     def __init__(self, config: ServeConfig, workers: Workers, uploads: Uploads) -> None:
-        self.config, self.workers, self.uploads, self.asked = config, workers, uploads, 0
+        self.config, self.workers, self.uploads = config, workers, uploads
+        self.asked = Counter[str]()  # requests that wait or are worked on, by client
 
     async def respond(self, request: Request, kind: str) -> Response:
         """The answer to what was sent, an "image" or a "video"."""
@@ -46,15 +48,16 @@ class Served:
 
     async def _work(self, request: Request, task: dict[str, Any]) -> tuple[int, bytes]:
         """What a worker says, when it is its turn. Raises Refused where too many wait already."""
-        if self.asked >= self.config.waiting:
-            raise Refused(503, f"{self.asked} requests are waiting already: try again later")
+        client = client_of(request.client)
+        if self.asked.total() >= self.config.waiting or self.asked[client] >= self.config.connections:
+            raise Refused(503, f"{self.asked.total()} requests are waiting already: try again later")
         longest = self.config.seconds
         seconds = longest + GRACE if task["kind"] == "video" else min(longest, self.config.image_seconds)
-        self.asked += 1
+        self.asked[client] += 1
         try:
-            return await self.workers.ask(task, client_of(request.client), seconds)
+            return await self.workers.ask(task, client, seconds)
         finally:
-            self.asked -= 1
+            self.asked -= Counter([client])  # which forgets those at 0
 
     async def _receive(self, request: Request, upload: Upload, kind: str) -> None:
         """Write what is sent into `upload`, within the bounds of size and time; its content type must be of `kind`."""

@@ -1,8 +1,8 @@
 """Connections: how many there may be, of one client and in all, and for how long one may keep the server waiting.
 
 A connection is in one of four phases: `head` (a request is awaited), `body` (the rest of one), `work` (the answer is
-made) and `answer` (it is sent). In all but `work` it is the client's turn. Where a new connection would be one too
-many, the one that has kept the server waiting longest is closed for it, so that silent ones shut nobody out.
+made) and `answer` (it is sent). In all but `work` it is the client's turn. Where there are too many connections, those
+that have kept the server waiting longest are closed, so that silent ones shut nobody out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from detect.serving.responses import SAFE, Refused
 
 IN_ALL = 256  # connections: with a file for each they stay below the usual limit of 1,024 open files
 HEAD_SECONDS, ANSWER_SECONDS = 10.0, 600.0
-_PHASES = ("head", "body", "answer")  # the client's turn, what is closed first in front
+PATIENCE = 0.5  # seconds: of connections that come at once, the first are no more silent than the last
+CLIENTS_TURN = ("head", "body", "answer")
 
 
 def client_of(peer: Any) -> str:
@@ -35,17 +36,22 @@ class Connections:
         self.of_a_client, self.open = of_a_client, set[Connection]()
         self.limits = {"head": HEAD_SECONDS, "body": body_seconds, "answer": ANSWER_SECONDS}
 
-    def admit(self, new: Connection) -> bool:
-        """Whether there is room for `new`, after one that keeps the server waiting was closed for it."""
-        same = [one for one in self.open if one.client_name == new.client_name]
-        crowd = same if len(same) >= self.of_a_client else self.open
-        if len(crowd) >= (self.of_a_client if crowd is same else IN_ALL):
-            idle = [one for one in crowd if one.phase in _PHASES]
-            if not idle:
-                return False
-            min(idle, key=lambda one: (_PHASES.index(one.phase), one.heard)).abort()
+    def admit(self, new: Connection) -> None:
+        """Take a connection in; where it is one too many, `trim` once those that have something to say have said it."""
         self.open.add(new)
-        return True
+        if len(self.open) > IN_ALL:
+            self.trim(new.client_name)
+        elif sum(one.client_name == new.client_name for one in self.open) > self.of_a_client:
+            asyncio.get_running_loop().call_later(PATIENCE, self.trim, new.client_name)
+
+    def trim(self, client: str) -> None:
+        """Close the connections too many that have kept the server waiting longest: of a client, then of all."""
+        same = {one for one in self.open if one.client_name == client}
+        for crowd, most in ((same, self.of_a_client), (self.open, IN_ALL)):
+            waiting = [one for one in crowd if one.phase in CLIENTS_TURN]
+            waiting.sort(key=lambda one: (one.phase == "answer", one.heard))  # who is answered has nothing to say
+            for one in waiting[: max(0, len(crowd) - most)]:
+                one.abort()
 
     async def watch(self) -> None:
         """Close what keeps the server waiting for too long, again and again."""
@@ -59,7 +65,7 @@ class Connections:
     def close(self) -> None:
         """Close all but those whose answer is made."""
         for one in list(self.open):
-            if one.phase in _PHASES:
+            if one.phase in CLIENTS_TURN:
                 one.abort()
 
 
@@ -90,13 +96,10 @@ class Connection(H11Protocol):
         return now - self.began
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, or say in one line that there are too many."""
+        """Let it in."""
         super().connection_made(transport)
         self.client_name = client_of(transport.get_extra_info("peername"))
-        if not self.all.admit(self):
-            line = f"{self.all.of_a_client} requests of yours are under way: try again later"
-            transport.write(_raw(Refused(503, line)))
-            transport.close()
+        self.all.admit(self)
 
     def data_received(self, data: bytes) -> None:
         """Note that something was said."""
@@ -110,18 +113,13 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, with the headers of all answers."""
-        self.transport.write(_raw(Refused(400, msg)))
+        answer = Refused(400, msg).answer
+        headers = [*answer.raw_headers, *SAFE, (b"connection", b"close")]
+        lines = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in headers), b"", answer.body]
+        self.transport.write(b"\r\n".join(lines))
         self.transport.close()
 
     def abort(self) -> None:
         """Close it at once."""
         self.all.open.discard(self)
         self.transport.abort()
-
-
-def _raw(refused: Refused) -> bytes:
-    """The whole answer, for a connection on which no request was read."""
-    body = refused.answer.body
-    headers = [*refused.answer.raw_headers, *SAFE, (b"connection", b"close")]
-    lines = [f"HTTP/1.1 {refused.status} Refused".encode(), *(name + b": " + value for name, value in headers)]
-    return b"\r\n".join([*lines, b"", bytes(body)])

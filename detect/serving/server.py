@@ -65,15 +65,14 @@ def _announce(config: ServeConfig, listening: socket.socket) -> None:
     """Say where the server is, and who may come there."""
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
     address = parse_address(host)
-    if address and address.is_loopback:
-        return
-    if not config.token:
+    is_open = not (address and address.is_loopback)
+    if is_open and not config.token:
         say(f"warning: --host {config.host} lets everybody in who reaches {url}: ask for a --token", sys.stderr)
-    if not config.allowed_host:
+    if is_open and not config.allowed_host:
         names = "by its address alone, not by a name: --allowed-host NAME adds one"
         say(f"warning: --host {config.host}: other machines reach this server {names}", sys.stderr)
+    print(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
 
 
 class _Server(uvicorn.Server):
