@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from PIL import Image, features
 
-from detect.data.jpegs import MOST_SCANS, ended, has_many_scans, silence
+from detect.data.jpegs import MOST_SCANS, ended, ends_early, has_many_scans, silence
 from detect.errors import UserError
 from detect.files import irregular, open_file
 
@@ -166,6 +166,9 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
+    filled = abs(image[-1, -1].astype(int) - 128).max() <= 2  # with grey, as libjpeg fills what is missing
+    if header.format == "JPEG" and (filled or in_scans) and ends_early(data, filled):
+        raise UserError(f"{name}: the image is damaged or truncated (its data end early)")
     return image if turn == 1 else _oriented(image, turn)
 
 

@@ -87,12 +87,26 @@ def ended(data: bytes) -> bytes:
     if bare.endswith(b"\xff"):
         bare = bare + b"\0" if len(bare) < len(data) else bare[:-1]  # an escaped byte of data, or half an end mark
     try:
-        first, second = (
-            Image.open(io.BytesIO(bare + tail), formats=("JPEG",)).tobytes() for tail in (END, _NOISE + END)
-        )
+        return bare + END if _is_complete(bare) and _all_scans(bare) else b""
     except Exception:  # Pillow raises what it likes on damaged data
         return b""
-    return bare + END if first == second and _all_scans(bare) else b""
+
+
+def ends_early(data: bytes, filled: bool) -> bool:
+    """Whether the data of a JPEG end before its pixels, though they have an end mark: libjpeg then warns, too.
+
+    Looked at closely only where the last pixel is `filled` with grey, or scans are missing.
+    """
+    try:
+        return (filled or not _all_scans(data)) and not _is_complete(data[: data.rfind(END)])
+    except Exception:  # as above; what OpenCV has decoded is used then
+        return False
+
+
+def _is_complete(bare: bytes) -> bool:
+    """Whether what follows the data of a JPEG, which are given without end mark, changes none of its pixels."""
+    first, second = (Image.open(io.BytesIO(bare + tail), formats=("JPEG",)).tobytes() for tail in (END, _NOISE + END))
+    return first == second
 
 
 def _all_scans(data: bytes) -> bool:
