@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from detect.errors import UserError, unknown
-from detect.ranges import Choice, Count, Natural, Positive, Precision, Range, Share, Side
+from detect.ranges import Choice, Count, Length, Natural, Positive, Precision, Range, Share, Side, Width
 
 _HERE = Path(__file__).parent
 CONFIGS = next(p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir())
@@ -86,24 +86,24 @@ class ModelConfig:
     neck: str = "pan"
     head: str = "point"
     assigner: str = "task_aligned"
-    levels: list[Annotated[int, Range(1, 7)]] = field(default_factory=lambda: [3, 4, 5])
-    width: Count = 64
-    depth: Count = 1
-    tower: Natural = 1
-    in_channels: Count = 3
+    levels: Annotated[list[Annotated[int, Range(1, 7)]], Length(1, 7)] = field(default_factory=lambda: [3, 4, 5])
+    width: Width = 64
+    depth: Annotated[int, Range(1, 100)] = 1
+    tower: Annotated[int, Range(0, 100)] = 1
+    in_channels: Width = 3
     dims: Annotated[int, Range(1, 3)] = 2
     padding: Annotated[str, Choice("auto", "same", "paper", "valid")] = "auto"
-    hidden: list[Count] = field(default_factory=list)
-    window: Count = 32
-    step: Natural = 0
+    hidden: Annotated[list[Width], Length(0, 100)] = field(default_factory=list)
+    window: Annotated[int, Range(1, 8192)] = 32
+    step: Annotated[int, Range(0, 8192)] = 0
     piece: Annotated[float, Range(1, 4)] = 1.5
     scale_step: Annotated[float, Range(1.05, 4)] = 1.26
     regress: bool = True
     pooling: Annotated[str, Choice("align", "max")] = "align"
-    anchors: list[list[float]] = field(default_factory=list)
-    anchors_per_level: Natural = 3
-    graph: str = ""
-    dimensions: Count = 128
+    anchors: list[Annotated[list[Positive], Length(2, 2)]] = field(default_factory=list)
+    anchors_per_level: Annotated[int, Range(0, 1000)] = 3
+    graph: Annotated[str, Length(0, 10**6)] = ""
+    dimensions: Width = 128
     mirror: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
 

@@ -1,11 +1,14 @@
 """Types, ranges and names that configuration values may have: declared beside each field, checked in one place.
 
-The command line, the Python keywords and YAML files all go through `check`.
+The command line, the Python keywords and YAML files all go through `check`; what a file says of itself, such as the
+header of weights, goes through `from_values`.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
 from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -22,6 +25,13 @@ class Range:
         self.low, self.high = low, high
 
 
+class Length:
+    """How many items a list may have, or letters a text, both ends included."""
+
+    def __init__(self, low: int, high: int):
+        self.low, self.high = low, high
+
+
 class Choice:
     """The names a string may be; their case does not matter."""
 
@@ -35,6 +45,7 @@ Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]
 Side = Annotated[int, Range(32, 8192)]
 SideOrDefault = Annotated[int, Range(0, 8192)]
+Width = Annotated[int, Range(1, 65536)]  # channels of a layer; a bound that no network of today comes near
 Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 
 _KINDS: dict[type, tuple[type, str]] = {
@@ -43,6 +54,7 @@ _KINDS: dict[type, tuple[type, str]] = {
     float: (Real, "a number"),
     str: (str, "text"),
 }
+_LONGEST = 60  # letters of a value in a message
 
 
 def check(config: T, prefix: str = "--") -> T:
@@ -55,44 +67,109 @@ def check(config: T, prefix: str = "--") -> T:
 
 def checked_values(config: Any, prefix: str) -> dict[str, Any]:
     """The fields of `config`, as `check` has them."""
-    hints = get_type_hints(type(config), include_extras=True)
-    changed: dict[str, Any] = {}
-    for f in fields(config):
-        value, flag = getattr(config, f.name), prefix + f.name
-        if is_dataclass(value):
-            changed[f.name] = check(value, flag + ".")
-        elif get_origin(hints[f.name]) is list and isinstance(value, list):
-            changed[f.name] = [_checked(flag, one, get_args(hints[f.name])[0]) for one in value]
-        else:
-            changed[f.name] = _checked(flag, value, hints[f.name])
-    return changed
+    hints = _hints(type(config))
+    return {f.name: _checked(prefix + f.name, getattr(config, f.name), hints[f.name]) for f in fields(config)}
+
+
+def from_values(kind: type[T], values: Any, prefix: str) -> T:
+    """The dataclass `kind` from plain values, as JSON holds them, that nobody has checked.
+
+    Raises UserError, naming the field with `prefix`, for one that is absent, unknown, or as `check` does not allow.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{prefix.removesuffix('.')} is {_short(values)}: it must hold names with values")
+    hints, given = _hints(kind), dict[str, Any]()
+    if extra := [name for name in values if name not in hints]:
+        raise UserError(f"{prefix}{_short(extra[0])[1:-1]} is nothing that this version knows; update gridhead")
+    for f in fields(kind):  # type: ignore[arg-type]
+        if f.name in values:
+            given[f.name] = _checked(prefix + f.name, values[f.name], hints[f.name])
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{prefix}{f.name} is not there")
+    return kind(**given)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _checked(flag: str, value: Any, hint: Any) -> Any:
     """`value`, a name as it is declared. Raises UserError where `hint` does not allow it."""
     rules = getattr(hint, "__metadata__", ())
     base = get_args(hint)[0] if rules else hint
-    allowed = get_args(base) if isinstance(base, UnionType) else (base,)
-    kind = next((one for one in allowed if one in _KINDS), None)
-    if kind is None or (value is None and type(None) in allowed):  # lists of lists; unset
-        return value
-    wanted, name = _KINDS[kind]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{flag} is {value!r}: it must be {name}")
-    if kind in (int, float) and type(value) not in (int, float):  # numpy's numbers
-        value = kind(value)
+    if isinstance(base, UnionType):
+        kinds = get_args(base)
+        if value is None and type(None) in kinds:
+            return None
+        base = next(one for one in kinds if one is not type(None))
+    if is_dataclass(base):
+        return check(value, flag + ".") if is_dataclass(value) else from_values(base, value, flag + ".")  # type: ignore[arg-type]
+    origin = get_origin(base)
+    if origin in (list, tuple):
+        value = _items(flag, value, origin, get_args(base))
+    elif origin is dict:
+        value = _entries(flag, value, get_args(base)[1])
+    elif base in _KINDS:
+        value = _one(flag, value, base)
     for rule in rules:
         value = _held(flag, value, rule)
     return value
 
 
-def _held(flag: str, value: Any, rule: Range | Choice) -> Any:
+def _one(flag: str, value: Any, kind: Any) -> Any:
+    wanted, name = _KINDS[kind]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{flag} is {_short(value)}: it must be {name}")
+    if kind is float and not _is_finite(value):
+        raise UserError(f"{flag} is {_short(value)}: it must be a finite number")
+    if kind in (int, float) and type(value) not in (int, float):  # numpy's numbers
+        value = kind(value)
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _items(flag: str, values: Any, origin: type, kinds: tuple[Any, ...]) -> Any:
+    """A list or tuple, each of its items checked; of a tuple of fixed length also how many there are."""
+    if not isinstance(values, list | tuple):
+        raise UserError(f"{flag} is {_short(values)}: it must be a list")
+    fixed = origin is tuple and kinds[-1] is not Ellipsis
+    if fixed and len(values) != len(kinds):
+        raise UserError(f"{flag} has {len(values)} values: it must have {len(kinds)}")
+    hints = kinds if fixed else (kinds[0],) * len(values)
+    return origin(_checked(flag, value, hint) for value, hint in zip(values, hints, strict=True))
+
+
+def _entries(flag: str, values: Any, hint: Any) -> dict[str, Any]:
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UserError(f"{flag} is {_short(values)}: it must hold names with values")
+    return {name: _checked(f"{flag}.{_short(name)[1:-1]}", value, hint) for name, value in values.items()}
+
+
+def _held(flag: str, value: Any, rule: Range | Choice | Length) -> Any:
     if isinstance(rule, Choice):
         named = {name.lower(): name for name in rule.names}
         if value.lower() not in named:
             raise unknown(f"value of {flag}", value, rule.names)
         return named[value.lower()]
-    if not rule.low <= value <= rule.high:  # also catches NaN
+    amount = len(value) if isinstance(rule, Length) else value
+    if not rule.low <= amount <= rule.high:  # also catches NaN
         bound = f"at least {rule.low:g}" if rule.high == float("inf") else f"from {rule.low:g} to {rule.high:g}"
-        raise UserError(f"{flag} is {value}: it must be {bound}")
+        if isinstance(rule, Length):
+            raise UserError(f"{flag} has {amount} values or letters: it must have {bound}")
+        raise UserError(f"{flag} is {_short(value)}: it must be {bound}")
     return value
+
+
+def _short(value: Any) -> str:
+    """The value as a message shows it: a number of thousands of digits has no text at all."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of very many digits"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from detect.ranges import Count, Share, checked_values
+from detect.ranges import Choice, Count, Positive, Range, Share, checked_values
 
 if TYPE_CHECKING:
     from anchors.grid import Priors
@@ -244,12 +244,12 @@ class Pixels:
     `pad` fills what the image does not cover; `alignment` is "center" or "topleft"; `stretch` ignores the aspect ratio.
     """
 
-    order: str = "RGB"
-    scale: float = 1 / 255
+    order: Annotated[str, Choice("RGB", "BGR")] = "RGB"
+    scale: Positive = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    pad: int = 114
-    alignment: str = "center"
+    std: tuple[Positive, ...] = (1.0, 1.0, 1.0)
+    pad: Annotated[int, Range(0, 255)] = 114
+    alignment: Annotated[str, Choice("center", "topleft")] = "center"
     stretch: bool = False
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 from detect.errors import UserError
 from detect.models.base import Card
-from detect.models.weights import read_card
+from detect.models.weights import require_format, require_sound
+from detect.ranges import Choice, Range, Share, from_values
 
 FORMAT = 1
 KEY = "gridhead"
@@ -25,17 +26,17 @@ class About:
     """
 
     model: str
-    task: str
+    task: Annotated[str, Choice("detect", "keypoints", "classify", "locate", "landmarks")]
     card: Card
     outputs: list[str]
     square: bool = True
     dynamic: bool = False
     suppressed: bool = False
-    precision: str = "float32"
-    conf: float = 0.25
-    iou: float = 0.7
-    max_det: int = 300
-    stride: int = 32
+    precision: Annotated[str, Choice("float32", "float16", "int8")] = "float32"
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Annotated[int, Range(1, 1 << 24)] = 300
+    stride: Annotated[int, Range(1, 1024)] = 32
     format: int = FORMAT
 
     def text(self) -> str:
@@ -48,9 +49,12 @@ class About:
         if not text:
             raise UserError(f"{path} was not written by detect export: it has no {KEY!r} among its metadata")
         try:
-            values: dict[str, Any] = json.loads(text)
-            if values["format"] > FORMAT:
-                raise UserError(f"{path} has format {values['format']}, this version reads up to {FORMAT}")
-            return About(**{**values, "card": read_card(values["card"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} says of itself what this version cannot read: {error!r}") from error
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} says of itself what this version cannot read: {error}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path} says of itself what this version cannot read: it is no JSON object")
+        require_format(values.get("format"), FORMAT, path)
+        about = from_values(About, values, f"{path}: ")
+        require_sound(about.card, path)
+        return about

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detect.backbones.blocks import Fused
 from detect.config import SEARCHED, TASK_OF, ModelConfig
 from detect.precision import use_fused
+from detect.ranges import Length, Range
 from detect.types import Keep, NamedRows, Pixels, Target, Term
+
+_Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoints
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,13 @@ class Card:
     """
 
     names: list[str]
-    category_ids: list[int]
-    size: int = 640
+    category_ids: list[Annotated[int, Range(-(2**63), 2**63 - 1)]]
+    size: Annotated[int, Range(1, 1 << 28)] = 640
     pixels: Pixels = field(default_factory=Pixels)
     keypoints: list[str] = field(default_factory=list)
-    skeleton: list[list[int]] = field(default_factory=list)
-    flip_pairs: list[list[int]] | None = None
-    shape: list[list[float]] = field(default_factory=list)
+    skeleton: list[_Pair] = field(default_factory=list)
+    flip_pairs: list[_Pair] | None = None
+    shape: list[Annotated[list[float], Length(2, 2)]] = field(default_factory=list)
     folded: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
 

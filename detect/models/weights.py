@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,73 +14,144 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from detect.config import LossConfig, ModelConfig
+from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.files import replace_file
 from detect.models import build
 from detect.models.base import Card, Model
 from detect.models.renamed import renamed
-from detect.ranges import check
-from detect.types import Pixels
+from detect.models.unfilled import Unfilled, shapes
+from detect.ranges import from_values
 
 FORMAT = 1
+MOST = 1 << 28  # numbers of an image, signal or volume: 8192 x 8192 pixels and some
 _KEY = "gridhead"  # one JSON value under one key: safetensors writes several keys in random order
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = None) -> None:
     """Write `model`, or another `state` of it, to `path` atomically."""
     about = {"format": FORMAT, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.card)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
-    header = {_KEY: json.dumps(about, sort_keys=True)}
+    header = {_KEY: json.dumps(about | {"checksum": checksum(about, tensors)}, sort_keys=True)}
     # Bytes of ours, for safetensors' own files are readable by their owner alone, and it hides what a disk says.
     replace_file(path, lambda part: part.write_bytes(save(tensors, header)))
 
 
+def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
+    """The CRC-32 of a header without its checksum and of all tensors, by name.
+
+    It finds damage, which a checksum can; that nobody changed the file, it cannot say. A SHA-256 would take longer than
+    reading the file does.
+    """
+    crc = zlib.crc32(json.dumps({k: v for k, v in about.items() if k != "checksum"}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(name.encode(), crc)
+        crc = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, crc)
+    return crc
+
+
 def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
-    """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours."""
+    """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours.
+
+    Names, shapes and types are compared with the network that the header describes before anything is read: what such
+    a file makes us allocate is no more than it is long.
+    """
     if path.is_dir():
         raise UserError(f"{path} is not a weights file but a folder: name the file in it")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            config, card = _read_header(about, path)
+            _require_fit(shapes_of(config, card, path), file, path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a weights file that can be read: {error}") from error
-    if about is None:
-        raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
-    try:
-        if about["format"] > FORMAT:
-            raise UserError(f"{path} has format {about['format']}, this version reads up to {FORMAT}; update gridhead")
-        config, card = _model_config(about["model"]), read_card(about["card"])
-        check(config, "--model.")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} has a header that this version cannot read: {error!r}; update gridhead") from error
+    if "checksum" in about and about["checksum"] != checksum(about, tensors):
+        raise UserError(f"{path} is damaged: its checksum is not that of what it holds; copy or train it again")
+    require_finite(tensors, path)
     return config, card, tensors
 
 
-def _model_config(values: dict[str, Any]) -> ModelConfig:
-    return ModelConfig(**{**values, "loss": LossConfig(**values["loss"])})
+def _read_header(about: Any, path: Path) -> tuple[ModelConfig, Card]:
+    """The model and card in the header of a file. Raises UserError for what this version cannot read."""
+    if about is None:
+        raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
+    if not isinstance(about, dict):
+        raise UserError(f"{path} has a header that this version cannot read: it is no JSON object")
+    require_format(about.get("format"), FORMAT, path)
+    config = from_values(ModelConfig, about.get("model"), f"{path}: model.")
+    card = from_values(Card, about.get("card"), f"{path}: card.")
+    require_sound(card, path, config.dims, config.in_channels)
+    return config, card
 
 
-def read_card(values: dict[str, Any]) -> Card:
-    """The card that these values of a header say."""
-    pixels: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["pixels"].items()}
-    card = Card(**{**values, "pixels": Pixels(**pixels)})
-    texts = all(isinstance(name, str) for name in (*card.names, *card.keypoints))
-    if not texts or not len(card.names) == len(card.category_ids) == len(set(card.category_ids)):
-        raise TypeError("names must be texts, and each class have an id of its own")
-    return card
+def require_format(found: Any, known: int, path: object) -> None:
+    """Raises UserError where a file has a format that is none, or newer than this version."""
+    if type(found) is not int or found < 1:
+        raise UserError(f"{path} is damaged or not gridhead's: its format is {str(found)[:20]!r}, not a number from 1")
+    if found > known:
+        raise UserError(f"{path} has format {found}, this version reads up to {known}; update gridhead")
+
+
+def require_sound(card: Card, path: object, dims: int = 2, channels: int = 3) -> None:
+    """Raises UserError where values of a card, each allowed, do not go together."""
+    mean, count = len(card.pixels.mean), len(card.keypoints)
+    pairs = [*card.skeleton, *(card.flip_pairs or [])]
+    wrong = ""
+    if not len(card.names) == len(card.category_ids) == len(set(card.category_ids)):
+        wrong = "names and category_ids are not as many, or an id is there twice"
+    elif len(card.pixels.std) != mean or mean not in ((3,) if dims == 2 else (1, 3, channels)):
+        wrong = f"pixels.mean and pixels.std have {mean} and {len(card.pixels.std)} values"
+    elif not all(0 <= i < count for pair in pairs for i in pair):
+        wrong = f"skeleton or flip_pairs name keypoints that are not there: it has {count}"
+    elif len(card.shape) not in (0, count):
+        wrong = f"shape has {len(card.shape)} points for {count} keypoints"
+    elif card.size**dims * (3 if dims == 2 else channels) > MOST:
+        wrong = f"size {card.size} is too large"
+    if wrong:
+        raise UserError(f"{path}: card: {wrong}: the header is damaged or not gridhead's")
+
+
+def shapes_of(config: ModelConfig, card: Card, path: object) -> dict[str, Tensor]:
+    """`shapes` of the model in the header of `path`. Raises UserError where nothing can be built of it."""
+    try:
+        return shapes(config, card)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # each value is allowed, but not beside the others: of any kind
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{path}: its header describes no network that can be built: {reason[:200]}") from error
+
+
+def _require_fit(wanted: dict[str, Tensor], file: Any, path: Path) -> None:
+    """Raises UserError where the tensors of `file` have not the names, shapes and kinds of those `wanted`."""
+    names = set(file.keys())
+    what = f"{path}: its tensors are not those of the model in its header"
+    if odd := sorted(names ^ wanted.keys()):
+        raise UserError(f"{what}: {odd[0]} is {'not known' if odd[0] in names else 'absent'}")
+    for name, tensor in wanted.items():
+        part = file.get_slice(name)
+        if part.get_shape() != list(tensor.shape):
+            raise UserError(f"{what}: {name} has shape {part.get_shape()}, not {list(tensor.shape)}")
+        if part.get_dtype() not in (_FLOATS if tensor.is_floating_point() else {"I64"}):
+            raise UserError(f"{what}: {name} is of type {part.get_dtype()}, not {str(tensor.dtype)[6:]}")
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: object) -> None:
+    """Raises UserError, naming the tensor, where one holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        # A sum is much faster than a look at each number; numbers whose sum overflows are looked at.
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
+            raise UserError(f"{path}: tensor {name} holds NaN or infinity: train again, or take another file")
 
 
 def load_weights(path: str | Path) -> Model:
     """The model in a weights file, in evaluation mode, on the CPU. Raises UserError as `read_weights` does."""
     config, card, tensors = read_weights(Path(path))
-    model = build(config, card)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: its tensors are not those of the model in its header: {reason[:200]}") from error
+    with Unfilled():
+        model = build(config, card)
+    model.load_state_dict(tensors)
     return model.eval()
 
 
