@@ -262,12 +262,44 @@ def _onnx(data: bytes) -> tuple[Any, Pack]:
     return tree, pack
 
 
+def _checkpoint(data: bytes) -> tuple[Any, Pack]:
+    """What torch loads of a checkpoint; put together again, its checksum is right."""
+    import torch
+
+    from detect.training.checkpoint import sign
+
+    def pack(tree: Any) -> bytes:
+        out = io.BytesIO()
+        torch.save(_as_tensors(tree), out)
+        return sign(out.getvalue())
+
+    return _as_arrays(torch.load(io.BytesIO(data), weights_only=True)), pack
+
+
+def _as_arrays(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_as_arrays(value) for value in tree]
+    return tree.numpy() if hasattr(tree, "numpy") else tree
+
+
+def _as_tensors(tree: Any) -> Any:
+    import torch
+
+    if isinstance(tree, dict):
+        return {key: _as_tensors(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_as_tensors(value) for value in tree]
+    return torch.from_numpy(np.array(tree)) if isinstance(tree, np.ndarray) else tree
+
+
 CODECS: dict[str, Callable[[bytes], tuple[Any, Pack]]] = {
     ".json": _json,
     ".safetensors": _safetensors,
     ".npy": _npy,
     ".npz": _zip,
     ".pth": _zip,
-    ".ckpt": _zip,
+    ".ckpt": _checkpoint,
     ".onnx": _onnx,
 }

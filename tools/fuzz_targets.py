@@ -62,10 +62,10 @@ def _read_state_dict(path: Path) -> None:
 
 
 def _checkpoint(folder: Path) -> None:
-    _run(folder).save()
+    small_run(folder).save()
 
 
-def _run(folder: Path):
+def small_run(folder: Path):
     """The state of a run that has done one step."""
     from detect.training.state import Run
 
@@ -83,7 +83,7 @@ def _read_checkpoint(path: Path) -> None:
     from detect.training.state import read_record
 
     read_record(path)
-    _run(path.parent).load()
+    small_run(path.parent).load()
 
 
 CFG = """[net]

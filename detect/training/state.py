@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ import torch
 from torch import Tensor
 
 from detect.config import OptimConfig
-from detect.errors import UserError
-from detect.files import replace_file, replace_text
+from detect.files import replace_text
 from detect.models.base import Model
 from detect.models.weights import save_weights
+from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
 from detect.training.optim import Ema, build_optimizer
-
-FORMAT = 2
 
 
 class Run:
@@ -63,16 +60,17 @@ class Run:
             "history": json.dumps(self.history),
             "threads": torch.get_num_threads(),
         }
-        replace_file(self.checkpoint, lambda part: torch.save(state, part))
+        write(self.checkpoint, state)
 
     def load(self) -> None:
-        """Become the run that the checkpoint holds. Raises UserError when it is damaged."""
-        with _reading(self.checkpoint):
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        """Become the run that the checkpoint holds. Raises UserError when it is damaged, before anything is taken."""
+        state, plain = read(self.checkpoint)
+        with reading(self.checkpoint):
+            require_tensors(state, self.model.state_dict(), self.optimizer.param_groups)
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
             self._take_optimizer(state["optimizer"])
-            self._take_counts(state)
+            self._take_counts(plain, state["sums"])
 
     def _take_optimizer(self, state: dict[str, Any]) -> None:
         """Take what the optimizer has gathered, and its last learning rate; its settings are those of this run."""
@@ -81,16 +79,16 @@ class Run:
         for group, settings in zip(self.optimizer.param_groups, own, strict=True):
             group.update(settings)
 
-    def _take_counts(self, state: dict[str, Any]) -> None:
-        if self.scaler.is_enabled() and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.batch, self.step = state["counts"]
-        self.terms, self.sums = state["terms"], state["sums"]
+    def _take_counts(self, plain: Progress, sums: Tensor | None) -> None:
+        if self.scaler.is_enabled() and plain.scaler:
+            self.scaler.load_state_dict(plain.scaler)
+        self.epoch, self.batch, self.step = plain.counts
+        self.terms, self.sums = plain.terms, sums
         if self.sums is not None:
             self.sums = self.sums.to(next(self.model.parameters()).device)
-        self.best, self.best_epoch = state["best"]
-        self.history, self.changes = json.loads(state["history"]), json.loads(state["changes"])
-        torch.set_num_threads(state["threads"])  # sums are ordered by thread: other counts give other bits
+        self.best, self.best_epoch = plain.best
+        self.history, self.changes = plain.history, plain.changes
+        torch.set_num_threads(plain.threads)  # sums are ordered by thread: other counts give other bits
 
     def finish_epoch(self, row: dict[str, Any], metric: str, write: bool) -> bool:
         """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far by `metric`."""
@@ -121,20 +119,9 @@ class Run:
             replace_text(self.out / "changes.jsonl", "".join(json.dumps(change) + "\n" for change in self.changes))
 
 
-def read_record(checkpoint: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """The record in a checkpoint; its tensors are not read. Raises UserError when it is damaged."""
-    with _reading(checkpoint):
-        return json.loads(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["record"])
-
-
-@contextmanager
-def _reading(checkpoint: Path) -> Iterator[None]:
-    """Make what goes wrong with a checkpoint the user's error."""
-    try:
-        yield
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{checkpoint} is damaged or no checkpoint: {reason}; start with another --out") from error
+    return read(path, mmap=True)[1].record
 
 
 def goodness(row: Mapping[str, Any], metric: str) -> float:

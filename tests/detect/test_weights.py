@@ -53,7 +53,7 @@ WRONG = {
     "model.levels": [[], [2] * 1000, [9], 3, "2", [7]],
     "model.hidden": [[10**9], [1] * 10**4, 5],
     "model.anchors": [[["a", "b"]], [[1]], [[1, float("nan")]], "x", [1, 2]],
-    "model.backbone": ["", "../x", 3, "\0", "resnet152"],
+    "model.backbone": ["", "../x", 3, "\0", "csp_n"],
     "model.head": ["anchor", "rpn", {}],
     "model.graph": ["x" * (10**6 + 1), 3],
     "model.kind": ["darknet", "no", None],

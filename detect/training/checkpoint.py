@@ -1,0 +1,136 @@
+"""The file of a checkpoint: what torch saves, then a line with its CRC-32; and the checks of what it holds.
+
+One flipped bit would otherwise resume to other weights: torch does not compare the checksums in its files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from detect.errors import UserError
+from detect.files import replace_file
+from detect.models.weights import require_finite
+from detect.ranges import Length, Range, from_values
+
+FORMAT = 3
+_LINE = b"\ngridhead crc32 %08x\n"
+_LENGTH = len(_LINE % 0)
+_CHUNK = 1 << 20  # bytes
+_TENSORS = ("model", "ema", "optimizer", "sums")
+
+_Number = Annotated[int, Range(0, 2**53)]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a checkpoint holds beside tensors. `counts`: epoch, batch, step. `best`: the best metric and its epoch."""
+
+    format: Annotated[int, Range(FORMAT, FORMAT)]
+    record: Row
+    changes: list[Row]
+    history: list[Row]
+    counts: tuple[_Number, _Number, _Number]
+    terms: Annotated[list[str], Length(0, 100)]
+    best: list[Any]
+    scaler: dict[str, float]
+    threads: Annotated[int, Range(1, 1024)]
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Put a checkpoint in the place of `path` atomically; `state` holds plain containers and tensors alone."""
+    replace_file(path, lambda part: _write(part, dict(state)))
+
+
+def _write(part: Path, state: dict[str, Any]) -> None:
+    torch.save(state, part)
+    with part.open("r+b") as file:
+        crc = _crc(file, part.stat().st_size)
+        file.write(_LINE % crc)
+
+
+def sign(content: bytes) -> bytes:
+    """`content`, as torch saves it, with the line that makes it a checkpoint."""
+    return content + _LINE % zlib.crc32(content)
+
+
+def _crc(file: BinaryIO, length: int) -> int:
+    """The CRC-32 of the next `length` bytes."""
+    crc = 0
+    while length > 0 and (chunk := file.read(min(_CHUNK, length))):
+        crc, length = zlib.crc32(chunk, crc), length - len(chunk)
+    return crc
+
+
+def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
+    """What a checkpoint holds, and what of it is no tensor, each value checked; with `mmap` tensors are not read yet.
+
+    Raises UserError when it is damaged, from another version, or no checkpoint.
+    """
+    with reading(path):
+        with path.open("rb") as file:
+            crc = _crc(file, path.stat().st_size - _LENGTH)
+            if file.read() != _LINE % crc:
+                raise ValueError("its checksum is absent or wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        texts = {name: json.loads(state[name]) for name in ("record", "changes", "history")}
+        plain = from_values(Progress, {k: v for k, v in state.items() if k not in _TENSORS} | texts, "")
+        best, epoch = plain.best
+        if math.isnan(best) or type(epoch) is not int or not -1 <= epoch < max(1, plain.counts[0]):
+            raise ValueError(f"best is {plain.best}")
+        if [row.get("epoch") for row in plain.history] != list(range(plain.counts[0])):
+            raise ValueError(f"it is at epoch {plain.counts[0]}, with the numbers of {len(plain.history)}")
+    return state, plain
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Make what goes wrong with a checkpoint the user's error."""
+    try:
+        yield
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        remedy = (
+            f"put a copy of it back, or start with another --out, from {path.with_name('best.safetensors')} if it is"
+        )
+        raise UserError(f"{path} is damaged or no checkpoint: {reason}; {remedy} there (--weights)") from error
+
+
+def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    """Raises ValueError or UserError unless the tensors of a checkpoint are those of the model and the optimizer."""
+    for part in ("model", "ema"):
+        found = state[part]
+        if not isinstance(found, dict) or found.keys() != model.keys():
+            raise ValueError(f"{part} has other tensors than the model")
+        for name, tensor in model.items():
+            _require_like(found[name], tensor, f"{part}.{name}")
+        require_finite(found, part)
+    theirs, sums = state["optimizer"]["param_groups"], state["sums"]
+    if [len(g["params"]) for g in theirs] != [len(g["params"]) for g in groups]:
+        raise ValueError("the optimizer has other groups of parameters")
+    if not all(isinstance(g["lr"], float) and 0 <= g["lr"] < math.inf for g in theirs):
+        raise ValueError(f"its learning rates are {[g['lr'] for g in theirs][:3]}")
+    if sums is not None and not (isinstance(sums, Tensor) and sums.shape == (len(state["terms"]),)):
+        raise ValueError("sums are not one number for each loss term")
+    own = dict(zip(chain(*(g["params"] for g in theirs)), chain(*(g["params"] for g in groups)), strict=True))
+    for key, values in state["optimizer"]["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape != own[key].shape and value.numel() != 1:
+                raise ValueError(f"{name} of the optimizer has shape {list(value.shape)}")
+
+
+def _require_like(found: Any, own: Tensor, name: str) -> None:
+    what = (found.shape, found.dtype) if isinstance(found, Tensor) else type(found).__name__
+    if what != (own.shape, own.dtype):
+        raise ValueError(f"{name} is {what}, not {own.shape, own.dtype}")
