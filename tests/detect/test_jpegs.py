@@ -63,19 +63,19 @@ def test_a_file_that_was_cut_and_ended_is_damaged_and_named(tmp_path, capfd, kin
     assert "JPEG" not in capfd.readouterr().err  # libjpeg's own words name no file
 
 
-@pytest.mark.parametrize("share", [0.35, 0.5, 0.9])
-@pytest.mark.parametrize("kind", set(KINDS) - {"CMYK"})
+@pytest.mark.parametrize("share", np.linspace(0.3, 0.9, 13).tolist())
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"CMYK"}))
 def test_what_examine_calls_cut_no_reader_decodes(kind, share):
     data = jpeg(kind)
-    if kind == "progressive" and share == 0.9:
-        share = 0.6  # of a damaged last scan, the finest details, only libjpeg knows
+    if kind == "progressive":
+        share *= 0.7  # of a damaged last scan, the finest details, only libjpeg knows
     for after in (END, END + b"trailing bytes"):
         with pytest.raises(UserError, match=r"^b.jpg: the image is damaged or truncated"):
             decode_image(data[: int(len(data) * share)] + after, "b.jpg")
 
 
 @pytest.mark.parametrize("size", [(200, 150), (203, 157), (8, 8), (1, 1)])
-@pytest.mark.parametrize("kind", set(KINDS) - {"CMYK"})
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"CMYK"}))
 def test_a_grey_image_is_whole(kind, size):
     options = dict(KINDS[kind])
     data, grey = io.BytesIO(), Image.new("RGB", size, (128, 128, 128))
