@@ -190,15 +190,11 @@ def display_matrix(picture: Any) -> tuple[int, ...]:
     PyAV's side data keeps its picture in a cycle.
     """
     try:
-        found = next((bytes(data) for data in picture.side_data if _name(data) == "DISPLAYMATRIX"), b"")
-        a, b, _, c, d = (int(v) for v in np.frombuffer(found, np.int32)[:5])
+        found = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(found), np.int32)[:5])
     except Exception:  # metadata of any kind, or none, is no reason to lose the picture
         return 1, 0, 0, 1
     return (a, b, c, d) if a * d - b * c else (1, 0, 0, 1)
-
-
-def _name(data: Any) -> str:
-    return str(getattr(data.type, "name", ""))
 
 
 def _declared(container: Any) -> float:
