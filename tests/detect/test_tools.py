@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
+FILES = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
+TOOLS = [path for path in FILES if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.stem)
