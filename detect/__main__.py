@@ -39,7 +39,10 @@ def usage() -> str:
     """The top help; printed before anything heavy is imported."""
     lines = ["usage: detect COMMAND --flag value ...", "", "commands:"]
     lines += [f"  {name:<10}{text}" for name, (_, _, _, text) in COMMANDS.items()]
-    return "\n".join([*lines, "", "detect COMMAND --help lists the flags of a command."])
+    lines += ["", "detect COMMAND --help lists the flags of a command.", ""]
+    lines += ["exit status: 0 done, 2 a mistake in arguments, data or files, 1 a defect of detect itself;"]
+    lines += ["128 + N after signal N, with the work saved: 130 SIGINT (Ctrl-C), 143 SIGTERM, 129 SIGHUP"]
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,7 +80,8 @@ def _guarded(arguments: list[str]) -> int:
         except (KeyboardInterrupt, Exception) as error:
             if interrupt.asked or isinstance(error, KeyboardInterrupt):  # what is broken off may fail in any way
                 with suppress(OSError):  # the terminal may be gone
-                    print(": ".join(["interrupted", *filter(None, [one_line(error)])]), file=sys.stderr)
+                    what = "error" if isinstance(error, UserError) else "interrupted"
+                    print(": ".join([what, *filter(None, [one_line(error)])]), file=sys.stderr)
                 return interrupt.status
             if isinstance(error, BrokenPipeError):  # the reader of our output left, as `head` does
                 sys.stderr.close()

@@ -8,15 +8,25 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 ECHO = 2.0  # seconds in which a repeated signal is the same request: torchrun repeats what the terminal sent
+PATIENCE = 0.2  # seconds that a blocked call is waited for once an end was asked for
 DEAF = 5.0  # seconds that native code may keep a second request from being heard
 
 _requests: list[tuple[int, float]] = []  # signals that asked for an end, and when a handler heard of them
+_open: list[Interrupt] = []
 _heard = 0.0  # when a handler last heard of any, repeated or not
+
+
+class Interrupted(KeyboardInterrupt):
+    """A request to end. Python ends itself by SIGINT, without our status, where native code met KeyboardInterrupt."""
 
 
 class Interrupt:
@@ -33,7 +43,9 @@ class Interrupt:
     def __init__(self, at_once: bool = False) -> None:
         self.at_once, self.old = at_once, {}
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread handle signals
-            _requests.clear()
+            if not _open:
+                _requests.clear()
+            _open.append(self)
             self.old = {s: signal.signal(s, self._ask) for s in ENDING if not _is_nohup(s)}
 
     @property
@@ -55,12 +67,16 @@ class Interrupt:
         if number == getattr(signal, "SIGHUP", 0):
             _leave_terminal()
         if _is_new(number, _requests) and (self.at_once or len(_requests) > 1):
-            raise KeyboardInterrupt
+            raise Interrupted
 
     def close(self) -> None:
         """Give the signals back."""
         for number, handler in self.old.items():
             signal.signal(number, handler)
+        if self in _open:
+            _open.remove(self)
+            if not _open:
+                _requests.clear()
 
 
 def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:
@@ -87,6 +103,76 @@ def _leave_terminal() -> None:
             if error.args[0] != errno.ENOTTY:  # as files and pipes have it
                 with suppress(OSError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+class Caller:
+    """Makes calls that may block in native code, one after the other, by a thread of its own.
+
+    Native code that waits for a network or a device hears no signal. Whoever waits for a call here does: the thread is
+    then left behind with it.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] | None = None
+        self._last: Future[Any] | None = None
+
+    def __call__(self, function: Callable[[], T]) -> T:
+        """What the function returns.
+
+        Raises:
+            KeyboardInterrupt: an end was asked for, and the function has not returned for PATIENCE seconds since.
+            Whatever the function raises.
+        """
+        future = self._put(function)
+        while not _is_done(future):
+            if _requests:
+                raise Interrupted
+        return future.result()
+
+    def close(self, last: Callable[[], object]) -> None:
+        """End the thread after a last call. Where the call before it is stuck, nobody waits for them."""
+        future = self._put(last)
+        self._end()
+        while not _is_done(future) and not _requests:
+            pass
+        if future.done():
+            future.result()
+
+    def _put(self, function: Callable[[], T]) -> Future[T]:
+        if self._calls is None:
+            self._calls = SimpleQueue()
+            threading.Thread(target=_make, args=(self._calls, self._last), daemon=True).start()
+        future: Future[T] = Future()
+        self._calls.put((future, function))
+        self._last = future
+        return future
+
+    def _end(self) -> None:
+        if self._calls is not None:
+            self._calls.put(None)
+            self._calls = None
+
+    __del__ = _end
+
+
+def _is_done(future: Future[Any]) -> bool:
+    """Whether a call returns within PATIENCE seconds."""
+    with suppress(Exception):  # also that of the call, which whoever asks for its result gets
+        future.result(PATIENCE)
+    return future.done()
+
+
+def _make(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], before: Future[Any] | None) -> None:
+    """Make the calls that come, once the last one of the thread before has returned."""
+    if before is not None:
+        wait((before,))
+    while (item := calls.get()) is not None:
+        future, function = item
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+        del item, future, function  # or the last frame would be held
 
 
 class Watch:

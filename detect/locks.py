@@ -8,9 +8,9 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another run holds the lock, or the folder cannot be written.
     """
-    with _locked(folder / LOCK, folder):
+    with _locked(folder / LOCK, folder, "--out"):
         yield
 
 
@@ -52,7 +52,7 @@ def locked_files(*files: str | Path) -> Iterator[None]:
     with ExitStack() as stack:
         for path in [Path(file) for file in files if file]:
             name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-            stack.enter_context(_locked(path.with_name(f".gridhead-{name}.lock"), path))
+            stack.enter_context(_locked(path.with_name(f".gridhead-{name}.lock"), path, "file"))
         yield
 
 
@@ -71,13 +71,13 @@ def under(lock: Callable[[Any], AbstractContextManager[None]]) -> Callable[[Call
 
 
 @contextmanager
-def _locked(lock: Path, target: Path) -> Iterator[None]:
+def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
     missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take(lock, target)
+        descriptor = _take(lock, target, option)
     except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}; choose another place") from error
+        raise UserError(f"{target} cannot be written: {error.strerror}; choose another {option}") from error
     try:
         _remove_leftovers(lock.parent)
         yield
@@ -90,7 +90,7 @@ def _locked(lock: Path, target: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(lock: Path, target: Path) -> int:
+def _take(lock: Path, target: Path, option: str) -> int:
     """The descriptor of the lock file, locked."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -105,7 +105,7 @@ def _take(lock: Path, target: Path) -> int:
         if not free:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise UserError(f"{target} is in use by {holder}: wait until it ends, or choose another place")
+            raise UserError(f"{target} is in use by {holder}: wait until it ends, or choose another {option}")
         if _is_there(lock, descriptor):
             break
         _release(descriptor)  # the holder before has removed the file
@@ -118,7 +118,7 @@ def _take(lock: Path, target: Path) -> int:
 def _self() -> dict[str, str]:
     program, *words = [*map(os.path.basename, sys.argv[:1]), *sys.argv[1:2]] or [""]
     command = f"detect {words[0]}" if words and program in ("__main__.py", "detect") else program or "Python"
-    where = f"process {os.getpid()} on {socket.gethostname()}"
+    where = f"process {os.getpid()} on {platform.node()}"
     return {"command": command, "process": where, "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
 
 

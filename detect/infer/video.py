@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from detect.errors import UserError
 from detect.infer.demuxers import allowed
 from detect.infer.timeline import Timeline
+from detect.interrupt import Caller
 from detect.types import Frame
 
 NETWORK_TIMEOUT = (10.0, 10.0)  # seconds to open and to read
@@ -51,16 +53,21 @@ class Video:
         self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
         self._label = name if live else str(address)  # a URL may hold a password
         self._ended = self._too_large = ""
-        if not live:
-            # Opening decodes the first frames, in some containers without our limit. Without a decoder it does not.
-            self._checked({"codec_whitelist": "none"}).close()
-        self._container: Any = self._open()
+        self._call = Caller()  # FFmpeg may wait for what never comes
+        self._container: Any = self._call(self._opened)
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         self.rate: Fraction | None = Fraction(rate) / stride if rate else None
         self.count: int | None = -(-stream.frames // stride) if stream.frames else None
         if not live:  # a folder may hold thousands: each is opened again when its turn comes
             self.close()
+
+    def _opened(self) -> Any:
+        """The container, opened for the first time."""
+        if not self.live:
+            # Opening decodes the first frames, in some containers without our limit. Without a decoder it does not.
+            self._checked({"codec_whitelist": "none"}).close()
+        return self._open()
 
     def _open(self) -> Any:
         """The opened container, whose decoder takes no memory for a frame of more than `max_pixels`."""
@@ -107,6 +114,17 @@ class Video:
         return f"its frames have {context.width} x {context.height} pixels where {self.max_pixels:,} are read"
 
     def __iter__(self) -> Iterator[Frame]:
+        frames = self._frames()
+        if not self.live:  # another thread would cost a tenth of a millisecond a frame
+            yield from frames
+            return
+        try:
+            while (frame := self._call(partial(next, frames, None))) is not None:
+                yield frame
+        finally:
+            self._call.close(frames.close)
+
+    def _frames(self) -> Generator[Frame, None, None]:
         if self._container is None:
             self._container = self._open()
         timeline = Timeline(self._container, self._container.streams.video[0], self.live)
@@ -124,7 +142,7 @@ class Video:
                     yield Frame(upright(picture.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
             self._report(timeline, good)
         finally:
-            self.close()
+            self._close()
         if not good:
             raise UserError(f"{self._label}: no frame of it could be decoded")
 
@@ -168,6 +186,10 @@ class Video:
 
     def close(self) -> None:
         """Lets go of the file or connection; iterating again opens it anew."""
+        if self._container is not None:
+            self._call.close(self._close)
+
+    def _close(self) -> None:
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -224,7 +246,8 @@ class Camera:
 
     def __init__(self, index: int, stride: int = 1) -> None:
         self.name, self.stride = f"camera-{index}", stride
-        self._capture = cv2.VideoCapture(index)
+        self._call = Caller()
+        self._capture = self._call(partial(cv2.VideoCapture, index))
         if not self._capture.isOpened():
             raise UserError(f"camera {index} cannot be opened: is it connected, and free?")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -233,7 +256,7 @@ class Camera:
     def __iter__(self) -> Iterator[Frame]:
         index, start = 0, time.monotonic()
         while self._capture.isOpened():
-            good, image = self._capture.read()
+            good, image = self._call(self._capture.read)
             if not good:
                 raise UserError(f"{self.name}: the camera gives no more pictures")
             if index % self.stride == 0:
@@ -242,4 +265,4 @@ class Camera:
 
     def close(self) -> None:
         """Frees the camera."""
-        self._capture.release()
+        self._call.close(self._capture.release)

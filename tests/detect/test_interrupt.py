@@ -1,18 +1,25 @@
 """Requests to end, by any signal and of any command."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
+from fractions import Fraction
 
 import pytest
 
-from detect import commands
+from detect import commands, interrupt
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.interrupt import ENDING, Interrupt
+from detect.infer.source import open_source
+from detect.interrupt import ENDING, Caller, Interrupt, Interrupted
+from tests.reference.planted import film, moving
+from tests.reference.runs import apart
+from tests.reference.stalled import server, watch
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -48,7 +55,8 @@ def test_what_a_request_breaks_off_may_fail_in_any_way(monkeypatch, capsys, erro
 
     monkeypatch.setattr(commands, "info", fails)
     assert main(["info", "yolo_n"]) == 143
-    assert capsys.readouterr().err == f"interrupted: {error}\n"
+    what = "error" if isinstance(error, UserError) else "interrupted"
+    assert capsys.readouterr().err == f"{what}: {error}\n"
 
 
 def test_nohup_is_heeded():
@@ -77,3 +85,71 @@ def test_native_code_that_hears_nothing_is_ended_all_the_same(times):
         process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
     assert process.wait(60) == 143
+
+
+def fails():
+    raise TimeoutError("its own")
+
+
+def test_calls_are_made_in_order_by_another_thread_and_their_errors_come_back():
+    call, threads = Caller(), []
+    assert [call(lambda: threads.append(threading.get_ident())) for _ in range(3)] == [None] * 3
+    assert len(set(threads)) == 1 and threading.get_ident() not in threads
+    with pytest.raises(TimeoutError, match="its own"):
+        call(fails)
+    call.close(lambda: threads.append("closed"))
+    assert threads[-1] == "closed" and call(lambda: 4) == 4
+    with pytest.raises(TimeoutError, match="its own"):
+        call.close(fails)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_call_that_is_stuck_is_left_behind_and_the_next_ones_wait_for_it(monkeypatch, first):
+    monkeypatch.setattr(interrupt, "PATIENCE", 0.01)
+    call, stuck, made = Caller(), threading.Event(), []
+    with closing(Interrupt(at_once=first)) as request:
+        started = threading.Event()
+        threading.Thread(target=lambda: started.wait() and os.kill(os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Interrupted):
+            call(lambda: (started.set(), stuck.wait(), made.append("stuck")))
+        assert request.asked
+        call.close(lambda: made.append("closed"))
+        call.close(lambda: made.append("closed again"))
+        assert made == []
+        stuck.set()
+    call(lambda: made.append("later"))
+    assert made == ["stuck", "closed", "closed again", "later"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The bytes of two seconds of video, as they are sent."""
+    path = tmp_path_factory.mktemp("clip") / "clip.ts"
+    film(path, moving(20)[0], [Fraction(i, 10) for i in range(20)], Fraction(10))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [("connect", signal.SIGINT), ("head", signal.SIGHUP), ("body", signal.SIGTERM), ("playlist", signal.SIGINT)],
+)
+def test_a_stalled_source_ends_at_the_first_request_and_what_was_done_is_kept(tmp_path, clip, kind, number):
+    url, asked = server(kind, clip)
+    process, out = apart(watch, url, tmp_path / "out"), tmp_path / "out"
+    try:
+        assert asked.wait(300)
+        while kind in ("body", "playlist") and not (tmp_path / "seen").exists() and process.is_alive():
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        process.join(300)
+    finally:
+        process.kill()
+    assert process.exitcode == STATUS[number]
+    if kind in ("connect", "head"):
+        assert not out.exists()
+        return
+    (film_of_it,) = out.rglob("*.mp4")
+    frames = len(list(open_source(film_of_it)))
+    found = json.loads((out / "detections.part.json").read_text())
+    assert frames >= 1 and {one["image_id"] for one in found} <= set(range(1, frames + 1))
+    assert list(out.rglob(".gridhead*")) == []

@@ -1,0 +1,85 @@
+"""Sources that never go on, commands that pause in the middle of their work, and what becomes of them on request."""
+
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+from detect import interrupt
+from detect.__main__ import main
+from detect.interrupt import Interrupt
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\nclip.ts\n"  # nor does it end
+
+
+def server(kind, clip):
+    """The URL of a server on this machine that stalls, and an event that is set when it is first asked.
+
+    It says nothing ("connect"), sends the beginning of a file ("head"), half of one ("body"), or a playlist that has no
+    end, and one clip of it ("playlist").
+    """
+    listening, asked, connections = socket.create_server(("127.0.0.1", 0)), threading.Event(), []
+
+    def answer(connection):
+        wanted = connection.recv(10000).split()[1:2]
+        asked.set()
+        content, length = clip, len(clip)
+        if kind == "playlist":
+            content = PLAYLIST if wanted == [b"/clip.m3u8"] else clip
+            length = len(content)
+        elif kind != "connect":
+            content, length = (clip if kind == "body" else clip[:100]), 2 * len(clip)
+        if kind != "connect":
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % length + content)
+
+    def serve():
+        while True:
+            connections.append(listening.accept()[0])  # kept open
+            threading.Thread(target=answer, args=connections[-1:], daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    name = "clip.m3u8" if kind == "playlist" else "clip.ts"
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/{name}", asked
+
+
+def watch(url, out):
+    """`predict_to` with a source, under the requests that a command follows; `seen` counts the frames beside `out`."""
+    from detect.infer import Predictor, open_source, predict_to
+    from detect.types import Keep
+    from tests.reference.planted import MagentaFinder
+
+    class Noted(MagentaFinder):
+        def forward(self, images):
+            (out.parent / "seen").write_text("one")
+            return super().forward(images)
+
+    with closing(Interrupt(at_once=True)) as request:
+        try:
+            predict_to(open_source(url), Predictor(Noted(), 128, Keep()), ["a", "b"], [1, 2], out)
+        except KeyboardInterrupt:
+            sys.exit(request.status)
+
+
+def paused(arguments, place, marker):
+    """Run a command that pauses in `place`, "module:function", until it is asked to end; its ids go to `marker`."""
+    module, _, name = place.partition(":")
+    owner = importlib.import_module(module)
+    original = getattr(owner, name)
+
+    def pause(*given, **named):
+        draft = Path(f"{marker}.part")
+        draft.write_text(str(os.getpid()))
+        draft.replace(marker)
+        deadline = time.monotonic() + 300
+        while not interrupt._requests and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return original(*given, **named)
+
+    setattr(owner, name, pause)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(main(arguments))
