@@ -240,18 +240,21 @@ def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.nd
 
 def classes(stores: Mapping[str, Annotations]) -> Iterator[Finding]:
     """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
-    every = sorted({name for store in stores.values() for name in store.names})
+    every, first = sorted({name for store in stores.values() for name in store.names}), next(iter(stores), "")
     for split, store in stores.items():
         counts = Counter(store.names[label] for label in store.labels[objects(store)].tolist())
         if not counts:
             yield Finding("empty", split, str(store.path), "has no object (crowd regions and flat boxes aside)")
             continue
         for name in every:
-            if name not in store.names:
+            if (first, split) == ("train", "val") and counts[name] and name not in stores[first].names:
+                text = f"has {counts[name]} objects of the class {name}, which {first} does not know"
+                yield Finding("record", split, str(store.path), text)
+            elif name not in store.names:
                 yield Finding("classes", split, str(store.path), f"does not know the class {name}, which others have")
             elif not counts[name]:
                 yield Finding("classes", split, str(store.path), f"has no object of the class {name}")
-        if split == next(iter(stores)):
+        if split == first:
             mean = sum(counts.values()) / len(store.names)
             for name, count in sorted(counts.items()):
                 if count < mean / 10:

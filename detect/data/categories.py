@@ -1,10 +1,18 @@
-"""The classes that a COCO-shaped file declares: which of its categories are one, and what they are called."""
+"""Classes: which categories of a COCO-shaped file are one, what they are called, and which of two sets are the same."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detect.names import key, require_names
+import numpy as np
+
+from detect.errors import UserError, unknown
+from detect.names import find, key, require_names
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
 
 
 def without_root(records: list[dict], annotations: list[dict]) -> tuple[list[dict], str]:
@@ -55,3 +63,20 @@ def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
     if any(not 0 <= end < count for pair in pairs for end in pair):
         return [], f"'skeleton' must be pairs of keypoint numbers, 1 to {count}, so none is drawn"
     return pairs, ""
+
+
+def with_classes_of(store: Annotations, other: Annotations) -> Annotations:
+    """`store` with the classes of another one, matched by name, whatever their order.
+
+    Raises UserError for an object of a class that the other store does not have.
+    """
+    if store.names == other.names:
+        return store
+    ids, other_ids = store.category_ids.tolist(), other.category_ids.tolist()
+    place = np.array(find(store.names, ids, other.names, other_ids, other.path))
+    if (lost := place[store.labels] < 0).any():
+        counts = np.bincount(store.labels[lost])
+        first, count = store.names[int((counts > 0).argmax())], int(counts[counts > 0][0])
+        remedy = f"declare it in {other.path}, rename it, or remove its {count} objects"
+        raise UserError(f"{store.path}: {unknown('class', first, other.names)}; {remedy}")
+    return replace(store, labels=place[store.labels], names=list(other.names), category_ids=other.category_ids)

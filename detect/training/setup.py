@@ -13,6 +13,7 @@ import torch
 
 from anchors.kmeans import kmeans
 from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
+from detect.data.categories import with_classes_of
 from detect.data.check import tell_notes, usable, verify
 from detect.data.crops import Crops
 from detect.data.dataset import known_sizes
@@ -108,8 +109,7 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
         tell_notes(*stores)
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
-    if list(stores[0].names) != list(stores[1].names):
-        raise UserError(f"{stores[0].path} and {stores[1].path} declare different categories: make them the same")
+    stores[1] = with_classes_of(stores[1], stores[0])
     TASKS[config.task].check(*stores)
     if config.model.kind in SEARCHED:
         stores = _searched(config, stores, here)

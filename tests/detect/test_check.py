@@ -157,7 +157,7 @@ PLANTED = {
     "other size": ("image", lambda f: image(f, "train", 2, width=90)),
     "no objects": ("empty", lambda f: empty(f, "val")),
     "class without objects": ("classes", lambda f: without(f, "dog")),
-    "other class": ("classes", lambda f: edit(f, "val", lambda r: r["categories"][1].update(name="bird"))),
+    "other class": ("record", lambda f: edit(f, "val", lambda r: r["categories"][1].update(name="bird"))),
     "leak": ("leak", lambda f: shutil.copy(f / "train/3.jpg", f / "val/21.jpg")),
     "near leak": ("near_leak", lambda f: reencoded(f / "train/3.jpg", f / "val/21.jpg")),
     "duplicate": ("duplicate", lambda f: shutil.copy(f / "train/3.jpg", f / "train/4.jpg")),

@@ -16,6 +16,7 @@ from detect.checking.findings import check
 from detect.cli import parse
 from detect.config import ModelConfig
 from detect.data.annotations import load_coco
+from detect.data.categories import with_classes_of
 from detect.data.formats import load_data
 from detect.errors import UserError
 from detect.evaluation.match import by_name
@@ -28,8 +29,10 @@ from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
 from detect.names import distinct, file_names, find, json_text, key, require_names, shown
 from detect.page import Page
+from detect.training.setup import train
 from detect.types import Detections, Frame
 from tests.detect.test_formats import image, text, yolo
+from tests.reference.runs import CLOCK, settings
 
 ROOT = [{"id": 0, "name": "person", "supercategory": "none"}, {"id": 1, "name": "person", "supercategory": "person"}]
 ODD = {
@@ -142,6 +145,52 @@ def test_other_categories_of_one_name_are_refused(tmp_path):
         load_coco(coco(tmp_path, [{"id": 1, "name": "a", "keypoints": ["nose", "eye", "nose "]}]))
     kept = load_coco(coco(tmp_path, [{"id": 0, "name": "x"}, {"id": 1, "name": "y", "supercategory": "z"}]))
     assert kept.names == ["x", "y"] and kept.notes == []
+
+
+def held_out(folder, categories, labels=()):
+    """The store of one image with an object of each of the category ids `labels`."""
+    return load_coco(coco(folder, [{"id": i, "name": name} for i, name in categories.items()], labels))
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [{1: "dog", 2: "cat"}, {7: "cat", 9: "dog"}, {0: "do g", 1: "ca t"}, {1: "ape", 2: "dog", 3: "cat"}],
+)
+def test_classes_of_splits_meet_by_name(tmp_path, categories):
+    train = held_out(tmp_path, {3: "cat", 5: "dog"})
+    ids = {name.replace(" ", ""): i for i, name in categories.items()}
+    other = held_out(tmp_path, categories, [ids["dog"], ids["cat"], ids["dog"]])
+    matched = with_classes_of(other, train)
+    assert matched.names == ["cat", "dog"]
+    assert matched.labels.tolist() == [1, 0, 1]
+    assert with_classes_of(held_out(tmp_path, {1: "dog"}, [1]), train).labels.tolist() == [1]
+
+
+def test_an_object_of_a_class_that_training_does_not_know_is_refused(tmp_path):
+    train = held_out(tmp_path, {3: "cat", 5: "dog"})
+    with pytest.raises(UserError, match=r"unknown class 'Dog': did you mean 'dog'\?; declare it in .*its 2 objects"):
+        with_classes_of(held_out(tmp_path, {1: "cat", 2: "Dog"}, [1, 2, 2]), train)
+
+
+def test_training_is_measured_alike_whatever_the_order_of_the_classes(digits, tmp_path, one_thread):
+    shutil.copytree(digits, tmp_path / "data")
+    path = tmp_path / "data" / "instances_val.json"
+    data = json.loads(path.read_text())
+    data["categories"].reverse()
+    for rank, category in enumerate(data["categories"]):
+        for one in data["annotations"]:
+            if one["category_id"] == category["id"]:
+                one["new"] = 50 + rank
+        category["id"] = 50 + rank
+    for one in data["annotations"]:
+        one["category_id"] = one.pop("new")
+    path.write_text(json.dumps(data))
+    measured = []
+    for data, out in ((digits, "a"), (path.parent, "b")):
+        train(settings(data, tmp_path / out, epochs=1))
+        line = json.loads((tmp_path / out / "metrics.jsonl").read_text())
+        measured.append({name: value for name, value in line.items() if name not in CLOCK})
+    assert measured[0] == measured[1]
 
 
 def test_names_of_json_are_texts(tmp_path):
