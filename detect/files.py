@@ -67,11 +67,17 @@ def read_bytes(path: str | os.PathLike[str], most: int = 0) -> bytes:
     return data
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, bring it to the disk, and put it in the place of `path`.
+def replace_file(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
+    """Let `write` fill a temporary file beside `path`, and put it in the place of `path`: every file is written so.
 
-    Raises UserError when the disk is full or the folder cannot be written; the file that was there stays. What is there
-    and no file, such as a device, is never replaced.
+    A link at `path` is replaced, and what it leads to stays as it is; so do other names (hard links) of a file there.
+    What is there and no file, such as a device, is never replaced.
+
+    Args:
+        durable: bring the content to the disk first, so that it is there after a power failure; takes milliseconds.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written; the file that was there stays.
     """
     draft = None
     try:
@@ -80,7 +86,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Draft(path)
         write(draft.part)
-        draft.finish()
+        draft.finish(durable)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"{path} cannot be written: {reason}; free some space or choose another place") from error
@@ -89,9 +95,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             draft.discard()
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, durable: bool = True) -> None:
     """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
-    replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"), durable)
 
 
 def cache_folder() -> Path:

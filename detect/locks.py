@@ -188,9 +188,10 @@ class Draft:
                 break
             _release(self.descriptor)
 
-    def finish(self) -> None:
-        """Bring the content to the disk, and give the file its name."""
-        os.fsync(self.descriptor)
+    def finish(self, durable: bool = True) -> None:
+        """Bring the content to the disk if `durable`, and give the file its name."""
+        if durable:
+            os.fsync(self.descriptor)
         os.replace(self.part, self.path)
         self.discard()
 

@@ -29,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
+from detect.files import replace_text  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
@@ -54,9 +55,9 @@ def lay_out(source: Path, folder: Path) -> str:
                 f"{label} {x / width} {y / height} {w / width} {h / height}"
                 for label, (x, y), (w, h) in zip(target.labels.tolist(), *(r.tolist() for r in rows), strict=True)
             ]
-            (folder / "labels" / split / path.name).with_suffix(".txt").write_text("\n".join(lines))
+            replace_text((folder / "labels" / split / path.name).with_suffix(".txt"), "\n".join(lines), durable=False)
     about = {"path": str(folder), "train": "images/train", "val": "images/val", "names": dict(enumerate(store.names))}
-    (folder / "data.yaml").write_text(yaml.safe_dump(about))
+    replace_text(folder / "data.yaml", yaml.safe_dump(about))
     return str(folder / "data.yaml")
 
 
@@ -253,7 +254,7 @@ def scene(count: int, detections: int, truth: Path) -> Any:
     sizes = {"width": 640, "height": 640}
     pictures = [{"id": i + 1, "file_name": f"{i}.jpg", **sizes} for i in range(count)]
     categories = [{"id": c + 1, "name": f"class {c}"} for c in range(80)]
-    truth.write_text(json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
+    replace_text(truth, json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
     counts = np.full(count, detections)
     scores = rng.random(count * detections)
     return Records(np.arange(1, count + 1), counts, np.concatenate(found), scores, np.concatenate(labels))
@@ -362,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
         lines += measured
     print(f"{about}\n\n{table(lines)}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": about, "lines": [asdict(line) for line in lines]}, indent=1))
+        replace_text(options.json, json.dumps({"machine": about, "lines": [asdict(line) for line in lines]}, indent=1))
     return lines
 
 

@@ -22,7 +22,9 @@ from anchors.assign import dense
 from detect.cli import model_config
 from detect.data.dataset import CocoDataset
 from detect.data.formats import load_data
+from detect.data.image_writer import save_image
 from detect.data.toy import build as build_toy
+from detect.files import replace_text
 from detect.models import build
 from detect.models.base import Card
 from detect.models.yolo import Yolo
@@ -149,9 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = grid_model(store.names, given.imgsz)
     out, stride = Path(given.out), model.head.strides[0]
     out.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(out / "yolo_grid.png"), picture(image, target, store.names, stride)[..., ::-1])
+    save_image(out / "yolo_grid.png", picture(image, target, store.names, stride))
     text = page(target, cells(model, target, given.imgsz), store.names, stride)
-    (out / "yolo_grid.md").write_text(text, encoding="utf-8")
+    replace_text(out / "yolo_grid.md", text)
     return 0
 
 

@@ -42,10 +42,10 @@ def subset(data: str, count: int, seed: int, folder: Path) -> Path:
             chosen = np.random.default_rng(seed).choice(len(store), count, replace=False)
             store = store.select(np.sort(chosen))
         file = folder / f"instances_{split}.json"
-        file.write_text(json.dumps(store.to_coco()), encoding="utf-8")
+        replace_text(file, json.dumps(store.to_coco()))
         there[split] = {"annotations": str(file.resolve()), "images": str(store.root.resolve())}
     path = folder / "data.yaml"
-    path.write_text(yaml.safe_dump(there), encoding="utf-8")
+    replace_text(path, yaml.safe_dump(there))
     return path
 
 
@@ -61,7 +61,7 @@ def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str,
     split = "test" if "test" in splits(data) else "val"
     result = evaluate(parse("evaluate", ["--data", data, "--split", split, "--weights", str(best)]))
     result |= {"seconds": round(seconds, 1), "split": split}
-    kept.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    replace_text(kept, json.dumps(result, indent=1))
     return result
 
 
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     first = next(iter(results.values()))[0]
     head = ["arm", f"{first['split']} AP", "AP50", *(f"AP {label}" for label in first["per_class"]), "seconds"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row(n, r) for n, r in results.items())]
-    (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_text(out / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -12,7 +12,6 @@ COCO records pass as they are, with segmentations; with --skip-bad they are writ
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +25,8 @@ from detect.data.image_names import image_roots
 from detect.data.inventory import split_name
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
-from detect.names import say
+from detect.files import replace_text
+from detect.names import json_text, say
 
 SWAPS, CANDIDATES = 2000, 128
 
@@ -67,7 +67,7 @@ def convert(source: str, out: Path, share: float | None = None, seed: int = 0, s
         _write(stores[split], path, skip_bad)
     for path in description:
         parts = {split: {"annotations": file.name, "images": _root(stores[split])} for split, file in files.items()}
-        path.write_text(yaml.safe_dump(parts, sort_keys=False, allow_unicode=True), "utf-8")
+        replace_text(path, yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
         print(f"{path}: use it as --data")
 
 
@@ -126,8 +126,7 @@ def _write(store: Annotations, path: Path, anew: bool) -> None:
     content = store.to_coco() if anew or store.path.suffix.lower() != ".json" else _chosen(store)
     info = content.get("info")
     content["info"] = {**(info if isinstance(info, dict) else {}), "images": _root(store)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    replace_text(path, json_text(content))
     say(f"{path}: {len(store)} images, {len(store.boxes)} objects ({_shares(store)}); images in {_root(store)}")
 
 

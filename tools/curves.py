@@ -18,8 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from detect.data.image_writer import save_image
 from detect.errors import UserError, in_one_line, unknown
-from detect.files import replace_file
 from detect.infer.text import render
 
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
@@ -97,8 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"name at most {len(COLOURS)} runs, each folder by another name")
     numbers = {number: curves(given.runs, number) for number in given.of}
     picture = np.hstack([panel(number, lines) for number, lines in numbers.items()])
-    content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
-    replace_file(given.out, lambda part: part.write_bytes(content))
+    save_image(given.out, picture)
     print(table(numbers))
 
 

@@ -23,6 +23,7 @@ from detect.config import TrainConfig, with_task
 from detect.data.check import usable, verify
 from detect.data.dataset import Draw
 from detect.data.formats import load_data
+from detect.data.image_writer import save_image
 from detect.data.loader import TrainLoader
 from detect.errors import UserError, in_one_line
 from detect.infer.draw import color_of, ink_on
@@ -108,9 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures, names = samples(config, given.split, given.epoch, positions, given.ranks)
     picture = sheet([annotate(image, target, names, zoom) for image, target in pictures])
     out = Path(given.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(out), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise UserError(f"--out {out}: could not be written")
+    save_image(out, picture)
     ids = f", image id {pictures[0][1].image_id}" if given.index is not None else ""
     print(f"{out}: {len(positions)} samples of epoch {given.epoch}, seed {config.seed}{ids}")
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 
@@ -22,6 +21,7 @@ from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
 from detect.data.check import verify
 from detect.data.formats import load_data, splits
+from detect.data.image_writer import save_image
 from detect.data.images import scaled
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
@@ -31,7 +31,7 @@ from detect.evaluation.errors import KINDS, budget, judge
 from detect.evaluation.match import by_name
 from detect.evaluation.measure import detect_all
 from detect.evaluation.protocol import Records, mean_defined, summarize
-from detect.files import replace_file, replace_text
+from detect.files import replace_text
 from detect.infer.draw import draw
 from detect.infer.text import render
 from detect.layers import trace
@@ -236,9 +236,7 @@ def write(data: str, models: Mapping[str, Sequence[Found]], out: Path) -> str:
     aps = bootstrap(store, models)
     files = [str(store.image_path(i)) for i in range(min(16, len(store)))]
     text = page(store, models, aps, milliseconds(models, files))
-    done, coded = cv2.imencode(".jpg", pictures(store, models)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    assert done
-    replace_file(out / "pictures.jpg", lambda part: part.write_bytes(coded.tobytes()))
+    save_image(out / "pictures.jpg", pictures(store, models), quality=85)
     replace_text(out / "page.md", text + "\n![the same pictures by every model](pictures.jpg)\n")
     replace_text(out / "page.json", json.dumps({name: values.tolist() for name, values in aps.items()}))
     return text

@@ -38,7 +38,7 @@ from detect.data.images import read_image
 from detect.embedding.judge import read_pairs
 from detect.errors import UserError, in_one_line
 from detect.evaluation.verification import SHARES, all_pairs, apart, measure
-from detect.files import replace_text
+from detect.files import replace_file, replace_text
 from detect.training.setup import train
 from detect.types import Distance
 
@@ -73,8 +73,12 @@ def prepared(data: Path, more: Path | None, held_out: int, out: Path) -> Path:
         lines += [(f"more/{p}", f"more/{file}", split) for p, file, split in people_of(more) if split == "train"]
         if not (out / "more").exists():
             (out / "more").symlink_to(more.resolve(), target_is_directory=True)
-    with (out / "identities.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("identity", "file", "split"), *lines])
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("identity", "file", "split"), *lines])
+
+    replace_file(out / "identities.csv", write)
     return out / "identities.csv"
 
 

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from detect.data.formats import load_data, splits
 from detect.data.signals import Signals
 from detect.errors import UserError, in_one_line
+from detect.files import replace_file
 
 SIDE, SHIFT, NOISE = 16, 2, 0.1
 PARTS = {"train": 1200, "val": 297, "test": 300}
@@ -69,7 +70,12 @@ def make(path: Path, turn: float, seed: int) -> None:
         rows = slice(start, start + count)
         arrays |= {f"x_{split}": cubes[rows], f"y_{split}": digits.target[order][rows]}
         start += count
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:  # savez would add a suffix to a name
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
+
+    replace_file(path, write)
     print(f"{path}: {', '.join(f'{count} {split}' for split, count in PARTS.items())}")
 
 

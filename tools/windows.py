@@ -14,15 +14,16 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
 
 from detect.data.dataset import known_sizes
 from detect.data.formats import recognise
+from detect.data.image_writer import save_image
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
+from detect.files import replace_text
 
 SHARE = (0.35, 0.9)  # of a window's side that its object takes
 EMPTY = (0.3, 0.8)  # of the picture's short side, for windows without objects
@@ -60,7 +61,7 @@ def cut(store: Annotations, out: Path, split: str, negatives: float, rng: np.ran
         for window in [around(box, width, height, rng) for box in boxes[single]] + empty:
             left, top, right, bottom = window.tolist()
             name = f"{split}/{Path(store.file_name(i)).stem}_{len(images)}.jpg"
-            cv2.imwrite(str(out / name), cv2.cvtColor(picture[top:bottom, left:right], cv2.COLOR_RGB2BGR))
+            save_image(out / name, picture[top:bottom, left:right])
             images.append({"id": len(images) + 1, "file_name": name, "width": right - left, "height": bottom - top})
             for row, box in zip(*inside(boxes, window), strict=True):
                 record = {"id": len(annotations) + 1, "image_id": len(images), "bbox": box.round(2).tolist()}
@@ -68,7 +69,7 @@ def cut(store: Annotations, out: Path, split: str, negatives: float, rng: np.ran
                 annotations.append(record | {"category_id": category, "iscrowd": int(not single[row])})
     categories = [{"id": i, "name": n} for i, n in zip(store.category_ids.tolist(), store.names, strict=True)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (out / f"instances_{split}.json").write_text(json.dumps(content), "utf-8")
+    replace_text(out / f"instances_{split}.json", json.dumps(content))
     shown = len({one["image_id"] for one in annotations})
     room = f"; no room for {lacking} more without" if lacking else ""
     print(f"{split}: {shown} windows with objects, {len(images) - shown} without{room}")

@@ -13,13 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from av.video.stream import VideoStream
 
+from detect.data.image_writer import save_image
 from detect.data.scenes import Box, Canvas, background, movers, scene
 from detect.errors import UserError
-from detect.files import cache_folder
+from detect.files import cache_folder, replace_text
 
 VERSION = "toy-v1"  # raise it when the recipe changes: folders are cached by this name
 EMPTY = 8  # every eighth picture holds no object
@@ -90,7 +90,7 @@ def _annotation(number: int, image: int, digit: int, box: Box) -> dict:
 def _write_json(path: Path, images: list[dict], annotations: list[dict]) -> None:
     info = {"description": "Digits in photographs, the embedded set of gridhead", "version": VERSION}
     record = {"info": info, "images": images, "annotations": annotations, "categories": CATEGORIES}
-    path.write_text(json.dumps(record), encoding="utf-8")
+    replace_text(path, json.dumps(record))
 
 
 def _pictures(folder: Path, split: str, seed: int, count: int, size: int, first: int) -> None:
@@ -104,8 +104,7 @@ def _pictures(folder: Path, split: str, seed: int, count: int, size: int, first:
         pixels, digits, boxes = scene(split, rng, size, wanted)
         image = first + index
         name = f"{split}/{image:06d}.jpg"
-        if not cv2.imwrite(str(folder / name), pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
-            raise OSError(f"{folder / name} could not be written")
+        save_image(folder / name, pixels, quality=92)
         images.append({"id": image, "file_name": name, "width": size, "height": size})
         annotations += [
             _annotation(len(annotations) + number, image, digit, box)

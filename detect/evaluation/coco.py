@@ -92,8 +92,8 @@ class CocoEvaluator:
         """Write the COCO results file, one detection a line; evaluating it again gives the same bits."""
         replace_file(path, self._write)
 
-    def _write(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
+    def _write(self, part: Path) -> None:
+        with part.open("w", encoding="utf-8") as file:
             file.write("[")
             for number, record in enumerate(self._results()):
                 file.write((",\n" if number else "\n") + json.dumps(record))

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from detect.errors import UserError
+from detect.files import replace_text
 from detect.locks import LOCK, locked_folder
 from detect.types import Frame
 
@@ -38,14 +39,15 @@ class Written:
             stack.enter_context(locked_folder(folder))
             if path.is_symlink():
                 raise UserError(f"{path} is a link: remove it, or choose another --out")
-            self.file = stack.enter_context(path.open("a+", encoding="utf-8"))
-            self._clear({source.resolve() for source in sources})
+            self._clear(path, {source.resolve() for source in sources})
+            replace_text(path, "")  # a file of its own, whatever other names the one before has
+            self.file = stack.enter_context(path.open("a", encoding="utf-8"))
             self.stack = stack.pop_all()
 
-    def _clear(self, sources: set[Path]) -> None:
+    def _clear(self, listed: Path, sources: set[Path]) -> None:
         """Remove what the list names, and folders that are empty then."""
-        self.file.seek(0)
-        files = [path for line in self.file if (path := self._listed(line))]
+        lines = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
+        files = [path for line in lines if (path := self._listed(line))]
         if taken := next((path for path in files if path.resolve() in sources), None):
             raise UserError(f"--source {taken} was written by an earlier predict into --out: choose another --out")
         for path in files:
@@ -54,7 +56,6 @@ class Written:
         for folder in sorted(folders, key=lambda one: len(one.parts), reverse=True):
             with suppress(OSError):  # something else is in it
                 folder.rmdir()
-        self.file.truncate(0)
 
     def _listed(self, line: str) -> Path | None:
         """The file that a line names, where it is one inside the folder, and no link on the way."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from detect.align import aligned
+from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.infer.film import Film
@@ -39,18 +40,6 @@ class Sink(Protocol):
 
 class Stop(Exception):
     """The user closed the window: an end, not an error."""
-
-
-def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes an RGB image in the format of the path's suffix. Raises OSError, also for what the format cannot hold."""
-    try:
-        good, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        good = False
-    if not good:
-        height, width = image.shape[:2]
-        raise OSError(errno.EFBIG, f"{width} x {height} pixels do not fit the format", str(path))
-    path.write_bytes(data.tobytes())
 
 
 def copy_suffix(name: str) -> str:
@@ -96,7 +85,7 @@ class Results:
         self.names, self.category_ids = names, category_ids
         self.path = written.claim(written.folder / name)
         self.part = written.claim(part_of(self.path))
-        self.file = self.part.open("w", encoding="utf-8")
+        self.file = self.part.open("x", encoding="utf-8")
         self.file.write("[")
         self.images = self.records = 0
 
@@ -128,6 +117,8 @@ class Results:
     def close(self, whole: bool = True) -> None:
         with self.file:
             self.file.write("\n]\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
         if whole:
             self.part.replace(self.path)
         elif not self.images:
@@ -181,7 +172,7 @@ class Labels:
         for box, label, score in zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True):
             x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
             lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f} {score:.5f}\n")
-        self.paths.written.claim(self.paths.of(frame, ".txt")).write_text("".join(lines), encoding="utf-8")
+        replace_text(self.paths.written.claim(self.paths.of(frame, ".txt")), "".join(lines), durable=False)
 
     def close(self, whole: bool = True) -> None:
         """Each file is closed as it is written."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detect.data.image_writer import save_image
 from detect.data.images import read_image, scaled
 from detect.device import pick_device
 from detect.errors import UserError
@@ -17,7 +18,7 @@ from detect.locks import locked_files
 from detect.options import StylizeConfig
 from detect.progress import track
 from detect.style.copies import copy_all
-from detect.style.files import WRITTEN, as_numbers, as_picture, covering, write_image
+from detect.style.files import WRITTEN, as_numbers, as_picture, covering
 from detect.style.network import Eyes, default_layers, load
 from detect.style.transfer import Objective, Terms, Weights, descend
 
@@ -42,7 +43,7 @@ def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) ->
         for step, (image, costs) in enumerate(tracked):
             terms.append(costs)
             if step == config.steps or (step and config.every and step % config.every == 0):
-                write_image(out, as_picture(image))
+                save_image(out, as_picture(image))
     for name in terms[0]:
         print(f"{name:<8}{terms[0][name]:10.4f} -> {terms[-1][name]:.4f}")
     first, last = (sum(costs.values()) for costs in (terms[0], terms[-1]))

@@ -16,6 +16,7 @@ from detect.data.check import verify
 from detect.data.copies import ABOUT
 from detect.data.dataset import Stream, generator
 from detect.data.formats import load_data
+from detect.data.image_writer import save_image
 from detect.data.images import resize
 from detect.data.store import Annotations
 from detect.errors import UserError
@@ -23,7 +24,7 @@ from detect.files import replace_text
 from detect.locks import locked_folder
 from detect.options import StylizeConfig
 from detect.progress import track
-from detect.style.files import WRITTEN, as_picture, write_image
+from detect.style.files import WRITTEN, as_picture
 
 _PLACES = ("out", "data", "share", "device", "every")  # what does not change a copy
 
@@ -55,7 +56,7 @@ def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray
     for i in track(missing, len(missing), "stylize"):
         content = store.read(i)
         *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
-        write_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
+        save_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
     print(f"{out}: {len(chosen)} copies of {len(store)} pictures, {len(missing)} of them new")
 
 

@@ -1,17 +1,12 @@
-"""Pictures as tensors, and onto the disk."""
+"""Pictures as tensors, and back."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from detect.data.images import resize
-from detect.errors import UserError
-from detect.files import replace_file
 
 WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -32,13 +27,3 @@ def as_numbers(image: np.ndarray, device: torch.device) -> Tensor:
 def as_picture(image: Tensor) -> np.ndarray:
     """(H, W, 3) uint8 of (1, 3, H, W) in 0..1."""
     return (image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 RGB in the format of the path's suffix. Raises UserError where it cannot be."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    done, data = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]), options)
-    if not done:
-        height, width = image.shape[:2]
-        raise UserError(f"{path}: {width} x {height} px are more than {path.suffix} files can have: take .png")
-    replace_file(path, lambda part: part.write_bytes(data.tobytes()))

@@ -71,6 +71,16 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_old_file(tmp_path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and path.read_text() == "old"
 
 
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "source").write_text("mine")
+    (tmp_path / "symbolic").symlink_to("source")
+    os.link(tmp_path / "source", tmp_path / "hard")
+    for name in ("symbolic", "hard"):
+        replace_text(tmp_path / name, "new")
+        assert (tmp_path / name).read_text() == "new" and not (tmp_path / name).is_symlink()
+    assert (tmp_path / "source").read_text() == "mine" and os.stat(tmp_path / "source").st_nlink == 1
+
+
 def test_a_defect_in_the_writer_is_not_dressed_up(tmp_path):
     with pytest.raises(ZeroDivisionError):
         replace_file(tmp_path / "a", lambda part: 1 / 0)

@@ -1,16 +1,18 @@
 """The folder of predict: one run's files and no other's, whatever is in it already."""
 
+import errno
 import json
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detect.errors import UserError
-from detect.infer import job
+from detect.infer import job, outputs
 from detect.infer.follow import Follow
 from detect.infer.outputs import LIST, Paths, Written
 from detect.infer.predict import Predictor
@@ -86,6 +88,43 @@ def test_a_file_in_the_way_is_seen_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"2\.png is there"):
         run(tmp_path / "in", tmp_path / "out")
     assert files(tmp_path / "out") == {"2.png"}
+
+
+def test_the_list_is_written_into_no_other_file_that_has_its_name(tmp_path: Path) -> None:
+    source = save(tmp_path / "a.png", planted(96, 128, BOX))
+    before = source.read_bytes()
+    (tmp_path / "out").mkdir()
+    os.link(source, tmp_path / "out" / LIST)
+    run(source, tmp_path / "out")
+    assert source.read_bytes() == before and (tmp_path / "out" / LIST).read_text().startswith('"')
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".txt"])
+def test_a_full_disk_leaves_no_file_that_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    written = Path.open
+
+    def full(path: Path, *args: Any, **options: Any) -> Any:  # a file can be made, but holds nothing
+        if path.name.endswith(".part") and now == suffix:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return written(path, *args, **options)
+
+    real, now = outputs.Written.claim, ""
+
+    def claim(self: Written, path: Path) -> Path:
+        nonlocal now
+        now = path.suffix
+        return real(self, path)
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(outputs.Written, "claim", claim)
+    source = save(tmp_path / "a.png", planted(96, 128, BOX))
+    with pytest.raises(UserError, match="cannot be written: No space left"):
+        run(source, tmp_path / "out", save_txt=True, save_crop=True)
+    monkeypatch.undo()
+    left = files(tmp_path / "out")
+    assert not any(name.endswith((suffix, ".part")) for name in left), left
 
 
 def test_what_predict_wrote_is_no_source_of_the_same_folder(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from torch import nn
 
 from detect.__main__ import main
 from detect.cli import parse
+from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.losses.style import content_cost, gram, style_cost, total_variation
 from detect.style.command import parse_layers, stylize
-from detect.style.files import covering, write_image
+from detect.style.files import covering
 from detect.style.transfer import Objective, Weights, descend
 from tests.reference import style as twin
 from tests.reference.strokes import strokes
@@ -168,7 +169,7 @@ def test_the_command_paints(desk, tmp_path, one_thread, optimizer, start, capsys
 
 def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
     shown = []
-    monkeypatch.setattr("detect.style.command.write_image", lambda path, image: shown.append(image))
+    monkeypatch.setattr("detect.style.command.save_image", lambda path, image: shown.append(image))
     words = flags(desk, out=tmp_path / "o.jpg", content_layer="stages.2.6.expand3x3", every=2, steps=5)
     terms = stylize(parse("stylize", [*words, "--style-layers", "stages.0.0=2", "1", "stages.1.4"]))
     assert len(terms) == 6 and len(shown) == 3  # after two steps, four, and all
@@ -254,8 +255,8 @@ def test_a_picture_of_one_row_is_too_small(desk, tmp_path, capsys):
 
 
 def test_more_pixels_than_a_format_has_are_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"o.webp: 17000 x 1 px are more than .webp files can have: take .png"):
-        write_image(tmp_path / "o.webp", np.zeros((1, 17000, 3), np.uint8))
+    with pytest.raises(UserError, match=r"o.webp cannot be written: .webp files hold no 17000 x 1 pixels; take .png"):
+        save_image(tmp_path / "o.webp", np.zeros((1, 17000, 3), np.uint8))
 
 
 def test_copies_of_a_share_of_a_set(desk, digits, tmp_path, one_thread, capsys):
