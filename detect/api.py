@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detect.device import pick_device, pick_dtype
+from detect.device import computed_in, pick_device, pick_dtype
 from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.infer.closer import Closer
@@ -71,16 +71,14 @@ class Detector:
         side = self.side(imgsz)
         if isinstance(self.model, Exported):
             about = self.model.about
-            how = f"{about.precision}, {self.model.path.suffix[1:]} file"
+            how = f"computed in {about.precision}, {self.model.path.suffix[1:]} file"
             if self.model.square and about.task in ("detect", "keypoints"):
-                return (
-                    f"computed in {how}, square canvas of {side} px (detect export --dynamic: canvases as by weights)"
-                )
+                return f"{how}, square canvas of {side} px (detect export --dynamic: canvases as by weights)"
         else:
-            how = f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+            how = computed_in(self.device, self.dtype)
         if self.dims != 2:
-            return f"computed in {how}"
-        return f"computed in {how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
+            return how
+        return f"{how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
 
     def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.
@@ -169,27 +167,30 @@ class Detector:
         return _answers(predictor, open_source(source, config.vid_stride))
 
     def labels(self, classes: str | int | Sequence[str | int]) -> tuple[int, ...]:
-        """The label of each class, given by its name (in any case) or its index.
+        """The labels of the classes given by their names (in any case) or indices.
 
-        Raises UserError for an unknown one.
+        A name that several classes of the weights have means all of them. Raises UserError for an unknown one.
         """
         given = [classes] if isinstance(classes, str | int) else classes
         if not isinstance(given, Iterable):
             raise UserError(f"classes is {classes!r}: give a list of names or indices")
-        return tuple(_label(one, self.names) for one in given)
+        found = (label for one in given for label in _labels(one, self.names, self.card.names))
+        return tuple(dict.fromkeys(found))
 
 
-def _label(one: Any, names: Sequence[str]) -> int:
-    if one in names:
-        return names.index(one)
-    if (isinstance(one, Integral) and not isinstance(one, bool)) or (isinstance(one, str) and one.isdecimal()):
+def _labels(one: Any, names: Sequence[str], shared: Sequence[str]) -> list[int]:
+    """The labels that a name or an index means; `names` all differ, `shared` are those that the weights have."""
+    number = isinstance(one, Integral) and not isinstance(one, bool)
+    if number or (isinstance(one, str) and one.isdecimal() and one not in shared):
         if not 0 <= int(one) < len(names):
             raise UserError(f"class {one}: the model has {len(names)}, with the indices 0 to {len(names) - 1}")
-        return int(one)
-    alike = [i for i, name in enumerate(names) if name.casefold() == str(one).casefold()]
-    if len(alike) != 1 or not isinstance(one, str):
-        raise unknown("class", one, names)
-    return alike[0]
+        return [int(one)]
+    for same in (str, str.casefold):
+        for known in (names, shared):
+            found = [i for i, name in enumerate(known) if same(name) == same(str(one))]
+            if len({known[i] for i in found}) == 1 and isinstance(one, str):
+                return found
+    raise unknown("class", one, names)
 
 
 def _answers(predictor: Any, source: Source) -> Iterator[tuple[Frame, Any]]:

@@ -67,14 +67,19 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return fastest() if device.type == "cpu" else torch.float32
 
 
-def running_on(device: torch.device, dtype: torch.dtype) -> str:
-    """The line that says where and in which type a command computes."""
-    said = f"running on {device} in {str(dtype).removeprefix('torch.')}"
+def computed_in(device: torch.device, dtype: torch.dtype) -> str:
+    """What every command says of where and in which type of numbers it computes."""
+    return f"computed in {str(dtype).removeprefix('torch.')} on {device}"
+
+
+def trained_in(device: torch.device, dtype: torch.dtype) -> str:
+    """The line that says so of training, with what decided it on the CPU."""
+    said = f"training is {computed_in(device, dtype)}"
     if device.type != "cpu":
         return said
-    ratio = bfloat16_speed()
+    ratio, threads = bfloat16_speed(), torch.get_num_threads()
     measured = f" (bfloat16 was measured {ratio:.2f} times as fast as float32 here)" if ratio else ""
-    return f"{said}, {torch.get_num_threads()} threads{measured}"
+    return f"{said}, {threads} {'thread' if threads == 1 else 'threads'}{measured}"
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

@@ -223,6 +223,9 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
         except UserError as error:
             sieve.refuse("cannot use an image:", str(error))
             continue
+        if xml.tag != "annotation" and xml.find(".//object") is None:
+            sieve.refuse(path, f"is no annotation of the VOC form: its root element is {xml.tag!r}")
+            continue
         file = Path(os.path.relpath(image, voc.folder)).as_posix()
         images.append({"id": image_id, "file_name": file, "width": width, "height": height})
         for index, thing in enumerate(xml.iter("object"), start=1):

@@ -19,7 +19,7 @@ _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr":
 
 
 def read_xml(path: str | PathLike[str]) -> ElementTree.Element:
-    """The root element of an xml file.
+    """The root element of an xml file, its tags without namespaces.
 
     Raises:
         UserError: the file cannot be read, is broken, declares entities (with which a small file can fill all memory,
@@ -29,11 +29,14 @@ def read_xml(path: str | PathLike[str]) -> ElementTree.Element:
         text = _text(read_bytes(path, LARGEST), path)
         if "<!ENTITY" in text:
             raise UserError(f"{path}: declares xml entities, which can fill all memory: write the text in their place")
-        return ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"{path}: broken xml: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root
 
 
 def _text(data: bytes, path: object) -> str:

@@ -23,7 +23,7 @@ from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.signals import Signals, require_fit
 from detect.data.store import Annotations
-from detect.device import pick_device, pick_dtype, pick_workers, running_on
+from detect.device import pick_device, pick_dtype, pick_workers, trained_in
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.locks import locked_folder
@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> Path:
         trainer = _trainer(fitted, model, store, held_out, device, here, begun)
         _put_down(trainer, config, begun)  # last: a mistake found before it leaves --out free
         if here.main:
-            say(running_on(trainer.device, trainer.dtype))
+            say(trained_in(trainer.device, trainer.dtype))
         trainer.train()
         if here.main:
             print(f"best weights: {out / 'best.safetensors'}")

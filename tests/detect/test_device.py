@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from detect.device import autocast, pick_device, pick_dtype, pick_workers, running_on
+from detect.device import autocast, pick_device, pick_dtype, pick_workers, trained_in
 from detect.errors import UserError
 
 
@@ -63,11 +63,12 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
 def test_where_and_in_which_type_a_command_computes_is_said(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.7)
-    said = running_on(cpu, torch.float32)
-    assert said.startswith("running on cpu in float32, ") and "0.70 times as fast as float32" in said
+    said = trained_in(cpu, torch.float32)
+    assert said.startswith("training is computed in float32 on cpu, ") and "0.70 times as fast as float32" in said
     monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.0)
-    assert "bfloat16" not in running_on(cpu, torch.float32)
-    assert running_on(torch.device("cuda:1"), torch.float16) == "running on cuda:1 in float16"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert trained_in(cpu, torch.float32) == "training is computed in float32 on cpu, 1 thread"
+    assert trained_in(torch.device("cuda:1"), torch.float16) == "training is computed in float16 on cuda:1"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -470,6 +470,13 @@ def test_xml_in_any_encoding(tmp_path, encoding, name):
         (lambda f: text(f / "Annotations/c.XML", CAT.format(BOX.format(1))), "c.png has another xml file"),
         (lambda f: (f / "JPEGImages/c.png").rename(f / "JPEGImages/c.heic"), "c.heic: is in a format"),
         (lambda f: image(f / "JPEGImages/c.jpg"), "has no xml file"),
+        (
+            lambda f: (
+                image(f / "JPEGImages/n.png"),
+                text(f / "Annotations/n.xml", "<annotations><image/></annotations>"),
+            ),
+            "n.xml is no annotation of the VOC form: its root element is 'annotations'",
+        ),
     ],
 )
 def test_what_voc_does_not_use_is_told(tmp_path, plant, said):

@@ -12,6 +12,7 @@ import yaml
 
 import detect
 from detect.__main__ import main
+from detect.api import Detector
 from detect.checking.findings import check
 from detect.cli import parse
 from detect.config import ModelConfig
@@ -273,6 +274,15 @@ def test_weights_with_two_classes_of_one_name_are_judged_by_id(tmp_path, capsys)
     with pytest.raises(UserError, match=r"'person' several times \(ids 5, 6\), none of id 1"):
         by_name(Card(["person", "person", "car"], [5, 6, 2]), store)
     assert by_name(Card([" car", "person"], [1, 2]), store).tolist() == [1, 0]
+
+
+def test_a_name_that_several_classes_have_means_them_all():
+    model = build(ModelConfig(), Card(["RBC", "WBC", "RBC", "wbc"], [1, 2, 3, 4]))
+    detector = Detector(model, torch.device("cpu"), torch.float32)
+    assert detector.labels("RBC") == detector.labels("rbc") == detector.labels(["RBC (id 1)", 2]) == (0, 2)
+    assert detector.labels(["rbc (id 3)", "RBC", "WBC"]) == (2, 0, 1)
+    with pytest.raises(UserError, match="unknown class 'Wbc'"):
+        detector.labels("Wbc")
 
 
 def test_any_name_of_text_comes_out_of_yaml_as_it_went_in(tmp_path):

@@ -53,3 +53,10 @@ def test_a_set_of_which_every_file_is_refused_says_why(tmp_path, capsys, flags):
     said = capsys.readouterr().err
     assert "one.xml: declares xml entities" in said and said.count("\n") == 1
     assert ("the first of 2 reasons" in said) == bool(flags)
+
+
+def test_namespaces_hide_no_object(tmp_path):
+    content = '<annotation xmlns="urn:a" xmlns:v="urn:v"><v:object><name>x</name></v:object></annotation>'
+    (tmp_path / "a.xml").write_text(content)
+    root = read_xml(tmp_path / "a.xml")
+    assert root.tag == "annotation" and root.find("object").findtext("name") == "x"
