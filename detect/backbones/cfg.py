@@ -31,7 +31,8 @@ TRAINING = {
     "delta_normalizer iou_loss iou_thresh_kind nms_kind beta_nms max max_delta resize focal_loss label_smooth_eps "
     "objectness_smooth map counters_per_class",
 }
-_NONE = object()
+MOST = 65536  # of any whole number: layers, channels, pixels; far above those of any network
+SECTIONS, LETTERS = 2000, 10**6
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class Section:
         return UserError(f"{self.where}, section {self.number} [{self.kind}]: {text}")
 
     def integers(self, key: str) -> list[int]:
-        """A list of whole numbers. Raises UserError where there is none."""
+        """A list of whole numbers. Raises UserError where there is none, or one that is too large."""
         return [int(v) for v in self.numbers(key, r"[+-]?\d+")]
 
     def numbers(self, key: str, form: str = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?") -> list[float]:
         """A list of numbers. Raises UserError where there is none."""
         words = [w for w in self.values.get(key, "").split(",") if w]
         if not words or not all(re.fullmatch(form, w) for w in words):
-            raise self.error(f"{key}={self.values.get(key, '')} is no list of numbers: correct it")
+            raise self.error(f"{key}={self.values.get(key, '')[:60]} is no list of numbers: correct it")
+        if not all(abs(float(w)) <= MOST for w in words):
+            raise self.error(f"{key}={self.values[key][:60]}: numbers may be as large as {MOST}: correct it")
         return [float(w) for w in words]
 
     def number_of(self, key: str, default: float) -> float:
@@ -82,6 +85,8 @@ class Section:
 
 def parse(text: str, file: str) -> list[Section]:
     """The sections of a cfg, [net] first. Raises UserError naming the file and section of what is not known."""
+    if len(text) > LETTERS:
+        raise UserError(f"{file} has {len(text)} letters: is this a Darknet cfg? They have thousands")
     sections: list[Section] = []
     for line, raw in enumerate(text.splitlines(), 1):
         content = re.sub(r"\s", "", raw)
@@ -100,6 +105,8 @@ def parse(text: str, file: str) -> list[Section]:
             raise sections[-1].error(f"{key} is given twice: keep one")
     if not sections or sections[0].kind != "net":
         raise UserError(f"{file} does not begin with [net]: is this a Darknet cfg?")
+    if len(sections) > SECTIONS:
+        raise UserError(f"{file} has {len(sections)} sections: at most {SECTIONS} can be imported")
     for section in sections:
         _check(section)
     return sections

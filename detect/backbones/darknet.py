@@ -23,6 +23,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "logistic": nn.Sigmoid,
 }
+MOST_CHANNELS, COARSEST, LARGEST = 65536, 1024, 64  # of a map: channels and stride; the side of a window
+LARGEST_IMAGE = 8192
 EPS = 1e-6  # what Darknet adds to the deviation, and OpenCV's reader of these files to the variance
 
 
@@ -133,6 +135,8 @@ def plan(text: str, file: str) -> Plan:
     if net.integer("channels", 3) != 3:
         raise net.error("channels must be 3: images are RGB")
     size = net.integer("height", 416, 32), net.integer("width", 416, 32)
+    if max(size) > LARGEST_IMAGE:
+        raise net.error(f"images of {size[1]} x {size[0]} px: a side may have {LARGEST_IMAGE}")
     layers: list[Layer] = []
     scales: list[Scale] = []
     for section in rest:
@@ -141,7 +145,7 @@ def plan(text: str, file: str) -> Plan:
             layers[-1] = layers[-1]._replace(module=nn.Identity(), sources=[])
             layers.append(layers[-1])
         else:
-            layers.append(LAYERS[section.kind](section, layers))
+            layers.append(_bounded(section, LAYERS[section.kind](section, layers)))
     if not scales:
         raise net.error("the file has no [yolo] section: only detectors of that kind can be imported")
     classes = {s.integer("classes", 20) for s in rest if s.kind == "yolo"}
@@ -150,6 +154,17 @@ def plan(text: str, file: str) -> Plan:
     scales.sort(key=lambda scale: scale.stride)
     stretch = size[0] == size[1] and not net.integer("letter_box", 0)
     return Plan(sections, size, stretch, layers, scales, classes.pop())
+
+
+def _bounded(section: Section, layer: Layer) -> Layer:
+    """The layer. Raises UserError for one that no memory would hold: routes may double channels with every section."""
+    if layer.channels > MOST_CHANNELS:
+        raise section.error(f"its map has {layer.channels} channels: at most {MOST_CHANNELS} can be imported")
+    if layer.stride > COARSEST:
+        raise section.error(f"its map has stride {layer.stride}: at most {COARSEST} can be imported")
+    if section.integer("size", 1) > LARGEST:
+        raise section.error(f"size={section.values['size']}: at most {LARGEST} can be imported")
+    return layer
 
 
 def _input(section: Section, layers: Sequence[Layer], index: int) -> Layer:
@@ -271,6 +286,8 @@ def _scale(section: Section, sections: Sequence[Section], layers: Sequence[Layer
     source = layers[-1].sources[0]
     given = _input(section, layers, source)
     anchors = [sizes[2 * i : 2 * i + 2] for i in mask]
+    if scale <= 0 or not all(side > 0 for side in sizes):
+        raise section.error(f"scale_x_y={scale:g} and anchors must be above 0: correct them")
     return Scale(len(layers) - 1, source, given.channels, given.stride, anchors, scale, bounded)
 
 

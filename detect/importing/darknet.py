@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detect.backbones.cfg import LETTERS
 from detect.backbones.darknet import plan
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models.base import Card
 from detect.models.darknet import build_darknet
+from detect.models.unfilled import Unfilled
+from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
 from detect.types import Pixels
 
@@ -25,10 +28,12 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
     Raises UserError for a cfg with anything unknown, and for weights of another length than it needs.
     """
     try:
-        text = cfg.read_text(encoding="utf-8")
+        with cfg.open(encoding="utf-8") as file:
+            text = file.read(LETTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--cfg {cfg} cannot be read: {getattr(error, 'strerror', error)}") from error
-    described = plan(text, str(cfg))
+    with Unfilled(shapes=True):
+        described = plan(text, str(cfg))
     pixels = Pixels(stretch=True) if described.stretch else Pixels(pad=127)
     config = ModelConfig(
         name=cfg.stem,
@@ -37,32 +42,42 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
         assigner="sim_ota",
         graph="\n".join(section.text() for section in described.sections) + "\n",
     )
-    model = build_darknet(config, card(described.classes, max(described.size), pixels)).eval()
-    numbers = _numbers(weights)
-    wanted = list(_slots(model, {s.predictor: level for level, s in enumerate(described.scales)}))
-    need = sum(t.numel() for t, _ in wanted)
-    if len(numbers) != need:
-        much = "short" if len(numbers) < need else "long"
-        raise UserError(
-            f"{weights} is too {much}: it has {len(numbers)} numbers, {cfg} needs {need}; give the cfg it was made with"
-        )
+    about = card(described.classes, max(described.size), pixels)
+    levels = {scale.predictor: level for level, scale in enumerate(described.scales)}
+    with Unfilled(shapes=True):
+        need = sum(t.numel() for t, _ in _slots(build_darknet(config, about), levels))
+    numbers = _numbers(weights, need, cfg)
+    model = build_darknet(config, about).eval()
+    wanted = list(_slots(model, levels))
     parts = numbers.split([t.numel() for t, _ in wanted])
     with torch.no_grad():
         for (like, put), part in zip(wanted, parts, strict=True):
             put(part.view_as(like))
+    require_finite(model.state_dict(), weights)
     return model
 
 
-def _numbers(path: Path) -> Tensor:
-    """The numbers after the header: versions, three int32, and the images seen, int64 since version 0.2, else int32."""
-    data = path.read_bytes()
-    if len(data) < 16:
-        raise UserError(f"{path} is too short to be a Darknet weights file")
-    major, minor = np.frombuffer(data, "<i4", 2).tolist()
-    start = 20 if major * 10 + minor >= 2 else 16
-    if not (0 <= major < 1000 and 0 <= minor < 1000) or (len(data) - start) % 4:
-        raise UserError(f"{path} is no Darknet weights file: its header or length is not that of one")
-    return torch.from_numpy(np.frombuffer(data, "<f4", offset=start).copy())
+def _numbers(path: Path, need: int, cfg: Path) -> Tensor:
+    """The numbers after the header: versions, three int32, and the images seen, int64 since version 0.2, else int32.
+
+    Raises UserError, before they are read, unless there are as many as `cfg` needs.
+    """
+    with path.open("rb") as file:
+        head, length = file.read(20), path.stat().st_size
+        if length < 16:
+            raise UserError(f"{path} is too short to be a Darknet weights file")
+        major, minor = np.frombuffer(head, "<i4", 2).tolist()
+        start = 20 if major * 10 + minor >= 2 else 16
+        if not (0 <= major < 1000 and 0 <= minor < 1000) or (length - start) % 4:
+            raise UserError(f"{path} is no Darknet weights file: its header or length is not that of one")
+        count = (length - start) // 4
+        if count != need:
+            much = "short" if count < need else "long"
+            raise UserError(
+                f"{path} is too {much}: it has {count} numbers, {cfg} needs {need}; give the cfg it was made with"
+            )
+        file.seek(start)
+        return torch.from_numpy(np.frombuffer(bytearray(file.read()), "<f4"))
 
 
 Slot = tuple[Tensor, Callable[[Tensor], object]]

@@ -89,7 +89,8 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
         best, epoch = plain.best
         if math.isnan(best) or type(epoch) is not int or not -1 <= epoch < max(1, plain.counts[0]):
             raise ValueError(f"best is {plain.best}")
-        if [row.get("epoch") for row in plain.history] != list(range(plain.counts[0])):
+        numbered = all(row.get("epoch") == i for i, row in enumerate(plain.history))
+        if len(plain.history) != plain.counts[0] or not numbered:
             raise ValueError(f"it is at epoch {plain.counts[0]}, with the numbers of {len(plain.history)}")
     return state, plain
 

@@ -69,6 +69,7 @@ WRONG = {
     "no threads": lambda s: s.update(threads=0),
     "threads of a text": lambda s: s.update(threads="1"),
     "a negative epoch": lambda s: s.update(counts=[-1, 0, 0]),
+    "very many epochs": lambda s: s.update(counts=[2**52, 0, 7]),
     "an epoch without numbers": lambda s: s.update(counts=[7, 0, 7]),
     "a step of another kind": lambda s: s.update(counts=[1, 0, 1.5]),
     "two counts": lambda s: s.update(counts=[1, 0]),
