@@ -186,8 +186,16 @@ class AugmentConfig:
     """How training images are varied. Probabilities are 0..1; hue, saturation and value are relative gains.
 
     `scale` s draws a zoom from [1 - s, 1 + s]; `translate` t shifts by up to t of the side; a box is kept when at least
-    `visibility` of its area stays in the picture. `albumentations` is a list of {transform: arguments}
-    (a turned box is that of the ellipse in it; `rotate_method: largest_box` takes its four corners);
+    `visibility` of its area stays in the picture.
+
+    `rotate` and `shear` are the largest angles in degrees; `perspective` p shows the near side of the canvas up to
+    1 + p times as large as its middle; `warp` moves every pixel smoothly by up to that share of the side (local
+    warping). They are drawn anew for each image, mosaic or crop. `crop` is the share of images that are cut to a random
+    part, at least `crop_min` as wide and as high. All of them are off by default. A rotated box is the bounding box of
+    the ellipse in it.
+
+    `albumentations` is a list of {transform: arguments} that follow (it needs the extra `albumentations`;
+    `rotate_method: largest_box` takes the four corners of a box);
     `stylized` is a folder of copies that detect stylize made, one of which takes the place of its picture in the share
     `stylized_share` of the cases. `on` false leaves every image as it is.
     """
@@ -198,6 +206,12 @@ class AugmentConfig:
     mixup: Share = 0.0
     scale: Share = 0.5
     translate: Share = 0.1
+    rotate: Annotated[float, Range(0, 180)] = 0.0
+    shear: Annotated[float, Range(0, 45)] = 0.0
+    perspective: Annotated[float, Range(0, 0.3)] = 0.0
+    warp: Annotated[float, Range(0, 0.05)] = 0.0
+    crop: Share = 0.0
+    crop_min: Annotated[float, Range(0.05, 1)] = 0.5
     flip: Share = 0.5
     hue: Share = 0.015
     saturation: Share = 0.7

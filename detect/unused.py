@@ -13,7 +13,9 @@ _BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
 _TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
-_PICTURES = "augment.scale augment.hue augment.saturation augment.albumentations augment.stylized"
+_WHOLE = "augment.stylized augment.crop"
+_WARPS = "augment.rotate augment.shear augment.perspective augment.warp"
+_PICTURES = f"augment.scale {_WARPS} augment.hue augment.saturation augment.albumentations {_WHOLE}"
 _PICTURED = "multi_scale pixels pretrained cache_features"
 _EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin each"
 _DENSE = (*_YOLO, "darknet", "yolox")
@@ -40,7 +42,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.kind", *_DENSE, "localizer", "landmarker", *_FAST): "model.head model.loss.objectness",
         ("model.kind", *_YOLO, "localizer", "landmarker", *_RCNN): "model.levels",
         ("model.kind", *_DENSE, "localizer", "landmarker", *_RCNN): "augment.visibility",
-        ("model.kind", *_DENSE, "localizer", "landmarker", "classifier", "embedder", *_RCNN): "augment.stylized",
+        ("model.kind", *_DENSE, "localizer", "landmarker", "classifier", "embedder", *_RCNN): _WHOLE,
         ("model.kind", *_YOLO, "landmarker"): "model.tower",
         ("model.kind", *_DENSE, "landmarker", "faster_rcnn"): "model.loss.code",
         ("model.kind", "darknet"): "model.graph",
@@ -73,6 +75,7 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("resume", "true"): "resume_anyway",
         ("cache_features", "true"): "features",
         ("augment.stylized",): "augment.stylized_share",
+        ("augment.crop",): "augment.crop_min",
         ("freeze",): "thaw",
     },
     "evaluate": {

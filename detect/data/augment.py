@@ -1,15 +1,15 @@
-"""What changes a training picture and its truth together: placing, alone or as a mosaic, mirroring, colour.
+"""What changes a training picture and its truth together: crops, placing, alone or as a mosaic, mirroring, colour.
 
-Pictures are scaled straight onto the training canvas. Every function takes the generator it draws from; none keeps
-state.
+How a placed picture is rotated, sheared and warped is in warp.py. Pictures are scaled straight onto the training
+canvas. Every function takes the generator it draws from; none keeps state.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,10 +18,28 @@ from torch import Tensor
 
 from detect.config import AugmentConfig
 from detect.data.images import resize
+from detect.data.warp import SETTINGS, Warp, random_warp
 from detect.errors import UserError
 from detect.types import Target
 
+if TYPE_CHECKING:
+    from detect.data.albument import Pipeline
+
 MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be learned
+BUILT_IN = {  # what stands for transforms of albumentations where they are not installed
+    "rotate": "Rotate SafeRotate RandomRotate90 ShiftScaleRotate Affine",
+    "shear": "Affine",
+    "scale": "RandomScale ShiftScaleRotate Affine",
+    "translate": "ShiftScaleRotate Affine",
+    "perspective": "Perspective",
+    "warp": "ElasticTransform GridDistortion OpticalDistortion PiecewiseAffine GridElasticDeform",
+    "crop": "RandomCrop RandomSizedCrop RandomResizedCrop RandomSizedBBoxSafeCrop AtLeastOneBBoxRandomCrop "
+    "BBoxSafeRandomCrop RandomCropFromBorders RandomCropNearBBox",
+    "flip": "HorizontalFlip",
+    "hue": "HueSaturationValue ColorJitter",
+    "saturation": "HueSaturationValue ColorJitter",
+    "value": "HueSaturationValue ColorJitter RandomBrightnessContrast",
+}
 
 
 class Tile(NamedTuple):
@@ -32,22 +50,28 @@ class Tile(NamedTuple):
 
 
 class Move(NamedTuple):
-    """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only."""
+    """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
+
+    With a `warp`, which all pictures of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
+    """
 
     scale: tuple[float, float]
     offset: tuple[float, float]
-    view: tuple[int, int, int, int]
+    view: tuple[float, float, float, float]
+    warp: Warp | None = None
 
 
 def single(
     tile: Tile, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
     """One picture, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
-    zoom, (x, y) = _view(size, config, rng)
+    zoom, (x, y), warp = _view(size, config, rng)
+    if config.crop and rng.random() < config.crop:
+        tile = random_crop(tile, config, rng)
     canvas = np.full((size, size, 3), pad, np.uint8)
     height, width = tile.image.shape[:2]
     zoom *= size / max(height, width)
-    move = paste(canvas, tile, (x - width * zoom / 2, y - height * zoom / 2), zoom)
+    move = paste(canvas, tile, (x - width * zoom / 2, y - height * zoom / 2), zoom, warp)
     return canvas, place([tile.target], [move], config.visibility, (size, size))
 
 
@@ -58,30 +82,60 @@ def mosaic(
 
     It is the usual scene of twice the side, cut and scaled to size x size, without ever making the larger picture.
     """
-    zoom, middle = _view(size, config, rng)
+    zoom, middle, warp = _view(size, config, rng)
     x, y = (round(v) for v in middle + rng.uniform(-0.5, 0.5, 2) * size * zoom)
     canvas = np.full((size, size, 3), pad, np.uint8)
-    moves = []
+    shown, moves = [], []
     for k, tile in enumerate(tiles):
+        if config.crop and rng.random() < config.crop:
+            tile = random_crop(tile, config, rng)
         height, width = tile.image.shape[:2]
         ratio = zoom * size / max(height, width)
         corner = x - (k % 2 == 0) * width * ratio, y - (k < 2) * height * ratio
-        moves.append(paste(canvas, tile, corner, ratio))
-    return canvas, place([tile.target for tile in tiles], moves, config.visibility, (size, size))
+        moves.append(paste(canvas, tile, corner, ratio, warp))
+        shown.append(tile.target)
+    return canvas, place(shown, moves, config.visibility, (size, size))
 
 
-def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    """The drawn zoom, and the canvas point (x, y) that the middle of the scene moves to."""
+def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[float, np.ndarray, Warp | None]:
+    """The drawn zoom, the canvas point (x, y) that the middle of the scene moves to, and the warp, if any is on."""
     zoom = max(0.05, rng.uniform(1 - config.scale, 1 + config.scale))
-    return zoom, size / 2 + rng.uniform(-config.translate, config.translate, 2) * size
+    middle = size / 2 + rng.uniform(-config.translate, config.translate, 2) * size
+    return zoom, middle, random_warp(size, config, rng) if any(SETTINGS(config)) else None
 
 
-def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float) -> Move:
+def random_crop(tile: Tile, config: AugmentConfig, rng: np.random.Generator) -> Tile:
+    """A random part of an image, its width and height at least `crop_min` of the image's, each drawn by itself.
+
+    The target is then in pixels of the part, and boxes may reach out of it: `place` cuts them off, or drops them by
+    the rule of visibility.
+    """
+    whole = np.array(tile.image.shape[1::-1])
+    sides = np.rint(whole * rng.uniform(config.crop_min, 1.0, 2)).astype(int).clip(1)
+    left, top = corner = rng.integers(whole - sides + 1)
+    scale = whole / tile.target.size[::-1]
+    target, (width, height) = tile.target, sides.tolist()
+    shift, stretch = (torch.from_numpy(np.tile(pair, 2)).float() for pair in (corner, scale))
+    boxes, proposals, points = target.boxes * stretch - shift, target.proposals, target.points
+    if proposals is not None:
+        proposals = proposals * stretch - shift
+    if points is not None:
+        points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
+    moved = replace(target, boxes=boxes, points=points, proposals=proposals, size=(height, width))
+    return Tile(tile.image[top : top + height, left : left + width], moved)
+
+
+def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float, warp: Warp | None = None) -> Move:
     """Draw the tile enlarged `zoom` times with its top left corner at (x, y), and say how its source pixels moved.
 
     Only the part that the canvas shows is resized, a whole number of source pixels onto a whole number of canvas
-    pixels. The move is that very map (each axis's scale is the quotient of the two numbers), so it is exact.
+    pixels. The move is that very map (each axis's scale is the quotient of the two numbers), so it is exact. With a
+    `warp` the tile is sampled where it comes to lie, to a fraction of a pixel.
     """
+    if warp is not None:
+        warp.draw(canvas, tile.image, zoom, corner)
+        (height, width), (h, w), (x, y) = tile.image.shape[:2], tile.target.size, corner
+        return Move((zoom * width / w, zoom * height / h), corner, (x, y, x + zoom * width, y + zoom * height), warp)
     shown, read = [], []
     for start, source, room in zip(corner, tile.image.shape[1::-1], canvas.shape[1::-1], strict=True):
         low, high = max(0, round(start)), min(room, round(start + source * zoom))
@@ -112,10 +166,16 @@ def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, s
     rows = np.tile(rows, (len(both) // len(targets), 1)).repeat([len(b) for b in both], axis=0)
     scale, offset, low, high = rows[:, :4], rows[:, 4:8], rows[:, 8:12], rows[:, 12:]
     whole = np.concatenate([b.numpy() for b in both]) * scale + offset
+    enough = visibility * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
     boxes = np.minimum(np.maximum(whole, low), high)
     sides = boxes[:, 2:] - boxes[:, :2]
-    enough = visibility * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
-    kept = np.flatnonzero((sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE))
+    area = sides[:, 0] * sides[:, 1]
+    seen = (area >= enough) & (sides.min(axis=1) >= MIN_SIDE)
+    if (warp := moves[0].warp) is not None:  # seen in the tile and then on the canvas: the two shares are multiplied
+        share = enough / np.maximum(area, MIN_SIDE**2)
+        boxes, there = _warped(warp, (whole, low[:, :2], high[:, :2]), share, size)
+        seen &= there
+    kept = np.flatnonzero(seen)
     keep, rest = np.split(kept, kept.searchsorted([sum(map(len, targets))]))
     points = None
     if targets[0].points is not None:
@@ -123,6 +183,9 @@ def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, s
         edges = [edge[keep, None, :2] for edge in (scale, offset, low, high)]
         points[..., :2] = points[..., :2] * edges[0] + edges[1]
         inside = (points[..., :2] >= edges[2]) & (points[..., :2] <= edges[3])
+        if warp is not None:
+            points[..., :2] = warp.forward(points[..., :2].astype(np.float64))
+            inside &= (points[..., :2] >= 0) & (points[..., :2] <= size[::-1])
         points[~(inside.all(axis=-1) & (points[..., 2] > 0))] = 0
     return Target(
         boxes=torch.from_numpy(boxes[keep].astype(np.float32)),
@@ -133,6 +196,20 @@ def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, s
         points=None if points is None else torch.from_numpy(points),
         proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
     )
+
+
+def _warped(
+    warp: Warp, ellipses: tuple[np.ndarray, np.ndarray, np.ndarray], share: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 4) boxes on a canvas of `size` (h, w) of ellipses, as Warp.boxes takes them, and which are to be kept.
+
+    Those are seen to at least `share` (N,) of their area, and thick enough.
+    """
+    whole = warp.boxes(*ellipses)
+    boxes = np.clip(whole, 0.0, size[::-1] * 2)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    enough = share * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    return boxes, (sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE)
 
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
@@ -148,6 +225,32 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
         proposals=torch.cat(proposals) if proposals else None,
         size=size,
     )
+
+
+def pipeline(config: AugmentConfig, keypoints: bool, pad: int) -> Pipeline | None:
+    """The albumentations pipeline of `config`, None where it has none. Raises UserError where the extra is missing."""
+    if not config.albumentations:
+        return None
+    try:
+        from detect.data.albument import Pipeline  # late: few need it, and it need not be installed
+    except ModuleNotFoundError as error:
+        fields: dict[str, list[str]] = {}  # of ours, for each transform that they replace
+        for name in _names(config.albumentations):
+            fields[name] = [f"augment.{ours}" for ours, theirs in BUILT_IN.items() if name in theirs.split()]
+        instead = "; ".join(f"{', '.join(ours)} for {name}" for name, ours in fields.items() if ours)
+        raise UserError(
+            "augment.albumentations needs an extra: pip install 'gridhead[albumentations]'"
+            + (f", or use {instead}" if instead else "")
+        ) from error
+    return Pipeline(config.albumentations, config.visibility, keypoints, pad)
+
+
+def _names(spec: Any) -> Iterator[str]:
+    """The transforms of a pipeline, those inside compositions too."""
+    for item in spec if isinstance(spec, list) else ():
+        for name, arguments in item.items() if isinstance(item, dict) else ():
+            inner = arguments.get("transforms") if isinstance(arguments, dict) else None
+            yield from _names(inner) if inner else [str(name)]
 
 
 def mirror(target: Target, swap: Tensor | None) -> Target:

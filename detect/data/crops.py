@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment import Tile, jitter, mirror, single
+from detect.data.augment import Tile, jitter, mirror, pipeline, single
 from detect.data.dataset import Draw, Stream, generator, known_sizes, letterboxed, order
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
@@ -114,10 +114,11 @@ def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndar
 class CropDataset(Dataset):
     """Training samples of crops: (image (size, size, 3) uint8 RGB, Target), asked for by a Draw.
 
-    Augmentation is that of a single picture (zoom, shift, albumentations, colour, mirror); mosaic and mixup, which join
-    things, do not apply. `size` is the largest side that is kept of a window, as in CocoDataset. `balanced` draws each
-    class equally often: an epoch is as long, with the crops of large classes left out by turns, and those of small ones
-    repeated. `sample` gives a crop without augmentation. UserError: no crop, or one that is not in its picture.
+    Augmentation is that of a single picture (zoom, shift, warp, crop, albumentations, colour, mirror); mosaic and
+    mixup, which join things, do not apply. `size` is the largest side that is kept of a window, as in CocoDataset.
+    `balanced` draws each class equally often: an epoch is as long, with the crops of large classes left out by turns,
+    and those of small ones repeated. `sample` gives a crop without augmentation. UserError: no crop, or one that is not
+    in its picture.
     """
 
     points = False  # whether the truth has keypoints
@@ -146,15 +147,11 @@ class CropDataset(Dataset):
             self.kept[:] = size
         self.copies = None
         if augment and augment.stylized:
-            from detect.data.copies import Copies  # late, as albumentations are: few need it
+            from detect.data.copies import Copies  # late: few need it
 
             self.copies = Copies(crops.store, augment, seed)
         self.cache = Cache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
-        self.pipeline = None
-        if augment and augment.albumentations:
-            from detect.data.albument import Pipeline  # late: it takes a second to import
-
-            self.pipeline = Pipeline(augment.albumentations, augment.visibility, self.points, pixels.pad)
+        self.pipeline = pipeline(augment, self.points, pixels.pad) if augment else None
         self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, place, single
+from detect.data.augment import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, pipeline, place, single
 from detect.data.images import read_header, resize
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache
@@ -106,11 +106,7 @@ class CocoDataset(Dataset):
         self.swap = None
         if augment and augment.flip > 0:
             self.swap = mirror_swap(store.keypoints, augment.flip_pairs or store.flip_pairs)
-        self.pipeline = None
-        if augment and augment.albumentations:
-            from detect.data.albument import Pipeline  # late: it takes a second to import
-
-            self.pipeline = Pipeline(augment.albumentations, augment.visibility, bool(store.keypoints), pixels.pad)
+        self.pipeline = pipeline(augment, bool(store.keypoints), pixels.pad) if augment else None
         self.sizes = known_sizes(store)
         shrink = np.minimum(1.0, size / self.sizes.max(axis=1, keepdims=True))
         self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache

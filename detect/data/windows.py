@@ -19,6 +19,7 @@ from detect.data.augment import Tile, jitter, mirror, paste
 from detect.data.crops import Crops, balanced_order
 from detect.data.dataset import Draw, Stream, generator, known_sizes, order
 from detect.data.images import resize
+from detect.data.warp import SETTINGS, Warp, random_warp
 from detect.data.workers import Cache
 from detect.errors import UserError
 from detect.types import Pixels, Target
@@ -43,8 +44,9 @@ class WindowDataset(Dataset):
     that has no background makes no trouble.
 
     `augment` moves the pieces around objects (by up to `translate` of the object's side), scales them (the object's
-    area, by 1 ± `scale`), changes colours and mirrors. `balanced` draws each class equally often. UserError: no object,
-    or none that the smallest window fits; albumentations, whose boxes end where the picture does.
+    area, by 1 ± `scale`), rotates, shears and warps all pieces, changes colours and mirrors. `balanced` draws each
+    class equally often. UserError: no object, or none that the smallest window fits; albumentations, whose boxes end
+    where the picture does.
     """
 
     def __init__(
@@ -92,7 +94,8 @@ class WindowDataset(Dataset):
             side = least * (longest / least) ** rng.random()
             height, width = self.kept[image].tolist()
             x, y = (rng.random() * (n - side) + side / 2 for n in (width, height))
-        picture, target = self._cut(image, x, y, min(max(side, least), longest))
+        warp = random_warp(self.side, self.augment, rng) if any(SETTINGS(self.augment)) else None
+        picture, target = self._cut(image, x, y, min(max(side, least), longest), warp)
         jitter(picture, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(picture, 1, dst=picture)
@@ -141,7 +144,7 @@ class WindowDataset(Dataset):
         height, width = self.kept[image].tolist()
         return resize(self.store.read(image), width, height)
 
-    def _cut(self, image: int, x: float, y: float, side: float) -> tuple[np.ndarray, Target]:
+    def _cut(self, image: int, x: float, y: float, side: float, warp: Warp | None) -> tuple[np.ndarray, Target]:
         """The piece about (x, y), or as near to it as the picture lets it be; beyond its end the picture is padded."""
         height, width = self.kept[image].tolist()
         left, top = (min(max(0.0, v - side / 2), max(0.0, n - side)) for v, n in ((x, width), (y, height)))
@@ -151,7 +154,9 @@ class WindowDataset(Dataset):
         )
         truth = Target(boxes, labels, crowd, int(self.store.image_ids[image]), (height, width))
         canvas = np.full((self.side, self.side, 3), self.pad, np.uint8)
-        move = paste(canvas, Tile(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom)
+        move = paste(canvas, Tile(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom, warp)
         boxes = (truth.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
+        if warp is not None:
+            boxes = torch.from_numpy(warp.boxes(boxes.numpy())).float()
         touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.side).all(dim=1)
         return canvas, replace(truth, boxes=boxes, size=canvas.shape[:2])[touched]

@@ -16,6 +16,12 @@ def digits(tmp_path_factory) -> Path:
     return build(tmp_path_factory.mktemp("toy") / "digits", train=16, val=8, size=96)
 
 
+@pytest.fixture(scope="session")
+def albumentations():
+    """Skips where the extra is not installed."""
+    pytest.importorskip("albumentations")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Small networks are slower with more, and bits depend on how many there are."""

@@ -90,7 +90,7 @@ def test_paste_outside_the_canvas_draws_and_keeps_nothing():
 def naive_place(boxes, move, visibility):
     kept = []
     for i, (x0, y0, x1, y1) in enumerate(boxes):
-        (sx, sy), (ox, oy), (left, top, right, bottom) = move
+        (sx, sy), (ox, oy), (left, top, right, bottom), _ = move
         a, b, c, d = x0 * sx + ox, y0 * sy + oy, x1 * sx + ox, y1 * sy + oy
         e, f = min(max(a, left), right), min(max(b, top), bottom)
         g, h = min(max(c, left), right), min(max(d, top), bottom)

@@ -152,6 +152,7 @@ PIPELINE = [{"OneOf": {"transforms": [{"Rotate": {"limit": 30, "p": 1}}, {"Elast
         (PIPELINE, 0.8),
     ],
 )
+@pytest.mark.usefixtures("albumentations")
 def test_boxes_follow_the_object_through_a_pipeline(spec, least):
     store = Store(20, ellipses=True, side=(90, 140))
     config = AugmentConfig(mosaic=0, scale=0, translate=0, hue=0, saturation=0, value=0, albumentations=spec, flip=0)
@@ -172,6 +173,7 @@ def test_boxes_follow_the_object_through_a_pipeline(spec, least):
     assert len(overlaps) > 8 and np.mean(overlaps) >= least
 
 
+@pytest.mark.usefixtures("albumentations")
 def test_what_comes_in_at_the_border_is_padding():
     from detect.data.albument import Pipeline
 
@@ -182,6 +184,7 @@ def test_what_comes_in_at_the_border_is_padding():
         assert image[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [[50, 50, 50]] * 4
 
 
+@pytest.mark.usefixtures("albumentations")
 def test_a_crop_is_brought_back_to_the_canvas():
     spec = [{"RandomCrop": {"height": 60, "width": 80, "p": 1}}]
     data = CocoDataset(Store(6), 128, AugmentConfig(albumentations=spec))
@@ -189,6 +192,7 @@ def test_a_crop_is_brought_back_to_the_canvas():
     assert image.shape == (128, 128, 3) and target.size == (128, 128)
 
 
+@pytest.mark.usefixtures("albumentations")
 def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
     from detect.data.albument import Pipeline
 
@@ -212,6 +216,7 @@ def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
     assert digest([second[draw] for draw in draws[::-1]][::-1]) == forward
 
 
+@pytest.mark.usefixtures("albumentations")
 def test_a_pipeline_keeps_keypoints_and_labels_with_their_boxes():
     from detect.data.albument import Pipeline
 
@@ -247,12 +252,14 @@ def test_a_pipeline_keeps_keypoints_and_labels_with_their_boxes():
         ([{"HorizontalFlip": {}}], "augment.flip"),
     ],
 )
+@pytest.mark.usefixtures("albumentations")
 def test_a_wrong_pipeline_is_one_clear_line(spec, text):
     with pytest.raises(UserError, match=text) as caught:
         CocoDataset(Store(3, keypoints=2), 64, AugmentConfig(albumentations=spec))
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("albumentations")
 def test_a_pipeline_that_fails_on_the_picture_says_so():
     for spec in ([{"Normalize": {"p": 1}}], [{"Crop": {"x_max": 900, "y_max": 900, "p": 1}}]):
         data = CocoDataset(Store(3), 64, AugmentConfig(albumentations=spec))
@@ -290,3 +297,24 @@ def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
         fit = Letterbox.fit(tuple(store.sizes[index]), 96, pixels, square=True)
         assert np.abs(image.astype(int) - fit.apply(store.read(index))).max() <= 1
         assert torch.allclose(target.boxes, fit.forward(store.target(index).boxes), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ([{"Rotate": {"limit": 15}}, {"GaussNoise": {}}], ", or use augment.rotate for Rotate"),
+        (
+            [{"OneOf": {"transforms": [{"ElasticTransform": None}, {"RandomCrop": {}}]}}],
+            ", or use augment.warp for ElasticTransform; augment.crop for RandomCrop",
+        ),
+        ([{"ShiftScaleRotate": {}}], ", or use augment.rotate, augment.scale, augment.translate for ShiftScaleRotate"),
+        ([{"GaussNoise": {}}], ""),
+        (["Rotate", {"OneOf": {"transforms": 3}}], ""),
+    ],
+)
+def test_without_the_extra_a_pipeline_says_what_is_built_in(spec, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    monkeypatch.delitem(sys.modules, "detect.data.albument", raising=False)
+    with pytest.raises(UserError) as caught:
+        CocoDataset(Store(3), 64, AugmentConfig(albumentations=spec))
+    assert str(caught.value).endswith(f" needs an extra: pip install 'gridhead[albumentations]'{said}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import itertools
 import signal
 
@@ -22,13 +23,15 @@ from tools import look
 
 EPOCHS = (0, 2)  # with mosaic and mixup, without
 BATCH = 6  # of 16 images: steps of 6, 5 and 5
-PIPELINE = [
+PIPELINE: list[dict] = [
     {"Rotate": {"limit": 10, "p": 0.5}},
     {"OneOf": {"transforms": [{"GaussNoise": {}}, {"ISONoise": {}}, {"MotionBlur": {}}], "p": 0.9}},
     {"RandomBrightnessContrast": {"p": 0.5}},
     {"CoarseDropout": {"p": 0.3}},
     {"RandomCropFromBorders": {"p": 0.3}},
 ]
+if importlib.util.find_spec("albumentations") is None:  # an extra
+    PIPELINE = []
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -37,8 +40,9 @@ pytestmark = [
 
 
 def drawn(digits, out, **changes):
-    """A run whose every draw is in use: mosaic, mixup, an albumentations pipeline, sizes."""
-    augment = AugmentConfig(mosaic=0.8, mixup=0.5, mosaic_off=1, albumentations=PIPELINE)
+    """A run whose every draw is in use: mosaic, mixup, warps, crops, an albumentations pipeline, sizes."""
+    moved = {"rotate": 10.0, "shear": 5.0, "perspective": 0.05, "warp": 0.02, "crop": 0.3}
+    augment = AugmentConfig(mosaic=0.8, mixup=0.5, mosaic_off=1, albumentations=PIPELINE, **moved)
     return settings(digits, out, **{"batch": BATCH, "augment": augment, **changes})
 
 

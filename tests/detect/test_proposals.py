@@ -116,9 +116,19 @@ def alike(store):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("pipeline", [[], [{"Affine": {"rotate": 20, "scale": 0.8, "p": 1.0}}]], ids=["own", "affine"])
-def test_proposals_go_where_boxes_go(digits, workers, pipeline):
-    config = AugmentConfig(mosaic=0.7, mixup=0.5, mosaic_off=0, flip=0.5, albumentations=pipeline)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rotate": 20.0, "shear": 5.0, "perspective": 0.1, "warp": 0.03, "crop": 0.5},
+        {"albumentations": [{"Affine": {"rotate": 20, "scale": 0.8, "p": 1.0}}]},
+    ],
+    ids=["plain", "warped", "albumentations"],
+)
+def test_proposals_go_where_boxes_go(digits, workers, changes, request):
+    if "albumentations" in changes:
+        request.getfixturevalue("albumentations")
+    config = AugmentConfig(mosaic=0.7, mixup=0.5, mosaic_off=0, flip=0.5, **changes)
     data = CocoDataset(alike(load_data(str(digits), "train")), 64, config, seed=3)
     batches = [b for epoch in range(2) for b in TrainLoader(data, 64, 8, workers).epoch(epoch)]
     targets = [t for batch in batches for t in batch.targets]

@@ -26,6 +26,9 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
         ([*CLASSIFY, "--augment.mosaic", "0.5"], "--augment.mosaic is read with --model.kind yolo"),
         ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --model.kind yolo"),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
+        (["--augment.crop_min", "0.3"], "--augment.crop_min is read with --augment.crop alone"),
+        (["--model", "sliding_window", "--augment.crop", "0.3"], "--augment.crop is read with --model.kind yolo"),
+        ([*CLASSIFY, "--model.dims", "1", "--augment.rotate", "9"], "--augment.rotate is read with --model.dims 2"),
         (["--features", "f"], "--features is read with --cache-features alone"),
         (["--thaw", "3"], "--thaw is read with --freeze alone"),
         (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid or rpn alone"),
@@ -46,6 +49,8 @@ def test_training_refuses_what_it_would_not_read(flags, said):
         ["--balance", "sampling", "--repeat", "0.3", "--model.loss.class_kind", "focal"],
         ["--cache-features", "--features", "f", "--freeze", "-1"],
         ["--freeze", "2", "--thaw", "1"],
+        [*CLASSIFY, "--augment.crop", "0.3", "--augment.crop_min", "0.3", "--augment.rotate", "9"],
+        ["--model", "sliding_window", "--augment.rotate", "9", "--augment.warp", "0.01"],
         ["--hidden", "[]", "--model.loss.smoothing", "0.0", "--repeat", "0.1"],  # as they are anyway
     ],
 )
