@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from detect.data.albument import TRANSFORMS, A, Pipeline, sources
 from detect.errors import UserError
 from detect.types import Target
 from tests.reference.planted import spot
 
+albument = pytest.importorskip("detect.data.albument")  # it needs the extra albumentations
+TRANSFORMS, A, Pipeline, sources = albument.TRANSFORMS, albument.A, albument.Pipeline, albument.sources
 NEEDED = {  # arguments without which a transform is none, or does nothing
     "Affine": {"rotate": (-40, 40), "scale": (0.7, 1.3), "shear": (-15, 15)},
     "AtLeastOneBBoxRandomCrop": {"height": 80, "width": 90},
