@@ -119,7 +119,8 @@ def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
     """Compute anchors; print them in the form that a model configuration takes."""
     from anchors.kmeans import kmeans, mean_iou, recall
 
-    store = usable(load_data(config.data, config.split, skip_bad=config.skip_bad), config.skip_bad)
+    store = load_data(config.data, config.split, config.skip_bad, allow_outside=config.allow_outside)
+    store = usable(store, config.skip_bad)
     say_left_out(store)
     sizes = box_sizes(store, config.imgsz)
     if not len(sizes):

@@ -243,7 +243,8 @@ class TrainConfig:
     `log` names further loggers: tensorboard, mlflow, wandb. `balance` is for classes of unequal size: `weights` weighs
     the loss by one over their size; `sampling` draws them equally often or, for detectors, repeats images with a class
     that less than the share `repeat` of the images have. `each` is how many pictures of each person
-    a batch of an embedder shows.
+    a batch of an embedder shows. `allow_outside`: also use files outside the folder of the data that its annotations,
+    lists or links lead to.
     """
 
     data: str
@@ -275,6 +276,7 @@ class TrainConfig:
     save_seconds: Annotated[float, Range(0)] = 300.0
     save_steps: Natural = 0
     skip_bad: bool = False
+    allow_outside: bool = False
     balance: Annotated[str, Choice("none", "weights", "sampling")] = "none"
     repeat: Share = 0.1
     each: Annotated[int, Range(2)] = 4

@@ -67,7 +67,7 @@ def alone(members: Sequence[Detector]) -> Detector:
 
 def opened(config: EvaluateConfig, task: Task) -> Annotations:
     """The split, verified but for its pixels, which evaluating reads anyway; says what was left out of it."""
-    store = load_data(config.data, config.split, config.skip_bad, task.whole)
+    store = load_data(config.data, config.split, config.skip_bad, task.whole, config.allow_outside)
     store = verify(store, skip_bad=config.skip_bad, decode=False)
     store = usable(store, config.skip_bad, learned=not task.flat)
     tell_notes(store)

@@ -18,6 +18,7 @@ class EvaluateConfig:
     Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
     whole, mirrored, four corners, and their mirrors. `pairs` is a csv with columns a, b (files as in the data) and same
     (1 or 0): an embedder is then measured on these, else on all pairs of the split.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
     """
 
     weights: str
@@ -38,6 +39,7 @@ class EvaluateConfig:
     precision: Precision = "auto"
     workers: Annotated[int, Range(-1)] = -1
     skip_bad: bool = False
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class CheckConfig:
     `splits` are looked at together (none named: train, val and test, those that there are). `imgsz` is the image size
     that training will have, `k` the number of anchors to try. Findings are printed; `json` and `page` name files for
     all of them. Nothing is written into the data.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
     """
 
     data: str
@@ -169,6 +172,7 @@ class CheckConfig:
     k: Count = 9
     json: str = ""
     page: str = ""
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,10 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class AnchorsConfig:
-    """Compute anchor boxes from the labels by K-means over 1 - IoU."""
+    """Compute anchor boxes from the labels by K-means over 1 - IoU.
+
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    """
 
     data: str
     k: Count = 9
@@ -225,6 +232,7 @@ class AnchorsConfig:
     seed: Natural = 0
     json: str = ""
     skip_bad: bool = False
+    allow_outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,6 +275,7 @@ class ExportConfig:
     `max_det`, which are otherwise written beside the classes for whoever reads it. `dynamic` leaves the batch, and for
     grid detectors the size, open; else it is one square picture of `imgsz` pixels (0: as trained). `half` and `int8`
     compute in fewer bits, the latter with ranges measured on training pictures of `data`; its `split` judges the file.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
     """
 
     weights: str
@@ -278,6 +287,7 @@ class ExportConfig:
     half: bool = False
     int8: bool = False
     data: str = ""
+    allow_outside: bool = False
     split: str = "val"
     conf: Share = 0.25
     iou: Share = 0.7
@@ -294,12 +304,14 @@ class StylizeConfig:
     weigh content, style and smoothness. `imgsz` is the longer side while it is worked on, which a copy keeps not. After
     every `every` steps the picture so far is written to `out` (0: only the last). Of several styles each copy has one,
     drawn with `seed`.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
     """
 
     style: list[str]
     out: str
     content: str = ""
     data: str = ""
+    allow_outside: bool = False
     split: str = "train"
     share: Share = 1.0
     backbone: str = "squeezenet1_1"
@@ -328,10 +340,12 @@ class SeeConfig:
     that excite each of so many `channels`, evenly chosen, most are looked for in a `split` of `data`, the first
     `pictures` of it. `source` is the picture whose maps are shown (none: the first of the split), with why the
     `answers` of highest scores, from `conf` on, were given.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
     """
 
     weights: str
     data: str
+    allow_outside: bool = False
     layer: str = ""
     source: str = ""
     out: str = "runs/see"

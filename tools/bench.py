@@ -132,6 +132,7 @@ def exported(setting: Setting) -> list[Line]:
     from detect.export.check import pictures
     from detect.export.quantize import quantized
     from detect.export.write import to_onnx, write_onnx, write_openvino
+    from detect.options import ExportConfig
     from detect.precision import has_bfloat16
 
     source, folder, size = setting.data / "bccd", setting.folder, 640
@@ -140,7 +141,9 @@ def exported(setting: Setting) -> list[Line]:
     weights, model, job = *untrained(folder), {"files": files, "size": size}
     about = About(model.config.name, model.task, model.card, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.lean().to(memory_format=torch.contiguous_format), about)
-    small = quantized(plain, about, pictures(str(source), "train", model.task, setting.some(128)), folder)
+    small = quantized(
+        plain, about, pictures(ExportConfig("", data=str(source)), "train", model.task, setting.some(128)), folder
+    )
     data = lay_out(source, folder / "exported-data") if setting.peer else ""
     lines: list[Line] = []
     for what, graph, flags in (("", plain, {}), (", int8", small, {"int8": True, "data": data})):

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from detect.data.annotations import read_json
 from detect.data.formats import coco_loader, recognise
 from detect.data.image_names import image_roots
 from detect.data.inventory import split_name
+from detect.data.json_files import read_json
+from detect.data.roots import Roots
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
 from detect.files import replace_text
@@ -40,13 +41,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split", type=float, metavar="SHARE", help="the share of the images that is for training")
     parser.add_argument("--seed", type=int, default=0, help="of the cut")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad records out, and list them")
+    parser.add_argument("--allow-outside", action="store_true", help="use files that lists and links lead to elsewhere")
     options = parser.parse_args(arguments)
-    convert(options.source, options.out, options.split, options.seed, options.skip_bad)
+    convert(options.source, options.out, options.split, options.seed, options.skip_bad, options.allow_outside)
 
 
-def convert(source: str, out: Path, share: float | None = None, seed: int = 0, skip_bad: bool = False) -> None:
+def convert(
+    source: str,
+    out: Path,
+    share: float | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    allow_outside: bool = False,
+) -> None:
     """Reads and checks all of `source`, then writes; UserError is raised before anything is written."""
-    stores = _read(source, skip_bad)
+    stores = _read(source, skip_bad, allow_outside)
     if share is not None:
         if len(stores) > 1:
             raise UserError(
@@ -102,13 +111,14 @@ def cut(store: Annotations, share: float, seed: int) -> tuple[np.ndarray, np.nda
     return np.sort(train), np.sort(val)
 
 
-def _read(source: str, skip_bad: bool) -> dict[str, Annotations]:
+def _read(source: str, skip_bad: bool, allow_outside: bool) -> dict[str, Annotations]:
     path = Path(source).expanduser()
     if path.suffix.lower() == ".json":
         name = path.stem.partition("_")[2]
         base = path.parent.parent if path.parent.name == "annotations" else path.parent
-        return {split_name(name) or "train": _told(coco_loader(path, image_roots(base, name))(skip_bad))}
-    return {split: _told(load(skip_bad)) for split, load in recognise(source).items()}
+        load = coco_loader(path, image_roots(base, name), Roots(base, anywhere=allow_outside))
+        return {split_name(name) or "train": _told(load(skip_bad))}
+    return {s: _told(load(skip_bad)) for s, load in recognise(source, allow_outside=allow_outside).items()}
 
 
 def _told(store: Annotations) -> Annotations:

@@ -120,7 +120,7 @@ def _line(text: str, rng: random.Random) -> str:
     if kind == 0:
         del lines[at]
     else:
-        lines[(to := rng.randrange(len(lines) + 1)) : to] = [line] * (1, 1, 1, 3000)[kind]
+        lines[(to := rng.randrange(len(lines) + 1)) : to] = [line] * (3000 if kind == 3 and len(line) < 1000 else 1)
     return "".join(lines)
 
 

@@ -21,6 +21,7 @@ from detect.models import build
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights, save_weights
 from detect.types import Pixels
+from tools import fuzz_data
 
 SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8, tower=0)
 CARD = Card(["cat", "dog"], [1, 7], 64)
@@ -196,4 +197,9 @@ TARGETS = {
     "cfg": Target(_cfg, _read_cfg),
     "npz": Target(_npz, _read_npz),
     "onnx": Target(_onnx, _read_onnx),
+    "json": Target(fuzz_data.make_json, fuzz_data.read_data),
+    "xml": Target(fuzz_data.make_xml, fuzz_data.read_data),
+    "yolo": Target(fuzz_data.make_yolo, fuzz_data.read_data),
+    "csv": Target(fuzz_data.make_csv, fuzz_data.read_csv),
+    "yaml": Target(fuzz_data.make_yaml, fuzz_data.read_yaml),
 }

@@ -69,7 +69,7 @@ def samples(
     `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
     """
     task = TASKS[with_task(config).task]
-    store = load_data(config.data, split, config.skip_bad, task.whole)
+    store = load_data(config.data, split, config.skip_bad, task.whole, config.allow_outside)
     if store.dims != 2:
         raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
     store = verify(store, config.skip_bad, decode=False)  # a bad image leaves the order of the others

@@ -17,7 +17,7 @@ LISTED = 500  # and the page as many as can be read
 
 def check_data(config: CheckConfig) -> Checked:
     """Look through the data; print what was found, and write it where --json and --page say."""
-    checked = check(config.data, config.imgsz, config.k, config.splits)
+    checked = check(config.data, config.imgsz, config.k, config.splits, config.allow_outside)
     for line in lines(checked):
         say(line)
     if config.json:

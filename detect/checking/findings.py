@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from anchors.kmeans import kmeans, mean_iou, recall
 from detect.checking.pictures import Seen, look_at_all, near_pairs, same_files, unlisted
 from detect.data.boxes import REACH, away, called, faults, objects, owners, reach, relative, too_small
 from detect.data.check import NothingUsable
-from detect.data.formats import recognise
+from detect.data.formats import recognise, roots_of
 from detect.data.orientation import settled
+from detect.data.roots import Roots
 from detect.data.store import Annotations
 from detect.errors import UserError, unknown
 
@@ -96,13 +98,13 @@ class Checked:
         return {"counts": counts, "findings": found, "splits": splits, "anchors": self.anchors}
 
 
-def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Checked:
+def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_outside: bool = False) -> Checked:
     """Everything there is to say of the data `data` at image size `size`, with `k` anchors.
 
     Raises UserError where it is no data, or has no split of a name in `splits`.
     """
     checked, stores, seen = Checked(), dict[str, Annotations](), dict[str, list[Seen]]()
-    known = recognise(data)
+    known = recognise(data, allow_outside=allow_outside)
     for split in splits or [name for name in USUAL if name in known] or known:
         if split not in known:
             raise unknown("split", split, known)
@@ -124,7 +126,9 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = ()) -> Check
     checked.findings += copies(seen)
     everywhere = [stores.get(split) or load(known[split], split)[0] for split in known]
     if all(everywhere):  # of a split that cannot be read nobody knows what it lists
-        checked.findings += nowhere([store for store in everywhere if store], checked.findings)
+        checked.findings += nowhere(
+            [store for store in everywhere if store], checked.findings, roots_of(Path(data), allow_outside)
+        )
     first = next(iter(checked.splits), "")
     checked.anchors = anchors_of(checked.splits[first]["sides"], k, size) if first else {}
     return checked
@@ -142,11 +146,11 @@ def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations
     return store, [Finding("record", split, str(store.path), line) for line in store.left_out]
 
 
-def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Pictures beside those of these splits that no split lists, and no finding is about."""
+def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding], inside: Roots) -> Iterator[Finding]:
+    """Pictures beside those of these splits that no split lists, and no finding is about; links lead `inside`."""
     listed = {os.path.abspath(store.image_path(i)) for store in stores for i in range(len(store))}
     said = "\n".join(one.text for one in findings if one.kind == "record")
-    for path in unlisted(listed):
+    for path in unlisted(listed, inside):
         if path not in said:
             yield Finding("unlisted", "", path, "is in no annotation file")
 

@@ -20,6 +20,7 @@ import numpy as np
 from detect.data.check import examine
 from detect.data.images import Header, count_pages, decode_image
 from detect.data.inventory import take_stock
+from detect.data.roots import Roots
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.files import read_bytes
@@ -121,11 +122,11 @@ def _directions(pictures: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def unlisted(listed: set[str]) -> list[str]:
+def unlisted(listed: set[str], inside: Roots) -> list[str]:
     """Pictures that no annotation lists, in the folders of those that one does, and below them; all paths absolute."""
     folders = {os.path.dirname(path) for path in listed}
     tops = [one for one in folders if os.path.isdir(one) and not folders & set(map(str, Path(one).parents))]
-    stock = take_stock(*tops)
+    stock = take_stock(*tops, inside=inside.adding(*tops))
     found = {*stock.images, *stock.unreadable, *(path for path, _ in stock.misnamed())} - listed
     known = {os.path.realpath(path) for path in listed} if found else set()  # a file may be listed through a link
     return sorted(path for path in found if os.path.isfile(path) and os.path.realpath(path) not in known)

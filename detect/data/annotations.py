@@ -6,11 +6,9 @@ Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'
 
 from __future__ import annotations
 
-import gc
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,10 @@ from detect.data.boxes import BEYOND, FARTHEST, beyond
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
 from detect.data.check import NothingUsable, Sieve
 from detect.data.image_names import as_on_disk, image_folder
+from detect.data.json_files import read_json, uncollected
+from detect.data.roots import LEAVES, Roots, rebased
 from detect.data.store import Annotations, encode_names
-from detect.data.text import decode
 from detect.errors import UserError
-from detect.files import read_bytes
 from detect.names import may_be_a_file, warn_once
 
 Reason = Callable[[int], str]  # row -> what is wrong with it
@@ -31,72 +29,44 @@ Say = Callable[[int], tuple[str, str]]  # row -> its name, and what is wrong wit
 Tell = Callable[[Reason], Say]
 
 _SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' and 'categories'"
-_LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
 
 
-def load_coco(path: str | Path, root: str | Path | Sequence[Path] | None = None, skip_bad: bool = False) -> Annotations:
+def load_coco(
+    path: str | Path,
+    root: str | Path | Sequence[Path] | None = None,
+    skip_bad: bool = False,
+    inside: Roots | None = None,
+) -> Annotations:
     """The store of a COCO file; image names are relative to `root`, by default the folder of the file.
 
     Of several roots it is the first that holds one of the first images (see `image_folder`).
     Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
     undeclared category, an annotation of an unknown image, a box with NaN, infinite or negative size, a file name that
-    leaves the image folder (absolute, or with `..`, judged by its letters), no image at all. With `skip_bad` a bad
-    image or annotation is left out and listed in `left_out`; of duplicates the first stays. Images are not looked at.
+    leaves the image folder (absolute, with `..`, or by a link that leads out of the folders `inside`, by default that
+    one), no image at all. With `skip_bad` a bad image or annotation is left out and listed in `left_out`; of duplicates
+    the first stays. Images are not looked at.
     """
     path = Path(path)
-    roots = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
-    with _uncollected():
+    places = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
+    with uncollected():
         data = read_json(path)
-        return from_coco(data, path, image_folder(data, roots), Sieve(path, skip_bad))
+        return from_coco(data, path, image_folder(data, places), Sieve(path, skip_bad), inside=inside)
 
 
-def read_json(path: Path) -> Any:
-    """The value in a json file; raises UserError with line and column where it is broken."""
-    try:
-        text = decode(read_bytes(path), path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None
-    except RecursionError:
-        raise UserError(f"{path}: json that cannot be read: lists or objects too many inside one another") from None
-    except ValueError as error:  # a key that comes twice, or a number of thousands of digits
-        raise UserError(f"{path}: json that cannot be read: {error}") from None
+def from_coco(
+    data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] | None = None, inside: Roots | None = None
+) -> Annotations:
+    """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does).
 
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values; raises ValueError for a key that comes twice, of which one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice in an object")
-    return found
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Garbage collection off: among millions of small objects, none of them garbage, it takes half the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] | None = None) -> Annotations:
-    """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does)."""
+    The images must lie `inside` of folders, by default of `root`.
+    """
     images, annotations, categories = _records(data, path)
     categories, root_line = without_root(categories, annotations)
     category_ids, names, keypoints, skeleton, skeleton_line = _categories(categories, path)
     notes = [(kind, line) for kind, line in (("classes", root_line), ("skeleton", skeleton_line)) if line]
     for _, line in notes:
         warn_once(f"{path}: {line}")
-    image_ids, sizes, files = _images(images, sieve)
+    image_ids, sizes, files = _images(images, sieve, partial((inside or Roots(root)).let_in, root=root))
     if not files:
         raise NothingUsable(path, sieve.lines)
     columns = _annotations(annotations, image_ids, category_ids, len(keypoints), sieve, where)
@@ -105,7 +75,8 @@ def from_coco(data: Any, path: Path, root: Path, sieve: Sieve, where: list[str] 
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
-    name_bytes, name_starts = encode_names(as_on_disk(files, root))
+    root, files = rebased(root, as_on_disk(files, root))
+    name_bytes, name_starts = encode_names(files)
     return Annotations(
         path=path,
         root=root,
@@ -178,8 +149,10 @@ def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str],
     return values, names, keypoints, *skeleton_pairs(sets[0])
 
 
-def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Ids (I,), sizes (I, 2) and file names of the images that may be used."""
+def _images(
+    records: list[dict], sieve: Sieve, allowed: Callable[[list], list[bool]]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Ids (I,), sizes (I, 2) and file names of the images that may be used; `allowed` says which names are."""
     raw = [record.get("id") for record in records]
     files = [record.get("file_name") for record in records]
     ids, odd = whole(raw)
@@ -193,8 +166,8 @@ def _images(records: list[dict], sieve: Sieve) -> tuple[np.ndarray, np.ndarray, 
     alive = sieve.keep(alive, nameless, say(lambda i: "has no 'file_name', nor a 'coco_url'"))
     impossible = np.array([type(name) is str and not may_be_a_file(name) for name in files], dtype=bool)
     alive = sieve.keep(alive, impossible, say(lambda i: "has a file name that no file can have"))
-    leaving = np.array([type(name) is str and bool(_LEAVING.search(name)) for name in files], dtype=bool)
-    alive = sieve.keep(alive, leaving, say(lambda i: "has a file name that leaves the image folder"))
+    inside = np.array(allowed([name if fine else None for name, fine in zip(files, alive, strict=True)]), dtype=bool)
+    alive = sieve.keep(alive, ~inside, say(lambda i: f"has a file name that {LEAVES}"))
     sizes, bad = numbers([[record.get("height") or 0, record.get("width") or 0] for record in records], 2)
     bad |= ((sizes < 0) | (sizes != np.floor(sizes)) | (sizes > 1e6)).any(1)
     wrong = say(lambda i: f"has width {records[i].get('width')!r:.60} and height {records[i].get('height')!r:.60}")

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from detect.data.images import SUFFIXES, UNREADABLE, has_signature
+from detect.data.roots import OUTSIDE, Roots
 from detect.errors import UserError
 from detect.files import open_file, read_bytes
 
@@ -60,6 +61,7 @@ class Inventory:
 
     images: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)  # links that lead out of the set: they are not followed
     others: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by suffix
 
     def add(self, path: str) -> None:
@@ -71,6 +73,11 @@ class Inventory:
             self.unreadable.append(path)
         else:
             self.others[suffix].append(path)
+
+    def leading_out(self) -> Iterator[Leftover]:
+        """Each link that may not be followed."""
+        for path in self.outside:
+            yield path, f"is a link that {OUTSIDE}"
 
     def undecoded(self) -> Iterator[Leftover]:
         """Each image that cannot be decoded."""
@@ -87,11 +94,12 @@ class Inventory:
                 yield path, "is an image, but its name does not end like one; rename it, such as to .jpg"
 
 
-def take_stock(*folders: str | Path) -> Inventory:
-    """All files below some folders, each once."""
+def take_stock(*folders: str | Path, inside: Roots | None = None) -> Inventory:
+    """All files below some folders, each once; links are followed `inside` of folders, by default of these."""
     found = Inventory()
-    for path in sorted(walk(*folders), key=parts_of):
+    for path in sorted(walk(*folders, inside=inside or Roots(*folders), left=found.outside), key=parts_of):
         found.add(path)
+    found.outside.sort(key=parts_of)
     return found
 
 
@@ -100,8 +108,11 @@ def parts_of(path: str) -> list[str]:
     return path.split(os.sep)
 
 
-def walk(*folders: str | Path) -> Iterator[str]:
-    """The files below some folders, links to folders followed, hidden ones passed over; each folder is entered once."""
+def walk(*folders: str | Path, inside: Roots, left: list[str]) -> Iterator[str]:
+    """The files below some folders, hidden ones passed over; each folder is entered once.
+
+    Links that lead out of `inside` are not followed, but put into `left`.
+    """
     seen: set[tuple[int, int]] = set()
     stack, links = [os.path.abspath(folder) for folder in folders], list[str]()
     while stack or links:
@@ -115,7 +126,9 @@ def walk(*folders: str | Path) -> Iterator[str]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if not entry.is_dir():
+                    if entry.is_symlink() and not inside.holds(entry.path):
+                        left.append(entry.path)
+                    elif not entry.is_dir():
                         yield entry.path
                     else:
                         (links if entry.is_symlink() else stack).append(entry.path)
@@ -128,7 +141,7 @@ def folders_in(folder: str | Path, names: Collection[str]) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.path for entry in entries if fold(entry.name) in names and entry.is_dir())
-    except OSError:
+    except (OSError, ValueError):  # nothing there, or what can be no folder's name
         return []
 
 

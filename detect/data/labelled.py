@@ -24,6 +24,7 @@ from detect.data.annotations import from_coco
 from detect.data.check import Sieve
 from detect.data.images import is_image, read_header
 from detect.data.inventory import SPLITS, Leftover, by_split, fold, split_name, take_stock
+from detect.data.roots import LEAVES, OUTSIDE, Roots
 from detect.data.store import Annotations
 from detect.data.text import read_text
 from detect.errors import UserError
@@ -34,14 +35,17 @@ FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
 Pair = tuple[str, str]  # the file, relative to the root, and its class
 
 
-def labelled_splits(path: Path, held_out: str = "pictures") -> dict[str, Callable[[bool], Annotations]]:
+def labelled_splits(
+    path: Path, held_out: str = "pictures", inside: Roots | None = None
+) -> dict[str, Callable[[bool], Annotations]]:
     """The loader of each split of a folder of classes or a csv; none where `path` is neither.
 
     `held_out` is what makes a split where there is none: "pictures" of each class, or "classes".
     """
+    inside = inside or Roots(path if path.is_dir() else path.parent)
     if path.is_dir():
-        return _folder_splits(path, held_out)
-    return _csv_splits(path, held_out) if path.suffix.lower() == ".csv" and path.is_file() else {}
+        return _folder_splits(path, held_out, inside)
+    return _csv_splits(path, held_out, inside) if path.suffix.lower() == ".csv" and path.is_file() else {}
 
 
 def load_labelled(
@@ -49,6 +53,7 @@ def load_labelled(
     root: Path,
     pairs: Sequence[Pair],
     names: Sequence[str],
+    inside: Roots,
     left: Iterable[Leftover] = (),
     skip_bad: bool = False,
 ) -> Annotations:
@@ -62,6 +67,9 @@ def load_labelled(
     images: list[dict] = []
     annotations: list[dict] = []
     for image_id, (file, label) in enumerate(pairs, start=1):
+        if not inside.let_in([file], root)[0]:
+            sieve.refuse(repr(file), LEAVES)
+            continue
         try:
             height, width = read_header(root / file).shown
         except UserError as error:
@@ -72,7 +80,7 @@ def load_labelled(
         annotations.append({"id": image_id, "image_id": image_id, "category_id": number[label], "bbox": box})
     categories = [{"id": i, "name": name} for name, i in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, path, root, sieve, [str(root / image["file_name"]) for image in images])
+    return from_coco(content, path, root, sieve, [str(root / image["file_name"]) for image in images], inside)
 
 
 def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list[Pair]]:
@@ -95,11 +103,12 @@ def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list
 
 
 def _splits(
-    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str, left: dict[str, list[Leftover]]
+    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str, left: dict[str, list[Leftover]], inside: Roots
 ) -> dict[str, Callable[[bool], Annotations]]:
     names = sorted({label for pairs in parts.values() for _, label in pairs})
     if set(parts) != {""}:
-        return {split: partial(load_labelled, path, root, parts[split], names, left.get(split, ())) for split in parts}
+        told = {split: (parts[split], names, inside, left.get(split, ())) for split in parts}
+        return {split: partial(load_labelled, path, root, *told[split]) for split in parts}
 
     def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
         if not pairs:
@@ -107,40 +116,43 @@ def _splits(
         if split == "val":
             part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
             print(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
-        return load_labelled(path, root, pairs, names, left.get("", ()) if split == "train" else (), skip_bad)
+        said = left.get("", ()) if split == "train" else ()
+        return load_labelled(path, root, pairs, names, inside, said, skip_bad)
 
     return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], held_out).items()}
 
 
-def _folder_splits(folder: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
+def _folder_splits(folder: Path, held_out: str, inside: Roots) -> dict[str, Callable[[bool], Annotations]]:
     folders = _folders(folder)
     alike = [d for d in folders if fold(d.name) in SPLITS]
     if len(alike) < len(folders):  # beside `Bus` and `Car` a `Train` is a class; in small letters it is a split
         alike = [d for d in alike if d.name in SPLITS]
+    inside.require(*alike)
     inner = {split: folder / name for split, name in by_split(folder, (d.name for d in alike)).items()}
     parts: dict[str, list[Pair]] = {}
     left: dict[str, list[Leftover]] = {}
     for split, d in (inner or {"": folder}).items():
-        parts[split], left[split] = _classes(d, folder)
+        parts[split], left[split] = _classes(d, folder, inside)
     if not any(parts.values()):
         return {}
     for split, pairs in parts.items():
         if not pairs:
             raise UserError(f"{inner[split]}: holds no folder of a class with pictures in it")
     if inner:
-        apart = [d for d in folders if d not in alike and take_stock(d).images]
+        apart = [d for d in folders if d not in alike and take_stock(d, inside=inside).images]
         why = f"holds images, but is called like no split; rename it to one of {', '.join(SPLITS)}, or move it away"
         left[next(iter(inner))] += [(str(d), why) for d in apart]
-    return _splits(folder, folder, parts, held_out, left)
+    return _splits(folder, folder, parts, held_out, left, inside)
 
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir() and not d.name.startswith("."))
 
 
-def _classes(folder: Path, root: Path) -> tuple[list[Pair], list[Leftover]]:
+def _classes(folder: Path, root: Path, inside: Roots) -> tuple[list[Pair], list[Leftover]]:
     """The pictures in the folders of classes of `folder`, if any folder holds some, and what cannot be used."""
-    found = {d.name: take_stock(d) for d in _folders(folder)}
+    known = {d: inside.holds(os.path.abspath(d)) for d in _folders(folder)}
+    found = {d.name: take_stock(d, inside=inside) for d, held in known.items() if held}
     if not any(stock.images for stock in found.values()):
         return [], []
     for name, stock in found.items():
@@ -148,7 +160,9 @@ def _classes(folder: Path, root: Path) -> tuple[list[Pair], list[Leftover]]:
             raise UserError(f"{folder / name}: a class without a picture; fill the folder or remove it")
     if loose := sorted(f for f in folder.iterdir() if is_image(f) and f.is_file()):
         raise UserError(f"{loose[0]}: lies beside the folders of classes, so it has no class; move it into one")
-    left = [leftover for stock in found.values() for leftover in (*stock.undecoded(), *stock.misnamed())]
+    told = ((*stock.leading_out(), *stock.undecoded(), *stock.misnamed()) for stock in found.values())
+    left = [leftover for leftovers in told for leftover in leftovers]
+    left += [(str(d), f"is a link that {OUTSIDE}") for d, held in known.items() if not held]
     base = os.path.abspath(root)
     pairs = [(Path(os.path.relpath(f, base)).as_posix(), name) for name, stock in found.items() for f in stock.images]
     return pairs, left
@@ -167,7 +181,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
 
 
-def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotations]]:
+def _csv_splits(path: Path, held_out: str, inside: Roots) -> dict[str, Callable[[bool], Annotations]]:
     columns, rows = read_csv(path)
     where, what = (next((name for name in known if name in columns), None) for known in (FILES, LABELS))
     if where is None or what is None:
@@ -186,4 +200,4 @@ def _csv_splits(path: Path, held_out: str) -> dict[str, Callable[[bool], Annotat
         parts.setdefault(split if "split" in columns else "", []).append((file, label))
     if not parts:
         raise UserError(f"{path}: the table is empty: it names no picture")
-    return _splits(path, path.parent, parts, held_out, {})
+    return _splits(path, path.parent, parts, held_out, {}, inside)

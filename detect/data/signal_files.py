@@ -23,6 +23,7 @@ import numpy as np
 
 from detect.data.check import Sieve
 from detect.data.labelled import FILES
+from detect.data.roots import Roots
 from detect.data.signals import Signals
 from detect.errors import UserError
 from detect.files import open_file
@@ -35,17 +36,18 @@ _TEXT = re.compile(r"(.+)_(train|val|test)\.(tsv|csv|txt)", re.IGNORECASE)
 Splits = dict[str, Callable[[bool], Signals]]  # split -> the function of skip_bad that loads it
 
 
-def signal_splits(path: Path) -> Splits:
+def signal_splits(path: Path, inside: Roots | None = None) -> Splits:
     """The loader of each split of a file or folder of signals; none where `path` is neither."""
+    inside = inside or Roots(path if path.is_dir() else path.parent)
     if path.is_dir():
         found = {match[1] for file in path.iterdir() if (match := _TEXT.fullmatch(file.name))}
         if len(found) > 1:
             raise UserError(f"{path}: holds several sets of signals, {', '.join(sorted(found))}: name a file of one")
-        return _beside(path, found.pop()) if found else {}
+        return _beside(path, found.pop(), inside) if found else {}
     if path.suffix.lower() == ".npz":
         return {split: partial(load_npz, path, split) for split in _npz_splits(path)}
     match = _TEXT.fullmatch(path.name)
-    return _beside(path.parent, match[1], path.name) if match and not _names_files(path) else {}
+    return _beside(path.parent, match[1], inside, path.name) if match and not _names_files(path) else {}
 
 
 def unlabelled(path: Path) -> Iterator[Signals]:
@@ -71,7 +73,7 @@ def _names_files(path: Path) -> bool:
     return any(word.lower() in FILES for word in first)
 
 
-def _beside(folder: Path, name: str, wanted: str = "") -> Splits:
+def _beside(folder: Path, name: str, inside: Roots, wanted: str = "") -> Splits:
     """The splits of the set `name` in a folder; of several files of one split that called `wanted`, or as it ends."""
     matches = [match for file in sorted(folder.iterdir()) if (match := _TEXT.fullmatch(file.name)) and match[1] == name]
     files: dict[str, Path] = {}
@@ -79,6 +81,7 @@ def _beside(folder: Path, name: str, wanted: str = "") -> Splits:
         other = files.setdefault(match[2].lower(), folder / match[0])
         if not wanted and other.name != match[0]:
             raise UserError(f"{folder}: {other.name} and {match[0]} are both its {match[2].lower()}: name one of them")
+    inside.require(*(file for file in files.values() if file.name != wanted))
     return {split: partial(load_text, file, list(files.values())) for split, file in files.items()}
 
 

@@ -19,6 +19,7 @@ from detect.data.check import Sieve
 from detect.data.images import read_header
 from detect.data.inventory import by_split
 from detect.data.labelled import read_csv
+from detect.data.roots import LEAVES, Roots
 from detect.data.store import Annotations
 from detect.data.text import decode
 from detect.errors import UserError
@@ -57,11 +58,11 @@ _CLOSED = ((36, 41), (42, 47), (48, 59), (60, 67))
 FACE_LINES = [(i, i + 1) for a, b in (*_OPEN, *_CLOSED) for i in range(a, b)] + [(b, a) for a, b in _CLOSED]
 
 
-def table_splits(path: Path) -> dict[str, Callable[[bool], Annotations]]:
+def table_splits(path: Path, inside: Roots | None = None) -> dict[str, Callable[[bool], Annotations]]:
     """The loader of each split: of a csv of landmarks, or of those in a folder; none where there are none."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     tables = {file.stem: file for file in files if _points_in(_columns(file))}
-    return {split: partial(load_table, tables[name]) for split, name in by_split(path, tables).items()}
+    return {split: partial(load_table, tables[name], inside=inside) for split, name in by_split(path, tables).items()}
 
 
 def _columns(path: Path) -> list[str]:
@@ -81,14 +82,18 @@ def _points_in(columns: Sequence[str]) -> int:
     return count
 
 
-def load_table(path: Path, skip_bad: bool = False) -> Annotations:
+def load_table(path: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
     """The store of a csv of landmarks. Raises UserError for a row without a picture or with what is no number."""
     columns, rows = read_csv(path)
     count, sieve = _points_in(columns), Sieve(path, skip_bad)
     root = path.parent / path.stem if (path.parent / path.stem).is_dir() else path.parent
     images: list[dict] = []
     annotations: list[dict] = []
+    inside = inside or Roots(path.parent)
     for line, row in enumerate(rows, start=2):
+        if not inside.let_in([row["file"]], root)[0]:
+            sieve.refuse(f"line {line}", f"has a file name that {LEAVES}: {row['file']!r}")
+            continue
         try:
             height, width = read_header(root / str(row["file"])).shown
             points = [v for i in range(count) for v in _point(row[f"x{i}"], row[f"y{i}"])]
@@ -103,7 +108,7 @@ def load_table(path: Path, skip_bad: bool = False) -> Annotations:
     category["keypoints"] = FACE if known else [f"point_{i}" for i in range(count)]
     category["skeleton"] = [[a + 1, b + 1] for a, b in FACE_LINES] if known else []
     content = {"images": images, "annotations": annotations, "categories": [category]}
-    return from_coco(content, path, root, sieve, [f"line {record['id']}" for record in images])
+    return from_coco(content, path, root, sieve, [f"line {record['id']}" for record in images], inside)
 
 
 def _point(x: str | None, y: str | None) -> tuple[float, float, int]:

@@ -35,6 +35,7 @@ from detect.data.inventory import (
     parts_of,
     take_stock,
 )
+from detect.data.roots import Roots
 from detect.data.store import Annotations
 from detect.data.text import read_text
 from detect.data.xml_files import read_xml
@@ -54,6 +55,7 @@ class _Voc:
     places: list[str]  # the folders that hold the xml files
     xmls: list[str]
     stock: Inventory
+    inside: Roots
 
     @cached_property
     def pairs(self) -> Pairs:
@@ -99,12 +101,13 @@ class _Voc:
         return sorted({name for xml in self.xmls for name in _class_names(xml)})
 
 
-def voc_splits(folder: Path, deep: bool = False) -> dict[str, Load]:
+def voc_splits(folder: Path, deep: bool = False, inside: Roots | None = None) -> dict[str, Load]:
     """The loader of each split of a VOC folder; none where the folder is not one.
 
     `deep` looks for xml files in every folder below, not only where they are by custom.
     """
-    found = _open(folder, deep) or _open_one_of(folder)
+    inside = inside or Roots(folder)
+    found = _open(folder, deep, inside) or _open_one_of(folder, inside)
     if found is None:
         return {}
     lists = _lists(found.folder)
@@ -119,22 +122,25 @@ def voc_splits(folder: Path, deep: bool = False) -> dict[str, Load]:
     return {split: partial(_load_all, found, split, xmls, strays) for split, xmls in parts.items()}
 
 
-def _open(folder: Path, deep: bool) -> _Voc | None:
+def _open(folder: Path, deep: bool, inside: Roots) -> _Voc | None:
     """The files of a folder that has VOC annotations itself."""
     places = folders_in(folder, _XML_FOLDERS)
     if not places:
         places = [str(folder)] if deep else folders_in(folder, SPLITS)
-    xmls = {*take_stock(*places).others[".xml"]} if places else set()
+    images = folders_in(folder, IMAGE_FOLDERS)
+    inside.require(*places, *images)
+    found = take_stock(*places, inside=inside) if places else Inventory()
+    xmls = set(found.others[".xml"])
     if not deep:
         xmls |= {
             entry.path
             for entry in os.scandir(os.path.abspath(folder))
-            if entry.name.lower().endswith(".xml") and entry.is_file()
+            if entry.name.lower().endswith(".xml") and entry.is_file() and inside.holds(entry.path)
         }
     if not any(map(_is_voc, sorted(xmls)[:8])):
         return None
-    images = folders_in(folder, IMAGE_FOLDERS)
-    stock = take_stock(*(images or [str(folder)]))
+    stock = take_stock(*(images or [str(folder)]), inside=inside)
+    stock.outside += [link for link in found.outside if link not in stock.outside]
     if not images:
         stock.images = [file for file in stock.images if not set(map(fold, parts_of(file))) & set(_MASKS)]
     return _Voc(
@@ -142,17 +148,18 @@ def _open(folder: Path, deep: bool) -> _Voc | None:
         places or [str(folder)],
         sorted(xmls, key=lambda xml: (parts_of(os.path.dirname(xml)), _stem(xml))),
         stock,
+        inside,
     )
 
 
-def _open_one_of(folder: Path) -> _Voc | None:
+def _open_one_of(folder: Path, inside: Roots) -> _Voc | None:
     """The files of the one VOC folder that lies in a folder, or in its `VOCdevkit`."""
     try:
         places = [folder, *map(Path, folders_in(folder, ["vocdevkit"]))]
         inner = [child for place in places for child in sorted(place.iterdir()) if _YEAR.fullmatch(child.name)]
     except OSError:
         return None
-    found = [voc for child in inner if child.is_dir() and (voc := _open(child, deep=False))]
+    found = [voc for child in inner if child.is_dir() and (voc := _open(child, False, inside))]
     if len(found) > 1:
         names = ", ".join(voc.folder.name for voc in found)
         raise UserError(f"{folder}: holds several VOC folders, {names}; name one of them")
@@ -201,6 +208,7 @@ def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annot
 def _load_all(voc: _Voc, split: str, xmls: list[str], strays: list[str], skip_bad: bool) -> Annotations:
     """The store of the images of these xml files, all there are of a split; `strays` lie in the folder of no split."""
     sieve = Sieve(voc.folder, skip_bad)
+    sieve.refuse_all(voc.stock.leading_out())
     sieve.refuse_all(voc.stock.misnamed())
     for xml in filter(_is_voc, strays):
         sieve.refuse(xml, "lies in the folder of no split; move it to one")
@@ -237,7 +245,7 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
         raise NothingUsable(voc.folder, sieve.lines or [f"none of {len(xmls)} xml files has an object with a name"])
     categories = [{"id": index, "name": name} for name, index in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, voc.folder, voc.folder, sieve, where)
+    return from_coco(content, voc.folder, voc.folder, sieve, where, voc.inside)
 
 
 def _is_voc(path: str) -> bool:

@@ -21,6 +21,7 @@ from detect.data.annotations import from_coco
 from detect.data.check import Sieve
 from detect.data.images import read_header
 from detect.data.inventory import SPLITS, by_split, split_name
+from detect.data.roots import Roots
 from detect.data.store import Annotations
 from detect.data.text import read_text
 from detect.data.yolo_files import unlabelled, yolo_files
@@ -30,18 +31,29 @@ from detect.names import require_names
 _LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
 
 
-def yolo_splits(path: Path, content: dict[str, Any]) -> dict[str, Callable[[bool], Annotations]]:
+def yolo_splits(
+    path: Path, content: dict[str, Any], inside: Roots | None = None
+) -> dict[str, Callable[[bool], Annotations]]:
     """The loader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
 
     `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
     """
     names = _names(path, content)
+    inside = inside or Roots(path.parent)
     given = by_split(path, (key for key, entry in content.items() if entry and split_name(str(key)) in SPLITS))
-    return {split: partial(_load_split, path, content, content[key], split, names) for split, key in given.items()}
+    return {
+        split: partial(_load_split, path, content, content[key], split, names, inside) for split, key in given.items()
+    }
 
 
 def load_yolo(
-    path: Path, images: Sequence[str], labels: Mapping[str, str], names: list[str], sieve: Sieve, pose: int = 0
+    path: Path,
+    images: Sequence[str],
+    labels: Mapping[str, str],
+    names: list[str],
+    sieve: Sieve,
+    pose: int = 0,
+    inside: Roots | None = None,
 ) -> Annotations:
     """The store of these image files and of the label file that each of them has in `labels`, or lacks.
 
@@ -66,7 +78,7 @@ def load_yolo(
             where.append(line)
     categories = [{"id": index, "name": name} for index, name in enumerate(names)]
     return from_coco(
-        {"images": records, "annotations": annotations, "categories": categories}, path, root, sieve, where
+        {"images": records, "annotations": annotations, "categories": categories}, path, root, sieve, where, inside
     )
 
 
@@ -131,15 +143,15 @@ def _names(path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def _load_split(
-    path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], skip_bad: bool
+    path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], inside: Roots, skip_bad: bool
 ) -> Annotations:
     base = path.parent / Path(str(content.get("path") or "")).expanduser()
     sieve = Sieve(path, skip_bad)
-    images, labels = yolo_files(path, split, base, entry, sieve)
+    images, labels, inside = yolo_files(path, split, base, entry, sieve, inside)
     shape = content.get("kpt_shape") or [0, 0]
     try:
         pose = int(shape[0]) * int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    store = load_yolo(path, images, labels, names, sieve, pose)
+    store = load_yolo(path, images, labels, names, sieve, pose, inside)
     return replace(store, notes=[*store.notes, *unlabelled(images, labels)])

@@ -28,22 +28,27 @@ from detect.data.inventory import (
     suffix_of,
     take_stock,
 )
+from detect.data.roots import OUTSIDE, Roots
 from detect.data.text import read_text
 from detect.errors import UserError
 
 _COMPANY = ("classes", "readme", "notes", "license", "labels", "names", "predefined_classes", "requirements")
 
 
-def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> tuple[list[str], dict[str, str]]:
-    """The images of a split, absolute and sorted, and the label file of each that has one.
+def yolo_files(
+    path: Path, split: str, base: Path, entry: Any, sieve: Sieve, inside: Roots
+) -> tuple[list[str], dict[str, str], Roots]:
+    """The images of a split, absolute and sorted, the label file of each that has one, and where both may lie.
 
     `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the
-    YAML at `path`. The sieve is told of: images that cannot be decoded, an image listed twice, a label file without
-    an image in the folders named, two label files of one image, two images with one label file.
+    YAML at `path`. The files of folders and lists must lie `inside`, in `base`, in such a folder, or in that of the
+    list. The sieve is told of those that do not, and of: images that cannot be decoded, an image listed twice, a label
+    file without an image in the folders named, two label files of one image, two images with one label file.
     """
     finder, folders, named = Finder(), list[str](), dict[str, str]()
     for part in entry if isinstance(entry, list) else [entry]:
         place = _place(path, split, base, str(part), finder)
+        inside = inside.adding(base, place if os.path.isdir(place) else os.path.dirname(place))
         if os.path.isdir(place):
             folders.append(place)
         elif suffix_of(place) in SUFFIXES | UNREADABLE:
@@ -52,18 +57,22 @@ def yolo_files(path: Path, split: str, base: Path, entry: Any, sieve: Sieve) -> 
             for number, line in enumerate(read_text(place).splitlines(), start=1):
                 if line.strip():
                     file = _listed(line.strip(), (os.path.dirname(place), str(base)), finder)
-                    _note(named, file, f"{place} line {number}", sieve)
-    stock = take_stock(*folders)
+                    if inside.holds(file):
+                        _note(named, file, f"{place} line {number}", sieve)
+                    else:
+                        sieve.refuse(f"{place} line {number}", f"names {file}, which {OUTSIDE}")
+    stock = take_stock(*folders, inside=inside)
     here = set(stock.images).union(stock.unreadable)
     for file in named.keys() - here:
         (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
     if named:
         stock.images.sort(key=parts_of)
+    sieve.refuse_all(stock.leading_out())
     sieve.refuse_all(stock.undecoded())
     sieve.refuse_all(stock.misnamed())
     if not stock.images and not sieve.lines:
         raise UserError(f"{path}: {split}: there is no image in {entry}")
-    return _paired(stock, folders, os.path.abspath(base), finder, sieve)
+    return *_paired(stock, folders, os.path.abspath(base), finder, sieve, inside), inside
 
 
 def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> str:
@@ -73,7 +82,7 @@ def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> st
     if bare.startswith("../"):  # some exporters write ../train/images for train/images
         places.append(path.parent / bare[3:])
     for place in places:
-        if place.exists():
+        if os.path.exists(place):
             return os.path.abspath(place)
     for place in places:
         if found := finder.find(os.path.abspath(place)):
@@ -95,16 +104,22 @@ def _listed(line: str, bases: Iterable[str], finder: Finder) -> str:
 
 
 def _paired(
-    stock: Inventory, folders: list[str], base: str, finder: Finder, sieve: Sieve
+    stock: Inventory, folders: list[str], base: str, finder: Finder, sieve: Sieve, inside: Roots
 ) -> tuple[list[str], dict[str, str]]:
     """The images that may be used, and the label file of each that has one."""
     beside = {place for folder in folders for place in label_folders(folder, base, finder)}
-    near = take_stock(*beside)
+    alone = _alone(stock, folders)
+    inside = inside.adding(*_own_labels([*folders, *alone], base, finder))
+    for place in [place for place in sorted(beside) if not inside.holds(place)]:
+        sieve.refuse(place, f"holds labels, but {OUTSIDE}")
+        beside.remove(place)
+    near = take_stock(*beside, inside=inside)
+    sieve.refuse_all(near.leading_out())
     whole = {*stock.others[".txt"], *near.others[".txt"]}
     for label in (file for suffix in near.others.keys() - NEVER_IMAGES for file in near.others[suffix]):
         if _has_rows(label, empty=False):
             sieve.refuse(label, "holds labels, but its name does not end in .txt; rename it")
-    labels = whole | _texts_near(stock, folders, base, finder)
+    labels = whole | {text for text in _texts_near(alone, base, finder) if inside.holds(text)}
     pairs = pair([*stock.images, *stock.unreadable], sorted(labels))
     for image, label in pairs.others:
         if _has_rows(label):
@@ -117,7 +132,9 @@ def _paired(
             sieve.refuse(label, "is a label file without an image; add its image, or remove it")
     shared = {image for image, _ in pairs.shared}
     for image, label, alike in _flat_labels([image for image in stock.images if image not in pairs.label], base):
-        if alike == [image] and image not in shared:
+        if not inside.holds(label):
+            sieve.refuse(label, f"is the label file of {image}, but {OUTSIDE}")
+        elif alike == [image] and image not in shared:
             pairs.label.setdefault(image, label)
         elif image not in shared:
             others = ", ".join(one for one in alike if one != image)
@@ -126,6 +143,14 @@ def _paired(
             )
             shared.add(image)
     return [image for image in stock.images if image not in shared], pairs.label
+
+
+def _own_labels(folders: Iterable[str], base: str, finder: Finder) -> Iterator[str]:
+    """The folders of labels that belong to folders of images by their names, and that no link takes away from them."""
+    for folder in folders:
+        for labels in label_folders(folder, base, finder):
+            if Roots(os.path.commonpath([folder, labels])).holds(labels):
+                yield labels
 
 
 def _flat_labels(images: Iterable[str], base: str) -> Iterator[tuple[str, str, list[str]]]:
@@ -179,10 +204,14 @@ def unlabelled(images: Sequence[str], labels: dict[str, str]) -> Iterator[tuple[
             yield "unlabelled", f"{said}; labels belong beside the images, or into a folder labels like images"
 
 
-def _texts_near(stock: Inventory, folders: list[str], base: str, finder: Finder) -> set[str]:
-    """The text files where the labels of images may lie that were named one by one."""
+def _alone(stock: Inventory, folders: list[str]) -> set[str]:
+    """The folders of images that were named one by one."""
     inside = tuple(folder + os.sep for folder in folders)
-    places = {os.path.dirname(file) for file in (*stock.images, *stock.unreadable) if not file.startswith(inside)}
+    return {os.path.dirname(file) for file in (*stock.images, *stock.unreadable) if not file.startswith(inside)}
+
+
+def _texts_near(places: set[str], base: str, finder: Finder) -> set[str]:
+    """The text files where the labels of images in some folders may lie."""
     found = set[str]()
     for place in {near for one in places for near in (one, *label_folders(one, base, finder))}:
         if os.path.isdir(place):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.annotations import read_json
+from detect.data.json_files import read_json
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.protocol import Records, Summary, summarize

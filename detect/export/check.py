@@ -22,6 +22,7 @@ from detect.export.about import About
 from detect.export.forms import FORMS, Bare
 from detect.export.runtime import Exported
 from detect.models.base import Model
+from detect.options import ExportConfig
 from detect.types import Classes, Detections, Keep
 
 PICTURES = 16
@@ -33,13 +34,14 @@ TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4, "presence": 1e-3, "l
 BOUNDS = {"float32": (0.99, 1.0), "float16": (0.9, 0.95), "int8": (0.7, 0.8)}
 
 
-def pictures(data: str, split: str, task: str, count: int = PICTURES) -> list[np.ndarray]:
+def pictures(config: ExportConfig, split: str, task: str, count: int = PICTURES) -> list[np.ndarray]:
     """At most `count` pictures (H, W, 3) of a split, evenly spread; without data the photographs of scikit-learn."""
-    if not data:
+    if not config.data:
         from sklearn.datasets import load_sample_images
 
         return load_sample_images().images
-    store = load_data(data, split, whole="pictures" if task == "classify" else "")
+    whole = "pictures" if task == "classify" else ""
+    store = load_data(config.data, split, whole=whole, allow_outside=config.allow_outside)
     return [store.read(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).astype(int))]
 
 

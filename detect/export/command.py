@@ -36,7 +36,7 @@ def export(config: ExportConfig) -> Path:
     with locked_files(out), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / out.name
         _write(config, model, about, path)
-        said = verify(lean, open_exported(path, "cpu"), pictures(config.data, config.split, model.task))
+        said = verify(lean, open_exported(path, "cpu"), pictures(config, config.split, model.task))
         for file in sorted(Path(folder).iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     print(f"{out}: {said}")
@@ -56,7 +56,7 @@ def _write(config: ExportConfig, model: Model, about: About, path: Path) -> None
     graph = to_onnx(lean, about)
     with tempfile.TemporaryDirectory() as folder:
         if config.int8:
-            graph = quantized(graph, about, pictures(config.data, "train", model.task, 128), Path(folder))
+            graph = quantized(graph, about, pictures(config, "train", model.task, 128), Path(folder))
         if config.format == "onnx":
             return write_onnx(graph, about, path)
         source = Path(folder) / "model.onnx"

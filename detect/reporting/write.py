@@ -54,8 +54,9 @@ def report(config: ReportConfig) -> Path:
     chosen = f"the best is {best['epoch'] + 1}" if found else "nothing was found in any, so the last one is kept"
     page.text(f"{len(rows)} epochs; {chosen}, chosen by {task.metric.lstrip('-')}.")
     _training(page, rows, task.metric)
-    split = next((s for s in ("val", "test") if s in splits(settings["data"], task.whole)), "train")
-    how = {"workers": settings["workers"], "skip_bad": settings.get("skip_bad", False)}
+    how = {name: settings.get(name, False) for name in ("skip_bad", "allow_outside")} | {"workers": settings["workers"]}
+    there = splits(settings["data"], task.whole, how["allow_outside"])
+    split = next((s for s in ("val", "test") if s in there), "train")
     asked = EvaluateConfig(str(weights), settings["data"], split, device=config.device, **how)
     page.heading(f"The best weights on {split}")
     if detector.model.task == "embed":

@@ -45,7 +45,7 @@ def see(config: SeeConfig) -> Path:
     if model.config.dims != 2:
         raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
     layer = find_layer(model, config.layer) if config.layer else ""
-    store = load_data(config.data, config.split, whole=TASKS[model.task].whole)
+    store = load_data(config.data, config.split, False, TASKS[model.task].whole, config.allow_outside)
     if not len(store):
         raise UserError(f"{config.data} has no picture in split {config.split!r}")
     store = store.select(range(min(len(store), config.pictures)))

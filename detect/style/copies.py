@@ -36,7 +36,8 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
 
     Raises UserError where --out lies among the pictures, or holds copies made otherwise or pictures that are none.
     """
-    store, out = verify(load_data(config.data, config.split, whole="pictures"), decode=False), Path(config.out)
+    store = load_data(config.data, config.split, whole="pictures", allow_outside=config.allow_outside)
+    store, out = verify(store, decode=False), Path(config.out)
     _require_apart(out, store, config.data)
     with locked_folder(out):
         _copy(config, store, styles, paint)

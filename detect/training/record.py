@@ -27,7 +27,19 @@ STATE = (
 )
 # Settings that leave every remaining step as it is, or that only say how many there are.
 FREE = (
-    *("model.name", "task", "out", "data", "skip_bad", "train images", "val images", "proposals", "features", "torch"),
+    *(
+        "model.name",
+        "task",
+        "out",
+        "data",
+        "skip_bad",
+        "allow_outside",
+        "train images",
+        "val images",
+        "proposals",
+        "features",
+        "torch",
+    ),
     *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # what they began is in the checkpoint
     *("device", "precision"),  # what they came to is recorded beside them
     *("workers", "cache_gb", "save_seconds", "save_steps", "log", "epochs", "patience"),

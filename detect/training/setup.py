@@ -93,7 +93,7 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
 def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:
     """The training set, and the set that chooses the best weights: val, else test, else the training set itself."""
     whole = TASKS[config.task].whole
-    there = splits(config.data, whole)
+    there = splits(config.data, whole, config.allow_outside)
     if "train" not in there:
         raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
     other = next((s for s in ("val", "test") if s in there), "train")
@@ -102,7 +102,7 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
     checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
     stores: list[Annotations] = []
     for split in ("train", other):
-        store = load_data(config.data, split, config.skip_bad, whole)
+        store = load_data(config.data, split, config.skip_bad, whole, config.allow_outside)
         store = verify(store, skip_bad=config.skip_bad, decode=not checked)
         stores.append(usable(store, config.skip_bad, learned=not stores or not TASKS[config.task].flat))
     if here.main:

@@ -171,7 +171,10 @@ def test_folders_of_classes_use_or_name_every_image(tmp_path):
     folder = classes(tmp_path / "set", "Train", "Validation")
     (folder / "Train" / "cat" / "linked").symlink_to(tmp_path / "far")
     assert splits(folder, "pictures") == ["train", "val"]
-    assert len(load_data(folder, "train", whole="pictures")) == 5
+    with pytest.raises(UserError, match=r"linked is a link that leads outside the folder of the set \(--allow-outside"):
+        load_data(folder, "train", whole="pictures")
+    assert len(load_data(folder, "train", whole="pictures", allow_outside=True)) == 5
+    (folder / "Train" / "cat" / "linked").unlink()
     for name, said in (("new.heic", "cannot be decoded"), ("new.JPG_", "is an image, but its name")):
         image(tmp_path / "x.png").rename(folder / "Validation" / "dog" / name)
         assert len(load_data(folder, "train", whole="pictures").left_out) == 0
@@ -707,7 +710,12 @@ def test_linked_folders_are_followed_once(tmp_path):
     for name in ("images", "labels"):
         (tmp_path / "set" / name / "train" / "linked").symlink_to(tmp_path / "far" / name)
         (tmp_path / "set" / name / "train" / "round").symlink_to(tmp_path / "set" / name)
-    assert spots(load_data(spec, "train")) == {"one.png": 1, "two.jpg": 0, "three.png": 0, "far.png": 2}
+    mine = {"one.png": 1, "two.jpg": 0, "three.png": 0}
+    assert spots(load_data(spec, "train", allow_outside=True)) == mine | {"far.png": 2}
+    with pytest.raises(UserError, match=r"linked is a link that leads outside the folder of the set \(--allow-outside"):
+        load_data(spec, "train")
+    store = load_data(spec, "train", skip_bad=True)
+    assert spots(store) == mine and len(store.left_out) == 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])

@@ -1,0 +1,70 @@
+"""Which files a set may use: those below its own folders, wherever links lead.
+
+A set comes from somewhere else: a name in its lists and annotation files, or a link that it carries, must not make this
+machine's other files part of it. The folders that the user names, in a flag or in a YAML, are the set's own, links or
+not. `--allow-outside` is for sets whose lists or links mean to lead elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from detect.errors import UserError
+
+_LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
+LEAVES = "leaves the image folder (--allow-outside lets it)"
+OUTSIDE = "leads outside the folder of the set (--allow-outside lets it)"
+
+
+class Roots:
+    """The folders below which a set may use files; `anywhere` allows all files."""
+
+    def __init__(self, *folders: str | Path, anywhere: bool = False) -> None:
+        self.anywhere = anywhere
+        self.folders = {os.path.realpath(folder) for folder in folders}
+        self._real: dict[str, str] = {}  # of folders, links followed
+
+    def adding(self, *folders: str | Path) -> Roots:
+        """These and other folders."""
+        return Roots(*self.folders, *folders, anywhere=self.anywhere)
+
+    def holds(self, path: str) -> bool:
+        """Whether the set may use the file or folder at an absolute path; it need not be there."""
+        if self.anywhere:
+            return True
+        above, name = os.path.split(path)
+        try:
+            if (real := self._real.get(above)) is None:
+                real = self._real[above] = os.path.realpath(above)
+            place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real, name)
+        except ValueError:  # a name that no file can have
+            return False
+        return any(place == root or place.startswith(root.rstrip(os.sep) + os.sep) for root in self.folders)
+
+    def require(self, *paths: str | Path) -> None:
+        """Raises UserError for a file or folder that the set may not use."""
+        for path in paths:
+            if not self.holds(os.path.abspath(path)):
+                raise UserError(f"{path}: {OUTSIDE}")
+
+    def let_in(self, names: Sequence[object], root: Path) -> list[bool]:
+        """Which file names, relative to `root`, the set may use: judged by their letters, then by where links lead."""
+        base = os.path.abspath(root)
+        return [
+            type(name) is not str
+            or self.anywhere
+            or not (_LEAVING.search(name) or not self.holds(os.path.join(base, name)))
+            for name in names
+        ]
+
+
+def rebased(root: Path, names: list[str]) -> tuple[Path, list[str]]:
+    """The deepest folder that holds all files, and their names relative to it, where a name leaves `root`."""
+    if not any(map(_LEAVING.search, names)):
+        return root, names
+    files = [os.path.abspath(os.path.join(root, name)) for name in names]
+    shared = os.path.commonpath([os.path.dirname(file) for file in files])
+    return Path(shared), [Path(os.path.relpath(file, shared)).as_posix() for file in files]

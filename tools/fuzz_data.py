@@ -1,0 +1,162 @@
+"""What of annotations, tables and settings is fuzzed: see `fuzz_targets`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detect.errors import UserError
+
+ROWS = "0 0.5 0.5 0.25 0.5\n1 0.1 0.2 0.5 0.2 0.3 0.8\n"
+XML = """<?xml version="1.0" encoding="UTF-8"?>
+<annotation><filename>{0}.png</filename><size><width>40</width><height>20</height><depth>3</depth></size>
+<object><name>cat</name><difficult>0</difficult>
+<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>12.5</ymax></bndbox></object>
+<object><name>dog</name><bndbox><xmin>5</xmin><ymin>1</ymin><xmax>39</xmax><ymax>19</ymax></bndbox></object>
+</annotation>
+"""
+SETTINGS = """data: toy
+epochs: 3
+imgsz: 64
+model: {name: small, backbone: csp_n, levels: [3, 4], anchors: [], loss: {box: 7.5, class_weights: [1.0, 2.0]}}
+optim: {name: adamw, lr: 1e-3, schedule: piecewise, milestones: [0.6, 0.8]}
+augment: {mosaic: 0.5, albumentations: [{Blur: {p: 0.1}}]}
+log: [tensorboard]
+"""
+
+
+def _images(folder: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 40, 3), np.uint8)).save(path)
+
+
+def make_json(folder: Path) -> None:
+    """COCO with keypoints, crowds and names in several scripts."""
+    _images(folder, "images/a.png", "images/b.png", "images/c.png")
+    images = [{"id": i, "file_name": f"{name}.png", "width": 40, "height": 20} for i, name in enumerate("abc", 1)]
+    category: dict[str, Any] = {"name": "cat", "supercategory": "animal"}
+    category |= {"keypoints": ["left", "right"], "skeleton": [[1, 2]]}
+    annotations = [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [1, 2, 10, 8.5],
+            "area": 80,
+            "keypoints": [1, 2, 2, 3, 4, 1],
+        },
+        {"id": 2, "image_id": 1, "category_id": 9, "bbox": [5, 5, 20, 10], "iscrowd": 1, "segmentation": []},
+        {"id": 3, "image_id": 3, "category_id": 9, "bbox": [0, 0, 40, 20], "keypoints": [0, 0, 0, 0, 0, 0]},
+    ]
+    categories = [{"id": 1, **category}, {"id": 9, **category, "name": "d\u00f6g \u732b"}]
+    content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances_train.json").write_text(json.dumps(content, ensure_ascii=False))
+
+
+def make_xml(folder: Path) -> None:
+    """Pascal VOC with a list."""
+    _images(folder, "JPEGImages/a.png", "JPEGImages/b.png")
+    (folder / "Annotations").mkdir()
+    for name in "ab":
+        (folder / "Annotations" / f"{name}.xml").write_text(XML.format(name))
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("a\nb\n")
+
+
+def make_yolo(folder: Path) -> None:
+    """A folder of images with label files, a list of others, and the YAML that names both."""
+    _images(folder, "images/train/a.png", "images/train/b.png", "images/val/c.png")
+    for name in ("train/a", "train/b", "val/c"):
+        path = folder / "labels" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(ROWS)
+    (folder / "list.txt").write_text("./images/val/c.png\nimages/train/a.png\n")
+    (folder / "data.yaml").write_text("path: .\ntrain: images/train\nval: list.txt\nnc: 2\nnames: {0: cat, 1: dog}\n")
+
+
+def make_csv(folder: Path) -> None:
+    """Landmarks, labels of whole images, and signals."""
+    _images(folder, "a.png", "b.png")
+    (folder / "points.csv").write_text("file,x0,y0,x1,y1\na.png,1,2,3.5,4\nb.png,5,6,,\n")
+    (folder / "labels.csv").write_text('file,label,split\na.png,cat,train\n"b.png","d,og",val\n')
+    (folder / "signals_TRAIN.csv").write_text("1,0.5,0.25,1e-3\n2,1,2,3\n")
+    (folder / "signals_TEST.csv").write_text("1 0.5 0.25 1e-3\n2 1 2 3\n")
+
+
+def make_yaml(folder: Path) -> None:
+    """Data of ours, settings of a run, and a model."""
+    make_json(folder)
+    (folder / "instances_train.json").rename(folder / "train.coco")
+    (folder / "data.yaml").write_text(
+        "train: &t {annotations: train.coco, images: images}\nval: *t\ntest:\n  <<: *t\n  images: images\n"
+    )
+    (folder / "settings.yaml").write_text(SETTINGS)
+    (folder / "model.yaml").write_text("name: mine\nbackbone: csp_n\nwidth: 16\nlevels: [3, 4]\nloss: {box: 5}\n")
+
+
+def read_data(path: Path) -> None:
+    """Look through the set in the folder that holds the file, or above it, as training and `check` do."""
+    above = [*path.parents][:3]
+    folder = next(
+        p for p in above if any((p / n).exists() for n in ("data.yaml", "Annotations", "instances_train.json"))
+    )
+    _whole(folder / "data.yaml" if (folder / "data.yaml").exists() else folder)
+
+
+def read_csv(path: Path) -> None:
+    """Read a table as what it was before it was damaged."""
+    from detect.data.formats import load_data, splits
+
+    whole = "" if path.stem == "points" else "pictures"
+    _each(
+        *(
+            lambda skip_bad=s: [load_data(path, name, skip_bad, whole) for name in splits(path, whole)]
+            for s in (True, False)
+        )
+    )
+
+
+def read_yaml(path: Path) -> None:
+    """Read data, or settings, as a file and as the value of a flag."""
+    from detect.cli import parse
+
+    if path.stem in ("data", "train"):
+        _whole(path.with_name("data.yaml"))
+    elif path.stem == "settings":
+        parse("train", ["--config", str(path)])
+    else:
+        text = path.read_bytes().decode("utf-8", "replace")
+        _each(*(lambda v=v: parse("train", ["--data", "toy", f"--model={v}"]) for v in (str(path), text)))
+
+
+def _whole(data: Path) -> None:
+    from detect.checking.findings import check
+    from detect.data.check import usable, verify
+    from detect.data.formats import load_data, splits
+
+    def trained(skip_bad: bool) -> None:
+        for split in splits(data):
+            store = usable(verify(load_data(data, split, skip_bad), skip_bad), skip_bad)
+            for i in range(len(store)):
+                store.target(i)
+
+    _each(lambda: trained(True), lambda: trained(False), lambda: check(str(data), 64, 2))
+
+
+def _each(*works: Callable[[], object]) -> None:
+    """Do all, and raise the first UserError afterwards."""
+    refused: list[UserError] = []
+    for work in works:
+        try:
+            work()
+        except UserError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
