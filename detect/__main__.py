@@ -67,7 +67,7 @@ def _guarded(arguments: list[str]) -> int:
     """The exit status of one command, whatever becomes of it."""
     from contextlib import ExitStack, closing, suppress
 
-    from detect.errors import UserError, one_line
+    from detect.errors import UserError, one_line, told_to_user
     from detect.interrupt import Interrupt, Watch
 
     with ExitStack() as stack:
@@ -86,9 +86,9 @@ def _guarded(arguments: list[str]) -> int:
             if isinstance(error, BrokenPipeError):  # the reader of our output left, as `head` does
                 sys.stderr.close()
                 return 0
-            if not isinstance(error, UserError):
+            if not (said := told_to_user(error)):
                 raise
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(f"error: {said}", file=sys.stderr)
             return 2
 
 

@@ -1,12 +1,18 @@
 """The one exception that is the user's to mend."""
 
 import difflib
+import errno
 import functools
 import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # no room, for all, for this user, or for this process
+_OF_FILES = FULL | {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 class UserError(Exception):
@@ -26,6 +32,27 @@ def one_line(error: BaseException) -> str:
     from detect.names import shown  # late: it needs this module
 
     return shown(" ".join(str(error).split()))
+
+
+def told_to_user(error: BaseException) -> str:
+    """The line for an error that is the user's to mend: a UserError, or a disk or file that fails; "" for a defect."""
+    if isinstance(error, UserError):
+        return one_line(error)
+    if not isinstance(error, OSError) or error.errno not in _OF_FILES:
+        return ""
+    said = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    if error.errno in FULL:
+        said += f"; free some space there and in {_temporary()}, or let TMPDIR name a folder that has some"
+    return one_line(Exception(said))
+
+
+def _temporary() -> str:
+    import tempfile
+
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # it has no room for a single byte
+        return "the temporary folder"
 
 
 def in_one_line(program: Callable[P, object]) -> Callable[P, int]:

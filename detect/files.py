@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from detect.errors import UserError
+from detect.errors import FULL, UserError
 from detect.locks import Draft
 
+_ROOM = 2**22  # bytes; where less is left, something larger did not fit
+_ELSEWHERE = "free some space, or let TMPDIR name a folder that can be written and has some"
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -98,6 +104,42 @@ def replace_file(path: Path, write: Callable[[Path], object], durable: bool = Tr
 def replace_text(path: Path, text: str, durable: bool = True) -> None:
     """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"), durable)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for what is needed for a while, where TMPDIR says, removed at the end.
+
+    Raises:
+        UserError: it cannot be made, or became full, however the library that wrote there puts that.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="gridhead-")
+    except OSError as error:
+        where = os.path.dirname(error.filename) if error.filename else "the temporary folder"
+        raise UserError(f"{where} cannot be written: {error.strerror or error}; {_ELSEWHERE}") from error
+    with folder as name:
+        try:
+            yield Path(name)
+        except UserError:
+            raise
+        except Exception as error:
+            if getattr(error, "errno", None) in FULL or _is_full(Path(name)):
+                raise UserError(f"{os.path.dirname(name)} is full; {_ELSEWHERE}") from error
+            raise
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether files cannot grow there, for want of space or beyond what this process may write (ulimit -f)."""
+    if shutil.disk_usage(folder).free < _ROOM:
+        return True
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    sizes = (path.stat().st_size for path in folder.rglob("*"))
+    return most != resource.RLIM_INFINITY and any(size >= most for size in sizes)
 
 
 def cache_folder() -> Path:

@@ -12,10 +12,13 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from queue import Empty, SimpleQueue
+from typing import IO
 
 from PIL import Image
 
@@ -33,7 +36,9 @@ class Decoder:
     def __init__(self) -> None:
         command = [sys.executable, "-P", __file__]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        quiet = subprocess.DEVNULL
+        own = 0 if os.name == "posix" else None  # a group of its own, which no terminal sends signals to
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=quiet, process_group=own)
         self.owner = os.getpid()
 
     def warning(self, path: str) -> str | None:
@@ -153,10 +158,15 @@ def serve() -> None:
     import cv2
     import numpy as np
 
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # sent to all processes of a job, they are for the main one to answer
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    lines: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
     silence()
-    with tempfile.TemporaryFile() as log:
+    with _log() as log:
         os.dup2(log.fileno(), 2)
-        for line in sys.stdin:
+        while line := lines.get():
             os.ftruncate(2, os.lseek(2, 0, os.SEEK_SET))
             try:
                 with open(json.loads(line), "rb") as file:
@@ -168,6 +178,18 @@ def serve() -> None:
             os.lseek(2, 0, os.SEEK_SET)
             said = " ".join(os.read(2, 1000).decode(errors="replace").split())
             print(json.dumps(said if decoded else None), flush=True)
+
+
+def _read(lines: SimpleQueue[str]) -> None:
+    """Pass on the lines of standard input; at their end the parent has gone, and with it all use of an answer."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
+def _log() -> IO[bytes]:
+    """An empty file, in memory where the system has such files: a full disk must not hide what libjpeg says."""
+    return open(os.memfd_create("libjpeg"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from detect.export.forms import FORMS, is_square, require_exportable
 from detect.export.quantize import quantized
 from detect.export.runtime import is_exported, open_exported
 from detect.export.write import SUFFIXES, halved, to_onnx, write_onnx, write_openvino, write_torchscript
-from detect.files import replace_file
+from detect.files import replace_file, temporary_folder
 from detect.locks import locked_files
 from detect.models.base import Model
 from detect.models.weights import load_weights
@@ -33,11 +32,11 @@ def export(config: ExportConfig) -> Path:
     require_exportable(model, config.weights)
     about, lean = _about(config, model), model.lean()
     out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
-    with locked_files(out), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / out.name
+    with locked_files(out), temporary_folder() as folder:
+        path = folder / out.name
         _write(config, model, about, path)
         said = verify(lean, open_exported(path, "cpu"), pictures(config, config.split, model.task))
-        for file in sorted(Path(folder).iterdir()):  # the weights (.bin) before what names them (.xml)
+        for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     print(f"{out}: {said}")
     if about.square and not is_square(model):
@@ -54,12 +53,12 @@ def _write(config: ExportConfig, model: Model, about: About, path: Path) -> None
     if config.format == "torchscript":
         return write_torchscript(lean, about, path)
     graph = to_onnx(lean, about)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         if config.int8:
-            graph = quantized(graph, about, pictures(config, "train", model.task, 128), Path(folder))
+            graph = quantized(graph, about, pictures(config, "train", model.task, 128), folder)
         if config.format == "onnx":
             return write_onnx(graph, about, path)
-        source = Path(folder) / "model.onnx"
+        source = folder / "model.onnx"
         write_onnx(graph, about, source)
         return write_openvino(source, about, path)
 

@@ -3,15 +3,21 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import stat
+import subprocess
+import sys
+import tempfile
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from detect import commands
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.files import read_bytes, replace_file, replace_text
+from detect.files import read_bytes, replace_file, replace_text, temporary_folder
 
 
 def full(*_):
@@ -148,3 +154,57 @@ def test_devices_and_sockets_are_no_files_and_a_file_may_be_too_large(tmp_path):
                 read_bytes(tmp_path / name)
     with pytest.raises(OSError, match="larger than 2 bytes"):
         read_bytes(tmp_path / "file", 2)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_temporary_folder_is_one_line_however_a_library_puts_it(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(UserError, match=rf"^{tmp_path} is full; free some space, or let TMPDIR"), temporary_folder():
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_in_a_temporary_folder_are_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for error in (RuntimeError("a defect"), UserError("a mistake"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, temporary_folder() as folder:
+            (folder / "file").write_text("some")
+            raise error
+        assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_may_not_write_is_a_full_folder(tmp_path):
+    """Of a library that says so by an error of its own, in a process with `ulimit -f`."""
+    code = (
+        "import resource\nfrom detect.files import temporary_folder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with temporary_folder() as folder:\n"
+        "    try: (folder / 'file').write_bytes(bytes(2000))\n    except OSError: raise RuntimeError('write failed')\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True
+    )
+    assert f"detect.errors.UserError: {tmp_path} is full; " in said.stderr.decode() and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["missing/deeper", "file"])
+def test_a_temporary_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
+    match = rf"{place} cannot be written: .*; free some space, or let TMPDIR name"
+    with pytest.raises(UserError, match=match), temporary_folder():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_disk_that_fails_is_one_line_in_every_command(monkeypatch, capsys, number):
+    def fails(config):
+        raise OSError(number, os.strerror(number), "/place/of/it")
+
+    monkeypatch.setattr(commands, "info", fails)
+    assert main(["info", "yolo_n"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: /place/of/it: {os.strerror(number)}") and said.count("\n") == 1
+    assert ("TMPDIR" in said) == (number in (errno.ENOSPC, errno.EDQUOT))

@@ -1,8 +1,10 @@
 """Which image files are taken for whole, damaged, or without their end mark."""
 
 import io
+import json
 import os
 import shutil
+import signal
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +116,22 @@ def test_a_decoder_serves_many_threads_and_outlives_what_it_cannot_read(tmp_path
     decoder.process.kill()
     assert decoder.warning(str(whole)) is None and not decoder.usable
     assert jpegs.warning(str(whole)) == ""
+
+
+def test_a_decoder_ends_with_its_parent_alone_and_needs_no_disk(tmp_path, monkeypatch):
+    """By the end of its input, even while it decodes: a named pipe keeps it reading for ever."""
+    (tmp_path / "whole.jpg").write_bytes(jpeg("baseline")[:2000] + END)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    decoder = jpegs.Decoder()
+    assert "premature end" in decoder.warning(str(tmp_path / "whole.jpg"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        decoder.process.send_signal(number)
+    assert "premature end" in decoder.warning(str(tmp_path / "whole.jpg"))
+    assert os.getpgid(decoder.process.pid) != os.getpgid(0)
+    decoder.process.stdin.write(json.dumps(str(tmp_path / "pipe.jpg")).encode() + b"\n")
+    decoder.process.stdin.close()
+    assert decoder.process.wait(300) == 0
 
 
 @pytest.mark.usefixtures("one_thread")

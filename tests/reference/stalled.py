@@ -1,10 +1,11 @@
 """Sources that never go on, commands that pause in the middle of their work, and what becomes of them on request."""
 
+import functools
 import importlib
 import os
-import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from contextlib import closing
@@ -65,21 +66,25 @@ def watch(url, out):
             sys.exit(request.status)
 
 
-def paused(arguments, place, marker):
-    """Run a command that pauses in `place`, "module:function", until it is asked to end; its ids go to `marker`."""
-    module, _, name = place.partition(":")
-    owner = importlib.import_module(module)
+def paused(folder, arguments, place):
+    """Run a command in `folder` that pauses in `place`, "module:name", until it is asked to end; `pid` is written then.
+
+    Temporary files go to `tmp` there.
+    """
+    os.chdir(folder)
+    os.environ["TMPDIR"], tempfile.tempdir = f"{folder}/tmp", None
+    module, _, names = place.partition(":")
+    *classes, name = names.split(".")
+    owner = functools.reduce(getattr, classes, importlib.import_module(module))
     original = getattr(owner, name)
 
     def pause(*given, **named):
-        draft = Path(f"{marker}.part")
-        draft.write_text(str(os.getpid()))
-        draft.replace(marker)
+        Path("draft").write_text(str(os.getpid()))
+        Path("draft").replace("pid")
         deadline = time.monotonic() + 300
         while not interrupt._requests and time.monotonic() < deadline:
             time.sleep(0.02)
         return original(*given, **named)
 
     setattr(owner, name, pause)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(arguments))
