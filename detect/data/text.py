@@ -17,18 +17,22 @@ _MARKS = (
 )
 
 
-def read_text(path: str | PathLike[str], most: int = 0) -> str:
+def read_text(path: str | PathLike[str], most: int = 0, errors: str = "strict") -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write it, with or without a mark.
 
-    Raises UserError for a file that is missing, cannot be read, is in another encoding, or has more than `most` bytes
-    (0: any number).
+    Args:
+        most: bytes that it may have (0: any number).
+        errors: as of `bytes.decode`; lists of file names take "surrogateescape", as Python does for names of files.
+
+    Raises:
+        UserError: the file is missing, cannot be read, is in another encoding, or has more than `most` bytes.
     """
     name = fspath(path)
     try:
         data = read_bytes(name, most)
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return decode(data, name)
+    return decode(data, name, errors)
 
 
 def decode(data: bytes, name: object, errors: str = "strict") -> str:

@@ -171,7 +171,8 @@ def _lists(folder: Path) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     places = [place for sets in folders_in(folder, ["imagesets"]) for place in folders_in(sets, ["main"])]
     for path in sorted(file for place in places for file in Path(place).iterdir() if file.suffix.lower() == ".txt"):
-        lines = [(f"{path} line {n}", line.split()) for n, line in enumerate(read_text(path).splitlines(), start=1)]
+        text = read_text(path, errors="surrogateescape")
+        lines = [(f"{path} line {n}", line.split()) for n, line in enumerate(text.splitlines(), start=1)]
         if not any(len(words) > 1 and words[-1] in ("1", "0", "-1") for _, words in lines):
             found[path.stem] = [(record, " ".join(words)) for record, words in lines if words]
     return {split: found[name] for split, name in by_split(folder, found).items()}

@@ -54,7 +54,7 @@ def yolo_files(
         elif suffix_of(place) in SUFFIXES | UNREADABLE:
             _note(named, place, f"{split}: {part}", sieve)
         else:
-            for number, line in enumerate(read_text(place).splitlines(), start=1):
+            for number, line in enumerate(read_text(place, errors="surrogateescape").splitlines(), start=1):
                 if line.strip():
                     file = _listed(line.strip(), (os.path.dirname(place), str(base)), finder)
                     if inside.holds(file):

@@ -5,6 +5,7 @@ The list lets the next run into the same folder clear exactly those files, so th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ LIST = ".predict.jsonl"  # in the folder of a run: a JSON string a line, the pat
 FOLDERS = ("labels", "crops")  # of a run, which a source's folder must not be taken for
 _SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
 _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
+_ROOM = 255  # bytes of a file name that file systems take
 _NUMBERS = re.compile(r"(_\d+)+$")
 
 
@@ -124,10 +126,11 @@ class Paths:
         if len(parts) > 1 and parts[0] in FOLDERS:
             parts[0] += "-2"
         stem = self.root.joinpath(*parts)
-        path, count = stem.with_name(stem.name + suffix), 1
+        room = _ROOM if suffix else _ROOM - 24  # for numbers and a suffix
+        path, count = stem.with_name(_shortened(stem.name, suffix, room)), 1
         while not self._free(real := path.resolve(), numbered):
             count += 1
-            path = stem.with_name(f"{stem.name}-{count}{suffix}")
+            path = stem.with_name(_shortened(stem.name, f"-{count}{suffix}", room))
         self.taken.add(real)
         if numbered:
             self.families.add(real)
@@ -146,6 +149,14 @@ class Paths:
             self.clip, self.stem = frame.name, self.give(frame.name, "", numbered=True)
         self.last = frame.index
         return self.stem.with_name(f"{self.stem.name}_{frame.index:06d}{suffix}")
+
+
+def _shortened(stem: str, end: str, room: int) -> str:
+    """The stem and end of a file name in `room` bytes: a longer stem is cut, and told apart by a checksum."""
+    coded, room = os.fsencode(stem), room - len(end)
+    if len(coded) <= room:
+        return stem + end
+    return f"{coded[: room - 9].decode(errors='ignore')}-{hashlib.sha256(coded).hexdigest()[:8]}{end}"
 
 
 def _base(path: Path) -> Path:

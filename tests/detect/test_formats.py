@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from detect.checking.findings import check
+from detect.data.check import verify
 from detect.data.formats import load_data, splits
 from detect.data.inventory import pair, take_stock
 from detect.data.voc import voc_splits
@@ -414,6 +415,23 @@ def test_voc_wherever_it_lies(tmp_path, picture, annotation):
     text(tmp_path / "openvino.xml" if "/" in annotation else tmp_path / "far" / "openvino.xml", "<net/>")
     store = load_data(tmp_path, "train")
     assert splits(tmp_path) == ["train"] and store.boxes.tolist() == [[1, 2, 8, 7]] and store.image_path(0).is_file()
+
+
+def test_lists_name_files_whose_names_are_no_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    yolo(tmp_path / "set", "1 0.5 0.5 0.4 0.4\n")
+    try:
+        (tmp_path / "set" / "images" / "train" / "one.png").rename(
+            tmp_path / "set" / "images" / "train" / f"{name}.png"
+        )
+    except OSError:
+        pytest.skip("this file system takes only text")
+    (tmp_path / "set" / "labels" / "train" / "one.txt").rename(tmp_path / "set" / "labels" / "train" / f"{name}.txt")
+    (tmp_path / "set" / "list.txt").write_bytes(b"./images/train/caf\xe9.png\n")
+    spec = text(tmp_path / "d.yaml", {"path": "set", "train": "list.txt", "names": ["cat", "dog"]})
+    store = load_data(spec, "train")
+    assert os.fsencode(store.file_name(0)).endswith(b"caf\xe9.png") and len(store.boxes) == 1
+    assert verify(store).file_name(0) == store.file_name(0)
 
 
 def test_voc_in_folders_of_splits_and_lists_by_other_names(tmp_path):

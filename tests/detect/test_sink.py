@@ -194,6 +194,33 @@ def test_keypoints_and_tracks_are_in_the_results(tmp_path: Path) -> None:
     assert (record["keypoints"], record["track_id"], record["bbox"]) == ([1, 2, 2, 3, 4, 0], 7, [1, 2, 3, 4])
 
 
+STEMS = [b"caf\xe9", b"\xff\xfe", b"a\nb", b"-x", b" x ", "\u05e2\u05d1".encode(), b"\x1b[31m", b"x" * 251]
+
+
+def test_names_of_files_are_any_bytes_and_are_found_again(tmp_path: Path) -> None:
+    picture, folder = planted(96, 128, (20, 10, 60, 50)), os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    data = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    try:
+        for name in STEMS:
+            with open(os.path.join(folder, name + b".png"), "wb") as file:
+                file.write(data)
+    except OSError:
+        pytest.skip("this file system takes only text")
+    film(tmp_path / "in" / os.fsdecode(b"v\xff.mp4"), moving(2)[0], [Fraction(0), Fraction(1, 10)], Fraction(10))
+    out = tmp_path / os.fsdecode(b"out\xff")
+    run(tmp_path / "in", out, save_txt=True, save_crop=True)
+    text = (out / "detections.json").read_text(encoding="utf-8")
+    found = {os.fsencode(record["image"]) for record in json.loads(text)}
+    assert found == {name + b".png" for name in STEMS} | {b"v\xff.mp4"}
+    listed = [json.loads(line) for line in (out / LIST).read_text(encoding="utf-8").splitlines()]
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written - {LIST} <= set(listed) and len(list(out.glob("*.png"))) == len(STEMS)
+    assert len(list((out / "labels").iterdir())) == len(list((out / "crops" / "사람_a").iterdir())) == len(STEMS) + 2
+    run([picture], out)
+    assert not list(out.glob("*.mp4")) and not (out / "crops").exists()
+
+
 def test_nothing_found_in_nothing(tmp_path: Path) -> None:
     run([planted(96, 128, None)], tmp_path, save_crop=True)
     assert results(tmp_path) == [] and not (tmp_path / "crops").exists()
