@@ -150,7 +150,7 @@ def _read_cfg(path: Path) -> None:
 
 
 def _npz(folder: Path) -> None:
-    """Signals, the proposals of an image, a gallery, and the features of a frozen trunk."""
+    """Signals, the proposals of an image, and a gallery."""
     from detect.embedding.gallery import Gallery
 
     rng = np.random.default_rng(0)
@@ -165,11 +165,14 @@ def _npz(folder: Path) -> None:
 
 def _read_npz(path: Path) -> None:
     from detect.data.formats import load_data, splits
+    from detect.data.proposals import read_rows
     from detect.embedding.gallery import Gallery
 
     if path.suffix == ".safetensors":
         Gallery.load(path)
-    elif path.suffix == ".npz":
+    elif path.suffix == ".npy":
+        read_rows(path)
+    else:
         for split in splits(path, "pictures"):
             load_data(path, split, whole="pictures")
 

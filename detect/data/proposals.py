@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from detect.data import search
+from detect.data.npy import UNREADABLE, read_npy
 from detect.data.store import Annotations
+from detect.errors import UserError
 from detect.files import replace_file
 from detect.progress import track
 
@@ -29,9 +31,21 @@ def with_proposals(store: Annotations, folder: Path) -> Annotations:
     missing = [i for i in indices if not files[i].exists()]
     for i in track(missing, len(missing), "proposals") if missing else ():
         replace_file(files[i], partial(_save, rows=search.selective_search(store.read(i))))
-    rows = [np.load(file, allow_pickle=False) for file in files]
+    rows = [read_rows(file) for file in files]
     starts = np.cumsum([0, *map(len, rows)])
     return replace(store, proposals=np.concatenate([np.zeros((0, 4), np.float32), *rows]), proposal_starts=starts)
+
+
+def read_rows(path: Path) -> np.ndarray:
+    """The proposals (P, 4) in a file. Raises UserError for one that is damaged or holds something else."""
+    try:
+        with path.open("rb") as file:
+            rows = read_npy(file, path.stat().st_size)
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != 4 or not np.isfinite(rows).all():
+            raise ValueError(f"it holds {rows.dtype} {list(rows.shape)}, not finite float32 (P, 4)")
+    except UNREADABLE as error:
+        raise UserError(f"{path} cannot be read as proposals: {error}; delete it, and it is made again") from error
+    return rows
 
 
 def key(store: Annotations, index: int) -> str:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 
 from detect.data.check import Sieve
 from detect.data.labelled import FILES
+from detect.data.npy import UNREADABLE, read_npz
 from detect.data.roots import Roots
 from detect.data.signals import Signals
 from detect.errors import UserError
@@ -196,19 +195,17 @@ def _arrays(path: Path) -> list[str]:
             return list(file.files)
     except (AttributeError, TypeError):  # what numpy.save writes
         raise UserError(f"{path}: holds one array without a name: write it with numpy.savez, as x_train=...") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as an npz file: {error}") from None
 
 
 def _array(path: Path, name: str) -> np.ndarray:
     try:
-        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
-            return file[name]
+        return read_npz(path, name)
     except KeyError:
         raise UserError(f"{path}: has no array {name}; it has: {', '.join(_arrays(path)) or 'none'}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "it holds Python objects, not numbers" if "bject arrays" in str(error) else error
-        raise UserError(f"{path}: array {name} cannot be read: {reason}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path}: array {name} cannot be read: {error}") from None
 
 
 def _npz_splits(path: Path) -> list[str]:

@@ -16,6 +16,8 @@ from safetensors.numpy import save
 
 from detect.errors import UserError
 from detect.files import replace_file
+from detect.models.weights import require_format
+from detect.ranges import from_values
 from detect.types import Distance
 
 FORMAT = 1
@@ -68,19 +70,33 @@ class Gallery:
                 about = json.loads((file.metadata() or {}).get(_KEY, "null"))
                 if about is None:
                     raise UserError(f"{path} is no gallery: make one with detect embed")
+                kind, shape = file.get_slice("vectors").get_dtype(), file.get_slice("vectors").get_shape()
+                if kind != "F32" or len(shape) != 2:
+                    raise UserError(f"{path} is damaged: its vectors are {kind} {shape}, not F32 (N, D): make it again")
                 vectors = file.get_tensor("vectors")
-            if about["format"] > FORMAT:
-                raise UserError(f"{path} has format {about['format']}, this version reads {FORMAT}; update gridhead")
-            names = ("people", "files", "weights", "fingerprint")
-            detectors = [(file, made_by) for file, made_by in about.get("detectors", [])]
-            found = Gallery(vectors, **{name: about[name] for name in names}, detectors=detectors)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            made = from_values(_About, about, f"{path}: ")
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is not a gallery that can be read: {error}") from error
-        if vectors.ndim != 2 or not len(vectors) == len(found.people) == len(found.files):
+        require_format(made.format, FORMAT, path)
+        if not len(vectors) == len(made.people) == len(made.files):
             raise UserError(f"{path} is damaged: its pictures and vectors are not as many: make it again")
-        if not len(vectors):
+        if not vectors.size:
             raise UserError(f"{path} is an empty gallery: it knows nobody")
-        return found
+        if not np.isfinite(vectors).all():
+            raise UserError(f"{path} is damaged: its vectors hold NaN or infinity: make it again")
+        return Gallery(vectors, made.people, made.files, made.weights, made.fingerprint, made.detectors)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a gallery's header says."""
+
+    format: int
+    people: list[str]
+    files: list[str]
+    weights: str
+    fingerprint: str
+    detectors: list[tuple[str, str]] = field(default_factory=list)
 
 
 def fingerprint(weights: Path) -> str:
