@@ -70,7 +70,10 @@ def _whole(name: str) -> str:
 
 def _task_of(model: str) -> str:
     """The task of what --model was given; nothing where that is not seen without reading more files."""
-    value = named(_whole(model))
+    try:
+        value = named(_whole(model))
+    except yaml.YAMLError as error:
+        raise UserError(f"--model is broken YAML: {error}") from None
     return configs.TASK_OF.get(value.get("kind", "yolo"), "") if isinstance(value, dict) else ""
 
 

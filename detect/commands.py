@@ -135,9 +135,9 @@ def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
         "recall": float(recall(sizes, found)),
         "imgsz": config.imgsz,
     }
-    print(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
-    print(f"# best possible recall {result['recall']:.4f}")
-    print(f"anchors: {json.dumps(result['anchors'])}")
+    say(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
+    say(f"# best possible recall {result['recall']:.4f}")
+    say(f"anchors: {json.dumps(result['anchors'])}")
     if config.json:
         replace_text(Path(config.json), json.dumps(result) + "\n")
     return result
@@ -148,7 +148,8 @@ def info(config: options.InfoConfig) -> dict[str, Any]:
     from detect.layers import describe, table
 
     result = describe(config.name, config.imgsz, config.classes, config.in_channels, config.dims)
-    print(table(result))
+    for line in table(result).split("\n"):
+        say(line)
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
     return result

@@ -14,6 +14,7 @@ from detect.data.toy import build
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator
 from detect.locks import LOCK, locked_folder, under
+from detect.names import say
 from detect.options import DemoConfig
 
 SIZE = 160
@@ -25,19 +26,19 @@ def demo(config: DemoConfig) -> None:
     started, out = time.monotonic(), Path(config.out)
     if {path.name for path in out.iterdir()} != {LOCK}:
         raise UserError(f"{out} holds something already: remove it, or choose another --out")
-    print("1/5 data: handwritten digits in photographs")
+    say("1/5 data: handwritten digits in photographs")
     data = build(out / "data")
-    print("2/5 anchors")
+    say("2/5 anchors")
     shapes = _run("anchors", data=data, imgsz=SIZE, json=out / "anchors.json")
-    print(f"3/5 training yolo_n for {config.epochs} epochs")
+    say(f"3/5 training yolo_n for {config.epochs} epochs")
     flags = {"data": data, "model": "yolo_n", "imgsz": SIZE, "batch": 8, "seed": config.seed, "out": out / "train"}
     shapes_matter = {"flip": 0.0, "scale": 0.25}  # a mirrored 2 is no digit, and eight pixels of ink shrink badly
     short = {"epochs": config.epochs, "optim.warmup": 1.0}
     weights = _run("train", **flags, **short, augment=shapes_matter, device=config.device)
-    print("4/5 evaluation on held-out images")
+    say("4/5 evaluation on held-out images")
     files = {"json": out / "metrics.json", "detections": out / "detections.json"}
     result = _run("evaluate", weights=weights, data=data, device=config.device, **files)
-    print("5/5 pictures and video")
+    say("5/5 pictures and video")
     for source, name in ((data / "val", "pictures"), (data / "video.mp4", "video")):
         _run("predict", weights=weights, source=source, device=config.device, out=out / name)
     film = _film(weights, data, config.device)
@@ -53,7 +54,8 @@ def demo(config: DemoConfig) -> None:
         ("report, for a browser", str(out / "train" / "report.html")),
         ("curves, an epoch a line", str(out / "train" / "metrics.jsonl")),
     ]
-    print("\n" + "\n".join(f"{name:<26} {value}" for name, value in rows))
+    for line in ("", *(f"{name:<26} {value}" for name, value in rows)):
+        say(line)
 
 
 def _run(command: str, **flags: Any) -> Any:

@@ -110,9 +110,12 @@ def _visible(letter: str, how: str = "") -> str:
     return f"\\u{ord(letter):04x}" if letter < "\U00010000" else json.dumps(letter)[1:-1]
 
 
-def say(line: str, file: TextIO | None = None) -> None:
-    """Print one line that holds what users have named; on standard output, or to `file`."""
-    print(shown(line), file=file)
+def say(line: str, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print one line, whatever users have called things in it; on standard output, or to `file`.
+
+    Every line that commands print goes through here: a name must not colour, move or rewrite what a terminal shows.
+    """
+    print(shown(line), file=file, flush=flush)
 
 
 @cache

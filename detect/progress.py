@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sized
 from typing import TypeVar
 
-from detect.names import shown
+from detect.names import say, shown
 
 T = TypeVar("T")
 _EVERY = 10.0  # seconds between plain lines
@@ -41,7 +41,7 @@ def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[]
         task, start = bar.add_task(title, total=total, rate="", note=""), time.monotonic()
         for done, item in enumerate(iterable, 1):
             yield item
-            bar.update(task, completed=done, rate=_rate(done, start), note=note())
+            bar.update(task, completed=done, rate=_rate(done, start), note=shown(note()))
 
 
 def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
@@ -51,7 +51,7 @@ def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[
         if time.monotonic() - said >= _EVERY:
             said = time.monotonic()
             of = f"/{total}" if total else ""
-            print(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
+            say(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
 
 
 def _rate(done: int, start: float) -> str:

@@ -184,6 +184,19 @@ def test_files_are_written_by_one_function_as_a_whole():
             assert good or not writes, f"{file}:{call.lineno}: {ast.unparse(call)}"
 
 
+def test_what_commands_print_is_shown_safely():
+    """`names.say` escapes what controls a terminal in names; json escapes it itself, and the rest names nothing."""
+    own = {"detect/names.py", "detect/__main__.py", "detect/errors.py", "detect/data/jpegs.py"}
+    for file in within(TREES, "detect") - own:
+        for call in ast.walk(TREES[file]):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in (
+                "print",
+                "sys.stdout.write",
+                "sys.stderr.write",
+            ):
+                assert "ANSWERS" in ast.unparse(call), f"{file}:{call.lineno}"
+
+
 def test_the_repository_names_no_folder_of_a_developer():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout: there is no list of tracked files")

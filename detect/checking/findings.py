@@ -318,7 +318,8 @@ def facts(store: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
 
 def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
     """What `k` anchors computed from box sides (N, 2) reach of them at best; nothing where there are too few boxes."""
-    found = torch.from_numpy(sides[(sides > 0).all(axis=1)]).float()
+    found = torch.from_numpy(sides).float()
+    found = found[(found > 0).all(dim=1) & found.isfinite().all(dim=1)]
     if len(found.unique(dim=0)) < k:
         return {}
     best = kmeans(found, k)

@@ -58,7 +58,7 @@ def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
     count = len(record["keypoints"])
     try:
         pairs = [[int(a) - 1, int(b) - 1] for a, b in record.get("skeleton") or []]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pairs = [[-1, -1]]
     if any(not 0 <= end < count for pair in pairs for end in pair):
         return [], f"'skeleton' must be pairs of keypoint numbers, 1 to {count}, so none is drawn"

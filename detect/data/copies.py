@@ -12,6 +12,7 @@ from detect.config import AugmentConfig
 from detect.data.dataset import Stream, generator
 from detect.data.images import read_image
 from detect.errors import UserError
+from detect.names import say
 
 if TYPE_CHECKING:
     from detect.data.store import Annotations
@@ -32,7 +33,7 @@ class Copies:
         if not self.there.any():
             raise UserError(f"{folder} has no copy of any picture of {store.path}: make them with detect stylize")
         if missing := int((~self.there).sum()):
-            print(f"{folder}: {missing} of {len(store)} pictures have no copy and stay as they are", file=sys.stderr)
+            say(f"{folder}: {missing} of {len(store)} pictures have no copy and stay as they are", file=sys.stderr)
 
     def shown(self, index: int, epoch: int | None) -> bool:
         """Whether the copy of picture `index` takes its place in an epoch (None: never)."""

@@ -28,6 +28,7 @@ from detect.data.roots import LEAVES, OUTSIDE, Roots
 from detect.data.store import Annotations
 from detect.data.text import read_text
 from detect.errors import UserError
+from detect.names import say
 
 HELD_OUT = 0.2
 FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
@@ -115,7 +116,7 @@ def _splits(
             raise UserError(f"{path}: two classes are held out, and of {len(names)} none is left to train on: add more")
         if split == "val":
             part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
-            print(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
+            say(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
         said = left.get("", ()) if split == "train" else ()
         return load_labelled(path, root, pairs, names, inside, said, skip_bad)
 

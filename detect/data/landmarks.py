@@ -19,6 +19,7 @@ from detect.data.crops import CropDataset, Crops
 from detect.data.letterbox import Letterbox
 from detect.data.store import Annotations
 from detect.errors import UserError
+from detect.names import say
 from detect.types import Pixels, Target
 
 
@@ -99,7 +100,7 @@ def require_points(store: Annotations, held_out: Annotations) -> None:
     """
     for one in (store, held_out):
         if empty := len(one) - len(Instances.of(one)):
-            print(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
+            say(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
     require_skeleton(store)
     if store.keypoints != held_out.keypoints:
         raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")

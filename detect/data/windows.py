@@ -22,6 +22,7 @@ from detect.data.images import resize
 from detect.data.warp import SETTINGS, Warp, random_warp
 from detect.data.workers import Cache
 from detect.errors import UserError
+from detect.names import say
 from detect.types import Pixels, Target
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class WindowDataset(Dataset):
         if small == len(boxes):
             raise UserError(f"{self.store.path}: {what}: raise --imgsz")
         if small:
-            print(f"{self.store.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
+            say(f"{self.store.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
 
     def _sides(self, image: int, size: int) -> tuple[float, float]:
         """The least and the greatest side of pieces, in pixels of the picture as it is kept."""

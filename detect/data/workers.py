@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
 from detect.interrupt import follow_parent
+from detect.names import say
 from detect.types import Batch, Target
 
 SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # a machine has no more of something
@@ -149,7 +150,7 @@ def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
 def _tell_small() -> None:
     """Say, once, that batches go a slower way for want of shared memory."""
     remedy = "lower --workers, or give more (docker run --shm-size 1g)"
-    print(f"/dev/shm has no room for the batches of all workers, some take a slower way: {remedy}", file=sys.stderr)
+    say(f"/dev/shm has no room for the batches of all workers, some take a slower way: {remedy}", file=sys.stderr)
 
 
 def _start_worker(_: int) -> None:

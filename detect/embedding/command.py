@@ -134,7 +134,7 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     distance = float(eyes.describe.distance(*vectors))
     result = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
     said = f"distance {distance:.4f}, threshold {threshold:.4f}: {'same' if result['same'] else 'different'}"
-    print(json.dumps(result) if config.json else said)
+    say(json.dumps(result) if config.json else said)
     return result
 
 
@@ -154,7 +154,7 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     with open_source(config.source) as source:
         found = list(_identified(config, gallery, eyes, threshold, track(iter(source), source.count, "identify")))
     if config.json:
-        print(json.dumps(found))
+        say(json.dumps(found))
     return found
 
 

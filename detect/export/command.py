@@ -20,6 +20,7 @@ from detect.files import replace_file, temporary_folder
 from detect.locks import locked_files
 from detect.models.base import Model
 from detect.models.weights import load_weights
+from detect.names import say
 from detect.options import ExportConfig
 from detect.unused import refuse_unused
 
@@ -38,11 +39,9 @@ def export(config: ExportConfig) -> Path:
         said = verify(lean, open_exported(path, "cpu"), pictures(config, config.split, model.task))
         for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
-    print(f"{out}: {said}")
+    say(f"{out}: {said}")
     if about.square and not is_square(model):
-        print(
-            f"its canvas is {about.card.size} px square in {about.precision}; --dynamic keeps those of detect predict"
-        )
+        say(f"its canvas is {about.card.size} px square in {about.precision}; --dynamic keeps those of detect predict")
     return out
 
 

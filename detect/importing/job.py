@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from detect.data.text import read_text
 from detect.errors import UserError
 from detect.importing import coco
 from detect.importing.darknet import import_darknet
@@ -12,7 +13,7 @@ from detect.importing.yolox import READERS, import_yolox
 from detect.locks import locked_files, under
 from detect.models.base import Card, Model
 from detect.models.weights import save_weights
-from detect.names import require_names
+from detect.names import require_names, say
 from detect.options import ImportConfig
 from detect.types import Pixels
 
@@ -27,7 +28,7 @@ def import_weights(config: ImportConfig) -> Path:
         raise UserError(f"--weights {path}: there is no such file")
     model = _model(config, path)
     save_weights(out, model)
-    print(_said(model, out))
+    say(_said(model, out))
     return out
 
 
@@ -58,9 +59,5 @@ def _card(config: ImportConfig, classes: int, size: int, pixels: Pixels) -> Card
 
 
 def _names(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--names {path} cannot be read: {getattr(error, 'strerror', error)}") from error
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return require_names(names, range(len(names)), f"--names {path}")

@@ -20,6 +20,7 @@ from detect.infer.draw import draw
 from detect.locks import locked_folder, under
 from detect.models.base import Model
 from detect.models.weights import load_weights
+from detect.names import say
 from detect.options import SeeConfig
 from detect.page import Page
 from detect.progress import track
@@ -61,7 +62,7 @@ def see(config: SeeConfig) -> Path:
     show_answers(page, model, layer, canvas, config)
     out = Path(config.out) / "see.html"
     replace_text(out, str(page))
-    print(f"see {out}")
+    say(f"see {out}")
     return out
 
 

@@ -72,7 +72,7 @@ def _announce(config: ServeConfig, listening: socket.socket) -> None:
     if is_open and not config.allowed_host:
         names = "by its address alone, not by a name: --allowed-host NAME adds one"
         say(f"warning: --host {config.host}: other machines reach this server {names}", sys.stderr)
-    print(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
+    say(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
 
 
 class _Server(uvicorn.Server):

@@ -15,6 +15,7 @@ from detect.data.images import read_image, scaled
 from detect.device import pick_device
 from detect.errors import UserError
 from detect.locks import locked_files
+from detect.names import say
 from detect.options import StylizeConfig
 from detect.progress import track
 from detect.style.copies import copy_all
@@ -45,9 +46,9 @@ def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) ->
             if step == config.steps or (step and config.every and step % config.every == 0):
                 save_image(out, as_picture(image))
     for name in terms[0]:
-        print(f"{name:<8}{terms[0][name]:10.4f} -> {terms[-1][name]:.4f}")
+        say(f"{name:<8}{terms[0][name]:10.4f} -> {terms[-1][name]:.4f}")
     first, last = (sum(costs.values()) for costs in (terms[0], terms[-1]))
-    print(f"J       {first:10.4f} -> {last:.4f} in {config.steps} steps; see {out}")
+    say(f"J       {first:10.4f} -> {last:.4f} in {config.steps} steps; see {out}")
     return terms
 
 

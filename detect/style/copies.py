@@ -22,6 +22,7 @@ from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.files import replace_text
 from detect.locks import locked_folder
+from detect.names import say
 from detect.options import StylizeConfig
 from detect.progress import track
 from detect.style.files import WRITTEN, as_picture
@@ -58,7 +59,7 @@ def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray
         content = store.read(i)
         *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
         save_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
-    print(f"{out}: {len(chosen)} copies of {len(store)} pictures, {len(missing)} of them new")
+    say(f"{out}: {len(chosen)} copies of {len(store)} pictures, {len(missing)} of them new")
 
 
 def _require_apart(out: Path, store: Annotations, data: str) -> None:

@@ -23,6 +23,7 @@ from detect.errors import UserError
 from detect.evaluation.measure import detect_all
 from detect.interrupt import Interrupt
 from detect.models.base import Model
+from detect.names import say
 from detect.progress import track
 from detect.tasks import Stills, Task
 from detect.training.dist import Ranks
@@ -184,7 +185,7 @@ class Trainer:
         if self.run.epoch < self.config.epochs and any(n == "epochs" or n.startswith("optim.") for n in changed):
             last, lr = self.run.optimizer.param_groups[0]["lr"], self._lr()
             planned = f"as planned for {self.config.epochs} epochs"
-            print(f"learning rate: {last:.3g} at the last step, {lr:.3g} at the next, {planned}", file=sys.stderr)
+            say(f"learning rate: {last:.3g} at the last step, {lr:.3g} at the next, {planned}", file=sys.stderr)
 
     def _backward(self, batches: Sequence[Batch]) -> Tensor:
         """Leave the gradients of the mean loss terms, total over count, in the model; the means (T,) themselves."""
@@ -286,4 +287,4 @@ class Trainer:
             numbers.append("nothing found yet")
         elif better:
             numbers.append("best")
-        print(f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {'  '.join(numbers)}", flush=True)
+        say(f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {'  '.join(numbers)}", flush=True)

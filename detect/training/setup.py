@@ -66,7 +66,7 @@ def train(config: TrainConfig) -> Path:
             say(trained_in(trainer.device, trainer.dtype))
         trainer.train()
         if here.main:
-            print(f"best weights: {out / 'best.safetensors'}")
+            say(f"best weights: {out / 'best.safetensors'}")
     return out / "best.safetensors"
 
 
@@ -79,12 +79,12 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
     if attempts.again():
         config = dataclasses.replace(config, resume=True)
         if here.main:
-            print("torchrun starts this run again: it goes on from its checkpoint", file=sys.stderr)
+            say("torchrun starts this run again: it goes on from its checkpoint", file=sys.stderr)
     held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
     if held and not config.resume:
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
     if here.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
-        print(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
+        say(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
     here.wait()
     attempts.note()
     return config
@@ -98,7 +98,7 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
         raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
     other = next((s for s in ("val", "test") if s in there), "train")
     if other == "train" and here.main:
-        print("no val split: training is measured on its own images, which choose the best weights", file=sys.stderr)
+        say("no val split: training is measured on its own images, which choose the best weights", file=sys.stderr)
     checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
     stores: list[Annotations] = []
     for split in ("train", other):
@@ -154,7 +154,7 @@ def _report_left_out(out: Path, stores: list[Annotations]) -> None:
     lines = [line for store in stores for line in store.left_out]
     if lines:
         replace_text(out / "left_out.txt", "".join(f"{shown(line)}\n" for line in lines))
-        print(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
+        say(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
 
 
 def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
@@ -209,7 +209,7 @@ def _put_down(trainer: Trainer, config: TrainConfig, begun: Record) -> None:
         replace_text(run.out / "config.yaml", config_text(settings_of(config, run.model), run.record))
     if here.main and begun:
         for one in found:
-            print(f"resumed with {one}", file=sys.stderr)
+            say(f"resumed with {one}", file=sys.stderr)
         if found:
             run.note({one.name: [one.before, one.after] for one in found})
             trainer.tell_rate([one.name for one in found])
@@ -280,5 +280,5 @@ def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:
     if config.multi_scale or world > 1:
         given = "--multi-scale" if config.multi_scale else "several processes"
         raise UserError(f"--cache-features keeps features of one size, for one process: it does not go with {given}")
-    print("cached features: augmentation is off", file=sys.stderr)
+    say("cached features: augmentation is off", file=sys.stderr)
     return dataclasses.replace(config, augment=dataclasses.replace(config.augment, on=False))

@@ -362,6 +362,7 @@ def test_near_pairs_over_chunks_are_those_of_one(monkeypatch):
 
 def test_too_few_boxes_have_no_anchors():
     assert anchors_of(np.zeros((0, 2)), 3, 96) == {} and anchors_of(np.ones((5, 2)), 3, 96) == {}
+    assert anchors_of(np.array([[1e-320, 1], [1e300, 2]]), 1, 96) == {}
 
 
 def test_a_page_escapes_what_it_is_told():

@@ -17,7 +17,7 @@ from detect.checking.findings import check
 from detect.cli import parse
 from detect.config import ModelConfig
 from detect.data.annotations import load_coco
-from detect.data.categories import with_classes_of
+from detect.data.categories import skeleton_pairs, with_classes_of
 from detect.data.formats import load_data
 from detect.errors import UserError
 from detect.evaluation.match import by_name
@@ -393,3 +393,50 @@ def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, ki
     (data / "instances_val.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="has a keypoint 'nose', which the weights do not know; they know: left_top"):
         detect.evaluate(data=data, **flags)
+
+
+def test_no_command_prints_what_controls_a_terminal(tmp_path, capsys):
+    """Folders, files and classes whose names hold escape codes, markup, marks of direction and line breaks."""
+    evil = "\x1b[31m[red]\u202e\nx\x9b2J"
+    data, out = tmp_path / f"data{evil}", tmp_path / f"run{evil}"
+    for split in ("train", "val"):
+        names = [f"{i}{evil}.png" for i in range(2)]
+        for name in names:
+            image(data / split / name)
+        images = [{"id": i, "file_name": name, "width": 40, "height": 20} for i, name in enumerate(names, 1)]
+        objects = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 30, 14 + 9 * i]} for i in (1, 2)]
+        objects.append({"id": 3, "image_id": 1, "category_id": 2, "bbox": [-5, 2, -3, 14]})
+        kinds = [{"id": i, "name": f"{i}{evil}"} for i in (1, 2)]
+        content = {"images": images, "annotations": objects, "categories": kinds}
+        (data / f"instances_{split}.json").write_text(json.dumps(content))
+    (data / "train" / f"loose{evil}.png").write_bytes(b"?")
+    flags = ["--device", "cpu", "--workers", "0", "--imgsz", "32", "--batch", "2", "--skip-bad"]
+    small = ["--model.backbone", "lenet5", "--model.neck", "straight", "--model.levels", "[2]", "--model.width", "8"]
+    weights = str(out / "best.safetensors")
+    for arguments, status in (
+        (["check", "--data", str(data)], 0),
+        (["anchors", "--data", str(data), "--k", "1"], 2),
+        (["anchors", "--data", str(data), "--k", "1", "--skip-bad"], 0),
+        (["train", "--data", str(data), "--out", str(out), "--epochs", "1", *small, *flags], 0),
+        (["train", "--data", str(data), "--out", str(out), "--epochs", "1", *small, *flags], 2),
+        (["evaluate", "--data", str(data), "--weights", weights, *flags], 0),
+        (["predict", "--source", str(data / "val"), "--weights", weights, "--out", str(tmp_path / f"p{evil}")], 0),
+        (["predict", "--source", str(data / "none"), "--weights", weights, "--out", str(tmp_path / "p")], 2),
+        (["predict", "--source", str(data / "val"), "--weights", weights, "--json", "--conf", "0"], 0),
+        (["check", "--data", str(data / "none")], 2),
+        (["check", "--data", evil], 2),
+        (["train", f"--{evil}", evil], 2),
+        (["train", "--data", str(data), "--model", evil], 2),
+        ([evil], 2),
+    ):
+        if "predict" in arguments and "--out" not in arguments:
+            arguments = [*arguments, "--out", str(tmp_path / "shown")]
+        assert main(arguments) == status, arguments
+        said = "".join(capsys.readouterr())
+        assert not set(said) & set("\x1b\u202e\x9b\r"), arguments
+        assert status == 0 or said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("skeleton", [[[float("inf"), 2]], [[float("nan"), 1]], [[1e308, 2]], 7, [[1]], [["a", "b"]]])
+def test_a_skeleton_of_no_numbers_is_none(skeleton):
+    assert skeleton_pairs({"keypoints": ["a", "b"], "skeleton": skeleton})[0] == []
