@@ -271,11 +271,13 @@ def people(folder, count=6):
 
 
 def off_light(image, x, y):
-    """How far a point is from the middle of the light about it (padding is no light)."""
-    left, top = int(x) - 4, int(y) - 4
-    around = np.where(image[top : top + 9, left : left + 9] > 130, 255, 0)
-    assert around.any()
-    return np.abs(middle_of(around)[0] + (left, top) - (x, y)).max()
+    """How far a point is from the middle of the light about it; None where the dark around the light is not whole."""
+    left, top = int(x) - 7, int(y) - 7
+    around = image[top : top + 15, left : left + 15]
+    if around.shape[:2] != (15, 15) or np.concatenate([around[[0, -1]], around[:, [0, -1]].swapaxes(0, 1)]).max() > 90:
+        return None  # padding, an edge, or another light
+    assert around.max() > 130
+    return np.abs(middle_of(np.where(around > 130, 255, 0))[0] + (left, top) - (x, y)).max()
 
 
 @pytest.mark.parametrize("model", ["yolo_n_points", "landmarker"])
@@ -288,10 +290,10 @@ def test_keypoints_of_every_task_stay_on_their_pixels(model, tmp_path):
         for image, target in look.samples(config, "train", epoch, range(6))[0]:
             points = target.points.reshape(-1, 3)[target.points.reshape(-1, 3)[:, 2] > 0].tolist()
             for x, y, _ in points:
-                if min(x, y) > 6 and max(x, y) < 122:
+                if min(x, y) > 8 and (off := off_light(image, x, y)) is not None:
+                    assert off < 0.6
                     checked += 1
-                    assert off_light(image, x, y) < 0.6
-    assert checked > 15
+    assert checked > 10
 
 
 @pytest.mark.parametrize(
