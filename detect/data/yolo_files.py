@@ -8,6 +8,7 @@ image, or in a folder `labels` above it. See `inventory.pair` for how names are 
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from detect.data.roots import OUTSIDE, Roots
 from detect.data.text import read_text
 from detect.errors import UserError
 
+_BYTE = re.compile("[\udc80-\udcff]")  # one that is no UTF-8, in a name
 _COMPANY = ("classes", "readme", "notes", "license", "labels", "names", "predefined_classes", "requirements")
 
 
@@ -57,6 +59,8 @@ def yolo_files(
             for number, line in enumerate(read_text(place, errors="surrogateescape").splitlines(), start=1):
                 if line.strip():
                     file = _listed(line.strip(), (os.path.dirname(place), str(base)), finder)
+                    if _BYTE.search(line) and not os.path.exists(file):
+                        read_text(place)  # raises: the list is in another encoding than the names of the files
                     if inside.holds(file):
                         _note(named, file, f"{place} line {number}", sieve)
                     else:
