@@ -50,7 +50,7 @@ def lines(checked: Checked) -> list[str]:
         found_ = [one for one in checked.findings if one.kind == kind]
         if found_:
             said.append(f"{level}: {len(found_)} {what}")
-            said += [f"  {_told(one.where, one.text)}" for one in found_[:SHOWN]]
+            said += [f"  {one.split}: {_told(one.where, one.text)}" for one in found_[:SHOWN]]
             said += [f"  … and {len(found_) - SHOWN} more"] * (len(found_) > SHOWN)
     counts_ = ", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note"))
     return [*said, counts_]

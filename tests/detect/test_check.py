@@ -235,6 +235,16 @@ def test_splits_by_name_and_their_files(data, capsys):
     assert "did you mean 'val'" in capsys.readouterr().err
 
 
+def test_a_line_names_its_split_where_several_come_of_one_file(data, capsys):
+    for split in ("train", "val"):
+        (data / f"instances_{split}.json").unlink()
+    (data / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
+    assert main(["check", "--data", str(data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for split in ("train", "val"):
+        assert f"  {split}: {data / 'data.yaml'} has no object (crowd regions and flat boxes aside)" in lines
+
+
 def test_a_set_of_which_nothing_is_usable_says_why(data, tmp_path, capsys):
     (data / "list.txt").write_text("train/none.jpg\ntrain/3.jpg\n")
     (data / "gone.txt").write_text("train/none.jpg\ntrain/neither.jpg\n")
