@@ -45,10 +45,14 @@ class Connections:
             asyncio.get_running_loop().call_later(PATIENCE, self.trim, new.client_name)
 
     def trim(self, client: str) -> None:
-        """Close the connections too many that have kept the server waiting longest: of a client, then of all."""
+        """Close the connections too many that have kept the server waiting longest: of a client, then of all.
+
+        Of a client only those that had PATIENCE to speak, since it may have opened many more in the meantime.
+        """
+        quiet_since = asyncio.get_running_loop().time() - PATIENCE
         same = {one for one in self.open if one.client_name == client}
-        for crowd, most in ((same, self.of_a_client), (self.open, IN_ALL)):
-            waiting = [one for one in crowd if one.phase in CLIENTS_TURN]
+        for crowd, most, latest in ((same, self.of_a_client, quiet_since), (self.open, IN_ALL, inf)):
+            waiting = [one for one in crowd if one.phase in CLIENTS_TURN and one.heard <= latest]
             waiting.sort(key=lambda one: (one.phase == "answer", one.heard))  # who is answered has nothing to say
             for one in waiting[: max(0, len(crowd) - most)]:
                 one.abort()

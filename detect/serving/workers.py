@@ -8,8 +8,8 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
 
 from detect.errors import UserError
 from detect.names import say
@@ -36,7 +36,7 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST,
-            env=_environment(),
+            env=_environment(settings["folder"]),
             start_new_session=True,  # Ctrl-C is for the server alone
         )
         worker = Worker(process)
@@ -96,12 +96,22 @@ class Worker:
         await self.process.wait()
 
 
-def _environment() -> dict[str, str]:
-    """That of this process: the same modules are found, and threads that wait for one another leave the cores alone.
+def _environment(folder: str) -> dict[str, str]:
+    """That of this process: the same modules are found, and what is temporary is in the folder of the server.
 
-    Workers share the cores: where threads wait in a loop an image took 60 times as long beside other work.
+    Threads that wait for one another leave the cores to others: where they wait in a loop, beside other work an image
+    took 60 times as long.
     """
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path = os.pathsep.join(filter(None, sys.path))
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "TMPDIR": folder}
+
+
+class _Waiting(NamedTuple):
+    """A request that waits for its `turn`, the worker that it gets."""
+
+    client: str
+    is_video: bool
+    turn: asyncio.Future[Worker]
 
 
 class Workers:
@@ -112,9 +122,9 @@ class Workers:
 
     def __init__(self, settings: dict[str, Any], count: int) -> None:
         self.settings, self.count, self.closed = settings, count, False
-        self.videos = asyncio.Semaphore(max(1, count - 1))
+        self.videos = 0  # that are worked on
         self.all, self.idle, self.starting = set[Worker](), list[Worker](), set[asyncio.Task[None]]()
-        self.waiting: list[tuple[str, asyncio.Future[Worker]]] = []
+        self.waiting: list[_Waiting] = []
         self.used = defaultdict[str, float](float)  # seconds of workers, by client
 
     async def __aenter__(self) -> Workers:
@@ -130,27 +140,27 @@ class Workers:
     async def close(self) -> None:
         """End all; whoever waits for an answer is told so."""
         self.closed = True
-        for _, turn in self.waiting:
-            turn.cancel()
+        for one in self.waiting:
+            one.turn.cancel()
         for task in self.starting:
             task.cancel()
         await asyncio.gather(*self.starting, *(worker.end() for worker in self.all), return_exceptions=True)
 
     async def ask(self, task: dict[str, Any], client: str, seconds: float) -> tuple[int, bytes]:
         """What a worker answers: see `Worker.ask`."""
-        async with self.videos if task["kind"] == "video" else nullcontext(), self._one(client) as worker:
+        async with self._one(client, task["kind"] == "video") as worker:
             return await worker.ask(task, seconds)
 
     @asynccontextmanager
-    async def _one(self, client: str) -> AsyncIterator[Worker]:
+    async def _one(self, client: str, is_video: bool) -> AsyncIterator[Worker]:
         turn = asyncio.get_running_loop().create_future()
-        self.waiting.append((client, turn))
+        self.waiting.append(_Waiting(client, is_video, turn))
         self._serve()
         try:
             worker = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give(turn.result())
+                self._give(turn.result(), is_video)
             if self.closed:
                 raise Refused(503, "the server is ending") from None
             raise
@@ -159,25 +169,32 @@ class Workers:
             yield worker
         finally:
             self.used[client] += asyncio.get_running_loop().time() - began
-            self._give(worker)
+            self._give(worker, is_video)
 
     def _serve(self) -> None:
         """Give idle workers to those who wait."""
-        self.waiting = [(client, turn) for client, turn in self.waiting if not turn.done()]
-        while self.idle and self.waiting:
+        self.waiting = [one for one in self.waiting if not one.turn.done()]
+        while self.idle and (first := self._next()):
             worker = self.idle.pop(0)
             if worker.has_ended:
                 self._replace(worker)
                 continue
-            first = min(self.waiting, key=lambda one: self.used[one[0]])
             self.waiting.remove(first)
-            first[1].set_result(worker)
+            self.videos += first.is_video
+            first.turn.set_result(worker)
         if not self.waiting:
             self.used.clear()
 
-    def _give(self, worker: Worker) -> None:
-        """Take back a worker, or a new one."""
+    def _next(self) -> _Waiting | None:
+        """Whose turn it is."""
+        most = max(1, self.count - 1)
+        able = (one for one in self.waiting if not one.is_video or self.videos < most)
+        return min(able, key=lambda one: self.used[one.client], default=None)
+
+    def _give(self, worker: Worker, was_video: bool = False) -> None:
+        """Take back a worker, from a video or not, or a new one."""
         self.all.add(worker)
+        self.videos -= was_video
         if worker.has_ended:
             self._replace(worker)
         else:

@@ -26,8 +26,8 @@ from detect.models.base import Card
 from detect.models.weights import save_weights
 from detect.serving.app import PAGE
 from tests.reference.browser import Browser, needs_browser
-from tests.reference.hostile import png_bomb
 from tests.reference.server import BOUNDS, Server, weights_file
+from tools.hostile import png_bomb
 
 
 @pytest.fixture(scope="module")

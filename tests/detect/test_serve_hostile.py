@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ from detect.serving.connections import Connections, client_of
 from detect.serving.responses import HEADERS, Refused
 from detect.serving.uploads import KEPT, Uploads
 from detect.serving.workers import Workers
-from tests.reference.hostile import film, jpeg_of_scans
 from tests.reference.server import BOUNDS, Server, weights_file
+from tools.hostile import film, jpeg_of_scans
 
 
 @pytest.fixture(scope="module")
@@ -266,16 +267,18 @@ class Waiting:
 
 
 def test_of_too_many_connections_those_that_keep_waiting_are_closed(monkeypatch):
+    async def go(client, *crowd):
+        every.open = set(crowd)
+        every.trim(client)
+        return [one.ended for one in crowd]
+
     every = Connections(3, 60)
     working, answered, early, late = Waiting("work"), Waiting("answer", 1), Waiting("body", 2), Waiting("head", 3)
-    other = Waiting("head", 0, client="b")
-    every.open = {working, answered, early, late, other}
-    every.trim("a")
-    assert [one.ended for one in (working, answered, early, late, other)] == [False, False, True, False, False]
+    other, new = Waiting("head", 0, client="b"), Waiting("head", inf)
+    assert asyncio.run(go("a", working, answered, early, late, other)) == [False, False, True, False, False]
+    assert asyncio.run(go("a", working, Waiting("work"), Waiting("work"), new)) == [False] * 4
     monkeypatch.setattr("detect.serving.connections.IN_ALL", 2)
-    every.open = {working, answered, late, other}
-    every.trim("b")
-    assert [one.ended for one in (working, answered, late, other)] == [False, False, True, True]
+    assert asyncio.run(go("b", working, answered, late, other)) == [False, False, True, True]
 
 
 def test_connections_that_keep_waiting_for_long_are_closed(monkeypatch):
@@ -298,28 +301,51 @@ def test_one_household_is_one_client():
     assert client_of(("2001:db8::1", 1)) == client_of(("2001:db8::2", 1)) != client_of(("2001:db8:0:1::1", 1))
 
 
-def test_who_has_used_the_workers_least_is_next():
-    class Idle:
-        has_ended = False
+class Idle:
+    """A worker for which a task takes the seconds that it may."""
 
-        async def ask(self, task, seconds):
-            order.append(task["kind"])
-            clock[0] += seconds
-            return 200, b""
+    has_ended = False
+
+    def __init__(self, clock, order):
+        self.clock, self.order = clock, order
+
+    async def ask(self, task, seconds):
+        self.order.append(task["name"])
+        await asyncio.sleep(0)
+        self.clock[0] += seconds
+        return 200, b""
+
+
+def order_of(jobs, count):
+    """The names of jobs (client, kind, seconds, name) in the order in which `count` workers take them."""
 
     async def go():
-        loop = asyncio.get_running_loop()
-        loop.time = lambda: clock[0]
-        workers = Workers({}, 1)
-        jobs = [("heavy", 9.0), ("heavy", 9.0), ("heavy", 9.0), ("light", 0.1), ("light", 0.1)]
-        tasks = [asyncio.create_task(workers.ask({"kind": kind}, kind, seconds)) for kind, seconds in jobs]
+        asyncio.get_running_loop().time = lambda: clock[0]
+        workers = Workers({}, count)
+        tasks = [
+            asyncio.create_task(workers.ask({"kind": kind, "name": name}, client, seconds))
+            for client, kind, seconds, name in jobs
+        ]
         await asyncio.sleep(0)
-        workers._give(Idle())
+        for _ in range(count):
+            workers._give(Idle(clock, order))
         await asyncio.gather(*tasks)
+        assert workers.videos == 0 and len(workers.idle) == count
 
     order, clock = [], [0.0]
     asyncio.run(go())
-    assert order == ["heavy", "light", "light", "heavy", "heavy"]
+    return order
+
+
+def test_who_has_used_the_workers_least_is_next():
+    jobs = [("heavy", "image", 9.0, name) for name in "abc"] + [("light", "image", 0.1, name) for name in "xy"]
+    assert order_of(jobs, 1) == ["a", "x", "y", "b", "c"]
+
+
+def test_videos_leave_a_worker_to_images_and_keep_their_place():
+    jobs = [("one", "video", 1.0, name) for name in "abc"] + [("one", "image", 1.0, name) for name in "xyz"]
+    assert order_of(jobs, 2) == ["a", "x", "b", "y", "c", "z"]
+    assert order_of(jobs, 1) == ["a", "b", "c", "x", "y", "z"]
 
 
 def test_a_full_temporary_folder_is_one_line(weights, monkeypatch, capsys):

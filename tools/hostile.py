@@ -1,5 +1,7 @@
 """What hostile clients send: small files that cost much to decode, and files that are not what they say."""
 
+from __future__ import annotations
+
 import io
 import zlib
 
@@ -8,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 
-def png_bomb(side):
+def png_bomb(side: int) -> bytes:
     """A PNG of a few kilobytes that says it has side x side pixels."""
 
-    def chunk(kind, data):
+    def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
     head = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
@@ -19,7 +21,7 @@ def png_bomb(side):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def jpeg_of_scans(side, scans):
+def jpeg_of_scans(side: int, scans: int) -> bytes:
     """A progressive JPEG that has its last scan again and again: each of them goes through the whole image."""
     file = io.BytesIO()
     Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
@@ -28,7 +30,7 @@ def jpeg_of_scans(side, scans):
     return data[:last] + data[last:-2] * scans + b"\xff\xd9"
 
 
-def film(width, height, frames):
+def film(width: int, height: int, frames: int) -> bytes:
     """H.264 in MP4: a moving bar."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
