@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from detect.config import ModelConfig
 from detect.models import build
 from detect.models.base import Card
+from detect.operators import explain_torchvision_errors
 
 _MADE = {torch.empty, torch.zeros, torch.ones, torch.full}
 _RANDOM = {"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_"}
@@ -38,5 +39,7 @@ class Unfilled(TorchFunctionMode):
 
 def shapes(config: ModelConfig, card: Card) -> dict[str, Tensor]:
     """The tensors of the model that `config` describes, by name, without memory. Raises as `build` does."""
+    with explain_torchvision_errors():
+        import torchvision  # noqa: F401  (not below: what it computes as it is imported needs numbers, with torch 2.6)
     with Unfilled(shapes=True):
         return build(config, card).state_dict()
