@@ -1,0 +1,113 @@
+"""Every command ends in order by every signal, and leaves neither files nor processes behind."""
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from detect.__main__ import COMMANDS
+from detect.config import ModelConfig
+from detect.interrupt import ENDING
+from detect.models import build
+from detect.models.base import Card
+from detect.models.weights import save_weights
+from tests.reference.runs import alive, apart, children
+from tests.reference.stalled import paused
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="children are listed by Linux alone")
+TINY = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0 --imgsz 64 --batch 4 --workers 2"
+# Where each command pauses, in the middle of its work, and what it leaves under out/ when it is then ended.
+PLACES = {
+    "demo": ("--out out", "detect.data.toy:_pictures", []),
+    "train": (
+        f"--data data --model yolo_n --out out --device cpu {TINY}",
+        "detect.training.loop:Trainer._between_steps",
+        ["config.yaml", "last.ckpt"],
+    ),
+    "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.judge:opened", []),
+    "predict": (
+        "--weights w.safetensors --source data/val --out out",
+        "detect.infer.job:draw",
+        [".predict.jsonl", "000017.jpg", "detections.part.json"],
+    ),
+    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.embedding.command:Eyes", []),
+    "verify": ("a b --weights w.safetensors", "detect.embedding.command:Eyes", []),
+    "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
+    "serve": ("--weights w.safetensors", "detect.serving.command:_listen", []),
+    "report": ("--run out", "detect.reporting.write:_settings", []),
+    "check": ("--data data --json out/c.json", "detect.checking.command:lines", []),
+    "anchors": ("--data data --json out/a.json", "detect.commands:load_data", []),
+    "import": ("--weights w.safetensors --out out/w.safetensors", "detect.importing.job:_model", []),
+    "export": ("--weights w.safetensors --out out/m.onnx", "detect.export.command:_write", []),
+    "see": ("--weights w.safetensors --data data --out out", "detect.seeing.command:load_weights", []),
+    "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.style.command:Artist", []),
+    "info": ("yolo_n", "detect.layers:describe", []),
+}
+
+
+@pytest.fixture(scope="module")
+def place(digits, tmp_path_factory):
+    """A folder with weights and pictures; the data are those of `digits`."""
+    folder = tmp_path_factory.mktemp("place")
+    torch.manual_seed(0)
+    config = ModelConfig(name="tiny", width=16, levels=[3], neck="straight", tower=0)
+    save_weights(folder / "w.safetensors", build(config, Card([str(i) for i in range(10)], list(range(1, 11)), 64)))
+    shutil.copy(next((digits / "val").iterdir()), folder / "a.jpg")
+    (folder / "data").symlink_to(digits)
+    (folder / "tmp").mkdir()
+    return folder
+
+
+def begun(place, folder, command):
+    """A process that runs the command in a copy of the place, and has come to where it pauses; its children."""
+    shutil.copytree(place, folder, symlinks=True)
+    flags, where, _ = PLACES[command]
+    process = apart(paused, folder, [command, *flags.split()], where)
+    while not (folder / "pid").exists() and process.is_alive():
+        time.sleep(0.02)
+    assert process.is_alive(), process.exitcode
+    return process, children(process.pid)
+
+
+def gone(pids):
+    """Whether all processes end, sooner or later."""
+    deadline = time.monotonic() + 120
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def test_every_command_is_here():
+    assert set(PLACES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", PLACES)
+def test_a_command_ends_by_every_signal_and_leaves_nothing(place, tmp_path, command):
+    if command == "export":
+        pytest.importorskip("onnx", reason="the extra export is not installed")
+    folders = {number: tmp_path / number.name for number in ENDING}
+    running = {number: begun(place, folder, command) for number, folder in folders.items()}
+    for number, (process, helpers) in running.items():
+        assert helpers or command not in ("train", "check")
+        os.kill(process.pid, number)
+        for helper in helpers:  # as pkill and systemd do, which know no main process
+            os.kill(helper, number)
+    for number, (process, helpers) in running.items():
+        process.join(300)
+        assert process.exitcode == 128 + number
+        assert gone(helpers)
+        left = folders[number] / "out"
+        assert sorted(os.listdir(left) if left.exists() else []) == PLACES[command][2]
+        assert os.listdir(folders[number] / "tmp") == []
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_no_helper_outlives_a_command_that_was_killed(place, tmp_path, command):
+    process, helpers = begun(place, tmp_path / "here", command)
+    assert helpers
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(300)
+    assert gone(helpers)
