@@ -6,7 +6,7 @@ Axes: B batch, A predictions, C classes, K points.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -18,6 +18,9 @@ from detect.models.landmarker import placed
 from detect.models.locator import located
 from detect.models.yolo import choose
 from detect.types import Keep
+
+if TYPE_CHECKING:
+    from detect.export.about import About
 
 
 class Form(NamedTuple):
@@ -44,6 +47,31 @@ FORMS = {
     "locate": Form(("presence", "boxes", "logits"), lambda model, raw: raw, lambda x, keep: located(Located(*x), keep)),
     "landmarks": Form(("points", "presence"), lambda model, raw: raw[:2], lambda x, keep: placed(Landmarks(*x), keep)),
 }
+
+
+def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
+    """What is wrong with the outputs of a file for `batch` images; "" where they are as it says of itself."""
+    classes, points = len(about.card.names), len(about.card.keypoints)
+    if about.suppressed:
+        wide = 7 + 3 * points * (about.task == "keypoints")
+        fits = len(outputs) == 1 and outputs[0].is_floating_point() and outputs[0].ndim == 2
+        if not fits or outputs[0].shape[1] != wide:
+            return f"its output is not (N, {wide}) numbers"
+        labels = outputs[0][:, 6]
+        return "" if ((labels >= 0) & (labels < classes)).all() else f"it has labels that are none of {classes}"
+    names = FORMS[about.task].names
+    if list(about.outputs) != list(names) or len(outputs) != len(names):
+        return f"it has {len(outputs)} outputs, {about.outputs}, not {list(names)}"
+    last = {"boxes": (4,), "scores": (classes,), "logits": (classes,), "points": (points, 3)}
+    rows = about.task in ("detect", "keypoints")
+    for name, x in zip(names, outputs, strict=True):
+        tail = last.get(name, ())
+        fits = x.is_floating_point() and x.ndim > 0 and len(x) == batch and tuple(x.shape[x.ndim - len(tail) :]) == tail
+        if not fits or (rows and x.shape[:2] != outputs[0].shape[:2]):
+            return f"{name} is {x.dtype} {list(x.shape)} for {batch} images, {classes} classes and {points} keypoints"
+    return ""
+
+
 _BY_REGION = ("faster_rcnn", "fast_rcnn", "rcnn")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from detect.device import pick_device, spelled
 from detect.errors import UserError
 from detect.export.about import KEY, About
-from detect.export.forms import FORMS
+from detect.export.forms import FORMS, misfit
 from detect.export.libraries import load_onnxruntime, load_openvino
 from detect.operators import require_operators
 from detect.types import Detections, Keep, Pixels
@@ -52,11 +52,23 @@ class Exported:
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
         parts = [images] if self.about.dynamic else images.split(1)
-        outputs = [self.run(part) for part in parts]
+        outputs = [self._outputs(part) for part in parts]
         if not self.about.suppressed:
             return [torch.cat(one) for one in zip(*outputs, strict=True)]
         counts = [len(part) for part in parts]
         return [found[found[:, 0] == i, 1:] for (found,), n in zip(outputs, counts, strict=True) for i in range(n)]
+
+    def _outputs(self, images: Tensor) -> Sequence[Tensor]:
+        """What the file makes of images. Raises UserError where it cannot be run, or gives what it should not."""
+        try:
+            outputs = self.run(images)
+        except Exception as error:  # each runtime has kinds of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{self.path} cannot be run: {reason[:200]}; export it again") from error
+        wrong = misfit(self.about, outputs, len(images))
+        if wrong:
+            raise UserError(f"{self.path} is not what it says of itself: {wrong}; export it again")
+        return outputs
 
     def scores(self, raw: Sequence[Tensor]) -> Tensor:
         """Of a classifier: the probability of each class (B, C)."""
@@ -130,9 +142,10 @@ def _open_onnx(path: Path, device: str, precision: str) -> tuple[About, Run]:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        text = session.get_modelmeta().custom_metadata_map.get(KEY)
     except Exception as error:  # its own kinds, which derive from nothing narrower
         raise UserError(f"{path} cannot be read by ONNX Runtime: {error}") from error
-    about = About.read(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    about = About.read(text, path)
 
     def run(images: Tensor) -> list[Tensor]:
         return [torch.from_numpy(x) for x in session.run(None, {"images": _array(images)})]

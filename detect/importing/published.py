@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.models.published import require_stored
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 # The order in which the parts of YOLOX run, by the start of their names; a level of the head is one part.
@@ -27,18 +28,17 @@ def read_onnx(path: Path) -> list[dict[str, Tensor]]:
 
     try:
         graph = onnx.load(path).graph
-    except Exception as error:  # protobuf and onnx raise several kinds
-        raise UserError(f"{path} is no ONNX file that can be read: {str(error).splitlines()[0]}") from error
-    constants = {value.name: value for value in graph.initializer}
-    parts = []
-    for node in graph.node:
-        if node.op_type != "Conv":
-            continue
-        if len(node.input) != 3 or not all(name in constants for name in node.input[1:]):
-            raise UserError(f"{path}: convolution {node.name} has no constant weight and bias, as released files have")
-        weight, bias = (torch.tensor(numpy_helper.to_array(constants[name])) for name in node.input[1:])
-        parts.append({"weight": weight, "bias": bias})
-    return parts
+        constants = {value.name: value for value in graph.initializer}
+        nodes = [node for node in graph.node if node.op_type == "Conv"]
+        if odd := [n.name for n in nodes if len(n.input) != 3 or not all(i in constants for i in n.input[1:])]:
+            raise UserError(f"{path}: convolution {odd[0]} has no constant weight and bias, as released files have")
+        read = [[torch.tensor(numpy_helper.to_array(constants[name])) for name in n.input[1:]] for n in nodes]
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # protobuf, numpy and onnx raise several kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is no ONNX file that can be read: {reason}") from error
+    return [{"weight": weight, "bias": bias} for weight, bias in read]
 
 
 def read_pth(path: Path) -> list[dict[str, Tensor]]:
@@ -51,6 +51,7 @@ def read_pth(path: Path) -> list[dict[str, Tensor]]:
     state = file.get("model", file) if isinstance(file, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no state dictionary, names with tensors, as released files do")
+    require_stored(state, path)
     names = [key.removesuffix(".weight") for key, value in state.items() if key.endswith(".weight") and value.ndim == 4]
     return [_part(state, name) for name in sorted(names, key=lambda name: _place(name, path))]
 
@@ -67,7 +68,7 @@ def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 def _place(name: str, path: Path) -> tuple:
     """Where a convolution runs: its part, then conv1, conv2, the blocks, conv3; depthwise before pointwise."""
     words = name.split(".")
-    if words[0] == "head" and len(words) > 2 and words[1] in _HEAD:
+    if words[0] == "head" and len(words) > 2 and words[1] in _HEAD and words[2].isdecimal():
         return len(_RUN), int(words[2]), _HEAD.index(words[1]), _natural(".".join(words[3:]))
     part = next((word for word in words if word in _RUN), None)
     if words[0] != "backbone" or part is None:

@@ -20,6 +20,7 @@ from detect.errors import UserError
 from detect.importing.published import NORM, read_onnx, read_pth
 from detect.models import build
 from detect.models.base import Card
+from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
 from detect.types import Pixels
 
@@ -47,15 +48,16 @@ def import_yolox(path: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
         for conv, norm, joined in _convolutions(model):
             try:
                 _put(conv, norm, joined(left))
-            except (RuntimeError, KeyError) as error:
+            except (RuntimeError, LookupError, TypeError, StopIteration) as error:
                 raise _other(path, config) from error
+    require_finite(model.state_dict(), path)
     return model
 
 
 def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
     """The configuration whose stem is as wide as that of the file."""
     known = {c.width // 4: c for c in (model_config(name) for name in model_names() if name.startswith("yolox_"))}
-    width = len(parts[0]["weight"]) if parts else 0
+    width = len(parts[0]["weight"]) if parts and parts[0]["weight"].ndim == 4 else 0
     if width not in known:
         raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
     config = known[width]

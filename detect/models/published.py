@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.models.weights import require_finite
 from detect.operators import explain_torchvision_errors
 from detect.types import Pixels
 
@@ -46,7 +47,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is no file of weights that can be read safely: {reason}") from error
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no state dictionary, names with tensors: save model.state_dict()")
+    require_stored(state, path)
     return state
+
+
+def require_stored(state: dict[Any, Tensor], path: Path) -> None:
+    """Raises UserError unless names are texts and tensors finite numbers, each of them in the file.
+
+    A tensor may say that it repeats one number without end: whoever adds it up, or copies it, has none.
+    """
+    for name, tensor in state.items():
+        known = isinstance(name, str) and tensor.layout == torch.strided and not tensor.is_complex()
+        if not known or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(f"{path}: tensor {str(name)[:60]} is no plain tensor with a name: save model.state_dict()")
+    require_finite(state, path)
 
 
 def pixels_of(backbone: str, path: Path | None = None) -> Pixels:

@@ -23,7 +23,8 @@ from detect.evaluation.protocol import NUMBERS
 from detect.export import check, command, write
 from detect.export.about import KEY, About
 from detect.export.command import export
-from detect.export.runtime import open_exported
+from detect.export.forms import FORMS, misfit
+from detect.export.runtime import Exported, open_exported
 from detect.export.write import SUFFIXES
 from detect.models import build
 from detect.models.base import Card
@@ -409,3 +410,29 @@ def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
     assert "float32, onnx file, square canvas of 64 px (detect export --dynamic" in Detector.load(path).computed()
     said = Detector.load(weights("point"), "cpu", "bfloat16").computed(96)
     assert said == "computed in bfloat16 on cpu, longer side of 96 px"
+
+
+def said_by(*outputs, task="detect", suppressed=False):
+    """What is said of outputs for two images of a file for 2 classes and 1 keypoint."""
+    names = list(FORMS[task].names)
+    card = Card(["a", "b"], [1, 2], keypoints=["nose"])
+    return misfit(About("m", task, card, names, suppressed=suppressed), outputs, 2)
+
+
+def test_outputs_that_are_not_ours_are_refused():
+    boxes, scores, points = torch.zeros(2, 5, 4), torch.zeros(2, 5, 2), torch.zeros(2, 5, 1, 3)
+    rows = torch.zeros(3, 7)
+    assert said_by(boxes, scores) == said_by(boxes, scores, points, task="keypoints") == ""
+    assert said_by(scores[:, 0], task="classify") == said_by(rows, suppressed=True) == ""
+    assert said_by(points[:, 0], scores[:, 0, 0], task="landmarks") == ""
+    wrong = [(boxes,), (boxes, scores, points), (scores, boxes), (boxes[:1], scores), (boxes, scores[:, :4])]
+    wrong += [(boxes.long(), scores), (boxes, scores[..., :1]), (boxes[..., 0], scores), (boxes, torch.tensor(1.0))]
+    assert all(said_by(*outputs) for outputs in wrong)
+    assert said_by(rows[:, :6], suppressed=True) and said_by(rows + 2, suppressed=True)
+    assert said_by(rows * float("nan"), suppressed=True) and said_by(boxes, scores, suppressed=True)
+
+
+def test_a_file_that_cannot_be_run_is_refused(tmp_path):
+    file = Exported(tmp_path / "m.onnx", About("m", "classify", Card(["a"], [1]), ["scores"]), lambda images: [][0])
+    with pytest.raises(UserError, match=r"m\.onnx cannot be run"):
+        file(torch.zeros(1, 3, 8, 8))

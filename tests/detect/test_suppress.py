@@ -25,7 +25,8 @@ SPOTS = (", float[B, A, 2, 3] p", ", float[B, A, 2, 3] points", "points = Identi
 def about(points: bool) -> About:
     outputs = ["boxes", "scores", *(["points"] if points else [])]
     task = "keypoints" if points else "detect"
-    return About("m", task, Card(["a"] * 3, [1, 2, 3]), outputs, False, True, True, conf=0.3, iou=0.5, max_det=6)
+    card = Card(["a"] * 3, [1, 2, 3], keypoints=["p", "q"] if points else [])
+    return About("m", task, card, outputs, False, True, True, conf=0.3, iou=0.5, max_det=6)
 
 
 def graph(points: bool):
