@@ -81,7 +81,10 @@ def timings(threads: int) -> dict[str, Timing]:
     key += f"{threads} threads, torch {torch.__version__}"
     try:
         remembered = _read(cache_folder() / "precision.json")
-        return {name: Timing(*map(float, remembered[key][name])) for name in _types()}
+        found = {name: Timing(*map(float, remembered[key][name])) for name in _types()}
+        if all(0 < seconds < float("inf") for timing in found.values() for seconds in timing):
+            return found
+        raise ValueError("it holds no times")
     except (OSError, KeyError, TypeError, ValueError):
         found = measure()
     with suppress(OSError, UserError):  # a cache that cannot be written: the next process measures again
@@ -155,6 +158,6 @@ def _processor() -> str:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
