@@ -113,9 +113,9 @@ def test_nothing_outside_is_opened_unless_it_is_allowed(tmp_path, monkeypatch, w
     data = way(folder, far)
 
     def watched(read):
-        def reading(path, *rest):
+        def reading(path, *rest, **options):
             assert str(tmp_path / "private") not in os.path.realpath(path), f"{path} was opened"
-            return read(path, *rest)
+            return read(path, *rest, **options)
 
         return reading
 
