@@ -436,3 +436,19 @@ def test_a_file_that_cannot_be_run_is_refused(tmp_path):
     file = Exported(tmp_path / "m.onnx", About("m", "classify", Card(["a"], [1]), ["scores"]), lambda images: [][0])
     with pytest.raises(UserError, match=r"m\.onnx cannot be run"):
         file(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_full_temporary_folder_is_one_line(weights, tmp_path, monkeypatch):
+    """Where torch writes the file itself it ends the process."""
+    code = (
+        "import resource, sys\nfrom detect.__main__ import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nsys.exit(main(sys.argv[1:]))"
+    )
+    (tmp_path / "tmp").mkdir()
+    flags = ["--weights", str(weights("point")), "--format", "torchscript", "--out", str(tmp_path / "a.torchscript")]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", *flags], env=environment, capture_output=True, cwd=ROOT
+    )
+    assert done.returncode == 2 and f"error: {tmp_path / 'tmp'} is full; " in done.stderr.decode()
+    assert not list((tmp_path / "tmp").glob("gridhead*")) and not (tmp_path / "a.torchscript").exists()
