@@ -16,7 +16,7 @@ from detect.files import open_file
 
 # What zipfile and numpy raise for files that are damaged or foreign.
 UNREADABLE = (
-    *(OSError, ValueError, EOFError, RuntimeError, OverflowError, TypeError),
+    *(OSError, ValueError, EOFError, RuntimeError, OverflowError, TypeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
 )
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -62,7 +62,12 @@ def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
     names = FORMS[about.task].names
     if list(about.outputs) != list(names) or len(outputs) != len(names):
         return f"it has {len(outputs)} outputs, {about.outputs}, not {list(names)}"
-    last = {"boxes": (4,), "scores": (classes,), "logits": (classes,), "points": (points, 3)}
+    last = {
+        "boxes": (4,),
+        "scores": (classes,),
+        "logits": (classes,),
+        "points": (points, 2 if about.task == "landmarks" else 3),
+    }
     rows = about.task in ("detect", "keypoints")
     for name, x in zip(names, outputs, strict=True):
         tail = last.get(name, ())

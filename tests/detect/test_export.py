@@ -424,7 +424,7 @@ def test_outputs_that_are_not_ours_are_refused():
     rows = torch.zeros(3, 7)
     assert said_by(boxes, scores) == said_by(boxes, scores, points, task="keypoints") == ""
     assert said_by(scores[:, 0], task="classify") == said_by(rows, suppressed=True) == ""
-    assert said_by(points[:, 0], scores[:, 0, 0], task="landmarks") == ""
+    assert said_by(points[:, 0, :, :2], scores[:, 0, :1], task="landmarks") == ""
     wrong = [(boxes,), (boxes, scores, points), (scores, boxes), (boxes[:1], scores), (boxes, scores[:, :4])]
     wrong += [(boxes.long(), scores), (boxes, scores[..., :1]), (boxes[..., 0], scores), (boxes, torch.tensor(1.0))]
     assert all(said_by(*outputs) for outputs in wrong)

@@ -35,6 +35,7 @@ WRONG = [
     npy("(4,)", "<U1", b"\xff" * 16),
     npy(kind="nonsense"),
     npy("(" * 3000),
+    npy("(4,) 1L 1.2.3L"),
     npy()[:20],
     b"\x93NUMPY\x09\x09" + npy()[8:],
     b"",
