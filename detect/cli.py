@@ -253,6 +253,8 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
     built = {}
     for f in dataclasses.fields(kind):
         value = values[f.name]
+        if any("\0" in one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)):
+            raise UserError(f"--{f.name} holds a NUL, which the name of no file and no thing does")
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else None
         built[f.name] = _build(type(default), value) if dataclasses.is_dataclass(default) else value
     return kind(**built)

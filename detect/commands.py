@@ -115,6 +115,7 @@ def predict(config: options.PredictConfig) -> None:
     )
 
 
+@under(lambda config: locked_files(config.json))
 def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
     """Compute anchors; print them in the form that a model configuration takes."""
     from anchors.kmeans import kmeans, mean_iou, recall
@@ -143,6 +144,7 @@ def anchors(config: options.AnchorsConfig) -> dict[str, Any]:
     return result
 
 
+@under(lambda config: locked_files(config.json))
 def info(config: options.InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
     from detect.layers import describe, table

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from detect.errors import UserError
+from detect.overwrite import require_own
 
 if sys.platform != "win32":
     import fcntl
@@ -47,10 +48,15 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_files(*files: str | Path) -> Iterator[None]:
-    """`locked_folder` for single files, of which "" is none. The lock of each is a file beside it."""
+def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
+    """`locked_folder` for single files, of which "" is none. The lock of each is a file beside it.
+
+    Raises:
+        UserError: as `locked_folder`, and where something else than a file of this `kind` would be lost: `require_own`.
+    """
     with ExitStack() as stack:
         for path in [Path(file) for file in files if file]:
+            require_own(path, kind)
             name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
             stack.enter_context(_locked(path.with_name(f".gridhead-{name}.lock"), path, "file"))
         yield

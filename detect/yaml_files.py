@@ -21,7 +21,7 @@ from detect.errors import UserError
 LARGEST = 8 << 20  # bytes of a file: a list of 100,000 images takes about that
 NODES = 500_000  # scalars, lists and mappings, each counted wherever an alias repeats it
 DEEPEST = 50  # lists and mappings inside one another
-DIGITS = 40  # of a whole number: larger than any that can be meant
+DIGITS = 20  # of a whole number, as 64 bits have: of longer ones thousands can share a hash, and be slow as keys
 PARTS = ("config", "model", "optim", "augment", "tracker")  # settings whose value may be the name of a YAML file
 _TAG = "tag:yaml.org,2002:"
 _TAGS = (None, "!", f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")

@@ -7,6 +7,7 @@ from pathlib import Path
 from detect.checking.findings import KINDS, Checked, check
 from detect.errors import UserError
 from detect.files import replace_text
+from detect.locks import locked_files, under
 from detect.names import json_text, say
 from detect.options import CheckConfig
 from detect.page import Page
@@ -15,6 +16,8 @@ SHOWN = 5  # findings of a kind that the text names; json and page have all
 LISTED = 500  # and the page as many as can be read
 
 
+@under(lambda config: locked_files(config.json))
+@under(lambda config: locked_files(config.page, kind="page"))
 def check_data(config: CheckConfig) -> Checked:
     """Look through the data; print what was found, and write it where --json and --page say."""
     checked = check(config.data, config.imgsz, config.k, config.splits, config.allow_outside)

@@ -13,7 +13,7 @@ from detect.data import search
 from detect.data.npy import UNREADABLE, read_npy
 from detect.data.store import Annotations
 from detect.errors import UserError
-from detect.files import replace_file
+from detect.files import open_file, replace_file
 from detect.progress import track
 
 VERSION = f"{search.STARTS} {search.SIGMA} {search.LONGEST} {search.LEAST} {search.MOST} 1"
@@ -39,7 +39,7 @@ def with_proposals(store: Annotations, folder: Path) -> Annotations:
 def read_rows(path: Path) -> np.ndarray:
     """The proposals (P, 4) in a file. Raises UserError for one that is damaged or holds something else."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             rows = read_npy(file, path.stat().st_size)
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != 4 or not np.isfinite(rows).all():
             raise ValueError(f"it holds {rows.dtype} {list(rows.shape)}, not finite float32 (P, 4)")

@@ -13,6 +13,7 @@ from detect.files import read_bytes
 
 LARGEST = 64 << 20  # bytes of a file: one image's annotations take some thousands
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
+_FILLING = re.compile(r"<!(ENTITY|ATTLIST)")  # what stands for text that is repeated wherever it is meant
 _UNICODE = re.compile(r"utf-(8|16|32).*")  # a mark at the beginning says the same, and wins
 _TEXT = re.compile(r"(ascii|iso|cp|gb|big5|shift|euc|koi8|mac|johab|tis).*")  # never UTF-7, which hides what it says
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}  # what is written under it
@@ -22,13 +23,14 @@ def read_xml(path: str | PathLike[str]) -> ElementTree.Element:
     """The root element of an xml file, its tags without namespaces.
 
     Raises:
-        UserError: the file cannot be read, is broken, declares entities (with which a small file can fill all memory,
-            or name other files), or is in an encoding that is not for text.
+        UserError: the file cannot be read, is broken, declares entities or attributes (with which a small file can fill
+            all memory, or name other files), or is in an encoding that is not for text.
     """
     try:
         text = _text(read_bytes(path, LARGEST), path)
-        if "<!ENTITY" in text:
-            raise UserError(f"{path}: declares xml entities, which can fill all memory: write the text in their place")
+        if declared := _FILLING.search(text):
+            what = "entities" if declared[1] == "ENTITY" else "attributes"
+            raise UserError(f"{path}: declares xml {what}, which can fill all memory: write the text in their place")
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"{path}: broken xml: {error}") from None

@@ -77,12 +77,11 @@ class Eyes:
         return given or known[name]
 
 
-@under(lambda config: locked_files(config.out))
+@under(lambda config: locked_files(config.out, kind="gallery"))
 def embed(config: EmbedConfig) -> Path:
     """Write the gallery of the people of a source."""
     source, out = Path(config.source), Path(config.out)
     pictures = known_people(source)
-    Gallery.claim(out)
     print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
     detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
     eyes = Eyes(config.weights, config.detector, config.device, config.precision)
@@ -150,6 +149,10 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
         _require_same(config.gallery, gallery.detectors)
     detectors = [path for path, _ in gallery.detectors] if config.detector is None else config.detector
     eyes = Eyes(weights, detectors, config.device, config.precision)
+    if gallery.vectors.shape[1] != eyes.describe.dimensions:
+        raise UserError(
+            f"{config.gallery} is damaged: its vectors are not as long as those of {weights}: make it again"
+        )
     threshold = eyes.threshold(config.threshold, "far_1pct", weights)
     with open_source(config.source) as source:
         found = list(_identified(config, gallery, eyes, threshold, track(iter(source), source.count, "identify")))

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from detect.errors import UserError
-from detect.files import replace_file
+from detect.files import open_file, read_bytes, replace_file
 from detect.models.weights import require_format
 from detect.ranges import from_values
 from detect.types import Distance
@@ -44,15 +44,6 @@ class Gallery:
         row = int(apart.argmin())
         return row, float(apart[row])
 
-    @staticmethod
-    def claim(path: Path) -> None:
-        """Raises UserError where `path` is something else than a gallery, which a new one would destroy."""
-        try:
-            if path.exists():
-                Gallery.load(path)
-        except (UserError, OSError) as error:
-            raise UserError(f"--out {path} is there and no gallery: name another file") from error
-
     def save(self, path: Path) -> None:
         """Write it to `path` atomically."""
         about = {"format": FORMAT, "people": self.people, "files": self.files}
@@ -66,6 +57,7 @@ class Gallery:
         if path.is_dir():
             raise UserError(f"{path} is not a gallery but a folder: name the file in it")
         try:
+            open_file(path).close()
             with safe_open(path, "numpy") as file:
                 about = json.loads((file.metadata() or {}).get(_KEY, "null"))
                 if about is None:
@@ -102,6 +94,6 @@ class _About:
 def fingerprint(weights: Path) -> str:
     """What tells a weights file from every other: the SHA-256 of its bytes. Raises UserError where there is none."""
     try:
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(weights)).hexdigest()
     except OSError as error:
         raise UserError(f"{weights} is not a weights file that can be read: {error.strerror}") from error

@@ -33,7 +33,8 @@ def export(config: ExportConfig) -> Path:
     require_exportable(model, config.weights)
     about, lean = _about(config, model), model.lean()
     out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
-    with locked_files(out), temporary_folder() as folder:
+    weights = out.with_suffix(".bin") if config.format == "openvino" else ""
+    with locked_files(out, weights, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
         _write(config, model, about, path)
         said = verify(lean, open_exported(path, "cpu"), pictures(config, config.split, model.task))

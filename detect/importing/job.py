@@ -18,7 +18,7 @@ from detect.options import ImportConfig
 from detect.types import Pixels
 
 
-@under(lambda config: locked_files(config.out))
+@under(lambda config: locked_files(config.out, kind="weights"))
 def import_weights(config: ImportConfig) -> Path:
     """Write the weights file `config.out`; returns it. Raises UserError for a file that cannot be understood."""
     path, out = Path(config.weights), Path(config.out)

@@ -121,7 +121,7 @@ class Paths:
 
         Of a `numbered` one any name with a number after it is its own as well.
         """
-        named = PurePosixPath(_SUFFIX.sub("", name)).parts
+        named = PurePosixPath(_without_suffix(name)).parts
         parts = [_UNSAFE.sub("_", part) for part in named if part not in ("/", "..")]
         if len(parts) > 1 and parts[0] in FOLDERS:
             parts[0] += "-2"
@@ -161,4 +161,11 @@ def _shortened(stem: str, end: str, room: int) -> str:
 
 def _base(path: Path) -> Path:
     """The path without suffix and numbers at its end."""
-    return path.with_name(_NUMBERS.sub("", _SUFFIX.sub("", path.name)) or path.name)
+    short = _NUMBERS.sub("", _without_suffix(path.name))
+    return path.with_name(short) if short.strip(".") else path
+
+
+def _without_suffix(name: str) -> str:
+    """A name without its suffix, unless nothing but dots were left of it, which are no file but a folder."""
+    stem = _SUFFIX.sub("", name)
+    return stem if stem.rpartition("/")[2].strip(".") else name

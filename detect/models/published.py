@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.files import open_file
 from detect.models.weights import require_finite
 from detect.operators import explain_torchvision_errors
 from detect.types import Pixels
@@ -35,6 +36,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
+        open_file(path).close()
         state: Any = (
             load_file(path)
             if path.suffix == ".safetensors"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.files import replace_file
+from detect.files import open_file, replace_file
 from detect.models import build
 from detect.models.base import Card, Model
 from detect.models.renamed import renamed
@@ -60,6 +60,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
     if path.is_dir():
         raise UserError(f"{path} is not a weights file but a folder: name the file in it")
     try:
+        open_file(path).close()
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))
             config, card = _read_header(about, path)
@@ -189,6 +190,7 @@ def _why(mine: Tensor, theirs: Tensor | None) -> str:
 def is_ours(path: Path) -> bool:
     """Whether `path` is a safetensors file of gridhead's."""
     try:
+        open_file(path).close()
         with safe_open(path, "pt") as file:
             return _KEY in (file.metadata() or {})
     except (OSError, SafetensorError):

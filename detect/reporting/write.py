@@ -22,7 +22,7 @@ from detect.embedding.judge import measured_pairs
 from detect.errors import UserError
 from detect.evaluation.errors import KINDS, Judged, budget, confusion, curves, judge
 from detect.evaluation.protocol import NUMBERS, Records
-from detect.files import replace_text
+from detect.files import read_bytes, replace_text
 from detect.judge import measured
 from detect.locks import locked_files, under
 from detect.options import EvaluateConfig, ReportConfig
@@ -37,7 +37,7 @@ ELSEWHERE = {"epoch", "step", "images_per_second", "lr", "seconds"}
 MATRIX = 30  # classes up to which the confusion matrix is shown
 
 
-@under(lambda config: locked_files(Path(config.run) / "report.html"))
+@under(lambda config: locked_files(Path(config.run) / "report.html", kind="page"))
 def report(config: ReportConfig) -> Path:
     """Write `report.html` into the folder of a run; its path. Raises UserError where there is no run to tell of."""
     run = Path(config.run)
@@ -246,7 +246,7 @@ def _settings(run: Path) -> dict[str, Any]:
 def _lines(file: Path) -> list[dict[str, Any]]:
     """The objects of a file that holds one a line; none where there is no file."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(file).decode("utf-8").splitlines()
         rows = [json.loads(line) for line in lines if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line is no JSON object")

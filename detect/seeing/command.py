@@ -22,6 +22,7 @@ from detect.models.base import Model
 from detect.models.weights import load_weights
 from detect.names import say
 from detect.options import SeeConfig
+from detect.overwrite import require_own
 from detect.page import Page
 from detect.progress import track
 from detect.seeing.cam import grad_cam, look
@@ -32,6 +33,7 @@ from detect.taps import Taps, find_layer
 from detect.tasks import TASKS
 from detect.types import Classes, Detections, Keep
 
+PAGE = "see.html"
 SHOWN = 260  # pixels of the longer side of pictures
 ALIKE = 6  # filters of the first layer of which it is told how like fixed ones they are
 FILTERS = 96  # of the first layer, at most
@@ -40,6 +42,7 @@ FILTERS = 96  # of the first layer, at most
 @under(lambda config: locked_folder(Path(config.out)))
 def see(config: SeeConfig) -> Path:
     """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
+    require_own(Path(config.out) / PAGE, "page")
     model = load_weights(config.weights).to(pick_device(config.device))
     if model.searched:
         raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
@@ -60,7 +63,7 @@ def see(config: SeeConfig) -> Path:
     show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
     show_channels(page, model, layer, store, canvas, config)
     show_answers(page, model, layer, canvas, config)
-    out = Path(config.out) / "see.html"
+    out = Path(config.out) / PAGE
     replace_text(out, str(page))
     say(f"see {out}")
     return out

@@ -29,12 +29,11 @@ def stylize(config: StylizeConfig) -> list[Terms]:
     _refuse(config)
     styles = [read_image(path) for path in config.style]
     content = read_image(config.content) if config.content else None
-    artist = Artist(config)
     if content is None:
-        copy_all(config, styles, artist.paint)
+        copy_all(config, styles, Artist(config).paint)
         return []
-    with locked_files(config.out):
-        return _paint_one(config, artist.paint(content, styles[0]))
+    with locked_files(config.out, kind="image"):
+        return _paint_one(config, Artist(config).paint(content, styles[0]))
 
 
 def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) -> list[Terms]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
-from detect.files import replace_file
+from detect.files import open_file, replace_file
 from detect.models.weights import require_finite
 from detect.ranges import Length, Range, from_values
 
@@ -79,7 +79,7 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
     Raises UserError when it is damaged, from another version, or no checkpoint.
     """
     with reading(path):
-        with path.open("rb") as file:
+        with open_file(path) as file:
             crc = _crc(file, path.stat().st_size - _LENGTH)
             if file.read() != _LINE % crc:
                 raise ValueError("its checksum is absent or wrong")

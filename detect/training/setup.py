@@ -30,6 +30,7 @@ from detect.locks import locked_folder
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
 from detect.names import say, shown
+from detect.overwrite import require_own
 from detect.tasks import TASKS, Stills
 from detect.training.dist import Attempts, Ranks, ranks
 from detect.training.features import FeatureLoader, Features, Top, about, cached
@@ -83,6 +84,8 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
     held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
     if held and not config.resume:
         raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+    if not config.resume:
+        require_own(out / "config.yaml", "configuration")
     if here.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
         say(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
     here.wait()

@@ -286,6 +286,7 @@ def test_dots_in_names_are_no_folders(tmp_path):
         ('{"images": ' + "1" * 5000 + "}", "cannot be read: .*digits"),
         ('{"images": [], "images": []}', "cannot be read: the key 'images' comes twice in an object"),
         ('{"a": [{"b": {"c": 1, "d": 2, "c": 3}}]}', "cannot be read: the key 'c' comes twice in an object"),
+        ("{" + "".join(f'"{i}": 0, ' for i in range(200_000)) + '"199999": 1}', "the key '199999' comes twice"),
         ("[]", "is it a file of results"),
         ("3", "not COCO annotations"),
         ('{"images": [], "annotations": []}', "'categories' is not a list or is missing"),

@@ -265,3 +265,9 @@ def test_a_device_may_be_a_number():
     assert spelled("0") == "cuda:0" and spelled("CPU") == "cpu"
     with pytest.raises(UserError, match="torchrun"):
         spelled("0,1")
+
+
+def test_a_nul_is_no_part_of_a_name(tmp_path):
+    for flags in ({"out": "a\0b"}, {"classes": ["a", "b\0"]}):
+        with pytest.raises(UserError, match="holds a NUL"):
+            from_values("predict", {"weights": "w", "source": "s", **flags})

@@ -1,13 +1,18 @@
 """Galleries that are damaged or crafted are refused in one line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from detect.embedding.gallery import Gallery
+from detect.data.proposals import read_rows
+from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
+from detect.models.published import read_state
+from detect.models.weights import read_weights
+from detect.training.state import read_record
 
 ABOUT = {"format": 1, "people": ["a", "b"], "files": ["a.png", "b.png"], "weights": "w", "fingerprint": "0"}
 ABOUT |= {"detectors": [["d", "1"]]}
@@ -48,3 +53,10 @@ def test_a_header_of_another_kind_is_refused(tmp_path, about):
 def test_vectors_are_finite_and_as_many_as_people(tmp_path, vectors):
     with pytest.raises(UserError, match="/g"):
         load(tmp_path, vectors=np.ascontiguousarray(vectors))
+
+
+def test_a_pipe_is_no_file_to_wait_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (Gallery.load, fingerprint, read_weights, read_record, read_state, read_rows):
+        with pytest.raises(UserError, match="pipe"):
+            read(tmp_path / "pipe")

@@ -162,6 +162,19 @@ def test_names_of_frames_and_images_are_distinct_in_every_order(tmp_path: Path) 
     )
 
 
+def test_names_of_dots_stay_in_the_folder(tmp_path: Path) -> None:
+    names = {"..png", "...png", "a/..png", "._1.png", "._1.2.png"}
+    for name in names:
+        save(tmp_path / "x.png", planted(64, 64, None))
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / "in" / name)
+    for name in names:
+        source = tmp_path / "in" / name
+        run([source, source], out := tmp_path / "out" / name)
+        assert len(files(out)) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+
+
 def test_a_clip_and_images_that_are_called_like_its_frames(tmp_path: Path) -> None:
     film(tmp_path / "in" / "clip.mp4", *_clip(tmp_path / "in"))
     for i in range(3):

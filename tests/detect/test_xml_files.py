@@ -14,6 +14,7 @@ HOSTILE = {
     "laughs": LAUGHS + "]><annotation><object><name>&i;</name></object></annotation>",
     "quadratic": f'<!DOCTYPE x [<!ENTITY a "{"ha" * 9999}">]><annotation>{"&a;" * 99}</annotation>',
     "file": '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation>&a;</annotation>',
+    "attributes": f'<!DOCTYPE x [<!ATTLIST a b CDATA "{"ha" * 9999}">]><annotation>{"<a/>" * 99}</annotation>',
     "parameter": '<!DOCTYPE x [<!ENTITY % a SYSTEM "http://127.0.0.1:1/x.dtd"> %a;]><annotation/>',
 }
 
@@ -22,7 +23,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_entities_are_refused_as_such(tmp_path, name, encoding):
     (tmp_path / "x.xml").write_bytes(HOSTILE[name].encode(encoding))
-    with pytest.raises(UserError, match=r"x\.xml: declares xml entities, which can fill all memory: write the text"):
+    with pytest.raises(
+        UserError, match=r"x\.xml: declares xml (entities|attributes), which can fill all memory: write the text"
+    ):
         read_xml(tmp_path / "x.xml")
 
 
