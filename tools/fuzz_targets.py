@@ -157,7 +157,7 @@ def _npz(folder: Path) -> None:
     x, y = rng.random((6, 2, 16)).astype(np.float32), np.array([0, 1] * 3)
     np.savez(folder / "signals.npz", x_train=x, y_train=y, x_val=x[:2], y_val=y[:2], names=np.array(["a", "b"]))
     np.save(folder / "proposals.npy", rng.random((5, 4)).astype(np.float32))
-    vectors = rng.random((2, 8)).astype(np.float32)
+    vectors = rng.random((2, 8)).astype(np.float32) / 3  # no longer than one
     Gallery(vectors, ["ann", "bo"], ["a/x.png", "b.png"], "w.safetensors", "0" * 64).save(
         folder / "gallery.safetensors"
     )

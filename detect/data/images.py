@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, features
 
 from detect.data.jpegs import MOST_SCANS, ended, ends_early, has_many_scans, silence
+from detect.data.pngs import rows_missing
 from detect.errors import UserError
 from detect.files import irregular, open_file
 
@@ -167,7 +168,8 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
     if image is None:
         image = _convert(opened, name)
     filled = abs(image[-1, -1].astype(int) - 128).max() <= 2  # with grey, as libjpeg fills what is missing
-    if header.format == "JPEG" and (filled or in_scans) and ends_early(data, filled):
+    early = header.format == "JPEG" and (filled or in_scans) and ends_early(data, filled)
+    if early or (header.format == "PNG" and not image[-1].any() and rows_missing(data)):
         raise UserError(f"{name}: the image is damaged or truncated (its data end early)")
     return image if turn == 1 else _oriented(image, turn)
 

@@ -22,6 +22,7 @@ from detect.types import Distance
 
 FORMAT = 1
 _KEY = "gridhead_gallery"
+_LONGEST = 1.01  # length of a vector: one, but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,8 @@ class Gallery:
             raise UserError(f"{path} is an empty gallery: it knows nobody")
         if not np.isfinite(vectors).all():
             raise UserError(f"{path} is damaged: its vectors hold NaN or infinity: make it again")
+        if np.abs(vectors).max() > _LONGEST or np.linalg.norm(vectors, axis=1).max() > _LONGEST:
+            raise UserError(f"{path} is damaged: its vectors are longer than one: make it again")
         return Gallery(vectors, made.people, made.files, made.weights, made.fingerprint, made.detectors)
 
 

@@ -81,6 +81,8 @@ def _read_header(about: Any, path: Path) -> tuple[ModelConfig, Card]:
     if not isinstance(about, dict):
         raise UserError(f"{path} has a header that this version cannot read: it is no JSON object")
     require_format(about.get("format"), FORMAT, path)
+    if odd := sorted(about.keys() - {"format", "model", "card", "checksum"}):
+        raise UserError(f"{path} is damaged or not gridhead's: its header has {odd[0]!r}")
     config = from_values(ModelConfig, about.get("model"), f"{path}: model.")
     card = from_values(Card, about.get("card"), f"{path}: card.")
     require_sound(card, path, config.dims, config.in_channels)

@@ -48,11 +48,25 @@ def test_a_header_of_another_kind_is_refused(tmp_path, about):
 
 @pytest.mark.parametrize(
     "vectors",
-    [VECTORS[0], VECTORS[:1], VECTORS[:0], VECTORS[:, :0], VECTORS.astype(int), VECTORS * np.nan, VECTORS.astype("f8")],
+    [
+        VECTORS[0],
+        VECTORS[:1],
+        VECTORS[:0],
+        VECTORS[:, :0],
+        VECTORS.astype(int),
+        VECTORS * np.nan,
+        VECTORS.astype("f8"),
+    ],
 )
 def test_vectors_are_finite_and_as_many_as_people(tmp_path, vectors):
     with pytest.raises(UserError, match="/g"):
         load(tmp_path, vectors=np.ascontiguousarray(vectors))
+
+
+@pytest.mark.parametrize("length", [2, 3e38])
+def test_vectors_are_no_longer_than_one(tmp_path, length):
+    with pytest.raises(UserError, match="longer than one"):
+        load(tmp_path, vectors=VECTORS * np.float32(length))
 
 
 def test_a_pipe_is_no_file_to_wait_for(tmp_path):

@@ -158,6 +158,21 @@ def test_truncated_files_are_refused_and_named(form):
             decode_image(data[:length], "some file")
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA", "RGBA", "I;16"])
+def test_a_png_without_its_last_rows_is_refused_though_it_ends_properly(mode):
+    def chunk(kind, content):
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    dark = Image.new(mode, (37, 23), 0)
+    data = encoded(dark, "PNG")
+    assert not decode_image(data, "dark.png").any()  # a picture may be black
+    start = data.index(b"IDAT") - 4
+    rows = zlib.decompress(data[start + 8 : data.index(b"IEND") - 8])
+    cut = data[:start] + chunk(b"IDAT", zlib.compress(rows[: len(rows) * 2 // 3])) + chunk(b"IEND", b"")
+    with pytest.raises(UserError, match=r"cut\.png: the image is damaged or truncated"):
+        decode_image(cut, "cut.png")
+
+
 def test_truncated_after_an_embedded_thumbnail_is_refused():
     thumbnail = encoded(picture(8, 12), "JPEG")
     data = encoded(picture(200, 300), "JPEG", comment=thumbnail)

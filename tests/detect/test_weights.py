@@ -134,6 +134,8 @@ def test_files_without_a_checksum_are_read(model, tmp_path):
     assert found.card == model.card
     with pytest.raises(UserError, match="is damaged: its checksum"):
         load_weights(crafted(tmp_path / "w.safetensors", model, {"checksum": None}, sign=False))
+    with pytest.raises(UserError, match="its header has 'checksue'"):  # one flipped bit
+        load_weights(crafted(tmp_path / "w.safetensors", model, {"checksue": 1}, sign=False))
 
 
 KINDS = {
