@@ -21,6 +21,7 @@ from detect import config as configs
 from detect import options
 from detect.__main__ import COMMANDS
 from detect.errors import UserError, unknown
+from detect.interrupt import uninterrupted
 from detect.names import warn_once
 from detect.ranges import check
 from detect.suggest import flags_of, unknown_flag
@@ -344,7 +345,9 @@ def _plain(key: str, value: Any) -> Any:
 def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments`, then call the command's function."""
     module, function, _, _ = COMMANDS[command]
-    parsed = parse(command, arguments)
+    with uninterrupted():  # torch is imported
+        parsed = parse(command, arguments)
+        imported = importlib.import_module(module)
     warn_once.cache_clear()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    getattr(importlib.import_module(module), function)(parsed)
+    getattr(imported, function)(parsed)

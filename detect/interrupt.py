@@ -8,9 +8,9 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -77,6 +77,24 @@ class Interrupt:
             _open.remove(self)
             if not _open:
                 _requests.clear()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let the first request wait until the end, which then raises KeyboardInterrupt where it would have at once.
+
+    For imports of native code: some of it ends the whole process where an exception comes in between.
+    """
+    held, before = [one for one in _open if one.at_once], len(_requests)
+    for one in held:
+        one.at_once = False
+    try:
+        yield
+    finally:
+        for one in held:
+            one.at_once = True
+    if held and len(_requests) > before:
+        raise Interrupted
 
 
 def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:

@@ -16,7 +16,7 @@ from detect import commands, interrupt
 from detect.__main__ import main
 from detect.errors import UserError
 from detect.infer.source import open_source
-from detect.interrupt import ENDING, Caller, Interrupt, Interrupted
+from detect.interrupt import ENDING, Caller, Interrupt, Interrupted, uninterrupted
 from tests.reference.planted import film, moving
 from tests.reference.runs import apart
 from tests.reference.stalled import server, watch
@@ -57,6 +57,20 @@ def test_what_a_request_breaks_off_may_fail_in_any_way(monkeypatch, capsys, erro
     assert main(["info", "yolo_n"]) == 143
     what = "error" if isinstance(error, UserError) else "interrupted"
     assert capsys.readouterr().err == f"{what}: {error}\n"
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_an_import_of_native_code_is_not_broken_off(number):
+    reached = 0
+    with closing(Interrupt(at_once=True)) as request:
+        with pytest.raises(Interrupted), uninterrupted():
+            os.kill(os.getpid(), number)
+            reached += sum(range(1000)) > 0
+        assert reached == 1 and request.status == 128 + number and request.at_once
+        with uninterrupted():  # of what is asked already nobody is told twice
+            pass
+    with uninterrupted():
+        pass
 
 
 def test_nohup_is_heeded():
