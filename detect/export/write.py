@@ -38,13 +38,13 @@ def halved(model: Model) -> Model:
     return model
 
 
-def write_torchscript(model: Model, about: About, path: Path) -> None:
-    """Trace the model into `path`; what depends on the size of the pictures stays open."""
+def write_torchscript(model: Model, about: About, part: Path) -> None:
+    """Trace the model into the temporary file `part`; what depends on the size of the pictures stays open."""
     with _quiet():
         traced = torch.jit.trace(Bare(model), (_example(about),), check_trace=False)
         buffer = io.BytesIO()  # torch ends the process where it writes a file itself and the disk is full
         torch.jit.save(traced, buffer, _extra_files={KEY: about.text()})
-    path.write_bytes(buffer.getvalue())
+    part.write_bytes(buffer.getvalue())
 
 
 def to_onnx(model: Model, about: About) -> Any:

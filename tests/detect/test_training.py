@@ -298,10 +298,10 @@ def test_fine_tuning_takes_what_fits_and_names_the_rest(digits, tmp_path, monkey
     assert read_weights(trained)[1].names == ["even", "odd"] and read_weights(trained)[1].category_ids == [5, 6]
 
 
-def test_splits_that_declare_different_classes_are_refused(digits, tmp_path):
+def test_objects_of_a_class_that_training_does_not_know_are_refused(digits, tmp_path):
     mixed = relabelled(digits, tmp_path / "mixed", ["even", "odd"])
     shutil.copy(digits / "instances_val.json", mixed / "instances_val.json")
-    with pytest.raises(UserError, match="different categories"):
+    with pytest.raises(UserError, match=r"instances_val\.json: unknown class '0': known: even, odd"):
         train(settings(mixed, tmp_path / "run"))
 
 
