@@ -220,6 +220,33 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         browser.close()
 
 
+@needs_browser
+def test_the_page_shows_the_image_that_was_chosen_last(server, tmp_path):
+    """However long the browser takes to open the one before it."""
+    browser = Browser(server.url, tmp_path)
+    try:
+        browser.until("document.getElementById('drop') && document.readyState === 'complete'")
+        coded = []
+        for shape, colour in (((48, 64, 3), (0, 0, 255)), ((32, 96, 3), (255, 0, 0))):
+            data = cv2.imencode(".png", np.full(shape, colour, np.uint8))[1]
+            coded.append(b64encode(data.tobytes()).decode())
+        browser.run("document.getElementById('conf').value = 1;")  # no box is drawn
+        browser.run(f"""const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+            const file = (name, text) => new File([bytes(text)], name);
+            const plain = window.createImageBitmap, slow = new Promise(done => {{ window.open_slow = done; }});
+            window.createImageBitmap = async one => {{ if (one.name === "slow") await slow; return plain(one); }};
+            window.taken = take(file("slow", "{coded[0]}"));
+            await take(file("quick", "{coded[1]}"));""")
+        paint = "document.getElementById('canvas')"
+        seen = f"const c = {paint}; return [c.width, c.height, ...c.getContext('2d').getImageData(95, 31, 1, 1).data];"
+        assert browser.run(seen) == [96, 32, 0, 0, 255, 255]
+        browser.run("window.open_slow(); await window.taken;")
+        assert browser.run(f"await ask(); {seen}") == [96, 32, 0, 0, 255, 255]
+        assert browser.complaints == []
+    finally:
+        browser.close()
+
+
 def test_what_cannot_be_served_is_one_line(weights, tmp_path, monkeypatch, capsys):
     assert main(["serve", "--weights", str(weights), "--host", "no such host.invalid"]) == 2
     assert "cannot be listened at" in capsys.readouterr().err
