@@ -18,7 +18,18 @@ import torch
 from anchors.boxes import iou_aligned, xywh_to_xyxy
 from anchors.kmeans import kmeans, mean_iou, recall
 from detect.checking.pictures import Seen, look_at_all, near_pairs, same_files, unlisted
-from detect.data.boxes import REACH, away, called, faults, objects, owners, reach, relative, too_small
+from detect.data.boxes import (
+    REACH,
+    away,
+    called,
+    faults,
+    objects,
+    owners,
+    partly_relative,
+    reach,
+    relative,
+    too_small,
+)
 from detect.data.check import NothingUsable
 from detect.data.formats import recognise, roots_of
 from detect.data.orientation import settled
@@ -43,6 +54,7 @@ KINDS = {
     "near_leak": ("warning", "almost the same picture in several splits"),
     "duplicate": ("warning", "the same picture several times in a split"),
     "doubled": ("warning", "objects marked twice: same class, IoU above 0.95"),
+    "mixed": ("warning", "splits with boxes within the first pixel of an image: perhaps relative, 0 to 1"),
     "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
     "unfinished": ("warning", "JPEG files that lack their end mark or hold bytes too many, with all their pixels"),
     "turned": ("warning", "images that EXIF turns, where the annotated size does not say whether it counts"),
@@ -175,6 +187,8 @@ def boxes(split: str, store: Annotations, sizes: np.ndarray, size: int) -> Itera
         yield Finding(kind, split, called(store, row), text)
     if line := relative(store, sizes):
         yield Finding("relative", split, str(store.path), line)
+    elif line := partly_relative(store, sizes):
+        yield Finding("mixed", split, str(store.path), line)
     if split == "train" and (line := too_small(store, sizes, size)):
         yield Finding("small", split, str(store.path), line)
     room = sizes[owners(store)]

@@ -74,17 +74,32 @@ def called(store: Annotations, row: int) -> str:
     return f"annotation id {store.ids[row]} (object {row - int(store.starts[image]) + 1} of {store.file_name(image)})"
 
 
+def in_first_pixel(store: Annotations, sizes: np.ndarray) -> np.ndarray:
+    """(N,) whether a box is about the first pixel of its image or less, as boxes relative to the image are."""
+    end = store.boxes[:, :2] + store.boxes[:, 2:]
+    inside = (store.boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1)
+    return inside & (sizes[owners(store)].min(axis=1, initial=10**9) > 4) & objects(store)
+
+
 def relative(store: Annotations, sizes: np.ndarray) -> str:
     """What is wrong with a set most of whose boxes are shares of the image, 0 to 1; nothing for boxes in pixels."""
-    rows = np.flatnonzero(objects(store))
-    boxes, room = store.boxes[rows], sizes[owners(store)[rows]]
-    end = boxes[:, :2] + boxes[:, 2:]
-    inside = (boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1) & (room.min(axis=1, initial=1e9) > 4)
-    if 2 * inside.sum() <= len(rows):
+    inside, count = int(in_first_pixel(store, sizes).sum()), int(objects(store).sum())
+    if 2 * inside <= count:
         return ""
     return (
-        f"{inside.sum()} of {len(rows)} boxes lie within the first pixel of their image: they are relative, 0 to 1, "
+        f"{inside} of {count} boxes lie within the first pixel of their image: they are relative, 0 to 1, "
         "where pixels are expected; multiply them by the width and height of their images"
+    )
+
+
+def partly_relative(store: Annotations, sizes: np.ndarray) -> str:
+    """One line on the boxes that may be shares of the image among boxes in pixels; "" for none."""
+    rows = np.flatnonzero(in_first_pixel(store, sizes))
+    if not len(rows):
+        return ""
+    return (
+        f"{len(rows)} of {objects(store).sum()} boxes lie within the first pixel of their image, the first is "
+        f"{called(store, rows[0])}: if they are relative, 0 to 1, multiply them by the width and height of their images"
     )
 
 
@@ -120,4 +135,16 @@ def too_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = 
     return (
         f"all {len(sides)} boxes are less than {MIN_SIDE:g} pixels wide or high at --imgsz {size}, "
         f"so there is nothing to learn: {remedy}"
+    )
+
+
+def partly_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
+    """One line on the boxes that are too small to be learned at image size `size`; "" for none."""
+    sides = shown_sides(store, sizes, size, stretch)[objects(store)]
+    small = int((sides < MIN_SIDE).sum())
+    if not small:
+        return ""
+    return (
+        f"{small} of {len(sides)} boxes are less than {MIN_SIDE:g} pixels wide or high at --imgsz {size} and are not "
+        "learned there: a larger --imgsz shows more of them"
     )

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detect.data import jpegs
-from detect.data.boxes import called, faults, objects, out_of_images, relative, too_small
+from detect.data.boxes import (
+    called,
+    faults,
+    objects,
+    out_of_images,
+    partly_relative,
+    partly_small,
+    relative,
+    too_small,
+)
 from detect.data.dataset import known_sizes
 from detect.data.images import PAGED, Header, count_pages, has_end, read_header, read_image
 from detect.data.orientation import settled
@@ -155,6 +164,8 @@ def usable(store: Annotations, skip_bad: bool = False, learned: bool = True) -> 
     sizes = known_sizes(store)
     if problem := relative(store, sizes):
         raise UserError(f"{store.path}: {problem}")
+    if line := partly_relative(store, sizes):
+        store = replace(store, notes=[*store.notes, ("mixed", line)])
     sieve, bad, found = Sieve(store.path, skip_bad), np.zeros(len(store.boxes), bool), list(faults(store, sizes))
     if found and not learned:
         notes = [(kind, f"{called(store, row)} {text}: it is measured all the same") for kind, row, text in found]
@@ -179,9 +190,12 @@ def tell_notes(*stores: Annotations) -> None:
 
 
 def require_large(store: Annotations, size: int, stretch: bool) -> None:
-    """Raises UserError when every box is too small to be learned at image size `size`."""
-    if line := too_small(store, known_sizes(store), size, stretch):
+    """Raises UserError when every box is too small to be learned at image size `size`; if some are, says how many."""
+    sizes = known_sizes(store)
+    if line := too_small(store, sizes, size, stretch):
         raise UserError(f"{store.path}: {line}")
+    if line := partly_small(store, sizes, size, stretch):
+        warn_once(f"{store.path}: {line}")
 
 
 def require_skeleton(store: Annotations) -> None:

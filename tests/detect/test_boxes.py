@@ -8,7 +8,7 @@ import pytest
 
 from detect.__main__ import main
 from detect.data.annotations import load_coco
-from detect.data.boxes import away, flat, out_of_images, relative, too_small
+from detect.data.boxes import away, flat, out_of_images, partly_relative, partly_small, relative, too_small
 from detect.data.check import usable
 from tests.reference.runs import rows
 
@@ -61,6 +61,13 @@ def test_relative_boxes(tmp_path, boxes, wrong):
     assert relative(store_of(tmp_path, boxes, (1, 1)), np.ones((1, 2))) == ""
 
 
+def test_a_few_boxes_in_the_first_pixel_are_told_of(tmp_path):
+    store = store_of(tmp_path, [[10, 10, 20, 20], [0.2, 0.3, 0.5, 0.5], [10, 10, 0.5, 0.5]])
+    assert "1 of 3 boxes lie" in (said := partly_relative(store, store.sizes)) and "annotation id 2 (object 2" in said
+    assert partly_relative(store, np.zeros((1, 2), np.int64)) == ""  # nothing is known of the image
+    assert partly_relative(store_of(tmp_path, [[10, 10, 20, 20]]), store.sizes) == ""
+
+
 def test_boxes_of_two_corners_are_guessed(tmp_path):
     store = store_of(tmp_path, [[50, 20, 90, 50], [60, 30, 99, 55], [5, 5, 80, 40]])
     assert "2 of 3 boxes reach" in (said := out_of_images(store, store.sizes)) and "x1, y1, x2, y2" in said
@@ -78,6 +85,12 @@ def test_boxes_that_no_image_size_of_this_kind_shows(tmp_path):
     wide = store_of(tmp_path, [[5, 5, 30, 30]], (1000, 100))
     assert too_small(wide, wide.sizes, 64) and too_small(wide, wide.sizes, 64, stretch=True)
     assert too_small(wide, wide.sizes, 70) == ""
+
+
+def test_some_boxes_that_are_too_small_are_counted(tmp_path):
+    store = store_of(tmp_path, [[5, 5, 4, 9], [5, 5, 30, 90], [5, 5, 3, 9]], (1000, 600), crowd=[3])
+    assert "1 of 2 boxes are less than 2 pixels" in partly_small(store, store.sizes, 128)
+    assert partly_small(store, store.sizes, 640) == ""
 
 
 @pytest.fixture
@@ -139,6 +152,17 @@ def test_what_makes_training_useless_is_refused_before_it(data, split, change, s
     error = capsys.readouterr().err
     assert said in error and str(data / f"instances_{split}.json") in error and "Traceback" not in error
     assert not (data.parent / "run/config.yaml").exists()
+
+
+def test_some_relative_boxes_among_good_ones_are_told_before_training(data, capsys):
+    for split in ("train", "val"):
+        edit(data, split, boxed([[0.1, 0.2, 0.3, 0.3]]))
+    assert train(data) == 0
+    said = capsys.readouterr().err
+    for split in ("train", "val"):
+        lines = [line for line in said.splitlines() if f"instances_{split}.json: 1 of " in line]
+        assert sum("lie within the first pixel" in line for line in lines) == 1
+        assert sum("less than 2 pixels" in line for line in lines) == (split == "train")
 
 
 def test_they_are_left_out_of_training_and_measured_in_the_held_out_set(data, capsys):

@@ -177,6 +177,7 @@ PLANTED = {
     "no height": ("flat", lambda f: annotation(f, "val", 3, bbox=[1, 2, 30, 0])),
     "wholly outside": ("away", lambda f: annotation(f, "val", 3, bbox=[96, 2, 30, 40])),
     "relative boxes": ("relative", relative),
+    "some relative boxes": ("mixed", lambda f: annotation(f, "val", 0, bbox=[0.1, 0.2, 0.3, 0.4])),
     "nothing but small boxes": ("small", small),
     "a folder without labels": ("unlabelled", unlabelled),
     "a foreign skeleton": ("skeleton", lambda f: edit(f, "train", skeleton)),
@@ -195,6 +196,7 @@ COMPANY = {
     "turned": {"turned"},  # a square says nothing of how it is turned
     "turned this way or that": {"encoding"},
     "relative boxes": {"tiny"},
+    "some relative boxes": {"tiny"},
     "nothing but small boxes": {"tiny"},
     "a foreign skeleton": {
         "classes"
