@@ -40,8 +40,10 @@ class Detector:
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
         """The detector in a weights file, or an exported one. Raises UserError for what cannot be used."""
-        config = check(PredictConfig(str(weights), "", device=str(device), precision=precision), "")
+        given = str(weights) if isinstance(weights, Path) else weights
+        config = check(PredictConfig(given, "", device=str(device), precision=precision), "")
         device, precision = config.device, config.precision
+        weights = config.weights
         if is_exported(weights):  # which sees to its device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)

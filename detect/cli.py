@@ -241,12 +241,13 @@ def _sorted(arguments: list[str], command: str) -> list[str]:
         i += 1
     theirs = _of_weights(weights) if weights and command == "train" and not front["--model"] else {}
     model = theirs.get("--model") or (front["--model"] or [""])[-1]
-    if task == "auto" and model:
+    if task == "auto" and model and command == "train":
         task = _task_of(model)
     meant = (MEANS.get(task, {}) | theirs).items() if command == "train" else ()
     means = [part for name, value in meant if not front.get(name) for part in (name, value)]
     ordered = [*means, *front["--config"], *front["--model"], *rest]
-    return [_whole(a) if before == "--model" else a for before, a in pairwise(["", *ordered])]
+    own = "--model" if command == "train" else None  # what others take instead is said where flags are read
+    return [_whole(a) if before == own else a for before, a in pairwise(["", *ordered])]
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:

@@ -246,6 +246,8 @@ class Camera:
 
     def __init__(self, index: int, stride: int = 1) -> None:
         self.name, self.stride = f"camera-{index}", stride
+        if not 0 <= index < 2**31:  # OpenCV ends the process at a negative one
+            raise UserError(f"camera {index}: give the number of one, from 0")
         self._call = Caller()
         self._capture = self._call(partial(cv2.VideoCapture, index))
         if not self._capture.isOpened():

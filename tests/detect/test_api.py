@@ -144,3 +144,9 @@ def test_a_turned_pil_image_is_set_upright():
     image = Image.fromarray(IMAGE)
     image.getexif()[0x0112] = 6
     assert np.array_equal(as_rgb(image), np.rot90(IMAGE, -1))
+
+
+def test_weights_that_are_no_path_are_refused():
+    for weights in (None, 5, [b"w"]):
+        with pytest.raises(UserError, match="it must be text"):
+            detect.load(weights)

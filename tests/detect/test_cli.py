@@ -52,6 +52,8 @@ def test_a_flag_of_several_words_may_come_several_times():
         ("train", ["--data", "toy", "--epoch", "3"], "did you mean '--epochs'"),
         ("train", ["--data", "toy", "--optim.lrr", "3"], "did you mean '--optim.lr'"),
         ("train", ["--data", "toy", "--model", "yolo_x"], "unknown model 'yolo_x'"),
+        ("predict", ["--model", "other.pt", "--source", "x"], "unknown flag '--model': did you mean '--weights'"),
+        ("evaluate", ["--model", "B", "--weights", "A"], "unknown flag '--model': did you mean '--weights'"),
         ("train", ["--data", "toy", "--epochs", "0"], "--epochs is 0: it must be at least 1"),
         ("train", ["--data", "toy", "--augment.flip", "1.5"], "from 0 to 1"),
         ("train", ["--data", "toy", "--optim.lr", ".nan"], "--optim.lr is nan"),

@@ -616,3 +616,6 @@ def test_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
             next(frames)
     with pytest.raises(UserError, match="camera 5"):
         open_source(5)
+    for number in (-1, 2**40):  # OpenCV itself ends the process at the former
+        with pytest.raises(UserError, match="give the number of one, from 0"):
+            open_source(number)
