@@ -55,6 +55,7 @@ run() { # number of the row
   return $status
 }
 
+case "${1:-}" in -h|--help) sed -n "2,10s/^# \{0,1\}//p" "$0"; exit;; esac
 [ "${1:-}" = --list ] && { printf '%s\n' "${ROWS[@]}" | cat -n; exit; }
 mkdir -p "$DIR"
 echo "| row | Python | libraries | ATEN_CPU_CAPABILITY | ONEDNN_MAX_CPU_ISA | threads | tests | minutes |"
