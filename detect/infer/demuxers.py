@@ -13,8 +13,9 @@ _CONTAINERS = (
     "gif apng jpeg_pipe png_pipe webp_pipe bmp_pipe tiff_pipe j2k_pipe jpegxl_pipe jpegxl_anim"
 )
 _PLAYLISTS = "hls dash aac mp3 ac3 eac3 webvtt"  # and what their parts hold besides video
+_BY_SUFFIX = "image2"  # how FFmpeg opens an image of more than some kilobytes: by the end of its URL
 _DEMUXERS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "live_flv", "rtmps": "live_flv"}
-_DEMUXERS |= {"http": _PLAYLISTS, "https": _PLAYLISTS}
+_DEMUXERS |= dict.fromkeys(("http", "https"), f"{_PLAYLISTS} {_BY_SUFFIX}")
 _PROTOCOLS = {  # by scheme: itself, and what carries it; a playlist never leads from an address to a local file
     "file": "file",
     "http": "http https httpproxy tls tcp crypto data",

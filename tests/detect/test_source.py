@@ -497,6 +497,16 @@ def test_a_jpeg_by_url_with_exif(tmp_path: Path) -> None:
     assert [f.image.shape for f in frames] == [(128, 96, 3)]
 
 
+@pytest.mark.parametrize("name", ["p.jpg", "p.png", "p.webp", "p.bmp"])
+def test_an_image_by_url_may_be_large(tmp_path: Path, name: str) -> None:
+    """FFmpeg opens more than some kilobytes of an image in another way than less."""
+    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / name)
+    with served(tmp_path) as address:
+        frames = list(open_source(f"{address}/{name}"))
+    assert [f.image.shape for f in frames] == [image.shape]
+
+
 def test_a_playlist_that_names_a_url_opens_no_socket(tmp_path: Path) -> None:
     server = socket.create_server(("127.0.0.1", 0))
     server.settimeout(1)
@@ -542,7 +552,8 @@ def test_only_what_carries_the_named_scheme_may_be_opened(scheme: str) -> None:
     assert scheme in options["protocol_whitelist"] and {"mov", "mpegts"} <= set(options["format_whitelist"])
     assert ("file" in options["protocol_whitelist"]) == (scheme == "file")
     assert ("hls" in options["format_whitelist"]) == scheme.startswith("http")
-    assert not {"concat", "image2", "lavfi", "sdp", "tty", "ffmetadata"} & set(options["format_whitelist"])
+    assert ("image2" in options["format_whitelist"]) == scheme.startswith("http")
+    assert not {"concat", "lavfi", "sdp", "tty", "ffmetadata"} & set(options["format_whitelist"])
 
 
 def test_a_playlist_by_url_leads_to_its_parts_and_to_no_local_file(tmp_path: Path) -> None:
