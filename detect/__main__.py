@@ -68,12 +68,14 @@ def _guarded(arguments: list[str]) -> int:
     from contextlib import ExitStack, closing, suppress
 
     from detect.errors import UserError, one_line, told_to_user
+    from detect.files import without_compiler_cache
     from detect.interrupt import Interrupt, Watch
 
     with ExitStack() as stack:
         interrupt = stack.enter_context(closing(Interrupt(at_once=True)))
         if interrupt.old:  # this is the main thread
             stack.enter_context(closing(Watch()))
+        stack.enter_context(without_compiler_cache())
         try:
             _run(arguments)
             return 0

@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from detect.locks import Draft
 
 _ROOM = 2**22  # bytes; where less is left, something larger did not fit
 _ELSEWHERE = "free some space, or let TMPDIR name a folder that can be written and has some"
+_TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -114,13 +115,13 @@ def temporary_folder() -> Iterator[Path]:
         UserError: it cannot be made, or became full, however the library that wrote there puts that.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="gridhead-")
+        folder = tempfile.TemporaryDirectory(prefix="gridhead-", ignore_cleanup_errors=True)
     except OSError as error:
         where = os.path.dirname(error.filename) if error.filename else "the temporary folder"
         raise UserError(f"{where} cannot be written: {error.strerror or error}; {_ELSEWHERE}") from error
     with folder as name:
         try:
-            yield Path(name)
+            yield Path(name).resolve()
         except UserError:
             raise
         except Exception as error:
@@ -140,6 +141,21 @@ def _is_full(folder: Path) -> bool:
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     sizes = (path.stat().st_size for path in folder.rglob("*"))
     return most != resource.RLIM_INFINITY and any(size >= most for size in sizes)
+
+
+@contextmanager
+def without_compiler_cache() -> Iterator[None]:
+    """Leave no empty folder: torch makes one in TMPDIR for compiled code, as soon as an optimizer or exporter is used.
+
+    One with something in it, or that the environment names, stays.
+    """
+    named = _TORCH_CACHE in os.environ
+    try:
+        yield
+    finally:
+        if not named and _TORCH_CACHE in os.environ:  # torch puts its choice there
+            with suppress(OSError):
+                os.rmdir(os.environ[_TORCH_CACHE])
 
 
 def cache_folder() -> Path:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from detect.errors import UserError
+from detect.files import temporary_folder
 from detect.options import ServeConfig
 
 
@@ -22,19 +19,8 @@ def serve(config: ServeConfig) -> None:
         raise UserError("detect serve needs the extra serve: pip install 'gridhead[serve]'") from error
     from detect.serving.server import run
 
-    with _listen(config.host, config.port) as listening, _temporary_folder() as folder:
+    with _listen(config.host, config.port) as listening, temporary_folder() as folder:
         asyncio.run(run(config, listening, folder))
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """A folder of the server alone, which is gone afterwards."""
-    try:
-        folder = TemporaryDirectory(prefix="gridhead-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise UserError(f"no temporary folder can be made ({error.strerror}): set TMPDIR to one with room") from error
-    with folder:
-        yield Path(folder.name).resolve()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,6 @@ folder, so that no message names another one. Without the server it ends, and ta
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import IO, Any
 
 from detect.api import Detector
 from detect.data.images import decode_image, parse_header
-from detect.errors import UserError, one_line
+from detect.errors import FULL, UserError, one_line
 from detect.infer.job import predict_to
 from detect.infer.predict import Predictor
 from detect.infer.source import open_source
@@ -30,7 +29,6 @@ from detect.names import json_text
 from detect.types import Detections, Frame, Keep
 
 Reply = tuple[int, dict[str, Any]]
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Tasks:
@@ -67,7 +65,7 @@ class Looker:
         try:
             return self.watch(task["name"], predictor) if task["kind"] == "video" else self.look(predictor)
         except UserError as error:
-            full = getattr(error.__cause__, "errno", None) in _FULL
+            full = getattr(error.__cause__, "errno", None) in FULL
             line, _, _ = one_line(error).partition(", or raise --")  # a flag is for who started the server
             return 507 if full else 400, {"error": line}
         except Exception:

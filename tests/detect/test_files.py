@@ -17,7 +17,7 @@ from PIL import Image
 from detect import commands
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.files import read_bytes, replace_file, replace_text, temporary_folder
+from detect.files import read_bytes, replace_file, replace_text, temporary_folder, without_compiler_cache
 
 
 def full(*_):
@@ -208,3 +208,17 @@ def test_a_disk_that_fails_is_one_line_in_every_command(monkeypatch, capsys, num
     said = capsys.readouterr().err
     assert said.startswith(f"error: /place/of/it: {os.strerror(number)}") and said.count("\n") == 1
     assert ("TMPDIR" in said) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@pytest.mark.parametrize(("named", "filled", "left"), [(False, False, False), (False, True, True), (True, False, True)])
+def test_an_empty_folder_that_torch_made_for_its_compiler_is_removed(tmp_path, monkeypatch, named, filled, left):
+    folder, name = tmp_path / "torchinductor_me", "TORCHINDUCTOR_CACHE_DIR"
+    monkeypatch.setenv(name, str(folder))
+    if not named:
+        monkeypatch.delenv(name)
+    with without_compiler_cache():
+        folder.mkdir()
+        if filled:
+            (folder / "code").write_text("compiled")
+        monkeypatch.setenv(name, str(folder))
+    assert folder.exists() == left
