@@ -8,12 +8,19 @@ import pytest
 import torch
 
 from detect.data.toy import build
+from tests.reference.server import weights_file
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The embedded set with 16 training and 8 held-out pictures of 96 pixels. Read only."""
     return build(tmp_path_factory.mktemp("toy") / "digits", train=16, val=8, size=96)
+
+
+@pytest.fixture(scope="session")
+def served_weights(tmp_path_factory) -> Path:
+    """Weights that `detect serve` is started with: they see a few cats everywhere."""
+    return weights_file(tmp_path_factory.mktemp("served") / "w.safetensors")
 
 
 @pytest.fixture(scope="session")

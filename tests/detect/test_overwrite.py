@@ -7,14 +7,11 @@ import pytest
 import torch
 
 from detect.__main__ import main
-from detect.config import ModelConfig
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation import landmarks, locate, oks, protocol, verification
-from detect.models import build
-from detect.models.base import Card
-from detect.models.weights import save_weights
 from detect.overwrite import require_own
+from tests.reference.runs import tiny_weights
 
 # Commands, and the file of theirs that somebody else may have.
 FLAGS = [
@@ -51,9 +48,7 @@ USER = {
 def place(digits, tmp_path_factory):
     """A folder with a copy of `digits` and weights."""
     folder = tmp_path_factory.mktemp("place")
-    torch.manual_seed(0)
-    config = ModelConfig(name="tiny", width=16, levels=[3], neck="straight", tower=0)
-    save_weights(folder / "w.safetensors", build(config, Card([str(i) for i in range(10)], list(range(1, 11)), 64)))
+    tiny_weights(folder / "w.safetensors")
     shutil.copytree(digits, folder / "data")
     return folder
 

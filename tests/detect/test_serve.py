@@ -26,18 +26,13 @@ from detect.models.base import Card
 from detect.models.weights import save_weights
 from detect.serving.app import PAGE
 from tests.reference.browser import Browser, needs_browser
-from tests.reference.server import BOUNDS, Server, weights_file
+from tests.reference.server import BOUNDS, Server
 from tools.hostile import png_bomb
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return weights_file(tmp_path_factory.mktemp("served") / "w.safetensors")
-
-
-@pytest.fixture(scope="module")
-def server(weights):
-    one = Server(weights, *BOUNDS)
+def server(served_weights):
+    one = Server(served_weights, *BOUNDS)
     yield one
     one.stop()
 
@@ -52,9 +47,9 @@ def picture(scenes):
     return next(path for path in sorted((scenes / "train").iterdir()))
 
 
-def test_a_picture_is_answered_as_predict_does(server, weights, picture):
+def test_a_picture_is_answered_as_predict_does(server, served_weights, picture):
     status, answer = server.ask("POST", "/picture?conf=0.02&iou=0.5", picture.read_bytes(), "image/jpeg")
-    detector = detect.load(str(weights), device="cpu", precision="float32")
+    detector = detect.load(str(served_weights), device="cpu", precision="float32")
     ((_, found),) = detector.predict(str(picture), conf=0.02, iou=0.5)
     assert status == 200 and (answer["width"], answer["height"]) == (96, 96)
     assert len(answer["detections"]) == len(found) > 0
@@ -159,8 +154,8 @@ def test_two_hundred_requests_sixteen_at_a_time(server, picture):
     assert server.memory() - held < 60  # megabytes: a hundred requests, and how freed memory lies
 
 
-def test_more_than_may_wait_are_turned_away(weights, picture):
-    one = Server(weights, *BOUNDS[:-1], "1")
+def test_more_than_may_wait_are_turned_away(served_weights, picture):
+    one = Server(served_weights, *BOUNDS[:-1], "1")
     try:
         with ThreadPoolExecutor(24) as pool:
             data = picture.read_bytes()
@@ -247,11 +242,11 @@ def test_the_page_shows_the_image_that_was_chosen_last(server, tmp_path):
         browser.close()
 
 
-def test_what_cannot_be_served_is_one_line(weights, tmp_path, monkeypatch, capsys):
-    assert main(["serve", "--weights", str(weights), "--host", "no such host.invalid"]) == 2
+def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch, capsys):
+    assert main(["serve", "--weights", str(served_weights), "--host", "no such host.invalid"]) == 2
     assert "cannot be listened at" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["serve", "--weights", str(weights), "--port", str(taken.getsockname()[1])]) == 2
+        assert main(["serve", "--weights", str(served_weights), "--port", str(taken.getsockname()[1])]) == 2
     assert "cannot be listened at" in capsys.readouterr().err
     save_weights(
         tmp_path / "c.safetensors",
@@ -260,7 +255,7 @@ def test_what_cannot_be_served_is_one_line(weights, tmp_path, monkeypatch, capsy
     assert main(["serve", "--weights", str(tmp_path / "c.safetensors")]) == 2
     assert "is no detector" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["serve", "--weights", str(weights)]) == 2
+    assert main(["serve", "--weights", str(served_weights)]) == 2
     assert "pip install 'gridhead[serve]'" in capsys.readouterr().err
 
 

@@ -25,13 +25,8 @@ from detect.serving.connections import Connections, client_of
 from detect.serving.responses import HEADERS, Refused
 from detect.serving.uploads import KEPT, Uploads
 from detect.serving.workers import Workers
-from tests.reference.server import BOUNDS, Server, weights_file
+from tests.reference.server import BOUNDS, Server
 from tools.hostile import film, jpeg_of_scans
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return weights_file(tmp_path_factory.mktemp("served") / "w.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +35,8 @@ def temporary(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(weights, temporary):
-    one = Server(weights, *BOUNDS, "--max-frame-megapixels", "1", temporary=temporary)
+def server(served_weights, temporary):
+    one = Server(served_weights, *BOUNDS, "--max-frame-megapixels", "1", temporary=temporary)
     yield one
     one.stop()
 
@@ -159,8 +154,8 @@ def test_every_answer_has_the_headers_that_protect_it(server, request_line, host
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
-def test_an_open_server_warns_asks_for_the_token_and_ends_cleanly(weights, image, tmp_path):
-    one = Server(weights, "--host", "0.0.0.0", "--token", "open-sesame", temporary=tmp_path)
+def test_an_open_server_warns_asks_for_the_token_and_ends_cleanly(served_weights, image, tmp_path):
+    one = Server(served_weights, "--host", "0.0.0.0", "--token", "open-sesame", temporary=tmp_path)
     one.host = "127.0.0.1"
     try:
         assert one.ask("POST", "/picture", image, "image/jpeg")[0] == 401
@@ -184,8 +179,8 @@ def test_an_open_server_warns_asks_for_the_token_and_ends_cleanly(weights, image
     assert "--allowed-host" in said and "--token" not in said and "Traceback" not in said
 
 
-def test_nothing_outlives_a_server_that_is_killed(weights, tmp_path):
-    one = Server(weights, "--host", "0.0.0.0", "--workers", "1", temporary=tmp_path)
+def test_nothing_outlives_a_server_that_is_killed(served_weights, tmp_path):
+    one = Server(served_weights, "--host", "0.0.0.0", "--workers", "1", temporary=tmp_path)
     workers = one.workers()
     assert workers and list(tmp_path.iterdir())
     one.process.kill()
@@ -348,7 +343,7 @@ def test_videos_leave_a_worker_to_images_and_keep_their_place():
     assert order_of(jobs, 1) == ["a", "b", "c", "x", "y", "z"]
 
 
-def test_a_full_temporary_folder_is_one_line(weights, monkeypatch, capsys):
+def test_a_full_temporary_folder_is_one_line(served_weights, monkeypatch, capsys):
     monkeypatch.setattr("tempfile.mkdtemp", lambda *_, **__: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
-    assert main(["serve", "--weights", str(weights), "--port", "0"]) == 2
+    assert main(["serve", "--weights", str(served_weights), "--port", "0"]) == 2
     assert "TMPDIR" in capsys.readouterr().err

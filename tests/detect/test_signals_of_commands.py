@@ -6,15 +6,10 @@ import signal
 import time
 
 import pytest
-import torch
 
 from detect.__main__ import COMMANDS
-from detect.config import ModelConfig
 from detect.interrupt import ENDING
-from detect.models import build
-from detect.models.base import Card
-from detect.models.weights import save_weights
-from tests.reference.runs import alive, apart, children
+from tests.reference.runs import alive, apart, children, tiny_weights
 from tests.reference.stalled import paused
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="children are listed by Linux alone")
@@ -52,9 +47,7 @@ PLACES = {
 def place(digits, tmp_path_factory):
     """A folder with weights and pictures; the data are those of `digits`."""
     folder = tmp_path_factory.mktemp("place")
-    torch.manual_seed(0)
-    config = ModelConfig(name="tiny", width=16, levels=[3], neck="straight", tower=0)
-    save_weights(folder / "w.safetensors", build(config, Card([str(i) for i in range(10)], list(range(1, 11)), 64)))
+    tiny_weights(folder / "w.safetensors")
     shutil.copy(next((digits / "val").iterdir()), folder / "a.jpg")
     (folder / "data").symlink_to(digits)
     (folder / "tmp").mkdir()
