@@ -12,7 +12,9 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,8 +136,11 @@ def _pack(batch: Any) -> Packed | UserError:
 def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
     """A tensor like `room`, in memory that the main process sees too; or `room` as an array.
 
-    An array is where /dev/shm, small in containers, has no room for a batch of each worker.
+    An array is where /dev/shm, small in containers, has no room for a batch of each worker, or where there can be no
+    socket to hand the memory over.
     """
+    if not _has_sockets():
+        return room.numpy()
     try:
         free = os.statvfs("/dev/shm") if sys.platform == "linux" else None
         if free and free.f_bavail * free.f_frsize < workers * room.nbytes:  # all of them may be about to fill one
@@ -147,10 +152,26 @@ def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
 
 
 @functools.cache
+def _has_sockets() -> bool:
+    """Whether the temporary folder can hold the socket by which a worker hands over shared memory.
+
+    Not where its path is too long, about 75 bytes, or it cannot be written. multiprocessing would print a traceback in
+    the worker and lose the batch, for which the main process would wait for ever.
+    """
+    try:
+        Listener().close()
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
 def _tell_small() -> None:
     """Say, once, that batches go a slower way for want of shared memory."""
-    remedy = "lower --workers, or give more (docker run --shm-size 1g)"
-    say(f"/dev/shm has no room for the batches of all workers, some take a slower way: {remedy}", file=sys.stderr)
+    why, remedy = "/dev/shm has no room for", "lower --workers, or give more (docker run --shm-size 1g)"
+    if not _has_sockets():
+        why, remedy = f"{tempfile.gettempdir()} holds no sockets for", "let TMPDIR name a folder with a shorter path"
+    say(f"{why} the batches of all workers, some take a slower way: {remedy}", file=sys.stderr)
 
 
 def _start_worker(_: int) -> None:

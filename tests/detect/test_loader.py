@@ -1,6 +1,8 @@
 import errno
 import hashlib
 import itertools
+import tempfile
+from multiprocessing import current_process
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from detect.config import AugmentConfig
 from detect.data.dataset import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader, batches, eval_batches
-from detect.data.workers import _tell_small
+from detect.data.workers import _has_sockets, _tell_small
 from detect.errors import UserError
 from tests.reference.scenes import Store
 
@@ -90,6 +92,25 @@ def test_a_small_shared_memory_makes_the_same_stream_and_is_told_of_once(stream,
             assert (list(rows(batch)), batch.images.shape[-1]) == stream[epoch, step]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "lower --workers" in said and "--shm-size" in said
+
+
+@pytest.mark.parametrize("place", ["x" * 90, "absent"])
+def test_a_temporary_folder_without_sockets_makes_the_same_stream_and_is_told_of_once(
+    stream, tmp_path, monkeypatch, capsys, place
+):
+    """multiprocessing keeps its folder for sockets in `_config` once it has made one."""
+    if place != "absent":
+        (tmp_path / place).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
+    monkeypatch.delitem(current_process()._config, "tempdir", raising=False)
+    _tell_small.cache_clear(), _has_sockets.cache_clear()
+    loader = TrainLoader(dataset(), 64, 8, workers=2, multi_scale=0.5)
+    for step, batch in enumerate(loader.epoch(0)):
+        assert (list(rows(batch)), batch.images.shape[-1]) == stream[0, step]
+    monkeypatch.undo()
+    _has_sockets.cache_clear()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{tmp_path / place} holds no sockets" in said and "TMPDIR" in said
 
 
 def test_shared_memory_is_used_where_every_worker_has_room(monkeypatch, capsys):
