@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 from detect.errors import UserError
@@ -23,23 +26,24 @@ AGAIN_SECONDS = 10.0  # before a worker that could not start is tried again
 class Worker:
     """A process that runs `detect.serving.worker`, and answers one task after the other, a line each."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, process: asyncio.subprocess.Process, temporary: Path) -> None:
+        self.process, self.temporary = process, temporary
         assert process.stdin and process.stdout
         self.tasks, self.replies = process.stdin, process.stdout
 
     @staticmethod
     async def start(settings: dict[str, Any]) -> Worker:
         """A worker that has loaded the weights. Raises UserError for such as cannot be used."""
+        temporary = Path(mkdtemp(prefix="worker-", dir=settings["folder"]))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "detect.serving.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST,
-            env=_environment(settings["folder"]),
+            env=_environment(temporary),
             start_new_session=True,  # Ctrl-C is for the server alone
         )
-        worker = Worker(process)
+        worker = Worker(process, temporary)
         try:
             worker._tell(settings)
             said = json.loads(await worker.replies.readline() or '{"error": "the worker process ended while it began"}')
@@ -94,16 +98,21 @@ class Worker:
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove the temporary files of a worker that has ended: libraries leave some where they are killed."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def _environment(folder: str) -> dict[str, str]:
-    """That of this process: the same modules are found, and what is temporary is in the folder of the server.
+def _environment(temporary: Path) -> dict[str, str]:
+    """That of this process: the same modules are found, and what is temporary is in a folder of the worker's own.
 
     Threads that wait for one another leave the cores to others: where they wait in a loop, beside other work an image
     took 60 times as long.
     """
     path = os.pathsep.join(filter(None, sys.path))
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "TMPDIR": folder}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
 
 
 class _Waiting(NamedTuple):
@@ -202,6 +211,7 @@ class Workers:
         self._serve()
 
     def _replace(self, worker: Worker) -> None:
+        worker.clear()
         self.all.discard(worker)
         self._begin()
 

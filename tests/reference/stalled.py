@@ -1,5 +1,6 @@
 """Sources that never go on, commands that pause in the middle of their work, and what becomes of them on request."""
 
+import atexit
 import functools
 import importlib
 import os
@@ -87,4 +88,6 @@ def paused(folder, arguments, place):
         return original(*given, **named)
 
     setattr(owner, name, pause)
-    sys.exit(main(arguments))
+    status = main(arguments)
+    atexit._run_exitfuncs()  # which forked processes leave out: torch 2.6 has a temporary folder until then
+    sys.exit(status)
