@@ -11,7 +11,7 @@
 set -u
 cd "$(dirname "$0")/.."
 DIR=${MATRIX_DIR:-.matrix}
-OLDEST="torch==2.6.0 torchvision==0.21.0 numpy==1.26.4 opencv-python-headless==4.11.0.86"
+OLDEST="--constraint tools/oldest.txt"
 
 # python  libraries  ATEN_CPU_CAPABILITY  ONEDNN_MAX_CPU_ISA  threads: every pair of two columns comes at least once
 ROWS=(
