@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from detect.types import Keep as Keep
     from detect.types import Target as Target
 
-from detect import telemetry
 from detect.errors import UserError
+from detect.utils import telemetry
 
 telemetry.turn_off()
 
@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _command(name: str, values: dict[str, Any]) -> Any:
-    from detect.cli import from_values
+    from detect.cli.parser import from_values
 
     return getattr(importlib.import_module("detect.commands"), name)(from_values(name, values))
 

@@ -6,7 +6,7 @@ import sys
 
 # command -> (module, function, configuration, what it does)
 COMMANDS = {
-    "demo": ("detect.demo", "demo", "DemoConfig", "the whole job on the embedded set, in a few minutes"),
+    "demo": ("detect.commands.demo", "demo", "DemoConfig", "the whole job on the embedded set, in a few minutes"),
     "train": ("detect.commands", "train", "TrainConfig", "train a detector on COCO, YOLO or VOC data, or a classifier"),
     "evaluate": (
         "detect.commands",
@@ -20,17 +20,22 @@ COMMANDS = {
         "PredictConfig",
         "draw what is found in images, video or a stream, or its class",
     ),
-    "embed": ("detect.embedding.command", "embed", "EmbedConfig", "store the vectors of known people in a gallery"),
-    "verify": ("detect.embedding.command", "verify", "VerifyConfig", "say whether two pictures show one person"),
-    "identify": ("detect.embedding.command", "identify", "IdentifyConfig", "say who of a gallery is in pictures"),
-    "serve": ("detect.serving.command", "serve", "ServeConfig", "a local page to drop pictures and videos on"),
-    "report": ("detect.reporting.write", "report", "ReportConfig", "write report.html of a run, which opens offline"),
-    "check": ("detect.checking.command", "check_data", "CheckConfig", "look through data before training on it"),
+    "embed": ("detect.commands.embedding", "embed", "EmbedConfig", "store the vectors of known people in a gallery"),
+    "verify": ("detect.commands.embedding", "verify", "VerifyConfig", "say whether two pictures show one person"),
+    "identify": ("detect.commands.embedding", "identify", "IdentifyConfig", "say who of a gallery is in pictures"),
+    "serve": ("detect.commands.serve", "serve", "ServeConfig", "a local page to drop pictures and videos on"),
+    "report": ("detect.report.run_report", "report", "ReportConfig", "write report.html of a run, which opens offline"),
+    "check": ("detect.commands.check", "check_data", "CheckConfig", "look through data before training on it"),
     "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
-    "import": ("detect.importing", "import_weights", "ImportConfig", "make a weights file of Darknet's or YOLOX's"),
-    "export": ("detect.export.command", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),
-    "see": ("detect.seeing.command", "see", "SeeConfig", "look inside: filters, what excites a layer, why it fired"),
-    "stylize": ("detect.style.command", "stylize", "StylizeConfig", "give pictures the style of another one"),
+    "import": (
+        "detect.commands.import_weights",
+        "import_weights",
+        "ImportConfig",
+        "make a weights file of Darknet's or YOLOX's",
+    ),
+    "export": ("detect.commands.export", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),
+    "see": ("detect.commands.see", "see", "SeeConfig", "look inside: filters, what excites a layer, why it fired"),
+    "stylize": ("detect.commands.stylize", "stylize", "StylizeConfig", "give pictures the style of another one"),
     "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
 }
 
@@ -68,8 +73,8 @@ def _guarded(arguments: list[str]) -> int:
     from contextlib import ExitStack, closing, suppress
 
     from detect.errors import UserError, one_line, told_to_user
-    from detect.files import without_compiler_cache
-    from detect.interrupt import Interrupt, Watch
+    from detect.utils.atomic_io import without_compiler_cache
+    from detect.utils.interrupt import Interrupt, Watch
 
     with ExitStack() as stack:
         interrupt = stack.enter_context(closing(Interrupt(at_once=True)))
@@ -99,7 +104,7 @@ def _run(arguments: list[str]) -> None:
 
     if arguments[0] not in COMMANDS:
         raise unknown("command", arguments[0], COMMANDS)
-    from detect.cli import run
+    from detect.cli.parser import run
 
     run(arguments[0], arguments[1:])
 

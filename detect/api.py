@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from detect.device import computed_in, pick_device, pick_dtype
+from detect.cli.applicability import refuse_unused
+from detect.config.constraints import check
+from detect.config.options import PredictConfig
 from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
-from detect.infer.closer import Closer
-from detect.infer.predict import Predictor
-from detect.infer.records import RecordPredictor
-from detect.infer.source import Source, open_source
-from detect.infer.tiles import Tiles
-from detect.infer.views import SCALES, VIEWS, Views
+from detect.inference.landmark_refiner import Closer
+from detect.inference.predictor import Predictor
+from detect.inference.signal_predictor import RecordPredictor
+from detect.inference.source import Source, open_source
+from detect.inference.tiles import Tiles
+from detect.inference.tta import SCALES, VIEWS, Views
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights
-from detect.names import distinct
-from detect.options import PredictConfig
-from detect.ranges import check
 from detect.types import Frame, Keep
-from detect.unused import refuse_unused
+from detect.utils.device import computed_in, pick_device, pick_dtype
+from detect.utils.names import distinct
 
 
 class Detector:

@@ -29,7 +29,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 def one_line(error: BaseException) -> str:
     """What an error says, in one line that a terminal can take whatever names are in it."""
-    from detect.names import shown  # late: it needs this module
+    from detect.utils.names import shown  # late: it needs this module
 
     return shown(" ".join(str(error).split()))
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.ranges import Choice, Count, Positive, Range, Share, checked_values
+from detect.config.constraints import Choice, Count, Positive, Range, Share, checked_values
 
 if TYPE_CHECKING:
     from anchors.grid import Priors

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detect.cli import model_config, model_names
+from detect.cli.parser import model_config, model_names
 from detect.config import CONFIGS
 from detect.data.toy import build
 from tools import hops
@@ -20,8 +20,21 @@ TREES = {
     for package in (*hops.PACKAGES, "tools")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-NETWORK = ("detect/backbones", "detect/heads", "detect/losses", "detect/models", "detect/necks.py")
-WORK = ("detect.data", "detect.training", "detect.infer", "detect.evaluation", "detect.cli", "detect.commands")
+NETWORK = (
+    "detect/models/backbones",
+    "detect/models/heads",
+    "detect/models/losses",
+    "detect/models",
+    "detect/models/necks.py",
+)
+WORK = (
+    "detect.data",
+    "detect.training",
+    "detect.inference",
+    "detect.evaluation",
+    "detect.cli.parser",
+    "detect.commands",
+)
 
 
 def imports(tree):
@@ -101,8 +114,8 @@ def test_networks_know_nothing_of_data_and_work():
 
 
 def test_training_and_prediction_do_not_know_one_another():
-    assert within(importers("detect.training"), "detect/infer", "detect/data", "detect/evaluation") == set()
-    assert within(importers("detect.infer"), "detect/training", "detect/data", "detect/evaluation") == set()
+    assert within(importers("detect.training"), "detect/inference", "detect/data", "detect/evaluation") == set()
+    assert within(importers("detect.inference"), "detect/training", "detect/data", "detect/evaluation") == set()
 
 
 def test_nothing_but_tools_imports_the_tools():
@@ -111,7 +124,7 @@ def test_nothing_but_tools_imports_the_tools():
 
 @pytest.mark.parametrize(
     ("library", "file"),
-    [("albumentations", "detect/data/albument.py"), ("jsonargparse", "detect/cli.py")],
+    [("albumentations", "detect/data/augment/albumentations_adapter.py"), ("jsonargparse", "detect/cli/parser.py")],
 )
 def test_a_library_has_one_door(library, file):
     assert importers(library) == {file}
@@ -131,7 +144,7 @@ def test_help_and_configuration_import_nothing_heavy():
 
 def test_a_model_brings_no_data_with_it():
     modules = loaded("import detect.models")
-    assert "anchors" in modules and "detect.heads" in modules
+    assert "anchors" in modules and "detect.models.heads" in modules
     assert {name for name in modules if name in WORK or name.startswith(tuple(f"{w}." for w in WORK))} == set()
     assert modules & {"cv2", "albumentations", "av", "jsonargparse"} == set()
 
@@ -150,9 +163,9 @@ def test_no_pickle_is_loaded():
 def test_what_guesses_a_format_is_called_where_formats_are_listed():
     doors = {
         "cv2.imdecode": {"detect/data/images.py", "detect/data/jpegs.py"},  # after Pillow has said what it is
-        "cv2.VideoCapture": {"detect/infer/video.py"},
+        "cv2.VideoCapture": {"detect/inference/video.py"},
         "cv2.imread": set(),
-        "av.open": {"detect/infer/video.py"},
+        "av.open": {"detect/inference/video.py"},
     }
     for file, tree in TREES.items():
         for call in ast.walk(tree):
@@ -168,9 +181,13 @@ def test_what_guesses_a_format_is_called_where_formats_are_listed():
 
 def test_files_are_written_by_one_function_as_a_whole():
     """What `replace_file` gives to write into is called part."""
-    own = {"detect/infer/outputs.py", "detect/infer/sink.py", "detect/data/jpegs.py"}  # files that grow; in memory
-    own |= {"detect/serving/uploads.py", "tools/bench_pairs.py", "tools/fuzz.py", "tools/fuzz_data.py"}  # temporary
-    own |= {"tools/fuzz_targets.py", "detect/export/write.py"}
+    own = {
+        "detect/inference/output_folder.py",
+        "detect/inference/writers.py",
+        "detect/data/jpegs.py",
+    }  # files that grow; in memory
+    own |= {"detect/serve/uploads.py", "tools/bench_pairs.py", "tools/fuzz.py", "tools/fuzz_data.py"}  # temporary
+    own |= {"tools/fuzz_targets.py", "detect/export/writers.py"}
     for file, tree in TREES.items():
         for call in ast.walk(tree):
             if not isinstance(call, ast.Call):
@@ -186,7 +203,7 @@ def test_files_are_written_by_one_function_as_a_whole():
 
 def test_what_commands_print_is_shown_safely():
     """`names.say` escapes what controls a terminal in names; json escapes it itself, and the rest names nothing."""
-    own = {"detect/names.py", "detect/__main__.py", "detect/errors.py", "detect/data/jpegs.py"}
+    own = {"detect/utils/names.py", "detect/__main__.py", "detect/errors.py", "detect/data/jpegs.py"}
     for file in within(TREES, "detect") - own:
         for call in ast.walk(TREES[file]):
             if isinstance(call, ast.Call) and ast.unparse(call.func) in (

@@ -28,11 +28,11 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 import torch  # noqa: E402
 
-from detect.backbones import BACKBONES, FAMILIES, build_network  # noqa: E402
-from detect.backbones.efficientnet import PUBLISHED, compound  # noqa: E402
-from detect.files import replace_text  # noqa: E402
-from detect.layers import describe  # noqa: E402
+from detect.explain.summary import describe  # noqa: E402
+from detect.models.backbones import BACKBONES, FAMILIES, build_network  # noqa: E402
+from detect.models.backbones.efficientnet import PUBLISHED, compound  # noqa: E402
 from detect.models.base import fold  # noqa: E402
+from detect.utils.atomic_io import replace_text  # noqa: E402
 
 PAGE, FIGURES = ROOT / "docs/backbones.md", ROOT / "docs/backbones.json"
 SIZES = (224, 640)
@@ -70,7 +70,7 @@ def latency(name: str, size: int, least: int = 5, seconds: float = 2.0) -> float
 def precision(name: str) -> float:
     """AP on the embedded set's held-out pictures of yolo_n on this backbone, trained with `BUDGET`."""
     from detect import commands
-    from detect.cli import from_values
+    from detect.cli.parser import from_values
     from detect.data.toy import build
 
     with tempfile.TemporaryDirectory() as scratch:

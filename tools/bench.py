@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
-from detect.files import replace_text  # noqa: E402
+from detect.utils.atomic_io import replace_text  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
@@ -39,7 +39,7 @@ def lay_out(source: Path, folder: Path) -> str:
     """The sets of `source` as the peer wants them: pictures under images/, and a text file of boxes for each."""
     import yaml
 
-    from detect.data.formats import load_data, splits
+    from detect.data.sources.formats import load_data, splits
 
     for split in splits(str(source)):
         store = load_data(str(source), split)
@@ -72,7 +72,7 @@ def peers(setting: Setting, name: str, source: Path, job: dict[str, Any], models
 
 
 def train(setting: Setting) -> list[Line]:
-    from detect.data.formats import load_data
+    from detect.data.sources.formats import load_data
 
     source = setting.data / "bccd"
     job = {"size": 320, "batch": 16, "out": str(setting.folder / "train")}
@@ -84,7 +84,7 @@ def train(setting: Setting) -> list[Line]:
 
 
 def samples(setting: Setting) -> list[Line]:
-    from detect.data.formats import load_data
+    from detect.data.sources.formats import load_data
 
     source = setting.data / "bccd"
     job = {"size": 640, "batch": 16, "threads": 1, "out": str(setting.folder / "samples")}
@@ -96,7 +96,7 @@ def samples(setting: Setting) -> list[Line]:
 
 def predict(setting: Setting) -> list[Line]:
     """Untrained networks on both sides: speed does not depend on what they learned, as long as few boxes are found."""
-    from detect.data.formats import load_data
+    from detect.data.sources.formats import load_data
 
     lines = []
     for name, size, together, target in (
@@ -127,13 +127,13 @@ def exported(setting: Setting) -> list[Line]:
     """Each runtime beside torch, and beside the peer's export for it; untrained networks, as in `predict`."""
     import torch
 
-    from detect.data.formats import load_data
-    from detect.export.about import About
-    from detect.export.check import pictures
+    from detect.config.options import ExportConfig
+    from detect.data.sources.formats import load_data
+    from detect.export.comparison import pictures
+    from detect.export.metadata import About
     from detect.export.quantize import quantized
-    from detect.export.write import to_onnx, write_onnx, write_openvino
-    from detect.options import ExportConfig
-    from detect.precision import has_bfloat16
+    from detect.export.writers import to_onnx, write_onnx, write_openvino
+    from detect.utils.precision import has_bfloat16
 
     source, folder, size = setting.data / "bccd", setting.folder, 640
     store = load_data(str(source), "val")
@@ -169,7 +169,7 @@ def exported(setting: Setting) -> list[Line]:
 
 def untrained(folder: Path) -> tuple[Path, Any]:
     """A fresh yolo_n of 80 classes, and its weights file."""
-    from detect.cli import model_config
+    from detect.cli.parser import model_config
     from detect.models import build
     from detect.models.base import Card
     from detect.models.weights import save_weights
@@ -209,8 +209,8 @@ def evaluate(setting: Setting) -> list[Line]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from detect.data.annotations import load_coco
-    from detect.evaluation.protocol import summarize
+    from detect.data.sources.coco import load_coco
+    from detect.evaluation.coco_protocol import summarize
 
     truth = setting.folder / "truth.json"
     records = scene(setting.some(2_000), 80, truth)
@@ -239,7 +239,7 @@ def evaluate(setting: Setting) -> list[Line]:
 
 def scene(count: int, detections: int, truth: Path) -> Any:
     """Random truth of `count` images, 1 to 14 objects of 80 classes each, in a file; detections near it, and astray."""
-    from detect.evaluation.protocol import Records
+    from detect.evaluation.coco_protocol import Records
 
     rng = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []

@@ -19,16 +19,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.assign import dense
-from detect.cli import model_config
-from detect.data.dataset import CocoDataset
-from detect.data.formats import load_data
+from detect.cli.parser import model_config
+from detect.data.datasets.detection import CocoDataset
 from detect.data.image_writer import save_image
+from detect.data.sources.formats import load_data
 from detect.data.toy import build as build_toy
-from detect.files import replace_text
 from detect.models import build
 from detect.models.base import Card
 from detect.models.yolo import Yolo
 from detect.types import Target
+from detect.utils.atomic_io import replace_text
 from tools.look import annotate
 
 ZOOM = 4

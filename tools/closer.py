@@ -20,13 +20,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.align import Pose
 from detect.api import Detector
-from detect.data.formats import load_data
-from detect.data.landmarks import Instances
+from detect.data.alignment import Pose
+from detect.data.datasets.landmarks import Instances
+from detect.data.sources.formats import load_data
 from detect.errors import UserError, in_one_line
 from detect.evaluation.landmarks import LandmarkEvaluator
-from detect.keypoints import around
+from detect.models.keypoints import around
 from detect.types import Detections, Frame, Keep
 
 LOOKS = (1, 2, 3, 4)

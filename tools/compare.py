@@ -21,12 +21,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.commands import evaluate
-from detect.data.formats import load_data, splits
+from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, in_one_line
-from detect.files import replace_text
 from detect.training.setup import train
+from detect.utils.atomic_io import replace_text
 from tools import side_by_side as ways
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.data.image_writer import save_image
 from detect.errors import UserError, in_one_line, unknown
-from detect.infer.text import render
+from detect.inference.text_rendering import render
 
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
 WIDTH, HEIGHT, EDGE, LETTER = 440, 300, 64, 13  # of a panel, its margin and its letters, in pixels

@@ -112,7 +112,7 @@ def read_data(path: Path) -> None:
 
 def read_csv(path: Path) -> None:
     """Read a table as what it was before it was damaged."""
-    from detect.data.formats import load_data, splits
+    from detect.data.sources.formats import load_data, splits
 
     whole = "" if path.stem == "points" else "pictures"
     _each(
@@ -125,7 +125,7 @@ def read_csv(path: Path) -> None:
 
 def read_yaml(path: Path) -> None:
     """Read data, or settings, as a file and as the value of a flag."""
-    from detect.cli import parse
+    from detect.cli.parser import parse
 
     if path.stem in ("data", "train"):
         _whole(path.with_name("data.yaml"))
@@ -137,9 +137,9 @@ def read_yaml(path: Path) -> None:
 
 
 def _whole(data: Path) -> None:
-    from detect.checking.findings import check
-    from detect.data.check import usable, verify
-    from detect.data.formats import load_data, splits
+    from detect.data.sources.formats import load_data, splits
+    from detect.data.validate import usable, verify
+    from detect.data_check.findings import check
 
     def trained(skip_bad: bool) -> None:
         for split in splits(data):

@@ -56,8 +56,8 @@ def _state_dict(folder: Path) -> None:
 
 
 def _read_state_dict(path: Path) -> None:
-    from detect.importing.published import read_pth
-    from detect.models.published import read_state
+    from detect.convert.published import read_pth
+    from detect.models.pretrained import read_state
 
     (read_pth if path.stem == "yolox" else read_state)(path)
 
@@ -141,7 +141,7 @@ def _cfg(folder: Path) -> None:
 
 
 def _read_cfg(path: Path) -> None:
-    from detect.importing.darknet import import_darknet
+    from detect.convert.darknet import import_darknet
 
     def card(classes: int, size: int, pixels: Pixels) -> Card:
         return Card([str(i) for i in range(classes)], list(range(classes)), size, pixels)
@@ -164,8 +164,8 @@ def _npz(folder: Path) -> None:
 
 
 def _read_npz(path: Path) -> None:
-    from detect.data.formats import load_data, splits
     from detect.data.proposals import read_rows
+    from detect.data.sources.formats import load_data, splits
     from detect.embedding.gallery import Gallery
 
     if path.suffix == ".safetensors":
@@ -178,8 +178,8 @@ def _read_npz(path: Path) -> None:
 
 
 def _onnx(folder: Path) -> None:
-    from detect.export.command import export
-    from detect.options import ExportConfig
+    from detect.commands.export import export
+    from detect.config.options import ExportConfig
 
     weights = folder / "model.safetensors"
     save_weights(weights, _model())

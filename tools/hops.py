@@ -58,11 +58,11 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     """What an image passes from its file to its loss: the second batch of a loader that keeps no pictures."""
     import torch
 
-    from detect.cli import model_config
+    from detect.cli.parser import model_config
     from detect.config import AugmentConfig
-    from detect.data.dataset import CocoDataset
-    from detect.data.formats import load_data
+    from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
+    from detect.data.sources.formats import load_data
     from detect.models import build
     from detect.models.base import Card
 
@@ -81,9 +81,9 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     """What an image passes from its file to its boxes: all but the first ones of an opened source."""
     import torch
 
-    from detect.cli import model_config
-    from detect.infer.predict import Predictor
-    from detect.infer.source import open_source
+    from detect.cli.parser import model_config
+    from detect.inference.predictor import Predictor
+    from detect.inference.source import open_source
     from detect.models import build
     from detect.models.base import Card
     from detect.types import Keep

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 from detect.errors import UserError, in_one_line  # noqa: E402
-from detect.files import replace_text  # noqa: E402
+from detect.utils.atomic_io import replace_text  # noqa: E402
 
 BEGIN = "<!-- written by tools/licences.py -->"
 _HASH = re.compile(r"-[0-9a-f]{8}|\.[0-9a-f]{8}(?=\.)")  # in the name of a bundled file, so that no two are alike

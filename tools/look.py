@@ -18,16 +18,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import TrainConfig, with_task
-from detect.data.check import usable, verify
-from detect.data.dataset import Draw
-from detect.data.formats import load_data
+from detect.data.datasets.detection import Draw
 from detect.data.image_writer import save_image
 from detect.data.loader import TrainLoader
+from detect.data.sources.formats import load_data
+from detect.data.validate import usable, verify
 from detect.errors import UserError, in_one_line
-from detect.infer.draw import color_of, ink_on
-from detect.infer.text import render
+from detect.inference.draw import color_of, ink_on
+from detect.inference.text_rendering import render
 from detect.tasks import TASKS
 from detect.types import Pixels, Target
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.boxes import iou, xywh_to_xyxy
 from detect.errors import UserError, in_one_line
-from detect.infer.track import Tracker
+from detect.tracking.bytetrack import Tracker
 from detect.types import Detections
 
 JUDGE = """

@@ -19,24 +19,24 @@ import torch
 
 from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
-from detect.data.check import verify
-from detect.data.formats import load_data, splits
 from detect.data.image_writer import save_image
 from detect.data.images import scaled
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
+from detect.data.sources.formats import load_data, splits
 from detect.data.store import Annotations
+from detect.data.validate import verify
+from detect.evaluation.class_matching import by_name
 from detect.evaluation.coco import CocoEvaluator
-from detect.evaluation.errors import KINDS, budget, judge
-from detect.evaluation.match import by_name
-from detect.evaluation.measure import detect_all
-from detect.evaluation.protocol import Records, mean_defined, summarize
-from detect.files import replace_text
-from detect.infer.draw import draw
-from detect.infer.text import render
-from detect.layers import trace
+from detect.evaluation.coco_protocol import Records, mean_defined, summarize
+from detect.evaluation.dataset_pass import detect_all
+from detect.evaluation.tide import KINDS, budget, judge
+from detect.explain.summary import trace
+from detect.inference.draw import draw
+from detect.inference.text_rendering import render
 from detect.models.weights import load_weights
 from detect.types import Detections, Keep
+from detect.utils.atomic_io import replace_text
 
 KEEP = Keep(score=0.001, iou=0.7, limit=100)
 RESAMPLES = 300

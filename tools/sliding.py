@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from detect.backbones import build_network
-from detect.backbones.convolutional import convolutional
+from detect.models.backbones import build_network
+from detect.models.backbones.fully_convolutional import convolutional
 
 WINDOWS = {"lenet5": 32, "alexnet": 227, "vgg11": 224, "nin": 224, "resnet18": 435}
 PADDED = [("alexnet", "paper", 227), ("vgg11", "paper", 224), ("nin", "paper", 224), ("resnet18", "paper", 224)]

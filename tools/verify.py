@@ -30,17 +30,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.commands import evaluate
-from detect.data.crops import Crops
-from detect.data.formats import load_data
+from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
-from detect.embedding.judge import read_pairs
+from detect.data.sources.formats import load_data
+from detect.embedding.evaluate_pairs import read_pairs
 from detect.errors import UserError, in_one_line
 from detect.evaluation.verification import SHARES, all_pairs, apart, measure
-from detect.files import replace_file, replace_text
 from detect.training.setup import train
 from detect.types import Distance
+from detect.utils.atomic_io import replace_file, replace_text
 
 SIDE = 64  # pixels of what histograms are taken of; pixels themselves are compared at half of that
 COMPONENTS, DISCRIMINANTS = 150, 40  # the best of those tried for HOG on faces: 60 to 300, and 20 to all

@@ -23,10 +23,10 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.data.formats import load_data, splits
-from detect.data.signals import Signals
+from detect.data.datasets.signals import Signals
+from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, in_one_line
-from detect.files import replace_file
+from detect.utils.atomic_io import replace_file
 
 SIDE, SHIFT, NOISE = 16, 2, 0.1
 PARTS = {"train": 1200, "val": 297, "test": 300}

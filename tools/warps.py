@@ -21,9 +21,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.config import AugmentConfig
-from detect.data.dataset import CocoDataset, Draw
-from detect.data.formats import load_data
-from detect.data.warp import Warp
+from detect.data.augment.warp import Warp
+from detect.data.datasets.detection import CocoDataset, Draw
+from detect.data.sources.formats import load_data
 from detect.errors import in_one_line
 
 OURS = {

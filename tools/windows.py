@@ -18,12 +18,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
 
-from detect.data.dataset import known_sizes
-from detect.data.formats import recognise
+from detect.data.datasets.detection import known_sizes
 from detect.data.image_writer import save_image
+from detect.data.sources.formats import recognise
 from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
-from detect.files import replace_text
+from detect.utils.atomic_io import replace_text
 
 SHARE = (0.35, 0.9)  # of a window's side that its object takes
 EMPTY = (0.3, 0.8)  # of the picture's short side, for windows without objects

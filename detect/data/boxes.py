@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detect.data.augment import MIN_SIDE
+from detect.data.augment.transforms import MIN_SIDE
 
 if TYPE_CHECKING:
     from detect.data.store import Annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detect.errors import UserError, unknown
-from detect.names import find, key, require_names
+from detect.utils.names import find, key, require_names
 
 if TYPE_CHECKING:
     from detect.data.store import Annotations

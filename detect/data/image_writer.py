@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from detect.errors import UserError
-from detect.files import replace_file
+from detect.utils.atomic_io import replace_file
 
 
 def save_image(path: Path, image: np.ndarray, quality: int = 95) -> None:

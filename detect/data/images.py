@@ -29,7 +29,7 @@ from PIL import Image, features
 from detect.data.jpegs import MOST_SCANS, ended, ends_early, has_many_scans, silence
 from detect.data.pngs import rows_missing
 from detect.errors import UserError
-from detect.files import irregular, open_file
+from detect.utils.atomic_io import irregular, open_file
 
 # The only formats that Pillow may open, by its names, and the suffixes of their files. PostScript must never be here:
 # Pillow runs a program on it. TGA has no signature, so it is tried last.

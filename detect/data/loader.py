@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from detect.data.dataset import Draw, Stream, generator, known_sizes
+from detect.data.datasets.detection import Draw, Stream, generator, known_sizes
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, stream, through_workers
 from detect.errors import UserError

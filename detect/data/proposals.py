@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data import search
-from detect.data.npy import UNREADABLE, read_npy
+from detect.data import selective_search as search
 from detect.data.store import Annotations
 from detect.errors import UserError
-from detect.files import open_file, replace_file
-from detect.progress import track
+from detect.utils.atomic_io import open_file, replace_file
+from detect.utils.npy import UNREADABLE, read_npy
+from detect.utils.progress import track
 
 VERSION = f"{search.STARTS} {search.SIGMA} {search.LONGEST} {search.LEAST} {search.MOST} 1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detect.data.dataset import Stream, generator
+from detect.data.datasets.detection import Stream, generator
 from detect.data.store import Annotations
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from detect.data.image_writer import save_image
-from detect.data.scenes import Box, Canvas, background, movers, scene
+from detect.data.toy_images import Box, Canvas, background, movers, scene
 from detect.errors import UserError
-from detect.files import cache_folder, replace_text
+from detect.utils.atomic_io import cache_folder, replace_text
 
 VERSION = "toy-v1"  # raise it when the recipe changes: folders are cached by this name
 EMPTY = 8  # every eighth picture holds no object

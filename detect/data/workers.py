@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
-from detect.interrupt import follow_parent
-from detect.names import say
 from detect.types import Batch, Target
+from detect.utils.interrupt import follow_parent
+from detect.utils.names import say
 
 SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # a machine has no more of something
 

@@ -14,11 +14,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from detect.config.constraints import from_values
 from detect.errors import UserError
-from detect.files import open_file, read_bytes, replace_file
 from detect.models.weights import require_format
-from detect.ranges import from_values
 from detect.types import Distance
+from detect.utils.atomic_io import open_file, read_bytes, replace_file
 
 FORMAT = 1
 _KEY = "gridhead_gallery"

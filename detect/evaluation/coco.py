@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from detect.data.store import Annotations
-from detect.evaluation.protocol import NUMBERS, Records, Summary, summarize
-from detect.files import replace_file
+from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
 from detect.types import Detections
+from detect.utils.atomic_io import replace_file
 
 
 class CocoEvaluator:

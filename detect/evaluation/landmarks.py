@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.data.landmarks import Instances
+from detect.data.datasets.landmarks import Instances
 from detect.data.store import Annotations
-from detect.files import replace_file
 from detect.types import Detections
+from detect.utils.atomic_io import replace_file
 
 if TYPE_CHECKING:
     from detect.models.base import Card

@@ -15,14 +15,14 @@ import hotcoco
 import numpy as np
 import torch
 
-from detect.data.check import require_skeleton
 from detect.data.store import Annotations
+from detect.data.validate import require_skeleton
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator, coco_lines
-from detect.evaluation.protocol import Records, mean_defined
-from detect.files import replace_file
-from detect.keypoints import sigmas
+from detect.evaluation.coco_protocol import Records, mean_defined
+from detect.models.keypoints import sigmas
 from detect.types import Detections
+from detect.utils.atomic_io import replace_file
 
 # name -> array, OKS threshold (index into T; all of them: the whole slice), size
 NUMBERS: Mapping[str, tuple[str, slice, int]] = {

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detect.data.crops import Crops
+from detect.data.datasets.crops import Crops
 from detect.types import Distance, Vector
 
 MOST = 200_000  # pairs that are looked at; of more a part is drawn

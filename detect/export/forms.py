@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 
 from detect.errors import UserError
-from detect.heads.single import Landmarks, Located
 from detect.models.base import Model
 from detect.models.classifier import best
+from detect.models.heads.single_object import Landmarks, Located
 from detect.models.landmarker import placed
-from detect.models.locator import located
+from detect.models.localizer import located
 from detect.models.yolo import choose
 from detect.types import Keep
 
 if TYPE_CHECKING:
-    from detect.export.about import About
+    from detect.export.metadata import About
 
 
 class Form(NamedTuple):

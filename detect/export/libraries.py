@@ -27,7 +27,7 @@ def load_openvino() -> Any:
 def load_onnxruntime() -> Any:
     """The package onnxruntime. Raises UserError where it is not installed.
 
-    Its build for Windows knows no environment variable (see `detect.telemetry`), only this call.
+    Its build for Windows knows no environment variable (see `detect.utils.telemetry`), only this call.
     """
     require("onnxruntime")
     import onnxruntime

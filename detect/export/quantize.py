@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from detect.export.about import About
-from detect.export.check import canvases
+from detect.export.comparison import canvases
 from detect.export.libraries import load_onnxruntime, require
+from detect.export.metadata import About
 
 
 class _Reader:

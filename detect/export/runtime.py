@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.device import pick_device, spelled
 from detect.errors import UserError
-from detect.export.about import KEY, About
 from detect.export.forms import FORMS, misfit
 from detect.export.libraries import load_onnxruntime, load_openvino
-from detect.operators import require_operators
+from detect.export.metadata import KEY, About
 from detect.types import Detections, Keep, Pixels
+from detect.utils.device import pick_device, spelled
+from detect.utils.operators import require_operators
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 _HINTS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}

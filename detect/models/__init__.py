@@ -6,25 +6,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anchors.assign import ASSIGNERS, MaxIoU
-from detect.backbones import build_backbone
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads import HEADS
-from detect.losses.boxes import OVERLAPS
+from detect.models.backbones import build_backbone
 from detect.models.base import Card, Model
 from detect.models.classifier import build_classifier
 from detect.models.darknet import build_darknet
 from detect.models.embedder import build_embedder
 from detect.models.fast_rcnn import build_fast_rcnn
 from detect.models.faster_rcnn import build_faster_rcnn
+from detect.models.heads import HEADS
 from detect.models.landmarker import build_landmarker
-from detect.models.locator import build_locator
+from detect.models.localizer import build_locator
+from detect.models.losses.boxes import OVERLAPS
+from detect.models.necks import build_neck
 from detect.models.rcnn import build_rcnn
 from detect.models.sliding_window import build_sliding_window
 from detect.models.yolo import Yolo
 from detect.models.yolox import build_yolox
-from detect.necks import build_neck
-from detect.operators import require_operators
+from detect.utils.operators import require_operators
 
 
 def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:

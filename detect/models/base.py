@@ -14,11 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detect.backbones.blocks import Fused
 from detect.config import SEARCHED, TASK_OF, ModelConfig
-from detect.precision import use_fused
-from detect.ranges import Length, Range
+from detect.config.constraints import Length, Range
+from detect.models.backbones.blocks import Fused
 from detect.types import Keep, NamedRows, Pixels, Target, Term
+from detect.utils.precision import use_fused
 
 _Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoints
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from detect.backbones import build_network
-from detect.backbones.base import Logits, Network, initialized
-from detect.backbones.dimensions import spread
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.losses.classes import softmax_cross_entropy
+from detect.models.backbones import build_network
+from detect.models.backbones.base import Logits, Network, initialized
+from detect.models.backbones.dimensions import spread
 from detect.models.base import Card, Model
+from detect.models.losses.classes import softmax_cross_entropy
 from detect.types import Classes, Keep, NamedRows, Target, Term
 
 AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 from anchors.assign import ASSIGNERS
-from detect.backbones.darknet import Graph, Plan, plan
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads.anchor import AnchorHead, GridHead
+from detect.models.backbones.darknet import Graph, Plan, plan
 from detect.models.base import Card
+from detect.models.heads.anchor import AnchorHead, GridHead
 from detect.models.yolo import Yolo
 
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from detect.backbones import parts
-from detect.backbones.base import Network, initialized
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.losses.embeddings import contrastive, siamese, triplet
+from detect.models.backbones import parts
+from detect.models.backbones.base import Network, initialized
 from detect.models.base import Card, Model
 from detect.models.classifier import dense
+from detect.models.losses.embeddings import contrastive, siamese, triplet
 from detect.types import Distance, Keep, NamedRows, Target, Term, Vector
 
 GRID = 4  # cells a side that are left of an early map

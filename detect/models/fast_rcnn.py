@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from detect.config import ModelConfig
 from detect.errors import unknown
-from detect.heads.roi import SIDE, RoIHead
 from detect.models.base import Card
-from detect.models.regions import PooledModel
-from detect.models.single import trunk_of
+from detect.models.heads.roi import SIDE, RoIHead
+from detect.models.region_based import PooledModel
+from detect.models.single_object import trunk_of
 
 
 class FastRCNN(PooledModel):

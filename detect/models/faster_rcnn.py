@@ -16,11 +16,11 @@ from anchors.coding import encode_deltas
 from anchors.sampling import sampled
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads.roi import SIDE, RoIHead
-from detect.heads.rpn import RPNHead
 from detect.models.base import Card
-from detect.models.regions import BEND, Given, PooledModel, Regions, drawn
-from detect.models.single import trunk_of
+from detect.models.heads.roi import SIDE, RoIHead
+from detect.models.heads.rpn import RPNHead
+from detect.models.region_based import BEND, Given, PooledModel, Regions, drawn
+from detect.models.single_object import trunk_of
 from detect.types import Raw, Target, Term
 
 MATCH = MaxIoU(0.7, 0.3)  # from this overlap on an anchor box is an object's, below that nothing's

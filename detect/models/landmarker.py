@@ -12,11 +12,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads.single import LANDMARK_HEADS, Landmarks
-from detect.keypoints import around
-from detect.losses.points import POINT_LOSSES, spread_loss
 from detect.models.base import Card
-from detect.models.single import Single, sides, trunk_of
+from detect.models.heads.single_object import LANDMARK_HEADS, Landmarks
+from detect.models.keypoints import around
+from detect.models.losses.points import POINT_LOSSES, spread_loss
+from detect.models.single_object import Single, sides, trunk_of
 from detect.types import Detections, Keep, Target, Term
 
 

@@ -13,11 +13,11 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from detect.backbones import build_backbone
 from detect.config import ModelConfig
-from detect.heads.roi import RoIHead
+from detect.models.backbones import build_backbone
 from detect.models.base import Card
-from detect.models.regions import Given, RegionModel, Regions, draw, offered
+from detect.models.heads.roi import RoIHead
+from detect.models.region_based import Given, RegionModel, Regions, draw, offered
 from detect.types import Target
 
 SLOTS = 300  # regions of an image, the best where there are more: features of one shape can be kept on disk

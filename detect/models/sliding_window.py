@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 from anchors.assign import Dense, dense
 from anchors.grid import Priors
 from anchors.windows import assign, slid
-from detect.backbones import parts
-from detect.backbones.base import Network, shortened
-from detect.backbones.convolutional import convolutional
 from detect.config import ModelConfig
 from detect.errors import UserError
+from detect.models.backbones import parts
+from detect.models.backbones.base import Network, shortened
+from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import Card, Model
 from detect.models.yolo import choose
 from detect.types import Detections, Keep, NamedRows, Raw, Target, Term

@@ -15,13 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from detect.config import ModelConfig
+from detect.config.constraints import from_values
 from detect.errors import UserError
-from detect.files import open_file, replace_file
 from detect.models import build
 from detect.models.base import Card, Model
-from detect.models.renamed import renamed
-from detect.models.unfilled import Unfilled, shapes
-from detect.ranges import from_values
+from detect.models.class_transfer import renamed
+from detect.models.uninitialized import Unfilled, shapes
+from detect.utils.atomic_io import open_file, replace_file
 
 FORMAT = 1
 MOST = 1 << 28  # numbers of an image, signal or volume: 8192 x 8192 pixels and some

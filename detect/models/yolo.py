@@ -16,10 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from anchors.assign import Assignment, Dense, dense
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
-from detect.backbones.base import Staged
 from detect.config import ModelConfig
-from detect.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
+from detect.models.backbones.base import Staged
 from detect.models.base import Card, Model
+from detect.models.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
 from detect.types import CANDIDATES, PER_DETECTION, Detections, Keep, NamedRows, Raw, Target, Term
 
 

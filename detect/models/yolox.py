@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from anchors.assign import ASSIGNERS, MaxIoU
-from detect.backbones.base import Backbone
-from detect.backbones.blocks import CSP, Bottleneck, Conv
-from detect.backbones.cspdarknet import BLOCKS, cspdarknet
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.heads.decoupled import DecoupledHead
+from detect.models.backbones.base import Backbone
+from detect.models.backbones.blocks import CSP, Bottleneck, Conv
+from detect.models.backbones.cspdarknet import BLOCKS, cspdarknet
 from detect.models.base import Card
+from detect.models.heads.decoupled import DecoupledHead
 from detect.models.yolo import Yolo
 
 

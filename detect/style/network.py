@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from detect.config import ModelConfig, TrainConfig
+from detect.config.options import StylizeConfig
 from detect.errors import UserError, unknown
 from detect.models import build
 from detect.models.base import Card
 from detect.models.classifier import Classifier
-from detect.options import StylizeConfig
-from detect.taps import Taps, find_layer
+from detect.models.hooks import Taps, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source
 
 CLASSES = 1000  # of ImageNet; the layer that tells them is not used

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detect.losses.style import content_cost, gram, style_cost, total_variation
+from detect.models.losses.style import content_cost, gram, style_cost, total_variation
 
 Terms = dict[str, float]
 Sees = Callable[[Tensor], dict[str, Tensor]]

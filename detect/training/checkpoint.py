@@ -18,10 +18,10 @@ from typing import Annotated, Any, BinaryIO
 import torch
 from torch import Tensor
 
+from detect.config.constraints import Length, Range, from_values
 from detect.errors import UserError
-from detect.files import open_file, replace_file
 from detect.models.weights import require_finite
-from detect.ranges import Length, Range, from_values
+from detect.utils.atomic_io import open_file, replace_file
 
 FORMAT = 3
 _LINE = b"\ngridhead crc32 %08x\n"

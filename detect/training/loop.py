@@ -18,21 +18,21 @@ from torch.nn.parallel import DistributedDataParallel
 from detect.config import TrainConfig
 from detect.data.loader import TrainLoader
 from detect.data.store import Annotations
-from detect.device import autocast
 from detect.errors import UserError
-from detect.evaluation.measure import detect_all
-from detect.interrupt import Interrupt
+from detect.evaluation.dataset_pass import detect_all
 from detect.models.base import Model
-from detect.names import say
-from detect.progress import track
 from detect.tasks import Stills, Task
+from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
-from detect.training.features import FeatureLoader
-from detect.training.log import Logger
+from detect.training.loggers import Logger
 from detect.training.optim import Watch, rate
 from detect.training.state import Run, best_of, seed_all
 from detect.training.transfer import freeze, frozen_parts
 from detect.types import Batch, Target, Term
+from detect.utils.device import autocast
+from detect.utils.interrupt import Interrupt
+from detect.utils.names import say
+from detect.utils.progress import track
 
 CHECK_EVERY = 20  # steps between looks at whether the loss is finite
 

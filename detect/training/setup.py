@@ -14,33 +14,33 @@ import torch
 from anchors.kmeans import kmeans
 from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.categories import with_classes_of
-from detect.data.check import tell_notes, usable, verify
-from detect.data.crops import Crops
-from detect.data.dataset import known_sizes
-from detect.data.formats import load_data, splits
-from detect.data.landmarks import Instances
+from detect.data.datasets.crops import Crops
+from detect.data.datasets.detection import known_sizes
+from detect.data.datasets.landmarks import Instances
+from detect.data.datasets.signals import Signals, require_fit
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
-from detect.data.signals import Signals, require_fit
+from detect.data.sources.formats import load_data, splits
 from detect.data.store import Annotations
-from detect.device import pick_device, pick_dtype, pick_workers, trained_in
+from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
-from detect.files import replace_text
-from detect.locks import locked_folder
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
-from detect.names import say, shown
-from detect.overwrite import require_own
 from detect.tasks import TASKS, Stills
+from detect.training.bn_statistics import samples, unfold
+from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
 from detect.training.dist import Attempts, Ranks, ranks
-from detect.training.features import FeatureLoader, Features, Top, about, cached
-from detect.training.log import open_loggers
+from detect.training.loggers import open_loggers
 from detect.training.loop import Trainer
-from detect.training.norm import over_ranks
-from detect.training.record import Record, config_text, differences, facts_of, flat, require_same, settings_of
+from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
+from detect.training.sync_batch_norm import over_ranks
 from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
-from detect.training.unfold import samples, unfold
+from detect.utils.atomic_io import replace_text
+from detect.utils.device import pick_device, pick_dtype, pick_workers, trained_in
+from detect.utils.locks import locked_folder
+from detect.utils.names import say, shown
+from detect.utils.overwrite import require_own
 
 
 def train(config: TrainConfig) -> Path:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from detect.config import OptimConfig
-from detect.files import replace_text
 from detect.models.base import Model
 from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
 from detect.training.optim import Ema, build_optimizer
+from detect.utils.atomic_io import replace_text
 
 
 class Run:

@@ -10,15 +10,15 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from detect.backbones.base import Staged
 from detect.config import TrainConfig
 from detect.errors import UserError
+from detect.models.backbones.base import Staged
 from detect.models.base import Card, Model
-from detect.models.published import PIXELS, download, pixels_of, read_state
-from detect.models.renamed import named_tensors, places
+from detect.models.class_transfer import named_tensors, places
+from detect.models.pretrained import PIXELS, download, pixels_of, read_state
 from detect.models.weights import is_ours, read_weights, transfer
-from detect.names import say
 from detect.types import Pixels
+from detect.utils.names import say
 
 
 class Source(NamedTuple):

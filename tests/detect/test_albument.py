@@ -8,7 +8,7 @@ from detect.errors import UserError
 from detect.types import Target
 from tests.reference.planted import spot
 
-albument = pytest.importorskip("detect.data.albument")  # it needs the extra albumentations
+albument = pytest.importorskip("detect.data.augment.albumentations_adapter")  # it needs the extra albumentations
 TRANSFORMS, A, Pipeline, sources = albument.TRANSFORMS, albument.A, albument.Pipeline, albument.sources
 NEEDED = {  # arguments without which a transform is none, or does nothing
     "Affine": {"rotate": (-40, 40), "scale": (0.7, 1.3), "shear": (-15, 15)},

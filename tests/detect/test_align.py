@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from detect.align import Pose, mean_shape, nearest
-from detect.cli import parse
-from detect.infer.closer import Closer
-from detect.keypoints import around, seen
+from detect.cli.parser import parse
+from detect.data.alignment import Pose, mean_shape, nearest
+from detect.inference.landmark_refiner import Closer
 from detect.models import build
 from detect.models.base import Card
+from detect.models.keypoints import around, seen
 from detect.models.weights import save_weights
 from detect.types import Detections, Frame, Keep
 from tests.reference.align import brought, turned

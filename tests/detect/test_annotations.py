@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detect.data.annotations import flip_pairs, load_coco
-from detect.data.check import check_images, require_objects, verify
+from detect.data.sources.coco import flip_pairs, load_coco
+from detect.data.validate import check_images, require_objects, verify
 from detect.errors import UserError
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

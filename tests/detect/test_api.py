@@ -8,7 +8,7 @@ from PIL import Image
 import detect
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.infer.source import as_rgb
+from detect.inference.source import as_rgb
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights

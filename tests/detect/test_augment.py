@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.augment import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, paste, place, single
+from detect.data.augment.transforms import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, paste, place, single
 from detect.errors import UserError
 from detect.types import Target
 from tests.reference.scenes import Store, ink

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from detect.backbones import BACKBONES, FAMILIES
+from detect.models.backbones import BACKBONES, FAMILIES
 from tools import backbones as tool
 
 pytestmark = pytest.mark.usefixtures("one_thread")

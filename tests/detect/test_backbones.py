@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
-from detect.backbones import BACKBONES, FAMILIES, build_backbone, build_network
-from detect.backbones.base import Logits, initialized
-from detect.backbones.windows import padded, side_after
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models import build
+from detect.models.backbones import BACKBONES, FAMILIES, build_backbone, build_network
+from detect.models.backbones.base import Logits, initialized
+from detect.models.backbones.conv_windows import padded, side_after
 from detect.models.base import Card
+from detect.models.necks import build_neck
 from detect.models.weights import transfer
-from detect.necks import build_neck
 
 SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]  # each is run for real
 SMALLEST += ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "resnet18_identity"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detect.data.toy import build
-from detect.export.write import DYNAMIC_ONNX
+from detect.export.writers import DYNAMIC_ONNX
 
 TOOL = Path(__file__).parents[2] / "tools" / "bench.py"
 

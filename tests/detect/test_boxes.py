@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from detect.__main__ import main
-from detect.data.annotations import load_coco
 from detect.data.boxes import away, flat, out_of_images, partly_relative, partly_small, relative, too_small
-from detect.data.check import usable
+from detect.data.sources.coco import load_coco
+from detect.data.validate import usable
 from tests.reference.runs import rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -15,11 +15,11 @@ from PIL import Image
 
 from anchors.boxes import iou_aligned
 from detect.__main__ import main
-from detect.checking.findings import DOUBLE, KINDS, anchors_of, check, copies, doubled
-from detect.checking.pictures import Seen, near_pairs, same_files
-from detect.data.check import tell_notes, verify
-from detect.data.formats import load_data
-from detect.page import Page
+from detect.data.sources.formats import load_data
+from detect.data.validate import tell_notes, verify
+from detect.data_check.findings import DOUBLE, KINDS, anchors_of, check, copies, doubled
+from detect.data_check.images import Seen, near_pairs, same_files
+from detect.report.html import Page
 from tests.reference.doubles import doubled as naive_doubled
 
 RNG = np.random.default_rng
@@ -329,7 +329,7 @@ def test_doubles_in_blocks_are_those_of_all_with_all(count, seed, pairs):
     corners = corners + rng.choice([0, 1e6]) + rng.normal(0, rng.choice([0, 0.02]), corners.shape)
     labels, plain = rng.integers(0, 2, count), rng.random(count) < 0.9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detect.checking.findings.PAIRS", pairs)
+        patch.setattr("detect.data_check.findings.PAIRS", pairs)
         assert doubled(corners, labels, plain).tolist() == naive_doubled(corners, labels, plain, DOUBLE).tolist()
 
 
@@ -341,9 +341,9 @@ def test_the_boxes_of_a_crowded_image_are_compared_in_small_blocks(monkeypatch, 
         "equal": (np.zeros((count, 2)), np.full((count, 2), 10.0)),
         "nested": (np.zeros((count, 2)), np.arange(1, count + 1)[:, None] * np.ones(2)),
     }[kind]
-    monkeypatch.setattr("detect.checking.findings.PAIRS", 5000)
+    monkeypatch.setattr("detect.data_check.findings.PAIRS", 5000)
     counted = lambda a, b: blocks.append(len(a)) or iou_aligned(a, b)  # noqa: E731
-    monkeypatch.setattr("detect.checking.findings.iou_aligned", counted)
+    monkeypatch.setattr("detect.data_check.findings.iou_aligned", counted)
     doubled(np.hstack([low, low + sides]), np.zeros(count, int), np.ones(count, bool))
     assert max(blocks) <= 5000 and sum(blocks) < count**2 / 4
 
@@ -352,7 +352,7 @@ def test_copies_are_told_of_the_first_in_another_split(monkeypatch):
     thumbnail = cv2.cvtColor(photo(1, 32), cv2.COLOR_BGR2GRAY)
     seen = [Seen(Path(f"{i}.png"), str(i), (thumbnail // 2 + i).astype(np.uint8)) for i in range(7)]
     for chunk in (2, 3, 2048):
-        monkeypatch.setattr("detect.checking.pictures.CHUNK", chunk)
+        monkeypatch.setattr("detect.data_check.images.CHUNK", chunk)
         found = [*copies({"train": seen[:4], "val": seen[4:]})]
         assert [(one.kind, one.where) for one in found] == [
             *(("near_duplicate", f"{i}.png") for i in (1, 2, 3)),
@@ -366,7 +366,7 @@ def test_near_pairs_over_chunks_are_those_of_one(monkeypatch):
     seen = [Seen(Path(f"{i}.png"), str(i), (t // 2 + i).astype(np.uint8)) for i, t in enumerate(thumbnails)]
     pairs = {(i, j) for i, others in near_pairs(seen) for j in others.tolist()}
     assert pairs == {(i, j) for i in range(11) for j in range(i + 1, 11) if i % 5 == j % 5}
-    monkeypatch.setattr("detect.checking.pictures.CHUNK", 3)
+    monkeypatch.setattr("detect.data_check.images.CHUNK", 3)
     assert {(i, j) for i, others in near_pairs(seen) for j in others.tolist()} == pairs
     flat = [Seen(Path("a"), "a", np.full((32, 32), 7, np.uint8)), Seen(Path("b"), "b", np.full((32, 32), 9, np.uint8))]
     assert [*near_pairs(flat)] == [] == [*near_pairs([])] and same_files([]) == []

@@ -15,17 +15,17 @@ from PIL import Image
 import detect
 from detect.__main__ import main
 from detect.api import Detector
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import LossConfig, ModelConfig, OptimConfig
-from detect.data.crops import Crops
-from detect.data.formats import load_data
+from detect.data.datasets.crops import Crops
+from detect.data.sources.formats import load_data
 from detect.data.store import Annotations
 from detect.errors import UserError
-from detect.evaluation.classes import ClassEvaluator
-from detect.losses.classes import softmax_cross_entropy
+from detect.evaluation.classification import ClassEvaluator
 from detect.models import build
 from detect.models.base import Card
 from detect.models.classifier import best
+from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train, with_weights
 from detect.types import Classes, Keep, Target

@@ -10,11 +10,11 @@ import pytest
 
 import detect
 from detect.__main__ import COMMANDS, main
-from detect.cli import _config_of, _parser, from_values, model_config, model_names, parse
-from detect.device import spelled
+from detect.cli.parser import _config_of, _parser, from_values, model_config, model_names, parse
+from detect.cli.suggest import PEERS, flags_of
+from detect.config.constraints import check
 from detect.errors import UserError
-from detect.ranges import check
-from detect.suggest import PEERS, flags_of
+from detect.utils.device import spelled
 
 
 def test_flags_override_model_and_config_files_wherever_they_stand(tmp_path):

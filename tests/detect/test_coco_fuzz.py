@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.data.annotations import load_coco
+from detect.data.sources.coco import load_coco
 from detect.evaluation import NUMBERS, CocoEvaluator, evaluate_file
 from detect.types import Detections
 from tests.reference.coco import reference

@@ -20,7 +20,7 @@ from detect.api import Detector
 from detect.config import AugmentConfig, OptimConfig
 from detect.data.images import read_image
 from detect.errors import UserError
-from detect.evaluation.protocol import NUMBERS
+from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
 from tests.reference.quiet import call_home, whole_job

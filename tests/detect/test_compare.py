@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from detect.data.formats import load_data, splits
+from detect.data.sources.formats import load_data, splits
 from tools import compare
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.data.annotations import load_coco
-from detect.data.formats import load_data, splits
+from detect.data.sources.coco import load_coco
+from detect.data.sources.formats import load_data, splits
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "convert.py"))

@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.nn.functional import conv1d, conv2d, conv3d
 
-from detect.layers import describe, trace
+from detect.explain.summary import describe, trace
 
 VERTICAL = [[1, 0, -1]] * 3
 HORIZONTAL = [[1, 1, 1], [0, 0, 0], [-1, -1, -1]]

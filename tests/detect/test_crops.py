@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detect.config import AugmentConfig
-from detect.data.crops import CropDataset, Crops, balanced_order, require_classes
-from detect.data.dataset import Draw
-from detect.data.formats import load_data, recognise, splits
-from detect.data.labelled import divided
+from detect.data.datasets.crops import CropDataset, Crops, balanced_order, require_classes
+from detect.data.datasets.detection import Draw
 from detect.data.letterbox import Letterbox
 from detect.data.loader import StillLoader, TrainLoader
+from detect.data.sources.formats import load_data, recognise, splits
+from detect.data.sources.image_folder import divided
 from detect.errors import UserError
 from detect.types import Pixels
 

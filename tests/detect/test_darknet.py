@@ -12,11 +12,11 @@ import torch
 
 import detect
 from detect.__main__ import main
-from detect.backbones.darknet import plan
-from detect.cli import parse
+from detect.cli.parser import parse
+from detect.convert.coco_classes import IDS, NAMES
 from detect.errors import UserError
-from detect.importing.coco import IDS, NAMES
 from detect.models import build
+from detect.models.backbones.darknet import plan
 from detect.models.weights import load_weights
 from detect.types import Keep, Pixels, Target
 from tests.reference.darknet import Twin

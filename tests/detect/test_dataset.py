@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.dataset import CocoDataset, Draw, first_plain_epoch, order
+from detect.data.datasets.detection import CocoDataset, Draw, first_plain_epoch, order
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, free_memory
 from detect.errors import UserError
@@ -175,7 +175,7 @@ def test_boxes_follow_the_object_through_a_pipeline(spec, least):
 
 @pytest.mark.usefixtures("albumentations")
 def test_what_comes_in_at_the_border_is_padding():
-    from detect.data.albument import Pipeline
+    from detect.data.augment.albumentations_adapter import Pipeline
 
     for spec in ({"Rotate": {"limit": [45, 45], "p": 1}}, {"Affine": {"rotate": [45, 45], "p": 1}}):
         image, _ = Pipeline([spec], 0.1, keypoints=False, pad=50)(
@@ -194,7 +194,7 @@ def test_a_crop_is_brought_back_to_the_canvas():
 
 @pytest.mark.usefixtures("albumentations")
 def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
-    from detect.data.albument import Pipeline
+    from detect.data.augment.albumentations_adapter import Pipeline
 
     spec = [{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}]
     pipeline = Pipeline(spec, 0.1, keypoints=False)
@@ -218,7 +218,7 @@ def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
 
 @pytest.mark.usefixtures("albumentations")
 def test_a_pipeline_keeps_keypoints_and_labels_with_their_boxes():
-    from detect.data.albument import Pipeline
+    from detect.data.augment.albumentations_adapter import Pipeline
 
     store = Store(12, keypoints=2)
     pipeline = Pipeline([{"Affine": {"translate_px": {"x": [40, 40], "y": [0, 0]}, "p": 1}}], 0.5, keypoints=True)
@@ -269,7 +269,7 @@ def test_a_pipeline_that_fails_on_the_picture_says_so():
 
 def test_albumentations_is_imported_only_for_a_pipeline():
     code = (
-        "import sys, detect.data.loader; from detect.data.dataset import CocoDataset;"
+        "import sys, detect.data.loader; from detect.data.datasets.detection import CocoDataset;"
         "assert 'albumentations' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -314,7 +314,7 @@ def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
 )
 def test_without_the_extra_a_pipeline_says_what_is_built_in(spec, said, monkeypatch):
     monkeypatch.setitem(sys.modules, "albumentations", None)
-    monkeypatch.delitem(sys.modules, "detect.data.albument", raising=False)
+    monkeypatch.delitem(sys.modules, "detect.data.augment.albumentations_adapter", raising=False)
     with pytest.raises(UserError) as caught:
         CocoDataset(Store(3), 64, AugmentConfig(albumentations=spec))
     assert str(caught.value).endswith(f" needs an extra: pip install 'gridhead[albumentations]'{said}")

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from detect.device import autocast, pick_device, pick_dtype, pick_workers, trained_in
 from detect.errors import UserError
+from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers, trained_in
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
     assert pick_dtype("float16", cpu) is torch.float16 and pick_dtype("float32", cuda) is torch.float32
     for able in (True, False):
-        monkeypatch.setattr("detect.device.fastest", lambda able=able: torch.bfloat16 if able else torch.float32)
+        monkeypatch.setattr("detect.utils.device.fastest", lambda able=able: torch.bfloat16 if able else torch.float32)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
         assert pick_dtype("auto", cpu) is (torch.bfloat16 if able else torch.float32)
         assert pick_dtype("auto", cuda) is (torch.bfloat16 if able else torch.float16)
@@ -62,10 +62,10 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
 
 def test_where_and_in_which_type_a_command_computes_is_said(monkeypatch):
     cpu = torch.device("cpu")
-    monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.7)
+    monkeypatch.setattr("detect.utils.device.bfloat16_speed", lambda: 0.7)
     said = trained_in(cpu, torch.float32)
     assert said.startswith("training is computed in float32 on cpu, ") and "0.70 times as fast as float32" in said
-    monkeypatch.setattr("detect.device.bfloat16_speed", lambda: 0.0)
+    monkeypatch.setattr("detect.utils.device.bfloat16_speed", lambda: 0.0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert trained_in(cpu, torch.float32) == "training is computed in float32 on cpu, 1 thread"
     assert trained_in(torch.device("cuda:1"), torch.float16) == "training is computed in float16 on cuda:1"

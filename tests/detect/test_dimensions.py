@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from detect.backbones import BACKBONES, build_network, parts
-from detect.backbones.base import Network
-from detect.backbones.blocks import CSP, Bottleneck, Conv, Fused, PyramidPool, Residual, Separable
-from detect.backbones.dimensions import spread
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.layers import describe
+from detect.explain.summary import describe
 from detect.models import build
+from detect.models.backbones import BACKBONES, build_network, parts
+from detect.models.backbones.base import Network
+from detect.models.backbones.blocks import CSP, Bottleneck, Conv, Fused, PyramidPool, Residual, Separable
+from detect.models.backbones.dimensions import spread
 from detect.models.base import Card
 from detect.types import Keep, Pixels
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.infer import text
-from detect.infer.draw import color_of, draw, ink_on
-from detect.infer.text import render
+from detect.inference import text_rendering as text
+from detect.inference.draw import color_of, draw, ink_on
+from detect.inference.text_rendering import render
 from detect.types import Detections
 
 GREY = 100

@@ -11,11 +11,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
-from detect.backbones import build_backbone, build_network
-from detect.backbones.efficientnet import PUBLISHED, compound
-from detect.backbones.efficientnet_lite import Same
 from detect.errors import UserError
-from detect.layers import describe
+from detect.explain.summary import describe
+from detect.models.backbones import build_backbone, build_network
+from detect.models.backbones.efficientnet import PUBLISHED, compound
+from detect.models.backbones.efficientnet_lite import Same
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.config import LossConfig, ModelConfig
-from detect.data.formats import load_data, splits
-from detect.data.identities import grouped_order, require_identities
+from detect.data.datasets.identities import grouped_order, require_identities
 from detect.data.loader import batches
+from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
-from detect.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models import build
 from detect.models.base import Card
+from detect.models.hooks import Taps
+from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights
-from detect.taps import Taps
 from detect.types import Keep, Target, Vector
 from tests.detect.test_crops import folder_of
 from tests.reference import embeddings as naive

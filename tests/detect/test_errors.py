@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.data.annotations import from_coco
-from detect.data.check import Sieve
-from detect.evaluation.errors import KINDS, budget, confusion, curves, judge
-from detect.evaluation.protocol import Records, summarize
+from detect.data.sources.coco import from_coco
+from detect.data.validate import Sieve
+from detect.evaluation.coco_protocol import Records, summarize
+from detect.evaluation.tide import KINDS, budget, confusion, curves, judge
 
 OTHERS = os.environ.get("GRIDHEAD_TIDE", "")
 needs_tide = pytest.mark.skipif(not OTHERS, reason="GRIDHEAD_TIDE names no interpreter with tidecv")

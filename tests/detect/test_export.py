@@ -16,20 +16,22 @@ import torch
 
 import detect
 from detect.api import Detector
-from detect.backbones.blocks import Predict
+from detect.commands import export as command
+from detect.commands.export import export
 from detect.config import ModelConfig
+from detect.config.options import ExportConfig
 from detect.errors import UserError
-from detect.evaluation.protocol import NUMBERS
-from detect.export import check, command, write
-from detect.export.about import KEY, About
-from detect.export.command import export
+from detect.evaluation.coco_protocol import NUMBERS
+from detect.export import comparison as check
+from detect.export import writers as write
 from detect.export.forms import FORMS, misfit
+from detect.export.metadata import KEY, About
 from detect.export.runtime import Exported, open_exported
-from detect.export.write import SUFFIXES
+from detect.export.writers import SUFFIXES
 from detect.models import build
+from detect.models.backbones.blocks import Predict
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
-from detect.options import ExportConfig
 from detect.types import Classes, Detections, Frame, Keep
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from detect.config import AugmentConfig, ModelConfig, OptimConfig
-from detect.data.dataset import CocoDataset
-from detect.data.formats import load_data
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models import build
 from detect.models.base import Card
-from detect.training.features import about, cached
+from detect.training.cached_features import about, cached
 from detect.training.setup import train
 from tests.reference.runs import MODEL, rows, settings
 

@@ -17,7 +17,7 @@ from PIL import Image
 from detect import commands
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.files import read_bytes, replace_file, replace_text, temporary_folder, without_compiler_cache
+from detect.utils.atomic_io import read_bytes, replace_file, replace_text, temporary_folder, without_compiler_cache
 
 
 def full(*_):
@@ -178,7 +178,7 @@ def test_other_errors_in_a_temporary_folder_are_what_they_are(tmp_path, monkeypa
 def test_what_a_process_may_not_write_is_a_full_folder(tmp_path):
     """Of a library that says so by an error of its own, in a process with `ulimit -f`."""
     code = (
-        "import resource\nfrom detect.files import temporary_folder\n"
+        "import resource\nfrom detect.utils.atomic_io import temporary_folder\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with temporary_folder() as folder:\n"
         "    try: (folder / 'file').write_bytes(bytes(2000))\n    except OSError: raise RuntimeError('write failed')\n"

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from detect.checking.findings import check
-from detect.data.check import verify
-from detect.data.formats import load_data, splits
-from detect.data.inventory import pair, take_stock
-from detect.data.voc import voc_splits
+from detect.data.sources.formats import load_data, splits
+from detect.data.sources.inventory import pair, take_stock
+from detect.data.sources.voc import voc_splits
+from detect.data.validate import verify
+from detect.data_check.findings import check
 from detect.errors import UserError
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from detect.data.proposals import read_rows
 from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
-from detect.models.published import read_state
+from detect.models.pretrained import read_state
 from detect.models.weights import read_weights
 from detect.training.state import read_record
 

@@ -9,9 +9,9 @@ from torch import nn
 from anchors.assign import dense
 from anchors.assign.grid_cell import GridCell
 from anchors.grid import priors
-from detect.backbones.blocks import flat
-from detect.heads.anchor import AnchorHead, GridHead
-from detect.heads.point import BINS, PointHead
+from detect.models.backbones.blocks import flat
+from detect.models.heads.anchor import AnchorHead, GridHead
+from detect.models.heads.point import BINS, PointHead
 from detect.types import Raw
 from tests.reference import losses as naive
 

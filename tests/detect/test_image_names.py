@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from detect.data.annotations import load_coco
-from detect.data.check import verify
-from detect.data.formats import load_data
-from detect.data.image_names import as_on_disk
+from detect.data.sources.coco import load_coco
+from detect.data.sources.formats import load_data
+from detect.data.sources.image_names import as_on_disk
+from detect.data.validate import verify
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 

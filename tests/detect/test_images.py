@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from detect.data.check import examine
 from detect.data.images import (
     FORMATS,
     SUFFIXES,
@@ -24,6 +23,7 @@ from detect.data.images import (
     scaled,
 )
 from detect.data.letterbox import Letterbox
+from detect.data.validate import examine
 from detect.errors import UserError
 from detect.types import Pixels
 

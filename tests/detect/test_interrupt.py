@@ -12,11 +12,12 @@ from fractions import Fraction
 
 import pytest
 
-from detect import commands, interrupt
+from detect import commands
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.infer.source import open_source
-from detect.interrupt import ENDING, Caller, Interrupt, Interrupted, uninterrupted
+from detect.inference.source import open_source
+from detect.utils import interrupt
+from detect.utils.interrupt import ENDING, Caller, Interrupt, Interrupted, uninterrupted
 from tests.reference.planted import film, moving
 from tests.reference.runs import apart
 from tests.reference.stalled import server, watch
@@ -26,7 +27,7 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 def script(code):
     """A process that runs `code` and has said its first line."""
-    code = "import os, signal, sys, time\nfrom detect.interrupt import *\n" + code
+    code = "import os, signal, sys, time\nfrom detect.utils.interrupt import *\n" + code
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
@@ -91,7 +92,7 @@ def test_native_code_that_hears_nothing_is_ended_all_the_same(times):
     """By the second request after a while, by the third at once."""
     grace = 0.1 if times == 2 else 600
     process = script(
-        f"interrupt = sys.modules['detect.interrupt']; interrupt.ECHO, interrupt.DEAF = 0.01, {grace}\n"
+        f"interrupt = sys.modules['detect.utils.interrupt']; interrupt.ECHO, interrupt.DEAF = 0.01, {grace}\n"
         "i = Interrupt(at_once=True); w = Watch()\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
         "print('ready', flush=True)\nwhile True: time.sleep(1)"
     )

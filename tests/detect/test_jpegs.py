@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from detect.data import jpegs
-from detect.data.check import examine
 from detect.data.images import decode_image, read_image
+from detect.data.validate import examine
 from detect.errors import UserError
 from detect.training.setup import train
 from tests.reference.runs import settings

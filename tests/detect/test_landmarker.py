@@ -16,22 +16,22 @@ from hypothesis.extra import numpy as arrays
 
 import detect.api
 from detect.__main__ import main
-from detect.align import Pose
-from detect.cli import model_config, parse
+from detect.cli.parser import model_config, parse
 from detect.config import AugmentConfig, ModelConfig
-from detect.data.annotations import flip_pairs, from_coco
-from detect.data.augment import mirror_swap
-from detect.data.check import Sieve
-from detect.data.dataset import Draw
-from detect.data.formats import load_data
-from detect.data.landmarks import Instances, LandmarkDataset, require_points
-from detect.data.tables import FACE, FACE_LINES
+from detect.data.alignment import Pose
+from detect.data.augment.transforms import mirror_swap
+from detect.data.datasets.detection import Draw
+from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points
+from detect.data.sources.coco import flip_pairs, from_coco
+from detect.data.sources.csv_tables import FACE, FACE_LINES
+from detect.data.sources.formats import load_data
+from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
-from detect.heads.single import LANDMARK_HEADS, expectation
-from detect.losses.points import POINT_LOSSES, spread_loss, wing
 from detect.models import build
 from detect.models.base import Card
+from detect.models.heads.single_object import LANDMARK_HEADS, expectation
+from detect.models.losses.points import POINT_LOSSES, spread_loss, wing
 from detect.models.weights import load_weights, save_weights
 from detect.types import Detections, Keep, Target
 from tests.reference import points as naive

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from detect import layers
 from detect.__main__ import main
-from detect.backbones import BACKBONES
-from detect.cli import model_names
+from detect.cli.parser import model_names
 from detect.errors import UserError
+from detect.models import summary as layers
+from detect.models.backbones import BACKBONES
 
 
 def traced(net, *shape):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.config import AugmentConfig
-from detect.data.dataset import CocoDataset
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader, batches, eval_batches
 from detect.data.workers import _has_sockets, _tell_small
 from detect.errors import UserError

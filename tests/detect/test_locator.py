@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 import detect
 from detect.__main__ import main
-from detect.cli import model_config, parse
+from detect.cli.parser import model_config, parse
 from detect.config import LossConfig, ModelConfig, TrainConfig
-from detect.data.annotations import from_coco
-from detect.data.check import Sieve
-from detect.data.dataset import Draw
-from detect.data.formats import load_data
+from detect.data.datasets.detection import Draw
+from detect.data.sources.coco import from_coco
+from detect.data.sources.formats import load_data
+from detect.data.validate import Sieve
 from detect.errors import UserError
-from detect.evaluation.locate import LocateEvaluator
-from detect.losses.boxes import BOX_LOSSES
+from detect.evaluation.localization import LocateEvaluator
 from detect.models import build
 from detect.models.base import Card
-from detect.models.locator import largest
+from detect.models.localizer import largest
+from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights
 from detect.tasks import TASKS
 from detect.types import Detections, Keep, Pixels, Target

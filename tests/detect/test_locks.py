@@ -10,19 +10,19 @@ import sys
 
 import pytest
 
-from detect import locks
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.files import replace_file, replace_text
-from detect.infer.outputs import Written
-from detect.locks import LOCK, Draft, locked_files, locked_folder, under
+from detect.inference.output_folder import Written
 from detect.training.setup import train
+from detect.utils import locks
+from detect.utils.atomic_io import replace_file, replace_text
+from detect.utils.locks import LOCK, Draft, locked_files, locked_folder, under
 from tests.reference.runs import apart, settings
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from detect.locks import Draft, locked_folder
+from detect.utils.locks import Draft, locked_folder
 sys.argv = ["detect", "train", "--secret"]
 with locked_folder(Path({0!r})):
     Draft(Path({0!r}) / "last.ckpt")

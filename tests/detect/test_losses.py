@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.losses.boxes import distribution_loss
-from detect.losses.classes import cross_entropy, soft_targets
+from detect.models.losses.boxes import distribution_loss
+from detect.models.losses.classes import cross_entropy, soft_targets
 from tests.reference import losses as naive
 
 SEEDS = st.integers(0, 2**16)

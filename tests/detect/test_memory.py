@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from detect.data.dataset import CocoDataset
+from detect.data.datasets.detection import CocoDataset
 from tests.reference.memory import Copying, Leaky, crowded, watch_loaders, watch_training, watch_workers
 from tests.reference.runs import settings, status
 

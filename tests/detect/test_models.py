@@ -8,19 +8,19 @@ import torch
 from torch import nn
 
 from anchors.assign import ASSIGNERS
-from detect.backbones.blocks import ACTIVATIONS, Conv, Fused
-from detect.cli import model_config, model_names
+from detect.cli.parser import model_config, model_names
 from detect.config import TASK_OF, ModelConfig
-from detect.device import autocast
 from detect.errors import UserError
-from detect.heads import HEADS
 from detect.models import MODELS, anchors_missing, build
+from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.models.base import Card, fold, fuse
+from detect.models.heads import HEADS
+from detect.models.necks import NECKS
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
-from detect.necks import NECKS
-from detect.precision import has_bfloat16
 from detect.tasks import TASKS
 from detect.types import Keep, Pixels, Raw, Target
+from detect.utils.device import autocast
+from detect.utils.precision import has_bfloat16
 
 CARD = Card(["a", "b", "c"], [1, 7, 9], size=96, keypoints=["left_end", "right_end"])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.infer.track import Tracker
+from detect.tracking.bytetrack import Tracker
 from detect.types import Detections
 from tools import mot
 

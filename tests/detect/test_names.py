@@ -13,25 +13,25 @@ import yaml
 import detect
 from detect.__main__ import main
 from detect.api import Detector
-from detect.checking.findings import check
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import ModelConfig
-from detect.data.annotations import load_coco
 from detect.data.categories import skeleton_pairs, with_classes_of
-from detect.data.formats import load_data
+from detect.data.sources.coco import load_coco
+from detect.data.sources.formats import load_data
+from detect.data_check.findings import check
 from detect.errors import UserError
-from detect.evaluation.match import by_name
+from detect.evaluation.class_matching import by_name
 from detect.evaluation.oks import nameless
-from detect.infer.draw import draw
-from detect.infer.outputs import Paths, Written
-from detect.infer.sink import Crops, Results
+from detect.inference.draw import draw
+from detect.inference.output_folder import Paths, Written
+from detect.inference.writers import Crops, Results
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights, save_weights
-from detect.names import distinct, file_names, find, json_text, key, require_names, shown
-from detect.page import Page
+from detect.report.html import Page
 from detect.training.setup import train
 from detect.types import Detections, Frame
+from detect.utils.names import distinct, file_names, find, json_text, key, require_names, shown
 from tests.detect.test_formats import image, text, yolo
 from tests.reference.runs import CLOCK, settings
 

@@ -7,10 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from detect.data.formats import load_data, splits
-from detect.data.npy import read_npy
 from detect.data.proposals import read_rows
+from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
+from detect.utils.npy import read_npy
 
 
 def npy(shape="(4,)", kind="<f4", data=bytes(16)):
@@ -62,7 +62,7 @@ def test_what_a_header_says_is_compared_with_the_file(content, tmp_path):
 
 
 def test_an_array_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("detect.data.npy._LARGE", 10**6)
+    monkeypatch.setattr("detect.utils.npy._LARGE", 10**6)
     np.savez_compressed(tmp_path / "s.npz", x_train=np.zeros((4, 1, 10**5), np.float32), y_train=np.arange(4))
     with pytest.raises(UserError, match=r"x_train cannot be read: it unpacks to \d+ times its size"):
         load_data(tmp_path / "s.npz", "train", whole="pictures")

@@ -5,13 +5,13 @@ from importlib.metadata import version
 
 import pytest
 
-from detect import operators
 from detect.__main__ import main
-from detect.backbones import build_backbone
-from detect.cli import model_config
+from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models import build
+from detect.models.backbones import build_backbone
 from detect.models.base import Card
+from detect.utils import operators
 
 
 def fail(text):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import OPTIMIZER_DEFAULTS, OptimConfig, with_defaults
 from detect.errors import UserError
 from detect.training.optim import OPTIMIZERS, SCHEDULES, build_optimizer, rate

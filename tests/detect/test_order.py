@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.dataset import CocoDataset
-from detect.data.formats import load_data
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
+from detect.data.sources.formats import load_data
 from detect.data.toy import build
 from detect.types import Target
 from tests.reference.doom import doomed

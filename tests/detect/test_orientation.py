@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detect.checking.findings import check
-from detect.data.annotations import load_coco
-from detect.data.check import verify
+from detect.data.sources.coco import load_coco
+from detect.data.validate import verify
+from detect.data_check.findings import check
 
 STORED, TURNED = (64, 96), (96, 64)  # (h, w)
 LOW = [40, 70, 20, 20]  # x, y, width, height: inside the turned image alone

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from detect.errors import UserError
-from detect.infer import job, outputs
-from detect.infer.follow import Follow
-from detect.infer.outputs import LIST, Paths, Written
-from detect.infer.predict import Predictor
-from detect.infer.source import open_source
+from detect.inference import output_folder as outputs
+from detect.inference import pipeline as job
+from detect.inference.output_folder import LIST, Paths, Written
+from detect.inference.predictor import Predictor
+from detect.inference.source import open_source
+from detect.tracking.counting import Follow
 from detect.types import Frame, Keep
 from tests.reference.planted import MagentaFinder, film, moving, planted
 

@@ -9,8 +9,10 @@ import torch
 from detect.__main__ import main
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
-from detect.evaluation import landmarks, locate, oks, protocol, verification
-from detect.overwrite import require_own
+from detect.evaluation import coco_protocol as protocol
+from detect.evaluation import landmarks, oks, verification
+from detect.evaluation import localization as locate
+from detect.utils.overwrite import require_own
 from tests.reference.runs import tiny_weights
 
 # Commands, and the file of theirs that somebody else may have.

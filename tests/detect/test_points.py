@@ -15,12 +15,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detect.__main__ import main
-from detect.data.annotations import load_coco
+from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation.oks import NUMBERS, KeypointEvaluator
-from detect.heads.landmarks import LandmarkHead
-from detect.keypoints import COCO_SIGMAS, sigmas
-from detect.losses.points import similarity_loss
+from detect.models.heads.keypoints import LandmarkHead
+from detect.models.keypoints import COCO_SIGMAS, sigmas
+from detect.models.losses.points import similarity_loss
 from detect.types import Detections
 
 PEOPLE = list(COCO_SIGMAS)
@@ -189,7 +189,7 @@ def test_data_without_keypoints_is_refused(digits, tmp_path, capsys):
 
 
 def test_a_model_of_keypoints_needs_their_names():
-    from detect.cli import model_config
+    from detect.cli.parser import model_config
     from detect.models import build
     from detect.models.base import Card
 

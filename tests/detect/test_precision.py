@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from detect import precision
-from detect.precision import Timing
+from detect.utils import precision
+from detect.utils.precision import Timing
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from detect.api import Detector
 from detect.config import ModelConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
-from detect.evaluation.measure import detect_all
-from detect.infer import predict
-from detect.infer.predict import Predictor, parallel_map, prefetch
-from detect.infer.source import open_source
+from detect.evaluation.dataset_pass import detect_all
+from detect.inference import predictor as predict
+from detect.inference.predictor import Predictor, parallel_map, prefetch
+from detect.inference.source import open_source
 from detect.models import build
 from detect.models.base import Card
 from detect.models.yolo import choose

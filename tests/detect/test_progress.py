@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from detect import progress
+from detect.utils import progress
 
 
 class Terminal(io.StringIO):

@@ -15,13 +15,14 @@ from anchors.boxes import iou
 from detect.__main__ import main
 from detect.api import Detector
 from detect.config import AugmentConfig
-from detect.data import proposals, search
-from detect.data.augment import merge, mirror
-from detect.data.dataset import CocoDataset
-from detect.data.formats import load_data
+from detect.data import proposals
+from detect.data import selective_search as search
+from detect.data.augment.transforms import merge, mirror
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.proposals import with_proposals
-from detect.data.search import hierarchy, selective_search
+from detect.data.selective_search import hierarchy, selective_search
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.training.setup import train
 from detect.types import Target
@@ -198,7 +199,7 @@ def test_prediction_and_evaluation_look_at_the_same_regions(digits, tmp_path):
 
 
 def tiny(kind, data, out, **changes):
-    from detect.cli import model_config
+    from detect.cli.parser import model_config
 
     small = {"rcnn": {"window": 32}}.get(kind, {"width": 8, "hidden": [8]})
     return run_settings(data, out, model=dataclasses.replace(model_config(kind), **small), **changes)

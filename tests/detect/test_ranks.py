@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from detect.cli import model_config
+from detect.cli.parser import model_config
 from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.dist import Ranks

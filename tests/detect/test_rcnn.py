@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anchors.sampling import sampled
-from detect.cli import model_config
-from detect.device import autocast
+from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models import anchors_missing, build
 from detect.models.base import Card, Model
 from detect.models.weights import load_weights, save_weights
 from detect.types import Keep, Target
+from detect.utils.device import autocast
 from tests.reference.regions import boxes_in, truth
 
 CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)

@@ -13,12 +13,12 @@ from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from anchors.coding import decode_deltas, encode_deltas
 from anchors.sampling import sampled
-from detect.cli import model_config
-from detect.heads import roi, rpn
+from detect.cli.parser import model_config
 from detect.models import build
 from detect.models import faster_rcnn as faster
-from detect.models import regions as family
+from detect.models import region_based as family
 from detect.models.base import Card, Model
+from detect.models.heads import roi, rpn
 from detect.types import Keep
 from tests.reference.regions import boxes_in, truth
 

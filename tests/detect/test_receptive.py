@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from detect.receptive import Sight, Sights
+from detect.models.receptive_field import Sight, Sights
 from tests.reference.footprint import spans
 
 SIDE = 96

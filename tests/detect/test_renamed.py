@@ -7,14 +7,14 @@ import shutil
 import pytest
 import torch
 
-from detect.backbones import BACKBONES, build_network
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.heads import HEADS
-from detect.heads.single import LANDMARK_HEADS
 from detect.models import MODELS, anchors_missing, build
+from detect.models.backbones import BACKBONES, build_network
 from detect.models.base import Card
-from detect.models.renamed import named_tensors, renamed
+from detect.models.class_transfer import named_tensors, renamed
+from detect.models.heads import HEADS
+from detect.models.heads.single_object import LANDMARK_HEADS
 from detect.models.weights import read_weights, transfer
 from detect.training.setup import train
 from detect.training.transfer import Source, begin

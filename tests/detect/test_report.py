@@ -106,7 +106,7 @@ def test_without_a_report_training_has_still_ended_well(marked, tmp_path, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("detect.reporting.write.replace_text", full)
+    monkeypatch.setattr("detect.report.run_report.replace_text", full)
     assert train(marked, tmp_path / "run", "yolo_n") == 0
     said = capsys.readouterr()
     assert "no report: [Errno 28]" in said.err and "best weights" in said.out

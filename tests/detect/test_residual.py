@@ -6,8 +6,8 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from detect.backbones import BACKBONES, build_network
-from detect.layers import describe
+from detect.explain.summary import describe
+from detect.models.backbones import BACKBONES, build_network
 
 OURS = [name for name in BACKBONES if name.startswith("resnet") and "_" in name]
 

@@ -21,9 +21,9 @@ import detect
 from detect.__main__ import main
 from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
-from detect.interrupt import Interrupt
 from detect.training.loop import Losses
 from detect.training.setup import train
+from detect.utils.interrupt import Interrupt
 from tests.reference.doom import ask, doomed, fading, hold
 from tests.reference.runs import MODEL, alive, apart, children, ready, remains, rows, settings, status
 
@@ -300,7 +300,7 @@ def test_precision_auto_goes_on_in_the_type_that_it_began_in(digits, tmp_path, m
     monkeypatch.setattr("detect.training.setup.pick_dtype", lambda name, device: torch.bfloat16)
     train(config)
     monkeypatch.undo()
-    monkeypatch.setattr("detect.device.pick_dtype", lambda name, device: torch.float32)
+    monkeypatch.setattr("detect.utils.device.pick_dtype", lambda name, device: torch.float32)
     assert ready(dataclasses.replace(config, epochs=2, resume=True), monkeypatch).dtype == torch.bfloat16
 
 

@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from detect.__main__ import main
-from detect.data.formats import load_data
 from detect.data.images import read_header
 from detect.data.roots import Roots
-from detect.data.text import read_text
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
+from detect.utils.text_files import read_text
 from tests.detect.test_formats import coco, image, text, xml
 from tools import convert
 

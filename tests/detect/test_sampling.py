@@ -12,10 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from detect.config import LossConfig
-from detect.data.dataset import CocoDataset, Draw
-from detect.data.formats import load_data
+from detect.data.datasets.detection import CocoDataset, Draw
 from detect.data.sampling import Repeated, repeat_factors
-from detect.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal
+from detect.data.sources.formats import load_data
+from detect.models.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal
 from detect.training.setup import train, with_weights
 from tests.reference import losses as naive_losses
 from tests.reference import sampling as naive

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from detect.__main__ import COMMANDS
-from detect.cli import _config_of
+from detect.cli.parser import _config_of
 
 ROOT = Path(__file__).parents[2]
 

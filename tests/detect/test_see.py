@@ -11,20 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.__main__ import main
-from detect.cli import model_config
+from detect.cli.parser import model_config
 from detect.config import ModelConfig
-from detect.data.formats import load_data
 from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
+from detect.explain.cam import grad_cam, look
+from detect.explain.edges import EDGES, edges, likeness
+from detect.explain.images import filter_tile, grid, heated, map_tile
+from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
 from detect.models import anchors_missing, build
 from detect.models.base import Card
+from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
-from detect.receptive import Sight
-from detect.seeing.cam import grad_cam, look
-from detect.seeing.edges import EDGES, edges, likeness
-from detect.seeing.excite import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
-from detect.seeing.pictures import filter_tile, grid, heated, map_tile
 from detect.types import Batch, Keep, Target
 from tests.reference import seeing as twin
 from tests.reference.browser import asked, needs_browser

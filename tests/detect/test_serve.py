@@ -24,7 +24,7 @@ from detect.data.toy import build as toy
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights
-from detect.serving.app import PAGE
+from detect.serve.app import PAGE
 from tests.reference.browser import Browser, needs_browser
 from tests.reference.server import BOUNDS, Server
 from tools.hostile import png_bomb
@@ -260,7 +260,7 @@ def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch
 
 
 def test_an_answer_takes_any_name():
-    from detect.serving.app import Answer
+    from detect.serve.app import Answer
 
     content = {"category": "half \ud83d, \x1b[31m and 猫"}
     body = Answer(content).body

@@ -17,14 +17,14 @@ pytest.importorskip("starlette")
 from starlette.requests import HTTPConnection
 
 from detect.__main__ import main
+from detect.config.options import ServeConfig
 from detect.data.toy import build as toy
 from detect.errors import UserError
-from detect.options import ServeConfig
-from detect.serving.access import Access
-from detect.serving.connections import Connections, client_of
-from detect.serving.responses import HEADERS, Refused
-from detect.serving.uploads import KEPT, Uploads
-from detect.serving.workers import Workers
+from detect.serve.access import Access
+from detect.serve.connections import Connections, client_of
+from detect.serve.responses import HEADERS, Refused
+from detect.serve.uploads import KEPT, Uploads
+from detect.serve.workers import Workers
 from tests.reference.server import BOUNDS, Server
 from tools.hostile import film, jpeg_of_scans
 
@@ -274,7 +274,7 @@ def test_of_too_many_connections_those_that_keep_waiting_are_closed(monkeypatch)
     other, new = Waiting("head", 0, client="b"), Waiting("head", inf)
     assert asyncio.run(go("a", working, answered, early, late, other)) == [False, False, True, False, False]
     assert asyncio.run(go("a", working, Waiting("work"), Waiting("work"), new)) == [False] * 4
-    monkeypatch.setattr("detect.serving.connections.IN_ALL", 2)
+    monkeypatch.setattr("detect.serve.connections.IN_ALL", 2)
     assert asyncio.run(go("b", working, answered, late, other)) == [False, False, True, True]
 
 

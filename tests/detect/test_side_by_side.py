@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from detect.data.formats import load_data
-from detect.evaluation.protocol import Records, summarize
+from detect.data.sources.formats import load_data
+from detect.evaluation.coco_protocol import Records, summarize
 from tools import compare
 from tools import side_by_side as ways
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.config import AugmentConfig, ModelConfig, OptimConfig
-from detect.data.dataset import Draw
-from detect.data.formats import load_data, splits
+from detect.data.datasets.detection import Draw
+from detect.data.datasets.signals import SignalDataset, Signals, varied
 from detect.data.loader import StillLoader, TrainLoader
-from detect.data.signals import SignalDataset, Signals, varied
+from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
-from detect.infer.outputs import LIST
+from detect.inference.output_folder import LIST
 from detect.models.weights import load_weights, read_weights
 from detect.training.setup import train
 from tests.reference.doom import doomed

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from detect.__main__ import COMMANDS
-from detect.interrupt import ENDING
+from detect.utils.interrupt import ENDING
 from tests.reference.runs import alive, apart, children, tiny_weights
 from tests.reference.stalled import paused
 
@@ -22,24 +22,24 @@ PLACES = {
         "detect.training.loop:Trainer._between_steps",
         ["config.yaml", "last.ckpt"],
     ),
-    "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.judge:opened", []),
+    "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.evaluation.evaluate:opened", []),
     "predict": (
         "--weights w.safetensors --source data/val --out out",
-        "detect.infer.job:draw",
+        "detect.inference.pipeline:draw",
         [".predict.jsonl", "000017.jpg", "detections.part.json"],
     ),
-    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.embedding.command:Eyes", []),
-    "verify": ("a b --weights w.safetensors", "detect.embedding.command:Eyes", []),
+    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.commands.embedding:Eyes", []),
+    "verify": ("a b --weights w.safetensors", "detect.commands.embedding:Eyes", []),
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
-    "serve": ("--weights w.safetensors", "detect.serving.command:_listen", []),
-    "report": ("--run out", "detect.reporting.write:_settings", []),
-    "check": ("--data data --json out/c.json", "detect.checking.command:lines", []),
+    "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),
+    "report": ("--run out", "detect.report.run_report:_settings", []),
+    "check": ("--data data --json out/c.json", "detect.commands.check:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.commands:load_data", []),
-    "import": ("--weights w.safetensors --out out/w.safetensors", "detect.importing.job:_model", []),
-    "export": ("--weights w.safetensors --out out/m.onnx", "detect.export.command:_write", []),
-    "see": ("--weights w.safetensors --data data --out out", "detect.seeing.command:load_weights", []),
-    "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.style.command:Artist", []),
-    "info": ("yolo_n", "detect.layers:describe", []),
+    "import": ("--weights w.safetensors --out out/w.safetensors", "detect.commands.import_weights:_model", []),
+    "export": ("--weights w.safetensors --out out/m.onnx", "detect.commands.export:_write", []),
+    "see": ("--weights w.safetensors --data data --out out", "detect.commands.see:load_weights", []),
+    "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.commands.stylize:Artist", []),
+    "info": ("yolo_n", "detect.explain.summary:describe", []),
 }
 
 

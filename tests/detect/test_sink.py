@@ -18,14 +18,15 @@ import torch
 from PIL import Image
 
 from detect.errors import UserError
-from detect.infer import film as films
-from detect.infer import job, sink
-from detect.infer.draw import color_of
-from detect.infer.film import Film
-from detect.infer.outputs import LIST, LOCK, Paths, Written
-from detect.infer.predict import Predictor
-from detect.infer.sink import Crops, Labels, Results, part_of
-from detect.infer.source import open_source
+from detect.inference import pipeline as job
+from detect.inference import video_writer as films
+from detect.inference import writers as sink
+from detect.inference.draw import color_of
+from detect.inference.output_folder import LIST, LOCK, Paths, Written
+from detect.inference.predictor import Predictor
+from detect.inference.source import open_source
+from detect.inference.video_writer import Film
+from detect.inference.writers import Crops, Labels, Results, part_of
 from detect.types import Detections, Frame, Keep
 from tests.reference.planted import MagentaFinder, film, moving, planted
 
@@ -257,7 +258,7 @@ def test_what_was_done_is_kept_however_it_ends(tmp_path: Path, error: BaseExcept
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from detect.infer import Predictor, open_source, predict_to
+from detect.inference import Predictor, open_source, predict_to
 from detect.types import Keep
 from tests.reference.planted import MagentaFinder
 class Slow(MagentaFinder):

@@ -15,11 +15,11 @@ from anchors.assign import dense
 from anchors.boxes import iou
 from anchors.grid import Priors
 from anchors.windows import assign, slid, square_iou
-from detect.backbones import FAMILIES, build_network
-from detect.backbones.convolutional import convolutional
 from detect.config import LossConfig, ModelConfig
 from detect.errors import UserError
 from detect.models import build
+from detect.models.backbones import FAMILIES, build_network
+from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import Card
 from detect.models.sliding_window import BEND, HARD, NEGATIVE, POSITIVE, hardest
 from detect.models.weights import load_weights, save_weights

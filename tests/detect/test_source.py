@@ -25,9 +25,9 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from detect.data.images import read_header
 from detect.errors import UserError
-from detect.infer import video
-from detect.infer.demuxers import allowed
-from detect.infer.source import open_source
+from detect.inference import video
+from detect.inference.demuxers import allowed
+from detect.inference.source import open_source
 from tests.reference.planted import film, moving, planted
 
 

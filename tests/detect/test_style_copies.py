@@ -11,11 +11,11 @@ import torch
 
 from detect.__main__ import main
 from detect.config import AugmentConfig
-from detect.data.copies import Copies
-from detect.data.crops import CropDataset, Crops
-from detect.data.dataset import CocoDataset, Draw
-from detect.data.formats import load_data
+from detect.data.augment.stylized import Copies
+from detect.data.datasets.crops import CropDataset, Crops
+from detect.data.datasets.detection import CocoDataset, Draw
 from detect.data.loader import TrainLoader
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 
 STILL = AugmentConfig(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.export.about import About
+from detect.export.metadata import About
+from detect.export.nms import with_suppression
 from detect.export.runtime import Exported
-from detect.export.suppress import with_suppression
 from detect.models.base import Card
 from detect.models.yolo import choose
 from detect.types import Keep

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from detect.telemetry import BLOCKED, SWITCHES
+from detect.utils.telemetry import BLOCKED, SWITCHES
 
 ROOT = Path(__file__).parents[2]
 STRACE = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg"]

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.infer.predict import Predictor
-from detect.infer.tiles import OVERLAP, Tiles, seamless, tiles
+from detect.inference.predictor import Predictor
+from detect.inference.tiles import OVERLAP, Tiles, seamless, tiles
 from detect.types import Detections, Frame, Keep
 from tests.reference.planted import MAGENTA, ThingFinder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detect.data import toy
-from detect.data.scenes import INK, Canvas, scene, sprite, stock
+from detect.data.toy_images import INK, Canvas, scene, sprite, stock
 from detect.errors import UserError
 
 

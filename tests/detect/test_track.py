@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.api import Detector
-from detect.cli import model_config
+from detect.cli.parser import model_config
 from detect.config import ModelConfig
+from detect.config.options import TrackConfig
 from detect.errors import UserError
-from detect.infer import kalman
-from detect.infer.describe import Describer
-from detect.infer.follow import Follow, Line, Zone
-from detect.infer.predict import Predictor
-from detect.infer.track import Tracker
+from detect.inference.box_embedder import Describer
+from detect.inference.predictor import Predictor
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights
-from detect.options import TrackConfig
+from detect.tracking import kalman
+from detect.tracking.bytetrack import Tracker
+from detect.tracking.counting import Follow, Line, Zone
 from detect.types import Detections, Frame
 
 
@@ -253,7 +253,7 @@ def squares(frame):
 
 def test_the_command_tracks_counts_and_draws(walk, weights, tmp_path, monkeypatch, capsys):
     answers = lambda self, frames: ((frame, squares(frame)) for frame in frames)  # noqa: E731
-    monkeypatch.setattr("detect.infer.predict.Predictor.__call__", answers)
+    monkeypatch.setattr("detect.inference.predictor.Predictor.__call__", answers)
     out = tmp_path / "out"
     line, zone = "[[80, 0, 80, 96]]", "[[0, 50, 40, 50, 40, 96, 0, 96]]"
     given_ = ["predict", "--weights", str(weights), "--source", str(walk), "--out", str(out), "--track"]

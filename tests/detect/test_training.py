@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from detect.config import AugmentConfig, ModelConfig, OptimConfig
-from detect.data.dataset import CocoDataset
+from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
-from detect.evaluation.protocol import NUMBERS
+from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.weights import read_weights
-from detect.training.log import open_loggers
+from detect.training.loggers import open_loggers
 from detect.training.loop import Losses, Trainer
 from detect.training.optim import Ema, Muon, Watch, build_optimizer, rate
 from detect.training.setup import box_sizes, train

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from detect.backbones import build_network
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import ModelConfig, OptimConfig
-from detect.data.formats import load_data
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models import build
+from detect.models.backbones import build_network
 from detect.models.base import Card
-from detect.models.published import PIXELS, pixels_of, read_state
+from detect.models.pretrained import PIXELS, pixels_of, read_state
 from detect.models.weights import read_weights, transfer
 from detect.training.loop import Trainer
 from detect.training.optim import build_optimizer

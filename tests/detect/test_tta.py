@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.infer.predict import Predictor
-from detect.infer.tiles import Tiles
-from detect.infer.views import SAME, SCALES, Views, averaged, mirror
+from detect.inference.predictor import Predictor
+from detect.inference.tiles import Tiles
+from detect.inference.tta import SAME, SCALES, Views, averaged, mirror
 from detect.types import Detections, Frame, Keep
 from tests.reference.fusion import fused
 from tests.reference.planted import MAGENTA, ThingFinder, planted

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from detect import config as configs
-from detect import options as commands
 from detect.__main__ import COMMANDS
-from detect.cli import model_names, parse
+from detect.cli.applicability import RULES, refuse_unused
+from detect.cli.parser import model_names, parse
+from detect.config import options as commands
 from detect.errors import UserError
-from detect.unused import RULES, refuse_unused
 
 CLASSIFY = ["--task", "classify", "--model", "lenet5"]
 

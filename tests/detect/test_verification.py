@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detect.__main__ import main
-from detect.align import Pose
-from detect.cli import parse
+from detect.cli.parser import parse
+from detect.commands import embedding as command
 from detect.config import LossConfig, ModelConfig
-from detect.data.crops import Crops
-from detect.data.formats import load_data
+from detect.data.alignment import Pose
+from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
-from detect.embedding import command
+from detect.data.sources.formats import load_data
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold

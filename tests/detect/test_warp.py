@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.config import AugmentConfig
-from detect.data.augment import Move, Tile, mosaic, paste, place, random_crop, single
-from detect.data.warp import Warp, random_warp
+from detect.data.augment.transforms import Move, Tile, mosaic, paste, place, random_crop, single
+from detect.data.augment.warp import Warp, random_warp
 from detect.types import Target
 from tests.reference import warp as naive
 from tests.reference.planted import spot

@@ -13,7 +13,7 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models import build
 from detect.models.base import Card
-from detect.models.unfilled import shapes
+from detect.models.uninitialized import shapes
 from detect.models.weights import checksum, load_weights, read_weights, save_weights
 
 SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8)

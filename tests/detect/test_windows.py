@@ -13,9 +13,9 @@ from anchors.boxes import area, clip
 from anchors.windows import square_iou
 from detect.__main__ import main
 from detect.config import AugmentConfig, LossConfig, ModelConfig
-from detect.data.dataset import Draw
-from detect.data.formats import load_data
-from detect.data.windows import ANYWHERE, WindowDataset
+from detect.data.datasets.detection import Draw
+from detect.data.datasets.windows import ANYWHERE, WindowDataset
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.training.setup import train
 from detect.types import Pixels

@@ -3,8 +3,8 @@
 import pytest
 
 from detect.__main__ import main
-from detect.data.xml_files import read_xml
 from detect.errors import UserError
+from detect.utils.xml_files import read_xml
 from tests.detect.test_formats import image
 
 LAUGHS = '<!DOCTYPE x [<!ENTITY a "ha">' + "".join(

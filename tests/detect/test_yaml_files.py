@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from detect.__main__ import main
-from detect.cli import parse
+from detect.cli.parser import parse
 from detect.errors import UserError
-from detect.yaml_files import parse_yaml, read_yaml
+from detect.utils.yaml_files import parse_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
 MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{f'*a{i - 1}, ' * 9}]}}\n" for i in range(1, 12))

@@ -13,12 +13,12 @@ from torch import nn
 import detect
 from anchors.assign import dense
 from detect.__main__ import main
-from detect.cli import model_config, model_names, parse
+from detect.cli.parser import model_config, model_names, parse
 from detect.errors import UserError
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import load_weights
-from detect.training.unfold import samples, unfold
+from detect.training.bn_statistics import samples, unfold
 from detect.types import Keep, Pixels, Target
 from tests.reference.boxes import overlap
 from tests.reference.yolox_twin import Twin

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from detect import files
 from detect.config import AugmentConfig, TrainConfig
-from detect.data.dataset import CocoDataset
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
 from detect.errors import UserError
 from detect.training import loop
 from detect.training.loop import Trainer
 from detect.training.setup import train
+from detect.utils import atomic_io as files
 from tests.reference.scenes import Store
 
 

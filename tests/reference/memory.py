@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from detect.config import AugmentConfig, TrainConfig
-from detect.data.annotations import load_coco
-from detect.data.dataset import CocoDataset, Draw
+from detect.data.datasets.detection import CocoDataset, Draw
 from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.sources.coco import load_coco
 from detect.data.store import Annotations
-from detect.device import pick_device
 from detect.training.loop import Trainer
 from detect.training.setup import train
+from detect.utils.device import pick_device
 from tests.reference.runs import children
 
 FILES = 8  # pictures on the disk; all images of a crowded set are among them

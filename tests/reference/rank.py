@@ -16,8 +16,8 @@ from detect.__main__ import main
 from detect.config import TrainConfig
 from detect.training import setup
 from detect.training.loop import Losses, Trainer
-from detect.training.norm import over_ranks
 from detect.training.setup import train
+from detect.training.sync_batch_norm import over_ranks
 from tests.reference.runs import apart
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from detect.cli import model_config
+from detect.cli.parser import model_config
 from detect.models import build
 from detect.models.base import Card
 from detect.models.weights import save_weights

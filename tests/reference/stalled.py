@@ -12,9 +12,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from detect import interrupt
 from detect.__main__ import main
-from detect.interrupt import Interrupt
+from detect.utils import interrupt
+from detect.utils.interrupt import Interrupt
 
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\nclip.ts\n"  # nor does it end
 
@@ -51,7 +51,7 @@ def server(kind, clip):
 
 def watch(url, out):
     """`predict_to` with a source, under the requests that a command follows; `seen` counts the frames beside `out`."""
-    from detect.infer import Predictor, open_source, predict_to
+    from detect.inference import Predictor, open_source, predict_to
     from detect.types import Keep
     from tests.reference.planted import MagentaFinder
 

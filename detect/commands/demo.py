@@ -1,0 +1,70 @@
+"""The whole job on the embedded set: data, anchors, training, evaluation, pictures and a video."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from detect import commands
+from detect.api import Detector
+from detect.cli.parser import from_values
+from detect.config.options import DemoConfig
+from detect.data.sources.coco import load_coco
+from detect.data.toy import build
+from detect.errors import UserError
+from detect.evaluation.coco import CocoEvaluator
+from detect.utils.locks import LOCK, locked_folder, under
+from detect.utils.names import say
+
+SIZE = 160
+
+
+@under(lambda config: locked_folder(Path(config.out)))
+def demo(config: DemoConfig) -> None:
+    """Do it under --out, and end with the numbers and where to look."""
+    started, out = time.monotonic(), Path(config.out)
+    if {path.name for path in out.iterdir()} != {LOCK}:
+        raise UserError(f"{out} holds something already: remove it, or choose another --out")
+    say("1/5 data: handwritten digits in photographs")
+    data = build(out / "data")
+    say("2/5 anchors")
+    shapes = _run("anchors", data=data, imgsz=SIZE, json=out / "anchors.json")
+    say(f"3/5 training yolo_n for {config.epochs} epochs")
+    flags = {"data": data, "model": "yolo_n", "imgsz": SIZE, "batch": 8, "seed": config.seed, "out": out / "train"}
+    shapes_matter = {"flip": 0.0, "scale": 0.25}  # a mirrored 2 is no digit, and eight pixels of ink shrink badly
+    short = {"epochs": config.epochs, "optim.warmup": 1.0}
+    weights = _run("train", **flags, **short, augment=shapes_matter, device=config.device)
+    say("4/5 evaluation on held-out images")
+    files = {"json": out / "metrics.json", "detections": out / "detections.json"}
+    result = _run("evaluate", weights=weights, data=data, device=config.device, **files)
+    say("5/5 pictures and video")
+    for source, name in ((data / "val", "pictures"), (data / "video.mp4", "video")):
+        _run("predict", weights=weights, source=source, device=config.device, out=out / name)
+    film = _film(weights, data, config.device)
+    rows = [
+        ("AP on held-out images", f"{result['AP']:.3f}"),
+        ("AP50 on held-out images", f"{result['AP50']:.3f}"),
+        ("AP50 on the video", f"{film['AP50']:.3f}"),
+        ("mean IoU of 9 anchors", f"{shapes['mean_iou']:.3f}"),
+        ("seconds in all", f"{time.monotonic() - started:.0f}"),
+        ("annotated pictures", str(out / "pictures")),
+        ("annotated video", str(out / "video" / "video.mp4")),
+        ("weights", str(weights)),
+        ("report, for a browser", str(out / "train" / "report.html")),
+        ("curves, an epoch a line", str(out / "train" / "metrics.jsonl")),
+    ]
+    for line in ("", *(f"{name:<26} {value}" for name, value in rows)):
+        say(line)
+
+
+def _run(command: str, **flags: Any) -> Any:
+    return getattr(commands, command)(from_values(command, flags))
+
+
+def _film(weights: Path, data: Path, device: str) -> dict[str, Any]:
+    """The COCO numbers of the video, frame by frame."""
+    evaluator = CocoEvaluator(load_coco(data / "instances_video.json", data))
+    for frame, found in Detector.load(weights, device).predict(data / "video.mp4", conf=0.001):
+        evaluator.update([int(evaluator.store.image_ids[frame.index])], [found])
+    return evaluator.result()

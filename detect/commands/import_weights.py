@@ -1,0 +1,63 @@
+"""The command `detect import`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from detect.config.options import ImportConfig
+from detect.convert import coco_classes as coco
+from detect.convert.darknet import import_darknet
+from detect.convert.yolox import READERS, import_yolox
+from detect.errors import UserError
+from detect.models.base import Card, Model
+from detect.models.weights import save_weights
+from detect.types import Pixels
+from detect.utils.locks import locked_files, under
+from detect.utils.names import require_names, say
+from detect.utils.text_files import read_text
+
+
+@under(lambda config: locked_files(config.out, kind="weights"))
+def import_weights(config: ImportConfig) -> Path:
+    """Write the weights file `config.out`; returns it. Raises UserError for a file that cannot be understood."""
+    path, out = Path(config.weights), Path(config.out)
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    if not path.is_file():
+        raise UserError(f"--weights {path}: there is no such file")
+    model = _model(config, path)
+    save_weights(out, model)
+    say(_said(model, out))
+    return out
+
+
+def _model(config: ImportConfig, path: Path) -> Model:
+    card = partial(_card, config)
+    if path.suffix in READERS:
+        if config.cfg:
+            raise UserError(f"--cfg goes with Darknet's .weights, not with {path}: leave it out")
+        return import_yolox(path, card)
+    if not config.cfg:
+        raise UserError(f"--weights {path}: give the --cfg of Darknet's weights, or YOLOX's .onnx or .pth")
+    return import_darknet(Path(config.cfg), path, card)
+
+
+def _said(model: Model, out: Path) -> str:
+    count, card = sum(p.numel() for p in model.parameters()), model.card
+    return f"{out}: {model.config.name}, {count / 1e6:.2f} M parameters, {len(card.names)} classes, {card.size} px"
+
+
+def _card(config: ImportConfig, classes: int, size: int, pixels: Pixels) -> Card:
+    """The card of a network for so many classes. Raises UserError where their names are not known."""
+    names = _names(Path(config.names)) if config.names else coco.NAMES
+    if len(names) != classes:
+        where = config.names or "COCO, whose names are taken where no --names are given,"
+        raise UserError(f"{where} has {len(names)} classes, the network {classes}: give --names with that many lines")
+    ids = coco.IDS if names == coco.NAMES else list(range(1, classes + 1))
+    return Card(list(names), list(ids), config.imgsz or size, pixels)
+
+
+def _names(path: Path) -> list[str]:
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    return require_names(names, range(len(names)), f"--names {path}")

@@ -1,0 +1,1 @@
+"""Published detectors converted to weights files of our own."""

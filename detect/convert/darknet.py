@@ -1,0 +1,121 @@
+"""Darknet's weights: what its cfg describes, with the numbers of its .weights file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detect.config import ModelConfig
+from detect.errors import UserError
+from detect.models.backbones.darknet import plan
+from detect.models.backbones.darknet_cfg import LETTERS
+from detect.models.base import Card
+from detect.models.darknet import build_darknet
+from detect.models.uninitialized import Unfilled
+from detect.models.weights import require_finite
+from detect.models.yolo import Yolo
+from detect.types import Pixels
+
+
+def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
+    """The detector of a cfg and its weights; `card` makes the card of (classes, image size, pixels).
+
+    Raises UserError for a cfg with anything unknown, and for weights of another length than it needs.
+    """
+    try:
+        with cfg.open(encoding="utf-8") as file:
+            text = file.read(LETTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--cfg {cfg} cannot be read: {getattr(error, 'strerror', error)}") from error
+    with Unfilled(shapes=True):
+        described = plan(text, str(cfg))
+    pixels = Pixels(stretch=True) if described.stretch else Pixels(pad=127)
+    config = ModelConfig(
+        name=cfg.stem,
+        kind="darknet",
+        head="grid",
+        assigner="sim_ota",
+        graph="\n".join(section.text() for section in described.sections) + "\n",
+    )
+    about = card(described.classes, max(described.size), pixels)
+    levels = {scale.predictor: level for level, scale in enumerate(described.scales)}
+    with Unfilled(shapes=True):
+        need = sum(t.numel() for t, _ in _slots(build_darknet(config, about), levels))
+    numbers = _numbers(weights, need, cfg)
+    model = build_darknet(config, about).eval()
+    wanted = list(_slots(model, levels))
+    parts = numbers.split([t.numel() for t, _ in wanted])
+    with torch.no_grad():
+        for (like, put), part in zip(wanted, parts, strict=True):
+            put(part.view_as(like))
+    require_finite(model.state_dict(), weights)
+    return model
+
+
+def _numbers(path: Path, need: int, cfg: Path) -> Tensor:
+    """The numbers after the header: versions, three int32, and the images seen, int64 since version 0.2, else int32.
+
+    Raises UserError, before they are read, unless there are as many as `cfg` needs.
+    """
+    with path.open("rb") as file:
+        head, length = file.read(20), path.stat().st_size
+        if length < 16:
+            raise UserError(f"{path} is too short to be a Darknet weights file")
+        major, minor = np.frombuffer(head, "<i4", 2).tolist()
+        start = 20 if major * 10 + minor >= 2 else 16
+        if not (0 <= major < 1000 and 0 <= minor < 1000) or (length - start) % 4:
+            raise UserError(f"{path} is no Darknet weights file: its header or length is not that of one")
+        count = (length - start) // 4
+        if count != need:
+            much = "short" if count < need else "long"
+            raise UserError(
+                f"{path} is too {much}: it has {count} numbers, {cfg} needs {need}; give the cfg it was made with"
+            )
+        file.seek(start)
+        return torch.from_numpy(np.frombuffer(bytearray(file.read()), "<f4"))
+
+
+Slot = tuple[Tensor, Callable[[Tensor], object]]
+
+
+def _slots(model: Yolo, predictors: dict[int, int]) -> Iterator[Slot]:
+    """The tensors of the file in its order, each as one of its shape and what to do with it.
+
+    Of a convolution these are its biases; scales, means and variances where batch normalization follows; its kernel.
+    """
+    for i, stage in enumerate(model.backbone.stages):
+        if i in predictors:
+            yield from _predictor(model.head, predictors[i])
+            continue
+        conv, norm = (*stage.children(), None, None)[:2]
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        if isinstance(norm, nn.BatchNorm2d):
+            for t in (norm.bias, norm.weight, norm.running_mean, norm.running_var):
+                assert t is not None
+                yield t, t.copy_
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.fill_(1)
+        elif conv.bias is not None:
+            yield conv.bias, conv.bias.copy_
+        yield conv.weight, conv.weight.copy_
+
+
+def _predictor(head: nn.Module, level: int) -> Iterator[Slot]:
+    """The convolution before a [yolo] layer: for each anchor the box, objectness and classes, which our head parts."""
+    boxes, classes = (getattr(head, name)[level][-1] for name in ("regress", "classify"))
+    for name in ("bias", "weight"):
+        box, label = getattr(boxes, name), getattr(classes, name)
+        yield torch.cat((box, label)), partial(_part, box, label)
+
+
+def _part(box: Tensor, label: Tensor, values: Tensor) -> None:
+    """Put the rows of each anchor, five for its box and one a class, where they belong."""
+    rows = values.view(len(box) // 5, -1, *values.shape[1:])
+    box.copy_(rows[:, :5].reshape(box.shape))
+    label.copy_(rows[:, 5:].reshape(label.shape))

@@ -1,0 +1,146 @@
+"""YOLOX's released weights: the convolutions of the file, in the order they run, are those of our network.
+
+An ONNX file holds its convolutions in that order, with batch normalization folded in; a .pth file has names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detect.cli.parser import model_config, model_names
+from detect.config import ModelConfig
+from detect.convert.published import NORM, read_onnx, read_pth
+from detect.errors import UserError
+from detect.models import build
+from detect.models.backbones.blocks import CSP
+from detect.models.base import Card
+from detect.models.weights import require_finite
+from detect.models.yolo import Yolo
+from detect.types import Pixels
+
+PIXELS = Pixels(order="BGR", scale=1.0, pad=114, alignment="topleft")
+SMALL = 416  # the image side of the two smallest models; 640 of the others
+READERS = {".onnx": read_onnx, ".pth": read_pth}
+Part = dict[str, Tensor]  # weight, and bias or what batch normalization holds; outputs come first in each
+
+
+def import_yolox(path: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
+    """The YOLOX in a released file; `card` makes the card of (classes, image size, pixels).
+
+    Raises UserError for a file of another network.
+    """
+    parts = READERS[path.suffix](path)
+    config = _config(parts, path)
+    light = config.backbone.endswith("_light")
+    classes = len(parts[-7 if light else -5]["weight"])  # before the convolutions for boxes, their two predictions
+    size = SMALL if config.name in ("yolox_nano", "yolox_tiny") else 640
+    about = replace(card(classes, size, PIXELS), folded="bias" in parts[0])
+    model = build(config, about).eval()
+    assert isinstance(model, Yolo)
+    left = iter(parts)
+    with torch.no_grad():
+        for conv, norm, joined in _convolutions(model):
+            try:
+                _put(conv, norm, joined(left))
+            except (RuntimeError, LookupError, TypeError, StopIteration) as error:
+                raise _other(path, config) from error
+    require_finite(model.state_dict(), path)
+    return model
+
+
+def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
+    """The configuration whose stem is as wide as that of the file."""
+    known = {c.width // 4: c for c in (model_config(name) for name in model_names() if name.startswith("yolox_"))}
+    width = len(parts[0]["weight"]) if parts and parts[0]["weight"].ndim == 4 else 0
+    if width not in known:
+        raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
+    config = known[width]
+    with torch.device("meta"):
+        like = build(config, Card(["any"], [1]))
+    assert isinstance(like, Yolo)
+    twice = len(_all(like, CSP)) + len(like.head.regress)  # of ours that are two of the file's: `_both`
+    if len(parts) != len(_all(like, nn.Conv2d)) + twice:
+        raise _other(path, config)
+    return config
+
+
+def _other(path: Path, config: ModelConfig) -> UserError:
+    return UserError(f"{path} begins like {config.name}, but is another network: its convolutions are not the same")
+
+
+def _convolutions(model: Yolo) -> Iterator[tuple[nn.Conv2d, nn.Module | None, Callable[[Iterator[Part]], Part]]]:
+    """Our convolutions in the order they run, the normalization of each, and how it takes what the file has for it."""
+    order: list[nn.Module] = []
+    hooks = [m.register_forward_pre_hook(lambda m, _: order.append(m)) for m in _all(model, nn.Conv2d)]
+    model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    for hook in hooks:
+        hook.remove()
+    how: dict[nn.Module, Callable[[Iterator[Part]], Part]] = {order[0]: _focus}
+    for stage in _all(model, CSP):
+        how |= {stage.split[0]: _split, stage.merge[0]: _merge}
+    how |= {tower[-1]: _both for tower in model.head.regress}
+    norms = {block[0]: block[1] for block in _all(model, nn.Sequential) if _normed(block)}
+    for conv in order:
+        assert isinstance(conv, nn.Conv2d)
+        yield conv, norms.get(conv), how.get(conv, next)
+
+
+def _all(model: nn.Module, kind: type) -> list[Any]:
+    return [m for m in model.modules() if isinstance(m, kind)]
+
+
+def _normed(block: nn.Sequential) -> bool:
+    return len(block) > 1 and isinstance(block[0], nn.Conv2d) and isinstance(block[1], nn.BatchNorm2d)
+
+
+def _focus(parts: Iterator[Part]) -> Part:
+    """The stem: its input is 2x2 pixels of 3 channels, by column, row, channel; ours by channel, row, column."""
+    part = next(parts)
+    return part | {"weight": part["weight"].unflatten(1, (2, 2, 3)).permute(0, 3, 2, 1, 4, 5).flatten(1, 3)}
+
+
+def _both(parts: Iterator[Part]) -> Part:
+    """Two convolutions of one input as one: box and objectness."""
+    first, second = next(parts), next(parts)
+    return {key: torch.cat([value, second[key]]) for key, value in first.items()}
+
+
+def _split(parts: Iterator[Part]) -> Part:
+    """The two that begin a cross-stage partial stage; ours has first what goes around the blocks."""
+    return {key: torch.cat(value.chunk(2)[::-1]) for key, value in _both(parts).items()}
+
+
+def _merge(parts: Iterator[Part]) -> Part:
+    """The one that ends it: its input is in the other order too."""
+    part = next(parts)
+    return part | {"weight": torch.cat(part["weight"].chunk(2, 1)[::-1], 1)}
+
+
+def _put(conv: nn.Conv2d, norm: nn.Module | None, part: Part) -> None:
+    """Give a convolution its part. A folded one leaves its normalization with nothing to do but to add the bias."""
+    _copy(conv.weight, part["weight"])
+    if norm is None:
+        _copy(conv.bias, part["bias"])
+        return
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.num_batches_tracked is not None
+    if "bias" in part:
+        norm.reset_running_stats()
+        norm.running_var.fill_(1 - norm.eps)
+        nn.init.ones_(norm.weight)
+        _copy(norm.bias, part["bias"])
+        return
+    for name in NORM:
+        _copy(getattr(norm, name), part[f"norm.{name}"])
+    norm.num_batches_tracked.fill_(1)
+
+
+def _copy(mine: Tensor | None, theirs: Tensor) -> None:
+    if mine is None or mine.shape != theirs.shape:
+        raise RuntimeError("shapes differ")
+    mine.copy_(theirs)

@@ -1,0 +1,1 @@
+"""Augmentation: transforms of an image and its annotations together."""

@@ -1,0 +1,308 @@
+"""What changes a training picture and its truth together: crops, placing, alone or as a mosaic, mirroring, colour.
+
+How a placed picture is rotated, sheared and warped is in warp.py. Pictures are scaled straight onto the training
+canvas. Every function takes the generator it draws from; none keeps state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from detect.config import AugmentConfig
+from detect.data.augment.warp import SETTINGS, Warp, random_warp
+from detect.data.images import resize
+from detect.errors import UserError
+from detect.types import Target
+
+if TYPE_CHECKING:
+    from detect.data.augment.albumentations_adapter import Pipeline
+
+MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be learned
+BUILT_IN = {  # what stands for transforms of albumentations where they are not installed
+    "rotate": "Rotate SafeRotate RandomRotate90 ShiftScaleRotate Affine",
+    "shear": "Affine",
+    "scale": "RandomScale ShiftScaleRotate Affine",
+    "translate": "ShiftScaleRotate Affine",
+    "perspective": "Perspective",
+    "warp": "ElasticTransform GridDistortion OpticalDistortion PiecewiseAffine GridElasticDeform",
+    "crop": "RandomCrop RandomSizedCrop RandomResizedCrop RandomSizedBBoxSafeCrop AtLeastOneBBoxRandomCrop "
+    "BBoxSafeRandomCrop RandomCropFromBorders RandomCropNearBBox",
+    "flip": "HorizontalFlip",
+    "hue": "HueSaturationValue ColorJitter",
+    "saturation": "HueSaturationValue ColorJitter",
+    "value": "HueSaturationValue ColorJitter RandomBrightnessContrast",
+}
+
+
+class Tile(NamedTuple):
+    """A picture (h, w, 3) uint8, perhaps smaller than its source, and the source's truth in source pixels."""
+
+    image: np.ndarray
+    target: Target
+
+
+class Move(NamedTuple):
+    """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
+
+    With a `warp`, which all pictures of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+    view: tuple[float, float, float, float]
+    warp: Warp | None = None
+
+
+def single(
+    tile: Tile, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
+) -> tuple[np.ndarray, Target]:
+    """One picture, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
+    zoom, (x, y), warp = _view(size, config, rng)
+    if config.crop and rng.random() < config.crop:
+        tile = random_crop(tile, config, rng)
+    canvas = np.full((size, size, 3), pad, np.uint8)
+    height, width = tile.image.shape[:2]
+    zoom *= size / max(height, width)
+    move = paste(canvas, tile, (x - width * zoom / 2, y - height * zoom / 2), zoom, warp)
+    return canvas, place([tile.target], [move], config.visibility, (size, size))
+
+
+def mosaic(
+    tiles: Sequence[Tile], size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
+) -> tuple[np.ndarray, Target]:
+    """Four pictures that meet in one drawn point, seen through the drawn zoom and shift (YOLOv4, 2004.10934).
+
+    It is the usual scene of twice the side, cut and scaled to size x size, without ever making the larger picture.
+    """
+    zoom, middle, warp = _view(size, config, rng)
+    x, y = (round(v) for v in middle + rng.uniform(-0.5, 0.5, 2) * size * zoom)
+    canvas = np.full((size, size, 3), pad, np.uint8)
+    shown, moves = [], []
+    for k, tile in enumerate(tiles):
+        if config.crop and rng.random() < config.crop:
+            tile = random_crop(tile, config, rng)
+        height, width = tile.image.shape[:2]
+        ratio = zoom * size / max(height, width)
+        corner = x - (k % 2 == 0) * width * ratio, y - (k < 2) * height * ratio
+        moves.append(paste(canvas, tile, corner, ratio, warp))
+        shown.append(tile.target)
+    return canvas, place(shown, moves, config.visibility, (size, size))
+
+
+def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[float, np.ndarray, Warp | None]:
+    """The drawn zoom, the canvas point (x, y) that the middle of the scene moves to, and the warp, if any is on."""
+    zoom = max(0.05, rng.uniform(1 - config.scale, 1 + config.scale))
+    middle = size / 2 + rng.uniform(-config.translate, config.translate, 2) * size
+    return zoom, middle, random_warp(size, config, rng) if any(SETTINGS(config)) else None
+
+
+def random_crop(tile: Tile, config: AugmentConfig, rng: np.random.Generator) -> Tile:
+    """A random part of an image, its width and height at least `crop_min` of the image's, each drawn by itself.
+
+    The target is then in pixels of the part, and boxes may reach out of it: `place` cuts them off, or drops them by
+    the rule of visibility.
+    """
+    whole = np.array(tile.image.shape[1::-1])
+    sides = np.rint(whole * rng.uniform(config.crop_min, 1.0, 2)).astype(int).clip(1)
+    left, top = corner = rng.integers(whole - sides + 1)
+    scale = whole / tile.target.size[::-1]
+    target, (width, height) = tile.target, sides.tolist()
+    shift, stretch = (torch.from_numpy(np.tile(pair, 2)).float() for pair in (corner, scale))
+    boxes, proposals, points = target.boxes * stretch - shift, target.proposals, target.points
+    if proposals is not None:
+        proposals = proposals * stretch - shift
+    if points is not None:
+        points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
+    moved = replace(target, boxes=boxes, points=points, proposals=proposals, size=(height, width))
+    return Tile(tile.image[top : top + height, left : left + width], moved)
+
+
+def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float, warp: Warp | None = None) -> Move:
+    """Draw the tile enlarged `zoom` times with its top left corner at (x, y), and say how its source pixels moved.
+
+    Only the part that the canvas shows is resized, a whole number of source pixels onto a whole number of canvas
+    pixels. The move is that very map (each axis's scale is the quotient of the two numbers), so it is exact. With a
+    `warp` the tile is sampled where it comes to lie, to a fraction of a pixel.
+    """
+    if warp is not None:
+        warp.draw(canvas, tile.image, zoom, corner)
+        (height, width), (h, w), (x, y) = tile.image.shape[:2], tile.target.size, corner
+        return Move((zoom * width / w, zoom * height / h), corner, (x, y, x + zoom * width, y + zoom * height), warp)
+    shown, read = [], []
+    for start, source, room in zip(corner, tile.image.shape[1::-1], canvas.shape[1::-1], strict=True):
+        low, high = max(0, round(start)), min(room, round(start + source * zoom))
+        first = min(max(0, round((low - start) / zoom)), source - 1)
+        last = min(max(first + 1, round((high - start) / zoom)), source)
+        shown.append((low, max(low, high)))
+        read.append((first, last))
+    (x0, x1), (y0, y1) = shown
+    (u0, u1), (v0, v1) = read
+    if x1 > x0 and y1 > y0:
+        resize(tile.image[v0:v1, u0:u1], x1 - x0, y1 - y0, canvas[y0:y1, x0:x1])
+    x_scale, y_scale = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
+    height, width = tile.target.size
+    scale = x_scale * tile.image.shape[1] / width, y_scale * tile.image.shape[0] / height
+    return Move(scale, (x0 - u0 * x_scale, y0 - v0 * y_scale), (x0, y0, x1, y1))
+
+
+def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, size: tuple[int, int]) -> Target:
+    """The truth of pictures placed on one canvas of `size` (h, w); the image id is the first one's.
+
+    The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its
+    area is left inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes
+    (0, 0, 0).
+    """
+    rows = np.array([(*m.scale, *m.scale, *m.offset, *m.offset, *m.view[:2] * 2, *m.view[2:] * 2) for m in moves])
+    proposals = [t.proposals for t in targets if t.proposals is not None]
+    both = [*(t.boxes for t in targets), *proposals]  # proposals follow, of all pictures or of none
+    rows = np.tile(rows, (len(both) // len(targets), 1)).repeat([len(b) for b in both], axis=0)
+    scale, offset, low, high = rows[:, :4], rows[:, 4:8], rows[:, 8:12], rows[:, 12:]
+    whole = np.concatenate([b.numpy() for b in both]) * scale + offset
+    enough = visibility * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    boxes = np.minimum(np.maximum(whole, low), high)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area = sides[:, 0] * sides[:, 1]
+    seen = (area >= enough) & (sides.min(axis=1) >= MIN_SIDE)
+    if (warp := moves[0].warp) is not None:  # seen in the tile and then on the canvas: the two shares are multiplied
+        share = enough / np.maximum(area, MIN_SIDE**2)
+        boxes, there = _warped(warp, (whole, low[:, :2], high[:, :2]), share, size)
+        seen &= there
+    kept = np.flatnonzero(seen)
+    keep, rest = np.split(kept, kept.searchsorted([sum(map(len, targets))]))
+    points = None
+    if targets[0].points is not None:
+        points = np.concatenate([t.points.numpy() for t in targets if t.points is not None])[keep]
+        edges = [edge[keep, None, :2] for edge in (scale, offset, low, high)]
+        points[..., :2] = points[..., :2] * edges[0] + edges[1]
+        inside = (points[..., :2] >= edges[2]) & (points[..., :2] <= edges[3])
+        if warp is not None:
+            points[..., :2] = warp.forward(points[..., :2].astype(np.float64))
+            inside &= (points[..., :2] >= 0) & (points[..., :2] <= size[::-1])
+        points[~(inside.all(axis=-1) & (points[..., 2] > 0))] = 0
+    return Target(
+        boxes=torch.from_numpy(boxes[keep].astype(np.float32)),
+        labels=torch.from_numpy(np.concatenate([t.labels.numpy() for t in targets])[keep]),
+        crowd=torch.from_numpy(np.concatenate([t.crowd.numpy() for t in targets])[keep]),
+        image_id=targets[0].image_id,
+        size=size,
+        points=None if points is None else torch.from_numpy(points),
+        proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
+    )
+
+
+def _warped(
+    warp: Warp, ellipses: tuple[np.ndarray, np.ndarray, np.ndarray], share: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 4) boxes on a canvas of `size` (h, w) of ellipses, as Warp.boxes takes them, and which are to be kept.
+
+    Those are seen to at least `share` (N,) of their area, and thick enough.
+    """
+    whole = warp.boxes(*ellipses)
+    boxes = np.clip(whole, 0.0, size[::-1] * 2)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    enough = share * (whole[:, 2] - whole[:, 0]) * (whole[:, 3] - whole[:, 1])
+    return boxes, (sides[:, 0] * sides[:, 1] >= enough) & (sides.min(axis=1) >= MIN_SIDE)
+
+
+def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
+    """The objects of several truths on one canvas of `size`; the image id is the first one's."""
+    points = [t.points for t in targets if t.points is not None]
+    proposals = [t.proposals for t in targets if t.proposals is not None]
+    return replace(
+        targets[0],
+        boxes=torch.cat([t.boxes for t in targets]),
+        labels=torch.cat([t.labels for t in targets]),
+        crowd=torch.cat([t.crowd for t in targets]),
+        points=torch.cat(points) if points else None,
+        proposals=torch.cat(proposals) if proposals else None,
+        size=size,
+    )
+
+
+def pipeline(config: AugmentConfig, keypoints: bool, pad: int) -> Pipeline | None:
+    """The albumentations pipeline of `config`, None where it has none. Raises UserError where the extra is missing."""
+    if not config.albumentations:
+        return None
+    try:
+        from detect.data.augment.albumentations_adapter import (
+            Pipeline,  # late: few need it, and it need not be installed
+        )
+    except ModuleNotFoundError as error:
+        fields: dict[str, list[str]] = {}  # of ours, for each transform that they replace
+        for name in _names(config.albumentations):
+            fields[name] = [f"augment.{ours}" for ours, theirs in BUILT_IN.items() if name in theirs.split()]
+        instead = "; ".join(f"{', '.join(ours)} for {name}" for name, ours in fields.items() if ours)
+        raise UserError(
+            "augment.albumentations needs an extra: pip install 'gridhead[albumentations]'"
+            + (f", or use {instead}" if instead else "")
+        ) from error
+    return Pipeline(config.albumentations, config.visibility, keypoints, pad)
+
+
+def _names(spec: Any) -> Iterator[str]:
+    """The transforms of a pipeline, those inside compositions too."""
+    for item in spec if isinstance(spec, list) else ():
+        for name, arguments in item.items() if isinstance(item, dict) else ():
+            inner = arguments.get("transforms") if isinstance(arguments, dict) else None
+            yield from _names(inner) if inner else [str(name)]
+
+
+def mirror(target: Target, swap: Tensor | None) -> Target:
+    """Truth of the picture mirrored left to right; `swap` (K,) says which keypoint each one becomes."""
+    width = target.size[1]
+    sign, shift = torch.tensor([[-1.0, 1, -1, 1], [width, 0, width, 0]])
+    boxes, proposals = target.boxes[:, [2, 1, 0, 3]] * sign + shift, target.proposals
+    if proposals is not None:
+        proposals = proposals[:, [2, 1, 0, 3]] * sign + shift
+    points = target.points
+    if points is not None:
+        x, y, seen = points.unbind(dim=-1)
+        points = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=-1)
+        points = points if swap is None else points[:, swap]
+    return replace(target, boxes=boxes, points=points, proposals=proposals)
+
+
+def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:
+    """The permutation (K,) that swaps each pair; None without keypoints. UserError: pairs missing or wrong."""
+    if not keypoints:
+        return None
+    if pairs is None:
+        raise UserError(
+            "mirroring needs to know which keypoints swap: name them left_…/right_… in the annotations, "
+            "or give augment.flip_pairs, or set augment.flip to 0"
+        )
+    swap = torch.arange(len(keypoints))
+    used = sorted(k for pair in pairs for k in pair)
+    if any(len(pair) != 2 for pair in pairs) or len(set(used)) != len(used):
+        raise UserError(f"augment.flip_pairs must hold pairs, each keypoint at most once: {[list(p) for p in pairs]}")
+    if used and not 0 <= used[0] <= used[-1] < len(keypoints):
+        raise UserError(f"augment.flip_pairs names keypoint {used[-1]}, but there are {len(keypoints)} (from 0)")
+    for a, b in pairs:
+        swap[a], swap[b] = b, a
+    return swap
+
+
+def jitter(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> None:
+    """Change hue, saturation and brightness of (H, W, 3) uint8 RGB in place.
+
+    One 3 x 3 matrix around the grey axis does all three: hue turns by up to `hue` of a full circle, saturation (the
+    distance from the axis) and value are multiplied by 1 ± their gains. It is the linear twin of a jitter in HSV, and
+    at 640 px takes 0.2 ms where going to HSV and back through tables takes 2.3 ms (one thread).
+    """
+    hue, saturation, value = rng.uniform(-1.0, 1.0, 3) * (config.hue, config.saturation, config.value)
+    if hue == saturation == value == 0.0:
+        return
+    cos, sin = math.cos(math.tau * hue), math.sin(math.tau * hue)
+    grey = np.full((3, 3), 1 / 3)
+    around = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turn = cos * np.eye(3) + sin * around + (1 - cos) * grey  # Rodrigues' rotation about (1, 1, 1)
+    matrix = (1 + value) * (grey + (1 + saturation) * (turn - grey))
+    cv2.transform(image, matrix.astype(np.float32), dst=image)

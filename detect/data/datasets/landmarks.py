@@ -1,0 +1,106 @@
+"""Windows that show one thing with keypoints each: the largest of its picture that has any.
+
+Axes: N objects, K keypoints.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from detect.data.alignment import mean_shape
+from detect.data.augment.transforms import mirror_swap
+from detect.data.datasets.crops import CropDataset, Crops
+from detect.data.letterbox import Letterbox
+from detect.data.store import Annotations
+from detect.data.validate import require_skeleton
+from detect.errors import UserError
+from detect.types import Pixels, Target
+from detect.utils.names import say
+
+
+@dataclass(frozen=True, eq=False)
+class Instances(Crops):
+    """One object of each picture that has one with labelled keypoints: Crops with `points` (N, K, 3) in its pixels."""
+
+    points: np.ndarray
+
+    @staticmethod
+    def of(store: Annotations) -> Instances:
+        """The largest such box of each picture, crowd regions aside. Raises UserError where there is none."""
+        if store.points is None:
+            raise UserError(f"{store.path}: its categories declare no keypoints, so there are no landmarks to find")
+        owner = np.repeat(np.arange(len(store)), np.diff(store.starts))
+        rows = np.flatnonzero(~store.crowd & (store.points[..., 2] > 0).any(1))
+        if not len(rows):
+            raise UserError(f"{store.path}: no object (crowd regions aside) has a labelled keypoint")
+        rows = rows[np.lexsort((-store.boxes[rows, 2:].prod(1), owner[rows]))]
+        rows = rows[np.unique(owner[rows], return_index=True)[1]]
+        boxes = store.boxes[rows].copy()
+        boxes[:, 2:] += boxes[:, :2]
+        return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.points[rows])
+
+    def shape(self, pixels: Pixels) -> np.ndarray:
+        """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
+        corner, sides = np.split(self.windows(pixels.stretch)[:, None].astype(float), 2, axis=2)
+        sides = sides - corner
+        canvas = sides if pixels.stretch else sides.max(axis=2, keepdims=True)
+        room = (canvas - sides) / 2 if pixels.alignment == "center" else 0.0
+        return mean_shape((self.points[..., :2] - corner + room) / canvas, self.points[..., 2] > 0)
+
+
+class LandmarkDataset(CropDataset):
+    """Training samples of instances: (image (size, size, 3) uint8 RGB, Target of one object with its points).
+
+    Augmentation is that of crops, and box and points go along; of a mirrored picture the points of a pair change
+    places. A point that leaves the canvas has visibility 0 from then on. UserError: mirroring of points whose sides
+    nobody named.
+    """
+
+    crops: Instances
+    points = True
+
+    def __init__(self, crops: Instances, *args: Any, **options: Any) -> None:
+        super().__init__(crops, *args, **options)
+        if self.augment and self.augment.flip > 0:
+            self.swap = mirror_swap(crops.store.keypoints, self.augment.flip_pairs or crops.store.flip_pairs)
+
+    def truth(self, index: int) -> Target:
+        """The object with its points, in pixels of its window as it lies in the picture."""
+        left, top, right, bottom = self.windows[index].tolist()
+        size = (bottom - top, right - left)
+        points = self.crops.points[index : index + 1] - np.array([left, top, 0])
+        box = self.crops.boxes[index : index + 1] - np.array([left, top] * 2)
+        whole = self.crops.target(index, size)
+        return replace(whole, boxes=torch.from_numpy(box).float(), points=torch.from_numpy(points).float())
+
+    def learned(self, index: int, moved: Target) -> Target:
+        """What came of `truth`."""
+        return moved
+
+    def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
+        """The instance on its canvas; the letterbox is that of its window, in pixels of the picture."""
+        left, top, right, bottom = self.windows[index].tolist()
+        fit = Letterbox.fit((bottom - top, right - left), self.size, self.pixels, square=True)
+        truth = self.truth(index)
+        points = None if truth.points is None else fit.forward(truth.points)
+        target = replace(truth, boxes=fit.forward(truth.boxes), points=points, size=fit.canvas)
+        image = self._fit(index, self.size).apply(self.piece(index))
+        return image, target, replace(fit, corner=(left, top))
+
+
+def require_points(store: Annotations, held_out: Annotations) -> None:
+    """Raises UserError where a set has no labelled keypoint, or the sets declare other ones.
+
+    Tells of pictures that show nothing with labelled keypoints: there is nothing in them to learn or to measure.
+    """
+    for one in (store, held_out):
+        if empty := len(one) - len(Instances.of(one)):
+            say(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
+    require_skeleton(store)
+    if store.keypoints != held_out.keypoints:
+        raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")

@@ -1,0 +1,150 @@
+"""Signals and volumes: records of numbers along one or three axes, each of one class, for classifiers.
+
+Axes: N records, C channels, then the sides of a record: L of a signal, D, H, W of a volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from detect.config import AugmentConfig
+from detect.data.datasets.crops import balanced_order
+from detect.data.datasets.detection import Draw, Stream, generator, order
+from detect.data.store import Annotations, encode_names
+from detect.errors import UserError
+from detect.types import Pixels, Target
+from detect.utils.names import require_names
+
+_CHUNK = 1024  # records whose squares are in memory at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Signals(Annotations):
+    """A store whose pictures are records, all of one shape, in memory: `values` (N, C, ...) of any real type.
+
+    Each record has one box, as labels of whole pictures have, which holds its class.
+    """
+
+    values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))
+
+    @staticmethod
+    def of(
+        path: Path, values: np.ndarray, labels: np.ndarray, names: Sequence[str], records: Sequence[str], **more: Any
+    ) -> Signals:
+        """The store of `values` (N, C, ...) with their `labels` (N,) in 0..len(names)-1; `records` are their names."""
+        n = len(values)
+        letters, starts = encode_names(list(records))
+        return Signals(
+            path=path,
+            root=path.parent,
+            image_ids=np.arange(1, n + 1),
+            sizes=np.ones((n, 2), np.int32),
+            starts=np.arange(n + 1),
+            boxes=np.tile([0.0, 0.0, 1.0, 1.0], (n, 1)),
+            labels=labels.astype(np.int64),
+            crowd=np.zeros(n, bool),
+            areas=np.ones(n),
+            ids=np.arange(1, n + 1),
+            points=None,
+            category_ids=np.arange(1, len(names) + 1),
+            names=require_names(names, range(1, len(names) + 1), path),
+            name_bytes=letters,
+            name_starts=starts,
+            values=values,
+            **more,
+        )
+
+    @property
+    def dims(self) -> int:
+        """1 for signals, 3 for volumes."""
+        return self.values.ndim - 2
+
+    @property
+    def side(self) -> int:
+        """The longest side of a record."""
+        return max(self.values.shape[2:])
+
+    def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
+        """The store of these records only, in this order; classes stay."""
+        index = np.asarray(indices, dtype=np.int64).reshape(-1)
+        return replace(super().select(index, left_out), values=self.values[index])  # type: ignore[call-arg]
+
+    def pixels(self) -> Pixels:
+        """How records become numbers: less the mean of each channel, over its deviation; a constant stays as it is."""
+        n, axes = self.values[:, 0].size, (0, *range(2, self.values.ndim))
+        chunks = range(0, len(self), _CHUNK)
+        mean = sum(self.values[i : i + _CHUNK].sum(axes, np.float64) for i in chunks) / n
+        middle = mean.reshape(-1, *[1] * self.dims)
+        square = sum(((self.values[i : i + _CHUNK] - middle) ** 2).sum(axes) for i in chunks)
+        std = np.sqrt(square / n)
+        return Pixels(scale=1.0, mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+
+
+class SignalDataset(Dataset):
+    """Training samples of signals: (values (..., C) float32, Target), channels last as pictures have them, by a Draw.
+
+    `balanced` draws each class equally often, as for crops.
+    """
+
+    def __init__(
+        self, store: Signals, augment: AugmentConfig | None = None, seed: int = 0, balanced: bool = False
+    ) -> None:
+        self.store, self.augment, self.seed, self.balanced = store, augment, seed, balanced
+        self.canvases = np.ones((len(store), 2), np.int64)  # one shape for all
+        self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+        values, target = self.sample(self.index(draw.epoch, draw.position))
+        if self.augment is not None:
+            rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
+            values = varied(values, self.augment, rng)
+        return values, target
+
+    def index(self, epoch: int, position: int) -> int:
+        """Which record comes at that place of an epoch's order."""
+        if not self.balanced:
+            return int(order(self.seed, epoch, len(self))[position])
+        if self.drawn[0] != epoch:
+            self.drawn = epoch, balanced_order(self.store.labels, self.seed, epoch)
+        return int(self.drawn[1][position])
+
+    def sample(self, index: int) -> tuple[np.ndarray, Target]:
+        """A record by its index, without augmentation."""
+        return np.moveaxis(self.store.values[index], 0, -1).astype(np.float32), self.store.target(index)
+
+
+def varied(values: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """A record (..., C) shifted along each axis, stronger or weaker, and if a volume, mirrored along each axis.
+
+    What a shift leaves open repeats the edge. A signal is never mirrored: time has a direction.
+    """
+    for axis, side in enumerate(values.shape[:-1]):
+        most = int(augment.translate * side)
+        places = np.arange(side) - rng.integers(-most, most, endpoint=True)
+        values = values.take(places.clip(0, side - 1), axis)
+        if values.ndim == 4 and rng.random() < augment.flip:
+            values = np.flip(values, axis)
+    gain = 1 + augment.value * rng.uniform(-1, 1)
+    return values * np.float32(gain)
+
+
+def require_fit(store: Annotations, dims: int, channels: int) -> None:
+    """Raises UserError where a network of `dims` dimensions and `channels` cannot look at the store."""
+    kinds = {1: "signals", 2: "pictures", 3: "volumes"}
+    if store.dims != dims:
+        raise UserError(
+            f"{store.path} holds {kinds[store.dims]}, and the network looks at {kinds[dims]}: "
+            f"--model.dims is {dims}, {store.dims} would fit"
+        )
+    there = store.values.shape[1] if isinstance(store, Signals) else channels
+    if there != channels:
+        raise UserError(f"{store.path}: its records have {there} channels, the network takes {channels}")

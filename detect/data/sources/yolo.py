@@ -1,0 +1,157 @@
+"""YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
+
+A line of a label file is an object, `class cx cy w h`, relative to the picture as viewers show it, with EXIF
+applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken, as it is
+of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
+Where label files lie: see `yolo_files`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.data.images import read_header
+from detect.data.roots import Roots
+from detect.data.sources.coco import from_coco
+from detect.data.sources.inventory import SPLITS, by_split, split_name
+from detect.data.sources.yolo_files import unlabelled, yolo_files
+from detect.data.store import Annotations
+from detect.data.validate import Sieve
+from detect.errors import UserError
+from detect.utils.names import require_names
+from detect.utils.text_files import read_text
+
+_LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
+
+
+def yolo_splits(
+    path: Path, content: dict[str, Any], inside: Roots | None = None
+) -> dict[str, Callable[[bool], Annotations]]:
+    """The loader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
+
+    `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
+    """
+    names = _names(path, content)
+    inside = inside or Roots(path.parent)
+    given = by_split(path, (key for key, entry in content.items() if entry and split_name(str(key)) in SPLITS))
+    return {
+        split: partial(_load_split, path, content, content[key], split, names, inside) for split, key in given.items()
+    }
+
+
+def load_yolo(
+    path: Path,
+    images: Sequence[str],
+    labels: Mapping[str, str],
+    names: list[str],
+    sieve: Sieve,
+    pose: int = 0,
+    inside: Roots | None = None,
+) -> Annotations:
+    """The store of these image files and of the label file that each of them has in `labels`, or lacks.
+
+    Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
+    keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
+    """
+    root = Path(os.path.commonpath([os.path.dirname(file) for file in images])) if images else path.parent
+    records: list[dict] = []
+    annotations: list[dict] = []
+    where: list[str] = []
+    for image_id, file in enumerate(images, start=1):
+        try:
+            height, width = read_header(file).shown
+        except UserError as error:
+            sieve.refuse("cannot use an image:", str(error))
+            continue
+        name = Path(os.path.relpath(file, root)).as_posix()
+        records.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for line, category, box in _rows(labels.get(file), sieve, pose):
+            x, y, w, h = (box * (width, height, width, height)).tolist()
+            annotations.append({"image_id": image_id, "category_id": category, "bbox": [x, y, w, h]})
+            where.append(line)
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    return from_coco(
+        {"images": records, "annotations": annotations, "categories": categories}, path, root, sieve, where, inside
+    )
+
+
+def _rows(path: str | None, sieve: Sieve, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(file and line, class, relative xywh (4,)) of each object in a label file."""
+    if path is None:
+        return
+    try:
+        lines = read_text(path).splitlines()
+    except UserError as error:
+        sieve.refuse("cannot use a label file:", str(error))
+        return
+    for number, line in enumerate(lines, start=1):
+        if not (words := line.split()):
+            continue
+        record = f"{path} line {number}"
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            sieve.refuse(record, f"is not a row of numbers: {line[:60]!r}")
+            continue
+        if reason := _wrong(values, pose):
+            sieve.refuse(record, reason)
+            continue
+        yield record, int(values[0]), _box(values[1:], pose)
+
+
+def _wrong(values: np.ndarray, pose: int) -> str:
+    """What is wrong with a row of numbers, if anything."""
+    polygon = not pose and len(values) >= 7 and len(values) % 2
+    if len(values) != 5 + pose and not polygon:
+        expected = f"{5 + pose} (pose)" if pose else "5 (a box) or an odd 7 and more (a polygon)"
+        return f"has {len(values)} numbers; a row has {expected}"
+    if not np.isfinite(values).all():
+        return "has a number that is NaN or infinite"
+    if values[0] != int(values[0]):
+        return f"has class {values[0]:g}; a class is a whole number"
+    if (np.abs(values[1 : None if polygon else 5]) > _LIMIT).any():
+        return "has coordinates beyond the picture; they are relative to its sides, 0 to 1"
+    return ""
+
+
+def _box(values: np.ndarray, pose: int) -> np.ndarray:
+    if pose or len(values) == 4:
+        return np.concatenate([values[:2] - values[2:4] / 2, values[2:4]])
+    corners = values.reshape(-1, 2)
+    least = corners.min(0)
+    return np.concatenate([least, corners.max(0) - least])
+
+
+def _names(path: Path, content: dict[str, Any]) -> list[str]:
+    names = content["names"]
+    if isinstance(names, dict):
+        if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+            raise UserError(f"{path}: the keys of 'names' must be 0 to {len(names) - 1}, not {list(names)[:20]}")
+        names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+    if not isinstance(names, list) or not names:
+        raise UserError(f"{path}: 'names' must be a list of class names, or a dictionary from index to name")
+    if content.get("nc", len(names)) != len(names):
+        raise UserError(f"{path}: nc is {content['nc']}, but 'names' has {len(names)} entries")
+    return require_names(names, range(len(names)), path)
+
+
+def _load_split(
+    path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], inside: Roots, skip_bad: bool
+) -> Annotations:
+    base = path.parent / Path(str(content.get("path") or "")).expanduser()
+    sieve = Sieve(path, skip_bad)
+    images, labels, inside = yolo_files(path, split, base, entry, sieve, inside)
+    shape = content.get("kpt_shape") or [0, 0]
+    try:
+        pose = int(shape[0]) * int(shape[1])
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
+    store = load_yolo(path, images, labels, names, sieve, pose, inside)
+    return replace(store, notes=[*store.notes, *unlabelled(images, labels)])

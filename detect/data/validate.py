@@ -1,0 +1,220 @@
+"""What happens to bad data: strict by default, or left out and listed where the user asked to go on (`--skip-bad`)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from detect.data import jpegs
+from detect.data.boxes import (
+    called,
+    faults,
+    objects,
+    out_of_images,
+    partly_relative,
+    partly_small,
+    relative,
+    too_small,
+)
+from detect.data.datasets.detection import known_sizes
+from detect.data.images import PAGED, Header, count_pages, has_end, read_header, read_image
+from detect.data.orientation import settled
+from detect.errors import UserError
+from detect.utils.names import warn_once
+from detect.utils.progress import track
+
+if TYPE_CHECKING:
+    from detect.data.store import Annotations
+
+_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Warning: unknown|thumbnail")  # all pixels are there
+
+
+class NothingUsable(UserError):
+    """A set of which nothing is left; `left_out` has a line for each record that cannot be used."""
+
+    def __init__(self, path: object, left_out: list[str]) -> None:
+        why = f" that can be used; the first of {len(left_out)} reasons: {left_out[0]}" if left_out else ""
+        super().__init__(f"{path}: the set is empty: it holds no image{why}")
+        self.path, self.left_out = str(path), left_out
+
+
+class Sieve:
+    """Lets good records through. Strict: the first bad one is an error. Else: `lines` tells of each one left out."""
+
+    def __init__(self, path: object, skip_bad: bool) -> None:
+        self.path, self.skip_bad = path, skip_bad
+        self.lines: list[str] = []
+
+    def refuse(self, record: str, reason: str) -> None:
+        """One bad record; raises UserError when strict."""
+        line = f"{self.path}: {record} {reason}"
+        if not self.skip_bad:
+            raise UserError(f"{line}; mend it, or leave such records out with --skip-bad")
+        self.lines.append(line)
+
+    def refuse_all(self, records: Iterable[tuple[str, str]]) -> None:
+        """Several bad records, each with its reason."""
+        for record, reason in records:
+            self.refuse(record, reason)
+
+    def keep(self, alive: np.ndarray, bad: np.ndarray, say: Callable[[int], tuple[str, str]]) -> np.ndarray:
+        """The rows of `alive` (N,) that are not `bad` (N,); `say(row)` gives record and reason."""
+        for row in np.flatnonzero(alive & bad).tolist():
+            self.refuse(*say(row))
+        return alive & ~bad
+
+
+class Examined(NamedTuple):
+    """What there is to know of an image file: its header (None: unreadable), what is wrong with it, what is odd."""
+
+    header: Header | None
+    problem: str = ""
+    oddity: str = ""
+
+
+def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Examined:
+    """Look at an image file of annotated (h, w) `size`: is it there, readable, whole, of that size?
+
+    Without `decode` only its header is read, which shows neither truncation nor damage of the pixels.
+    """
+    header = None
+    try:
+        header = read_header(path)
+        header.turn(size, str(path))
+        if not decode:
+            return Examined(header)
+        ended = header.format != "JPEG" or has_end(path)
+        said = jpegs.warning(str(path)) if ended and header.format in ("JPEG", "MPO") else None
+        if said is None:
+            read_image(path)
+            return Examined(header, "", "" if ended else f"{path}: lacks its end mark, though not one of its pixels")
+    except UserError as error:
+        return Examined(header, str(error))
+    if said and not _HARMLESS.search(said):
+        return Examined(header, f"{path}: the image is damaged or truncated ({said})")
+    return Examined(header, "", f"{path}: odd, but with all its pixels ({said})" if said else "")
+
+
+def check_images(store: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
+    """`examine` every image of a store, in their order, so the first finding does not depend on the threads."""
+
+    def looked() -> Iterator[Examined]:
+        indices = iter(range(len(store)))
+        with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(store) // 64)) as pool:
+            while chunk := list(islice(indices, 64 * workers)):
+                yield from pool.map(lambda i: examine(store.image_path(i), store.size(i), decode), chunk)
+
+    with closing(track(looked(), len(store), "check images")) as tracked:
+        yield from tracked
+
+
+def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> Annotations:
+    """The store whose images can be used, turned as their boxes fit (see `orientation`): call it before the first step.
+
+    Every image is decoded once; without `decode`, for sets that were decoded before, only the headers are read. The
+    first bad image raises UserError; with `skip_bad`, bad images are left out with their objects and listed in
+    `left_out`. What is odd about the others is in `notes`. What has no images was looked at when it was read.
+    """
+    if store.dims != 2:
+        return store
+    lines, headers, notes = dict[int, str](), list[Header | None](), list[tuple[str, str]]()
+    for index, (header, problem, oddity) in enumerate(check_images(store, decode=decode or skip_bad)):
+        headers.append(header)
+        if problem and not skip_bad:
+            raise UserError(f"{problem}; mend it, or leave such images out with --skip-bad")
+        if problem:
+            objects = int(store.starts[index + 1] - store.starts[index])
+            lines[index] = f"{problem} (image id {store.image_ids[index]}, left out with its {objects} objects)"
+        if oddity:
+            notes.append(("unfinished", oddity))
+    notes += _pages(store)
+    store = settled(replace(store, notes=[*store.notes, *notes]) if notes else store, headers)
+    if not lines:
+        return store
+    good = np.delete(np.arange(len(store)), list(lines))
+    if not len(good):
+        raise NothingUsable(store.path, [*store.left_out, *lines.values()])
+    return store.select(good, left_out=[*store.left_out, *lines.values()])
+
+
+def _pages(store: Annotations) -> Iterator[tuple[str, str]]:
+    """A note on each file of several pages or frames: annotations have no place for any but the first."""
+    for path in map(store.image_path, range(len(store))):
+        if path.suffix.lower() in PAGED and (pages := count_pages(path)) > 1:
+            yield "encoding", f"{path.name} has {pages} pages or frames, of which the first is used"
+
+
+def usable(store: Annotations, skip_bad: bool = False, learned: bool = True) -> Annotations:
+    """The store without boxes that nothing can be learned from: of no width or height, or wholly outside their image.
+
+    Strict: the first is an error. A set that is not `learned` but measured as pycocotools does keeps them: they are
+    objects there, which nothing finds. Raises UserError where most boxes are relative, which neither can use.
+    """
+    if store.dims != 2:
+        return store
+    sizes = known_sizes(store)
+    if problem := relative(store, sizes):
+        raise UserError(f"{store.path}: {problem}")
+    if line := partly_relative(store, sizes):
+        store = replace(store, notes=[*store.notes, ("mixed", line)])
+    sieve, bad, found = Sieve(store.path, skip_bad), np.zeros(len(store.boxes), bool), list(faults(store, sizes))
+    if found and not learned:
+        notes = [(kind, f"{called(store, row)} {text}: it is measured all the same") for kind, row, text in found]
+        return replace(store, notes=[*store.notes, *notes])
+    if learned and (line := out_of_images(store, sizes)):
+        store = replace(store, notes=[*store.notes, ("outside", line)])
+    for _, row, text in found:
+        sieve.refuse(called(store, row), text)
+        bad[row] = True
+    return store.without(bad, sieve.lines) if found else store
+
+
+def tell_notes(*stores: Annotations) -> None:
+    """Say on stderr what is odd about the stores: of each kind the first note, and how many there are."""
+    for store in stores:
+        kinds: dict[str, list[str]] = {}
+        for kind, line in store.notes:
+            kinds.setdefault(kind, []).append(line)
+        for lines in kinds.values():
+            more = f" (and {len(lines) - 1} more like it: see detect check)" if lines[1:] else ""
+            warn_once(f"{store.path}: {lines[0]}{more}")
+
+
+def require_large(store: Annotations, size: int, stretch: bool) -> None:
+    """Raises UserError when every box is too small to be learned at image size `size`; if some are, says how many."""
+    sizes = known_sizes(store)
+    if line := too_small(store, sizes, size, stretch):
+        raise UserError(f"{store.path}: {line}")
+    if line := partly_small(store, sizes, size, stretch):
+        warn_once(f"{store.path}: {line}")
+
+
+def require_skeleton(store: Annotations) -> None:
+    """Raises UserError when the skeleton that a file declares cannot be drawn, for models that have it drawn."""
+    for kind, line in store.notes:
+        if kind == "skeleton":
+            raise UserError(f"{store.path}: {line}; mend it, or remove it from the categories")
+
+
+def require_objects(store: Annotations, held_out: Annotations | None = None) -> None:
+    """Raises UserError when there is nothing to learn from, or held out nothing to measure by.
+
+    That is no image, or not one object outside crowd regions that has an area.
+    """
+    for one, purpose in ((store, "training"), (held_out, "held-out")):
+        if one is None or objects(one).any():
+            continue
+        what = "no object (crowd regions and boxes without area aside)" if len(one) else "no image"
+        remedy = "check the file and its path"
+        if purpose == "held-out":
+            remedy = "label it, or remove the split: training is then measured on its own images"
+        raise UserError(f"{one.path}: the {purpose} set is empty: it holds {what}; {remedy}")

@@ -1,0 +1,346 @@
+"""What a person would want to know of a set before training on it: defects of records and pictures, and what is odd.
+
+Nothing is written into the data. Axes: I images, N objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anchors.boxes import iou_aligned, xywh_to_xyxy
+from anchors.kmeans import kmeans, mean_iou, recall
+from detect.data.boxes import (
+    REACH,
+    away,
+    called,
+    faults,
+    objects,
+    owners,
+    partly_relative,
+    reach,
+    relative,
+    too_small,
+)
+from detect.data.orientation import settled
+from detect.data.roots import Roots
+from detect.data.sources.formats import recognise, roots_of
+from detect.data.store import Annotations
+from detect.data.validate import NothingUsable
+from detect.data_check.images import Seen, look_at_all, near_pairs, same_files, unlisted
+from detect.errors import UserError, unknown
+
+# What is found, and how much it matters: an error stops training, a warning is a likely mistake, a note is a fact.
+KINDS = {
+    "record": ("error", "records that cannot be used"),
+    "image": ("error", "pictures that are missing, broken, or of another size than annotated"),
+    "empty": ("error", "splits without any object"),
+    "flat": ("error", "boxes of no width or height: not to be learned, and counted by an evaluation all the same"),
+    "away": ("error", "boxes that lie wholly outside their image"),
+    "relative": ("error", "splits whose boxes are relative, 0 to 1, where pixels are expected"),
+    "small": (
+        "error",
+        "training sets whose boxes all are less than 2 pixels high or wide at the image size of training",
+    ),
+    "classes": ("warning", "classes that splits do not share, or without objects, or that are none"),
+    "leak": ("warning", "the same picture in several splits"),
+    "near_leak": ("warning", "almost the same picture in several splits"),
+    "duplicate": ("warning", "the same picture several times in a split"),
+    "doubled": ("warning", "objects marked twice: same class, IoU above 0.95"),
+    "mixed": ("warning", "splits with boxes within the first pixel of an image: perhaps relative, 0 to 1"),
+    "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
+    "unfinished": ("warning", "JPEG files that lack their end mark or hold bytes too many, with all their pixels"),
+    "turned": ("warning", "images that EXIF turns, where the annotated size does not say whether it counts"),
+    "unlabelled": ("warning", "folders of images of which none has a label file"),
+    "skeleton": ("warning", "skeletons that do not fit their keypoints"),
+    "unlisted": ("warning", "pictures in the folders that no annotation lists"),
+    "near_duplicate": ("note", "almost the same picture several times in a split"),
+    "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
+    "giant": ("note", "boxes that fill more than 98 % of their picture"),
+    "encoding": ("note", "images of unusual coding, or turned by EXIF"),
+    "rare": ("note", "classes with less than a tenth of the objects that a class has on average"),
+}
+USUAL = ("train", "val", "test")
+DOUBLE, TINY, GIANT = 0.95, 3.0, 0.98
+NEAR = 0.06  # of a side: boxes whose IoU is above DOUBLE differ by less than 0.053 in each edge and side
+PAIRS = 1 << 18  # boxes that are compared at once: some megabytes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: its kind, the split, the record or file, and what is said of it."""
+
+    kind: str
+    split: str
+    where: str
+    text: str
+
+
+@dataclass
+class Checked:
+    """All that was found in a set, and what there is in it by split."""
+
+    findings: list[Finding] = field(default_factory=list)
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    anchors: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, kind: str) -> int:
+        """How often something was found."""
+        return sum(one.kind == kind for one in self.findings)
+
+    def level(self, level: str) -> int:
+        """How many errors, warnings or notes there are."""
+        return sum(KINDS[one.kind][0] == level for one in self.findings)
+
+    def plain(self) -> dict[str, Any]:
+        """As it is written to a file."""
+        counts = {kind: self.count(kind) for kind in KINDS}
+        splits = {
+            name: {k: v for k, v in facts.items() if not isinstance(v, np.ndarray)}
+            for name, facts in self.splits.items()
+        }
+        found = [{"level": KINDS[one.kind][0], **asdict(one)} for one in self.findings]
+        return {"counts": counts, "findings": found, "splits": splits, "anchors": self.anchors}
+
+
+def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_outside: bool = False) -> Checked:
+    """Everything there is to say of the data `data` at image size `size`, with `k` anchors.
+
+    Raises UserError where it is no data, or has no split of a name in `splits`.
+    """
+    checked, stores, seen = Checked(), dict[str, Annotations](), dict[str, list[Seen]]()
+    known = recognise(data, allow_outside=allow_outside)
+    for split in splits or [name for name in USUAL if name in known] or known:
+        if split not in known:
+            raise unknown("split", split, known)
+        store, told = load(known[split], split)
+        checked.findings += told
+        if store is None:
+            continue
+        seen[split] = look_at_all(store, f"look at {split}")
+        stores[split] = store = settled(store, [one.header for one in seen[split]])
+        checked.findings += [Finding(kind, split, str(store.path), line) for kind, line in store.notes]
+        checked.findings += pictures(split, store, seen[split])
+        known_sizes = [
+            (store.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen[split])
+        ]
+        sizes = np.array(known_sizes).reshape(-1, 2)
+        checked.findings += boxes(split, store, sizes, size)
+        checked.splits[split] = facts(store, sizes, size)
+    checked.findings += classes(stores)
+    checked.findings += copies(seen)
+    everywhere = [stores.get(split) or load(known[split], split)[0] for split in known]
+    if all(everywhere):  # of a split that cannot be read nobody knows what it lists
+        checked.findings += nowhere(
+            [store for store in everywhere if store], checked.findings, roots_of(Path(data), allow_outside)
+        )
+    first = next(iter(checked.splits), "")
+    checked.anchors = anchors_of(checked.splits[first]["sides"], k, size) if first else {}
+    return checked
+
+
+def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations | None, list[Finding]]:
+    """A split, and what of it cannot be used; None where that is all of it."""
+    try:
+        store = loader(True)
+    except NothingUsable as error:
+        found = [Finding("record", split, error.path, line) for line in error.left_out]
+        return None, [*found, Finding("empty", split, error.path, "holds no image that can be used")]
+    except UserError as error:
+        return None, [Finding("record", split, split, str(error))]
+    return store, [Finding("record", split, str(store.path), line) for line in store.left_out]
+
+
+def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding], inside: Roots) -> Iterator[Finding]:
+    """Pictures beside those of these splits that no split lists, and no finding is about; links lead `inside`."""
+    listed = {os.path.abspath(store.image_path(i)) for store in stores for i in range(len(store))}
+    said = "\n".join(one.text for one in findings if one.kind == "record")
+    for path in unlisted(listed, inside):
+        if path not in said:
+            yield Finding("unlisted", "", path, "is in no annotation file")
+
+
+def pictures(split: str, store: Annotations, seen: Iterable[Seen]) -> Iterator[Finding]:
+    """Broken and odd pictures."""
+    for i, one in enumerate(seen):
+        if one.problem:
+            yield Finding("image", split, str(one.path), one.problem)
+        if one.unfinished:
+            yield Finding("unfinished", split, str(one.path), one.unfinished)
+        for oddity in one.oddities:
+            yield Finding("encoding", split, str(one.path), oddity)
+        if one.header is not None and one.header.orientation != 1:
+            applied = "not applied" if one.header.turn(store.size(i), str(one.path)) == 1 else "applied"
+            yield Finding("encoding", split, str(one.path), f"has EXIF orientation {one.header.orientation}, {applied}")
+
+
+def boxes(split: str, store: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
+    """Boxes that cannot be learned, reach out, are tiny, giant, or there twice; `sizes` (I, 2) are those of images."""
+    for kind, row, text in faults(store, sizes):
+        yield Finding(kind, split, called(store, row), text)
+    if line := relative(store, sizes):
+        yield Finding("relative", split, str(store.path), line)
+    elif line := partly_relative(store, sizes):
+        yield Finding("mixed", split, str(store.path), line)
+    if split == "train" and (line := too_small(store, sizes, size)):
+        yield Finding("small", split, str(store.path), line)
+    room = sizes[owners(store)]
+    known, sides = (room > 0).all(axis=1), store.boxes[:, 2:]
+    plain = known & objects(store)
+    out = np.where(known & ~away(store, sizes), reach(store.boxes, room), 0)
+    share = sides.prod(axis=1) / np.maximum(room.prod(axis=1), 1)
+    side = sides.min(axis=1, initial=np.inf) * size / np.maximum(room.max(axis=1, initial=0), 1)
+    for row in np.flatnonzero(out > REACH).tolist():
+        yield Finding("outside", split, called(store, row), f"reaches {out[row]:.1f} pixels out of the picture")
+    for row in np.flatnonzero(plain & (share > GIANT)).tolist():
+        yield Finding("giant", split, called(store, row), f"fills {share[row]:.1%} of the picture")
+    for row in np.flatnonzero(plain & (side < TINY)).tolist():
+        yield Finding("tiny", split, called(store, row), f"is {side[row]:.1f} pixels at {size} px")
+    for i in np.flatnonzero(np.diff(store.starts) > 1).tolist():
+        rows = np.arange(store.starts[i], store.starts[i + 1])
+        corners = xywh_to_xyxy(torch.from_numpy(store.boxes[rows])).numpy()
+        twin = doubled(corners, store.labels[rows], plain[rows])
+        for n in np.flatnonzero(twin >= 0).tolist():
+            yield Finding("doubled", split, called(store, rows[n]), f"is annotation id {store.ids[rows[twin[n]]]}")
+
+
+def doubled(corners: np.ndarray, labels: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """For each of N boxes an earlier one of its class at its place, else -1; crowd regions are not `plain`.
+
+    Boxes are compared along the one of their left and top edges, widths and heights by which the fewest come near one
+    another, in blocks of PAIRS at most: the memory for an image of 10,000 boxes is that for one of a few hundred.
+    """
+    found = np.full(len(labels), -1)
+    for label in np.unique(labels[plain]):
+        rows = np.flatnonzero(plain & (labels == label))
+        boxes_, first, copies_ = np.unique(corners[rows], axis=0, return_index=True, return_inverse=True)
+        sides = boxes_[:, 2:] - boxes_[:, :2]
+        keys, reach_ = np.hstack([boxes_[:, :2], sides]), np.hstack([sides, sides]) * NEAR
+        order = np.argsort(keys, axis=0, kind="stable")
+        windows = [_window(keys[order[:, axis], axis], reach_[order[:, axis], axis]) for axis in range(4)]
+        axis = int(np.argmin([(stop - start).sum() for start, stop in windows]))
+        ranked = order[:, axis]
+        least = np.empty(len(ranked), np.int64)
+        least[ranked] = _first(boxes_[ranked], rows[first[ranked]], *windows[axis])
+        copies_ = copies_.reshape(-1)  # NumPy 2.0 gives it another axis
+        found[rows] = np.where(least[copies_] < rows, least[copies_], -1)
+    return found
+
+
+def _window(keys: np.ndarray, reach_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each of N keys in ascending order where those begin and end (N,) that lie within its reach."""
+    return np.searchsorted(keys, keys - reach_, "left"), np.searchsorted(keys, keys + reach_, "right")
+
+
+def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """For each of N boxes the least of `rows` (N,) of those from `start` to `stop` at its place, itself among them."""
+    nobody = rows.max() + 1
+    least, counts, boxes_ = np.full(len(rows), nobody), stop - start, torch.from_numpy(corners)
+    ends, n = np.cumsum(counts), 0
+    while n < len(rows):
+        before = ends[n] - counts[n]
+        block = slice(n, max(n + 1, int(np.searchsorted(ends, before + PAIRS, "right"))))
+        begins = ends[block] - counts[block] - before  # of each box's pairs in the block
+        one = np.repeat(np.arange(len(rows))[block], counts[block])
+        other = np.arange(len(one)) + np.repeat(start[block] - begins, counts[block])
+        same = iou_aligned(boxes_[one], boxes_[other]).numpy() > DOUBLE
+        least[block] = np.minimum.reduceat(np.where(same, rows[other], nobody), begins)
+        n = block.stop
+    return least
+
+
+def classes(stores: Mapping[str, Annotations]) -> Iterator[Finding]:
+    """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
+    every, first = sorted({name for store in stores.values() for name in store.names}), next(iter(stores), "")
+    for split, store in stores.items():
+        counts = Counter(store.names[label] for label in store.labels[objects(store)].tolist())
+        if not counts:
+            yield Finding("empty", split, str(store.path), "has no object (crowd regions and flat boxes aside)")
+            continue
+        for name in every:
+            if (first, split) == ("train", "val") and counts[name] and name not in stores[first].names:
+                text = f"has {counts[name]} objects of the class {name}, which {first} does not know"
+                yield Finding("record", split, str(store.path), text)
+            elif name not in store.names:
+                yield Finding("classes", split, str(store.path), f"does not know the class {name}, which others have")
+            elif not counts[name]:
+                yield Finding("classes", split, str(store.path), f"has no object of the class {name}")
+        if split == first:
+            mean = sum(counts.values()) / len(store.names)
+            for name, count in sorted(counts.items()):
+                if count < mean / 10:
+                    yield Finding(
+                        "rare", split, str(store.path), f"has {count} of {name}; on average {mean:.0f} a class"
+                    )
+
+
+def copies(seen: Mapping[str, Sequence[Seen]]) -> Iterator[Finding]:
+    """Pictures that are there more than once, exactly or nearly, within splits and across them."""
+    every = [(split, one) for split, some in seen.items() for one in some]
+    pictures_ = [one for _, one in every]
+    for group in same_files(pictures_):
+        yield from _copies(every, group[0], group[1:], "leak", "duplicate", "is the same picture as")
+    splits = np.unique([split for split, _ in every], return_inverse=True)[1]
+    near = np.full((2, len(every)), -1)  # the first picture that is almost the same, and the first in another split
+    for i, others in near_pairs(pictures_):
+        for kind, found in enumerate((others, others[splits[others] != splits[i]])):
+            near[kind, found[near[kind, found] < 0]] = i
+    for j in np.flatnonzero(near[0] >= 0).tolist():
+        apart = int(near[1, j] if near[1, j] >= 0 else near[0, j])
+        yield from _copies(every, apart, [j], "near_leak", "near_duplicate", "is almost the same picture as")
+
+
+def _copies(
+    every: Sequence[tuple[str, Seen]], first: int, others: Sequence[int], across: str, within: str, text: str
+) -> Iterator[Finding]:
+    split, one = every[first]
+    for i in others:
+        kind = within if every[i][0] == split else across
+        yield Finding(kind, every[i][0], str(every[i][1].path), f"{text} {one.path} of {split}")
+
+
+def facts(store: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
+    """What there is in a split: numbers, and arrays for charts: `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
+    plain = ~store.crowd
+    owner = np.repeat(np.arange(len(store)), np.diff(store.starts))[plain]
+    known = sizes[owner].max(1) > 0
+    sides, owner = store.boxes[plain][known][:, 2:], owner[known]
+    longest = sizes[owner].max(1, keepdims=True)
+    counts = np.bincount(store.labels[plain], minlength=len(store.names))
+    shown = Counter(f"{w} x {h}" for h, w in sizes.tolist() if h)
+    return {
+        "file": str(store.path),
+        "images": len(store),
+        "without_objects": int((np.diff(store.starts) == 0).sum()),
+        "objects": int(plain.sum()),
+        "crowd_regions": int(store.crowd.sum()),
+        "per_class": dict(zip(store.names, counts.tolist(), strict=True)),
+        "image_sizes": dict(shown.most_common(10)),
+        "objects_per_image": round(float(plain.sum() / max(1, len(store))), 2),
+        "sides": sides * (size / np.maximum(longest, 1)),
+        "aspects": sides[:, 0] / np.maximum(sides[:, 1], 1e-9),
+        "shares": np.sqrt(sides.prod(1) / np.maximum(sizes[owner].prod(1), 1)),
+    }
+
+
+def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
+    """What `k` anchors computed from box sides (N, 2) reach of them at best; nothing where there are too few boxes."""
+    found = torch.from_numpy(sides).float()
+    found = found[(found > 0).all(dim=1) & found.isfinite().all(dim=1)]
+    if len(found.unique(dim=0)) < k:
+        return {}
+    best = kmeans(found, k)
+    rows = [[round(v, 2) for v in row] for row in best.tolist()]
+    return {
+        "imgsz": size,
+        "anchors": rows,
+        "mean_iou": round(float(mean_iou(found, best)), 4),
+        "recall": round(float(recall(found, best)), 4),
+    }

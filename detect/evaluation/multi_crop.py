@@ -1,0 +1,54 @@
+"""What a classifier says of crops, averaged over several views of each.
+
+Axes: B batch, N crops, C classes, S the side of what the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from detect.types import Batch
+from detect.utils.device import autocast
+
+MOST = 10
+PART = 0.875  # of the side that a corner shows: 224 of 256, as Krizhevsky et al. (2012) tested
+
+
+def canvas_side(side: int, count: int) -> int:
+    """The side at which `views` wants its images, for a network of `side`."""
+    return side if count <= 2 else round(side / PART)
+
+
+def views(images: Tensor, side: int, count: int) -> Iterator[Tensor]:
+    """The first `count` views (B, 3, S, S) uint8 of images of `canvas_side`: whole, mirror, corners, their mirrors."""
+    if count == 1 and images.shape[-1] == side:  # signals and volumes have no other view
+        yield images
+        return
+    whole = images
+    if images.shape[-1] != side:
+        small = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+        whole = small.round().clamp(0, 255).to(torch.uint8)
+    corners = [images[..., y, x] for y in (slice(side), slice(-side, None)) for x in (slice(side), slice(-side, None))]
+    every = [whole, whole.flip(3), *corners, *(corner.flip(3) for corner in corners)]
+    yield from islice(every, count)
+
+
+@torch.inference_mode()
+def class_scores(
+    model: Any, batches: Iterable[Batch], side: int, count: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Ids and mean probabilities (B, C) over `count` views, batch by batch. `model` is lean and on `device`."""
+    for batch in batches:
+        images = batch.images.to(device, non_blocking=True)
+        scores = []
+        for view in views(images, side, count):
+            with autocast(device, dtype):
+                raw = model(view)
+            scores.append(model.scores(raw).cpu())
+        yield [t.image_id for t in batch.targets], torch.stack(scores).mean(0)

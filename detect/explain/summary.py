@@ -1,0 +1,145 @@
+"""What a network consists of: `detect info`. Runs it on the meta device, where tensors have shapes but no numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from detect.cli.parser import MEANS, model_config, model_names
+from detect.config import TASK_OF
+from detect.errors import UserError, unknown
+from detect.models import anchors_missing, build
+from detect.models.backbones import BACKBONES, build_network
+from detect.models.backbones.timm import PREFIX
+from detect.models.base import Card
+from detect.models.rcnn import SLOTS
+from detect.models.receptive_field import Sight, Sights
+from detect.models.region_based import RegionModel
+
+_CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
+_SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
+
+
+def network(
+    name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2
+) -> tuple[nn.Module, Tensor]:
+    """The network called `name` on the meta device, as inference runs it, and an input (1, C, size, size) for it.
+
+    A backbone is whole, as published; a model is of any task. Zeros stand for the size and classes it was made for.
+    With `dims` 1 or 3 a backbone has twins for layers, and its input as many sides.
+    """
+    name = name if name.startswith(PREFIX) else name.lower()
+    if name in BACKBONES or name.startswith(PREFIX):
+        with torch.device("meta"):
+            net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
+            net.drop_aux()
+            return net, torch.empty(1, in_channels, *[size or net.size] * dims)
+    if name not in model_names():
+        raise unknown("backbone or model", name, [*BACKBONES, *model_names()])
+    config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
+    anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
+    names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
+    card = Card(names, list(range(1, len(names) + 1)), keypoints=points)
+    size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
+    size = size or int(MEANS.get(TASK_OF[config.kind], {}).get("--imgsz", _SIZE))
+    model = build(dataclasses.replace(config, anchors=anchors), card).eval().to("meta")
+    return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
+
+
+def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2) -> dict[str, Any]:
+    """The layers of `network` (which see for the arguments), and sums of parameters and multiply-accumulates.
+
+    A model of the R-CNN family looks at `regions`, the most that it takes of an image; other networks have none.
+    Raises UserError for an unknown name or a size that the network cannot take.
+    """
+    net, image = network(name, size, classes, in_channels, dims)
+    try:
+        layers = trace(
+            net, image, *([[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if getattr(net, "searched", False) else [])
+        )
+    except RuntimeError as error:
+        raise UserError(f"{name} does not run on {image.shape[-1]} px ({error}); give another --imgsz") from error
+    sums = {"params": sum(p.numel() for p in net.parameters()), "macs": sum(layer["macs"] for layer in layers)}
+    regions = {"regions": SLOTS} if isinstance(net, RegionModel) else {}
+    return {"name": name, "imgsz": image.shape[-1], **regions, "layers": layers, **sums}
+
+
+def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
+    """The leaf layers of `net` as they run on `image` (and what else it is `given`), in order.
+
+    Of each: name, type, output shape, params, macs, field, stride.
+
+    Field and stride are in pixels, the larger of the two sides (see `receptive`). The stride is None where there is no
+    map, and both are for what does not depend on the image.
+    """
+    sights, rows, met = Sights(image), list[dict[str, Any]](), set[nn.Module]()
+
+    def watch(label: str, layer: nn.Module) -> None:
+        def note(module: nn.Module, _: Any, output: Any) -> None:
+            for out in [x for x in tree_leaves(output) if isinstance(x, Tensor)][:1]:
+                again = {"params": 0} if module in met else {}  # a head of several levels has its weights once
+                rows.append(row(label, module, out, sights.get(out), len(image)) | again)
+                met.add(module)
+
+        layer.register_forward_hook(note)
+
+    for label, layer in net.named_modules():
+        own = next(layer.parameters(recurse=False), None) is not None
+        if own or next(layer.children(), None) is None:  # any() would ask an empty Sequential, which is false
+            watch(label, layer)
+    with torch.no_grad(), sights:
+        net(image, *given)
+    return rows
+
+
+def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None, images: int) -> dict[str, Any]:
+    """What `trace` tells of one layer."""
+    seen = sight if sight and sight.field else None  # of vectors there is nothing to see but all
+    return {
+        "name": label,
+        "type": type(layer).__name__,
+        "output": list(output.shape[1:]),
+        "params": sum(p.numel() for p in layer.parameters(recurse=False)),
+        "macs": macs(layer, output) // images,
+        "field": _whole(max(seen.field)) if seen else None,
+        "stride": _whole(max(seen.stride)) if seen and output.ndim == len(seen.stride) + 2 else None,
+    }
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
+
+
+def macs(layer: nn.Module, output: Tensor) -> int:
+    """Multiply-accumulates of a convolution or dense layer that gives `output`; 0 for others, as is usual."""
+    if isinstance(layer, _ConvNd):
+        each = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+    elif isinstance(layer, nn.Linear):
+        each = layer.in_features
+    else:
+        return 0
+    return each * output.numel()
+
+
+def table(result: dict[str, Any]) -> str:
+    """`describe`'s answer as text."""
+    rows = [("layer", "type", "output", "params", "MACs", "field", "stride")]
+    for layer in result["layers"]:
+        shape, seen = "x".join(map(str, layer["output"])), (layer["field"], layer["stride"])
+        numbers = (f"{layer['params']:,}", f"{layer['macs']:,}", *("-" if v is None else f"{v:g}" for v in seen))
+        rows.append((layer["name"], layer["type"], shape, *numbers))
+    sums = (f"{result['params']:,}", f"{result['macs']:,}", "", "")
+    regions = f", {result['regions']} regions" if "regions" in result else ""
+    rows.append((f"{result['name']} at {result['imgsz']} px{regions}", "", "", *sums))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for line in rows:
+        cells = [c.ljust(n) if i < 3 else c.rjust(n) for i, (c, n) in enumerate(zip(line, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""Whether an exported file says what torch says, on real pictures; a file that does not is never written.
+
+Float32 files hold the same arithmetic in another order: their outputs are compared number by number. Float16 and int8
+files cannot be equal; of them the answers are compared: is each object still found, and at its place?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anchors.boxes import iou
+from detect.config.options import ExportConfig
+from detect.data.letterbox import Letterbox
+from detect.data.sources.formats import load_data
+from detect.errors import UserError
+from detect.export.forms import FORMS, Bare
+from detect.export.metadata import About
+from detect.export.runtime import Exported
+from detect.models.base import Model
+from detect.types import Classes, Detections, Keep
+
+PICTURES = 16
+# A hundred layers of sums in another order change a number by some 1e-6 of itself (float32 has 1.2e-7). Measured: 1e-6
+# of a score, 2e-4 of a pixel, at worst over all predictions. A hundred times that is nothing a person could see and
+# still no other network; an error of the graph is far more.
+TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4, "presence": 1e-3, "logits": 1e-3}
+# (the IoU at which a box is the same, the least share of boxes of either side that must have their like on the other)
+BOUNDS = {"float32": (0.99, 1.0), "float16": (0.9, 0.95), "int8": (0.7, 0.8)}
+
+
+def pictures(config: ExportConfig, split: str, task: str, count: int = PICTURES) -> list[np.ndarray]:
+    """At most `count` pictures (H, W, 3) of a split, evenly spread; without data the photographs of scikit-learn."""
+    if not config.data:
+        from sklearn.datasets import load_sample_images
+
+        return load_sample_images().images
+    whole = "pictures" if task == "classify" else ""
+    store = load_data(config.data, split, whole=whole, allow_outside=config.allow_outside)
+    return [store.read(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).astype(int))]
+
+
+def canvases(images: Sequence[np.ndarray], about: About) -> Iterator[Tensor]:
+    """Each image letterboxed as the file wants it: (1, 3, H, W) uint8."""
+    for image in images:
+        fit = Letterbox.fit(image.shape[:2], about.card.size, about.card.pixels, about.square, about.stride)
+        yield torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None].contiguous()
+
+
+@torch.inference_mode()
+def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> str:
+    """What was compared and how near it came. Raises UserError where the file says something else than `model`.
+
+    `model` is lean, in float32 and on the CPU.
+    """
+    about, bare = exported.about, Bare(model)
+    batches = list(canvases(images, about))
+    if about.dynamic:
+        batches = [torch.cat([x, x.flip(3)]) for x in batches]  # more than one at a time, too
+    said = [bare(x) for x in batches]
+    if about.precision == "float32" and not about.suppressed:
+        return _equal(about, said, [exported(x) for x in batches])
+    keep = Keep(about.conf, about.iou, about.max_det)
+    mine = chain.from_iterable(FORMS[about.task].decode(x, keep) for x in said)
+    theirs = chain.from_iterable(exported.decode(exported(x), keep) for x in batches)
+    return _alike(about, list(mine), list(theirs))
+
+
+def _equal(about: About, mine: Sequence[Any], theirs: Sequence[Any]) -> str:
+    worst = {}
+    for i, name in enumerate(about.outputs):
+        worst[name] = max((a[i] - b[i]).abs().max().item() for a, b in zip(mine, theirs, strict=True))
+        if not worst[name] <= TOLERANCE[name]:  # NaN is not either
+            raise UserError(
+                f"not exported: {name} differ from torch's by {worst[name]:.2g}, and more than {TOLERANCE[name]:g} is "
+                "no rounding: please report the model as a defect"
+            )
+    return ", ".join(f"{name} within {value:.1g}" for name, value in worst.items()) + " of torch's"
+
+
+def _alike(about: About, mine: Sequence[Any], theirs: Sequence[Any]) -> str:
+    least, share = BOUNDS[about.precision]
+    matched = sum(_matches(a, b, least) for a, b in zip(mine, theirs, strict=True))
+    total = sum(len(a) + len(b) for a, b in zip(mine, theirs, strict=True)) / 2
+    if not total:
+        if about.precision == "float32":
+            return "nothing found, as by torch"
+        raise UserError(f"not exported: torch finds nothing at --conf {about.conf:g} to compare: give --data or less")
+    agreed = matched / total
+    what = f"{agreed:.1%} of {total:g} answers are torch's"
+    if agreed < share:
+        raise UserError(f"not exported: {what} (same class, IoU {least:g}), and at least {share:.0%} must be")
+    return what
+
+
+def _matches(mine: Any, theirs: Any, least: float) -> int:
+    """How many of my boxes have one of theirs at their place, of their class; of classes whether the best is the same.
+
+    Each counts once, the best first.
+    """
+    if isinstance(mine, Classes):
+        return len(mine) if mine.labels[0] == theirs.labels[0] else 0
+    assert isinstance(mine, Detections)
+    overlap = iou(mine.boxes, theirs.boxes) * (mine.labels[:, None] == theirs.labels)
+    count = 0
+    for row in overlap:
+        if len(row) and row.max() >= least:
+            count += 1
+            overlap[:, row.argmax()] = 0
+    return count

@@ -1,0 +1,60 @@
+"""What an exported file says of itself: one JSON value under one key, whatever the format."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+from detect.config.constraints import Choice, Range, Share, from_values
+from detect.errors import UserError
+from detect.models.base import Card
+from detect.models.weights import require_format, require_sound
+
+FORMAT = 1
+KEY = "gridhead"
+
+
+@dataclass(frozen=True)
+class About:
+    """How an exported network is used: what is letterboxed as `card.pixels` says goes in, and nothing else is to do.
+
+    Canvases are `card.size` x `card.size` pixels where it is `square`, else have sides that are multiples of `stride`;
+    one goes in at a time, or with `dynamic` any number. `conf`, `iou` and `max_det` choose among the boxes: in the file
+    itself where it is `suppressed`, else they are for the reader. `precision` is float32, float16 or int8.
+    """
+
+    model: str
+    task: Annotated[str, Choice("detect", "keypoints", "classify", "locate", "landmarks")]
+    card: Card
+    outputs: list[str]
+    square: bool = True
+    dynamic: bool = False
+    suppressed: bool = False
+    precision: Annotated[str, Choice("float32", "float16", "int8")] = "float32"
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Annotated[int, Range(1, 1 << 24)] = 300
+    stride: Annotated[int, Range(1, 1024)] = 32
+    format: int = FORMAT
+
+    def text(self) -> str:
+        """The JSON value."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @staticmethod
+    def read(text: str | None, path: object) -> About:
+        """What `text` says. Raises UserError for a file that `path` names and that is not ours, or newer."""
+        if not text:
+            raise UserError(f"{path} was not written by detect export: it has no {KEY!r} among its metadata")
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} says of itself what this version cannot read: {error}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path} says of itself what this version cannot read: it is no JSON object")
+        require_format(values.get("format"), FORMAT, path)
+        about = from_values(About, values, f"{path}: ")
+        require_sound(about.card, path)
+        return about

@@ -1,0 +1,74 @@
+"""Non-max suppression as operators of ONNX, behind an exported network: `detect export --nms`.
+
+It chooses as `detect.models.yolo.choose` does, but for the limit on what goes in: scores above `conf`, of each class
+the best of those that overlap by more than `iou`, and of an image the best `max_det`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detect.export.metadata import About
+
+# Rows are (image, label, prior), as the operator gives them; `place` counts those of an image that are better.
+_GRAPH = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (float[N, D] found)
+<int64[1] most = {{{most}}}, float[1] overlap = {{{iou}}}, float[1] least = {{{conf}}}, int64[1] limit = {{{most}}},
+ int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[3] parts = {{1, 1, 1}}>
+{{
+    by_class = Transpose <perm = [0, 2, 1]> (scores)
+    rows = NonMaxSuppression (boxes, by_class, most, overlap, least)
+    chosen = GatherND (by_class, rows)
+    count = Shape (chosen)
+    sorted, order = TopK (chosen, count)
+    ranked = Gather <axis = 0> (rows, order)
+    image, label, prior = Split <axis = 1> (ranked, parts)
+    images = Shape <start = 0, end = 1> (boxes)
+    number = Squeeze (images)
+    start = Squeeze (zero)
+    step = Squeeze (one)
+    every = Range (start, number, step)
+    same = Equal (image, every)
+    owned = Cast <to = 7> (same)
+    last = Squeeze (one)
+    places = CumSum (owned, start)
+    mine = Mul (places, owned)
+    place = ReduceSum <keepdims = 0> (mine, one)
+    kept = LessOrEqual (place, limit)
+    whose = Concat <axis = 1> (image, prior)
+    box = GatherND (boxes, whose)
+    score = Unsqueeze (sorted, one)
+    image_number = Cast <to = 1> (image)
+    label_number = Cast <to = 1> (label)
+{more}
+    all = Concat <axis = 1> (image_number, box, score, label_number{more_out})
+    found = Compress <axis = 0> (all, kept)
+}}
+"""
+_POINTS = """
+    shown = GatherND (points, whose)
+    spots = Flatten <axis = 1> (shown)
+"""
+
+
+def with_suppression(model: Any, about: About) -> Any:
+    """The ONNX model with one output in place of its boxes and scores: found (N, 7), and the points in 3 K columns.
+
+    Each row is image, x1, y1, x2, y2, score, label, then x, y and visibility of each point; best first.
+    """
+    from onnx import compose, parser
+
+    points = "points" in about.outputs
+    text = _GRAPH.format(
+        ir=model.ir_version,
+        opset=next(one.version for one in model.opset_import if not one.domain),
+        most=about.max_det,
+        iou=about.iou,
+        conf=about.conf,
+        more_in=", float[batch, A, K, 3] points" if points else "",
+        more=_POINTS if points else "",
+        more_out=", spots" if points else "",
+    )
+    rows = compose.add_prefix(parser.parse_model(text), "nms_", rename_outputs=False)
+    return compose.merge_models(model, rows, io_map=[(name, f"nms_{name}") for name in about.outputs])

@@ -1,0 +1,171 @@
+"""The folder that predict writes into: distinct names for everything of a run, and a list of what it wrote.
+
+The list lets the next run into the same folder clear exactly those files, so that two runs never mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from detect.errors import UserError
+from detect.types import Frame
+from detect.utils.atomic_io import replace_text
+from detect.utils.locks import LOCK, locked_folder
+
+LIST = ".predict.jsonl"  # in the folder of a run: a JSON string a line, the path of a file from there
+FOLDERS = ("labels", "crops")  # of a run, which a source's folder must not be taken for
+_SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
+_UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
+_ROOM = 255  # bytes of a file name that file systems take
+_NUMBERS = re.compile(r"(_\d+)+$")
+
+
+class Written:
+    """The files of a run under `folder`; those of the run before are removed when it is opened.
+
+    Nothing else is removed, nothing is written over, and no link is followed. Raises UserError where another run is at
+    work in the folder, or where a source of this run was written by the one before.
+    """
+
+    def __init__(self, folder: Path, sources: Iterable[Path] = ()) -> None:
+        self.folder = folder
+        path = folder / LIST
+        with ExitStack() as stack:
+            stack.enter_context(locked_folder(folder))
+            if path.is_symlink():
+                raise UserError(f"{path} is a link: remove it, or choose another --out")
+            self._clear(path, {source.resolve() for source in sources})
+            replace_text(path, "")  # a file of its own, whatever other names the one before has
+            self.file = stack.enter_context(path.open("a", encoding="utf-8"))
+            self.stack = stack.pop_all()
+
+    def _clear(self, listed: Path, sources: set[Path]) -> None:
+        """Remove what the list names, and folders that are empty then."""
+        lines = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
+        files = [path for line in lines if (path := self._listed(line))]
+        if taken := next((path for path in files if path.resolve() in sources), None):
+            raise UserError(f"--source {taken} was written by an earlier predict into --out: choose another --out")
+        for path in files:
+            path.unlink()
+        folders = {parent for path in files for parent in path.parents if self.folder in parent.parents}
+        for folder in sorted(folders, key=lambda one: len(one.parts), reverse=True):
+            with suppress(OSError):  # something else is in it
+                folder.rmdir()
+
+    def _listed(self, line: str) -> Path | None:
+        """The file that a line names, where it is one inside the folder, and no link on the way."""
+        try:
+            name = json.loads(line)
+            parts = PurePosixPath(name).parts
+        except (ValueError, TypeError):
+            return None
+        path = self.folder
+        for part in parts:
+            path /= part
+            if part in ("..", "/") or path.is_symlink():
+                return None
+        return path if parts and path.is_file() and path.name != LIST else None
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing in the folder but the list."""
+        return {path.name for path in islice(self.folder.iterdir(), 3)} <= {LIST, LOCK}
+
+    def require_free(self, path: Path) -> None:
+        """Raises UserError where there is a file of that name."""
+        if os.path.lexists(path):
+            raise UserError(f"{path} is there, and predict did not write it: remove it, or choose another --out")
+
+    def claim(self, path: Path) -> Path:
+        """A file about to be written, listed first, in a folder made for it. Raises UserError for one that is there."""
+        self.require_free(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.note(path)
+        return path
+
+    def note(self, path: Path) -> None:
+        """List a file of this run."""
+        self.file.write(json.dumps(path.relative_to(self.folder).as_posix()) + "\n")
+        self.file.flush()
+
+    def close(self) -> None:
+        """End the run; its list stays."""
+        self.stack.close()
+
+
+class Paths:
+    """File names in `folder` after the names of frames: distinct in the whole run, and never a source itself."""
+
+    def __init__(self, written: Written, sources: Iterable[Path] = ()) -> None:
+        self.written, self.root = written, written.folder
+        self.taken = {path.resolve() for path in sources}
+        self.stems = {_base(path) for path in self.taken}  # of which frames of a video may not be numbered
+        self.families: set[Path] = set()  # stems whose frames are numbered: STEM_000001
+        self.clip, self.last, self.stem = "", -1, self.root
+
+    def within(self, folder: str) -> Paths:
+        """The same for a folder of the run: names given there are distinct from those given here."""
+        paths = Paths(self.written)
+        paths.root = self.root / folder
+        paths.taken, paths.stems, paths.families = self.taken, self.stems, self.families
+        return paths
+
+    def give(self, name: str, suffix: str, numbered: bool = False) -> Path:
+        """A path not given before, for a frame's name (its folders stay, its suffix does not) and a suffix.
+
+        Of a `numbered` one any name with a number after it is its own as well.
+        """
+        named = PurePosixPath(_without_suffix(name)).parts
+        parts = [_UNSAFE.sub("_", part) for part in named if part not in ("/", "..")]
+        if len(parts) > 1 and parts[0] in FOLDERS:
+            parts[0] += "-2"
+        stem = self.root.joinpath(*parts)
+        room = _ROOM if suffix else _ROOM - 24  # for numbers and a suffix
+        path, count = stem.with_name(_shortened(stem.name, suffix, room)), 1
+        while not self._free(real := path.resolve(), numbered):
+            count += 1
+            path = stem.with_name(_shortened(stem.name, f"-{count}{suffix}", room))
+        self.taken.add(real)
+        if numbered:
+            self.families.add(real)
+        else:
+            self.stems.add(_base(real))
+        return path
+
+    def _free(self, path: Path, numbered: bool) -> bool:
+        return path not in self.taken and (path not in self.stems if numbered else _base(path) not in self.families)
+
+    def of(self, frame: Frame, suffix: str = "") -> Path:
+        """A path for one frame: those of a video or of a file of pages share what was given once, with their index."""
+        if frame.time is None and frame.pages == 1:
+            return self.give(frame.name, suffix)
+        if frame.name != self.clip or frame.index <= self.last:
+            self.clip, self.stem = frame.name, self.give(frame.name, "", numbered=True)
+        self.last = frame.index
+        return self.stem.with_name(f"{self.stem.name}_{frame.index:06d}{suffix}")
+
+
+def _shortened(stem: str, end: str, room: int) -> str:
+    """The stem and end of a file name in `room` bytes: a longer stem is cut, and told apart by a checksum."""
+    coded, room = os.fsencode(stem), room - len(end)
+    if len(coded) <= room:
+        return stem + end
+    return f"{coded[: room - 9].decode(errors='ignore')}-{hashlib.sha256(coded).hexdigest()[:8]}{end}"
+
+
+def _base(path: Path) -> Path:
+    """The path without suffix and numbers at its end."""
+    short = _NUMBERS.sub("", _without_suffix(path.name))
+    return path.with_name(short) if short.strip(".") else path
+
+
+def _without_suffix(name: str) -> str:
+    """A name without its suffix, unless nothing but dots were left of it, which are no file but a folder."""
+    stem = _SUFFIX.sub("", name)
+    return stem if stem.rpartition("/")[2].strip(".") else name

@@ -1,0 +1,166 @@
+"""The whole of `detect predict`: source to predictor to sinks."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import av
+
+from detect.errors import UserError
+from detect.inference.draw import draw
+from detect.inference.output_folder import Paths, Written
+from detect.inference.predictor import Predictor
+from detect.inference.source import Source
+from detect.inference.writers import (
+    ANSWERS,
+    Counts,
+    Crops,
+    Labels,
+    Lines,
+    Pictures,
+    Results,
+    Sink,
+    Stop,
+    Window,
+    copy_suffix,
+    part_of,
+)
+from detect.tracking.counting import Follow
+from detect.types import Classes, Detections
+from detect.utils.interrupt import Interrupt
+from detect.utils.progress import track
+
+_log = logging.getLogger("detect")
+
+
+@dataclass
+class Summary:
+    """How many frames were looked at, and how many objects of each class were found, or frames of it there are."""
+
+    frames: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+
+    def add(self, found: Detections | Classes, names: Sequence[str]) -> None:
+        """Count a frame: every object in it, or its most probable class."""
+        labels = found.labels[:1] if isinstance(found, Classes) else found.labels
+        self.objects.update(names[label] for label in labels.tolist())
+        self.frames += 1
+
+
+class Extras(TypedDict, total=False):
+    """What `predict_to` is to leave besides annotated copies (of what can be drawn) and the json file; if at all."""
+
+    save_txt: bool  # labels/*.txt
+    save_crop: bool  # crops/CLASS/*.jpg
+    shape: Sequence[Sequence[float]]  # the mean one of a landmarker (K, 2), to which crops are aligned
+    show: bool  # a window
+    say: bool  # the classes of pictures, on stdout
+
+
+def predict_to(
+    source: Source,
+    predictor: Predictor,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    out: str | Path,
+    *,
+    skeleton: Sequence[tuple[int, int]] = (),
+    kind: type = Detections,
+    follow: Follow | None = None,
+    **extras: Unpack[Extras],
+) -> Summary:
+    """Finds objects in every frame of the source and leaves the answers under `out`: see also `Extras`.
+
+    `kind` is what the predictor answers with, and chooses the json file among ANSWERS. `follow` joins what is found to
+    tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
+    What an earlier run wrote into `out` is removed first, and nothing else: see `Written`. However it ends (Ctrl-C and
+    errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come to
+    its end are called NAME.part.json. Raises UserError for what cannot be read or written.
+    """
+    out, summary, pictured = Path(out), Summary(), source.kind != "records"
+    if extras.get("show") and not pictured:
+        raise UserError("--show is for pictures: leave it out")
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(source)
+            written = stack.enter_context(closing(Written(out, source.files)))
+            sinks: list[Sink] = []
+            for sink in opened(source, names, category_ids, written, ANSWERS[kind], follow, extras):
+                sinks.append(sink)
+                stack.push(partial(_close, sink))
+            interrupt = stack.enter_context(closing(Interrupt()))
+            answers = stack.enter_context(closing(predictor(source)))
+            stack.enter_context(suppress(Stop))
+            for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
+                found = follow(frame, found) if follow else found
+                picture = draw(frame.image, found, names, skeleton) if pictured else frame.image
+                if follow:
+                    follow.paint(picture)
+                for sink in sinks:
+                    sink.write(frame, found, picture)
+                summary.add(found, names)
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+    except (OSError, av.error.FFmpegError) as error:
+        where = getattr(error, "filename", None) or out
+        reason = f"{where}: cannot be written ({error.strerror or error})"
+        raise UserError(reason + _kept(out, kind, summary)) from error
+    except UserError as error:
+        raise UserError(f"{error}{_kept(out, kind, summary)}") from error
+    except KeyboardInterrupt:
+        if kept := _kept(out, kind, summary):
+            _log.warning("interrupted%s", kept)
+        raise
+    return replace(summary, objects=follow.objects) if follow else summary
+
+
+def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
+    sink.close(whole=kind is None)
+
+
+def _kept(out: Path, kind: type, summary: Summary) -> str:
+    """What is left of a run that did not come to its end."""
+    return f"; the {summary.frames} frames before are in {part_of(out / ANSWERS[kind])}" if summary.frames else ""
+
+
+def opened(
+    source: Source,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    written: Written,
+    answers: str,
+    follow: Follow | None,
+    extras: Extras,
+) -> Iterator[Sink]:
+    """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
+    paths = Paths(written, source.files)
+    if source.kind != "records":
+        _require_room(source, written)
+        yield Pictures(paths, source.rates)
+    yield Results(written, answers, names, category_ids)
+    if follow and follow.counting:
+        yield Counts(written, follow.counts)
+    if extras.get("say"):
+        yield Lines(names)
+    if extras.get("save_txt"):
+        yield Labels(paths.within("labels"))
+    if extras.get("save_crop"):
+        yield Crops(paths.within("crops"), names, extras.get("shape", ()))
+    if extras.get("show"):
+        yield Window()
+
+
+def _require_room(source: Source, written: Written) -> None:
+    """Raises UserError, before any work, where a file that predict did not write is in the way of an annotated copy."""
+    if written.is_empty():
+        return
+    paths = Paths(written, source.files)
+    for part in source.parts:
+        written.require_free(paths.give(part.name, ".mp4" if part.rate else copy_suffix(part.name)))

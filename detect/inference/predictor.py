@@ -1,0 +1,166 @@
+"""From frames to detections in source pixels: letterbox, batch, network, decode, undo."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from copy import copy
+from operator import length_hint
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from detect.data.letterbox import Letterbox, in_source
+from detect.data.selective_search import selective_search
+from detect.errors import UserError
+from detect.models.base import Model
+from detect.types import Frame, Keep
+from detect.utils.device import autocast
+
+T = TypeVar("T")
+R = TypeVar("R")
+_END: Any = object()
+AHEAD = 256 * 2**20  # bytes of images that may wait for the network
+
+
+class Prepared(NamedTuple):
+    """A frame on its canvas (h, w, 3), with the proposals (P, 4) there where the model wants them."""
+
+    frame: Frame
+    fit: Letterbox
+    canvas: np.ndarray
+    proposals: torch.Tensor | None
+
+
+class Predictor:
+    """Finds objects in frames with a lean model on `device`; `size` is the longer side, or (h, w), in pixels.
+
+    Consecutive frames whose letterboxed canvases agree go through the network together, `batch` at most, and come out
+    in the order in which they went in. A thread reads and letterboxes the next frames while the network works. On the
+    CPU as many batches are computed at once as torch has threads, each by one thread: threads that share one small
+    image spend half of their time waiting for one another. A live source is answered frame by frame.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        size: int | tuple[int, int],
+        keep: Keep | None = None,
+        batch: int = 1,
+        device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model, self.size, self.keep, self.batch = model, size, keep or Keep(), batch
+        self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
+
+    def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
+        """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
+        count, threads = length_hint(frames, 2), 1
+        if self.device.type == "cpu" and isinstance(self.model, Model) and not getattr(frames, "is_live", False):
+            threads = min(torch.get_num_threads(), count)
+        # One image is read here: it would wait for a thread of its own, with fresh memory, and gain nothing.
+        ahead = 0 if count == 1 else max(4, (threads + 1) * self.batch)
+        with (
+            closing(prefetch(map(self._prepare, frames), ahead)) as prepared,
+            closing(parallel_map(self._answer, self._batches(prepared), threads)) as answers,
+        ):
+            for answered in answers:
+                yield from answered
+
+    def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+        """Consecutive frames of one canvas shape, `batch` at most."""
+        waiting: list[Prepared] = []
+        for item in prepared:
+            if waiting and item.canvas.shape != waiting[0].canvas.shape:
+                yield waiting
+                waiting = []
+            waiting.append(item)
+            if len(waiting) >= self.batch:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _prepare(self, frame: Frame) -> Prepared:
+        if frame.image.ndim != 3:
+            raise UserError(f"{frame.name} is no picture, and the weights look at pictures")
+        fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
+        proposals = None
+        if self.model.searched:
+            proposals = fit.forward(torch.from_numpy(selective_search(frame.image)))
+        return Prepared(frame, fit, fit.apply(frame.image), proposals)
+
+    def _answer(self, items: list[Prepared]) -> list[tuple[Frame, Any]]:
+        canvases = [item.canvas for item in items]
+        given = ([item.proposals for item in items],) if self.model.searched else ()
+        stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
+        with torch.inference_mode():
+            # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
+            images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+            with copy(self.precision):  # it keeps what it has to restore, which threads must not share
+                raw = self.model(images, *given)
+            found = self.model.decode(raw, self.keep)
+        return [(item.frame, in_source(one, item.fit)) for item, one in zip(items, found, strict=True)]
+
+
+def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
+    """The same items in the same order, made by a thread that runs at most `ahead` items in front.
+
+    Of images that are large it makes fewer in front, so that they take no more than about AHEAD bytes. What the making
+    raises is raised here, after the items before it. Closing the generator ends the thread. With
+    `ahead` 0 there is none: the caller makes the items.
+    """
+    if not ahead:
+        yield from items
+        return
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    try:
+        coming = deque([thread.submit(next, iterator, _END)])
+        while (item := coming.popleft().result()) is not _END:
+            frame: Any = getattr(item, "frame", item)
+            room = AHEAD // max(frame.image.nbytes, 1) if isinstance(frame, Frame) else ahead
+            while len(coming) < min(ahead, max(room, 1)):
+                coming.append(thread.submit(next, iterator, _END))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def parallel_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
+    """The function's value for each item, in the order of the items.
+
+    Args:
+        threads: how many values are computed at once, each by a thread of its own in which torch is limited to one
+            thread. 1: the caller computes them, with all of torch's threads.
+
+    Raises:
+        Whatever the items or the function raise, after the values of the items before it.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    remaining = iter(items)
+    threads_of_caller = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
+    pending: deque[Future[R]] = deque()
+    try:
+        while True:
+            try:
+                pending.append(pool.submit(function, next(remaining)))
+            except StopIteration:
+                break
+            except Exception as error:
+                pending.append(Future())
+                pending[-1].set_exception(error)
+                break
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads_of_caller)  # what the limit in the threads changed for all of the process

@@ -1,0 +1,290 @@
+"""Where frames come from: images, folders, globs, videos, cameras, streams, arrays, and lists of these."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detect.data.images import MAX_PIXELS, PAGED, count_pages, from_pillow, is_image, read_header, read_pages
+from detect.data.sources.signal_files import SUFFIXES, unlabelled
+from detect.errors import UserError
+from detect.inference.folder import usable, walk
+from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video
+from detect.types import Frame
+from detect.utils.atomic_io import require_file
+
+VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
+_STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
+
+
+class Part(Protocol):
+    """One still image, video or camera."""
+
+    name: str
+    count: int | None
+    rate: Fraction | None
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None: ...
+
+
+class Records:
+    """A file of signals or volumes, read when it is opened: a frame each, of numbers (C, ...)."""
+
+    rate: Fraction | None = None
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.name, self.stores = name, list(unlabelled(path))
+        self.count: int | None = sum(map(len, self.stores))
+
+    def __iter__(self) -> Iterator[Frame]:
+        rows = ((store, i) for store in self.stores for i in range(len(store)))
+        for index, (store, i) in enumerate(rows):
+            yield Frame(store.values[i], f"{self.name} {store.file_name(i)}", index)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Source:
+    """Frames of one or more parts, one after the other.
+
+    count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", "records", or "mixed";
+    is_live: whether frames come as they are taken, so that each should be answered before the next one is there;
+    rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them;
+    left_out: a line for each part that cannot be read, where such are skipped: `skip_bad`.
+    """
+
+    def __init__(self, parts: Sequence[Part], kind: str, files: Sequence[Path] = (), skip_bad: bool = False) -> None:
+        self.parts, self.kind, self.files, self.skip_bad = parts, kind, files, skip_bad
+        self.left_out: list[str] = []
+        self.is_live = any(isinstance(part, Camera) or getattr(part, "live", False) for part in parts)
+        counts = [part.count for part in parts]
+        self.count = None if None in counts else sum(c for c in counts if c is not None)
+        self.rates = {part.name: part.rate for part in parts if part.rate}
+
+    @property
+    def is_video(self) -> bool:
+        return self.kind in ("video", "camera", "stream")
+
+    def __length_hint__(self) -> int:
+        return NotImplemented if self.count is None else self.count
+
+    @property
+    def fps(self) -> Fraction | None:
+        """Frames a second of the only video, camera or stream; None where it is unknown or there are several."""
+        return next(iter(self.rates.values())) if len(self.rates) == 1 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        for part in self.parts:
+            try:
+                yield from part
+            except UserError as error:
+                if not self.skip_bad:
+                    raise
+                self.left_out.append(str(error))
+
+    @property
+    def hidden(self) -> int:
+        """How many images inside those files that were read are no pages of their own, such as previews."""
+        return sum(getattr(part, "hidden", 0) for part in self.parts)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Still:
+    """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there.
+
+    Of a file that holds several pages or frames each is given. `most` is how many pixels it may have.
+    """
+
+    rate: Fraction | None = None
+    hidden = 0
+
+    def __init__(self, image: Any, name: str, most: int = MAX_PIXELS) -> None:
+        self.image, self.name, self.most = image, name, most
+        self.count: int | None = 1
+        if isinstance(image, Path) and image.suffix.lower() in PAGED:
+            self.count = count_pages(image)
+
+    def __iter__(self) -> Iterator[Frame]:
+        if not isinstance(self.image, Path):
+            yield Frame(as_rgb(self.image, self.name), self.name)
+            return
+        for page in read_pages(self.image, self.most):
+            self.hidden += page.hidden
+            yield Frame(page.image, self.name, page.number, pages=page.pages)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def open_source(
+    spec: Any, vid_stride: int = 1, recursive: bool = False, skip_bad: bool = False, max_pixels: int = 0
+) -> Source:
+    """The frames that `spec` names.
+
+    spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
+    (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float 0..1; a file of signals or volumes
+    (see `signal_files`); or a list of these.
+    Of a video every `vid_stride`-th frame is taken. Frames of files are named by their path from the folder they share.
+    Of a folder the images and videos are taken, those of its folders too if `recursive`; a warning counts the others.
+    What cannot be read is left out and listed if `skip_bad`; images and frames of more than `max_pixels` cannot (0: of
+    more than MAX_PIXELS, and MAX_FRAME_PIXELS in videos and streams).
+    Raises UserError for what cannot be found or read.
+    """
+    if isinstance(spec, Source):
+        return spec
+    if vid_stride < 1:
+        raise UserError(f"vid-stride is {vid_stride}: take 1 for every frame, 2 for every other one")
+    specs = list(spec) if isinstance(spec, list | tuple) else [spec]
+    if not specs:
+        raise UserError("the source is an empty list: name an image, a folder, a video, a camera or a URL")
+    found = [item for one in specs for item in _expand(one, recursive)]
+    names = _names([item for item in found if isinstance(item, Path)])
+    parts, left_out = [], []
+    for i, item in enumerate(found):
+        try:
+            parts.append(_part(item, names, i, vid_stride, max_pixels))
+        except UserError as error:
+            if not (skip_bad and isinstance(item, Path)):
+                raise
+            left_out.append(str(error))
+    if not parts:
+        raise UserError(f"nothing can be read; the first: {left_out[0]}")
+    source = Source(parts, _kind(parts), [item for item in found if isinstance(item, Path)], skip_bad)
+    source.left_out += left_out
+    return source
+
+
+def _expand(spec: Any, recursive: bool) -> list[Any]:
+    """What one entry stands for: paths of files, a camera index, a URL, or the image itself."""
+    if not isinstance(spec, str | os.PathLike):
+        return [spec]
+    text = os.fspath(spec)
+    path = Path(text).expanduser()
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            return usable(walk(path) if recursive else path.iterdir(), f"folder {text}", _is_taken)
+    except OSError as error:  # no permission, or a name longer than the system takes
+        raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
+    if text.isdecimal():
+        return [int(text)]
+    if _STREAM.match(text):
+        return [text]
+    if glob.has_magic(text):
+        matched = (one for one in map(Path, glob.iglob(str(path), recursive=True)) if not one.is_dir())
+        return usable(matched, f"pattern {text}", _is_taken)
+    if os.path.exists(path):
+        require_file(path)
+    raise UserError(f"source {text!r}: no such file or folder")
+
+
+def _is_taken(path: Path) -> bool:
+    return is_image(path) or _is_video(path)
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """Each file's path from the deepest folder that they share, with forward slashes."""
+    try:
+        root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
+    except ValueError:  # none, or on several drives
+        return {p: p.name for p in paths}
+    return {p: Path(os.path.relpath(os.path.abspath(p), root)).as_posix() for p in paths}
+
+
+def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int) -> Part:
+    if isinstance(item, bool | None):
+        raise UserError(f"source {item!r}: name an image, a folder, a video, a camera or a URL")
+    if isinstance(item, int):
+        return Camera(item, stride)
+    if isinstance(item, str):
+        where = urlsplit(item)  # without user and password: names are written into results
+        name = f"{where.hostname or 'stream'}{where.path}".strip("/")
+        return Video(item, name, stride, live=True, max_pixels=most or MAX_FRAME_PIXELS)
+    if not isinstance(item, Path):
+        return Still(item, f"image-{index}")
+    if item.suffix.lower() in SUFFIXES:
+        return Records(item, names[item])
+    if _is_still(item):
+        return Still(item, names[item], most or MAX_PIXELS)
+    return Video(item, names[item], stride, max_pixels=most or MAX_FRAME_PIXELS)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and not path.name.startswith(".")
+
+
+def _is_still(path: Path) -> bool:
+    """By the name, or by the content where the name says nothing."""
+    if is_image(path) or _is_video(path):
+        return is_image(path)
+    try:
+        read_header(path)
+    except UserError:
+        return False
+    return True
+
+
+def _kind(parts: Sequence[Part]) -> str:
+    kinds = {_kind_of(part) for part in parts}
+    return kinds.pop() if len(kinds) == 1 else "mixed"
+
+
+def _kind_of(part: Part) -> str:
+    if isinstance(part, Video):
+        return "stream" if part.live else "video"
+    if isinstance(part, Records):
+        return "records"
+    return "camera" if isinstance(part, Camera) else "images"
+
+
+def as_rgb(image: Any, name: str = "image") -> np.ndarray:
+    """An array, PIL image or tensor as (H, W, 3) uint8 RGB. Raises UserError for any other form."""
+    if isinstance(image, Image.Image):
+        return from_pillow(image, name)
+    form = f"{type(image).__name__} {tuple(getattr(image, 'shape', ()))} {getattr(image, 'dtype', '')}".strip()
+    if isinstance(image, torch.Tensor) and image.ndim == 3 and image.shape[0] == 3:
+        values = image.detach().cpu()
+        if values.is_floating_point() and values.numel() and 0 <= float(values.min()) <= float(values.max()) <= 1:
+            values = (values * 255).round().to(torch.uint8)
+        image = values.permute(1, 2, 0).numpy() if values.dtype == torch.uint8 else None
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
+        if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+            return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        if image.ndim == 3 and image.shape[2] == 3:
+            return np.ascontiguousarray(image)
+    raise UserError(f"{name}: {form} is no picture: {_remedy(image)}")
+
+
+def _remedy(image: Any) -> str:
+    """How to turn what was given into an image; only its owner knows the range or the order of its channels."""
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.size:
+        if image.dtype == np.uint8 and image.shape[-1] == 4:
+            return "give its RGB channels alone, image[..., :3] if they are in this order"
+        if image.dtype == np.uint16:
+            return "give (image >> 8).astype('uint8') if it uses all 16 bits"
+        if np.issubdtype(image.dtype, np.floating):
+            return "give (image * 255).round().astype('uint8') if it is in 0..1"
+    return "give (H, W, 3) uint8 RGB, a PIL image, or a tensor (3, H, W) uint8 or float 0..1"

@@ -1,0 +1,270 @@
+"""Moving pictures: video files and streams through PyAV, cameras through OpenCV. Frames upright RGB with true times."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator, Mapping
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+
+from detect.errors import UserError
+from detect.inference.demuxers import allowed
+from detect.inference.timeline import Timeline
+from detect.types import Frame
+from detect.utils.interrupt import Caller
+
+NETWORK_TIMEOUT = (10.0, 10.0)  # seconds to open and to read
+# Of a frame: what the highest levels of H.264, HEVC and AV1 allow, 8192 x 4352. A decoder holds 20 frames and more.
+MAX_FRAME_PIXELS = 35_651_584
+_log = logging.getLogger("detect")
+
+
+class Video:
+    """The frames of a video file, or of a stream's URL (`live`), every `stride`-th of them.
+
+    count is None where the container does not say; rate is the average frames a second, after the stride.
+    Frame.time is the presentation time in seconds, true also where the rate varies; Frame.index is the frame's number
+    in the file. Frames that do not decode are left out, and one warning says how many; the others keep their numbers:
+    see `Timeline`. So are frames of more than `max_pixels`, for which no memory is taken. Raises UserError for what is
+    no video, or says that its frames are larger.
+    """
+
+    def __init__(
+        self,
+        address: str | Path,
+        name: str,
+        stride: int = 1,
+        live: bool = False,
+        max_pixels: int = MAX_FRAME_PIXELS,
+    ) -> None:
+        self.name, self.stride, self.live, self.max_pixels = name, stride, live, max_pixels
+        # The "file:" prefix keeps a colon in a name from being read as a protocol.
+        self._url = str(address) if live else f"file:{address}"
+        self._limits = {"max_pixels": str(max_pixels)}
+        self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
+        self._label = name if live else str(address)  # a URL may hold a password
+        self._ended = self._too_large = ""
+        self._call = Caller()  # FFmpeg may wait for what never comes
+        self._container: Any = self._call(self._opened)
+        stream = self._container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        self.rate: Fraction | None = Fraction(rate) / stride if rate else None
+        self.count: int | None = -(-stream.frames // stride) if stream.frames else None
+        if not live:  # a folder may hold thousands: each is opened again when its turn comes
+            self.close()
+
+    def _opened(self) -> Any:
+        """The container, opened for the first time."""
+        if not self.live:
+            # Opening decodes the first frames, in some containers without our limit. Without a decoder it does not.
+            self._checked({"codec_whitelist": "none"}).close()
+        return self._open()
+
+    def _open(self) -> Any:
+        """The opened container, whose decoder takes no memory for a frame of more than `max_pixels`."""
+        container = self._checked()
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            container.close()
+            raise UserError(f"{self._label}: there is no decoder for its video; convert it to MP4 with H.264")
+        stream.codec_context.options = self._limits
+        stream.thread_type = "AUTO"
+        return container
+
+    def _checked(self, more: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The container opened with `more` options. Raises UserError for no video, and for frames that are too large.
+
+        Nothing is decoded for that if "codec_whitelist" is among the options.
+        """
+        timeout = NETWORK_TIMEOUT if self.live else None
+        av.logging.set_level(None)  # torchvision before 0.22 has FFmpeg's messages printed: the summary is ours
+        try:
+            container = av.open(self._url, options={**self._options, **more}, timeout=timeout)
+        except av.error.ArgumentError:  # what FFmpeg answers for a container that is not listed
+            raise UserError(
+                f"{self._label}: not an image or a video that is opened (playlists, lists of files, subtitles and "
+                "rare containers are not): name the video itself, or convert it to MP4"
+            ) from None
+        except (av.error.FFmpegError, OSError) as error:
+            kind = "a stream that can be opened" if self.live else "an image or a video that can be read"
+            raise UserError(f"{self._label}: not {kind} ({error.strerror or error})") from None
+        try:
+            if not container.streams.video:
+                raise UserError(f"{self._label}: holds no video")
+            if large := self._large(container.streams.video[0].codec_context):
+                raise UserError(f"{self._label}: {large}: scale it down, or raise --max-pixels of detect predict")
+        except UserError:
+            container.close()
+            raise
+        return container
+
+    def _large(self, context: Any) -> str:
+        """What is said of frames of the size that a decoder is at, where they are too large."""
+        if context is None or context.width * context.height <= self.max_pixels:
+            return ""
+        return f"its frames have {context.width} x {context.height} pixels where {self.max_pixels:,} are read"
+
+    def __iter__(self) -> Iterator[Frame]:
+        frames = self._frames()
+        if not self.live:  # another thread would cost a tenth of a millisecond a frame
+            yield from frames
+            return
+        try:
+            while (frame := self._call(partial(next, frames, None))) is not None:
+                yield frame
+        finally:
+            self._call.close(frames.close)
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        if self._container is None:
+            self._container = self._open()
+        timeline = Timeline(self._container, self._container.streams.video[0], self.live)
+        good, matrix = 0, None
+        try:
+            for picture in self._decode(timeline):
+                place = timeline.place(picture)
+                if place is None or picture.is_corrupt:
+                    timeline.damaged()
+                    continue
+                index, seconds = place
+                good += 1
+                matrix = matrix or display_matrix(picture)
+                if index % self.stride == 0:
+                    yield Frame(upright(picture.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
+            self._report(timeline, good)
+        finally:
+            self._close()
+        if not good:
+            raise UserError(f"{self._label}: no frame of it could be decoded")
+
+    def _decode(self, timeline: Timeline) -> Iterator[Any]:
+        """The decoded pictures in order of presentation; packets that do not decode are told to the timeline."""
+        packets = self._container.demux(self._container.streams.video[0])
+        while True:
+            try:
+                packet = next(packets)
+                timeline.read(packet)
+                if packet.is_corrupt:
+                    timeline.damaged()
+                if packet.is_corrupt and not timeline.joins:  # in a transport stream it may only be the last of a part
+                    continue
+                pictures = packet.decode()
+            except StopIteration:
+                return
+            except av.error.InvalidDataError:
+                timeline.damaged()
+                self._too_large = self._large(packet.stream.codec_context) or self._too_large
+            except (av.error.FFmpegError, OSError) as error:
+                self._ended = f" (reading ended early: {error.strerror or error})"
+                return
+            else:
+                yield from pictures
+
+    def _report(self, timeline: Timeline, good: int) -> None:
+        """One line where less came out of the file than it should hold."""
+        stream, end = self._container.streams.video[0], float(timeline.end * timeline.tick)
+        count = timeline.count(0 if self.live else stream.frames)
+        if good < count:
+            text = f"{good} of {count} frames could be read; the others are left out and keep their numbers"
+        elif not self.live and end < (seconds := _declared(self._container)) - 0.1 - 2 * float(1 / (self.rate or 1)):
+            text = f"{good} frames read; it ends at {end:.1f} s of {seconds:.1f} s"
+        elif self._ended:
+            text = f"{good} frames read"
+        else:
+            return
+        why = f" ({self._too_large})" if self._too_large else self._ended
+        _log.warning("%s: %s%s", self._label, text, why)
+
+    def close(self) -> None:
+        """Lets go of the file or connection; iterating again opens it anew."""
+        if self._container is not None:
+            self._call.close(self._close)
+
+    def _close(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+
+def _unnamed(cls: Any, value: int) -> Any:
+    """A member for a type of side data that PyAV has no name for; without it, asking for any side data raises."""
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment]
+
+
+def display_matrix(picture: Any) -> tuple[int, ...]:
+    """How a picture is to be turned: a, b, c, d with x' = a x + c y and y' = b x + d y, y down (ISO 14496-12).
+
+    Side data that cannot be read is ignored. The matrix holds for the whole video. Asked of each picture, memory grows:
+    PyAV's side data keeps its picture in a cycle.
+    """
+    try:
+        found = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(found), np.int32)[:5])
+    except Exception:  # metadata of any kind, or none, is no reason to lose the picture
+        return 1, 0, 0, 1
+    return (a, b, c, d) if a * d - b * c else (1, 0, 0, 1)
+
+
+def _declared(container: Any) -> float:
+    """How many seconds of video a container without a table of frames claims to hold; 0 where it does not say."""
+    stream = container.streams.video[0]
+    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
+    minutes, _, seconds = rest.partition(":")
+    try:
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        alone = len(container.streams) == 1 and stream.duration is None
+        return (container.duration or 0) / 1_000_000 if alone else 0.0
+
+
+def upright(image: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    """The image turned and mirrored as its display matrix says, to the nearest quarter turn."""
+    a, b, c, d = matrix
+    if abs(a) < abs(b):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+class Camera:
+    """The frames of a camera, timed from the first one. Raises UserError where there is no such camera."""
+
+    count: int | None = None
+
+    def __init__(self, index: int, stride: int = 1) -> None:
+        self.name, self.stride = f"camera-{index}", stride
+        if not 0 <= index < 2**31:  # OpenCV ends the process at a negative one
+            raise UserError(f"camera {index}: give the number of one, from 0")
+        self._call = Caller()
+        self._capture = self._call(partial(cv2.VideoCapture, index))
+        if not self._capture.isOpened():
+            raise UserError(f"camera {index} cannot be opened: is it connected, and free?")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(rate).limit_denominator(1001) / stride if 0 < rate < 1000 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        index, start = 0, time.monotonic()
+        while self._capture.isOpened():
+            good, image = self._call(self._capture.read)
+            if not good:
+                raise UserError(f"{self.name}: the camera gives no more pictures")
+            if index % self.stride == 0:
+                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.name, index, time.monotonic() - start)
+            index += 1
+
+    def close(self) -> None:
+        """Frees the camera."""
+        self._call.close(self._capture.release)

@@ -1,0 +1,74 @@
+"""Backbones by name: a family is one file with VARIANTS, a dict from name to function (in_channels, padding) -> Parts.
+
+`padding` is "same" (a pyramid: the side of a map is ceil(side / stride)), "paper" (the published network) or "valid"
+(none: the answers of a sliding window are then exactly those of its crops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from detect.errors import UserError, unknown
+from detect.models.backbones import (
+    alexnet,
+    csp,
+    efficientnet,
+    inception,
+    lenet,
+    mobilenet,
+    nin,
+    resnet,
+    squeezenet,
+    timm,
+    vgg,
+)
+from detect.models.backbones.base import Backbone, Network, Parts
+from detect.models.backbones.dimensions import in_dimensions
+from detect.utils.operators import explain_torchvision_errors
+
+FAMILIES = (lenet, alexnet, vgg, nin, inception, resnet, squeezenet, mobilenet, efficientnet, csp)  # by year
+BACKBONES: dict[str, Callable[[int, str], Parts]] = {
+    name: make for family in FAMILIES for name, make in family.VARIANTS.items()
+}
+
+
+@explain_torchvision_errors()
+def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
+    """The network called `name` in 1, 2 or 3 dimensions, in parts.
+
+    Raises UserError for an unknown name, for one that needs its padding, or for one that has two dimensions alone.
+    """
+    if name.startswith(timm.PREFIX):
+        if dims != 2:
+            raise UserError(f"backbone {name} comes in two dimensions alone; take one of gridhead's, such as resnet18")
+        made = timm.parts(name.removeprefix(timm.PREFIX), in_channels)
+    elif name in BACKBONES:
+        made = BACKBONES[name](in_channels, padding)
+    else:
+        raise unknown("backbone", name, BACKBONES)
+    if padding == "valid" and not made.unpadded:
+        raise UserError(f"backbone {name} cannot do without padding; take lenet5, alexnet, nin, vgg11 or resnet18")
+    try:
+        return in_dimensions(made, dims)
+    except ValueError as error:
+        raise UserError(f"backbone {name} comes in two dimensions alone ({error}); take another, resnet18") from error
+
+
+@explain_torchvision_errors()
+def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
+    """The backbone called `name`, giving the maps of `levels` (stride 2 ** level), finest first.
+
+    Levels coarser than its coarsest map are left to the neck (see `Backbone`). Raises UserError for an unknown name or
+    another level that the network lacks.
+    """
+    try:
+        if name.startswith(timm.PREFIX):
+            return timm.Pyramid(name.removeprefix(timm.PREFIX), in_channels, levels)
+        return Backbone(parts(name, in_channels, "same"), levels)
+    except ValueError as error:
+        raise UserError(f"backbone {name}: {error}; change --model.levels") from error
+
+
+def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper", dims: int = 2) -> Network:
+    """The whole network called `name`, as a classifier. Raises UserError as `parts` does."""
+    return Network(parts(name, in_channels, padding, dims), classes)

@@ -1,0 +1,38 @@
+"""MobileNets: v1 (Howard et al., 2017) ours, v2 (Sandler et al., 2018) and v3 (Howard et al., 2019) torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from detect.models.backbones.base import Parts, initialized, pooled
+from detect.models.backbones.blocks import Conv
+from detect.models.backbones.feature_rows import by_stride, features
+
+_V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+
+
+def separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """A depthwise 3x3 and a pointwise convolution: 1 / outputs + 1 / 9 of a 3x3 convolution's multiplications."""
+    return nn.Sequential(Conv(inputs, inputs, 3, stride, "relu", groups=inputs), Conv(inputs, outputs, 1, act="relu"))
+
+
+def mobilenet_v1(in_channels: int, padding: str) -> Parts:
+    """A 3x3 convolution and thirteen separable ones; the padding is same, as in the paper.
+
+    The paper's table gives the last depthwise convolution stride 2, the sizes beside it say 1, and 1 it is.
+    """
+    blocks: list[nn.Module] = [Conv(in_channels, 32, 3, 2, "relu")]
+    inputs = 32
+    for outputs, stride in _V1:
+        blocks.append(separable(inputs, outputs, stride))
+        inputs = outputs
+    return Parts(*by_stride(initialized(nn.Sequential(*blocks))), pooled(inputs))
+
+
+VARIANTS: dict[str, Callable[[int, str], Parts]] = {
+    "mobilenet_v1": mobilenet_v1,
+    **{name: partial(features, name, 224) for name in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")},
+}

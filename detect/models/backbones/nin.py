@@ -1,0 +1,34 @@
+"""Network in network (Lin et al., 2014), its authors' ImageNet version: 1x1 convolutions after each convolution."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from detect.models.backbones.base import Parts, initialized
+from detect.models.backbones.conv_windows import padded
+
+
+def mlpconv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """A convolution and two 1x1 convolutions: a small dense network that slides over the map."""
+    first = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0)
+    layers = [first, nn.Conv2d(outputs, outputs, 1), nn.Conv2d(outputs, outputs, 1)]
+    return [part for layer in layers for part in (layer, nn.ReLU(inplace=True))]
+
+
+def nin(in_channels: int, padding: str) -> Parts:
+    """Stages of stride 4, 8, 16 and 32; the last 1x1 convolution gives a map a class, whose mean is its logit."""
+    features = nn.Sequential(
+        nn.Sequential(*mlpconv(in_channels, 96, 11, 4)),
+        nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), *mlpconv(96, 256, 5)),
+        nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), *mlpconv(256, 384, 3)),
+        nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(), *mlpconv(384, 1024, 3)[:-2]),
+    )
+
+    def tail(classes: int) -> nn.Sequential:
+        return initialized(nn.Sequential(nn.Conv2d(1024, classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+
+    stages = list(padded(initialized(features), padding))
+    return Parts(stages, [96, 256, 384, 1024], [4, 8, 16, 32], tail, unpadded=True)
+
+
+VARIANTS = {"nin": nin}

@@ -1,0 +1,38 @@
+"""VGG (Simonyan and Zisserman, 2015): 3x3 convolutions and 2x2 max pools alone; torchvision's, under its names."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import nn
+
+from detect.models.backbones.base import Parts, initialized, take_channels
+from detect.models.backbones.conv_windows import padded, side_after
+
+_PLANS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # the paper's columns
+
+
+def vgg(name: str, in_channels: int, padding: str) -> Parts:
+    """Stages of stride 1 to 32: each begins with the pool that halves the map, and the last is that alone."""
+    from torchvision.models.vgg import cfgs, make_layers  # late: it takes half a second
+
+    net = nn.Module()
+    base, _, norm = name.partition("_")
+    layers = take_channels(make_layers(cfgs[_PLANS[base]], norm == "bn"), in_channels)
+    net.features = padded(initialized(layers), padding)
+    pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    stages = [nn.Sequential(*layers[a:b]) for a, b in zip([0, *pools], [*pools, len(layers)], strict=True)]
+    # The dense layers take 7 x 7 as in the paper; less is left without padding, and nothing of vgg19.
+    side = min(7, side_after(224, layers))
+
+    def tail(classes: int) -> nn.Sequential:
+        dense = [nn.Linear(512 * side * side, 4096), nn.ReLU(inplace=True), nn.Dropout()]
+        dense += [nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, classes)]
+        net.classifier = initialized(nn.Sequential(*dense))
+        return nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Flatten(), *net.classifier)
+
+    strides = [2**i for i in range(6)]
+    return Parts(stages, [64, 128, 256, 512, 512, 512], strides, tail, original=net, unpadded=base != "vgg19")
+
+
+VARIANTS = {name + norm: partial(vgg, name + norm) for name in _PLANS for norm in ("", "_bn")}

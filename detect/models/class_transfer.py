@@ -1,0 +1,76 @@
+"""Fine-tuning by name: the outputs of a layer that belong to classes or keypoints go to those of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from detect.models.base import Card, Model
+from detect.types import NamedRows
+from detect.utils.names import find
+
+
+def places(card: Card, theirs: Card, of: str) -> list[int]:
+    """For each class ("names") or keypoint ("keypoints") of a card its place in another one's list, -1 for none.
+
+    Raises UserError where names of the other card cannot be told apart.
+    """
+    mine, known = getattr(card, of), getattr(theirs, of)
+    if mine == known:
+        return list(range(len(mine)))
+    ids = [one.category_ids if of == "names" else list(range(len(getattr(one, of)))) for one in (card, theirs)]
+    return find(mine, ids[0], known, ids[1], "the weights file")
+
+
+def named_tensors(model: Model) -> dict[str, NamedRows]:
+    """The tensors of a model whose rows belong to classes or keypoints: the weights and biases of such layers."""
+    layouts = {id(layer): rows for layer, rows in model.named_rows()}
+    modules = [(name, module) for name, module in model.named_modules() if id(module) in layouts]
+    return {f"{n}.{t}": layouts[id(m)] for n, m in modules for t, _ in m.named_parameters(recurse=False)}
+
+
+def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: Card) -> dict[str, Tensor | None]:
+    """What the tensors of `named_tensors` become of `tensors`, those of a model with the card `theirs`.
+
+    Names that they lack keep the rows that the model has now. None for a tensor of which nothing can be taken: it is
+    another layer's, or knows none of the names.
+    """
+    mine, made = model.state_dict(), dict[str, Tensor | None]()
+    for name, layout in named_tensors(model).items():
+        if name in tensors:
+            place = places(model.card, theirs, layout.of)
+            made[name] = _placed(mine[name], tensors[name], layout, place, len(getattr(theirs, layout.of)))
+    return made
+
+
+def _placed(mine: Tensor, theirs: Tensor, layout: NamedRows, place: list[int], count: int) -> Tensor | None:
+    """`mine` with the rows of each name from where `place` says they are among the `count` names of `theirs`."""
+    if mine.shape[1:] != theirs.shape[1:]:
+        return None
+    start, new = _grouped(mine, layout, len(place)), _grouped(theirs, layout, count)
+    if start is None or new is None or start[2].shape != new[2].shape:
+        return None
+    source = torch.tensor(place, device=mine.device)
+    known = source >= 0
+    before, named, behind = (part.to(mine) for part in new)
+    if not (known.any() or before.shape[1] or behind.shape[1]):
+        return None
+    merged = start[1].clone()
+    merged[:, known] = named[:, source[known]]
+    return torch.cat([before, merged.flatten(1, 2), behind], 1).flatten(0, 1)
+
+
+def _grouped(tensor: Tensor, layout: NamedRows, count: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The rows before, of and behind `count` names: (groups, rows, ...), of names (groups, count, each, ...).
+
+    None for a tensor that has not that layout.
+    """
+    width, rest = divmod(len(tensor), layout.groups)
+    behind = width - layout.before - count * layout.each
+    if rest or behind < 0:
+        return None
+    grouped = tensor.unflatten(0, (layout.groups, width))
+    before, named, after = grouped.split([layout.before, count * layout.each, behind], 1)
+    return before, named.unflatten(1, (count, layout.each)), after

@@ -1,0 +1,70 @@
+"""The anchor-free head with keypoints: beside its box every prediction says where K points of its object are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from detect.models.backbones.blocks import flat, tower
+from detect.models.heads.point import PointHead
+from detect.models.keypoints import sigmas
+from detect.models.losses.points import similarity_loss
+from detect.types import NamedRows, Raw
+
+REACH = 2.0  # strides that a point moves when its number grows by one
+
+
+class LandmarkHead(PointHead):
+    """forward(maps) -> Raw with, besides those of PointHead, points (B, A, K, 3): offsets x, y, logit of visibility."""
+
+    uses_keypoints = True
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        classes: int,
+        depth: int,
+        anchors: Sequence[Sequence[float]] = (),
+        act: str = "hardswish",
+        keypoints: Sequence[str] = (),
+    ):
+        super().__init__(channels, strides, classes, depth, anchors, act)
+        self.count = len(keypoints)
+        self.landmarks = nn.ModuleList(tower(c, 3 * self.count, depth, act, [0.0]) for c in channels)
+        self.sigmas: Tensor
+        self.register_buffer("sigmas", torch.tensor(sigmas(keypoints)), persistent=False)
+
+    def forward(self, maps: Sequence[Tensor]) -> Raw:
+        points = torch.cat([flat(head(x)) for head, x in zip(self.landmarks, maps, strict=True)], 1)
+        return super().forward(maps)._replace(points=points.unflatten(-1, (self.count, 3)))
+
+    def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
+        """The layers whose outputs belong to classes or keypoints, and how: see `Model.named_rows`."""
+        yield from super().named_rows()
+        yield from ((tower[-1], NamedRows("keypoints", each=3)) for tower in self.landmarks)  # type: ignore[index]
+
+    def places(self, raw: Raw) -> Tensor:
+        """The points (..., K, 2) x, y that `raw` stands for, in canvas pixels."""
+        assert raw.points is not None
+        reach = REACH * raw.priors.strides[:, None, None]
+        return raw.priors.centers[:, None] + raw.points[..., :2] * reach
+
+    def points(self, raw: Raw) -> Tensor:
+        """The points (..., K, 3): x, y in canvas pixels and the probability of being labelled."""
+        assert raw.points is not None
+        return torch.cat([self.places(raw), raw.points[..., 2:].sigmoid()], -1)
+
+    def point_losses(self, raw: Raw, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+        """Of P predictions, (P,) each: how far the points are from `wanted` (P, K, 3), and whether they are there.
+
+        An object none of whose points is labelled says nothing of either.
+        """
+        assert raw.points is not None
+        there = wanted[..., 2] > 0
+        seen = binary_cross_entropy_with_logits(raw.points[..., 2], there.to(raw.points.dtype), reduction="none")
+        distance = similarity_loss(self.places(raw), wanted[..., :2], there, boxes, self.sigmas)
+        return {"points": distance, "seen": seen.mean(-1) * there.any(-1)}

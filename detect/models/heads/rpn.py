@@ -1,0 +1,79 @@
+"""The region proposal network (Ren et al., 2015): for each anchor box, is it an object, and where does it end?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchors import grid
+from anchors.boxes import clip
+from anchors.coding import decode_deltas
+from anchors.nms import batched_nms
+from detect.models.backbones.blocks import Predict, flat
+from detect.types import Raw
+
+SCALE, RATIOS = 8, (0.5, 1.0, 2.0)  # anchors of Lin et al. (2017, section 4.1): of 8 strides squared; height / width
+BEST = 1000  # of a level go into suppression,
+IOU = 0.7  # boxes that overlap more are one,
+MOST = 300  # of an image come out of it
+THIN = 1e-3  # pixels: a proposal without a side shows nothing
+
+
+def pyramid_sizes(strides: Sequence[int]) -> list[list[float]]:
+    """Widths and heights of the paper's anchors, those of each level in turn."""
+    return [[SCALE * s * r**-0.5, SCALE * s * r**0.5] for s in strides for r in RATIOS]
+
+
+class RPNHead(nn.Module):
+    """forward(maps) -> Raw with logits (B, A, 1) and regression (B, A, 4), R-CNN deltas of the anchor boxes.
+
+    A runs over levels, rows, columns, anchors. One head serves all levels, which are `width` wide. `anchors` are widths
+    and heights by level; without any they are the paper's.
+    """
+
+    sizes: Tensor
+
+    def __init__(self, width: int, strides: Sequence[int], anchors: Sequence[Sequence[float]] = ()):
+        super().__init__()
+        self.strides = list(strides)
+        sizes = torch.tensor(anchors or pyramid_sizes(strides), dtype=torch.float32).view(len(strides), -1, 2)
+        self.register_buffer("sizes", sizes, persistent=False)
+        self.hidden = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+        self.objectness, self.deltas = (Predict(width, sizes.shape[1] * n, 1) for n in (1, 4))
+        for layer in (self.hidden[0], self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Sequence[Tensor]) -> Raw:
+        seen, each = [self.hidden(x) for x in maps], self.sizes.shape[1]
+        logits, deltas = (torch.cat([flat(say(x), each) for x in seen], 1) for say in (self.objectness, self.deltas))
+        shapes = [(x.shape[2], x.shape[3]) for x in maps]
+        return Raw(logits, deltas, grid.priors(shapes, self.strides, list(self.sizes), device=logits.device))
+
+    @torch.no_grad()
+    def propose(self, raw: Raw, shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
+        """The best proposals (P, 4) xyxy px of each image of `size` (h, w), best first; no gradient flows through them.
+
+        `shapes` (h, w) are those of the maps. Of each level the BEST enter suppression, of all the MOST come out.
+        """
+        assert raw.priors.boxes is not None
+        boxes = clip(decode_deltas(raw.regression.float(), raw.priors.boxes), size).nan_to_num()
+        counts = [height * width * self.sizes.shape[1] for height, width in shapes]
+        parts = raw.logits[..., 0].float().nan_to_num().split(counts, 1)
+        tops = [part.topk(min(BEST, part.shape[1])) for part in parts]
+        scores = torch.cat([top.values for top in tops], 1)
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        places = torch.cat([top.indices + start for top, start in zip(tops, starts, strict=True)], 1)
+        rows = zip(boxes, scores, places, strict=True)
+        return [suppressed(box[place], score, raw.priors.strides[place]) for box, score, place in rows]
+
+
+def suppressed(boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
+    """The MOST best of the boxes (N, 4) that have sides and that no better one of their level (N,) covers: (P, 4)."""
+    if boxes.is_meta:
+        return boxes[:MOST]  # as many as there may be
+    wide = ((boxes[:, 2:] - boxes[:, :2]) >= THIN).all(1)
+    boxes, scores, levels = boxes[wide], scores[wide], levels[wide]
+    return boxes[batched_nms(boxes, scores, levels, IOU)[:MOST]]

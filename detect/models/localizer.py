@@ -1,0 +1,79 @@
+"""Localization: at most one object an image. Is it there, where, and of which class?
+
+Axes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from detect.config import ModelConfig
+from detect.models.base import Card
+from detect.models.heads.single_object import Located, LocateHead
+from detect.models.losses.boxes import BOX_LOSSES
+from detect.models.losses.classes import softmax_cross_entropy
+from detect.models.single_object import Single, sides, trunk_of
+from detect.types import Detections, Keep, Target, Term
+
+
+class Locator(Single):
+    """images (B, 3, S, S) uint8 -> Located. The object of an image is the largest of its target, crowds aside."""
+
+    def loss(self, raw: Located, targets: Sequence[Target]) -> dict[str, Term]:
+        """Presence over all images; box, in shares of the side, and class over those with an object."""
+        w, device = self.config.loss, raw.boxes.device
+        wanted, labels = (x.to(device, non_blocking=True) for x in largest(targets))
+        there = labels >= 0
+        scale = sides(targets, device).repeat(1, 2)[there]
+        distance = BOX_LOSSES[w.box_kind](raw.boxes[there] / scale, wanted[there] / scale)
+        weights = torch.tensor(w.class_weights or [1.0] * raw.logits.shape[1], device=device)
+        weight = weights[labels[there]]
+        presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
+        classes = softmax_cross_entropy(raw.logits[there], labels[there], weight, w.smoothing)
+        return {
+            "objectness": Term(w.objectness * presence, torch.tensor(float(len(targets)), device=device)),
+            "box": Term(w.box * distance.sum(), there.sum()),
+            "classes": Term(w.classes * classes, weight.sum()),
+        }
+
+    def candidates(self, raw: Located) -> tuple[Tensor, Tensor]:
+        """The box of each image (B, 1, 4) and its scores (B, 1, C): presence times the probability of the class."""
+        scores = raw.presence.sigmoid()[:, None] * raw.logits.softmax(-1)
+        return raw.boxes[:, None], scores[:, None]
+
+    def decode(self, raw: Located, keep: Keep) -> list[Detections]:
+        """The object of each image where its presence scores above `keep.score`, by its most probable class."""
+        return located(raw, keep)
+
+
+def located(raw: Located, keep: Keep) -> list[Detections]:
+    """What `Locator.decode` says, which asks no network."""
+    logits = raw.logits.detach().cpu()
+    if keep.classes is not None:
+        unwanted = torch.ones(logits.shape[1], dtype=torch.bool).index_fill(0, torch.tensor(keep.classes), False)
+        logits = logits.masked_fill(unwanted, -torch.inf)
+    boxes, scores, labels = raw.boxes.detach().cpu(), raw.presence.detach().sigmoid().cpu(), logits.argmax(1)
+    rows = Detections(boxes, scores, labels)
+    return [rows[i : i + 1][scores[i : i + 1] > keep.score] for i in range(len(boxes))]
+
+
+def largest(targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
+    """The box (B, 4) and the label (B,) of the largest object of each target; zeros and -1 where there is none."""
+    boxes, labels = torch.zeros(len(targets), 4), torch.full((len(targets),), -1)
+    for i, target in enumerate(targets):
+        single = target[~target.crowd]
+        if len(single):
+            best = (single.boxes[:, 2:] - single.boxes[:, :2]).prod(1).argmax()
+            boxes[i], labels[i] = single.boxes[best], single.labels[best]
+    return boxes, labels
+
+
+def build_locator(config: ModelConfig, card: Card) -> Locator:
+    """A localizer from the names in `config`. Raises UserError for an unknown name or level."""
+    backbone, neck = trunk_of(config)
+    head = LocateHead(neck.channels, neck.strides, len(card.names), config.hidden)
+    return Locator(config, card, backbone, neck, head)

@@ -1,0 +1,103 @@
+"""Necks: what joins the maps of a backbone, finest first, into maps of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from detect.errors import unknown
+from detect.models.backbones.blocks import CSP, Conv
+
+
+class Straight(nn.Module):
+    """No exchange between levels: a 1x1 convolution brings each to `width` channels."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
+        super().__init__()
+        self.channels, self.strides = [width] * len(channels), list(strides)
+        self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+
+
+class FPN(nn.Module):
+    """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
+        super().__init__()
+        self.channels, self.strides = [width] * len(channels), list(strides)
+        self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
+        self.down = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for i in reversed(range(len(out) - 1)):
+            coarse = interpolate(out[i + 1], size=out[i].shape[-2:], mode="nearest")
+            out[i] = self.down[i](torch.cat([out[i], coarse], 1))
+        return out
+
+
+class PAN(FPN):
+    """Path aggregation (Liu et al., 2018): after the feature pyramid, fine maps are carried up again by stride 2."""
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
+        super().__init__(channels, strides, width, depth, act)
+        self.shrink = nn.ModuleList(Conv(width, width, 3, coarse // fine, act) for fine, coarse in pairwise(strides))
+        self.up = nn.ModuleList(CSP(2 * width, width, depth, act) for _ in channels[1:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = super().forward(maps)
+        for i, (shrink, up) in enumerate(zip(self.shrink, self.up, strict=True)):
+            out[i + 1] = up(torch.cat([shrink(out[i]), out[i + 1]], 1))
+        return out
+
+
+class Coarser(nn.Module):
+    """A neck of `kind` over a backbone that lacks the coarsest of the `wanted` strides.
+
+    3x3 convolutions of stride 2 go on from the coarsest map; maps whose stride is not wanted go no further.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., nn.Module],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        wanted: Sequence[int],
+        width: int,
+        depth: int,
+        act: str = "hardswish",
+    ):
+        super().__init__()
+        added = [2**i for i in range(strides[-1].bit_length(), wanted[-1].bit_length())]
+        inputs = [channels[-1], *[width] * (len(added) - 1)]
+        self.shrink = nn.ModuleList(Conv(c, width, 3, 2, act) for c in inputs)
+        self.kept = [i for i, stride in enumerate([*strides, *added]) if stride in wanted]
+        given = [*channels, *[width] * len(added)]
+        self.neck = kind([given[i] for i in self.kept], wanted, width, depth, act)
+        self.channels, self.strides = [width] * len(wanted), list(wanted)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = list(maps)
+        for shrink in self.shrink:
+            out.append(shrink(out[-1]))
+        return self.neck([out[i] for i in self.kept])
+
+
+NECKS: dict[str, Callable[..., nn.Module]] = {"pan": PAN, "fpn": FPN, "straight": Straight}
+
+
+def build_neck(
+    name: str, channels: Sequence[int], strides: Sequence[int], wanted: Sequence[int], width: int, depth: int
+) -> nn.Module:
+    """The neck called `name` over maps of `channels` at `strides`, giving `width` channels at the `wanted` strides."""
+    if name not in NECKS:
+        raise unknown("neck", name, NECKS)
+    if list(strides) == list(wanted):
+        return NECKS[name](channels, strides, width, depth)
+    return Coarser(NECKS[name], channels, strides, wanted, width, depth)

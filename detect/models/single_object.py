@@ -1,0 +1,58 @@
+"""What models share that say one thing of an image: backbone, neck, head, on a square canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detect.config import ModelConfig
+from detect.models.backbones import build_backbone
+from detect.models.backbones.base import Staged
+from detect.models.base import Card, Model
+from detect.models.necks import build_neck
+from detect.types import NamedRows, Target
+
+
+class Single(Model):
+    """images (B, 3, S, S) uint8 -> what the head makes of the neck's maps."""
+
+    square = True
+
+    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, head: Any):
+        super().__init__(config, card)
+        self.backbone, self.neck, self.head = backbone, neck, head
+
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Any:
+        """What the head says of images (B, 3, S, S) uint8; `given` steers nothing here."""
+        return self.answer(self.features(images))
+
+    def trunk(self) -> list[str]:
+        """The stages of the backbone, then the neck."""
+        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """Those of the head."""
+        return self.head.named_rows()
+
+    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
+        """The maps of the neck."""
+        return self.neck(self.backbone(self.numbers(images)))
+
+    def answer(self, features: list[Tensor], given: Any = None) -> Any:
+        """What the head says of the maps of the neck."""
+        return self.head(features)
+
+
+def trunk_of(config: ModelConfig) -> tuple[Any, Any]:
+    """The backbone and the neck that `config` names. Raises UserError for an unknown name or level."""
+    backbone = build_backbone(config.backbone, config.in_channels, config.levels)
+    wanted = sorted(2**level for level in config.levels)
+    return backbone, build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
+
+
+def sides(targets: Sequence[Target], device: torch.device) -> Tensor:
+    """(B, 2) width and height of the canvas of each target."""
+    return torch.tensor([t.size[::-1] for t in targets], dtype=torch.float32).to(device, non_blocking=True)

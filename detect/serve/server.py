@@ -1,0 +1,100 @@
+"""The server: uvicorn around the application, our rules for connections, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from detect.config.options import ServeConfig
+from detect.serve.access import parse_address
+from detect.serve.app import build
+from detect.serve.connections import Connection, Connections
+from detect.serve.uploads import Uploads
+from detect.serve.workers import Workers
+from detect.utils.interrupt import Interrupt
+from detect.utils.names import say
+
+END_SECONDS = 5  # in which answers that are made are still sent
+
+
+async def run(config: ServeConfig, listening: socket.socket, folder: Path) -> None:
+    """Serve at a socket, with files in `folder`, until a signal comes; then raises KeyboardInterrupt.
+
+    Raises UserError for weights, names and tokens that cannot be used.
+    """
+    most = int(config.max_total_mb * 2**20)
+    settings = {name: value for name, value in asdict(config).items() if name != "token"}
+    workers = Workers({**settings, "folder": str(folder), "most": most}, config.workers)
+    connections = Connections(config.connections, config.seconds + END_SECONDS)
+    app = build(config, workers, Uploads(folder, most))
+    async with workers:
+        _announce(config, listening)
+        server = _Server(_settings(app, connections), workers, connections)
+        watching = asyncio.create_task(connections.watch())
+        try:
+            await server.serve([listening])
+        finally:
+            watching.cancel()
+
+
+def _settings(app: Any, connections: Connections) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # it is only called
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,  # or anybody here could choose under which address it comes
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=END_SECONDS,
+    )
+
+
+def _announce(config: ServeConfig, listening: socket.socket) -> None:
+    """Say where the server is, and who may come there."""
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    address = parse_address(host)
+    is_open = not (address and address.is_loopback)
+    if is_open and not config.token:
+        say(f"warning: --host {config.host} lets everybody in who reaches {url}: ask for a --token", sys.stderr)
+    if is_open and not config.allowed_host:
+        names = "by its address alone, not by a name: --allowed-host NAME adds one"
+        say(f"warning: --host {config.host}: other machines reach this server {names}", sys.stderr)
+    say(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
+
+
+class _Server(uvicorn.Server):
+    """As uvicorn has it, but it ends at whatever signal `Interrupt` heeds, and does not wait for clients then."""
+
+    def __init__(self, config: uvicorn.Config, workers: Workers, connections: Connections) -> None:
+        super().__init__(config)
+        self.workers, self.all = workers, connections
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Look for a request to end; raises KeyboardInterrupt when that is done."""
+        with closing(Interrupt()) as self.interrupt:
+            yield
+        raise KeyboardInterrupt
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end; asked ten times a second."""
+        return await super().on_tick(counter) or self.interrupt.asked
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close what waits, and answer what is being worked on with a line."""
+        self.all.close()
+        await self.workers.close()
+        await super().shutdown(sockets)

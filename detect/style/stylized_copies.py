@@ -1,0 +1,86 @@
+"""Stylized copies of training pictures: made once, drawn in training for a share of the samples (`data.copies`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from detect.config.options import StylizeConfig
+from detect.data.augment.stylized import ABOUT
+from detect.data.datasets.detection import Stream, generator
+from detect.data.image_writer import save_image
+from detect.data.images import resize
+from detect.data.sources.formats import load_data
+from detect.data.store import Annotations
+from detect.data.validate import verify
+from detect.errors import UserError
+from detect.style.images import WRITTEN, as_picture
+from detect.utils.atomic_io import replace_text
+from detect.utils.locks import locked_folder
+from detect.utils.names import say
+from detect.utils.progress import track
+
+_PLACES = ("out", "data", "share", "device", "every")  # what does not change a copy
+
+Paint = Callable[[np.ndarray, np.ndarray], Iterator[tuple[Tensor, Any]]]
+
+
+def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) -> None:
+    """Write the missing copies into --out, each under its picture's name and of its size.
+
+    Raises UserError where --out lies among the pictures, or holds copies made otherwise or pictures that are none.
+    """
+    store = load_data(config.data, config.split, whole="pictures", allow_outside=config.allow_outside)
+    store, out = verify(store, decode=False), Path(config.out)
+    _require_apart(out, store, config.data)
+    with locked_folder(out):
+        _copy(config, store, styles, paint)
+
+
+def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray], paint: Paint) -> None:
+    out = Path(config.out)
+    draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(store))]
+    chosen = [i for i, (share, _) in enumerate(draws) if share < config.share]
+    missing = [i for i in chosen if not (out / store.file_name(i)).exists()]
+    for i in missing:
+        if Path(store.file_name(i)).suffix.lower() not in WRITTEN:
+            raise UserError(f"{store.image_path(i)}: such files cannot be written: convert it to JPEG or PNG")
+    if len(missing) < len(chosen) and not (out / ABOUT).exists():
+        raise UserError(f"--out {out} holds pictures, and no {ABOUT} that says how they were made: name another")
+    _claim(out, config)
+    for i in track(missing, len(missing), "stylize"):
+        content = store.read(i)
+        *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
+        save_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
+    say(f"{out}: {len(chosen)} copies of {len(store)} pictures, {len(missing)} of them new")
+
+
+def _require_apart(out: Path, store: Annotations, data: str) -> None:
+    """Raises UserError where copies in `out` would replace pictures of the store, or pass for more of them."""
+    parts = {os.path.dirname(store.file_name(i)) for i in range(len(store))}
+    folders = [str((store.root / part).resolve()) for part in parts]
+    if folders and (out.resolve() == store.root.resolve() or out.resolve().is_relative_to(os.path.commonpath(folders))):
+        raise UserError(f"--out {out} is where the pictures of {data} lie: name a folder beside them")
+
+
+def _claim(out: Path, config: StylizeConfig) -> None:
+    """Write down how copies in `out` are made. Raises UserError where those that are there were made otherwise."""
+    made = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
+    path = out / ABOUT
+    try:
+        other = json.loads(path.read_text(encoding="utf-8")) if path.exists() else made
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}; choose another --out") from error
+    if not isinstance(other, dict):
+        raise UserError(f"{path} does not say how the copies beside it were made; choose another --out")
+    if other != made:
+        names = [name for name in made | other if other.get(name) != made.get(name)]
+        raise UserError(f"{out} holds copies made with another --{names[0]}: choose another --out")
+    replace_text(path, json.dumps(made, indent=1) + "\n")

@@ -1,0 +1,64 @@
+"""Batch statistics for a network whose normalizations were folded into its convolutions, so that it can train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # of one process or several
+
+from detect.data.datasets.detection import Draw
+from detect.models.base import Model
+
+IMAGES, BATCH = 64, 8  # that the statistics are taken of, and at once
+
+
+def samples(data: Any, size: int) -> Iterator[Tensor]:
+    """Batches (B, 3, size, size) uint8 of the first training samples, the same on every rank."""
+    for start in range(0, min(IMAGES, len(data)), BATCH):
+        places = range(start, min(start + BATCH, IMAGES, len(data)))
+        images = np.stack([data[Draw(0, place, size)][0] for place in places])
+        yield torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def unfold(model: Model, images: Iterable[Tensor]) -> None:
+    """Give every batch normalization of `model` the mean and variance of what it sees of `images`, in place.
+
+    Its gain and shift change along, so that in evaluation mode the model says what it said before; in training mode,
+    where a batch's own statistics count, it then says nearly the same. `images` are batches (B, 3, H, W) uint8.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
+
+    def note(norm: nn.Module, given: tuple[Tensor]) -> None:
+        x = given[0].double()
+        moments = torch.stack([torch.ones_like(x).sum((0, 2, 3)), x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+        sums[norm] += moments.cpu()  # type: ignore[index]
+
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    model.eval()
+    for batch in images:
+        model(batch.to(model.gain.device))
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        count, total, square = sums[norm]
+        _restate(norm, total / count, (square / count - (total / count).square()).clamp(min=0))
+    model.card = replace(model.card, folded=False)
+
+
+def _restate(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
+    """Other statistics (C,), the same function of x."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    old = [t.double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+    gain = old[2] * (old[1] + norm.eps).rsqrt()
+    shift = old[3] - old[0] * gain
+    new = mean, var, gain * (var + norm.eps).sqrt(), shift + gain * mean
+    for mine, value in zip((norm.running_mean, norm.running_var, norm.weight, norm.bias), new, strict=True):
+        mine.copy_(value)
+    norm.num_batches_tracked.fill_(1)

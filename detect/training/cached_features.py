@@ -1,0 +1,200 @@
+"""Features that a frozen trunk makes, computed once and kept on disk: only the head is left to run.
+
+Two files: NAME.f32 holds the numbers of all samples, one after the other; NAME.json, written last, says where each
+sample's are, in which shapes, its target and its letterbox, and whose features they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detect.data.letterbox import Letterbox
+from detect.data.loader import batches
+from detect.data.store import Annotations
+from detect.errors import UserError
+from detect.models.base import Model
+from detect.types import Batch, Keep, Target, Term
+from detect.utils.atomic_io import replace_file, replace_text
+from detect.utils.device import autocast
+from detect.utils.progress import track
+
+
+class Maps(list[Tensor]):
+    """The features of a batch, in the place of its images."""
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Maps:
+        """All of them on `device`."""
+        return Maps(x.to(device, non_blocking=non_blocking) for x in self)
+
+
+class Top(nn.Module):
+    """What is left of a model when its features are known: the verbs of the model, with features for images."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model, self.task = model, model.task
+
+    def forward(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Any:
+        return self.model.answer(features, given)
+
+    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
+        return self.model.loss(raw, targets)
+
+    def decode(self, raw: Any, keep: Keep) -> list[Any]:
+        return self.model.decode(raw, keep)
+
+
+def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> dict[str, str]:
+    """What features depend on, by name: a cache serves only where all of it is the same.
+
+    Weights and labels count by what they hold, pictures by name, length and time of change.
+    """
+    weights, data = hashlib.sha256(), hashlib.sha256()
+    for part in model.trunk():
+        for name, tensor in model.get_submodule(part).state_dict().items():
+            weights.update(f"{part}.{name}".encode())
+            weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    columns = store.image_ids, store.starts, store.boxes, store.labels, store.crowd
+    for array in (*columns, store.points, store.proposals, store.proposal_starts):
+        if array is None:
+            continue
+        data.update(np.ascontiguousarray(array).tobytes())
+    for i in range(len(store)):
+        found = store.image_path(i).stat()
+        data.update(f"{store.file_name(i)} {found.st_size} {found.st_mtime_ns}".encode())
+    numbers = json.dumps([asdict(model.card.pixels), str(dtype), model.config.padding])
+    return {
+        "weights": weights.hexdigest(),
+        "data": data.hexdigest(),
+        "image size": str(size),
+        "pixels or precision": numbers,
+        "--model.step or --model.mirror": f"{model.config.step} {model.config.mirror}",
+    }
+
+
+class Features:
+    """The samples of a loader as features, in its order; a `batch` of any that have the same shapes."""
+
+    def __init__(self, file: Path):
+        index = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        self.starts, self.shapes, self.lengths = index["starts"], index["shapes"], index["batches"]
+        self.targets = [_target(values) for values in index["targets"]]
+        self.fits = [Letterbox(**{k: _tuple(v) for k, v in values.items()}) for values in index["fits"]]
+        self.flat = np.memmap(file, np.float32, "r", shape=(self.starts[-1],))
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The samples `rows`, which have the same shapes."""
+        shapes = self.shapes[rows[0]]
+        flat = torch.from_numpy(np.stack([self.flat[self.starts[i] : self.starts[i + 1]] for i in rows]))
+        maps = flat.split([math.prod(shape) for shape in shapes], 1)
+        images = Maps(x.reshape(len(rows), *shape) for x, shape in zip(maps, shapes, strict=True))
+        targets, fits = [self.targets[i] for i in rows], [self.fits[i] for i in rows] if self.fits else []
+        return Batch(images, targets, fits)  # type: ignore[arg-type]  # maps in the place of images
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start, end in pairwise(np.cumsum([0, *self.lengths]).tolist()):
+            yield self.batch(range(start, end))
+
+
+class FeatureLoader:
+    """What a TrainLoader of `dataset` without augmentation gives, as features; `features` has its samples by index."""
+
+    def __init__(self, features: Features, dataset: Any, batch: int):
+        self.features, self.dataset, self.parts = features, dataset, batches(len(dataset), batch)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from batch `start` on."""
+        for part in self.parts[start:]:
+            yield self.features.batch([self.dataset.index(epoch, int(position)) for position in part])
+
+
+def cached(file: Path, loader: Any, model: Model, whose: dict[str, str], device: torch.device, dtype: torch.dtype):
+    """The features of the batches of `loader`: those in `file` (*.f32), or made now.
+
+    Raises UserError where the file holds those of something else, or cannot be written.
+    """
+    index = file.with_suffix(".json")
+    if not index.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows: dict[str, Any] = {"about": whose, "starts": [0], "shapes": [], "targets": [], "fits": [], "batches": []}
+
+        def write(part: Path) -> None:
+            with part.open("wb") as out:
+                _write(out, rows, track(loader, len(loader), "features"), model, device, dtype)
+
+        replace_file(file, write)
+        replace_text(index, json.dumps(rows))
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))
+        theirs, length = found["about"], found["starts"][-1] * 4
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{index} cannot be read as an index of features: delete it") from error
+    for name, value in whose.items():
+        if theirs.get(name) != value:
+            raise UserError(f"{file} holds the features of other {name}: delete it, or name another folder: --features")
+    if not file.exists() or file.stat().st_size != length:
+        raise UserError(f"{file} has not the {length} bytes that {index.name} tells of: delete both")
+    return Features(file)
+
+
+@torch.no_grad()
+def _write(
+    out: BinaryIO,
+    rows: dict[str, Any],
+    loader: Iterable[Batch],
+    model: Model,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    model.eval()
+    for batch in loader:
+        with autocast(device, dtype):
+            maps = model.features(batch.images.to(device), batch.proposals)
+        flat = torch.cat([x.float().flatten(1) for x in maps], 1).cpu().numpy()
+        out.write(flat.tobytes())
+        for target in batch.targets:
+            rows["starts"].append(rows["starts"][-1] + flat.shape[1])
+            rows["shapes"].append([list(x.shape[1:]) for x in maps])
+            rows["targets"].append(_plain(target))
+        rows["fits"] += [asdict(fit) for fit in batch.fits]
+        rows["batches"].append(len(batch))
+
+
+def _plain(target: Target) -> dict[str, Any]:
+    values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "points", "proposals")}
+    lists = {name: None if v is None else v.tolist() for name, v in values.items()}
+    return lists | {"image_id": target.image_id, "size": list(target.size)}
+
+
+def _target(values: dict[str, Any]) -> Target:
+    count, points, proposals = len(values["labels"]), values["points"], values.get("proposals")
+    return Target(
+        torch.tensor(values["boxes"], dtype=torch.float32).view(count, 4),
+        torch.tensor(values["labels"], dtype=torch.int64),
+        torch.tensor(values["crowd"], dtype=torch.bool),
+        values["image_id"],
+        _tuple(values["size"]),
+        None if points is None else torch.tensor(points, dtype=torch.float32).view(count, -1, 3),
+        None if proposals is None else torch.tensor(proposals, dtype=torch.float32).view(-1, 4),
+    )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,222 @@
+"""One run at a time for each output: locks that say who holds them, and that end with their process."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from detect.errors import UserError
+from detect.utils.overwrite import require_own
+
+if sys.platform != "win32":
+    import fcntl
+
+C = TypeVar("C")
+R = TypeVar("R")
+LOCK = ".gridhead.lock"  # in a folder that a run writes into
+_HELD: set[int] = set()  # descriptors of locked files
+_TEMPORARY = re.compile(r"\.gridhead-[0-9a-f]{12}\.part")
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_log = logging.getLogger("detect")
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep every other run out of a folder, which is made where it is missing. What killed runs left is removed.
+
+    The lock is the system's, on the file LOCK in the folder: it ends with this process, by `kill -9` too. The file is
+    removed at the end, and so is a folder that was made for it and is still empty.
+
+    Raises:
+        UserError: another run holds the lock, or the folder cannot be written.
+    """
+    with _locked(folder / LOCK, folder, "--out"):
+        yield
+
+
+@contextmanager
+def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
+    """`locked_folder` for single files, of which "" is none. The lock of each is a file beside it.
+
+    Raises:
+        UserError: as `locked_folder`, and where something else than a file of this `kind` would be lost: `require_own`.
+    """
+    with ExitStack() as stack:
+        for path in [Path(file) for file in files if file]:
+            require_own(path, kind)
+            name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+            stack.enter_context(_locked(path.with_name(f".gridhead-{name}.lock"), path, "file"))
+        yield
+
+
+def under(lock: Callable[[Any], AbstractContextManager[None]]) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
+    """Have a command, a function of its configuration, run under the lock that `lock` makes of the configuration."""
+
+    def decorated(command: Callable[[C], R]) -> Callable[[C], R]:
+        @functools.wraps(command)
+        def run(config: C) -> R:
+            with lock(config):
+                return command(config)
+
+        return run
+
+    return decorated
+
+
+@contextmanager
+def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
+    missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _take(lock, target, option)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror}; choose another {option}") from error
+    try:
+        _remove_leftovers(lock.parent)
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()  # first: whoever opens the file now sees that it has gone
+        _release(descriptor)
+        with suppress(OSError):  # something is in them
+            for folder in missing:
+                folder.rmdir()
+
+
+def _take(lock: Path, target: Path, option: str) -> int:
+    """The descriptor of the lock file, locked."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        try:
+            free = _try_lock(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            _log.warning("%s: its file system has no locks: let no other run write there", target)
+            free = True
+        if not free:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise UserError(f"{target} is in use by {holder}: wait until it ends, or choose another {option}")
+        if _is_there(lock, descriptor):
+            break
+        _release(descriptor)  # the holder before has removed the file
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(_self()).encode())
+    return descriptor
+
+
+def _self() -> dict[str, str]:
+    program, *words = [*map(os.path.basename, sys.argv[:1]), *sys.argv[1:2]] or [""]
+    command = f"detect {words[0]}" if words and program in ("__main__.py", "detect") else program or "Python"
+    where = f"process {os.getpid()} on {platform.node()}"
+    return {"command": command, "process": where, "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock, as its file says."""
+    try:
+        said = json.loads(os.pread(descriptor, 1000, 0))
+        return f"{said['command']} ({said['process']}, since {said['since']})"
+    except (OSError, ValueError, KeyError, TypeError):  # it is only just being written
+        return "another run"
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open file. Whether it could be: False where another process, or another part of this one, holds it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    _HELD.add(descriptor)
+    return True
+
+
+def _release(descriptor: int) -> None:
+    _HELD.discard(descriptor)
+    os.close(descriptor)
+
+
+def _let_go() -> None:
+    """In a forked process: close what the parent has locked, or the lock would outlive the parent."""
+    while _HELD:
+        with suppress(OSError):
+            os.close(_HELD.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether the open file is still the one at the path."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+class Draft:
+    """A temporary file beside `path`, of this process alone: `finish` puts it in the place of `path`.
+
+    It is locked as long as it is not finished or discarded, so that what a killed process left can be told from what is
+    being written: `locked_folder` and `locked_files` remove it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        while True:
+            self.part = path.with_name(f".gridhead-{secrets.token_hex(6)}.part")
+            self.descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            with suppress(OSError):  # a file system without locks
+                _try_lock(self.descriptor)
+            if _is_there(self.part, self.descriptor):  # or it was removed as a leftover before it was locked
+                break
+            _release(self.descriptor)
+
+    def finish(self, durable: bool = True) -> None:
+        """Bring the content to the disk if `durable`, and give the file its name."""
+        if durable:
+            os.fsync(self.descriptor)
+        os.replace(self.part, self.path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the file, unless it was finished."""
+        if self.descriptor >= 0:
+            _release(self.descriptor)
+            self.descriptor = -1
+            self.part.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR)
+                try:
+                    if _try_lock(descriptor):
+                        path.unlink()
+                finally:
+                    _release(descriptor)

@@ -1,0 +1,163 @@
+"""Which floating-point type this processor computes convolutions fastest in: measured once, then remembered.
+
+What a processor is able to do does not say what it does fast: with AVX512-BF16 but no AMX, bfloat16 takes 1.4 times as
+long as float32 on some, and half as long on others.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from detect.errors import UserError
+from detect.models.backbones.blocks import Conv, Fused
+from detect.utils.atomic_io import cache_folder, replace_text
+
+ROUNDS = 8  # of which the fastest counts
+TOO_SLOW = 2  # times the fastest: no further round can change the order
+SIZE = (32, 40)  # cells of the stack's input: those of stride 16 in an image of 640 x 512
+FIRST_SIZE = (16, 20)  # weights are laid out for this, as a detector's are for the first image that it sees
+MARGIN = 1.1  # times as fast another type or form must be: near ties would change from run to run
+
+
+class Timing(NamedTuple):
+    """Seconds of one forward pass in a type: layer by layer, and with convolution and activation fused."""
+
+    separate: float
+    fused: float
+
+    @property
+    def use_fused(self) -> bool:
+        """Whether the fused form is worth using."""
+        return self.fused * MARGIN < self.separate
+
+    @property
+    def best(self) -> float:
+        """Seconds in the form that is used."""
+        return self.fused if self.use_fused else self.separate
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU, as far as oneDNN may use it, has instructions for bfloat16; without them it is emulated."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def bfloat16_speed() -> float:
+    """How many times as fast as float32 bfloat16 is on this CPU; 0 where it has no instructions for it."""
+    if not has_bfloat16():
+        return 0.0
+    found = timings(torch.get_num_threads())
+    return found["float32"].best / found["bfloat16"].best
+
+
+def fastest() -> torch.dtype:
+    """float32 or bfloat16, whichever the CPU computes convolutions faster in."""
+    return torch.bfloat16 if bfloat16_speed() > MARGIN else torch.float32
+
+
+def use_fused(dtype: torch.dtype) -> bool:
+    """Whether networks run in `dtype` on the CPU are faster with convolution and activation as one oneDNN primitive."""
+    name = str(dtype).removeprefix("torch.")
+    return name in _types() and timings(torch.get_num_threads())[name].use_fused
+
+
+@cache
+def timings(threads: int) -> dict[str, Timing]:
+    """The timings of each type by name, from the user's cache folder, or measured and put there.
+
+    What is remembered is of this processor, number of threads and torch, and of what the environment lets both use.
+    """
+    key = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
+    key += f"{threads} threads, torch {torch.__version__}"
+    try:
+        remembered = _read(cache_folder() / "precision.json")
+        found = {name: Timing(*map(float, remembered[key][name])) for name in _types()}
+        if all(0 < seconds < float("inf") for timing in found.values() for seconds in timing):
+            return found
+        raise ValueError("it holds no times")
+    except (OSError, KeyError, TypeError, ValueError):
+        found = measure()
+    with suppress(OSError, UserError):  # a cache that cannot be written: the next process measures again
+        file = cache_folder() / "precision.json"
+        replace_text(file, json.dumps(_read(file) | {key: found}, indent=1) + "\n")
+    return found
+
+
+def measure() -> dict[str, Timing]:
+    """Time a stack of convolutions like a detector's in each type and form, by turns.
+
+    One thread does it: the order is that of several threads, whose waiting for one another on a busy machine would
+    hide it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            blocks = Conv(64, 64), Conv(64, 128, 3, 2), Conv(128, 128), Conv(128, 64, 1), Conv(64, 128, 3, 2)
+            stack = nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last)
+            forms = {(name, fused): _form(stack, name, fused) for name in _types() for fused in (False, True)}
+            least = dict.fromkeys(forms, float("inf"))
+            for turn in range(ROUNDS):
+                for form, run in forms.items():
+                    if turn > 2 and least[form] > TOO_SLOW * min(least.values()):
+                        continue
+                    start = time.perf_counter()
+                    run()
+                    least[form] = min(least[form], time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: Timing(least[name, False], least[name, True]) for name in _types()}
+
+
+def _form(stack: nn.Sequential, name: str, fused: bool) -> Callable[[], Any]:
+    """One pass through the stack in a type and form, after one at another size has laid out their weights."""
+    dtype = getattr(torch, name)
+    network = nn.Sequential()
+    for block in stack:
+        convolution, normalization, activation = block.children()
+        assert isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d)
+        folded = fuse_conv_bn_eval(convolution, normalization)
+        network.append(Fused(folded, activation) if fused else nn.Sequential(folded, activation))
+
+    def run(size: tuple[int, int] = SIZE) -> None:
+        maps = torch.zeros(1, 64, *size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            network(maps)
+
+    run(FIRST_SIZE)
+    run()
+    return run
+
+
+def _types() -> tuple[str, ...]:
+    """The types that oneDNN computes in, by name."""
+    if not torch.backends.mkldnn.is_available():
+        return ()
+    return ("float32", "bfloat16") if has_bfloat16() else ("float32",)
+
+
+def _processor() -> str:
+    """Its name, as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

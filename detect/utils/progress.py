@@ -1,0 +1,58 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Sized
+from typing import TypeVar
+
+from detect.utils.names import say, shown
+
+T = TypeVar("T")
+_EVERY = 10.0  # seconds between plain lines
+
+
+def track(
+    iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str] | None = None
+) -> Generator[T, None, None]:
+    """The items, with their progress on stderr; `note` gives a short text beside it, asked for at each item.
+
+    Wrap it in `contextlib.closing` where the loop may be left early, so that the bar is taken down at once.
+    """
+    if total is None:
+        total = len(iterable) if isinstance(iterable, Sized) else None
+    return (_bar if sys.stderr.isatty() else _lines)(iterable, total, shown(title), note or str)
+
+
+def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}", markup=False),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, start = bar.add_task(title, total=total, rate="", note=""), time.monotonic()
+        for done, item in enumerate(iterable, 1):
+            yield item
+            bar.update(task, completed=done, rate=_rate(done, start), note=shown(note()))
+
+
+def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
+    start = said = time.monotonic()
+    for done, item in enumerate(iterable, 1):
+        yield item
+        if time.monotonic() - said >= _EVERY:
+            said = time.monotonic()
+            of = f"/{total}" if total else ""
+            say(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _rate(done: int, start: float) -> str:
+    return f"{done / max(time.monotonic() - start, 1e-9):.1f}/s"

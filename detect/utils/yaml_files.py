@@ -1,0 +1,138 @@
+"""Reading YAML: the one door for data files, configurations, model files and values of flags.
+
+YAML of a few lines can stand for a structure that fills all memory (aliases of aliases), has no end (an alias within
+its own anchor) or is too deep to be walked through. What is read here is bounded before it is built, and plain: text,
+numbers, true and false, null, lists and mappings. Tags for anything else are refused; a date is text.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detect.errors import UserError
+from detect.utils.text_files import read_text
+
+LARGEST = 8 << 20  # bytes of a file: a list of 100,000 images takes about that
+NODES = 500_000  # scalars, lists and mappings, each counted wherever an alias repeats it
+DEEPEST = 50  # lists and mappings inside one another
+DIGITS = 20  # of a whole number, as 64 bits have: of longer ones thousands can share a hash, and be slow as keys
+PARTS = ("config", "model", "optim", "augment", "tracker")  # settings whose value may be the name of a YAML file
+_TAG = "tag:yaml.org,2002:"
+_TAGS = (None, "!", f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")
+
+
+class _Bounded(yaml.SafeLoader):
+    """Safe YAML within the bounds above, in which no key of a mapping comes twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.nodes = self.depth = self.deepest = 0
+        self.extent: dict[int, tuple[int, int]] = {}  # of each finished node: how many are in it, and how deep
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            node = super().compose_node(parent, index)
+            if id(node) not in self.extent:
+                raise _at(event, f"the alias {event.anchor!r} stands inside what it repeats, which so has no end")
+            nodes, height = self.extent[id(node)]
+        else:
+            if getattr(event, "tag", None) not in _TAGS:
+                raise _at(event, f"the tag {event.tag!r} is not read: only text, numbers, lists and mappings are")
+            outer, count = self.deepest, self.nodes
+            self.depth += 1
+            self.deepest = self.depth
+            self._require_bounds(event)
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            nodes, height = 1, self.deepest - self.depth
+            self.extent[id(node)] = self.nodes - count + 1, height
+            self.deepest = max(outer, self.deepest)
+        self.nodes += nodes
+        self.deepest = max(self.deepest, self.depth + height)
+        self._require_bounds(event)
+        return node
+
+    def _require_bounds(self, event: yaml.Event) -> None:
+        if self.deepest > DEEPEST:
+            raise _at(event, f"more than {DEEPEST} lists and mappings inside one another")
+        if self.nodes > NODES:
+            raise _at(event, f"more than {NODES:,} values, each counted wherever an alias repeats it")
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for one, _ in node.value:
+            if isinstance(one, yaml.ScalarNode) and one.tag != f"{_TAG}merge":
+                if (value := self.construct_object(one)) in seen:
+                    raise _at(one, f"the key {value!r} is there twice")
+                seen.add(value)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > DIGITS:
+            raise _at(node, f"a number of {len(node.value)} digits; {DIGITS} are read")
+        return super().construct_yaml_int(node)
+
+
+_Bounded.add_constructor(f"{_TAG}int", _Bounded.construct_yaml_int)
+_Bounded.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in known if tag != f"{_TAG}timestamp"]
+    for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Words(_Bounded):
+    """As `_Bounded`, but every scalar is text: no and 007 are words."""
+
+
+_Words.yaml_implicit_resolvers = {}
+
+
+def parse_yaml(text: str, words: bool = False) -> Any:
+    """The value of a YAML document, whose scalars are all text if `words`.
+
+    Raises:
+        yaml.YAMLError: broken YAML, or YAML beyond the bounds of this module; its text is one line.
+    """
+    try:
+        return yaml.load(text, Loader=_Words if words else _Bounded)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise yaml.YAMLError(where + said) from None
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError, TypeError) as error:
+        raise yaml.YAMLError(" ".join(str(error).split())) from None
+
+
+def read_yaml(path: str | PathLike[str]) -> Any:
+    """The value in a YAML file. Raises UserError, naming the file, where it cannot be read (see `parse_yaml`)."""
+    try:
+        return parse_yaml(read_text(path, LARGEST))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: broken YAML: {error}") from None
+
+
+def require_settings(words: Iterable[str]) -> None:
+    """Raises UserError for a YAML file among `words`, or named in such a file, that holds no settings."""
+    waiting, seen = [(Path(), word) for word in words], set[str]()
+    while waiting:
+        folder, name = waiting.pop()
+        path = next((str(p) for p in (folder / name, name) if os.path.exists(p) and not os.path.isdir(p)), "")
+        if path and path not in seen:
+            content = read_yaml(path)
+            if not isinstance(content, dict):
+                raise UserError(f"{path}: no settings: they are lines such as 'epochs: 10', here is {content!r:.40}")
+            seen.add(path)
+            waiting += [(Path(path).parent, content[part]) for part in PARTS if isinstance(content.get(part), str)]
+
+
+def _at(place: Any, problem: str) -> yaml.MarkedYAMLError:
+    """An error at the beginning of an event or node."""
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
