@@ -3,7 +3,7 @@
 Boxes are float tensors (N, 2d), minima then maxima, d = 2 unless said: (x1, y1, x2, y2).
 """
 
-from anchors.assign import ASSIGNERS, Assignment, Dense, GridCell, MaxIoU, SimOTA, TaskAligned, dense
+from anchors.assign import ASSIGNERS, Assignment, GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
 from anchors.boxes import (
     area,
     clip,
@@ -20,9 +20,9 @@ from anchors.nms import batched_nms, nms, soft_nms
 __all__ = [
     "ASSIGNERS",
     "Assignment",
-    "Dense",
     "GridCell",
     "MaxIoU",
+    "PaddedTargets",
     "Priors",
     "SimOTA",
     "TaskAligned",
@@ -30,10 +30,10 @@ __all__ = [
     "batched_nms",
     "clip",
     "cxcywh_to_xyxy",
-    "dense",
     "iou",
     "iou_aligned",
     "nms",
+    "pad_targets",
     "priors",
     "soft_nms",
     "xywh_to_xyxy",

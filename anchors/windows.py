@@ -6,7 +6,7 @@ Axes: B batch, A windows, M objects padded over a batch, N objects.
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, Dense, ignore_crowd
+from anchors.assign.truth import IGNORE, NONE, PaddedTargets, ignore_crowd
 from anchors.boxes import iou_aligned
 from anchors.grid import Priors
 
@@ -34,7 +34,7 @@ def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
     return iou_aligned(torch.cat((center - half, center + half), -1), windows)
 
 
-def assign(priors: Priors, truth: Dense, positive: float, negative: float) -> Tensor:
+def assign(priors: Priors, truth: PaddedTargets, positive: float, negative: float) -> Tensor:
     """The object (B, A) that each window answers for: -1 none, -2 ignored.
 
     It is the one that the window fits best, if at least by `positive`; a window that fits none by `negative` answers

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from detect.types import Classes as Classes
     from detect.types import Detections as Detections
     from detect.types import Frame as Frame
-    from detect.types import Keep as Keep
+    from detect.types import Postprocess as Postprocess
     from detect.types import Target as Target
 
 from detect.errors import UserError

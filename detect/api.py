@@ -23,9 +23,9 @@ from detect.inference.signal_predictor import RecordPredictor
 from detect.inference.source import Source, open_source
 from detect.inference.tiles import Tiles
 from detect.inference.tta import SCALES, VIEWS, Views
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights
-from detect.types import Frame, Keep
+from detect.types import Frame, Postprocess
 from detect.utils.device import computed_in, pick_device, pick_dtype
 from detect.utils.names import distinct
 
@@ -34,7 +34,7 @@ class Detector:
     """A model ready to answer: `for frame, found in detector.predict("clip.mp4"): ...`."""
 
     def __init__(self, model: Model | Exported, device: torch.device, dtype: torch.dtype):
-        self.model: Any = model.ready(device, dtype)
+        self.model: Any = model.for_inference(device, dtype)
         self.device, self.dtype = device, dtype
 
     @staticmethod
@@ -50,8 +50,8 @@ class Detector:
         return Detector(load_weights(weights), where, pick_dtype(precision, where))
 
     @property
-    def card(self) -> Card:
-        return self.model.card
+    def metadata(self) -> ModelMetadata:
+        return self.model.metadata
 
     @property
     def dims(self) -> int:
@@ -66,7 +66,7 @@ class Detector:
     @cached_property
     def names(self) -> list[str]:
         """Class names by label; those of equal classes, which weights from elsewhere may have, with their ids."""
-        return distinct(self.card.names, self.card.category_ids)
+        return distinct(self.metadata.names, self.metadata.category_ids)
 
     def computed(self, imgsz: int = 0) -> str:
         """One line: the device, the type of numbers and the canvas that images are computed on."""
@@ -82,7 +82,7 @@ class Detector:
             return how
         return f"{how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
 
-    def predictor(self, keep: Keep, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
+    def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.
 
         `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it. A landmarker
@@ -96,11 +96,11 @@ class Detector:
             raise UserError("--tta and --tile are for detectors: leave them out")
         side = self.side(size)
 
-        def of(side: int, keep: Keep) -> Predictor:
+        def of(side: int, keep: Postprocess) -> Predictor:
             return Predictor(self.model, side, keep, batch, self.device, self.dtype)
 
-        if self.card.shape:
-            return Closer(of(side, replace(keep, score=0.0)), np.array(self.card.shape), keep)
+        if self.metadata.shape:
+            return Closer(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
         predictor: Any = of(side, keep)
         if tta:
             every = replace(keep, score=keep.score / VIEWS)  # what is sure in one view counts where it is less so
@@ -109,9 +109,9 @@ class Detector:
 
     def side(self, imgsz: int) -> int:
         """`imgsz`, or the size of training where that is 0. Raises UserError for one that the model does not take."""
-        if imgsz and imgsz != self.card.size:
+        if imgsz and imgsz != self.metadata.size:
             self.model.require_side(imgsz)
-        return imgsz or self.card.size
+        return imgsz or self.metadata.size
 
     def predict(
         self,
@@ -164,7 +164,7 @@ class Detector:
         labels = None if classes is None else self.labels(classes)
         if labels == ():
             raise UserError("classes is an empty list: name some, or leave it out to find all")
-        keep = Keep(config.conf, config.iou, config.max_det, agnostic, classes=labels)
+        keep = Postprocess(config.conf, config.iou, config.max_det, agnostic, classes=labels)
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
         return _answers(predictor, open_source(source, config.vid_stride))
 
@@ -176,7 +176,7 @@ class Detector:
         given = [classes] if isinstance(classes, str | int) else classes
         if not isinstance(given, Iterable):
             raise UserError(f"classes is {classes!r}: give a list of names or indices")
-        found = (label for one in given for label in _labels(one, self.names, self.card.names))
+        found = (label for one in given for label in _labels(one, self.names, self.metadata.names))
         return tuple(dict.fromkeys(found))
 
 

@@ -139,7 +139,7 @@ class Vector:
     distance: Distance
 
 
-class Raw(NamedTuple):
+class HeadOutput(NamedTuple):
     """What a dense head says before decoding: logits (B, A, C), regression (B, A, R), objectness (B, A)."""
 
     logits: Tensor
@@ -147,15 +147,15 @@ class Raw(NamedTuple):
     priors: Priors
     objectness: Tensor | None = None
     points: Tensor | None = None
-    aux: tuple[Raw, ...] | None = None
+    aux: tuple[HeadOutput, ...] | None = None
 
-    def at(self, place: tuple[Tensor, ...]) -> Raw:
+    def at(self, place: tuple[Tensor, ...]) -> HeadOutput:
         """The predictions at (image, prior), P of each: fields with the axis P in place of (B, A)."""
         objectness, points = (None if x is None else x[place] for x in (self.objectness, self.points))
-        return Raw(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, points)
+        return HeadOutput(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, points)
 
 
-class Term(NamedTuple):
+class LossTerm(NamedTuple):
     """One loss term before normalization: the sum over the batch, and what to divide it by."""
 
     total: Tensor
@@ -166,7 +166,7 @@ class NamedRows(NamedTuple):
     """How a prediction layer's outputs, the rows of its weight and bias, are laid out over classes or keypoints.
 
     The outputs are `groups` equal parts, one an anchor. Each part has `before` outputs that belong to no name, `each`
-    a name, and then whatever is left: background, objectness, box. `of` is the list of the card that has the names.
+    a name, and then whatever is left: background, objectness, box. `of` is the list of the metadata that has the names.
     """
 
     of: str = "names"
@@ -176,11 +176,11 @@ class NamedRows(NamedTuple):
 
 
 @dataclass
-class Cuts:
+class LimitHits:
     """How many images lost something to the limits of decoding.
 
-    limited: images with more detections than `Keep.limit`; crowded: images with more boxes above `Keep.score` than go
-    into suppression.
+    limited: images with more detections than `Postprocess.limit`; crowded: images with more boxes above
+    `Postprocess.score` than go into suppression.
     """
 
     limited: int = 0
@@ -201,7 +201,7 @@ class Cuts:
         self.limited = min(self.limited, limited + 1)
         self.crowded = min(self.crowded, crowded + 1)
 
-    def lines(self, keep: Keep) -> list[str]:
+    def lines(self, keep: Postprocess) -> list[str]:
         """What to tell the user of it."""
         most, said = max(CANDIDATES, PER_DETECTION * keep.limit), []
         if self.limited:
@@ -218,7 +218,7 @@ class Cuts:
 
 
 @dataclass(frozen=True)
-class Keep:
+class Postprocess:
     """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
 
     `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS); `classes`
@@ -231,14 +231,14 @@ class Keep:
     agnostic: bool = False
     soft: bool = False
     classes: tuple[int, ...] | None = None
-    cuts: Cuts = field(default_factory=Cuts, compare=False, repr=False)
+    cuts: LimitHits = field(default_factory=LimitHits, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        checked_values(self, "Keep.")
+        checked_values(self, "Postprocess.")
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Preprocess:
     """How an image becomes numbers; kept with the weights. value = (pixel * scale - mean) / std, channels in `order`.
 
     `pad` fills what the image does not cover; `alignment` is "center" or "topleft"; `stretch` ignores the aspect ratio.

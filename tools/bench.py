@@ -139,8 +139,8 @@ def exported(setting: Setting) -> list[Line]:
     store = load_data(str(source), "val")
     files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
     weights, model, job = *untrained(folder), {"files": files, "size": size}
-    about = About(model.config.name, model.task, model.card, ["boxes", "scores"], square=False, dynamic=True)
-    plain = to_onnx(model.lean().to(memory_format=torch.contiguous_format), about)
+    about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
+    plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
     small = quantized(
         plain, about, pictures(ExportConfig("", data=str(source)), "train", model.task, setting.some(128)), folder
     )
@@ -171,10 +171,10 @@ def untrained(folder: Path) -> tuple[Path, Any]:
     """A fresh yolo_n of 80 classes, and its weights file."""
     from detect.cli.parser import model_config
     from detect.models import build
-    from detect.models.base import Card
+    from detect.models.base import ModelMetadata
     from detect.models.weights import save_weights
 
-    model = build(model_config("yolo_n"), Card([str(c) for c in range(80)], list(range(80))))
+    model = build(model_config("yolo_n"), ModelMetadata([str(c) for c in range(80)], list(range(80))))
     save_weights(folder / "yolo_n.safetensors", model)
     return folder / "yolo_n.safetensors", model
 
@@ -269,13 +269,13 @@ def windows(setting: Setting) -> list[Line]:
 
     from detect.config import ModelConfig
     from detect.models import build
-    from detect.models.base import Card
+    from detect.models.base import ModelMetadata
     from detect.models.sliding_window import SlidingWindow
 
     lines = []
     for backbone, window, size in (("lenet5", 32, 320), ("resnet18", 435, 544))[: 1 if setting.scale < 1 else 2]:
         config = ModelConfig(kind="sliding_window", backbone=backbone, window=window)
-        model = build(config, Card(["thing"], [1])).lean().to(setting.device)
+        model = build(config, ModelMetadata(["thing"], [1])).fused().to(setting.device)
         assert isinstance(model, SlidingWindow)
         image = torch.randint(256, (1, 3, size, size), dtype=torch.uint8).to(setting.device)
         with torch.inference_mode():

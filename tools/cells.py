@@ -18,14 +18,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from anchors.assign import dense
+from anchors.assign import pad_targets
 from detect.cli.parser import model_config
 from detect.data.datasets.detection import CocoDataset
 from detect.data.image_writer import save_image
 from detect.data.sources.formats import load_data
 from detect.data.toy import build as build_toy
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.yolo import Yolo
 from detect.types import Target
 from detect.utils.atomic_io import replace_text
@@ -45,7 +45,7 @@ class Cells(NamedTuple):
 def cells(model: Yolo, target: Target, size: int) -> Cells:
     """What the loss of the grid model asks each cell for; `size` is the side of the image in pixels."""
     raw = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    truth = dense([(target.boxes, target.labels, target.crowd)])
+    truth = pad_targets([(target.boxes, target.labels, target.crowd)])
     index = model.assigner(model.head.scores(raw), model.head.boxes(raw), raw.priors, truth).index[0]
     box, label = np.zeros((len(index), 4)), np.full(len(index), -1)
     for a in torch.where(index >= 0)[0].tolist():
@@ -132,7 +132,7 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
 
 def grid_model(names: Sequence[str], size: int) -> Yolo:
     """`yolo_grid` with fresh weights for these classes."""
-    model = build(model_config("yolo_grid"), Card(list(names), list(range(1, len(names) + 1)), size))
+    model = build(model_config("yolo_grid"), ModelMetadata(list(names), list(range(1, len(names) + 1)), size))
     assert isinstance(model, Yolo)
     return model
 

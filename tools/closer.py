@@ -27,7 +27,7 @@ from detect.data.sources.formats import load_data
 from detect.errors import UserError, in_one_line
 from detect.evaluation.landmarks import LandmarkEvaluator
 from detect.models.keypoints import around
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 
 LOOKS = (1, 2, 3, 4)
 ANGLE, SMALLEST, SHIFT = np.deg2rad(25), 0.6, 0.12
@@ -47,9 +47,9 @@ def pose(window: Sequence[float], rng: np.random.Generator | None) -> Pose:
 def measured(detector: Detector, things: Instances, every: int, looks: int, moved: bool) -> dict[str, float]:
     """The numbers of `LandmarkEvaluator` for each `every`-th thing."""
     rng = np.random.default_rng(0) if moved else None
-    judge, predictor = LandmarkEvaluator(things.store), detector.predictor(Keep(0.0))
+    judge, predictor = LandmarkEvaluator(things.store), detector.predictor(Postprocess(0.0))
     predictor.looks = looks
-    windows, shape = things.windows(), np.pad(detector.card.shape, ((0, 0), (0, 1)), constant_values=1.0)
+    windows, shape = things.windows(), np.pad(detector.metadata.shape, ((0, 0), (0, 1)), constant_values=1.0)
     for i in range(0, len(things), every):
         image, way = things.store.read(int(things.images[i])), pose(windows[i].tolist(), rng)
         view, side = way.view(image), way.side(image)
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args(arguments)
     detector = Detector.load(options.weights)
-    if not detector.card.shape:
+    if not detector.metadata.shape:
         raise UserError(f"{options.weights} is no landmarker that knows where its points lie on average")
     if options.every < 1:
         raise UserError(f"--every {options.every}: take 1 for every picture, 2 for every other one")

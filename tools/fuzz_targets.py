@@ -18,13 +18,13 @@ import torch
 
 from detect.config import ModelConfig, OptimConfig
 from detect.models import build
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights, save_weights
-from detect.types import Pixels
+from detect.types import Preprocess
 from tools import fuzz_data
 
 SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8, tower=0)
-CARD = Card(["cat", "dog"], [1, 7], 64)
+CARD = ModelMetadata(["cat", "dog"], [1, 7], 64)
 
 
 class Target(NamedTuple):
@@ -34,18 +34,18 @@ class Target(NamedTuple):
     read: Callable[[Path], object]
 
 
-def _model(config: ModelConfig = SMALL, card: Card = CARD) -> Model:
+def _model(config: ModelConfig = SMALL, metadata: ModelMetadata = CARD) -> Model:
     torch.manual_seed(0)
-    return build(config, card)
+    return build(config, metadata)
 
 
 def _weights(folder: Path) -> None:
-    """A detector, and a landmarker whose card holds more."""
+    """A detector, and a landmarker whose metadata holds more."""
     save_weights(folder / "yolo.safetensors", _model())
     points = ModelConfig(kind="landmarker", backbone="lenet5", head="coordinates", hidden=[8])
     names = ["nose", "left eye", "right eye"]
-    card = replace(CARD, keypoints=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
-    save_weights(folder / "points.safetensors", _model(points, card))
+    metadata = replace(CARD, keypoints=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
+    save_weights(folder / "points.safetensors", _model(points, metadata))
 
 
 def _state_dict(folder: Path) -> None:
@@ -143,10 +143,10 @@ def _cfg(folder: Path) -> None:
 def _read_cfg(path: Path) -> None:
     from detect.convert.darknet import import_darknet
 
-    def card(classes: int, size: int, pixels: Pixels) -> Card:
-        return Card([str(i) for i in range(classes)], list(range(classes)), size, pixels)
+    def metadata(classes: int, size: int, pixels: Preprocess) -> ModelMetadata:
+        return ModelMetadata([str(i) for i in range(classes)], list(range(classes)), size, pixels)
 
-    import_darknet(path.with_suffix(".cfg"), path.with_suffix(".weights"), card)
+    import_darknet(path.with_suffix(".cfg"), path.with_suffix(".weights"), metadata)
 
 
 def _npz(folder: Path) -> None:

@@ -64,11 +64,11 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     from detect.data.loader import TrainLoader
     from detect.data.sources.formats import load_data
     from detect.models import build
-    from detect.models.base import Card
+    from detect.models.base import ModelMetadata
 
     torch.manual_seed(0)
     store = load_data(folder, "train").select(range(16))
-    model = build(model_config("yolo_n"), Card(store.names, store.category_ids.tolist()))
+    model = build(model_config("yolo_n"), ModelMetadata(store.names, store.category_ids.tolist()))
     loader = TrainLoader(CocoDataset(store, SIZE, AugmentConfig(), epochs=100, cache_gb=0.0), SIZE, batch=8)
     with Counter() as counter:
         for batch in loader.epoch(0):
@@ -85,15 +85,17 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     from detect.inference.predictor import Predictor
     from detect.inference.source import open_source
     from detect.models import build
-    from detect.models.base import Card
-    from detect.types import Keep
+    from detect.models.base import ModelMetadata
+    from detect.types import Postprocess
 
     torch.manual_seed(0)
-    model = build(model_config("yolo_n"), Card([str(i) for i in range(10)], list(range(1, 11)), size=SIZE))
-    model = model.ready(torch.device("cpu"), torch.float32)
+    model = build(model_config("yolo_n"), ModelMetadata([str(i) for i in range(10)], list(range(1, 11)), size=SIZE))
+    model = model.for_inference(torch.device("cpu"), torch.float32)
     source = open_source([min((folder / "val").glob("*.jpg"))] * 16)
-    ((_, everything), *_) = Predictor(model, SIZE, Keep(score=0.0))(source)
-    keep = Keep(score=float(everything.scores[9]))  # a few boxes; what a fresh network's scores say means nothing
+    ((_, everything), *_) = Predictor(model, SIZE, Postprocess(score=0.0))(source)
+    keep = Postprocess(
+        score=float(everything.scores[9])
+    )  # a few boxes; what a fresh network's scores say means nothing
     with Counter() as counter:
         answers = Predictor(model, SIZE, keep)(source)
         for _ in range(8):  # it reads a few images ahead, but does not come to the end

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli.parser import parse
 from detect.config import TrainConfig, with_task
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.image_writer import save_image
 from detect.data.loader import TrainLoader
 from detect.data.sources.formats import load_data
@@ -29,7 +29,7 @@ from detect.errors import UserError, in_one_line
 from detect.inference.draw import color_of, ink_on
 from detect.inference.text_rendering import render
 from detect.tasks import TASKS
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 
 
 def annotate(image: np.ndarray, target: Target, names: Sequence[str], zoom: int = 1) -> np.ndarray:
@@ -74,7 +74,7 @@ def samples(
         raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
     store = verify(store, config.skip_bad, decode=False)  # a bad image leaves the order of the others
     store = usable(store, config.skip_bad, learned=split == "train" or not task.flat)
-    data = task.samples(store, config, Pixels(), 0.0)
+    data = task.samples(store, config, Preprocess(), 0.0)
     if epoch < 0 or ranks < 1:
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):
@@ -83,7 +83,7 @@ def samples(
     for rank in range(ranks):
         loader = TrainLoader(data, config.imgsz, config.batch, 0, rank, ranks, config.multi_scale)
         sides |= {int(p): loader.side(epoch, step) for step, part in enumerate(loader.parts) for p in part}
-    return [data[Draw(epoch, position, sides[position])] for position in positions], store.names
+    return [data[SampleKey(epoch, position, sides[position])] for position in positions], store.names
 
 
 @in_one_line

@@ -35,10 +35,10 @@ from detect.explain.summary import trace
 from detect.inference.draw import draw
 from detect.inference.text_rendering import render
 from detect.models.weights import load_weights
-from detect.types import Detections, Keep
+from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 
-KEEP = Keep(score=0.001, iou=0.7, limit=100)
+KEEP = Postprocess(score=0.001, iou=0.7, limit=100)
 RESAMPLES = 300
 SUPPRESSIONS = (0.7, 0.5, 0.3)
 # Pictures on the page, their height in pixels; the least score of a box drawn, and the IoU of two that are one.
@@ -61,11 +61,11 @@ def held_out(data: str) -> Annotations:
 def found_by(weights: Path, store: Annotations, seconds: float) -> Found:
     """Everything that the weights find in the store, whatever their task: boxes by the COCO protocol."""
     detector = Detector.load(weights)
-    card, evaluator = detector.card, CocoEvaluator(store)
-    labels = by_name(card, store)
-    if detector.model.searched:
+    metadata, evaluator = detector.metadata, CocoEvaluator(store)
+    labels = by_name(metadata, store)
+    if detector.model.needs_proposals:
         store = with_proposals(store, weights.parent / "proposals")  # where training keeps them
-    loader = EvalLoader(store, card.size, 8, card.pixels, square=detector.model.square)
+    loader = EvalLoader(store, metadata.size, 8, metadata.pixels, square=detector.model.square)
     for ids, found in detect_all(detector.model, loader, KEEP, detector.device, detector.dtype):
         evaluator.update(ids, [replace(one, labels=labels[one.labels]) for one in found])
     return Found(weights, evaluator.records(), seconds)
@@ -118,9 +118,9 @@ def milliseconds(models: Mapping[str, Sequence[Found]], files: Sequence[str], ro
 def size_of(weights: Path, store: Annotations) -> tuple[int, int]:
     """Parameters, and multiply-accumulates of one image of the size of training, with as many proposals as usual."""
     model = load_weights(weights).eval()
-    image = torch.empty(1, 3, model.card.size, model.card.size, dtype=torch.uint8, device="meta")
+    image = torch.empty(1, 3, model.metadata.size, model.metadata.size, dtype=torch.uint8, device="meta")
     given: tuple[Any, ...] = ()
-    if model.searched:
+    if model.needs_proposals:
         known = with_proposals(store, weights.parent / "proposals").proposals
         assert known is not None
         given = ([torch.empty(round(len(known) / len(store)), 4, device="meta")],)

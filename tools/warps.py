@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.config import AugmentConfig
 from detect.data.augment.warp import Warp
-from detect.data.datasets.detection import CocoDataset, Draw
+from detect.data.datasets.detection import CocoDataset, SampleKey
 from detect.data.sources.formats import load_data
 from detect.errors import in_one_line
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| augmentation | ms a sample |\n| --- | --- |")
     for name, config in rows.items():
         data = CocoDataset(store, given.imgsz, config)
-        samples = [Draw(0, position, given.imgsz) for position in range(count)]
+        samples = [SampleKey(0, position, given.imgsz) for position in range(count)]
         for draw in samples:  # into the cache
             data[draw]
         print(f"| {name} | {1e3 * best(lambda d=data, s=samples: [d[draw] for draw in s]) / count:.2f} |")  # type: ignore[misc]

@@ -12,10 +12,10 @@ from anchors.assign.grid_cell import GridCell
 from anchors.assign.max_iou import MaxIoU
 from anchors.assign.sim_ota import SimOTA
 from anchors.assign.task_aligned import TaskAligned
-from anchors.assign.truth import IGNORE, NONE, Assignment, Dense, dense
+from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, pad_targets
 from anchors.grid import Priors
 
-Assigner = Callable[[Tensor, Tensor, Priors, Dense], Assignment]
+Assigner = Callable[[Tensor, Tensor, Priors, PaddedTargets], Assignment]
 
 ASSIGNERS: dict[str, Callable[..., Assigner]] = {
     "grid_cell": GridCell,
@@ -30,10 +30,10 @@ __all__ = [
     "NONE",
     "Assigner",
     "Assignment",
-    "Dense",
     "GridCell",
     "MaxIoU",
+    "PaddedTargets",
     "SimOTA",
     "TaskAligned",
-    "dense",
+    "pad_targets",
 ]

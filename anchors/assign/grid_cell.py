@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, Assignment, Dense, best, ignore_crowd, objects, pairs_of, settle
+from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, best, ignore_crowd, objects, pairs_of, settle
 from anchors.boxes import iou, iou_aligned, xyxy_to_cxcywh
 from anchors.grid import Priors
 
@@ -25,7 +25,7 @@ class GridCell:
     ignore: float = 1.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: Dense) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
         """scores are not looked at; boxes (B, A, 4) xyxy px only to ignore."""
         found = objects(truth)
         center, half = xyxy_to_cxcywh(found.boxes)[:, None, :2], priors.strides / 2

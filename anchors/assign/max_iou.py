@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, Assignment, Dense, ignore_crowd, objects, pairs_of, settle
+from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, ignore_crowd, objects, pairs_of, settle
 from anchors.boxes import iou
 from anchors.grid import Priors
 
@@ -23,7 +23,7 @@ class MaxIoU:
     lowest: bool = True
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: Dense) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
         """Looks at the shape of scores (B, A, C) alone. Raises ValueError where the priors have no boxes."""
         if priors.boxes is None:
             raise ValueError("MaxIoU compares anchor boxes, and these priors have none: make them with sizes")

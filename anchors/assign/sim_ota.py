@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import Assignment, Dense, best, ignore_crowd, objects, paired, pairs_of, settle
+from anchors.assign.truth import Assignment, PaddedTargets, best, ignore_crowd, objects, paired, pairs_of, settle
 from anchors.boxes import xyxy_to_cxcywh
 from anchors.grid import Priors
 
@@ -26,7 +26,7 @@ class SimOTA:
     iou_cost: float = 3.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: Dense) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
         """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
         found = objects(truth)
         count = len(found.slot)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from anchors.assign.truth import (
     Assignment,
-    Dense,
+    PaddedTargets,
     Pairs,
     best,
     centered,
@@ -34,7 +34,7 @@ class TaskAligned:
     beta: float = 6.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: Dense) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
         """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
         found = objects(truth)
         count = len(found.slot)

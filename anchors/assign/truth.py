@@ -16,7 +16,7 @@ from anchors.grid import Priors
 NONE, IGNORE = -1, -2
 
 
-class Dense(NamedTuple):
+class PaddedTargets(NamedTuple):
     """The truth of a batch, padded: boxes (B, M, 4) xyxy px, labels (B, M) int64, valid and crowd (B, M) bool."""
 
     boxes: Tensor
@@ -32,17 +32,17 @@ class Assignment(NamedTuple):
     weight: Tensor
 
 
-def dense(truth: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Dense:
+def pad_targets(truth: Sequence[tuple[Tensor, Tensor, Tensor]]) -> PaddedTargets:
     """Pads the (boxes (N, 4), labels (N,), crowd (N,)) of each image to the longest."""
     if not truth:
         nothing = torch.zeros(0, 0, dtype=torch.bool)
-        return Dense(torch.zeros(0, 0, 4), nothing.long(), nothing, nothing)
+        return PaddedTargets(torch.zeros(0, 0, 4), nothing.long(), nothing, nothing)
     boxes, labels, crowd = [
         torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*truth, strict=True)
     ]
     counts = torch.tensor([len(b) for b, _, _ in truth], device=boxes.device)
     valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
-    return Dense(boxes, labels.long(), valid, crowd.bool())
+    return PaddedTargets(boxes, labels.long(), valid, crowd.bool())
 
 
 class Objects(NamedTuple):
@@ -54,7 +54,7 @@ class Objects(NamedTuple):
     labels: Tensor
 
 
-def objects(truth: Dense) -> Objects:
+def objects(truth: PaddedTargets) -> Objects:
     """The valid objects that are no crowd."""
     image, slot = (truth.valid & ~truth.crowd).nonzero(as_tuple=True)
     return Objects(image, slot, truth.boxes[image, slot], truth.labels[image, slot])
@@ -123,7 +123,7 @@ def settle(pairs: Pairs, quality: Tensor, found: Objects, shape: torch.Size) -> 
     return slot[owner].view(shape), owner[key] == pairs.object
 
 
-def ignore_crowd(index: Tensor, priors: Priors, truth: Dense) -> Tensor:
+def ignore_crowd(index: Tensor, priors: Priors, truth: PaddedTargets) -> Tensor:
     """The index with unassigned priors whose centre lies in a crowd region set to ignored."""
     image, slot = (truth.valid & truth.crowd).nonzero(as_tuple=True)
     if not len(image):

@@ -210,9 +210,9 @@ def _of_weights(path: str) -> dict[str, str]:
     """The model in a weights file and its image size, as flags; its weights of classes are for its own alone."""
     from detect.models.weights import read_weights  # late: it needs torch
 
-    config, card, _ = read_weights(Path(path))
+    config, metadata, _ = read_weights(Path(path))
     config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, class_weights=[]))
-    size = {"--imgsz": str(card.size)} if config.dims == 2 else {}  # of signals the data says it
+    size = {"--imgsz": str(metadata.size)} if config.dims == 2 else {}  # of signals the data says it
     return {"--model": json.dumps(dataclasses.asdict(config)), **size}
 
 

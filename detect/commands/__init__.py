@@ -21,7 +21,7 @@ from detect.evaluation.evaluate_classes import evaluate_classes
 from detect.tasks import TASKS
 from detect.training.setup import box_sizes
 from detect.training.setup import train as run_training
-from detect.types import Classes, Keep
+from detect.types import Classes, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_files, under
 from detect.utils.names import say
@@ -72,7 +72,7 @@ def predict(config: options.PredictConfig) -> None:
     if kind not in ANSWERS:
         raise UserError(f"{config.weights} is an embedder: its commands are detect embed, verify and identify")
     least = min(config.conf, config.tracker.low) if config.track else config.conf
-    keep = Keep(
+    keep = Postprocess(
         least, config.iou, config.max_det, config.agnostic, config.soft, detector.labels(config.classes) or None
     )
     looks = None
@@ -88,13 +88,13 @@ def predict(config: options.PredictConfig) -> None:
         source,
         predictor,
         detector.names,
-        detector.card.category_ids,
+        detector.metadata.category_ids,
         config.out,
         save_txt=config.save_txt,
         save_crop=config.save_crop,
         show=config.show,
-        skeleton=[(a, b) for a, b in detector.card.skeleton],
-        shape=detector.card.shape,
+        skeleton=[(a, b) for a, b in detector.metadata.skeleton],
+        shape=detector.metadata.shape,
         kind=kind,
         say=kind is Classes and not config.json,
         follow=follow,

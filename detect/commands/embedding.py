@@ -19,7 +19,7 @@ from detect.embedding.gallery import Gallery, fingerprint
 from detect.errors import UserError
 from detect.inference.box_embedder import Describer, cuts, require_embedder
 from detect.inference.source import open_source
-from detect.types import Frame, Keep
+from detect.types import Frame, Postprocess
 from detect.utils.locks import locked_files, under
 from detect.utils.names import require_names, say
 from detect.utils.progress import track
@@ -32,12 +32,12 @@ class Finder:
 
     def __init__(self, path: str, device: str, precision: str) -> None:
         detector = Detector.load(path, device, precision)
-        self.shape = np.array(detector.card.shape)
+        self.shape = np.array(detector.metadata.shape)
         if detector.model.task not in ("detect", "keypoints", "landmarks"):
             raise UserError(f"--detector {path} is no detector: it must find boxes, or landmarks")
         if detector.model.task == "landmarks" and not len(self.shape):
             raise UserError(f"--detector {path} does not know where its points lie on average: train it again")
-        self.predictor, self.stretch = detector.predictor(Keep(SURE, limit=1)), detector.card.pixels.stretch
+        self.predictor, self.stretch = detector.predictor(Postprocess(SURE, limit=1)), detector.metadata.pixels.stretch
 
     def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
         """What is found in a picture (H, W, 3), cut out for a network that will `stretch` it or not; None: nothing."""
@@ -71,7 +71,7 @@ class Eyes:
 
     def threshold(self, given: float, name: str, weights: str) -> float:
         """`given`, or the threshold of the weights called `name`. Raises UserError where they have none."""
-        known = self.embedder.card.thresholds
+        known = self.embedder.metadata.thresholds
         if not given and name not in known:
             raise UserError(f"{weights} has no threshold, for it was not measured on held-out pairs: give --threshold")
         return given or known[name]

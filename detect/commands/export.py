@@ -31,28 +31,29 @@ def export(config: ExportConfig) -> Path:
     model = load_weights(config.weights)
     refuse_unused("export", config, model.task)
     require_exportable(model, config.weights)
-    about, lean = _about(config, model), model.lean()
+    about, fused = _about(config, model), model.fused()
     out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
     weights = out.with_suffix(".bin") if config.format == "openvino" else ""
     with locked_files(out, weights, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
         _write(config, model, about, path)
-        said = verify(lean, open_exported(path, "cpu"), pictures(config, config.split, model.task))
+        said = verify(fused, open_exported(path, "cpu"), pictures(config, config.split, model.task))
         for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     say(f"{out}: {said}")
     if about.square and not is_square(model):
-        say(f"its canvas is {about.card.size} px square in {about.precision}; --dynamic keeps those of detect predict")
+        size = about.metadata.size
+        say(f"its canvas is {size} px square in {about.precision}; --dynamic keeps those of detect predict")
     return out
 
 
 def _write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
-    lean = model.lean().to(memory_format=torch.contiguous_format)
+    fused = model.fused().to(memory_format=torch.contiguous_format)
     if config.half:
-        lean = halved(lean)
+        fused = halved(fused)
     if config.format == "torchscript":
-        return write_torchscript(lean, about, path)
-    graph = to_onnx(lean, about)
+        return write_torchscript(fused, about, path)
+    graph = to_onnx(fused, about)
     with temporary_folder() as folder:
         if config.int8:
             graph = quantized(graph, about, pictures(config, "train", model.task, 128), folder)
@@ -64,11 +65,11 @@ def _write(config: ExportConfig, model: Model, about: About, path: Path) -> None
 
 
 def _about(config: ExportConfig, model: Model) -> About:
-    card = replace(model.card, size=config.imgsz or model.card.size)
+    metadata = replace(model.metadata, size=config.imgsz or model.metadata.size)
     return About(
         model=model.config.name,
         task=model.task,
-        card=card,
+        metadata=metadata,
         outputs=list(FORMS[model.task].names),
         square=is_square(model) or not config.dynamic,
         dynamic=config.dynamic,

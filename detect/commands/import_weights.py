@@ -10,9 +10,9 @@ from detect.convert import coco_classes as coco
 from detect.convert.darknet import import_darknet
 from detect.convert.yolox import READERS, import_yolox
 from detect.errors import UserError
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.weights import save_weights
-from detect.types import Pixels
+from detect.types import Preprocess
 from detect.utils.locks import locked_files, under
 from detect.utils.names import require_names, say
 from detect.utils.text_files import read_text
@@ -33,29 +33,31 @@ def import_weights(config: ImportConfig) -> Path:
 
 
 def _model(config: ImportConfig, path: Path) -> Model:
-    card = partial(_card, config)
+    metadata = partial(_metadata, config)
     if path.suffix in READERS:
         if config.cfg:
             raise UserError(f"--cfg goes with Darknet's .weights, not with {path}: leave it out")
-        return import_yolox(path, card)
+        return import_yolox(path, metadata)
     if not config.cfg:
         raise UserError(f"--weights {path}: give the --cfg of Darknet's weights, or YOLOX's .onnx or .pth")
-    return import_darknet(Path(config.cfg), path, card)
+    return import_darknet(Path(config.cfg), path, metadata)
 
 
 def _said(model: Model, out: Path) -> str:
-    count, card = sum(p.numel() for p in model.parameters()), model.card
-    return f"{out}: {model.config.name}, {count / 1e6:.2f} M parameters, {len(card.names)} classes, {card.size} px"
+    count, metadata = sum(p.numel() for p in model.parameters()), model.metadata
+    return (
+        f"{out}: {model.config.name}, {count / 1e6:.2f} M parameters, {len(metadata.names)} classes, {metadata.size} px"
+    )
 
 
-def _card(config: ImportConfig, classes: int, size: int, pixels: Pixels) -> Card:
-    """The card of a network for so many classes. Raises UserError where their names are not known."""
+def _metadata(config: ImportConfig, classes: int, size: int, pixels: Preprocess) -> ModelMetadata:
+    """The metadata of a network for so many classes. Raises UserError where their names are not known."""
     names = _names(Path(config.names)) if config.names else coco.NAMES
     if len(names) != classes:
         where = config.names or "COCO, whose names are taken where no --names are given,"
         raise UserError(f"{where} has {len(names)} classes, the network {classes}: give --names with that many lines")
     ids = coco.IDS if names == coco.NAMES else list(range(1, classes + 1))
-    return Card(list(names), list(ids), config.imgsz or size, pixels)
+    return ModelMetadata(list(names), list(ids), config.imgsz or size, pixels)
 
 
 def _names(path: Path) -> list[str]:

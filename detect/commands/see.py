@@ -25,7 +25,7 @@ from detect.models.hooks import Taps, find_layer
 from detect.models.weights import load_weights
 from detect.report.html import Page
 from detect.tasks import TASKS
-from detect.types import Classes, Detections, Keep
+from detect.types import Classes, Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_device
 from detect.utils.locks import locked_folder, under
@@ -44,7 +44,7 @@ def see(config: SeeConfig) -> Path:
     """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
     require_own(Path(config.out) / PAGE, "page")
     model = load_weights(config.weights).to(pick_device(config.device))
-    if model.searched:
+    if model.needs_proposals:
         raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
     if model.config.dims != 2:
         raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
@@ -54,7 +54,7 @@ def see(config: SeeConfig) -> Path:
         raise UserError(f"{config.data} has no picture in split {config.split!r}")
     store = store.select(range(min(len(store), config.pictures)))
     image = read_image(config.source) if config.source else store.read(0)
-    fit = Letterbox.fit(image.shape[:2], model.card.size, model.pixels, model.square)
+    fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.pixels, model.square)
     canvas = fit.apply(image)
     name = config.source or store.file_name(0)
     layer = layer or last_map(model, as_images(canvas))
@@ -71,9 +71,9 @@ def see(config: SeeConfig) -> Path:
 
 def last_map(model: Model, images: Tensor) -> str:
     """The last part of the trunk that gives one map of images (B, 3, H, W)."""
-    with torch.inference_mode(), Taps(model, model.trunk()) as taps:
+    with torch.inference_mode(), Taps(model, model.backbone_stages()) as taps:
         model(images.to(model.gain.device))
-        return next(name for name in reversed(model.trunk()) if len(taps.maps(name)) == 1)
+        return next(name for name in reversed(model.backbone_stages()) if len(taps.maps(name)) == 1)
 
 
 def as_images(canvas: np.ndarray) -> Tensor:
@@ -116,9 +116,9 @@ def show_channels(
 ) -> None:
     """What excites the channels of the layer: nine patches of the store, and a map over the canvas, of each."""
     maps = layer_map(model, layer, as_images(canvas))[0]
-    sight = sight_of(model, layer, model.card.size)
+    sight = sight_of(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
-    stills = TASKS[model.task].stills(store, model.card.size, config.batch, model.pixels)
+    stills = TASKS[model.task].eval_loader(store, model.metadata.size, config.batch, model.pixels)
     found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
     page.heading(f"What excites {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
@@ -139,7 +139,7 @@ def show_channels(
 def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
     """Why the model said what it said of the canvas."""
     page.heading("Why it said so")
-    keep, images = Keep(config.conf, config.iou), as_images(canvas).to(model.gain.device)
+    keep, images = Postprocess(config.conf, config.iou), as_images(canvas).to(model.gain.device)
     try:
         last, here = look(model, images, keep), look(model, images, keep, layer)
     except UserError as error:
@@ -156,8 +156,8 @@ def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, confi
         one = _only(last.found, i)
         heats = [grad_cam(last.scores[i], last.maps, size), grad_cam(last.scores[i], last.maps, size, True)]
         heats += [grad_cam(here.scores[i], here.maps, size, True)] if here.maps else []
-        pictures = [draw(canvas, one, model.card.names), *(heated(canvas, heat) for heat in heats)]
-        label = model.card.names[int(one.labels[0])]
+        pictures = [draw(canvas, one, model.metadata.names), *(heated(canvas, heat) for heat in heats)]
+        label = model.metadata.names[int(one.labels[0])]
         page.picture(row([_small(p) for p in pictures]), f"{label} {float(one.scores[0]):.3f}")
     return None
 

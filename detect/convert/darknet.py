@@ -14,16 +14,16 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.darknet import plan
 from detect.models.backbones.darknet_cfg import LETTERS
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.darknet import build_darknet
 from detect.models.uninitialized import Unfilled
 from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
-from detect.types import Pixels
+from detect.types import Preprocess
 
 
-def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
-    """The detector of a cfg and its weights; `card` makes the card of (classes, image size, pixels).
+def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Preprocess], ModelMetadata]) -> Yolo:
+    """The detector of a cfg and its weights; `metadata` makes the metadata of (classes, image size, pixels).
 
     Raises UserError for a cfg with anything unknown, and for weights of another length than it needs.
     """
@@ -34,7 +34,7 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
         raise UserError(f"--cfg {cfg} cannot be read: {getattr(error, 'strerror', error)}") from error
     with Unfilled(shapes=True):
         described = plan(text, str(cfg))
-    pixels = Pixels(stretch=True) if described.stretch else Pixels(pad=127)
+    pixels = Preprocess(stretch=True) if described.stretch else Preprocess(pad=127)
     config = ModelConfig(
         name=cfg.stem,
         kind="darknet",
@@ -42,7 +42,7 @@ def import_darknet(cfg: Path, weights: Path, card: Callable[[int, int, Pixels], 
         assigner="sim_ota",
         graph="\n".join(section.text() for section in described.sections) + "\n",
     )
-    about = card(described.classes, max(described.size), pixels)
+    about = metadata(described.classes, max(described.size), pixels)
     levels = {scale.predictor: level for level, scale in enumerate(described.scales)}
     with Unfilled(shapes=True):
         need = sum(t.numel() for t, _ in _slots(build_darknet(config, about), levels))

@@ -19,19 +19,19 @@ from detect.convert.published import NORM, read_onnx, read_pth
 from detect.errors import UserError
 from detect.models import build
 from detect.models.backbones.blocks import CSP
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
-from detect.types import Pixels
+from detect.types import Preprocess
 
-PIXELS = Pixels(order="BGR", scale=1.0, pad=114, alignment="topleft")
+PIXELS = Preprocess(order="BGR", scale=1.0, pad=114, alignment="topleft")
 SMALL = 416  # the image side of the two smallest models; 640 of the others
 READERS = {".onnx": read_onnx, ".pth": read_pth}
 Part = dict[str, Tensor]  # weight, and bias or what batch normalization holds; outputs come first in each
 
 
-def import_yolox(path: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
-    """The YOLOX in a released file; `card` makes the card of (classes, image size, pixels).
+def import_yolox(path: Path, metadata: Callable[[int, int, Preprocess], ModelMetadata]) -> Yolo:
+    """The YOLOX in a released file; `metadata` makes the metadata of (classes, image size, pixels).
 
     Raises UserError for a file of another network.
     """
@@ -40,7 +40,7 @@ def import_yolox(path: Path, card: Callable[[int, int, Pixels], Card]) -> Yolo:
     light = config.backbone.endswith("_light")
     classes = len(parts[-7 if light else -5]["weight"])  # before the convolutions for boxes, their two predictions
     size = SMALL if config.name in ("yolox_nano", "yolox_tiny") else 640
-    about = replace(card(classes, size, PIXELS), folded="bias" in parts[0])
+    about = replace(metadata(classes, size, PIXELS), folded="bias" in parts[0])
     model = build(config, about).eval()
     assert isinstance(model, Yolo)
     left = iter(parts)
@@ -62,7 +62,7 @@ def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
         raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
     config = known[width]
     with torch.device("meta"):
-        like = build(config, Card(["any"], [1]))
+        like = build(config, ModelMetadata(["any"], [1]))
     assert isinstance(like, Yolo)
     twice = len(_all(like, CSP)) + len(like.head.regress)  # of ours that are two of the file's: `_both`
     if len(parts) != len(_all(like, nn.Conv2d)) + twice:

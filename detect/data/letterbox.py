@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from detect.data.images import resize
-from detect.types import Detections, Pixels
+from detect.types import Detections, Preprocess
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Letterbox:
     def fit(
         source: tuple[int, int],
         size: int | tuple[int, int],
-        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         square: bool = False,
         stride: int = 32,
     ) -> Letterbox:

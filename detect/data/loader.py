@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from detect.data.datasets.detection import Draw, Stream, generator, known_sizes
+from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, stream, through_workers
 from detect.errors import UserError
-from detect.types import Batch, Pixels, Target
+from detect.types import Batch, Preprocess, Target
 
 if TYPE_CHECKING:
     from detect.data.store import Annotations
@@ -39,10 +39,10 @@ class _Plan:
         self.parts, self.size, self.multi_scale, self.seed = parts, size, multi_scale, seed
         self.epoch, self.start = 0, 0
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for step, part in enumerate(self.parts[self.start :], self.start):
             size = self.side(self.epoch, step)
-            yield [Draw(self.epoch, int(position), size) for position in part]
+            yield [SampleKey(self.epoch, int(position), size) for position in part]
 
     def side(self, epoch: int, step: int) -> int:
         if not self.multi_scale:
@@ -56,7 +56,7 @@ class _Plan:
 class TrainLoader:
     """Batches of augmented samples, epoch by epoch, bit-equal for any number of workers. Make it once: workers stay.
 
-    `dataset` gives samples by Draw, as CocoDataset does. `batch` is the number of images a rank gets in a step.
+    `dataset` gives samples by SampleKey, as CocoDataset does. `batch` is the number of images a rank gets in a step.
     `multi_scale` m draws each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`. Images are
     (B, 3, H, W) uint8 RGB in channels-last memory: the pictures as they are, which saves transposing each one.
     UserError: fewer images than ranks.
@@ -94,7 +94,7 @@ class TrainLoader:
 class _Letterboxed:
     """The pictures of a store on canvases of their own, kept once made."""
 
-    def __init__(self, store: Annotations, size: int, pixels: Pixels, cache_gb: float, square: bool) -> None:
+    def __init__(self, store: Annotations, size: int, pixels: Preprocess, cache_gb: float, square: bool) -> None:
         self.store, self.size, self.pixels, self.square = store, size, pixels, square
         self.sizes = known_sizes(store)
         self.canvases = np.array([self.fit(i).canvas for i in range(len(store))], dtype=np.int64).reshape(-1, 2)
@@ -159,7 +159,7 @@ class EvalLoader(StillLoader):
         store: Annotations,
         size: int,
         batch: int,
-        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -174,7 +174,7 @@ def eval_batches(
     store: Annotations,
     size: int,
     batch: int,
-    pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+    pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
     workers: int = 0,
     rank: int = 0,
     world: int = 1,

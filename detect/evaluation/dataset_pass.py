@@ -9,13 +9,13 @@ import torch
 
 from detect.data.letterbox import in_source
 from detect.data.store import Annotations
-from detect.types import Batch, Frame, Keep
+from detect.types import Batch, Frame, Postprocess
 from detect.utils.device import autocast
 
 
 @torch.inference_mode()
 def detect_all(
-    model: Any, batches: Iterable[Batch], keep: Keep, device: torch.device, dtype: torch.dtype
+    model: Any, batches: Iterable[Batch], keep: Postprocess, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[list[int], list[Any]]]:
     """Image ids and answers, detections in source pixels, batch by batch. `model` is lean and on `device`."""
     for batch in batches:

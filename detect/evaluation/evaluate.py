@@ -20,7 +20,7 @@ from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import detect_all, one_by_one
 from detect.tasks import TASKS, Task
-from detect.types import Cuts, Detections, Keep
+from detect.types import Detections, LimitHits, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_workers
 from detect.utils.names import json_text, say
@@ -44,14 +44,14 @@ def evaluate_one(config: EvaluateConfig, members: Sequence[Detector]) -> dict[st
     return result
 
 
-def measured(config: EvaluateConfig, detector: Detector, keep: Keep | None = None) -> tuple[Annotations, Any]:
+def measured(config: EvaluateConfig, detector: Detector, keep: Postprocess | None = None) -> tuple[Annotations, Any]:
     """The store of the split, and the evaluator of the task with all that the detector finds in it."""
     task = TASKS[detector.model.task]
     store = opened(config, task)
-    if detector.model.searched:
+    if detector.model.needs_proposals:
         store = with_proposals(store, Path(config.weights).parent / "proposals")  # where training keeps them
-    labels = task.match(detector.card, store)
-    points = task.points(detector.card, store) if task.points else None
+    labels = task.match(detector.metadata, store)
+    points = task.points(detector.metadata, store) if task.points else None
     evaluator: Any = task.evaluator(store)
     for ids, found in answers(config, detector, store, keep):
         evaluator.update(ids, [_renamed(one, labels, points) for one in found])
@@ -85,14 +85,14 @@ def tell(config: EvaluateConfig, what: str, evaluator: Any, report: Callable[[An
     return result
 
 
-def asked(config: EvaluateConfig, detector: Detector) -> Keep:
+def asked(config: EvaluateConfig, detector: Detector) -> Postprocess:
     """How an evaluation decodes."""
     task = TASKS[detector.model.task]
-    return task.asked(config) if task.asked else dataclasses.replace(task.keep, cuts=Cuts())
+    return task.asked(config) if task.asked else dataclasses.replace(task.keep, cuts=LimitHits())
 
 
 def answers(
-    config: EvaluateConfig, detector: Detector, store: Annotations, keep: Keep | None = None
+    config: EvaluateConfig, detector: Detector, store: Annotations, keep: Postprocess | None = None
 ) -> Iterator[tuple[Any, list[Any]]]:
     """Image ids and what the detector says of them, batch by batch, with a line of progress."""
     task, size = TASKS[detector.model.task], detector.side(config.imgsz)
@@ -100,14 +100,14 @@ def answers(
     if config.tta or config.tile:  # which need whole pictures
         looks = detector.predictor(keep, size, config.batch, config.tta, config.tile)
         return track(one_by_one(looks, store), len(store), "evaluate")
-    square = {"square": detector.model.square} if task.stills is EvalLoader else {}  # others are so anyway
-    workers, pixels = pick_workers(config.workers), detector.card.pixels
-    loader = task.stills(store, size, config.batch, pixels, workers, **square)
+    square = {"square": detector.model.square} if task.eval_loader is EvalLoader else {}  # others are so anyway
+    workers, pixels = pick_workers(config.workers), detector.metadata.pixels
+    loader = task.eval_loader(store, size, config.batch, pixels, workers, **square)
     found = detect_all(detector.model, loader, keep, detector.device, detector.dtype)
     return track(found, len(loader), "evaluate")
 
 
-def say_cuts(keep: Keep, file: TextIO | None = None) -> None:
+def say_cuts(keep: Postprocess, file: TextIO | None = None) -> None:
     """One line for each limit that cut something off."""
     for line in keep.cuts.lines(keep):
         say(line, file)

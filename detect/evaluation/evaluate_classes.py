@@ -20,7 +20,7 @@ from detect.evaluation.evaluate import opened, tell
 from detect.evaluation.multi_crop import canvas_side, class_scores
 from detect.models.classifier import best
 from detect.tasks import TASKS
-from detect.types import Classes, Keep
+from detect.types import Classes, Postprocess
 from detect.utils.device import pick_workers
 from detect.utils.progress import track
 
@@ -42,7 +42,7 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     store = opened(config, TASKS["classify"])
     for member in members:
         require_fit(store, member.dims, member.channels)
-    place = labels_of(members[0].card, store)
+    place = labels_of(members[0].metadata, store)
     if store.dims != 2 and (config.crops > 1 or config.imgsz):
         raise UserError(f"--crops and --imgsz are for pictures, and {store.path} holds none: leave them out")
     crops = Crops.of(store)
@@ -51,7 +51,7 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     place[besides] = torch.arange(len(store.names), len(every))
     evaluator = ClassEvaluator(crops, every)
     ids, scores = _averaged(config, members, crops)
-    evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Keep(score=0.0))])
+    evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Postprocess(score=0.0))])
     return store, evaluator
 
 
@@ -64,7 +64,7 @@ def _averaged(config: EvaluateConfig, members: Sequence[Detector], crops: Crops)
         if isinstance(crops.store, Signals):
             data, side = SignalDataset(crops.store), crops.store.values.shape[-1]
         else:
-            data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.card.pixels, cache_gb=0.0)
+            data = CropDataset(crops, canvas_side(side, config.crops), pixels=member.metadata.pixels, cache_gb=0.0)
         loader = StillLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
         parts = list(track(scored, len(loader), "evaluate"))

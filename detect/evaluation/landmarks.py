@@ -21,7 +21,7 @@ from detect.types import Detections
 from detect.utils.atomic_io import replace_file
 
 if TYPE_CHECKING:
-    from detect.models.base import Card
+    from detect.models.base import ModelMetadata
 
 FAILED = 0.08  # the normalized error above which a shape is a failure (300-W, Sagonas et al., 2016)
 CURVE = np.linspace(0, 0.15, 151)
@@ -139,9 +139,9 @@ def lengths(instances: Instances) -> np.ndarray:
     return np.where(known, apart, length)
 
 
-def one_class(card: Card, store: Annotations) -> Tensor:
+def one_class(metadata: ModelMetadata, store: Annotations) -> Tensor:
     """Landmarks have no classes: label 0 for all."""
-    return torch.zeros(len(card.names), dtype=torch.int64)
+    return torch.zeros(len(metadata.names), dtype=torch.int64)
 
 
 def landmark_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.hooks import Taps
-from detect.types import Classes, Detections, Keep
+from detect.types import Classes, Detections, Postprocess
 
 
 class Pass(NamedTuple):
@@ -25,13 +25,13 @@ class Pass(NamedTuple):
     maps: list[Tensor]
 
 
-def look(model: Model, images: Tensor, keep: Keep, layer: str = "") -> Pass:
+def look(model: Model, images: Tensor, keep: Postprocess, layer: str = "") -> Pass:
     """What `model` says of images (1, 3, H, W) uint8, with gradients down to the maps of `layer`.
 
     Without a layer these are the last maps before the head: a detector's neck, a classifier's last stage. Raises
     UserError for a model that scores nothing.
     """
-    names = [layer] if layer else model.trunk()
+    names = [layer] if layer else model.backbone_stages()
     with torch.enable_grad(), Taps(model, names) as taps:
         raw = model(images)
         outputs = [taps.maps(name) for name in names if name in taps.said]

@@ -17,7 +17,7 @@ from detect.errors import UserError, unknown
 from detect.models import anchors_missing, build
 from detect.models.backbones import BACKBONES, build_network
 from detect.models.backbones.timm import PREFIX
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
@@ -45,10 +45,10 @@ def network(
     config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
-    card = Card(names, list(range(1, len(names) + 1)), keypoints=points)
+    metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoints=points)
     size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
     size = size or int(MEANS.get(TASK_OF[config.kind], {}).get("--imgsz", _SIZE))
-    model = build(dataclasses.replace(config, anchors=anchors), card).eval().to("meta")
+    model = build(dataclasses.replace(config, anchors=anchors), metadata).eval().to("meta")
     return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
 
 
@@ -59,10 +59,9 @@ def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, d
     Raises UserError for an unknown name or a size that the network cannot take.
     """
     net, image = network(name, size, classes, in_channels, dims)
+    proposals = [[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if getattr(net, "needs_proposals", False) else []
     try:
-        layers = trace(
-            net, image, *([[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if getattr(net, "searched", False) else [])
-        )
+        layers = trace(net, image, *proposals)
     except RuntimeError as error:
         raise UserError(f"{name} does not run on {image.shape[-1]} px ({error}); give another --imgsz") from error
     sums = {"params": sum(p.numel() for p in net.parameters()), "macs": sum(layer["macs"] for layer in layers)}

@@ -23,7 +23,7 @@ from detect.export.forms import FORMS, Bare
 from detect.export.metadata import About
 from detect.export.runtime import Exported
 from detect.models.base import Model
-from detect.types import Classes, Detections, Keep
+from detect.types import Classes, Detections, Postprocess
 
 PICTURES = 16
 # A hundred layers of sums in another order change a number by some 1e-6 of itself (float32 has 1.2e-7). Measured: 1e-6
@@ -48,7 +48,7 @@ def pictures(config: ExportConfig, split: str, task: str, count: int = PICTURES)
 def canvases(images: Sequence[np.ndarray], about: About) -> Iterator[Tensor]:
     """Each image letterboxed as the file wants it: (1, 3, H, W) uint8."""
     for image in images:
-        fit = Letterbox.fit(image.shape[:2], about.card.size, about.card.pixels, about.square, about.stride)
+        fit = Letterbox.fit(image.shape[:2], about.metadata.size, about.metadata.pixels, about.square, about.stride)
         yield torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None].contiguous()
 
 
@@ -65,7 +65,7 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
     said = [bare(x) for x in batches]
     if about.precision == "float32" and not about.suppressed:
         return _equal(about, said, [exported(x) for x in batches])
-    keep = Keep(about.conf, about.iou, about.max_det)
+    keep = Postprocess(about.conf, about.iou, about.max_det)
     mine = chain.from_iterable(FORMS[about.task].decode(x, keep) for x in said)
     theirs = chain.from_iterable(exported.decode(exported(x), keep) for x in batches)
     return _alike(about, list(mine), list(theirs))

@@ -17,7 +17,7 @@ from detect.models.heads.single_object import Landmarks, Located
 from detect.models.landmarker import placed
 from detect.models.localizer import located
 from detect.models.yolo import choose
-from detect.types import Keep
+from detect.types import Postprocess
 
 if TYPE_CHECKING:
     from detect.export.metadata import About
@@ -28,10 +28,10 @@ class Form(NamedTuple):
 
     names: tuple[str, ...]
     tensors: Callable[[Any, Any], Sequence[Tensor]]
-    decode: Callable[[Sequence[Tensor], Keep], list[Any]]
+    decode: Callable[[Sequence[Tensor], Postprocess], list[Any]]
 
 
-def _chosen(outputs: Sequence[Tensor], keep: Keep) -> list[Any]:
+def _chosen(outputs: Sequence[Tensor], keep: Postprocess) -> list[Any]:
     boxes, scores, *points = outputs
     return [choose(boxes[i], scores[i], keep, *(p[i] for p in points)) for i in range(len(boxes))]
 
@@ -51,7 +51,7 @@ FORMS = {
 
 def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
     """What is wrong with the outputs of a file for `batch` images; "" where they are as it says of itself."""
-    classes, points = len(about.card.names), len(about.card.keypoints)
+    classes, points = len(about.metadata.names), len(about.metadata.keypoints)
     if about.suppressed:
         wide = 7 + 3 * points * (about.task == "keypoints")
         fits = len(outputs) == 1 and outputs[0].is_floating_point() and outputs[0].ndim == 2

@@ -9,25 +9,26 @@ from typing import Annotated
 
 from detect.config.constraints import Choice, Range, Share, from_values
 from detect.errors import UserError
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
+from detect.models.legacy import current_names
 from detect.models.weights import require_format, require_sound
 
-FORMAT = 1
+FORMAT = 2
 KEY = "gridhead"
 
 
 @dataclass(frozen=True)
 class About:
-    """How an exported network is used: what is letterboxed as `card.pixels` says goes in, and nothing else is to do.
+    """How an exported network is used: an image letterboxed as `metadata.pixels` says goes in, nothing else is to do.
 
-    Canvases are `card.size` x `card.size` pixels where it is `square`, else have sides that are multiples of `stride`;
-    one goes in at a time, or with `dynamic` any number. `conf`, `iou` and `max_det` choose among the boxes: in the file
-    itself where it is `suppressed`, else they are for the reader. `precision` is float32, float16 or int8.
+    Canvases are `metadata.size` x `metadata.size` pixels where it is `square`, else have sides that are multiples of
+    `stride`; one goes in at a time, or with `dynamic` any number. `conf`, `iou` and `max_det` choose among the boxes:
+    in the file itself where it is `suppressed`, else they are for the reader. `precision` is float32, float16 or int8.
     """
 
     model: str
     task: Annotated[str, Choice("detect", "keypoints", "classify", "locate", "landmarks")]
-    card: Card
+    metadata: ModelMetadata
     outputs: list[str]
     square: bool = True
     dynamic: bool = False
@@ -55,6 +56,6 @@ class About:
         if not isinstance(values, dict):
             raise UserError(f"{path} says of itself what this version cannot read: it is no JSON object")
         require_format(values.get("format"), FORMAT, path)
-        about = from_values(About, values, f"{path}: ")
-        require_sound(about.card, path)
+        about = from_values(About, current_names(values), f"{path}: ")
+        require_sound(about.metadata, path)
         return about

@@ -15,7 +15,7 @@ from detect.errors import UserError
 from detect.export.forms import FORMS, misfit
 from detect.export.libraries import load_onnxruntime, load_openvino
 from detect.export.metadata import KEY, About
-from detect.types import Detections, Keep, Pixels
+from detect.types import Detections, Postprocess, Preprocess
 from detect.utils.device import pick_device, spelled
 from detect.utils.operators import require_operators
 
@@ -28,26 +28,26 @@ class Exported:
     of one with suppression the rows (N, 6 or more) of each image.
     """
 
-    searched = False
+    needs_proposals = False
 
     def __init__(self, path: Path, about: About, run: Run) -> None:
         self.path, self.about, self.run = path, about, run
-        self.card, self.task, self.square = about.card, about.task, about.square
+        self.metadata, self.task, self.square = about.metadata, about.task, about.square
 
     @property
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Preprocess:
         """How images are letterboxed; what their numbers become is in the file."""
-        return self.card.pixels
+        return self.metadata.pixels
 
-    def ready(self, device: torch.device, dtype: torch.dtype) -> Exported:
+    def for_inference(self, device: torch.device, dtype: torch.dtype) -> Exported:
         """Itself: it was made ready when it was opened."""
         return self
 
     def require_side(self, side: int) -> None:
         """Raises UserError where the file takes another side alone."""
-        if self.square and side != self.card.size:
+        if self.square and side != self.metadata.size:
             raise UserError(
-                f"{self.path} takes pictures of {self.card.size} px alone: leave --imgsz out, or export another"
+                f"{self.path} takes pictures of {self.metadata.size} px alone: leave --imgsz out, or export another"
             )
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
@@ -74,7 +74,7 @@ class Exported:
         """Of a classifier: the probability of each class (B, C)."""
         return raw[0]
 
-    def decode(self, raw: Sequence[Tensor], keep: Keep) -> list[Any]:
+    def decode(self, raw: Sequence[Tensor], keep: Postprocess) -> list[Any]:
         """The answer for each image, in canvas pixels. Raises UserError for what the file has already left out."""
         if not self.about.suppressed:
             return FORMS[self.task].decode(raw, keep)
@@ -91,7 +91,7 @@ class Exported:
             )
         return [self._detections(rows, keep) for rows in raw]
 
-    def _detections(self, rows: Tensor, keep: Keep) -> Detections:
+    def _detections(self, rows: Tensor, keep: Postprocess) -> Detections:
         """Rows (N, 6 + 3 K) of one image as Detections, best first.
 
         Raises UserError if boxes of the wanted classes may be among those that the file left out at its limit.

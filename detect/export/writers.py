@@ -92,7 +92,7 @@ def write_openvino(source: Path, about: About, path: Path) -> None:
 
 def _example(about: About) -> Tensor:
     """Pictures to trace with: two of unequal sides where these are open, so that no number is taken for another."""
-    side, stride = about.card.size, about.stride
+    side, stride = about.metadata.size, about.stride
     shape = (2 if about.dynamic else 1, 3, side, side)
     if not about.square:
         side = max(side // stride, 2) * stride

@@ -12,7 +12,7 @@ import numpy as np
 
 from detect.data.datasets.crops import views
 from detect.errors import UserError
-from detect.types import Distance, Frame, Keep
+from detect.types import Distance, Frame, Postprocess
 
 
 class Describer:
@@ -22,7 +22,7 @@ class Describer:
     """
 
     def __init__(self, detector: Any) -> None:
-        self.predictor, self.stretch = detector.predictor(Keep(), batch=16), detector.card.pixels.stretch
+        self.predictor, self.stretch = detector.predictor(Postprocess(), batch=16), detector.metadata.pixels.stretch
         self.distance: Distance = detector.model.distance()
         self.dimensions: int = detector.model.config.dimensions
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from anchors.nms import batched_nms
-from detect.types import Detections, Keep
+from detect.types import Detections, Postprocess
 
 
 def joined(found: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
@@ -44,7 +44,7 @@ def grouped(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarr
     return group
 
 
-def chosen(found: Detections, keep: Keep) -> Detections:
+def chosen(found: Detections, keep: Postprocess) -> Detections:
     """What suppression as `keep` says leaves of detections, best first."""
     found = found[found.scores > keep.score]
     groups = torch.zeros_like(found.labels) if keep.agnostic else found.labels

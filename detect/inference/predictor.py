@@ -17,7 +17,7 @@ from detect.data.letterbox import Letterbox, in_source
 from detect.data.selective_search import selective_search
 from detect.errors import UserError
 from detect.models.base import Model
-from detect.types import Frame, Keep
+from detect.types import Frame, Postprocess
 from detect.utils.device import autocast
 
 T = TypeVar("T")
@@ -48,12 +48,12 @@ class Predictor:
         self,
         model: Any,
         size: int | tuple[int, int],
-        keep: Keep | None = None,
+        keep: Postprocess | None = None,
         batch: int = 1,
         device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model, self.size, self.keep, self.batch = model, size, keep or Keep(), batch
+        self.model, self.size, self.keep, self.batch = model, size, keep or Postprocess(), batch
         self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
@@ -89,13 +89,13 @@ class Predictor:
             raise UserError(f"{frame.name} is no picture, and the weights look at pictures")
         fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
         proposals = None
-        if self.model.searched:
+        if self.model.needs_proposals:
             proposals = fit.forward(torch.from_numpy(selective_search(frame.image)))
         return Prepared(frame, fit, fit.apply(frame.image), proposals)
 
     def _answer(self, items: list[Prepared]) -> list[tuple[Frame, Any]]:
         canvases = [item.canvas for item in items]
-        given = ([item.proposals for item in items],) if self.model.searched else ()
+        given = ([item.proposals for item in items],) if self.model.needs_proposals else ()
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
         with torch.inference_mode():
             # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from detect.errors import UserError
-from detect.types import Frame, Keep
+from detect.types import Frame, Postprocess
 from detect.utils.device import autocast
 
 
 class RecordPredictor:
     """Says the class of records with a lean model on `device`, at most `batch` of one shape together, in order."""
 
-    def __init__(self, model: Any, keep: Keep, batch: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, keep: Postprocess, batch: int, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.keep, self.batch = model, keep, batch
         self.device, self.precision = device, autocast(device, dtype)
 

@@ -22,7 +22,7 @@ import torch
 from anchors.boxes import iou
 from detect.inference.box_fusion import chosen, grouped, joined
 from detect.inference.predictor import prefetch
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 
 OVERLAP = 0.25  # of a tile's side, at least, that its neighbour sees too
 SAME = 0.5  # the IoU, in the zone that two tiles see, from which boxes are of one object
@@ -32,7 +32,7 @@ NEAR = 0.005  # of a tile's side: a box that ends so near its tile's border may 
 class Tiles:
     """A predictor that looks at tiles of `side` pixels, and at the whole: frames to detections."""
 
-    def __init__(self, predictor: Any, side: int, keep: Keep) -> None:
+    def __init__(self, predictor: Any, side: int, keep: Postprocess) -> None:
         self.predictor, self.side, self.keep = predictor, side, keep
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:

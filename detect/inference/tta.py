@@ -12,7 +12,7 @@ import torch
 
 from detect.inference.box_fusion import chosen, grouped, joined
 from detect.inference.predictor import prefetch
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 
 SCALES = (1.0, 0.83, 1.2)
 VIEWS = 2 * len(SCALES)
@@ -22,7 +22,7 @@ SAME = 0.55  # the IoU from which boxes of two views are of one object (Solovyev
 class Views:
     """A predictor made of predictors, one a size: frames to detections averaged over the sizes and their mirrors."""
 
-    def __init__(self, predictors: Sequence[Any], keep: Keep) -> None:
+    def __init__(self, predictors: Sequence[Any], keep: Postprocess) -> None:
         self.predictors, self.keep = predictors, keep
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:

@@ -9,7 +9,7 @@ from anchors.assign import ASSIGNERS, MaxIoU
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_backbone
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.classifier import build_classifier
 from detect.models.darknet import build_darknet
 from detect.models.embedder import build_embedder
@@ -33,7 +33,7 @@ def _pick(kind: str, name: str, registry: Mapping[str, Any]) -> Any:
     return registry[name]
 
 
-def build_yolo(config: ModelConfig, card: Card) -> Yolo:
+def build_yolo(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
     """A grid detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
     wanted = sorted(2**level for level in config.levels)
@@ -49,14 +49,14 @@ def build_yolo(config: ModelConfig, card: Card) -> Yolo:
         )
     given: dict[str, Any] = {}
     if head.uses_keypoints:
-        if not card.keypoints:
+        if not metadata.keypoints:
             raise UserError(f"model {config.name} finds keypoints, and the data has none: take another, such as yolo_n")
-        given["keypoints"] = card.keypoints
-    built = head(neck.channels, neck.strides, len(card.names), config.tower, config.anchors, **given)
+        given["keypoints"] = metadata.keypoints
+    built = head(neck.channels, neck.strides, len(metadata.names), config.tower, config.anchors, **given)
     assigner = _pick("assigner", config.assigner, ASSIGNERS)()
     if isinstance(assigner, MaxIoU) and not head.uses_anchors:
         raise UserError(f"assigner {config.assigner} compares anchor boxes, and head {config.head} has none")
-    return Yolo(config, card, backbone, neck, built, assigner)
+    return Yolo(config, metadata, backbone, neck, built, assigner)
 
 
 def anchors_missing(config: ModelConfig) -> int:
@@ -67,7 +67,7 @@ def anchors_missing(config: ModelConfig) -> int:
     return len(config.levels) * config.anchors_per_level
 
 
-MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
+MODELS: dict[str, Callable[[ModelConfig, ModelMetadata], Model]] = {
     "yolo": build_yolo,
     "yolo_points": build_yolo,
     "darknet": build_darknet,
@@ -84,7 +84,7 @@ MODELS: dict[str, Callable[[ModelConfig, Card], Model]] = {
 _WITHOUT_BOXES = ("localizer", "landmarker", "classifier", "embedder")  # kinds that suppress nothing
 
 
-def build(config: ModelConfig, card: Card) -> Model:
+def build(config: ModelConfig, metadata: ModelMetadata) -> Model:
     """The model that `config` describes, with fresh weights.
 
     Raises UserError for an unknown name, for pictures (`dims` 2) of other than 1 or 3 channels, and where torchvision
@@ -94,10 +94,10 @@ def build(config: ModelConfig, card: Card) -> Model:
         raise UserError(f"--model.dims {config.dims} is for classifiers: model {config.name} looks at pictures alone")
     if config.dims == 2 and config.in_channels not in (1, 3):
         raise UserError(f"--model.in_channels is {config.in_channels}: pictures have 3, or 1 where they become grey")
-    weights, classes = config.loss.class_weights, len(card.names)
+    weights, classes = config.loss.class_weights, len(metadata.names)
     if weights and len(weights) != classes:
         raise UserError(f"--model.loss.class_weights has {len(weights)} weights for {classes} classes")
     make = _pick("model kind", config.kind, MODELS)
     if config.kind not in _WITHOUT_BOXES:
         require_operators()  # now: the first evaluation would find out after an epoch
-    return make(config, card)
+    return make(config, metadata)

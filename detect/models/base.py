@@ -1,4 +1,4 @@
-"""What models share: the card that travels with the weights, pixels to numbers, and the lean copy for inference."""
+"""What models share: the metadata that travels with the weights, preprocessing, and the fused copy for inference."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detect.config import SEARCHED, TASK_OF, ModelConfig
 from detect.config.constraints import Length, Range
 from detect.models.backbones.blocks import Fused
-from detect.types import Keep, NamedRows, Pixels, Target, Term
+from detect.types import LossTerm, NamedRows, Postprocess, Preprocess, Target
 from detect.utils.precision import use_fused
 
 _Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoints
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelMetadata:
     """What must be known to use a network: its classes, its image size and how images become numbers.
 
     `shape` is where the keypoints of a landmarker lie on average, in a view of side 1 (none: nowhere in particular).
@@ -35,7 +35,7 @@ class Card:
     names: list[str]
     category_ids: list[Annotated[int, Range(-(2**63), 2**63 - 1)]]
     size: Annotated[int, Range(1, 1 << 28)] = 640
-    pixels: Pixels = field(default_factory=Pixels)
+    pixels: Preprocess = field(default_factory=Preprocess)
     keypoints: list[str] = field(default_factory=list)
     skeleton: list[_Pair] = field(default_factory=list)
     flip_pairs: list[_Pair] | None = None
@@ -52,17 +52,17 @@ class Model(nn.Module):
     gain: Tensor
     offset: Tensor
 
-    def __init__(self, config: ModelConfig, card: Card):
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata):
         super().__init__()
-        self.config, self.card, self.task = config, card, TASK_OF[config.kind]
-        self.searched, self.dims = config.kind in SEARCHED, config.dims
-        pixels = card.pixels
+        self.config, self.metadata, self.task = config, metadata, TASK_OF[config.kind]
+        self.needs_proposals, self.dims = config.kind in SEARCHED, config.dims
+        pixels = metadata.pixels
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, *[1] * config.dims) for v in (pixels.mean, pixels.std))
         self.register_buffer("gain", pixels.scale / std, persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """Names of the modules that run one after the other, from the pixels on; what is in none of them is the head.
 
         Together they are `features`, of which `answer` makes what `forward` returns; both take what it is given.
@@ -73,12 +73,12 @@ class Model(nn.Module):
         """What the trunk makes of images (B, 3, H, W) uint8."""
         raise NotImplementedError
 
-    def answer(self, features: list[Tensor], given: Any = None) -> Any:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
         """What `forward` returns, from what the trunk made."""
         raise NotImplementedError
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes or keypoints of the card, and how they are laid out.
+        """The layers whose outputs belong to classes or keypoints of the metadata, and how they are laid out.
 
         Fine-tuning takes these outputs by name, so that the same classes in another order, or some of them, keep what
         was learned of them. A layer that is not here is taken whole or not at all.
@@ -92,7 +92,7 @@ class Model(nn.Module):
             self.get_submodule(name).eval()
         return self
 
-    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """The loss terms, weighted, each to be divided by its count over all images of a step."""
         raise NotImplementedError
 
@@ -100,7 +100,7 @@ class Model(nn.Module):
         """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         raise NotImplementedError
 
-    def decode(self, raw: Any, keep: Keep) -> list[Any]:
+    def decode(self, raw: Any, keep: Postprocess) -> list[Any]:
         """The answer for each image (Detections in canvas pixels, Classes ...), by descending score."""
         raise NotImplementedError
 
@@ -112,18 +112,18 @@ class Model(nn.Module):
         """How its weights lie in memory: channels last is for pictures."""
         return torch.channels_last if self.config.dims == 2 else torch.contiguous_format
 
-    def blank(self, side: int) -> Tensor:
+    def dummy_input(self, side: int) -> Tensor:
         """A batch of one image of zeros, or of one signal or volume, `side` long."""
         if self.config.dims == 2:
             return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device)
         return torch.zeros(1, self.config.in_channels, *[side] * self.config.dims, device=self.gain.device)
 
     @property
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Preprocess:
         """How images become numbers."""
-        return self.card.pixels
+        return self.metadata.pixels
 
-    def numbers(self, images: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
         """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights.
 
         Signals (B, C, L) and volumes (B, C, D, H, W) of any real type too, for a model of that many dimensions.
@@ -135,29 +135,29 @@ class Model(nn.Module):
         if self.config.dims != 2:  # in float32: half precision would lose what lies beside a large mean
             return (images.to(self.gain.dtype) * self.gain + self.offset).to(dtype)
         x = images.to(dtype=dtype, memory_format=torch.channels_last)
-        if self.card.pixels.order == "BGR":
+        if self.metadata.pixels.order == "BGR":
             x = x.flip(1)
         if self.config.in_channels == 1:
             x = x.mean(1, keepdim=True)
         if self.plain:  # one number scales all: many times faster than a broadcast over channels-last memory
-            return x * self.card.pixels.scale
+            return x * self.metadata.pixels.scale
         return x * self.gain.to(dtype) + self.offset.to(dtype)
 
-    def lean(self) -> Self:
+    def fused(self) -> Self:
         """A copy for inference: evaluation mode, no gradients, batch normalization folded into the convolutions."""
-        lean = copy.deepcopy(self).eval().requires_grad_(False)
-        fold(lean)
-        return lean.to(memory_format=self.layout)
+        fused = copy.deepcopy(self).eval().requires_grad_(False)
+        fold(fused)
+        return fused.to(memory_format=self.layout)
 
     def require_side(self, side: int) -> None:
         """Raises UserError where images of `side` pixels are too small for the network."""
 
-    def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
+    def for_inference(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The lean copy on `device`, to be run in `dtype`; on a CPU convolution and activation fused, if faster."""
-        lean = self.lean().to(device)
-        if device.type == "cpu" and lean.gain.dtype == torch.float32 and use_fused(dtype):
-            fuse(lean)
-        return lean
+        fused = self.fused().to(device)
+        if device.type == "cpu" and fused.gain.dtype == torch.float32 and use_fused(dtype):
+            fuse(fused)
+        return fused
 
 
 def fold(module: nn.Module) -> None:

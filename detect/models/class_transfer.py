@@ -7,20 +7,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.types import NamedRows
 from detect.utils.names import find
 
 
-def places(card: Card, theirs: Card, of: str) -> list[int]:
-    """For each class ("names") or keypoint ("keypoints") of a card its place in another one's list, -1 for none.
+def places(metadata: ModelMetadata, theirs: ModelMetadata, of: str) -> list[int]:
+    """For each class ("names") or keypoint ("keypoints") of the metadata its place in another one's list, -1 for none.
 
-    Raises UserError where names of the other card cannot be told apart.
+    Raises UserError where names of the other metadata cannot be told apart.
     """
-    mine, known = getattr(card, of), getattr(theirs, of)
+    mine, known = getattr(metadata, of), getattr(theirs, of)
     if mine == known:
         return list(range(len(mine)))
-    ids = [one.category_ids if of == "names" else list(range(len(getattr(one, of)))) for one in (card, theirs)]
+    ids = [one.category_ids if of == "names" else list(range(len(getattr(one, of)))) for one in (metadata, theirs)]
     return find(mine, ids[0], known, ids[1], "the weights file")
 
 
@@ -31,8 +31,8 @@ def named_tensors(model: Model) -> dict[str, NamedRows]:
     return {f"{n}.{t}": layouts[id(m)] for n, m in modules for t, _ in m.named_parameters(recurse=False)}
 
 
-def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: Card) -> dict[str, Tensor | None]:
-    """What the tensors of `named_tensors` become of `tensors`, those of a model with the card `theirs`.
+def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: ModelMetadata) -> dict[str, Tensor | None]:
+    """What the tensors of `named_tensors` become of `tensors`, those of a model with the metadata `theirs`.
 
     Names that they lack keep the rows that the model has now. None for a tensor of which nothing can be taken: it is
     another layer's, or knows none of the names.
@@ -40,7 +40,7 @@ def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: Card) -> dict[s
     mine, made = model.state_dict(), dict[str, Tensor | None]()
     for name, layout in named_tensors(model).items():
         if name in tensors:
-            place = places(model.card, theirs, layout.of)
+            place = places(model.metadata, theirs, layout.of)
             made[name] = _placed(mine[name], tensors[name], layout, place, len(getattr(theirs, layout.of)))
     return made
 

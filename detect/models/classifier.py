@@ -19,9 +19,9 @@ from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.backbones.base import Logits, Network, initialized
 from detect.models.backbones.dimensions import spread
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.losses.classes import softmax_cross_entropy
-from detect.types import Classes, Keep, NamedRows, Target, Term
+from detect.types import Classes, LossTerm, NamedRows, Postprocess, Target
 
 AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)
 BEST = 5  # classes that an answer names at most
@@ -36,17 +36,17 @@ class Classifier(Model):
 
     square = True
 
-    def __init__(self, config: ModelConfig, card: Card, network: Network):
-        super().__init__(config, card)
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata, network: Network):
+        super().__init__(config, metadata)
         self.network = network
-        weights = config.loss.class_weights or [1.0] * len(card.names)
+        weights = config.loss.class_weights or [1.0] * len(metadata.names)
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Logits:
         """Logits for images (B, 3, S, S) uint8; `given` steers nothing here."""
-        return self.network(self.numbers(images))
+        return self.network(self.preprocess(images))
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
@@ -58,13 +58,13 @@ class Classifier(Model):
         """What the last layer takes. Raises UserError where auxiliary classifiers need more than that."""
         if self.network.aux:
             raise UserError(f"{self.config.name} has auxiliary classifiers, which need more than its features")
-        return [self.network.features(self.numbers(images))]
+        return [self.network.features(self.preprocess(images))]
 
-    def answer(self, features: list[Tensor], given: Any = None) -> Logits:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> Logits:
         """Logits from what the last layer takes."""
         return Logits(self.network.head(features[0]))
 
-    def loss(self, raw: Logits, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Logits, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Cross-entropy with label smoothing and class weights, over the sum of the weights.
 
         An image's class is the first label of its target; one without labels costs nothing.
@@ -74,16 +74,16 @@ class Classifier(Model):
         labels = first.clamp(min=0)
         weight = self.get_buffer("class_weights")[labels] * (first >= 0)
         losses = [softmax_cross_entropy(x, labels, weight, self.config.loss.smoothing) for x in (raw.logits, *raw.aux)]
-        terms = {"classes": Term(losses[0], weight.sum())}
+        terms = {"classes": LossTerm(losses[0], weight.sum())}
         if raw.aux:
-            terms["aux"] = Term(AUX * torch.stack(losses[1:]).sum(), weight.sum())
+            terms["aux"] = LossTerm(AUX * torch.stack(losses[1:]).sum(), weight.sum())
         return terms
 
     def scores(self, raw: Logits) -> Tensor:
         """The probability of each class (B, C)."""
         return raw.logits.float().softmax(-1)
 
-    def decode(self, raw: Logits, keep: Keep) -> list[Classes]:
+    def decode(self, raw: Logits, keep: Postprocess) -> list[Classes]:
         """The classes of each image, best first: see `best`."""
         return best(self.scores(raw), keep)
 
@@ -94,7 +94,7 @@ class Classifier(Model):
         mode = self.training
         try:
             with torch.inference_mode():
-                self.eval()(self.blank(side))
+                self.eval()(self.dummy_input(side))
         except RuntimeError as error:
             remedy = f"take --imgsz {self.network.size}, or train it with --model.padding same"
             if self.config.dims != 2:
@@ -105,14 +105,14 @@ class Classifier(Model):
         finally:
             self.train(mode)
 
-    def lean(self) -> Self:
+    def fused(self) -> Self:
         """The copy for inference, without auxiliary classifiers."""
-        lean = super().lean()
-        lean.network.drop_aux()
-        return lean
+        fused = super().fused()
+        fused.network.drop_aux()
+        return fused
 
 
-def best(scores: Tensor, keep: Keep) -> list[Classes]:
+def best(scores: Tensor, keep: Postprocess) -> list[Classes]:
     """Probabilities (B, C) -> the classes of each image by descending score, on the CPU.
 
     The best one, and up to four more that score above `keep.score`; only among `keep.classes` where they are given.
@@ -135,7 +135,7 @@ def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) 
     return initialized(head)
 
 
-def build_classifier(config: ModelConfig, card: Card) -> Classifier:
+def build_classifier(config: ModelConfig, metadata: ModelMetadata) -> Classifier:
     """The network that `config.backbone` names.
 
     Raises UserError for an unknown name, images too small for it, or padding "valid", which is for sliding windows.
@@ -143,13 +143,13 @@ def build_classifier(config: ModelConfig, card: Card) -> Classifier:
     """
     if config.padding == "valid":
         raise UserError("--model.padding valid is for sliding windows: take same or paper, or --model sliding_window")
-    classes = len(card.names)
+    classes = len(metadata.names)
     network = build_network(config.backbone, classes, config.in_channels, "same", config.dims)
-    if config.padding == "paper" or (config.padding == "auto" and card.size >= network.size):
+    if config.padding == "paper" or (config.padding == "auto" and metadata.size >= network.size):
         network = build_network(config.backbone, classes, config.in_channels, "paper", config.dims)
     if config.hidden:
         network.head = dense(network, config.hidden, classes, config.dims)
-    model = Classifier(config, card, network)
-    if card.size < network.size:
-        model.require_side(card.size)
+    model = Classifier(config, metadata, network)
+    if metadata.size < network.size:
+        model.require_side(metadata.size)
     return model

@@ -8,13 +8,13 @@ from anchors.assign import ASSIGNERS
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.backbones.darknet import Graph, Plan, plan
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.anchor import AnchorHead, GridHead
 from detect.models.yolo import Yolo
 
 
-def build_darknet(config: ModelConfig, card: Card) -> Yolo:
-    """The detector of the cfg in `config.graph`, for the classes of the card. Raises UserError for what is no cfg."""
+def build_darknet(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
+    """The detector of the cfg in `config.graph`, for the classes of `metadata`. Raises UserError for what is no cfg."""
     if not config.graph:
         raise UserError("a model of kind darknet is made of a cfg: detect import --cfg F.cfg --weights F.weights")
     if config.head != "grid":
@@ -23,7 +23,9 @@ def build_darknet(config: ModelConfig, card: Card) -> Yolo:
         raise unknown("assigner", config.assigner, ASSIGNERS)
     described = plan(config.graph, "model.graph")
     graph = Graph(described)
-    return Yolo(config, card, graph, nn.Identity(), _head(described, len(card.names)), ASSIGNERS[config.assigner]())
+    return Yolo(
+        config, metadata, graph, nn.Identity(), _head(described, len(metadata.names)), ASSIGNERS[config.assigner]()
+    )
 
 
 def _head(described: Plan, classes: int) -> AnchorHead:

@@ -18,10 +18,10 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, initialized
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.classifier import dense
 from detect.models.losses.embeddings import contrastive, siamese, triplet
-from detect.types import Distance, Keep, NamedRows, Target, Term, Vector
+from detect.types import Distance, LossTerm, NamedRows, Postprocess, Target, Vector
 
 GRID = 4  # cells a side that are left of an early map
 
@@ -49,8 +49,10 @@ class Embedder(Model):
 
     square = True
 
-    def __init__(self, config: ModelConfig, card: Card, network: Network, early: tuple[int, int] | None = None):
-        super().__init__(config, card)
+    def __init__(
+        self, config: ModelConfig, metadata: ModelMetadata, network: Network, early: tuple[int, int] | None = None
+    ):
+        super().__init__(config, metadata)
         self.network, self.stage = network, early[0] if early else -1
         self.centre = nn.BatchNorm1d(config.dimensions, affine=False)
         if early:
@@ -63,9 +65,9 @@ class Embedder(Model):
 
     def forward(self, images: Tensor, given: Any = None) -> Embedding:
         """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
-        return self.answer(self.features(images))
+        return self.forward_head(self.features(images))
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
@@ -81,14 +83,14 @@ class Embedder(Model):
 
     def _features(self, images: Tensor) -> list[Tensor]:
         """What the dense layers take: of the whole network, and the early map where that is read."""
-        x, early = self.numbers(images), []
+        x, early = self.preprocess(images), []
         for i, stage in enumerate(self.network.stages):
             x = stage(x)
             if i == self.stage:
                 early.append(x)
         return [self.network.neck(x), *early]
 
-    def answer(self, features: list[Tensor], given: Any = None) -> Embedding:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> Embedding:
         """Vectors from what the dense layers take; mirror images, which may be in it, count outside of training."""
         count = 2 if self.stage >= 0 else 1
         straight, turned = features[:count], features[count:]
@@ -102,7 +104,7 @@ class Embedder(Model):
         vectors = self.centre(torch.cat(halves, 1).float()).split([half.shape[1] for half in halves], 1)
         return torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors))
 
-    def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
 
         The person of a picture is the first label of its target. Without a pair or triplet the loss is zero.
@@ -122,17 +124,17 @@ class Embedder(Model):
         weight, bias = self.unit_weight.detach().float().cpu(), float(self.unit_bias.detach())
         return Distance(weight.numpy(), bias)
 
-    def decode(self, raw: Embedding, keep: Keep) -> list[Vector]:
+    def decode(self, raw: Embedding, keep: Postprocess) -> list[Vector]:
         """The vector of each image; `keep` has no say."""
         distance = self.distance()
         return [Vector(one, distance) for one in raw.vectors.detach().float().cpu().numpy()]
 
     def calibrate(self, result: dict[str, Any]) -> None:
         """Remember the thresholds that an evaluation on held-out people chose."""
-        self.card = replace(self.card, thresholds=result["thresholds"])
+        self.metadata = replace(self.metadata, thresholds=result["thresholds"])
 
 
-def build_embedder(config: ModelConfig, card: Card) -> Embedder:
+def build_embedder(config: ModelConfig, metadata: ModelMetadata) -> Embedder:
     """The network that `config.backbone` names, its last layer one of `config.dimensions` numbers.
 
     `config.hidden` are dense layers before that; with `config.step` half of the numbers come from an early map. Raises
@@ -150,6 +152,6 @@ def build_embedder(config: ModelConfig, card: Card) -> Embedder:
     network = Network(made, whole)
     network.head = dense(network, config.hidden, whole)
     if not config.step:
-        return Embedder(config, card, network)
+        return Embedder(config, metadata, network)
     last = max(i for i, stride in enumerate(made.strides) if stride == config.step)
-    return Embedder(config, card, network, (last, made.channels[last]))
+    return Embedder(config, metadata, network, (last, made.channels[last]))

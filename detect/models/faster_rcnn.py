@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 
-from anchors.assign import Dense, MaxIoU, dense
+from anchors.assign import MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import encode_deltas
 from anchors.sampling import sampled
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.roi import SIDE, RoIHead
 from detect.models.heads.rpn import RPNHead
 from detect.models.region_based import BEND, Given, PooledModel, Regions, drawn
 from detect.models.single_object import trunk_of
-from detect.types import Raw, Target, Term
+from detect.types import HeadOutput, LossTerm, Target
 
 MATCH = MaxIoU(0.7, 0.3)  # from this overlap on an anchor box is an object's, below that nothing's
 ANCHORS, SHARE = 256, 0.5  # drawn from an image for the loss of proposals; at most that share hold an object
@@ -30,11 +30,15 @@ ANCHORS, SHARE = 256, 0.5  # drawn from an image for the loss of proposals; at m
 class FasterRCNN(PooledModel):
     """images (B, 3, H, W) uint8 -> Regions, with what the region proposal network said of all anchor boxes."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: RoIHead):
-        super().__init__(config, card, backbone, neck, head)
+    def __init__(
+        self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
+    ):
+        super().__init__(config, metadata, backbone, neck, head)
         self.rpn = RPNHead(config.width, self.strides, config.anchors)
 
-    def propose(self, maps: list[Tensor], size: tuple[int, int], given: Given) -> tuple[Sequence[Tensor], Raw | None]:
+    def propose(
+        self, maps: list[Tensor], size: tuple[int, int], given: Given
+    ) -> tuple[Sequence[Tensor], HeadOutput | None]:
         """The proposals (P, 4) of each image, or with truth `given` those drawn to train on."""
         proposed = self.rpn(maps)
         proposals = self.rpn.propose(proposed, [(x.shape[2], x.shape[3]) for x in maps], size)
@@ -43,15 +47,15 @@ class FasterRCNN(PooledModel):
             proposals = [drawn(box, target) for box, target in zip(proposals, targets, strict=True)]
         return proposals, proposed
 
-    def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Objectness and place (`code`) of the proposals, then class and box of the regions."""
         assert raw.proposed is not None
         return {**self._proposal_loss(raw.proposed, targets), **super().loss(raw, targets)}
 
-    def _proposal_loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
+    def _proposal_loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Equation 1 of Ren et al. (2015) over drawn anchors; both terms are divided by ANCHORS."""
-        padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
-        truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
+        truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         index = MATCH(raw.logits, raw.regression, raw.priors, truth).index
         used = sampled(index, ANCHORS, SHARE)
         at = torch.where(used & (index >= 0))
@@ -62,12 +66,12 @@ class FasterRCNN(PooledModel):
         far = smooth_l1_loss(raw.regression[at].float(), codes, beta=BEND, reduction="sum")
         count, w = torch.tensor(float(len(targets)), device=logits.device), self.config.loss
         return {
-            "objectness": Term(w.objectness * (each * used).sum() / ANCHORS, count),
-            "code": Term(w.code * far / ANCHORS, count),
+            "objectness": LossTerm(w.objectness * (each * used).sum() / ANCHORS, count),
+            "code": LossTerm(w.code * far / ANCHORS, count),
         }
 
 
-def build_faster_rcnn(config: ModelConfig, card: Card) -> FasterRCNN:
+def build_faster_rcnn(config: ModelConfig, metadata: ModelMetadata) -> FasterRCNN:
     """A detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
     if config.head != "rpn":
         raise unknown("head", config.head, ["rpn"])
@@ -78,5 +82,5 @@ def build_faster_rcnn(config: ModelConfig, card: Card) -> FasterRCNN:
             f"model {config.name} has {len(config.levels)} levels of {config.anchors_per_level} anchors, but "
             f"{len(config.anchors)} are listed; compute them with detect anchors --k {count}, or leave them out"
         )
-    head = RoIHead(config.width * SIDE**2, len(card.names), config.hidden)
-    return FasterRCNN(config, card, backbone, neck, head)
+    head = RoIHead(config.width * SIDE**2, len(metadata.names), config.hidden)
+    return FasterRCNN(config, metadata, backbone, neck, head)

@@ -12,18 +12,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detect.config import ModelConfig
 from detect.errors import UserError, unknown
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.single_object import LANDMARK_HEADS, Landmarks
 from detect.models.keypoints import around
 from detect.models.losses.points import POINT_LOSSES, spread_loss
 from detect.models.single_object import Single, sides, trunk_of
-from detect.types import Detections, Keep, Target, Term
+from detect.types import Detections, LossTerm, Postprocess, Target
 
 
 class Landmarker(Single):
     """images (B, 3, S, S) uint8 -> Landmarks. The thing of an image is the first object of its target."""
 
-    def loss(self, raw: Landmarks, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Landmarks, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Coordinates, and heatmaps where there are any, over labelled points; over all points, whether they are there.
 
         A point that is not labelled (visibility 0) has no place that could be wrong.
@@ -36,14 +36,16 @@ class Landmarker(Single):
         wanted = truth[..., :2][there]
         distance = POINT_LOSSES[w.point_kind](raw.points[there] * part, wanted * part)
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
-        terms = {"points": Term(w.points * distance.mean(-1).sum(), there.sum())}
+        terms = {"points": LossTerm(w.points * distance.mean(-1).sum(), there.sum())}
         if raw.heat is not None:
             cells = wanted / self.head.stride
             spread = spread_loss(raw.heat.flatten(2)[there], cells, raw.heat.shape[3])
-            terms["heat"] = Term(w.code * spread.sum(), there.sum())
-        return terms | {"presence": Term(w.objectness * presence, torch.tensor(float(there.numel()), device=device))}
+            terms["heat"] = LossTerm(w.code * spread.sum(), there.sum())
+        return terms | {
+            "presence": LossTerm(w.objectness * presence, torch.tensor(float(there.numel()), device=device))
+        }
 
-    def decode(self, raw: Landmarks, keep: Keep) -> list[Detections]:
+    def decode(self, raw: Landmarks, keep: Postprocess) -> list[Detections]:
         """One record an image whose mean probability of its points is above `keep.score`.
 
         Points are x, y and the probability of being there; the box is the one around those that are.
@@ -51,7 +53,7 @@ class Landmarker(Single):
         return placed(raw, keep)
 
 
-def placed(raw: Landmarks, keep: Keep) -> list[Detections]:
+def placed(raw: Landmarks, keep: Postprocess) -> list[Detections]:
     """What `Landmarker.decode` says, which asks no network."""
     seen = raw.presence.detach().sigmoid()
     points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
@@ -59,12 +61,14 @@ def placed(raw: Landmarks, keep: Keep) -> list[Detections]:
     return [one[one.scores > keep.score] for one in found]
 
 
-def build_landmarker(config: ModelConfig, card: Card) -> Landmarker:
+def build_landmarker(config: ModelConfig, metadata: ModelMetadata) -> Landmarker:
     """A landmarker from the names in `config`. Raises UserError for an unknown name or level, or without keypoints."""
-    if not card.keypoints:
+    if not metadata.keypoints:
         raise UserError(f"model {config.name} finds keypoints, and the annotations declare none in their categories")
     if config.head not in LANDMARK_HEADS:
         raise unknown("head of landmarks", config.head, LANDMARK_HEADS)
     backbone, neck = trunk_of(config)
-    head = LANDMARK_HEADS[config.head](neck.channels, neck.strides, len(card.keypoints), config.hidden, config.tower)
-    return Landmarker(config, card, backbone, neck, head)
+    head = LANDMARK_HEADS[config.head](
+        neck.channels, neck.strides, len(metadata.keypoints), config.hidden, config.tower
+    )
+    return Landmarker(config, metadata, backbone, neck, head)

@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from detect.config import ModelConfig
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.single_object import Located, LocateHead
 from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.single_object import Single, sides, trunk_of
-from detect.types import Detections, Keep, Target, Term
+from detect.types import Detections, LossTerm, Postprocess, Target
 
 
 class Locator(Single):
     """images (B, 3, S, S) uint8 -> Located. The object of an image is the largest of its target, crowds aside."""
 
-    def loss(self, raw: Located, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Located, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Presence over all images; box, in shares of the side, and class over those with an object."""
         w, device = self.config.loss, raw.boxes.device
         wanted, labels = (x.to(device, non_blocking=True) for x in largest(targets))
@@ -35,9 +35,9 @@ class Locator(Single):
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
         classes = softmax_cross_entropy(raw.logits[there], labels[there], weight, w.smoothing)
         return {
-            "objectness": Term(w.objectness * presence, torch.tensor(float(len(targets)), device=device)),
-            "box": Term(w.box * distance.sum(), there.sum()),
-            "classes": Term(w.classes * classes, weight.sum()),
+            "objectness": LossTerm(w.objectness * presence, torch.tensor(float(len(targets)), device=device)),
+            "box": LossTerm(w.box * distance.sum(), there.sum()),
+            "classes": LossTerm(w.classes * classes, weight.sum()),
         }
 
     def candidates(self, raw: Located) -> tuple[Tensor, Tensor]:
@@ -45,12 +45,12 @@ class Locator(Single):
         scores = raw.presence.sigmoid()[:, None] * raw.logits.softmax(-1)
         return raw.boxes[:, None], scores[:, None]
 
-    def decode(self, raw: Located, keep: Keep) -> list[Detections]:
+    def decode(self, raw: Located, keep: Postprocess) -> list[Detections]:
         """The object of each image where its presence scores above `keep.score`, by its most probable class."""
         return located(raw, keep)
 
 
-def located(raw: Located, keep: Keep) -> list[Detections]:
+def located(raw: Located, keep: Postprocess) -> list[Detections]:
     """What `Locator.decode` says, which asks no network."""
     logits = raw.logits.detach().cpu()
     if keep.classes is not None:
@@ -72,8 +72,8 @@ def largest(targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
     return boxes, labels
 
 
-def build_locator(config: ModelConfig, card: Card) -> Locator:
+def build_locator(config: ModelConfig, metadata: ModelMetadata) -> Locator:
     """A localizer from the names in `config`. Raises UserError for an unknown name or level."""
     backbone, neck = trunk_of(config)
-    head = LocateHead(neck.channels, neck.strides, len(card.names), config.hidden)
-    return Locator(config, card, backbone, neck, head)
+    head = LocateHead(neck.channels, neck.strides, len(metadata.names), config.hidden)
+    return Locator(config, metadata, backbone, neck, head)

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from detect.errors import UserError
 from detect.models.weights import require_finite
-from detect.types import Pixels
+from detect.types import Preprocess
 from detect.utils.atomic_io import open_file
 from detect.utils.operators import explain_torchvision_errors
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PIXELS = {
-    "unit": Pixels(),
-    "imagenet": Pixels(mean=_IMAGENET[0], std=_IMAGENET[1]),
-    "half": Pixels(mean=(0.5,) * 3, std=(0.5,) * 3),
-    "caffe": Pixels(order="BGR", scale=1.0, mean=(104.0, 117.0, 123.0)),
-    "tensorflow": Pixels(scale=1 / 128, mean=(127 / 128,) * 3),
+    "unit": Preprocess(),
+    "imagenet": Preprocess(mean=_IMAGENET[0], std=_IMAGENET[1]),
+    "half": Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3),
+    "caffe": Preprocess(order="BGR", scale=1.0, mean=(104.0, 117.0, 123.0)),
+    "tensorflow": Preprocess(scale=1 / 128, mean=(127 / 128,) * 3),
 }
 # What a network's published weights want where it is not "imagenet", and what single files want, by their SHA-256:
 # SqueezeNet's is a conversion of Caffe's weights. torchvision's Inception turns ImageNet's pixels into these itself.
@@ -65,7 +65,7 @@ def require_stored(state: dict[Any, Tensor], path: Path) -> None:
     require_finite(state, path)
 
 
-def pixels_of(backbone: str, path: Path | None = None) -> Pixels:
+def pixels_of(backbone: str, path: Path | None = None) -> Preprocess:
     """How the published weights of `backbone` want images, those in the file `path` where that is a known one."""
     name = _FAMILIES.get(backbone, "imagenet")
     if path is not None:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detect.config import ModelConfig
 from detect.models.backbones import build_backbone
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.roi import RoIHead
 from detect.models.region_based import Given, RegionModel, Regions, draw, offered
 from detect.types import Target
@@ -33,15 +33,15 @@ class RCNN(RegionModel):
     vectors (B, SLOTS, D), places (B, SLOTS, 5) as box and 1 for one that is there, and limits (B, 4) of the canvas.
     """
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, head: RoIHead):
-        super().__init__(config, card)
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, head: RoIHead):
+        super().__init__(config, metadata)
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor, given: Given = None) -> Regions:
         """What is said of regions of images (B, 3, H, W) uint8."""
-        return self.answer(self.features(images, given))
+        return self.forward_head(self.features(images, given))
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the backbone."""
         return [f"backbone.stages.{i}" for i in range(len(self.backbone.stages))]  # type: ignore[arg-type]
 
@@ -49,14 +49,14 @@ class RCNN(RegionModel):
         """Vectors, places and limits of the regions that are given or drawn."""
         height, width = images.shape[2:]
         boxes = [box[:SLOTS] for box in offered(given, len(images), (height, width), images.device)]
-        crops = warped(self.numbers(images), boxes, self.config.window)
+        crops = warped(self.preprocess(images), boxes, self.config.window)
         seen = torch.cat([self.backbone(part)[-1].float().mean((2, 3)) for part in crops.split(TOGETHER)])
         counts = [len(box) for box in boxes]
         vectors = _slots(seen[: sum(counts)].split(counts))
         places = _slots([pad(box, (0, 1), value=1.0) for box in boxes])
         return [vectors, places, places.new_tensor([width, height] * 2).expand(len(images), 4)]
 
-    def answer(self, features: list[Tensor], given: Given = None) -> Regions:
+    def forward_head(self, features: list[Tensor], given: Given = None) -> Regions:
         """The regions, from what the trunk made of crops; with truth `given` some are drawn to train on."""
         vectors, places, limits = features
         boxes, valid = places[..., :4], places[..., 4] > 0
@@ -89,7 +89,7 @@ def _slots(rows: Sequence[Tensor]) -> Tensor:
     return pad(joined, (0, 0, 0, SLOTS - joined.shape[1]))
 
 
-def build_rcnn(config: ModelConfig, card: Card) -> RCNN:
+def build_rcnn(config: ModelConfig, metadata: ModelMetadata) -> RCNN:
     """A detector from the names in `config`. Raises UserError for an unknown name or level."""
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
-    return RCNN(config, card, backbone, RoIHead(backbone.channels[-1], len(card.names), config.hidden))
+    return RCNN(config, metadata, backbone, RoIHead(backbone.channels[-1], len(metadata.names), config.hidden))

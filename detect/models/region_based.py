@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 from torch.nn.utils.rnn import pad_sequence
 
-from anchors.assign import IGNORE, Dense, MaxIoU, dense
+from anchors.assign import IGNORE, MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import decode_deltas, encode_deltas
 from anchors.grid import Priors
 from anchors.sampling import sampled
 from detect.config import ModelConfig
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.heads.roi import RoIHead, pooled
 from detect.models.yolo import choose
-from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
+from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
 OWNER = MaxIoU(0.5, 0.5, lowest=False)  # a region is of the object that it overlaps by half or more
 REGIONS, SHARE = 128, 0.25  # drawn from an image in training; of them at most that share show an object
@@ -45,7 +45,7 @@ class Regions(NamedTuple):
     logits: Tensor
     deltas: Tensor
     limit: Tensor
-    proposed: Raw | None = None
+    proposed: HeadOutput | None = None
 
 
 class RegionModel(Model):
@@ -58,20 +58,20 @@ class RegionModel(Model):
     head: RoIHead
     class_weights: Tensor
 
-    def __init__(self, config: ModelConfig, card: Card):
-        super().__init__(config, card)
-        weights = torch.tensor([*(config.loss.class_weights or [1.0] * len(card.names)), 1.0])
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata):
+        super().__init__(config, metadata)
+        weights = torch.tensor([*(config.loss.class_weights or [1.0] * len(metadata.names)), 1.0])
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, images: Tensor, given: Given = None) -> Regions:
         """What is said of regions of images (B, 3, H, W) uint8."""
-        return self.answer(self.features(images, given), given)
+        return self.forward_head(self.features(images, given), given)
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
         """Those of the head."""
         return self.head.named_rows()
 
-    def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Cross-entropy of all regions, smooth L1 of the deltas of those that show an object (Girshick, 2015).
 
         Both are divided by REGIONS and the number of images, however many regions an image has.
@@ -88,7 +88,10 @@ class RegionModel(Model):
         mine = raw.deltas[shown][rows, labels[shown]].float()
         far = smooth_l1_loss(mine, codes, beta=BEND, reduction="sum")
         count, w = torch.tensor(float(len(targets)), device=index.device), self.config.loss
-        return {"classes": Term(w.classes * classes / REGIONS, count), "box": Term(w.box * far / REGIONS, count)}
+        return {
+            "classes": LossTerm(w.classes * classes / REGIONS, count),
+            "box": LossTerm(w.box * far / REGIONS, count),
+        }
 
     def candidates(self, raw: Regions) -> tuple[Tensor, Tensor]:
         """The box of each class of each region (B, P * C, 4), within the canvas, and its scores (B, P * C, C)."""
@@ -98,7 +101,7 @@ class RegionModel(Model):
         scores = raw.logits.float().softmax(-1)[..., :-1] * there
         return boxes.flatten(1, 2), scores.diag_embed().flatten(1, 2)  # a box speaks for its own class alone
 
-    def decode(self, raw: Regions, keep: Keep) -> list[Detections]:
+    def decode(self, raw: Regions, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach() for x in self.candidates(raw))
         return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
@@ -107,20 +110,22 @@ class RegionModel(Model):
 class PooledModel(RegionModel):
     """Base of those that run the backbone once a picture and cut regions out of its maps."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: nn.Module, neck: nn.Module, head: RoIHead):
-        super().__init__(config, card)
+    def __init__(
+        self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
+    ):
+        super().__init__(config, metadata)
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides: list[int] = neck.strides  # type: ignore[assignment]
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]  # type: ignore[arg-type]
 
     def features(self, images: Tensor, given: Given = None) -> list[Tensor]:
         """The maps of the neck."""
-        return self.neck(self.backbone(self.numbers(images)))
+        return self.neck(self.backbone(self.preprocess(images)))
 
-    def answer(self, features: list[Tensor], given: Given = None) -> Regions:
+    def forward_head(self, features: list[Tensor], given: Given = None) -> Regions:
         """The regions, from the maps of the neck."""
         size = features[0].shape[2] * self.strides[0], features[0].shape[3] * self.strides[0]
         proposals, proposed = self.propose(features, size, given)
@@ -129,7 +134,9 @@ class PooledModel(RegionModel):
         logits, deltas = self.head(seen.flatten(2))
         return Regions(boxes, valid, logits, deltas, boxes.new_tensor([*size[::-1]] * 2), proposed)
 
-    def propose(self, maps: list[Tensor], size: tuple[int, int], given: Given) -> tuple[Sequence[Tensor], Raw | None]:
+    def propose(
+        self, maps: list[Tensor], size: tuple[int, int], given: Given
+    ) -> tuple[Sequence[Tensor], HeadOutput | None]:
         """The regions (P, 4) of each image of `size` (h, w) to look at, and what was said of where they may be."""
         return offered(given, len(maps[0]), size, maps[0].device), None
 
@@ -150,7 +157,7 @@ def offered(given: Given, count: int, size: tuple[int, int], device: torch.devic
 def owners(boxes: Tensor, target: Target) -> Tensor:
     """The object (P,) that each of boxes (P, 4) answers for, -1 none, -2 ignored: it lies in a crowd region."""
     priors = Priors((boxes[:, :2] + boxes[:, 2:]) / 2, boxes.new_ones(len(boxes)), boxes)
-    truth = Dense(*(x.to(boxes.device) for x in dense([(target.boxes, target.labels, target.crowd)])))
+    truth = PaddedTargets(*(x.to(boxes.device) for x in pad_targets([(target.boxes, target.labels, target.crowd)])))
     return OWNER(boxes.new_zeros(1, len(boxes), 1), boxes[None], priors, truth).index[0]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detect.config import ModelConfig
 from detect.models.backbones import build_backbone
 from detect.models.backbones.base import Staged
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.necks import build_neck
 from detect.types import NamedRows, Target
 
@@ -21,15 +21,15 @@ class Single(Model):
 
     square = True
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, head: Any):
-        super().__init__(config, card)
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata, backbone: Staged, neck: nn.Module, head: Any):
+        super().__init__(config, metadata)
         self.backbone, self.neck, self.head = backbone, neck, head
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Any:
         """What the head says of images (B, 3, S, S) uint8; `given` steers nothing here."""
-        return self.answer(self.features(images))
+        return self.forward_head(self.features(images))
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
 
@@ -39,9 +39,9 @@ class Single(Model):
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """The maps of the neck."""
-        return self.neck(self.backbone(self.numbers(images)))
+        return self.neck(self.backbone(self.preprocess(images)))
 
-    def answer(self, features: list[Tensor], given: Any = None) -> Any:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
         """What the head says of the maps of the neck."""
         return self.head(features)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 
-from anchors.assign import Dense, dense
+from anchors.assign import PaddedTargets, pad_targets
 from anchors.grid import Priors
 from anchors.windows import assign, slid
 from detect.config import ModelConfig
@@ -20,9 +20,9 @@ from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, shortened
 from detect.models.backbones.fully_convolutional import convolutional
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.yolo import choose
-from detect.types import Detections, Keep, NamedRows, Raw, Target, Term
+from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
 POSITIVE, NEGATIVE = 0.6, 0.3  # a window's fit from which on it shows an object, and below which it shows none
 HARD = 3  # windows without an object that count, for each with one
@@ -31,28 +31,28 @@ BEND = 1 / 9  # of a window's side: where the loss of an edge turns from square 
 
 
 class SlidingWindow(Model):
-    """images (B, 3, H, W) uint8 -> Raw: logits (B, A, C + 1), the last for no object, of windows at several scales.
+    """images (B, 3, H, W) uint8 -> HeadOutput: logits (B, A, C + 1), the last for no object, at several scales.
 
     regression (B, A, 4) says how far the edges of the box lie from those of the window, in sides of the window; with
     `config.regress` off it is (B, A, 0), and a box is its window. An image of one window's size is one window, so
     training on crops and detection in pictures are the same three verbs.
     """
 
-    def __init__(self, config: ModelConfig, card: Card, network: Network):
-        super().__init__(config, card)
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata, network: Network):
+        super().__init__(config, metadata)
         self.network, self.window, self.step = network, config.window, network.stride
-        weights = [*(config.loss.class_weights or [1.0] * len(card.names)), 1.0]
+        weights = [*(config.loss.class_weights or [1.0] * len(metadata.names)), 1.0]
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
-    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Raw:
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
         """What the network says of all windows, those of one scale in one pass; `given` steers nothing here."""
         return self._say(images, lambda x: self.network(x).logits)
 
-    def by_crops(self, images: Tensor) -> Raw:
+    def by_crops(self, images: Tensor) -> HeadOutput:
         """The same, each window cut out and looked at alone: `forward`'s numbers where the network has no padding."""
         return self._say(images, self._cropped)
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
@@ -60,7 +60,7 @@ class SlidingWindow(Model):
         """The last layer: classes, then no object and the edges."""
         return [(layer, NamedRows()) for layer in self.network.outputs()]
 
-    def loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Cross-entropy over the classes and none, and smooth L1 of the edges of windows that show an object.
 
         Of the windows without an object only the HARD hardest for each with one count (at least HARD): online hard
@@ -68,8 +68,8 @@ class SlidingWindow(Model):
         the same kind of window, but be a state between steps; this is a function of the batch and the weights alone,
         so a run that was killed goes on with the same bits.
         """
-        padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
-        truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
+        truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         index = assign(raw.priors, truth, POSITIVE, NEGATIVE)
         at = torch.where(index >= 0)
         nothing = raw.logits.shape[-1] - 1
@@ -80,16 +80,16 @@ class SlidingWindow(Model):
         used = shown | hardest(each.detach(), index == -1, HARD * shown.sum().clamp(min=1))
         weight = self.get_buffer("class_weights")[labels] * used
         count, w = weight.sum(), self.config.loss
-        terms = {"classes": Term(w.classes * (weight * each).sum(), count)}
+        terms = {"classes": LossTerm(w.classes * (weight * each).sum(), count)}
         if self.config.regress:
             windows = raw.priors.at(at[1]).boxes
             assert windows is not None
             wanted = (truth.boxes[at[0], index[at]] - windows) / sides(windows)
             far = smooth_l1_loss(raw.regression[at].float(), wanted, beta=BEND, reduction="none").sum(-1)
-            terms["box"] = Term(w.box * far.sum(), count)
+            terms["box"] = LossTerm(w.box * far.sum(), count)
         return terms
 
-    def candidates(self, raw: Raw) -> tuple[Tensor, Tensor]:
+    def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
         """The box of every window (B, A, 4) in canvas pixels and its scores (B, A, C)."""
         windows = raw.priors.boxes
         assert windows is not None
@@ -98,24 +98,24 @@ class SlidingWindow(Model):
             boxes = boxes + raw.regression.float() * sides(windows)
         return boxes, raw.logits.float().softmax(-1)[..., :-1]
 
-    def decode(self, raw: Raw, keep: Keep) -> list[Detections]:
+    def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach() for x in self.candidates(raw))
         return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
 
-    def _say(self, images: Tensor, look: Callable[[Tensor], Tensor]) -> Raw:
-        """Raw from `look`, which makes of numbers (B, 3, h, w) outputs (B, C', rows, columns) for their windows."""
+    def _say(self, images: Tensor, look: Callable[[Tensor], Tensor]) -> HeadOutput:
+        """HeadOutput from `look`, which makes of (B, 3, h, w) outputs (B, C', rows, columns) for windows."""
         outputs, boxes, steps = [], [], []
         for level, scale in self._levels(images):
             windows = slid(level.shape[2:], self.window, self.step, level.device)  # type: ignore[arg-type]
             rows, columns = ((n - self.window) // self.step + 1 for n in level.shape[2:])
-            outputs.append(look(self.numbers(level))[..., :rows, :columns].flatten(2).mT)
+            outputs.append(look(self.preprocess(level))[..., :rows, :columns].flatten(2).mT)
             boxes.append(windows * windows.new_tensor(scale * 2))
             steps.append(windows.new_full((len(windows),), self.step * scale[0]))
         joined, places = torch.cat(outputs, 1), torch.cat(boxes)
         centers = (places[:, :2] + places[:, 2:]) / 2
-        logits = len(self.card.names) + 1
-        return Raw(joined[..., :logits], joined[..., logits:], Priors(centers, torch.cat(steps), places))
+        logits = len(self.metadata.names) + 1
+        return HeadOutput(joined[..., :logits], joined[..., logits:], Priors(centers, torch.cat(steps), places))
 
     def _levels(self, images: Tensor) -> Iterator[tuple[Tensor, tuple[float, float]]]:
         """The pyramid: the images, ever smaller down to one window; and pixels of theirs (x, y) for one of a level.
@@ -130,7 +130,7 @@ class SlidingWindow(Model):
             if power:
                 level = interpolate(level.float(), (h, w), mode="bilinear")
             missing = (0, max(0, self.window - w), 0, max(0, self.window - h))
-            yield pad(level, missing, value=self.card.pixels.pad), (width / w, height / h)
+            yield pad(level, missing, value=self.metadata.pixels.pad), (width / w, height / h)
 
     def _cropped(self, numbers: Tensor) -> Tensor:
         """What the network says of each window of `numbers`, a row of windows at a time: (B, C', rows, columns)."""
@@ -153,12 +153,12 @@ def sides(windows: Tensor) -> Tensor:
     return (windows[..., 2:] - windows[..., :2]).repeat(*[1] * (windows.ndim - 1), 2)
 
 
-def build_sliding_window(config: ModelConfig, card: Card) -> SlidingWindow:
+def build_sliding_window(config: ModelConfig, metadata: ModelMetadata) -> SlidingWindow:
     """The network that `config.backbone` names, sliding; without padding unless `config` says otherwise.
 
     Raises UserError for an unknown name, one that needs its padding, or a window that the network cannot take.
     """
-    outputs = len(card.names) + 1 + 4 * config.regress
+    outputs = len(metadata.names) + 1 + 4 * config.regress
     padding = "valid" if config.padding == "auto" else config.padding
     if config.hidden and not config.step:
         raise UserError("--model.hidden is for a network that ends early: give --model.step, or leave it out")
@@ -168,7 +168,7 @@ def build_sliding_window(config: ModelConfig, card: Card) -> SlidingWindow:
             made = shortened(made, config.step, config.window, config.hidden or [HIDDEN])
         network = Network(made, outputs)
         network.drop_aux()
-        return SlidingWindow(config, card, convolutional(network, config.window))
+        return SlidingWindow(config, metadata, convolutional(network, config.window))
     except ValueError as error:
         raise UserError(
             f"--model.window {config.window} will not do for {config.backbone}: {error}; it was made for {made.size}"

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from detect.config import ModelConfig
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.utils.operators import explain_torchvision_errors
 
 _MADE = {torch.empty, torch.zeros, torch.ones, torch.full}
@@ -37,9 +37,9 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def shapes(config: ModelConfig, card: Card) -> dict[str, Tensor]:
+def shapes(config: ModelConfig, metadata: ModelMetadata) -> dict[str, Tensor]:
     """The tensors of the model that `config` describes, by name, without memory. Raises as `build` does."""
     with explain_torchvision_errors():
         import torchvision  # noqa: F401  (not below: what it computes as it is imported needs numbers, with torch 2.6)
     with Unfilled(shapes=True):
-        return build(config, card).state_dict()
+        return build(config, metadata).state_dict()

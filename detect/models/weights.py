@@ -18,12 +18,13 @@ from detect.config import ModelConfig
 from detect.config.constraints import from_values
 from detect.errors import UserError
 from detect.models import build
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.class_transfer import renamed
+from detect.models.legacy import current_names
 from detect.models.uninitialized import Unfilled, shapes
 from detect.utils.atomic_io import open_file, replace_file
 
-FORMAT = 1
+FORMAT = 2
 MOST = 1 << 28  # numbers of an image, signal or volume: 8192 x 8192 pixels and some
 _KEY = "gridhead"  # one JSON value under one key: safetensors writes several keys in random order
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -31,7 +32,11 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = None) -> None:
     """Write `model`, or another `state` of it, to `path` atomically."""
-    about = {"format": FORMAT, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.card)}
+    about = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "metadata": dataclasses.asdict(model.metadata),
+    }
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
     header = {_KEY: json.dumps(about | {"checksum": checksum(about, tensors)}, sort_keys=True)}
     # Bytes of ours, for safetensors' own files are readable by their owner alone, and it hides what a disk says.
@@ -51,7 +56,7 @@ def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
     return crc
 
 
-def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
+def read_weights(path: Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tensor]]:
     """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours.
 
     Names, shapes and types are compared with the network that the header describes before anything is read: what such
@@ -63,30 +68,31 @@ def read_weights(path: Path) -> tuple[ModelConfig, Card, dict[str, Tensor]]:
         open_file(path).close()
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {}).get(_KEY, "null"))
-            config, card = _read_header(about, path)
-            _require_fit(shapes_of(config, card, path), file, path)
+            config, metadata = _read_header(about, path)
+            _require_fit(shapes_of(config, metadata, path), file, path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a weights file that can be read: {error}") from error
     if "checksum" in about and about["checksum"] != checksum(about, tensors):
         raise UserError(f"{path} is damaged: its checksum is not that of what it holds; copy or train it again")
     require_finite(tensors, path)
-    return config, card, tensors
+    return config, metadata, tensors
 
 
-def _read_header(about: Any, path: Path) -> tuple[ModelConfig, Card]:
-    """The model and card in the header of a file. Raises UserError for what this version cannot read."""
+def _read_header(about: Any, path: Path) -> tuple[ModelConfig, ModelMetadata]:
+    """The model and metadata in the header of a file. Raises UserError for what this version cannot read."""
     if about is None:
         raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
     if not isinstance(about, dict):
         raise UserError(f"{path} has a header that this version cannot read: it is no JSON object")
     require_format(about.get("format"), FORMAT, path)
-    if odd := sorted(about.keys() - {"format", "model", "card", "checksum"}):
+    about = current_names(about)
+    if odd := sorted(about.keys() - {"format", "model", "metadata", "checksum"}):
         raise UserError(f"{path} is damaged or not gridhead's: its header has {odd[0]!r}")
     config = from_values(ModelConfig, about.get("model"), f"{path}: model.")
-    card = from_values(Card, about.get("card"), f"{path}: card.")
-    require_sound(card, path, config.dims, config.in_channels)
-    return config, card
+    metadata = from_values(ModelMetadata, about.get("metadata"), f"{path}: metadata.")
+    require_sound(metadata, path, config.dims, config.in_channels)
+    return config, metadata
 
 
 def require_format(found: Any, known: int, path: object) -> None:
@@ -97,29 +103,29 @@ def require_format(found: Any, known: int, path: object) -> None:
         raise UserError(f"{path} has format {found}, this version reads up to {known}; update gridhead")
 
 
-def require_sound(card: Card, path: object, dims: int = 2, channels: int = 3) -> None:
-    """Raises UserError where values of a card, each allowed, do not go together."""
-    mean, count = len(card.pixels.mean), len(card.keypoints)
-    pairs = [*card.skeleton, *(card.flip_pairs or [])]
+def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels: int = 3) -> None:
+    """Raises UserError where values of the metadata, each allowed, do not go together."""
+    mean, count = len(metadata.pixels.mean), len(metadata.keypoints)
+    pairs = [*metadata.skeleton, *(metadata.flip_pairs or [])]
     wrong = ""
-    if not len(card.names) == len(card.category_ids) == len(set(card.category_ids)):
+    if not len(metadata.names) == len(metadata.category_ids) == len(set(metadata.category_ids)):
         wrong = "names and category_ids are not as many, or an id is there twice"
-    elif len(card.pixels.std) != mean or mean not in ((3,) if dims == 2 else (1, 3, channels)):
-        wrong = f"pixels.mean and pixels.std have {mean} and {len(card.pixels.std)} values"
+    elif len(metadata.pixels.std) != mean or mean not in ((3,) if dims == 2 else (1, 3, channels)):
+        wrong = f"pixels.mean and pixels.std have {mean} and {len(metadata.pixels.std)} values"
     elif not all(0 <= i < count for pair in pairs for i in pair):
         wrong = f"skeleton or flip_pairs name keypoints that are not there: it has {count}"
-    elif len(card.shape) not in (0, count):
-        wrong = f"shape has {len(card.shape)} points for {count} keypoints"
-    elif card.size**dims * (3 if dims == 2 else channels) > MOST:
-        wrong = f"size {card.size} is too large"
+    elif len(metadata.shape) not in (0, count):
+        wrong = f"shape has {len(metadata.shape)} points for {count} keypoints"
+    elif metadata.size**dims * (3 if dims == 2 else channels) > MOST:
+        wrong = f"size {metadata.size} is too large"
     if wrong:
-        raise UserError(f"{path}: card: {wrong}: the header is damaged or not gridhead's")
+        raise UserError(f"{path}: metadata: {wrong}: the header is damaged or not gridhead's")
 
 
-def shapes_of(config: ModelConfig, card: Card, path: object) -> dict[str, Tensor]:
+def shapes_of(config: ModelConfig, metadata: ModelMetadata, path: object) -> dict[str, Tensor]:
     """`shapes` of the model in the header of `path`. Raises UserError where nothing can be built of it."""
     try:
-        return shapes(config, card)
+        return shapes(config, metadata)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:  # each value is allowed, but not beside the others: of any kind
@@ -151,9 +157,9 @@ def require_finite(tensors: Mapping[str, Tensor], path: object) -> None:
 
 def load_weights(path: str | Path) -> Model:
     """The model in a weights file, in evaluation mode, on the CPU. Raises UserError as `read_weights` does."""
-    config, card, tensors = read_weights(Path(path))
+    config, metadata, tensors = read_weights(Path(path))
     with Unfilled():
-        model = build(config, card)
+        model = build(config, metadata)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -166,14 +172,15 @@ class Transfer(NamedTuple):
     extra: dict[str, str]
 
 
-def transfer(model: nn.Module, tensors: dict[str, Tensor], card: Card | None = None) -> Transfer:
+def transfer(model: nn.Module, tensors: dict[str, Tensor], metadata: ModelMetadata | None = None) -> Transfer:
     """Copy into `model` what fits by name and shape.
 
-    With the `card` of the tensors, outputs of classes and keypoints go to those of the same name, whatever their order
-    and number (see `Model.named_rows`); names that the card lacks keep their start. Without, they go by their order.
+    With the `metadata` of the tensors, outputs of classes and keypoints go to those of the same name, whatever their
+    order and number (see `Model.named_rows`); names that the metadata lacks keep their start. Without, they go by their
+    order.
     """
     mine = model.state_dict()
-    by_name = renamed(model, tensors, card) if card is not None and isinstance(model, Model) else {}
+    by_name = renamed(model, tensors, metadata) if metadata is not None and isinstance(model, Model) else {}
     moved = {k: v for k, v in {**tensors, **by_name}.items() if v is not None}
     taken = [k for k, v in mine.items() if k in moved and moved[k].shape == v.shape]
     with torch.no_grad():

@@ -13,31 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from anchors.assign import Assignment, Dense, dense
+from anchors.assign import Assignment, PaddedTargets, pad_targets
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
 from detect.config import ModelConfig
 from detect.models.backbones.base import Staged
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
-from detect.types import CANDIDATES, PER_DETECTION, Detections, Keep, NamedRows, Raw, Target, Term
+from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
 
 class Yolo(Model):
-    """images (B, 3, H, W) uint8 -> Raw; see the three verbs below."""
+    """images (B, 3, H, W) uint8 -> HeadOutput; see the three verbs below."""
 
-    def __init__(self, config: ModelConfig, card: Card, backbone: Staged, neck: nn.Module, head: Any, assigner: Any):
-        super().__init__(config, card)
+    def __init__(
+        self, config: ModelConfig, metadata: ModelMetadata, backbone: Staged, neck: nn.Module, head: Any, assigner: Any
+    ):
+        super().__init__(config, metadata)
         self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
         self.class_loss, weights = CLASS_LOSSES[config.loss.class_kind], config.loss.class_weights
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
 
-    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Raw:
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
         """Raw predictions for images (B, 3, H, W) uint8; `given` steers nothing here."""
-        return self.head(self.neck(self.backbone(self.numbers(images))))
+        return self.head(self.neck(self.backbone(self.preprocess(images))))
 
-    def trunk(self) -> list[str]:
+    def backbone_stages(self) -> list[str]:
         """The stages of the backbone, then the neck."""
         return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
 
@@ -47,16 +49,16 @@ class Yolo(Model):
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """The maps of the neck."""
-        return self.neck(self.backbone(self.numbers(images)))
+        return self.neck(self.backbone(self.preprocess(images)))
 
-    def answer(self, features: list[Tensor], given: Any = None) -> Raw:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> HeadOutput:
         """Raw predictions from the maps of the neck."""
         return self.head(features)
 
-    def loss(self, raw: Raw, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """The loss terms, weighted, to be divided by their count over all images of a step."""
-        padded = dense([(t.boxes, t.labels, t.crowd) for t in targets])
-        truth = Dense(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
+        truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         with torch.no_grad():  # the boxes that answer for nothing need no gradient
             found: Assignment = self.assigner(self.head.scores(raw), self.head.boxes(raw), raw.priors, truth)
         at = torch.where(found.index >= 0)
@@ -67,40 +69,40 @@ class Yolo(Model):
         count = weight.sum()
         labels = truth.labels[at[0], chosen]
         terms = {
-            "box": Term(w.box * (weight * (1 - overlap)).sum(), count),
-            "code": Term(w.code * (weight * self.head.code_loss(mine, wanted)).sum(), count),
+            "box": LossTerm(w.box * (weight * (1 - overlap)).sum(), count),
+            "code": LossTerm(w.code * (weight * self.head.code_loss(mine, wanted)).sum(), count),
         }
         used, kind = found.index != -2, (self.class_loss, self.class_weights)
         if raw.objectness is None:
             target = soft_targets(raw.logits, at, labels, weight)
-            terms["classes"] = Term(w.classes * cross_entropy(raw.logits, target, used, *kind), count)
+            terms["classes"] = LossTerm(w.classes * cross_entropy(raw.logits, target, used, *kind), count)
         else:
             fit = torch.minimum(weight, iou_aligned(self.head.boxes(mine), wanted)).detach()
             quality = torch.zeros_like(raw.objectness).index_put(at, fit)
             rows = torch.arange(len(labels), device=labels.device)
             target = soft_targets(mine.logits, (rows,), labels, weight)
-            terms["classes"] = Term(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
-            terms["objectness"] = Term(w.objectness * cross_entropy(raw.objectness, quality, used), count)
+            terms["classes"] = LossTerm(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
+            terms["objectness"] = LossTerm(w.objectness * cross_entropy(raw.objectness, quality, used), count)
         if raw.points is not None:
             k = raw.points.shape[2]
             each_image = [torch.zeros(len(t), k, 3) if t.points is None else t.points for t in targets]
             points = pad_sequence(each_image, batch_first=True)
             each = self.head.point_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
-            terms |= {name: Term(w.points * (weight * value).sum(), count) for name, value in each.items()}
+            terms |= {name: LossTerm(w.points * (weight * value).sum(), count) for name, value in each.items()}
         return terms
 
-    def candidates(self, raw: Raw) -> tuple[Tensor, Tensor]:
+    def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
         """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         return self.head.boxes(raw), self.head.scores(raw)
 
-    def decode(self, raw: Raw, keep: Keep) -> list[Detections]:
+    def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in self.candidates(raw))
         points = [None] * len(boxes) if raw.points is None else self.head.points(raw).detach().float()
         return [choose(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
 
 
-def choose(boxes: Tensor, scores: Tensor, keep: Keep, points: Tensor | None = None) -> Detections:
+def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | None = None) -> Detections:
     """Boxes (A, 4), scores (A, C), points (A, K, 3) -> the detections that `keep` lets through; on the CPU."""
     if keep.classes is not None:
         mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)

@@ -15,7 +15,7 @@ from detect.errors import UserError, unknown
 from detect.models.backbones.base import Backbone
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv
 from detect.models.backbones.cspdarknet import BLOCKS, cspdarknet
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.decoupled import DecoupledHead
 from detect.models.yolo import Yolo
 
@@ -52,7 +52,7 @@ class Pyramid(nn.Module):
         return out
 
 
-def build_yolox(config: ModelConfig, card: Card) -> Yolo:
+def build_yolox(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
     """YOLOX of `config.width` channels at stride 8 and `config.depth` bottlenecks. Raises UserError for other parts."""
     if config.backbone not in BLOCKS:
         raise unknown("backbone of YOLOX", config.backbone, BLOCKS)
@@ -63,5 +63,5 @@ def build_yolox(config: ModelConfig, card: Card) -> Yolo:
     block = BLOCKS[config.backbone]
     backbone = Backbone(cspdarknet(config.width, config.depth, block, config.in_channels), [3, 4, 5])
     neck = Pyramid(backbone.channels, backbone.strides, config.depth, block)
-    head = DecoupledHead(neck.channels, neck.strides, len(card.names), config.width, block=block)
-    return Yolo(config, card, backbone, neck, head, ASSIGNERS[config.assigner]())
+    head = DecoupledHead(neck.channels, neck.strides, len(metadata.names), config.width, block=block)
+    return Yolo(config, metadata, backbone, neck, head, ASSIGNERS[config.assigner]())

@@ -176,7 +176,7 @@ def _errors(page: Page, judged: Judged, classes: int) -> None:
 def _sizes(page: Page, store: Annotations, judged: Judged, detector: Detector) -> None:
     """Box sizes with the anchors, and how many objects of each size are found."""
     page.heading("Sizes")
-    size = detector.card.size
+    size = detector.metadata.size
     seen = facts(store, known_sizes(store), size)
     own = [(row[0], row[1]) for row in detector.model.config.anchors]
     anchors = anchors_of(seen["sides"], 9, size)

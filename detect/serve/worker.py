@@ -25,7 +25,7 @@ from detect.errors import FULL, UserError, one_line
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 from detect.utils.names import json_text
 
 Reply = tuple[int, dict[str, Any]]
@@ -61,7 +61,7 @@ class Looker:
 
     def answer(self, task: dict[str, Any]) -> Reply:
         """The status and the answer to a task."""
-        predictor = self.detector.predictor(Keep(task["conf"], task["iou"]), self.settings["imgsz"])
+        predictor = self.detector.predictor(Postprocess(task["conf"], task["iou"]), self.settings["imgsz"])
         try:
             return self.watch(task["name"], predictor) if task["kind"] == "video" else self.look(predictor)
         except UserError as error:
@@ -88,7 +88,7 @@ class Looker:
         for i, (left, top, right, bottom) in enumerate(found.boxes.tolist()):
             box = [round(v, 2) for v in (left, top, right - left, bottom - top)]
             label = int(found.labels[i])
-            record = {"category_id": self.detector.card.category_ids[label], "category": self.detector.names[label]}
+            record = {"category_id": self.detector.metadata.category_ids[label], "category": self.detector.names[label]}
             records.append(record | {"bbox": box, "score": round(float(found.scores[i]), 5)})
             if found.points is not None:
                 records[-1]["keypoints"] = [round(v, 2) for v in found.points[i].flatten().tolist()]
@@ -107,8 +107,8 @@ class Looker:
 
         Path("upload").rename("video.mp4")
         source = open_source("video.mp4", max_pixels=int(self.settings["max_frame_megapixels"] * 1e6))
-        skeleton = [(a, b) for a, b in self.detector.card.skeleton]
-        made = (self.detector.names, self.detector.card.category_ids, "out")
+        skeleton = [(a, b) for a, b in self.detector.metadata.skeleton]
+        made = (self.detector.names, self.detector.metadata.category_ids, "out")
         done = predict_to(source, in_time, *made, skeleton=skeleton)  # type: ignore[arg-type]  # a predictor in all
         return 200, {"name": name, "frames": done.frames, "of": source.count, "objects": dict(done.objects)}
 

@@ -11,7 +11,7 @@ from detect.config import ModelConfig, TrainConfig
 from detect.config.options import StylizeConfig
 from detect.errors import UserError, unknown
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.classifier import Classifier
 from detect.models.hooks import Taps, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source
@@ -36,7 +36,7 @@ def load(config: StylizeConfig) -> Classifier:
             "--backbone-weights, or fetch torchvision's with --pretrained"
         )
     names = [str(i) for i in range(CLASSES)]
-    model = build(kind, Card(names, list(range(CLASSES)), pixels=choose_pixels(wanted, source)))
+    model = build(kind, ModelMetadata(names, list(range(CLASSES)), pixels=choose_pixels(wanted, source)))
     assert isinstance(model, Classifier)
     left, trained = begin(model, source, tell=True), dict(model.named_parameters())
     if untrained := [name for name in left if name in trained and name.startswith("network.stages.")]:
@@ -64,7 +64,7 @@ class Eyes:
         self.stages = model.network.stages[: max(depths) + 1]
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        x = self.model.numbers(image * 255)
+        x = self.model.preprocess(image * 255)
         with Taps(self.model.network, set(self.layers.values())) as taps:
             try:
                 for stage in self.stages:

@@ -28,8 +28,8 @@ from detect.evaluation.landmarks import LandmarkEvaluator, landmark_lines, one_c
 from detect.evaluation.localization import LocateEvaluator, locate_lines
 from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
 from detect.evaluation.verification import PairEvaluator, pair_lines
-from detect.models.base import Card
-from detect.types import Batch, Classes, Detections, Keep, Pixels, Vector
+from detect.models.base import ModelMetadata
+from detect.types import Batch, Classes, Detections, Postprocess, Preprocess, Vector
 
 
 class Stills(Protocol):
@@ -60,40 +60,40 @@ class Evaluator(Protocol):
 class Task:
     """What is particular to a task.
 
-    samples    (store, config, pixels, gigabytes of cache) -> the training samples, asked for by a Draw
-    stills     (store, size, batch, pixels, workers, rank, world, gigabytes of cache, pin) -> what is evaluated
-    evaluator  the judge of a store
-    check      raises UserError where the training set and the held-out set are nothing to learn from
-    keep       how an evaluation decodes
-    metric     the number that chooses the best weights, the greatest, or after a minus the least
-    shown      the numbers of a progress line
-    report     the lines that `detect evaluate` prints of a result
-    match      (the card of weights, store) -> for each of their classes its label in the store; raises UserError
-    points     (the card of weights, store) -> for each keypoint of the store its place in the weights; raises UserError
-    whole      whether labels of whole pictures will do for data (a folder of classes, or a csv), and what of them is
+    samples    (store, config, pixels, gigabytes of cache) -> the training samples, asked for by a SampleKey stills
+    (store, size, batch, pixels, workers, rank, world, gigabytes of cache, pin) -> what is evaluated evaluator  the
+    judge of a store check      raises UserError where the training set and the held-out set are nothing to learn from
+    keep       how an evaluation decodes metric     the number that chooses the best weights, the greatest, or after a
+    minus the least shown      the numbers of a progress line report     the lines that `detect evaluate` prints of a
+    result match      (the metadata of weights, store) -> for each of their classes its label in the store; raises
+    UserError points     (the metadata of weights, store) -> for each keypoint of the store its place in the weights;
+    raises UserError whole      whether labels of whole pictures will do for data (a folder of classes, or a csv), and
+    what of them is
                held out where they have no splits: "pictures" of each class, or "classes"; none: they will not do
     answer     the type of what the model says of an image
     asked      how `detect evaluate` decodes, where its flags have a say
     flat       whether its evaluator counts objects of no width or height, and those outside their image, as pycocotools
     """
 
-    samples: Callable[[Annotations, TrainConfig, Pixels, float], Any]
-    stills: Callable[..., Stills]
+    samples: Callable[[Annotations, TrainConfig, Preprocess, float], Any]
+    eval_loader: Callable[..., Stills]
     evaluator: Callable[[Annotations], Evaluator]
     check: Callable[[Annotations, Annotations], None]
-    keep: Keep
+    keep: Postprocess
     metric: str
     shown: tuple[str, ...]
     report: Callable[[dict[str, Any]], Iterator[str]]
-    match: Callable[[Card, Annotations], Tensor] = by_name
-    points: Callable[[Card, Annotations], Tensor] | None = None
+    match: Callable[[ModelMetadata, Annotations], Tensor] = by_name
+    points: Callable[[ModelMetadata, Annotations], Tensor] | None = None
     whole: str = ""
     answer: type = Detections
-    asked: Callable[[EvaluateConfig], Keep] | None = None
+    asked: Callable[[EvaluateConfig], Postprocess] | None = None
     flat: bool = False
 
 
-def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CocoDataset | WindowDataset:
+def _scenes(
+    store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float
+) -> CocoDataset | WindowDataset:
     if config.model.kind == "sliding_window":
         return _windows(store, config, pixels, cache_gb)
     require_large(store, config.imgsz, pixels.stretch)
@@ -115,27 +115,27 @@ def _scenes(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: f
     )
 
 
-def _windows(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> WindowDataset:
+def _windows(store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float) -> WindowDataset:
     augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
     size, window, piece = config.imgsz, config.model.window, config.model.piece
     return WindowDataset(store, size, window, piece, augment, config.seed, pixels, cache_gb, balanced)
 
 
-def _one_object(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> Any:
+def _one_object(store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float) -> Any:
     alone = replace(config.augment, mosaic=0.0, mixup=0.0)  # they would put several pictures together
     return _scenes(store, replace(config, augment=alone), pixels, cache_gb)
 
 
-def _landmarks(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> LandmarkDataset:
+def _landmarks(store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float) -> LandmarkDataset:
     augment = config.augment if config.augment.on else None
     return LandmarkDataset(Instances.of(store), config.imgsz, augment, config.seed, pixels, cache_gb)
 
 
-def _still_landmarks(store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> LandmarkDataset:
+def _still_landmarks(store: Annotations, size: int, pixels: Preprocess, cache_gb: float) -> LandmarkDataset:
     return LandmarkDataset(Instances.of(store), size, pixels=pixels, cache_gb=cache_gb)
 
 
-def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> CropDataset | SignalDataset:
+def _crops(store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float) -> CropDataset | SignalDataset:
     balanced = config.balance == "sampling"
     if isinstance(store, Signals):
         return SignalDataset(store, config.augment if config.augment.on else None, config.seed, balanced)
@@ -150,24 +150,24 @@ def _crops(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: fl
     )
 
 
-def _people(store: Annotations, config: TrainConfig, pixels: Pixels, cache_gb: float) -> IdentityDataset:
+def _people(store: Annotations, config: TrainConfig, pixels: Preprocess, cache_gb: float) -> IdentityDataset:
     augment = config.augment if config.augment.on else None
     rest = config.imgsz, augment, config.seed, pixels, cache_gb
     return IdentityDataset(Crops.of(store), *rest, batch=config.batch, each=config.each)
 
 
-def _still_crops(store: Annotations, size: int, pixels: Pixels, cache_gb: float) -> CropDataset | SignalDataset:
+def _still_crops(store: Annotations, size: int, pixels: Preprocess, cache_gb: float) -> CropDataset | SignalDataset:
     if isinstance(store, Signals):
         return SignalDataset(store)
     return CropDataset(Crops.of(store), size, pixels=pixels, cache_gb=cache_gb)
 
 
 def _stills(
-    samples: Callable[[Annotations, int, Pixels, float], Any],
+    samples: Callable[[Annotations, int, Preprocess, float], Any],
     store: Annotations,
     size: int,
     batch: int,
-    pixels: Pixels,
+    pixels: Preprocess,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -183,12 +183,12 @@ TASKS = {
         EvalLoader,
         CocoEvaluator,
         require_objects,
-        Keep(score=0.001, iou=0.7, limit=100),  # the COCO protocol considers 100 detections an image
+        Postprocess(score=0.001, iou=0.7, limit=100),  # the COCO protocol considers 100 detections an image
         "AP",
         ("AP", "AP50"),
         coco_lines,
         as_coco,
-        asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+        asked=lambda config: Postprocess(config.conf, config.iou, config.max_det),
         flat=True,
     ),
     "keypoints": Task(
@@ -196,13 +196,13 @@ TASKS = {
         EvalLoader,
         KeypointEvaluator,
         require_keypoints,
-        Keep(score=0.001, iou=0.7, limit=100),
+        Postprocess(score=0.001, iou=0.7, limit=100),
         "OKS_AP",
         ("AP", "OKS_AP", "OKS_AP50"),
         keypoint_lines,
         as_coco,
         points=points_by_name,
-        asked=lambda config: Keep(config.conf, config.iou, config.max_det),
+        asked=lambda config: Postprocess(config.conf, config.iou, config.max_det),
         flat=True,
     ),
     "locate": Task(
@@ -210,7 +210,7 @@ TASKS = {
         partial(EvalLoader, square=True),
         LocateEvaluator,
         require_objects,
-        Keep(score=0.0),
+        Postprocess(score=0.0),
         "localized",
         ("localized", "presence", "class_accuracy", "iou"),
         locate_lines,
@@ -220,7 +220,7 @@ TASKS = {
         partial(_stills, _still_landmarks),
         LandmarkEvaluator,
         require_points,
-        Keep(score=0.0),
+        Postprocess(score=0.0),
         "-nme",
         ("nme", "failures", "auc"),
         landmark_lines,
@@ -232,7 +232,7 @@ TASKS = {
         partial(_stills, _still_crops),
         lambda store: ClassEvaluator(Crops.of(store)),
         require_classes,
-        Keep(score=0.0),
+        Postprocess(score=0.0),
         "top1",
         ("top1", "top5"),
         class_lines,
@@ -244,7 +244,7 @@ TASKS = {
         partial(_stills, _still_crops),
         lambda store: PairEvaluator(Crops.of(store)),
         require_identities,
-        Keep(score=0.0),
+        Postprocess(score=0.0),
         "auc",
         ("auc", "eer", "accuracy"),
         pair_lines,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # of one process or several
 
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.models.base import Model
 
 IMAGES, BATCH = 64, 8  # that the statistics are taken of, and at once
@@ -21,7 +21,7 @@ def samples(data: Any, size: int) -> Iterator[Tensor]:
     """Batches (B, 3, size, size) uint8 of the first training samples, the same on every rank."""
     for start in range(0, min(IMAGES, len(data)), BATCH):
         places = range(start, min(start + BATCH, IMAGES, len(data)))
-        images = np.stack([data[Draw(0, place, size)][0] for place in places])
+        images = np.stack([data[SampleKey(0, place, size)][0] for place in places])
         yield torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -49,7 +49,7 @@ def unfold(model: Model, images: Iterable[Tensor]) -> None:
     for norm in norms:
         count, total, square = sums[norm]
         _restate(norm, total / count, (square / count - (total / count).square()).clamp(min=0))
-    model.card = replace(model.card, folded=False)
+    model.metadata = replace(model.metadata, folded=False)
 
 
 def _restate(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:

@@ -24,7 +24,7 @@ from detect.data.loader import batches
 from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.models.base import Model
-from detect.types import Batch, Keep, Target, Term
+from detect.types import Batch, LossTerm, Postprocess, Target
 from detect.utils.atomic_io import replace_file, replace_text
 from detect.utils.device import autocast
 from detect.utils.progress import track
@@ -46,12 +46,12 @@ class Top(nn.Module):
         self.model, self.task = model, model.task
 
     def forward(self, features: list[Tensor], given: Sequence[Target] | None = None) -> Any:
-        return self.model.answer(features, given)
+        return self.model.forward_head(features, given)
 
-    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, Term]:
+    def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, LossTerm]:
         return self.model.loss(raw, targets)
 
-    def decode(self, raw: Any, keep: Keep) -> list[Any]:
+    def decode(self, raw: Any, keep: Postprocess) -> list[Any]:
         return self.model.decode(raw, keep)
 
 
@@ -61,7 +61,7 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
     Weights and labels count by what they hold, pictures by name, length and time of change.
     """
     weights, data = hashlib.sha256(), hashlib.sha256()
-    for part in model.trunk():
+    for part in model.backbone_stages():
         for name, tensor in model.get_submodule(part).state_dict().items():
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -73,7 +73,7 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
     for i in range(len(store)):
         found = store.image_path(i).stat()
         data.update(f"{store.file_name(i)} {found.st_size} {found.st_mtime_ns}".encode())
-    numbers = json.dumps([asdict(model.card.pixels), str(dtype), model.config.padding])
+    numbers = json.dumps([asdict(model.metadata.pixels), str(dtype), model.config.padding])
     return {
         "weights": weights.hexdigest(),
         "data": data.hexdigest(),

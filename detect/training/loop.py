@@ -28,7 +28,7 @@ from detect.training.loggers import Logger
 from detect.training.optim import Watch, rate
 from detect.training.state import Run, best_of, seed_all
 from detect.training.transfer import freeze, frozen_parts
-from detect.types import Batch, Target, Term
+from detect.types import Batch, LossTerm, Target
 from detect.utils.device import autocast
 from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
@@ -55,7 +55,7 @@ class Losses(nn.Module):
                 f"batch normalization has one value a channel to go by in a batch of {len(targets)}: "
                 "choose a --batch that leaves no single image over, or a larger --imgsz"
             ) from error
-        terms: dict[str, Term] = self.model.loss(raw, targets)
+        terms: dict[str, LossTerm] = self.model.loss(raw, targets)
         totals = torch.stack([t.total for t in terms.values()])
         return list(terms), totals, torch.stack([t.count for t in terms.values()]).detach()
 
@@ -103,7 +103,7 @@ class Trainer:
         """
         self.run.model.eval()
         with autocast(self.device, self.dtype):
-            image = self.run.model.blank(self.run.model.card.size)
+            image = self.run.model.dummy_input(self.run.model.metadata.size)
             _, totals, _ = self.losses(image, [self.store.target(0)])
         totals.sum().backward()
         self.run.optimizer.zero_grad(set_to_none=True)
@@ -263,8 +263,8 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, Any]:
         mine, everyone = self.task.evaluator(self.store), self.task.evaluator(self.store)
-        lean = self.view(self.run.ema.module.ready(self.device, self.dtype))
-        for ids, found in detect_all(lean, self.validation, self.task.keep, self.device, self.dtype):
+        fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
+        for ids, found in detect_all(fused, self.validation, self.task.keep, self.device, self.dtype):
             mine.update(ids, found)
             if self.ranks.world == 1:
                 self._heed()

@@ -164,7 +164,7 @@ def _by_rate(model: nn.Module, decay: float) -> list[tuple[float, list[nn.Parame
         return [(1.0, list(left.values()))]
     assert isinstance(model, Model)
     parts = []
-    for part in reversed(model.trunk()):
+    for part in reversed(model.backbone_stages()):
         names = [name for name in left if name.startswith(f"{part}.")]
         parts += [[left.pop(name) for name in names]] if names else []
     return [(decay**i, chosen) for i, chosen in enumerate([list(left.values()), *parts])]

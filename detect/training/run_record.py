@@ -77,8 +77,8 @@ def facts_of(
 ) -> Record:
     """What a run turned out to be made of, given its settings, the machine and the data (`stores`: train, val)."""
     facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
-    facts |= {"torch": torch.__version__, "classes": model.card.names}
-    facts["pixels of the model"] = dataclasses.asdict(model.card.pixels)
+    facts |= {"torch": torch.__version__, "classes": model.metadata.names}
+    facts["pixels of the model"] = dataclasses.asdict(model.metadata.pixels)
     facts["batches an epoch (images / --batch / processes)"] = batches
     for name, store in zip(("train", "val"), stores, strict=True):
         facts[f"{name} images"] = str(store.root.resolve())

@@ -25,7 +25,7 @@ from detect.data.store import Annotations
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.models import anchors_missing, build
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.tasks import TASKS, Stills
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
@@ -163,7 +163,7 @@ def _report_left_out(out: Path, stores: list[Annotations]) -> None:
 def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
     source = find_source(config)
     pixels = store.pixels() if isinstance(store, Signals) and not source else choose_pixels(config, source)
-    card = Card(
+    metadata = ModelMetadata(
         names=list(store.names),
         category_ids=store.category_ids.tolist(),
         size=config.imgsz,
@@ -175,7 +175,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         folded=source is not None and source.folded,
     )
     seed_all(config.seed)
-    model = build(with_anchors(config.model, store, config.imgsz, config.seed), card)
+    model = build(with_anchors(config.model, store, config.imgsz, config.seed), metadata)
     initialize(model, config.init)
     if source:
         begin(model, source, here.main)
@@ -230,7 +230,7 @@ def _trainer(
     begun: Record,
 ) -> Trainer:
     """The trainer of a run, which goes on from its checkpoint where that was `begun` so."""
-    out, pixels, workers = Path(config.out), model.card.pixels, pick_workers(config.workers)
+    out, pixels, workers = Path(config.out), model.metadata.pixels, pick_workers(config.workers)
     same = config.precision == "auto" and begun.get("computed on") == device.type
     dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
     dtype = here.gather(dtype)[0]  # each rank may have measured another
@@ -238,7 +238,7 @@ def _trainer(
     share = config.cache_gb / 2 / here.world
     task = TASKS[config.task]
     data = task.samples(store, config, pixels, share)
-    if model.card.folded:
+    if model.metadata.folded:
         unfold(model, samples(data, config.imgsz))
     loader: TrainLoader | FeatureLoader = TrainLoader(
         data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin
@@ -249,7 +249,9 @@ def _trainer(
     if begun:
         require_same(begun, record, out, config.resume_anyway)
         run.load()
-    validation = task.stills(held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin)
+    validation = task.eval_loader(
+        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin
+    )
     loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
     if not config.cache_features:
         return Trainer(config, run, loader, validation, task, held_out, device, dtype, here, loggers)

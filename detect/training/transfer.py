@@ -13,11 +13,11 @@ from torch.nn.modules.conv import _ConvNd
 from detect.config import TrainConfig
 from detect.errors import UserError
 from detect.models.backbones.base import Staged
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.class_transfer import named_tensors, places
 from detect.models.pretrained import PIXELS, download, pixels_of, read_state
 from detect.models.weights import is_ours, read_weights, transfer
-from detect.types import Pixels
+from detect.types import Preprocess
 from detect.utils.names import say
 
 
@@ -25,15 +25,15 @@ class Source(NamedTuple):
     """Weights from elsewhere: what to call them, the tensors, how they want images, and whose names they bear.
 
     `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names);
-    `folded` is as in Card; `card` is that of one of ours, published weights have none.
+    `folded` is as in ModelMetadata; `metadata` is that of one of ours, published weights have none.
     """
 
     name: str
     tensors: dict[str, Tensor]
-    pixels: Pixels
+    pixels: Preprocess
     part: str
     folded: bool = False
-    card: Card | None = None
+    metadata: ModelMetadata | None = None
 
 
 def find_source(config: TrainConfig) -> Source | None:
@@ -43,8 +43,8 @@ def find_source(config: TrainConfig) -> Source | None:
         flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
         raise UserError(f"{flags} were given: a model begins with one kind of weights")
     if config.weights:
-        _, card, tensors = read_weights(Path(config.weights))
-        return Source(f"--weights {config.weights}", tensors, card.pixels, "model", card.folded, card)
+        _, metadata, tensors = read_weights(Path(config.weights))
+        return Source(f"--weights {config.weights}", tensors, metadata.pixels, "model", metadata.folded, metadata)
     backbone, path = config.model.backbone, Path(config.backbone_weights)
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
@@ -52,16 +52,16 @@ def find_source(config: TrainConfig) -> Source | None:
         return None
     name = f"--backbone-weights {path}"
     if is_ours(path):
-        _, card, tensors = read_weights(path)
-        return Source(name, tensors, card.pixels, "backbone", card.folded)
+        _, metadata, tensors = read_weights(path)
+        return Source(name, tensors, metadata.pixels, "backbone", metadata.folded)
     return Source(name, read_state(path), pixels_of(backbone, path), "published")
 
 
-def choose_pixels(config: TrainConfig, source: Source | None) -> Pixels:
+def choose_pixels(config: TrainConfig, source: Source | None) -> Preprocess:
     """How images become numbers: as `config` says, else as the weights want it."""
     if config.pixels != "auto":
         return PIXELS[config.pixels]
-    return source.pixels if source else Pixels()
+    return source.pixels if source else Preprocess()
 
 
 def begin(model: Model, source: Source, tell: bool) -> list[str]:
@@ -82,21 +82,21 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
         known = set(net.names.values())
         rest = {k: v for k, v in tensors.items() if source.part == "published" and k not in known}
         tensors = {f"{prefix}.{k}": v for k, v in found.items()} | rest
-    moved = transfer(model, tensors, source.card)
+    moved = transfer(model, tensors, source.metadata)
     if not moved.taken:
         raise UserError(f"{source.name}: nothing in it fits {model.config.name}; name its --model")
     if tell:
         left = f"{len(moved.left)} left at their start, {len(moved.extra)} of the file not used"
         say(f"{source.name}: {len(moved.taken)} tensors taken, {left}", sys.stderr)
-        for line in _named(model, source.card, set(moved.taken)):
+        for line in _named(model, source.metadata, set(moved.taken)):
             say(line, sys.stderr)
         for name, reason in (moved.left | moved.extra).items():
             say(f"  not taken: {name}: {reason}", sys.stderr)
     return list(moved.left)
 
 
-def _named(model: Model, theirs: Card | None, taken: set[str]) -> Iterator[str]:
-    """Which classes and keypoints of a model were taken from the card `theirs`, which start fresh, which are left."""
+def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Iterator[str]:
+    """Which classes and keypoints of a model come from the metadata `theirs`, which start fresh, which are left."""
     layouts = named_tensors(model)
     for of, what in (("names", "classes"), ("keypoints", "keypoints")):
         layers = [name for name, layout in layouts.items() if layout.of == of]
@@ -105,8 +105,8 @@ def _named(model: Model, theirs: Card | None, taken: set[str]) -> Iterator[str]:
         if theirs is None:
             yield f"  {what}: taken in the order of the file, which has no names for them"
             continue
-        names, known = getattr(model.card, of), getattr(theirs, of)
-        place = [-1] * len(names) if taken.isdisjoint(layers) else places(model.card, theirs, of)
+        names, known = getattr(model.metadata, of), getattr(theirs, of)
+        place = [-1] * len(names) if taken.isdisjoint(layers) else places(model.metadata, theirs, of)
         used = set(place)
         groups = {
             "taken by name": [name for name, i in zip(names, place, strict=True) if i >= 0],
@@ -118,7 +118,7 @@ def _named(model: Model, theirs: Card | None, taken: set[str]) -> Iterator[str]:
 
 def parts(model: Model) -> list[str]:
     """The parts of the trunk that have weights, from the pixels on."""
-    return [name for name in model.trunk() if next(model.get_submodule(name).parameters(), None) is not None]
+    return [name for name in model.backbone_stages() if next(model.get_submodule(name).parameters(), None) is not None]
 
 
 def frozen_parts(config: TrainConfig, model: Model, epoch: int) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anchors.assign import ASSIGNERS, Dense, GridCell, MaxIoU, SimOTA, TaskAligned, dense
+from anchors.assign import ASSIGNERS, GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
 from anchors.grid import priors
 from tests.reference import assign as naive
 
@@ -33,7 +33,7 @@ def scene(seed, B=2, M=6, C=3, anchors=True, whole=False):
         corners = corners.round()
     valid = torch.rand(B, M, generator=g) < 0.8
     crowd = torch.rand(B, M, generator=g) < 0.2
-    truth = Dense(corners, torch.randint(C, (B, M), generator=g), valid, crowd)
+    truth = PaddedTargets(corners, torch.randint(C, (B, M), generator=g), valid, crowd)
     middle = p.centers + torch.randn(B, A, 2, generator=g) * 3
     half = p.strides[:, None] * (0.3 + 2 * torch.rand(B, A, 2, generator=g))
     scores = torch.rand(B, A, C, generator=g, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_what_holds_for_every_assigner(seed, name):
     image, prior = (index >= 0).nonzero(as_tuple=True)
     assert answered[image, index[image, prior]].all()
     cut = [slice(b, b + 1) for b in range(3)]
-    alone = [ASSIGNERS[name]()(scores[c], boxes[c], p, Dense(*(t[c] for t in truth))) for c in cut]
+    alone = [ASSIGNERS[name]()(scores[c], boxes[c], p, PaddedTargets(*(t[c] for t in truth))) for c in cut]
     assert torch.equal(torch.cat([a.index for a in alone]), index)
 
 
@@ -77,7 +77,7 @@ def test_empty(name):
     no_object = (torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
     for images in ([], [no_object] * 2):
         n = len(images)
-        index, weight = ASSIGNERS[name]()(scores[:n], boxes[:n], p, dense(images))
+        index, weight = ASSIGNERS[name]()(scores[:n], boxes[:n], p, pad_targets(images))
         assert index.shape == weight.shape == (n, len(p.centers))
         assert (index == -1).all() and (weight == 0).all()
 
@@ -86,17 +86,17 @@ def test_dense_pads_to_the_longest():
     one = (torch.ones(1, 4), torch.tensor([2]), torch.tensor([True]))
     none = (torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
     two = (torch.ones(2, 4) * 3, torch.tensor([1, 0]), torch.tensor([False, False]))
-    truth = dense([one, none, two])
+    truth = pad_targets([one, none, two])
     assert truth.valid.tolist() == [[True, False], [False, False], [True, True]]
     assert truth.crowd.tolist() == [[True, False], [False, False], [False, False]]
     assert truth.labels.tolist() == [[2, 0], [0, 0], [1, 0]]
     assert truth.boxes[2].tolist() == [[3.0] * 4] * 2
-    assert [t.shape[:2] for t in dense([])] == [(0, 0)] * 4
+    assert [t.shape[:2] for t in pad_targets([])] == [(0, 0)] * 4
 
 
 def truth_of(*rows, crowd=False):
     boxes = torch.tensor(rows, dtype=torch.float32)
-    return dense([(boxes, torch.zeros(len(rows)), torch.full((len(rows),), crowd))])
+    return pad_targets([(boxes, torch.zeros(len(rows)), torch.full((len(rows),), crowd))])
 
 
 def perfect(p, side=8.0):

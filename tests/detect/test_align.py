@@ -12,10 +12,10 @@ from detect.cli.parser import parse
 from detect.data.alignment import Pose, mean_shape, nearest
 from detect.inference.landmark_refiner import Closer
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.keypoints import around, seen
 from detect.models.weights import save_weights
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 from tests.reference.align import brought, turned
 from tools import closer
 
@@ -163,7 +163,7 @@ def test_each_look_corrects_the_one_before(spots):
     frame, points = spots
     errors = []
     for count in (1, 2, 3):
-        ((same, found),) = Closer(Half(), TRIANGLE, Keep(), count)([frame])
+        ((same, found),) = Closer(Half(), TRIANGLE, Postprocess(), count)([frame])
         assert same is frame
         errors.append(np.abs(found.points[0, :, :2].numpy() - points).mean())
         assert torch.allclose(found.boxes[0], around(found.points[0]), atol=1e-4)
@@ -172,18 +172,18 @@ def test_each_look_corrects_the_one_before(spots):
 
 @pytest.mark.parametrize(("lost", "count"), [((0,), 0), ((1,), 1), ((2,), 1)])
 def test_a_look_that_finds_nothing_leaves_what_was_found(spots, lost, count):
-    ((_, found),) = Closer(Half(*lost), TRIANGLE, Keep())([spots[0]])
+    ((_, found),) = Closer(Half(*lost), TRIANGLE, Postprocess())([spots[0]])
     assert len(found) == count
 
 
 def test_what_leaves_the_picture_is_not_found(spots):
-    ((_, found),) = Closer(Beyond(), TRIANGLE, Keep())([spots[0]])
+    ((_, found),) = Closer(Beyond(), TRIANGLE, Postprocess())([spots[0]])
     assert len(found) == 0
 
 
 def test_the_last_look_says_how_sure_it_is(spots):
-    ((_, found),) = Closer(Half(), TRIANGLE, Keep(0.8))([spots[0]])
-    assert len(found) == 0 and list(Closer(Half(), TRIANGLE, Keep())([])) == []
+    ((_, found),) = Closer(Half(), TRIANGLE, Postprocess(0.8))([spots[0]])
+    assert len(found) == 0 and list(Closer(Half(), TRIANGLE, Postprocess())([])) == []
 
 
 def test_the_tool_shows_a_window_whole_or_moved():
@@ -205,9 +205,14 @@ def test_the_tool_measures_each_number_of_looks(tmp_path, capsys):
     rows = ["file,x0,y0,x1,y1", "a.png,20,40,60,40", "b.png,10,40,50,44"]
     (tmp_path / "val.csv").write_text("\n".join(rows) + "\n")
     config = parse("train", ["--data", "toy", "--model", "landmarker", "--model.width", "16"]).model
-    card = Card(["thing"], [1], size=64, keypoints=["point_0", "point_1"], shape=[[0.25, 0.5], [0.75, 0.5]])
-    save_weights(tmp_path / "w.safetensors", build(config, card))
-    save_weights(tmp_path / "none.safetensors", build(config, Card(["thing"], [1], size=64, keypoints=card.keypoints)))
+    metadata = ModelMetadata(
+        ["thing"], [1], size=64, keypoints=["point_0", "point_1"], shape=[[0.25, 0.5], [0.75, 0.5]]
+    )
+    save_weights(tmp_path / "w.safetensors", build(config, metadata))
+    save_weights(
+        tmp_path / "none.safetensors",
+        build(config, ModelMetadata(["thing"], [1], size=64, keypoints=metadata.keypoints)),
+    )
     asked = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path)]
     assert not closer.main(asked)
     lines = capsys.readouterr().out.splitlines()

@@ -10,9 +10,9 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.inference.source import as_rgb
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import save_weights
-from detect.types import Keep
+from detect.types import Postprocess
 
 NAMES = ["Person", "fire truck", "7"]
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
@@ -21,7 +21,9 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
     torch.manual_seed(0)
-    model = build(ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8), Card(NAMES, [1, 2, 3], 64))
+    model = build(
+        ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8), ModelMetadata(NAMES, [1, 2, 3], 64)
+    )
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     save_weights(path, model)
     return detect.load(path, "cpu", "FLOAT32")  # the case of names does not matter
@@ -85,8 +87,8 @@ def test_numbers_of_numpy_are_numbers(detector):
 
 @pytest.mark.parametrize("values", [{"score": 2.0}, {"iou": float("nan")}, {"limit": 0}, {"soft": "no"}])
 def test_keep_holds_the_same_ranges(values):
-    with pytest.raises(UserError, match=r"Keep\.\w+ is"):
-        Keep(**values)
+    with pytest.raises(UserError, match=r"Postprocess\.\w+ is"):
+        Postprocess(**values)
 
 
 @pytest.mark.parametrize("values", [{"precision": "float8"}, {"device": "gpu:x"}])
@@ -97,7 +99,8 @@ def test_load_names_what_it_cannot_use(values, tmp_path):
 
 def test_an_option_that_the_task_does_not_read_is_refused_as_on_the_command_line(tmp_path):
     save_weights(
-        tmp_path / "c.safetensors", build(ModelConfig(kind="classifier", backbone="lenet5"), Card(NAMES, [1, 2, 3], 32))
+        tmp_path / "c.safetensors",
+        build(ModelConfig(kind="classifier", backbone="lenet5"), ModelMetadata(NAMES, [1, 2, 3], 32)),
     )
     with pytest.raises(UserError, match="--iou is for detectors, and the model is none"):
         detect.load(tmp_path / "c.safetensors", "cpu").predict(IMAGE, iou=0.5)

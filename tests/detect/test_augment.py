@@ -5,7 +5,18 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.augment.transforms import Move, Tile, jitter, merge, mirror, mirror_swap, mosaic, paste, place, single
+from detect.data.augment.transforms import (
+    ImageTarget,
+    Placement,
+    jitter,
+    merge,
+    mirror,
+    mirror_swap,
+    mosaic,
+    paste,
+    place,
+    single,
+)
 from detect.errors import UserError
 from detect.types import Target
 from tests.reference.scenes import Store, ink
@@ -49,7 +60,7 @@ def test_a_single_picture_takes_its_boxes_along():
     config = AugmentConfig(scale=0.5, translate=0.3, visibility=0)
     for i in range(len(store)):
         rng = np.random.default_rng(i)
-        image, target = single(Tile(store.read(i), store.target(i)), 160, config, rng, 114)
+        image, target = single(ImageTarget(store.read(i), store.target(i)), 160, config, rng, 114)
         assert image.shape == (160, 160, 3) and target.size == (160, 160)
         checked += check_against_pixels(image, target)
     assert checked > 20
@@ -62,7 +73,7 @@ def test_every_tile_of_a_mosaic_takes_its_boxes_along():
         for spot in range(4):
             chosen = [0, 5, 10, 15]  # pictures without objects
             chosen[spot] = i
-            tiles = [Tile(store.read(k), store.target(k)) for k in chosen]
+            tiles = [ImageTarget(store.read(k), store.target(k)) for k in chosen]
             config = AugmentConfig(scale=0.5, visibility=0)
             image, target = mosaic(tiles, 128, config, np.random.default_rng([i, spot]), 114)
             assert target.image_id == store.image_ids[chosen[0]]
@@ -74,7 +85,7 @@ def test_a_shrunk_picture_stands_for_its_source():
     """Boxes are in pixels of the source, of which the tile may be a smaller copy."""
     canvas = np.zeros((100, 100, 3), np.uint8)
     target = truth([[200, 100, 400, 200]], size=(200, 400))
-    move = paste(canvas, Tile(np.zeros((50, 100, 3), np.uint8), target), (0, 0), 1.0)
+    move = paste(canvas, ImageTarget(np.zeros((50, 100, 3), np.uint8), target), (0, 0), 1.0)
     assert place([target], [move], 0, (100, 100)).boxes.tolist() == [[50, 25, 100, 50]]
 
 
@@ -82,7 +93,7 @@ def test_paste_outside_the_canvas_draws_and_keeps_nothing():
     target = truth([[0, 0, 10, 10]], size=(10, 10))
     for corner in [(200.0, 0.0), (-50.0, -50.0), (0.0, 100.0)]:
         canvas = np.zeros((100, 100, 3), np.uint8)
-        move = paste(canvas, Tile(np.full((10, 10, 3), 255, np.uint8), target), corner, 1.3)
+        move = paste(canvas, ImageTarget(np.full((10, 10, 3), 255, np.uint8), target), corner, 1.3)
         assert canvas.max() == 0
         assert len(place([target], [move], 0.0, (100, 100))) == 0
 
@@ -104,7 +115,10 @@ def test_place_is_its_naive_twin(visibility):
     rng = np.random.default_rng(0)
     low = rng.uniform(-20, 100, (60, 2))
     boxes = np.concatenate([low, low + rng.uniform(0, 60, (60, 2))], axis=1).astype(np.float32)
-    moves = [Move((0.7, 1.3), (5.0, -8.0), (5, 0, 60, 90)), Move((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100))]
+    moves = [
+        Placement((0.7, 1.3), (5.0, -8.0), (5, 0, 60, 90)),
+        Placement((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100)),
+    ]
     parts = [truth(boxes[:25].tolist()), truth(boxes[25:].tolist())]
     found = place(parts, moves, visibility, (100, 100))
     expected = [
@@ -120,13 +134,13 @@ def test_place_is_its_naive_twin(visibility):
 
 def test_keypoints_outside_are_unlabelled():
     target = truth([[0, 0, 50, 50]], [[[10, 10, 2], [45, 10, 1], [0, 0, 0]]])
-    moved = place([target], [Move((1.0, 1.0), (-20.0, 0.0), (0, 0, 100, 100))], 0.1, (100, 100))
+    moved = place([target], [Placement((1.0, 1.0), (-20.0, 0.0), (0, 0, 100, 100))], 0.1, (100, 100))
     assert moved.points.tolist() == [[[0, 0, 0], [25, 10, 1], [0, 0, 0]]]
 
 
 def test_no_objects_anywhere():
     empty = truth([], np.zeros((0, 3, 3)))
-    move = Move((1.0, 1.0), (0.0, 0.0), (0, 0, 100, 100))
+    move = Placement((1.0, 1.0), (0.0, 0.0), (0, 0, 100, 100))
     moved = place([empty, empty], [move, move], 0.1, (100, 100))
     assert len(moved) == 0 and moved.points.shape == (0, 3, 3)
     assert len(mirror(moved, None)) == 0

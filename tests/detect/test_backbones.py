@@ -16,14 +16,14 @@ from detect.models import build
 from detect.models.backbones import BACKBONES, FAMILIES, build_backbone, build_network
 from detect.models.backbones.base import Logits, initialized
 from detect.models.backbones.conv_windows import padded, side_after
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.necks import build_neck
 from detect.models.weights import transfer
 
 SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]  # each is run for real
 SMALLEST += ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "resnet18_identity"]
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
-CARD = Card(["a", "b"], [1, 2], size=64)
+CARD = ModelMetadata(["a", "b"], [1, 2], size=64)
 
 
 def ceil(side, stride):

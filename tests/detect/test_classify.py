@@ -23,19 +23,19 @@ from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.classification import ClassEvaluator
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.classifier import best
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train, with_weights
-from detect.types import Classes, Keep, Target
+from detect.types import Classes, Postprocess, Target
 from tests.reference import classes as naive
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=64)
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64)
 LENET = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5")
 EMPTY = Annotations(
     *(Path("truth.json"), Path("."), np.zeros(0, np.int64), np.zeros((0, 2), np.int32), np.zeros(1, np.int64)),
@@ -91,11 +91,11 @@ def test_a_network_trains_answers_and_is_kept(name, tmp_path):
     with torch.no_grad():
         expected = model.scores(model(images()))
         assert torch.equal(again.scores(again(images())), expected)
-        lean = again.lean()
-        raw = lean(images())
-    assert raw.aux == () and len(lean.network.aux) == 0 and len(again.network.aux) == len(model.network.aux)
-    assert torch.allclose(lean.scores(raw), expected, atol=1e-4)
-    answers = lean.decode(raw, Keep(score=0.0))
+        fused = again.fused()
+        raw = fused(images())
+    assert raw.aux == () and len(fused.network.aux) == 0 and len(again.network.aux) == len(model.network.aux)
+    assert torch.allclose(fused.scores(raw), expected, atol=1e-4)
+    answers = fused.decode(raw, Postprocess(score=0.0))
     assert [len(a) for a in answers] == [3, 3]
     assert all(a.labels[0] == s.argmax() for a, s in zip(answers, expected, strict=True))
 
@@ -109,11 +109,11 @@ def test_published_padding_on_too_small_images_is_one_line():
 
 
 def test_a_size_too_small_for_the_weights_is_one_line():
-    card = dataclasses.replace(CARD, size=224)
-    detector = Detector(build(whole("nin"), card), torch.device("cpu"), torch.float32)
+    metadata = dataclasses.replace(CARD, size=224)
+    detector = Detector(build(whole("nin"), metadata), torch.device("cpu"), torch.float32)
     assert detector.side(0) == 224 and detector.side(256) == 256 and detector.side(200) == 200
     with pytest.raises(UserError, match="nin as published does not run on 16 px: take --imgsz 224"):
-        detector.predictor(Keep(), 16)
+        detector.predictor(Postprocess(), 16)
 
 
 def test_class_weights_weigh_and_images_without_label_cost_nothing():
@@ -135,10 +135,10 @@ def test_class_weights_weigh_and_images_without_label_cost_nothing():
 
 def test_best_keeps_the_first_and_what_scores_enough():
     scores = torch.tensor([[0.1, 0.2, 0.7], [0.4, 0.3, 0.3]])
-    assert [a.labels.tolist() for a in best(scores, Keep(score=0.5))] == [[2], [0]]
-    assert [a.labels.tolist() for a in best(scores, Keep(score=0.15))] == [[2, 1], [0, 1, 2]]
-    assert [a.labels.tolist() for a in best(scores, Keep(score=0.0, classes=(0, 1)))] == [[1, 0], [0, 1]]
-    assert best(scores[:0], Keep()) == []
+    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.5))] == [[2], [0]]
+    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.15))] == [[2, 1], [0, 1, 2]]
+    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.0, classes=(0, 1)))] == [[1, 0], [0, 1]]
+    assert best(scores[:0], Postprocess()) == []
 
 
 @given(st.data())
@@ -250,7 +250,7 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
     assert "red" in capsys.readouterr().out
     other = tmp_path / "other.safetensors"
     model = load_weights(weights)
-    model.card = dataclasses.replace(model.card, names=["blue", "green"])
+    model.metadata = dataclasses.replace(model.metadata, names=["blue", "green"])
     save_weights(other, model)
     assert main(["evaluate", "--weights", f"{weights},{other}", "--data", str(colours), *CPU]) == 2
     assert "cannot be averaged" in capsys.readouterr().err

@@ -191,7 +191,7 @@ def test_python_trains(digits, tmp_path):
 def renamed(weights, path, names):
     """The same network, its classes called otherwise."""
     model = load_weights(weights)
-    model.card = dataclasses.replace(model.card, names=names)
+    model.metadata = dataclasses.replace(model.metadata, names=names)
     save_weights(path, model)
     return path
 
@@ -278,9 +278,9 @@ def forged(weights, path, change):
         lambda about: about | {"model": about["model"] | {"dilation": 2}},
         lambda about: about | {"model": about["model"] | {"width": 0}},
         lambda about: about | {"model": about["model"] | {"width": 24}},
-        lambda about: about | {"card": {"names": ["a"]}},
-        lambda about: about | {"card": None},
-        lambda about: {"format": 1},
+        lambda about: about | {"metadata": {"names": ["a"]}},
+        lambda about: about | {"metadata": None},
+        lambda about: {"format": 2},
         lambda about: [1, 2],
         lambda about: about | {"model": about["model"] | {"backbone": "os.system"}},
     ],

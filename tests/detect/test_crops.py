@@ -9,15 +9,15 @@ from PIL import Image
 
 from detect.config import AugmentConfig
 from detect.data.datasets.crops import CropDataset, Crops, balanced_order, require_classes
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.letterbox import Letterbox
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.sources.formats import load_data, recognise, splits
 from detect.data.sources.image_folder import divided
 from detect.errors import UserError
-from detect.types import Pixels
+from detect.types import Preprocess
 
-STRETCH = Pixels(stretch=True)
+STRETCH = Preprocess(stretch=True)
 
 
 def folder_of(root, **classes):
@@ -76,7 +76,7 @@ def test_samples_depend_on_seed_epoch_and_position_alone(digits):
     crops = Crops.of(load_data(digits, "train"))
     one = CropDataset(crops, 32, AugmentConfig(), seed=3)
     other = CropDataset(crops, 32, AugmentConfig(), seed=3, cache_gb=0.0)
-    draws = [Draw(epoch, position, 32) for epoch in (0, 1) for position in range(6)]
+    draws = [SampleKey(epoch, position, 32) for epoch in (0, 1) for position in range(6)]
     images = [one[draw] for draw in draws]
     for draw, (image, target) in reversed(list(zip(draws, images, strict=True))):
         again, truth = other[draw]

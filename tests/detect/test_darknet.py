@@ -18,7 +18,7 @@ from detect.errors import UserError
 from detect.models import build
 from detect.models.backbones.darknet import plan
 from detect.models.weights import load_weights
-from detect.types import Keep, Pixels, Target
+from detect.types import Postprocess, Preprocess, Target
 from tests.reference.darknet import Twin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,8 +103,10 @@ def test_the_network_is_that_of_the_cfg(tmp_path, header):
     cfg, weights, twin = write(tmp_path, text, header=header)
     assert run(tmp_path, cfg, weights, "--names", str(tmp_path / "net.names"), "--imgsz", "96") == 0
     model = load_weights(tmp_path / "w.safetensors")
-    assert model.card.names == ["cat", "dog"] and model.card.category_ids == [1, 2] and model.card.size == 96
-    assert model.card.pixels == Pixels(pad=127)
+    assert (
+        model.metadata.names == ["cat", "dog"] and model.metadata.category_ids == [1, 2] and model.metadata.size == 96
+    )
+    assert model.metadata.pixels == Preprocess(pad=127)
     with torch.no_grad():
         mine, wanted = said(model.double(), picture()), twin(picture().double() / 255)
     assert set(mine) == set(predictors(text)) == {8, 16}
@@ -169,15 +171,15 @@ def test_every_weight_trains_on_other_classes(tmp_path):
     flags = ["--data", "toy", "--weights", str(tmp_path / "w.safetensors"), "--imgsz", "96"]
     config = parse("train", flags)
     assert (config.model.kind, config.model.assigner, config.task) == ("darknet", "sim_ota", "detect")
-    card = load_weights(tmp_path / "w.safetensors").card
-    card = type(card)(["a", "b", "c"], [4, 5, 6], 96, card.pixels)
-    model = build(config.model, card).train()
+    metadata = load_weights(tmp_path / "w.safetensors").metadata
+    metadata = type(metadata)(["a", "b", "c"], [4, 5, 6], 96, metadata.pixels)
+    model = build(config.model, metadata).train()
     truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([2]), torch.tensor([False]), 0, (64, 96))
     raw = model(picture().repeat(2, 1, 1, 1))
     terms = model.loss(raw, [truth, truth[torch.tensor([False])]])
     sum(t.total / t.count.clamp(min=1) for t in terms.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    assert all(len(d) == 5 for d in model.eval().decode(model(picture()), Keep(score=0.0, limit=5)))
+    assert all(len(d) == 5 for d in model.eval().decode(model(picture()), Postprocess(score=0.0, limit=5)))
 
 
 def test_fine_tuning_is_one_command_and_resumes(digits, tmp_path):
@@ -185,7 +187,7 @@ def test_fine_tuning_is_one_command_and_resumes(digits, tmp_path):
     assert run(tmp_path, cfg, weights) == 0
     flags = {"imgsz": 96, "batch": 8, "workers": 0, "device": "cpu", "out": tmp_path / "run", "data": digits}
     best = detect.train(weights=tmp_path / "w.safetensors", epochs=1, **flags)
-    assert len(load_weights(best).card.names) == 10
+    assert len(load_weights(best).metadata.names) == 10
     with pytest.raises(UserError, match="holds a run already"):
         detect.train(weights=tmp_path / "w.safetensors", epochs=1, **flags)
     detect.train(weights=tmp_path / "w.safetensors", epochs=1, resume=True, **flags)

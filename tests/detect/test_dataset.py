@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.datasets.detection import CocoDataset, Draw, first_plain_epoch, order
+from detect.data.datasets.detection import CocoDataset, SampleKey, first_plain_epoch, order
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache, free_memory
 from detect.errors import UserError
-from detect.types import Pixels
+from detect.types import Preprocess
 from tests.reference.scenes import Store, ink
 
 FULL = AugmentConfig(mosaic=0.7, mixup=0.5)
@@ -39,7 +39,7 @@ def test_an_order_is_a_permutation_of_its_own():
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone():
     store = Store(12, keypoints=4)
-    draws = [Draw(epoch, position, 96) for epoch in (0, 3) for position in range(12)]
+    draws = [SampleKey(epoch, position, 96) for epoch in (0, 3) for position in range(12)]
     first = digest(CocoDataset(store, 96, FULL, seed=1)[draw] for draw in draws)
     data = CocoDataset(store, 96, FULL, seed=1)
     backwards = [data[draw] for draw in draws[::-1]]
@@ -50,7 +50,7 @@ def test_a_sample_depends_on_seed_epoch_and_position_alone():
 
 def test_the_cache_changes_no_pixel_and_saves_every_second_reading():
     store = Store(10, side=(100, 300))
-    draws = [Draw(0, position, 64) for position in range(10)]
+    draws = [SampleKey(0, position, 64) for position in range(10)]
     kept, fresh = CocoDataset(store, 64, FULL), CocoDataset(store, 64, FULL, cache_gb=0)
     expected = digest(fresh[draw] for draw in draws)
     assert digest(kept[draw] for draw in draws) == expected
@@ -66,7 +66,7 @@ def test_samples_leave_the_cache_as_it_is():
     data = CocoDataset(Store(4), 96, AugmentConfig(mosaic=0, scale=0, translate=0))
     stored = [data.cache.get(i, data._read).copy() for i in range(4)]
     for position in range(4):
-        image, _ = data[Draw(0, position, 96)]
+        image, _ = data[SampleKey(0, position, 96)]
         image[:] = 0
     assert all(np.array_equal(data.cache.get(i, data._read), stored[i]) for i in range(4))
 
@@ -88,7 +88,7 @@ def test_without_augmentation_a_sample_is_the_square_letterbox():
     store = Store(6, keypoints=2)
     data = CocoDataset(store, 96)
     for position, index in enumerate(order(0, 0, 6).tolist()):
-        image, target = data[Draw(0, position, 128)]
+        image, target = data[SampleKey(0, position, 128)]
         kept = data.cache.get(index, data._read)
         expected = Letterbox.fit(kept.shape[:2], 128, square=True).apply(kept)
         assert np.abs(image.astype(int) - expected).max() <= 1
@@ -115,7 +115,7 @@ def test_left_stays_left_of_the_mirrored_person():
     data = CocoDataset(Store(10, keypoints=2), 96, AugmentConfig(mosaic=0, flip=1, scale=0, translate=0))
     checked = 0
     for position in range(10):
-        _, target = data[Draw(0, position, 96)]
+        _, target = data[SampleKey(0, position, 96)]
         for left, right in target.points[..., 0].tolist():
             assert left > right
             checked += 1
@@ -132,11 +132,11 @@ def test_mosaic_is_off_in_the_last_epochs():
     ids = {i: int(data.store.image_ids[i]) for i in range(20)}
     for epoch in (2, 3):
         for position, index in enumerate(order(0, epoch, 20).tolist()):
-            _, target = data[Draw(epoch, position, 96)]
+            _, target = data[SampleKey(epoch, position, 96)]
             assert target.image_id == ids[index]
             assert len(target) <= len(data.store.target(index))
-    objects = sum(len(data[Draw(1, p, 96)][1]) for p in range(20))
-    assert objects > sum(len(data[Draw(2, p, 96)][1]) for p in range(20))
+    objects = sum(len(data[SampleKey(1, p, 96)][1]) for p in range(20))
+    assert objects > sum(len(data[SampleKey(2, p, 96)][1]) for p in range(20))
 
 
 PIPELINE = [{"OneOf": {"transforms": [{"Rotate": {"limit": 30, "p": 1}}, {"ElasticTransform": {"p": 1}}], "p": 1}}]
@@ -159,7 +159,7 @@ def test_boxes_follow_the_object_through_a_pipeline(spec, least):
     data = CocoDataset(store, 160, config)
     overlaps = []
     for position in range(20):
-        image, target = data[Draw(0, position, 160)]
+        image, target = data[SampleKey(0, position, 160)]
         assert image.shape == (160, 160, 3)
         for label, box in zip(target.labels.tolist(), target.boxes.numpy(), strict=True):
             if box.min() <= 1 or box.max() >= 159:
@@ -188,7 +188,7 @@ def test_what_comes_in_at_the_border_is_padding():
 def test_a_crop_is_brought_back_to_the_canvas():
     spec = [{"RandomCrop": {"height": 60, "width": 80, "p": 1}}]
     data = CocoDataset(Store(6), 128, AugmentConfig(albumentations=spec))
-    image, target = data[Draw(0, 1, 128)]
+    image, target = data[SampleKey(0, 1, 128)]
     assert image.shape == (128, 128, 3) and target.size == (128, 128)
 
 
@@ -207,7 +207,7 @@ def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
         assert np.array_equal(out, again)
         seen.add(out.tobytes())
     assert len(seen) == 4  # two coins fall in four ways
-    draws = [Draw(0, position, 64) for position in range(6)]
+    draws = [SampleKey(0, position, 64) for position in range(6)]
     config = AugmentConfig(albumentations=[*spec, *PIPELINE])
     first, second = (CocoDataset(Store(6), 64, config) for _ in range(2))
     np.random.seed(1)  # noqa: NPY002 (a library's hidden draw would show)
@@ -264,7 +264,7 @@ def test_a_pipeline_that_fails_on_the_picture_says_so():
     for spec in ([{"Normalize": {"p": 1}}], [{"Crop": {"x_max": 900, "y_max": 900, "p": 1}}]):
         data = CocoDataset(Store(3), 64, AugmentConfig(albumentations=spec))
         with pytest.raises(UserError, match=r"augment\.albumentations"):
-            data[Draw(0, 0, 64)]
+            data[SampleKey(0, 0, 64)]
 
 
 def test_albumentations_is_imported_only_for_a_pipeline():
@@ -280,19 +280,20 @@ def test_mixup_blends_two_scenes():
     mixed = CocoDataset(store, 96, AugmentConfig(mixup=1.0))
     alone = CocoDataset(store, 96, AugmentConfig(mixup=0.0))
     count = {
-        name: sum(len(data[Draw(0, p, 96)][1]) for p in range(20)) for name, data in [("mix", mixed), ("one", alone)]
+        name: sum(len(data[SampleKey(0, p, 96)][1]) for p in range(20))
+        for name, data in [("mix", mixed), ("one", alone)]
     }
     assert count["mix"] > 1.4 * count["one"]
-    image, target = mixed[Draw(0, 0, 96)]
+    image, target = mixed[SampleKey(0, 0, 96)]
     assert image.dtype == np.uint8 and target.boxes.dtype == torch.float32
 
 
 def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
-    store, pixels = Store(8), Pixels(stretch=True)
+    store, pixels = Store(8), Preprocess(stretch=True)
     still = AugmentConfig(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
     data = CocoDataset(store, 96, still, pixels=pixels)
     for position in range(8):
-        image, target = data[Draw(0, position, 96)]
+        image, target = data[SampleKey(0, position, 96)]
         index = data.index(0, position)
         fit = Letterbox.fit(tuple(store.sizes[index]), 96, pixels, square=True)
         assert np.abs(image.astype(int) - fit.apply(store.read(index))).max() <= 1

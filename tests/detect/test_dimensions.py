@@ -15,8 +15,8 @@ from detect.models.backbones import BACKBONES, build_network, parts
 from detect.models.backbones.base import Network
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv, Fused, PyramidPool, Residual, Separable
 from detect.models.backbones.dimensions import spread
-from detect.models.base import Card
-from detect.types import Keep, Pixels
+from detect.models.base import ModelMetadata
+from detect.types import Postprocess, Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,10 +40,10 @@ CENTRED = [
 
 
 def classifier(backbone: str, dims: int, channels: int = 2, size: int = 32, **changes):
-    pixels = Pixels(scale=1.0, mean=(3.0,) * channels, std=(2.0,) * channels)
+    pixels = Preprocess(scale=1.0, mean=(3.0,) * channels, std=(2.0,) * channels)
     config = ModelConfig(backbone, "classifier", backbone, in_channels=channels, dims=dims, **changes)
     torch.manual_seed(0)
-    return build(config, Card(["a", "b", "c"], [1, 2, 3], size, pixels))
+    return build(config, ModelMetadata(["a", "b", "c"], [1, 2, 3], size, pixels))
 
 
 def flat(network: nn.Module) -> list[str]:
@@ -167,23 +167,23 @@ def test_the_lean_copy_says_the_same(name, dims):
         nn.init.uniform_(norm.running_var, 0.5, 2)
     x = torch.randn(2, 2, *[32] * dims) * 2 + 3
     model.eval()
-    ready = model.ready(torch.device("cpu"), torch.float32)
+    ready = model.for_inference(torch.device("cpu"), torch.float32)
     with torch.no_grad():
         raw = ready(x)
         assert torch.allclose(raw.logits, model(x).logits, rtol=1e-3, atol=1e-3)
     assert not any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d | Fused) for m in ready.modules())
-    assert [len(one) for one in ready.decode(raw, Keep(score=0.0))] == [3, 3]
+    assert [len(one) for one in ready.decode(raw, Postprocess(score=0.0))] == [3, 3]
 
 
 def test_numbers_are_less_the_mean_over_the_deviation():
     model = classifier("lenet5", 1)
     x = torch.tensor([[[1.0, 3, 5], [3, 7, 3]]])
-    assert torch.equal(model.numbers(x), (x - 3) / 2)
+    assert torch.equal(model.preprocess(x), (x - 3) / 2)
     far = torch.full((1, 2, 4), 1e4) + torch.arange(4)
     model.offset.fill_(-1e4)
     model.gain.fill_(1)
     with torch.autocast("cpu", torch.bfloat16):
-        assert model.numbers(far)[0, 0].tolist() == [0, 1, 2, 3]  # which bfloat16 cannot tell apart at 10,000
+        assert model.preprocess(far)[0, 0].tolist() == [0, 1, 2, 3]  # which bfloat16 cannot tell apart at 10,000
 
 
 def test_hidden_layers_and_initializers():
@@ -225,11 +225,11 @@ def test_layers_without_a_twin(layer, said):
 
 
 def test_what_is_refused():
-    card = Card(["a"], [1], 64)
+    metadata = ModelMetadata(["a"], [1], 64)
     with pytest.raises(UserError, match=r"--model.dims 3 is for classifiers: model yolo_n"):
-        build(ModelConfig(dims=3), card)
+        build(ModelConfig(dims=3), metadata)
     with pytest.raises(UserError, match=r"in_channels is 2: pictures have 3"):
-        build(ModelConfig("r", "classifier", "lenet5", in_channels=2), card)
+        build(ModelConfig("r", "classifier", "lenet5", in_channels=2), metadata)
     with pytest.raises(UserError, match=r"googlenet as published does not run in 3 dimensions on a side of 32"):
         classifier("googlenet", 3)
     for wrong in ("0", "4"):

@@ -16,15 +16,15 @@ from detect.data.loader import batches
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.hooks import Taps
 from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights
-from detect.types import Keep, Target, Vector
+from detect.types import Postprocess, Target, Vector
 from tests.detect.test_crops import folder_of
 from tests.reference import embeddings as naive
 
-CARD = Card(["a", "b", "c"], [1, 2, 3], size=32)
+CARD = ModelMetadata(["a", "b", "c"], [1, 2, 3], size=32)
 KINDS = ("triplet", "contrastive", "siamese")
 
 
@@ -150,7 +150,7 @@ def test_an_embedder_learns_to_bring_people_together(kind):
         optimizer.step()
         totals.append(total.item())
     assert totals[-1] < totals[0] * 0.75
-    found = model.eval().decode(model(portraits()), Keep())
+    found = model.eval().decode(model(portraits()), Postprocess())
     apart = [[one.distance(one.values, other.values) for other in found] for one in found]
     same = [apart[i][j] for i in range(8) for j in range(i) if i % 2 == j % 2]
     assert max(same) < min(apart[i][j] for i in range(8) for j in range(i) if i % 2 != j % 2)
@@ -162,7 +162,7 @@ def test_the_distance_of_a_siamese_network_is_minus_its_logit():
         model.unit_weight.copy_(torch.linspace(-1, 1, 6))
         model.unit_bias.fill_(0.3)
     raw = model(images(2))
-    one, other = model.decode(raw, Keep())
+    one, other = model.decode(raw, Postprocess())
     term = model.loss(raw, [target(0), target(0)])["same"]
     assert float(np.log1p(np.exp(one.distance(one.values, other.values)))) == pytest.approx(term.total.item(), rel=1e-5)
 
@@ -174,14 +174,14 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     model = embedder(**changes).eval()
     raw = model(images(3)).vectors
     assert raw.shape == (3, 6) and torch.allclose(raw.norm(dim=1), torch.ones(3), atol=1e-5)
-    assert torch.allclose(model.lean()(images(3)).vectors, raw, atol=1e-4)
-    found = model.decode(model(images(3)), Keep())
+    assert torch.allclose(model.fused()(images(3)).vectors, raw, atol=1e-4)
+    found = model.decode(model(images(3)), Postprocess())
     assert [type(one) for one in found] == [Vector] * 3
     model.calibrate({"thresholds": {"accuracy": 0.7}})
     save_weights(tmp_path / "w.safetensors", model)
     again = load_weights(tmp_path / "w.safetensors")
-    assert again.card.thresholds == {"accuracy": 0.7} and torch.equal(again(images(3)).vectors, raw)
-    assert model.decode(model(images(3)[:0]), Keep()) == []
+    assert again.metadata.thresholds == {"accuracy": 0.7} and torch.equal(again(images(3)).vectors, raw)
+    assert model.decode(model(images(3)[:0]), Postprocess()) == []
 
 
 @pytest.mark.parametrize("loss", ["triplet", "siamese"])
@@ -203,7 +203,9 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
     assert len(kept) == 2
     for mine, theirs in zip(kept, [*alone, *plain.features(turned)], strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
-    assert torch.allclose(model.train().answer(kept).vectors, plain.train().answer(alone).vectors, atol=1e-5)
+    assert torch.allclose(
+        model.train().forward_head(kept).vectors, plain.train().forward_head(alone).vectors, atol=1e-5
+    )
     model.load_state_dict(plain.state_dict())
     model.eval(), plain.eval()
     got, straight, other = model(some).vectors, plain(some).vectors, plain(turned).vectors
@@ -218,7 +220,7 @@ def test_half_of_a_vector_knows_places():
     model = embedder(backbone="squeezenet1_1", step=8, dimensions=7).eval()
     whole, early = model.features(images(2))
     assert early.shape == (2, 256, 4, 4)
-    one, other = (model.answer([whole[:1], x]).vectors[0] for x in (early[:1], early[:1].flip(2)))
+    one, other = (model.forward_head([whole[:1], x]).vectors[0] for x in (early[:1], early[:1].flip(2)))
     assert one.shape == (7,) and torch.allclose(one[:4], other[:4], atol=1e-5)
     assert not torch.allclose(one[4:], other[4:], atol=0.01)
     assert one[:4].norm().item() == pytest.approx(one[4:].norm().item(), rel=1e-4)
@@ -298,5 +300,5 @@ def test_people_who_teach_nothing_are_told_of_or_refused(tmp_path, capsys):
 def test_a_card_without_thresholds_is_read(tmp_path):
     model = embedder()
     save_weights(tmp_path / "w.safetensors", model)
-    assert load_weights(tmp_path / "w.safetensors").card == dataclasses.replace(model.card, thresholds={})
-    json.dumps(dataclasses.asdict(model.card))
+    assert load_weights(tmp_path / "w.safetensors").metadata == dataclasses.replace(model.metadata, thresholds={})
+    json.dumps(dataclasses.asdict(model.metadata))

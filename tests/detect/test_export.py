@@ -30,9 +30,9 @@ from detect.export.runtime import Exported, open_exported
 from detect.export.writers import SUFFIXES
 from detect.models import build
 from detect.models.backbones.blocks import Predict
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import load_weights, save_weights
-from detect.types import Classes, Detections, Frame, Keep
+from detect.types import Classes, Detections, Frame, Postprocess
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -66,7 +66,7 @@ def weights(tmp_path_factory):
             given = {"backbone": "lenet5", "neck": "straight", "levels": [2], "width": 8, "anchors_per_level": 2}
             config = ModelConfig(**{**given, "name": kind, **KINDS[kind]})
             points = ["nose", "tail"] if config.kind in ("yolo_points", "landmarker") else []
-            model = build(config, Card(NAMES, [10 * i + 1 for i in range(10)], 64, keypoints=points))
+            model = build(config, ModelMetadata(NAMES, [10 * i + 1 for i in range(10)], 64, keypoints=points))
             for module in model.modules():
                 if isinstance(module, Predict):
                     torch.nn.init.normal_(module.weight, std=0.4)
@@ -118,17 +118,17 @@ def open_file(weights, tmp_path_factory):
 
 def test_an_open_file_with_suppression_answers_as_the_weights_do(weights, open_file):
     pictures = frames((64, 64), (64, 64), (40, 64), (96, 50))
-    both(weights, "point", open_file, pictures, Keep(0.6, limit=20))
-    both(weights, "point", open_file, pictures, Keep(0.62, limit=5), size=96)
+    both(weights, "point", open_file, pictures, Postprocess(0.6, limit=20))
+    both(weights, "point", open_file, pictures, Postprocess(0.62, limit=5), size=96)
 
 
 @pytest.mark.parametrize(
     ("keep", "said"),
     [
-        (Keep(0.5, limit=20), "ask for --conf 0.6 --max-det 20"),
-        (Keep(0.6, limit=21), "gives no box at or below 0.6 and at most 20"),
-        (Keep(0.6, 0.5, 20), "ask for --iou 0.7 alone"),
-        (Keep(0.6, limit=20, soft=True), "suppressed its boxes by IoU 0.7"),
+        (Postprocess(0.5, limit=20), "ask for --conf 0.6 --max-det 20"),
+        (Postprocess(0.6, limit=21), "gives no box at or below 0.6 and at most 20"),
+        (Postprocess(0.6, 0.5, 20), "ask for --iou 0.7 alone"),
+        (Postprocess(0.6, limit=20, soft=True), "suppressed its boxes by IoU 0.7"),
     ],
 )
 def test_what_suppression_has_left_out_cannot_be_asked_for(open_file, keep, said):
@@ -139,13 +139,13 @@ def test_what_suppression_has_left_out_cannot_be_asked_for(open_file, keep, said
 def test_classes_are_refused_only_where_the_limit_of_the_file_may_hide_some(weights, tmp_path):
     path = exported(weights, "point", tmp_path / "m.onnx", nms=True, conf=0.6, max_det=20)
     detector, pictures = Detector.load(path), frames((64, 64))
-    ((_, best),) = detector.predictor(Keep(0.6, limit=20))(pictures)
+    ((_, best),) = detector.predictor(Postprocess(0.6, limit=20))(pictures)
     assert len(best) == 20
     label, above = int(best.labels[0]), float(best.scores[-4:-2].mean())
     count = int((best.labels == label).sum())
     with pytest.raises(UserError, match="larger --max-det, or without --nms"):
-        list(detector.predictor(Keep(0.6, limit=20, classes=((label + 1) % 10,)))(pictures))
-    for keep in (Keep(0.6, limit=count, classes=(label,)), Keep(above, limit=20, classes=(label,))):
+        list(detector.predictor(Postprocess(0.6, limit=20, classes=((label + 1) % 10,)))(pictures))
+    for keep in (Postprocess(0.6, limit=count, classes=(label,)), Postprocess(above, limit=20, classes=(label,))):
         ((_, exact),) = Detector.load(weights("point"), "cpu", "float32").predictor(keep)(pictures)
         ((_, found),) = detector.predictor(keep)(pictures)
         assert len(found) > 0
@@ -176,10 +176,10 @@ def test_several_threads_give_the_answers_of_one(weights, form, tmp_path):
 def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys):
     path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
     assert "of torch's" in capsys.readouterr().out
-    both(weights, "anchor", path, frames((64, 64), (64, 64)), Keep(0.3))
+    both(weights, "anchor", path, frames((64, 64), (64, 64)), Postprocess(0.3))
     with pytest.raises(UserError, match="takes pictures of 64 px alone: leave --imgsz out"):
-        Detector.load(path).predictor(Keep(), 96)
-    ((_, found),) = Detector.load(path).predictor(Keep(0.3))(frames((40, 64)))
+        Detector.load(path).predictor(Postprocess(), 96)
+    ((_, found),) = Detector.load(path).predictor(Postprocess(0.3))(frames((40, 64)))
     assert len(found) and found.boxes[:, 3].max() <= 40
 
 
@@ -192,7 +192,7 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
         pytest.skip("needs torch 2.7")
     path = exported(weights, kind, tmp_path / f"m{command.SUFFIXES[form]}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
-    images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Keep(0.09, limit=50)
+    images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
     for mine, theirs in zip(*(one.decode(one(images), keep) for one in (model, file)), strict=True):
         same(mine, theirs)
 
@@ -225,16 +225,16 @@ def test_a_classifier_is_evaluated_and_predicts(weights, digits, tmp_path):
         for w, p in ((weights("classifier"), "float32"), (path, "auto"))
     )
     assert mine["top5"] == pytest.approx(theirs["top5"], abs=0.1)
-    both(weights, "classifier", path, frames((64, 64), (30, 64)), Keep())
+    both(weights, "classifier", path, frames((64, 64), (30, 64)), Postprocess())
 
 
 def test_the_file_says_how_it_is_used(open_file):
     (entry,) = onnx.load(str(open_file)).metadata_props
     about = json.loads(entry.value)
     assert entry.key == KEY and about["task"] == "detect" and about["precision"] == "float32"
-    assert about["card"]["names"] == NAMES and about["card"]["category_ids"][:2] == [1, 11]
-    assert about["card"]["size"] == 64 and about["stride"] == 32 and about["dynamic"] and not about["square"]
-    assert about["card"]["pixels"]["pad"] == 114 and about["card"]["pixels"]["alignment"] == "center"
+    assert about["metadata"]["names"] == NAMES and about["metadata"]["category_ids"][:2] == [1, 11]
+    assert about["metadata"]["size"] == 64 and about["stride"] == 32 and about["dynamic"] and not about["square"]
+    assert about["metadata"]["pixels"]["pad"] == 114 and about["metadata"]["pixels"]["alignment"] == "center"
     assert (about["conf"], about["iou"], about["max_det"], about["suppressed"]) == (0.6, 0.7, 20, True)
     assert open_exported(open_file).about == About.read(entry.value, open_file)
 
@@ -273,7 +273,7 @@ def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypat
     data = {"data": str(digits), "conf": 0.6}
     exported(weights, "point", tmp_path / "half.torchscript", format="torchscript", half=True, **data)
     assert "answers are torch's" in capsys.readouterr().out
-    half = load_weights(weights("point")).lean()
+    half = load_weights(weights("point")).fused()
     assert {p.dtype for p in command.halved(half).parameters()} == {torch.float16, torch.float32}
     monkeypatch.setitem(check.BOUNDS, "int8", (0.5, 0.0))
     path = exported(weights, "point", tmp_path / "int8.onnx", int8=True, **data)
@@ -284,7 +284,7 @@ def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypat
 
 
 def test_too_few_answers_alike_are_refused_and_so_is_nothing_to_compare():
-    about = About("m", "detect", Card(["a"], [1]), ["boxes", "scores"], precision="int8")
+    about = About("m", "detect", ModelMetadata(["a"], [1]), ["boxes", "scores"], precision="int8")
     one = Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))
     assert check._alike(about, [one] * 4, [one] * 4) == "100.0% of 4 answers are torch's"
     with pytest.raises(UserError, match=r"not exported: 66.7% of 3 answers are torch's \(same class, IoU 0.7\), and"):
@@ -417,8 +417,8 @@ def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
 def said_by(*outputs, task="detect", suppressed=False):
     """What is said of outputs for two images of a file for 2 classes and 1 keypoint."""
     names = list(FORMS[task].names)
-    card = Card(["a", "b"], [1, 2], keypoints=["nose"])
-    return misfit(About("m", task, card, names, suppressed=suppressed), outputs, 2)
+    metadata = ModelMetadata(["a", "b"], [1, 2], keypoints=["nose"])
+    return misfit(About("m", task, metadata, names, suppressed=suppressed), outputs, 2)
 
 
 def test_outputs_that_are_not_ours_are_refused():
@@ -435,7 +435,9 @@ def test_outputs_that_are_not_ours_are_refused():
 
 
 def test_a_file_that_cannot_be_run_is_refused(tmp_path):
-    file = Exported(tmp_path / "m.onnx", About("m", "classify", Card(["a"], [1]), ["scores"]), lambda images: [][0])
+    file = Exported(
+        tmp_path / "m.onnx", About("m", "classify", ModelMetadata(["a"], [1]), ["scores"]), lambda images: [][0]
+    )
     with pytest.raises(UserError, match=r"m\.onnx cannot be run"):
         file(torch.zeros(1, 3, 8, 8))
 

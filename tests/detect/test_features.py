@@ -15,7 +15,7 @@ from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.training.cached_features import about, cached
 from detect.training.setup import train
 from tests.reference.runs import MODEL, rows, settings
@@ -43,7 +43,7 @@ def test_the_head_is_that_of_the_uncached_run(digits, tmp_path, task):
     assert all(
         torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(heads[0].values(), heads[1].values(), strict=True)
     )
-    start = build(changes["model"], Card(load_data(digits, "train").names, list(range(10)), 64)).state_dict()
+    start = build(changes["model"], ModelMetadata(load_data(digits, "train").names, list(range(10)), 64)).state_dict()
     assert any(not torch.equal(v, start[k]) for k, v in heads[1].items())
     losses = [[row["classes"] for row in rows(tmp_path / str(name))] for name in (False, True)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
@@ -52,7 +52,7 @@ def test_the_head_is_that_of_the_uncached_run(digits, tmp_path, task):
 @pytest.fixture(scope="module")
 def model(one_thread, digits):
     torch.manual_seed(0)
-    return build(MODEL, Card(load_data(digits, "train").names, list(range(10)), 64))
+    return build(MODEL, ModelMetadata(load_data(digits, "train").names, list(range(10)), 64))
 
 
 @pytest.mark.parametrize("kind", ["train", "still"])
@@ -97,10 +97,10 @@ def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, m
 
 
 def test_a_cache_belongs_to_what_an_embedder_reads(digits):
-    store, card, seen = load_data(digits, "train"), Card(["a"], [1], 64), set()
+    store, metadata, seen = load_data(digits, "train"), ModelMetadata(["a"], [1], 64), set()
     for changes in ({}, {"step": 8}, {"mirror": True}):
         torch.manual_seed(0)
-        net = build(ModelConfig(name="e", kind="embedder", backbone="squeezenet1_1", **changes), card)
+        net = build(ModelConfig(name="e", kind="embedder", backbone="squeezenet1_1", **changes), metadata)
         seen.add(json.dumps(about(net, store, 64, torch.float32)))
     assert len(seen) == 3
 

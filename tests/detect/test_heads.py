@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from anchors.assign import dense
+from anchors.assign import pad_targets
 from anchors.assign.grid_cell import GridCell
 from anchors.grid import priors
 from detect.models.backbones.blocks import flat
 from detect.models.heads.anchor import AnchorHead, GridHead
 from detect.models.heads.point import BINS, PointHead
-from detect.types import Raw
+from detect.types import HeadOutput
 from tests.reference import losses as naive
 
 ANCHORS = [[10.0, 20.0], [30.0, 15.0], [40.0, 50.0], [60.0, 70.0]]
@@ -78,7 +78,7 @@ def test_point_boxes_are_their_naive_twin():
     torch.manual_seed(0)
     head = PointHead([8, 8], [8, 16], classes=1, depth=0)
     where = priors([(2, 2), (1, 1)], [8, 16])
-    raw = Raw(torch.zeros(2, 5, 1), 2 * torch.randn(2, 5, 4 * BINS), where)
+    raw = HeadOutput(torch.zeros(2, 5, 1), 2 * torch.randn(2, 5, 4 * BINS), where)
     got = head.boxes(raw)
     for image in range(2):
         for a in range(5):
@@ -93,7 +93,7 @@ def test_a_point_box_by_hand():
     regression = torch.full((1, 4, 4, BINS), -1e4)
     regression[0, 1, 0, 1] = regression[0, 1, 1, 0] = regression[0, 1, 3, 15] = 0.0
     regression[0, 1, 2, :2] = 0.0  # as likely nothing as one stride
-    raw = Raw(torch.zeros(1, 4, 1), regression.flatten(2), priors([(2, 2)], [32]))
+    raw = HeadOutput(torch.zeros(1, 4, 1), regression.flatten(2), priors([(2, 2)], [32]))
     assert head.boxes(raw)[0, 1].tolist() == pytest.approx([16, 16, 64, 496])
     assert head.scores(raw)[0, 1].item() == pytest.approx(0.5)
 
@@ -125,7 +125,7 @@ def test_the_grid_of_the_course_by_hand():
     head = GridHead([8], [32], classes=3, depth=0)
     raw = head([torch.zeros(1, 8, 2, 2)])
     box, wide = torch.tensor([[10.0, 40.0, 30.0, 56.0]]), torch.tensor([[-44.0, 40.0, 84.0, 56.0]])
-    truth = dense([(box, torch.tensor([2]), torch.tensor([False]))])
+    truth = pad_targets([(box, torch.tensor([2]), torch.tensor([False]))])
     found = GridCell()(torch.zeros(1, 4, 3), torch.zeros(1, 4, 4), raw.priors, truth)
     assert found.index.tolist() == [[-1, -1, 0, -1]] and found.weight.tolist() == [[0, 0, 1, 0]]
     at = torch.tensor([0]), torch.tensor([2])

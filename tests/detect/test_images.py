@@ -25,7 +25,7 @@ from detect.data.images import (
 from detect.data.letterbox import Letterbox
 from detect.data.validate import examine
 from detect.errors import UserError
-from detect.types import Pixels
+from detect.types import Preprocess
 
 
 def picture(height=40, width=60, seed=0):
@@ -329,7 +329,7 @@ def test_a_scaled_image_keeps_a_pixel_of_each_side(long, short, tall, factor):
 @pytest.mark.parametrize("sides", [(4, 4000), (1, 3000), (3000, 1), (1, 1)])
 @pytest.mark.parametrize("stretch", [False, True])
 def test_thin_images_fit_a_canvas_and_back(sides, stretch):
-    fit = Letterbox.fit(sides, 64, replace(Pixels(), stretch=stretch))
+    fit = Letterbox.fit(sides, 64, replace(Preprocess(), stretch=stretch))
     assert fit.apply(np.zeros((*sides, 3), np.uint8)).shape == (*fit.canvas, 3) and min(fit.inner) >= 1
     box = torch.tensor([[0.0, 0.0, sides[1], sides[0]]])
     assert torch.allclose(fit.undo(fit.forward(box)), box, rtol=1e-5)

@@ -20,7 +20,7 @@ from detect.cli.parser import model_config, parse
 from detect.config import AugmentConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.sources.coco import flip_pairs, from_coco
 from detect.data.sources.csv_tables import FACE, FACE_LINES
@@ -29,17 +29,17 @@ from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.heads.single_object import LANDMARK_HEADS, expectation
 from detect.models.losses.points import POINT_LOSSES, spread_loss, wing
 from detect.models.weights import load_weights, save_weights
-from detect.types import Detections, Keep, Target
+from detect.types import Detections, Postprocess, Target
 from tests.reference import points as naive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ["left_tip", "middle", "right_tip"]
-CARD = Card(["thing"], [1], size=64, keypoints=NAMES, flip_pairs=[[0, 2]])
+CARD = ModelMetadata(["thing"], [1], size=64, keypoints=NAMES, flip_pairs=[[0, 2]])
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 numbers = st.floats(-40, 40, allow_nan=False, width=32)
 
@@ -137,15 +137,15 @@ def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     save_weights(tmp_path / "w.safetensors", net)
     again = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
-        expected, lean = again.decode(again(images()), Keep(0.0)), again.lean()
-        answers = lean.decode(lean(images()), Keep(0.0))
+        expected, fused = again.decode(again(images()), Postprocess(0.0)), again.fused()
+        answers = fused.decode(fused(images()), Postprocess(0.0))
         assert [tuple(one.points.shape) for one in answers] == [(1, 3, 3)] * 2
         for one, other in zip(answers, expected, strict=True):
             assert torch.allclose(one.points, other.points, atol=1e-2)
         features = again.features(images())
-        assert torch.equal(again.answer(features).points, again(images()).points)
-        assert again.decode(again(images()), Keep(1.0))[0].boxes.shape == (0, 4)
-        assert again.decode(again(images(0)), Keep(0.0)) == []
+        assert torch.equal(again.forward_head(features).points, again(images()).points)
+        assert again.decode(again(images()), Postprocess(1.0))[0].boxes.shape == (0, 4)
+        assert again.decode(again(images(0)), Postprocess(0.0)) == []
 
 
 @pytest.mark.parametrize("head", LANDMARK_HEADS)
@@ -173,7 +173,7 @@ def test_training_moves_points_to_their_places(head, kind):
         sum(t.total / t.count.clamp(min=1) for t in net.loss(net(images()), TRUTH).values()).backward()
         optimizer.step()
         slower.step()
-    found = net.decode(net(images()), Keep(0.0))
+    found = net.decode(net(images()), Postprocess(0.0))
     for one, truth in zip(found, TRUTH, strict=True):
         seen = truth.points[0, :, 2] > 0
         away = (one.points[0, seen, :2] - truth.points[0, seen, :2]).norm(dim=1)
@@ -296,7 +296,7 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
     for flip in (0.0, 1.0):
         samples = LandmarkDataset(Instances.of(data), 64, AugmentConfig(flip=flip, **everything))
         for position in range(8):
-            image, truth = samples[Draw(0, position, 64)]
+            image, truth = samples[SampleKey(0, position, 64)]
             order = (2, 1, 0) if flip else (0, 1, 2)
             for k, channel in enumerate(order):  # the point of a pair on the left is the other one in the mirror
                 x, y, seen = truth.points[0, k].tolist()
@@ -403,7 +403,7 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     assert np.mean(near) < 12
     drawn = cv2.imread(str(found / "0.png"))
     assert (drawn != cv2.imread(str(table / "val" / "0.png"))).any()
-    shape = np.array(load_weights(weights).card.shape)
+    shape = np.array(load_weights(weights).metadata.shape)
     for i in range(8):  # the crop is the image in the pose of the points found in it, however well they were learned
         crop = cv2.imread(str(found / "crops" / "thing" / f"{i}.jpg"))
         points = np.array(answers[place[f"{i}.png"]]["keypoints"]).reshape(3, 3)
@@ -431,10 +431,12 @@ def test_every_mistake_is_one_line(table, digits, tmp_path, capsys, arguments, s
 
 @pytest.mark.parametrize("name", ["landmarker", "lenet5", "embedder"])
 def test_several_views_of_what_finds_no_boxes_are_refused(name):
-    net = build(parse("train", ["--data", "toy", "--model", name]).model, Card(["a"], [1], size=64, keypoints=["p"]))
+    net = build(
+        parse("train", ["--data", "toy", "--model", name]).model, ModelMetadata(["a"], [1], size=64, keypoints=["p"])
+    )
     for how in ({"tta": True}, {"tile": True}):
         with pytest.raises(UserError, match="--tta and --tile are for detectors"):
-            detect.api.Detector(net, torch.device("cpu"), torch.float32).predictor(Keep(), **how)
+            detect.api.Detector(net, torch.device("cpu"), torch.float32).predictor(Postprocess(), **how)
 
 
 def test_landmarks_mean_small_pictures_and_gentle_zoom():

@@ -10,7 +10,7 @@ from torch import nn
 from detect.__main__ import main
 from detect.cli.parser import model_names
 from detect.errors import UserError
-from detect.models import summary as layers
+from detect.explain import summary as layers
 from detect.models.backbones import BACKBONES
 
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect.data.letterbox import Letterbox, resize
-from detect.types import Pixels
+from detect.types import Preprocess
 
 sides = st.integers(1, 700)
 
 
 @given(sides, sides, st.integers(1, 700), st.booleans(), st.booleans(), st.sampled_from(["center", "topleft"]))
 def test_undo_is_the_inverse_of_forward(height, width, size, square, stretch, alignment):
-    fit = Letterbox.fit((height, width), size, Pixels(alignment=alignment, stretch=stretch), square)
+    fit = Letterbox.fit((height, width), size, Preprocess(alignment=alignment, stretch=stretch), square)
     generator = torch.Generator().manual_seed(height * 701 + width)
     for last in (2, 3, 4):
         coords = torch.rand(5, last, generator=generator, dtype=torch.float64) * 900 - 100
@@ -35,8 +35,8 @@ def test_the_whole_picture_lies_on_the_canvas(height, width, size, square, strid
 
 
 def test_pixels_say_where_the_picture_lies():
-    assert Letterbox.fit((50, 100), 64, Pixels(alignment="topleft"), square=True).top == 0
-    stretched = Letterbox.fit((50, 100), 64, Pixels(stretch=True))
+    assert Letterbox.fit((50, 100), 64, Preprocess(alignment="topleft"), square=True).top == 0
+    stretched = Letterbox.fit((50, 100), 64, Preprocess(stretch=True))
     assert stretched.canvas == stretched.inner == (64, 64)
     assert stretched.scale == (0.64, 1.28)
     room = Letterbox.fit((50, 100), (64, 320), square=True)
@@ -47,7 +47,7 @@ def test_apply_draws_what_forward_says():
     image = np.zeros((40, 80, 3), np.uint8)
     image[10:20, 30:50] = 255
     for size in (32, 80, 200):
-        fit = Letterbox.fit((40, 80), size, Pixels(pad=7), square=True)
+        fit = Letterbox.fit((40, 80), size, Preprocess(pad=7), square=True)
         canvas = fit.apply(image)
         rows, columns = np.nonzero(canvas[..., 0] > 127)
         drawn = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()

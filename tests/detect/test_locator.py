@@ -16,23 +16,23 @@ import detect
 from detect.__main__ import main
 from detect.cli.parser import model_config, parse
 from detect.config import LossConfig, ModelConfig, TrainConfig
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.localization import LocateEvaluator
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.localizer import largest
 from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights
 from detect.tasks import TASKS
-from detect.types import Detections, Keep, Pixels, Target
+from detect.types import Detections, Postprocess, Preprocess, Target
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=64)
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64)
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "windows.py"))
 
@@ -96,7 +96,7 @@ def test_a_localizer_learns_what_is_there_and_where(kind, weight):
             assert [int(t.count) for t in terms.values()] == [3, 2, 2]
             assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
         optimizer.step()
-    found = net.decode(net(images()), Keep(0.5))
+    found = net.decode(net(images()), Postprocess(0.5))
     assert [len(one) for one in found] == [1, 0, 1]
     assert [found[0].labels.item(), found[2].labels.item()] == [1, 2]
     for i in (0, 2):
@@ -129,17 +129,17 @@ def test_any_backbone_gives_one_answer_and_is_kept(backbone, tmp_path):
     with torch.no_grad():
         raw = net(images())
         assert torch.equal(again(images()).boxes, raw.boxes)
-        assert torch.equal(again.answer(again.features(images())).boxes, raw.boxes)
-        lean = net.lean()(images())
-        assert torch.allclose(lean.boxes, raw.boxes, atol=1e-2) and torch.allclose(lean.logits, raw.logits, atol=1e-3)
+        assert torch.equal(again.forward_head(again.features(images())).boxes, raw.boxes)
+        fused = net.fused()(images())
+        assert torch.allclose(fused.boxes, raw.boxes, atol=1e-2) and torch.allclose(fused.logits, raw.logits, atol=1e-3)
         boxes, scores = net.candidates(raw)
-        found = net.decode(raw, Keep(0.0))
+        found = net.decode(raw, Postprocess(0.0))
         wide = net(images(1, 96))  # another size of image
     assert boxes.shape == (3, 1, 4) and scores.shape == (3, 1, 3)
     assert [len(one) for one in found] == [1, 1, 1] and found[1].labels[0] == raw.logits[1].argmax()
     assert (raw.boxes[:, 2:] > raw.boxes[:, :2]).all() and wide.boxes.shape == (1, 4)
-    assert net.decode(net(images(0)), Keep(0.0)) == []
-    assert {int(one.labels) for one in net.decode(raw, Keep(0.0, classes=(2,)))} == {2}
+    assert net.decode(net(images(0)), Postprocess(0.0)) == []
+    assert {int(one.labels) for one in net.decode(raw, Postprocess(0.0, classes=(2,)))} == {2}
 
 
 def store(*rows, images=4):
@@ -198,13 +198,13 @@ def test_several_ranks_measure_as_one():
 def test_a_sample_is_one_picture_on_a_square_canvas(digits):
     config = parse("train", ["--data", str(digits), "--model", "localizer", "--imgsz", "64"])
     data = load_data(digits, "train")
-    samples = TASKS["locate"].samples(data, config, Pixels(), 0.1)
+    samples = TASKS["locate"].samples(data, config, Preprocess(), 0.1)
     single = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mosaic=0.0))
-    alone = TASKS["detect"].samples(data, single, Pixels(), 0.1)
+    alone = TASKS["detect"].samples(data, single, Preprocess(), 0.1)
     for position in range(4):
-        (image, truth), (other, same) = (one[Draw(0, position, 64)] for one in (samples, alone))
+        (image, truth), (other, same) = (one[SampleKey(0, position, 64)] for one in (samples, alone))
         assert np.array_equal(image, other) and torch.equal(truth.boxes, same.boxes)
-    loader = TASKS["locate"].stills(data, 64, 4, Pixels())
+    loader = TASKS["locate"].eval_loader(data, 64, 4, Preprocess())
     assert {tuple(batch.images.shape[2:]) for batch in loader} == {(64, 64)}
 
 

@@ -13,16 +13,16 @@ from detect.config import TASK_OF, ModelConfig
 from detect.errors import UserError
 from detect.models import MODELS, anchors_missing, build
 from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
-from detect.models.base import Card, fold, fuse
+from detect.models.base import ModelMetadata, fold, fuse
 from detect.models.heads import HEADS
 from detect.models.necks import NECKS
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
 from detect.tasks import TASKS
-from detect.types import Keep, Pixels, Raw, Target
+from detect.types import HeadOutput, Postprocess, Preprocess, Target
 from detect.utils.device import autocast
 from detect.utils.precision import has_bfloat16
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=96, keypoints=["left_end", "right_end"])
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96, keypoints=["left_end", "right_end"])
 
 
 def ready(config: ModelConfig) -> ModelConfig:
@@ -94,7 +94,7 @@ def test_every_part_trains_and_answers(parts):
     torch.manual_seed(0)
     model = build(tiny(**parts), CARD).train()
     raw = model(images())
-    assert isinstance(raw, Raw)
+    assert isinstance(raw, HeadOutput)
     terms = model.loss(raw, TRUTH)
     loss = total(terms)
     assert loss.isfinite() and loss > 0
@@ -102,7 +102,7 @@ def test_every_part_trains_and_answers(parts):
     missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert missing == []
     model.eval()
-    found = model.decode(model(images()), Keep(score=0.0, limit=5))
+    found = model.decode(model(images()), Postprocess(score=0.0, limit=5))
     assert len(found) == 2 and all(len(d) == 5 for d in found)
     assert (found[0].scores.diff() <= 0).all()
 
@@ -134,7 +134,7 @@ def test_training_moves_predictions_onto_the_objects(head):
         optimizer.zero_grad()
         total(model.loss(model(images()), TRUTH)).backward()
         optimizer.step()
-    found = model.decode(model(images()), Keep(score=0.2))
+    found = model.decode(model(images()), Postprocess(score=0.2))
     assert sorted(found[0].labels.unique().tolist()) == [1, 2]
     best = found[0][found[0].labels == 1][:1].boxes[0]
     assert (best - TRUTH[0].boxes[0]).abs().max() < 8
@@ -148,9 +148,9 @@ def test_lean_gives_the_same_answers_and_leaves_the_model_alone():
         for _ in range(3):
             model(images(4))  # statistics that are not the initial ones
         before = {k: v.clone() for k, v in model.state_dict().items()}
-        lean = model.lean()
-        assert not any(isinstance(m, nn.BatchNorm2d) for m in lean.modules())
-        expected, got = model.eval()(images()), lean(images())
+        fused = model.fused()
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+        expected, got = model.eval()(images()), fused(images())
     assert torch.allclose(expected.logits, got.logits, atol=1e-3)
     assert torch.allclose(expected.regression, got.regression, atol=1e-3)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -158,29 +158,29 @@ def test_lean_gives_the_same_answers_and_leaves_the_model_alone():
 
 def test_numbers_follow_the_pixels_of_the_card():
     plain = build(tiny(), CARD)
-    other = Pixels(order="BGR", scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
-    card = dataclasses.replace(CARD, pixels=other)
+    other = Preprocess(order="BGR", scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
+    metadata = dataclasses.replace(CARD, pixels=other)
     x = images(1, 32, 32)
-    assert torch.allclose(plain.numbers(x), x / 255)
+    assert torch.allclose(plain.preprocess(x), x / 255)
     bgr = x.flip(1) / 255
     expected = (bgr - torch.tensor(other.mean).view(1, 3, 1, 1)) / torch.tensor(other.std).view(1, 3, 1, 1)
-    assert torch.allclose(build(tiny(), card).numbers(x), expected, atol=1e-6)
+    assert torch.allclose(build(tiny(), metadata).preprocess(x), expected, atol=1e-6)
     grey = build(tiny(in_channels=1), CARD)
-    assert torch.allclose(grey.numbers(x), x.float().mean(1, keepdim=True) / 255)
+    assert torch.allclose(grey.preprocess(x), x.float().mean(1, keepdim=True) / 255)
 
 
 def test_keep_limits_and_filters_classes():
     model = build(tiny(), CARD).eval()
     raw = model(images(1))
-    some = model.decode(raw, Keep(score=0.0, limit=20, classes=(2,)))[0]
+    some = model.decode(raw, Postprocess(score=0.0, limit=20, classes=(2,)))[0]
     assert set(some.labels.tolist()) == {2} and len(some) == 20
-    agnostic = model.decode(raw, Keep(score=0.0, iou=0.0, agnostic=True))[0]
+    agnostic = model.decode(raw, Postprocess(score=0.0, iou=0.0, agnostic=True))[0]
     lows, highs = agnostic.boxes[:, None, :2], agnostic.boxes[:, None, 2:]
     overlap = (
         (torch.minimum(highs, highs.transpose(0, 1)) - torch.maximum(lows, lows.transpose(0, 1))).clamp(0).prod(-1)
     )
     assert (overlap.fill_diagonal_(0) == 0).all()
-    soft = model.decode(raw, Keep(score=0.0, limit=7, soft=True))[0]
+    soft = model.decode(raw, Postprocess(score=0.0, limit=7, soft=True))[0]
     assert len(soft) == 7 and (soft.scores.diff() <= 1e-6).all()
 
 
@@ -189,7 +189,7 @@ def test_weights_file_round_trip(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(path, model)
     again = load_weights(path)
-    assert (again.card, again.config) == (model.card, model.config)
+    assert (again.metadata, again.config) == (model.metadata, model.config)
     assert torch.equal(again(images()).logits, model(images()).logits)
     first = path.read_bytes()
     save_weights(path, model)
@@ -213,7 +213,7 @@ def test_weights_of_other_software_are_refused(tmp_path):
 
 
 def test_transfer_takes_what_fits_and_names_the_rest():
-    source, other = build(tiny(), CARD), build(tiny(), Card(["x"], [1]))
+    source, other = build(tiny(), CARD), build(tiny(), ModelMetadata(["x"], [1]))
     taken, left, extra = transfer(other, source.state_dict())
     assert {k.split(".")[0] for k in left} == {"head"} and all("classify" in k for k in left) and not extra
     assert torch.equal(other.state_dict()[taken[0]], source.state_dict()[taken[0]])
@@ -255,12 +255,12 @@ def test_convolution_and_activation_are_joined_without_a_trace_in_the_numbers(ac
 def test_ready_gives_the_answers_of_lean(monkeypatch):
     model = build(tiny(), CARD)
     monkeypatch.setattr("detect.models.base.use_fused", lambda dtype: False)
-    assert not any(isinstance(m, Fused) for m in model.ready(torch.device("cpu"), torch.float32).modules())
+    assert not any(isinstance(m, Fused) for m in model.for_inference(torch.device("cpu"), torch.float32).modules())
     monkeypatch.setattr("detect.models.base.use_fused", lambda dtype: True)
-    lean, ready = model.lean(), model.ready(torch.device("cpu"), torch.float32)
+    fused, ready = model.fused(), model.for_inference(torch.device("cpu"), torch.float32)
     assert any(isinstance(m, Fused) for m in ready.modules())
-    assert not any(isinstance(m, Fused) for m in lean.modules())  # what is exported
+    assert not any(isinstance(m, Fused) for m in fused.modules())  # what is exported
     with torch.no_grad():
-        expected, got = lean(images()), ready(images())
+        expected, got = fused(images()), ready(images())
     assert torch.allclose(expected.logits, got.logits, atol=1e-4)
     assert torch.allclose(expected.regression, got.regression, atol=1e-4)

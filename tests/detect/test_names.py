@@ -26,7 +26,7 @@ from detect.inference.draw import draw
 from detect.inference.output_folder import Paths, Written
 from detect.inference.writers import Crops, Results
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import load_weights, save_weights
 from detect.report.html import Page
 from detect.training.setup import train
@@ -268,16 +268,16 @@ def test_voc_classes_are_held_to_the_same(tmp_path):
 
 def test_weights_with_two_classes_of_one_name_are_judged_by_id(tmp_path, capsys):
     store = load_coco(coco(tmp_path, [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]))
-    twins = Card(["person", "person", "car"], [0, 1, 2])
+    twins = ModelMetadata(["person", "person", "car"], [0, 1, 2])
     assert by_name(twins, store).tolist() == [-1, 0, 1]
     assert "lacks, not counted: person (id 0)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"'person' several times \(ids 5, 6\), none of id 1"):
-        by_name(Card(["person", "person", "car"], [5, 6, 2]), store)
-    assert by_name(Card([" car", "person"], [1, 2]), store).tolist() == [1, 0]
+        by_name(ModelMetadata(["person", "person", "car"], [5, 6, 2]), store)
+    assert by_name(ModelMetadata([" car", "person"], [1, 2]), store).tolist() == [1, 0]
 
 
 def test_a_name_that_several_classes_have_means_them_all():
-    model = build(ModelConfig(), Card(["RBC", "WBC", "RBC", "wbc"], [1, 2, 3, 4]))
+    model = build(ModelConfig(), ModelMetadata(["RBC", "WBC", "RBC", "wbc"], [1, 2, 3, 4]))
     detector = Detector(model, torch.device("cpu"), torch.float32)
     assert detector.labels("RBC") == detector.labels("rbc") == detector.labels(["RBC (id 1)", 2]) == (0, 2)
     assert detector.labels(["rbc (id 3)", "RBC", "WBC"]) == (2, 0, 1)
@@ -339,9 +339,9 @@ def test_a_page_holds_any_name(tmp_path):
 
 
 def test_weights_keep_any_name(tmp_path):
-    card = Card(list(ODD.values()), list(range(len(ODD))), 32, keypoints=["\ud83d", "\0"])
-    save_weights(tmp_path / "w.safetensors", build(ModelConfig("lenet5", "classifier", "lenet5"), card))
-    assert load_weights(tmp_path / "w.safetensors").card == card
+    metadata = ModelMetadata(list(ODD.values()), list(range(len(ODD))), 32, keypoints=["\ud83d", "\0"])
+    save_weights(tmp_path / "w.safetensors", build(ModelConfig("lenet5", "classifier", "lenet5"), metadata))
+    assert load_weights(tmp_path / "w.safetensors").metadata == metadata
 
 
 def test_the_engine_for_keypoints_gets_no_names(tmp_path):
@@ -370,7 +370,7 @@ def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, ki
     rest = {"head": "coordinates", "neck": "straight"} if kind == "landmarker" else {"head": "landmarks"}
     config = ModelConfig(kind, kind, width=8, levels=[4], tower=0, **rest)
     torch.manual_seed(0)
-    model = build(config, Card([*"0123456789"], list(range(10)), 64, keypoints=names))
+    model = build(config, ModelMetadata([*"0123456789"], list(range(10)), 64, keypoints=names))
     save_weights(tmp_path / "w.safetensors", model)
     other = [2, 0, 1]  # where each keypoint of the data is in the weights
     data = tmp_path / "data"

@@ -10,7 +10,7 @@ from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models import build
 from detect.models.backbones import build_backbone
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.utils import operators
 
 
@@ -24,7 +24,7 @@ def fail(text):
 def test_builds_that_do_not_fit_are_refused_before_training(monkeypatch, digits, tmp_path, capsys):
     monkeypatch.setattr(operators, "operator", fail("operator torchvision::nms does not exist"))
     with pytest.raises(UserError, match="install both together, from the same index"):
-        build(model_config("yolo_n"), Card(["cat"], [1], size=64))
+        build(model_config("yolo_n"), ModelMetadata(["cat"], [1], size=64))
     for words in (["info", "yolo_n"], ["train", "--data", str(digits), "--out", str(tmp_path / "run")]):
         assert main([*words, "--imgsz", "64"]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
@@ -37,13 +37,13 @@ def test_a_backbone_of_torchvision_needs_torchvision(monkeypatch):
     with pytest.raises(UserError, match="does not load beside torch"):
         build_backbone("resnet18")
     build_backbone("csp_n")
-    build(model_config("localizer"), Card(["cat"], [1], size=64))
+    build(model_config("localizer"), ModelMetadata(["cat"], [1], size=64))
 
 
 def test_other_errors_stay_what_they_are(monkeypatch):
     monkeypatch.setattr(operators, "operator", fail("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
-        build(model_config("yolo_n"), Card(["cat"], [1], size=64))
+        build(model_config("yolo_n"), ModelMetadata(["cat"], [1], size=64))
 
 
 def test_torchvision_may_be_absent(monkeypatch):

@@ -18,14 +18,14 @@ from detect.inference.output_folder import LIST, Paths, Written
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
 from detect.tracking.counting import Follow
-from detect.types import Frame, Keep
+from detect.types import Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
 
 BOX = (20, 10, 60, 50)
 
 
 def run(source: object, out: Path, skip_bad: bool = False, **options) -> job.Summary:
-    finder = Predictor(MagentaFinder(), 128, Keep())
+    finder = Predictor(MagentaFinder(), 128, Postprocess())
     return job.predict_to(open_source(source, skip_bad=skip_bad), finder, ["cat", "dog"], [1, 2], out, **options)
 
 
@@ -225,21 +225,24 @@ def test_one_corrupt_image_ends_a_folder_or_is_left_out(tmp_path: Path) -> None:
     assert files(out) == {"a.png", "detections.part.json"}
     (tmp_path / "in" / "d.mp4").write_text("no video")
     source = open_source(tmp_path / "in", skip_bad=True)
-    job.predict_to(source, Predictor(MagentaFinder(), 128, Keep()), ["cat", "dog"], [1, 2], out)
+    job.predict_to(source, Predictor(MagentaFinder(), 128, Postprocess()), ["cat", "dog"], [1, 2], out)
     assert files(out) == {"a.png", "c.png", "detections.json"}
     assert sorted(Path(line.split(":")[0]).name for line in source.left_out) == ["b.png", "d.mp4"]
 
 
 def test_counts_of_a_run_that_was_cut_short_are_called_so(tmp_path: Path) -> None:
     def answers(frames):
-        for frame, found in Predictor(MagentaFinder(), 128, Keep())(frames):
+        for frame, found in Predictor(MagentaFinder(), 128, Postprocess())(frames):
             if frame.index == 2:
                 raise KeyboardInterrupt
             yield frame, found
 
     film(tmp_path / "v.mp4", *_clip(tmp_path))
     options = {"lines": [[0, 0, 9, 9]]}
-    for predictor, name in ((answers, "counts.part.json"), (Predictor(MagentaFinder(), 128, Keep()), "counts.json")):
+    for predictor, name in (
+        (answers, "counts.part.json"),
+        (Predictor(MagentaFinder(), 128, Postprocess()), "counts.json"),
+    ):
         follow = Follow(0.5, ["cat", "dog"], **options)
         source = open_source(tmp_path / "v.mp4")
         try:

@@ -21,14 +21,14 @@ from detect.inference import predictor as predict
 from detect.inference.predictor import Predictor, parallel_map, prefetch
 from detect.inference.source import open_source
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.yolo import choose
-from detect.types import Batch, Detections, Frame, Keep, Pixels, Target
+from detect.types import Batch, Detections, Frame, Postprocess, Preprocess, Target
 from tests.reference.planted import MagentaFinder, planted
 
 
 def predictor(**options) -> Predictor:
-    return Predictor(MagentaFinder(), 160, Keep(), **options)
+    return Predictor(MagentaFinder(), 160, Postprocess(), **options)
 
 
 def frame(height: int, width: int, box: tuple[int, int, int, int] | None, name: str = "x") -> Frame:
@@ -83,9 +83,9 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     """Boxes without area in the image are in neither."""
 
     class Fixed(torch.nn.Module):
-        square, searched, pixels, task = False, False, Pixels(), "detect"
+        square, needs_proposals, pixels, task = False, False, Preprocess(), "detect"
 
-        def decode(self, raw: object, keep: Keep) -> list[Detections]:
+        def decode(self, raw: object, keep: Postprocess) -> list[Detections]:
             boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
             return [Detections(boxes, torch.arange(4.0), torch.arange(4))]
 
@@ -96,13 +96,13 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     fit = Letterbox.fit((100, 200), 160)
     target = Target(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), 7, (100, 200))
     batch = Batch(torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None], [target], [fit])
-    ((ids, (evaluated,)),) = detect_all(Fixed(), [batch], Keep(), torch.device("cpu"), torch.float32)
+    ((ids, (evaluated,)),) = detect_all(Fixed(), [batch], Postprocess(), torch.device("cpu"), torch.float32)
     ((_, predicted),) = Predictor(Fixed(), 160)([Frame(image, "a")])
     assert ids == [7] and len(predicted) == 2
     assert evaluated.boxes.tolist() == predicted.boxes.tolist() and evaluated.labels.tolist() == [0, 3]
     landmarks = Fixed()
     landmarks.task = "landmarks"  # one record for each, wherever it lies
-    ((_, (every,)),) = detect_all(landmarks, [batch], Keep(), torch.device("cpu"), torch.float32)
+    ((_, (every,)),) = detect_all(landmarks, [batch], Postprocess(), torch.device("cpu"), torch.float32)
     assert every.labels.tolist() == [0, 1, 2, 3]
 
 
@@ -200,7 +200,7 @@ def test_an_error_comes_after_the_values_before_it(threads: int, where: str) -> 
 
 def test_several_threads_give_the_answers_of_one() -> None:
     detector = Detector(
-        build(dataclasses.replace(ModelConfig(), width=16), Card(["a"], [1], size=64)),
+        build(dataclasses.replace(ModelConfig(), width=16), ModelMetadata(["a"], [1], size=64)),
         torch.device("cpu"),
         torch.float32,
     )
@@ -209,7 +209,7 @@ def test_several_threads_give_the_answers_of_one() -> None:
     answers = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
-        answers.append(list(detector.predictor(Keep(score=0.0, limit=50), 64)(frames)))
+        answers.append(list(detector.predictor(Postprocess(score=0.0, limit=50), 64)(frames)))
     torch.set_num_threads(before)
     for (one, found), (other, same) in zip(*answers, strict=True):
         assert one.name == other.name and torch.allclose(found.scores, same.scores, atol=1e-4)
@@ -237,7 +237,7 @@ def test_what_the_limits_cut_off_is_counted(soft: bool) -> None:
     corners = torch.arange(count)[:, None] * 20.0
     boxes = torch.cat([corners, corners, corners + 10, corners + 10], 1)
     scores = torch.linspace(0.9, 0.3, count)[:, None]
-    keep = Keep(limit=10, soft=soft)
+    keep = Postprocess(limit=10, soft=soft)
     assert len(choose(boxes[:10], scores[:10], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (0, 0)
     assert len(choose(boxes[:11], scores[:11], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (1, 0)
     if not soft:
@@ -245,12 +245,12 @@ def test_what_the_limits_cut_off_is_counted(soft: bool) -> None:
         assert (keep.cuts.limited, keep.cuts.crowded) == (2, 1)
         one, two = keep.cuts.lines(keep)
         assert "--max-det 10: 2;" in one and "4,096 boxes above --conf 0.25: 1;" in two
-        wide = Keep(limit=5000)
+        wide = Postprocess(limit=5000)
         assert len(choose(boxes, scores, wide)) == count and wide.cuts.lines(wide) == []
 
 
 def test_views_of_one_image_are_cut_once() -> None:
-    keep = Keep(limit=3)
+    keep = Postprocess(limit=3)
     with keep.cuts.one_image():
         keep.cuts.limited += 5
     with keep.cuts.one_image():

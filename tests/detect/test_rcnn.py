@@ -11,13 +11,13 @@ from anchors.sampling import sampled
 from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models import anchors_missing, build
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights, save_weights
-from detect.types import Keep, Target
+from detect.types import Postprocess, Target
 from detect.utils.device import autocast
 from tests.reference.regions import boxes_in, truth
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 SIZES = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(9)]
 TRUTH = [truth((10, 12, 40, 50, 1), (30, 30, 90, 80, 2)), truth()]
 FEW = torch.tensor([[8.0, 10, 42, 50], [28, 28, 92, 82], [0, 0, 96, 96], [60, 5, 80, 25], [1, 70, 20, 90]])
@@ -45,7 +45,7 @@ def searched(targets: list[Target], proposals: torch.Tensor = FEW) -> list[Targe
 
 
 def shown(net: Model, count: int = 2) -> list[torch.Tensor] | None:
-    return [FEW] * count if net.searched else None
+    return [FEW] * count if net.needs_proposals else None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,10 +73,10 @@ def test_images_without_objects_train(kind, proposals):
 @pytest.mark.parametrize("kind", ["fast_rcnn", "rcnn"])
 def test_without_proposals_nothing_is_found(kind):
     net = model(kind).eval()
-    assert [len(one) for one in net.decode(net(images(), [FEW[:0], FEW[:0]]), Keep(score=0.0))] == [0, 0]
-    found = net.decode(net(images(), [FEW[:0], FEW]), Keep(score=0.0))
+    assert [len(one) for one in net.decode(net(images(), [FEW[:0], FEW[:0]]), Postprocess(score=0.0))] == [0, 0]
+    found = net.decode(net(images(), [FEW[:0], FEW]), Postprocess(score=0.0))
     assert len(found[0]) == 0 and len(found[1]) > 0
-    alone = net.decode(net(images()[1:], [FEW]), Keep(score=0.0))[0]
+    alone = net.decode(net(images()[1:], [FEW]), Postprocess(score=0.0))[0]
     assert torch.allclose(alone.boxes, found[1].boxes, atol=1e-3)  # whoever stands beside
 
 
@@ -146,9 +146,9 @@ def test_weights_file_and_lean_copy(kind, tmp_path):
     again = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
         mine, theirs = (m(images(1), shown(m, 1)) for m in (net, again))
-        lean = net.lean()(images(1), shown(net, 1))
+        fused = net.fused()(images(1), shown(net, 1))
     assert again.config == net.config and torch.equal(mine.logits, theirs.logits)
-    assert torch.allclose(mine.logits.sort(1).values, lean.logits.sort(1).values, atol=1e-3)
+    assert torch.allclose(mine.logits.sort(1).values, fused.logits.sort(1).values, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["fast_rcnn", "rcnn"])
@@ -161,7 +161,7 @@ def test_training_moves_answers_onto_the_objects(kind):
         optimizer.step()
     with torch.no_grad():
         # Over seeds and processors the objects have 0.97 or more, anything else up to 0.49.
-        found = net.decode(net(images(), [FEW] * 2), Keep(score=0.7, iou=0.3))
+        found = net.decode(net(images(), [FEW] * 2), Postprocess(score=0.7, iou=0.3))
     assert set(found[0].labels.tolist()) == {1, 2} and len(found[1]) == 0
     assert (found[0][found[0].labels == 1].boxes[0] - TRUTH[0].boxes[0]).abs().max() < 6
 
@@ -174,7 +174,7 @@ def test_faster_rcnn_learns_where_to_look():
         total(net.loss(net(images(), TRUTH), TRUTH)).backward()
         optimizer.step()
     with torch.no_grad():
-        found = net.decode(net(images()), Keep(score=0.3, iou=0.3))
+        found = net.decode(net(images()), Postprocess(score=0.3, iou=0.3))
     assert set(found[0].labels.tolist()) == {1, 2} and len(found[1]) == 0
 
 

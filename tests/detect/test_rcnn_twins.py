@@ -17,12 +17,12 @@ from detect.cli.parser import model_config
 from detect.models import build
 from detect.models import faster_rcnn as faster
 from detect.models import region_based as family
-from detect.models.base import Card, Model
+from detect.models.base import Model, ModelMetadata
 from detect.models.heads import roi, rpn
-from detect.types import Keep
+from detect.types import Postprocess
 from tests.reference.regions import boxes_in, truth
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 STRIDES = [8, 16, 32]
 SIZES = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(9)]
 
@@ -176,7 +176,7 @@ def test_decoding_is_that_of_torchvision():
         [b[v] for b, v in zip(raw.boxes, raw.valid, strict=True)],
     ]
     wanted = heads.postprocess_detections(*parts, [(80, 96)] * 2)
-    found = small().decode(raw, Keep(score=0.05, iou=0.5, limit=30))
+    found = small().decode(raw, Postprocess(score=0.05, iou=0.5, limit=30))
     for mine, box, score, label in zip(found, *wanted, strict=True):
         assert len(mine) == len(box) > 10
         assert torch.allclose(mine.boxes, box, atol=1e-3) and torch.allclose(mine.scores, score, atol=1e-5)

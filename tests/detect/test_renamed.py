@@ -11,19 +11,19 @@ from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models import MODELS, anchors_missing, build
 from detect.models.backbones import BACKBONES, build_network
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.class_transfer import named_tensors, renamed
 from detect.models.heads import HEADS
 from detect.models.heads.single_object import LANDMARK_HEADS
 from detect.models.weights import read_weights, transfer
 from detect.training.setup import train
 from detect.training.transfer import Source, begin
-from detect.types import Pixels
+from detect.types import Preprocess
 from tests.detect.test_darknet import CFG
 from tests.reference.runs import ready, settings
 
 POINTS = ["left_end", "middle", "right_end"]
-OLD = Card(["a", "b", "c"], [1, 7, 9], size=64, keypoints=POINTS)
+OLD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64, keypoints=POINTS)
 NEW = dataclasses.replace(OLD, names=["c", "a", "d", "e"], category_ids=[1, 2, 3, 4], keypoints=["middle", "nose"])
 CLASSES, KEYPOINTS = [2, 0, -1, -1], [1, -1]  # where those of NEW are in OLD
 
@@ -50,11 +50,11 @@ CASES = {
 }
 
 
-def made(name, card):
+def made(name, metadata):
     config = dataclasses.replace(SMALL, **CASES[name])
     anchors = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(anchors_missing(config))]
-    torch.manual_seed(len(card.names))
-    model = build(dataclasses.replace(config, anchors=anchors or config.anchors), card).eval()
+    torch.manual_seed(len(metadata.names))
+    model = build(dataclasses.replace(config, anchors=anchors or config.anchors), metadata).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.02 * torch.randn_like(p)
@@ -67,7 +67,7 @@ def said(model):
     with torch.inference_mode():
         raw = model(images)._asdict()
     raw = {key: value for key, value in raw.items() if isinstance(value, torch.Tensor)}
-    classes, points = len(model.card.names), len(model.card.keypoints)
+    classes, points = len(model.metadata.names), len(model.metadata.keypoints)
     named, rest = {}, {}
     for key, value in raw.items():
         if key == "logits":
@@ -153,7 +153,11 @@ def test_what_is_of_other_shape_or_of_other_classes_is_left():
 
 def test_the_list_says_which_classes_are_taken(capsys):
     model = made("yolo_points", NEW)
-    begin(model, Source("--weights W", made("yolo_points", OLD).state_dict(), Pixels(), "model", card=OLD), tell=True)
+    begin(
+        model,
+        Source("--weights W", made("yolo_points", OLD).state_dict(), Preprocess(), "model", metadata=OLD),
+        tell=True,
+    )
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:] == [
         "  classes taken by name (2): c, a",
@@ -164,9 +168,13 @@ def test_the_list_says_which_classes_are_taken(capsys):
         "  keypoints of the file not used (2): left_end, right_end",
     ]
     same = made("classifier", OLD)
-    begin(same, Source("--weights W", made("classifier", OLD).state_dict(), Pixels(), "model", card=OLD), tell=True)
+    begin(
+        same,
+        Source("--weights W", made("classifier", OLD).state_dict(), Preprocess(), "model", metadata=OLD),
+        tell=True,
+    )
     assert capsys.readouterr().err.splitlines()[1:] == ["  classes taken by name (3): a, b, c"]
-    begin(same, Source("--pretrained", made("classifier", OLD).state_dict(), Pixels(), "model"), tell=True)
+    begin(same, Source("--pretrained", made("classifier", OLD).state_dict(), Preprocess(), "model"), tell=True)
     assert "classes: taken in the order of the file, which has no names for them" in capsys.readouterr().err
 
 
@@ -191,8 +199,8 @@ def test_training_on_the_same_classes_in_another_order_begins_where_it_was(digit
         content["annotations"] = [{**one, "category_id": 900 - one["category_id"]} for one in content["annotations"]]
         path.write_text(json.dumps(content))
     model = ready(settings(data, tmp_path / "second", weights=str(weights)), monkeypatch).run.model
-    _, card, tensors = read_weights(weights)
-    assert model.card.names == card.names[::-1]
+    _, metadata, tensors = read_weights(weights)
+    assert model.metadata.names == metadata.names[::-1]
     named = named_tensors(model)
     assert named
     for name, tensor in model.state_dict().items():

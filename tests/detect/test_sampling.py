@@ -12,7 +12,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from detect.config import LossConfig
-from detect.data.datasets.detection import CocoDataset, Draw
+from detect.data.datasets.detection import CocoDataset, SampleKey
 from detect.data.sampling import Repeated, repeat_factors
 from detect.data.sources.formats import load_data
 from detect.models.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal
@@ -67,7 +67,7 @@ def test_samples_come_in_that_order_and_the_epoch_is_as_long(digits):
     assert len(data) == len(order) > len(store)
     for position in (0, len(order) - 1):
         wanted = int(store.image_ids[order(2)[position]])
-        assert data[Draw(2, position, 64)][1].image_id == wanted
+        assert data[SampleKey(2, position, 64)][1].image_id == wanted
 
 
 def test_a_run_with_repeated_images_resumes_to_the_bit(digits, tmp_path):

@@ -22,10 +22,10 @@ from detect.explain.edges import EDGES, edges, likeness
 from detect.explain.images import filter_tile, grid, heated, map_tile
 from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
 from detect.models import anchors_missing, build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
-from detect.types import Batch, Keep, Target
+from detect.types import Batch, Postprocess, Target
 from tests.reference import seeing as twin
 from tests.reference.browser import asked, needs_browser
 
@@ -36,13 +36,13 @@ def model_of(name, side=96, keypoints=(), seed=0):
     torch.manual_seed(seed)
     config = model_config(name)
     config = dataclasses.replace(config, anchors=config.anchors or [[20.0, 20.0]] * anchors_missing(config))
-    return build(config, Card(DIGITS, list(range(1, 11)), size=side, keypoints=list(keypoints))).eval()
+    return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side, keypoints=list(keypoints))).eval()
 
 
 def lenet(side=32, dims=2):
     torch.manual_seed(0)
     config = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5", padding="paper", dims=dims)
-    return build(config, Card(DIGITS, list(range(1, 11)), size=side)).eval()
+    return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side)).eval()
 
 
 # Edges
@@ -136,7 +136,7 @@ def scenes(tmp_path_factory):
 
 def stills(path, model):
     store = load_data(path, "val")
-    return store, EvalLoader(store, model.card.size, 4, model.pixels, cache_gb=0, square=True)
+    return store, EvalLoader(store, model.metadata.size, 4, model.pixels, cache_gb=0, square=True)
 
 
 def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
@@ -268,7 +268,7 @@ def test_each_cell_by_itself_shows_what_alone_was_used():
 def test_scores_are_those_of_the_answers(name):
     model = model_of(name)
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    passed = look(model, images, Keep(0.0, 0.5, 5))
+    passed = look(model, images, Postprocess(0.0, 0.5, 5))
     assert len(passed.found) == len(passed.scores) > 0
     assert [s.item() for s in passed.scores] == pytest.approx(passed.found.scores.tolist())
     assert passed.maps and all(m.requires_grad for m in passed.maps)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.config import AugmentConfig, ModelConfig, OptimConfig
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.signals import SignalDataset, Signals, varied
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.sources.formats import load_data, splits
@@ -243,7 +243,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(waved):
         seen.append((torch.cat([b.images for b in batches]), [t.image_id for b in batches for t in b.targets]))
     assert torch.equal(seen[0][0], seen[1][0]) and seen[0][1] == seen[1][1]
     assert sorted(seen[0][1]) == list(range(1, 33))
-    assert np.array_equal(dataset[Draw(1, 0, 0)][0].T, seen[0][0][0].numpy())
+    assert np.array_equal(dataset[SampleKey(1, 0, 0)][0].T, seen[0][0][0].numpy())
     balanced = SignalDataset(store.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
     drawn = [balanced.store.labels[balanced.index(0, i)] for i in range(6)]
     assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
@@ -285,10 +285,10 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     said = capsys.readouterr()
     assert "top1" in said.out and "no report" not in said.err and (out / "report.html").exists()
     weights = str(out / "best.safetensors")
-    config, card, _ = read_weights(out / "best.safetensors")
+    config, metadata, _ = read_weights(out / "best.safetensors")
     store = load_data(data, "train", whole="pictures")
-    assert (config.dims, config.in_channels, card.size) == (dims, 1, {1: 40, 3: 10}[dims])
-    assert card.pixels == store.pixels() and card.names == store.names
+    assert (config.dims, config.in_channels, metadata.size) == (dims, 1, {1: 40, 3: 10}[dims])
+    assert metadata.pixels == store.pixels() and metadata.names == store.names
     judged = tmp_path / "judged.json"
     assert main(["evaluate", "--weights", weights, "--data", str(data), "--json", str(judged), *CPU]) == 0
     assert json.loads(judged.read_text())["top1"] >= 0.9
@@ -302,7 +302,7 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     right = [best[f"{data.name} x_val[{i}]"] == held.names[held.labels[i]] for i in range(16)]
     assert len(best) == 48 and np.mean(right) >= 0.9
     found = list(detect.load(weights, device="cpu", precision="float32").predict(str(data), batch=5))
-    assert [names[int(one.labels[0])] for (_, one), names in zip(found, [card.names] * 48, strict=True)] == [
+    assert [names[int(one.labels[0])] for (_, one), names in zip(found, [metadata.names] * 48, strict=True)] == [
         best[frame.name] for frame, _ in found
     ]
 
@@ -323,8 +323,8 @@ def test_texts_are_predicted_too_and_fine_tuning_keeps_the_pixels(waved, tmp_pat
 def test_short_signals_of_several_channels_are_trained_further(tmp_path, capsys):
     data = write(tmp_path / "short.npz", lambda n, seed: waves(n, 20, seed, 3))
     weights = train(small(data, tmp_path / "first", epochs=1))
-    config, card, _ = read_weights(weights)
-    assert (config.in_channels, card.size, len(card.pixels.mean)) == (3, 20, 3)
+    config, metadata, _ = read_weights(weights)
+    assert (config.in_channels, metadata.size, len(metadata.pixels.mean)) == (3, 20, 3)
     again = ["train", "--weights", str(weights), "--data", str(data), "--epochs", "1", "--out", str(tmp_path / "again")]
     assert main([*again, *CPU]) == 0
     assert "0 left at their start, 0 of the file not used" in capsys.readouterr().err

@@ -27,14 +27,14 @@ from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
 from detect.inference.video_writer import Film
 from detect.inference.writers import Crops, Labels, Results, part_of
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
 
 NAMES, IDS = ["cat", "사람/a"], [3, 18]
 
 
 def run(source: object, out: Path, finder: object = None, **options) -> job.Summary:
-    finder = finder or Predictor(MagentaFinder(), 128, Keep())
+    finder = finder or Predictor(MagentaFinder(), 128, Postprocess())
     return job.predict_to(open_source(source), finder, NAMES, IDS, out, **options)  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from anchors.assign import dense
+from anchors.assign import pad_targets
 from anchors.boxes import iou
 from anchors.grid import Priors
 from anchors.windows import assign, slid, square_iou
@@ -20,15 +20,15 @@ from detect.errors import UserError
 from detect.models import build
 from detect.models.backbones import FAMILIES, build_network
 from detect.models.backbones.fully_convolutional import convolutional
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.sliding_window import BEND, HARD, NEGATIVE, POSITIVE, hardest
 from detect.models.weights import load_weights, save_weights
-from detect.types import Keep, Raw, Target
+from detect.types import HeadOutput, Postprocess, Target
 from tests.reference import windows as naive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CARD = Card(["a", "b", "c"], [1, 7, 9], size=96)
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 LOSS = LossConfig(box=1.0, classes=1.0)
 SLIDING = ModelConfig(name="sliding_window", kind="sliding_window", backbone="lenet5", loss=LOSS)
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
@@ -51,7 +51,7 @@ def target(*rows, crowd=False, side=32):
 
 
 def truth(*targets):
-    return dense([(t.boxes, t.labels, t.crowd) for t in targets])
+    return pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
 
 
 # Where windows lie and what they answer for
@@ -228,7 +228,7 @@ def test_a_picture_smaller_than_a_window_is_padded_up_to_it():
 def test_boxes_are_windows_moved_by_what_the_network_says():
     codes = torch.tensor([[[0.0, 0, 0, 0], [0.25, -0.5, 0, 0.125]]])
     windows = torch.tensor([[0.0, 0, 32, 32], [16, 32, 80, 96]])
-    raw = Raw(torch.zeros(1, 2, 4), codes, Priors(torch.zeros(2, 2), torch.ones(2), windows))
+    raw = HeadOutput(torch.zeros(1, 2, 4), codes, Priors(torch.zeros(2, 2), torch.ones(2), windows))
     boxes, scores = sliding().candidates(raw)
     assert boxes.tolist() == [[[0, 0, 32, 32], [32, 0, 80, 104]]] and scores.shape == (1, 2, 3)
     assert torch.allclose(scores, torch.full((1, 2, 3), 0.25))
@@ -313,7 +313,7 @@ def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
     objects = [(20, 30, 48, 48, 1), (60, 60, 116, 96, 2)]
     with torch.inference_mode():
         raw = model.eval()(scene(128, *objects)[None])
-    found = model.decode(raw, Keep(score=0.5, iou=0.3))[0]
+    found = model.decode(raw, Postprocess(score=0.5, iou=0.3))[0]
     for x0, y0, x1, y1, label in objects:
         mine = found[found.labels == label]
         assert len(mine) and iou(mine.boxes[:1], torch.tensor([[x0, y0, x1, y1]]).float()) > 0.4
@@ -327,5 +327,5 @@ def test_the_lean_copy_and_the_weights_file_say_the_same(tmp_path):
     with torch.no_grad():
         expected = model(images)
         assert torch.equal(again(images).logits, expected.logits)
-        for copied in (model.lean(), model.ready(torch.device("cpu"), torch.float32)):
+        for copied in (model.fused(), model.for_inference(torch.device("cpu"), torch.float32)):
             assert torch.allclose(copied(images).logits, expected.logits, atol=1e-4)

@@ -13,7 +13,7 @@ from detect.__main__ import main
 from detect.config import AugmentConfig
 from detect.data.augment.stylized import Copies
 from detect.data.datasets.crops import CropDataset, Crops
-from detect.data.datasets.detection import CocoDataset, Draw
+from detect.data.datasets.detection import CocoDataset, SampleKey
 from detect.data.loader import TrainLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
@@ -40,7 +40,7 @@ def store(digits):
 
 
 def samples(data, epoch=0):
-    return [data[Draw(epoch, position, 96)] for position in range(len(data))]
+    return [data[SampleKey(epoch, position, 96)] for position in range(len(data))]
 
 
 def test_copies_are_drawn_and_boxes_stay(store, inverted, capsys):

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from detect.export.metadata import About
 from detect.export.nms import with_suppression
 from detect.export.runtime import Exported
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.yolo import choose
-from detect.types import Keep
+from detect.types import Postprocess
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
-CLASSES, POINTS, KEEP = 3, 2, Keep(0.3, 0.5, 6)
+CLASSES, POINTS, KEEP = 3, 2, Postprocess(0.3, 0.5, 6)
 PLAIN = """<ir_version: 8, opset_import: ["" : 18]>
 plain (float[B, A, 4] b, float[B, A, 3] s{0}) => (float[B, A, 4] boxes, float[B, A, 3] scores{1})
 {{ boxes = Identity(b)  scores = Identity(s) {2} }}"""
@@ -25,8 +25,8 @@ SPOTS = (", float[B, A, 2, 3] p", ", float[B, A, 2, 3] points", "points = Identi
 def about(points: bool) -> About:
     outputs = ["boxes", "scores", *(["points"] if points else [])]
     task = "keypoints" if points else "detect"
-    card = Card(["a"] * 3, [1, 2, 3], keypoints=["p", "q"] if points else [])
-    return About("m", task, card, outputs, False, True, True, conf=0.3, iou=0.5, max_det=6)
+    metadata = ModelMetadata(["a"] * 3, [1, 2, 3], keypoints=["p", "q"] if points else [])
+    return About("m", task, metadata, outputs, False, True, True, conf=0.3, iou=0.5, max_det=6)
 
 
 def graph(points: bool):

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from detect.inference.predictor import Predictor
 from detect.inference.tiles import OVERLAP, Tiles, seamless, tiles
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MAGENTA, ThingFinder
 
 SIDE = 160
 
 
 def tiled() -> Tiles:
-    return Tiles(Predictor(ThingFinder(), SIDE, batch=4), SIDE, Keep())
+    return Tiles(Predictor(ThingFinder(), SIDE, batch=4), SIDE, Postprocess())
 
 
 def scene(height: int, width: int, boxes: list[tuple[int, int, int, int]]) -> Frame:

@@ -18,7 +18,7 @@ from detect.errors import UserError
 from detect.inference.box_embedder import Describer
 from detect.inference.predictor import Predictor
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import save_weights
 from detect.tracking import kalman
 from detect.tracking.bytetrack import Tracker
@@ -240,7 +240,7 @@ def walk(tmp_path_factory):
 def weights(tmp_path_factory):
     """A detector that has learned nothing."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    save_weights(path, build(model_config("yolo_n"), Card(["square"], [1], size=64)))
+    save_weights(path, build(model_config("yolo_n"), ModelMetadata(["square"], [1], size=64)))
     return path
 
 
@@ -287,7 +287,7 @@ def test_an_embedder_says_what_tracks_look_like(walk, weights, tmp_path, monkeyp
     torch.manual_seed(0)
     embedder = tmp_path / "e.safetensors"
     config = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4)
-    save_weights(embedder, build(config, Card(["a", "b"], [1, 2], size=32)))
+    save_weights(embedder, build(config, ModelMetadata(["a", "b"], [1, 2], size=32)))
     seen = []
     describe = Describer.__call__
     monkeypatch.setattr(Describer, "__call__", lambda *given: seen.append(describe(*given)) or seen[-1])

@@ -22,14 +22,14 @@ from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models import build
 from detect.models.backbones import build_network
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.pretrained import PIXELS, pixels_of, read_state
 from detect.models.weights import read_weights, transfer
 from detect.training.loop import Trainer
 from detect.training.optim import build_optimizer
 from detect.training.setup import train
 from detect.training.transfer import Source, begin, find_source, freeze, frozen_parts, initialize, parts
-from detect.types import Pixels
+from detect.types import Preprocess
 from tests.reference.doom import doomed
 from tests.reference.rank import together, train_and_tell
 from tests.reference.runs import MODEL, ready, remains, settings, status
@@ -44,13 +44,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def detector(**changes):
     torch.manual_seed(0)
-    return build(dataclasses.replace(MODEL, **changes), Card(NAMES, [1, 2, 3], 64))
+    return build(dataclasses.replace(MODEL, **changes), ModelMetadata(NAMES, [1, 2, 3], 64))
 
 
 def classifier(backbone="lenet5", names=NAMES, **changes):
     torch.manual_seed(0)
     config = ModelConfig(name=backbone, kind="classifier", backbone=backbone, **changes)
-    return build(config, Card(names, list(range(len(names))), 32))
+    return build(config, ModelMetadata(names, list(range(len(names))), 32))
 
 
 def state(model):
@@ -159,7 +159,7 @@ def test_what_is_taken_what_is_not_and_why(capsys):
     gone = next(k for k in tensors if k.startswith("network.stages.1"))
     del tensors[gone]
     tensors["else.weight"] = torch.zeros(1)
-    begin(model, Source("--weights W", tensors, Pixels(), "model"), tell=True)
+    begin(model, Source("--weights W", tensors, Preprocess(), "model"), tell=True)
     said = capsys.readouterr().err
     assert "1 of the file not used" in said and f"{gone}: absent in the file" in said
     assert "else.weight: extra, the model has no such tensor" in said
@@ -167,7 +167,7 @@ def test_what_is_taken_what_is_not_and_why(capsys):
     mine = model.state_dict()
     assert all(torch.equal(mine[k], v) for k, v in tensors.items() if k in mine and mine[k].shape == v.shape)
     with pytest.raises(UserError, match="nothing in it fits"):
-        begin(model, Source("--weights W", {"x": torch.zeros(1)}, Pixels(), "model"), tell=False)
+        begin(model, Source("--weights W", {"x": torch.zeros(1)}, Preprocess(), "model"), tell=False)
 
 
 @pytest.mark.parametrize("backbone", ["lenet5", "squeezenet1_1"])
@@ -177,7 +177,7 @@ def test_new_hidden_layers_stand_in_the_place_of_the_last_one(backbone):
     assert shapes == [(7, model.network.width), (5, 7), (3, 5)]
     raw = model.eval()(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     assert raw.logits.shape == (2, 3) and torch.equal(
-        raw.logits, model.answer(model.features(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))).logits
+        raw.logits, model.forward_head(model.features(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))).logits
     )
     moved = transfer(model, state(classifier(backbone)))
     assert {k.split(".")[1] for k in moved.left} == {k.split(".")[1] for k in moved.extra} == {"head"}
@@ -212,7 +212,7 @@ def test_fine_tuning_keeps_the_pixels_of_the_weights(digits, tmp_path, monkeypat
     weights = train(settings(digits, tmp_path / "first", epochs=1, pixels="caffe"))
     assert read_weights(weights)[1].pixels == PIXELS["caffe"]
     again = ready(settings(digits, tmp_path / "second", weights=str(weights)), monkeypatch)
-    assert again.run.model.card.pixels == PIXELS["caffe"]
+    assert again.run.model.metadata.pixels == PIXELS["caffe"]
 
 
 def test_pixels_are_those_that_the_weights_want(tmp_path):
@@ -231,8 +231,8 @@ def test_pixels_are_those_that_the_weights_want(tmp_path):
     }
     assert set(wanted) == set(PIXELS)
     for name, numbers in wanted.items():
-        model = build(MODEL, Card(NAMES, [1, 2, 3], 64, PIXELS[name]))
-        assert model.numbers(x).flatten().tolist() == pytest.approx(numbers, abs=1e-4), name
+        model = build(MODEL, ModelMetadata(NAMES, [1, 2, 3], 64, PIXELS[name]))
+        assert model.preprocess(x).flatten().tolist() == pytest.approx(numbers, abs=1e-4), name
 
 
 def test_published_names_fit_a_detector_too(tmp_path, digits, capsys):
@@ -242,7 +242,7 @@ def test_published_names_fit_a_detector_too(tmp_path, digits, capsys):
     config = settings(digits, tmp_path, backbone_weights=str(file), model=ModelConfig(backbone="squeezenet1_1"))
     source = find_source(config)
     assert source is not None and source.part == "published"
-    model = build(config.model, Card(NAMES, [1, 2, 3], 64))
+    model = build(config.model, ModelMetadata(NAMES, [1, 2, 3], 64))
     begin(model, source, tell=True)
     assert torch.equal(model.backbone.stages[0][0].weight, published["features.0.weight"])
     assert "classifier.1.weight: extra" in capsys.readouterr().err
@@ -333,7 +333,7 @@ def test_the_local_files_know_what_is_in_photos(backbone, file):
     pixels = pixels_of(backbone, file)
     assert pixels == PIXELS["caffe" if backbone == "squeezenet1_1" else "tensorflow"]
     config = ModelConfig(name=backbone, kind="classifier", backbone=backbone)
-    model = build(config, Card(names, list(range(1000)), 224, pixels)).eval()
+    model = build(config, ModelMetadata(names, list(range(1000)), 224, pixels)).eval()
     begin(model, Source("F", read_state(file), pixels, "published"), tell=False)
     for photo, label in photos.items():
         with Image.open(photo) as image:
@@ -354,5 +354,5 @@ def test_a_detector_begins_with_the_local_files(digits, tmp_path, monkeypatch, b
     net.load_state_dict(net.renamed(read_state(file)))
     first = next(iter(trainer.run.model.backbone.stages[0].state_dict().items()))
     assert torch.equal(first[1], net.stages[0].state_dict()[first[0]])
-    assert trainer.run.model.card.pixels == pixels_of(backbone, file)
-    assert load_data(digits, "train").names == trainer.run.model.card.names
+    assert trainer.run.model.metadata.pixels == pixels_of(backbone, file)
+    assert load_data(digits, "train").names == trainer.run.model.metadata.names

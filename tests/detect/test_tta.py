@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from detect.inference.predictor import Predictor
 from detect.inference.tiles import Tiles
 from detect.inference.tta import SAME, SCALES, Views, averaged, mirror
-from detect.types import Detections, Frame, Keep
+from detect.types import Detections, Frame, Postprocess
 from tests.reference.fusion import fused
 from tests.reference.planted import MAGENTA, ThingFinder, planted
 
 
 def views(score: float = 0.25, scales: tuple[float, ...] = SCALES) -> Views:
     finder = ThingFinder()
-    return Views([Predictor(finder, round(160 * s), batch=2) for s in scales], Keep(score))
+    return Views([Predictor(finder, round(160 * s), batch=2) for s in scales], Postprocess(score))
 
 
 def test_planted_things_are_found_where_they_are() -> None:
@@ -53,7 +53,7 @@ def test_no_frames_and_nothing_found() -> None:
 def test_tiles_take_views_for_a_predictor() -> None:
     image = planted(150, 400, (120, 30, 260, 120))
     image[10:50, 350:380] = MAGENTA
-    ((_, found),) = Tiles(views(), 160, Keep())([Frame(image, "x")])
+    ((_, found),) = Tiles(views(), 160, Postprocess())([Frame(image, "x")])
     truth = torch.tensor([[120.0, 30, 260, 120], [350, 10, 380, 50]])
     assert (found.boxes[found.boxes[:, 0].argsort()] - truth).abs().max() < 3
 

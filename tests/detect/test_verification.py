@@ -26,10 +26,10 @@ from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
-from detect.types import Detections, Distance, Frame, Keep, Vector
+from detect.types import Detections, Distance, Frame, Postprocess, Vector
 from tests.reference import embeddings as naive
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, rows, status
@@ -156,7 +156,7 @@ def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, t
     found = json.loads((tmp_path / "1.json").read_text())
     best = max(history, key=lambda row: (row["auc"], row["epoch"]))
     assert found["auc"] == pytest.approx(best["auc"]) and (found["same"], found["different"]) == (30, 36)
-    assert load_weights(weights).card.thresholds == pytest.approx(found["thresholds"], rel=1e-4)
+    assert load_weights(weights).metadata.thresholds == pytest.approx(found["thresholds"], rel=1e-4)
     assert "auc" in capsys.readouterr().out
     pairs = tmp_path / "pairs.csv"
     table = "\ufeffA, b ,Same\r\nval/f/0.png,val/f/1.png,1\r\nval/f/0.png, val/g/1.png, No\r\n"  # as spreadsheets write
@@ -175,7 +175,7 @@ def test_thresholds_over_cached_features_are_those_of_pictures_with_their_mirror
     evaluate = ["evaluate", "--weights", str(best), "--data", str(people), "--json", str(tmp_path / "1.json"), *CPU]
     assert main(evaluate) == 0
     found = json.loads((tmp_path / "1.json").read_text())
-    assert found["thresholds"] == pytest.approx(load_weights(best).card.thresholds, rel=1e-3)
+    assert found["thresholds"] == pytest.approx(load_weights(best).metadata.thresholds, rel=1e-3)
 
 
 def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
     assert main([*asked, "--json"]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["person"] == record["nearest"] == "a" and record["distance"] == pytest.approx(0, abs=1e-5)
-    assert record["threshold"] == load_weights(weights).card.thresholds["far_1pct"]
+    assert record["threshold"] == load_weights(weights).metadata.thresholds["far_1pct"]
     stranger = [*asked[:3], "--source", str(people / "val" / "g" / "0.png"), "--threshold", "1e-6", *CPU[:4]]
     assert main(stranger) == 0
     assert capsys.readouterr().out.startswith("0.png: unknown (nearest ")
@@ -218,7 +218,7 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
 
     def changed(*args):
         model = load_weights(copy)
-        save_weights(copy, build(model.config, model.card))
+        save_weights(copy, build(model.config, model.metadata))
         return read_image(*args)
 
     monkeypatch.setattr(command, "read_image", changed)
@@ -246,9 +246,9 @@ def finders(monkeypatch):
     class Fake:
         def __init__(self, task: str, found: Detections, shape: list[list[float]]) -> None:
             self.model, self.found = SimpleNamespace(task=task), found
-            self.card = Card(["a"], [1], size=64, shape=shape)
+            self.metadata = ModelMetadata(["a"], [1], size=64, shape=shape)
 
-        def predictor(self, keep: Keep):
+        def predictor(self, keep: Postprocess):
             def answer(frames):
                 for frame in frames:
                     views.append(frame.image)
@@ -328,16 +328,18 @@ def broken(people, weights, tmp_path_factory):
         ["embed", "--weights", str(weights), "--source", str(people / "val"), "--out", str(root / "g"), "--device=cpu"]
     )
     model = load_weights(weights)
-    save_weights(root / "other.safetensors", build(model.config, model.card))
+    save_weights(root / "other.safetensors", build(model.config, model.metadata))
     bare = load_weights(weights)
     bare.calibrate({"thresholds": {}})
     save_weights(root / "bare.safetensors", bare)
     config = parse("train", ["--data", "toy", "--model", "yolo_n"]).model
-    save_weights(root / "detector.safetensors", build(config, Card(["a"], [1], size=64)))
+    save_weights(root / "detector.safetensors", build(config, ModelMetadata(["a"], [1], size=64)))
     points = parse("train", ["--data", "toy", "--model", "landmarker"]).model
-    card = Card(["a"], [1], size=64, keypoints=["p", "q"], flip_pairs=[])
-    save_weights(root / "points.safetensors", build(points, card))
-    save_weights(root / "align.safetensors", build(points, dataclasses.replace(card, shape=[[0.3, 0.5], [0.7, 0.5]])))
+    metadata = ModelMetadata(["a"], [1], size=64, keypoints=["p", "q"], flip_pairs=[])
+    save_weights(root / "points.safetensors", build(points, metadata))
+    save_weights(
+        root / "align.safetensors", build(points, dataclasses.replace(metadata, shape=[[0.3, 0.5], [0.7, 0.5]]))
+    )
     Gallery(np.zeros((0, 8), np.float32), [], [], str(weights), "").save(root / "nobody")
     Gallery(np.zeros((1, 8), np.float32), ["a"], ["a"], str(root / "gone"), "").save(root / "orphan")
     (root / "p1.csv").write_text("a,b\n1,2\n")

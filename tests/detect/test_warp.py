@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detect.cli.parser import parse
 from detect.config import AugmentConfig
-from detect.data.augment.transforms import Move, Tile, mosaic, paste, place, random_crop, single
+from detect.data.augment.transforms import ImageTarget, Placement, mosaic, paste, place, random_crop, single
 from detect.data.augment.warp import Warp, random_warp
 from detect.types import Target
 from tests.reference import warp as naive
@@ -59,7 +59,7 @@ def middle_of(image):
 @pytest.mark.parametrize("scene", [single, lambda tile, *rest: mosaic([tile] * 4, *rest)])
 def test_what_is_off_draws_nothing(scene):
     """So that the samples of a run without them are what they always were."""
-    tile = Tile(Store(2).read(1), Store(2).target(1))
+    tile = ImageTarget(Store(2).read(1), Store(2).target(1))
     drawn = [np.random.default_rng(0) for _ in range(2)]
     image, _ = scene(tile, 64, AugmentConfig(), drawn[0], 114)
     drawn[1].uniform(size=3 if scene is single else 5)  # zoom and shift; the point where four images meet
@@ -145,7 +145,7 @@ def test_points_stay_on_their_pixels(kind, zoom):
         warp = drawn(kind, 128, seed)
         place_at = np.random.default_rng(seed).uniform(30, 90, 2)
         corner = (64 - place_at * zoom + np.random.default_rng(seed).uniform(-20, 20, 2)).tolist()
-        tile = Tile(spot(110, 120, *place_at), truth([[0, 0, 120, 110]], [[[*place_at, 2]]], (110, 120)))
+        tile = ImageTarget(spot(110, 120, *place_at), truth([[0, 0, 120, 110]], [[[*place_at, 2]]], (110, 120)))
         canvas = np.zeros((128, 128, 3), np.uint8)
         move = paste(canvas, tile, tuple(corner), zoom, warp)
         found = place([tile.target], [move], 0, (128, 128)).points
@@ -167,7 +167,7 @@ def test_boxes_follow_ellipses_to_the_pixel(kind, scene):
     store, checked = Store(40, ellipses=True, side=(90, 140)), 0
     config = AugmentConfig(**{**STILL, "scale": 0.6}, **KINDS[kind])
     for i in range(1, 40):
-        tiles = [Tile(store.read(k), store.target(k)) for k in (i, 0, 5, 10)]  # the others have no objects
+        tiles = [ImageTarget(store.read(k), store.target(k)) for k in (i, 0, 5, 10)]  # the others have no objects
         rng = np.random.default_rng(i)
         if scene == "single":
             image, target = single(tiles[0], 160, config, rng, 114)
@@ -186,7 +186,10 @@ def test_a_still_warp_places_as_none_does():
     low = rng.uniform(-30, 100, (60, 2))
     boxes = np.concatenate([low, low + rng.uniform(0, 60, (60, 2))], axis=1)
     points = np.concatenate([rng.uniform(-20, 120, (60, 2, 2)), rng.integers(0, 3, (60, 2, 1))], axis=2)
-    moves = [Move((0.7, 1.3), (5.0, -8.0), (5, 0, 60, 90)), Move((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100))]
+    moves = [
+        Placement((0.7, 1.3), (5.0, -8.0), (5, 0, 60, 90)),
+        Placement((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100)),
+    ]
     parts = [
         truth(boxes[:25].tolist(), points[:25], proposals=boxes[:9].tolist()),
         truth(boxes[25:].tolist(), points[25:], proposals=boxes[9:].tolist()),
@@ -209,7 +212,7 @@ def test_what_a_warp_moves_out_of_sight_is_dropped():
     target = truth(
         [[0, 40, 20, 60], [90, 40, 110, 60], [-40, 40, -10, 60]], [[[5, 50, 2]], [[100, 50, 2]], [[0, 0, 0]]]
     )
-    move = Move((2.0, 1.0), (-50.0, 0.0), (-50, 0, 150, 100), quarter)
+    move = Placement((2.0, 1.0), (-50.0, 0.0), (-50, 0, 150, 100), quarter)
     found = place([target], [move], 0.1, (100, 100))
     assert len(found) == 0
     found = place([truth([[25, 40, 35, 60]], [[[30, 50, 2]]])], [move], 0.1, (100, 100))
@@ -225,10 +228,10 @@ def test_a_crop_takes_its_boxes_and_points_along(shrunk):
     for i in range(1, 20):
         image, target = store.read(i), store.target(i)
         small = cv2.resize(image, None, fx=1 / shrunk, fy=1 / shrunk, interpolation=cv2.INTER_AREA)
-        tile = random_crop(Tile(small, target), config, np.random.default_rng(i))
+        tile = random_crop(ImageTarget(small, target), config, np.random.default_rng(i))
         assert tile.target.size == tile.image.shape[:2]
         assert (np.array(tile.image.shape[:2]) >= np.floor(0.6 * np.array(small.shape[:2]))).all()
-        canvas, found = single(Tile(small, target), 128, config, np.random.default_rng(i), 114)
+        canvas, found = single(ImageTarget(small, target), 128, config, np.random.default_rng(i), 114)
         for label, box in zip(found.labels.tolist(), found.boxes.numpy(), strict=True):
             if (ink(canvas, label)).any() and (box[2:] - box[:2]).min() > 6:
                 assert np.abs(box - extents(canvas, label)).max() <= 1.5 * shrunk + 0.5
@@ -240,7 +243,7 @@ def test_a_crop_takes_its_boxes_and_points_along(shrunk):
 
 
 def test_a_crop_is_drawn_in_its_share_and_obeys_visibility():
-    tile = Tile(np.zeros((100, 100, 3), np.uint8), truth([[40, 0, 60, 100]]))
+    tile = ImageTarget(np.zeros((100, 100, 3), np.uint8), truth([[40, 0, 60, 100]]))
     shares = AugmentConfig(**STILL, crop=0.3)
     drawn = [single(tile, 64, shares, np.random.default_rng(k), 0)[1].boxes for k in range(300)]
     whole = torch.tensor([[25.6, 0, 38.4, 64]])

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.uninitialized import shapes
-from detect.models.weights import checksum, load_weights, read_weights, save_weights
+from detect.models.weights import FORMAT, checksum, load_weights, read_weights, save_weights
 
 SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8)
-CARD = Card(["cat", "dog"], [1, 7], 64, keypoints=["left", "right"], flip_pairs=[[0, 1]], skeleton=[[0, 1]])
+CARD = ModelMetadata(["cat", "dog"], [1, 7], 64, keypoints=["left", "right"], flip_pairs=[[0, 1]], skeleton=[[0, 1]])
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,11 @@ def model():
 def crafted(path, model, about=None, tensors=None, sign=True):
     """A file with other values in its header, {"model.width": 9}, or other tensors, and a checksum that is right."""
     state = {k: v.clone() for k, v in (model.state_dict() | (tensors or {})).items() if v is not None}
-    header = {"format": 1, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.card)}
+    header = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "metadata": dataclasses.asdict(model.metadata),
+    }
     for name, value in (about or {}).items():
         *parts, last = name.split(".")
         inside = header
@@ -45,7 +49,7 @@ def crafted(path, model, about=None, tensors=None, sign=True):
 
 
 WRONG = {
-    "format": [None, "1", 2, 10**30, True, 0, KeyError],
+    "format": [None, "1", FORMAT + 1, 10**30, True, 0, KeyError],
     "model": [None, [], 3, {"name": 1}, {"no such": 1}],
     "model.tower": [10**9, -1, "1", 1.5, None, 99],
     "model.depth": [10**9, 0, [1]],
@@ -60,19 +64,19 @@ WRONG = {
     "model.loss": [None, {"box": float("inf")}, {"class_weights": ["a"]}],
     "model.in_channels": [10**9, 2, 0],
     "model.dims": [3, 7],
-    "card": [None, [], "x"],
-    "card.names": [["cat"], "ab", [1, 2], {"a": 1}, ["a"] * 5, KeyError],
-    "card.category_ids": [[1, 1], ["a", "b"], [1, 10**30], [1, 2.5]],
-    "card.size": [0, -64, 10**12, "64", 1 << 20],
-    "card.pixels": [None, {"mean": [0], "std": [1]}, {"std": [0, 1, 1]}, {"mean": "abc"}, {"mean": [0] * 10**4}],
-    "card.pixels.order": ["GBR", 1],
-    "card.pixels.scale": [float("nan"), 0, None],
-    "card.pixels.pad": [256, -1, 1e9],
-    "card.skeleton": [[[0, 9]], [[0]], [0], [[0, -1]]],
-    "card.flip_pairs": [[[0, 2]], [["a", "b"]], 3],
-    "card.shape": [[[0.5, 0.5]], [[0.5]], [["a", "b"], [0, 0]]],
-    "card.thresholds": [[1], {"a": "b"}, {"a": float("nan")}],
-    "card.unheard_of": [1],
+    "metadata": [None, [], "x"],
+    "metadata.names": [["cat"], "ab", [1, 2], {"a": 1}, ["a"] * 5, KeyError],
+    "metadata.category_ids": [[1, 1], ["a", "b"], [1, 10**30], [1, 2.5]],
+    "metadata.size": [0, -64, 10**12, "64", 1 << 20],
+    "metadata.pixels": [None, {"mean": [0], "std": [1]}, {"std": [0, 1, 1]}, {"mean": "abc"}, {"mean": [0] * 10**4}],
+    "metadata.pixels.order": ["GBR", 1],
+    "metadata.pixels.scale": [float("nan"), 0, None],
+    "metadata.pixels.pad": [256, -1, 1e9],
+    "metadata.skeleton": [[[0, 9]], [[0]], [0], [[0, -1]]],
+    "metadata.flip_pairs": [[[0, 2]], [["a", "b"]], 3],
+    "metadata.shape": [[[0.5, 0.5]], [[0.5]], [["a", "b"], [0, 0]]],
+    "metadata.thresholds": [[1], {"a": "b"}, {"a": float("nan")}],
+    "metadata.unheard_of": [1],
 }
 
 
@@ -125,13 +129,16 @@ def test_no_flipped_bit_goes_unseen(model, tmp_path):
             found = load_weights(path)
         except UserError:
             continue
-        assert (found.card, found.config) == (model.card, model.config)  # a blank between two values, or the like
+        assert (found.metadata, found.config) == (
+            model.metadata,
+            model.config,
+        )  # a blank between two values, or the like
         assert all(torch.equal(v, model.state_dict()[k]) for k, v in found.state_dict().items())
 
 
 def test_files_without_a_checksum_are_read(model, tmp_path):
     found = load_weights(crafted(tmp_path / "w.safetensors", model, sign=False))
-    assert found.card == model.card
+    assert found.metadata == model.metadata
     with pytest.raises(UserError, match="is damaged: its checksum"):
         load_weights(crafted(tmp_path / "w.safetensors", model, {"checksum": None}, sign=False))
     with pytest.raises(UserError, match="its header has 'checksue'"):  # one flipped bit

@@ -13,12 +13,12 @@ from anchors.boxes import area, clip
 from anchors.windows import square_iou
 from detect.__main__ import main
 from detect.config import AugmentConfig, LossConfig, ModelConfig
-from detect.data.datasets.detection import Draw
+from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.windows import ANYWHERE, WindowDataset
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.training.setup import train
-from detect.types import Pixels
+from detect.types import Preprocess
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, settings, status
 
@@ -57,7 +57,7 @@ def same(one, other):
 def test_a_window_depends_on_seed_epoch_and_position_alone(digits):
     store, augment = load_data(digits, "train"), AugmentConfig()
     data, again = (WindowDataset(store, 96, 32, 1.5, augment, seed=1, balanced=True) for _ in range(2))
-    draws = [Draw(epoch, position, 96) for epoch in (0, 5) for position in range(0, len(data), 7)]
+    draws = [SampleKey(epoch, position, 96) for epoch in (0, 5) for position in range(0, len(data), 7)]
     first = [data[draw] for draw in draws]
     assert all(same(a, b) for a, b in zip(first, [again[d] for d in draws[::-1]][::-1], strict=True))
     assert not all(same(a, b) for a, b in zip(first, [data[d._replace(epoch=1)] for d in draws], strict=True))
@@ -69,7 +69,7 @@ def test_an_epoch_shows_every_object_once_and_every_picture(tmp_path):
     objects = [(4, 30, 40, 30, 0, 0), (50, 8, 36, 44, 1, 0), (0, 60, 30, 30, 0, 1)]
     store = stored(tmp_path, (100, 120, objects), (64, 64, []), (40, 90, [(10, 2, 36, 36, 1, 0)]))
     data = WindowDataset(store, 120, 32)
-    samples = [data[Draw(0, position, 120)] for position in range(len(data))]
+    samples = [data[SampleKey(0, position, 120)] for position in range(len(data))]
     assert len(data) == 3 * (1 + ANYWHERE)
     assert {t.image_id for _, t in samples} == {1, 2, 3}  # the one without objects too
     exact = [t for _, t in samples if len(t) and (square_iou(t.boxes[~t.crowd], WHOLE) > 0.95).any()]
@@ -86,10 +86,10 @@ def test_an_epoch_shows_every_object_once_and_every_picture(tmp_path):
 def test_the_truth_of_a_window_lies_on_its_pixels_and_objects_stay_whole(tmp_path, stretch):
     store = stored(tmp_path, (90, 160, [(30, 20, 60, 50, 1, 0)]))
     augment = AugmentConfig(hue=0, saturation=0, value=0)
-    data = WindowDataset(store, 160, 32, 1.0, augment, pixels=Pixels(stretch=stretch))
+    data = WindowDataset(store, 160, 32, 1.0, augment, pixels=Preprocess(stretch=stretch))
     cut = 0
     for position in range(200):
-        image, found = data[Draw(position // len(data), position % len(data), 160)]
+        image, found = data[SampleKey(position // len(data), position % len(data), 160)]
         red = (image[..., 0].astype(int) - image[..., 1]) > 115
         if not len(found):
             assert not red.any()
@@ -111,7 +111,7 @@ def test_windows_are_as_large_as_a_detection_has_them(tmp_path):
     data = WindowDataset(store, 240, 32)
     sides = []
     for position in range(100):
-        _, found = data[Draw(position // len(data), position % len(data), 240)]
+        _, found = data[SampleKey(position // len(data), position % len(data), 240)]
         whole = found.boxes[found.labels == 0]
         sides += [32 / float(x1 - x0) * 40 for x0, _, x1, _ in whole.tolist()]
     assert min(sides) == pytest.approx(16, rel=0.15) and 60 < max(sides) < 130
@@ -121,7 +121,7 @@ def test_windows_are_as_large_as_a_detection_has_them(tmp_path):
 def test_jitter_keeps_objects_in_their_windows(digits, piece):
     store = load_data(digits, "train")
     data = WindowDataset(store, 224, 32, piece, AugmentConfig())
-    samples = [data[Draw(0, position, 224)] for position in range(len(data))]
+    samples = [data[SampleKey(0, position, 224)] for position in range(len(data))]
     side = round(32 * piece)
     assert all(image.shape == (side, side, 3) and t.size == (side, side) for image, t in samples)
     middle = torch.tensor([[side - 32.0, side - 32, side + 32, side + 32]]) / 2

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 import detect
-from anchors.assign import dense
+from anchors.assign import pad_targets
 from detect.__main__ import main
 from detect.cli.parser import model_config, model_names, parse
 from detect.errors import UserError
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import load_weights
 from detect.training.bn_statistics import samples, unfold
-from detect.types import Keep, Pixels, Target
+from detect.types import Postprocess, Preprocess, Target
 from tests.reference.boxes import overlap
 from tests.reference.yolox_twin import Twin
 
@@ -75,20 +75,20 @@ def imported(folder: Path, suffix: str, out: Path):
 def test_a_released_file_says_what_its_twin_says(published, tmp_path, suffix):
     folder, image, said = published
     model = imported(folder, suffix, tmp_path / "w.safetensors")
-    assert (model.config.name, model.card.size, model.card.folded) == ("yolox_nano", 416, suffix == ".onnx")
-    assert model.card.names == CLASSES and model.card.category_ids == [1, 2, 3, 4, 5]
-    assert model.card.pixels == Pixels(order="BGR", scale=1.0, pad=114, alignment="topleft")
+    assert (model.config.name, model.metadata.size, model.metadata.folded) == ("yolox_nano", 416, suffix == ".onnx")
+    assert model.metadata.names == CLASSES and model.metadata.category_ids == [1, 2, 3, 4, 5]
+    assert model.metadata.pixels == Preprocess(order="BGR", scale=1.0, pad=114, alignment="topleft")
     with torch.no_grad():
         raw = model.double()(image)
-        lean = model.float().lean()(image)
-    for one, tolerance in ((raw, 1e-5), (lean, 1e-3)):
+        fused = model.float().fused()(image)
+    for one, tolerance in ((raw, 1e-5), (fused, 1e-3)):
         mine = torch.cat([one.regression, one.objectness[..., None], one.logits], -1)
         assert mine.shape == said.shape and said.std() > 0.5
         assert torch.allclose(mine.double(), said, rtol=tolerance, atol=tolerance)
 
 
 def test_boxes_are_those_of_the_paper():
-    model = build(model_config("yolox_nano"), Card(CLASSES, [1, 2, 3, 4, 5])).eval()
+    model = build(model_config("yolox_nano"), ModelMetadata(CLASSES, [1, 2, 3, 4, 5])).eval()
     with torch.no_grad():
         raw = model(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
         codes = torch.randn(raw.regression.shape, generator=torch.Generator().manual_seed(0))
@@ -112,20 +112,22 @@ def test_boxes_are_those_of_the_paper():
 @pytest.mark.parametrize(("size", "millions"), [("nano", 0.91), ("tiny", 5.06), ("m", 25.33)])
 def test_it_has_the_parameters_of_the_released_one(size, millions):
     with torch.device("meta"):
-        model = build(model_config(f"yolox_{size}"), Card([str(i) for i in range(80)], list(range(80))))
+        model = build(model_config(f"yolox_{size}"), ModelMetadata([str(i) for i in range(80)], list(range(80))))
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
 
 
 def test_it_trains_and_every_weight_takes_part():
     torch.manual_seed(0)
-    model = build(model_config("yolox_nano"), Card(CLASSES, [1, 2, 3, 4, 5], size=64)).train()
+    model = build(model_config("yolox_nano"), ModelMetadata(CLASSES, [1, 2, 3, 4, 5], size=64)).train()
     truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([3]), torch.tensor([False]), 0, (64, 64))
     raw = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
     terms = model.loss(raw, [truth, truth[torch.tensor([False])]])
     loss = sum(t.total / t.count.clamp(min=1) for t in terms.values())
     loss.backward()
     assert loss.isfinite() and [n for n, p in model.named_parameters() if p.grad is None] == []
-    assert all(len(d) == 7 for d in model.eval().decode(model.eval()(torch.zeros(2, 3, 64, 64)), Keep(0.0, 0.7, 7)))
+    assert all(
+        len(d) == 7 for d in model.eval().decode(model.eval()(torch.zeros(2, 3, 64, 64)), Postprocess(0.0, 0.7, 7))
+    )
 
 
 def spread(model: nn.Module, images: torch.Tensor) -> float:
@@ -149,7 +151,7 @@ def test_unfolding_changes_no_answer_and_brings_the_modes_together(published, tm
         apart = spread(model, images)
         unfold(model, images.split(4))
         after = model.eval()(images[:2])
-    assert not model.card.folded and apart > 0.3 and spread(model, images) < 0.01
+    assert not model.metadata.folded and apart > 0.3 and spread(model, images) < 0.01
     for mine, theirs in zip(after[:2], before[:2], strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3)
 
@@ -182,7 +184,7 @@ def test_fine_tuning_is_one_command(published, digits, tmp_path):
     flags = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "out": tmp_path / "run"}
     best = detect.train(data=digits, weights=weights, **flags)
     model = load_weights(best)
-    assert len(model.card.names) == 10 and not model.card.folded and model.card.pixels.order == "BGR"
+    assert len(model.metadata.names) == 10 and not model.metadata.folded and model.metadata.pixels.order == "BGR"
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(norm.num_batches_tracked > 0 for norm in norms)
 
@@ -223,7 +225,7 @@ def test_what_is_no_such_file_is_refused(tmp_path, capsys, suffix):
 
 
 def test_a_model_of_other_parts_is_refused():
-    card = Card(CLASSES, [1, 2, 3, 4, 5])
+    metadata = ModelMetadata(CLASSES, [1, 2, 3, 4, 5])
     for flag, value, said in (
         ("head", "point", "its own head"),
         ("backbone", "resnet18", "backbone of YOLOX"),
@@ -231,7 +233,7 @@ def test_a_model_of_other_parts_is_refused():
     ):
         config = parse("train", ["--data", "toy", "--model", "yolox_nano", f"--model.{flag}", value]).model
         with pytest.raises(UserError, match=said):
-            build(config, card)
+            build(config, metadata)
 
 
 @pytest.mark.skipif(not REFERENCE, reason="GRIDHEAD_YOLOX names no interpreter with torch and pixeltable-yolox")
@@ -279,7 +281,9 @@ def test_average_precision_of_the_real_file(tmp_path):
 def test_the_objectness_wanted_is_the_iou_of_the_predicted_box():
     """SimOTA's weight is that IoU already: it is neither squared nor lowered by what CIoU subtracts."""
     torch.manual_seed(0)
-    model = build(dataclasses.replace(model_config("yolox_nano"), width=16), Card(CLASSES, [1, 2, 3, 4, 5], 64))
+    model = build(
+        dataclasses.replace(model_config("yolox_nano"), width=16), ModelMetadata(CLASSES, [1, 2, 3, 4, 5], 64)
+    )
     truth = Target(
         boxes=torch.tensor([[4.0, 6.0, 40.0, 30.0], [30.0, 34.0, 60.0, 62.0]]),
         labels=torch.tensor([1, 3]),
@@ -289,7 +293,7 @@ def test_the_objectness_wanted_is_the_iou_of_the_predicted_box():
     )
     raw = model.eval()(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
     boxes, scores = model.candidates(raw)
-    found = model.assigner(scores, boxes, raw.priors, dense([(truth.boxes, truth.labels, truth.crowd)]))
+    found = model.assigner(scores, boxes, raw.priors, pad_targets([(truth.boxes, truth.labels, truth.crowd)]))
     wanted = torch.zeros_like(raw.objectness)
     for a in torch.where(found.index[0] >= 0)[0].tolist():
         wanted[0, a] = overlap(boxes[0, a].tolist(), truth.boxes[found.index[0, a]].tolist())

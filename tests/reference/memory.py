@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from detect.config import AugmentConfig, TrainConfig
-from detect.data.datasets.detection import CocoDataset, Draw
+from detect.data.datasets.detection import CocoDataset, SampleKey
 from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.sources.coco import load_coco
 from detect.data.store import Annotations
@@ -76,7 +76,7 @@ def open_files() -> int:
 class Leaky(CocoDataset):
     """The twin that keeps as much as its picture of every sample it makes."""
 
-    def __getitem__(self, draw: Draw):
+    def __getitem__(self, draw: SampleKey):
         sample = super().__getitem__(draw)
         vars(self).setdefault("leak", []).append(bytes(sample[0]))
         return sample
@@ -85,7 +85,7 @@ class Leaky(CocoDataset):
 class Copying(CocoDataset):
     """The twin that makes the store its own."""
 
-    def __getitem__(self, draw: Draw):
+    def __getitem__(self, draw: SampleKey):
         if "own" not in vars(self):
             self.own = copy.deepcopy(self.store)
         return super().__getitem__(draw)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from detect.types import Detections, Keep, Pixels
+from detect.types import Detections, Postprocess, Preprocess
 
 MAGENTA = (255, 0, 255)
 
@@ -16,9 +16,9 @@ MAGENTA = (255, 0, 255)
 class MagentaFinder(torch.nn.Module):
     """One box around all magenta pixels of each image; notes the shapes it was given."""
 
-    pixels = Pixels()
+    pixels = Preprocess()
     square = False
-    searched = False
+    needs_proposals = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class MagentaFinder(torch.nn.Module):
         self.shapes.append(tuple(images.shape))
         return images
 
-    def decode(self, raw: torch.Tensor, keep: Keep) -> list[Detections]:
+    def decode(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
         found = []
         for image in raw.cpu().int():
             rows, columns = torch.where((image[0] > 180) & (image[1] < 90) & (image[2] > 180))
@@ -44,7 +44,7 @@ class MagentaFinder(torch.nn.Module):
 class ThingFinder(MagentaFinder):
     """A box around each connected patch of magenta."""
 
-    def decode(self, raw: torch.Tensor, keep: Keep) -> list[Detections]:
+    def decode(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
         found = []
         for image in raw.cpu().int():
             mask = (image[0] > 180) & (image[1] < 90) & (image[2] > 180)

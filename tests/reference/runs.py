@@ -11,7 +11,7 @@ import torch
 
 from detect.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import save_weights
 from detect.training.loop import Trainer
 from detect.training.setup import train
@@ -42,7 +42,7 @@ def tiny_weights(path: Path) -> Path:
     """A weights file of a detector of ten digits that has learned nothing."""
     torch.manual_seed(0)
     config = ModelConfig(name="tiny", width=16, levels=[3], neck="straight", tower=0)
-    save_weights(path, build(config, Card([str(i) for i in range(10)], list(range(1, 11)), 64)))
+    save_weights(path, build(config, ModelMetadata([str(i) for i in range(10)], list(range(1, 11)), 64)))
     return path
 
 

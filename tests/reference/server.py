@@ -13,7 +13,7 @@ import torch
 
 from detect.cli.parser import model_config
 from detect.models import build
-from detect.models.base import Card
+from detect.models.base import ModelMetadata
 from detect.models.weights import save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ BOUNDS = ["--precision", "float32", "--max-mb", "2", "--max-megapixels", "4", "-
 def weights_file(path):
     """A detector that has learned nothing, and sees a few cats everywhere."""
     torch.manual_seed(0)
-    model = build(model_config("yolo_n"), Card(["cat", "dog"], [3, 5], size=64))
+    model = build(model_config("yolo_n"), ModelMetadata(["cat", "dog"], [3, 5], size=64))
     with torch.no_grad():
         for level, bias in enumerate((-8.0, -8.0, 0.5)):  # four cells at most say anything
             model.get_parameter(f"head.classify.{level}.1.bias").copy_(torch.tensor([bias, -8.0]))

@@ -52,7 +52,7 @@ def server(kind, clip):
 def watch(url, out):
     """`predict_to` with a source, under the requests that a command follows; `seen` counts the frames beside `out`."""
     from detect.inference import Predictor, open_source, predict_to
-    from detect.types import Keep
+    from detect.types import Postprocess
     from tests.reference.planted import MagentaFinder
 
     class Noted(MagentaFinder):
@@ -62,7 +62,7 @@ def watch(url, out):
 
     with closing(Interrupt(at_once=True)) as request:
         try:
-            predict_to(open_source(url), Predictor(Noted(), 128, Keep()), ["a", "b"], [1, 2], out)
+            predict_to(open_source(url), Predictor(Noted(), 128, Postprocess()), ["a", "b"], [1, 2], out)
         except KeyboardInterrupt:
             sys.exit(request.status)
 

@@ -15,7 +15,7 @@ import torch
 from albumentations.augmentations.geometric.distortion import BaseDistortion
 from albumentations.augmentations.geometric.resize import MaxSizeTransform
 
-from detect.data.augment.transforms import Move, place
+from detect.data.augment.transforms import Placement, place
 from detect.errors import UserError, unknown
 from detect.types import Target
 
@@ -76,7 +76,7 @@ class Pipeline:
                 "leave normalization and conversion out of it"
             )
         size = image.shape[:2]
-        still = Move((1.0, 1.0), (0.0, 0.0), (0, 0, size[1], size[0]))
+        still = Placement((1.0, 1.0), (0.0, 0.0), (0, 0, size[1], size[0]))
         return np.ascontiguousarray(image), place([_moved(target, data)], [still], self.visibility, size)
 
     def _build(self, spec: Any) -> list[Any]:

@@ -42,14 +42,14 @@ BUILT_IN = {  # what stands for transforms of albumentations where they are not 
 }
 
 
-class Tile(NamedTuple):
+class ImageTarget(NamedTuple):
     """A picture (h, w, 3) uint8, perhaps smaller than its source, and the source's truth in source pixels."""
 
     image: np.ndarray
     target: Target
 
 
-class Move(NamedTuple):
+class Placement(NamedTuple):
     """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
 
     With a `warp`, which all pictures of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
@@ -62,7 +62,7 @@ class Move(NamedTuple):
 
 
 def single(
-    tile: Tile, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
+    tile: ImageTarget, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
     """One picture, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
     zoom, (x, y), warp = _view(size, config, rng)
@@ -76,7 +76,7 @@ def single(
 
 
 def mosaic(
-    tiles: Sequence[Tile], size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
+    tiles: Sequence[ImageTarget], size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
     """Four pictures that meet in one drawn point, seen through the drawn zoom and shift (YOLOv4, 2004.10934).
 
@@ -104,7 +104,7 @@ def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[f
     return zoom, middle, random_warp(size, config, rng) if any(SETTINGS(config)) else None
 
 
-def random_crop(tile: Tile, config: AugmentConfig, rng: np.random.Generator) -> Tile:
+def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generator) -> ImageTarget:
     """A random part of an image, its width and height at least `crop_min` of the image's, each drawn by itself.
 
     The target is then in pixels of the part, and boxes may reach out of it: `place` cuts them off, or drops them by
@@ -122,10 +122,12 @@ def random_crop(tile: Tile, config: AugmentConfig, rng: np.random.Generator) -> 
     if points is not None:
         points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
     moved = replace(target, boxes=boxes, points=points, proposals=proposals, size=(height, width))
-    return Tile(tile.image[top : top + height, left : left + width], moved)
+    return ImageTarget(tile.image[top : top + height, left : left + width], moved)
 
 
-def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: float, warp: Warp | None = None) -> Move:
+def paste(
+    canvas: np.ndarray, tile: ImageTarget, corner: tuple[float, float], zoom: float, warp: Warp | None = None
+) -> Placement:
     """Draw the tile enlarged `zoom` times with its top left corner at (x, y), and say how its source pixels moved.
 
     Only the part that the canvas shows is resized, a whole number of source pixels onto a whole number of canvas
@@ -135,7 +137,9 @@ def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: flo
     if warp is not None:
         warp.draw(canvas, tile.image, zoom, corner)
         (height, width), (h, w), (x, y) = tile.image.shape[:2], tile.target.size, corner
-        return Move((zoom * width / w, zoom * height / h), corner, (x, y, x + zoom * width, y + zoom * height), warp)
+        return Placement(
+            (zoom * width / w, zoom * height / h), corner, (x, y, x + zoom * width, y + zoom * height), warp
+        )
     shown, read = [], []
     for start, source, room in zip(corner, tile.image.shape[1::-1], canvas.shape[1::-1], strict=True):
         low, high = max(0, round(start)), min(room, round(start + source * zoom))
@@ -150,10 +154,10 @@ def paste(canvas: np.ndarray, tile: Tile, corner: tuple[float, float], zoom: flo
     x_scale, y_scale = (x1 - x0) / (u1 - u0), (y1 - y0) / (v1 - v0)
     height, width = tile.target.size
     scale = x_scale * tile.image.shape[1] / width, y_scale * tile.image.shape[0] / height
-    return Move(scale, (x0 - u0 * x_scale, y0 - v0 * y_scale), (x0, y0, x1, y1))
+    return Placement(scale, (x0 - u0 * x_scale, y0 - v0 * y_scale), (x0, y0, x1, y1))
 
 
-def place(targets: Sequence[Target], moves: Sequence[Move], visibility: float, size: tuple[int, int]) -> Target:
+def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: float, size: tuple[int, int]) -> Target:
     """The truth of pictures placed on one canvas of `size` (h, w); the image id is the first one's.
 
     The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its

@@ -1,8 +1,9 @@
 """Crops: pieces of pictures that show one thing each, for classifiers and whatever else looks at one thing at a time.
 
 A crop is a box of the store. What the network sees of it is its window: the box with a margin, made square as far as
-the picture goes, so that a neighbour's pixels rather than grey fill it; with `Pixels.stretch` the box's own rectangle,
-warped. The window is then letterboxed as any picture is. A box as large as its picture has the picture for a window.
+the picture goes, so that a neighbour's pixels rather than grey fill it; with `Preprocess.stretch` the box's own
+rectangle, warped. The window is then letterboxed as any picture is. A box as large as its picture has the picture for a
+window.
 
 Axes: N crops, C classes.
 """
@@ -22,13 +23,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment.transforms import Tile, jitter, mirror, pipeline, single
-from detect.data.datasets.detection import Draw, Stream, generator, known_sizes, letterboxed, order
+from detect.data.augment.transforms import ImageTarget, jitter, mirror, pipeline, single
+from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes, letterboxed, order
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache
 from detect.errors import UserError
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 from detect.utils.names import say
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndar
 
 
 class CropDataset(Dataset):
-    """Training samples of crops: (image (size, size, 3) uint8 RGB, Target), asked for by a Draw.
+    """Training samples of crops: (image (size, size, 3) uint8 RGB, Target), asked for by a SampleKey.
 
     Augmentation is that of a single picture (zoom, shift, warp, crop, albumentations, colour, mirror); mosaic and
     mixup, which join things, do not apply. `size` is the largest side that is kept of a window, as in CocoDataset.
@@ -129,7 +130,7 @@ class CropDataset(Dataset):
         size: int,
         augment: AugmentConfig | None = None,
         seed: int = 0,
-        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
         balanced: bool = False,
     ) -> None:
@@ -157,9 +158,9 @@ class CropDataset(Dataset):
     def __len__(self) -> int:
         return len(self.crops)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         index = self.index(draw.epoch, draw.position)
-        tile = Tile(self.piece(index, draw.epoch), self.truth(index))
+        tile = ImageTarget(self.piece(index, draw.epoch), self.truth(index))
         if self.augment is None:
             image, target = letterboxed(tile, draw.size, self.pixels)
             return image, self.learned(index, target)
@@ -167,7 +168,7 @@ class CropDataset(Dataset):
         image, target = single(tile, draw.size, self.augment, rng, self.pixels.pad)
         if self.pipeline is not None:
             image, target = self.pipeline(image, target, rng)
-            image, target = letterboxed(Tile(image, target), draw.size, self.pixels)
+            image, target = letterboxed(ImageTarget(image, target), draw.size, self.pixels)
         jitter(image, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(image, 1, dst=image)

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
 from detect.data.augment.transforms import (
-    Move,
-    Tile,
+    ImageTarget,
+    Placement,
     jitter,
     merge,
     mirror,
@@ -31,7 +31,7 @@ from detect.data.images import read_header, resize
 from detect.data.letterbox import Letterbox
 from detect.data.workers import Cache
 from detect.errors import UserError
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 
 if TYPE_CHECKING:
     from detect.data.sampling import Repeated
@@ -48,7 +48,7 @@ class Stream(IntEnum):
     STYLE = 5
 
 
-class Draw(NamedTuple):
+class SampleKey(NamedTuple):
     """What the loader asks for: a place in an epoch's order, and the side of the square canvas in pixels."""
 
     epoch: int
@@ -89,11 +89,11 @@ def known_sizes(store: Annotations) -> np.ndarray:
 
 
 class CocoDataset(Dataset):
-    """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
+    """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a SampleKey.
 
     `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see Cache); the
-    canvas is the Draw's. Without `augment` a sample is the plain square letterbox; with `repeated` some images come
-    more than once an epoch. UserError: an empty store, or mirroring of keypoints whose sides nobody named.
+    canvas is the SampleKey's. Without `augment` a sample is the plain square letterbox; with `repeated` some images
+    come more than once an epoch. UserError: an empty store, or mirroring of keypoints whose sides nobody named.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class CocoDataset(Dataset):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         epochs: int | None = None,
-        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
         repeated: Repeated | None = None,
     ) -> None:
@@ -133,7 +133,7 @@ class CocoDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         index = int(self.order(draw.epoch)[draw.position])
         if self.augment is None:
             return letterboxed(self._tile(index), draw.size, self.pixels)
@@ -142,7 +142,7 @@ class CocoDataset(Dataset):
         if self.pipeline is not None:
             image, target = self.pipeline(image, target, rng)
             if target.size != (draw.size, draw.size):  # a crop, say
-                image, target = letterboxed(Tile(image, target), draw.size, self.pixels)
+                image, target = letterboxed(ImageTarget(image, target), draw.size, self.pixels)
         jitter(image, self.augment, rng)
         if rng.random() < self.augment.flip:
             cv2.flip(image, 1, dst=image)
@@ -162,7 +162,7 @@ class CocoDataset(Dataset):
         """An image by its index, without augmentation."""
         return letterboxed(self._tile(index), self.size, self.pixels)
 
-    def _scene(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+    def _scene(self, index: int, draw: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """One picture, a mosaic, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
         config, pad = self.augment, self.pixels.pad
         assert config is not None
@@ -177,20 +177,20 @@ class CocoDataset(Dataset):
             target = merge([target, more], target.size)
         return image, target
 
-    def _mosaic(self, index: int, draw: Draw, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+    def _mosaic(self, index: int, draw: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         assert self.augment is not None
         chosen = [index, *rng.integers(len(self.sizes), size=3).tolist()]
         tiles = [self._tile(i, draw.epoch) for i in chosen]
         return mosaic(tiles, draw.size, self.augment, rng, self.pixels.pad)
 
-    def _tile(self, index: int, epoch: int | None = None) -> Tile:
+    def _tile(self, index: int, epoch: int | None = None) -> ImageTarget:
         """An image with its truth; of an `epoch`, its stylized copy where that is its turn."""
         target = self.store.target(index)
         height, width = self.sizes[index].tolist()
         if target.size != (height, width):  # the annotations do not say
             target = replace(target, size=(height, width))
         copied = self.copies is not None and self.copies.shown(index, epoch)
-        return Tile(self.cache.get(index + copied * len(self.sizes), self._read), target)
+        return ImageTarget(self.cache.get(index + copied * len(self.sizes), self._read), target)
 
     def _read(self, number: int) -> np.ndarray:
         """An image by its index; after all of them come their copies."""
@@ -199,11 +199,11 @@ class CocoDataset(Dataset):
         return resize((self.copies if self.copies and copied else self.store).read(index), width, height)
 
 
-def letterboxed(tile: Tile, side: int, pixels: Pixels) -> tuple[np.ndarray, Target]:
+def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.ndarray, Target]:
     """The tile on a plain square canvas, with its truth."""
     fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
     (height, width), (h, w) = tile.target.size, fit.source
     scale = fit.scale[0] * w / width, fit.scale[1] * h / height
     view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
-    move = Move(scale, (fit.left, fit.top), view)
+    move = Placement(scale, (fit.left, fit.top), view)
     return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)

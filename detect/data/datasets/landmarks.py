@@ -19,7 +19,7 @@ from detect.data.letterbox import Letterbox
 from detect.data.store import Annotations
 from detect.data.validate import require_skeleton
 from detect.errors import UserError
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 from detect.utils.names import say
 
 
@@ -44,7 +44,7 @@ class Instances(Crops):
         boxes[:, 2:] += boxes[:, :2]
         return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.points[rows])
 
-    def shape(self, pixels: Pixels) -> np.ndarray:
+    def shape(self, pixels: Preprocess) -> np.ndarray:
         """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
         corner, sides = np.split(self.windows(pixels.stretch)[:, None].astype(float), 2, axis=2)
         sides = sides - corner

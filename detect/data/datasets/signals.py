@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
 from detect.data.datasets.crops import balanced_order
-from detect.data.datasets.detection import Draw, Stream, generator, order
+from detect.data.datasets.detection import SampleKey, Stream, generator, order
 from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 from detect.utils.names import require_names
 
 _CHUNK = 1024  # records whose squares are in memory at a time
@@ -75,7 +75,7 @@ class Signals(Annotations):
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         return replace(super().select(index, left_out), values=self.values[index])  # type: ignore[call-arg]
 
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Preprocess:
         """How records become numbers: less the mean of each channel, over its deviation; a constant stays as it is."""
         n, axes = self.values[:, 0].size, (0, *range(2, self.values.ndim))
         chunks = range(0, len(self), _CHUNK)
@@ -83,11 +83,11 @@ class Signals(Annotations):
         middle = mean.reshape(-1, *[1] * self.dims)
         square = sum(((self.values[i : i + _CHUNK] - middle) ** 2).sum(axes) for i in chunks)
         std = np.sqrt(square / n)
-        return Pixels(scale=1.0, mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+        return Preprocess(scale=1.0, mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
 
 
 class SignalDataset(Dataset):
-    """Training samples of signals: (values (..., C) float32, Target), channels last as pictures have them, by a Draw.
+    """Training samples of signals: (values (..., C) float32, Target), channels last, asked for by a SampleKey.
 
     `balanced` draws each class equally often, as for crops.
     """
@@ -102,7 +102,7 @@ class SignalDataset(Dataset):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         values, target = self.sample(self.index(draw.epoch, draw.position))
         if self.augment is not None:
             rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)

@@ -15,14 +15,14 @@ import torch
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
-from detect.data.augment.transforms import Tile, jitter, mirror, paste
+from detect.data.augment.transforms import ImageTarget, jitter, mirror, paste
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.datasets.crops import Crops, balanced_order
-from detect.data.datasets.detection import Draw, Stream, generator, known_sizes, order
+from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes, order
 from detect.data.images import resize
 from detect.data.workers import Cache
 from detect.errors import UserError
-from detect.types import Pixels, Target
+from detect.types import Preprocess, Target
 from detect.utils.names import say
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ STILL = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0
 
 
 class WindowDataset(Dataset):
-    """Pieces of a store's pictures: (image (side, side, 3) uint8 RGB, Target in its pixels), asked for by a Draw.
+    """Pieces of a store's pictures: (image (side, side, 3) uint8 RGB, Target in its pixels), asked for by a SampleKey.
 
     A piece is `piece` times as long as a window of `window` pixels: 1 is a single window. An epoch has one around every
     object that is no crowd region, in which a window in the middle would hold the object, and ANYWHERE times as many of
     any size and at any place, in pictures taken by turns, those without objects too. Their windows are at least
-    `window` pixels long where the longer side of the picture is that of the Draw. They lie within the picture as far
-    as it is large enough; what lies beyond is padded. The truth is every object that a piece touches, whole: which of
-    its windows shows one, or none, or so little of one that it should not count, is for the loss to say. So a picture
-    that has no background makes no trouble.
+    `window` pixels long where the longer side of the picture is that of the SampleKey. They lie within the picture as
+    far as it is large enough; what lies beyond is padded. The truth is every object that a piece touches, whole: which
+    of its windows shows one, or none, or so little of one that it should not count, is for the loss to say. So a
+    picture that has no background makes no trouble.
 
     `augment` moves the pieces around objects (by up to `translate` of the object's side), scales them (the object's
     area, by 1 ± `scale`), rotates, shears and warps all pieces, changes colours and mirrors. `balanced` draws each
@@ -58,7 +58,7 @@ class WindowDataset(Dataset):
         piece: float = 1.0,
         augment: AugmentConfig | None = None,
         seed: int = 0,
-        pixels: Pixels = Pixels(),  # noqa: B008 (frozen)
+        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
         balanced: bool = False,
     ) -> None:
@@ -82,7 +82,7 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.crops) * (1 + ANYWHERE)
 
-    def __getitem__(self, draw: Draw) -> tuple[np.ndarray, Target]:
+    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
         index = int(order(self.seed, draw.epoch, len(self))[draw.position])
         shown = index < len(self.crops)
@@ -155,7 +155,9 @@ class WindowDataset(Dataset):
         )
         truth = Target(boxes, labels, crowd, int(self.store.image_ids[image]), (height, width))
         canvas = np.full((self.side, self.side, 3), self.pad, np.uint8)
-        move = paste(canvas, Tile(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom, warp)
+        move = paste(
+            canvas, ImageTarget(self.cache.get(image, self._read), truth), (-left * zoom, -top * zoom), zoom, warp
+        )
         boxes = (truth.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
         if warp is not None:
             boxes = torch.from_numpy(warp.boxes(boxes.numpy())).float()

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from anchors import grid
 from anchors.coding import decode_bounded, decode_offsets, encode_bounded, encode_offsets
 from detect.models.backbones.blocks import flat, tower
-from detect.types import NamedRows, Raw
+from detect.types import HeadOutput, NamedRows
 
 
 class AnchorHead(nn.Module):
-    """forward(maps) -> Raw with logits (B, A, C), regression (B, A, 4), objectness (B, A).
+    """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
     A runs over levels, rows, columns, anchors. Boxes are coded in the bounded form: at most four times the anchor.
     `anchors` are widths and heights by area, as many a level; without any, each cell has one of its own size.
@@ -46,27 +46,27 @@ class AnchorHead(nn.Module):
         rare = [0.0, 0.0, 0.0, 0.0, -6.0]  # few anchors hold an object
         self.regress = nn.ModuleList(tower(c, self.anchors * 5, depth, act, rare) for c in channels)
 
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         logits = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.classify, maps, strict=True)], 1)
         rest = torch.cat([flat(head(x), self.anchors) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors(
             [(x.shape[2], x.shape[3]) for x in maps], self.strides, list(self.sizes), device=logits.device
         )
-        return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
+        return HeadOutput(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows(groups=self.anchors)) for tower in self.classify)  # type: ignore[index]
 
-    def boxes(self, raw: Raw) -> Tensor:
+    def boxes(self, raw: HeadOutput) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         return self.decode(raw.regression, *self.reference(raw.priors))
 
-    def scores(self, raw: Raw) -> Tensor:
+    def scores(self, raw: HeadOutput) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
-    def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
+    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """Squared error of the bounded codes of P predictions from those of `boxes` (P, 4): (P,)."""
         wanted = self.encode(boxes, *self.reference(raw.priors))
         return (self.bounded(raw.regression) - self.bounded(wanted)).square().sum(-1)

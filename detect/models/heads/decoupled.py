@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from anchors import grid
 from anchors.coding import decode_deltas, encode_deltas
 from detect.models.backbones.blocks import Conv, flat, tower
-from detect.types import NamedRows, Raw
+from detect.types import HeadOutput, NamedRows
 
 RARE = -4.6  # a class or an object is there one time in a hundred, before anything is learned
 
 
 class DecoupledHead(nn.Module):
-    """forward(maps) -> Raw with logits (B, A, C), regression (B, A, 4), objectness (B, A).
+    """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
     A runs over levels, rows, columns. A box is coded by its centre, in strides from the upper left corner of the cell,
     and the logarithm of its size in strides. `width` is the channels of the towers, `depth` their convolutions.
@@ -39,28 +39,28 @@ class DecoupledHead(nn.Module):
         start = [0.0, 0.0, 0.0, 0.0, RARE]
         self.regress = nn.ModuleList(tower(width, 5, depth, act, start, block) for _ in channels)
 
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         said = []
         for x, stem, classify, regress in zip(maps, self.stems, self.classify, self.regress, strict=True):
             seen = stem(x)
             said.append((flat(classify(seen)), flat(regress(seen))))
         logits, rest = (torch.cat(parts, 1) for parts in zip(*said, strict=True))
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
-        return Raw(logits, rest[..., :4], priors, objectness=rest[..., 4])
+        return HeadOutput(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
-    def boxes(self, raw: Raw) -> Tensor:
+    def boxes(self, raw: HeadOutput) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         return decode_deltas(raw.regression, _reference(raw.priors))
 
-    def scores(self, raw: Raw) -> Tensor:
+    def scores(self, raw: HeadOutput) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
-    def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
+    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """The distance of the codes of P predictions from those of `boxes` (P, 4): (P,)."""
         return (raw.regression - encode_deltas(boxes, _reference(raw.priors))).abs().sum(-1)
 

@@ -12,13 +12,13 @@ from detect.models.backbones.blocks import flat, tower
 from detect.models.heads.point import PointHead
 from detect.models.keypoints import sigmas
 from detect.models.losses.points import similarity_loss
-from detect.types import NamedRows, Raw
+from detect.types import HeadOutput, NamedRows
 
 REACH = 2.0  # strides that a point moves when its number grows by one
 
 
 class LandmarkHead(PointHead):
-    """forward(maps) -> Raw with, besides those of PointHead, points (B, A, K, 3): offsets x, y, logit of visibility."""
+    """forward(maps) -> HeadOutput with, besides those of PointHead, points (B, A, K, 3): x, y, visibility logit."""
 
     uses_keypoints = True
 
@@ -38,7 +38,7 @@ class LandmarkHead(PointHead):
         self.sigmas: Tensor
         self.register_buffer("sigmas", torch.tensor(sigmas(keypoints)), persistent=False)
 
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         points = torch.cat([flat(head(x)) for head, x in zip(self.landmarks, maps, strict=True)], 1)
         return super().forward(maps)._replace(points=points.unflatten(-1, (self.count, 3)))
 
@@ -47,18 +47,18 @@ class LandmarkHead(PointHead):
         yield from super().named_rows()
         yield from ((tower[-1], NamedRows("keypoints", each=3)) for tower in self.landmarks)  # type: ignore[index]
 
-    def places(self, raw: Raw) -> Tensor:
+    def places(self, raw: HeadOutput) -> Tensor:
         """The points (..., K, 2) x, y that `raw` stands for, in canvas pixels."""
         assert raw.points is not None
         reach = REACH * raw.priors.strides[:, None, None]
         return raw.priors.centers[:, None] + raw.points[..., :2] * reach
 
-    def points(self, raw: Raw) -> Tensor:
+    def points(self, raw: HeadOutput) -> Tensor:
         """The points (..., K, 3): x, y in canvas pixels and the probability of being labelled."""
         assert raw.points is not None
         return torch.cat([self.places(raw), raw.points[..., 2:].sigmoid()], -1)
 
-    def point_losses(self, raw: Raw, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+    def point_losses(self, raw: HeadOutput, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """Of P predictions, (P,) each: how far the points are from `wanted` (P, K, 3), and whether they are there.
 
         An object none of whose points is labelled says nothing of either.

@@ -14,13 +14,13 @@ from anchors import grid
 from anchors.coding import decode_distances, encode_distances
 from detect.models.backbones.blocks import flat, tower
 from detect.models.losses.boxes import distribution_loss
-from detect.types import NamedRows, Raw
+from detect.types import HeadOutput, NamedRows
 
 BINS = 16
 
 
 class PointHead(nn.Module):
-    """forward(maps) -> Raw with logits (B, A, C) and regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
+    """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
 
     uses_anchors = False
     uses_keypoints = False
@@ -40,27 +40,27 @@ class PointHead(nn.Module):
         near = [-0.4 * i for i in range(BINS)]  # boxes start about four cells wide, as most objects of a level are
         self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, near) for c in channels)
 
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
         regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
-        return Raw(logits, regression, priors)
+        return HeadOutput(logits, regression, priors)
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
-    def boxes(self, raw: Raw) -> Tensor:
+    def boxes(self, raw: HeadOutput) -> Tensor:
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
         distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
         return decode_distances(distances, raw.priors.centers, raw.priors.strides)
 
-    def scores(self, raw: Raw) -> Tensor:
+    def scores(self, raw: HeadOutput) -> Tensor:
         """Class scores (B, A, C) in 0..1."""
         return raw.logits.sigmoid()
 
-    def code_loss(self, raw: Raw, boxes: Tensor) -> Tensor:
+    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """How far P predictions are from `boxes` (P, 4) in the head's own code: (P,)."""
         distances = encode_distances(boxes, raw.priors.centers, raw.priors.strides)
         return distribution_loss(raw.regression.unflatten(-1, (4, BINS)), distances)

@@ -12,7 +12,7 @@ from anchors.boxes import clip
 from anchors.coding import decode_deltas
 from anchors.nms import batched_nms
 from detect.models.backbones.blocks import Predict, flat
-from detect.types import Raw
+from detect.types import HeadOutput
 
 SCALE, RATIOS = 8, (0.5, 1.0, 2.0)  # anchors of Lin et al. (2017, section 4.1): of 8 strides squared; height / width
 BEST = 1000  # of a level go into suppression,
@@ -27,7 +27,7 @@ def pyramid_sizes(strides: Sequence[int]) -> list[list[float]]:
 
 
 class RPNHead(nn.Module):
-    """forward(maps) -> Raw with logits (B, A, 1) and regression (B, A, 4), R-CNN deltas of the anchor boxes.
+    """forward(maps) -> HeadOutput with logits (B, A, 1) and regression (B, A, 4), R-CNN deltas of the anchor boxes.
 
     A runs over levels, rows, columns, anchors. One head serves all levels, which are `width` wide. `anchors` are widths
     and heights by level; without any they are the paper's.
@@ -46,14 +46,14 @@ class RPNHead(nn.Module):
             nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
-    def forward(self, maps: Sequence[Tensor]) -> Raw:
+    def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         seen, each = [self.hidden(x) for x in maps], self.sizes.shape[1]
         logits, deltas = (torch.cat([flat(say(x), each) for x in seen], 1) for say in (self.objectness, self.deltas))
         shapes = [(x.shape[2], x.shape[3]) for x in maps]
-        return Raw(logits, deltas, grid.priors(shapes, self.strides, list(self.sizes), device=logits.device))
+        return HeadOutput(logits, deltas, grid.priors(shapes, self.strides, list(self.sizes), device=logits.device))
 
     @torch.no_grad()
-    def propose(self, raw: Raw, shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
+    def propose(self, raw: HeadOutput, shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
         """The best proposals (P, 4) xyxy px of each image of `size` (h, w), best first; no gradient flows through them.
 
         `shapes` (h, w) are those of the maps. Of each level the BEST enter suppression, of all the MOST come out.

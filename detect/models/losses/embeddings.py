@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from detect.types import Term
+from detect.types import LossTerm
 
 FAR = 8.0  # above any squared distance between vectors of length one, which is at most 4
 
@@ -78,7 +78,7 @@ MINING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 }
 
 
-def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict[str, Term]:
+def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict[str, LossTerm]:
     """max(|a - p|^2 - |a - n|^2 + margin, 0) over the triplets that `mining` chooses (Schroff et al., 2015).
 
     Of batch-hard triplets the distances are not squared.
@@ -88,7 +88,7 @@ def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict
     return {"triplet": _term(each, vectors)}
 
 
-def contrastive(vectors: Tensor, labels: Tensor, margin: float) -> dict[str, Term]:
+def contrastive(vectors: Tensor, labels: Tensor, margin: float) -> dict[str, LossTerm]:
     """d^2 / 2 over the pairs of one person, max(margin - d, 0)^2 / 2 over the others (Hadsell et al., 2006).
 
     Each kind has a mean of its own: of the other there are many more.
@@ -99,7 +99,7 @@ def contrastive(vectors: Tensor, labels: Tensor, margin: float) -> dict[str, Ter
     return {"same": _term(squares[same] / 2, vectors), "different": _term(apart[~same].square() / 2, vectors)}
 
 
-def siamese(vectors: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Term]:
+def siamese(vectors: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, LossTerm]:
     """Cross-entropy of a logistic unit on |a - b| (Taigman et al., 2014; Koch et al., 2015) that says "same".
 
     Its logit is bias () - weight (D,) . |a - b|. As in `contrastive` each kind of pairs has a mean of its own.
@@ -117,7 +117,7 @@ def _pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first, second, labels[first] == labels[second]
 
 
-def _term(each: Tensor, *parts: Tensor) -> Term:
+def _term(each: Tensor, *parts: Tensor) -> LossTerm:
     """The sum and number of losses; the sum of none still has a gradient, zero, for all `parts`."""
     total = each.sum() + sum((0.0 * part).sum() for part in parts)
-    return Term(total, torch.tensor(float(len(each)), device=each.device))
+    return LossTerm(total, torch.tensor(float(len(each)), device=each.device))
