@@ -96,14 +96,14 @@ def _corners(a: Tensor, b: Tensor, kind: str) -> list[Tensor]:
 
 def _overlap(kind: str, low_a: Tensor, high_a: Tensor, low_b: Tensor, high_b: Tensor) -> Tensor:
     sides_a, sides_b = (high_a - low_a).clamp_min(0), (high_b - low_b).clamp_min(0)
-    inter = reduce(mul, (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0))
-    union = reduce(mul, sides_a) + reduce(mul, sides_b) - inter
+    inter: Tensor = reduce(mul, (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0))
+    union: Tensor = reduce(mul, sides_a) + reduce(mul, sides_b) - inter
     value = inter / _nonzero(union)
     if kind == "iou":
         return value
     hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).clamp_min(0)
     if kind == "giou":
-        whole = reduce(mul, hull)
+        whole: Tensor = reduce(mul, hull)
         return value - (whole - union) / _nonzero(whole)
     between = (low_a + high_a) - (low_b + high_b)  # twice the way from centre to centre
     distance = between.square().sum(0) / 4 / _nonzero(hull.square().sum(0))

@@ -81,12 +81,13 @@ def _struck(best: np.ndarray, columns: np.ndarray, iou: float) -> np.ndarray:
 
 
 def _areas(columns: np.ndarray) -> np.ndarray:
-    return (columns[2] - columns[0]) * (columns[3] - columns[1])
+    areas: np.ndarray = (columns[2] - columns[0]) * (columns[3] - columns[1])
+    return areas
 
 
 def _below(iou: float, dtype: np.dtype) -> np.floating:
     """The largest number of this type that is not above `iou`: a number of the type exceeds either both or none."""
-    limit = dtype.type(iou)
+    limit: np.floating = dtype.type(iou)
     return limit if limit <= iou else np.nextafter(limit, dtype.type(-np.inf))
 
 
@@ -155,7 +156,8 @@ def _runs(center: np.ndarray, reach: np.ndarray, level: np.ndarray, stride: int)
     base, span = rows.cumsum() - rows + 1, center[0].max() * 1.01 + 1
 
     def keys(level: np.ndarray, row: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return (base[level] + row) * span + x.clip(0, span)
+        placed: np.ndarray = (base[level] + row) * span + x.clip(0, span)
+        return placed
 
     own = keys(level, np.floor(center[1] / height[level]), center[0])
     order = own.argsort()

@@ -92,13 +92,14 @@ def _check(sizes: Tensor, k: int) -> None:
 
 def _overlap(sizes: Tensor, anchors: Tensor) -> Tensor:
     """IoU of sizes (d, ...) and anchors (d, ...): the sides come first, so that the rest is contiguous."""
-    inter = reduce(mul, map(torch.minimum, sizes, anchors))
-    return inter / (reduce(mul, sizes) + reduce(mul, anchors) - inter)
+    inter: Tensor = reduce(mul, map(torch.minimum, sizes, anchors))
+    union: Tensor = reduce(mul, sizes) + reduce(mul, anchors) - inter
+    return inter / union
 
 
 def _nearest(sizes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """The highest IoU (N,) of each size, and the anchor (N,) that has it."""
-    chunks = sizes.T.contiguous().split(_CHUNK, 1)
+    chunks = torch.split(sizes.T.contiguous(), _CHUNK, 1)
     best = [_overlap(chunk, anchors.T[..., None]).max(0) for chunk in chunks]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 

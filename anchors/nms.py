@@ -138,7 +138,8 @@ def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou:
     columns = boxes.T.take(order, axis=1)
     overlap = overlaps(columns.take(better, axis=1), columns.take(worse, axis=1))
     hit = np.flatnonzero(overlap.astype(np.float64) > iou)
-    return order[decide(better[hit], worse[hit], len(order))]
+    kept: np.ndarray = order[decide(better[hit], worse[hit], len(order))]
+    return kept
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -147,7 +148,8 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inter = reduce(mul, [(np.minimum(a[d + i], b[d + i]) - np.maximum(a[i], b[i])).clip(0) for i in range(d)])
     with np.errstate(invalid="ignore", over="ignore"):
         first, second = (reduce(mul, [box[d + i] - box[i] for i in range(d)]) for box in (a, b))
-        return inter / (first + second - inter)
+        iou: np.ndarray = inter / (first + second - inter)
+    return iou
 
 
 def decide(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:

@@ -90,7 +90,8 @@ def centered(centers: Tensor, boxes: Tensor) -> Tensor:
     """Which centres (A, 2) lie in which boxes (G, 4), border included: (G, A) bool."""
     x, y = centers.T.contiguous()
     x1, y1, x2, y2 = boxes.T.contiguous()[..., None]
-    return (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+    inside: Tensor = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+    return inside
 
 
 def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
