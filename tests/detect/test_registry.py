@@ -1,0 +1,52 @@
+"""Registries: built-in names without imports, registering from anywhere, mistakes in one line."""
+
+import sys
+
+import pytest
+
+from detect.errors import UserError
+from detect.registry import REGISTRIES, Registry, register
+
+
+def test_a_built_in_name_is_known_before_its_module_is_imported():
+    sys.modules.pop("colorsys", None)
+    registry = Registry("conversion", {"hls": "colorsys:rgb_to_hls"})
+    assert "hls" in registry and list(registry) == ["hls"] and len(registry) == 1
+    assert "colorsys" not in sys.modules
+    assert registry["HLS"](1.0, 1.0, 1.0) == (0.0, 1.0, 0.0)
+
+
+def test_an_unknown_name_is_a_users_mistake_with_the_nearest_suggested():
+    registry = Registry("backbone", {"resnet18": "nowhere"})
+    with pytest.raises(UserError, match=r"unknown backbone 'resnet81': did you mean 'resnet18'\?"):
+        registry["resnet81"]
+
+
+def test_a_name_belongs_to_one_entry():
+    registry = Registry("thing", {"a": "detect.errors:unknown"})
+    with pytest.raises(ValueError, match="registered already"):
+        registry.add("a", print)
+    registry.add("b", len)
+    registry.add("b", len)
+    with pytest.raises(ValueError, match="registered already"):
+        registry.add("b", print)
+    with pytest.raises(ValueError, match="lower case"):
+        registry.add("B", print)
+
+
+def test_the_decorator_registers_by_kind(monkeypatch):
+    monkeypatch.setitem(REGISTRIES, "toy", Registry("toy"))
+
+    @register("toy", "car", "auto")
+    def car():
+        return 4
+
+    assert REGISTRIES["toy"]["car"] is REGISTRIES["toy"]["auto"] is car
+    with pytest.raises(UserError, match="unknown kind of registry 'tou'"):
+        register("tou", "x")
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_built_in_name_leads_to_an_entry(kind):
+    for name in REGISTRIES[kind]:
+        assert REGISTRIES[kind][name] is not None
