@@ -25,7 +25,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Frame",
-    "Keep",
+    "Postprocess",
     "Target",
     "UserError",
     "anchors",
@@ -34,7 +34,9 @@ __all__ = [
     "train",
 ]
 
-_LATE = {"Detector": "detect.api"} | dict.fromkeys(("Classes", "Detections", "Frame", "Keep", "Target"), "detect.types")
+_LATE = {"Detector": "detect.api"} | dict.fromkeys(
+    ("Classes", "Detections", "Frame", "Postprocess", "Target"), "detect.types"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -59,14 +61,17 @@ def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> 
 
 def train(**flags: Any) -> Path:
     """`detect train`: flags as keywords, deeper ones as {"optim.lr": 0.005}. Returns the path of the best weights."""
-    return _command("train", flags)
+    best: Path = _command("train", flags)
+    return best
 
 
 def evaluate(**flags: Any) -> dict[str, Any]:
     """`detect evaluate`: returns the twelve COCO numbers and `per_class`; of classifiers `ClassEvaluator.result`."""
-    return _command("evaluate", flags)
+    numbers: dict[str, Any] = _command("evaluate", flags)
+    return numbers
 
 
 def anchors(**flags: Any) -> dict[str, Any]:
     """`detect anchors`: returns `anchors`, `mean_iou` and `recall`."""
-    return _command("anchors", flags)
+    found: dict[str, Any] = _command("anchors", flags)
+    return found

@@ -51,7 +51,8 @@ class Detector:
 
     @property
     def metadata(self) -> ModelMetadata:
-        return self.model.metadata
+        metadata: ModelMetadata = self.model.metadata
+        return metadata
 
     @property
     def dims(self) -> int:

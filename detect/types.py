@@ -127,8 +127,10 @@ class Distance:
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The distances (...) of vectors (..., D), which broadcast."""
         if self.weight is None:
-            return np.sqrt(np.square(a - b).sum(-1))
-        return np.abs(a - b) @ self.weight - self.bias
+            euclidean: np.ndarray = np.sqrt(np.square(a - b).sum(-1))
+            return euclidean
+        weighted: np.ndarray = np.abs(a - b) @ self.weight - self.bias
+        return weighted
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,10 @@ def detector(tmp_path_factory):
     return detect.load(path, "cpu", "FLOAT32")  # the case of names does not matter
 
 
+def test_every_public_name_is_there():
+    assert all(getattr(detect, name) is not None for name in detect.__all__)
+
+
 @pytest.mark.parametrize(
     ("given", "labels"),
     [

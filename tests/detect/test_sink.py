@@ -259,14 +259,14 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from detect.inference import Predictor, open_source, predict_to
-from detect.types import Keep
+from detect.types import Postprocess
 from tests.reference.planted import MagentaFinder
 class Slow(MagentaFinder):
     def forward(self, images):
         time.sleep(0.05)
         print("working", flush=True)
         return super().forward(images)
-finder = Predictor(Slow(), 128, Keep())
+finder = Predictor(Slow(), 128, Postprocess())
 predict_to(open_source(sys.argv[1]), finder, ["a", "b"], [1, 2], Path(sys.argv[2]))
 """
 
