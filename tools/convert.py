@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from detect.data.annotations import Annotations
 from detect.data.roots import Roots
 from detect.data.sources.formats import coco_loader, recognise
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import split_name
-from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 from detect.utils.json_files import read_json

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli.parser import parse
 from detect.config import TrainConfig, with_task
-from detect.data.datasets.detection import SampleKey
 from detect.data.image_writer import save_image
 from detect.data.loader import TrainLoader
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.data.validate import usable, verify
 from detect.errors import UserError, in_one_line

@@ -19,12 +19,12 @@ import torch
 
 from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
+from detect.data.annotations import Annotations
 from detect.data.image_writer import save_image
 from detect.data.images import scaled
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
-from detect.data.store import Annotations
 from detect.data.validate import verify
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.coco import CocoEvaluator

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.config import AugmentConfig
 from detect.data.augment.warp import Warp
-from detect.data.datasets.detection import CocoDataset, SampleKey
+from detect.data.datasets.detection import CocoDataset
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.errors import in_one_line
 

@@ -18,10 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
 
-from detect.data.datasets.detection import known_sizes
+from detect.data.annotations import Annotations, known_sizes
 from detect.data.image_writer import save_image
 from detect.data.sources.formats import recognise
-from detect.data.store import Annotations
 from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from detect.config.options import SeeConfig
+from detect.data.annotations import Annotations
 from detect.data.images import read_image, resize, scaled
 from detect.data.letterbox import Letterbox
 from detect.data.sources.formats import load_data
-from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.explain.cam import grad_cam, look
 from detect.explain.edges import EDGES, edges, likeness

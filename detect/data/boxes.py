@@ -14,7 +14,7 @@ import numpy as np
 from detect.data.augment.transforms import MIN_SIDE
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 REACH = 1.0  # pixels that a box may reach out of its image: annotations are rounded
 LARGEST = 8192  # pixels: the largest --imgsz

@@ -12,7 +12,7 @@ from detect.errors import UserError, unknown
 from detect.utils.names import find, key, require_names
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 
 def without_root(records: list[dict], annotations: list[dict]) -> tuple[list[dict], str]:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes
+from detect.data.annotations import known_sizes
+from detect.data.image_cache import ImageCache
 from detect.data.letterbox import Letterbox
-from detect.data.workers import Cache, stream, through_workers
+from detect.data.rng import SampleKey, Stream, generator
+from detect.data.workers import stream, through_workers
 from detect.errors import UserError
 from detect.types import Batch, Preprocess, Target
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 
 def batches(n: int, batch: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
@@ -98,7 +100,7 @@ class _Letterboxed:
         self.store, self.size, self.pixels, self.square = store, size, pixels, square
         self.sizes = known_sizes(store)
         self.canvases = np.array([self.fit(i).canvas for i in range(len(store))], dtype=np.int64).reshape(-1, 2)
-        self.cache = Cache(self.canvases, cache_gb)
+        self.cache = ImageCache(self.canvases, cache_gb)
 
     def fit(self, index: int) -> Letterbox:
         height, width = self.sizes[index].tolist()  # kept, each worker would copy all letterboxes
@@ -151,7 +153,8 @@ class EvalLoader(StillLoader):
     """Every image of a store once, letterboxed, those of one canvas together; iterate it once an evaluation.
 
     A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
-    Letterboxed pictures are kept (see Cache), so that later evaluations decode nothing. `square` makes all canvases so.
+    Letterboxed pictures are kept (see ImageCache), so that later evaluations decode nothing. `square` makes all
+    canvases so.
     """
 
     def __init__(

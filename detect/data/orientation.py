@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from detect.data.annotations import Annotations
 from detect.data.boxes import REACH, reach
 from detect.data.images import Header, Size
-from detect.data.store import Annotations
 
 WAYS = ("as they are stored", "as EXIF turns them")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.data import selective_search as search
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file, replace_file
 from detect.utils.npy import UNREADABLE, read_npy

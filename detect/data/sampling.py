@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detect.data.datasets.detection import Stream, generator
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
+from detect.data.rng import Stream, generator
 
 
 def repeat_factors(store: Annotations, threshold: float) -> np.ndarray:

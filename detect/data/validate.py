@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from detect.data import jpegs
+from detect.data.annotations import known_sizes
 from detect.data.boxes import (
     called,
     faults,
@@ -25,7 +26,6 @@ from detect.data.boxes import (
     relative,
     too_small,
 )
-from detect.data.datasets.detection import known_sizes
 from detect.data.images import PAGED, Header, count_pages, has_end, read_header, read_image
 from detect.data.orientation import settled
 from detect.errors import UserError
@@ -33,7 +33,7 @@ from detect.utils.names import warn_once
 from detect.utils.progress import track
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Warning: unknown|thumbnail")  # all pixels are there
 

@@ -17,6 +17,7 @@ import torch
 
 from anchors.boxes import iou_aligned, xywh_to_xyxy
 from anchors.kmeans import kmeans, mean_iou, recall
+from detect.data.annotations import Annotations
 from detect.data.boxes import (
     REACH,
     away,
@@ -32,7 +33,6 @@ from detect.data.boxes import (
 from detect.data.orientation import settled
 from detect.data.roots import Roots
 from detect.data.sources.formats import recognise, roots_of
-from detect.data.store import Annotations
 from detect.data.validate import NothingUsable
 from detect.data_check.images import Seen, look_at_all, near_pairs, same_files, unlisted
 from detect.errors import UserError, unknown

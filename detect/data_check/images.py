@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detect.data.annotations import Annotations
 from detect.data.images import Header, count_pages, decode_image
 from detect.data.roots import Roots
 from detect.data.sources.inventory import take_stock
-from detect.data.store import Annotations
 from detect.data.validate import examine
 from detect.errors import UserError
 from detect.utils.atomic_io import read_bytes

@@ -10,10 +10,10 @@ import numpy as np
 
 from detect.api import Detector
 from detect.config.options import EvaluateConfig
+from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
 from detect.data.datasets.identities import require_pairs
 from detect.data.sources.image_folder import read_csv
-from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.evaluate import alone, answers, opened, tell
 from detect.evaluation.verification import PairEvaluator, Pairs, pair_lines

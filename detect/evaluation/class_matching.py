@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.utils.names import distinct, find, say
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.evaluation.coco_engine import Truth, measure
 
 # name -> array, IoU threshold (index into T; all of them: the whole slice), size, limit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import Records, Summary, summarize
 from detect.utils.json_files import read_json

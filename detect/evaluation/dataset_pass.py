@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from detect.data.annotations import Annotations
 from detect.data.letterbox import in_source
-from detect.data.store import Annotations
 from detect.types import Batch, Frame, Postprocess
 from detect.utils.device import autocast
 

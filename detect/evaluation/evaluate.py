@@ -12,10 +12,10 @@ import torch
 
 from detect.api import Detector
 from detect.config.options import EvaluateConfig
+from detect.data.annotations import Annotations
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data
-from detect.data.store import Annotations
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import detect_all, one_by_one

@@ -9,10 +9,10 @@ import torch
 
 from detect.api import Detector
 from detect.config.options import EvaluateConfig
+from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.datasets.signals import SignalDataset, Signals, require_fit
 from detect.data.loader import StillLoader
-from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.class_matching import labels_of
 from detect.evaluation.classification import ClassEvaluator, class_lines

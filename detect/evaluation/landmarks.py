@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detect.data.annotations import Annotations
 from detect.data.datasets.landmarks import Instances
-from detect.data.store import Annotations
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
 

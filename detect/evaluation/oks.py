@@ -15,7 +15,7 @@ import hotcoco
 import numpy as np
 import torch
 
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.data.validate import require_skeleton
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator, coco_lines

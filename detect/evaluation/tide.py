@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from anchors.boxes import iou, xywh_to_xyxy
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import Records
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from anchors.boxes import xywh_to_xyxy
+from detect.data.annotations import Annotations
 from detect.data.images import scaled
-from detect.data.store import Annotations
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.tide import KINDS, RIGHT, Judged
 from detect.inference.draw import draw

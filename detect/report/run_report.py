@@ -14,9 +14,8 @@ import yaml
 
 from detect.api import Detector
 from detect.config.options import EvaluateConfig, ReportConfig
-from detect.data.datasets.detection import known_sizes
+from detect.data.annotations import Annotations, known_sizes
 from detect.data.sources.formats import splits
-from detect.data.store import Annotations
 from detect.data_check.findings import anchors_of, facts
 from detect.embedding.evaluate_pairs import measured_pairs
 from detect.errors import UserError

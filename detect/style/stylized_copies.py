@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from detect.config.options import StylizeConfig
+from detect.data.annotations import Annotations
 from detect.data.augment.stylized import ABOUT
-from detect.data.datasets.detection import Stream, generator
 from detect.data.image_writer import save_image
 from detect.data.images import resize
+from detect.data.rng import Stream, generator
 from detect.data.sources.formats import load_data
-from detect.data.store import Annotations
 from detect.data.validate import verify
 from detect.errors import UserError
 from detect.style.images import WRITTEN, as_picture

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detect.config import TrainConfig
 from detect.config.options import EvaluateConfig
+from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops, require_classes
 from detect.data.datasets.detection import CocoDataset
 from detect.data.datasets.identities import IdentityDataset, require_identities
@@ -19,7 +20,6 @@ from detect.data.datasets.signals import SignalDataset, Signals
 from detect.data.datasets.windows import WindowDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sampling import Repeated, repeat_factors
-from detect.data.store import Annotations
 from detect.data.validate import require_large, require_objects
 from detect.evaluation.class_matching import as_coco, by_name, points_by_name
 from detect.evaluation.classification import ClassEvaluator, class_lines

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # of one process or several
 
-from detect.data.datasets.detection import SampleKey
+from detect.data.rng import SampleKey
 from detect.models.base import Model
 
 IMAGES, BATCH = 64, 8  # that the statistics are taken of, and at once

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detect.config import TrainConfig
+from detect.data.annotations import Annotations
 from detect.data.loader import TrainLoader
-from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import detect_all
 from detect.models.base import Model

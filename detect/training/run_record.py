@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from detect.config import TrainConfig
-from detect.data.store import Annotations
+from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.models.base import Model
 

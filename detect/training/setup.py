@@ -13,15 +13,14 @@ import torch
 
 from anchors.kmeans import kmeans
 from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
+from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
-from detect.data.datasets.detection import known_sizes
 from detect.data.datasets.landmarks import Instances
 from detect.data.datasets.signals import Signals, require_fit
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
-from detect.data.store import Annotations
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.models import anchors_missing, build

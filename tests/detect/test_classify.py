@@ -17,9 +17,9 @@ from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import parse
 from detect.config import LossConfig, ModelConfig, OptimConfig
+from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
 from detect.data.sources.formats import load_data
-from detect.data.store import Annotations
 from detect.errors import UserError
 from detect.evaluation.classification import ClassEvaluator
 from detect.models import build

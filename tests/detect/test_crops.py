@@ -9,9 +9,9 @@ from PIL import Image
 
 from detect.config import AugmentConfig
 from detect.data.datasets.crops import CropDataset, Crops, balanced_order, require_classes
-from detect.data.datasets.detection import SampleKey
 from detect.data.letterbox import Letterbox
 from detect.data.loader import StillLoader, TrainLoader
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data, recognise, splits
 from detect.data.sources.image_folder import divided
 from detect.errors import UserError

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from detect.config import AugmentConfig
-from detect.data.datasets.detection import CocoDataset, SampleKey, first_plain_epoch, order
+from detect.data.datasets.detection import CocoDataset, first_plain_epoch
+from detect.data.image_cache import ImageCache, free_memory
 from detect.data.letterbox import Letterbox
-from detect.data.workers import Cache, free_memory
+from detect.data.rng import SampleKey, order
 from detect.errors import UserError
 from detect.types import Preprocess
 from tests.reference.scenes import Store, ink
@@ -73,14 +74,14 @@ def test_samples_leave_the_cache_as_it_is():
 
 def test_cache_keeps_what_fits_and_is_shared_with_forked_processes():
     sides = np.array([[10, 10], [20, 20], [1000, 1000]])
-    cache = Cache(sides, 2000 / 2**30)
+    cache = ImageCache(sides, 2000 / 2**30)
     assert cache.kept == 2
     assert cache.get(0, lambda i: np.full((9, 10, 3), 4, np.uint8)).shape == (9, 10, 3)
     assert cache.get(0, lambda i: 1 / 0).max() == 4  # type: ignore[arg-type, return-value]
     assert cache.get(1, lambda i: np.full((30, 30, 3), 5, np.uint8)).shape == (30, 30, 3)  # larger than said: not kept
     assert cache.get(2, lambda i: np.full((3, 3, 3), 6, np.uint8)).max() == 6
     assert pickle.loads(pickle.dumps(cache)).kept == 0
-    assert Cache(np.zeros((0, 2), int), 1.0).kept == 0
+    assert ImageCache(np.zeros((0, 2), int), 1.0).kept == 0
     assert free_memory() > 0
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detect.data.annotations import Annotations, encode_names
 from detect.data.sources.coco import load_coco
-from detect.data.store import Annotations, encode_names
 from detect.errors import UserError
 from detect.evaluation import NUMBERS, CocoEvaluator, evaluate_file
 from detect.types import Detections

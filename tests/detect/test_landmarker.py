@@ -20,8 +20,8 @@ from detect.cli.parser import model_config, parse
 from detect.config import AugmentConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
-from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points
+from detect.data.rng import SampleKey
 from detect.data.sources.coco import flip_pairs, from_coco
 from detect.data.sources.csv_tables import FACE, FACE_LINES
 from detect.data.sources.formats import load_data

@@ -16,7 +16,7 @@ import detect
 from detect.__main__ import main
 from detect.cli.parser import model_config, parse
 from detect.config import LossConfig, ModelConfig, TrainConfig
-from detect.data.datasets.detection import SampleKey
+from detect.data.rng import SampleKey
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
 from detect.data.validate import Sieve

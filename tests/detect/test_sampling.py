@@ -12,7 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from detect.config import LossConfig
-from detect.data.datasets.detection import CocoDataset, SampleKey
+from detect.data.datasets.detection import CocoDataset
+from detect.data.rng import SampleKey
 from detect.data.sampling import Repeated, repeat_factors
 from detect.data.sources.formats import load_data
 from detect.models.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.config import AugmentConfig, ModelConfig, OptimConfig
-from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.signals import SignalDataset, Signals, varied
 from detect.data.loader import StillLoader, TrainLoader
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.inference.output_folder import LIST

@@ -13,8 +13,9 @@ from detect.__main__ import main
 from detect.config import AugmentConfig
 from detect.data.augment.stylized import Copies
 from detect.data.datasets.crops import CropDataset, Crops
-from detect.data.datasets.detection import CocoDataset, SampleKey
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 

@@ -13,8 +13,8 @@ from anchors.boxes import area, clip
 from anchors.windows import square_iou
 from detect.__main__ import main
 from detect.config import AugmentConfig, LossConfig, ModelConfig
-from detect.data.datasets.detection import SampleKey
 from detect.data.datasets.windows import ANYWHERE, WindowDataset
+from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.training.setup import train

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from detect.config import AugmentConfig, TrainConfig
-from detect.data.datasets.detection import CocoDataset, SampleKey
+from detect.data.annotations import Annotations
+from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader
+from detect.data.rng import SampleKey
 from detect.data.sources.coco import load_coco
-from detect.data.store import Annotations
 from detect.training.loop import Trainer
 from detect.training.setup import train
 from detect.utils.device import pick_device

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detect.config import AugmentConfig
-from detect.data.datasets.detection import Stream, generator
 from detect.data.images import read_image
+from detect.data.rng import Stream, generator
 from detect.errors import UserError
 from detect.utils.names import say
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 ABOUT = "stylized.json"  # in a folder of copies: how they were made
 

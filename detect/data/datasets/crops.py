@@ -23,17 +23,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
+from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import ImageTarget, jitter, mirror, pipeline, single
-from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes, letterboxed, order
+from detect.data.datasets.detection import letterboxed
+from detect.data.image_cache import ImageCache
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
-from detect.data.workers import Cache
+from detect.data.rng import SampleKey, Stream, generator, order
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 from detect.utils.names import say
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 MARGIN = 0.1  # of the longer side, on each side: boxes are tight, and a little of what is around helps
 
@@ -151,7 +153,7 @@ class CropDataset(Dataset):
             from detect.data.augment.stylized import Copies  # late: few need it
 
             self.copies = Copies(crops.store, augment, seed)
-        self.cache = Cache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
+        self.cache = ImageCache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
         self.pipeline = pipeline(augment, self.points, pixels.pad) if augment else None
         self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 

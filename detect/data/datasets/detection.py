@@ -6,15 +6,15 @@ Every draw is a function of (seed, epoch, position in the epoch's order) alone: 
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import IntEnum
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
+from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import (
     ImageTarget,
     Placement,
@@ -27,46 +27,16 @@ from detect.data.augment.transforms import (
     place,
     single,
 )
-from detect.data.images import read_header, resize
+from detect.data.image_cache import ImageCache
+from detect.data.images import resize
 from detect.data.letterbox import Letterbox
-from detect.data.workers import Cache
+from detect.data.rng import SampleKey, Stream, generator, order
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 
 if TYPE_CHECKING:
+    from detect.data.annotations import Annotations
     from detect.data.sampling import Repeated
-    from detect.data.store import Annotations
-
-
-class Stream(IntEnum):
-    """The independent streams of random numbers, first word of their key."""
-
-    ORDER = 1
-    SAMPLE = 2
-    SIZE = 3
-    COPY = 4
-    STYLE = 5
-
-
-class SampleKey(NamedTuple):
-    """What the loader asks for: a place in an epoch's order, and the side of the square canvas in pixels."""
-
-    epoch: int
-    position: int
-    size: int
-
-
-def generator(stream: Stream, *key: int) -> np.random.Generator:
-    """The generator (PCG64) of one stream and key, the same wherever it is made."""
-    return np.random.default_rng([int(stream), *(k % 2**64 for k in key)])
-
-
-@lru_cache(maxsize=2)
-def order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation (n,) of the images in an epoch. Read only."""
-    result = generator(Stream.ORDER, seed, epoch).permutation(n)
-    result.flags.writeable = False
-    return result
 
 
 def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
@@ -80,19 +50,11 @@ def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
     return epochs - off
 
 
-def known_sizes(store: Annotations) -> np.ndarray:
-    """(I, 2) height and width of every image, read from the file's header where the annotations do not say."""
-    sizes = np.array(store.sizes, dtype=np.int64)
-    for i in np.flatnonzero((sizes == 0).any(axis=1)).tolist():
-        sizes[i] = read_header(store.image_path(i)).shown
-    return sizes
-
-
 class CocoDataset(Dataset):
     """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a SampleKey.
 
-    `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see Cache); the
-    canvas is the SampleKey's. Without `augment` a sample is the plain square letterbox; with `repeated` some images
+    `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see ImageCache);
+    the canvas is the SampleKey's. Without `augment` a sample is the plain square letterbox; with `repeated` some images
     come more than once an epoch. UserError: an empty store, or mirroring of keypoints whose sides nobody named.
     """
 
@@ -125,10 +87,10 @@ class CocoDataset(Dataset):
             self.kept = np.full_like(self.kept, size)
         self.copies = None
         if augment and augment.stylized:
-            from detect.data.augment.stylized import Copies  # late: it imports this file
+            from detect.data.augment.stylized import Copies  # late: few need it
 
             self.copies = Copies(store, augment, seed)
-        self.cache = Cache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
+        self.cache = ImageCache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
 
     def __len__(self) -> int:
         return self.length

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops
-from detect.data.datasets.detection import Stream, generator
-from detect.data.store import Annotations
+from detect.data.rng import Stream, generator
 from detect.errors import UserError
 from detect.utils.names import say
 

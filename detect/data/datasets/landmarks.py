@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from detect.data.alignment import mean_shape
+from detect.data.annotations import Annotations
 from detect.data.augment.transforms import mirror_swap
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.letterbox import Letterbox
-from detect.data.store import Annotations
 from detect.data.validate import require_skeleton
 from detect.errors import UserError
 from detect.types import Preprocess, Target

@@ -14,9 +14,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
+from detect.data.annotations import Annotations, encode_names
 from detect.data.datasets.crops import balanced_order
-from detect.data.datasets.detection import SampleKey, Stream, generator, order
-from detect.data.store import Annotations, encode_names
+from detect.data.rng import SampleKey, Stream, generator, order
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 from detect.utils.names import require_names

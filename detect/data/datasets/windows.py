@@ -15,18 +15,19 @@ import torch
 from torch.utils.data import Dataset
 
 from detect.config import AugmentConfig
+from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import ImageTarget, jitter, mirror, paste
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.datasets.crops import Crops, balanced_order
-from detect.data.datasets.detection import SampleKey, Stream, generator, known_sizes, order
+from detect.data.image_cache import ImageCache
 from detect.data.images import resize
-from detect.data.workers import Cache
+from detect.data.rng import SampleKey, Stream, generator, order
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 from detect.utils.names import say
 
 if TYPE_CHECKING:
-    from detect.data.store import Annotations
+    from detect.data.annotations import Annotations
 
 ANYWHERE = 3  # pieces that are drawn anywhere, for each around an object
 REACH = 0.6**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
@@ -71,7 +72,7 @@ class WindowDataset(Dataset):
         self.kept = np.rint(sizes * np.minimum(1.0, size / sizes.max(axis=1, keepdims=True))).astype(np.int64).clip(1)
         if pixels.stretch:
             self.kept[:] = size
-        self.cache = Cache(self.kept, cache_gb)
+        self.cache = ImageCache(self.kept, cache_gb)
         self.boxes = store.boxes.copy()  # of all objects, xyxy in pixels of the pictures as they are kept
         self.boxes[:, 2:] += self.boxes[:, :2]
         self.boxes *= np.tile((self.kept / sizes)[:, ::-1], 2).repeat(np.diff(store.starts), axis=0)

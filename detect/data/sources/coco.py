@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from detect.data.annotations import Annotations, encode_names
 from detect.data.boxes import BEYOND, FARTHEST, beyond
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
 from detect.data.roots import LEAVES, Roots, rebased
 from detect.data.sources.image_names import as_on_disk, image_folder
-from detect.data.store import Annotations, encode_names
 from detect.data.validate import NothingUsable, Sieve
 from detect.errors import UserError
 from detect.utils.json_files import read_json, uncollected

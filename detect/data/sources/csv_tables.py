@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from detect.data.annotations import Annotations
 from detect.data.images import read_header
 from detect.data.roots import LEAVES, Roots
 from detect.data.sources.coco import from_coco
 from detect.data.sources.image_folder import read_csv
 from detect.data.sources.inventory import by_split
-from detect.data.store import Annotations
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from detect.data.annotations import Annotations
 from detect.data.roots import Roots
 from detect.data.sources.coco import load_coco
 from detect.data.sources.csv_tables import table_splits
@@ -32,7 +33,6 @@ from detect.data.sources.inventory import by_split, split_name
 from detect.data.sources.signal_files import signal_splits
 from detect.data.sources.voc import voc_splits
 from detect.data.sources.yolo import yolo_splits
-from detect.data.store import Annotations
 from detect.errors import UserError, unknown
 from detect.utils.atomic_io import require_file
 from detect.utils.names import require_names

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from detect.data.annotations import Annotations
 from detect.data.images import is_image, read_header
 from detect.data.roots import LEAVES, OUTSIDE, Roots
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, Leftover, by_split, fold, split_name, take_stock
-from detect.data.store import Annotations
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.names import say

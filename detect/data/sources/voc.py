@@ -19,6 +19,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+from detect.data.annotations import Annotations
 from detect.data.images import SUFFIXES, read_header
 from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco
@@ -35,7 +36,6 @@ from detect.data.sources.inventory import (
     parts_of,
     take_stock,
 )
-from detect.data.store import Annotations
 from detect.data.validate import NothingUsable, Sieve
 from detect.errors import UserError
 from detect.utils.text_files import read_text

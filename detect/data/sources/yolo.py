@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from detect.data.annotations import Annotations
 from detect.data.images import read_header
 from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, split_name
 from detect.data.sources.yolo_files import unlabelled, yolo_files
-from detect.data.store import Annotations
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.names import require_names

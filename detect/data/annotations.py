@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detect.data.images import read_image
+from detect.data.images import read_header, read_image
 from detect.types import Target
 
 
@@ -168,6 +168,14 @@ class Annotations:
             for category_ in categories:
                 category_ |= {"keypoints": self.keypoints, "skeleton": pairs}
         return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def known_sizes(annotations: Annotations) -> np.ndarray:
+    """(I, 2) height and width of every image, read from the file's header where the annotations do not say."""
+    sizes = np.array(annotations.sizes, dtype=np.int64)
+    for i in np.flatnonzero((sizes == 0).any(axis=1)).tolist():
+        sizes[i] = read_header(annotations.image_path(i)).shown
+    return sizes
 
 
 def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
