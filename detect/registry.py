@@ -13,6 +13,7 @@ same decorator, before the command runs:
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -33,21 +34,28 @@ class Registry(Mapping[str, Any]):
         self.kind = kind
         self._places = dict(built_in or {})
         self._entries: dict[str, Any] = {}
+        self._modules = {name: place.partition(":")[0] for name, place in self._places.items()}
 
-    def add(self, name: str, entry: Any) -> None:
+    def add(self, name: str, entry: Any, module: str) -> None:
         """Register `entry` as `name`.
 
+        Args:
+            name: in lower case.
+            entry: a function, a class or an object; what it has to be is up to the kind.
+            module: the module that registers it. It may do so again, as a cell of a notebook does that is run again.
+
         Raises:
-            ValueError: the name is not lower case, or belongs to another entry.
+            ValueError: the name is not lower case, or another module has registered it.
         """
         if name != name.lower() or not name:
             raise ValueError(f"{self.kind} {name!r}: names are lower case")
-        module = getattr(entry, "__module__", None)
-        place = self._places.get(name, "").partition(":")[0]
-        known = self._entries.get(name)
-        if (known is not None and known is not entry) or (place and known is None and module and place != module):
-            raise ValueError(f"{self.kind} {name!r} is registered already, by {place or known.__module__}")
+        if self._modules.setdefault(name, module) != module:
+            raise ValueError(f"{self.kind} {name!r} is registered already, by {self._modules[name]}")
         self._entries[name] = entry
+
+    def origin(self, name: str) -> str:
+        """The module outside the package that registered `name`; "" for a built-in name, and for an unknown one."""
+        return "" if name.lower() in self._places else self._modules.get(name.lower(), "")
 
     def __getitem__(self, name: str) -> Any:
         """The entry called `name`, whatever its case.
@@ -85,16 +93,27 @@ def register(kind: str, *names: str) -> Callable[[T], T]:
 
     Raises:
         UserError: there is no such kind.
+        ValueError: another module has registered the name.
     """
     if kind not in REGISTRIES:
         raise unknown("kind of registry", kind, REGISTRIES)
 
+    module = sys._getframe(1).f_globals["__name__"]  # not the entry's own: it may be an object of a class of ours
+
     def add(entry: T) -> T:
         for name in names:
-            REGISTRIES[kind].add(name, entry)
+            REGISTRIES[kind].add(name, entry, module)
         return entry
 
     return add
 
 
-REGISTRIES: dict[str, Registry] = {}
+REGISTRIES: dict[str, Registry] = {
+    "optimizer": Registry("optimizer"),
+    "schedule": Registry("schedule"),
+    "format": Registry("dataset format"),
+    "transform": Registry("transform"),
+    "callback": Registry("callback"),
+    "tracker": Registry("tracker"),
+    "export": Registry("export format"),
+}

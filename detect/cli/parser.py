@@ -20,6 +20,7 @@ from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 from detect import config as configs
 from detect.__main__ import COMMANDS
 from detect.cli.applicability import refuse_unused
+from detect.cli.plugin_flag import PLUGIN_HELP, load_plugins
 from detect.cli.suggest import flags_of, unknown_flag
 from detect.config import options
 from detect.config.constraints import check
@@ -121,6 +122,7 @@ def _parser(command: str) -> tuple[_Parser, type]:
     text = (kind.__doc__ or "").strip()
     parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")
+    parser.add_argument("--plugin", type=list[str], default=[], help=PLUGIN_HELP)
     parser.add_class_arguments(kind, None)
     for group in parser._action_groups:  # a nested dataclass: its own name and docstring, not its repr
         nested = getattr(configs, str(group.title).rpartition(".")[2].removesuffix("'>"), None)
@@ -287,6 +289,7 @@ def parse(command: str, arguments: list[str]) -> Any:
     """The configuration that `arguments` say, every range checked. Raises UserError in one line."""
     if command == "train":
         arguments = _continued(arguments)
+    arguments = load_plugins(arguments)
     parser, kind = _parser(command)
     arguments = _worded(arguments, WORDS.get(command, ()), kind)
     missing = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]

@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from detect.errors import UserError, unknown
+from detect.registry import REGISTRIES
 
 T = TypeVar("T")
 
@@ -36,7 +37,24 @@ class Choice:
     """The names a string may be; their case does not matter."""
 
     def __init__(self, *names: str):
-        self.names = names
+        self._names = names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, as they are declared."""
+        return self._names
+
+
+class Registered(Choice):
+    """The names registered in a kind of registry, those of plugins too; their case does not matter."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that are registered now."""
+        return tuple(REGISTRIES[self.kind])
 
 
 Share = Annotated[float, Range(0, 1)]

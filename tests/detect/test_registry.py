@@ -22,16 +22,17 @@ def test_an_unknown_name_is_a_users_mistake_with_the_nearest_suggested():
         registry["resnet81"]
 
 
-def test_a_name_belongs_to_one_entry():
+def test_a_name_belongs_to_one_module():
     registry = Registry("thing", {"a": "detect.errors:unknown"})
-    with pytest.raises(ValueError, match="registered already"):
-        registry.add("a", print)
-    registry.add("b", len)
-    registry.add("b", len)
-    with pytest.raises(ValueError, match="registered already"):
-        registry.add("b", print)
+    with pytest.raises(ValueError, match=r"thing 'a' is registered already, by detect\.errors"):
+        registry.add("a", print, "mine")
+    registry.add("b", len, "mine")
+    registry.add("b", print, "mine")
+    assert registry["b"] is print and registry.origin("b") == "mine" and registry.origin("a") == ""
+    with pytest.raises(ValueError, match="thing 'b' is registered already, by mine"):
+        registry.add("b", print, "theirs")
     with pytest.raises(ValueError, match="lower case"):
-        registry.add("B", print)
+        registry.add("B", print, "mine")
 
 
 def test_the_decorator_registers_by_kind(monkeypatch):
@@ -42,6 +43,7 @@ def test_the_decorator_registers_by_kind(monkeypatch):
         return 4
 
     assert REGISTRIES["toy"]["car"] is REGISTRIES["toy"]["auto"] is car
+    assert REGISTRIES["toy"].origin("car") == __name__
     with pytest.raises(UserError, match="unknown kind of registry 'tou'"):
         register("tou", "x")
 
