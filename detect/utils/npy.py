@@ -40,8 +40,10 @@ def read_npy(file: BinaryIO, length: int) -> np.ndarray:
         raise ValueError(f"its header says {kind} {list(shape)}, {wanted} bytes, and it has {there}: it is damaged")
     file.seek(0)
     array = np.lib.format.read_array(file, allow_pickle=False)
-    if kind.kind == "U" and array.size and np.ascontiguousarray(array).reshape(-1).view("u4").max() > _LAST_LETTER:
-        raise ValueError("it holds letters that are none: it is damaged")
+    if kind.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(kind.byteorder))
+        if codes.max() > _LAST_LETTER:
+            raise ValueError("it holds character codes that do not exist: it is damaged")
     return array
 
 

@@ -33,6 +33,7 @@ WRONG = [
     npy("(1000000000000,)", "|V0", b""),
     npy("(1,)", "<U1000000000", b"abcd"),
     npy("(4,)", "<U1", b"\xff" * 16),
+    npy("(1,)", ">U1", b"a\0\0\0"),  # written the other way round
     npy(kind="nonsense"),
     npy("(" * 3000),
     npy("(4,) 1L 1.2.3L"),
