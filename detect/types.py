@@ -37,7 +37,7 @@ class _Rows:
         kind = type(self).__name__
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"{kind}.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
-        for name in ("labels", "crowd", "scores", "points", "tracks"):
+        for name in ("labels", "crowd", "scores", "keypoints", "tracks"):
             value = getattr(self, name, None)
             if value is not None and len(value) != len(self.boxes):
                 raise ValueError(f"{kind}.{name} has {len(value)} rows, boxes have {len(self.boxes)}")
@@ -50,7 +50,7 @@ class _Rows:
 class Target(_Rows):
     """The truth of one image, in pixels of the image it travels with.
 
-    boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; points (N, K, 3) x, y, visibility;
+    boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; keypoints (N, K, 3) x, y, visibility;
     size (height, width); proposals (P, 4) xyxy of regions that may be objects.
     """
 
@@ -59,13 +59,14 @@ class Target(_Rows):
     crowd: Tensor
     image_id: int
     size: tuple[int, int]
-    points: Tensor | None = None
+    keypoints: Tensor | None = None
     proposals: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> Target:
         """The objects chosen by a mask or index; the image's own fields stay."""
-        points = None if self.points is None else self.points[index]
-        return replace(self, boxes=self.boxes[index], labels=self.labels[index], crowd=self.crowd[index], points=points)
+        boxes, labels, crowd = self.boxes[index], self.labels[index], self.crowd[index]
+        keypoints = None if self.keypoints is None else self.keypoints[index]
+        return replace(self, boxes=boxes, labels=labels, crowd=crowd, keypoints=keypoints)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class Detections(_Rows):
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    points: Tensor | None = None
+    keypoints: Tensor | None = None
     tracks: Tensor | None = None
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
@@ -148,13 +149,13 @@ class HeadOutput(NamedTuple):
     regression: Tensor
     priors: Priors
     objectness: Tensor | None = None
-    points: Tensor | None = None
+    keypoints: Tensor | None = None
     aux: tuple[HeadOutput, ...] | None = None
 
     def at(self, place: tuple[Tensor, ...]) -> HeadOutput:
         """The predictions at (image, prior), P of each: fields with the axis P in place of (B, A)."""
-        objectness, points = (None if x is None else x[place] for x in (self.objectness, self.points))
-        return HeadOutput(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, points)
+        objectness, keypoints = (None if x is None else x[place] for x in (self.objectness, self.keypoints))
+        return HeadOutput(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, keypoints)
 
 
 class LossTerm(NamedTuple):

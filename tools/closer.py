@@ -54,7 +54,7 @@ def measured(detector: Detector, things: Instances, every: int, looks: int, move
         image, way = things.store.read(int(things.images[i])), pose(windows[i].tolist(), rng)
         view, side = way.view(image), way.side(image)
         ((_, found),) = predictor([Frame(view, "")])
-        points = found.points[0].double().numpy() if len(found) else shape * [side, side, 1]
+        points = found.keypoints[0].double().numpy() if len(found) else shape * [side, side, 1]
         judge.update([int(things.ids[i])], [answer(way.undo(points, side))])
     return judge.result()
 

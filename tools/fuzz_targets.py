@@ -44,7 +44,7 @@ def _weights(folder: Path) -> None:
     save_weights(folder / "yolo.safetensors", _model())
     points = ModelConfig(kind="landmarker", backbone="lenet5", head="coordinates", hidden=[8])
     names = ["nose", "left eye", "right eye"]
-    metadata = replace(CARD, keypoints=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
+    metadata = replace(CARD, keypoint_names=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
     save_weights(folder / "points.safetensors", _model(points, metadata))
 
 

@@ -44,7 +44,7 @@ def annotate(image: np.ndarray, target: Target, names: Sequence[str], zoom: int 
         room = picture[top : top + cover.shape[0], left : left + cover.shape[1]]
         cover = cover[: room.shape[0], : room.shape[1]]
         room[:] = (cover * ink_on(color) + (1 - cover) * np.array(color)).round()
-        for x, y, seen in [] if target.points is None else (target.points[i]).tolist():
+        for x, y, seen in [] if target.keypoints is None else (target.keypoints[i]).tolist():
             if seen:
                 cv2.circle(picture, (round(x * zoom), round(y * zoom)), 2, color, -1 if seen == 2 else 1)
     return picture

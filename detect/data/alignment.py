@@ -110,7 +110,7 @@ def aligned(image: np.ndarray, found: Detections, shape: np.ndarray) -> np.ndarr
 
     None where nothing was found, or there is no view of it: see `Pose.side`.
     """
-    if found.points is None or not len(found):
+    if found.keypoints is None or not len(found):
         return None
-    pose = Pose.of(found.points[0].double().numpy(), shape)
+    pose = Pose.of(found.keypoints[0].double().numpy(), shape)
     return pose.view(image) if pose.side(image) else None

@@ -29,9 +29,9 @@ class Annotations:
     crowd          (N,) bool
     areas          (N,) float64, the file's own; width * height where it has none
     ids            (N,) int64 annotation ids, generated where missing
-    points         (N, K, 3) float64 x, y, visibility (all 0 for an object without), or None
+    keypoints      (N, K, 3) float64 x, y, visibility (all 0 for an object without), or None
     category_ids   (C,) int64 ascending; names has C entries
-    keypoints      K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
+    keypoint_names K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
     flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
     left_out       one line for each record that was left out on request
     notes          (kind, line) of each thing about the files that a reader should know, such as a category that is no
@@ -49,12 +49,12 @@ class Annotations:
     crowd: np.ndarray
     areas: np.ndarray
     ids: np.ndarray
-    points: np.ndarray | None
+    keypoints: np.ndarray | None
     category_ids: np.ndarray
     names: list[str]
     name_bytes: np.ndarray  # all file names as UTF-8, end to end: a list of str would be copied page by page in workers
     name_starts: np.ndarray
-    keypoints: list[str] = field(default_factory=list)
+    keypoint_names: list[str] = field(default_factory=list)
     skeleton: list[list[int]] = field(default_factory=list)
     flip_pairs: list[list[int]] | None = None
     left_out: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Annotations:
             crowd=torch.from_numpy(self.crowd[rows].copy()),
             image_id=int(self.image_ids[index]),
             size=(height, width),
-            points=None if self.points is None else torch.from_numpy(self.points[rows]).float(),
+            keypoints=None if self.keypoints is None else torch.from_numpy(self.keypoints[rows]).float(),
             proposals=proposals,
         )
 
@@ -127,7 +127,7 @@ class Annotations:
             crowd=self.crowd[rows],
             areas=self.areas[rows],
             ids=self.ids[rows],
-            points=None if self.points is None else self.points[rows],
+            keypoints=None if self.keypoints is None else self.keypoints[rows],
             name_bytes=self.name_bytes[letters],
             name_starts=name_starts,
             left_out=self.left_out if left_out is None else left_out,
@@ -140,8 +140,8 @@ class Annotations:
         keep = ~rows
         columns = {key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")}
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
-        points = None if self.points is None else self.points[keep]
-        return replace(self, **columns, starts=starts, points=points, left_out=[*self.left_out, *lines])
+        points = None if self.keypoints is None else self.keypoints[keep]
+        return replace(self, **columns, starts=starts, keypoints=points, left_out=[*self.left_out, *lines])
 
     def to_coco(self) -> dict:
         """The store as a COCO dictionary of plain Python values, without segmentations, which it does not keep."""
@@ -160,13 +160,13 @@ class Annotations:
         categories: list[dict] = [
             {"id": i, "name": n} for i, n in zip(self.category_ids.tolist(), self.names, strict=True)
         ]
-        if self.points is not None:
-            for annotation, points in zip(annotations, self.points, strict=True):
+        if self.keypoints is not None:
+            for annotation, points in zip(annotations, self.keypoints, strict=True):
                 annotation["keypoints"] = points.ravel().tolist()
                 annotation["num_keypoints"] = int((points[:, 2] > 0).sum())
             pairs = [[a + 1, b + 1] for a, b in self.skeleton]
             for category_ in categories:
-                category_ |= {"keypoints": self.keypoints, "skeleton": pairs}
+                category_ |= {"keypoints": self.keypoint_names, "skeleton": pairs}
         return {"images": images, "annotations": annotations, "categories": categories}
 
 

@@ -121,7 +121,7 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     if not isinstance(found, Detections):
         return found
     boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
-    points = None if found.points is None else fit.undo(found.points.cpu().float())
+    points = None if found.keypoints is None else fit.undo(found.keypoints.cpu().float())
     some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) | keep_empty
     scores, labels = found.scores.cpu().float(), found.labels.cpu()
     return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])

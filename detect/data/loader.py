@@ -108,7 +108,7 @@ class _Letterboxed:
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         target, fit = self.store.target(index), self.fit(index)
-        points = None if target.points is None else fit.forward(target.points)
+        points = None if target.keypoints is None else fit.forward(target.keypoints)
         proposals = None if target.proposals is None else fit.forward(target.proposals)
         truth = fit.forward(target.boxes), target.labels, target.crowd
         moved = Target(*truth, target.image_id, fit.canvas, points, proposals)

@@ -69,7 +69,7 @@ def _pack(batch: Any) -> Packed | UserError:
             fits += fit
     except UserError as error:
         return error
-    rows = [(t.boxes, t.labels, t.crowd, t.points) for t in targets]
+    rows = [(t.boxes, t.labels, t.crowd, t.keypoints) for t in targets]
     columns = [None if column[0] is None else torch.cat(column).numpy() for column in zip(*rows, strict=True)]
     ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
     searched = [t.proposals for t in targets if t.proposals is not None]

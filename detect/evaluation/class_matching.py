@@ -47,7 +47,7 @@ def points_by_name(metadata: ModelMetadata, store: Annotations) -> Tensor:
 
     Says which keypoints of the weights do not count. Raises UserError where the weights lack one of the store's.
     """
-    mine, theirs = metadata.keypoints, store.keypoints
+    mine, theirs = metadata.keypoint_names, store.keypoint_names
     place = find(theirs, range(len(theirs)), mine, range(len(mine)), "the weights file")
     if not theirs:
         raise UserError(f"{store.path} declares no keypoints, and the weights find {len(mine)}: there is no truth")

@@ -122,6 +122,6 @@ def say_left_out(store: Annotations) -> None:
 def _renamed(found: Detections, labels: torch.Tensor, points: torch.Tensor | None) -> Detections:
     """`found` with the labels of the store, and its keypoints in their order."""
     moved = dataclasses.replace(found, labels=labels[found.labels])
-    if points is not None and found.points is not None:
-        moved = dataclasses.replace(moved, points=found.points[:, points])
+    if points is not None and found.keypoints is not None:
+        moved = dataclasses.replace(moved, keypoints=found.keypoints[:, points])
     return moved[moved.labels >= 0]

@@ -29,10 +29,10 @@ NUMBERS = ("nme", "failures", "auc")
 
 
 class Shapes(NamedTuple):
-    """What ranks exchange: ids (N,) int64 of objects, points (N, K, 3) float64, scores (N,) float64."""
+    """What ranks exchange: ids (N,) int64 of objects, keypoints (N, K, 3) float64, scores (N,) float64."""
 
     ids: np.ndarray
-    points: np.ndarray
+    keypoints: np.ndarray
     scores: np.ndarray
 
 
@@ -53,17 +53,17 @@ class LandmarkEvaluator:
 
     def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
         """Take the points of these instances, in pixels of the picture: one record each. Raises ValueError else."""
-        if any(len(one) != 1 or one.points is None for one in found) or len(found) != len(image_ids):
+        if any(len(one) != 1 or one.keypoints is None for one in found) or len(found) != len(image_ids):
             raise ValueError(f"{len(image_ids)} instances need as many records of points, of one row each")
-        k = self.instances.points.shape[1]
-        points = [one.points.double().cpu().numpy() for one in found if one.points is not None]
+        k = self.instances.keypoints.shape[1]
+        points = [one.keypoints.double().cpu().numpy() for one in found if one.keypoints is not None]
         shapes = np.concatenate([np.zeros((0, k, 3)), *points])
         scores = torch.cat([torch.zeros(0), *(one.scores.cpu() for one in found)]).double().numpy()
         self.extend(Shapes(np.array(image_ids, dtype=np.int64), shapes, scores))
 
     def records(self) -> Shapes:
         """All that was collected, for another rank's `extend`."""
-        none = Shapes(np.zeros(0, np.int64), np.zeros((0, self.instances.points.shape[1], 3)), np.zeros(0))
+        none = Shapes(np.zeros(0, np.int64), np.zeros((0, self.instances.keypoints.shape[1], 3)), np.zeros(0))
         self._parts = [Shapes(*(np.concatenate(column) for column in zip(none, *self._parts, strict=True)))]
         return self._parts[0]
 
@@ -72,7 +72,7 @@ class LandmarkEvaluator:
 
         Raises ValueError for an instance that is not known or came before, and for numbers that are not finite.
         """
-        for one, points in zip(records.ids.tolist(), records.points, strict=True):
+        for one, points in zip(records.ids.tolist(), records.keypoints, strict=True):
             if one not in self.row or one in self._seen:
                 raise ValueError(f"annotation id {one} {'came twice' if one in self._seen else 'is not known'}")
             if not np.isfinite(points).all():
@@ -91,12 +91,12 @@ class LandmarkEvaluator:
         if not len(ids):
             return dict.fromkeys(NUMBERS, -1.0)
         rows = np.array([self.row[one] for one in ids.tolist()])
-        truth, length = self.instances.points[rows], self.lengths[rows]
+        truth, length = self.instances.keypoints[rows], self.lengths[rows]
         labelled = truth[..., 2] > 0
         distance = np.hypot(*np.moveaxis(points[..., :2] - truth[..., :2], -1, 0)) / length[:, None]
         error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
         each, counts = np.where(labelled, distance, 0).sum(0), labelled.sum(0)
-        names = self.instances.store.keypoints
+        names = self.instances.store.keypoint_names
         corners = eye_corners(names) is not None
         return {
             "nme": float(error.mean()),
@@ -130,10 +130,10 @@ def eye_corners(keypoints: Sequence[str]) -> tuple[int, int] | None:
 def lengths(instances: Instances) -> np.ndarray:
     """(N,) what the error of each instance is divided by, in pixels: see `LandmarkEvaluator`."""
     length = np.sqrt((instances.boxes[:, 2:] - instances.boxes[:, :2]).prod(1))
-    corners = eye_corners(instances.store.keypoints)
+    corners = eye_corners(instances.store.keypoint_names)
     if corners is None:
         return length
-    left, right = (instances.points[:, i] for i in corners)
+    left, right = (instances.keypoints[:, i] for i in corners)
     apart = np.hypot(left[:, 0] - right[:, 0], left[:, 1] - right[:, 1])
     known = (left[:, 2] > 0) & (right[:, 2] > 0) & (apart > 0)
     return np.where(known, apart, length)

@@ -48,8 +48,8 @@ class KeypointEvaluator:
 
     def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
         """Take the detections of these images; raises ValueError as `CocoEvaluator.update` does, or without points."""
-        k = len(self.store.keypoints)
-        points = [torch.zeros(0, k, 3) if one.points is None else one.points for one in found]
+        k = len(self.store.keypoint_names)
+        points = [torch.zeros(0, k, 3) if one.keypoints is None else one.keypoints for one in found]
         for one, some in zip(found, points, strict=True):
             if some.shape != (len(one), k, 3):
                 raise ValueError(f"{len(one)} detections need points of shape ({len(one)}, {k}, 3)")
@@ -58,7 +58,7 @@ class KeypointEvaluator:
 
     def records(self) -> tuple[Records, np.ndarray]:
         """All that was collected, for another rank's `extend`: boxes, and points (N, K, 3) in their order."""
-        self._points = [np.concatenate([np.zeros((0, len(self.store.keypoints), 3)), *self._points])]
+        self._points = [np.concatenate([np.zeros((0, len(self.store.keypoint_names), 3)), *self._points])]
         return self.boxes.records(), self._points[0]
 
     def extend(self, records: tuple[Records, np.ndarray]) -> None:
@@ -78,7 +78,7 @@ class KeypointEvaluator:
     def _measure(self) -> Mapping[str, np.ndarray]:
         truth = hotcoco.COCO(nameless(self.store))
         engine = hotcoco.COCOeval(truth, truth.load_res(list(self._results())), "keypoints")
-        engine.params.kpt_oks_sigmas = sigmas(self.store.keypoints)
+        engine.params.kpt_oks_sigmas = sigmas(self.store.keypoint_names)
         engine.evaluate()
         engine.accumulate()
         arrays = engine.eval or {}
@@ -97,19 +97,19 @@ class KeypointEvaluator:
 def nameless(store: Annotations) -> dict:
     """The store as a COCO dictionary with numbers for names, which the engine has no use for and may not take."""
     truth = store.to_coco()
-    points = list(map(str, range(len(store.keypoints))))
+    points = list(map(str, range(len(store.keypoint_names))))
     categories = [{"id": one["id"], "name": str(one["id"]), "keypoints": points} for one in truth["categories"]]
     return truth | {"images": [{"id": one["id"]} for one in truth["images"]], "categories": categories}
 
 
 def require_keypoints(train: Annotations, held_out: Annotations) -> None:
     """Raises UserError where a set has no labelled keypoint, the two have other keypoints, or no skeleton to draw."""
-    if train.points is None or not (train.points[..., 2] > 0).any():
+    if train.keypoints is None or not (train.keypoints[..., 2] > 0).any():
         raise UserError(f"{train.path} has no labelled keypoints; use a model without points, such as yolo_n")
-    if held_out.points is not None and not (held_out.points[..., 2] > 0).any():
+    if held_out.keypoints is not None and not (held_out.keypoints[..., 2] > 0).any():
         raise UserError(f"{held_out.path}: the held-out set has no labelled keypoint: label some, or remove the split")
     require_skeleton(train)
-    if list(train.keypoints) != list(held_out.keypoints):
+    if list(train.keypoint_names) != list(held_out.keypoint_names):
         raise UserError(f"{train.path} and {held_out.path} declare different keypoints: make them the same")
 
 

@@ -45,7 +45,7 @@ def network(
     config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
-    metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoints=points)
+    metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoint_names=points)
     size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
     size = size or int(MEANS.get(TASK_OF[config.kind], {}).get("--imgsz", _SIZE))
     model = build(dataclasses.replace(config, anchors=anchors), metadata).eval().to("meta")

@@ -51,7 +51,7 @@ FORMS = {
 
 def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
     """What is wrong with the outputs of a file for `batch` images; "" where they are as it says of itself."""
-    classes, points = len(about.metadata.names), len(about.metadata.keypoints)
+    classes, points = len(about.metadata.names), len(about.metadata.keypoint_names)
     if about.suppressed:
         wide = 7 + 3 * points * (about.task == "keypoints")
         fits = len(outputs) == 1 and outputs[0].is_floating_point() and outputs[0].ndim == 2

@@ -40,9 +40,9 @@ def draw(
     for i in order:
         left, top, right, bottom = corners[i]
         cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), color_of(labels[i]), width)
-    if found.points is not None:
+    if found.keypoints is not None:
         for i in order:
-            _limbs(picture, found.points[i].tolist(), skeleton, color_of(labels[i]), width)
+            _limbs(picture, found.keypoints[i].tolist(), skeleton, color_of(labels[i]), width)
     tracks = found.tracks.tolist() if found.tracks is not None else None
     for i in order:
         name = names[labels[i]] if labels[i] < len(names) else str(labels[i])

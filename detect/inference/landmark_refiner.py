@@ -41,16 +41,16 @@ class Closer:
                 yield frame, found[apart & (found.scores > self.keep.score)]
 
     def _again(self, frame: Frame, found: Detections) -> Detections:
-        if found.points is None or not len(found):
+        if found.keypoints is None or not len(found):
             return found
-        pose = Pose.of(found.points[0].double().numpy(), self.shape)
+        pose = Pose.of(found.keypoints[0].double().numpy(), self.shape)
         if not (side := pose.side(frame.image)):
             return found
         ((_, seen),) = self.predictor([replace(frame, image=pose.view(frame.image))])
-        if seen.points is None or not len(seen):
+        if seen.keypoints is None or not len(seen):
             return found
-        points = torch.from_numpy(pose.undo(seen.points[0].double().numpy(), side)).float()
+        points = torch.from_numpy(pose.undo(seen.keypoints[0].double().numpy(), side)).float()
         height, width = frame.image.shape[:2]
         room = torch.tensor([width, height] * 2, dtype=torch.float32)
         box = around(points).clamp(torch.zeros(4), room)
-        return replace(seen, boxes=box[None], points=points[None])
+        return replace(seen, boxes=box[None], keypoints=points[None])

@@ -108,8 +108,8 @@ class Results:
             return record | {"score": score}
         left, top, right, bottom = found.boxes[i].tolist()
         record |= {"bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)], "score": score}
-        if found.points is not None:
-            record["keypoints"] = [round(v, 3) for v in found.points[i].flatten().tolist()]
+        if found.keypoints is not None:
+            record["keypoints"] = [round(v, 3) for v in found.keypoints[i].flatten().tolist()]
         if found.tracks is not None:
             record["track_id"] = int(found.tracks[i])
         return record

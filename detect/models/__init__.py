@@ -49,9 +49,9 @@ def build_yolo(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
         )
     given: dict[str, Any] = {}
     if head.uses_keypoints:
-        if not metadata.keypoints:
+        if not metadata.keypoint_names:
             raise UserError(f"model {config.name} finds keypoints, and the data has none: take another, such as yolo_n")
-        given["keypoints"] = metadata.keypoints
+        given["keypoints"] = metadata.keypoint_names
     built = head(neck.channels, neck.strides, len(metadata.names), config.tower, config.anchors, **given)
     assigner = _pick("assigner", config.assigner, ASSIGNERS)()
     if isinstance(assigner, MaxIoU) and not head.uses_anchors:

@@ -36,7 +36,7 @@ class ModelMetadata:
     category_ids: list[Annotated[int, Range(-(2**63), 2**63 - 1)]]
     size: Annotated[int, Range(1, 1 << 28)] = 640
     pixels: Preprocess = field(default_factory=Preprocess)
-    keypoints: list[str] = field(default_factory=list)
+    keypoint_names: list[str] = field(default_factory=list)
     skeleton: list[_Pair] = field(default_factory=list)
     flip_pairs: list[_Pair] | None = None
     shape: list[Annotated[list[float], Length(2, 2)]] = field(default_factory=list)

@@ -13,7 +13,9 @@ from detect.utils.names import find
 
 
 def places(metadata: ModelMetadata, theirs: ModelMetadata, of: str) -> list[int]:
-    """For each class ("names") or keypoint ("keypoints") of the metadata its place in another one's list, -1 for none.
+    """For each class or keypoint of the metadata its place in another one's list, -1 for none.
+
+    `of` is the attribute with the list: "names" or "keypoint_names".
 
     Raises UserError where names of the other metadata cannot be told apart.
     """

@@ -28,13 +28,13 @@ class Landmarker(Single):
 
         A point that is not labelled (visibility 0) has no place that could be wrong.
         """
-        w, k, device = self.config.loss, raw.points.shape[1], raw.points.device
-        first = [t.points[0] if t.points is not None and len(t) else torch.zeros(k, 3) for t in targets]
+        w, k, device = self.config.loss, raw.keypoints.shape[1], raw.keypoints.device
+        first = [t.keypoints[0] if t.keypoints is not None and len(t) else torch.zeros(k, 3) for t in targets]
         truth = torch.stack(first).to(device, non_blocking=True)
         there = truth[..., 2] > 0
         part = 100 / sides(targets, device)[:, None].expand(-1, k, -1)[there]
         wanted = truth[..., :2][there]
-        distance = POINT_LOSSES[w.point_kind](raw.points[there] * part, wanted * part)
+        distance = POINT_LOSSES[w.point_kind](raw.keypoints[there] * part, wanted * part)
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
         terms = {"points": LossTerm(w.points * distance.mean(-1).sum(), there.sum())}
         if raw.heat is not None:
@@ -56,19 +56,19 @@ class Landmarker(Single):
 def placed(raw: Landmarks, keep: Postprocess) -> list[Detections]:
     """What `Landmarker.decode` says, which asks no network."""
     seen = raw.presence.detach().sigmoid()
-    points = torch.cat([raw.points.detach(), seen[..., None]], -1).float().cpu()
+    points = torch.cat([raw.keypoints.detach(), seen[..., None]], -1).float().cpu()
     found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
     return [one[one.scores > keep.score] for one in found]
 
 
 def build_landmarker(config: ModelConfig, metadata: ModelMetadata) -> Landmarker:
     """A landmarker from the names in `config`. Raises UserError for an unknown name or level, or without keypoints."""
-    if not metadata.keypoints:
+    if not metadata.keypoint_names:
         raise UserError(f"model {config.name} finds keypoints, and the annotations declare none in their categories")
     if config.head not in LANDMARK_HEADS:
         raise unknown("head of landmarks", config.head, LANDMARK_HEADS)
     backbone, neck = trunk_of(config)
     head = LANDMARK_HEADS[config.head](
-        neck.channels, neck.strides, len(metadata.keypoints), config.hidden, config.tower
+        neck.channels, neck.strides, len(metadata.keypoint_names), config.hidden, config.tower
     )
     return Landmarker(config, metadata, backbone, neck, head)

@@ -13,4 +13,8 @@ def current_names(header: dict[str, Any]) -> dict[str, Any]:
     """
     if header.get("format") != 1 or "card" not in header:
         return header
-    return {"metadata" if key == "card" else key: value for key, value in header.items()} | {"format": 2}
+    header = {"metadata" if key == "card" else key: value for key, value in header.items()} | {"format": 2}
+    if isinstance(header["metadata"], dict):
+        names = {"keypoint_names" if key == "keypoints" else key: value for key, value in header["metadata"].items()}
+        header["metadata"] = names
+    return header

@@ -105,7 +105,7 @@ def require_format(found: Any, known: int, path: object) -> None:
 
 def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels: int = 3) -> None:
     """Raises UserError where values of the metadata, each allowed, do not go together."""
-    mean, count = len(metadata.pixels.mean), len(metadata.keypoints)
+    mean, count = len(metadata.pixels.mean), len(metadata.keypoint_names)
     pairs = [*metadata.skeleton, *(metadata.flip_pairs or [])]
     wrong = ""
     if not len(metadata.names) == len(metadata.category_ids) == len(set(metadata.category_ids)):

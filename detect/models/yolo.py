@@ -83,9 +83,9 @@ class Yolo(Model):
             target = soft_targets(mine.logits, (rows,), labels, weight)
             terms["classes"] = LossTerm(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
             terms["objectness"] = LossTerm(w.objectness * cross_entropy(raw.objectness, quality, used), count)
-        if raw.points is not None:
-            k = raw.points.shape[2]
-            each_image = [torch.zeros(len(t), k, 3) if t.points is None else t.points for t in targets]
+        if raw.keypoints is not None:
+            k = raw.keypoints.shape[2]
+            each_image = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
             points = pad_sequence(each_image, batch_first=True)
             each = self.head.point_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
             terms |= {name: LossTerm(w.points * (weight * value).sum(), count) for name, value in each.items()}
@@ -98,7 +98,7 @@ class Yolo(Model):
     def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in self.candidates(raw))
-        points = [None] * len(boxes) if raw.points is None else self.head.points(raw).detach().float()
+        points = [None] * len(boxes) if raw.keypoints is None else self.head.points(raw).detach().float()
         return [choose(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
 
 
@@ -125,4 +125,4 @@ def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | No
         kept, score = kept[: keep.limit], score[: keep.limit]
         keep.cuts.add(limited=True)
     found = Detections(box[kept], score, label[kept])
-    return found if points is None else replace(found, points=points[prior.cpu()[kept]].cpu())
+    return found if points is None else replace(found, keypoints=points[prior.cpu()[kept]].cpu())

@@ -90,8 +90,8 @@ class Looker:
             label = int(found.labels[i])
             record = {"category_id": self.detector.metadata.category_ids[label], "category": self.detector.names[label]}
             records.append(record | {"bbox": box, "score": round(float(found.scores[i]), 5)})
-            if found.points is not None:
-                records[-1]["keypoints"] = [round(v, 2) for v in found.points[i].flatten().tolist()]
+            if found.keypoints is not None:
+                records[-1]["keypoints"] = [round(v, 2) for v in found.keypoints[i].flatten().tolist()]
         return records
 
     def watch(self, name: str, predictor: Predictor) -> Reply:

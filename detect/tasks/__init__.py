@@ -99,7 +99,7 @@ def _scenes(
     require_large(store, config.imgsz, pixels.stretch)
     if config.model.kind != "yolo_points":
         # Nothing reads the points, and nobody need say which of them a mirror swaps.
-        store = replace(store, points=None, keypoints=[])
+        store = replace(store, keypoints=None, keypoint_names=[])
     repeated = None
     if config.balance == "sampling":
         repeated = Repeated(repeat_factors(store, config.repeat), config.seed)

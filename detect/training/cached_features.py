@@ -66,7 +66,7 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     columns = store.image_ids, store.starts, store.boxes, store.labels, store.crowd
-    for array in (*columns, store.points, store.proposals, store.proposal_starts):
+    for array in (*columns, store.keypoints, store.proposals, store.proposal_starts):
         if array is None:
             continue
         data.update(np.ascontiguousarray(array).tobytes())
@@ -178,7 +178,8 @@ def _write(
 
 
 def _plain(target: Target) -> dict[str, Any]:
-    values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "points", "proposals")}
+    values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "proposals")}
+    values["points"] = target.keypoints  # the key of every file so far
     lists = {name: None if v is None else v.tolist() for name, v in values.items()}
     return lists | {"image_id": target.image_id, "size": list(target.size)}
 

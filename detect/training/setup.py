@@ -166,7 +166,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         names=list(store.names),
         category_ids=store.category_ids.tolist(),
         size=config.imgsz,
-        keypoints=list(store.keypoints),
+        keypoint_names=list(store.keypoint_names),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
         shape=Instances.of(store).shape(pixels).tolist() if config.model.kind == "landmarker" else [],

@@ -98,7 +98,7 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
 def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Iterator[str]:
     """Which classes and keypoints of a model come from the metadata `theirs`, which start fresh, which are left."""
     layouts = named_tensors(model)
-    for of, what in (("names", "classes"), ("keypoints", "keypoints")):
+    for of, what in (("names", "classes"), ("keypoint_names", "keypoints")):
         layers = [name for name, layout in layouts.items() if layout.of == of]
         if not layers or (theirs is None and taken.isdisjoint(layers)):
             continue

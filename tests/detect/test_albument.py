@@ -60,7 +60,7 @@ def moved(spec, keypoint, seed):
     y, x = (np.average(axis + 0.5, weights=ink) for axis in np.indices(ink.shape))
     if not (7 < x < ink.shape[1] - 7 and 7 < y < ink.shape[0] - 7):
         return None
-    return target.points[0, keypoint, :2].numpy(), np.array([x, y])
+    return target.keypoints[0, keypoint, :2].numpy(), np.array([x, y])
 
 
 def farthest(spec, seeds=2):
@@ -75,7 +75,7 @@ def test_points_stay_on_their_pixels(name):
     spec = {name: {**NEEDED.get(name, {}), "p": 1}}
     if name in HIDING.split():
         _, target = Pipeline([spec], 0.0, True, 0)(spot(96, 128, 64, 48), truth(), np.random.default_rng(0))
-        assert torch.allclose(target.points, truth().points, atol=1e-3)
+        assert torch.allclose(target.keypoints, truth().keypoints, atol=1e-3)
     else:
         assert farthest(spec) < (1 if name in TORN else 0.3)
 
@@ -130,7 +130,7 @@ def test_the_box_of_a_turned_object_can_be_chosen():
         arguments = {"limit": (45, 45), "p": 1} | ({"rotate_method": method} if method else {})
         target = truth()
         target.boxes[:] = torch.tensor([44.0, 38.0, 84.0, 58.0])
-        target.points[:] = torch.tensor([64.0, 48.0, 2.0])
+        target.keypoints[:] = torch.tensor([64.0, 48.0, 2.0])
         _, turned = Pipeline([{"Rotate": arguments}], 0.0, True)(
             spot(96, 128, 64, 48), target, np.random.default_rng(0)
         )

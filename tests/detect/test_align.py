@@ -165,8 +165,8 @@ def test_each_look_corrects_the_one_before(spots):
     for count in (1, 2, 3):
         ((same, found),) = Closer(Half(), TRIANGLE, Postprocess(), count)([frame])
         assert same is frame
-        errors.append(np.abs(found.points[0, :, :2].numpy() - points).mean())
-        assert torch.allclose(found.boxes[0], around(found.points[0]), atol=1e-4)
+        errors.append(np.abs(found.keypoints[0, :, :2].numpy() - points).mean())
+        assert torch.allclose(found.boxes[0], around(found.keypoints[0]), atol=1e-4)
     assert errors[1] < 0.7 * errors[0] and errors[2] < 0.7 * errors[1]
 
 
@@ -206,12 +206,12 @@ def test_the_tool_measures_each_number_of_looks(tmp_path, capsys):
     (tmp_path / "val.csv").write_text("\n".join(rows) + "\n")
     config = parse("train", ["--data", "toy", "--model", "landmarker", "--model.width", "16"]).model
     metadata = ModelMetadata(
-        ["thing"], [1], size=64, keypoints=["point_0", "point_1"], shape=[[0.25, 0.5], [0.75, 0.5]]
+        ["thing"], [1], size=64, keypoint_names=["point_0", "point_1"], shape=[[0.25, 0.5], [0.75, 0.5]]
     )
     save_weights(tmp_path / "w.safetensors", build(config, metadata))
     save_weights(
         tmp_path / "none.safetensors",
-        build(config, ModelMetadata(["thing"], [1], size=64, keypoints=metadata.keypoints)),
+        build(config, ModelMetadata(["thing"], [1], size=64, keypoint_names=metadata.keypoint_names)),
     )
     asked = ["--weights", str(tmp_path / "w.safetensors"), "--data", str(tmp_path)]
     assert not closer.main(asked)

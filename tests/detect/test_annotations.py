@@ -66,7 +66,7 @@ def test_columns(tmp_path):
     assert store.labels.tolist() == [0, 2, 0]
     assert store.crowd.tolist() == [True, False, False]
     assert store.areas.tolist() == [600, 33.5, 16]
-    assert store.points is None and store.keypoints == [] and store.flip_pairs is None
+    assert store.keypoints is None and store.keypoint_names == [] and store.flip_pairs is None
     kinds = {
         "image_ids": "i8",
         "sizes": "i4",
@@ -136,13 +136,13 @@ def test_keypoints(tmp_path):
     content["categories"][2] |= {"keypoints": names, "skeleton": [[1, 2], [2, 3]]}
     content["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
     store = load(tmp_path, content)
-    assert store.points.shape == (3, 3, 3) and store.points.dtype == np.float64
-    assert store.points[:2].max() == 0
-    assert store.points[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
-    assert store.keypoints == names and store.skeleton == [[0, 1], [1, 2]] and store.flip_pairs == [[1, 2]]
-    assert store.target(2).points.shape == (2, 3, 3) and store.target(2).points.dtype == torch.float32
+    assert store.keypoints.shape == (3, 3, 3) and store.keypoints.dtype == np.float64
+    assert store.keypoints[:2].max() == 0
+    assert store.keypoints[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
+    assert store.keypoint_names == names and store.skeleton == [[0, 1], [1, 2]] and store.flip_pairs == [[1, 2]]
+    assert store.target(2).keypoints.shape == (2, 3, 3) and store.target(2).keypoints.dtype == torch.float32
     content["annotations"][2]["keypoints"] = outside = [-5, 2, 2, 3.5, 1e4, 1, 0, 0, 0]  # kept, as COCO does
-    assert load(tmp_path, content).points[2].ravel().tolist() == outside
+    assert load(tmp_path, content).keypoints[2].ravel().tolist() == outside
     for bad in ([1, 2], [1, 2, 2, float("nan"), 4, 1, 0, 0, 0], "abc"):
         content["annotations"][2]["keypoints"] = bad
         with pytest.raises(UserError, match="annotation id 9 has keypoints"):
@@ -188,7 +188,18 @@ def test_to_coco_round_trip(tmp_path):
     store = load(tmp_path, content)
     coco = json.loads(json.dumps(store.to_coco()))
     again = load(tmp_path, coco)
-    for name in ("image_ids", "sizes", "starts", "boxes", "labels", "crowd", "areas", "ids", "points", "category_ids"):
+    for name in (
+        "image_ids",
+        "sizes",
+        "starts",
+        "boxes",
+        "labels",
+        "crowd",
+        "areas",
+        "ids",
+        "keypoints",
+        "category_ids",
+    ):
         assert np.array_equal(getattr(store, name), getattr(again, name))
     assert again.skeleton == store.skeleton and again.flip_pairs == store.flip_pairs and again.names == store.names
     assert [a.get("num_keypoints") for a in coco["annotations"]] == [0, 0, 1]

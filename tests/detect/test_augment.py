@@ -32,7 +32,7 @@ def truth(boxes, points=None, size=(100, 100)):
         crowd=torch.zeros(n, dtype=torch.bool),
         image_id=5,
         size=size,
-        points=None if points is None else torch.tensor(points, dtype=torch.float32),
+        keypoints=None if points is None else torch.tensor(points, dtype=torch.float32),
     )
 
 
@@ -135,14 +135,14 @@ def test_place_is_its_naive_twin(visibility):
 def test_keypoints_outside_are_unlabelled():
     target = truth([[0, 0, 50, 50]], [[[10, 10, 2], [45, 10, 1], [0, 0, 0]]])
     moved = place([target], [Placement((1.0, 1.0), (-20.0, 0.0), (0, 0, 100, 100))], 0.1, (100, 100))
-    assert moved.points.tolist() == [[[0, 0, 0], [25, 10, 1], [0, 0, 0]]]
+    assert moved.keypoints.tolist() == [[[0, 0, 0], [25, 10, 1], [0, 0, 0]]]
 
 
 def test_no_objects_anywhere():
     empty = truth([], np.zeros((0, 3, 3)))
     move = Placement((1.0, 1.0), (0.0, 0.0), (0, 0, 100, 100))
     moved = place([empty, empty], [move, move], 0.1, (100, 100))
-    assert len(moved) == 0 and moved.points.shape == (0, 3, 3)
+    assert len(moved) == 0 and moved.keypoints.shape == (0, 3, 3)
     assert len(mirror(moved, None)) == 0
     assert len(merge([empty, truth([[0, 0, 9, 9]], np.zeros((1, 3, 3)))], (100, 100))) == 1
 
@@ -152,9 +152,9 @@ def test_mirror_swaps_sides_and_is_its_own_inverse():
     target = truth([[10, 5, 30, 25]], [[[20, 10, 2], [15, 9, 2], [0, 0, 0]]])
     turned = mirror(target, swap)
     assert turned.boxes.tolist() == [[70, 5, 90, 25]]
-    assert turned.points.tolist() == [[[80, 10, 2], [0, 0, 0], [85, 9, 2]]]
+    assert turned.keypoints.tolist() == [[[80, 10, 2], [0, 0, 0], [85, 9, 2]]]
     back = mirror(turned, swap)
-    assert torch.equal(back.boxes, target.boxes) and torch.equal(back.points, target.points)
+    assert torch.equal(back.boxes, target.boxes) and torch.equal(back.keypoints, target.keypoints)
 
 
 def test_mirror_needs_to_know_the_sides():

@@ -23,7 +23,7 @@ def digest(samples):
     found = hashlib.sha256()
     for image, target in samples:
         found.update(image.tobytes())
-        for value in (target.boxes, target.labels, target.crowd, target.points):
+        for value in (target.boxes, target.labels, target.crowd, target.keypoints):
             found.update(b"-" if value is None else value.numpy().tobytes())
         found.update(f"{target.image_id} {target.size}".encode())
     return found.hexdigest()
@@ -117,7 +117,7 @@ def test_left_stays_left_of_the_mirrored_person():
     checked = 0
     for position in range(10):
         _, target = data[SampleKey(0, position, 96)]
-        for left, right in target.points[..., 0].tolist():
+        for left, right in target.keypoints[..., 0].tolist():
             assert left > right
             checked += 1
     assert checked > 5
@@ -231,7 +231,7 @@ def test_a_pipeline_keeps_keypoints_and_labels_with_their_boxes():
         for k, label in enumerate(moved.labels.tolist()):
             old = target.labels.tolist().index(label)
             assert bool(moved.crowd[k]) == bool(target.crowd[old])
-            for before, after in zip(target.points[old].tolist(), moved.points[k].tolist(), strict=True):
+            for before, after in zip(target.keypoints[old].tolist(), moved.keypoints[k].tolist(), strict=True):
                 inside = before[0] + 40 <= image.shape[1]
                 assert after == pytest.approx([before[0] + 40, before[1], 2] if inside else [0, 0, 0], abs=0.01)
     assert lost > 0

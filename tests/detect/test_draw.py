@@ -83,7 +83,7 @@ def test_label_ink_reads_on_its_colour(index: int) -> None:
 
 def test_keypoints_and_limbs() -> None:
     points = torch.tensor([[[100.0, 100, 2], [200, 100, 1], [150, 180, 0]]])
-    picture = draw(grey(), one([50, 60, 250, 190], points=points), ["p"], [(0, 1), (1, 2)])
+    picture = draw(grey(), one([50, 60, 250, 190], keypoints=points), ["p"], [(0, 1), (1, 2)])
     assert (picture[100, 110:190] != GREY).any(axis=1).all(), "a limb between visible points"
     assert (picture[180, 150] == GREY).all() and (picture[140, 175] == GREY).all(), "none to one that is not"
 

@@ -35,7 +35,7 @@ def make_store(image_ids, category_ids, objects) -> Annotations:
         crowd=np.array([o[4] for o in objects], bool),
         areas=np.array([o[3] for o in objects], np.float64),
         ids=np.arange(1, len(objects) + 1),
-        points=None,
+        keypoints=None,
         category_ids=category_ids,
         names=[f"class {i}" for i in category_ids],
         name_bytes=letters,

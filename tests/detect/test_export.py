@@ -66,7 +66,7 @@ def weights(tmp_path_factory):
             given = {"backbone": "lenet5", "neck": "straight", "levels": [2], "width": 8, "anchors_per_level": 2}
             config = ModelConfig(**{**given, "name": kind, **KINDS[kind]})
             points = ["nose", "tail"] if config.kind in ("yolo_points", "landmarker") else []
-            model = build(config, ModelMetadata(NAMES, [10 * i + 1 for i in range(10)], 64, keypoints=points))
+            model = build(config, ModelMetadata(NAMES, [10 * i + 1 for i in range(10)], 64, keypoint_names=points))
             for module in model.modules():
                 if isinstance(module, Predict):
                     torch.nn.init.normal_(module.weight, std=0.4)
@@ -95,8 +95,8 @@ def same(mine, theirs):
     assert torch.allclose(mine.scores, theirs.scores, atol=1e-4)
     if isinstance(mine, Detections):
         assert torch.allclose(mine.boxes, theirs.boxes, atol=0.02)
-        assert (mine.points is None) == (theirs.points is None)
-        assert mine.points is None or torch.allclose(mine.points, theirs.points, atol=0.02)
+        assert (mine.keypoints is None) == (theirs.keypoints is None)
+        assert mine.keypoints is None or torch.allclose(mine.keypoints, theirs.keypoints, atol=0.02)
 
 
 def both(weights, kind, path, pictures, keep, size=0, batch=2):
@@ -417,7 +417,7 @@ def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
 def said_by(*outputs, task="detect", suppressed=False):
     """What is said of outputs for two images of a file for 2 classes and 1 keypoint."""
     names = list(FORMS[task].names)
-    metadata = ModelMetadata(["a", "b"], [1, 2], keypoints=["nose"])
+    metadata = ModelMetadata(["a", "b"], [1, 2], keypoint_names=["nose"])
     return misfit(About("m", task, metadata, names, suppressed=suppressed), outputs, 2)
 
 

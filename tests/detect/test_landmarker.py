@@ -39,7 +39,7 @@ from tests.reference import points as naive
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ["left_tip", "middle", "right_tip"]
-CARD = ModelMetadata(["thing"], [1], size=64, keypoints=NAMES, flip_pairs=[[0, 2]])
+CARD = ModelMetadata(["thing"], [1], size=64, keypoint_names=NAMES, flip_pairs=[[0, 2]])
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 numbers = st.floats(-40, 40, allow_nan=False, width=32)
 
@@ -126,7 +126,7 @@ def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     torch.manual_seed(0)
     net = model(head).train()
     raw = net(images())
-    assert raw.points.shape == (2, 3, 2) and raw.presence.shape == (2, 3)
+    assert raw.keypoints.shape == (2, 3, 2) and raw.presence.shape == (2, 3)
     terms = net.loss(raw, TRUTH)
     assert set(terms) == {"points", "presence"} | ({"heat"} if head == "heatmap" else set())
     assert set(terms).isdisjoint(LandmarkEvaluator(store((1, [0, 0, 9, 9], POINTS, 0))).result())
@@ -139,11 +139,11 @@ def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     with torch.no_grad():
         expected, fused = again.decode(again(images()), Postprocess(0.0)), again.fused()
         answers = fused.decode(fused(images()), Postprocess(0.0))
-        assert [tuple(one.points.shape) for one in answers] == [(1, 3, 3)] * 2
+        assert [tuple(one.keypoints.shape) for one in answers] == [(1, 3, 3)] * 2
         for one, other in zip(answers, expected, strict=True):
-            assert torch.allclose(one.points, other.points, atol=1e-2)
+            assert torch.allclose(one.keypoints, other.keypoints, atol=1e-2)
         features = again.features(images())
-        assert torch.equal(again.forward_head(features).points, again(images()).points)
+        assert torch.equal(again.forward_head(features).keypoints, again(images()).keypoints)
         assert again.decode(again(images()), Postprocess(1.0))[0].boxes.shape == (0, 4)
         assert again.decode(again(images(0)), Postprocess(0.0)) == []
 
@@ -175,17 +175,17 @@ def test_training_moves_points_to_their_places(head, kind):
         slower.step()
     found = net.decode(net(images()), Postprocess(0.0))
     for one, truth in zip(found, TRUTH, strict=True):
-        seen = truth.points[0, :, 2] > 0
-        away = (one.points[0, seen, :2] - truth.points[0, seen, :2]).norm(dim=1)
+        seen = truth.keypoints[0, :, 2] > 0
+        away = (one.keypoints[0, seen, :2] - truth.keypoints[0, seen, :2]).norm(dim=1)
         assert away.mean() < 5 and away.max() < 12  # from some 20 at first
-        assert torch.equal(one.points[0, :, 2] > 0.5, seen)
-        there = one.points[0, seen, :2]  # the box is around those
+        assert torch.equal(one.keypoints[0, :, 2] > 0.5, seen)
+        there = one.keypoints[0, seen, :2]  # the box is around those
         assert torch.equal(one.boxes[0], torch.cat([there.amin(0), there.amax(0)]))
 
 
 def test_a_landmarker_needs_keypoints_and_a_head_that_exists():
     with pytest.raises(UserError, match="declare none"):
-        build(model_config("landmarker"), dataclasses.replace(CARD, keypoints=[]))
+        build(model_config("landmarker"), dataclasses.replace(CARD, keypoint_names=[]))
     with pytest.raises(UserError, match="unknown head of landmarks 'point'"):
         build(ModelConfig(kind="landmarker"), CARD)
 
@@ -198,7 +198,7 @@ def test_the_instance_of_a_picture_is_the_largest_with_labelled_points():
             *((2, [0, 0, 99, 79], POINTS, 1), (2, [1, 1, 9, 9], POINTS, 0)),
         )
     )
-    assert found.ids.tolist() == [12, 14] and found.points.shape == (2, 3, 3)
+    assert found.ids.tolist() == [12, 14] and found.keypoints.shape == (2, 3, 3)
     assert found.boxes[0].tolist() == [10, 10, 50, 50]
     with pytest.raises(UserError, match=r"no object .* has a labelled keypoint"):
         Instances.of(store((1, [0, 0, 90, 70], none, 0)))
@@ -251,9 +251,9 @@ def table(tmp_path_factory):
 
 def test_a_table_is_keypoints(table):
     found = load_data(table, "train")
-    assert found.keypoints == ["point_0", "point_1", "point_2"] and found.flip_pairs is None and len(found) == 32
-    assert found.points.shape == (32, 3, 3) and found.boxes[0].tolist() == [0, 0, 96, 64]
-    assert (found.points[7, 1] == 0).all() and (found.points[6, :, 2] == 2).all()
+    assert found.keypoint_names == ["point_0", "point_1", "point_2"] and found.flip_pairs is None and len(found) == 32
+    assert found.keypoints.shape == (32, 3, 3) and found.boxes[0].tolist() == [0, 0, 96, 64]
+    assert (found.keypoints[7, 1] == 0).all() and (found.keypoints[6, :, 2] == 2).all()
     assert len(load_data(table / "val.csv", "val")) == 8
 
 
@@ -299,11 +299,11 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
             image, truth = samples[SampleKey(0, position, 64)]
             order = (2, 1, 0) if flip else (0, 1, 2)
             for k, channel in enumerate(order):  # the point of a pair on the left is the other one in the mirror
-                x, y, seen = truth.points[0, k].tolist()
+                x, y, seen = truth.keypoints[0, k].tolist()
                 if seen and 3 < x < 61 and 3 < y < 61:
                     assert image[int(y), int(x)].argmax() == channel
     image, truth, fit = samples.sample(3)
-    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[3]).float(), atol=1e-3)
+    assert torch.allclose(fit.undo(truth.keypoints[0]), torch.from_numpy(data.keypoints[3]).float(), atol=1e-3)
 
 
 def test_pictures_without_labelled_points_are_not_used_and_that_is_said(capsys):
@@ -317,7 +317,7 @@ def test_a_window_in_a_picture_goes_there_and_back(tmp_path):
     data = dataclasses.replace(store((1, [20, 30, 30, 20], POINTS, 0), images=1), root=tmp_path)
     _, truth, fit = LandmarkDataset(Instances.of(data), 64).sample(0)
     assert fit.corner == (17, 22) and fit.source == (36, 36)
-    assert torch.allclose(fit.undo(truth.points[0]), torch.from_numpy(data.points[0]).float(), atol=1e-4)
+    assert torch.allclose(fit.undo(truth.keypoints[0]), torch.from_numpy(data.keypoints[0]).float(), atol=1e-4)
     assert torch.allclose(fit.undo(truth.boxes[0]), torch.tensor([20.0, 30, 50, 50]), atol=1e-4)
     assert fit.clip(torch.tensor([0.0, 99])).tolist() == [17, 58]
 
@@ -396,7 +396,7 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     assert main([str(f) for f in [*predict, "--save-crop"]]) == 0
     answers = json.loads((found / "detections.json").read_text())
     assert len(answers) == 8 and all(len(one["keypoints"]) == 9 for one in answers)
-    truth = load_data(table, "val").points[:, [0, 2], :2]
+    truth = load_data(table, "val").keypoints[:, [0, 2], :2]
     got = np.array([np.array(one["keypoints"]).reshape(3, 3)[[0, 2], :2] for one in answers])
     place = {one["image"]: i for i, one in enumerate(answers)}
     near = [np.abs(got[place[f"{i}.png"]] - truth[i]).mean() for i in range(8)]
@@ -432,7 +432,8 @@ def test_every_mistake_is_one_line(table, digits, tmp_path, capsys, arguments, s
 @pytest.mark.parametrize("name", ["landmarker", "lenet5", "embedder"])
 def test_several_views_of_what_finds_no_boxes_are_refused(name):
     net = build(
-        parse("train", ["--data", "toy", "--model", name]).model, ModelMetadata(["a"], [1], size=64, keypoints=["p"])
+        parse("train", ["--data", "toy", "--model", name]).model,
+        ModelMetadata(["a"], [1], size=64, keypoint_names=["p"]),
     )
     for how in ({"tta": True}, {"tile": True}):
         with pytest.raises(UserError, match="--tta and --tile are for detectors"):

@@ -27,7 +27,7 @@ def rows(batch):
     """One hash for each sample of a batch, whatever batch it came in."""
     for image, target in zip(batch.images, batch.targets, strict=True):
         found = hashlib.sha256(image.numpy().tobytes())
-        for value in (target.boxes, target.labels, target.crowd, target.points):
+        for value in (target.boxes, target.labels, target.crowd, target.keypoints):
             found.update(value.numpy().tobytes())
         found.update(f"{target.image_id} {target.size}".encode())
         yield found.hexdigest()
@@ -182,7 +182,7 @@ def test_a_batch_is_what_the_types_say():
     assert batch.images.shape == (7, 3, 64, 64) and batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert len(batch.targets) == 7 and batch.fits == []
-    assert all(target.points.shape == (len(target), 2, 3) for target in batch.targets)
+    assert all(target.keypoints.shape == (len(target), 2, 3) for target in batch.targets)
 
 
 def message(stream):

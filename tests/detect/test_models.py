@@ -22,7 +22,7 @@ from detect.types import HeadOutput, Postprocess, Preprocess, Target
 from detect.utils.device import autocast
 from detect.utils.precision import has_bfloat16
 
-CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96, keypoints=["left_end", "right_end"])
+CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96, keypoint_names=["left_end", "right_end"])
 
 
 def ready(config: ModelConfig) -> ModelConfig:
@@ -185,7 +185,7 @@ def test_keep_limits_and_filters_classes():
 
 
 def test_weights_file_round_trip(tmp_path):
-    model = build(tiny(head="anchor"), dataclasses.replace(CARD, keypoints=["nose"], flip_pairs=[[0, 0]])).eval()
+    model = build(tiny(head="anchor"), dataclasses.replace(CARD, keypoint_names=["nose"], flip_pairs=[[0, 0]])).eval()
     path = tmp_path / "w.safetensors"
     save_weights(path, model)
     again = load_weights(path)

@@ -339,7 +339,7 @@ def test_a_page_holds_any_name(tmp_path):
 
 
 def test_weights_keep_any_name(tmp_path):
-    metadata = ModelMetadata(list(ODD.values()), list(range(len(ODD))), 32, keypoints=["\ud83d", "\0"])
+    metadata = ModelMetadata(list(ODD.values()), list(range(len(ODD))), 32, keypoint_names=["\ud83d", "\0"])
     save_weights(tmp_path / "w.safetensors", build(ModelConfig("lenet5", "classifier", "lenet5"), metadata))
     assert load_weights(tmp_path / "w.safetensors").metadata == metadata
 
@@ -370,7 +370,7 @@ def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, ki
     rest = {"head": "coordinates", "neck": "straight"} if kind == "landmarker" else {"head": "landmarks"}
     config = ModelConfig(kind, kind, width=8, levels=[4], tower=0, **rest)
     torch.manual_seed(0)
-    model = build(config, ModelMetadata([*"0123456789"], list(range(10)), 64, keypoints=names))
+    model = build(config, ModelMetadata([*"0123456789"], list(range(10)), 64, keypoint_names=names))
     save_weights(tmp_path / "w.safetensors", model)
     other = [2, 0, 1]  # where each keypoint of the data is in the weights
     data = tmp_path / "data"

@@ -75,8 +75,8 @@ def test_boxes_are_clipped_and_those_without_area_dropped() -> None:
     found = in_source(Detections(boxes, torch.arange(4.0), torch.arange(4), points), fit)
     assert torch.allclose(found.boxes, torch.tensor([[0.0, 0, 100, 100], [100, 50, 200, 100]]))
     assert found.scores.tolist() == [0, 3] and found.labels.tolist() == [0, 3]
-    assert found.points is not None
-    assert torch.allclose(found.points, torch.tensor([[[100.0, 50, 2]], [[200, 100, 1]]]))
+    assert found.keypoints is not None
+    assert torch.allclose(found.keypoints, torch.tensor([[[100.0, 50, 2]], [[200, 100, 1]]]))
 
 
 def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:

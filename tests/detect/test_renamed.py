@@ -23,8 +23,8 @@ from tests.detect.test_darknet import CFG
 from tests.reference.runs import ready, settings
 
 POINTS = ["left_end", "middle", "right_end"]
-OLD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64, keypoints=POINTS)
-NEW = dataclasses.replace(OLD, names=["c", "a", "d", "e"], category_ids=[1, 2, 3, 4], keypoints=["middle", "nose"])
+OLD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64, keypoint_names=POINTS)
+NEW = dataclasses.replace(OLD, names=["c", "a", "d", "e"], category_ids=[1, 2, 3, 4], keypoint_names=["middle", "nose"])
 CLASSES, KEYPOINTS = [2, 0, -1, -1], [1, -1]  # where those of NEW are in OLD
 
 SMALL = ModelConfig(width=8, levels=[3, 4], tower=0)
@@ -67,15 +67,15 @@ def said(model):
     with torch.inference_mode():
         raw = model(images)._asdict()
     raw = {key: value for key, value in raw.items() if isinstance(value, torch.Tensor)}
-    classes, points = len(model.metadata.names), len(model.metadata.keypoints)
+    classes, points = len(model.metadata.names), len(model.metadata.keypoint_names)
     named, rest = {}, {}
     for key, value in raw.items():
         if key == "logits":
             named["logits"], rest["background"] = value[..., :classes].movedim(-1, 0), value[..., classes:]
         elif key == "deltas":
             named["deltas"] = value.movedim(-2, 0)
-        elif key in ("points", "heat") or (key == "presence" and value.ndim == 2):
-            named[f"{key} of keypoints"] = value.movedim(2 if value.ndim == 4 and key == "points" else 1, 0)
+        elif key in ("keypoints", "heat") or (key == "presence" and value.ndim == 2):
+            named[f"{key} of keypoints"] = value.movedim(2 if value.ndim == 4 and key == "keypoints" else 1, 0)
             assert len(named[f"{key} of keypoints"]) == points
         else:
             rest[key] = value

@@ -36,7 +36,7 @@ def model_of(name, side=96, keypoints=(), seed=0):
     torch.manual_seed(seed)
     config = model_config(name)
     config = dataclasses.replace(config, anchors=config.anchors or [[20.0, 20.0]] * anchors_missing(config))
-    return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side, keypoints=list(keypoints))).eval()
+    return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side, keypoint_names=list(keypoints))).eval()
 
 
 def lenet(side=32, dims=2):

@@ -25,7 +25,7 @@ SPOTS = (", float[B, A, 2, 3] p", ", float[B, A, 2, 3] points", "points = Identi
 def about(points: bool) -> About:
     outputs = ["boxes", "scores", *(["points"] if points else [])]
     task = "keypoints" if points else "detect"
-    metadata = ModelMetadata(["a"] * 3, [1, 2, 3], keypoints=["p", "q"] if points else [])
+    metadata = ModelMetadata(["a"] * 3, [1, 2, 3], keypoint_names=["p", "q"] if points else [])
     return About("m", task, metadata, outputs, False, True, True, conf=0.3, iou=0.5, max_det=6)
 
 
@@ -54,7 +54,7 @@ def check(run, points: bool, batch: int, count: int, seed: int) -> None:
         wanted = choose(given["b"][i], given["s"][i], KEEP, given["p"][i] if points else None)
         assert torch.equal(found.boxes, wanted.boxes) and found.labels.tolist() == wanted.labels.tolist()
         assert torch.equal(found.scores, wanted.scores) and len(found) <= KEEP.limit
-        assert not points or torch.equal(found.points, wanted.points)
+        assert not points or torch.equal(found.keypoints, wanted.keypoints)
     assert len(answers) == batch
 
 

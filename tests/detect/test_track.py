@@ -162,7 +162,7 @@ def test_points_stay_with_their_boxes_and_inputs_as_they_were():
     one = Detections(one.boxes, one.scores, one.labels, torch.arange(6.0).reshape(2, 1, 3))
     answer = Tracker(0.5).update(one)
     assert answer.tracks.tolist() == [2, 1]
-    assert answer.points[0].tolist() == [[3, 4, 5]] and one.tracks is None
+    assert answer.keypoints[0].tolist() == [[3, 4, 5]] and one.tracks is None
 
 
 @given(st.integers(0, 2**31))

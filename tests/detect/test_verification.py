@@ -335,7 +335,7 @@ def broken(people, weights, tmp_path_factory):
     config = parse("train", ["--data", "toy", "--model", "yolo_n"]).model
     save_weights(root / "detector.safetensors", build(config, ModelMetadata(["a"], [1], size=64)))
     points = parse("train", ["--data", "toy", "--model", "landmarker"]).model
-    metadata = ModelMetadata(["a"], [1], size=64, keypoints=["p", "q"], flip_pairs=[])
+    metadata = ModelMetadata(["a"], [1], size=64, keypoint_names=["p", "q"], flip_pairs=[])
     save_weights(root / "points.safetensors", build(points, metadata))
     save_weights(
         root / "align.safetensors", build(points, dataclasses.replace(metadata, shape=[[0.3, 0.5], [0.7, 0.5]]))

@@ -44,7 +44,7 @@ def truth(boxes, points=None, size=(100, 100), proposals=None):
         crowd=torch.arange(n) % 3 == 1,
         image_id=5,
         size=size,
-        points=None if points is None else torch.tensor(points, dtype=torch.float32),
+        keypoints=None if points is None else torch.tensor(points, dtype=torch.float32),
         proposals=None if proposals is None else torch.tensor(proposals, dtype=torch.float32),
     )
 
@@ -148,7 +148,7 @@ def test_points_stay_on_their_pixels(kind, zoom):
         tile = ImageTarget(spot(110, 120, *place_at), truth([[0, 0, 120, 110]], [[[*place_at, 2]]], (110, 120)))
         canvas = np.zeros((128, 128, 3), np.uint8)
         move = paste(canvas, tile, tuple(corner), zoom, warp)
-        found = place([tile.target], [move], 0, (128, 128)).points
+        found = place([tile.target], [move], 0, (128, 128)).keypoints
         seen, light = middle_of(canvas)
         if light > 500 * zoom and np.abs(seen - 64).max() < 54:
             assert np.abs(found[0, 0, :2].numpy() - seen).max() < 0.35
@@ -217,7 +217,7 @@ def test_what_a_warp_moves_out_of_sight_is_dropped():
     assert len(found) == 0
     found = place([truth([[25, 40, 35, 60]], [[[30, 50, 2]]])], [move], 0.1, (100, 100))
     assert found.boxes.tolist() == [pytest.approx([40, 0, 60, 20], abs=0.01)]
-    assert found.points.tolist() == [[pytest.approx([50, 10, 2], abs=0.01)]]
+    assert found.keypoints.tolist() == [[pytest.approx([50, 10, 2], abs=0.01)]]
 
 
 @pytest.mark.parametrize("shrunk", [1, 2])
@@ -236,7 +236,7 @@ def test_a_crop_takes_its_boxes_and_points_along(shrunk):
             if (ink(canvas, label)).any() and (box[2:] - box[:2]).min() > 6:
                 assert np.abs(box - extents(canvas, label)).max() <= 1.5 * shrunk + 0.5
                 checked += 1
-        for x, y, seen in found.points.reshape(-1, 3).tolist():
+        for x, y, seen in found.keypoints.reshape(-1, 3).tolist():
             if seen and 2 < x < 126 and 2 < y < 126:
                 assert any(ink(canvas, label)[int(y), int(x)] for label in range(3))
     assert checked > 10
@@ -291,7 +291,7 @@ def test_keypoints_of_every_task_stay_on_their_pixels(model, tmp_path):
     checked = 0
     for epoch in range(4):
         for image, target in look.samples(config, "train", epoch, range(6))[0]:
-            points = target.points.reshape(-1, 3)[target.points.reshape(-1, 3)[:, 2] > 0].tolist()
+            points = target.keypoints.reshape(-1, 3)[target.keypoints.reshape(-1, 3)[:, 2] > 0].tolist()
             for x, y, _ in points:
                 if min(x, y) > 8 and (off := off_light(image, x, y)) is not None:
                     assert off < 0.6

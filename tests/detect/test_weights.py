@@ -17,7 +17,9 @@ from detect.models.uninitialized import shapes
 from detect.models.weights import FORMAT, checksum, load_weights, read_weights, save_weights
 
 SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8)
-CARD = ModelMetadata(["cat", "dog"], [1, 7], 64, keypoints=["left", "right"], flip_pairs=[[0, 1]], skeleton=[[0, 1]])
+CARD = ModelMetadata(
+    ["cat", "dog"], [1, 7], 64, keypoint_names=["left", "right"], flip_pairs=[[0, 1]], skeleton=[[0, 1]]
+)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +164,13 @@ def test_shapes_are_known_without_memory(kind):
     assert all(v.is_meta for v in found.values() if v.numel() > 100)
     huge = shapes(dataclasses.replace(SMALL, width=65536, depth=50, tower=50), CARD)  # some 2 TB
     assert sum(v.numel() for v in huge.values()) > 10**11
+
+
+def test_a_header_of_format_1_is_read_under_the_names_of_today(model, tmp_path):
+    header = {"format": 1, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.metadata)}
+    header["card"]["keypoints"] = header["card"].pop("keypoint_names")
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    header["checksum"] = checksum(header, state)
+    save_file(state, tmp_path / "old.safetensors", {"gridhead": json.dumps(header)})
+    config, metadata, _ = read_weights(tmp_path / "old.safetensors")
+    assert config == model.config and metadata == model.metadata

@@ -27,7 +27,7 @@ class Store:
         rng = np.random.default_rng(seed)
         self.sizes = rng.integers(*side, size=(count, 2)).astype(np.int32)
         self.image_ids = np.arange(count) * 7 + 3
-        self.keypoints = [f"left_{k}" if k % 2 == 0 else f"right_{k - 1}" for k in range(keypoints)]
+        self.keypoint_names = [f"left_{k}" if k % 2 == 0 else f"right_{k - 1}" for k in range(keypoints)]
         self.flip_pairs = [[k, k + 1] for k in range(0, keypoints - 1, 2)] if keypoints else None
         self.bad: set[int] = set()
         self.reads, self.ellipses = 0, ellipses
@@ -63,7 +63,7 @@ class Store:
         things = self.things[index]
         boxes = [[x - a, y - b, x + a + 1, y + b + 1] for _, x, y, a, b in things]
         points = [
-            [[x + (1 - 2 * (k % 2)) * a / 2, y, 2] for k in range(len(self.keypoints))] for _, x, y, a, _ in things
+            [[x + (1 - 2 * (k % 2)) * a / 2, y, 2] for k in range(len(self.keypoint_names))] for _, x, y, a, _ in things
         ]
         height, width = self.sizes[index].tolist()
         return Target(
@@ -72,5 +72,5 @@ class Store:
             crowd=torch.tensor([thing[0] == 2 for thing in things], dtype=torch.bool),
             image_id=int(self.image_ids[index]),
             size=(height, width),
-            points=torch.tensor(points).reshape(-1, len(self.keypoints), 3) if self.keypoints else None,
+            keypoints=torch.tensor(points).reshape(-1, len(self.keypoint_names), 3) if self.keypoint_names else None,
         )

@@ -59,8 +59,8 @@ class Pipeline:
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
         data: dict[str, Any] = {"image": image, "bboxes": boxes.numpy(), "rows": np.arange(len(boxes))}
-        if target.points is not None:
-            spots = target.points[..., :2].reshape(-1, 2).numpy()
+        if target.keypoints is not None:
+            spots = target.keypoints[..., :2].reshape(-1, 2).numpy()
             data |= {"keypoints": spots, "spots": np.arange(len(spots))}
         try:
             data = self.compose(**data)
@@ -184,7 +184,7 @@ def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndar
 def _moved(target: Target, data: dict[str, Any]) -> Target:
     """The truth that came out of a pipeline: `rows` and `spots` say which boxes and keypoints are left."""
     rows = torch.from_numpy(np.asarray(data["rows"], dtype=np.int64))
-    points = target.points
+    points = target.keypoints
     if points is not None:
         flat = torch.zeros(points.shape[0] * points.shape[1], 3)
         spots = torch.from_numpy(np.asarray(data["spots"], dtype=np.int64))
@@ -195,7 +195,7 @@ def _moved(target: Target, data: dict[str, Any]) -> Target:
     own = rows < len(target)  # the boxes after those of objects are proposals
     proposals, boxes, rows = None if target.proposals is None else boxes[~own], boxes[own], rows[own]
     points = None if points is None else points[rows]
-    return replace(target[rows], boxes=boxes, points=points, proposals=proposals)
+    return replace(target[rows], boxes=boxes, keypoints=points, proposals=proposals)
 
 
 def _targets(made: type) -> tuple[Any, ...]:

@@ -116,12 +116,12 @@ def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generat
     scale = whole / tile.target.size[::-1]
     target, (width, height) = tile.target, sides.tolist()
     shift, stretch = (torch.from_numpy(np.tile(pair, 2)).float() for pair in (corner, scale))
-    boxes, proposals, points = target.boxes * stretch - shift, target.proposals, target.points
+    boxes, proposals, points = target.boxes * stretch - shift, target.proposals, target.keypoints
     if proposals is not None:
         proposals = proposals * stretch - shift
     if points is not None:
         points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
-    moved = replace(target, boxes=boxes, points=points, proposals=proposals, size=(height, width))
+    moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, size=(height, width))
     return ImageTarget(tile.image[top : top + height, left : left + width], moved)
 
 
@@ -182,8 +182,8 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
     kept = np.flatnonzero(seen)
     keep, rest = np.split(kept, kept.searchsorted([sum(map(len, targets))]))
     points = None
-    if targets[0].points is not None:
-        points = np.concatenate([t.points.numpy() for t in targets if t.points is not None])[keep]
+    if targets[0].keypoints is not None:
+        points = np.concatenate([t.keypoints.numpy() for t in targets if t.keypoints is not None])[keep]
         edges = [edge[keep, None, :2] for edge in (scale, offset, low, high)]
         points[..., :2] = points[..., :2] * edges[0] + edges[1]
         inside = (points[..., :2] >= edges[2]) & (points[..., :2] <= edges[3])
@@ -197,7 +197,7 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
         crowd=torch.from_numpy(np.concatenate([t.crowd.numpy() for t in targets])[keep]),
         image_id=targets[0].image_id,
         size=size,
-        points=None if points is None else torch.from_numpy(points),
+        keypoints=None if points is None else torch.from_numpy(points),
         proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
     )
 
@@ -218,14 +218,14 @@ def _warped(
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
     """The objects of several truths on one canvas of `size`; the image id is the first one's."""
-    points = [t.points for t in targets if t.points is not None]
+    points = [t.keypoints for t in targets if t.keypoints is not None]
     proposals = [t.proposals for t in targets if t.proposals is not None]
     return replace(
         targets[0],
         boxes=torch.cat([t.boxes for t in targets]),
         labels=torch.cat([t.labels for t in targets]),
         crowd=torch.cat([t.crowd for t in targets]),
-        points=torch.cat(points) if points else None,
+        keypoints=torch.cat(points) if points else None,
         proposals=torch.cat(proposals) if proposals else None,
         size=size,
     )
@@ -266,12 +266,12 @@ def mirror(target: Target, swap: Tensor | None) -> Target:
     boxes, proposals = target.boxes[:, [2, 1, 0, 3]] * sign + shift, target.proposals
     if proposals is not None:
         proposals = proposals[:, [2, 1, 0, 3]] * sign + shift
-    points = target.points
+    points = target.keypoints
     if points is not None:
         x, y, seen = points.unbind(dim=-1)
         points = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=-1)
         points = points if swap is None else points[:, swap]
-    return replace(target, boxes=boxes, points=points, proposals=proposals)
+    return replace(target, boxes=boxes, keypoints=points, proposals=proposals)
 
 
 def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:

@@ -78,8 +78,8 @@ class CocoDataset(Dataset):
         self.plain_from = first_plain_epoch(augment, epochs) if augment else None
         self.swap = None
         if augment and augment.flip > 0:
-            self.swap = mirror_swap(store.keypoints, augment.flip_pairs or store.flip_pairs)
-        self.pipeline = pipeline(augment, bool(store.keypoints), pixels.pad) if augment else None
+            self.swap = mirror_swap(store.keypoint_names, augment.flip_pairs or store.flip_pairs)
+        self.pipeline = pipeline(augment, bool(store.keypoint_names), pixels.pad) if augment else None
         self.sizes = known_sizes(store)
         shrink = np.minimum(1.0, size / self.sizes.max(axis=1, keepdims=True))
         self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache

@@ -25,24 +25,24 @@ from detect.utils.names import say
 
 @dataclass(frozen=True, eq=False)
 class Instances(Crops):
-    """One object of each picture that has one with labelled keypoints: Crops with `points` (N, K, 3) in its pixels."""
+    """One object of each image that has one with labelled keypoints: Crops with `keypoints` (N, K, 3) in its pixels."""
 
-    points: np.ndarray
+    keypoints: np.ndarray
 
     @staticmethod
     def of(store: Annotations) -> Instances:
         """The largest such box of each picture, crowd regions aside. Raises UserError where there is none."""
-        if store.points is None:
+        if store.keypoints is None:
             raise UserError(f"{store.path}: its categories declare no keypoints, so there are no landmarks to find")
         owner = np.repeat(np.arange(len(store)), np.diff(store.starts))
-        rows = np.flatnonzero(~store.crowd & (store.points[..., 2] > 0).any(1))
+        rows = np.flatnonzero(~store.crowd & (store.keypoints[..., 2] > 0).any(1))
         if not len(rows):
             raise UserError(f"{store.path}: no object (crowd regions aside) has a labelled keypoint")
         rows = rows[np.lexsort((-store.boxes[rows, 2:].prod(1), owner[rows]))]
         rows = rows[np.unique(owner[rows], return_index=True)[1]]
         boxes = store.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.points[rows])
+        return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.keypoints[rows])
 
     def shape(self, pixels: Preprocess) -> np.ndarray:
         """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
@@ -50,7 +50,7 @@ class Instances(Crops):
         sides = sides - corner
         canvas = sides if pixels.stretch else sides.max(axis=2, keepdims=True)
         room = (canvas - sides) / 2 if pixels.alignment == "center" else 0.0
-        return mean_shape((self.points[..., :2] - corner + room) / canvas, self.points[..., 2] > 0)
+        return mean_shape((self.keypoints[..., :2] - corner + room) / canvas, self.keypoints[..., 2] > 0)
 
 
 class LandmarkDataset(CropDataset):
@@ -67,16 +67,16 @@ class LandmarkDataset(CropDataset):
     def __init__(self, crops: Instances, *args: Any, **options: Any) -> None:
         super().__init__(crops, *args, **options)
         if self.augment and self.augment.flip > 0:
-            self.swap = mirror_swap(crops.store.keypoints, self.augment.flip_pairs or crops.store.flip_pairs)
+            self.swap = mirror_swap(crops.store.keypoint_names, self.augment.flip_pairs or crops.store.flip_pairs)
 
     def truth(self, index: int) -> Target:
         """The object with its points, in pixels of its window as it lies in the picture."""
         left, top, right, bottom = self.windows[index].tolist()
         size = (bottom - top, right - left)
-        points = self.crops.points[index : index + 1] - np.array([left, top, 0])
+        points = self.crops.keypoints[index : index + 1] - np.array([left, top, 0])
         box = self.crops.boxes[index : index + 1] - np.array([left, top] * 2)
         whole = self.crops.target(index, size)
-        return replace(whole, boxes=torch.from_numpy(box).float(), points=torch.from_numpy(points).float())
+        return replace(whole, boxes=torch.from_numpy(box).float(), keypoints=torch.from_numpy(points).float())
 
     def learned(self, index: int, moved: Target) -> Target:
         """What came of `truth`."""
@@ -87,8 +87,8 @@ class LandmarkDataset(CropDataset):
         left, top, right, bottom = self.windows[index].tolist()
         fit = Letterbox.fit((bottom - top, right - left), self.size, self.pixels, square=True)
         truth = self.truth(index)
-        points = None if truth.points is None else fit.forward(truth.points)
-        target = replace(truth, boxes=fit.forward(truth.boxes), points=points, size=fit.canvas)
+        points = None if truth.keypoints is None else fit.forward(truth.keypoints)
+        target = replace(truth, boxes=fit.forward(truth.boxes), keypoints=points, size=fit.canvas)
         image = self._fit(index, self.size).apply(self.piece(index))
         return image, target, replace(fit, corner=(left, top))
 
@@ -102,5 +102,5 @@ def require_points(store: Annotations, held_out: Annotations) -> None:
         if empty := len(one) - len(Instances.of(one)):
             say(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
     require_skeleton(store)
-    if store.keypoints != held_out.keypoints:
+    if store.keypoint_names != held_out.keypoint_names:
         raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")

@@ -51,7 +51,7 @@ class Signals(Annotations):
             crowd=np.zeros(n, bool),
             areas=np.ones(n),
             ids=np.arange(1, n + 1),
-            points=None,
+            keypoints=None,
             category_ids=np.arange(1, len(names) + 1),
             names=require_names(names, range(1, len(names) + 1), path),
             name_bytes=letters,

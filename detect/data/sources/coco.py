@@ -88,7 +88,7 @@ def from_coco(
         names=names,
         name_bytes=name_bytes,
         name_starts=name_starts,
-        keypoints=keypoints,
+        keypoint_names=keypoints,
         skeleton=skeleton,
         flip_pairs=flip_pairs(keypoints),
         left_out=sieve.lines,
@@ -198,7 +198,7 @@ def _annotations(
     alive, boxes, areas, crowd = _shapes(records, alive, where is None, sieve, say)
     alive, points = _points(records, alive, k, sieve, say)
     columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd, "areas": areas, "ids": ids}
-    return {**{key: column[alive] for key, column in columns.items()}, "points": points}
+    return {**{key: column[alive] for key, column in columns.items()}, "keypoints": points}
 
 
 def _links(

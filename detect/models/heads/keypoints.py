@@ -18,7 +18,7 @@ REACH = 2.0  # strides that a point moves when its number grows by one
 
 
 class LandmarkHead(PointHead):
-    """forward(maps) -> HeadOutput with, besides those of PointHead, points (B, A, K, 3): x, y, visibility logit."""
+    """forward(maps) -> HeadOutput with, besides those of PointHead, keypoints (B, A, K, 3): x, y, visibility logit."""
 
     uses_keypoints = True
 
@@ -40,31 +40,31 @@ class LandmarkHead(PointHead):
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         points = torch.cat([flat(head(x)) for head, x in zip(self.landmarks, maps, strict=True)], 1)
-        return super().forward(maps)._replace(points=points.unflatten(-1, (self.count, 3)))
+        return super().forward(maps)._replace(keypoints=points.unflatten(-1, (self.count, 3)))
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to classes or keypoints, and how: see `Model.named_rows`."""
         yield from super().named_rows()
-        yield from ((tower[-1], NamedRows("keypoints", each=3)) for tower in self.landmarks)  # type: ignore[index]
+        yield from ((tower[-1], NamedRows("keypoint_names", each=3)) for tower in self.landmarks)  # type: ignore[index]
 
     def places(self, raw: HeadOutput) -> Tensor:
         """The points (..., K, 2) x, y that `raw` stands for, in canvas pixels."""
-        assert raw.points is not None
+        assert raw.keypoints is not None
         reach = REACH * raw.priors.strides[:, None, None]
-        return raw.priors.centers[:, None] + raw.points[..., :2] * reach
+        return raw.priors.centers[:, None] + raw.keypoints[..., :2] * reach
 
     def points(self, raw: HeadOutput) -> Tensor:
         """The points (..., K, 3): x, y in canvas pixels and the probability of being labelled."""
-        assert raw.points is not None
-        return torch.cat([self.places(raw), raw.points[..., 2:].sigmoid()], -1)
+        assert raw.keypoints is not None
+        return torch.cat([self.places(raw), raw.keypoints[..., 2:].sigmoid()], -1)
 
     def point_losses(self, raw: HeadOutput, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """Of P predictions, (P,) each: how far the points are from `wanted` (P, K, 3), and whether they are there.
 
         An object none of whose points is labelled says nothing of either.
         """
-        assert raw.points is not None
+        assert raw.keypoints is not None
         there = wanted[..., 2] > 0
-        seen = binary_cross_entropy_with_logits(raw.points[..., 2], there.to(raw.points.dtype), reduction="none")
+        seen = binary_cross_entropy_with_logits(raw.keypoints[..., 2], there.to(raw.keypoints.dtype), reduction="none")
         distance = similarity_loss(self.places(raw), wanted[..., :2], there, boxes, self.sigmas)
         return {"points": distance, "seen": seen.mean(-1) * there.any(-1)}

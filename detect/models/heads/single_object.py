@@ -30,9 +30,9 @@ class Located(NamedTuple):
 
 
 class Landmarks(NamedTuple):
-    """points (B, K, 2) x, y in pixels; presence (B, K) logits of being there; heat (B, K, H, W) logits, or none."""
+    """keypoints (B, K, 2) x, y in pixels; presence (B, K) logits of being there; heat (B, K, H, W) logits, or none."""
 
-    points: Tensor
+    keypoints: Tensor
     presence: Tensor
     heat: Tensor | None = None
 
@@ -99,7 +99,7 @@ class CoordinateHead(nn.Module):
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to keypoints, and how: see `Model.named_rows`."""
-        yield self.dense[-1], NamedRows("keypoints", each=3)
+        yield self.dense[-1], NamedRows("keypoint_names", each=3)
 
 
 class HeatmapHead(nn.Module):
@@ -123,7 +123,7 @@ class HeatmapHead(nn.Module):
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to keypoints, and how: see `Model.named_rows`."""
-        yield from ((layer, NamedRows("keypoints")) for layer in (self.heat[-1], self.presence[-1]))
+        yield from ((layer, NamedRows("keypoint_names")) for layer in (self.heat[-1], self.presence[-1]))
 
 
 def expectation(heat: Tensor) -> Tensor:
