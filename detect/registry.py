@@ -108,7 +108,30 @@ def register(kind: str, *names: str) -> Callable[[T], T]:
     return add
 
 
+def _names(**modules: str) -> dict[str, str]:
+    """A table of built-in backbones: names, by the module of detect.models.backbones that registers them."""
+    return {name: f"detect.models.backbones.{module}" for module, names in modules.items() for name in names.split()}
+
+
 REGISTRIES: dict[str, Registry] = {
+    "backbone": Registry(
+        "backbone",
+        _names(
+            lenet="lenet5",
+            alexnet="alexnet",
+            vgg="vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn",
+            nin="nin",
+            inception="googlenet inception_v3",
+            resnet="resnet18 resnet34 resnet50 resnet101 resnet152 resnet50_paper resnet101_paper resnet152_paper "
+            "resnet18_identity resnet34_identity resnet18_projection resnet34_projection resnet18_plain resnet34_plain",
+            squeezenet="squeezenet1_1",
+            mobilenet="mobilenet_v1 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large",
+            efficientnet="efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 "
+            "efficientnet_b5 efficientnet_b6 efficientnet_b7",
+            efficientnet_lite="efficientnet_lite0",
+            csp="csp_n csp_s csp_m csp_l",
+        ),
+    ),
     "optimizer": Registry("optimizer"),
     "schedule": Registry("schedule"),
     "format": Registry("dataset format"),

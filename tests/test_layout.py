@@ -143,7 +143,7 @@ def test_help_and_configuration_import_nothing_heavy():
 
 
 def test_a_model_brings_no_data_with_it():
-    modules = loaded("import detect.models")
+    modules = loaded("import detect.models.builder")
     assert "anchors" in modules and "detect.models.heads" in modules
     assert {name for name in modules if name in WORK or name.startswith(tuple(f"{w}." for w in WORK))} == set()
     assert modules & {"cv2", "albumentations", "av", "jsonargparse"} == set()

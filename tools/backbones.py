@@ -29,14 +29,27 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 import torch  # noqa: E402
 
 from detect.explain.summary import describe  # noqa: E402
-from detect.models.backbones import BACKBONES, FAMILIES, build_network  # noqa: E402
+from detect.models.backbones import build_network  # noqa: E402
 from detect.models.backbones.efficientnet import PUBLISHED, compound  # noqa: E402
 from detect.models.base import fold  # noqa: E402
+from detect.registry import REGISTRIES  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 
 PAGE, FIGURES = ROOT / "docs/backbones.md", ROOT / "docs/backbones.json"
 SIZES = (224, 640)
-SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]
+BACKBONES = REGISTRIES["backbone"]
+SMALLEST = [
+    "lenet5",
+    "alexnet",
+    "vgg11",
+    "nin",
+    "googlenet",
+    "resnet18",
+    "squeezenet1_1",
+    "mobilenet_v1",
+    "efficientnet_b0",
+    "csp_n",
+]  # of each family
 SIDE = 96
 BUDGET = {"model": "yolo_n", "imgsz": SIDE, "epochs": 6, "optim.warmup": 1, "seed": 0, "workers": 0}
 UNMIRRORED = {"flip": 0.0, "scale": 0.25}  # as in detect demo: a mirrored 2 is no digit

@@ -170,8 +170,8 @@ def exported(setting: Setting) -> list[Line]:
 def untrained(folder: Path) -> tuple[Path, Any]:
     """A fresh yolo_n of 80 classes, and its weights file."""
     from detect.cli.parser import model_config
-    from detect.models import build
     from detect.models.base import ModelMetadata
+    from detect.models.builder import build
     from detect.models.weights import save_weights
 
     model = build(model_config("yolo_n"), ModelMetadata([str(c) for c in range(80)], list(range(80))))
@@ -268,8 +268,8 @@ def windows(setting: Setting) -> list[Line]:
     import torch
 
     from detect.config import ModelConfig
-    from detect.models import build
     from detect.models.base import ModelMetadata
+    from detect.models.builder import build
     from detect.models.sliding_window import SlidingWindow
 
     lines = []

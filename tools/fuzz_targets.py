@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from detect.config import ModelConfig, OptimConfig
-from detect.models import build
 from detect.models.base import Model, ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.types import Preprocess
 from tools import fuzz_data

@@ -63,8 +63,8 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
     from detect.data.sources.formats import load_data
-    from detect.models import build
     from detect.models.base import ModelMetadata
+    from detect.models.builder import build
 
     torch.manual_seed(0)
     store = load_data(folder, "train").select(range(16))
@@ -84,8 +84,8 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     from detect.cli.parser import model_config
     from detect.inference.predictor import Predictor
     from detect.inference.source import open_source
-    from detect.models import build
     from detect.models.base import ModelMetadata
+    from detect.models.builder import build
     from detect.types import Postprocess
 
     torch.manual_seed(0)

@@ -25,6 +25,7 @@ from detect.cli.suggest import flags_of, unknown_flag
 from detect.config import options
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
+from detect.registry import REGISTRIES
 from detect.utils.interrupt import uninterrupted
 from detect.utils.names import warn_once
 from detect.utils.yaml_files import PARTS, parse_yaml, read_yaml, require_settings
@@ -61,12 +62,11 @@ def _whole(name: str) -> str:
         return name.lower()
     if not re.fullmatch(r"(timm:)?[\w.-]+", name) or os.path.exists(name):
         return name
-    from detect.models.backbones import BACKBONES  # late: it needs torch
-
-    if name.lower() in BACKBONES:
+    backbones = REGISTRIES["backbone"]
+    if name.lower() in backbones:
         name = name.lower()
     elif not name.startswith("timm:"):
-        raise unknown("model", name, [*model_names(), *BACKBONES])
+        raise unknown("model", name, [*model_names(), *backbones])
     return json.dumps({"name": name, "kind": "classifier", "backbone": name})
 
 

@@ -17,9 +17,9 @@ from detect.cli.parser import model_config, model_names
 from detect.config import ModelConfig
 from detect.convert.published import NORM, read_onnx, read_pth
 from detect.errors import UserError
-from detect.models import build
 from detect.models.backbones.blocks import CSP
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
 from detect.types import Preprocess

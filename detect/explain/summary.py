@@ -14,13 +14,14 @@ from torch.utils._pytree import tree_leaves
 from detect.cli.parser import MEANS, model_config, model_names
 from detect.config import TASK_OF
 from detect.errors import UserError, unknown
-from detect.models import anchors_missing, build
-from detect.models.backbones import BACKBONES, build_network
+from detect.models.backbones import build_network
 from detect.models.backbones.timm import PREFIX
 from detect.models.base import ModelMetadata
+from detect.models.builder import anchors_missing, build
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
+from detect.registry import REGISTRIES
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
 _SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
@@ -35,13 +36,13 @@ def network(
     With `dims` 1 or 3 a backbone has twins for layers, and its input as many sides.
     """
     name = name if name.startswith(PREFIX) else name.lower()
-    if name in BACKBONES or name.startswith(PREFIX):
+    if name in REGISTRIES["backbone"] or name.startswith(PREFIX):
         with torch.device("meta"):
             net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
             net.drop_aux()
             return net, torch.empty(1, in_channels, *[size or net.size] * dims)
     if name not in model_names():
-        raise unknown("backbone or model", name, [*BACKBONES, *model_names()])
+        raise unknown("backbone or model", name, [*REGISTRIES["backbone"], *model_names()])
     config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))

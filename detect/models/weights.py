@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from detect.config import ModelConfig
 from detect.config.constraints import from_values
 from detect.errors import UserError
-from detect.models import build
 from detect.models.base import Model, ModelMetadata
+from detect.models.builder import build
 from detect.models.class_transfer import renamed
 from detect.models.legacy import current_names
 from detect.models.uninitialized import Unfilled, shapes

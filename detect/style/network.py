@@ -10,8 +10,8 @@ from torch import Tensor
 from detect.config import ModelConfig, TrainConfig
 from detect.config.options import StylizeConfig
 from detect.errors import UserError, unknown
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.classifier import Classifier
 from detect.models.hooks import Taps, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source

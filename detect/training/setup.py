@@ -23,8 +23,8 @@ from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
-from detect.models import anchors_missing, build
 from detect.models.base import Model, ModelMetadata
+from detect.models.builder import anchors_missing, build
 from detect.tasks import TASKS, Stills
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached

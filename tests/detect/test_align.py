@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 from detect.cli.parser import parse
 from detect.data.alignment import Pose, mean_shape, nearest
 from detect.inference.landmark_refiner import Closer
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.keypoints import around, seen
 from detect.models.weights import save_weights
 from detect.types import Detections, Frame, Postprocess

@@ -9,8 +9,8 @@ import detect
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.inference.source import as_rgb
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import save_weights
 from detect.types import Postprocess
 

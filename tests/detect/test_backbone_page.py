@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from detect.models.backbones import BACKBONES, FAMILIES
+from detect.registry import REGISTRIES
 from tools import backbones as tool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,12 +17,12 @@ def figures():
 
 def test_the_page_shows_the_figures_of_every_network(figures):
     page = tool.PAGE.read_text(encoding="utf-8")
-    assert set(figures) == set(BACKBONES)
+    assert set(figures) == set(REGISTRIES["backbone"])
     assert tool.written(page, figures) == page
-    assert all(page.count(f"| `{name}` |") >= 1 for name in BACKBONES)
+    assert all(page.count(f"| `{name}` |") >= 1 for name in REGISTRIES["backbone"])
 
 
-@pytest.mark.parametrize("name", [next(iter(family.VARIANTS)) for family in FAMILIES])
+@pytest.mark.parametrize("name", tool.SMALLEST)
 def test_what_can_be_counted_is_as_the_page_says(figures, name):
     now = tool.counts(name)
     assert {key: figures[name][key] for key in now} == now

@@ -12,15 +12,28 @@ from torchvision import models
 
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.models import build
-from detect.models.backbones import BACKBONES, FAMILIES, build_backbone, build_network
+from detect.models.backbones import build_backbone, build_network
 from detect.models.backbones.base import Logits, initialized
 from detect.models.backbones.conv_windows import padded, side_after
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.necks import build_neck
 from detect.models.weights import transfer
+from detect.registry import REGISTRIES
 
-SMALLEST = [next(iter(family.VARIANTS)) for family in FAMILIES]  # each is run for real
+BACKBONES = REGISTRIES["backbone"]
+SMALLEST = [
+    "lenet5",
+    "alexnet",
+    "vgg11",
+    "nin",
+    "googlenet",
+    "resnet18",
+    "squeezenet1_1",
+    "mobilenet_v1",
+    "efficientnet_b0",
+    "csp_n",
+]  # of each family, run for real
 SMALLEST += ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "resnet18_identity"]
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 CARD = ModelMetadata(["a", "b"], [1, 2], size=64)

@@ -22,8 +22,8 @@ from detect.data.datasets.crops import Crops
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.evaluation.classification import ClassEvaluator
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.classifier import best
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights

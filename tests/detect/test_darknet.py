@@ -15,8 +15,8 @@ from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.convert.coco_classes import IDS, NAMES
 from detect.errors import UserError
-from detect.models import build
 from detect.models.backbones.darknet import plan
+from detect.models.builder import build
 from detect.models.weights import load_weights
 from detect.types import Postprocess, Preprocess, Target
 from tests.reference.darknet import Twin

@@ -10,12 +10,13 @@ from detect.cli.parser import parse
 from detect.config import ModelConfig
 from detect.errors import UserError
 from detect.explain.summary import describe
-from detect.models import build
-from detect.models.backbones import BACKBONES, build_network, parts
+from detect.models.backbones import build_network, parts
 from detect.models.backbones.base import Network
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv, Fused, PyramidPool, Residual, Separable
 from detect.models.backbones.dimensions import spread
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
+from detect.registry import REGISTRIES
 from detect.types import Postprocess, Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,7 +27,7 @@ SMALL = [
     *("squeezenet1_1", "mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "csp_n"),
     "efficientnet_lite0",
 ]
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES if name not in (*SMALL, FLAT)]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in REGISTRIES["backbone"] if name not in (*SMALL, FLAT)]
 # Those whose windows are odd, with half of themselves for padding, before one global pool.
 CENTRED = [
     "resnet18",

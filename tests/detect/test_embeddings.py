@@ -15,8 +15,8 @@ from detect.data.datasets.identities import grouped_order, require_identities
 from detect.data.loader import batches
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.hooks import Taps
 from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights

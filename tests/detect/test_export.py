@@ -28,9 +28,9 @@ from detect.export.forms import FORMS, misfit
 from detect.export.metadata import KEY, About
 from detect.export.runtime import Exported, open_exported
 from detect.export.writers import SUFFIXES
-from detect.models import build
 from detect.models.backbones.blocks import Predict
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.types import Classes, Detections, Frame, Postprocess
 

@@ -14,8 +14,8 @@ from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.training.cached_features import about, cached
 from detect.training.setup import train
 from tests.reference.runs import MODEL, rows, settings

@@ -28,8 +28,8 @@ from detect.data.sources.formats import load_data
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.heads.single_object import LANDMARK_HEADS, expectation
 from detect.models.losses.points import POINT_LOSSES, spread_loss, wing
 from detect.models.weights import load_weights, save_weights

@@ -22,8 +22,8 @@ from detect.data.sources.formats import load_data
 from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.localization import LocateEvaluator
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.localizer import largest
 from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights

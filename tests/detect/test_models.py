@@ -11,9 +11,9 @@ from anchors.assign import ASSIGNERS
 from detect.cli.parser import model_config, model_names
 from detect.config import TASK_OF, ModelConfig
 from detect.errors import UserError
-from detect.models import MODELS, anchors_missing, build
 from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.models.base import ModelMetadata, fold, fuse
+from detect.models.builder import MODELS, anchors_missing, build
 from detect.models.heads import HEADS
 from detect.models.necks import NECKS
 from detect.models.weights import load_weights, read_weights, save_weights, transfer

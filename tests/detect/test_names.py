@@ -25,8 +25,8 @@ from detect.evaluation.oks import nameless
 from detect.inference.draw import draw
 from detect.inference.output_folder import Paths, Written
 from detect.inference.writers import Crops, Results
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.report.html import Page
 from detect.training.setup import train

@@ -8,9 +8,9 @@ import pytest
 from detect.__main__ import main
 from detect.cli.parser import model_config
 from detect.errors import UserError
-from detect.models import build
 from detect.models.backbones import build_backbone
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.utils import operators
 
 

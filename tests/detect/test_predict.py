@@ -20,8 +20,8 @@ from detect.evaluation.dataset_pass import detect_all
 from detect.inference import predictor as predict
 from detect.inference.predictor import Predictor, parallel_map, prefetch
 from detect.inference.source import open_source
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.yolo import choose
 from detect.types import Batch, Detections, Frame, Postprocess, Preprocess, Target
 from tests.reference.planted import MagentaFinder, planted

@@ -1,10 +1,12 @@
 """Registries: built-in names without imports, registering from anywhere, mistakes in one line."""
 
+import subprocess
 import sys
 
 import pytest
 
 from detect.errors import UserError
+from detect.models.configs import model_values
 from detect.registry import REGISTRIES, Registry, register
 
 
@@ -52,3 +54,21 @@ def test_the_decorator_registers_by_kind(monkeypatch):
 def test_every_built_in_name_leads_to_an_entry(kind):
     for name in REGISTRIES[kind]:
         assert REGISTRIES[kind][name] is not None
+
+
+def test_names_of_models_need_no_torch():
+    code = (
+        "import sys; from detect.models.configs import model_class, model_names, model_values; model_names();"
+        " model_class('yolo'); model_values('yolo_n'); model_values('ResNet18'); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_model_is_named_by_its_yaml_its_kind_or_its_backbone():
+    assert model_values("yolo_s")["backbone"] == "csp_s"
+    assert model_values("Rcnn")["window"] == 64
+    assert model_values("darknet") == {"name": "darknet", "kind": "darknet"}
+    assert model_values("ResNet18") == {"name": "resnet18", "kind": "classifier", "backbone": "resnet18"}
+    assert model_values("timm:resnet18d")["backbone"] == "timm:resnet18d"
+    with pytest.raises(UserError, match=r"unknown model 'yolo_x': did you mean 'yolox_x'"):
+        model_values("yolo_x")

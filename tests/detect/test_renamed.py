@@ -9,13 +9,14 @@ import torch
 
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.models import MODELS, anchors_missing, build
-from detect.models.backbones import BACKBONES, build_network
+from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata
+from detect.models.builder import MODELS, anchors_missing, build
 from detect.models.class_transfer import named_tensors, renamed
 from detect.models.heads import HEADS
 from detect.models.heads.single_object import LANDMARK_HEADS
 from detect.models.weights import read_weights, transfer
+from detect.registry import REGISTRIES
 from detect.training.setup import train
 from detect.training.transfer import Source, begin
 from detect.types import Preprocess
@@ -131,7 +132,7 @@ def test_auxiliary_classifiers_move_too():
     assert len(layouts) == 6
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", REGISTRIES["backbone"])
 def test_the_last_layer_of_every_network_makes_its_logits(backbone):
     with torch.device("meta"):
         network = build_network(backbone, 7)

@@ -7,9 +7,10 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from detect.explain.summary import describe
-from detect.models.backbones import BACKBONES, build_network
+from detect.models.backbones import build_network
+from detect.registry import REGISTRIES
 
-OURS = [name for name in BACKBONES if name.startswith("resnet") and "_" in name]
+OURS = [name for name in REGISTRIES["backbone"] if name.startswith("resnet") and "_" in name]
 
 
 def blocks(net):

@@ -21,8 +21,8 @@ from detect.explain.cam import grad_cam, look
 from detect.explain.edges import EDGES, edges, likeness
 from detect.explain.images import filter_tile, grid, heated, map_tile
 from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
-from detect.models import anchors_missing, build
 from detect.models.base import ModelMetadata
+from detect.models.builder import anchors_missing, build
 from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
 from detect.types import Batch, Postprocess, Target

@@ -21,8 +21,8 @@ import detect
 from detect.__main__ import main
 from detect.config import ModelConfig
 from detect.data.toy import build as toy
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import save_weights
 from detect.serve.app import PAGE
 from tests.reference.browser import Browser, needs_browser

@@ -17,8 +17,8 @@ from detect.config.options import TrackConfig
 from detect.errors import UserError
 from detect.inference.box_embedder import Describer
 from detect.inference.predictor import Predictor
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import save_weights
 from detect.tracking import kalman
 from detect.tracking.bytetrack import Tracker

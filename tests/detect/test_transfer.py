@@ -20,9 +20,9 @@ from detect.cli.parser import parse
 from detect.config import ModelConfig, OptimConfig
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.models import build
 from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.pretrained import PIXELS, pixels_of, read_state
 from detect.models.weights import read_weights, transfer
 from detect.training.loop import Trainer

@@ -25,8 +25,8 @@ from detect.data.sources.formats import load_data
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
 from detect.types import Detections, Distance, Frame, Postprocess, Vector

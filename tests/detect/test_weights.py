@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from detect.config import ModelConfig
 from detect.errors import UserError
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.uninitialized import shapes
 from detect.models.weights import FORMAT, checksum, load_weights, read_weights, save_weights
 

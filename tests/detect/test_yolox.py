@@ -15,8 +15,8 @@ from anchors.assign import pad_targets
 from detect.__main__ import main
 from detect.cli.parser import model_config, model_names, parse
 from detect.errors import UserError
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import load_weights
 from detect.training.bn_statistics import samples, unfold
 from detect.types import Postprocess, Preprocess, Target

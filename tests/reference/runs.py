@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from detect.config import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import save_weights
 from detect.training.loop import Trainer
 from detect.training.setup import train

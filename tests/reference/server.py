@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from detect.cli.parser import model_config
-from detect.models import build
 from detect.models.base import ModelMetadata
+from detect.models.builder import build
 from detect.models.weights import save_weights
 
 ROOT = Path(__file__).parents[2]

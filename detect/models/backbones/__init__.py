@@ -1,4 +1,4 @@
-"""Backbones by name: a family is one file with VARIANTS, a dict from name to function (in_channels, padding) -> Parts.
+"""Backbones by name: each is a registered function (in_channels, padding) -> Parts; a family of them is one file.
 
 `padding` is "same" (a pyramid: the side of a map is ceil(side / stride)), "paper" (the published network) or "valid"
 (none: the answers of a sliding window are then exactly those of its crops).
@@ -6,30 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from detect.errors import UserError, unknown
-from detect.models.backbones import (
-    alexnet,
-    csp,
-    efficientnet,
-    inception,
-    lenet,
-    mobilenet,
-    nin,
-    resnet,
-    squeezenet,
-    timm,
-    vgg,
-)
+from detect.errors import UserError
+from detect.models.backbones import timm
 from detect.models.backbones.base import Backbone, Network, Parts
 from detect.models.backbones.dimensions import in_dimensions
+from detect.registry import REGISTRIES
 from detect.utils.operators import explain_torchvision_errors
-
-FAMILIES = (lenet, alexnet, vgg, nin, inception, resnet, squeezenet, mobilenet, efficientnet, csp)  # by year
-BACKBONES: dict[str, Callable[[int, str], Parts]] = {
-    name: make for family in FAMILIES for name, make in family.VARIANTS.items()
-}
 
 
 @explain_torchvision_errors()
@@ -42,10 +26,8 @@ def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
         if dims != 2:
             raise UserError(f"backbone {name} comes in two dimensions alone; take one of gridhead's, such as resnet18")
         made = timm.parts(name.removeprefix(timm.PREFIX), in_channels)
-    elif name in BACKBONES:
-        made = BACKBONES[name](in_channels, padding)
     else:
-        raise unknown("backbone", name, BACKBONES)
+        made = REGISTRIES["backbone"][name](in_channels, padding)
     if padding == "valid" and not made.unpadded:
         raise UserError(f"backbone {name} cannot do without padding; take lenet5, alexnet, nin, vgg11 or resnet18")
     try:

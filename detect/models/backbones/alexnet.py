@@ -10,10 +10,12 @@ from torch import nn
 
 from detect.models.backbones.base import Parts, initialized
 from detect.models.backbones.conv_windows import padded, side_after
+from detect.registry import register
 
 SIZE = 227
 
 
+@register("backbone", "alexnet")
 def alexnet(in_channels: int, padding: str) -> Parts:
     """Stages of stride 4, 8, 16 and 32: 11x11, 5x5, and three 3x3 convolutions between max pools."""
 
@@ -35,6 +37,3 @@ def alexnet(in_channels: int, padding: str) -> Parts:
         return initialized(nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Flatten(), *dense))
 
     return Parts(list(features), [96, 256, 256, 256], [4, 8, 16, 32], tail, SIZE, unpadded=True)
-
-
-VARIANTS = {"alexnet": alexnet}

@@ -10,6 +10,7 @@ from torch import nn
 from detect.models.backbones.base import Parts, pooled
 from detect.models.backbones.blocks import CSP, Conv, PyramidPool
 from detect.models.backbones.conv_windows import padded
+from detect.registry import register
 
 
 def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, padding: str, act: str = "hardswish") -> Parts:
@@ -26,9 +27,7 @@ def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, padding:
     return Parts(stages, widths, [4, 8, 16, 32], pooled(widths[-1]))
 
 
-VARIANTS = {
-    "csp_n": partial(csp, [32, 64, 128, 256], [1, 1, 1, 1]),
-    "csp_s": partial(csp, [64, 128, 256, 512], [1, 2, 2, 1]),
-    "csp_m": partial(csp, [96, 192, 384, 640], [2, 4, 4, 2]),
-    "csp_l": partial(csp, [128, 256, 512, 768], [3, 6, 6, 3]),
-}
+register("backbone", "csp_n")(partial(csp, [32, 64, 128, 256], [1, 1, 1, 1]))
+register("backbone", "csp_s")(partial(csp, [64, 128, 256, 512], [1, 2, 2, 1]))
+register("backbone", "csp_m")(partial(csp, [96, 192, 384, 640], [2, 4, 4, 2]))
+register("backbone", "csp_l")(partial(csp, [128, 256, 512, 768], [3, 6, 6, 3]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 from detect.models.backbones.base import Parts
-from detect.models.backbones.efficientnet_lite import efficientnet_lite0
 from detect.models.backbones.feature_rows import features
+from detect.registry import register
 
 
 class Scale(NamedTuple):
@@ -36,7 +35,10 @@ def compound(phi: float) -> Scale:
     return Scale(1.1**phi, 1.2**phi, 224 * 1.15**phi)
 
 
-VARIANTS: dict[str, Callable[[int, str], Parts]] = {
-    **{name: partial(features, name, int(scale.size)) for name, scale in PUBLISHED.items()},
-    "efficientnet_lite0": efficientnet_lite0,
-}
+def efficientnet(name: str, in_channels: int, padding: str) -> Parts:
+    """torchvision's network `name`, one of B0 to B7, at the image size of the paper."""
+    return features(name, int(PUBLISHED[name].size), in_channels, padding)
+
+
+for _name in PUBLISHED:
+    register("backbone", _name)(partial(efficientnet, _name))

@@ -13,11 +13,13 @@ from torch.nn.modules.conv import _ConvNd
 
 from detect.models.backbones.base import Parts, initialized
 from detect.models.backbones.feature_rows import by_stride
+from detect.registry import register
 
 _PLAN = (  # expansion, kernel, stride, channels, blocks
     *((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3)),
     *((6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1)),
 )
+
 _NAMES = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 _DROP = 0.2  # of the last block; earlier ones drop less
 
@@ -71,6 +73,7 @@ class Inverted(nn.Module):
         return z if self.drop is None else x + self.drop(z)
 
 
+@register("backbone", "efficientnet_lite0")
 def efficientnet_lite0(in_channels: int, padding: str) -> Parts:
     """Stages of stride 2, 4, 8, 16 and 32; the padding is same, as published."""
     stem = nn.Sequential(*conv(in_channels, 32, 3, 2), nn.ReLU6(inplace=True))

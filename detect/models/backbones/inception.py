@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detect.models.backbones.base import Parts, initialized, pooled, take_channels
 from detect.models.backbones.blocks import Conv
 from detect.models.backbones.conv_windows import padded
+from detect.registry import register
 
 
 class Inception(nn.Module):
@@ -44,6 +45,7 @@ _STAGES = [  # the paper's table 1, cut where strides change and where auxiliary
 ]
 
 
+@register("backbone", "googlenet")
 def googlenet(in_channels: int, padding: str) -> Parts:
     """The paper's network with its 5x5 branches, and batch normalization in place of local response normalization."""
 
@@ -77,6 +79,7 @@ def googlenet(in_channels: int, padding: str) -> Parts:
     return Parts(stages, channels, strides, pooled(1024, 0.4), aux={i: aux(channels[i]) for i in (3, 4)})
 
 
+@register("backbone", "inception_v3")
 def inception_v3(in_channels: int, padding: str) -> Parts:
     """torchvision's network, under its names; its published weights take colours in -1..1 (mean and deviation 0.5)."""
     from detect.models.backbones.inception_v3 import whole  # late: torchvision takes half a second
@@ -104,6 +107,3 @@ def inception_v3(in_channels: int, padding: str) -> Parts:
         return nn.Sequential(net.avgpool, nn.Flatten(), net.dropout, net.fc)
 
     return Parts(stages, [64, 192, 288, 768, 2048], [2, 4, 8, 16, 32], tail, 299, {3: aux}, net)
-
-
-VARIANTS = {"googlenet": googlenet, "inception_v3": inception_v3}

@@ -6,10 +6,12 @@ from torch import nn
 
 from detect.models.backbones.base import Parts, initialized
 from detect.models.backbones.conv_windows import padded, side_after
+from detect.registry import register
 
 SIZE = 32
 
 
+@register("backbone", "lenet5")
 def lenet5(in_channels: int, padding: str) -> Parts:
     """Two 5x5 convolutions without padding, each before average pooling, and tanh as in the paper."""
     features = nn.Sequential(
@@ -28,6 +30,3 @@ def lenet5(in_channels: int, padding: str) -> Parts:
 
     stages = list(padded(initialized(features, "linear"), padding))
     return Parts(stages, [6, 16, 16], [1, 2, 4], tail, SIZE, unpadded=True)
-
-
-VARIANTS = {"lenet5": lenet5}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -10,6 +9,7 @@ from torch import nn
 from detect.models.backbones.base import Parts, initialized, pooled
 from detect.models.backbones.blocks import Conv
 from detect.models.backbones.feature_rows import by_stride, features
+from detect.registry import register
 
 _V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
 
@@ -19,6 +19,7 @@ def separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(Conv(inputs, inputs, 3, stride, "relu", groups=inputs), Conv(inputs, outputs, 1, act="relu"))
 
 
+@register("backbone", "mobilenet_v1")
 def mobilenet_v1(in_channels: int, padding: str) -> Parts:
     """A 3x3 convolution and thirteen separable ones; the padding is same, as in the paper.
 
@@ -32,7 +33,10 @@ def mobilenet_v1(in_channels: int, padding: str) -> Parts:
     return Parts(*by_stride(initialized(nn.Sequential(*blocks))), pooled(inputs))
 
 
-VARIANTS: dict[str, Callable[[int, str], Parts]] = {
-    "mobilenet_v1": mobilenet_v1,
-    **{name: partial(features, name, 224) for name in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large")},
-}
+def mobilenet(name: str, in_channels: int, padding: str) -> Parts:
+    """torchvision's network `name`, of version 2 or 3."""
+    return features(name, 224, in_channels, padding)
+
+
+for _name in ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"):
+    register("backbone", _name)(partial(mobilenet, _name))

@@ -6,6 +6,7 @@ from torch import nn
 
 from detect.models.backbones.base import Parts, initialized
 from detect.models.backbones.conv_windows import padded
+from detect.registry import register
 
 
 def mlpconv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -15,6 +16,7 @@ def mlpconv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.
     return [part for layer in layers for part in (layer, nn.ReLU(inplace=True))]
 
 
+@register("backbone", "nin")
 def nin(in_channels: int, padding: str) -> Parts:
     """Stages of stride 4, 8, 16 and 32; the last 1x1 convolution gives a map a class, whose mean is its logit."""
     features = nn.Sequential(
@@ -29,6 +31,3 @@ def nin(in_channels: int, padding: str) -> Parts:
 
     stages = list(padded(initialized(features), padding))
     return Parts(stages, [96, 256, 384, 1024], [4, 8, 16, 32], tail, unpadded=True)
-
-
-VARIANTS = {"nin": nin}

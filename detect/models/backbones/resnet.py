@@ -11,7 +11,7 @@ learned 1x1 convolution is the shortcut where shapes change (the paper's option 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from detect.models.backbones.base import Parts, initialized, take_channels
 from detect.models.backbones.conv_windows import padded, side_after
+from detect.registry import register
 
 Shortcut = Callable[[int, int, int], nn.Module | None]  # (inputs, outputs, stride) -> layers; None is the identity
 
@@ -125,10 +126,13 @@ def resnet(
     return Parts(stages, channels, [2, 4, 8, 16, 32], tail, size, original=published, unpadded=True)
 
 
-VARIANTS: dict[str, Callable[[int, str], Parts]] = {
-    **{f"resnet{n}": partial(resnet, f"resnet{n}") for n in (18, 34, 50, 101, 152)},
-    **{f"resnet{n}_paper": partial(resnet, f"resnet{n}", stride_first=True) for n in (50, 101, 152)},
-    **{f"resnet{n}_identity": partial(resnet, f"resnet{n}", shortcut=identity) for n in (18, 34)},
-    **{f"resnet{n}_projection": partial(resnet, f"resnet{n}", shortcut=projection) for n in (18, 34)},
-    **{f"resnet{n}_plain": partial(resnet, f"resnet{n}", shortcut=nothing) for n in (18, 34)},
-}
+def _variants(depths: Sequence[int], suffix: str = "", **changes: Any) -> None:
+    for name in (f"resnet{depth}" for depth in depths):
+        register("backbone", name + suffix)(partial(resnet, name, **changes))
+
+
+_variants((18, 34, 50, 101, 152))
+_variants((50, 101, 152), "_paper", stride_first=True)
+_variants((18, 34), "_identity", shortcut=identity)
+_variants((18, 34), "_projection", shortcut=projection)
+_variants((18, 34), "_plain", shortcut=nothing)

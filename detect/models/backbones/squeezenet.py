@@ -6,8 +6,10 @@ from torch import nn
 
 from detect.models.backbones.base import Parts, take_channels
 from detect.models.backbones.conv_windows import padded
+from detect.registry import register
 
 
+@register("backbone", "squeezenet1_1")
 def squeezenet1_1(in_channels: int, padding: str) -> Parts:
     """Stages of stride 2, 4, 8 and 16; a 1x1 convolution gives a map a class, whose mean is its logit."""
     from torchvision import models  # late: it takes half a second
@@ -22,6 +24,3 @@ def squeezenet1_1(in_channels: int, padding: str) -> Parts:
         return nn.Sequential(*net.classifier, nn.Flatten())
 
     return Parts(stages, [64, 128, 256, 512], [2, 4, 8, 16], tail, original=net)
-
-
-VARIANTS = {"squeezenet1_1": squeezenet1_1}

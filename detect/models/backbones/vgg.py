@@ -8,6 +8,7 @@ from torch import nn
 
 from detect.models.backbones.base import Parts, initialized, take_channels
 from detect.models.backbones.conv_windows import padded, side_after
+from detect.registry import register
 
 _PLANS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # the paper's columns
 
@@ -35,4 +36,5 @@ def vgg(name: str, in_channels: int, padding: str) -> Parts:
     return Parts(stages, [64, 128, 256, 512, 512, 512], strides, tail, original=net, unpadded=base != "vgg19")
 
 
-VARIANTS = {name + norm: partial(vgg, name + norm) for name in _PLANS for norm in ("", "_bn")}
+for _name in (plan + norm for plan in _PLANS for norm in ("", "_bn")):
+    register("backbone", _name)(partial(vgg, _name))

@@ -1,0 +1,56 @@
+"""The configuration of each kind of model, and the names of models; importing this package does not import torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detect.config import CONFIGS, TASK_OF, ModelConfig
+from detect.errors import unknown
+from detect.registry import REGISTRIES
+from detect.utils.yaml_files import read_yaml
+
+TIMM = "timm:"  # before the name of a network of the library timm
+
+
+def model_class(kind: str) -> type[ModelConfig]:
+    """The configuration dataclass of a kind of model.
+
+    Args:
+        kind: a registered kind, such as "yolo".
+
+    Raises:
+        UserError: there is no such kind; the nearest one is suggested.
+    """
+    if kind not in TASK_OF:
+        raise unknown("model kind", kind, TASK_OF)
+    return ModelConfig
+
+
+def shipped_names() -> list[str]:
+    """The models whose YAML is shipped, such as yolo_n."""
+    return sorted(path.stem for path in (CONFIGS / "models").glob("*.yaml"))
+
+
+def model_names() -> list[str]:
+    """Every name that stands for a model: shipped ones, kinds with their defaults, and backbones as classifiers."""
+    return list(dict.fromkeys([*shipped_names(), *TASK_OF, *REGISTRIES["backbone"]]))
+
+
+def model_values(name: str) -> dict[str, Any]:
+    """The configuration that `name` stands for, as plain values with at least `name` and `kind`; others are defaults.
+
+    Args:
+        name: one of `model_names`, in any case, or timm:NAME.
+
+    Raises:
+        UserError: there is no such model; the nearest one is suggested.
+    """
+    known = name if name.startswith(TIMM) else name.lower()
+    if known in shipped_names():
+        values: dict[str, Any] = read_yaml(CONFIGS / "models" / f"{known}.yaml")
+        return values
+    if known in TASK_OF:
+        return {"name": known, "kind": known}
+    if known in REGISTRIES["backbone"] or known.startswith(TIMM):
+        return {"name": known, "kind": "classifier", "backbone": known}
+    raise unknown("model", name, model_names())
