@@ -48,8 +48,9 @@ def __getattr__(name: str) -> Any:
 
 def _command(name: str, values: dict[str, Any]) -> Any:
     from detect.cli.parser import from_values
+    from detect.commands import function_of
 
-    return getattr(importlib.import_module("detect.commands"), name)(from_values(name, values))
+    return function_of(name)(from_values(name, values))
 
 
 def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:

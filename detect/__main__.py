@@ -4,46 +4,13 @@ from __future__ import annotations
 
 import sys
 
-# command -> (module, function, configuration, what it does)
-COMMANDS = {
-    "demo": ("detect.commands.demo", "demo", "DemoConfig", "the whole job on the embedded set, in a few minutes"),
-    "train": ("detect.commands", "train", "TrainConfig", "train a detector on COCO, YOLO or VOC data, or a classifier"),
-    "evaluate": (
-        "detect.commands",
-        "evaluate",
-        "EvaluateConfig",
-        "measure a detector (COCO's twelve numbers) or a classifier",
-    ),
-    "predict": (
-        "detect.commands",
-        "predict",
-        "PredictConfig",
-        "draw what is found in images, video or a stream, or its class",
-    ),
-    "embed": ("detect.commands.embedding", "embed", "EmbedConfig", "store the vectors of known people in a gallery"),
-    "verify": ("detect.commands.embedding", "verify", "VerifyConfig", "say whether two pictures show one person"),
-    "identify": ("detect.commands.embedding", "identify", "IdentifyConfig", "say who of a gallery is in pictures"),
-    "serve": ("detect.commands.serve", "serve", "ServeConfig", "a local page to drop pictures and videos on"),
-    "report": ("detect.report.run_report", "report", "ReportConfig", "write report.html of a run, which opens offline"),
-    "check": ("detect.commands.check", "check_data", "CheckConfig", "look through data before training on it"),
-    "anchors": ("detect.commands", "anchors", "AnchorsConfig", "compute anchor boxes from labels by K-means"),
-    "import": (
-        "detect.commands.import_weights",
-        "import_weights",
-        "ImportConfig",
-        "make a weights file of Darknet's or YOLOX's",
-    ),
-    "export": ("detect.commands.export", "export", "ExportConfig", "write weights as ONNX, OpenVINO or TorchScript"),
-    "see": ("detect.commands.see", "see", "SeeConfig", "look inside: filters, what excites a layer, why it fired"),
-    "stylize": ("detect.commands.stylize", "stylize", "StylizeConfig", "give pictures the style of another one"),
-    "info": ("detect.commands", "info", "InfoConfig", "list the layers of a backbone or model"),
-}
+from detect.commands import COMMANDS
 
 
 def usage() -> str:
     """The top help; printed before anything heavy is imported."""
     lines = ["usage: detect COMMAND --flag value ...", "", "commands:"]
-    lines += [f"  {name:<10}{text}" for name, (_, _, _, text) in COMMANDS.items()]
+    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
     lines += ["", "detect COMMAND --help lists the flags of a command.", ""]
     lines += ["exit status: 0 done, 2 a mistake in arguments, data or files, 1 a defect of detect itself;"]
     lines += ["128 + N after signal N, with the work saved: 130 SIGINT (Ctrl-C), 143 SIGTERM, 129 SIGHUP"]

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from detect.cli.applicability import refuse_unused
+from detect.commands.predict import PredictConfig
 from detect.config.constraints import check
-from detect.config.options import PredictConfig
 from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.inference.landmark_refiner import Closer

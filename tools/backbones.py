@@ -82,15 +82,16 @@ def latency(name: str, size: int, least: int = 5, seconds: float = 2.0) -> float
 
 def precision(name: str) -> float:
     """AP on the embedded set's held-out pictures of yolo_n on this backbone, trained with `BUDGET`."""
-    from detect import commands
     from detect.cli.parser import from_values
+    from detect.commands.evaluate import evaluate
+    from detect.commands.train import train
     from detect.data.toy import build
 
     with tempfile.TemporaryDirectory() as scratch:
         data = build(Path(scratch) / "digits", size=SIDE)
         flags = {"data": data, "out": Path(scratch) / "run", "model.backbone": name, "device": "cpu"}
-        weights = commands.train(from_values("train", {**BUDGET, **flags, "augment": UNMIRRORED}))
-        return round(commands.evaluate(from_values("evaluate", {"weights": weights, "data": data}))["AP"], 3)
+        weights = train(from_values("train", {**BUDGET, **flags, "augment": UNMIRRORED}))
+        return round(evaluate(from_values("evaluate", {"weights": weights, "data": data}))["AP"], 3)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

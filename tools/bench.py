@@ -127,7 +127,7 @@ def exported(setting: Setting) -> list[Line]:
     """Each runtime beside torch, and beside the peer's export for it; untrained networks, as in `predict`."""
     import torch
 
-    from detect.config.options import ExportConfig
+    from detect.commands.export import ExportConfig
     from detect.data.sources.formats import load_data
     from detect.export.comparison import pictures
     from detect.export.metadata import About

@@ -22,7 +22,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli.parser import parse
-from detect.commands import evaluate
+from detect.commands.evaluate import evaluate
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, in_one_line
 from detect.training.setup import train

@@ -178,8 +178,7 @@ def _read_npz(path: Path) -> None:
 
 
 def _onnx(folder: Path) -> None:
-    from detect.commands.export import export
-    from detect.config.options import ExportConfig
+    from detect.commands.export import ExportConfig, export
 
     weights = folder / "model.safetensors"
     save_weights(weights, _model())

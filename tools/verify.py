@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli.parser import parse
-from detect.commands import evaluate
+from detect.commands.evaluate import evaluate
 from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
 from detect.data.sources.formats import load_data

@@ -18,11 +18,10 @@ import yaml
 from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 
 from detect import config as configs
-from detect.__main__ import COMMANDS
 from detect.cli.applicability import refuse_unused
 from detect.cli.plugin_flag import PLUGIN_HELP, load_plugins
 from detect.cli.suggest import flags_of, unknown_flag
-from detect.config import options
+from detect.commands import COMMANDS, config_of, function_of
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
 from detect.registry import REGISTRIES
@@ -96,7 +95,7 @@ class _Parser(ArgumentParser):
         inner = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
         if bad or inner:
             word = bad[1] if bad else "--" + ".".join(part for part in inner.groups() if part)  # type: ignore[union-attr]
-            return str(unknown_flag(word, command, {name: flags_of(_config_of(name)) for name in COMMANDS}))
+            return str(unknown_flag(word, command, {name: flags_of(config_of(name)) for name in COMMANDS}))
         absent = re.search(r"arguments are required: (.*)", message)
         if absent:
             return f"detect {command} needs --{absent[1].replace(', ', ' and --')}"
@@ -110,15 +109,10 @@ class _Parser(ArgumentParser):
         return f"--{wrong[1]} is {wrong[3]!r}: it must be of type {wrong[2]}" if wrong else message
 
 
-def _config_of(command: str) -> type:
-    name = COMMANDS[command][2]
-    return getattr(configs if hasattr(configs, name) else options, name)
-
-
 def _parser(command: str) -> tuple[_Parser, type]:
     set_loader("named", named, exceptions=(yaml.YAMLError,))
     set_parsing_settings(instantiate_subclass_spec_in_any=False)
-    kind = _config_of(command)
+    kind = config_of(command)
     text = (kind.__doc__ or "").strip()
     parser = _Parser(prog=f"detect {command}", description=text, parser_mode="named", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with any of the flags below; may be given again")
@@ -178,7 +172,7 @@ def _refuse_stray(arguments: list[str], kind: type, command: str) -> None:
                 f"--weights takes one file in detect {command}: what is {word!r}? Only evaluate takes several"
             )
         else:
-            raise unknown_flag(word, command, {name: flags_of(_config_of(name)) for name in COMMANDS})
+            raise unknown_flag(word, command, {name: flags_of(config_of(name)) for name in COMMANDS})
 
 
 def _gathered(arguments: list[str], name: str) -> tuple[list[str], list[list[str]]]:
@@ -312,7 +306,7 @@ def parse(command: str, arguments: list[str]) -> Any:
 
 def from_values(command: str, values: dict[str, Any]) -> Any:
     """The configuration from keyword arguments, as in Python: nested dicts, or dotted keys."""
-    texts = {name for name, hint in get_type_hints(_config_of(command)).items() if hint is str}
+    texts = {name for name, hint in get_type_hints(config_of(command)).items() if hint is str}
     arguments = []
     for key, value in values.items():
         value = _plain(key, value)
@@ -348,10 +342,9 @@ def _plain(key: str, value: Any) -> Any:
 
 def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments`, then call the command's function."""
-    module, function, _, _ = COMMANDS[command]
-    with uninterrupted():  # torch is imported
+    with uninterrupted():
         parsed = parse(command, arguments)
-        imported = importlib.import_module(module)
+        importlib.import_module("detect.api")  # torch and whatever else is native, before anything may break it off
     warn_once.cache_clear()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    getattr(imported, function)(parsed)
+    function_of(command)(parsed)

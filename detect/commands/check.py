@@ -1,98 +1,54 @@
-"""`detect check`: the findings as text, json and a page."""
+"""`detect check`: look through a dataset before training on it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detect.config.options import CheckConfig
-from detect.data_check.findings import KINDS, Checked, check
+from detect.config.constraints import Count, Side
 from detect.errors import UserError
-from detect.report.html import Page
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_files, under
 from detect.utils.names import json_text, say
 
-SHOWN = 5  # findings of a kind that the text names; json and page have all
-LISTED = 500  # and the page as many as can be read
+if TYPE_CHECKING:
+    from detect.data_check.findings import Checked
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Look through data before training on it: defects, duplicates, odd files, class balance, sizes, anchors.
+
+    `splits` are looked at together (none named: train, val and test, those that there are). `imgsz` is the image size
+    that training will have, `k` the number of anchors to try. Findings are printed; `json` and `page` name files for
+    all of them. Nothing is written into the data.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    """
+
+    data: str
+    splits: list[str] = field(default_factory=list)
+    imgsz: Side = 640
+    k: Count = 9
+    json: str = ""
+    page: str = ""
+    allow_outside: bool = False
 
 
 @under(lambda config: locked_files(config.json))
 @under(lambda config: locked_files(config.page, kind="page"))
-def check_data(config: CheckConfig) -> Checked:
+def check(config: CheckConfig) -> Checked:
     """Look through the data; print what was found, and write it where --json and --page say."""
-    checked = check(config.data, config.imgsz, config.k, config.splits, config.allow_outside)
-    for line in lines(checked):
+    from detect.data_check import findings, summary
+
+    checked = findings.check(config.data, config.imgsz, config.k, config.splits, config.allow_outside)
+    for line in summary.lines(checked):
         say(line)
     if config.json:
         replace_text(Path(config.json), json_text(checked.plain(), indent=1) + "\n")
     if config.page:
-        replace_text(Path(config.page), str(page(config.data, checked)))
+        replace_text(Path(config.page), str(summary.page(config.data, checked)))
     if not checked.splits:
         why = checked.findings[0].text if checked.findings else "it has no split"
         raise UserError(f"{config.data}: nothing of it can be used: {why}")
     return checked
-
-
-def lines(checked: Checked) -> list[str]:
-    """The findings as text: what is there, then by kind what is wrong."""
-    said = []
-    for split, facts in checked.splits.items():
-        said.append(
-            f"{split}: {facts['images']} images ({facts['without_objects']} without objects), "
-            f"{facts['objects']} objects, {facts['crowd_regions']} crowd regions, {len(facts['per_class'])} classes"
-        )
-        counts = sorted(facts["per_class"].items(), key=lambda pair: -pair[1])
-        said.append("  " + ", ".join(f"{name} {count}" for name, count in counts[:12]) + (" …" if counts[12:] else ""))
-    if checked.anchors:
-        found = checked.anchors
-        said.append(
-            f"{len(found['anchors'])} anchors at {found['imgsz']} px: mean IoU {found['mean_iou']:.3f}, "
-            f"best possible recall {found['recall']:.3f}"
-        )
-    for kind, (level, what) in KINDS.items():
-        found_ = [one for one in checked.findings if one.kind == kind]
-        if found_:
-            said.append(f"{level}: {len(found_)} {what}")
-            said += [f"  {one.split}: {_told(one.where, one.text)}" for one in found_[:SHOWN]]
-            said += [f"  … and {len(found_) - SHOWN} more"] * (len(found_) > SHOWN)
-    counts_ = ", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note"))
-    return [*said, counts_]
-
-
-def page(data: str, checked: Checked) -> Page:
-    """The findings as a page, with charts of what there is."""
-    made = Page(f"{data}: what there is to know before training")
-    made.text(", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note")) + ".")
-    rows = [(level, checked.count(kind), what) for kind, (level, what) in KINDS.items()]
-    made.table(("level", "found", "what"), rows)
-    keys = ("images", "without_objects", "objects", "crowd_regions", "objects_per_image")
-    made.heading("What there is")
-    made.table(("split", *keys), [(split, *(facts[key] for key in keys)) for split, facts in checked.splits.items()])
-    for split, facts in checked.splits.items():
-        made.heading(f"{split}")
-        counts = dict(sorted(facts["per_class"].items(), key=lambda pair: -pair[1])[:40])
-        made.bars(
-            counts, f"objects of each class, {split}" + (" (the 40 largest)" if len(facts["per_class"]) > 40 else "")
-        )
-        if len(facts["sides"]):
-            known = {"boxes": facts["sides"].tolist()} | (
-                {"anchors": checked.anchors["anchors"]} if checked.anchors else {}
-            )
-            made.dots(
-                known, "width and height of boxes in pixels at the image size of training, and the anchors", "w", "h"
-            )
-            made.histogram(facts["shares"], "side of a box as a share of its picture's (square roots of areas)")
-            made.histogram(facts["aspects"].clip(0, 5), "width / height of boxes (5: or more)")
-        made.table(("image size", "images"), list(facts["image_sizes"].items()))
-    for kind, (level, what) in KINDS.items():
-        found = [one for one in checked.findings if one.kind == kind]
-        if found:
-            made.heading(f"{level}: {len(found)} {what}")
-            made.table(("split", "where", "what"), [(one.split, one.where, one.text) for one in found[:LISTED]])
-            if found[LISTED:]:
-                made.text(f"… and {len(found) - LISTED} more: --json has them all")
-    return made
-
-
-def _told(where: str, text: str) -> str:
-    return text if text.startswith(where) else f"{where} {text}"

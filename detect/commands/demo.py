@@ -1,21 +1,28 @@
-"""The whole job on the embedded set: data, anchors, training, evaluation, pictures and a video."""
+"""`detect demo`: the whole job on the embedded dataset: data, anchors, training, evaluation, images, video."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect import commands
-from detect.api import Detector
-from detect.cli.parser import from_values
-from detect.config.options import DemoConfig
-from detect.data.sources.coco import load_coco
-from detect.data.toy import build
+from detect.commands import function_of
+from detect.config.constraints import Count, Natural
 from detect.errors import UserError
-from detect.evaluation.coco import CocoEvaluator
 from detect.utils.locks import LOCK, locked_folder, under
 from detect.utils.names import say
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
+
+    out: str = "runs/demo"
+    epochs: Count = 28
+    seed: Natural = 0
+    device: str = "auto"
+
 
 SIZE = 160
 
@@ -23,6 +30,8 @@ SIZE = 160
 @under(lambda config: locked_folder(Path(config.out)))
 def demo(config: DemoConfig) -> None:
     """Do it under --out, and end with the numbers and where to look."""
+    from detect.data.toy import build
+
     started, out = time.monotonic(), Path(config.out)
     if {path.name for path in out.iterdir()} != {LOCK}:
         raise UserError(f"{out} holds something already: remove it, or choose another --out")
@@ -59,11 +68,17 @@ def demo(config: DemoConfig) -> None:
 
 
 def _run(command: str, **flags: Any) -> Any:
-    return getattr(commands, command)(from_values(command, flags))
+    from detect.cli.parser import from_values
+
+    return function_of(command)(from_values(command, flags))
 
 
 def _film(weights: Path, data: Path, device: str) -> dict[str, Any]:
     """The COCO numbers of the video, frame by frame."""
+    from detect.api import Detector
+    from detect.data.sources.coco import load_coco
+    from detect.evaluation.coco import CocoEvaluator
+
     evaluator = CocoEvaluator(load_coco(data / "instances_video.json", data))
     for frame, found in Detector.load(weights, device).predict(data / "video.mp4", conf=0.001):
         evaluator.update([int(evaluator.store.image_ids[frame.index])], [found])

@@ -1,42 +1,67 @@
-"""`detect export`: weights to a file of another format, written only where it says what torch says."""
+"""`detect export`: write weights as a file that other programs run, checked against PyTorch."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-import torch
-
-from detect.cli.applicability import refuse_unused
-from detect.config.options import ExportConfig
+from detect.config.constraints import Choice, Count, Share, SideOrDefault
 from detect.errors import UserError
-from detect.export.comparison import pictures, verify
-from detect.export.forms import FORMS, is_square, require_exportable
-from detect.export.metadata import About
-from detect.export.quantize import quantized
-from detect.export.runtime import is_exported, open_exported
-from detect.export.writers import SUFFIXES, halved, to_onnx, write_onnx, write_openvino, write_torchscript
-from detect.models.base import Model
-from detect.models.weights import load_weights
 from detect.utils.atomic_io import replace_file, temporary_folder
 from detect.utils.locks import locked_files
 from detect.utils.names import say
 
 
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write weights as a file that other programs run, checked against torch on real pictures before it is there.
+
+    `out` none is the weights' name with another suffix. `nms` puts suppression into the file, with `conf`, `iou` and
+    `max_det`, which are otherwise written beside the classes for whoever reads it. `dynamic` leaves the batch, and for
+    grid detectors the size, open; else it is one square picture of `imgsz` pixels (0: as trained). `half` and `int8`
+    compute in fewer bits, the latter with ranges measured on training pictures of `data`; its `split` judges the file.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    """
+
+    weights: str
+    format: Annotated[str, Choice("onnx", "torchscript", "openvino")] = "onnx"
+    out: str = ""
+    imgsz: SideOrDefault = 0
+    dynamic: bool = False
+    nms: bool = False
+    half: bool = False
+    int8: bool = False
+    data: str = ""
+    allow_outside: bool = False
+    split: str = "val"
+    conf: Share = 0.25
+    iou: Share = 0.7
+    max_det: Count = 300
+
+
 def export(config: ExportConfig) -> Path:
     """Write the weights as --format says, checked on real pictures; returns the file."""
+    from detect.cli.applicability import refuse_unused
+    from detect.export import exporter
+    from detect.export.comparison import pictures, verify
+    from detect.export.forms import is_square, require_exportable
+    from detect.export.runtime import open_exported
+    from detect.export.writers import SUFFIXES
+    from detect.models.weights import load_weights
+
     _refuse(config)
     model = load_weights(config.weights)
     refuse_unused("export", config, model.task)
     require_exportable(model, config.weights)
-    about, fused = _about(config, model), model.fused()
+    about, fused = exporter.about_export(config, model), model.fused()
     out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
     weights = out.with_suffix(".bin") if config.format == "openvino" else ""
     with locked_files(out, weights, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
-        _write(config, model, about, path)
+        exporter.write(config, model, about, path)
         said = verify(fused, open_exported(path, "cpu"), pictures(config, config.split, model.task))
         for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
@@ -47,42 +72,11 @@ def export(config: ExportConfig) -> Path:
     return out
 
 
-def _write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
-    fused = model.fused().to(memory_format=torch.contiguous_format)
-    if config.half:
-        fused = halved(fused)
-    if config.format == "torchscript":
-        return write_torchscript(fused, about, path)
-    graph = to_onnx(fused, about)
-    with temporary_folder() as folder:
-        if config.int8:
-            graph = quantized(graph, about, pictures(config, "train", model.task, 128), folder)
-        if config.format == "onnx":
-            return write_onnx(graph, about, path)
-        source = folder / "model.onnx"
-        write_onnx(graph, about, source)
-        return write_openvino(source, about, path)
-
-
-def _about(config: ExportConfig, model: Model) -> About:
-    metadata = replace(model.metadata, size=config.imgsz or model.metadata.size)
-    return About(
-        model=model.config.name,
-        task=model.task,
-        metadata=metadata,
-        outputs=list(FORMS[model.task].names),
-        square=is_square(model) or not config.dynamic,
-        dynamic=config.dynamic,
-        suppressed=config.nms,
-        precision="int8" if config.int8 else "float16" if config.half else "float32",
-        conf=config.conf,
-        iou=config.iou,
-        max_det=config.max_det,
-    )
-
-
 def _refuse(config: ExportConfig) -> None:
     """Raises UserError for flags that do not go together."""
+    from detect.export.runtime import is_exported
+    from detect.export.writers import SUFFIXES
+
     if is_exported(config.weights):
         raise UserError(f"{config.weights} is an exported file: give the weights it came from")
     if config.half and config.int8:

@@ -1,26 +1,43 @@
-"""The command `detect import`."""
+"""`detect import`: convert Darknet's or YOLOX's weights into a weights file."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detect.config.options import ImportConfig
-from detect.convert import coco_classes as coco
-from detect.convert.darknet import import_darknet
-from detect.convert.yolox import READERS, import_yolox
+from detect.config.constraints import SideOrDefault
 from detect.errors import UserError
-from detect.models.base import Model, ModelMetadata
-from detect.models.weights import save_weights
-from detect.types import Preprocess
 from detect.utils.locks import locked_files, under
 from detect.utils.names import require_names, say
 from detect.utils.text_files import read_text
 
+if TYPE_CHECKING:
+    from detect.models.base import Model, ModelMetadata
+    from detect.types import Preprocess
+
+
+@dataclass(frozen=True)
+class ImportWeightsConfig:
+    """Make a weights file of a published one: Darknet's, with its cfg, or YOLOX's (.onnx or .pth).
+
+    `names` is a file with the name of a class a line; without it the 80 of COCO are supposed. `imgsz` 0 is the size
+    that the network was made for.
+    """
+
+    weights: str
+    out: str
+    cfg: str = ""
+    names: str = ""
+    imgsz: SideOrDefault = 0
+
 
 @under(lambda config: locked_files(config.out, kind="weights"))
-def import_weights(config: ImportConfig) -> Path:
+def import_weights(config: ImportWeightsConfig) -> Path:
     """Write the weights file `config.out`; returns it. Raises UserError for a file that cannot be understood."""
+    from detect.models.weights import save_weights
+
     path, out = Path(config.weights), Path(config.out)
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
@@ -32,7 +49,10 @@ def import_weights(config: ImportConfig) -> Path:
     return out
 
 
-def _model(config: ImportConfig, path: Path) -> Model:
+def _model(config: ImportWeightsConfig, path: Path) -> Model:
+    from detect.convert.darknet import import_darknet
+    from detect.convert.yolox import READERS, import_yolox
+
     metadata = partial(_metadata, config)
     if path.suffix in READERS:
         if config.cfg:
@@ -50,8 +70,11 @@ def _said(model: Model, out: Path) -> str:
     )
 
 
-def _metadata(config: ImportConfig, classes: int, size: int, pixels: Preprocess) -> ModelMetadata:
+def _metadata(config: ImportWeightsConfig, classes: int, size: int, pixels: Preprocess) -> ModelMetadata:
     """The metadata of a network for so many classes. Raises UserError where their names are not known."""
+    from detect.convert import coco_classes as coco
+    from detect.models.base import ModelMetadata
+
     names = _names(Path(config.names)) if config.names else coco.NAMES
     if len(names) != classes:
         where = config.names or "COCO, whose names are taken where no --names are given,"

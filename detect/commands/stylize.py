@@ -1,31 +1,69 @@
-"""`detect stylize`: one picture, or a share of a training set's."""
+"""`detect stylize`: give an image, or a share of a dataset's, the style of another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from detect.config.options import StylizeConfig
-from detect.data.image_writer import save_image
-from detect.data.images import read_image, scaled
+from detect.config.constraints import Choice, Count, Natural, Range, Share, Side
 from detect.errors import UserError
-from detect.style.images import WRITTEN, as_numbers, as_picture, covering
-from detect.style.network import Eyes, default_layers, load
-from detect.style.stylized_copies import copy_all
-from detect.style.transfer import Objective, Terms, Weights, descend
-from detect.utils.device import pick_device
 from detect.utils.locks import locked_files
 from detect.utils.names import say
 from detect.utils.progress import track
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detect.style.transfer import Terms
+
+
+@dataclass(frozen=True)
+class StylizeConfig:
+    """Give a picture, `content`, the style of another; or a `share` of the pictures of `data`, a copy in `out` of each.
+
+    `backbone_weights` is a file of ImageNet weights of `backbone`, `pretrained` fetches torchvision's; `pixels` is how
+    images become numbers (auto: as the weights want). Layers go by the names that detect info prints, or by the number
+    of a stage; `style_layers` may carry weights, NAME=0.5 (none named: every stage, alike). `alpha`, `beta` and `tv`
+    weigh content, style and smoothness. `imgsz` is the longer side while it is worked on, which a copy keeps not. After
+    every `every` steps the picture so far is written to `out` (0: only the last). Of several styles each copy has one,
+    drawn with `seed`.
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    """
+
+    style: list[str]
+    out: str
+    content: str = ""
+    data: str = ""
+    allow_outside: bool = False
+    split: str = "train"
+    share: Share = 1.0
+    backbone: str = "squeezenet1_1"
+    backbone_weights: str = ""
+    pretrained: bool = False
+    pixels: Annotated[str, Choice("auto", "unit", "imagenet", "half", "caffe", "tensorflow")] = "auto"
+    content_layer: str = ""
+    style_layers: list[str] = field(default_factory=list)
+    alpha: Annotated[float, Range(0)] = 1.0
+    beta: Annotated[float, Range(0)] = 100.0
+    tv: Annotated[float, Range(0)] = 0.1
+    start: Annotated[str, Choice("content", "noise")] = "content"
+    optimizer: Annotated[str, Choice("lbfgs", "adam")] = "lbfgs"
+    steps: Count = 100
+    imgsz: Side = 320
+    every: Natural = 25
+    seed: Natural = 0
+    device: str = "auto"
+
 
 def stylize(config: StylizeConfig) -> list[Terms]:
     """Stylize as `config` says. Returns the terms of J before each step and after the last, of the one picture."""
+    from detect.data.images import read_image
+    from detect.style.artist import Artist
+    from detect.style.stylized_copies import copy_all
+
     _refuse(config)
     styles = [read_image(path) for path in config.style]
     content = read_image(config.content) if config.content else None
@@ -38,7 +76,11 @@ def stylize(config: StylizeConfig) -> list[Terms]:
 
 def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) -> list[Terms]:
     """Write the one picture, and say how the terms of J changed."""
-    out, terms = Path(config.out), list[Terms]()
+    from detect.data.image_writer import save_image
+    from detect.style.images import as_picture
+
+    out = Path(config.out)
+    terms: list[Terms] = []
     with closing(track(states, config.steps + 1, "stylize", lambda: f"J {sum(terms[-1].values()):.4f}")) as tracked:
         for step, (image, costs) in enumerate(tracked):
             terms.append(costs)
@@ -53,6 +95,8 @@ def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) ->
 
 def _refuse(config: StylizeConfig) -> None:
     """Raises UserError for flags that do not go together."""
+    from detect.style.images import WRITTEN
+
     if bool(config.content) == bool(config.data):
         raise UserError("detect stylize needs --content, a picture, or --data, a set of them: give one of the two")
     if not config.style:
@@ -67,44 +111,3 @@ def _refuse(config: StylizeConfig) -> None:
         Path(one).resolve() for one in (config.content, *config.style)
     }:
         raise UserError(f"--out {config.out} is a picture that is read: name another")
-
-
-class Artist:
-    """The network with its layers and weights, which paints pictures one after the other."""
-
-    def __init__(self, config: StylizeConfig) -> None:
-        self.config, self.device = config, pick_device(config.device)
-        model = load(config).to(self.device)
-        content, styles = default_layers(model)
-        lambdas = parse_layers(config.style_layers or styles)
-        content = config.content_layer or content
-        self.weights = Weights(content, lambdas, config.alpha, config.beta, config.tv)
-        self.eyes = Eyes(model, [content, *lambdas])
-
-    def paint(self, content: np.ndarray, style: np.ndarray) -> Iterator[tuple[Tensor, Terms]]:
-        """The picture (1, 3, h, w) before each step and after the last, with its costs, of two (H, W, 3) uint8."""
-        config, (height, width) = self.config, content.shape[:2]
-        scale = config.imgsz / max(height, width)
-        small = scaled(content, scale)
-        mine, theirs = (as_numbers(one, self.device) for one in (small, covering(style, *small.shape[:2])))
-        objective = Objective(self.eyes, mine, theirs, self.weights)
-        if config.start == "noise":
-            mine = torch.rand(mine.shape, generator=torch.Generator().manual_seed(config.seed)).to(self.device)
-        return descend(objective, mine, config.steps, config.optimizer)
-
-
-def parse_layers(words: list[str]) -> dict[str, float]:
-    """Weights by layer of words NAME or NAME=WEIGHT, made to sum to 1. Raises UserError for others."""
-    weights = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        try:
-            weights[name] = float(value or 1)
-        except ValueError:
-            weights[name] = -1.0
-        if not 0 <= weights[name] < float("inf"):
-            raise UserError(f"--style-layers {word}: write NAME=WEIGHT, a number from 0")
-    total = sum(weights.values())
-    if not total:
-        raise UserError("--style-layers: every weight is 0, so there is no style: give one a weight")
-    return {name: weight / total for name, weight in weights.items()}

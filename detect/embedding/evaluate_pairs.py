@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detect.api import Detector
-from detect.config.options import EvaluateConfig
+from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
 from detect.data.datasets.identities import require_pairs

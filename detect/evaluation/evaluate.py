@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import torch
 
 from detect.api import Detector
-from detect.config.options import EvaluateConfig
+from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from detect.api import Detector
-from detect.config.options import EvaluateConfig
+from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.datasets.signals import SignalDataset, Signals, require_fit

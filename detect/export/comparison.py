@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from anchors.boxes import iou
-from detect.config.options import ExportConfig
+from detect.commands.export import ExportConfig
 from detect.data.letterbox import Letterbox
 from detect.data.sources.formats import load_data
 from detect.errors import UserError

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from detect.api import Detector
-from detect.config.options import EvaluateConfig, ReportConfig
+from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.sources.formats import splits
 from detect.data_check.findings import anchors_of, facts
@@ -28,7 +28,6 @@ from detect.report.html import Page
 from detect.tasks import TASKS
 from detect.training.state import best_of
 from detect.utils.atomic_io import read_bytes, replace_text
-from detect.utils.locks import locked_files, under
 from detect.utils.yaml_files import read_yaml
 
 PACKAGES = ("gridhead", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "hotcoco")
@@ -36,17 +35,15 @@ ELSEWHERE = {"epoch", "step", "images_per_second", "lr", "seconds"}
 MATRIX = 30  # classes up to which the confusion matrix is shown
 
 
-@under(lambda config: locked_files(Path(config.run) / "report.html", kind="page"))
-def report(config: ReportConfig) -> Path:
+def write_report(run: Path, device: str = "auto") -> Path:
     """Write `report.html` into the folder of a run; its path. Raises UserError where there is no run to tell of."""
-    run = Path(config.run)
     settings, rows = _settings(run), _lines(run / "metrics.jsonl")
     weights = run / "best.safetensors"
     if not weights.exists() or not rows:
         raise UserError(
             f"{run} has no finished epoch (best.safetensors, metrics.jsonl): there is nothing to report yet"
         )
-    detector = Detector.load(weights, config.device)
+    detector = Detector.load(weights, device)
     task = TASKS[detector.model.task]
     page = Page(f"{settings['model']['name']} on {settings['data']}")
     best, found = best_of(rows, task.metric)
@@ -56,7 +53,7 @@ def report(config: ReportConfig) -> Path:
     how = {name: settings.get(name, False) for name in ("skip_bad", "allow_outside")} | {"workers": settings["workers"]}
     there = splits(settings["data"], task.whole, how["allow_outside"])
     split = next((s for s in ("val", "test") if s in there), "train")
-    asked = EvaluateConfig(str(weights), settings["data"], split, device=config.device, **how)
+    asked = EvaluateConfig(str(weights), settings["data"], split, device=device, **how)
     page.heading(f"The best weights on {split}")
     if detector.model.task == "embed":
         _pairs(page, measured_pairs(asked, detector)[1].result())

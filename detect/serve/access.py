@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from detect.config.options import ServeConfig
+from detect.commands.serve import ServeConfig
 from detect.errors import UserError
 from detect.serve.responses import SAFE, Refused
 

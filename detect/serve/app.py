@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from detect.config.options import ServeConfig
+from detect.commands.serve import ServeConfig
 from detect.serve.access import Access, Guard
 from detect.serve.connections import client_of
 from detect.serve.responses import PAGE, Answer, Refused

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from detect.config.options import ServeConfig
+from detect.commands.serve import ServeConfig
 from detect.serve.access import parse_address
 from detect.serve.app import build
 from detect.serve.connections import Connection, Connections

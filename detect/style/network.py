@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from detect.commands.stylize import StylizeConfig
 from detect.config import ModelConfig, TrainConfig
-from detect.config.options import StylizeConfig
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.builder import build

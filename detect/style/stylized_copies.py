@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from detect.config.options import StylizeConfig
+from detect.commands.stylize import StylizeConfig
 from detect.data.annotations import Annotations
 from detect.data.augment.stylized import ABOUT
 from detect.data.image_writer import save_image

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from anchors.boxes import iou
-from detect.config.options import TrackConfig
+from detect.config.tracking import TrackConfig
 from detect.tracking import kalman
 from detect.types import Detections
 

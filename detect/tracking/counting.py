@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detect.config.options import TrackConfig
+from detect.config.tracking import TrackConfig
 from detect.errors import UserError
 from detect.inference.box_embedder import Describer
 from detect.inference.draw import color_of

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import detect
-from detect.__main__ import COMMANDS, main
-from detect.cli.parser import _config_of, _parser, from_values, model_config, model_names, parse
+from detect.__main__ import main
+from detect.cli.parser import _parser, from_values, model_config, model_names, parse
 from detect.cli.suggest import PEERS, flags_of
+from detect.commands import COMMANDS, config_of
 from detect.config.constraints import check
 from detect.errors import UserError
 from detect.utils.device import spelled
@@ -181,7 +182,7 @@ def test_the_case_of_names_does_not_matter():
     assert parse("export", ["--weights", "w", "--format", "ONNX"]).format == "onnx"
 
 
-ALL_FLAGS = {name: flags_of(_config_of(name)) for name in COMMANDS}
+ALL_FLAGS = {name: flags_of(config_of(name)) for name in COMMANDS}
 
 
 def test_flags_are_those_of_the_parsers():

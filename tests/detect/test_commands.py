@@ -14,9 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import detect
-from detect import commands
 from detect.__main__ import main
 from detect.api import Detector
+from detect.commands import info
+from detect.commands.predict import PredictConfig, predict
 from detect.config import AugmentConfig, OptimConfig
 from detect.data.images import read_image
 from detect.errors import UserError
@@ -159,10 +160,8 @@ def said_last(capsys) -> str:
 
 
 def test_python_finds_what_the_command_finds(digits, weights, tmp_path):
-    commands.predict(
-        commands.options.PredictConfig(
-            str(weights), str(digits / "val"), str(tmp_path), conf=0.02, device="cpu", precision="float32"
-        )
+    predict(
+        PredictConfig(str(weights), str(digits / "val"), str(tmp_path), conf=0.02, device="cpu", precision="float32")
     )
     written = json.loads((tmp_path / "detections.json").read_text())
     detector = detect.load(weights, device="cpu", precision="float32")
@@ -291,7 +290,7 @@ def test_a_header_that_lies_is_the_users_error(weights, tmp_path, change):
 
 
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(commands, "info", lambda config: 1 / 0)
+    monkeypatch.setattr(info, "info", lambda config: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # which Python ends with status 1
         main(["info", "yolo_n"])
 
@@ -300,7 +299,7 @@ def test_interrupted_anywhere_is_130(monkeypatch, capsys):
     def interrupted(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "info", interrupted)
+    monkeypatch.setattr(info, "info", interrupted)
     assert main(["info", "yolo_n"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

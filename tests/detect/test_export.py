@@ -16,14 +16,12 @@ import torch
 
 import detect
 from detect.api import Detector
-from detect.commands import export as command
-from detect.commands.export import export
+from detect.commands.export import ExportConfig, export
 from detect.config import ModelConfig
-from detect.config.options import ExportConfig
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.export import comparison as check
-from detect.export import writers as write
+from detect.export import exporter, writers
 from detect.export.forms import FORMS, misfit
 from detect.export.metadata import KEY, About
 from detect.export.runtime import Exported, open_exported
@@ -110,7 +108,7 @@ def both(weights, kind, path, pictures, keep, size=0, batch=2):
 @pytest.fixture(scope="module")
 def open_file(weights, tmp_path_factory):
     """A file for pictures of any size and number, which suppresses itself."""
-    if not write.DYNAMIC_ONNX:
+    if not writers.DYNAMIC_ONNX:
         pytest.skip("needs torch 2.7")
     path = tmp_path_factory.mktemp("open") / "m.onnx"
     return exported(weights, "point", path, dynamic=True, nms=True, conf=0.6, max_det=20)
@@ -188,9 +186,9 @@ def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys)
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "faster_rcnn"])
 def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
-    if dynamic and form != "torchscript" and not write.DYNAMIC_ONNX:
+    if dynamic and form != "torchscript" and not writers.DYNAMIC_ONNX:
         pytest.skip("needs torch 2.7")
-    path = exported(weights, kind, tmp_path / f"m{command.SUFFIXES[form]}", format=form, dynamic=dynamic)
+    path = exported(weights, kind, tmp_path / f"m{writers.SUFFIXES[form]}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
     for mine, theirs in zip(*(one.decode(one(images), keep) for one in (model, file)), strict=True):
@@ -198,7 +196,7 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
 
 
 def test_a_torch_that_cannot_leave_sizes_open_is_named(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "DYNAMIC_ONNX", False)
+    monkeypatch.setattr(writers, "DYNAMIC_ONNX", False)
     with pytest.raises(UserError, match=r"--dynamic .* torch 2\.7"):
         exported(weights, "point", tmp_path / "m.onnx", dynamic=True)
     assert not list(tmp_path.iterdir())
@@ -274,7 +272,7 @@ def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypat
     exported(weights, "point", tmp_path / "half.torchscript", format="torchscript", half=True, **data)
     assert "answers are torch's" in capsys.readouterr().out
     half = load_weights(weights("point")).fused()
-    assert {p.dtype for p in command.halved(half).parameters()} == {torch.float16, torch.float32}
+    assert {p.dtype for p in writers.halved(half).parameters()} == {torch.float16, torch.float32}
     monkeypatch.setitem(check.BOUNDS, "int8", (0.5, 0.0))
     path = exported(weights, "point", tmp_path / "int8.onnx", int8=True, **data)
     graph = onnx.load(str(path)).graph
@@ -294,13 +292,13 @@ def test_too_few_answers_alike_are_refused_and_so_is_nothing_to_compare():
 
 
 def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monkeypatch):
-    writes = command.write_torchscript
+    writes = exporter.write_torchscript
 
     def wrong(model, about, path):
         next(p for p in model.parameters() if p.ndim == 4).data[0] += 0.01
         writes(model, about, path)
 
-    monkeypatch.setattr(command, "write_torchscript", wrong)
+    monkeypatch.setattr(exporter, "write_torchscript", wrong)
     with pytest.raises(UserError, match=r"not exported: .* differ from torch's by"):
         exported(weights, "point", tmp_path / "m.torchscript", format="torchscript")
     assert list(tmp_path.iterdir()) == []

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from detect import commands
 from detect.__main__ import main
+from detect.commands import info
 from detect.errors import UserError
 from detect.utils.atomic_io import read_bytes, replace_file, replace_text, temporary_folder, without_compiler_cache
 
@@ -203,7 +203,7 @@ def test_a_disk_that_fails_is_one_line_in_every_command(monkeypatch, capsys, num
     def fails(config):
         raise OSError(number, os.strerror(number), "/place/of/it")
 
-    monkeypatch.setattr(commands, "info", fails)
+    monkeypatch.setattr(info, "info", fails)
     assert main(["info", "yolo_n"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: /place/of/it: {os.strerror(number)}") and said.count("\n") == 1

@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import pytest
 
-from detect import commands
 from detect.__main__ import main
+from detect.commands import info
 from detect.errors import UserError
 from detect.inference.source import open_source
 from detect.utils import interrupt
@@ -40,7 +40,7 @@ def test_every_signal_ends_a_command_with_its_status(monkeypatch, capsys, number
         time.sleep(60)
 
     before = [signal.getsignal(one) for one in ENDING]
-    monkeypatch.setattr(commands, "info", asked_to_end)
+    monkeypatch.setattr(info, "info", asked_to_end)
     assert main(["info", "yolo_n"]) == STATUS[number]
     assert capsys.readouterr().err == "interrupted\n"
     assert [signal.getsignal(one) for one in ENDING] == before
@@ -54,7 +54,7 @@ def test_what_a_request_breaks_off_may_fail_in_any_way(monkeypatch, capsys, erro
             assert work.asked
             raise error
 
-    monkeypatch.setattr(commands, "info", fails)
+    monkeypatch.setattr(info, "info", fails)
     assert main(["info", "yolo_n"]) == 143
     what = "error" if isinstance(error, UserError) else "interrupted"
     assert capsys.readouterr().err == f"{what}: {error}\n"

@@ -17,7 +17,7 @@ pytest.importorskip("starlette")
 from starlette.requests import HTTPConnection
 
 from detect.__main__ import main
-from detect.config.options import ServeConfig
+from detect.commands.serve import ServeConfig
 from detect.data.toy import build as toy
 from detect.errors import UserError
 from detect.serve.access import Access

@@ -14,10 +14,11 @@ from torch import nn
 
 from detect.__main__ import main
 from detect.cli.parser import parse
-from detect.commands.stylize import parse_layers, stylize
+from detect.commands.stylize import stylize
 from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.models.losses.style import content_cost, gram, style_cost, total_variation
+from detect.style.artist import parse_layers
 from detect.style.images import covering
 from detect.style.transfer import Objective, Weights, descend
 from tests.reference import style as twin
@@ -169,7 +170,7 @@ def test_the_command_paints(desk, tmp_path, one_thread, optimizer, start, capsys
 
 def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
     shown = []
-    monkeypatch.setattr("detect.commands.stylize.save_image", lambda path, image: shown.append(image))
+    monkeypatch.setattr("detect.data.image_writer.save_image", lambda path, image: shown.append(image))
     words = flags(desk, out=tmp_path / "o.jpg", content_layer="stages.2.6.expand3x3", every=2, steps=5)
     terms = stylize(parse("stylize", [*words, "--style-layers", "stages.0.0=2", "1", "stages.1.4"]))
     assert len(terms) == 6 and len(shown) == 3  # after two steps, four, and all

@@ -5,11 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from detect import config as configs
-from detect.__main__ import COMMANDS
 from detect.cli.applicability import RULES, refuse_unused
 from detect.cli.parser import model_names, parse
-from detect.config import options as commands
+from detect.commands import config_of
 from detect.errors import UserError
 
 CLASSIFY = ["--task", "classify", "--model", "lenet5"]
@@ -72,8 +70,7 @@ def test_no_model_that_is_shipped_sets_what_it_does_not_read(name):
     ],
 )
 def test_weights_of_another_task_refuse_an_option(command, task, option, value):
-    kind = {"evaluate": commands.EvaluateConfig, "predict": commands.PredictConfig}[command]
-    config = kind("w.safetensors", "somewhere")
+    config = config_of(command)("w.safetensors", "somewhere")
     for one in ("detect", "classify"):
         refuse_unused(command, config, one)
     given = dataclasses.replace(config, **{option: value})
@@ -90,8 +87,7 @@ def test_the_rules_name_options_that_exist():
 
     required = {"data": "toy", "weights": "w", "source": "s", "style": ["s"], "out": "o"}
     for command, rules in RULES.items():
-        name = COMMANDS[command][2]
-        kind = getattr(configs if hasattr(configs, name) else commands, name)
+        kind = config_of(command)
         names = {f.name for f in dataclasses.fields(kind)}
         config = kind(**{k: v for k, v in required.items() if k in names and (command != "train" or k == "data")})
         for (decider, *_), options in rules.items():

@@ -16,12 +16,12 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.cli.parser import parse
-from detect.commands import embedding as command
 from detect.config import LossConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
 from detect.data.sources.formats import load_data
+from detect.embedding import image_embedder as command
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold

@@ -61,7 +61,7 @@ def apart(task: Callable[..., Any], *arguments: Any) -> Process:
     A fork of this process would not do: threads of the evaluation engine and of OpenCV do not survive it.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["detect.commands", "tests.reference.doom"])
+    context.set_forkserver_preload(["detect.commands.train", "detect.training.setup", "tests.reference.doom"])
     process = context.Process(target=task, args=arguments)
     process.start()
     return process

@@ -1,0 +1,64 @@
+"""`detect anchors`: compute anchor boxes from the labels of a dataset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detect.config.constraints import Count, Natural, Side
+from detect.errors import UserError
+from detect.utils.atomic_io import replace_text
+from detect.utils.locks import locked_files, under
+from detect.utils.names import say
+
+
+@dataclass(frozen=True)
+class AnchorsConfig:
+    """Compute anchor boxes from the labels by K-means over 1 - IoU.
+
+    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    """
+
+    data: str
+    k: Count = 9
+    imgsz: Side = 640
+    split: str = "train"
+    seed: Natural = 0
+    json: str = ""
+    skip_bad: bool = False
+    allow_outside: bool = False
+
+
+@under(lambda config: locked_files(config.json))
+def anchors(config: AnchorsConfig) -> dict[str, Any]:
+    """Compute anchors; print them in the form that a model configuration takes."""
+    from anchors.kmeans import kmeans, mean_iou, recall
+    from detect.data.sources.formats import load_data
+    from detect.data.validate import usable
+    from detect.evaluation.evaluate import say_left_out
+    from detect.training.setup import box_sizes
+
+    store = load_data(config.data, config.split, config.skip_bad, allow_outside=config.allow_outside)
+    store = usable(store, config.skip_bad)
+    say_left_out(store)
+    sizes = box_sizes(store, config.imgsz)
+    if not len(sizes):
+        raise UserError(f"{store.path} has no boxes to compute anchors from")
+    try:
+        found = kmeans(sizes, config.k, seed=config.seed)
+    except ValueError as error:
+        raise UserError(f"{store.path}: {error}") from error
+    result = {
+        "anchors": [[round(v, 2) for v in row] for row in found.tolist()],
+        "mean_iou": float(mean_iou(sizes, found)),
+        "recall": float(recall(sizes, found)),
+        "imgsz": config.imgsz,
+    }
+    say(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
+    say(f"# best possible recall {result['recall']:.4f}")
+    say(f"anchors: {json.dumps(result['anchors'])}")
+    if config.json:
+        replace_text(Path(config.json), json.dumps(result) + "\n")
+    return result

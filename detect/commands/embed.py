@@ -1,0 +1,82 @@
+"""`detect embed`: write a gallery of embeddings of known identities."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detect.config.constraints import Precision
+from detect.errors import UserError
+from detect.utils.locks import locked_files, under
+from detect.utils.names import require_names, say
+from detect.utils.progress import track
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Write the gallery of known people: the vector of every picture under `source`, a folder.
+
+    A picture in a folder there shows whom the folder is called after, any other whom its own name says. With `detector`
+    the best box that those weights find is cut out of each picture first; what a landmarker finds is aligned too. Of
+    several, each looks at what the one before it has cut out.
+    """
+
+    weights: str
+    source: str
+    out: str = "gallery.safetensors"
+    detector: list[str] = field(default_factory=list)
+    device: str = "auto"
+    precision: Precision = "auto"
+
+
+@under(lambda config: locked_files(config.out, kind="gallery"))
+def embed(config: EmbedConfig) -> Path:
+    """Write the gallery of the people of a source."""
+    import numpy as np
+
+    from detect.data.images import read_image
+    from detect.embedding.gallery import Gallery, fingerprint
+    from detect.embedding.image_embedder import Eyes
+    from detect.types import Frame
+
+    source, out = Path(config.source), Path(config.out)
+    pictures = known_people(source)
+    print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
+    detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
+    eyes = Eyes(config.weights, config.detector, config.device, config.precision)
+    vectors, people, files = [], [], []
+    for person, file in track(iter(pictures), len(pictures), "embed"):
+        vector = eyes(Frame(read_image(file), file.name))
+        if vector is None:
+            say(f"left out: {file}: {eyes.blind}", sys.stderr)
+            continue
+        vectors.append(vector)
+        people.append(person)
+        files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
+    if not vectors:
+        raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
+    Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of, detectors).save(out)
+    say(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
+    return out
+
+
+def known_people(source: Path) -> list[tuple[str, Path]]:
+    """Every picture under `source` with who it shows: its folder there, or the name of a picture that is in none.
+
+    Raises UserError where there is no picture, or names differ in blanks or Unicode form alone.
+    """
+    from detect.data.images import is_image
+
+    if source.is_file():
+        return [(source.stem, source)]
+    if not source.is_dir():
+        raise UserError(f"source {str(source)!r}: no such file or folder")
+    files = sorted(f for f in source.rglob("*") if f.is_file() and is_image(f))
+    if not files:
+        raise UserError(f"folder {source}: no picture in it, so there is nobody for a gallery")
+    places = [(file, file.relative_to(source).parts) for file in files]
+    people = [(parts[0] if len(parts) > 1 else file.stem, file) for file, parts in places]
+    names = sorted({person for person, _ in people})
+    require_names(names, range(1, len(names) + 1), source, "person")
+    return people

@@ -1,0 +1,170 @@
+"""`detect see`: one page of pictures about what a model sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detect.commands.see import SeeConfig
+from detect.data.annotations import Annotations
+from detect.data.images import read_image, resize, scaled
+from detect.data.letterbox import Letterbox
+from detect.data.sources.formats import load_data
+from detect.errors import UserError
+from detect.explain.cam import grad_cam, look
+from detect.explain.edges import EDGES, edges, likeness
+from detect.explain.images import filter_tile, grid, heated, map_tile, row
+from detect.explain.top_patches import layer_map, shown, sight_of, strongest
+from detect.inference.draw import draw
+from detect.models.base import Model
+from detect.models.hooks import Taps, find_layer
+from detect.models.weights import load_weights
+from detect.report.html import Page
+from detect.tasks import TASKS
+from detect.types import Classes, Detections, Postprocess
+from detect.utils.atomic_io import replace_text
+from detect.utils.device import pick_device
+from detect.utils.names import say
+from detect.utils.overwrite import require_own
+from detect.utils.progress import track
+
+PAGE = "see.html"
+SHOWN = 260  # pixels of the longer side of pictures
+ALIKE = 6  # filters of the first layer of which it is told how like fixed ones they are
+FILTERS = 96  # of the first layer, at most
+
+
+def write_page(config: SeeConfig) -> Path:
+    """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
+    require_own(Path(config.out) / PAGE, "page")
+    model = load_weights(config.weights).to(pick_device(config.device))
+    if model.needs_proposals:
+        raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
+    if model.config.dims != 2:
+        raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
+    layer = find_layer(model, config.layer) if config.layer else ""
+    store = load_data(config.data, config.split, False, TASKS[model.task].whole, config.allow_outside)
+    if not len(store):
+        raise UserError(f"{config.data} has no picture in split {config.split!r}")
+    store = store.select(range(min(len(store), config.pictures)))
+    image = read_image(config.source) if config.source else store.read(0)
+    fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.pixels, model.square)
+    canvas = fit.apply(image)
+    name = config.source or store.file_name(0)
+    layer = layer or last_map(model, as_images(canvas))
+    page = Page(f"{Path(config.weights).name}: what {model.config.name} sees")
+    page.text(f"Layer {layer}; pictures of {config.data} ({config.split}, {len(store)}); maps over {name}.")
+    show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
+    show_channels(page, model, layer, store, canvas, config)
+    show_answers(page, model, layer, canvas, config)
+    out = Path(config.out) / PAGE
+    replace_text(out, str(page))
+    say(f"see {out}")
+    return out
+
+
+def last_map(model: Model, images: Tensor) -> str:
+    """The last part of the trunk that gives one map of images (B, 3, H, W)."""
+    with torch.inference_mode(), Taps(model, model.backbone_stages()) as taps:
+        model(images.to(model.gain.device))
+        return next(name for name in reversed(model.backbone_stages()) if len(taps.maps(name)) == 1)
+
+
+def as_images(canvas: np.ndarray) -> Tensor:
+    """(1, 3, H, W) uint8 of a canvas (H, W, 3)."""
+    return torch.from_numpy(canvas).permute(2, 0, 1)[None]
+
+
+def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray) -> None:
+    """The filters of the first convolution and what each gives on the canvas; those of edges, on the image in it."""
+    first = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        return
+    page.heading("Filters of the first layer, and edges")
+    name, conv = first
+    colours = "in their colours" if conv.in_channels == 3 else f"the mean over {conv.in_channels} channels"
+    tiles = [filter_tile(w, model.pixels.order == "BGR") for w in conv.weight[:FILTERS]]
+    height, width = conv.kernel_size
+    page.picture(
+        grid(tiles, 12),
+        f"The {len(tiles)} filters ({height} x {width}) of {name}, {colours}; grey is 0; each in its own scale.",
+    )
+    maps = layer_map(model, name, as_images(canvas))[0]
+    page.picture(grid([map_tile(m, 120) for m in maps[:24]], 8), f"What the first {len(maps[:24])} of them give.")
+    images = as_images(image).float() / 255
+    given = [edges(edge, (1 / 3,) * 3, 1)(images)[0, 0] for edge in EDGES]
+    tiles = [
+        row([filter_tile(EDGES[edge][None], False), map_tile(m, 180)]) for edge, m in zip(EDGES, given, strict=True)
+    ]
+    page.picture(grid(tiles, 4), f"Fixed filters to compare with, and what each gives: {', '.join(EDGES)}.")
+    like = likeness(conv.weight)
+    best = like.abs().max(1).values.argsort(descending=True)[:ALIKE].tolist()
+    page.text(
+        "Learned filters that are most like a fixed one (cosine of their means over colours; below 0: its opposite):"
+    )
+    page.table(("filter", *EDGES), [(i, *like[i].tolist()) for i in best])
+
+
+def show_channels(
+    page: Page, model: Model, layer: str, store: Annotations, canvas: np.ndarray, config: SeeConfig
+) -> None:
+    """What excites the channels of the layer: nine patches of the store, and a map over the canvas, of each."""
+    maps = layer_map(model, layer, as_images(canvas))[0]
+    sight = sight_of(model, layer, model.metadata.size)
+    channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
+    stills = TASKS[model.task].eval_loader(store, model.metadata.size, config.batch, model.pixels)
+    found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
+    page.heading(f"What excites {layer}")
+    field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
+    page.text(
+        f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} pictures that excite each the "
+        "most, strongest first, one a picture at most, and its map over the picture below. A cell sees "
+        f"{field} pixels (rows x columns), of which the middle {part} are shown; cells are {step} apart."
+    )
+    page.picture(_small(canvas), "the picture that the maps are of")
+    for channel in channels:
+        patches, here = found[channel], maps[channel]
+        tiles = [grid([p.tile for p in patches], 3)] if patches else []
+        told = f"{patches[0].value:.3g} to {patches[-1].value:.3g}" if patches else "none"
+        caption = f"channel {channel}: {told} in the patches, {here.min():.3g} to {here.max():.3g} in the map"
+        page.picture(row([*tiles, map_tile(here, 220)]), caption)
+
+
+def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
+    """Why the model said what it said of the canvas."""
+    page.heading("Why it said so")
+    keep, images = Postprocess(config.conf, config.iou), as_images(canvas).to(model.gain.device)
+    try:
+        last, here = look(model, images, keep), look(model, images, keep, layer)
+    except UserError as error:
+        return page.text(f"{error}.")
+    page.text(
+        "Left what was said. Then Grad-CAM at the last maps before the head: channels weigh as much as the score gains "
+        "by them on the whole, so all that looks alike lights up. Then the same with each cell weighed by itself, "
+        f"which shows what this one answer rests on: at the last maps, and at {layer}. Red is the most."
+    )
+    if not len(last.found):
+        page.text(f"It found nothing with a score from {config.conf:g} on.")
+    size = canvas.shape[:2]
+    for i in range(min(config.answers, len(last.scores))):
+        one = _only(last.found, i)
+        heats = [grad_cam(last.scores[i], last.maps, size), grad_cam(last.scores[i], last.maps, size, True)]
+        heats += [grad_cam(here.scores[i], here.maps, size, True)] if here.maps else []
+        pictures = [draw(canvas, one, model.metadata.names), *(heated(canvas, heat) for heat in heats)]
+        label = model.metadata.names[int(one.labels[0])]
+        page.picture(row([_small(p) for p in pictures]), f"{label} {float(one.scores[0]):.3f}")
+    return None
+
+
+def _only(found: Detections | Classes, i: int) -> Detections | Classes:
+    if isinstance(found, Detections):
+        return found[i : i + 1]
+    return replace(found, scores=found.scores[i : i + 1], labels=found.labels[i : i + 1])
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    return scaled(image, SHOWN / max(image.shape[:2]))
