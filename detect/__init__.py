@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from detect.api import Detector as Detector
-    from detect.types import Classes as Classes
+    from detect.types import Classification as Classification
     from detect.types import Detections as Detections
+    from detect.types import Embedding as Embedding
     from detect.types import Frame as Frame
     from detect.types import Postprocess as Postprocess
     from detect.types import Target as Target
@@ -21,9 +22,10 @@ from detect.utils import telemetry
 telemetry.turn_off()
 
 __all__ = [
-    "Classes",
+    "Classification",
     "Detections",
     "Detector",
+    "Embedding",
     "Frame",
     "Postprocess",
     "Target",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 _LATE = {"Detector": "detect.api"} | dict.fromkeys(
-    ("Classes", "Detections", "Frame", "Postprocess", "Target"), "detect.types"
+    ("Classification", "Detections", "Embedding", "Frame", "Postprocess", "Target"), "detect.types"
 )
 
 

@@ -129,7 +129,7 @@ class Detector:
         tta: bool = False,
         tile: bool = False,
     ) -> Iterator[tuple[Frame, Any]]:
-        """Each frame of `source` with its Detections, boxes in pixels of the frame; of a classifier with its Classes.
+        """Each frame of `source` with its Detections, in pixels of the frame; of a classifier with its Classification.
 
         Args:
             source: what `detect predict` takes, an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor

@@ -108,7 +108,7 @@ class Detections(_Rows):
 
 
 @dataclass(frozen=True, eq=False)
-class Classes:
+class Classification:
     """What one image shows: scores (N,) descending, the probabilities of the classes labels (N,)."""
 
     scores: Tensor
@@ -135,7 +135,7 @@ class Distance:
 
 
 @dataclass(frozen=True, eq=False)
-class Vector:
+class Embedding:
     """What one image shows, as a vector `values` (D,) float32 that is near those of the same person by `distance`."""
 
     values: np.ndarray

@@ -72,7 +72,7 @@ def predict(config: PredictConfig) -> None:
     from detect.inference.source import open_source
     from detect.inference.writers import ANSWERS
     from detect.tasks import TASKS
-    from detect.types import Classes, Postprocess
+    from detect.types import Classification, Postprocess
 
     detector = Detector.load(config.weights, config.device, config.precision)
     refuse_unused("predict", config, detector.model.task)
@@ -98,7 +98,7 @@ def predict(config: PredictConfig) -> None:
         skeleton=[(a, b) for a, b in detector.metadata.skeleton],
         shape=detector.metadata.shape,
         kind=kind,
-        say=kind is Classes and not config.json,
+        say=kind is Classification and not config.json,
         follow=follow,
     )
     _tell(source, summary, keep)

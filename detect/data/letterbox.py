@@ -116,7 +116,7 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
 
     Boxes are clipped to the image; those without area there are dropped unless `keep_empty`, for landmarks: each image
     has one record of them, also where they lie outside. Prediction and evaluation both use this function. Anything
-    else, such as Classes, is returned as it is.
+    else, such as a Classification, is returned as it is.
     """
     if not isinstance(found, Detections):
         return found

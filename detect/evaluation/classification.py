@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.data.datasets.crops import Crops
-from detect.types import Classes
+from detect.types import Classification
 
 BEST = 5
 CONFUSED = 5  # pairs of classes that are named
@@ -37,7 +37,7 @@ class ClassEvaluator:
         self._seen: set[int] = set()
         self._parts: list[Best] = []
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Classes]) -> None:
+    def update(self, image_ids: Sequence[int], found: Sequence[Classification]) -> None:
         """Take the classes of these crops. Raises ValueError for a crop that is not known or came before."""
         if len(image_ids) != len(found):
             raise ValueError(f"{len(image_ids)} crops for {len(found)} records of classes")

@@ -20,7 +20,7 @@ from detect.evaluation.evaluate import opened, tell
 from detect.evaluation.multi_crop import canvas_side, class_scores
 from detect.models.classifier import best
 from detect.tasks import TASKS
-from detect.types import Classes, Postprocess
+from detect.types import Classification, Postprocess
 from detect.utils.device import pick_workers
 from detect.utils.progress import track
 
@@ -51,7 +51,9 @@ def measured_classes(config: EvaluateConfig, members: Sequence[Detector]) -> tup
     place[besides] = torch.arange(len(store.names), len(every))
     evaluator = ClassEvaluator(crops, every)
     ids, scores = _averaged(config, members, crops)
-    evaluator.update(ids, [Classes(one.scores, place[one.labels]) for one in best(scores, Postprocess(score=0.0))])
+    evaluator.update(
+        ids, [Classification(one.scores, place[one.labels]) for one in best(scores, Postprocess(score=0.0))]
+    )
     return store, evaluator
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.data.datasets.crops import Crops
-from detect.types import Distance, Vector
+from detect.types import Distance, Embedding
 
 MOST = 200_000  # pairs that are looked at; of more a part is drawn
 FOLDS = 10
@@ -47,7 +47,7 @@ class PairEvaluator:
         self._found: dict[int, np.ndarray] = {}
         self._distance = Distance()
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Vector]) -> None:
+    def update(self, image_ids: Sequence[int], found: Sequence[Embedding]) -> None:
         """Take the vectors of these crops. Raises ValueError for a crop that is not known or came before."""
         if len(image_ids) != len(found):
             raise ValueError(f"{len(image_ids)} crops for {len(found)} vectors")

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.hooks import Taps
-from detect.types import Classes, Detections, Postprocess
+from detect.types import Classification, Detections, Postprocess
 
 
 class Pass(NamedTuple):
@@ -37,7 +37,7 @@ def look(model: Model, images: Tensor, keep: Postprocess, layer: str = "") -> Pa
         outputs = [taps.maps(name) for name in names if name in taps.said]
         maps = next((one for one in reversed(outputs) if one and all(m.requires_grad for m in one)), [])
         found = model.decode(raw, keep)[0]
-        if isinstance(found, Classes):
+        if isinstance(found, Classification):
             scores = list(raw.logits[0][found.labels.to(raw.logits.device)])
         elif isinstance(found, Detections) and type(model).candidates is not Model.candidates:
             scores = _scores(model, raw, found)

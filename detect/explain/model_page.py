@@ -25,7 +25,7 @@ from detect.models.hooks import Taps, find_layer
 from detect.models.weights import load_weights
 from detect.report.html import Page
 from detect.tasks import TASKS
-from detect.types import Classes, Detections, Postprocess
+from detect.types import Classification, Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_device
 from detect.utils.names import say
@@ -160,7 +160,7 @@ def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, confi
     return None
 
 
-def _only(found: Detections | Classes, i: int) -> Detections | Classes:
+def _only(found: Detections | Classification, i: int) -> Detections | Classification:
     if isinstance(found, Detections):
         return found[i : i + 1]
     return replace(found, scores=found.scores[i : i + 1], labels=found.labels[i : i + 1])

@@ -23,7 +23,7 @@ from detect.export.forms import FORMS, Bare
 from detect.export.metadata import About
 from detect.export.runtime import Exported
 from detect.models.base import Model
-from detect.types import Classes, Detections, Postprocess
+from detect.types import Classification, Detections, Postprocess
 
 PICTURES = 16
 # A hundred layers of sums in another order change a number by some 1e-6 of itself (float32 has 1.2e-7). Measured: 1e-6
@@ -103,7 +103,7 @@ def _matches(mine: Any, theirs: Any, least: float) -> int:
 
     Each counts once, the best first.
     """
-    if isinstance(mine, Classes):
+    if isinstance(mine, Classification):
         return len(mine) if mine.labels[0] == theirs.labels[0] else 0
     assert isinstance(mine, Detections)
     overlap = iou(mine.boxes, theirs.boxes) * (mine.labels[:, None] == theirs.labels)

@@ -10,14 +10,17 @@ import cv2
 import numpy as np
 
 from detect.inference.text_rendering import render
-from detect.types import Classes, Detections
+from detect.types import Classification, Detections
 
 Color = tuple[int, int, int]
 LONGEST = 100  # letters of a name in a label
 
 
 def draw(
-    image: np.ndarray, found: Detections | Classes, names: Sequence[str], skeleton: Sequence[tuple[int, int]] = ()
+    image: np.ndarray,
+    found: Detections | Classification,
+    names: Sequence[str],
+    skeleton: Sequence[tuple[int, int]] = (),
 ) -> np.ndarray:
     """A copy of the picture (H, W, 3) uint8 RGB with what was found in it; classes stand below one another, best first.
 
@@ -27,7 +30,7 @@ def draw(
     picture = np.ascontiguousarray(image).copy()
     side = (picture.shape[0] + picture.shape[1]) / 2
     width, size = max(2, round(side / 320)), max(11, round(side / 45))
-    if isinstance(found, Classes):
+    if isinstance(found, Classification):
         rows = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
         lines = [_label("", names[label], f"{score:.2f}", size, color_of(label)) for label, score in rows]
         for line, top in zip(lines, accumulate((len(line) for line in lines), initial=0), strict=False):

@@ -33,7 +33,7 @@ from detect.inference.writers import (
     part_of,
 )
 from detect.tracking.counting import Follow
-from detect.types import Classes, Detections
+from detect.types import Classification, Detections
 from detect.utils.interrupt import Interrupt
 from detect.utils.progress import track
 
@@ -47,9 +47,9 @@ class Summary:
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: Detections | Classes, names: Sequence[str]) -> None:
+    def add(self, found: Detections | Classification, names: Sequence[str]) -> None:
         """Count a frame: every object in it, or its most probable class."""
-        labels = found.labels[:1] if isinstance(found, Classes) else found.labels
+        labels = found.labels[:1] if isinstance(found, Classification) else found.labels
         self.objects.update(names[label] for label in labels.tolist())
         self.frames += 1
 

@@ -18,11 +18,11 @@ from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.inference.output_folder import Paths, Written
 from detect.inference.video_writer import Film
-from detect.types import Classes, Detections, Frame
+from detect.types import Classification, Detections, Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import file_names, json_text, say
 
-ANSWERS = {Detections: "detections.json", Classes: "classes.json"}  # what is written, by what an answer is
+ANSWERS = {Detections: "detections.json", Classification: "classes.json"}  # what is written, by what an answer is
 PART = ".part"  # in the name of a json file of a run that was not finished
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
 
@@ -89,14 +89,14 @@ class Results:
         self.file.write("[")
         self.images = self.records = 0
 
-    def write(self, frame: Frame, found: Detections | Classes, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, found: Detections | Classification, picture: np.ndarray) -> None:
         self.images += 1
         for i in range(len(found)):
             self.file.write(",\n" if self.records else "\n")
             self.file.write(json_text(self._record(frame, found, i)))
             self.records += 1
 
-    def _record(self, frame: Frame, found: Detections | Classes, i: int) -> dict[str, Any]:
+    def _record(self, frame: Frame, found: Detections | Classification, i: int) -> dict[str, Any]:
         label, score = int(found.labels[i]), round(float(found.scores[i]), 5)
         record: dict[str, Any] = {"image_id": self.images, "image": frame.name}
         if frame.time is not None:
@@ -104,7 +104,7 @@ class Results:
         elif frame.pages > 1:
             record["frame"] = frame.index
         record |= {"category_id": self.category_ids[label], "category": self.names[label]}
-        if isinstance(found, Classes):
+        if isinstance(found, Classification):
             return record | {"score": score}
         left, top, right, bottom = found.boxes[i].tolist()
         record |= {"bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)], "score": score}
@@ -150,7 +150,7 @@ class Lines:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
 
-    def write(self, frame: Frame, found: Classes, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, found: Classification, picture: np.ndarray) -> None:
         if frame.time is None:
             pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
             name = f"{frame.name} [{frame.index}]" if frame.pages > 1 else frame.name

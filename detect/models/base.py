@@ -101,7 +101,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def decode(self, raw: Any, keep: Postprocess) -> list[Any]:
-        """The answer for each image (Detections in canvas pixels, Classes ...), by descending score."""
+        """The answer for each image (Detections in canvas pixels, a Classification ...), by descending score."""
         raise NotImplementedError
 
     def calibrate(self, result: dict[str, Any]) -> None:

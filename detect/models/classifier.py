@@ -21,7 +21,7 @@ from detect.models.backbones.base import Logits, Network, initialized
 from detect.models.backbones.dimensions import spread
 from detect.models.base import Model, ModelMetadata
 from detect.models.losses.classes import softmax_cross_entropy
-from detect.types import Classes, LossTerm, NamedRows, Postprocess, Target
+from detect.types import Classification, LossTerm, NamedRows, Postprocess, Target
 
 AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)
 BEST = 5  # classes that an answer names at most
@@ -83,7 +83,7 @@ class Classifier(Model):
         """The probability of each class (B, C)."""
         return raw.logits.float().softmax(-1)
 
-    def decode(self, raw: Logits, keep: Postprocess) -> list[Classes]:
+    def decode(self, raw: Logits, keep: Postprocess) -> list[Classification]:
         """The classes of each image, best first: see `best`."""
         return best(self.scores(raw), keep)
 
@@ -112,7 +112,7 @@ class Classifier(Model):
         return fused
 
 
-def best(scores: Tensor, keep: Postprocess) -> list[Classes]:
+def best(scores: Tensor, keep: Postprocess) -> list[Classification]:
     """Probabilities (B, C) -> the classes of each image by descending score, on the CPU.
 
     The best one, and up to four more that score above `keep.score`; only among `keep.classes` where they are given.
@@ -121,7 +121,7 @@ def best(scores: Tensor, keep: Postprocess) -> list[Classes]:
     labels = torch.arange(scores.shape[1]) if keep.classes is None else torch.tensor(keep.classes)
     found, order = scores[:, labels].topk(min(BEST, keep.limit, len(labels)), dim=1)
     counts = (found[:, 1:] > keep.score).sum(1).add(1).tolist()
-    return [Classes(s[:n], labels[o[:n]]) for s, o, n in zip(found, order, counts, strict=True)]
+    return [Classification(s[:n], labels[o[:n]]) for s, o, n in zip(found, order, counts, strict=True)]
 
 
 def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) -> nn.Sequential:

@@ -21,19 +21,19 @@ from detect.models.backbones.base import Network, initialized
 from detect.models.base import Model, ModelMetadata
 from detect.models.classifier import dense
 from detect.models.losses.embeddings import contrastive, siamese, triplet
-from detect.types import Distance, LossTerm, NamedRows, Postprocess, Target, Vector
+from detect.types import Distance, Embedding, LossTerm, NamedRows, Postprocess, Target
 
 GRID = 4  # cells a side that are left of an early map
 
 
-class Embedding(NamedTuple):
+class EmbeddingOutput(NamedTuple):
     """What an embedder says: vectors (B, D) float32 of length one."""
 
     vectors: Tensor
 
 
 class Embedder(Model):
-    """images (B, 3, S, S) uint8 -> Embedding; pictures of one person have near vectors, those of others far ones.
+    """images (B, 3, S, S) uint8 -> EmbeddingOutput; images of one person have near vectors, those of others far ones.
 
     Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| that says it. Before they
     are scaled to length one vectors are normalized over the batch (Ioffe and Szegedy, 2015): of what all pictures have
@@ -63,7 +63,7 @@ class Embedder(Model):
             self.unit_weight = nn.Parameter(torch.full([config.dimensions], 3 * math.sqrt(math.pi / config.dimensions)))
             self.unit_bias = nn.Parameter(torch.tensor(3.0))
 
-    def forward(self, images: Tensor, given: Any = None) -> Embedding:
+    def forward(self, images: Tensor, given: Any = None) -> EmbeddingOutput:
         """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
         return self.forward_head(self.features(images))
 
@@ -90,13 +90,13 @@ class Embedder(Model):
                 early.append(x)
         return [self.network.neck(x), *early]
 
-    def forward_head(self, features: list[Tensor], given: Any = None) -> Embedding:
+    def forward_head(self, features: list[Tensor], given: Any = None) -> EmbeddingOutput:
         """Vectors from what the dense layers take; mirror images, which may be in it, count outside of training."""
         count = 2 if self.stage >= 0 else 1
         straight, turned = features[:count], features[count:]
         if self.training or not turned:
-            return Embedding(self._vectors(straight))
-        return Embedding(normalize(self._vectors(turned) + self._vectors(straight), dim=1))
+            return EmbeddingOutput(self._vectors(straight))
+        return EmbeddingOutput(normalize(self._vectors(turned) + self._vectors(straight), dim=1))
 
     def _vectors(self, features: list[Tensor]) -> Tensor:
         whole, *early = features
@@ -104,7 +104,7 @@ class Embedder(Model):
         vectors = self.centre(torch.cat(halves, 1).float()).split([half.shape[1] for half in halves], 1)
         return torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors))
 
-    def loss(self, raw: Embedding, targets: Sequence[Target]) -> dict[str, LossTerm]:
+    def loss(self, raw: EmbeddingOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
 
         The person of a picture is the first label of its target. Without a pair or triplet the loss is zero.
@@ -124,10 +124,10 @@ class Embedder(Model):
         weight, bias = self.unit_weight.detach().float().cpu(), float(self.unit_bias.detach())
         return Distance(weight.numpy(), bias)
 
-    def decode(self, raw: Embedding, keep: Postprocess) -> list[Vector]:
+    def decode(self, raw: EmbeddingOutput, keep: Postprocess) -> list[Embedding]:
         """The vector of each image; `keep` has no say."""
         distance = self.distance()
-        return [Vector(one, distance) for one in raw.vectors.detach().float().cpu().numpy()]
+        return [Embedding(one, distance) for one in raw.vectors.detach().float().cpu().numpy()]
 
     def calibrate(self, result: dict[str, Any]) -> None:
         """Remember the thresholds that an evaluation on held-out people chose."""

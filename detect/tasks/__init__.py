@@ -29,7 +29,7 @@ from detect.evaluation.localization import LocateEvaluator, locate_lines
 from detect.evaluation.oks import KeypointEvaluator, keypoint_lines, require_keypoints
 from detect.evaluation.verification import PairEvaluator, pair_lines
 from detect.models.base import ModelMetadata
-from detect.types import Batch, Classes, Detections, Postprocess, Preprocess, Vector
+from detect.types import Batch, Classification, Detections, Embedding, Postprocess, Preprocess
 
 
 class Stills(Protocol):
@@ -237,7 +237,7 @@ TASKS = {
         ("top1", "top5"),
         class_lines,
         whole="pictures",
-        answer=Classes,
+        answer=Classification,
     ),
     "embed": Task(
         _people,
@@ -249,6 +249,6 @@ TASKS = {
         ("auc", "eer", "accuracy"),
         pair_lines,
         whole="classes",
-        answer=Vector,
+        answer=Embedding,
     ),
 }

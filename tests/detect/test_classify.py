@@ -28,7 +28,7 @@ from detect.models.classifier import best
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train, with_weights
-from detect.types import Classes, Postprocess, Target
+from detect.types import Classification, Postprocess, Target
 from tests.reference import classes as naive
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, rows, settings, status
@@ -153,7 +153,7 @@ def test_measures_are_those_of_the_naive_twin(data):
     parts = [ClassEvaluator(crops) for _ in range(3)]
     for part, evaluator in enumerate(parts[:2]):  # as two ranks do
         mine = range(part, n, 2)
-        found = [Classes(torch.zeros(len(answers[i])), torch.tensor(answers[i])) for i in mine]
+        found = [Classification(torch.zeros(len(answers[i])), torch.tensor(answers[i])) for i in mine]
         evaluator.update([i + 5 for i in mine], found)
         parts[2].extend(evaluator.records())
     result = parts[2].result()
@@ -168,7 +168,7 @@ def test_measures_are_those_of_the_naive_twin(data):
     with pytest.raises(ValueError, match="twice"):
         parts[2].extend(parts[0].records())
     with pytest.raises(ValueError, match="not known"):
-        parts[2].update([1], [Classes(torch.ones(1), torch.zeros(1, dtype=torch.int64))])
+        parts[2].update([1], [Classification(torch.ones(1), torch.zeros(1, dtype=torch.int64))])
     assert ClassEvaluator(crops).result()["top1"] == -1
 
 
@@ -234,7 +234,7 @@ def test_the_commands_from_a_folder_to_classes(colours, weights, tmp_path, capsy
     picture = np.array(Image.open(tmp_path / "p" / "00.png"))
     assert not np.array_equal(picture, np.array(Image.open(colours / "red" / "00.png")))
     (frame, answer), *_ = detect.load(weights, device="cpu").predict(str(colours / "blue"), conf=0.0)
-    assert isinstance(answer, Classes) and len(answer) == 2 and answer.labels[0] == 0 and frame.name == "00.png"
+    assert isinstance(answer, Classification) and len(answer) == 2 and answer.labels[0] == 0 and frame.name == "00.png"
 
 
 def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, weights, tmp_path, capsys):

@@ -20,7 +20,7 @@ from detect.models.builder import build
 from detect.models.hooks import Taps
 from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights
-from detect.types import Postprocess, Target, Vector
+from detect.types import Embedding, Postprocess, Target
 from tests.detect.test_crops import folder_of
 from tests.reference import embeddings as naive
 
@@ -176,7 +176,7 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     assert raw.shape == (3, 6) and torch.allclose(raw.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(model.fused()(images(3)).vectors, raw, atol=1e-4)
     found = model.decode(model(images(3)), Postprocess())
-    assert [type(one) for one in found] == [Vector] * 3
+    assert [type(one) for one in found] == [Embedding] * 3
     model.calibrate({"thresholds": {"accuracy": 0.7}})
     save_weights(tmp_path / "w.safetensors", model)
     again = load_weights(tmp_path / "w.safetensors")

@@ -30,7 +30,7 @@ from detect.models.backbones.blocks import Predict
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
-from detect.types import Classes, Detections, Frame, Postprocess
+from detect.types import Classification, Detections, Frame, Postprocess
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -357,7 +357,10 @@ def test_what_is_alike_counts_once():
     assert check._matches(mine, Detections(boxes, mine.scores, torch.tensor([0, 0, 0])), 0.99) == 2
     assert check._matches(mine, Detections.none(), 0.5) == check._matches(Detections.none(), mine, 0.5) == 0
     assert (
-        check._matches(Classes(torch.ones(1), torch.tensor([2])), Classes(torch.ones(1), torch.tensor([2])), 0.5) == 1
+        check._matches(
+            Classification(torch.ones(1), torch.tensor([2])), Classification(torch.ones(1), torch.tensor([2])), 0.5
+        )
+        == 1
     )
 
 

@@ -29,7 +29,7 @@ from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
-from detect.types import Detections, Distance, Frame, Postprocess, Vector
+from detect.types import Detections, Distance, Embedding, Frame, Postprocess
 from tests.reference import embeddings as naive
 from tests.reference.doom import doomed
 from tests.reference.runs import remains, rows, status
@@ -421,7 +421,9 @@ def test_a_picture_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
 
 def test_vectors_come_once_and_of_known_crops(people):
     crops = Crops.of(load_data(people, "val", whole="classes"))
-    found = [Vector(np.random.default_rng(i).normal(size=3).astype(np.float32), Distance()) for i in range(len(crops))]
+    found = [
+        Embedding(np.random.default_rng(i).normal(size=3).astype(np.float32), Distance()) for i in range(len(crops))
+    ]
     whole, parts = PairEvaluator(crops), [PairEvaluator(crops) for _ in range(2)]
     assert whole.result()["auc"] == -1
     whole.update(crops.ids.tolist(), found)
