@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from inspect import signature
 from typing import Any, TypeVar
 
 from detect.errors import unknown
@@ -108,15 +110,22 @@ def register(kind: str, *names: str) -> Callable[[T], T]:
     return add
 
 
-def _names(**modules: str) -> dict[str, str]:
-    """A table of built-in backbones: names, by the module of detect.models.backbones that registers them."""
-    return {name: f"detect.models.backbones.{module}" for module, names in modules.items() for name in names.split()}
+@cache
+def parameters(entry: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a registered function, in their order, each with its default (`Parameter.empty`: none)."""
+    return {name: parameter.default for name, parameter in signature(entry).parameters.items()}
+
+
+def _built_in(package: str, **modules: str) -> dict[str, str]:
+    """A table of built-in names, by the module of `package` that registers them."""
+    return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
 
 REGISTRIES: dict[str, Registry] = {
     "backbone": Registry(
         "backbone",
-        _names(
+        _built_in(
+            "detect.models.backbones",
             lenet="lenet5",
             alexnet="alexnet",
             vgg="vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn",
@@ -132,8 +141,13 @@ REGISTRIES: dict[str, Registry] = {
             csp="csp_n csp_s csp_m csp_l",
         ),
     ),
-    "optimizer": Registry("optimizer"),
-    "schedule": Registry("schedule"),
+    "optimizer": Registry(
+        "optimizer",
+        _built_in("detect.training", optimizers="sgd momentum nesterov adagrad rmsprop adam adamw muon"),
+    ),
+    "schedule": Registry(
+        "schedule", _built_in("detect.training", schedules="constant piecewise exponential 1/t cosine linear")
+    ),
     "format": Registry("dataset format"),
     "transform": Registry("transform"),
     "callback": Registry("callback"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from detect.config import OPTIMIZER_DEFAULTS
 from detect.errors import UserError
 
 _DETECT, _CLASSIFY, _EMBED = ("task", "detect", "keypoints"), ("task", "classify"), ("task", "embed")
@@ -67,10 +66,6 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.loss.embed", "triplet"): "model.loss.mining",
         ("model.loss.embed", "triplet", "contrastive"): "model.loss.margin",
         ("model.dims", "2"): f"{_PICTURES} {_PICTURED}",
-        ("optim.name", *(name for name, d in OPTIMIZER_DEFAULTS.items() if d.momentum is not None)): "optim.momentum",
-        ("optim.schedule", "cosine", "linear", "exponential", "1/t"): "optim.final",
-        ("optim.schedule", "exponential", "1/t"): "optim.decay_epochs",
-        ("optim.schedule", "piecewise"): "optim.milestones optim.gamma",
         ("balance", "sampling"): "repeat",
         ("resume", "true"): "resume_anyway",
         ("cache_features", "true"): "features",

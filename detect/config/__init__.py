@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from detect.config.constraints import Choice, Count, Length, Natural, Positive, Precision, Range, Share, Side, Width
+from detect.config.optim import OptimConfig, refuse_unread, with_defaults
 from detect.errors import UserError, unknown
 
 _HERE = Path(__file__).parent.parent
@@ -106,79 +107,6 @@ class ModelConfig:
     dimensions: Width = 128
     mirror: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
-
-
-class OptimizerDefaults(NamedTuple):
-    """The learning rate, momentum (None: the optimizer has none) and weight decay of an optimizer when unset."""
-
-    lr: float
-    momentum: float | None
-    weight_decay: float
-
-
-OPTIMIZER_DEFAULTS = {
-    "sgd": OptimizerDefaults(0.1, None, 0.0),
-    "momentum": OptimizerDefaults(0.02, 0.9, 0.0),
-    "nesterov": OptimizerDefaults(0.02, 0.9, 0.0),
-    "adagrad": OptimizerDefaults(0.01, None, 0.0),
-    "rmsprop": OptimizerDefaults(0.001, 0.0, 0.0),
-    "adam": OptimizerDefaults(0.002, 0.9, 0.0),
-    "adamw": OptimizerDefaults(0.002, 0.9, 0.05),
-    "muon": OptimizerDefaults(0.002, 0.9, 0.05),
-}
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """Optimizer and learning-rate schedule.
-
-    `name`: the optimizer. `lr`: learning rate at the end of the warm-up. `momentum`: momentum, or the first beta of
-    adam, adamw and muon. `weight_decay`: added to the gradient as L2 regularization (sgd to adam), or subtracted from
-    the weights apart from it (adamw, muon). Unset, these three are the optimizer's own defaults: {defaults}.
-    `schedule`: how the rate falls after the warm-up. `final`: last learning rate as a share of `lr` (cosine, linear,
-    exponential, 1/t). `decay_epochs`: constant C of lr * 10^(-t/C) (exponential) or lr / (1 + t/C) (1/t), with t in
-    epochs after the warm-up (0: the C that ends at `final`). `milestones`: shares of the run at which piecewise
-    multiplies the rate by `gamma`. `warmup`: epochs in which the rate rises to `lr`. `clip`: largest norm of the
-    gradient (0: no limit). `accumulate`: batches joined into one step. `layer_decay`: factor on the rate for each stage
-    from the head back. `ema`: decay of the moving average of the weights.
-    """
-
-    name: Annotated[str, Choice(*OPTIMIZER_DEFAULTS)] = "muon"
-    lr: Annotated[float | None, Range(1e-12)] = None
-    momentum: Annotated[float | None, Range(0, 1)] = None
-    weight_decay: Annotated[float | None, Range(0)] = None
-    schedule: Annotated[str, Choice("constant", "piecewise", "exponential", "1/t", "cosine", "linear")] = "cosine"
-    final: Share = 0.01
-    decay_epochs: Annotated[float, Range(0)] = 0.0
-    warmup: Annotated[float, Range(0)] = 3.0
-    milestones: list[Share] = field(default_factory=lambda: [0.6, 0.85])
-    gamma: Share = 0.1
-    clip: Annotated[float, Range(0)] = 10.0
-    accumulate: Count = 1
-    layer_decay: Annotated[float, Range(1e-6, 1)] = 1.0
-    ema: Share = 0.999
-
-
-OptimConfig.__doc__ = (OptimConfig.__doc__ or "").format(
-    defaults="; ".join(
-        f"{name} {d.lr:g}, {'-' if d.momentum is None else f'{d.momentum:g}'}, {d.weight_decay:g}"
-        for name, d in OPTIMIZER_DEFAULTS.items()
-    )
-)
-
-
-def with_defaults(config: OptimConfig) -> OptimConfig:
-    """`config` with the defaults of its optimizer where nothing is set.
-
-    Raises UserError for a schedule that would reach a learning rate of 0 at once.
-    """
-    if config.schedule in ("exponential", "1/t") and not config.final and not config.decay_epochs:
-        raise UserError(
-            f"--optim.final 0: a rate that falls by {config.schedule} never reaches 0; give a share above 0, "
-            "or --optim.decay_epochs"
-        )
-    unset = {k: v for k, v in OPTIMIZER_DEFAULTS[config.name]._asdict().items() if getattr(config, k) is None}
-    return replace(config, **unset)
 
 
 @dataclass(frozen=True)
@@ -289,11 +217,13 @@ class TrainConfig:
 def with_task(config: TrainConfig) -> TrainConfig:
     """`config` with the task of its model in place of auto, and the defaults of its optimizer in place of None.
 
-    Raises UserError for a task that is not the model's, or a schedule that cannot be.
+    Raises UserError for a task that is not the model's, a schedule that cannot be, or one that does not read what is
+    set.
     """
     kind, name = config.model.kind, config.model.name
     if kind not in TASK_OF:
         raise unknown("model kind", kind, TASK_OF)
     if config.task not in ("auto", TASK_OF[kind]):
         raise UserError(f"--task is {config.task}, but model {name} is for --task {TASK_OF[kind]}")
+    refuse_unread(config.optim)
     return replace(config, task=TASK_OF[kind], optim=with_defaults(config.optim))

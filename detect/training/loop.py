@@ -24,8 +24,9 @@ from detect.models.base import Model
 from detect.tasks import Stills, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
+from detect.training.finite import FiniteCheck
 from detect.training.loggers import Logger
-from detect.training.optim import Watch, rate
+from detect.training.schedules import lr_factor
 from detect.training.state import Run, best_of, seed_all
 from detect.training.transfer import freeze, frozen_parts
 from detect.types import Batch, LossTerm, Target
@@ -78,7 +79,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
-        self.watch = Watch()
+        self.finite = FiniteCheck()
         self.saved = time.monotonic()
         accumulate = self.config.optim.accumulate
         self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
@@ -171,13 +172,13 @@ class Trainer:
         run.optimizer.zero_grad(set_to_none=True)
         run.ema.update(run.model, run.step)
         seen = means if run.scaler.is_enabled() else torch.cat([means, norm[None]])  # the scaler skips what overflows
-        self.watch.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
+        self.finite.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
         run.sums = means if run.sums is None else run.sums + means
         run.step += 1
 
     def _lr(self) -> float:
         """The learning rate of the step to come."""
-        share = rate(self.config.optim, self.run.step, self.warmup, self.total, self.steps)
+        share = lr_factor(self.config.optim, self.run.step, self.warmup, self.total, self.steps)
         return self.run.optimizer.defaults["lr"] * share
 
     def tell_rate(self, changed: Sequence[str]) -> None:
@@ -214,7 +215,7 @@ class Trainer:
 
     def _between_steps(self) -> None:
         run, config = self.run, self.config
-        if len(self.watch) >= CHECK_EVERY:
+        if len(self.finite) >= CHECK_EVERY:
             self._check_finite()
         by_step = config.save_steps > 0 and run.step % config.save_steps == 0
         by_time = config.save_seconds > 0 and time.monotonic() - self.saved >= config.save_seconds
@@ -248,7 +249,7 @@ class Trainer:
         self.saved = time.monotonic()
 
     def _check_finite(self) -> None:
-        bad = self.watch.first_bad()
+        bad = self.finite.first_bad()
         if bad is None:
             return
         step, ids, values = bad

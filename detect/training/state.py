@@ -16,7 +16,8 @@ from detect.config import OptimConfig
 from detect.models.base import Model
 from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
-from detect.training.optim import Ema, build_optimizer
+from detect.training.ema import Ema
+from detect.training.optim import build_optimizer
 from detect.utils.atomic_io import replace_text
 
 

@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from detect.cli.parser import parse
-from detect.config import OPTIMIZER_DEFAULTS, OptimConfig, with_defaults
+from detect.config.optim import OptimConfig, optimizer_defaults, with_defaults
 from detect.errors import UserError
-from detect.training.optim import OPTIMIZERS, SCHEDULES, build_optimizer, rate
+from detect.registry import REGISTRIES
+from detect.training.optim import build_optimizer
+from detect.training.schedules import lr_factor
 from tests.reference import optim as naive
 
 DECAY = 0.1
+OPTIMIZERS, SCHEDULES = REGISTRIES["optimizer"], REGISTRIES["schedule"]
 
 
 def declared(key):
@@ -89,7 +92,7 @@ def test_muon_goes_nowhere_without_a_gradient():
 @pytest.mark.parametrize("final", [0.25, 0.01])
 def test_a_schedule_is_its_formula(name, final):
     config = OptimConfig(schedule=name, final=final, milestones=[0.8, 0.5], gamma=0.3)
-    got = [rate(config, step, 20, 120) for step in range(20, 121)]
+    got = [lr_factor(config, step, 20, 120) for step in range(20, 121)]
     wanted = [naive.SCHEDULES[name](step, 20, 120, final, [0.5, 0.8], 0.3) for step in range(20, 121)]
     assert got == pytest.approx(wanted, rel=1e-9)
 
@@ -99,23 +102,23 @@ def test_a_schedule_is_its_formula(name, final):
 def test_a_schedule_in_epochs_is_its_formula(name, constant):
     """Ten epochs of 12 steps, after a warm-up; how long the run is makes no difference."""
     config = OptimConfig(schedule=name, decay_epochs=constant)
-    got = [rate(config, step, 20, 120, 12) for step in range(20, 121)]
+    got = [lr_factor(config, step, 20, 120, 12) for step in range(20, 121)]
     wanted = [naive.SCHEDULES[name](step, 20, 120, 0.01, [], 1, 12, constant) for step in range(20, 121)]
     assert got == pytest.approx(wanted, rel=1e-9)
-    assert got[:40] == pytest.approx([rate(config, step, 20, 9000, 12) for step in range(20, 60)])
+    assert got[:40] == pytest.approx([lr_factor(config, step, 20, 9000, 12) for step in range(20, 60)])
 
 
 def test_schedules_in_epochs_by_hand():
     """Of two epochs: a tenth, and a half."""
     for name, share in (("exponential", 0.1), ("1/t", 0.5)):
         config = OptimConfig(schedule=name, decay_epochs=2)
-        assert rate(config, 10, 0, 100, 5) == pytest.approx(share)
+        assert lr_factor(config, 10, 0, 100, 5) == pytest.approx(share)
 
 
 def test_one_over_t_by_hand():
     """From 1 to a fifth: a half where a quarter of the run is done, for 1 / (1 + 4 / 4)."""
     config = OptimConfig(schedule="1/t", final=0.2)
-    assert [rate(config, step, 0, 8) for step in (0, 2, 4, 8)] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 5])
+    assert [lr_factor(config, step, 0, 8) for step in (0, 2, 4, 8)] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 5])
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -126,19 +129,20 @@ def test_a_last_rate_of_zero_is_reached_at_the_end_or_refused(name):
             with_defaults(config)
         assert with_defaults(replace(config, decay_epochs=3)).decay_epochs == 3
         return
-    got = [rate(with_defaults(config), step, 0, 10) for step in range(11)]
+    got = [lr_factor(with_defaults(config), step, 0, 10) for step in range(11)]
     assert all(0 <= value <= 1 and math.isfinite(value) for value in got) and got[5] > 0
     assert (got[10] == pytest.approx(0, abs=1e-9)) == (name in ("cosine", "linear"))
 
 
 def test_what_is_unset_is_the_optimizers_own():
-    for name, defaults in OPTIMIZER_DEFAULTS.items():
+    for name in OPTIMIZERS:
+        defaults = optimizer_defaults(name)
         got = parse("train", ["--data", "toy", "--optim.name", name]).optim
         assert (got.lr, got.momentum, got.weight_decay) == defaults
         assert with_defaults(got) == got
     got = parse("train", ["--data", "toy", "--optim.name", "adam", "--optim.lr", "3", "--optim.weight_decay", "0.5"])
     assert (got.optim.lr, got.optim.momentum, got.optim.weight_decay) == (3, 0.9, 0.5)
-    assert OPTIMIZER_DEFAULTS["muon"] == (0.002, 0.9, 0.05)
+    assert optimizer_defaults("muon") == (0.002, 0.9, 0.05)
 
 
 def test_help_and_page_tell_every_default(capsys):
@@ -146,7 +150,8 @@ def test_help_and_page_tell_every_default(capsys):
         parse("train", ["--help"])
     said = " ".join(capsys.readouterr().out.split())
     page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
-    for name, (lr, momentum, decay) in OPTIMIZER_DEFAULTS.items():
+    for name in OPTIMIZERS:
+        lr, momentum, decay = optimizer_defaults(name)
         plain = "-" if momentum is None else f"{momentum:g}"
         assert f"{name} {lr:g}, {plain}, {decay:g}" in said
         assert f"| `{name}` | {lr:g} | {plain} | {decay:g} |" in page
@@ -209,3 +214,23 @@ def test_every_optimizer_learns_with_its_defaults(name):
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * math.log(3)
+
+
+def test_what_a_plugin_registers_is_chosen_with_its_own_defaults_and_options(monkeypatch):
+    """An optimizer without weight decay, and a schedule that reads `gamma` alone."""
+
+    def plain(groups, lr=0.3, momentum=0.5):
+        return torch.optim.SGD(groups, lr, momentum)
+
+    def steps(at, gamma):
+        return gamma**at.epochs
+
+    for kind, entry in (("optimizer", plain), ("schedule", steps)):
+        monkeypatch.setitem(REGISTRIES[kind]._entries, entry.__name__, entry)
+    flags = ["--data", "toy", "--optim.name", "plain", "--optim.schedule", "steps"]
+    config = parse("train", [*flags, "--optim.gamma", "0.5"]).optim
+    assert (config.lr, config.momentum, config.weight_decay) == (0.3, 0.5, 0.0)
+    assert build_optimizer(nn.Linear(2, 1), config).defaults["momentum"] == 0.5
+    assert lr_factor(config, 20, 0, 100, 10) == 0.25
+    with pytest.raises(UserError, match=r"--optim\.final is read with --optim\.schedule exponential or 1/t or cosine"):
+        parse("train", [*flags, "--optim.final", "0.5"])

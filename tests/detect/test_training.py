@@ -20,9 +20,13 @@ from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.weights import read_weights
+from detect.training.ema import Ema
+from detect.training.finite import FiniteCheck
 from detect.training.loggers import open_loggers
 from detect.training.loop import Losses, Trainer
-from detect.training.optim import Ema, Muon, Watch, build_optimizer, rate
+from detect.training.muon import Muon
+from detect.training.optim import build_optimizer
+from detect.training.schedules import lr_factor
 from detect.training.setup import box_sizes, train
 from detect.training.state import best_of, seed_all
 from detect.types import Batch
@@ -37,13 +41,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_warm_up_climbs_in_equal_steps_to_the_whole_rate(name):
     config = OptimConfig(schedule=name)
-    got = [rate(config, step, 4, 100) for step in range(5)]
+    got = [lr_factor(config, step, 4, 100) for step in range(5)]
     assert got == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 def test_schedules_at_their_ends_and_between():
     def at(step, name, **more):
-        return rate(OptimConfig(schedule=name, final=0.04, milestones=[0.8, 0.5], gamma=0.1, **more), step, 20, 120)
+        return lr_factor(
+            OptimConfig(schedule=name, final=0.04, milestones=[0.8, 0.5], gamma=0.1, **more), step, 20, 120
+        )
 
     assert [at(s, "linear") for s in (20, 45, 70, 120)] == pytest.approx([1, 0.76, 0.52, 0.04])
     assert [at(s, "exponential") for s in (20, 70, 120)] == pytest.approx([1, 0.2, 0.04])
@@ -56,7 +62,7 @@ def test_schedules_at_their_ends_and_between():
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(("warmup", "total"), [(0, 1), (1, 2), (7, 30)])
 def test_a_rate_never_leaves_its_bounds(name, warmup, total):
-    got = [rate(OptimConfig(schedule=name), step, warmup, total) for step in range(total + 1)]
+    got = [lr_factor(OptimConfig(schedule=name), step, warmup, total) for step in range(total + 1)]
     assert all(0 < value <= 1 for value in got)
     assert got[warmup:] == sorted(got[warmup:], reverse=True)
 
@@ -113,7 +119,7 @@ def test_moving_average_against_a_naive_twin():
 
 
 def test_watch_finds_the_first_bad_step_and_forgets():
-    watch = Watch()
+    watch = FiniteCheck()
     assert watch.first_bad() is None
     good, bad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, float("inf")])
     watch.add(3, [7], good)

@@ -1,0 +1,20 @@
+"""SGD with momentum, for parameters that get their first gradient late too."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Momentum(torch.optim.SGD):
+    """SGD whose momentum begins at zero for every parameter, also for one that gets its first gradient late.
+
+    torch's fused step takes momenta of all parameters or of none. Zero is what the first step amounts to anyway.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if p.grad is not None and self.state[p].get("momentum_buffer") is None:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        super().step(closure)
