@@ -138,7 +138,7 @@ def loaded(code):
 
 
 def test_help_and_configuration_import_nothing_heavy():
-    code = "import detect, detect.config\nfrom detect.__main__ import main\nmain(['--help'])"
+    code = "import detect, detect.config.train\nfrom detect.__main__ import main\nmain(['--help'])"
     assert loaded(code) & {"torch", "numpy", "cv2", "jsonargparse", "rich", "anchors"} == set()
 
 

@@ -267,7 +267,7 @@ def windows(setting: Setting) -> list[Line]:
     """Every window of a pyramid: in one pass a scale, and cut out one by one, a row of them in a batch."""
     import torch
 
-    from detect.config import ModelConfig
+    from detect.config.train import ModelConfig
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
     from detect.models.sliding_window import SlidingWindow

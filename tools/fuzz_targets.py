@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from detect.config import ModelConfig, OptimConfig
+from detect.config.train import ModelConfig, OptimConfig
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights

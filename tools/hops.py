@@ -59,7 +59,7 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     import torch
 
     from detect.cli.parser import model_config
-    from detect.config import AugmentConfig
+    from detect.config.train import AugmentConfig
     from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
     from detect.data.sources.formats import load_data

@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.cli.parser import parse
-from detect.config import TrainConfig, with_task
+from detect.config.train import TrainConfig, with_task
 from detect.data.image_writer import save_image
 from detect.data.loader import TrainLoader
 from detect.data.rng import SampleKey

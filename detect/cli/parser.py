@@ -17,11 +17,12 @@ from typing import Any, NoReturn, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, set_loader, set_parsing_settings
 
-from detect import config as configs
 from detect.cli.applicability import refuse_unused
 from detect.cli.plugin_flag import PLUGIN_HELP, load_plugins
 from detect.cli.suggest import flags_of, unknown_flag
 from detect.commands import COMMANDS, config_of, function_of
+from detect.config import CONFIGS
+from detect.config import train as configs
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
 from detect.registry import REGISTRIES
@@ -45,14 +46,14 @@ def named(text: str) -> Any:
     """A YAML value, or the model configuration shipped under that name."""
     value = parse_yaml(text)
     if isinstance(value, str) and re.fullmatch(r"\w{1,99}", value):
-        path = configs.CONFIGS / "models" / f"{value}.yaml"
+        path = CONFIGS / "models" / f"{value}.yaml"
         return read_yaml(path) if path.is_file() else value
     return value
 
 
 def model_names() -> list[str]:
     """The model configurations that are shipped."""
-    return sorted(p.stem for p in (configs.CONFIGS / "models").glob("*.yaml"))
+    return sorted(p.stem for p in (CONFIGS / "models").glob("*.yaml"))
 
 
 def _whole(name: str) -> str:

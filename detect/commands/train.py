@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.errors import UserError, one_line
 from detect.utils.names import say
 

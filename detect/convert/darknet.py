@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.darknet import plan
 from detect.models.backbones.darknet_cfg import LETTERS

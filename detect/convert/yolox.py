@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.cli.parser import model_config, model_names
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.convert.published import NORM, read_onnx, read_pth
 from detect.errors import UserError
 from detect.models.backbones.blocks import CSP

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from detect.cli.parser import MEANS, model_config, model_names
-from detect.config import TASK_OF
+from detect.config.train import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_network
 from detect.models.backbones.timm import PREFIX

@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detect.config import SEARCHED, TASK_OF, ModelConfig
 from detect.config.constraints import Length, Range
+from detect.config.train import SEARCHED, TASK_OF, ModelConfig
 from detect.models.backbones.blocks import Fused
 from detect.types import LossTerm, NamedRows, Postprocess, Preprocess, Target
 from detect.utils.precision import use_fused

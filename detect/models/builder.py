@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anchors.assign import ASSIGNERS, MaxIoU
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_backbone
 from detect.models.base import Model, ModelMetadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from anchors.assign import ASSIGNERS
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.backbones.darknet import Graph, Plan, plan
 from detect.models.base import ModelMetadata

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, initialized

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import unknown
 from detect.models.base import ModelMetadata
 from detect.models.heads.roi import SIDE, RoIHead

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from anchors.assign import MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import encode_deltas
 from anchors.sampling import sampled
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.heads.roi import SIDE, RoIHead

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.heads.single_object import LANDMARK_HEADS, Landmarks

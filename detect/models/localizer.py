@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.base import ModelMetadata
 from detect.models.heads.single_object import Located, LocateHead
 from detect.models.losses.boxes import BOX_LOSSES

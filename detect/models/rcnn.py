@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.backbones import build_backbone
 from detect.models.base import ModelMetadata
 from detect.models.heads.roi import RoIHead

@@ -17,7 +17,7 @@ from anchors.assign import IGNORE, MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import decode_deltas, encode_deltas
 from anchors.grid import Priors
 from anchors.sampling import sampled
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.base import Model, ModelMetadata
 from detect.models.heads.roi import RoIHead, pooled
 from detect.models.yolo import choose

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.backbones import build_backbone
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata

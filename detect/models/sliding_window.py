@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 from anchors.assign import PaddedTargets, pad_targets
 from anchors.grid import Priors
 from anchors.windows import assign, slid
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, shortened

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.utils.operators import explain_torchvision_errors

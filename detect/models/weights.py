@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from detect.config import ModelConfig
 from detect.config.constraints import from_values
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build

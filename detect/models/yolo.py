@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from anchors.assign import Assignment, PaddedTargets, pad_targets
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata
 from detect.models.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from anchors.assign import ASSIGNERS, MaxIoU
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError, unknown
 from detect.models.backbones.base import Backbone
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv

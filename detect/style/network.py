@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detect.commands.stylize import StylizeConfig
-from detect.config import ModelConfig, TrainConfig
+from detect.config.train import ModelConfig, TrainConfig
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.builder import build

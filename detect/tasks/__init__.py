@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from detect.commands.evaluate import EvaluateConfig
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops, require_classes
 from detect.data.datasets.detection import CocoDataset

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.loader import TrainLoader
 from detect.errors import UserError

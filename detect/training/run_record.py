@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import yaml
 
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.models.base import Model

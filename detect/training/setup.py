@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from anchors.kmeans import kmeans
-from detect.config import SEARCHED, ModelConfig, TrainConfig, with_task
+from detect.config.train import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.config import OptimConfig
+from detect.config.train import OptimConfig
 from detect.models.base import Model
 from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.errors import UserError
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata

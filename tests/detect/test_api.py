@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import detect
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.source import as_rgb
 from detect.models.base import ModelMetadata

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_backbone, build_network
 from detect.models.backbones.base import Logits, initialized

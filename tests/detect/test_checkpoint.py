@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from detect.config import OptimConfig
+from detect.config.train import OptimConfig
 from detect.errors import UserError
 from detect.training.checkpoint import FORMAT, sign
 from detect.training.state import Run, read_record

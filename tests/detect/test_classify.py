@@ -16,7 +16,7 @@ import detect
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import parse
-from detect.config import LossConfig, ModelConfig, OptimConfig
+from detect.config.train import LossConfig, ModelConfig, OptimConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
 from detect.data.sources.formats import load_data

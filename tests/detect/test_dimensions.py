@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from detect.cli.parser import parse
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.explain.summary import describe
 from detect.models.backbones import build_network, parts

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.config import LossConfig, ModelConfig
+from detect.config.train import LossConfig, ModelConfig
 from detect.data.datasets.identities import grouped_order, require_identities
 from detect.data.loader import batches
 from detect.data.sources.formats import load_data, splits

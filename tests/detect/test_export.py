@@ -17,7 +17,7 @@ import torch
 import detect
 from detect.api import Detector
 from detect.commands.export import ExportConfig, export
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.export import comparison as check

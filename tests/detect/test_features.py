@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detect.config import AugmentConfig, ModelConfig, OptimConfig
+from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sources.formats import load_data

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 import detect.api
 from detect.__main__ import main
 from detect.cli.parser import model_config, parse
-from detect.config import AugmentConfig, ModelConfig
+from detect.config.train import AugmentConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
 from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.cli.parser import model_config, parse
-from detect.config import LossConfig, ModelConfig, TrainConfig
+from detect.config.train import LossConfig, ModelConfig, TrainConfig
 from detect.data.rng import SampleKey
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data

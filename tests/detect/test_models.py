@@ -9,7 +9,7 @@ from torch import nn
 
 from anchors.assign import ASSIGNERS
 from detect.cli.parser import model_config, model_names
-from detect.config import TASK_OF, ModelConfig
+from detect.config.train import TASK_OF, ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.models.base import ModelMetadata, fold, fuse

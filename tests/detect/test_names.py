@@ -14,7 +14,7 @@ import detect
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import parse
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.data.categories import skeleton_pairs, with_classes_of
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data

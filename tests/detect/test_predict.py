@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.api import Detector
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import detect_all

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from anchors.boxes import iou
 from detect.__main__ import main
 from detect.api import Detector
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data import proposals
 from detect.data import selective_search as search
 from detect.data.augment.transforms import merge, mirror

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from detect.cli.parser import model_config
-from detect.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig
+from detect.config.train import AugmentConfig, LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.dist import Ranks
 from detect.training.setup import train

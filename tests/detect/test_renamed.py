@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from detect.config import LossConfig
+from detect.config.train import LossConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.rng import SampleKey
 from detect.data.sampling import Repeated, repeat_factors

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.cli.parser import model_config
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
 from detect.data.sources.formats import load_data

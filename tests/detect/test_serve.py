@@ -19,7 +19,7 @@ pytest.importorskip("starlette")
 
 import detect
 from detect.__main__ import main
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.data.toy import build as toy
 from detect.models.base import ModelMetadata
 from detect.models.builder import build

@@ -15,7 +15,7 @@ from anchors.assign import pad_targets
 from anchors.boxes import iou
 from anchors.grid import Priors
 from anchors.windows import assign, slid, square_iou
-from detect.config import LossConfig, ModelConfig
+from detect.config.train import LossConfig, ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.backbones.fully_convolutional import convolutional

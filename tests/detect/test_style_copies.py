@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detect.__main__ import main
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data.augment.stylized import Copies
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.datasets.detection import CocoDataset

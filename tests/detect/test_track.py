@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import model_config
-from detect.config import ModelConfig
 from detect.config.tracking import TrackConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.box_embedder import Describer
 from detect.inference.predictor import Predictor

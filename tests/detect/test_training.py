@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from detect.config import AugmentConfig, ModelConfig, OptimConfig
+from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS

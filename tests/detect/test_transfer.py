@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 from detect.cli.parser import parse
-from detect.config import ModelConfig, OptimConfig
+from detect.config.train import ModelConfig, OptimConfig
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models.backbones import build_network

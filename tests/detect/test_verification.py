@@ -16,7 +16,7 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.cli.parser import parse
-from detect.config import LossConfig, ModelConfig
+from detect.config.train import LossConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.datasets.crops import Crops
 from detect.data.images import read_image

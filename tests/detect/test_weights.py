@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build

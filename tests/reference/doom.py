@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from detect.config import AugmentConfig, TrainConfig
+from detect.config.train import AugmentConfig, TrainConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
 from detect.errors import UserError

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as td
 
 from detect.__main__ import main
-from detect.config import TrainConfig
+from detect.config.train import TrainConfig
 from detect.training import setup
 from detect.training.loop import Losses, Trainer
 from detect.training.setup import train

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import ImageTarget, jitter, mirror, pipeline, single
 from detect.data.datasets.detection import letterboxed

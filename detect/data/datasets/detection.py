@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import (
     ImageTarget,

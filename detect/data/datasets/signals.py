@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data.annotations import Annotations, encode_names
 from detect.data.datasets.crops import balanced_order
 from detect.data.rng import SampleKey, Stream, generator, order

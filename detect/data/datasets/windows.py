@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from detect.config import AugmentConfig
+from detect.config.train import AugmentConfig
 from detect.data.annotations import known_sizes
 from detect.data.augment.transforms import ImageTarget, jitter, mirror, paste
 from detect.data.augment.warp import SETTINGS, Warp, random_warp

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from detect.config import CONFIGS, TASK_OF, ModelConfig
+from detect.config import CONFIGS
+from detect.config.train import TASK_OF, ModelConfig
 from detect.errors import unknown
 from detect.registry import REGISTRIES
 from detect.utils.yaml_files import read_yaml
