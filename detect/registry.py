@@ -148,7 +148,20 @@ REGISTRIES: dict[str, Registry] = {
     "schedule": Registry(
         "schedule", _built_in("detect.training", schedules="constant piecewise exponential 1/t cosine linear")
     ),
-    "format": Registry("dataset format"),
+    "format": Registry(
+        "dataset format",
+        {  # they are tried in this order
+            "toy": "detect.data.sources.toy:Toy",
+            "coco": "detect.data.sources.coco:Coco",
+            "yolo": "detect.data.sources.yolo:Yolo",
+            "split_yaml": "detect.data.sources.split_yaml:SplitYaml",
+            "voc": "detect.data.sources.voc:Voc",
+            "landmark_csv": "detect.data.sources.csv_tables:LandmarkCsv",
+            "signals": "detect.data.sources.signals:SignalFiles",
+            "image_folder": "detect.data.sources.image_folder:ImageFolder",
+            "voc_anywhere": "detect.data.sources.voc:VocAnywhere",
+        },
+    ),
     "transform": Registry("transform"),
     "callback": Registry("callback"),
     "tracker": Registry("tracker"),

@@ -21,7 +21,8 @@ import yaml
 
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
-from detect.data.sources.formats import coco_loader, recognise
+from detect.data.sources.coco import coco_loader
+from detect.data.sources.formats import recognise
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import split_name
 from detect.errors import UserError, in_one_line

@@ -114,7 +114,7 @@ def read_csv(path: Path) -> None:
     """Read a table as what it was before it was damaged."""
     from detect.data.sources.formats import load_data, splits
 
-    whole = "" if path.stem == "points" else "pictures"
+    whole = "" if path.stem == "points" else "images"
     _each(
         *(
             lambda skip_bad=s: [load_data(path, name, skip_bad, whole) for name in splits(path, whole)]

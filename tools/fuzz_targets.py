@@ -173,8 +173,8 @@ def _read_npz(path: Path) -> None:
     elif path.suffix == ".npy":
         read_rows(path)
     else:
-        for split in splits(path, "pictures"):
-            load_data(path, split, whole="pictures")
+        for split in splits(path, "images"):
+            load_data(path, split, image_level_labels="images")
 
 
 def _onnx(folder: Path) -> None:

@@ -86,7 +86,7 @@ def seen(data: Path, splits: Sequence[str]) -> tuple[Crops, np.ndarray]:
     """The crops of these splits, one after the other, as the last one's, and their grey pictures (N, SIDE, SIDE)."""
     pictures = []
     for split in splits:
-        crops = Crops.of(load_data(data, split, whole="classes", allow_outside=True))
+        crops = Crops.of(load_data(data, split, image_level_labels="classes", allow_outside=True))
         for i in crops.images.tolist():
             grey = cv2.cvtColor(read_image(crops.store.image_path(i)), cv2.COLOR_RGB2GRAY)
             pictures.append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
@@ -102,7 +102,10 @@ def baselines(data: Path, pairs: str) -> Iterator[tuple[str, dict[str, Any]]]:
     crops, pictures = seen(data, ("train", "val", "test"))
     known = len(pictures) - len(crops)
     people = np.concatenate(
-        [Crops.of(load_data(data, s, whole="classes", allow_outside=True)).labels for s in ("train", "val")]
+        [
+            Crops.of(load_data(data, s, image_level_labels="classes", allow_outside=True)).labels
+            for s in ("train", "val")
+        ]
     )
     asked = read_pairs(Path(pairs), crops) if pairs else all_pairs(crops.labels)
     small = [cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in pictures]

@@ -81,10 +81,10 @@ def make(path: Path, turn: float, seed: int) -> None:
 
 def nearest(data: str) -> dict[str, float]:
     """The share of each held-out split whose nearest training record is of its class."""
-    known = load_data(data, "train", whole="pictures")
+    known = load_data(data, "train", image_level_labels="images")
     found = {}
-    for split in splits(data, "pictures")[1:]:
-        asked = load_data(data, split, whole="pictures")
+    for split in splits(data, "images")[1:]:
+        asked = load_data(data, split, image_level_labels="images")
         if not isinstance(known, Signals) or not isinstance(asked, Signals):
             raise UserError(f"{data} holds no signals")
         model = KNeighborsClassifier(1).fit(known.values.reshape(len(known), -1), known.labels)

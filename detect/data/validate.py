@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +16,7 @@ import numpy as np
 
 from detect.data import jpegs
 from detect.data.annotations import known_sizes
+from detect.data.bad_records import BadRecords, EmptyDatasetError
 from detect.data.boxes import (
     called,
     faults,
@@ -36,41 +37,6 @@ if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Warning: unknown|thumbnail")  # all pixels are there
-
-
-class NothingUsable(UserError):
-    """A set of which nothing is left; `left_out` has a line for each record that cannot be used."""
-
-    def __init__(self, path: object, left_out: list[str]) -> None:
-        why = f" that can be used; the first of {len(left_out)} reasons: {left_out[0]}" if left_out else ""
-        super().__init__(f"{path}: the set is empty: it holds no image{why}")
-        self.path, self.left_out = str(path), left_out
-
-
-class Sieve:
-    """Lets good records through. Strict: the first bad one is an error. Else: `lines` tells of each one left out."""
-
-    def __init__(self, path: object, skip_bad: bool) -> None:
-        self.path, self.skip_bad = path, skip_bad
-        self.lines: list[str] = []
-
-    def refuse(self, record: str, reason: str) -> None:
-        """One bad record; raises UserError when strict."""
-        line = f"{self.path}: {record} {reason}"
-        if not self.skip_bad:
-            raise UserError(f"{line}; mend it, or leave such records out with --skip-bad")
-        self.lines.append(line)
-
-    def refuse_all(self, records: Iterable[tuple[str, str]]) -> None:
-        """Several bad records, each with its reason."""
-        for record, reason in records:
-            self.refuse(record, reason)
-
-    def keep(self, alive: np.ndarray, bad: np.ndarray, say: Callable[[int], tuple[str, str]]) -> np.ndarray:
-        """The rows of `alive` (N,) that are not `bad` (N,); `say(row)` gives record and reason."""
-        for row in np.flatnonzero(alive & bad).tolist():
-            self.refuse(*say(row))
-        return alive & ~bad
 
 
 class Examined(NamedTuple):
@@ -142,7 +108,7 @@ def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> A
         return store
     good = np.delete(np.arange(len(store)), list(lines))
     if not len(good):
-        raise NothingUsable(store.path, [*store.left_out, *lines.values()])
+        raise EmptyDatasetError(store.path, [*store.left_out, *lines.values()])
     return store.select(good, left_out=[*store.left_out, *lines.values()])
 
 
@@ -166,16 +132,20 @@ def usable(store: Annotations, skip_bad: bool = False, learned: bool = True) -> 
         raise UserError(f"{store.path}: {problem}")
     if line := partly_relative(store, sizes):
         store = replace(store, notes=[*store.notes, ("mixed", line)])
-    sieve, bad, found = Sieve(store.path, skip_bad), np.zeros(len(store.boxes), bool), list(faults(store, sizes))
+    bad_records, bad, found = (
+        BadRecords(store.path, skip_bad),
+        np.zeros(len(store.boxes), bool),
+        list(faults(store, sizes)),
+    )
     if found and not learned:
         notes = [(kind, f"{called(store, row)} {text}: it is measured all the same") for kind, row, text in found]
         return replace(store, notes=[*store.notes, *notes])
     if learned and (line := out_of_images(store, sizes)):
         store = replace(store, notes=[*store.notes, ("outside", line)])
     for _, row, text in found:
-        sieve.refuse(called(store, row), text)
+        bad_records.reject(called(store, row), text)
         bad[row] = True
-    return store.without(bad, sieve.lines) if found else store
+    return store.without(bad, bad_records.lines) if found else store
 
 
 def tell_notes(*stores: Annotations) -> None:

@@ -18,6 +18,7 @@ import torch
 from anchors.boxes import iou_aligned, xywh_to_xyxy
 from anchors.kmeans import kmeans, mean_iou, recall
 from detect.data.annotations import Annotations
+from detect.data.bad_records import EmptyDatasetError
 from detect.data.boxes import (
     REACH,
     away,
@@ -32,8 +33,8 @@ from detect.data.boxes import (
 )
 from detect.data.orientation import settled
 from detect.data.roots import Roots
-from detect.data.sources.formats import recognise, roots_of
-from detect.data.validate import NothingUsable
+from detect.data.sources.base import Source
+from detect.data.sources.formats import recognise
 from detect.data_check.images import Seen, look_at_all, near_pairs, same_files, unlisted
 from detect.errors import UserError, unknown
 
@@ -139,7 +140,9 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
     everywhere = [stores.get(split) or load(known[split], split)[0] for split in known]
     if all(everywhere):  # of a split that cannot be read nobody knows what it lists
         checked.findings += nowhere(
-            [store for store in everywhere if store], checked.findings, roots_of(Path(data), allow_outside)
+            [store for store in everywhere if store],
+            checked.findings,
+            Source(Path(data), allow_outside=allow_outside).inside,
         )
     first = next(iter(checked.splits), "")
     checked.anchors = anchors_of(checked.splits[first]["sides"], k, size) if first else {}
@@ -150,7 +153,7 @@ def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations
     """A split, and what of it cannot be used; None where that is all of it."""
     try:
         store = loader(True)
-    except NothingUsable as error:
+    except EmptyDatasetError as error:
         found = [Finding("record", split, error.path, line) for line in error.left_out]
         return None, [*found, Finding("empty", split, error.path, "holds no image that can be used")]
     except UserError as error:

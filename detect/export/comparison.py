@@ -40,8 +40,8 @@ def pictures(config: ExportConfig, split: str, task: str, count: int = PICTURES)
         from sklearn.datasets import load_sample_images
 
         return load_sample_images().images
-    whole = "pictures" if task == "classify" else ""
-    store = load_data(config.data, split, whole=whole, allow_outside=config.allow_outside)
+    whole = "images" if task == "classify" else ""
+    store = load_data(config.data, split, image_level_labels=whole, allow_outside=config.allow_outside)
     return [store.read(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).astype(int))]
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from detect.data.images import MAX_PIXELS, PAGED, count_pages, from_pillow, is_image, read_header, read_pages
-from detect.data.sources.signal_files import SUFFIXES, unlabelled
+from detect.data.sources.signals import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.inference.folder import usable, walk
 from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video

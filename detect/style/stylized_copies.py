@@ -37,7 +37,7 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
 
     Raises UserError where --out lies among the pictures, or holds copies made otherwise or pictures that are none.
     """
-    store = load_data(config.data, config.split, whole="pictures", allow_outside=config.allow_outside)
+    store = load_data(config.data, config.split, image_level_labels="images", allow_outside=config.allow_outside)
     store, out = verify(store, decode=False), Path(config.out)
     _require_apart(out, store, config.data)
     with locked_folder(out):

@@ -69,7 +69,7 @@ class Task:
     UserError points     (the metadata of weights, store) -> for each keypoint of the store its place in the weights;
     raises UserError whole      whether labels of whole pictures will do for data (a folder of classes, or a csv), and
     what of them is
-               held out where they have no splits: "pictures" of each class, or "classes"; none: they will not do
+               held out where they have no splits: "images" of each class, or "classes"; none: they will not do
     answer     the type of what the model says of an image
     asked      how `detect evaluate` decodes, where its flags have a say
     flat       whether its evaluator counts objects of no width or height, and those outside their image, as pycocotools
@@ -236,7 +236,7 @@ TASKS = {
         "top1",
         ("top1", "top5"),
         class_lines,
-        whole="pictures",
+        whole="images",
         answer=Classification,
     ),
     "embed": Task(

@@ -304,7 +304,7 @@ def test_dots_in_names_are_no_folders(tmp_path):
         ('{"images": {}, "annotations": [], "categories": []}', "'images' is not a list"),
         ('{"images": [5], "annotations": [], "categories": []}', r"images\[0\] is not an object"),
         ('{"images": [], "annotations": [], "categories": []}', "'categories' is empty"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "the set is empty"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "the dataset is empty"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 1}]}', "category id 1 is declared twice"),
         ('{"images": [], "annotations": [], "categories": [{"name": "a"}]}', r"categories\[0\] has id None"),
     ],

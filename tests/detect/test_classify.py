@@ -269,7 +269,7 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
             "did you mean 'lenet5'",
         ),
         (["train", "--data", "{c}", "--out", "{o}"], "--task classify"),
-        (["train", "--data", "{c}/red", "--out", "{o}", "--task", "classify"], "not recognised"),
+        (["train", "--data", "{c}/red", "--out", "{o}", "--task", "classify"], "not a dataset in a known format"),
         (["evaluate", "--data", "{d}", "--weights", "{w}"], "none of the classes"),
         (["evaluate", "--data", "{c}", "--weights", "{w}", "--crops", "11"], "--crops is 11"),
         (["predict", "--source", "{c}", "--weights", "{w}", "--out", "{o}", "--save-txt"], "--save-txt is for detec"),

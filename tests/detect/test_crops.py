@@ -54,7 +54,7 @@ def test_windows_are_those_of_the_naive_twin(digits, stretch):
 
 
 def test_the_window_of_a_whole_picture_is_the_picture(tmp_path):
-    store = load_data(folder_of(tmp_path, a=2, b=2), "train", whole="pictures")
+    store = load_data(folder_of(tmp_path, a=2, b=2), "train", image_level_labels="images")
     crops = Crops.of(store)
     assert crops.windows().tolist() == [[0, 0, 24, 16]] * len(crops)
     image, target, fit = CropDataset(crops, 48).sample(0)
@@ -119,8 +119,8 @@ def test_balanced_order_gives_every_class_its_share(labels, epoch):
 
 def test_a_folder_without_splits_holds_out_a_fifth_of_each_class(tmp_path, capsys):
     folder = folder_of(tmp_path, cat=10, dog=5, one=1)
-    assert splits(folder, whole="pictures") == ["train", "val"]
-    train, val = (load_data(folder, split, whole="pictures") for split in ("train", "val"))
+    assert splits(folder, image_level_labels="images") == ["train", "val"]
+    train, val = (load_data(folder, split, image_level_labels="images") for split in ("train", "val"))
     assert capsys.readouterr().err.count("a fifth of each class is held out") == 1
     assert train.names == val.names == ["cat", "dog", "one"]
     assert Crops.of(train).counts.tolist() == [8, 4, 1] and Crops.of(val).counts.tolist() == [2, 1, 0]
@@ -137,7 +137,7 @@ def test_a_folder_with_splits_and_a_csv_are_the_same_data(tmp_path):
     table += [f"{p.relative_to(tmp_path)},{p.parent.name},{p.parts[-3]}" for p in sorted(tmp_path.rglob("*.png"))]
     (tmp_path / "t.csv").write_text("\n".join(table))
     for split in ("train", "val"):
-        one, other = (load_data(spec, split, whole="pictures") for spec in (tmp_path, tmp_path / "t.csv"))
+        one, other = (load_data(spec, split, image_level_labels="images") for spec in (tmp_path, tmp_path / "t.csv"))
         assert one.names == other.names == ["a", "b", "c"]
         assert one.to_coco() == other.to_coco()
 
@@ -153,7 +153,7 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
         (lambda f: (f / "empty").mkdir(), "a class without a picture"),
         (lambda f: Image.new("L", (4, 4)).save(f / "x.png"), "beside the folders of classes"),
         (lambda f: (f / "a" / "0.png").write_bytes(b"no picture"), "not a readable image"),
-        (lambda f: (f / "train").mkdir(), "not recognised"),
+        (lambda f: (f / "train").mkdir(), "not a dataset in a known format"),
         (lambda f: folder_of(f / "train", z=1) and (f / "val").mkdir(), "holds no folder of a class"),
         (lambda f: (f / "t.csv").write_text("file,kind\n"), "names no column label or class or identity"),
         (lambda f: (f / "t.csv").write_text("file,class\n"), "the table is empty"),
@@ -173,26 +173,26 @@ def test_bad_data_is_one_clear_line(tmp_path, spoil, named):
     spoil(folder)
     spec = folder / "t.csv" if (folder / "t.csv").exists() else folder
     with pytest.raises(UserError, match=named):
-        for split in splits(spec, whole="pictures"):
-            load_data(spec, split, whole="pictures")
+        for split in splits(spec, image_level_labels="images"):
+            load_data(spec, split, image_level_labels="images")
 
 
 def test_an_unreadable_picture_can_be_left_out(tmp_path):
     folder = folder_of(tmp_path, a=4, b=4)
     (folder / "a" / "0.png").write_bytes(b"")
-    stores = [load_data(folder, split, skip_bad=True, whole="pictures") for split in ("train", "val")]
+    stores = [load_data(folder, split, skip_bad=True, image_level_labels="images") for split in ("train", "val")]
     assert sum(len(s) for s in stores) == 7 and sum(len(s.left_out) for s in stores) == 1
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path, capsys):
-    one = load_data(folder_of(tmp_path / "one", a=4), "train", whole="pictures")
+    one = load_data(folder_of(tmp_path / "one", a=4), "train", image_level_labels="images")
     with pytest.raises(UserError, match="at least two classes"):
         require_classes(one, one)
     folder_of(tmp_path / "apart" / "train", a=1, b=1)
     folder_of(tmp_path / "apart" / "val", c=1)
-    train, val = (load_data(tmp_path / "apart", split, whole="pictures") for split in ("train", "val"))
+    train, val = (load_data(tmp_path / "apart", split, image_level_labels="images") for split in ("train", "val"))
     with pytest.raises(UserError, match="nothing held out is of a class trained on"):
         require_classes(train, val)
-    both = load_data(folder_of(tmp_path / "both", a=2, b=2), "train", whole="pictures")
+    both = load_data(folder_of(tmp_path / "both", a=2, b=2), "train", image_level_labels="images")
     require_classes(both, both)
     assert "cannot be learned" not in capsys.readouterr().err

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detect.data.bad_records import BadRecords
 from detect.data.sources.coco import from_coco
-from detect.data.validate import Sieve
 from detect.evaluation.coco_protocol import Records, summarize
 from detect.evaluation.tide import KINDS, budget, confusion, curves, judge
 
@@ -78,7 +78,7 @@ def held(made):
         ],
     }
     path = Path("scene.json")
-    store = from_coco(record, path, path.parent, Sieve(path, False))
+    store = from_coco(record, path, path.parent, BadRecords(path, False))
     order = sorted(range(len(made["found"])), key=lambda n: made["found"][n][0])
     rows = [made["found"][n] for n in order]
     counts = np.bincount([row[0] for row in rows], minlength=made["images"]) if rows else np.zeros(made["images"], int)

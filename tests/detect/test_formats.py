@@ -64,9 +64,9 @@ def test_own_yaml_relative_and_absolute(tmp_path):
     ("content", "message"),
     [
         ("train: [1, 2", "broken YAML"),
-        ("just words", "not a description of data"),
-        ("", "not a description of data"),
-        ("train: a.json", "not a description of data"),
+        ("just words", "does not describe a dataset"),
+        ("", "does not describe a dataset"),
+        ("train: a.json", "does not describe a dataset"),
         ("train: {images: x}", "train needs annotations"),
         ("train: {annotations: a.json, image: x}", "did you mean 'images'"),
         ("train: {annotations: a.json, images: none}", "there is no image folder"),
@@ -109,7 +109,7 @@ def test_keypoint_files_and_one_folder_a_split(tmp_path):
 
 def test_unknown_forms(tmp_path):
     for spec in (tmp_path / "none", tmp_path, text(tmp_path / "x.csv", "a,b")):
-        with pytest.raises(UserError, match="--data takes a YAML") as caught:
+        with pytest.raises(UserError, match="--data accepts: toy") as caught:
             load_data(spec, "train")
         assert str(spec) in str(caught.value)
 
@@ -171,27 +171,27 @@ def test_folders_of_classes_use_or_name_every_image(tmp_path):
     image(tmp_path / "far" / "far.jfif")
     folder = classes(tmp_path / "set", "Train", "Validation")
     (folder / "Train" / "cat" / "linked").symlink_to(tmp_path / "far")
-    assert splits(folder, "pictures") == ["train", "val"]
+    assert splits(folder, "images") == ["train", "val"]
     with pytest.raises(UserError, match=r"linked is a link that leads outside the folder of the set \(--allow-outside"):
-        load_data(folder, "train", whole="pictures")
-    assert len(load_data(folder, "train", whole="pictures", allow_outside=True)) == 5
+        load_data(folder, "train", image_level_labels="images")
+    assert len(load_data(folder, "train", image_level_labels="images", allow_outside=True)) == 5
     (folder / "Train" / "cat" / "linked").unlink()
     for name, said in (("new.heic", "cannot be decoded"), ("new.JPG_", "is an image, but its name")):
         image(tmp_path / "x.png").rename(folder / "Validation" / "dog" / name)
-        assert len(load_data(folder, "train", whole="pictures").left_out) == 0
+        assert len(load_data(folder, "train", image_level_labels="images").left_out) == 0
         with pytest.raises(UserError, match=said):
-            load_data(folder, "val", whole="pictures")
-        assert len(load_data(folder, "val", skip_bad=True, whole="pictures").left_out) == 1
+            load_data(folder, "val", image_level_labels="images")
+        assert len(load_data(folder, "val", skip_bad=True, image_level_labels="images").left_out) == 1
         (folder / "Validation" / "dog" / name).unlink()
     classes(folder, "train", "valid")
     with pytest.raises(UserError, match="both mean the split"):
-        splits(folder, "pictures")
+        splits(folder, "images")
     classes(tmp_path / "more", "train", "val", "extra")
     with pytest.raises(UserError, match="extra holds images, but is called like no split"):
-        load_data(tmp_path / "more", "train", whole="pictures")
+        load_data(tmp_path / "more", "train", image_level_labels="images")
     image(tmp_path / "vehicles" / "Train" / "1.png")
     image(tmp_path / "vehicles" / "Bus" / "1.png")
-    assert load_data(tmp_path / "vehicles", "train", whole="pictures").names == ["Bus", "Train"]
+    assert load_data(tmp_path / "vehicles", "train", image_level_labels="images").names == ["Bus", "Train"]
 
 
 def test_tables_in_windows_encodings_and_splits_by_other_names(tmp_path):
@@ -199,7 +199,7 @@ def test_tables_in_windows_encodings_and_splits_by_other_names(tmp_path):
     (tmp_path / "valid.csv").write_bytes("file,x0,y0\r\nx.png,1,2\r\n".encode("utf-16"))
     assert splits(tmp_path) == ["val"] and len(load_data(tmp_path, "val")) == 1
     (tmp_path / "t.csv").write_bytes("file,label,split\r\nx.png,cat,Validation\r\n".encode("utf-16"))
-    assert splits(tmp_path / "t.csv", "pictures") == ["val"]
+    assert splits(tmp_path / "t.csv", "images") == ["val"]
 
 
 def yolo(folder, rows="", **content):
@@ -294,7 +294,7 @@ def test_bad_yolo_rows_are_named_or_left_out(tmp_path, rows, message):
         ({"train": "elsewhere"}, "there is no .*elsewhere"),
         ({"train": "labels"}, "there is no image in"),
         ({"kpt_shape": 17}, "kpt_shape must be two numbers"),
-        ({"train": None}, "not recognised"),
+        ({"train": None}, "no train:, val: or test:"),
     ],
 )
 def test_wrong_yolo_yaml(tmp_path, content, message):
@@ -516,7 +516,7 @@ def test_voc_without_any_class_says_why(tmp_path):
     with pytest.raises(UserError, match="none of 1 xml files has an object"):
         load_data(tmp_path, "train")
     text(tmp_path / "Annotations/x.xml", "<annotation>")
-    with pytest.raises(UserError, match=r"the set is empty.*broken xml"):
+    with pytest.raises(UserError, match=r"the dataset is empty.*broken xml"):
         load_data(tmp_path, "train", skip_bad=True)
 
 

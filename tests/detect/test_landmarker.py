@@ -20,12 +20,12 @@ from detect.cli.parser import model_config, parse
 from detect.config.train import AugmentConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
+from detect.data.bad_records import BadRecords
 from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.rng import SampleKey
 from detect.data.sources.coco import flip_pairs, from_coco
 from detect.data.sources.csv_tables import FACE, FACE_LINES
 from detect.data.sources.formats import load_data
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
 from detect.models.base import ModelMetadata
@@ -73,7 +73,7 @@ def store(*rows, keypoints=NAMES, images=2, size=(100, 80)):
         ],
         "categories": [{"id": 4, "name": "thing", "keypoints": keypoints}],
     }
-    return from_coco(content, Path("truth.json"), Path("."), Sieve("truth.json", False))
+    return from_coco(content, Path("truth.json"), Path("."), BadRecords("truth.json", False))
 
 
 POINTS = [20, 30, 2, 30, 40, 1, 40, 30, 2]

@@ -16,10 +16,10 @@ import detect
 from detect.__main__ import main
 from detect.cli.parser import model_config, parse
 from detect.config.train import LossConfig, ModelConfig, TrainConfig
+from detect.data.bad_records import BadRecords
 from detect.data.rng import SampleKey
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.evaluation.localization import LocateEvaluator
 from detect.models.base import ModelMetadata
@@ -152,7 +152,7 @@ def store(*rows, images=4):
         ],
         "categories": [{"id": 3, "name": "a"}, {"id": 5, "name": "b"}],
     }
-    return from_coco(content, Path("truth.json"), Path("."), Sieve("truth.json", False))
+    return from_coco(content, Path("truth.json"), Path("."), BadRecords("truth.json", False))
 
 
 def said(box, score, label):

@@ -244,15 +244,15 @@ def test_folders_of_classes_and_csv_are_held_to_the_same(tmp_path):
     image(tmp_path / "set/cat/a.png")
     image(tmp_path / "set/cat /b.png")
     with pytest.raises(UserError, match=r"class 1 \('cat'\) and 2 \('cat '\) have names that differ in blanks"):
-        load_data(tmp_path / "set", "train", whole="pictures")
+        load_data(tmp_path / "set", "train", image_level_labels="images")
     image(tmp_path / "x.png")
     image(tmp_path / "y.png")
     table = text(tmp_path / "t.csv", "file,label,split\nx.png,big  cat,train\ny.png,big cat,train\n")
     with pytest.raises(UserError, match="differ in blanks"):
-        load_data(table, "train", whole="pictures")
+        load_data(table, "train", image_level_labels="images")
     columns = text(tmp_path / "c.csv", "file,label,Label\nx.png,cat,dog\n")
     with pytest.raises(UserError, match="two columns are called 'label'"):
-        load_data(columns, "train", whole="pictures")
+        load_data(columns, "train", image_level_labels="images")
 
 
 def test_voc_classes_are_held_to_the_same(tmp_path):

@@ -53,20 +53,20 @@ def test_what_a_header_says_is_compared_with_the_file(content, tmp_path):
         with zipfile.ZipFile(tmp_path / "s.npz", "w") as file:
             file.writestr("x_train.npy", npy("(4, 8)", data=bytes(128)))
             file.writestr("y_train.npy", npy(kind="<i4"))
-        assert len(load_data(tmp_path / "s.npz", "train", whole="pictures")) == 4
+        assert len(load_data(tmp_path / "s.npz", "train", image_level_labels="images")) == 4
         with zipfile.ZipFile(tmp_path / "s.npz", "w") as file:
             for one in ("x_train", "y_train"):
                 file.writestr(f"{one}.npy", content if one == name else npy("(4, 8)", data=bytes(128)))
         with pytest.raises(UserError, match=r"s\.npz: array \w+ cannot be read"):
-            for split in splits(tmp_path / "s.npz", "pictures"):
-                load_data(tmp_path / "s.npz", split, whole="pictures")
+            for split in splits(tmp_path / "s.npz", "images"):
+                load_data(tmp_path / "s.npz", split, image_level_labels="images")
 
 
 def test_an_array_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("detect.utils.npy._LARGE", 10**6)
     np.savez_compressed(tmp_path / "s.npz", x_train=np.zeros((4, 1, 10**5), np.float32), y_train=np.arange(4))
     with pytest.raises(UserError, match=r"x_train cannot be read: it unpacks to \d+ times its size"):
-        load_data(tmp_path / "s.npz", "train", whole="pictures")
+        load_data(tmp_path / "s.npz", "train", image_level_labels="images")
 
 
 def test_proposals_of_another_kind_are_refused(tmp_path):

@@ -119,16 +119,16 @@ def test_nothing_outside_is_opened_unless_it_is_allowed(tmp_path, monkeypatch, w
 
         return reading
 
-    whole = "pictures" if way in (by_labels_csv, by_classes) else ""
+    whole = "images" if way in (by_labels_csv, by_classes) else ""
     with monkeypatch.context() as patch:
-        for module in ("yolo", "voc", "tables", "labelled"):
-            patch.setattr(f"detect.data.{module}.read_header", watched(read_header))
+        for module in ("yolo", "voc", "csv_tables", "image_folder"):
+            patch.setattr(f"detect.data.sources.{module}.read_header", watched(read_header))
         for module in ("yolo", "yolo_files"):
-            patch.setattr(f"detect.data.{module}.read_text", watched(read_text))
+            patch.setattr(f"detect.data.sources.{module}.read_text", watched(read_text))
         with pytest.raises(UserError, match=LETS) as error:
-            load_data(data, "train", whole=whole)
+            load_data(data, "train", image_level_labels=whole)
         assert "\n" not in str(error.value)
-    store = load_data(data, "train", whole=whole, allow_outside=True)
+    store = load_data(data, "train", image_level_labels=whole, allow_outside=True)
     assert any(os.path.isfile(store.image_path(i)) for i in range(len(store)))
     assert all(not os.path.isabs(store.file_name(i)) and ".." not in store.file_name(i) for i in range(len(store)))
 

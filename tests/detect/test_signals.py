@@ -66,8 +66,8 @@ def test_texts_of_the_archive(tmp_path, suffix):
     text(tmp_path, [["2.0000000e+00", 1, 2.5], [10, 3, 4], [-1, 5, 6]], suffix)
     path = text(tmp_path, [["3", 7, 8], ["2", 9, 1e-3]], suffix, "Set_TEST")
     for spec in (path, tmp_path):
-        assert splits(spec, whole="pictures") == ["train", "test"]
-        held, known = (load_data(spec, split, whole="pictures") for split in ("test", "train"))
+        assert splits(spec, image_level_labels="images") == ["train", "test"]
+        held, known = (load_data(spec, split, image_level_labels="images") for split in ("test", "train"))
         assert held.names == known.names == ["-1", "2", "3", "10"]
         assert held.labels.tolist() == [2, 1] and known.labels.tolist() == [1, 3, 0]
         assert known.values.shape == (3, 1, 2) and known.values.dtype == np.float32
@@ -83,7 +83,7 @@ def test_texts_of_the_archive(tmp_path, suffix):
 def test_arrays_of_four_shapes(tmp_path, shape, dims, kept, dtype):
     values = (np.arange(np.prod(shape)).reshape(shape) % 200).astype(dtype)
     np.savez(tmp_path / "a.npz", x_train=values, y_train=np.array(["b", "a", "a", "c", "b"]), more=np.zeros(3))
-    store = load_data(tmp_path / "a.npz", "train", whole="pictures")
+    store = load_data(tmp_path / "a.npz", "train", image_level_labels="images")
     assert isinstance(store, Signals) and store.dims == dims and store.values.shape == (kept or shape)
     assert store.values.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     assert np.array_equal(store.values.ravel(), values.ravel())
@@ -126,7 +126,7 @@ def test_bad_arrays_are_one_line(tmp_path, said):
     path = tmp_path / "a.npz"
     np.savez(path, **BAD_ARRAYS[said])
     with pytest.raises(UserError) as caught:
-        load_data(path, "val" if "split" in said else "train", whole="pictures")
+        load_data(path, "val" if "split" in said else "train", image_level_labels="images")
     assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -135,15 +135,15 @@ def test_what_is_no_npz_is_one_line(tmp_path, content):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.npz: cannot be read as an npz file"):
-        load_data(path, "train", whole="pictures")
+        load_data(path, "train", image_level_labels="images")
     with path.open("wb") as file:
         np.save(file, X)
     with pytest.raises(UserError, match=r"a\.npz: holds one array without a name: write it with numpy\.savez"):
-        load_data(path, "train", whole="pictures")
+        load_data(path, "train", image_level_labels="images")
     np.savez(path, x_train=X, y_train=Y)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"a\.npz: cannot be read"):
-        load_data(path, "train", whole="pictures")
+        load_data(path, "train", image_level_labels="images")
 
 
 BAD_TEXTS = {
@@ -164,9 +164,9 @@ BAD_TEXTS = {
 def test_bad_texts_are_one_line_or_left_out(tmp_path, said):
     path = text(tmp_path, [*BAD_TEXTS[said], [1, 7, 8, 9], [0, 7, 8, 9]])
     with pytest.raises(UserError) as caught:
-        load_data(path, "train", whole="pictures")
+        load_data(path, "train", image_level_labels="images")
     assert f"{path}: {said}" in str(caught.value) and "\n" not in str(caught.value)
-    left = load_data(path, "train", skip_bad=True, whole="pictures")
+    left = load_data(path, "train", skip_bad=True, image_level_labels="images")
     assert any(said in line for line in left.left_out) and set(left.names) <= {"0", "1", "label"}
 
 
@@ -174,33 +174,33 @@ def test_a_file_is_the_one_that_was_named(tmp_path):
     plain, spaced = text(tmp_path, [[0, 1, 2], [1, 3, 4]]), text(tmp_path, [[0, 1], [1, 2], [2, 3]], "txt")
     text(tmp_path, [[0, 5]], "txt", "Set_TEST")
     for path, records in ((plain, 2), (spaced, 3)):
-        assert len(load_data(path, "train", whole="pictures")) == records
-        assert splits(path, whole="pictures") == ["train", "test"]
+        assert len(load_data(path, "train", image_level_labels="images")) == records
+        assert splits(path, image_level_labels="images") == ["train", "test"]
     with pytest.raises(UserError, match=r"Set_TRAIN.tsv and Set_TRAIN.txt are both its train: name one of them"):
-        load_data(tmp_path, "train", whole="pictures")
+        load_data(tmp_path, "train", image_level_labels="images")
 
 
 def test_a_table_of_pictures_is_no_text_of_signals(tmp_path):
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "birds_train.csv").write_text("file,label\na.png,wren\nb.png,tit\n")
-    assert load_data(tmp_path / "birds_train.csv", "train", whole="pictures").names == ["tit", "wren"]
+    assert load_data(tmp_path / "birds_train.csv", "train", image_level_labels="images").names == ["tit", "wren"]
 
 
 def test_other_mistakes_are_one_line(tmp_path):
     (tmp_path / "Set_TRAIN.tsv").write_text("\n\n")
     with pytest.raises(UserError, match="the file is empty"):
-        load_data(tmp_path, "train", whole="pictures")
+        load_data(tmp_path, "train", image_level_labels="images")
     text(tmp_path, [[0, 1, 2]], name="Other_TEST")
     with pytest.raises(UserError, match="several sets of signals, Other, Set"):
-        load_data(tmp_path, "train", whole="pictures")
+        load_data(tmp_path, "train", image_level_labels="images")
     (tmp_path / "Set_TRAIN.tsv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read as text"):
-        load_data(tmp_path / "Set_TRAIN.tsv", "train", whole="pictures")
-    with pytest.raises(UserError, match="not recognised as data"):
+        load_data(tmp_path / "Set_TRAIN.tsv", "train", image_level_labels="images")
+    with pytest.raises(UserError, match="not a dataset in a known format"):
         load_data(tmp_path / "Set_TRAIN.tsv", "train")  # of detectors
     np.savez(tmp_path / "a.npz", x_train=GAPS, y_train=Y)
-    left = load_data(tmp_path / "a.npz", "train", skip_bad=True, whole="pictures")
+    left = load_data(tmp_path / "a.npz", "train", skip_bad=True, image_level_labels="images")
     assert len(left) == 3 and left.labels.tolist() == [0, 1, 1] and "x_train[2]" in left.left_out[0]
 
 
@@ -234,7 +234,7 @@ def test_augmentation_shifts_mirrors_and_scales(shape, seed):
 
 
 def test_batches_depend_on_seed_epoch_and_position_alone(waved):
-    store = load_data(waved, "train", whole="pictures")
+    store = load_data(waved, "train", image_level_labels="images")
     dataset = SignalDataset(store, AugmentConfig(), seed=3)
     seen = []
     for batch, workers in ((8, 0), (5, 2)):
@@ -286,7 +286,7 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     assert "top1" in said.out and "no report" not in said.err and (out / "report.html").exists()
     weights = str(out / "best.safetensors")
     config, metadata, _ = read_weights(out / "best.safetensors")
-    store = load_data(data, "train", whole="pictures")
+    store = load_data(data, "train", image_level_labels="images")
     assert (config.dims, config.in_channels, metadata.size) == (dims, 1, {1: 40, 3: 10}[dims])
     assert metadata.pixels == store.pixels() and metadata.names == store.names
     judged = tmp_path / "judged.json"
@@ -298,7 +298,7 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     answers = json.loads(capsys.readouterr().out)
     assert {p.name for p in (tmp_path / "p").iterdir()} == {"classes.json", LIST}
     best = {one["image"]: one["category"] for one in reversed(answers)}  # the first of each has the highest score
-    held = load_data(data, "val", whole="pictures")
+    held = load_data(data, "val", image_level_labels="images")
     right = [best[f"{data.name} x_val[{i}]"] == held.names[held.labels[i]] for i in range(16)]
     assert len(best) == 48 and np.mean(right) >= 0.9
     found = list(detect.load(weights, device="cpu", precision="float32").predict(str(data), batch=5))

@@ -420,7 +420,7 @@ def test_a_picture_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
 
 
 def test_vectors_come_once_and_of_known_crops(people):
-    crops = Crops.of(load_data(people, "val", whole="classes"))
+    crops = Crops.of(load_data(people, "val", image_level_labels="classes"))
     found = [
         Embedding(np.random.default_rng(i).normal(size=3).astype(np.float32), Distance()) for i in range(len(crops))
     ]
@@ -465,7 +465,9 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     ]
     assert load_weights(out / "twins" / "best.safetensors").config.loss.embed == "siamese"
     table = out / "data" / "identities.csv"
-    found = {one: load_data(table, one, whole="classes", allow_outside=True) for one in ("train", "val", "test")}
+    found = {
+        one: load_data(table, one, image_level_labels="classes", allow_outside=True) for one in ("train", "val", "test")
+    }
     assert [len(store) for store in found.values()] == [18, 12, 12]
     told = json.loads((out / "results.json").read_text())
     assert told["twins"]["minutes"] > 0 and told["pixels"]["same"] == 30

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detect.data.annotations import Annotations
+from detect.data.bad_records import BadRecords
 from detect.data.images import read_header
 from detect.data.roots import LEAVES, Roots
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.image_folder import read_csv
 from detect.data.sources.inventory import by_split
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file
 from detect.utils.text_files import decode
@@ -58,7 +59,19 @@ _CLOSED = ((36, 41), (42, 47), (48, 59), (60, 67))
 FACE_LINES = [(i, i + 1) for a, b in (*_OPEN, *_CLOSED) for i in range(a, b)] + [(b, a) for a, b in _CLOSED]
 
 
-def table_splits(path: Path, inside: Roots | None = None) -> dict[str, Callable[[bool], Annotations]]:
+class LandmarkCsv(Format):
+    """A csv of landmarks, or a folder with one for each split."""
+
+    accepts = "a csv of landmarks"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits."""
+        if source.path.is_dir() or source.path.suffix.lower() == ".csv":
+            return table_splits(source.path, source.inside)
+        return {}
+
+
+def table_splits(path: Path, inside: Roots | None = None) -> Splits:
     """The loader of each split: of a csv of landmarks, or of those in a folder; none where there are none."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     tables = {file.stem: file for file in files if _points_in(_columns(file))}
@@ -85,20 +98,20 @@ def _points_in(columns: Sequence[str]) -> int:
 def load_table(path: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
     """The store of a csv of landmarks. Raises UserError for a row without a picture or with what is no number."""
     columns, rows = read_csv(path)
-    count, sieve = _points_in(columns), Sieve(path, skip_bad)
+    count, bad_records = _points_in(columns), BadRecords(path, skip_bad)
     root = path.parent / path.stem if (path.parent / path.stem).is_dir() else path.parent
     images: list[dict] = []
     annotations: list[dict] = []
     inside = inside or Roots(path.parent)
     for line, row in enumerate(rows, start=2):
         if not inside.let_in([row["file"]], root)[0]:
-            sieve.refuse(f"line {line}", f"has a file name that {LEAVES}: {row['file']!r}")
+            bad_records.reject(f"line {line}", f"has a file name that {LEAVES}: {row['file']!r}")
             continue
         try:
             height, width = read_header(root / str(row["file"])).shown
             points = [v for i in range(count) for v in _point(row[f"x{i}"], row[f"y{i}"])]
         except (UserError, ValueError) as error:
-            sieve.refuse(f"line {line}", str(error))
+            bad_records.reject(f"line {line}", str(error))
             continue
         images.append({"id": line, "file_name": str(row["file"]), "width": width, "height": height})
         box = [0, 0, width, height]
@@ -108,7 +121,7 @@ def load_table(path: Path, skip_bad: bool = False, inside: Roots | None = None) 
     category["keypoints"] = FACE if known else [f"point_{i}" for i in range(count)]
     category["skeleton"] = [[a + 1, b + 1] for a, b in FACE_LINES] if known else []
     content = {"images": images, "annotations": annotations, "categories": [category]}
-    return from_coco(content, path, root, sieve, [f"line {record['id']}" for record in images], inside)
+    return from_coco(content, path, root, bad_records, [f"line {record['id']}" for record in images], inside)
 
 
 def _point(x: str | None, y: str | None) -> tuple[float, float, int]:

@@ -14,18 +14,19 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.data.bad_records import BadRecords
 from detect.data.images import is_image, read_header
 from detect.data.roots import LEAVES, OUTSIDE, Roots
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, Leftover, by_split, fold, split_name, take_stock
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.names import say
 from detect.utils.text_files import read_text
@@ -36,12 +37,21 @@ FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
 Pair = tuple[str, str]  # the file, relative to the root, and its class
 
 
-def labelled_splits(
-    path: Path, held_out: str = "pictures", inside: Roots | None = None
-) -> dict[str, Callable[[bool], Annotations]]:
+class ImageFolder(Format):
+    """A folder with a folder of images for each class, or a csv of files and their classes."""
+
+    accepts = "a folder with a folder of images for each class, or a csv of files and labels"
+    image_level = True
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits."""
+        return labelled_splits(source.path, source.image_level_labels, source.inside)
+
+
+def labelled_splits(path: Path, held_out: str = "images", inside: Roots | None = None) -> Splits:
     """The loader of each split of a folder of classes or a csv; none where `path` is neither.
 
-    `held_out` is what makes a split where there is none: "pictures" of each class, or "classes".
+    `held_out` is what makes a split where there is none: "images" of each class, or "classes".
     """
     inside = inside or Roots(path if path.is_dir() else path.parent)
     if path.is_dir():
@@ -62,29 +72,29 @@ def load_labelled(
 
     Raises UserError for a picture that cannot be read, and for a file in `left`.
     """
-    sieve = Sieve(path, skip_bad)
-    sieve.refuse_all(left)
+    bad_records = BadRecords(path, skip_bad)
+    bad_records.reject_all(left)
     number = {name: i for i, name in enumerate(names, start=1)}
     images: list[dict] = []
     annotations: list[dict] = []
     for image_id, (file, label) in enumerate(pairs, start=1):
         if not inside.let_in([file], root)[0]:
-            sieve.refuse(repr(file), LEAVES)
+            bad_records.reject(repr(file), LEAVES)
             continue
         try:
             height, width = read_header(root / file).shown
         except UserError as error:
-            sieve.refuse("cannot use an image:", str(error))
+            bad_records.reject("cannot use an image:", str(error))
             continue
         images.append({"id": image_id, "file_name": file, "width": width, "height": height})
         box = [0, 0, width, height]
         annotations.append({"id": image_id, "image_id": image_id, "category_id": number[label], "bbox": box})
     categories = [{"id": i, "name": name} for name, i in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, path, root, sieve, [str(root / image["file_name"]) for image in images], inside)
+    return from_coco(content, path, root, bad_records, [str(root / image["file_name"]) for image in images], inside)
 
 
-def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list[Pair]]:
+def divided(pairs: Sequence[Pair], held_out: str = "images") -> dict[str, list[Pair]]:
     """The seeded split of pictures into train and val: some of each class, or all of some classes."""
     rng = np.random.default_rng(0)
     if held_out == "classes":
@@ -105,7 +115,7 @@ def divided(pairs: Sequence[Pair], held_out: str = "pictures") -> dict[str, list
 
 def _splits(
     path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str, left: dict[str, list[Leftover]], inside: Roots
-) -> dict[str, Callable[[bool], Annotations]]:
+) -> Splits:
     names = sorted({label for pairs in parts.values() for _, label in pairs})
     if set(parts) != {""}:
         told = {split: (parts[split], names, inside, left.get(split, ())) for split in parts}
@@ -115,7 +125,7 @@ def _splits(
         if not pairs:
             raise UserError(f"{path}: two classes are held out, and of {len(names)} none is left to train on: add more")
         if split == "val":
-            part = "a fifth of each class" if held_out == "pictures" else "a fifth of the classes"
+            part = "a fifth of each class" if held_out == "images" else "a fifth of the classes"
             say(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
         said = left.get("", ()) if split == "train" else ()
         return load_labelled(path, root, pairs, names, inside, said, skip_bad)
@@ -123,7 +133,7 @@ def _splits(
     return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], held_out).items()}
 
 
-def _folder_splits(folder: Path, held_out: str, inside: Roots) -> dict[str, Callable[[bool], Annotations]]:
+def _folder_splits(folder: Path, held_out: str, inside: Roots) -> Splits:
     folders = _folders(folder)
     alike = [d for d in folders if fold(d.name) in SPLITS]
     if len(alike) < len(folders):  # beside `Bus` and `Car` a `Train` is a class; in small letters it is a split
@@ -182,7 +192,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
 
 
-def _csv_splits(path: Path, held_out: str, inside: Roots) -> dict[str, Callable[[bool], Annotations]]:
+def _csv_splits(path: Path, held_out: str, inside: Roots) -> Splits:
     columns, rows = read_csv(path)
     where, what = (next((name for name in known if name in columns), None) for known in (FILES, LABELS))
     if where is None or what is None:

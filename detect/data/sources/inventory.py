@@ -1,7 +1,7 @@
 """Every file of a folder that the user named, by kind, and which label file belongs to which image.
 
-A reader uses every image and every label file, or names it in a `Sieve`. Anything else is ordinary company (a readme,
-a list of classes, json, caches, hidden files) and is passed over.
+A reader uses every image and every label file, or names it in a `BadRecords`. Anything else is ordinary company (a
+readme, a list of classes, json, caches, hidden files) and is passed over.
 """
 
 from __future__ import annotations

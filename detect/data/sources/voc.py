@@ -13,15 +13,16 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 from detect.data.annotations import Annotations
+from detect.data.bad_records import BadRecords, EmptyDatasetError
 from detect.data.images import SUFFIXES, read_header
 from detect.data.roots import Roots
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import (
     IMAGE_FOLDERS,
@@ -36,7 +37,6 @@ from detect.data.sources.inventory import (
     parts_of,
     take_stock,
 )
-from detect.data.validate import NothingUsable, Sieve
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 from detect.utils.xml_files import read_xml
@@ -44,7 +44,6 @@ from detect.utils.xml_files import read_xml
 _XML_FOLDERS = ("annotations", "annotation", "xmls", "xml")
 _MASKS = ("segmentationclass", "segmentationobject")  # images of the format's own that are no photos
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
-Load = Callable[[bool], Annotations]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,25 @@ class _Voc:
         return sorted({name for xml in self.xmls for name in _class_names(xml)})
 
 
-def voc_splits(folder: Path, deep: bool = False, inside: Roots | None = None) -> dict[str, Load]:
+class Voc(Format):
+    """A Pascal VOC folder, with its xml files where they are by custom."""
+
+    accepts = "a Pascal VOC folder"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits of such a folder."""
+        return voc_splits(source.path, inside=source.inside) if source.path.is_dir() else {}
+
+
+class VocAnywhere(Format):
+    """A folder that has VOC xml files in any folder below; tried after all other formats."""
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits of such a folder."""
+        return voc_splits(source.path, True, source.inside) if source.path.is_dir() else {}
+
+
+def voc_splits(folder: Path, deep: bool = False, inside: Roots | None = None) -> Splits:
     """The loader of each split of a VOC folder; none where the folder is not one.
 
     `deep` looks for xml files in every folder below, not only where they are by custom.
@@ -186,7 +203,7 @@ def _split_of(path: str, folder: Path) -> str:
 
 def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annotations:
     """The store of the images in the list of a split."""
-    sieve, finder = Sieve(voc.folder, skip_bad), Finder()
+    bad_records, finder = BadRecords(voc.folder, skip_bad), Finder()
     stems: dict[str, list[str]] = defaultdict(list)
     for file in voc.xmls:
         stems[fold(_stem(file))].append(file)
@@ -198,28 +215,28 @@ def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annot
         alike = stems[fold(os.path.basename(bare))]
         xml = next(filter(None, placed), alike[0] if len(alike) == 1 else None)
         if xml is None:
-            sieve.refuse(record, f"names {name!r}, but there is {'more than' if alike else 'not'} one {bare}.xml")
+            bad_records.reject(record, f"names {name!r}, but there is {'more than' if alike else 'not'} one {bare}.xml")
         elif other := chosen.get(xml):
-            sieve.refuse(record, f"names {name!r}, which is named before ({other})")
+            bad_records.reject(record, f"names {name!r}, which is named before ({other})")
         else:
             chosen[xml] = record
-    return _load(voc, list(chosen), sieve)
+    return _load(voc, list(chosen), bad_records)
 
 
 def _load_all(voc: _Voc, split: str, xmls: list[str], strays: list[str], skip_bad: bool) -> Annotations:
     """The store of the images of these xml files, all there are of a split; `strays` lie in the folder of no split."""
-    sieve = Sieve(voc.folder, skip_bad)
-    sieve.refuse_all(voc.stock.leading_out())
-    sieve.refuse_all(voc.stock.misnamed())
+    bad_records = BadRecords(voc.folder, skip_bad)
+    bad_records.reject_all(voc.stock.leading_out())
+    bad_records.reject_all(voc.stock.misnamed())
     for xml in filter(_is_voc, strays):
-        sieve.refuse(xml, "lies in the folder of no split; move it to one")
+        bad_records.reject(xml, "lies in the folder of no split; move it to one")
     for image in (*voc.stock.images, *voc.stock.unreadable):
         if image not in voc.pairs.label and _split_of(image, voc.folder) in ("", split):
-            sieve.refuse(image, "has no xml file; write one without objects if it shows none")
-    return _load(voc, [xml for xml in xmls if xml in voc.image or _is_voc(xml)], sieve)
+            bad_records.reject(image, "has no xml file; write one without objects if it shows none")
+    return _load(voc, [xml for xml in xmls if xml in voc.image or _is_voc(xml)], bad_records)
 
 
-def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
+def _load(voc: _Voc, xmls: list[str], bad_records: BadRecords) -> Annotations:
     """The store of the images of these xml files; raises UserError as `load_coco`."""
     number = {name: index for index, name in enumerate(voc.names, start=1)}
     images: list[dict] = []
@@ -230,10 +247,10 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
             xml, image = read_xml(path), voc.image_of(path)
             height, width = _size(xml) or read_header(image).shown
         except UserError as error:
-            sieve.refuse("cannot use an image:", str(error))
+            bad_records.reject("cannot use an image:", str(error))
             continue
         if xml.tag != "annotation" and xml.find(".//object") is None:
-            sieve.refuse(path, f"is no annotation of the VOC form: its root element is {xml.tag!r}")
+            bad_records.reject(path, f"is no annotation of the VOC form: its root element is {xml.tag!r}")
             continue
         file = Path(os.path.relpath(image, voc.folder)).as_posix()
         images.append({"id": image_id, "file_name": file, "width": width, "height": height})
@@ -243,10 +260,12 @@ def _load(voc: _Voc, xmls: list[str], sieve: Sieve) -> Annotations:
                 annotations.append({"image_id": image_id, "category_id": category, "bbox": _box(box)})
                 where.append(f"{Path(os.path.relpath(path, voc.folder)).as_posix()} object {index}")
     if not number:
-        raise NothingUsable(voc.folder, sieve.lines or [f"none of {len(xmls)} xml files has an object with a name"])
+        raise EmptyDatasetError(
+            voc.folder, bad_records.lines or [f"none of {len(xmls)} xml files has an object with a name"]
+        )
     categories = [{"id": index, "name": name} for name, index in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, voc.folder, voc.folder, sieve, where, voc.inside)
+    return from_coco(content, voc.folder, voc.folder, bad_records, where, voc.inside)
 
 
 def _is_voc(path: str) -> bool:

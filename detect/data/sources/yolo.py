@@ -9,7 +9,7 @@ Where label files lie: see `yolo_files`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.data.bad_records import BadRecords
 from detect.data.images import read_header
 from detect.data.roots import Roots
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, split_name
 from detect.data.sources.yolo_files import unlabelled, yolo_files
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.names import require_names
 from detect.utils.text_files import read_text
@@ -31,9 +32,20 @@ from detect.utils.text_files import read_text
 _LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
 
 
-def yolo_splits(
-    path: Path, content: dict[str, Any], inside: Roots | None = None
-) -> dict[str, Callable[[bool], Annotations]]:
+class Yolo(Format):
+    """A YAML with `names:` and `train:`, `val:`, `test:`, or a folder with such a `data.yaml`."""
+
+    accepts = "a YOLO data.yaml"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits. Raises UserError for names that cannot be used."""
+        path, content = source.yaml_path, source.yaml
+        if path is None or not isinstance(content, dict) or "names" not in content:
+            return {}
+        return yolo_splits(path, content, source.inside)
+
+
+def yolo_splits(path: Path, content: dict[str, Any], inside: Roots | None = None) -> Splits:
     """The loader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
 
     `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
@@ -41,6 +53,8 @@ def yolo_splits(
     names = _names(path, content)
     inside = inside or Roots(path.parent)
     given = by_split(path, (key for key, entry in content.items() if entry and split_name(str(key)) in SPLITS))
+    if not given:
+        raise UserError(f"{path}: has no train:, val: or test: that names images; add one")
     return {
         split: partial(_load_split, path, content, content[key], split, names, inside) for split, key in given.items()
     }
@@ -51,7 +65,7 @@ def load_yolo(
     images: Sequence[str],
     labels: Mapping[str, str],
     names: list[str],
-    sieve: Sieve,
+    bad_records: BadRecords,
     pose: int = 0,
     inside: Roots | None = None,
 ) -> Annotations:
@@ -68,28 +82,33 @@ def load_yolo(
         try:
             height, width = read_header(file).shown
         except UserError as error:
-            sieve.refuse("cannot use an image:", str(error))
+            bad_records.reject("cannot use an image:", str(error))
             continue
         name = Path(os.path.relpath(file, root)).as_posix()
         records.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for line, category, box in _rows(labels.get(file), sieve, pose):
+        for line, category, box in _rows(labels.get(file), bad_records, pose):
             x, y, w, h = (box * (width, height, width, height)).tolist()
             annotations.append({"image_id": image_id, "category_id": category, "bbox": [x, y, w, h]})
             where.append(line)
     categories = [{"id": index, "name": name} for index, name in enumerate(names)]
     return from_coco(
-        {"images": records, "annotations": annotations, "categories": categories}, path, root, sieve, where, inside
+        {"images": records, "annotations": annotations, "categories": categories},
+        path,
+        root,
+        bad_records,
+        where,
+        inside,
     )
 
 
-def _rows(path: str | None, sieve: Sieve, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
+def _rows(path: str | None, bad_records: BadRecords, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
     """(file and line, class, relative xywh (4,)) of each object in a label file."""
     if path is None:
         return
     try:
         lines = read_text(path).splitlines()
     except UserError as error:
-        sieve.refuse("cannot use a label file:", str(error))
+        bad_records.reject("cannot use a label file:", str(error))
         return
     for number, line in enumerate(lines, start=1):
         if not (words := line.split()):
@@ -98,10 +117,10 @@ def _rows(path: str | None, sieve: Sieve, pose: int) -> Iterator[tuple[str, int,
         try:
             values = np.array([float(word) for word in words])
         except ValueError:
-            sieve.refuse(record, f"is not a row of numbers: {line[:60]!r}")
+            bad_records.reject(record, f"is not a row of numbers: {line[:60]!r}")
             continue
         if reason := _wrong(values, pose):
-            sieve.refuse(record, reason)
+            bad_records.reject(record, reason)
             continue
         yield record, int(values[0]), _box(values[1:], pose)
 
@@ -146,12 +165,12 @@ def _load_split(
     path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], inside: Roots, skip_bad: bool
 ) -> Annotations:
     base = path.parent / Path(str(content.get("path") or "")).expanduser()
-    sieve = Sieve(path, skip_bad)
-    images, labels, inside = yolo_files(path, split, base, entry, sieve, inside)
+    bad_records = BadRecords(path, skip_bad)
+    images, labels, inside = yolo_files(path, split, base, entry, bad_records, inside)
     shape = content.get("kpt_shape") or [0, 0]
     try:
         pose = int(shape[0]) * int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    store = load_yolo(path, images, labels, names, sieve, pose, inside)
+    store = load_yolo(path, images, labels, names, bad_records, pose, inside)
     return replace(store, notes=[*store.notes, *unlabelled(images, labels)])

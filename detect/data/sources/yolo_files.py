@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.data.bad_records import BadRecords
 from detect.data.images import SUFFIXES, UNREADABLE
 from detect.data.roots import OUTSIDE, Roots
 from detect.data.sources.inventory import (
@@ -29,7 +30,6 @@ from detect.data.sources.inventory import (
     suffix_of,
     take_stock,
 )
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 
@@ -38,13 +38,13 @@ _COMPANY = ("classes", "readme", "notes", "license", "labels", "names", "predefi
 
 
 def yolo_files(
-    path: Path, split: str, base: Path, entry: Any, sieve: Sieve, inside: Roots
+    path: Path, split: str, base: Path, entry: Any, bad_records: BadRecords, inside: Roots
 ) -> tuple[list[str], dict[str, str], Roots]:
     """The images of a split, absolute and sorted, the label file of each that has one, and where both may lie.
 
-    `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the
-    YAML at `path`. The files of folders and lists must lie `inside`, in `base`, in such a folder, or in that of the
-    list. The sieve is told of those that do not, and of: images that cannot be decoded, an image listed twice, a label
+    `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the YAML
+    at `path`. The files of folders and lists must lie `inside`, in `base`, in such a folder, or in that of the list.
+    The bad_records is told of those that do not, and of: images that cannot be decoded, an image listed twice, a label
     file without an image in the folders named, two label files of one image, two images with one label file.
     """
     finder, folders, named = Finder(), list[str](), dict[str, str]()
@@ -54,7 +54,7 @@ def yolo_files(
         if os.path.isdir(place):
             folders.append(place)
         elif suffix_of(place) in SUFFIXES | UNREADABLE:
-            _note(named, place, f"{split}: {part}", sieve)
+            _note(named, place, f"{split}: {part}", bad_records)
         else:
             for number, line in enumerate(read_text(place, errors="surrogateescape").splitlines(), start=1):
                 if line.strip():
@@ -62,21 +62,21 @@ def yolo_files(
                     if _BYTE.search(line) and not os.path.exists(file):
                         read_text(place)  # raises: the list is in another encoding than the names of the files
                     if inside.holds(file):
-                        _note(named, file, f"{place} line {number}", sieve)
+                        _note(named, file, f"{place} line {number}", bad_records)
                     else:
-                        sieve.refuse(f"{place} line {number}", f"names {file}, which {OUTSIDE}")
+                        bad_records.reject(f"{place} line {number}", f"names {file}, which {OUTSIDE}")
     stock = take_stock(*folders, inside=inside)
     here = set(stock.images).union(stock.unreadable)
     for file in named.keys() - here:
         (stock.unreadable if suffix_of(file) in UNREADABLE else stock.images).append(file)
     if named:
         stock.images.sort(key=parts_of)
-    sieve.refuse_all(stock.leading_out())
-    sieve.refuse_all(stock.undecoded())
-    sieve.refuse_all(stock.misnamed())
-    if not stock.images and not sieve.lines:
+    bad_records.reject_all(stock.leading_out())
+    bad_records.reject_all(stock.undecoded())
+    bad_records.reject_all(stock.misnamed())
+    if not stock.images and not bad_records.lines:
         raise UserError(f"{path}: {split}: there is no image in {entry}")
-    return *_paired(stock, folders, os.path.abspath(base), finder, sieve, inside), inside
+    return *_paired(stock, folders, os.path.abspath(base), finder, bad_records, inside), inside
 
 
 def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> str:
@@ -94,10 +94,10 @@ def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> st
     raise UserError(f"{path}: {split}: there is no {places[0]}; 'path' is relative to the YAML, the splits to 'path'")
 
 
-def _note(named: dict[str, str], file: str, record: str, sieve: Sieve) -> None:
+def _note(named: dict[str, str], file: str, record: str, bad_records: BadRecords) -> None:
     """One image that is named by itself, in `record`."""
     if other := named.get(file):
-        sieve.refuse(record, f"names {file}, which is named before ({other})")
+        bad_records.reject(record, f"names {file}, which is named before ({other})")
     named.setdefault(file, record)
 
 
@@ -108,41 +108,41 @@ def _listed(line: str, bases: Iterable[str], finder: Finder) -> str:
 
 
 def _paired(
-    stock: Inventory, folders: list[str], base: str, finder: Finder, sieve: Sieve, inside: Roots
+    stock: Inventory, folders: list[str], base: str, finder: Finder, bad_records: BadRecords, inside: Roots
 ) -> tuple[list[str], dict[str, str]]:
     """The images that may be used, and the label file of each that has one."""
     beside = {place for folder in folders for place in label_folders(folder, base, finder)}
     alone = _alone(stock, folders)
     inside = inside.adding(*_own_labels([*folders, *alone], base, finder))
     for place in [place for place in sorted(beside) if not inside.holds(place)]:
-        sieve.refuse(place, f"holds labels, but {OUTSIDE}")
+        bad_records.reject(place, f"holds labels, but {OUTSIDE}")
         beside.remove(place)
     near = take_stock(*beside, inside=inside)
-    sieve.refuse_all(near.leading_out())
+    bad_records.reject_all(near.leading_out())
     whole = {*stock.others[".txt"], *near.others[".txt"]}
     for label in (file for suffix in near.others.keys() - NEVER_IMAGES for file in near.others[suffix]):
         if _has_rows(label, empty=False):
-            sieve.refuse(label, "holds labels, but its name does not end in .txt; rename it")
+            bad_records.reject(label, "holds labels, but its name does not end in .txt; rename it")
     labels = whole | {text for text in _texts_near(alone, base, finder) if inside.holds(text)}
     pairs = pair([*stock.images, *stock.unreadable], sorted(labels))
     for image, label in pairs.others:
         if _has_rows(label):
-            sieve.refuse(label, f"and {pairs.label[image]} are both labels of {image}, and differ; keep one")
+            bad_records.reject(label, f"and {pairs.label[image]} are both labels of {image}, and differ; keep one")
     owners = {label: image for image, label in pairs.label.items()}
     for image, label in pairs.shared:
-        sieve.refuse(image, f"has the label file of {owners.get(label)}, {label}; give each image its own")
+        bad_records.reject(image, f"has the label file of {owners.get(label)}, {label}; give each image its own")
     for label in pairs.orphans:
         if label in whole and _has_rows(label):
-            sieve.refuse(label, "is a label file without an image; add its image, or remove it")
+            bad_records.reject(label, "is a label file without an image; add its image, or remove it")
     shared = {image for image, _ in pairs.shared}
     for image, label, alike in _flat_labels([image for image in stock.images if image not in pairs.label], base):
         if not inside.holds(label):
-            sieve.refuse(label, f"is the label file of {image}, but {OUTSIDE}")
+            bad_records.reject(label, f"is the label file of {image}, but {OUTSIDE}")
         elif alike == [image] and image not in shared:
             pairs.label.setdefault(image, label)
         elif image not in shared:
             others = ", ".join(one for one in alike if one != image)
-            sieve.refuse(
+            bad_records.reject(
                 image, f"may have the label file {label}, and so may {others}; put labels into folders as images"
             )
             shared.add(image)

@@ -13,16 +13,17 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from detect.data.bad_records import BadRecords
 from detect.data.datasets.signals import Signals
 from detect.data.roots import Roots
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.image_folder import FILES
-from detect.data.validate import Sieve
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file
 from detect.utils.npy import UNREADABLE, read_npz
@@ -32,7 +33,17 @@ _NOT_FINITE = "holds a value that is no finite number, or more than single preci
 _MOST = float(np.finfo(np.float32).max)
 _TEXT = re.compile(r"(.+)_(train|val|test)\.(tsv|csv|txt)", re.IGNORECASE)
 
-Splits = dict[str, Callable[[bool], Signals]]  # split -> the function of skip_bad that loads it
+
+class SignalFiles(Format):
+    """An npz of signals or volumes, or texts in the form of the UCR archive: for classifiers."""
+
+    accepts = "an npz with x_train and y_train, or NAME_TRAIN.tsv and NAME_TEST.tsv, of signals (classify)"
+    image_level = True
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits; they have no identities, so embedders do not try them."""
+        usable = source.image_level_labels == "images" and source.path.exists()
+        return signal_splits(source.path, source.inside) if usable else {}
 
 
 def signal_splits(path: Path, inside: Roots | None = None) -> Splits:
@@ -86,14 +97,14 @@ def _beside(folder: Path, name: str, inside: Roots, wanted: str = "") -> Splits:
 
 def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Signals:
     """The store of one text file; its classes are those of all `files`. Raises UserError for what is no record."""
-    sieve, rows, labels, records = Sieve(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
+    bad_records, rows, labels, records = BadRecords(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
     for line, words in _lines(path):
         row = _numbers(words[1:])
         problem = _no_class(words[0]) or (row if isinstance(row, str) else "")
         if not problem and rows and len(row) != len(rows[0]):
             problem = f"has {len(row)} values, {records[0]} has {len(rows[0])}: signals must be of one length"
         if problem:
-            sieve.refuse(f"line {line}", problem)
+            bad_records.reject(f"line {line}", problem)
             continue
         rows.append(row)  # type: ignore[arg-type]  # no message
         labels.append(_plain(words[0]))
@@ -103,7 +114,7 @@ def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Sign
     names = _sorted({_plain(words[0]) for file in files for _, words in _lines(file) if not _no_class(words[0])})
     number = {name: i for i, name in enumerate(names)}
     place = np.array([number[label] for label in labels])
-    return Signals.of(path, _narrowed(path, np.stack(rows))[:, None], place, names, records, left_out=sieve.lines)
+    return Signals.of(path, _narrowed(path, np.stack(rows))[:, None], place, names, records, left_out=bad_records.lines)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -173,19 +184,19 @@ def _sorted(labels: Iterable[str]) -> list[str]:
 
 def load_npz(path: Path, split: str, skip_bad: bool = False) -> Signals:
     """The store of one split of an npz. Raises UserError for arrays that are not as is said above."""
-    sieve = Sieve(path, skip_bad)
+    bad_records = BadRecords(path, skip_bad)
     values = _values(path, f"x_{split}")
     names, labels = _classes(path)
     if len(labels[split]) != len(values):
         raise UserError(f"{path}: x_{split} has {len(values)} records, y_{split} {len(labels[split])} classes")
     records = [f"x_{split}[{i}]" for i in range(len(values))]
     finite = np.array([np.isfinite(record).all() for record in values])
-    kept = np.flatnonzero(sieve.keep(np.ones(len(values), bool), ~finite, lambda i: (records[i], _NOT_FINITE)))
+    kept = np.flatnonzero(bad_records.good(np.ones(len(values), bool), ~finite, lambda i: (records[i], _NOT_FINITE)))
     if not len(kept):
         raise UserError(f"{path}: x_{split} holds no record that can be used")
     if len(kept) < len(values):
         values = values[kept]
-    return Signals.of(path, values, labels[split][kept], names, [records[i] for i in kept], left_out=sieve.lines)
+    return Signals.of(path, values, labels[split][kept], names, [records[i] for i in kept], left_out=bad_records.lines)
 
 
 def _arrays(path: Path) -> list[str]:
