@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ from detect.config.constraints import check
 from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.inference.landmark_refiner import Closer
+from detect.inference.predictions import Predictions
 from detect.inference.predictor import Predictor
 from detect.inference.signal_predictor import RecordPredictor
-from detect.inference.source import Source, open_source
+from detect.inference.source import open_source
 from detect.inference.tiles import Tiles
 from detect.inference.tta import SCALES, VIEWS, Views
 from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights
-from detect.types import Frame, Postprocess
+from detect.types import Classification, Detections, Frame, Postprocess
 from detect.utils.device import computed_in, pick_device, pick_dtype
 from detect.utils.names import distinct
 
@@ -128,8 +130,8 @@ class Detector:
         vid_stride: int = 1,
         tta: bool = False,
         tile: bool = False,
-    ) -> Iterator[tuple[Frame, Any]]:
-        """Each frame of `source` with its Detections, in pixels of the frame; of a classifier with its Classification.
+    ) -> Predictions:
+        """Predict what is in each image of a source: `for frame, detections in detector.predict("clip.mp4"): ...`.
 
         Args:
             source: what `detect predict` takes, an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
@@ -145,7 +147,12 @@ class Detector:
             tta: average over sizes and mirrored images.
             tile: look at images larger than `imgsz` in tiles of that size.
 
-        Raises UserError, before the first frame, for a value that `detect predict` would refuse.
+        Returns:
+            A lazy sequence of (frame, result): Detections in pixels of the frame, a Classification or an Embedding. The
+            model runs when the sequence is iterated or indexed: see `Predictions`.
+
+        Raises:
+            UserError: a value or the source cannot be used; at once, before the first image.
         """
         config = PredictConfig(
             weights="the model",
@@ -167,7 +174,19 @@ class Detector:
             raise UserError("classes is an empty list: name some, or leave it out to find all")
         keep = Postprocess(config.conf, config.iou, config.max_det, agnostic, classes=labels)
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
-        return _answers(predictor, open_source(source, config.vid_stride))
+        return Predictions(partial(open_source, source, config.vid_stride), partial(self._described, predictor))
+
+    def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
+        """What `predictor` gives, with what is known of the classes."""
+        about: dict[str, Any] = {"names": self.names, "category_ids": self.metadata.category_ids}
+        skeleton: dict[str, Any] = {"skeleton": [(a, b) for a, b in self.metadata.skeleton]}
+        with closing(predictor(frames)) as pairs:
+            for frame, result in pairs:
+                if isinstance(result, Detections):
+                    result = replace(result, **about, **skeleton)
+                elif isinstance(result, Classification):
+                    result = replace(result, **about)
+                yield frame, result
 
     def labels(self, classes: str | int | Sequence[str | int]) -> tuple[int, ...]:
         """The labels of the classes given by their names (in any case) or indices.
@@ -194,8 +213,3 @@ def _labels(one: Any, names: Sequence[str], shared: Sequence[str]) -> list[int]:
             if len({known[i] for i in found}) == 1 and isinstance(one, str):
                 return found
     raise unknown("class", one, names)
-
-
-def _answers(predictor: Any, source: Source) -> Iterator[tuple[Frame, Any]]:
-    with source:
-        yield from predictor(source)

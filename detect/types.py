@@ -6,9 +6,9 @@ What a network returns is a NamedTuple of tensors; what people hold is a frozen 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from detect.config.constraints import Choice, Count, Positive, Range, Share, checked_values
+from detect.results import ClassResult, Result, optional
 
 if TYPE_CHECKING:
     from anchors.grid import Priors
@@ -87,19 +88,64 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Detections(_Rows):
-    """What was found in one image: boxes (N, 4) xyxy in pixels of the source image, scores (N,), labels (N,)."""
+class Detections(_Rows, ClassResult):
+    """The objects detected in one image, by descending score.
+
+    boxes (N, 4) float32 xyxy in pixels of the source image; scores (N,) float32 in 0..1; labels (N,) int64 in 0..C-1;
+    keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks. See `ClassResult` for the others.
+    """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     keypoints: Tensor | None = None
     tracks: Tensor | None = None
+    names: Sequence[str] = field(default=(), repr=False)
+    category_ids: Sequence[int] = field(default=(), repr=False)
+    skeleton: Sequence[tuple[int, int]] = field(default=(), repr=False)
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
         """The detections chosen by a mask, index or slice."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v[index] for k, v in values.items() if v is not None})
+        rows = {name: getattr(self, name) for name in ("boxes", "scores", "labels", "keypoints", "tracks")}
+        return replace(self, **{name: row[index] for name, row in rows.items() if row is not None})
+
+    def records(self) -> list[dict[str, Any]]:
+        """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`."""
+        records = []
+        rows = zip(self.categories(), self.boxes.tolist(), self.scores.tolist(), strict=True)
+        for i, (category, (left, top, right, bottom), score) in enumerate(rows):
+            box = [round(value, 3) for value in (left, top, right - left, bottom - top)]
+            records.append(category | {"bbox": box, "score": round(score, 5)})
+            if self.keypoints is not None:
+                records[-1]["keypoints"] = [round(value, 3) for value in self.keypoints[i].flatten().tolist()]
+            if self.tracks is not None:
+                records[-1]["track_id"] = int(self.tracks[i])
+        return records
+
+    def columns(self) -> dict[str, Any]:
+        """Columns `x1`, `y1`, `x2`, `y2`, `score`, `label`, and `name`, `track` and `x_0`, `y_0`, `visibility_0`…"""
+        columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.numpy().T, strict=True))
+        columns |= super().columns()
+        if self.tracks is not None:
+            columns["track"] = self.tracks.numpy()
+        for k, point in enumerate([] if self.keypoints is None else self.keypoints.unbind(1)):
+            columns |= dict(zip((f"x_{k}", f"y_{k}", f"visibility_{k}"), point.numpy().T, strict=True))
+        return columns
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections`, with class names in `data["class_name"]`; keypoints are left out.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        arrays, columns = self.numpy(), super().columns()
+        return optional("supervision", "to_supervision").Detections(
+            xyxy=arrays["boxes"],
+            confidence=arrays["scores"],
+            class_id=arrays["labels"],
+            tracker_id=arrays.get("tracks"),
+            data={"class_name": np.array(columns["name"])} if "name" in columns else {},
+        )
 
     @staticmethod
     def none() -> Detections:
@@ -108,14 +154,22 @@ class Detections(_Rows):
 
 
 @dataclass(frozen=True, eq=False)
-class Classification:
-    """What one image shows: scores (N,) descending, the probabilities of the classes labels (N,)."""
+class Classification(ClassResult):
+    """The most probable classes of one image: scores (N,) descending probabilities, labels (N,) int64 in 0..C-1."""
 
     scores: Tensor
     labels: Tensor
+    names: Sequence[str] = field(default=(), repr=False)
+    category_ids: Sequence[int] = field(default=(), repr=False)
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def to_supervision(self) -> Any:
+        """A `supervision.Classifications`.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        library, arrays = optional("supervision", "to_supervision"), self.numpy()
+        return library.Classifications(class_id=arrays["labels"], confidence=arrays["scores"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +189,19 @@ class Distance:
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
-    """What one image shows, as a vector `values` (D,) float32 that is near those of the same person by `distance`."""
+class Embedding(Result):
+    """The embedding of one image: `values` (D,) float32, near those of the same identity by `distance`."""
 
     values: np.ndarray
     distance: Distance
+
+    def records(self) -> list[dict[str, Any]]:
+        """One record with the `embedding`."""
+        return [{"embedding": self.values.tolist()}]
+
+    def columns(self) -> dict[str, Any]:
+        """A column `v_0`, `v_1`… for each of the D values."""
+        return {f"v_{i}": [float(value)] for i, value in enumerate(self.values)}
 
 
 class HeadOutput(NamedTuple):

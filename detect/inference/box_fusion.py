@@ -16,8 +16,8 @@ from detect.types import Detections, Postprocess
 
 def joined(found: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
     """The detections of all views as one, and the view (N,) each is from."""
-    parts = (torch.cat([getattr(one, name) for one in found]) for name in ("boxes", "scores", "labels"))
-    return Detections(*parts), np.repeat(np.arange(len(found)), [len(one) for one in found])
+    boxes, scores, labels = (torch.cat([getattr(one, name) for one in found]) for name in ("boxes", "scores", "labels"))
+    return Detections(boxes, scores, labels), np.repeat(np.arange(len(found)), [len(one) for one in found])
 
 
 def grouped(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarray], least: float) -> np.ndarray:

@@ -30,9 +30,12 @@ def draw(
     picture = np.ascontiguousarray(image).copy()
     side = (picture.shape[0] + picture.shape[1]) / 2
     width, size = max(2, round(side / 320)), max(11, round(side / 45))
+    named = dict(enumerate(names))
     if isinstance(found, Classification):
         rows = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
-        lines = [_label("", names[label], f"{score:.2f}", size, color_of(label)) for label, score in rows]
+        lines = [
+            _label("", named.get(label, str(label)), f"{score:.2f}", size, color_of(label)) for label, score in rows
+        ]
         for line, top in zip(lines, accumulate((len(line) for line in lines), initial=0), strict=False):
             if top < picture.shape[0]:
                 _paste(picture[top:], line, [0, 0, 0, 0], 0)
@@ -48,7 +51,7 @@ def draw(
             _limbs(picture, found.keypoints[i].tolist(), skeleton, color_of(labels[i]), width)
     tracks = found.tracks.tolist() if found.tracks is not None else None
     for i in order:
-        name = names[labels[i]] if labels[i] < len(names) else str(labels[i])
+        name = named.get(labels[i], str(labels[i]))
         number = f"#{tracks[i]} " if tracks else ""
         _paste(picture, _label(number, name, f"{scores[i]:.2f}", size, color_of(labels[i])), corners[i], width)
     return picture

@@ -95,6 +95,24 @@ class Source:
                     raise
                 self.left_out.append(str(error))
 
+    def frame(self, index: int) -> Frame:
+        """The frame of a number, counted from 0 over all parts.
+
+        Images before it are not read; frames of a video before it are decoded.
+
+        Raises:
+            IndexError: there are fewer frames.
+        """
+        for part in self.parts:
+            if isinstance(part, Still | Records) and part.count is not None and index >= part.count:
+                index -= part.count
+                continue
+            for frame in part:
+                if not index:
+                    return frame
+                index -= 1
+        raise IndexError("the source has fewer frames")
+
     @property
     def hidden(self) -> int:
         """How many images inside those files that were read are no pages of their own, such as previews."""

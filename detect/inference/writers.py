@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -91,28 +92,15 @@ class Results:
 
     def write(self, frame: Frame, found: Detections | Classification, picture: np.ndarray) -> None:
         self.images += 1
-        for i in range(len(found)):
-            self.file.write(",\n" if self.records else "\n")
-            self.file.write(json_text(self._record(frame, found, i)))
-            self.records += 1
-
-    def _record(self, frame: Frame, found: Detections | Classification, i: int) -> dict[str, Any]:
-        label, score = int(found.labels[i]), round(float(found.scores[i]), 5)
-        record: dict[str, Any] = {"image_id": self.images, "image": frame.name}
+        image: dict[str, Any] = {"image_id": self.images, "image": frame.name}
         if frame.time is not None:
-            record |= {"frame": frame.index, "time": round(frame.time, 6)}
+            image |= {"frame": frame.index, "time": round(frame.time, 6)}
         elif frame.pages > 1:
-            record["frame"] = frame.index
-        record |= {"category_id": self.category_ids[label], "category": self.names[label]}
-        if isinstance(found, Classification):
-            return record | {"score": score}
-        left, top, right, bottom = found.boxes[i].tolist()
-        record |= {"bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)], "score": score}
-        if found.keypoints is not None:
-            record["keypoints"] = [round(v, 3) for v in found.keypoints[i].flatten().tolist()]
-        if found.tracks is not None:
-            record["track_id"] = int(found.tracks[i])
-        return record
+            image["frame"] = frame.index
+        for record in replace(found, names=self.names, category_ids=self.category_ids).records():
+            self.file.write(",\n" if self.records else "\n")
+            self.file.write(json_text(image | record))
+            self.records += 1
 
     def close(self, whole: bool = True) -> None:
         with self.file:

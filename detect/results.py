@@ -1,0 +1,138 @@
+"""What every result of a model offers: numpy arrays, COCO records, a table, an annotated image, a file.
+
+`Detections`, `Classification` and `Embedding` themselves are in `detect.types`. Libraries that draw or convert are
+imported when a method needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detect.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Result:
+    """Base of all results, which are frozen dataclasses."""
+
+    def numpy(self) -> dict[str, np.ndarray]:
+        """The values as numpy arrays, by the names of the fields; fields that are None are left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
+        arrays = {name: value.numpy() if hasattr(value, "numpy") else value for name, value in values.items()}
+        return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each row, as in the json files of `detect predict` but for the image."""
+        raise NotImplementedError
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of `to_dataframe`, by their names."""
+        raise NotImplementedError
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Records in COCO's results format, ready for `json.dump`.
+
+        Args:
+            image_id: the id of the image in the annotation file.
+        """
+        return [{"image_id": image_id} | record for record in self.records()]
+
+    def to_dataframe(self) -> Any:
+        """A `pandas.DataFrame` with a row for each detection, class or embedding.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return optional("pandas", "to_dataframe").DataFrame(self.columns())
+
+    def plot(self, image: np.ndarray) -> np.ndarray:
+        """An annotated copy of the image (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: the result is an embedding.
+        """
+        raise UserError("an embedding has nothing to draw: save it as .json, or compare it with another one")
+
+    def save(self, path: str | Path, image: np.ndarray | None = None) -> None:
+        """Write the result to a file, which is replaced if it exists.
+
+        Args:
+            path: `*.json` for the records of `to_coco`; the suffix of an image for the annotated image.
+            image: the image (H, W, 3) uint8 RGB to annotate; json files need none.
+
+        Raises:
+            UserError: the file cannot be written, or an annotated image is wanted and `image` is missing.
+        """
+        from detect.data.image_writer import save_image
+        from detect.utils.atomic_io import replace_text
+        from detect.utils.names import json_text
+
+        path = Path(path)
+        if path.suffix.lower() == ".json":
+            replace_text(path, json_text(self.to_coco(), indent=1) + "\n")
+        elif image is None:
+            raise UserError(f"{path}: a result does not hold its image: give it as well, as in save(path, frame.image)")
+        else:
+            save_image(path, self.plot(image))
+
+
+class ClassResult(Result):
+    """Base of results whose rows each have a class: `scores` (N,) and `labels` (N,).
+
+    names: class names by label; category_ids: their ids in the annotation file; skeleton: pairs of 0-based indices of
+    keypoints to join in a plot. All are empty where nothing is known of the classes.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    names: Sequence[str]
+    category_ids: Sequence[int]
+    skeleton: Sequence[tuple[int, int]] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def categories(self) -> list[dict[str, Any]]:
+        """For each row `category_id` (the label, where ids are not known) and, where it is known, `category`."""
+        labels: list[int] = self.labels.tolist()
+        names = [{"category": self.names[label]} if self.names else {} for label in labels]
+        ids = [self.category_ids[label] if self.category_ids else label for label in labels]
+        return [{"category_id": id_} | name for id_, name in zip(ids, names, strict=True)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record for each row: its category, and its score."""
+        rows = zip(self.categories(), self.scores.tolist(), strict=True)
+        return [category | {"score": round(score, 5)} for category, score in rows]
+
+    def columns(self) -> dict[str, Any]:
+        """Columns `score`, `label` and, where class names are known, `name`."""
+        columns: dict[str, Any] = {"score": self.scores.numpy(), "label": self.labels.numpy()}
+        return columns | ({"name": [self.names[label] for label in self.labels.tolist()]} if self.names else {})
+
+    def plot(self, image: np.ndarray) -> np.ndarray:
+        """An annotated copy of the image (H, W, 3) uint8 RGB, with class names where they are known."""
+        from detect.inference.draw import draw
+
+        return draw(image, self, self.names, self.skeleton)  # type: ignore[arg-type]  # one of the two that there are
+
+
+def optional(library: str, method: str) -> Any:
+    """A library that only `method` needs.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise
+        raise UserError(f"{method}() needs {library}, which is not installed: pip install {library}") from None
