@@ -1,7 +1,12 @@
 """What all tests share."""
 
+import os
 import signal
+import sys
+import traceback
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes says what else the machine does, not whether it is right.
@@ -11,3 +16,15 @@ settings.load_profile("steady")
 # Under nohup the tests would inherit that SIGHUP is ignored, and so would the commands that are to end by it.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skip a test that itself needs what Windows lacks, such as a named pipe or SIGKILL."""
+    try:
+        return (yield)
+    except AttributeError as error:
+        asks = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if sys.platform == "win32" and error.obj in (os, signal) and asks.is_relative_to(Path(__file__).parent):
+            pytest.skip(f"Windows has no {error.obj.__name__}.{error.name}")
+        raise

@@ -17,7 +17,6 @@ import io
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from detect.errors import UserError
 from tools.fuzz_mutations import mutate
@@ -46,7 +46,7 @@ class Reader:
     def __init__(self, name: str):
         self.name = name
         self.process: multiprocessing.process.BaseProcess | None = None
-        self.pipe: Connection | None = None
+        self.pipe: Any = None  # a Connection, of another class on Windows
 
     def start(self, seeds: list[Path]) -> None:
         """Start the process and let it read the valid files, then bound its memory."""
@@ -86,6 +86,15 @@ class Reader:
             self.process = None
 
 
+def _bound_memory() -> None:
+    """Let this process take MEMORY bytes more than it has, where the system has such a limit."""
+    if sys.platform == "linux":
+        import resource
+
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
+
+
 def _serve(name: str, pipe: Connection) -> None:
     """What the process does: read each file it is told, and say how that ended."""
     read = TARGETS[name].read
@@ -95,8 +104,7 @@ def _serve(name: str, pipe: Connection) -> None:
     while True:
         path = pipe.recv()
         if path is None:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
+            _bound_memory()
             pipe.send(("ok", ""))
             continue
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import numpy as np
 def free_memory() -> int:
     """Bytes that may be taken without pushing anything out: the machine's, or the container's where that is less."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):  # not Linux
+        if sys.platform == "win32":
+            return 2**32  # it does not say; a machine that trains has as much
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     try:
         group = Path("/sys/fs/cgroup")

@@ -61,10 +61,23 @@ class Roots:
         ]
 
 
+def shared_folder(files: Sequence[str]) -> str:
+    """Return the deepest folder that holds all files, given by absolute paths.
+
+    Raises:
+        UserError: they lie on several drives of Windows, which no folder holds.
+    """
+    try:
+        return os.path.commonpath([os.path.dirname(file) for file in files])
+    except ValueError:
+        drives = ", ".join(sorted({os.path.splitdrive(file)[0] for file in files}))
+        raise UserError(f"the images lie on several drives ({drives}): copy them onto one") from None
+
+
 def rebased(root: Path, names: list[str]) -> tuple[Path, list[str]]:
     """The deepest folder that holds all files, and their names relative to it, where a name leaves `root`."""
     if not any(map(_LEAVING.search, names)):
         return root, names
     files = [os.path.abspath(os.path.join(root, name)) for name in names]
-    shared = os.path.commonpath([os.path.dirname(file) for file in files])
+    shared = shared_folder(files)
     return Path(shared), [Path(os.path.relpath(file, shared)).as_posix() for file in files]

@@ -86,9 +86,10 @@ def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
     if not _has_sockets():
         return room.numpy()
     try:
-        free = os.statvfs("/dev/shm") if sys.platform == "linux" else None
-        if free and free.f_bavail * free.f_frsize < workers * room.nbytes:  # all of them may be about to fill one
-            return room.numpy()
+        if sys.platform == "linux":
+            free = os.statvfs("/dev/shm")
+            if free.f_bavail * free.f_frsize < workers * room.nbytes:  # all of them may be about to fill one
+                return room.numpy()
         storage = torch.UntypedStorage._new_shared(room.nbytes, device="cpu")
     except (OSError, RuntimeError):  # there is none, or somebody else was faster
         return room.numpy()
@@ -164,12 +165,15 @@ def _killed(handler: Any, number: int, frame: Any) -> None:
 
 def _received(loader: DataLoader) -> Iterator[Any]:
     """What a loader's workers send. Raises UserError where they cannot be started or are killed, or lack room."""
-    before = signal.getsignal(signal.SIGCHLD)
     try:
-        items = iter(loader)
-        handler = signal.getsignal(signal.SIGCHLD)
-        if handler is not before:
-            signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
+        if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
+            items = iter(loader)
+        else:
+            before = signal.getsignal(signal.SIGCHLD)
+            items = iter(loader)
+            handler = signal.getsignal(signal.SIGCHLD)
+            if handler is not before:
+                signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
         yield from items
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) not in SCARCE and "shared memory" not in str(error):

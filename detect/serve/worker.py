@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -119,7 +120,9 @@ def _too_large(what: str, width: int, height: int, most: float) -> Reply:
 
 def _limit_files(size: int) -> None:
     """Let no file that is written here become larger than `size` bytes, where the system knows of such limits."""
-    with suppress(ImportError, ValueError, OSError):
+    if sys.platform == "win32":
+        return
+    with suppress(ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -127,6 +130,7 @@ def _limit_files(size: int) -> None:
 
 def main() -> None:
     """Answer tasks until the server ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, also where no session keeps it from here
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print is no answer
     if not (line := sys.stdin.buffer.readline()):  # the server has ended already

@@ -63,6 +63,8 @@ def ranks(cuda: bool):
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
+        if not td.is_nccl_available():
+            raise UserError("this build of torch has no NCCL, by which processes on CUDA talk: train with one process")
         torch.cuda.set_device(local)
     store = _launcher_store()
     if store is not None:  # in which torch would find the addresses of an earlier attempt as well

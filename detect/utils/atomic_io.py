@@ -104,7 +104,8 @@ def replace_file(path: Path, write: Callable[[Path], object], durable: bool = Tr
 
 def replace_text(path: Path, text: str, durable: bool = True) -> None:
     """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
-    replace_file(path, lambda part: part.write_text(text, encoding="utf-8", errors="backslashreplace"), durable)
+    data = text.encode("utf-8", "backslashreplace")  # not as text: line ends are the same on every system
+    replace_file(path, lambda part: part.write_bytes(data), durable)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 ECHO = 2.0  # seconds in which a repeated signal is the same request: torchrun repeats what the terminal sent
 PATIENCE = 0.2  # seconds that a blocked call is waited for once an end was asked for
 DEAF = 5.0  # seconds that native code may keep a second request from being heard
@@ -112,6 +113,8 @@ def _is_nohup(number: int) -> bool:
 
 def _leave_terminal() -> None:
     """Let what is still written to a terminal that has hung up get lost, where it would raise an error."""
+    if sys.platform == "win32":  # which sends no SIGHUP
+        return
     import termios
 
     for descriptor in (1, 2):
@@ -197,12 +200,14 @@ class Watch:
     """Ends the process where its main thread cannot: native code, such as a decoder, hears no signal.
 
     The kernel's note of each signal goes through a pipe to a thread. After a second request that no handler has heard
-    within DEAF seconds, and after a third one in any case, that thread ends the process at once.
+    within DEAF seconds, and after a third one in any case, that thread ends the process at once. On Windows, where a
+    pipe is not waited for with a limit, only after the third one.
     """
 
     def __init__(self) -> None:
         self.ends = os.pipe()
-        os.set_blocking(self.ends[1], False)
+        if sys.platform != "win32":
+            os.set_blocking(self.ends[1], False)
         self.old = signal.set_wakeup_fd(self.ends[1], warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
@@ -210,7 +215,7 @@ class Watch:
         requests: list[tuple[int, float]] = []
         while len(requests) < 3:
             deaf = len(requests) == 2 and _heard < requests[1][1]
-            if select.select(self.ends[:1], [], [], DEAF if deaf else None)[0]:
+            if sys.platform == "win32" or select.select(self.ends[:1], [], [], DEAF if deaf else None)[0]:
                 if not (data := os.read(self.ends[0], 1)):
                     return os.close(self.ends[0])
                 if data[0] in ENDING and not _is_nohup(data[0]):
@@ -231,18 +236,19 @@ def follow_parent() -> None:
     What a terminal, torchrun, systemd or pkill sends to all processes of a job is for the main process to answer, which
     may still need its workers. Call it once, in the main thread of the worker.
     """
-    os.setpgid(0, 0)
+    if sys.platform != "win32":
+        os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)  # the pipe of the parent's Watch
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
-    if hasattr(signal, "sigtimedwait"):
+    if sys.platform != "win32" and hasattr(signal, "sigtimedwait"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
-        if not hasattr(signal, "sigtimedwait"):
+        if sys.platform == "win32" or not hasattr(signal, "sigtimedwait"):
             time.sleep(1)
         elif (sent := signal.sigtimedwait({signal.SIGTERM}, 1)) is not None and sent.si_pid == parent:
             os._exit(0)

@@ -21,14 +21,23 @@ from typing import Any, TypeVar
 from detect.errors import UserError
 from detect.utils.overwrite import require_own
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+
+    _Busy: type[OSError] = PermissionError  # what a lock that another one holds raises
+else:
     import fcntl
+
+    _Busy = BlockingIOError
 
 C = TypeVar("C")
 R = TypeVar("R")
 LOCK = ".gridhead.lock"  # in a folder that a run writes into
 _HELD: set[int] = set()  # descriptors of locked files
 _TEMPORARY = re.compile(r"\.gridhead-[0-9a-f]{12}\.part")
+_OPEN_FILES_STAY = sys.platform == "win32"  # a file that is open can be neither removed nor replaced there
+_BEYOND = 2**30  # the byte that Windows locks: no other process could read one that holds something
+_FLAGS = getattr(os, "O_BINARY", 0)  # Windows changes line ends else
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _log = logging.getLogger("detect")
 
@@ -88,9 +97,7 @@ def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
         _remove_leftovers(lock.parent)
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()  # first: whoever opens the file now sees that it has gone
-        _release(descriptor)
+        _remove(lock, descriptor)
         with suppress(OSError):  # something is in them
             for folder in missing:
                 folder.rmdir()
@@ -99,7 +106,7 @@ def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
 def _take(lock: Path, target: Path, option: str) -> int:
     """The descriptor of the lock file, locked."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | _FLAGS | getattr(os, "O_NOFOLLOW", 0), 0o644)
         try:
             free = _try_lock(descriptor)
         except OSError as error:
@@ -131,7 +138,8 @@ def _self() -> dict[str, str]:
 def _holder(descriptor: int) -> str:
     """Who holds a lock, as its file says."""
     try:
-        said = json.loads(os.pread(descriptor, 1000, 0))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        said = json.loads(os.read(descriptor, 1000))
         return f"{said['command']} ({said['process']}, since {said['since']})"
     except (OSError, ValueError, KeyError, TypeError):  # it is only just being written
         return "another run"
@@ -143,11 +151,15 @@ def _try_lock(descriptor: int) -> bool:
     Raises:
         OSError: the file system has no locks.
     """
-    if sys.platform != "win32":
-        try:
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, _BEYOND, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+    except _Busy:
+        return False
     _HELD.add(descriptor)
     return True
 
@@ -155,6 +167,16 @@ def _try_lock(descriptor: int) -> bool:
 def _release(descriptor: int) -> None:
     _HELD.discard(descriptor)
     os.close(descriptor)
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    """Remove a locked file, and give the lock back: after it, so that whoever opens the file then sees it has gone."""
+    if _OPEN_FILES_STAY:
+        _release(descriptor)
+    with suppress(OSError):
+        path.unlink()
+    if not _OPEN_FILES_STAY:
+        _release(descriptor)
 
 
 def _let_go() -> None:
@@ -171,7 +193,7 @@ if hasattr(os, "register_at_fork"):
 def _is_there(path: Path, descriptor: int) -> bool:
     """Whether the open file is still the one at the path."""
     try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+        return _OPEN_FILES_STAY or os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
     except OSError:
         return False
 
@@ -187,7 +209,7 @@ class Draft:
         self.path = path
         while True:
             self.part = path.with_name(f".gridhead-{secrets.token_hex(6)}.part")
-            self.descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            self.descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
             with suppress(OSError):  # a file system without locks
                 _try_lock(self.descriptor)
             if _is_there(self.part, self.descriptor):  # or it was removed as a leftover before it was locked
@@ -198,15 +220,20 @@ class Draft:
         """Bring the content to the disk if `durable`, and give the file its name."""
         if durable:
             os.fsync(self.descriptor)
+        if _OPEN_FILES_STAY:
+            self._close()
         os.replace(self.part, self.path)
         self.discard()
 
     def discard(self) -> None:
         """Remove the file, unless it was finished."""
+        self._close()
+        self.part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         if self.descriptor >= 0:
             _release(self.descriptor)
             self.descriptor = -1
-            self.part.unlink(missing_ok=True)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -216,7 +243,10 @@ def _remove_leftovers(folder: Path) -> None:
             with suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR)
                 try:
-                    if _try_lock(descriptor):
-                        path.unlink()
-                finally:
+                    ended = _try_lock(descriptor)
+                except OSError:
+                    ended = False
+                if ended:
+                    _remove(path, descriptor)
+                else:
                     _release(descriptor)

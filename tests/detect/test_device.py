@@ -1,7 +1,6 @@
 """Which device, type and number of workers are chosen."""
 
 import os
-import resource
 import sys
 
 import pytest
@@ -89,6 +88,8 @@ def test_workers_are_half_of_the_cores_shared_among_ranks(monkeypatch):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of glibc on Linux")
 def test_on_the_cpu_freed_memory_serves_the_next_tensors():
+    import resource
+
     pick_device("cpu")
     for _ in range(3):  # until the heap has grown enough
         torch.ones(2**24)  # 64 MB, 16,384 pages

@@ -1,7 +1,6 @@
 """One run at a time for each output, and temporary files of each process alone."""
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -120,7 +119,7 @@ def test_whatever_the_lock_file_holds_the_run_is_refused(tmp_path, content):
     with (tmp_path / LOCK).open("w") as file:
         file.write(content)
         file.flush()
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.fcntl.flock(file, locks.fcntl.LOCK_EX)
         with pytest.raises(UserError, match="is in use by another run"), locked_folder(tmp_path):
             pass
     with locked_folder(tmp_path):  # and one that nobody holds is in nobody's way

@@ -20,7 +20,7 @@ import numpy as np
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
 from detect.data.images import read_header
-from detect.data.roots import Roots
+from detect.data.roots import Roots, shared_folder
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, split_name
@@ -74,7 +74,7 @@ def load_yolo(
     Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
     keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
     """
-    root = Path(os.path.commonpath([os.path.dirname(file) for file in images])) if images else path.parent
+    root = Path(shared_folder(images)) if images else path.parent
     records: list[dict] = []
     annotations: list[dict] = []
     where: list[str] = []
