@@ -232,7 +232,8 @@ def _zip(data: bytes) -> tuple[Any, Pack]:
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", kind) as file:
             for name, value in tree.items():
-                file.writestr(name, packs.get(name, bytes)(value))
+                # Not writestr(name), which takes the time of day: the same seed must give the same bytes.
+                file.writestr(zipfile.ZipInfo(name), packs.get(name, bytes)(value), kind)
         return out.getvalue()
 
     return tree, pack
