@@ -18,13 +18,13 @@ from detect.commands.predict import PredictConfig
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
 from detect.export.runtime import Exported, is_exported, open_exported
-from detect.inference.landmark_refiner import Closer
+from detect.inference.landmark_refiner import LandmarkRefiner
 from detect.inference.predictions import Predictions
 from detect.inference.predictor import Predictor
-from detect.inference.signal_predictor import RecordPredictor
+from detect.inference.signal_predictor import SignalPredictor
 from detect.inference.source import open_source
-from detect.inference.tiles import Tiles
-from detect.inference.tta import SCALES, VIEWS, Views
+from detect.inference.tiles import TiledPredictor
+from detect.inference.tta import SCALES, VIEWS, TTAPredictor
 from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights
 from detect.types import Classification, Detections, Frame, Postprocess
@@ -89,12 +89,12 @@ class Detector:
         """Frames to detections, with these settings; `size` 0 is the size of training.
 
         `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it. A landmarker
-        looks again where it found its points: see `Closer`.
+        looks again where it found its points: see `LandmarkRefiner`.
         """
         if self.dims != 2:
             if size or tta or tile:
                 raise UserError("--imgsz, --tta and --tile are for pictures: leave them out")
-            return RecordPredictor(self.model, keep, batch, self.device, self.dtype)
+            return SignalPredictor(self.model, keep, batch, self.device, self.dtype)
         if (tta or tile) and self.model.task != "detect":
             raise UserError("--tta and --tile are for detectors: leave them out")
         side = self.side(size)
@@ -103,12 +103,12 @@ class Detector:
             return Predictor(self.model, side, keep, batch, self.device, self.dtype)
 
         if self.metadata.shape:
-            return Closer(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
+            return LandmarkRefiner(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
         predictor: Any = of(side, keep)
         if tta:
             every = replace(keep, score=keep.score / VIEWS)  # what is sure in one view counts where it is less so
-            predictor = Views([of(self.side(round(side * scale)), every) for scale in SCALES], keep)
-        return Tiles(predictor, side, keep) if tile else predictor
+            predictor = TTAPredictor([of(self.side(round(side * scale)), every) for scale in SCALES], keep)
+        return TiledPredictor(predictor, side, keep) if tile else predictor
 
     def side(self, imgsz: int) -> int:
         """`imgsz`, or the size of training where that is 0. Raises UserError for one that the model does not take."""

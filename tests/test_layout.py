@@ -74,7 +74,7 @@ def paths(tmp_path_factory):
     ("path", "stations"),
     [
         ("loss", ["decode_image", "mosaic", "stream", "Yolo.forward", "Yolo.loss", "TaskAligned.__call__", "_overlap"]),
-        ("boxes", ["decode_image", "Still.__iter__", "prefetch", "Letterbox.apply", "Yolo.decode", "batched_nms"]),
+        ("boxes", ["decode_image", "ImagePart.__iter__", "prefetch", "Letterbox.apply", "Yolo.decode", "batched_nms"]),
     ],
 )
 def test_the_count_sees_every_stage_in_every_thread(paths, path, stations):

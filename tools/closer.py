@@ -29,7 +29,7 @@ from detect.evaluation.landmarks import LandmarkEvaluator
 from detect.models.keypoints import around
 from detect.types import Detections, Frame, Postprocess
 
-LOOKS = (1, 2, 3, 4)
+PASSES = (1, 2, 3, 4)
 ANGLE, SMALLEST, SHIFT = np.deg2rad(25), 0.6, 0.12
 
 
@@ -69,7 +69,7 @@ def table(detector: Detector, things: Instances, every: int) -> Iterator[str]:
     """The errors as Markdown."""
     yield "| looks | NME | failures | NME, moved | failures, moved |"
     yield "| --- | --- | --- | --- | --- |"
-    for looks in LOOKS:
+    for looks in PASSES:
         plain, moved = (measured(detector, things, every, looks, moved) for moved in (False, True))
         numbers = [plain["nme"], plain["failures"], moved["nme"], moved["failures"]]
         yield f"| {looks} | " + " | ".join(f"{100 * number:.1f} %" for number in numbers) + " |"

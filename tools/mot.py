@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.boxes import iou, xywh_to_xyxy
 from detect.errors import UserError, in_one_line
-from detect.tracking.bytetrack import Tracker
+from detect.tracking.bytetrack import ByteTrack
 from detect.types import Detections
 
 JUDGE = """
@@ -61,7 +61,7 @@ def read(path: Path) -> np.ndarray:
 
 def tracked(rows: np.ndarray, frames: range, sure: float) -> np.ndarray:
     """The tracks of detections (as of `read`), in the same form."""
-    tracker, answers = Tracker(sure), []
+    tracker, answers = ByteTrack(sure), []
     scores = rows[:, 6] / max(rows[:, 6].max(initial=0), 1e-9)
     for frame in frames:
         here = rows[:, 0] == frame

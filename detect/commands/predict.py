@@ -114,14 +114,14 @@ def predict(config: PredictConfig) -> None:
 def _follow(config: PredictConfig, detector: Detector) -> Follow | None:
     """What follows objects through frames; None where nothing is to be followed."""
     from detect.api import Detector
-    from detect.inference.box_embedder import Describer, require_embedder
+    from detect.inference.box_embedder import BoxEmbedder, require_embedder
     from detect.tracking.counting import Follow
 
     looks = None
     if config.tracker.appearance:
         embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
         require_embedder(embedder, config.tracker.appearance)
-        looks = Describer(embedder)
+        looks = BoxEmbedder(embedder)
     if not config.track:
         return None
     return Follow(config.conf, detector.names, config.tracker, config.lines, config.zones, looks)

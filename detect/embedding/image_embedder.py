@@ -10,7 +10,7 @@ import numpy as np
 from detect.api import Detector
 from detect.data.alignment import aligned
 from detect.errors import UserError
-from detect.inference.box_embedder import Describer, cuts, require_embedder
+from detect.inference.box_embedder import BoxEmbedder, crop_boxes, require_embedder
 from detect.types import Frame, Postprocess
 
 SURE = 0.25  # the least score of what a detector cuts out
@@ -33,7 +33,7 @@ class Finder:
         ((_, found),) = self.predictor([Frame(image, "")])
         if len(self.shape):
             return aligned(image, found, self.shape)
-        return next(iter(cuts(image, found.boxes[:1].double().numpy(), stretch)), None)
+        return next(iter(crop_boxes(image, found.boxes[:1].double().numpy(), stretch)), None)
 
 
 class Eyes:
@@ -42,7 +42,7 @@ class Eyes:
     def __init__(self, weights: str, detectors: Sequence[str], device: str, precision: str) -> None:
         self.embedder = Detector.load(weights, device, precision)
         require_embedder(self.embedder, weights)
-        self.describe = Describer(self.embedder)
+        self.describe = BoxEmbedder(self.embedder)
         self.finders = [Finder(path, device, precision) for path in detectors]
         self.blind = f"{' and '.join(detectors)} find{'s' * (len(detectors) == 1)} nothing in it to cut out"
 

@@ -88,7 +88,7 @@ def tell(config: EvaluateConfig, what: str, evaluator: Any, report: Callable[[An
 def asked(config: EvaluateConfig, detector: Detector) -> Postprocess:
     """How an evaluation decodes."""
     task = TASKS[detector.model.task]
-    return task.asked(config) if task.asked else dataclasses.replace(task.keep, cuts=LimitHits())
+    return task.asked(config) if task.asked else dataclasses.replace(task.keep, limit_hits=LimitHits())
 
 
 def answers(
@@ -109,7 +109,7 @@ def answers(
 
 def say_cuts(keep: Postprocess, file: TextIO | None = None) -> None:
     """One line for each limit that cut something off."""
-    for line in keep.cuts.lines(keep):
+    for line in keep.limit_hits.lines(keep):
         say(line, file)
 
 

@@ -107,7 +107,7 @@ class Exported:
                 f"{self.path} was exported with --nms and gives the best {len(rows)} boxes of all classes: more of "
                 "--classes may be behind them; export with a larger --max-det, or without --nms"
             )
-        keep.cuts.add(limited=full or int(wanted.sum()) > keep.limit)
+        keep.limit_hits.add(limited=full or int(wanted.sum()) > keep.limit)
         return found[wanted][: keep.limit]
 
 

@@ -15,7 +15,7 @@ from detect.errors import UserError
 from detect.types import Distance, Frame, Postprocess
 
 
-class Describer:
+class BoxEmbedder:
     """(picture (H, W, 3) uint8 RGB, boxes (N, 4) xyxy) -> vectors (N, D) float32; `distance` compares two of them.
 
     `detector` is an embedder, as `Detector.load` gives it.
@@ -27,11 +27,13 @@ class Describer:
         self.dimensions: int = detector.model.config.dimensions
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        found = [one.values for _, one in self.predictor(Frame(cut, "") for cut in cuts(image, boxes, self.stretch))]
+        found = [
+            one.values for _, one in self.predictor(Frame(cut, "") for cut in crop_boxes(image, boxes, self.stretch))
+        ]
         return np.array(found, dtype=np.float32).reshape(-1, self.dimensions)
 
 
-def cuts(image: np.ndarray, boxes: np.ndarray, stretch: bool) -> list[np.ndarray]:
+def crop_boxes(image: np.ndarray, boxes: np.ndarray, stretch: bool) -> list[np.ndarray]:
     """What a network sees of each box (N, 4) xyxy of a picture (H, W, 3): see `views`."""
     height, width = image.shape[:2]
     room = np.tile([[width, height] * 2], (len(boxes), 1))

@@ -14,13 +14,13 @@ from anchors.nms import batched_nms
 from detect.types import Detections, Postprocess
 
 
-def joined(found: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
+def concatenate_views(found: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
     """The detections of all views as one, and the view (N,) each is from."""
     boxes, scores, labels = (torch.cat([getattr(one, name) for one in found]) for name in ("boxes", "scores", "labels"))
     return Detections(boxes, scores, labels), np.repeat(np.arange(len(found)), [len(one) for one in found])
 
 
-def grouped(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarray], least: float) -> np.ndarray:
+def group_views(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarray], least: float) -> np.ndarray:
     """The object (N,), a number from 0, that each detection is of.
 
     Best first, each joins the object with the member it is most alike, if by `least`, or is a new one. Members are of
@@ -44,10 +44,10 @@ def grouped(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarr
     return group
 
 
-def chosen(found: Detections, keep: Postprocess) -> Detections:
+def suppress(found: Detections, keep: Postprocess) -> Detections:
     """What suppression as `keep` says leaves of detections, best first."""
     found = found[found.scores > keep.score]
     groups = torch.zeros_like(found.labels) if keep.agnostic else found.labels
     kept = batched_nms(found.boxes, found.scores, groups, keep.iou)
-    keep.cuts.add(limited=len(kept) > keep.limit)
+    keep.limit_hits.add(limited=len(kept) > keep.limit)
     return found[kept[: keep.limit]]

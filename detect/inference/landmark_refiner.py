@@ -19,16 +19,16 @@ from detect.data.alignment import Pose
 from detect.models.keypoints import around
 from detect.types import Detections, Frame, Postprocess
 
-LOOKS = 3
+PASSES = 3
 
 
-class Closer:
+class LandmarkRefiner:
     """A predictor that looks at each picture several times; `shape` (K, 2) is the metadata's.
 
     `predictor` must answer whatever its scores; `keep` says from which score the last answer counts.
     """
 
-    def __init__(self, predictor: Any, shape: np.ndarray, keep: Postprocess, looks: int = LOOKS) -> None:
+    def __init__(self, predictor: Any, shape: np.ndarray, keep: Postprocess, looks: int = PASSES) -> None:
         self.predictor, self.shape, self.keep, self.looks = predictor, shape, keep, looks
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:

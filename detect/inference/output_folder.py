@@ -27,7 +27,7 @@ _ROOM = 255  # bytes of a file name that file systems take
 _NUMBERS = re.compile(r"(_\d+)+$")
 
 
-class Written:
+class OutputFolder:
     """The files of a run under `folder`; those of the run before are removed when it is opened.
 
     Nothing else is removed, nothing is written over, and no link is followed. Raises UserError where another run is at
@@ -99,19 +99,19 @@ class Written:
         self.stack.close()
 
 
-class Paths:
+class OutputPaths:
     """File names in `folder` after the names of frames: distinct in the whole run, and never a source itself."""
 
-    def __init__(self, written: Written, sources: Iterable[Path] = ()) -> None:
+    def __init__(self, written: OutputFolder, sources: Iterable[Path] = ()) -> None:
         self.written, self.root = written, written.folder
         self.taken = {path.resolve() for path in sources}
         self.stems = {_base(path) for path in self.taken}  # of which frames of a video may not be numbered
         self.families: set[Path] = set()  # stems whose frames are numbered: STEM_000001
         self.clip, self.last, self.stem = "", -1, self.root
 
-    def within(self, folder: str) -> Paths:
+    def within(self, folder: str) -> OutputPaths:
         """The same for a folder of the run: names given there are distinct from those given here."""
-        paths = Paths(self.written)
+        paths = OutputPaths(self.written)
         paths.root = self.root / folder
         paths.taken, paths.stems, paths.families = self.taken, self.stems, self.families
         return paths

@@ -15,20 +15,20 @@ import av
 
 from detect.errors import UserError
 from detect.inference.draw import draw
-from detect.inference.output_folder import Paths, Written
+from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import Source
 from detect.inference.writers import (
     ANSWERS,
-    Counts,
-    Crops,
-    Labels,
-    Lines,
-    Pictures,
-    Results,
+    AnnotatedSink,
+    CountsSink,
+    CropSink,
+    JsonSink,
+    PrintSink,
     Sink,
-    Stop,
-    Window,
+    WindowClosed,
+    WindowSink,
+    YoloTxtSink,
     copy_suffix,
     part_of,
 )
@@ -54,7 +54,7 @@ class Summary:
         self.frames += 1
 
 
-class Extras(TypedDict, total=False):
+class PredictOutputs(TypedDict, total=False):
     """What `predict_to` is to leave besides annotated copies (of what can be drawn) and the json file; if at all."""
 
     save_txt: bool  # labels/*.txt
@@ -74,15 +74,15 @@ def predict_to(
     skeleton: Sequence[tuple[int, int]] = (),
     kind: type = Detections,
     follow: Follow | None = None,
-    **extras: Unpack[Extras],
+    **extras: Unpack[PredictOutputs],
 ) -> Summary:
-    """Finds objects in every frame of the source and leaves the answers under `out`: see also `Extras`.
+    """Finds objects in every frame of the source and leaves the answers under `out`: see also `PredictOutputs`.
 
     `kind` is what the predictor answers with, and chooses the json file among ANSWERS. `follow` joins what is found to
     tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
-    What an earlier run wrote into `out` is removed first, and nothing else: see `Written`. However it ends (Ctrl-C and
-    errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come to
-    its end are called NAME.part.json. Raises UserError for what cannot be read or written.
+    What an earlier run wrote into `out` is removed first, and nothing else: see `OutputFolder`. However it ends (Ctrl-C
+    and errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come
+    to its end are called NAME.part.json. Raises UserError for what cannot be read or written.
     """
     out, summary, pictured = Path(out), Summary(), source.kind != "records"
     if extras.get("show") and not pictured:
@@ -90,14 +90,14 @@ def predict_to(
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
-            written = stack.enter_context(closing(Written(out, source.files)))
+            written = stack.enter_context(closing(OutputFolder(out, source.files)))
             sinks: list[Sink] = []
-            for sink in opened(source, names, category_ids, written, ANSWERS[kind], follow, extras):
+            for sink in open_sinks(source, names, category_ids, written, ANSWERS[kind], follow, extras):
                 sinks.append(sink)
                 stack.push(partial(_close, sink))
             interrupt = stack.enter_context(closing(Interrupt()))
             answers = stack.enter_context(closing(predictor(source)))
-            stack.enter_context(suppress(Stop))
+            stack.enter_context(suppress(WindowClosed))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
                 found = follow(frame, found) if follow else found
                 picture = draw(frame.image, found, names, skeleton) if pictured else frame.image
@@ -130,37 +130,37 @@ def _kept(out: Path, kind: type, summary: Summary) -> str:
     return f"; the {summary.frames} frames before are in {part_of(out / ANSWERS[kind])}" if summary.frames else ""
 
 
-def opened(
+def open_sinks(
     source: Source,
     names: Sequence[str],
     category_ids: Sequence[int],
-    written: Written,
+    written: OutputFolder,
     answers: str,
     follow: Follow | None,
-    extras: Extras,
+    extras: PredictOutputs,
 ) -> Iterator[Sink]:
     """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
-    paths = Paths(written, source.files)
+    paths = OutputPaths(written, source.files)
     if source.kind != "records":
         _require_room(source, written)
-        yield Pictures(paths, source.rates)
-    yield Results(written, answers, names, category_ids)
+        yield AnnotatedSink(paths, source.rates)
+    yield JsonSink(written, answers, names, category_ids)
     if follow and follow.counting:
-        yield Counts(written, follow.counts)
+        yield CountsSink(written, follow.counts)
     if extras.get("say"):
-        yield Lines(names)
+        yield PrintSink(names)
     if extras.get("save_txt"):
-        yield Labels(paths.within("labels"))
+        yield YoloTxtSink(paths.within("labels"))
     if extras.get("save_crop"):
-        yield Crops(paths.within("crops"), names, extras.get("shape", ()))
+        yield CropSink(paths.within("crops"), names, extras.get("shape", ()))
     if extras.get("show"):
-        yield Window()
+        yield WindowSink()
 
 
-def _require_room(source: Source, written: Written) -> None:
+def _require_room(source: Source, written: OutputFolder) -> None:
     """Raises UserError, before any work, where a file that predict did not write is in the way of an annotated copy."""
     if written.is_empty():
         return
-    paths = Paths(written, source.files)
+    paths = OutputPaths(written, source.files)
     for part in source.parts:
         written.require_free(paths.give(part.name, ".mp4" if part.rate else copy_suffix(part.name)))

@@ -14,7 +14,7 @@ from detect.types import Frame, Postprocess
 from detect.utils.device import autocast
 
 
-class RecordPredictor:
+class SignalPredictor:
     """Says the class of records with a lean model on `device`, at most `batch` of one shape together, in order."""
 
     def __init__(self, model: Any, keep: Postprocess, batch: int, device: torch.device, dtype: torch.dtype) -> None:

@@ -27,7 +27,7 @@ VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wm
 _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
-class Part(Protocol):
+class SourcePart(Protocol):
     """One still image, video or camera."""
 
     name: str
@@ -39,7 +39,7 @@ class Part(Protocol):
     def close(self) -> None: ...
 
 
-class Records:
+class SignalPart:
     """A file of signals or volumes, read when it is opened: a frame each, of numbers (C, ...)."""
 
     rate: Fraction | None = None
@@ -66,7 +66,9 @@ class Source:
     left_out: a line for each part that cannot be read, where such are skipped: `skip_bad`.
     """
 
-    def __init__(self, parts: Sequence[Part], kind: str, files: Sequence[Path] = (), skip_bad: bool = False) -> None:
+    def __init__(
+        self, parts: Sequence[SourcePart], kind: str, files: Sequence[Path] = (), skip_bad: bool = False
+    ) -> None:
         self.parts, self.kind, self.files, self.skip_bad = parts, kind, files, skip_bad
         self.left_out: list[str] = []
         self.is_live = any(isinstance(part, Camera) or getattr(part, "live", False) for part in parts)
@@ -104,7 +106,7 @@ class Source:
             IndexError: there are fewer frames.
         """
         for part in self.parts:
-            if isinstance(part, Still | Records) and part.count is not None and index >= part.count:
+            if isinstance(part, ImagePart | SignalPart) and part.count is not None and index >= part.count:
                 index -= part.count
                 continue
             for frame in part:
@@ -129,7 +131,7 @@ class Source:
         self.close()
 
 
-class Still:
+class ImagePart:
     """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there.
 
     Of a file that holds several pages or frames each is given. `most` is how many pixels it may have.
@@ -232,7 +234,7 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return {p: Path(os.path.relpath(os.path.abspath(p), root)).as_posix() for p in paths}
 
 
-def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int) -> Part:
+def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int) -> SourcePart:
     if isinstance(item, bool | None):
         raise UserError(f"source {item!r}: name an image, a folder, a video, a camera or a URL")
     if isinstance(item, int):
@@ -242,11 +244,11 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int)
         name = f"{where.hostname or 'stream'}{where.path}".strip("/")
         return Video(item, name, stride, live=True, max_pixels=most or MAX_FRAME_PIXELS)
     if not isinstance(item, Path):
-        return Still(item, f"image-{index}")
+        return ImagePart(item, f"image-{index}")
     if item.suffix.lower() in SUFFIXES:
-        return Records(item, names[item])
+        return SignalPart(item, names[item])
     if _is_still(item):
-        return Still(item, names[item], most or MAX_PIXELS)
+        return ImagePart(item, names[item], most or MAX_PIXELS)
     return Video(item, names[item], stride, max_pixels=most or MAX_FRAME_PIXELS)
 
 
@@ -265,15 +267,15 @@ def _is_still(path: Path) -> bool:
     return True
 
 
-def _kind(parts: Sequence[Part]) -> str:
+def _kind(parts: Sequence[SourcePart]) -> str:
     kinds = {_kind_of(part) for part in parts}
     return kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def _kind_of(part: Part) -> str:
+def _kind_of(part: SourcePart) -> str:
     if isinstance(part, Video):
         return "stream" if part.live else "video"
-    if isinstance(part, Records):
+    if isinstance(part, SignalPart):
         return "records"
     return "camera" if isinstance(part, Camera) else "images"
 

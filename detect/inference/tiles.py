@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from anchors.boxes import iou
-from detect.inference.box_fusion import chosen, grouped, joined
+from detect.inference.box_fusion import concatenate_views, group_views, suppress
 from detect.inference.predictor import prefetch
 from detect.types import Detections, Frame, Postprocess
 
@@ -29,7 +29,7 @@ SAME = 0.5  # the IoU, in the zone that two tiles see, from which boxes are of o
 NEAR = 0.005  # of a tile's side: a box that ends so near its tile's border may go on behind it
 
 
-class Tiles:
+class TiledPredictor:
     """A predictor that looks at tiles of `side` pixels, and at the whole: frames to detections."""
 
     def __init__(self, predictor: Any, side: int, keep: Postprocess) -> None:
@@ -40,9 +40,9 @@ class Tiles:
         with closing(prefetch(frames, ahead=4)) as coming:
             for frame in coming:
                 height, width = frame.image.shape[:2]
-                places = tiles(height, width, self.side)
+                places = tile_places(height, width, self.side)
                 views = [replace(frame, image=frame.image[y1:y2, x1:x2]) for x1, y1, x2, y2 in places.tolist()]
-                with self.keep.cuts.one_image():
+                with self.keep.limit_hits.one_image():
                     found = [one for _, one in self.predictor(views)]
                     whole = found[0] if len(found) == 1 else self._whole(found, places)
                 yield frame, whole
@@ -53,10 +53,10 @@ class Tiles:
         torn = ~((low >= tile[:, :2] - coarse) & (high <= tile[:, 2:] + coarse)).all(-1).any(1)
         corners = torch.from_numpy(places[:, [0, 1, 0, 1]]).float()
         moved = [replace(one, boxes=one.boxes + corner) for one, corner in zip(found, corners, strict=True)]
-        return chosen(seamless([moved[0][torn], *moved[1:]], places, NEAR * self.side), self.keep)
+        return suppress(merge_tiles([moved[0][torn], *moved[1:]], places, NEAR * self.side), self.keep)
 
 
-def tiles(height: int, width: int, side: int) -> np.ndarray:
+def tile_places(height: int, width: int, side: int) -> np.ndarray:
     """Places (T, 4) xyxy of the views of a picture: first the whole, then, where it is larger, its tiles of `side`."""
     rows, columns = (_starts(n, side) for n in (height, width))
     parts = [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
@@ -72,9 +72,9 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(x) for x in np.linspace(0, length - side, count)]
 
 
-def seamless(found: list[Detections], places: np.ndarray, near: float) -> Detections:
+def merge_tiles(found: list[Detections], places: np.ndarray, near: float) -> Detections:
     """The objects that views at `places` (T, 4) of one picture show, all in pixels of the picture."""
-    every, view = joined(found)
+    every, view = concatenate_views(found)
     if not len(every):
         return every
     boxes, frame = every.boxes.double().numpy(), places[view].astype(float)
@@ -85,7 +85,7 @@ def seamless(found: list[Detections], places: np.ndarray, near: float) -> Detect
         inter = _area(_common(mine, theirs))
         return inter / np.maximum(_area(mine) + _area(theirs) - inter, 1e-9)
 
-    group = grouped(every, view, alike, SAME)
+    group = group_views(every, view, alike, SAME)
     cut = (np.abs(boxes - frame) <= near) & (frame != places[0])
     order = np.lexsort((-every.scores.numpy(), view == 0, group))  # object by object: tiles first, the best of them
     members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detect.inference.box_fusion import chosen, grouped, joined
+from detect.inference.box_fusion import concatenate_views, group_views, suppress
 from detect.inference.predictor import prefetch
 from detect.types import Detections, Frame, Postprocess
 
@@ -19,7 +19,7 @@ VIEWS = 2 * len(SCALES)
 SAME = 0.55  # the IoU from which boxes of two views are of one object (Solovyev et al., 2021)
 
 
-class Views:
+class TTAPredictor:
     """A predictor made of predictors, one a size: frames to detections averaged over the sizes and their mirrors."""
 
     def __init__(self, predictors: Sequence[Any], keep: Postprocess) -> None:
@@ -31,11 +31,11 @@ class Views:
             for frame in coming:
                 mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
                 found = []
-                with self.keep.cuts.one_image():
+                with self.keep.limit_hits.one_image():
                     for predictor in self.predictors:
                         (_, straight), (_, turned) = predictor([frame, mirrored])
                         found += [straight, mirror(turned, frame.image.shape[1])]
-                    whole = chosen(averaged(found), self.keep)
+                    whole = suppress(fuse_boxes(found), self.keep)
                 yield frame, whole
 
 
@@ -46,15 +46,15 @@ def mirror(found: Detections, width: int) -> Detections:
     return replace(found, boxes=swapped)
 
 
-def averaged(found: Sequence[Detections]) -> Detections:
+def fuse_boxes(found: Sequence[Detections]) -> Detections:
     """The objects that several views of one picture show: weighted boxes fusion (Solovyev et al., 2021).
 
     A box is the mean of its views', weighted by their scores; a score is the sum over the number of views, so that what
     few views show counts less.
     """
-    every, view = joined(found)
+    every, view = concatenate_views(found)
     corners, scores = every.boxes.double().numpy(), every.scores.double().numpy()
-    group = grouped(every, view, lambda i: _iou(corners[i], corners), SAME)
+    group = group_views(every, view, lambda i: _iou(corners[i], corners), SAME)
     count = group.max(initial=-1) + 1
     total = np.bincount(group, scores, count)
     boxes = np.stack([np.bincount(group, scores * side, count) for side in corners.T], 1) / total[:, None]

@@ -17,7 +17,7 @@ _ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the last is in every build, b
 _BT601, _BT709 = 6, 1  # code points of ISO/IEC 23091-2: the matrix that OpenCV uses; the primaries and transfer of sRGB
 
 
-class Film:
+class VideoWriter:
     """Writes RGB pictures into `path`, an MP4 file, at the given times.
 
     rate is the frames a second that players are told of; the times count, so a variable rate stays variable.

@@ -17,8 +17,8 @@ import torch
 from detect.data.alignment import aligned
 from detect.data.image_writer import save_image
 from detect.errors import UserError
-from detect.inference.output_folder import Paths, Written
-from detect.inference.video_writer import Film
+from detect.inference.output_folder import OutputFolder, OutputPaths
+from detect.inference.video_writer import VideoWriter
 from detect.types import Classification, Detections, Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import file_names, json_text, say
@@ -39,7 +39,7 @@ class Sink(Protocol):
     def close(self, whole: bool = True) -> None: ...
 
 
-class Stop(Exception):
+class WindowClosed(Exception):
     """The user closed the window: an end, not an error."""
 
 
@@ -49,12 +49,12 @@ def copy_suffix(name: str) -> str:
     return suffix if suffix.lower() in _SAVED else ".png"
 
 
-class Pictures:
+class AnnotatedSink:
     """Annotated copies: an image under its own name, its pages numbered; a video, camera or stream as one NAME.mp4."""
 
-    def __init__(self, paths: Paths, rates: Mapping[str, Fraction | None]) -> None:
+    def __init__(self, paths: OutputPaths, rates: Mapping[str, Fraction | None]) -> None:
         self.paths, self.rates, self.clip, self.last = paths, rates, "", -1
-        self.film: Film | None = None
+        self.film: VideoWriter | None = None
 
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
         if frame.time is None:
@@ -64,7 +64,7 @@ class Pictures:
             self.close()
             self.clip = frame.name
             path = self.paths.written.claim(self.paths.give(frame.name, ".mp4"))
-            self.film = Film(path, self.rates.get(frame.name))
+            self.film = VideoWriter(path, self.rates.get(frame.name))
         self.last = frame.index
         self.film.write(picture, frame.time)
 
@@ -74,7 +74,7 @@ class Pictures:
             film.close()
 
 
-class Results:
+class JsonSink:
     """One JSON file in the form of COCO results, in source pixels, written as it goes.
 
     Beside COCO's fields each record has `image` (the source's name), `category` (the class name) and, for a frame of a
@@ -82,7 +82,7 @@ class Results:
     `image_id` counts the frames, from 1. Classes have no box. It is called NAME.part.json until the run is finished.
     """
 
-    def __init__(self, written: Written, name: str, names: Sequence[str], category_ids: Sequence[int]) -> None:
+    def __init__(self, written: OutputFolder, name: str, names: Sequence[str], category_ids: Sequence[int]) -> None:
         self.names, self.category_ids = names, category_ids
         self.path = written.claim(written.folder / name)
         self.part = written.claim(part_of(self.path))
@@ -113,10 +113,10 @@ class Results:
             self.part.unlink()
 
 
-class Counts:
+class CountsSink:
     """counts.json, what `counts` gives at the end; NAME.part.json where the run did not come to its end."""
 
-    def __init__(self, written: Written, counts: Callable[[], Any]) -> None:
+    def __init__(self, written: OutputFolder, counts: Callable[[], Any]) -> None:
         self.counts, self.path = counts, written.claim(written.folder / "counts.json")
         self.part = written.claim(part_of(self.path))
 
@@ -132,7 +132,7 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}{PART}{path.suffix}")
 
 
-class Lines:
+class PrintSink:
     """A line on standard output for each picture, with its classes; frames of videos are too many for that."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -148,10 +148,10 @@ class Lines:
         """Nothing is held open."""
 
 
-class Labels:
+class YoloTxtSink:
     """One YOLO text file an image or frame: class, centre x and y, width, height (relative to the picture), score."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: OutputPaths) -> None:
         self.paths = paths
 
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
@@ -166,13 +166,13 @@ class Labels:
         """Each file is closed as it is written."""
 
 
-class Crops:
+class CropSink:
     """What lies within each box, as JPEG files in a folder for each class.
 
     Given the mean shape (K, 2) of a landmarker, whose pictures show one thing each, it is aligned: see `Pose`.
     """
 
-    def __init__(self, paths: Paths, names: Sequence[str], shape: Sequence[Sequence[float]] = ()) -> None:
+    def __init__(self, paths: OutputPaths, names: Sequence[str], shape: Sequence[Sequence[float]] = ()) -> None:
         self.paths, self.shape = paths, np.array(shape)
         self.folders = file_names(names)
 
@@ -198,7 +198,7 @@ class Crops:
         """Each file is closed as it is written."""
 
 
-class Window:
+class WindowSink:
     """Shows the annotated pictures as they come; q, Escape or closing the window ends the work."""
 
     def __init__(self, title: str = "detect") -> None:
@@ -214,7 +214,7 @@ class Window:
     def write(self, frame: Frame, found: Detections, picture: np.ndarray) -> None:
         cv2.imshow(self.title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         if cv2.waitKey(1) & 0xFF in (ord("q"), 27) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
-            raise Stop
+            raise WindowClosed
 
     def close(self, whole: bool = True) -> None:
         cv2.destroyAllWindows()

@@ -113,7 +113,7 @@ def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | No
     if len(score) > (most := max(CANDIDATES, PER_DETECTION * keep.limit)):
         score, best = score.topk(most)
         prior, label = prior[best], label[best]
-        keep.cuts.add(crowded=True)
+        keep.limit_hits.add(crowded=True)
     box, score, label = boxes[prior].cpu(), score.cpu(), label.cpu()
     groups = torch.zeros_like(label) if keep.agnostic else label
     if keep.soft:
@@ -123,6 +123,6 @@ def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | No
         score = score[kept]
     if len(kept) > keep.limit:
         kept, score = kept[: keep.limit], score[: keep.limit]
-        keep.cuts.add(limited=True)
+        keep.limit_hits.add(limited=True)
     found = Detections(box[kept], score, label[kept])
     return found if points is None else replace(found, keypoints=points[prior.cpu()[kept]].cpu())

@@ -26,7 +26,7 @@ FRESH, SEEN, LOST = 0, 1, 2  # begun in the frame before; in sight; not
 
 
 @dataclass
-class Tracks:
+class TrackStates:
     """Everything known of T tracks: filter states, labels, numbers (0: not yet confirmed), frames, what they are.
 
     looks (T, D) are of length one, or zero where nothing is known.
@@ -53,12 +53,14 @@ class Tracks:
         """New tracks at boxes (N, 4) xyxy with looks (N, D)."""
         mean, covariance = kalman.begin(boxes)
         count = np.full(len(boxes), frame)
-        new = Tracks(mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH), looks)
+        new = TrackStates(
+            mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH), looks
+        )
         for name, value in vars(self).items():
             setattr(self, name, np.concatenate([value, getattr(new, name)]))
 
 
-class Tracker:
+class ByteTrack:
     """Gives the detections of each frame the numbers of their tracks, from 1, never used twice.
 
     A detection of at least `sure` is believed; one that scores 0.1 more begins a track, which counts from its second
@@ -67,7 +69,7 @@ class Tracker:
 
     def __init__(self, sure: float, config: TrackConfig | None = None, dimensions: int = 0) -> None:
         self.sure, self.config = sure, config or TrackConfig()
-        self.tracks, self.frame, self.count = Tracks(looks=np.zeros((0, dimensions))), 0, 0
+        self.tracks, self.frame, self.count = TrackStates(looks=np.zeros((0, dimensions))), 0, 0
 
     def update(self, found: Detections, looks: np.ndarray | None = None) -> Detections:
         """The next frame's detections: those of tracks, with `tracks` (N,) int64, best first.

@@ -16,10 +16,10 @@ import numpy as np
 
 from detect.config.tracking import TrackConfig
 from detect.errors import UserError
-from detect.inference.box_embedder import Describer
+from detect.inference.box_embedder import BoxEmbedder
 from detect.inference.draw import color_of
 from detect.inference.text_rendering import render
-from detect.tracking.bytetrack import Tracker
+from detect.tracking.bytetrack import ByteTrack
 from detect.types import Detections, Frame
 
 TRAIL = 30  # frames
@@ -107,7 +107,7 @@ class Follow:
         config: TrackConfig | None = None,
         lines: Sequence[Sequence[float]] = (),
         zones: Sequence[Sequence[float]] = (),
-        describe: Describer | None = None,
+        describe: BoxEmbedder | None = None,
     ) -> None:
         self.describe = describe
         self.sure, self.names, self.config, self.lines, self.zones = sure, names, config, lines, zones
@@ -118,7 +118,7 @@ class Follow:
 
     def _begin(self, film: str) -> None:
         dimensions = self.describe.dimensions if self.describe else 0
-        self.film, self.tracker = film, Tracker(self.sure, self.config, dimensions)
+        self.film, self.tracker = film, ByteTrack(self.sure, self.config, dimensions)
         self.trails: dict[int, deque[Point]] = {}
         self.places: list[Line | Zone] = [_line(values) for values in self.lines]
         self.places += [_zone(values) for values in self.zones]

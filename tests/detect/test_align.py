@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from detect.cli.parser import parse
 from detect.data.alignment import Pose, mean_shape, nearest
-from detect.inference.landmark_refiner import Closer
+from detect.inference.landmark_refiner import LandmarkRefiner
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.keypoints import around, seen
@@ -163,7 +163,7 @@ def test_each_look_corrects_the_one_before(spots):
     frame, points = spots
     errors = []
     for count in (1, 2, 3):
-        ((same, found),) = Closer(Half(), TRIANGLE, Postprocess(), count)([frame])
+        ((same, found),) = LandmarkRefiner(Half(), TRIANGLE, Postprocess(), count)([frame])
         assert same is frame
         errors.append(np.abs(found.keypoints[0, :, :2].numpy() - points).mean())
         assert torch.allclose(found.boxes[0], around(found.keypoints[0]), atol=1e-4)
@@ -172,18 +172,18 @@ def test_each_look_corrects_the_one_before(spots):
 
 @pytest.mark.parametrize(("lost", "count"), [((0,), 0), ((1,), 1), ((2,), 1)])
 def test_a_look_that_finds_nothing_leaves_what_was_found(spots, lost, count):
-    ((_, found),) = Closer(Half(*lost), TRIANGLE, Postprocess())([spots[0]])
+    ((_, found),) = LandmarkRefiner(Half(*lost), TRIANGLE, Postprocess())([spots[0]])
     assert len(found) == count
 
 
 def test_what_leaves_the_picture_is_not_found(spots):
-    ((_, found),) = Closer(Beyond(), TRIANGLE, Postprocess())([spots[0]])
+    ((_, found),) = LandmarkRefiner(Beyond(), TRIANGLE, Postprocess())([spots[0]])
     assert len(found) == 0
 
 
 def test_the_last_look_says_how_sure_it_is(spots):
-    ((_, found),) = Closer(Half(), TRIANGLE, Postprocess(0.8))([spots[0]])
-    assert len(found) == 0 and list(Closer(Half(), TRIANGLE, Postprocess())([])) == []
+    ((_, found),) = LandmarkRefiner(Half(), TRIANGLE, Postprocess(0.8))([spots[0]])
+    assert len(found) == 0 and list(LandmarkRefiner(Half(), TRIANGLE, Postprocess())([])) == []
 
 
 def test_the_tool_shows_a_window_whole_or_moved():

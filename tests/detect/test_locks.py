@@ -11,7 +11,7 @@ import pytest
 
 from detect.__main__ import main
 from detect.errors import UserError
-from detect.inference.output_folder import Written
+from detect.inference.output_folder import OutputFolder
 from detect.training.setup import train
 from detect.utils import locks
 from detect.utils.atomic_io import replace_file, replace_text
@@ -68,7 +68,7 @@ def test_a_run_resumed_while_it_still_runs_is_refused_before_anything_is_written
         with pytest.raises(UserError, match="is in use by detect train"):
             train(settings(digits, tmp_path / "run", resume=resume))
     with pytest.raises(UserError, match="is in use by detect train"):
-        Written(tmp_path / "run")
+        OutputFolder(tmp_path / "run")
     assert sorted(os.listdir(tmp_path / "run")) == before
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.tracking.bytetrack import Tracker
+from detect.tracking.bytetrack import ByteTrack
 from detect.types import Detections
 from tools import mot
 
@@ -59,7 +59,7 @@ def test_tracks_are_those_of_another_bytetrack(seed):
     rows = [np.round(one, 5) for one in scene(seed)]
     sent = json.dumps([one.tolist() for one in rows])
     theirs = json.loads(subprocess.run([OTHERS, "-c", TWIN], input=sent, capture_output=True, text=True).stdout)
-    tracker, ours, names = Tracker(0.25), [], {}
+    tracker, ours, names = ByteTrack(0.25), [], {}
     for one in rows:
         values = torch.from_numpy(one).float()
         found = tracker.update(Detections(values[:, :4], values[:, 4], torch.zeros(len(one), dtype=torch.int64)))

@@ -23,8 +23,8 @@ from detect.errors import UserError
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.oks import nameless
 from detect.inference.draw import draw
-from detect.inference.output_folder import Paths, Written
-from detect.inference.writers import Crops, Results
+from detect.inference.output_folder import OutputFolder, OutputPaths
+from detect.inference.writers import CropSink, JsonSink
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
@@ -301,21 +301,21 @@ def found(count):
 def test_any_name_can_be_drawn_and_a_crop_never_leaves_its_folder(tmp_path):
     names, frame = list(ODD.values()), Frame(np.zeros((64, 48, 3), np.uint8), "half \udcff.jpg")
     assert draw(frame.image, found(len(names)), [*names[:-1], "x" * 10**6]).any()
-    crops = Crops(Paths(Written(tmp_path / "out")).within("crops"), names)
+    crops = CropSink(OutputPaths(OutputFolder(tmp_path / "out")).within("crops"), names)
     crops.write(frame, found(len(names)), frame.image)
     folders = [path.name for path in (tmp_path / "out/crops").iterdir()]
     assert sorted(folders) == sorted(file_names(names)) and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_two_names_of_one_spelling_have_crops_apart(tmp_path):
-    crops = Crops(Paths(Written(tmp_path)).within("crops"), ["a/b", "a_b", "A:B"])
+    crops = CropSink(OutputPaths(OutputFolder(tmp_path)).within("crops"), ["a/b", "a_b", "A:B"])
     crops.write(Frame(np.zeros((30, 30, 3), np.uint8), "x.png"), found(3), np.zeros((30, 30, 3), np.uint8))
     assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == ["A_B-3", "a_b", "a_b-2"]
 
 
 def test_json_keeps_names_and_shows_nothing_of_what_hides(tmp_path):
     names = [*ODD.values(), "猫", "👩\u200d🚀"]
-    results = Results(Written(tmp_path), "detections.json", names, range(len(names)))
+    results = JsonSink(OutputFolder(tmp_path), "detections.json", names, range(len(names)))
     results.write(Frame(np.zeros((30, 30, 3), np.uint8), "half \udcff \x9b.jpg"), found(len(names)), np.zeros(()))
     results.close()
     text = (tmp_path / "detections.json").read_text(encoding="utf-8")

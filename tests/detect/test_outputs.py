@@ -14,7 +14,7 @@ from PIL import Image
 from detect.errors import UserError
 from detect.inference import output_folder as outputs
 from detect.inference import pipeline as job
-from detect.inference.output_folder import LIST, Paths, Written
+from detect.inference.output_folder import LIST, OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
 from detect.tracking.counting import Follow
@@ -111,15 +111,15 @@ def test_a_full_disk_leaves_no_file_that_looks_whole(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return written(path, *args, **options)
 
-    real, now = outputs.Written.claim, ""
+    real, now = outputs.OutputFolder.claim, ""
 
-    def claim(self: Written, path: Path) -> Path:
+    def claim(self: OutputFolder, path: Path) -> Path:
         nonlocal now
         now = path.suffix
         return real(self, path)
 
     monkeypatch.setattr(Path, "open", full)
-    monkeypatch.setattr(outputs.Written, "claim", claim)
+    monkeypatch.setattr(outputs.OutputFolder, "claim", claim)
     source = save(tmp_path / "a.png", planted(96, 128, BOX))
     with pytest.raises(UserError, match="cannot be written: No space left"):
         run(source, tmp_path / "out", save_txt=True, save_crop=True)
@@ -139,11 +139,11 @@ def test_what_predict_wrote_is_no_source_of_the_same_folder(tmp_path: Path) -> N
 
 def test_two_runs_into_one_folder_at_once_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
-    first = Written(tmp_path)
+    first = OutputFolder(tmp_path)
     with pytest.raises(UserError, match=r"is in use by .* wait until it ends"):
-        Written(tmp_path)
+        OutputFolder(tmp_path)
     first.close()
-    Written(tmp_path).close()
+    OutputFolder(tmp_path).close()
 
 
 def test_names_of_frames_and_images_are_distinct_in_every_order(tmp_path: Path) -> None:
@@ -151,14 +151,14 @@ def test_names_of_frames_and_images_are_distinct_in_every_order(tmp_path: Path) 
     pages = [Frame(planted(4, 4, None), "clip.tif", i, pages=3) for i in range(3)]
     stills = [Frame(planted(4, 4, None), f"clip_00000{i}.jpg") for i in range(3)]
     for number, frames in enumerate([clip + stills + pages, stills + pages + clip, pages + clip + stills]):
-        paths = Paths(Written(tmp_path / str(number)))
+        paths = OutputPaths(OutputFolder(tmp_path / str(number)))
         for folder in ("labels", "crops"):
             given = [paths.within(folder).of(frame, ".txt") for frame in frames]
             assert len(given) == len(frames)
         one = paths.within("again")
         assert len({one.of(frame, ".txt") for frame in frames}) == len(frames)
     assert (
-        Paths(Written(tmp_path / "c")).give("crops/dog/a_0.jpg", ".jpg")
+        OutputPaths(OutputFolder(tmp_path / "c")).give("crops/dog/a_0.jpg", ".jpg")
         == tmp_path / "c" / "crops-2" / "dog" / "a_0.jpg"
     )
 

@@ -238,21 +238,22 @@ def test_what_the_limits_cut_off_is_counted(soft: bool) -> None:
     boxes = torch.cat([corners, corners, corners + 10, corners + 10], 1)
     scores = torch.linspace(0.9, 0.3, count)[:, None]
     keep = Postprocess(limit=10, soft=soft)
-    assert len(choose(boxes[:10], scores[:10], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (0, 0)
-    assert len(choose(boxes[:11], scores[:11], keep)) == 10 and (keep.cuts.limited, keep.cuts.crowded) == (1, 0)
+    hits = keep.limit_hits
+    assert len(choose(boxes[:10], scores[:10], keep)) == 10 and (hits.limited, hits.crowded) == (0, 0)
+    assert len(choose(boxes[:11], scores[:11], keep)) == 10 and (hits.limited, hits.crowded) == (1, 0)
     if not soft:
         choose(boxes, scores, keep)
-        assert (keep.cuts.limited, keep.cuts.crowded) == (2, 1)
-        one, two = keep.cuts.lines(keep)
+        assert (keep.limit_hits.limited, keep.limit_hits.crowded) == (2, 1)
+        one, two = keep.limit_hits.lines(keep)
         assert "--max-det 10: 2;" in one and "4,096 boxes above --conf 0.25: 1;" in two
         wide = Postprocess(limit=5000)
-        assert len(choose(boxes, scores, wide)) == count and wide.cuts.lines(wide) == []
+        assert len(choose(boxes, scores, wide)) == count and wide.limit_hits.lines(wide) == []
 
 
 def test_views_of_one_image_are_cut_once() -> None:
     keep = Postprocess(limit=3)
-    with keep.cuts.one_image():
-        keep.cuts.limited += 5
-    with keep.cuts.one_image():
-        keep.cuts.crowded += 2
-    assert (keep.cuts.limited, keep.cuts.crowded) == (1, 1)
+    with keep.limit_hits.one_image():
+        keep.limit_hits.limited += 5
+    with keep.limit_hits.one_image():
+        keep.limit_hits.crowded += 2
+    assert (keep.limit_hits.limited, keep.limit_hits.crowded) == (1, 1)

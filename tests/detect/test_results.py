@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import detect
-from detect.config import ModelConfig
+from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.predictions import Predictions
 from detect.inference.source import open_source
-from detect.inference.video_writer import Film
+from detect.inference.video_writer import VideoWriter
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import save_weights
@@ -54,7 +54,7 @@ def files(tmp_path_factory):
     (folder / "images").mkdir()
     for name, image in zip("ab", IMAGES, strict=False):
         cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
-    video = Film(folder / "clip.mp4", Fraction(10))
+    video = VideoWriter(folder / "clip.mp4", Fraction(10))
     for i, image in enumerate(IMAGES):
         video.write(image, i / 10)
     video.close()

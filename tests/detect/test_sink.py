@@ -22,11 +22,11 @@ from detect.inference import pipeline as job
 from detect.inference import video_writer as films
 from detect.inference import writers as sink
 from detect.inference.draw import color_of
-from detect.inference.output_folder import LIST, LOCK, Paths, Written
+from detect.inference.output_folder import LIST, LOCK, OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
-from detect.inference.video_writer import Film
-from detect.inference.writers import Crops, Labels, Results, part_of
+from detect.inference.video_writer import VideoWriter
+from detect.inference.writers import CropSink, JsonSink, YoloTxtSink, part_of
 from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
 
@@ -104,7 +104,7 @@ def test_an_annotated_video_has_the_frames_and_times_of_its_source(tmp_path: Pat
 
 def test_a_variable_rate_stays_variable(tmp_path: Path) -> None:
     times = [1.5, 1.54, 1.58, 2.0, 2.01, 3.0]
-    one = Film(tmp_path / "v.mp4", Fraction(25))
+    one = VideoWriter(tmp_path / "v.mp4", Fraction(25))
     for time in times:
         one.write(planted(32, 32, None), time)
     one.close()
@@ -112,7 +112,7 @@ def test_a_variable_rate_stays_variable(tmp_path: Path) -> None:
 
 
 def test_a_film_keeps_colours_and_goes_on_where_times_and_sizes_do_not(tmp_path: Path) -> None:
-    one = Film(tmp_path / "v.mp4", None)
+    one = VideoWriter(tmp_path / "v.mp4", None)
     colours = [(255, 0, 0), (0, 255, 0), (200, 150, 30)]
     for colour, time, size in zip(colours, (5.0, 5.0, 4.0), (33, 33, 50), strict=True):
         one.write(np.full((size, size, 3), colour, np.uint8), time)
@@ -125,7 +125,7 @@ def test_a_film_keeps_colours_and_goes_on_where_times_and_sizes_do_not(tmp_path:
 
 def test_a_film_without_h264_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(films.av, "codecs_available", {"mpeg4"})
-    one = Film(tmp_path / "v.mp4", Fraction(30000, 1001))
+    one = VideoWriter(tmp_path / "v.mp4", Fraction(30000, 1001))
     for i in range(3):
         one.write(planted(32, 32, None), i / 29.97)
     one.close()
@@ -133,7 +133,7 @@ def test_a_film_without_h264_falls_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_film_of_nothing_leaves_nothing(tmp_path: Path) -> None:
-    Film(tmp_path / "v.mp4", None).close()
+    VideoWriter(tmp_path / "v.mp4", None).close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,7 +164,7 @@ def test_a_source_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_names_are_distinct_and_stay_under_the_folder(tmp_path: Path) -> None:
-    paths = Paths(Written(tmp_path))
+    paths = OutputPaths(OutputFolder(tmp_path))
     given = [paths.give(name, ".jpg") for name in ("a/x.png", "b/x.png", "x.png", "x.jpg", "../../x.png", "/x.png")]
     names = ["a/x", "b/x", "x", "x-2", "x-3", "x-4"]
     assert given == [tmp_path / f"{name}.jpg" for name in names]
@@ -173,7 +173,7 @@ def test_names_are_distinct_and_stay_under_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_second_clip_of_the_same_name_starts_anew(tmp_path: Path) -> None:
-    paths = Paths(Written(tmp_path))
+    paths = OutputPaths(OutputFolder(tmp_path))
     image = planted(4, 4, None)
     stems = [paths.of(Frame(image, "a.mp4", i, i / 10)).name for i in (0, 1, 2, 0, 1)]
     assert stems == ["a_000000", "a_000001", "a_000002", "a-2_000000", "a-2_000001"]
@@ -181,7 +181,7 @@ def test_a_second_clip_of_the_same_name_starts_anew(tmp_path: Path) -> None:
 
 
 def test_keypoints_and_tracks_are_in_the_results(tmp_path: Path) -> None:
-    sink = Results(Written(tmp_path), "d.json", NAMES, IDS)
+    sink = JsonSink(OutputFolder(tmp_path), "d.json", NAMES, IDS)
     found = Detections(
         torch.tensor([[1.0, 2, 4, 6]]),
         torch.tensor([0.5]),
@@ -226,7 +226,10 @@ def test_nothing_found_in_nothing(tmp_path: Path) -> None:
     run([planted(96, 128, None)], tmp_path, save_crop=True)
     assert results(tmp_path) == [] and not (tmp_path / "crops").exists()
     frame, image = Frame(planted(8, 8, None), "x"), planted(8, 8, None)
-    for one in (Labels(Paths(Written(tmp_path / "l"))), Crops(Paths(Written(tmp_path / "c")), NAMES)):
+    for one in (
+        YoloTxtSink(OutputPaths(OutputFolder(tmp_path / "l"))),
+        CropSink(OutputPaths(OutputFolder(tmp_path / "c")), NAMES),
+    ):
         one.write(frame, Detections.none(), image)
         one.close()
     assert (tmp_path / "l" / "x.txt").read_text() == "" and set(os.listdir(tmp_path / "c")) == {LIST, LOCK}

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.inference.predictor import Predictor
-from detect.inference.tiles import OVERLAP, Tiles, seamless, tiles
+from detect.inference.tiles import OVERLAP, TiledPredictor, merge_tiles, tile_places
 from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MAGENTA, ThingFinder
 
 SIDE = 160
 
 
-def tiled() -> Tiles:
-    return Tiles(Predictor(ThingFinder(), SIDE, batch=4), SIDE, Postprocess())
+def tiled() -> TiledPredictor:
+    return TiledPredictor(Predictor(ThingFinder(), SIDE, batch=4), SIDE, Postprocess())
 
 
 def scene(height: int, width: int, boxes: list[tuple[int, int, int, int]]) -> Frame:
@@ -58,7 +58,7 @@ def test_tiles_find_what_the_whole_picture_shows(planted: tuple[int, int, list[t
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(32, 640))
 def test_tiles_cover_the_picture_and_overlap(height: int, width: int, side: int) -> None:
-    whole, *parts = tiles(height, width, side).tolist()
+    whole, *parts = tile_places(height, width, side).tolist()
     assert whole == [0, 0, width, height]
     assert bool(parts) == (max(height, width) > side)
     for low, length in ((0, width), (1, height)) if parts else ():
@@ -85,7 +85,7 @@ def test_sides_are_those_of_the_surest_view_that_shows_them() -> None:
     left, right = torch.tensor([[50.0, 20, 160, 80]]), torch.tensor([[140.0, 22, 250, 81]])
     none, label = Detections.none(), torch.zeros(1).long()
     parts = [none, Detections(left, torch.tensor([0.6]), label), Detections(right, torch.tensor([0.8]), label)]
-    found = seamless(parts, places, 1.0)
+    found = merge_tiles(parts, places, 1.0)
     assert found.boxes.tolist() == [[50, 22, 250, 81]]
     assert found.scores.tolist() == pytest.approx([0.8])
 
@@ -95,6 +95,6 @@ def test_neighbours_of_one_view_and_things_of_two_classes_stay_apart() -> None:
     near = torch.tensor([[105.0, 20, 145, 60], [110, 22, 150, 62]])
     score, label = torch.tensor([0.9, 0.8]), torch.zeros(2).long()
     twice = [Detections.none(), *[Detections(near, score, label)] * 2]
-    assert rows(seamless(twice, places, 1.0)) == near.tolist()
+    assert rows(merge_tiles(twice, places, 1.0)) == near.tolist()
     other = [twice[0], twice[1], Detections(near, score, label + 1)]
-    assert len(seamless(other, places, 1.0)) == 4
+    assert len(merge_tiles(other, places, 1.0)) == 4

@@ -15,13 +15,13 @@ from detect.cli.parser import model_config
 from detect.config.tracking import TrackConfig
 from detect.config.train import ModelConfig
 from detect.errors import UserError
-from detect.inference.box_embedder import Describer
+from detect.inference.box_embedder import BoxEmbedder
 from detect.inference.predictor import Predictor
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import save_weights
 from detect.tracking import kalman
-from detect.tracking.bytetrack import Tracker
+from detect.tracking.bytetrack import ByteTrack
 from detect.tracking.counting import Follow, Line, Zone
 from detect.types import Detections, Frame
 
@@ -88,7 +88,7 @@ def test_boxes_survive_the_filters_form(rows):
 
 
 def test_two_who_cross_keep_their_numbers():
-    tracker = Tracker(0.5)
+    tracker = ByteTrack(0.5)
     for t in range(40):
         answer = tracker.update(found((10 + 5 * t, 50, 30, 60, 0.9), (210 - 5 * t, 80, 30, 60, 0.8)))
         assert answer.tracks.tolist() == [1, 2]  # best first, as they began
@@ -96,7 +96,7 @@ def test_two_who_cross_keep_their_numbers():
 
 
 def test_unsure_detections_carry_on_a_track_and_begin_none():
-    tracker = Tracker(0.5)
+    tracker = ByteTrack(0.5)
     for score in (0.9, 0.9, 0.2, 0.15, 0.3):
         answer = tracker.update(found((10, 10, 40, 40, score), (200, 10, 40, 40, 0.3)))
         assert numbers(answer) == {10: 1}
@@ -104,7 +104,7 @@ def test_unsure_detections_carry_on_a_track_and_begin_none():
 
 
 def test_what_is_seen_only_once_is_no_track():
-    tracker = Tracker(0.5)
+    tracker = ByteTrack(0.5)
     tracker.update(found((10, 10, 40, 40, 0.9)))  # in the first frame nothing needs confirming
     assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (300, 10, 40, 40, 0.9)))) == {10: 1}
     assert numbers(tracker.update(found((10, 10, 40, 40, 0.9)))) == {10: 1}
@@ -118,7 +118,7 @@ def test_looks_decide_between_tracks_that_are_equally_near():
     """Two who meet and turn back: by motion alone they seem to pass one another, and change numbers."""
     red, blue = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     for dimensions, numbers_after in ((0, [2, 1]), (2, [1, 2])):
-        tracker = Tracker(0.5, dimensions=dimensions)
+        tracker = ByteTrack(0.5, dimensions=dimensions)
         for t in range(40):
             x = 10 + 4 * min(t, 38 - t)
             boxes = found((x, 50, 60, 60, 0.9), (174 - x, 50, 60, 60, 0.8))
@@ -127,7 +127,7 @@ def test_looks_decide_between_tracks_that_are_equally_near():
 
 
 def test_looks_of_a_track_are_a_moving_average_of_length_one():
-    tracker, boxes = Tracker(0.5, dimensions=2), found((10, 10, 40, 40, 0.9))
+    tracker, boxes = ByteTrack(0.5, dimensions=2), found((10, 10, 40, 40, 0.9))
     tracker.update(boxes, np.array([[1.0, 0.0]]))
     tracker.update(boxes, np.array([[0.0, 1.0]]))
     wanted = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
@@ -140,7 +140,7 @@ def test_looks_of_a_track_are_a_moving_average_of_length_one():
 
 @pytest.mark.parametrize(("away", "same"), [(3, True), (5, True), (6, False)])
 def test_a_track_out_of_sight_is_looked_for_for_a_while(away, same):
-    tracker = Tracker(0.5, TrackConfig(memory=5))
+    tracker = ByteTrack(0.5, TrackConfig(memory=5))
     for t in range(10):
         tracker.update(found((10 + 2 * t, 10, 40, 40, 0.9)))
     for _ in range(away):
@@ -151,7 +151,7 @@ def test_a_track_out_of_sight_is_looked_for_for_a_while(away, same):
 
 
 def test_classes_are_followed_apart():
-    tracker = Tracker(0.5)
+    tracker = ByteTrack(0.5)
     tracker.update(found((10, 10, 40, 40, 0.9), labels=[0]))
     assert len(tracker.update(found((10, 10, 40, 40, 0.9), labels=[1]))) == 0
     assert tracker.update(found((10, 10, 40, 40, 0.9), labels=[1])).tracks.tolist() == [2]
@@ -160,7 +160,7 @@ def test_classes_are_followed_apart():
 def test_points_stay_with_their_boxes_and_inputs_as_they_were():
     one = found((200, 10, 40, 40, 0.7), (10, 10, 40, 40, 0.9))
     one = Detections(one.boxes, one.scores, one.labels, torch.arange(6.0).reshape(2, 1, 3))
-    answer = Tracker(0.5).update(one)
+    answer = ByteTrack(0.5).update(one)
     assert answer.tracks.tolist() == [2, 1]
     assert answer.keypoints[0].tolist() == [[3, 4, 5]] and one.tracks is None
 
@@ -168,7 +168,7 @@ def test_points_stay_with_their_boxes_and_inputs_as_they_were():
 @given(st.integers(0, 2**31))
 def test_numbers_are_distinct_and_never_come_again(seed):
     rng = np.random.default_rng(seed)
-    tracker, last, gone = Tracker(0.4, TrackConfig(memory=2)), {}, set()
+    tracker, last, gone = ByteTrack(0.4, TrackConfig(memory=2)), {}, set()
     for frame in range(12):
         count = int(rng.integers(0, 6))
         rows = np.hstack([rng.integers(0, 4, (count, 2)) * 40, np.full((count, 2), 35), rng.uniform(0, 1, (count, 1))])
@@ -289,8 +289,8 @@ def test_an_embedder_says_what_tracks_look_like(walk, weights, tmp_path, monkeyp
     config = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4)
     save_weights(embedder, build(config, ModelMetadata(["a", "b"], [1, 2], size=32)))
     seen = []
-    describe = Describer.__call__
-    monkeypatch.setattr(Describer, "__call__", lambda *given: seen.append(describe(*given)) or seen[-1])
+    describe = BoxEmbedder.__call__
+    monkeypatch.setattr(BoxEmbedder, "__call__", lambda *given: seen.append(describe(*given)) or seen[-1])
     monkeypatch.setattr(Predictor, "__call__", both(Predictor.__call__, squares))
     flags = ["--source", str(walk), "--track", "--out", str(tmp_path / "out"), "--device", "cpu"]
     appearance = ["--tracker.appearance", str(embedder)]
@@ -302,7 +302,7 @@ def test_an_embedder_says_what_tracks_look_like(walk, weights, tmp_path, monkeyp
     capsys.readouterr()
     assert main(["predict", "--weights", str(weights), *flags, "--tracker.appearance", str(weights)]) == 2
     assert "is no embedder" in capsys.readouterr().err
-    assert Describer(Detector.load(embedder, "cpu"))(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4))).shape == (0, 4)
+    assert BoxEmbedder(Detector.load(embedder, "cpu"))(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4))).shape == (0, 4)
 
 
 def both(predict, answer):

@@ -7,16 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.inference.predictor import Predictor
-from detect.inference.tiles import Tiles
-from detect.inference.tta import SAME, SCALES, Views, averaged, mirror
+from detect.inference.tiles import TiledPredictor
+from detect.inference.tta import SAME, SCALES, TTAPredictor, fuse_boxes, mirror
 from detect.types import Detections, Frame, Postprocess
 from tests.reference.fusion import fused
 from tests.reference.planted import MAGENTA, ThingFinder, planted
 
 
-def views(score: float = 0.25, scales: tuple[float, ...] = SCALES) -> Views:
+def views(score: float = 0.25, scales: tuple[float, ...] = SCALES) -> TTAPredictor:
     finder = ThingFinder()
-    return Views([Predictor(finder, round(160 * s), batch=2) for s in scales], Postprocess(score))
+    return TTAPredictor([Predictor(finder, round(160 * s), batch=2) for s in scales], Postprocess(score))
 
 
 def test_planted_things_are_found_where_they_are() -> None:
@@ -39,9 +39,9 @@ def test_one_size_and_its_mirror_agree_with_the_size_alone() -> None:
 def test_what_few_views_show_counts_less() -> None:
     box, label = torch.tensor([[10.0, 10, 50, 50]]), torch.tensor([3])
     once = [Detections(box, torch.tensor([0.9]), label), Detections.none(), Detections.none()]
-    assert averaged(once).scores.tolist() == pytest.approx([0.3])
-    assert averaged(once).labels.tolist() == [3] and averaged(once).boxes.tolist() == box.tolist()
-    assert len(averaged([Detections.none()] * 3)) == 0
+    assert fuse_boxes(once).scores.tolist() == pytest.approx([0.3])
+    assert fuse_boxes(once).labels.tolist() == [3] and fuse_boxes(once).boxes.tolist() == box.tolist()
+    assert len(fuse_boxes([Detections.none()] * 3)) == 0
 
 
 def test_no_frames_and_nothing_found() -> None:
@@ -53,7 +53,7 @@ def test_no_frames_and_nothing_found() -> None:
 def test_tiles_take_views_for_a_predictor() -> None:
     image = planted(150, 400, (120, 30, 260, 120))
     image[10:50, 350:380] = MAGENTA
-    ((_, found),) = Tiles(views(), 160, Postprocess())([Frame(image, "x")])
+    ((_, found),) = TiledPredictor(views(), 160, Postprocess())([Frame(image, "x")])
     truth = torch.tensor([[120.0, 30, 260, 120], [350, 10, 380, 50]])
     assert (found.boxes[found.boxes[:, 0].argsort()] - truth).abs().max() < 3
 
@@ -72,7 +72,7 @@ def as_found(rows: list) -> Detections:
 @settings(deadline=None)
 @given(st.lists(found_rows, min_size=1, max_size=4))
 def test_fusion_is_that_of_plain_loops(rows: list) -> None:
-    mine = averaged([as_found(one) for one in rows])
+    mine = fuse_boxes([as_found(one) for one in rows])
     naive = fused(rows, SAME)
     assert np.allclose(mine.boxes.numpy(), np.array([r[0] for r in naive]).reshape(-1, 4), atol=1e-4)
     assert np.allclose(mine.scores.numpy(), [r[1] for r in naive])
