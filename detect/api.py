@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detect.callbacks.base import Callback, watched
 from detect.cli.applicability import refuse_unused
 from detect.commands.predict import PredictConfig
 from detect.config.constraints import check
@@ -130,6 +131,7 @@ class Detector:
         vid_stride: int = 1,
         tta: bool = False,
         tile: bool = False,
+        callbacks: Sequence[Callback] = (),
     ) -> Predictions:
         """Predict what is in each image of a source: `for frame, detections in detector.predict("clip.mp4"): ...`.
 
@@ -146,6 +148,7 @@ class Detector:
             vid_stride: of a video every `vid_stride`-th frame is taken.
             tta: average over sizes and mirrored images.
             tile: look at images larger than `imgsz` in tiles of that size.
+            callbacks: objects that see, and may change, every result.
 
         Returns:
             A lazy sequence of (frame, result): Detections in pixels of the frame, a Classification or an Embedding. The
@@ -174,7 +177,8 @@ class Detector:
             raise UserError("classes is an empty list: name some, or leave it out to find all")
         keep = Postprocess(config.conf, config.iou, config.max_det, agnostic, classes=labels)
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
-        return Predictions(partial(open_source, source, config.vid_stride), partial(self._described, predictor))
+        results = watched(partial(self._described, predictor), callbacks, self)
+        return Predictions(partial(open_source, source, config.vid_stride), results)
 
     def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
         """What `predictor` gives, with what is known of the classes."""

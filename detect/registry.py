@@ -163,7 +163,7 @@ REGISTRIES: dict[str, Registry] = {
         },
     ),
     "transform": Registry("transform"),
-    "callback": Registry("callback"),
+    "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker"),
     "export": Registry("export format"),
 }

@@ -25,6 +25,7 @@ from detect.config import CONFIGS
 from detect.config import train as configs
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
+from detect.models.legacy import current_settings
 from detect.registry import REGISTRIES
 from detect.utils.interrupt import uninterrupted
 from detect.utils.names import warn_once
@@ -149,7 +150,7 @@ def _spelled(arguments: list[str], kind: type, command: str) -> list[str]:
         words = list(takewhile(str.isdecimal, spelled[start + 1 :]))
         if words:
             spelled[start : start + 1 + len(words)] = [f"--model.hidden=[{', '.join(words)}]"]
-    lists = [f"--{f.name}" for f in dataclasses.fields(kind) if str(f.type).startswith("list[str]")]
+    lists = [f"--{name}" for name, hint in get_type_hints(kind).items() if hint == list[str]]
     for name in (*lists, *(["--weights"] if command == "evaluate" else [])):
         spelled, groups = _gathered(spelled, name)
         if groups:
@@ -277,7 +278,14 @@ def _continued(arguments: list[str]) -> list[str]:
     for out in chain(*_gathered(rest, "--out")[1]):
         if Path(out).resolve() != Path(run).resolve():
             raise UserError(f"--resume {run} goes on in that folder: leave --out {out} out")
-    return ["--config", str(Path(run) / "config.yaml"), *rest, *more, f"--out={run}", "--resume=true"]
+    return ["--config", _settings_of(Path(run) / "config.yaml"), *rest, *more, f"--out={run}", "--resume=true"]
+
+
+def _settings_of(path: Path) -> str:
+    """A run's config.yaml: its path, or where an older version wrote it the YAML text with the current names."""
+    written = read_yaml(path)
+    current = current_settings(written) if isinstance(written, dict) else written
+    return str(path) if current == written else yaml.safe_dump(current, default_flow_style=True, width=10**9)
 
 
 def parse(command: str, arguments: list[str]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from detect import plugins
 from detect.errors import UserError
@@ -48,7 +48,7 @@ def _taken(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
 
 def _named_in(file: str) -> list[str]:
     """The plugins that a configuration file names. A file that cannot be read is left to the parser."""
-    if not Path(file).is_file():
+    if not os.path.isfile(file):  # text of ours may stand for a file
         return []
     try:
         content = read_yaml(file)

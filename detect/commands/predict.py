@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detect.config.constraints import Count, Natural, Precision, Share, SideOrDefault
+from detect.config.constraints import CallbackName, Count, Natural, Precision, Share, SideOrDefault
 from detect.config.tracking import TrackConfig
 from detect.errors import UserError
 from detect.utils.names import say
@@ -27,7 +27,7 @@ class PredictConfig:
     `classes` keeps only those names or numbers; `json` also prints the detections on standard output. `tta` and `tile`
     are those of evaluate. `track` follows objects through the frames of a video, or the pictures of a folder: only what
     belongs to a track is told, with its number. `lines` [[x, y, x, y], …] and `zones` [[x, y, x, y, x, y, …], …], in
-    pixels, count the tracks that go through them.
+    pixels, count the tracks that go through them. `callbacks` names callbacks that see, and may change, every result.
 
     `recursive` looks into the folders of a folder too. `skip_bad` leaves out what cannot be read, and lists it at the
     end, instead of ending there. `max_pixels`: width times height of the largest image or video frame that is read,
@@ -59,6 +59,7 @@ class PredictConfig:
     save_txt: bool = False
     save_crop: bool = False
     show: bool = False
+    callbacks: list[CallbackName] = field(default_factory=list)
     json: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -67,6 +68,7 @@ class PredictConfig:
 def predict(config: PredictConfig) -> None:
     """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
     from detect.api import Detector
+    from detect.callbacks.base import make_callbacks, watched
     from detect.cli.applicability import refuse_unused
     from detect.inference.pipeline import predict_to
     from detect.inference.source import open_source
@@ -86,6 +88,7 @@ def predict(config: PredictConfig) -> None:
     follow = _follow(config, detector)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
+    predictor = watched(predictor, make_callbacks(config.callbacks).values(), detector)
     summary = predict_to(
         source,
         predictor,

@@ -64,6 +64,7 @@ Count = Annotated[int, Range(1)]
 Side = Annotated[int, Range(32, 8192)]
 SideOrDefault = Annotated[int, Range(0, 8192)]
 Width = Annotated[int, Range(1, 65536)]  # channels of a layer; a bound that no network of today comes near
+CallbackName = Annotated[str, Registered("callback")]
 Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
 
 _KINDS: dict[type, tuple[type, str]] = {

@@ -8,7 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from detect.config.constraints import Choice, Count, Length, Natural, Positive, Precision, Range, Share, Side, Width
+from detect.config.constraints import (
+    CallbackName,
+    Choice,
+    Count,
+    Length,
+    Natural,
+    Positive,
+    Precision,
+    Range,
+    Share,
+    Side,
+    Width,
+)
 from detect.config.optim import OptimConfig, refuse_unread, with_defaults
 from detect.errors import UserError, unknown
 
@@ -163,7 +175,7 @@ class TrainConfig:
 
     `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
     without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
-    `log` names further loggers: tensorboard, mlflow, wandb. `balance` is for classes of unequal size: `weights` weighs
+    `callbacks`: callbacks and loggers. `balance` is for classes of unequal size: `weights` weighs
     the loss by one over their size; `sampling` draws them equally often or, for detectors, repeats images with a class
     that less than the share `repeat` of the images have. `each` is how many pictures of each person
     a batch of an embedder shows. `allow_outside`: also use files outside the folder of the data that its annotations,
@@ -204,7 +216,7 @@ class TrainConfig:
     repeat: Share = 0.1
     each: Annotated[int, Range(2)] = 4
     cache_gb: Annotated[float, Range(0)] = 4.0
-    log: list[str] = field(default_factory=list)
+    callbacks: list[CallbackName] = field(default_factory=list)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 

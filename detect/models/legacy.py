@@ -1,8 +1,10 @@
-"""Headers of files that older versions wrote, under the names of this one."""
+"""Headers of weights and settings of runs that older versions wrote, under the names of this one."""
 
 from __future__ import annotations
 
 from typing import Any
+
+SETTINGS = {"log": "callbacks"}  # dotted names that settings had -> the last part of the name that they have now
 
 
 def current_names(header: dict[str, Any]) -> dict[str, Any]:
@@ -18,3 +20,24 @@ def current_names(header: dict[str, Any]) -> dict[str, Any]:
         names = {"keypoint_names" if key == "keypoints" else key: value for key, value in header["metadata"].items()}
         header["metadata"] = names
     return header
+
+
+def current_setting(name: str) -> str:
+    """The dotted name that a setting of a run has now, such as "callbacks" for "log"."""
+    above, dot, last = name.rpartition(".")
+    return above + dot + SETTINGS.get(name, last)
+
+
+def current_settings(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """The nested settings of a run's config.yaml under their names of now.
+
+    Args:
+        settings: as read from the file.
+        above: the dotted name, with a dot at its end, of what holds these settings.
+    """
+    return {
+        SETTINGS.get(above + name, name): current_settings(value, f"{above}{name}.")
+        if isinstance(value, dict)
+        else value
+        for name, value in settings.items()
+    }

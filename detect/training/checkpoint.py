@@ -27,7 +27,7 @@ FORMAT = 3
 _LINE = b"\ngridhead crc32 %08x\n"
 _LENGTH = len(_LINE % 0)
 _CHUNK = 1 << 20  # bytes
-_TENSORS = ("model", "ema", "optimizer", "sums")
+_TENSORS = ("model", "ema", "optimizer", "sums", "callbacks")
 
 _Number = Annotated[int, Range(0, 2**53)]
 Row = dict[str, Any]

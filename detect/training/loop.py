@@ -25,7 +25,6 @@ from detect.tasks import Stills, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
 from detect.training.finite import FiniteCheck
-from detect.training.loggers import Logger
 from detect.training.schedules import lr_factor
 from detect.training.state import Run, best_of, seed_all
 from detect.training.transfer import freeze, frozen_parts
@@ -74,8 +73,9 @@ class Trainer:
     device: torch.device
     dtype: torch.dtype
     ranks: Ranks
-    loggers: Sequence[Logger] = ()
     view: Callable[[Model], Any] = lambda model: model  # what of the model runs on what the loaders give
+
+    stop = False  # a callback sets it to end the run after the current epoch
 
     def __post_init__(self) -> None:
         self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
@@ -113,12 +113,20 @@ class Trainer:
         """Go from the run's state to the last epoch, or to the end of patience."""
         self.interrupt = Interrupt()
         try:
-            while self.run.epoch < self.config.epochs and not self._out_of_patience():
+            self._call("on_fit_start")
+            while self.run.epoch < self.config.epochs and not self._out_of_patience() and not self.stop:
                 self._epoch()
+            self._call("on_fit_end")
+        except BaseException as error:
+            self._call("on_exception", error)
+            raise
         finally:
             self.interrupt.close()
-            for logger in self.loggers:
-                logger.close()
+
+    def _call(self, hook: str, *values: Any) -> None:
+        """Call a method of every callback, in the order in which they were named."""
+        for callback in self.run.callbacks.values():
+            getattr(callback, hook)(self, *values)
 
     def _out_of_patience(self) -> bool:
         patience, run = self.config.patience, self.run
@@ -129,6 +137,8 @@ class Trainer:
         frozen = frozen_parts(self.config, run.model, run.epoch)
         if frozen != run.model.frozen:
             self._wrap(frozen)
+        if not run.batch:
+            self._call("on_epoch_start")
         pending: list[Batch] = []
         title = f"epoch {run.epoch + 1}/{self.config.epochs}"
         batches = self.loader.epoch(run.epoch, run.batch)
@@ -153,6 +163,7 @@ class Trainer:
         row |= {name: value for name, value in found.items() if isinstance(value, float)}
         run.ema.module.calibrate(found)
         row["seconds"] = round(time.monotonic() - started, 2)
+        self._call("on_epoch_end", row)
         self._finish(row)
 
     def _step(self, batches: Sequence[Batch]) -> None:
@@ -163,8 +174,10 @@ class Trainer:
         for group in run.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         run.model.train()
+        self._call("on_train_batch_start", batches)
         means = self._backward(batches)
         run.scaler.unscale_(run.optimizer)
+        self._call("on_before_optimizer_step")
         limit = self.config.optim.clip or float("inf")
         norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
         run.scaler.step(run.optimizer)
@@ -174,6 +187,8 @@ class Trainer:
         seen = means if run.scaler.is_enabled() else torch.cat([means, norm[None]])  # the scaler skips what overflows
         self.finite.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
         run.sums = means if run.sums is None else run.sums + means
+        if run.callbacks:
+            self._call("on_train_batch_end", batches, dict(zip(run.terms, means, strict=True)))
         run.step += 1
 
     def _lr(self) -> float:
@@ -246,6 +261,7 @@ class Trainer:
         self._check_finite()
         if self.ranks.main:
             self.run.save()
+            self._call("on_checkpoint", self.run.checkpoint)
         self.saved = time.monotonic()
 
     def _check_finite(self) -> None:
@@ -263,23 +279,25 @@ class Trainer:
         )
 
     def _evaluate(self) -> dict[str, Any]:
+        self._call("on_validation_start")
         mine, everyone = self.task.evaluator(self.store), self.task.evaluator(self.store)
         fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
         for ids, found in detect_all(fused, self.validation, self.task.keep, self.device, self.dtype):
             mine.update(ids, found)
+            self._call("on_validation_batch_end", ids, found)
             if self.ranks.world == 1:
                 self._heed()
         for records in self.ranks.gather(mine.records()):  # in one order: all ranks must agree on what is better
             everyone.extend(records)
-        return everyone.result()
+        metrics = everyone.result()
+        self._call("on_validation_end", metrics)
+        return metrics
 
     def _finish(self, row: dict[str, Any]) -> None:
         better = self.run.finish_epoch(row, self.task.metric, write=self.ranks.main)
         self._save()
         if not self.ranks.main:
             return
-        for logger in self.loggers:
-            logger.log(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
         numbers = [f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.shown)]
         if "images_per_second" in row:
             numbers.append(f"{row['images_per_second']:.1f} images/s")

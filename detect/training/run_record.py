@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import yaml
 
+from detect import plugins
 from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.errors import UserError
@@ -42,7 +43,7 @@ FREE = (
     ),
     *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # what they began is in the checkpoint
     *("device", "precision"),  # what they came to is recorded beside them
-    *("workers", "cache_gb", "save_seconds", "save_steps", "log", "epochs", "patience"),
+    *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
 ASKED = ("resume", "resume_anyway")  # they say what to do now, and are no settings of the run
 LONGEST = 60  # letters of a value in a message
@@ -69,7 +70,8 @@ class Difference(NamedTuple):
 def settings_of(config: TrainConfig, model: Model) -> dict[str, Any]:
     """`config` as nested plain values, with the model as it was built: what `config.yaml` holds."""
     values = dataclasses.asdict(dataclasses.replace(config, model=model.config))
-    return {name: value for name, value in values.items() if name not in ASKED}
+    named = {"plugin": plugins.loaded()} if plugins.loaded() else {}
+    return named | {name: value for name, value in values.items() if name not in ASKED}
 
 
 def facts_of(
@@ -139,7 +141,7 @@ def _matches(name: str, rules: Sequence[str]) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(str(value).split()) if value not in ("", []) else "unset"
+    text = " ".join(str(value).split()) if value not in ("", [], None) else "unset"
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from anchors.kmeans import kmeans
+from detect.callbacks.base import make_callbacks
 from detect.config.train import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
@@ -29,7 +30,6 @@ from detect.tasks import TASKS, Stills
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
 from detect.training.dist import Attempts, Ranks, ranks
-from detect.training.loggers import open_loggers
 from detect.training.loop import Trainer
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
@@ -244,18 +244,21 @@ def _trainer(
     )
     record = flat(settings_of(config, model))
     record |= flat(facts_of(model, (store, held_out), len(loader), here.world, device, dtype))
-    run = Run(out, model, config.optim, device.type == "cuda" and dtype == torch.float16, record)
+    callbacks = make_callbacks(config.callbacks)
+    if active := [name for name, callback in callbacks.items() if not callback.passive]:
+        record["callbacks that take part"] = active
+    float16 = device.type == "cuda" and dtype == torch.float16
+    run = Run(out, model, config.optim, float16, record, callbacks)
     if begun:
         require_same(begun, record, out, config.resume_anyway)
         run.load()
     validation = task.eval_loader(
         held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin
     )
-    loggers = open_loggers(config.log, out, dataclasses.asdict(config)) if here.main else []
     if not config.cache_features:
-        return Trainer(config, run, loader, validation, task, held_out, device, dtype, here, loggers)
+        return Trainer(config, run, loader, validation, task, held_out, device, dtype, here)
     kept, still = _over_features(config, model, data, validation, (store, held_out), device, dtype)
-    return Trainer(config, run, kept, still, task, held_out, device, dtype, here, loggers, Top)
+    return Trainer(config, run, kept, still, task, held_out, device, dtype, here, Top)
 
 
 def _over_features(

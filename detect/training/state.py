@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detect.callbacks.base import Callback, require_plain
 from detect.config.train import OptimConfig
 from detect.models.base import Model
+from detect.models.legacy import current_setting
 from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
 from detect.training.ema import Ema
@@ -25,10 +27,19 @@ class Run:
     """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all.
 
     `record` is what the run runs with (see `record`), `changes` how that changed, an object for each resumed start.
+    `callbacks`, by name, have a state that is saved with the rest.
     """
 
-    def __init__(self, out: Path, model: Model, config: OptimConfig, float16: bool, record: dict[str, Any]):
-        self.out, self.record = out, record
+    def __init__(
+        self,
+        out: Path,
+        model: Model,
+        config: OptimConfig,
+        float16: bool,
+        record: dict[str, Any],
+        callbacks: Mapping[str, Callback] | None = None,
+    ):
+        self.out, self.record, self.callbacks = out, record, callbacks or {}
         self.changes: list[dict[str, Any]] = []
         self.model = model
         self.ema = Ema(model, config.ema)
@@ -61,7 +72,15 @@ class Run:
             "history": json.dumps(self.history),
             "threads": torch.get_num_threads(),
         }
+        if states := self._callback_states():
+            state["callbacks"] = states
         write(self.checkpoint, state)
+
+    def _callback_states(self) -> dict[str, dict[str, Any]]:
+        states = {name: state for name, one in self.callbacks.items() if (state := one.state_dict())}
+        for name, state in states.items():
+            require_plain(name, state)
+        return states
 
     def load(self) -> None:
         """Become the run that the checkpoint holds. Raises UserError when it is damaged, before anything is taken."""
@@ -72,6 +91,9 @@ class Run:
             self.ema.module.load_state_dict(state["ema"])
             self._take_optimizer(state["optimizer"])
             self._take_counts(plain, state["sums"])
+        for name, one in state.get("callbacks", {}).items():
+            if name in self.callbacks:
+                self.callbacks[name].load_state_dict(one)
 
     def _take_optimizer(self, state: dict[str, Any]) -> None:
         """Take what the optimizer has gathered, and its last learning rate; its settings are those of this run."""
@@ -122,7 +144,8 @@ class Run:
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record in a checkpoint; its tensors are not read. Raises UserError when it is damaged."""
-    return read(path, mmap=True)[1].record
+    record = read(path, mmap=True)[1].record
+    return {current_setting(name): value for name, value in record.items()}
 
 
 def goodness(row: Mapping[str, Any], metric: str) -> float:

@@ -143,8 +143,8 @@ def test_public_names_resolve():
     ("command", "values", "field", "wanted"),
     [
         ("train", {"data": Path("a b")}, "data", "a b"),
-        ("train", {"data": "toy", "log": ("mlflow", "wandb")}, "log", ["mlflow", "wandb"]),
-        ("train", {"data": "toy", "weights": None, "log": None}, "weights", ""),
+        ("train", {"data": "toy", "callbacks": ("mlflow", "wandb")}, "callbacks", ["mlflow", "wandb"]),
+        ("train", {"data": "toy", "weights": None, "callbacks": None}, "weights", ""),
         ("train", {"data": "toy", "epochs": np.int64(3)}, "epochs", 3),
         ("train", {"data": "toy", "optim": {"lr": np.float32(0.5)}}, "optim.lr", 0.5),
         ("train", {"data": "toy", "model.levels": (3, 4)}, "model.levels", [3, 4]),
@@ -159,7 +159,7 @@ def test_keywords_of_python_types(command, values, field, wanted):
 @pytest.mark.parametrize(
     ("command", "values", "said"),
     [
-        ("train", {"data": "toy", "log": [object()]}, "--log holds <object"),
+        ("train", {"data": "toy", "callbacks": [object()]}, "--callbacks holds <object"),
         ("train", {"data": "toy", "epochs": {1, 2}}, "--epochs holds {1, 2} (set)"),
         ("train", {"data": ["a", "b"]}, "--data is ['a', 'b']: it must be text"),
         ("evaluate", {"data": {"val": Path("a")}, "weights": "w"}, "--data is {'val': 'a'}: it must be text"),

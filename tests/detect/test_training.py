@@ -15,14 +15,15 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
+from detect.callbacks.base import make_callbacks
 from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.weights import read_weights
+from detect.training.dist import Ranks
 from detect.training.ema import Ema
 from detect.training.finite import FiniteCheck
-from detect.training.loggers import open_loggers
 from detect.training.loop import Losses, Trainer
 from detect.training.muon import Muon
 from detect.training.optim import build_optimizer
@@ -366,9 +367,9 @@ def test_a_batch_of_one_cell_is_one_line(digits, tmp_path):
 def test_a_mistake_found_before_the_first_step_leaves_the_folder_free(digits, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'gridhead\[wandb\]'"):
-        train(settings(digits, tmp_path / "run", log=["wandb"]))
+        train(settings(digits, tmp_path / "run", callbacks=["wandb"]))
     with pytest.raises(UserError, match="did you mean 'tensorboard'"):
-        train(settings(digits, tmp_path / "run", log=["tensorbord"]))
+        train(settings(digits, tmp_path / "run", callbacks=["tensorbord"]))
     with pytest.raises(UserError, match="Flipp"):
         train(settings(digits, tmp_path / "run", augment=AugmentConfig(albumentations=[{"Flipp": {}}])))
     train(settings(digits, tmp_path / "run", epochs=1))
@@ -383,7 +384,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(digits, tmp_path, place):
 
 def test_tensorboard_gets_the_numbers_of_every_epoch(digits, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(settings(digits, tmp_path, epochs=2, log=["tensorboard"]))
+    train(settings(digits, tmp_path, epochs=2, callbacks=["tensorboard"]))
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     expected = rows(tmp_path)
     for name in ("AP", "box", "lr"):
@@ -401,9 +402,12 @@ def test_other_loggers_speak_their_packages_language(tmp_path, monkeypatch, name
     verbs = ("start_run", "log_dict", "log_metrics", "end_run", "init", "log", "finish")
     fake = types.SimpleNamespace(**{verb: recorder(verb) for verb in verbs})
     monkeypatch.setitem(sys.modules, name, fake)
-    (logger,) = open_loggers([name], tmp_path / "run", {"epochs": 2})
-    logger.log(1, {"AP": 0.5})
-    logger.close()
+    (logger,) = make_callbacks([name]).values()
+    run = types.SimpleNamespace(out=tmp_path / "run")
+    trainer = types.SimpleNamespace(run=run, ranks=Ranks(), config=OptimConfig())
+    logger.on_fit_start(trainer)
+    logger.on_epoch_end(trainer, {"epoch": 1, "AP": 0.5})
+    logger.on_fit_end(trainer)
     assert ({"AP": 0.5},) in [args for _, args, _ in said] and {"step": 1} in [more for _, _, more in said]
     assert said[-1][0] in ("end_run", "finish")
 

@@ -39,7 +39,7 @@ LENET = "{model: {backbone: lenet5}, imgsz: 32, epochs: 1, batch: 8}"
 
 # Each finds what the ones before it have written. {f} is the folder.
 JOBS = """
-train --data {f}/data --out {f}/run --config {f}/tiny.yaml --workers 2 --log [tensorboard]
+train --data {f}/data --out {f}/run --config {f}/tiny.yaml --workers 2 --callbacks tensorboard
 train --data {f}/people --out {f}/who --model embedder --config {f}/lenet.yaml --workers 0
 evaluate --weights {f}/run/best.safetensors --data {f}/data
 predict --weights {f}/run/best.safetensors --source {f}/data/video.mp4 --out {f}/video
