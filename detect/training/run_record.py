@@ -46,6 +46,8 @@ FREE = (
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
 ASKED = ("resume", "resume_anyway")  # they say what to do now, and are no settings of the run
+# Fields of annotations whose first names are in the fingerprints of runs that go on.
+HASHED_AS = {"keypoints": "points", "keypoint_names": "keypoints"}
 LONGEST = 60  # letters of a value in a message
 
 
@@ -95,7 +97,7 @@ def fingerprint(store: Annotations) -> str:
         value = getattr(store, field.name)
         if field.name in ("path", "root", "left_out"):
             continue
-        digest.update(field.name.encode())
+        digest.update(HASHED_AS.get(field.name, field.name).encode())
         if isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).data)
