@@ -121,6 +121,9 @@ def _built_in(package: str, **modules: str) -> dict[str, str]:
     return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
 
+_TASKS = ("detect", "keypoints", "localize", "landmarks", "classify", "embed")
+
+
 REGISTRIES: dict[str, Registry] = {
     "backbone": Registry(
         "backbone",
@@ -166,4 +169,5 @@ REGISTRIES: dict[str, Registry] = {
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker"),
     "export": Registry("export format"),
+    "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

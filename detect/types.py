@@ -287,7 +287,8 @@ class Postprocess:
     """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
 
     `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS); `classes`
-    are the labels that are looked for, None for all. `limit_hits` counts what the limits leave out.
+    are the labels that are looked for, None for all. `keep_empty` keeps boxes that have no area within their image.
+    `limit_hits` counts what the limits leave out.
     """
 
     score: Share = 0.25
@@ -296,6 +297,7 @@ class Postprocess:
     agnostic: bool = False
     soft: bool = False
     classes: tuple[int, ...] | None = None
+    keep_empty: bool = False
     limit_hits: LimitHits = field(default_factory=LimitHits, compare=False, repr=False)
 
     def __post_init__(self) -> None:

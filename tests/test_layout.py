@@ -211,7 +211,7 @@ def test_what_commands_print_is_shown_safely():
                 "sys.stdout.write",
                 "sys.stderr.write",
             ):
-                assert "ANSWERS" in ast.unparse(call), f"{file}:{call.lineno}"
+                assert "results_file" in ast.unparse(call), f"{file}:{call.lineno}"
 
 
 def test_the_repository_names_no_folder_of_a_developer():

@@ -28,7 +28,7 @@ from detect.data.validate import usable, verify
 from detect.errors import UserError, in_one_line
 from detect.inference.draw import color_of, ink_on
 from detect.inference.text_rendering import render
-from detect.tasks import TASKS
+from detect.tasks import get_task
 from detect.types import Preprocess, Target
 
 
@@ -68,13 +68,13 @@ def samples(
 
     `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
     """
-    task = TASKS[with_task(config).task]
-    store = load_data(config.data, split, config.skip_bad, task.whole, config.allow_outside)
+    task = get_task(with_task(config).task)
+    store = load_data(config.data, split, config.skip_bad, task.image_level_labels, config.allow_outside)
     if store.dims != 2:
         raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
     store = verify(store, config.skip_bad, decode=False)  # a bad image leaves the order of the others
-    store = usable(store, config.skip_bad, learned=split == "train" or not task.flat)
-    data = task.samples(store, config, Preprocess(), 0.0)
+    store = usable(store, config.skip_bad, learned=split == "train" or not task.counts_degenerate_boxes)
+    data = task.training_data(store, config, Preprocess(), 0.0)
     if epoch < 0 or ranks < 1:
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):

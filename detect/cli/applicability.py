@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from detect.errors import UserError
+from detect.registry import REGISTRIES
+from detect.tasks import Task, get_task
 
-_DETECT, _CLASSIFY, _EMBED = ("task", "detect", "keypoints"), ("task", "classify"), ("task", "embed")
-_BOXES = ("task", "detect", "keypoints", "locate", "landmarks")
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
 _TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
@@ -19,8 +19,7 @@ _PICTURED = "multi_scale pixels pretrained cache_features"
 _EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin each"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
-# Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
-# is an option too, but for the task of a weights file.
+# Command -> (the option that decides, the values under which they are read; none: any but its default) -> options.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
         ("model.kind", "classifier"): "model.dims",
@@ -73,43 +72,42 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("augment.crop",): "augment.crop_min",
         ("freeze",): "thaw",
     },
-    "evaluate": {
-        _CLASSIFY: "crops",
-        _EMBED: "pairs",
-        _DETECT: "conf iou max_det",
-        ("task", "detect"): "tta tile",
-        _BOXES: "detections",
-    },
     "stylize": {("data",): "split share", ("content",): "every"},
-    "export": {_DETECT: "nms conf iou max_det"},
-    "predict": {
-        _DETECT: "iou agnostic soft track",
-        ("track", "true"): _TRACKING,
-        ("task", "detect"): "tta tile",
-        _BOXES: "save_txt save_crop",
-    },
+    "predict": {("track", "true"): _TRACKING},
 }
-_KINDS = {"detect": "detectors", "classify": "classifiers", "embed": "embedders"}
 
 
 def refuse_unused(command: str, config: Any, task: str = "") -> None:
     """Raises UserError for an option of `config` that was set and that `command` would not read.
 
-    `task` is that of the weights where `config` has none; without either, only what does not depend on it is looked at.
+    `task` is that of the weights, where they have been read: options that it does not list as its own are refused too,
+    if another task does.
     """
+    if task:
+        _refuse_of_other_tasks(command, config, task)
     for (decider, *values), options in RULES.get(command, {}).items():
-        decided = task if decider == "task" and task else _value(config, decider)
+        decided = _value(config, decider)
         asked = str(decided).lower() in values if values else decided != _default(config, decider)
         if decided is None or asked:
             continue
         for option in options.split():
             if _value(config, option) != _default(config, option):
-                raise UserError(f"{_flag(option)} {_reason(config, decider, values, task)}")
+                raise UserError(f"{_flag(option)} {_reason(decider, values)}")
 
 
-def _reason(config: Any, decider: str, values: list[str], task: str) -> str:
-    if decider == "task":
-        return f"is for {_KINDS[values[0]]}, and {config.weights} is none: leave it out"
+def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
+    readers: dict[str, list[Task]] = {}
+    for one in map(get_task, REGISTRIES["task"]):
+        for option in one.options.get(command, ()):
+            readers.setdefault(option, []).append(one)
+    for option, tasks in readers.items():
+        if task not in {one.name for one in tasks} and _value(config, option) != _default(config, option):
+            nouns = [f"{one.noun}s" for one in tasks]
+            known = " and ".join(filter(None, (", ".join(nouns[:-1]), nouns[-1])))
+            raise UserError(f"{_flag(option)} is for {known}, and {config.weights} is none: leave it out")
+
+
+def _reason(decider: str, values: list[str]) -> str:
     flag = f"{_flag(decider)} {' or '.join(values)}".removesuffix(" true").strip()
     return f"is read with {flag} alone: leave it out, or give that"
 

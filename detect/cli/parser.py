@@ -27,6 +27,7 @@ from detect.config.constraints import check
 from detect.errors import UserError, unknown
 from detect.models.legacy import current_settings
 from detect.registry import REGISTRIES
+from detect.tasks import get_task
 from detect.utils.interrupt import uninterrupted
 from detect.utils.names import warn_once
 from detect.utils.yaml_files import PARTS, parse_yaml, read_yaml, require_settings
@@ -34,13 +35,6 @@ from detect.utils.yaml_files import PARTS, parse_yaml, read_yaml, require_settin
 _FIRST = ("--config", "--model")  # files come before the flags that override them
 BOOLEANS = ("true", "false", "yes", "no", "on", "off", "1", "0")  # what a switch may be followed by
 WORDS = {"info": ("name",), "verify": ("a", "b")}  # what is said by words that belong to no flag
-# What a task means where nothing else is said.
-MEANS = {
-    "classify": {"--model": "resnet18", "--imgsz": "224"},
-    "locate": {"--model": "localizer", "--imgsz": "256"},
-    "landmarks": {"--model": "landmarker", "--imgsz": "128", "--augment.scale": "0.2", "--augment.translate": "0.05"},
-    "embed": {"--model": "embedder", "--imgsz": "64", "--batch": "64", "--augment.scale": "0.2"},
-}
 
 
 def named(text: str) -> Any:
@@ -241,7 +235,8 @@ def _sorted(arguments: list[str], command: str) -> list[str]:
     model = theirs.get("--model") or (front["--model"] or [""])[-1]
     if task == "auto" and model and command == "train":
         task = _task_of(model)
-    meant = (MEANS.get(task, {}) | theirs).items() if command == "train" else ()
+    defaults = get_task(task).defaults if task in REGISTRIES["task"] else {}
+    meant = ({f"--{name}": value for name, value in defaults.items()} | theirs).items() if command == "train" else ()
     means = [part for name, value in meant if not front.get(name) for part in (name, value)]
     ordered = [*means, *front["--config"], *front["--model"], *rest]
     own = "--model" if command == "train" else None  # what others take instead is said where flags are read

@@ -49,14 +49,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     from detect.api import Detector
     from detect.cli.applicability import refuse_unused
-    from detect.embedding.evaluate_pairs import evaluate_pairs
-    from detect.evaluation.evaluate import evaluate_one
-    from detect.evaluation.evaluate_classes import evaluate_classes
+    from detect.evaluation.evaluate import evaluate_models
 
     members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
     tasks = {member.model.task for member in members}
     if len(tasks) > 1:
         raise UserError(f"--weights are of several tasks ({', '.join(sorted(tasks))}): evaluate them one by one")
     refuse_unused("evaluate", config, *tasks)
-    judges = {"classify": evaluate_classes, "embed": evaluate_pairs}
-    return judges.get(members[0].model.task, evaluate_one)(config, members)
+    return evaluate_models(config, members)

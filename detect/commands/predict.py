@@ -72,15 +72,13 @@ def predict(config: PredictConfig) -> None:
     from detect.cli.applicability import refuse_unused
     from detect.inference.pipeline import predict_to
     from detect.inference.source import open_source
-    from detect.inference.writers import ANSWERS
-    from detect.tasks import TASKS
-    from detect.types import Classification, Postprocess
+    from detect.tasks import get_task
+    from detect.types import Postprocess
 
     detector = Detector.load(config.weights, config.device, config.precision)
     refuse_unused("predict", config, detector.model.task)
-    kind = TASKS[detector.model.task].answer
-    if kind not in ANSWERS:
-        raise UserError(f"{config.weights} is an embedder: its commands are detect embed, verify and identify")
+    task = get_task(detector.model.task)
+    results_file = task.require_results_file(config.weights)
     least = min(config.conf, config.tracker.low) if config.track else config.conf
     keep = Postprocess(
         least, config.iou, config.max_det, config.agnostic, config.soft, detector.labels(config.classes) or None
@@ -100,13 +98,13 @@ def predict(config: PredictConfig) -> None:
         show=config.show,
         skeleton=[(a, b) for a, b in detector.metadata.skeleton],
         shape=detector.metadata.shape,
-        kind=kind,
-        say=kind is Classification and not config.json,
+        results_file=results_file,
+        say=task.prints_results and not config.json,
         follow=follow,
     )
     _tell(source, summary, keep)
     if config.json:
-        print((Path(config.out) / ANSWERS[kind]).read_text(encoding="utf-8"))
+        print((Path(config.out) / results_file).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
     say(
         f"{summary.frames} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",

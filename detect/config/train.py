@@ -34,7 +34,7 @@ TASK_OF = {
     "faster_rcnn": "detect",
     "fast_rcnn": "detect",
     "rcnn": "detect",
-    "localizer": "locate",
+    "localizer": "localize",
     "landmarker": "landmarks",
     "classifier": "classify",
     "embedder": "embed",
@@ -183,7 +183,7 @@ class TrainConfig:
     """
 
     data: str
-    task: Annotated[str, Choice("auto", "detect", "locate", "landmarks", "keypoints", "classify", "embed")] = "auto"
+    task: Annotated[str, Choice("auto", "detect", "localize", "landmarks", "keypoints", "classify", "embed")] = "auto"
     model: ModelConfig = field(default_factory=ModelConfig)
     epochs: Count = 100
     imgsz: Side = 640

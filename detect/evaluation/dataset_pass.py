@@ -24,8 +24,7 @@ def detect_all(
             raw = model(batch.images.to(device, non_blocking=True), *given)
         found = model.decode(raw, keep)
         if batch.fits:
-            keep_empty = model.task == "landmarks"
-            found = [in_source(one, fit, keep_empty) for one, fit in zip(found, batch.fits, strict=True)]
+            found = [in_source(one, fit, keep.keep_empty) for one, fit in zip(found, batch.fits, strict=True)]
         yield [t.image_id for t in batch.targets], found
 
 

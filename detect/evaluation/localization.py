@@ -19,7 +19,7 @@ HIT = 0.5  # the IoU from which a box is right (ILSVRC's localization task)
 NUMBERS = ("localized", "presence", "class_accuracy", "iou", "iou50")
 
 
-class LocateEvaluator(CocoEvaluator):
+class LocalizationEvaluator(CocoEvaluator):
     """Detections, at most one an image, against the largest object of each image of a store, crowd regions aside."""
 
     def result(self) -> dict[str, Any]:
@@ -77,6 +77,6 @@ def _share(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else -1.0
 
 
-def locate_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `LocateEvaluator.result` says, line by line."""
+def localization_lines(result: dict[str, Any]) -> Iterator[str]:
+    """What `LocalizationEvaluator.result` says, line by line."""
     yield "  ".join(f"{name} {result[name]:.3f}" for name in NUMBERS)

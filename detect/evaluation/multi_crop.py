@@ -5,16 +5,25 @@ Axes: B batch, N crops, C classes, S the side of what the network sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from detect.data.annotations import Annotations
+from detect.data.datasets.crops import CropDataset, Crops
+from detect.data.datasets.signals import SignalDataset, Signals
+from detect.data.loader import StillLoader
 from detect.types import Batch
-from detect.utils.device import autocast
+from detect.utils.device import autocast, pick_workers
+from detect.utils.progress import track
+
+if TYPE_CHECKING:
+    from detect.api import Detector
+    from detect.commands.evaluate import EvaluateConfig
 
 MOST = 10
 PART = 0.875  # of the side that a corner shows: 224 of 256, as Krizhevsky et al. (2012) tested
@@ -52,3 +61,24 @@ def class_scores(
                 raw = model(view)
             scores.append(model.scores(raw).cpu())
         yield [t.image_id for t in batch.targets], torch.stack(scores).mean(0)
+
+
+def mean_scores(
+    config: EvaluateConfig, members: Sequence[Detector], annotations: Annotations
+) -> tuple[list[int], Tensor]:
+    """The ids of the crops of a split, and the mean of their probabilities (N, C) over classifiers and views."""
+    workers, ids, total = pick_workers(config.workers), list[int](), torch.zeros(())
+    for member in members:
+        side = member.side(config.imgsz)
+        data: Any = None
+        if isinstance(annotations, Signals):
+            data, side = SignalDataset(annotations), annotations.values.shape[-1]
+        else:
+            canvas = canvas_side(side, config.crops)
+            data = CropDataset(Crops.of(annotations), canvas, pixels=member.metadata.pixels, cache_gb=0.0)
+        loader = StillLoader(data, config.batch, workers)
+        scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
+        parts = list(track(scored, len(loader), "evaluate"))
+        ids = [one for some, _ in parts for one in some]  # of one canvas: every member's loader gives one order
+        total = total + torch.cat([scores for _, scores in parts])
+    return ids, total / len(members)

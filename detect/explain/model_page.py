@@ -24,7 +24,7 @@ from detect.models.base import Model
 from detect.models.hooks import Taps, find_layer
 from detect.models.weights import load_weights
 from detect.report.html import Page
-from detect.tasks import TASKS
+from detect.tasks import get_task
 from detect.types import Classification, Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_device
@@ -47,7 +47,7 @@ def write_page(config: SeeConfig) -> Path:
     if model.config.dims != 2:
         raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
     layer = find_layer(model, config.layer) if config.layer else ""
-    store = load_data(config.data, config.split, False, TASKS[model.task].whole, config.allow_outside)
+    store = load_data(config.data, config.split, False, get_task(model.task).image_level_labels, config.allow_outside)
     if not len(store):
         raise UserError(f"{config.data} has no picture in split {config.split!r}")
     store = store.select(range(min(len(store), config.pictures)))
@@ -116,7 +116,7 @@ def show_channels(
     maps = layer_map(model, layer, as_images(canvas))[0]
     sight = sight_of(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
-    stills = TASKS[model.task].eval_loader(store, model.metadata.size, config.batch, model.pixels)
+    stills = get_task(model.task).eval_loader(store, model.metadata.size, config.batch, model.pixels)
     found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
     page.heading(f"What excites {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from detect.cli.parser import MEANS, model_config, model_names
+from detect.cli.parser import model_config, model_names
 from detect.config.train import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_network
@@ -22,6 +22,7 @@ from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
 from detect.registry import REGISTRIES
+from detect.tasks import get_task
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
 _SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
@@ -48,7 +49,7 @@ def network(
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
     metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoint_names=points)
     size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
-    size = size or int(MEANS.get(TASK_OF[config.kind], {}).get("--imgsz", _SIZE))
+    size = size or int(get_task(TASK_OF[config.kind]).defaults.get("imgsz", _SIZE))
     model = build(dataclasses.replace(config, anchors=anchors), metadata).eval().to("meta")
     return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
 

@@ -19,16 +19,18 @@ from detect.commands.export import ExportConfig
 from detect.data.letterbox import Letterbox
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.export.forms import FORMS, Bare
+from detect.export.forms import Bare, form_of
 from detect.export.metadata import About
 from detect.export.runtime import Exported
 from detect.models.base import Model
-from detect.types import Classification, Detections, Postprocess
+from detect.tasks import get_task
+from detect.types import Detections, Postprocess
 
 PICTURES = 16
 # A hundred layers of sums in another order change a number by some 1e-6 of itself (float32 has 1.2e-7). Measured: 1e-6
 # of a score, 2e-4 of a pixel, at worst over all predictions. A hundred times that is nothing a person could see and
 # still no other network; an error of the graph is far more.
+LEAST = 1e-4  # of an output that is not named below
 TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4, "presence": 1e-3, "logits": 1e-3}
 # (the IoU at which a box is the same, the least share of boxes of either side that must have their like on the other)
 BOUNDS = {"float32": (0.99, 1.0), "float16": (0.9, 0.95), "int8": (0.7, 0.8)}
@@ -40,8 +42,8 @@ def pictures(config: ExportConfig, split: str, task: str, count: int = PICTURES)
         from sklearn.datasets import load_sample_images
 
         return load_sample_images().images
-    whole = "images" if task == "classify" else ""
-    store = load_data(config.data, split, image_level_labels=whole, allow_outside=config.allow_outside)
+    labels = get_task(task).image_level_labels
+    store = load_data(config.data, split, image_level_labels=labels, allow_outside=config.allow_outside)
     return [store.read(int(i)) for i in np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).astype(int))]
 
 
@@ -66,7 +68,7 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
     if about.precision == "float32" and not about.suppressed:
         return _equal(about, said, [exported(x) for x in batches])
     keep = Postprocess(about.conf, about.iou, about.max_det)
-    mine = chain.from_iterable(FORMS[about.task].decode(x, keep) for x in said)
+    mine = chain.from_iterable(form_of(about.task).decode(x, keep) for x in said)
     theirs = chain.from_iterable(exported.decode(exported(x), keep) for x in batches)
     return _alike(about, list(mine), list(theirs))
 
@@ -75,17 +77,18 @@ def _equal(about: About, mine: Sequence[Any], theirs: Sequence[Any]) -> str:
     worst = {}
     for i, name in enumerate(about.outputs):
         worst[name] = max((a[i] - b[i]).abs().max().item() for a, b in zip(mine, theirs, strict=True))
-        if not worst[name] <= TOLERANCE[name]:  # NaN is not either
+        allowed = TOLERANCE.get(name, LEAST)
+        if not worst[name] <= allowed:  # NaN is not either
             raise UserError(
-                f"not exported: {name} differ from torch's by {worst[name]:.2g}, and more than {TOLERANCE[name]:g} is "
+                f"not exported: {name} differ from torch's by {worst[name]:.2g}, and more than {allowed:g} is "
                 "no rounding: please report the model as a defect"
             )
     return ", ".join(f"{name} within {value:.1g}" for name, value in worst.items()) + " of torch's"
 
 
 def _alike(about: About, mine: Sequence[Any], theirs: Sequence[Any]) -> str:
-    least, share = BOUNDS[about.precision]
-    matched = sum(_matches(a, b, least) for a, b in zip(mine, theirs, strict=True))
+    (least, share), matches = BOUNDS[about.precision], form_of(about.task).matches
+    matched = sum(matches(a, b, least) for a, b in zip(mine, theirs, strict=True))
     total = sum(len(a) + len(b) for a, b in zip(mine, theirs, strict=True)) / 2
     if not total:
         if about.precision == "float32":
@@ -98,15 +101,12 @@ def _alike(about: About, mine: Sequence[Any], theirs: Sequence[Any]) -> str:
     return what
 
 
-def _matches(mine: Any, theirs: Any, least: float) -> int:
-    """How many of my boxes have one of theirs at their place, of their class; of classes whether the best is the same.
+def matching_boxes(a: Detections, b: Detections, least: float) -> int:
+    """How many boxes of `a` have one in `b` of the same class with an IoU of at least `least`.
 
-    Each counts once, the best first.
+    Each box of `b` counts once; the best of `a` come first.
     """
-    if isinstance(mine, Classification):
-        return len(mine) if mine.labels[0] == theirs.labels[0] else 0
-    assert isinstance(mine, Detections)
-    overlap = iou(mine.boxes, theirs.boxes) * (mine.labels[:, None] == theirs.labels)
+    overlap = iou(a.boxes, b.boxes) * (a.labels[:, None] == b.labels)
     count = 0
     for row in overlap:
         if len(row) and row.max() >= least:

@@ -9,7 +9,7 @@ import torch
 
 from detect.commands.export import ExportConfig
 from detect.export.comparison import pictures
-from detect.export.forms import FORMS, is_square
+from detect.export.forms import form_of, is_square
 from detect.export.metadata import About
 from detect.export.quantize import quantized
 from detect.export.writers import halved, to_onnx, write_onnx, write_openvino, write_torchscript
@@ -40,7 +40,7 @@ def about_export(config: ExportConfig, model: Model) -> About:
         model=model.config.name,
         task=model.task,
         metadata=metadata,
-        outputs=list(FORMS[model.task].names),
+        outputs=list(form_of(model.task).outputs),
         square=is_square(model) or not config.dynamic,
         dynamic=config.dynamic,
         suppressed=config.nms,

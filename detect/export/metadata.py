@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from detect.config.constraints import Choice, Range, Share, from_values
-from detect.errors import UserError
+from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.legacy import current_names
 from detect.models.weights import require_format, require_sound
+from detect.registry import REGISTRIES
+from detect.tasks import get_task
 
 FORMAT = 2
 KEY = "gridhead"
@@ -27,7 +29,7 @@ class About:
     """
 
     model: str
-    task: Annotated[str, Choice("detect", "keypoints", "classify", "locate", "landmarks")]
+    task: str
     metadata: ModelMetadata
     outputs: list[str]
     square: bool = True
@@ -57,5 +59,8 @@ class About:
             raise UserError(f"{path} says of itself what this version cannot read: it is no JSON object")
         require_format(values.get("format"), FORMAT, path)
         about = from_values(About, current_names(values), f"{path}: ")
+        exportable = [name for name in REGISTRIES["task"] if get_task(name).export]
+        if about.task not in exportable:
+            raise unknown(f"value of {path}: task", about.task, exportable)
         require_sound(about.metadata, path)
         return about

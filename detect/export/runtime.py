@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
-from detect.export.forms import FORMS, misfit
+from detect.export.forms import form_of, misfit
 from detect.export.libraries import load_onnxruntime, load_openvino
 from detect.export.metadata import KEY, About
 from detect.types import Detections, Postprocess, Preprocess
@@ -77,7 +77,7 @@ class Exported:
     def decode(self, raw: Sequence[Tensor], keep: Postprocess) -> list[Any]:
         """The answer for each image, in canvas pixels. Raises UserError for what the file has already left out."""
         if not self.about.suppressed:
-            return FORMS[self.task].decode(raw, keep)
+            return form_of(self.task).decode(raw, keep)
         about = self.about
         if keep.score < about.conf or keep.limit > about.max_det:
             raise UserError(
@@ -122,7 +122,7 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     if not path.is_file():
         raise UserError(f"{path} is not there: detect export writes it")
     about, run = _OPENERS[path.suffix](path, spelled(device), precision)
-    if about.task in ("detect", "keypoints"):
+    if form_of(about.task).rows:
         require_operators()
     return Exported(path, about, run)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from detect.data.datasets.crops import views
 from detect.errors import UserError
+from detect.tasks import get_task
 from detect.types import Distance, Frame, Postprocess
 
 
@@ -42,5 +43,5 @@ def crop_boxes(image: np.ndarray, boxes: np.ndarray, stretch: bool) -> list[np.n
 
 def require_embedder(detector: Any, path: str | Path) -> None:
     """Raises UserError for weights of another task."""
-    if detector.model.task != "embed":
+    if not get_task(detector.model.task).makes_embeddings:
         raise UserError(f"{path} is no embedder (its task is {detector.model.task}): train one with --model embedder")

@@ -19,7 +19,6 @@ from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import Source
 from detect.inference.writers import (
-    ANSWERS,
     AnnotatedSink,
     CountsSink,
     CropSink,
@@ -72,13 +71,13 @@ def predict_to(
     out: str | Path,
     *,
     skeleton: Sequence[tuple[int, int]] = (),
-    kind: type = Detections,
+    results_file: str = "detections.json",
     follow: Follow | None = None,
     **extras: Unpack[PredictOutputs],
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`: see also `PredictOutputs`.
 
-    `kind` is what the predictor answers with, and chooses the json file among ANSWERS. `follow` joins what is found to
+    `results_file` is the name of the json file. `follow` joins what is found to
     tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
     What an earlier run wrote into `out` is removed first, and nothing else: see `OutputFolder`. However it ends (Ctrl-C
     and errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come
@@ -92,7 +91,7 @@ def predict_to(
             stack.enter_context(source)
             written = stack.enter_context(closing(OutputFolder(out, source.files)))
             sinks: list[Sink] = []
-            for sink in open_sinks(source, names, category_ids, written, ANSWERS[kind], follow, extras):
+            for sink in open_sinks(source, names, category_ids, written, results_file, follow, extras):
                 sinks.append(sink)
                 stack.push(partial(_close, sink))
             interrupt = stack.enter_context(closing(Interrupt()))
@@ -111,11 +110,11 @@ def predict_to(
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
         reason = f"{where}: cannot be written ({error.strerror or error})"
-        raise UserError(reason + _kept(out, kind, summary)) from error
+        raise UserError(reason + _kept(out, results_file, summary)) from error
     except UserError as error:
-        raise UserError(f"{error}{_kept(out, kind, summary)}") from error
+        raise UserError(f"{error}{_kept(out, results_file, summary)}") from error
     except KeyboardInterrupt:
-        if kept := _kept(out, kind, summary):
+        if kept := _kept(out, results_file, summary):
             _log.warning("interrupted%s", kept)
         raise
     return replace(summary, objects=follow.objects) if follow else summary
@@ -125,9 +124,9 @@ def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
     sink.close(whole=kind is None)
 
 
-def _kept(out: Path, kind: type, summary: Summary) -> str:
+def _kept(out: Path, results_file: str, summary: Summary) -> str:
     """What is left of a run that did not come to its end."""
-    return f"; the {summary.frames} frames before are in {part_of(out / ANSWERS[kind])}" if summary.frames else ""
+    return f"; the {summary.frames} frames before are in {part_of(out / results_file)}" if summary.frames else ""
 
 
 def open_sinks(

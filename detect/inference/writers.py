@@ -23,7 +23,6 @@ from detect.types import Classification, Detections, Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import file_names, json_text, say
 
-ANSWERS = {Detections: "detections.json", Classification: "classes.json"}  # what is written, by what an answer is
 PART = ".part"  # in the name of a json file of a run that was not finished
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # written as they came; others as PNG
 

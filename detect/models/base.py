@@ -48,6 +48,8 @@ class Model(nn.Module):
     """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
 
     square = False  # whether an image must fill a square canvas, padded
+    fixed_graph = True  # whether every image runs the same operators, as an export needs
+    size_in_graph = False  # whether which operators run depends on the image size
     frozen: tuple[str, ...] = ()  # parts that keep their weights and batch statistics, in every mode
     gain: Tensor
     offset: Tensor

@@ -19,7 +19,7 @@ def current_names(header: dict[str, Any]) -> dict[str, Any]:
     if isinstance(header["metadata"], dict):
         names = {"keypoint_names" if key == "keypoints" else key: value for key, value in header["metadata"].items()}
         header["metadata"] = names
-    return header
+    return _current_task(header)
 
 
 def current_setting(name: str) -> str:
@@ -35,9 +35,15 @@ def current_settings(settings: dict[str, Any], above: str = "") -> dict[str, Any
         settings: as read from the file.
         above: the dotted name, with a dot at its end, of what holds these settings.
     """
-    return {
+    named = {
         SETTINGS.get(above + name, name): current_settings(value, f"{above}{name}.")
         if isinstance(value, dict)
         else value
         for name, value in settings.items()
     }
+    return named if above else _current_task(named)
+
+
+def _current_task(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the name of now for their task, where they have one."""
+    return values | {"task": "localize"} if values.get("task") == "locate" else values

@@ -55,6 +55,7 @@ class RegionModel(Model):
     proposals (P, 4) of each image, which may be none, all of them are looked at.
     """
 
+    fixed_graph = False  # which regions are looked at depends on the image
     head: RoIHead
     class_weights: Tensor
 

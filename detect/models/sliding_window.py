@@ -38,6 +38,8 @@ class SlidingWindow(Model):
     training on crops and detection in pictures are the same three verbs.
     """
 
+    size_in_graph = True  # as the number of scales
+
     def __init__(self, config: ModelConfig, metadata: ModelMetadata, network: Network):
         super().__init__(config, metadata)
         self.network, self.window, self.step = network, config.window, network.stride

@@ -26,6 +26,7 @@ from detect.errors import FULL, UserError, one_line
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
+from detect.tasks import get_task
 from detect.types import Detections, Frame, Postprocess
 from detect.utils.names import json_text
 
@@ -56,7 +57,7 @@ class Looker:
     def __init__(self, settings: dict[str, Any], tasks: Tasks) -> None:
         self.settings, self.tasks = settings, tasks
         self.detector = Detector.load(settings["weights"], settings["device"], settings["precision"])
-        if self.detector.model.task not in ("detect", "keypoints"):
+        if not get_task(self.detector.model.task).detects_objects:
             raise UserError(f"{settings['weights']} is no detector: detect serve shows boxes")
         self.detector.side(settings["imgsz"])
 

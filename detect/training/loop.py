@@ -21,7 +21,7 @@ from detect.data.loader import TrainLoader
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import detect_all
 from detect.models.base import Model
-from detect.tasks import Stills, Task
+from detect.tasks.base import EvalBatches, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
 from detect.training.finite import FiniteCheck
@@ -67,7 +67,7 @@ class Trainer:
     config: TrainConfig
     run: Run
     loader: TrainLoader | FeatureLoader
-    validation: Stills
+    validation: EvalBatches
     task: Task
     store: Annotations
     device: torch.device
@@ -282,7 +282,7 @@ class Trainer:
         self._call("on_validation_start")
         mine, everyone = self.task.evaluator(self.store), self.task.evaluator(self.store)
         fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
-        for ids, found in detect_all(fused, self.validation, self.task.keep, self.device, self.dtype):
+        for ids, found in detect_all(fused, self.validation, self.task.postprocess(None), self.device, self.dtype):
             mine.update(ids, found)
             self._call("on_validation_batch_end", ids, found)
             if self.ranks.world == 1:
@@ -298,7 +298,7 @@ class Trainer:
         self._save()
         if not self.ranks.main:
             return
-        numbers = [f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.shown)]
+        numbers = [f"{name} {row[name]:.3f}" for name in (*self.run.terms, *self.task.progress_metrics)]
         if "images_per_second" in row:
             numbers.append(f"{row['images_per_second']:.1f} images/s")
         numbers.append(f"{row['seconds']:.1f} s")

@@ -17,7 +17,6 @@ from detect.config.train import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
-from detect.data.datasets.landmarks import Instances
 from detect.data.datasets.signals import Signals, require_fit
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
@@ -26,7 +25,8 @@ from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import anchors_missing, build
-from detect.tasks import TASKS, Stills
+from detect.tasks import get_task
+from detect.tasks.base import EvalBatches
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
 from detect.training.dist import Attempts, Ranks, ranks
@@ -94,7 +94,8 @@ def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
 
 def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:
     """The training set, and the set that chooses the best weights: val, else test, else the training set itself."""
-    whole = TASKS[config.task].whole
+    task = get_task(config.task)
+    whole = task.image_level_labels
     there = splits(config.data, whole, config.allow_outside)
     if "train" not in there:
         raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
@@ -106,13 +107,13 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
     for split in ("train", other):
         store = load_data(config.data, split, config.skip_bad, whole, config.allow_outside)
         store = verify(store, skip_bad=config.skip_bad, decode=not checked)
-        stores.append(usable(store, config.skip_bad, learned=not stores or not TASKS[config.task].flat))
+        stores.append(usable(store, config.skip_bad, learned=not stores or not task.counts_degenerate_boxes))
     if here.main:
         tell_notes(*stores)
     if config.skip_bad and here.main:
         _report_left_out(Path(config.out), stores)
     stores[1] = with_classes_of(stores[1], stores[0])
-    TASKS[config.task].check(*stores)
+    task.check_data(*stores)
     if config.model.kind in SEARCHED:
         stores = _searched(config, stores, here)
     return stores[0], stores[1]
@@ -169,9 +170,9 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         keypoint_names=list(store.keypoint_names),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
-        shape=Instances.of(store).shape(pixels).tolist() if config.model.kind == "landmarker" else [],
         pixels=pixels,
         folded=source is not None and source.folded,
+        **get_task(config.task).metadata(store, pixels),
     )
     seed_all(config.seed)
     model = build(with_anchors(config.model, store, config.imgsz, config.seed), metadata)
@@ -235,8 +236,8 @@ def _trainer(
     dtype = here.gather(dtype)[0]  # each rank may have measured another
     pin = device.type == "cuda"
     share = config.cache_gb / 2 / here.world
-    task = TASKS[config.task]
-    data = task.samples(store, config, pixels, share)
+    task = get_task(config.task)
+    data = task.training_data(store, config, pixels, share)
     if model.metadata.folded:
         unfold(model, samples(data, config.imgsz))
     loader: TrainLoader | FeatureLoader = TrainLoader(
@@ -265,7 +266,7 @@ def _over_features(
     config: TrainConfig,
     model: Model,
     data: Any,
-    validation: Stills,
+    validation: EvalBatches,
     stores: tuple[Annotations, Annotations],
     device: torch.device,
     dtype: torch.dtype,

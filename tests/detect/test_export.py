@@ -22,7 +22,7 @@ from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.export import comparison as check
 from detect.export import exporter, writers
-from detect.export.forms import FORMS, misfit
+from detect.export.forms import form_of, misfit
 from detect.export.metadata import KEY, About
 from detect.export.runtime import Exported, open_exported
 from detect.export.writers import SUFFIXES
@@ -30,6 +30,7 @@ from detect.models.backbones.blocks import Predict
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
+from detect.tasks import get_task
 from detect.types import Classification, Detections, Frame, Postprocess
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -352,16 +353,13 @@ def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
 def test_what_is_alike_counts_once():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
     mine = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]))
-    assert check._matches(mine, mine, 0.99) == 3
-    assert check._matches(mine, mine[:1], 0.99) == 1
-    assert check._matches(mine, Detections(boxes, mine.scores, torch.tensor([0, 0, 0])), 0.99) == 2
-    assert check._matches(mine, Detections.none(), 0.5) == check._matches(Detections.none(), mine, 0.5) == 0
-    assert (
-        check._matches(
-            Classification(torch.ones(1), torch.tensor([2])), Classification(torch.ones(1), torch.tensor([2])), 0.5
-        )
-        == 1
-    )
+    matches = check.matching_boxes
+    assert matches(mine, mine, 0.99) == 3
+    assert matches(mine, mine[:1], 0.99) == 1
+    assert matches(mine, Detections(boxes, mine.scores, torch.tensor([0, 0, 0])), 0.99) == 2
+    assert matches(mine, Detections.none(), 0.5) == matches(Detections.none(), mine, 0.5) == 0
+    same, other = (Classification(torch.ones(1), torch.tensor([label])) for label in (2, 1))
+    assert [get_task("classify").export.matches(same, one, 0.5) for one in (same, other)] == [1, 0]
 
 
 def compiled(folder):
@@ -417,7 +415,7 @@ def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
 
 def said_by(*outputs, task="detect", suppressed=False):
     """What is said of outputs for two images of a file for 2 classes and 1 keypoint."""
-    names = list(FORMS[task].names)
+    names = list(form_of(task).outputs)
     metadata = ModelMetadata(["a", "b"], [1, 2], keypoint_names=["nose"])
     return misfit(About("m", task, metadata, names, suppressed=suppressed), outputs, 2)
 

@@ -21,13 +21,13 @@ from detect.data.rng import SampleKey
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.evaluation.localization import LocateEvaluator
+from detect.evaluation.localization import LocalizationEvaluator
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.localizer import largest
 from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights
-from detect.tasks import TASKS
+from detect.tasks import get_task
 from detect.types import Detections, Postprocess, Preprocess, Target
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -170,7 +170,7 @@ def test_measures_are_those_counted_by_hand():
         said([0.0, 0, 9, 9], 0.3, 0),  # nothing but a crowd: rightly not said
         Detections.none(),
     ]
-    judge = LocateEvaluator(truth)
+    judge = LocalizationEvaluator(truth)
     judge.update([1, 2, 3, 4], found)
     got = judge.result()
     terms = build(tiny(), CARD).loss(build(tiny(), CARD)(images(1)), [target()])
@@ -178,8 +178,8 @@ def test_measures_are_those_counted_by_hand():
     assert got["localized"] == 0.5 and got["presence"] == 0.5 and got["class_accuracy"] == pytest.approx(1 / 3)
     assert got["iou"] == pytest.approx(0.5) and got["iou50"] == pytest.approx(2 / 3)
     assert (got["images"], got["objects"]) == (4, 3)
-    assert set(LocateEvaluator(truth).result().values()) == {-1.0}
-    empty = LocateEvaluator(store(images=1))
+    assert set(LocalizationEvaluator(truth).result().values()) == {-1.0}
+    empty = LocalizationEvaluator(store(images=1))
     empty.update([1], [Detections.none()])
     assert empty.result()["localized"] == 1 and empty.result()["iou"] == -1
 
@@ -187,7 +187,7 @@ def test_measures_are_those_counted_by_hand():
 def test_several_ranks_measure_as_one():
     truth = store((1, [10.0, 10, 20, 20], 5, 0), (2, [0, 0, 50, 50], 3, 0), images=3)
     found = [said([10.0, 10, 30, 30], 0.9, 1), Detections.none(), said([0.0, 0, 9, 9], 0.8, 0)]
-    whole, one, other = (LocateEvaluator(truth) for _ in range(3))
+    whole, one, other = (LocalizationEvaluator(truth) for _ in range(3))
     whole.update([1, 2, 3], found)
     one.update([3], found[2:])
     other.update([1, 2], found[:2])
@@ -198,13 +198,13 @@ def test_several_ranks_measure_as_one():
 def test_a_sample_is_one_picture_on_a_square_canvas(digits):
     config = parse("train", ["--data", str(digits), "--model", "localizer", "--imgsz", "64"])
     data = load_data(digits, "train")
-    samples = TASKS["locate"].samples(data, config, Preprocess(), 0.1)
+    samples = get_task("localize").training_data(data, config, Preprocess(), 0.1)
     single = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mosaic=0.0))
-    alone = TASKS["detect"].samples(data, single, Preprocess(), 0.1)
+    alone = get_task("detect").training_data(data, single, Preprocess(), 0.1)
     for position in range(4):
         (image, truth), (other, same) = (one[SampleKey(0, position, 64)] for one in (samples, alone))
         assert np.array_equal(image, other) and torch.equal(truth.boxes, same.boxes)
-    loader = TASKS["locate"].eval_loader(data, 64, 4, Preprocess())
+    loader = get_task("localize").eval_loader(data, 64, 4, Preprocess())
     assert {tuple(batch.images.shape[2:]) for batch in loader} == {(64, 64)}
 
 
@@ -226,11 +226,11 @@ def test_parts_that_do_not_go_together_are_refused(config, said):
 
 def test_the_task_need_not_be_given():
     got = parse("train", ["--data", "toy", "--model", "localizer"])
-    assert isinstance(got, TrainConfig) and (got.task, got.imgsz, got.model.kind) == ("locate", 256, "localizer")
-    got = parse("train", ["--data", "toy", "--task", "locate"])
+    assert isinstance(got, TrainConfig) and (got.task, got.imgsz, got.model.kind) == ("localize", 256, "localizer")
+    got = parse("train", ["--data", "toy", "--task", "localize"])
     assert got.model.name == "localizer"
-    with pytest.raises(UserError, match="--task is locate, but model yolo_n is for --task detect"):
-        parse("train", ["--data", "toy", "--task", "locate", "--model", "yolo_n"])
+    with pytest.raises(UserError, match="--task is localize, but model yolo_n is for --task detect"):
+        parse("train", ["--data", "toy", "--task", "localize", "--model", "yolo_n"])
     with pytest.raises(UserError, match=r"--augment\.mosaic is read with --model\.kind yolo"):
         parse("train", ["--data", "toy", "--model", "localizer", "--augment.mosaic", "0.5"])
 

@@ -17,7 +17,7 @@ from detect.models.builder import MODELS, anchors_missing, build
 from detect.models.heads import HEADS
 from detect.models.necks import NECKS
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
-from detect.tasks import TASKS
+from detect.registry import REGISTRIES
 from detect.types import HeadOutput, Postprocess, Preprocess, Target
 from detect.utils.device import autocast
 from detect.utils.precision import has_bfloat16
@@ -54,7 +54,7 @@ def total(terms) -> torch.Tensor:
 
 
 def test_every_kind_of_model_has_a_task_and_every_task_a_model():
-    assert set(TASK_OF) == set(MODELS) and set(TASK_OF.values()) == set(TASKS)
+    assert set(TASK_OF) == set(MODELS) and set(TASK_OF.values()) == set(REGISTRIES["task"])
 
 
 @pytest.mark.parametrize("name", NECKS)

@@ -1,46 +1,18 @@
-"""`detect evaluate` for embedders: all pairs of a split, or those of a csv."""
+"""Pairs of images from a csv, by which `detect evaluate --pairs` measures an embedder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from detect.api import Detector
-from detect.commands.evaluate import EvaluateConfig
-from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
-from detect.data.datasets.identities import require_pairs
 from detect.data.sources.image_folder import read_csv
 from detect.errors import UserError
-from detect.evaluation.evaluate import alone, answers, opened, tell
-from detect.evaluation.verification import PairEvaluator, Pairs, pair_lines
-from detect.tasks import TASKS
+from detect.evaluation.verification import Pairs
 
 COLUMNS = ("a", "b", "same")
 TRUTH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
-
-
-def evaluate_pairs(config: EvaluateConfig, members: Sequence[Detector]) -> dict[str, Any]:
-    """Measure the one member on pairs of a split; see `verification.measure`."""
-    detector = alone(members)
-    store, evaluator = measured_pairs(config, detector)
-    what = f"{config.pairs or store.path} ({len(store)} images, {detector.computed(config.imgsz)})"
-    return tell(config, what, evaluator, pair_lines)
-
-
-def measured_pairs(config: EvaluateConfig, detector: Detector) -> tuple[Annotations, PairEvaluator]:
-    """The store of the split, and its evaluator with the vector of every crop."""
-    store = opened(config, TASKS[detector.model.task])
-    crops = Crops.of(store)
-    if not config.pairs:
-        require_pairs(store)
-    evaluator = PairEvaluator(crops, read_pairs(Path(config.pairs), crops) if config.pairs else None)
-    for ids, found in answers(config, detector, store):
-        evaluator.update(ids, found)
-    return store, evaluator
 
 
 def read_pairs(path: Path, crops: Crops) -> Pairs:

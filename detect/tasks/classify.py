@@ -1,0 +1,151 @@
+"""Classification: the class of each crop, or of each signal or volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from detect.errors import UserError
+from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Task, late, numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detect.api import Detector
+    from detect.commands.evaluate import EvaluateConfig
+    from detect.config.train import TrainConfig
+    from detect.data.annotations import Annotations
+    from detect.report.html import Page
+    from detect.types import Postprocess, Preprocess
+
+MATRIX = 30  # classes up to which the report shows the confusion matrix
+
+
+def training_data(annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float) -> Any:
+    """Augmented crops; the records themselves where the data holds signals or volumes."""
+    from detect.data.datasets.crops import CropDataset, Crops
+    from detect.data.datasets.signals import SignalDataset, Signals
+
+    augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
+    if isinstance(annotations, Signals):
+        return SignalDataset(annotations, augment, config.seed, balanced)
+    return CropDataset(Crops.of(annotations), config.imgsz, augment, config.seed, preprocess, cache_gb, balanced)
+
+
+def eval_loader(
+    annotations: Annotations,
+    size: int,
+    batch: int,
+    preprocess: Preprocess,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    cache_gb: float = 0.0,
+    pin: bool = False,
+    square: bool = True,
+) -> EvalBatches:
+    """The crops or records as they are; crops on square canvases."""
+    from detect.data.datasets.crops import CropDataset, Crops
+    from detect.data.datasets.signals import SignalDataset, Signals
+    from detect.data.loader import StillLoader
+
+    data: Any = SignalDataset(annotations) if isinstance(annotations, Signals) else None
+    data = data or CropDataset(Crops.of(annotations), size, pixels=preprocess, cache_gb=cache_gb)
+    return StillLoader(data, batch, workers, rank, world, pin)
+
+
+def evaluator(annotations: Annotations, names: Sequence[str] = ()) -> Any:
+    """The evaluator of the crops; `names` as in `ClassEvaluator`."""
+    from detect.data.datasets.crops import Crops
+    from detect.evaluation.classification import ClassEvaluator
+
+    return ClassEvaluator(Crops.of(annotations), names)
+
+
+def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: Postprocess) -> Evaluation:
+    """Evaluate the mean of the members' probabilities.
+
+    Classes that only the weights know get labels after those of the annotations: predicting one is always wrong.
+
+    Raises:
+        UserError: the members have different classes, or do not fit the data.
+    """
+    import torch
+
+    from detect.data.datasets.signals import require_fit
+    from detect.evaluation.class_matching import labels_of
+    from detect.evaluation.evaluate import open_split
+    from detect.evaluation.multi_crop import mean_scores
+    from detect.models.classifier import best
+    from detect.types import Classification
+
+    first, names = members[0], members[0].names
+    for path, member in zip(config.weights.split(","), members, strict=True):
+        if member.names != names:
+            raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
+    annotations = open_split(config, TASK)
+    for member in members:
+        require_fit(annotations, member.dims, member.channels)
+    if annotations.dims != 2 and (config.crops > 1 or config.imgsz):
+        raise UserError(f"--crops and --imgsz are for images, and {annotations.path} holds none: leave them out")
+    labels = labels_of(first.metadata, annotations)
+    unknown = labels < 0
+    every = [*annotations.names, *(name for name, lost in zip(names, unknown.tolist(), strict=True) if lost)]
+    labels[unknown] = torch.arange(len(annotations.names), len(every))
+    judge = evaluator(annotations, every)
+    ids, scores = mean_scores(config, members, annotations)
+    judge.update(ids, [Classification(one.scores, labels[one.labels]) for one in best(scores, postprocess)])
+    amount = f"{len(ids)} {'crops' if annotations.dims == 2 else 'records'}"
+    return Evaluation(annotations, judge, str(annotations.path), amount)
+
+
+def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
+    """The classes of each image, best first."""
+    from detect.models.classifier import best
+
+    return best(outputs[0], postprocess)
+
+
+def same_best_class(a: Any, b: Any, iou: float) -> int:
+    """All classes agree where the best one does, none otherwise."""
+    return len(a) if a.labels[0] == b.labels[0] else 0
+
+
+def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+    """The metrics, a table by class and the confusion matrix."""
+    import numpy as np
+
+    result = evaluation.evaluator.result()
+    values, keys = numbers(result), ("count", "precision", "recall", "f1")
+    page.table(list(values), [list(values.values())])
+    page.table(("class", *keys), [(name, *(row[k] for k in keys)) for name, row in result["per_class"].items()])
+    names, counts = result["confusion"].get("names", []), np.array(result["confusion"].get("counts", []))
+    if 0 < len(names) <= MATRIX:
+        page.matrix(counts, names, names, "true classes (rows) by predicted classes (columns)")
+
+
+TASK = Task(
+    name="classify",
+    noun="classifier",
+    metric="top1",
+    evaluator=evaluator,
+    defaults={"model": "resnet18", "imgsz": "224"},
+    options={"evaluate": ("crops",)},
+    image_level_labels="images",
+    check_data=late("detect.data.datasets.crops:require_classes"),
+    training_data=training_data,
+    eval_loader=eval_loader,
+    evaluate=evaluate,
+    progress_metrics=("top1", "top5"),
+    summary_lines=late("detect.evaluation.classification:class_lines"),
+    results_file="classes.json",
+    prints_results=True,
+    export=ExportForm(
+        outputs={"scores": ("classes",)},
+        tensors=lambda model, raw: (model.scores(raw),),
+        decode=decode,
+        matches=same_best_class,
+    ),
+    curves=("top1", "top5"),
+    report_section=report_section,
+)

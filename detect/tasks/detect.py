@@ -1,0 +1,97 @@
+"""Detection: boxes with classes, any number in an image, measured by the COCO protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from detect.tasks.base import ExportForm, Task, late
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from detect.commands.evaluate import EvaluateConfig
+    from detect.config.train import TrainConfig
+    from detect.data.annotations import Annotations
+    from detect.types import Postprocess, Preprocess
+
+
+def training_data(
+    annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float, points: bool = False
+) -> Any:
+    """Augmented images with their boxes, or pieces of images for a model that learns from windows.
+
+    Args:
+        annotations: the training set.
+        config: image size, augmentation, class balance and seed.
+        preprocess: how images become numbers.
+        cache_gb: gigabytes of decoded images that are kept.
+        points: whether keypoints go along. Without them nobody need say which of them a mirror swaps.
+
+    Raises:
+        UserError: every box is too small at this image size.
+    """
+    from detect.data.datasets.detection import CocoDataset
+    from detect.data.sampling import Repeated, repeat_factors
+    from detect.data.validate import require_large
+
+    augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
+    if config.model.kind == "sliding_window":
+        from detect.data.datasets.windows import WindowDataset
+
+        size, window, piece = config.imgsz, config.model.window, config.model.piece
+        return WindowDataset(annotations, size, window, piece, augment, config.seed, preprocess, cache_gb, balanced)
+    require_large(annotations, config.imgsz, preprocess.stretch)
+    if not points:
+        annotations = replace(annotations, keypoints=None, keypoint_names=[])
+    repeated = Repeated(repeat_factors(annotations, config.repeat), config.seed) if balanced else None
+    return CocoDataset(annotations, config.imgsz, augment, config.seed, config.epochs, preprocess, cache_gb, repeated)
+
+
+def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
+    """The limits of the COCO protocol, which considers 100 detections an image, or those of `detect evaluate`."""
+    from detect.types import Postprocess
+
+    if config is None:
+        return Postprocess(score=0.001, iou=0.7, limit=100)
+    return Postprocess(config.conf, config.iou, config.max_det)
+
+
+def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
+    """Detections for each image from boxes (B, A, 4), scores (B, A, C) and, if there are any, points (B, A, K, 3)."""
+    from detect.models.yolo import choose
+
+    boxes, scores, *points = outputs
+    return [choose(boxes[i], scores[i], postprocess, *(p[i] for p in points)) for i in range(len(boxes))]
+
+
+TASK = Task(
+    name="detect",
+    noun="detector",
+    metric="AP",
+    evaluator=late("detect.evaluation.coco:CocoEvaluator"),
+    options={
+        "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections"),
+        "predict": ("iou", "agnostic", "soft", "track", "tta", "tile", "save_txt", "save_crop"),
+        "export": ("nms", "conf", "iou", "max_det"),
+    },
+    counts_degenerate_boxes=True,
+    check_data=late("detect.data.validate:require_objects"),
+    training_data=training_data,
+    postprocess=postprocess,
+    match_classes=late("detect.evaluation.class_matching:as_coco"),
+    progress_metrics=("AP", "AP50"),
+    summary_lines=late("detect.evaluation.coco:coco_lines"),
+    results_file="detections.json",
+    detects_objects=True,
+    export=ExportForm(
+        outputs={"boxes": (4,), "scores": ("classes",)},
+        tensors=lambda model, raw: model.candidates(raw),
+        decode=decode,
+        rows=True,
+    ),
+    curves=("AP", "AP50", "AP75"),
+    report_section=late("detect.report.detections:detection_section"),
+)

@@ -1,0 +1,34 @@
+"""Keypoints: boxes with named points in each, measured by object keypoint similarity (OKS)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from detect.tasks import detect
+from detect.tasks.base import ExportForm, late
+
+TASK = replace(
+    detect.TASK,
+    name="keypoints",
+    noun="keypoint detector",
+    metric="OKS_AP",
+    evaluator=late("detect.evaluation.oks:KeypointEvaluator"),
+    options={
+        **detect.TASK.options,
+        "evaluate": ("conf", "iou", "max_det", "detections"),
+        "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
+    },
+    check_data=late("detect.evaluation.oks:require_keypoints"),
+    training_data=partial(detect.training_data, points=True),
+    match_keypoints=late("detect.evaluation.class_matching:points_by_name"),
+    progress_metrics=("AP", "OKS_AP", "OKS_AP50"),
+    summary_lines=late("detect.evaluation.oks:keypoint_lines"),
+    export=ExportForm(
+        outputs={"boxes": (4,), "scores": ("classes",), "points": ("keypoints", 3)},
+        tensors=lambda model, raw: (*model.candidates(raw), model.head.points(raw)),
+        decode=detect.decode,
+        rows=True,
+    ),
+    curves=("AP", "AP50", "AP75", "OKS_AP"),
+)

@@ -1,0 +1,106 @@
+"""Landmarks: the same named points of one object in each image, such as those of a face."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Task, late, numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from detect.api import Detector
+    from detect.commands.evaluate import EvaluateConfig
+    from detect.config.train import TrainConfig
+    from detect.data.annotations import Annotations
+    from detect.report.html import Page
+    from detect.types import Postprocess, Preprocess
+
+
+def training_data(annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float) -> Any:
+    """Augmented crops, each around the one object of its image, with the points in them."""
+    from detect.data.datasets.landmarks import Instances, LandmarkDataset
+
+    augment = config.augment if config.augment.on else None
+    return LandmarkDataset(Instances.of(annotations), config.imgsz, augment, config.seed, preprocess, cache_gb)
+
+
+def eval_loader(
+    annotations: Annotations,
+    size: int,
+    batch: int,
+    preprocess: Preprocess,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    cache_gb: float = 0.0,
+    pin: bool = False,
+    square: bool = True,
+) -> EvalBatches:
+    """The crops as they are, on square canvases."""
+    from detect.data.datasets.landmarks import Instances, LandmarkDataset
+    from detect.data.loader import StillLoader
+
+    data = LandmarkDataset(Instances.of(annotations), size, pixels=preprocess, cache_gb=cache_gb)
+    return StillLoader(data, batch, workers, rank, world, pin)
+
+
+def metadata(annotations: Annotations, preprocess: Preprocess) -> dict[str, Any]:
+    """Where the points lie on average, by which prediction aligns its second look."""
+    from detect.data.datasets.landmarks import Instances
+
+    return {"shape": Instances.of(annotations).shape(preprocess).tolist()}
+
+
+def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
+    """Every image has one set of points, wherever they lie."""
+    from detect.types import Postprocess
+
+    return Postprocess(score=0.0, keep_empty=True)
+
+
+def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
+    """One detection with its points for each image."""
+    from detect.models.heads.single_object import Landmarks
+    from detect.models.landmarker import placed
+
+    return placed(Landmarks(*outputs), postprocess)
+
+
+def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+    """The metrics, the cumulative error curve and the error of each keypoint."""
+    result = evaluation.evaluator.result()
+    values = numbers(result)
+    page.table(list(values), [list(values.values())])
+    if "curve" in result:
+        curve = list(zip(result["errors"], result["curve"], strict=True))
+        page.curves({"": curve}, "share of images whose error is at most this large", "error", "share")
+        page.bars({k: v for k, v in result["per_point"].items() if v is not None}, "mean error of each keypoint")
+
+
+TASK = Task(
+    name="landmarks",
+    noun="landmarker",
+    metric="-nme",
+    evaluator=late("detect.evaluation.landmarks:LandmarkEvaluator"),
+    defaults={"model": "landmarker", "imgsz": "128", "augment.scale": "0.2", "augment.translate": "0.05"},
+    options={"evaluate": ("detections",), "predict": ("save_txt", "save_crop")},
+    check_data=late("detect.data.datasets.landmarks:require_points"),
+    training_data=training_data,
+    eval_loader=eval_loader,
+    metadata=metadata,
+    postprocess=postprocess,
+    match_classes=late("detect.evaluation.landmarks:one_class"),
+    match_keypoints=late("detect.evaluation.class_matching:points_by_name"),
+    progress_metrics=("nme", "failures", "auc"),
+    summary_lines=late("detect.evaluation.landmarks:landmark_lines"),
+    results_file="detections.json",
+    export=ExportForm(
+        outputs={"points": ("keypoints", 2), "presence": ()},
+        tensors=lambda model, raw: raw[:2],
+        decode=decode,
+    ),
+    report_section=report_section,
+)

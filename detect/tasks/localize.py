@@ -1,0 +1,61 @@
+"""Localization: whether an image shows an object, its class and its box; at most one an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from detect.tasks import detect
+from detect.tasks.base import ExportForm, Task, late
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from detect.config.train import TrainConfig
+    from detect.data.annotations import Annotations
+    from detect.data.loader import EvalLoader
+    from detect.types import Postprocess, Preprocess
+
+
+def training_data(annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float) -> Any:
+    """Augmented images with their boxes, without the augmentations that join several images."""
+    augment = replace(config.augment, mosaic=0.0, mixup=0.0)
+    return detect.training_data(annotations, replace(config, augment=augment), preprocess, cache_gb)
+
+
+def eval_loader(*args: Any, **options: Any) -> EvalLoader:
+    """Letterboxed images, all on square canvases."""
+    from detect.data.loader import EvalLoader
+
+    return EvalLoader(*args, **options | {"square": True})
+
+
+def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
+    """Detections, at most one, for each image."""
+    from detect.models.heads.single_object import Located
+    from detect.models.localizer import located
+
+    return located(Located(*outputs), postprocess)
+
+
+TASK = Task(
+    name="localize",
+    noun="localizer",
+    metric="localized",
+    evaluator=late("detect.evaluation.localization:LocalizationEvaluator"),
+    defaults={"model": "localizer", "imgsz": "256"},
+    options={"evaluate": ("detections",), "predict": ("save_txt", "save_crop")},
+    check_data=late("detect.data.validate:require_objects"),
+    training_data=training_data,
+    eval_loader=eval_loader,
+    progress_metrics=("localized", "presence", "class_accuracy", "iou"),
+    summary_lines=late("detect.evaluation.localization:localization_lines"),
+    results_file="detections.json",
+    export=ExportForm(
+        outputs={"presence": (), "boxes": (4,), "logits": ("classes",)},
+        tensors=lambda model, raw: raw,
+        decode=decode,
+    ),
+)
