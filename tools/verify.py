@@ -30,13 +30,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.embedding.evaluate_pairs import read_pairs
-
 from detect.cli.parser import parse
 from detect.commands.evaluate import evaluate
 from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
 from detect.data.sources.formats import load_data
+from detect.embedding.pairs import read_pairs
 from detect.errors import UserError, in_one_line
 from detect.evaluation.verification import SHARES, all_pairs, apart, measure
 from detect.training.setup import train

@@ -1,14 +1,16 @@
 """Options that nothing would read are refused in one line."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 
 from detect.cli.applicability import RULES, refuse_unused
 from detect.cli.parser import model_names, parse
+from detect.cli.suggest import flags_of
 from detect.commands import config_of
 from detect.errors import UserError
+from detect.registry import REGISTRIES
+from detect.tasks import get_task
 
 CLASSIFY = ["--task", "classify", "--model", "lenet5"]
 
@@ -91,6 +93,13 @@ def test_the_rules_name_options_that_exist():
         names = {f.name for f in dataclasses.fields(kind)}
         config = kind(**{k: v for k, v in required.items() if k in names and (command != "train" or k == "data")})
         for (decider, *_), options in rules.items():
-            value(config if decider != "task" else SimpleNamespace(task=""), decider)
+            value(config, decider)
             for option in options.split():
                 value(config, option)
+
+
+@pytest.mark.parametrize("name", REGISTRIES["task"])
+def test_the_options_of_a_task_are_those_of_its_commands(name):
+    for command, own in get_task(name).options.items():
+        assert set(own) <= {f.name for f in dataclasses.fields(config_of(command))}
+    assert set(get_task(name).defaults) <= set(flags_of(config_of("train")))
