@@ -11,7 +11,7 @@ import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -75,21 +75,23 @@ def origins(parts: Iterable[tuple[str, str]]) -> dict[str, str]:
     """
     found = {}
     for kind, name in parts:
-        if module := REGISTRIES[kind].origin(name):
+        if kind in REGISTRIES and (module := REGISTRIES[kind].origin(name)):
             found[f"{kind} {name}"] = _title(module)
     return found
 
 
-def require(made_with: Mapping[str, str], path: object) -> None:
+def require(made_with: Any, path: object) -> None:
     """Check that everything that a file was made with is registered here.
 
     Args:
-        made_with: as `origins` returns it.
+        made_with: as `origins` returns it; a file that is damaged may hold anything.
         path: the file, for the message.
 
     Raises:
         UserError: a part is missing; the line names its plugin.
     """
+    if not isinstance(made_with, dict) or not all(isinstance(plugin, str) for plugin in made_with.values()):
+        raise UserError(f"{path} is damaged or not gridhead's: its plugins are {str(made_with)[:60]!r}")
     for part, plugin in made_with.items():
         kind, _, name = part.partition(" ")
         if name not in REGISTRIES.get(kind, ()):

@@ -90,6 +90,16 @@ def checked_values(config: Any, prefix: str) -> dict[str, Any]:
     return {f.name: _checked(prefix + f.name, getattr(config, f.name), hints[f.name]) for f in fields(config)}
 
 
+def registered_parts(config: Any) -> list[tuple[str, str]]:
+    """The kind of registry and the name of each part that a configuration names, nested ones too."""
+    parts = list[tuple[str, str]]()
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        parts += [(rule.kind, value) for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Registered)]
+        parts += registered_parts(value) if is_dataclass(value) else []
+    return parts
+
+
 def from_values(kind: type[T], values: Any, prefix: str) -> T:
     """The dataclass `kind` from plain values, as JSON holds them, that nobody has checked.
 

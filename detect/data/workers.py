@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from detect.data.letterbox import Letterbox
 from detect.errors import UserError
+from detect.plugins import Loaded
 from detect.types import Batch, Target
 from detect.utils.interrupt import follow_parent
 from detect.utils.names import say
@@ -47,6 +48,10 @@ class _Batches(Dataset):
 
     def __init__(self, sample: Callable[[Any], tuple]) -> None:
         self.sample = sample
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plugins come first: a process that is spawned has to import their classes before it has objects of them."""
+        return {"plugins": Loaded(), "sample": self.sample}
 
     def __getitem__(self, draws: list) -> tuple[int, Iterable[tuple]]:
         return len(draws), map(self.sample, draws)

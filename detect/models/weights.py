@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from detect.config.constraints import from_values
+from detect import plugins
+from detect.config.constraints import from_values, registered_parts
 from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
@@ -37,6 +38,8 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
         "model": dataclasses.asdict(model.config),
         "metadata": dataclasses.asdict(model.metadata),
     }
+    if made_with := plugins.origins([*registered_parts(model.config), ("task", model.task)]):
+        about["plugins"] = made_with
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
     header = {_KEY: json.dumps(about | {"checksum": checksum(about, tensors)}, sort_keys=True)}
     # Bytes of ours, for safetensors' own files are readable by their owner alone, and it hides what a disk says.
@@ -87,8 +90,9 @@ def _read_header(about: Any, path: Path) -> tuple[ModelConfig, ModelMetadata]:
         raise UserError(f"{path} has a header that this version cannot read: it is no JSON object")
     require_format(about.get("format"), FORMAT, path)
     about = current_names(about)
-    if odd := sorted(about.keys() - {"format", "model", "metadata", "checksum"}):
+    if odd := sorted(about.keys() - {"format", "model", "metadata", "checksum", "plugins"}):
         raise UserError(f"{path} is damaged or not gridhead's: its header has {odd[0]!r}")
+    plugins.require(about.get("plugins", {}), path)
     config = from_values(ModelConfig, about.get("model"), f"{path}: model.")
     metadata = from_values(ModelMetadata, about.get("metadata"), f"{path}: metadata.")
     require_sound(metadata, path, config.dims, config.in_channels)

@@ -20,6 +20,7 @@ from threading import Event, Thread
 from traceback import print_exc
 from typing import IO, Any
 
+from detect import plugins
 from detect.api import Detector
 from detect.data.images import decode_image, parse_header
 from detect.errors import FULL, UserError, one_line
@@ -140,6 +141,8 @@ def main() -> None:
     folder = Path(settings["folder"])
     tasks = Tasks(sys.stdin.buffer, folder)
     try:
+        plugins.load_installed()
+        plugins.load(settings["plugin"])
         looker = Looker(settings, tasks)
     except UserError as error:
         replies.write(json.dumps({"error": str(error)}).encode() + b"\n")

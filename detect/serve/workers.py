@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+from detect import plugins
 from detect.errors import UserError
 from detect.serve.responses import Refused
 from detect.utils.names import say
@@ -45,7 +46,7 @@ class Worker:
         )
         worker = Worker(process, temporary)
         try:
-            worker._tell(settings)
+            worker._tell(settings | {"plugin": plugins.loaded()})
             said = json.loads(await worker.replies.readline() or '{"error": "the worker process ended while it began"}')
             if "error" in said:
                 raise UserError(said["error"])

@@ -11,9 +11,11 @@ from detect import plugins
 from detect.cli.parser import parse
 from detect.cli.plugin_flag import load_plugins
 from detect.config.constraints import Registered
+from detect.data.workers import _Batches
 from detect.errors import UserError
-from detect.plugins import Loaded
+from detect.models.weights import read_weights
 from detect.registry import REGISTRIES, Registry
+from tests.reference.runs import tiny_weights
 
 TOY = """
 from detect.registry import register
@@ -153,14 +155,28 @@ def test_what_a_file_was_made_with_is_asked_for(toy):
         plugins.require({"no_such_kind car": "cars"}, "w.safetensors")
 
 
-def _kind_of(loaded, value):
-    os._exit(0 if type(value).__module__ == "gridhead_plugin_cars" else 7)
+def _ends_well(batches):
+    os._exit(0 if type(batches.sample).__module__ == "gridhead_plugin_cars" else 7)
 
 
-def test_objects_of_a_plugin_reach_a_process_that_is_spawned(tmp_path, toy):
-    path = write(tmp_path / "cars.py", "class Car:\n    pass\n")
-    plugins.load([path])
-    process = get_context("spawn").Process(target=_kind_of, args=(Loaded(), sys.modules["gridhead_plugin_cars"].Car()))
+def test_objects_of_a_plugin_reach_loader_workers_that_are_spawned(tmp_path, toy):
+    plugins.load([write(tmp_path / "cars.py", "class Car:\n    pass\n")])
+    batches = _Batches(sys.modules["gridhead_plugin_cars"].Car())
+    process = get_context("spawn").Process(target=_ends_well, args=(batches,))
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_weights_name_the_plugin_they_were_made_with_and_load_with_it_alone(tmp_path, toy, monkeypatch):
+    monkeypatch.setitem(REGISTRIES, "task", Registry("task"))
+    made_with = write(tmp_path / "my_task.py", TOY.format(name="x").replace('"toy", "x"', '"task", "detect"'))
+    plugins.load([made_with])
+    path = tiny_weights(tmp_path / "w.safetensors")
+    assert read_weights(path)
+    monkeypatch.setitem(REGISTRIES, "task", Registry("task"))
+    with pytest.raises(UserError, match=r"w\.safetensors was made with the plugin my_task\.py \(task detect\): give"):
+        read_weights(path)
+    monkeypatch.setattr(plugins, "origins", lambda parts: ["my_task.py"])
+    with pytest.raises(UserError, match="is damaged or not gridhead's: its plugins are"):
+        read_weights(tiny_weights(path))
