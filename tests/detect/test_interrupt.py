@@ -22,7 +22,8 @@ from tests.reference.planted import film, moving
 from tests.reference.runs import apart
 from tests.reference.stalled import server, watch
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one process cannot send another a signal there")
+if sys.platform == "win32":
+    pytest.skip("one process cannot send another a signal there", allow_module_level=True)
 STATUS = {number: 128 + number for number in ENDING}
 
 

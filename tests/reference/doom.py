@@ -1,7 +1,6 @@
 """Training runs that end badly, each in a process of its own: what happens to them, and when."""
 
 import os
-import resource
 import signal
 import sys
 import time
@@ -38,6 +37,8 @@ def maim() -> None:
 
 def starve() -> None:
     """No file may grow beyond 100 kB: what a full disk does."""
+    import resource
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerProcess as Process
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.process import BaseProcess as Process
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def apart(task: Callable[..., Any], *arguments: Any) -> Process:
 
     A fork of this process would not do: threads of the evaluation engine and of OpenCV do not survive it.
     """
-    context = get_context("forkserver")
+    context: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     context.set_forkserver_preload(["detect.commands.train", "detect.training.setup", "tests.reference.doom"])
     process = context.Process(target=task, args=arguments)
     process.start()
