@@ -167,7 +167,7 @@ REGISTRIES: dict[str, Registry] = {
     ),
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
-    "tracker": Registry("tracker"),
+    "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
     "export": Registry("export format"),
     "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

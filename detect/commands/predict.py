@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from detect.api import Detector
     from detect.inference.pipeline import Summary
     from detect.inference.source import Source
-    from detect.tracking.counting import Follow
+    from detect.tracking.video_tracker import VideoTracker
     from detect.types import Postprocess
 
 
@@ -83,7 +83,7 @@ def predict(config: PredictConfig) -> None:
     keep = Postprocess(
         least, config.iou, config.max_det, config.agnostic, config.soft, detector.labels(config.classes) or None
     )
-    follow = _follow(config, detector)
+    tracker = _tracker(config, detector)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     predictor = watched(predictor, make_callbacks(config.callbacks).values(), detector)
@@ -100,7 +100,7 @@ def predict(config: PredictConfig) -> None:
         shape=detector.metadata.shape,
         results_file=results_file,
         say=task.prints_results and not config.json,
-        follow=follow,
+        tracker=tracker,
     )
     _tell(source, summary, keep)
     if config.json:
@@ -112,20 +112,20 @@ def predict(config: PredictConfig) -> None:
     )
 
 
-def _follow(config: PredictConfig, detector: Detector) -> Follow | None:
-    """What follows objects through frames; None where nothing is to be followed."""
+def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
+    """What tracks objects through frames; None without --track."""
     from detect.api import Detector
     from detect.inference.box_embedder import BoxEmbedder, require_embedder
-    from detect.tracking.counting import Follow
+    from detect.tracking.video_tracker import VideoTracker
 
-    looks = None
+    embed = None
     if config.tracker.appearance:
         embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
         require_embedder(embedder, config.tracker.appearance)
-        looks = BoxEmbedder(embedder)
+        embed = BoxEmbedder(embedder)
     if not config.track:
         return None
-    return Follow(config.conf, detector.names, config.tracker, config.lines, config.zones, looks)
+    return VideoTracker(config.conf, detector.names, config.tracker, config.lines, config.zones, embed)
 
 
 def _tell(source: Source, summary: Summary, keep: Postprocess) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import av
 
@@ -31,10 +31,12 @@ from detect.inference.writers import (
     copy_suffix,
     part_of,
 )
-from detect.tracking.counting import Follow
 from detect.types import Classification, Detections
 from detect.utils.interrupt import Interrupt
 from detect.utils.progress import track
+
+if TYPE_CHECKING:
+    from detect.tracking.video_tracker import VideoTracker
 
 _log = logging.getLogger("detect")
 
@@ -72,12 +74,12 @@ def predict_to(
     *,
     skeleton: Sequence[tuple[int, int]] = (),
     results_file: str = "detections.json",
-    follow: Follow | None = None,
+    tracker: VideoTracker | None = None,
     **extras: Unpack[PredictOutputs],
 ) -> Summary:
     """Finds objects in every frame of the source and leaves the answers under `out`: see also `PredictOutputs`.
 
-    `results_file` is the name of the json file. `follow` joins what is found to
+    `results_file` is the name of the json file. `tracker` joins what is found to
     tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
     What an earlier run wrote into `out` is removed first, and nothing else: see `OutputFolder`. However it ends (Ctrl-C
     and errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come
@@ -91,17 +93,17 @@ def predict_to(
             stack.enter_context(source)
             written = stack.enter_context(closing(OutputFolder(out, source.files)))
             sinks: list[Sink] = []
-            for sink in open_sinks(source, names, category_ids, written, results_file, follow, extras):
+            for sink in open_sinks(source, names, category_ids, written, results_file, tracker, extras):
                 sinks.append(sink)
                 stack.push(partial(_close, sink))
             interrupt = stack.enter_context(closing(Interrupt()))
             answers = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(WindowClosed))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
-                found = follow(frame, found) if follow else found
+                found = tracker(frame, found) if tracker else found
                 picture = draw(frame.image, found, names, skeleton) if pictured else frame.image
-                if follow:
-                    follow.paint(picture)
+                if tracker:
+                    tracker.draw(picture)
                 for sink in sinks:
                     sink.write(frame, found, picture)
                 summary.add(found, names)
@@ -117,7 +119,7 @@ def predict_to(
         if kept := _kept(out, results_file, summary):
             _log.warning("interrupted%s", kept)
         raise
-    return replace(summary, objects=follow.objects) if follow else summary
+    return replace(summary, objects=tracker.objects) if tracker else summary
 
 
 def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
@@ -135,7 +137,7 @@ def open_sinks(
     category_ids: Sequence[int],
     written: OutputFolder,
     answers: str,
-    follow: Follow | None,
+    tracker: VideoTracker | None,
     extras: PredictOutputs,
 ) -> Iterator[Sink]:
     """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
@@ -144,8 +146,8 @@ def open_sinks(
         _require_room(source, written)
         yield AnnotatedSink(paths, source.rates)
     yield JsonSink(written, answers, names, category_ids)
-    if follow and follow.counting:
-        yield CountsSink(written, follow.counts)
+    if tracker and tracker.counting:
+        yield CountsSink(written, tracker.counts)
     if extras.get("say"):
         yield PrintSink(names)
     if extras.get("save_txt"):

@@ -1,8 +1,8 @@
-"""ByteTrack (Zhang et al., 2022): the detections of consecutive frames joined to tracks.
+"""ByteTrack (Zhang et al., 2022): joins the detections of consecutive frames to tracks.
 
-Sure detections are matched first, to tracks in sight and to lost ones; those too unsure to be believed alone then carry
-on tracks that are still in sight. What detections look like, as vectors of length one, may have a say in the first
-matching, as in BoT-SORT (Aharon et al., 2022). Axes: T tracks, N detections, D numbers of a vector, 0 without looks.
+Confident detections are matched first, to visible tracks and to lost ones; unconfident ones then carry on visible
+tracks that got none. Embeddings of length one may help the first matching, as in BoT-SORT (Aharon et al., 2022).
+Axes: T tracks, N detections, D values of an embedding, 0 without embeddings.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ from scipy.optimize import linear_sum_assignment
 
 from anchors.boxes import iou
 from detect.config.tracking import TrackConfig
+from detect.registry import register
 from detect.tracking import kalman
 from detect.types import Detections
 
-FIRST, SECOND, NEW = 0.2, 0.5, 0.3  # the least overlap of a match: sure, unsure, and with a track seen only once
-NEAR, ALIKE = 0.5, 0.25  # the least overlap, and the cosine distance, from which looks have a say
-KEPT = 0.9  # of a track's looks, at each new one
-SAME = 0.85  # two tracks that overlap more are one: the one that was followed for longer
-FRESH, SEEN, LOST = 0, 1, 2  # begun in the frame before; in sight; not
+# The least overlap of a match with a confident detection, with an unconfident one, and with a track seen only once.
+FIRST, SECOND, NEW = 0.2, 0.5, 0.3
+NEAR, ALIKE = 0.5, 0.25  # embeddings count from this overlap on, up to this cosine distance
+KEPT = 0.9  # share of a track's embedding that each new one leaves
+SAME = 0.85  # of two tracks that overlap more, the one tracked for longer stays
+FRESH, VISIBLE, LOST = 0, 1, 2  # the states of a track; a fresh one began in the frame before
 
 
 @dataclass
 class TrackStates:
-    """Everything known of T tracks: filter states, labels, numbers (0: not yet confirmed), frames, what they are.
+    """The state of T tracks.
 
-    looks (T, D) are of length one, or zero where nothing is known.
+    mean (T, 8) and covariance (T, 8, 8) are those of the Kalman filter; labels (T,); ids (T,) the numbers of tracks, 0
+    before they are confirmed; first and last (T,) the frames in which they were seen; state (T,) FRESH, VISIBLE or
+    LOST; embeddings (T, D) of length one, or zero where there is none yet.
     """
 
     mean: np.ndarray = field(default_factory=lambda: np.zeros((0, 8)))
@@ -39,121 +43,140 @@ class TrackStates:
     first: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     last: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     state: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    looks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    embeddings: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def keep(self, which: np.ndarray) -> None:
-        """Only these tracks."""
+        """Drop all but the tracks of a mask (T,)."""
         for name, value in vars(self).items():
             setattr(self, name, value[which])
 
-    def add(self, boxes: np.ndarray, labels: np.ndarray, frame: int, looks: np.ndarray) -> None:
-        """New tracks at boxes (N, 4) xyxy with looks (N, D)."""
+    def add(self, boxes: np.ndarray, labels: np.ndarray, frame: int, embeddings: np.ndarray) -> None:
+        """Add fresh tracks at boxes (N, 4) xyxy with embeddings (N, D)."""
         mean, covariance = kalman.begin(boxes)
         count = np.full(len(boxes), frame)
         new = TrackStates(
-            mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH), looks
+            mean, covariance, labels, np.zeros_like(count), count, count, np.full_like(count, FRESH), embeddings
         )
         for name, value in vars(self).items():
             setattr(self, name, np.concatenate([value, getattr(new, name)]))
 
 
+@register("tracker", "bytetrack")
 class ByteTrack:
-    """Gives the detections of each frame the numbers of their tracks, from 1, never used twice.
+    """Numbers the detections of each frame by their tracks, from 1 on; a number is never used twice.
 
-    A detection of at least `sure` is believed; one that scores 0.1 more begins a track, which counts from its second
-    frame on (at once in the first frame). Detections join tracks of their own class alone. `dimensions` is D.
+    Any tracker has this constructor, `update` and `active`. Here a track begins with a detection that scores
+    `config.margin` above `confidence`, and counts from its second frame on (at once in the first frame of the video).
+    Detections join tracks of their own class alone.
+
+    Args:
+        confidence: least score of a confident detection.
+        config: the options of tracking.
+        dimensions: D, the length of the embeddings that `update` is given; 0: none.
     """
 
-    def __init__(self, sure: float, config: TrackConfig | None = None, dimensions: int = 0) -> None:
-        self.sure, self.config = sure, config or TrackConfig()
-        self.tracks, self.frame, self.count = TrackStates(looks=np.zeros((0, dimensions))), 0, 0
+    def __init__(self, confidence: float, config: TrackConfig | None = None, dimensions: int = 0) -> None:
+        self.confidence, self.config = confidence, config or TrackConfig()
+        self.tracks, self.frame, self.count = TrackStates(embeddings=np.zeros((0, dimensions))), 0, 0
 
-    def update(self, found: Detections, looks: np.ndarray | None = None) -> Detections:
-        """The next frame's detections: those of tracks, with `tracks` (N,) int64, best first.
+    @property
+    def active(self) -> set[int]:
+        """The numbers of the tracks that may go on."""
+        return set(self.tracks.ids.tolist())
 
-        `looks` (N, D) are of length one, or zero for detections that nobody looked at.
+    def update(self, detections: Detections, embeddings: np.ndarray | None = None) -> Detections:
+        """Take the detections of the next frame.
+
+        Args:
+            detections: all of the frame, N.
+            embeddings: (N, D) of length one, or zero for detections without.
+
+        Returns:
+            The detections that belong to tracks, with the numbers of these in `tracks` (N,) int64, by descending score.
         """
-        self.looks = np.zeros((len(found), self.tracks.looks.shape[1])) if looks is None else looks
+        if embeddings is None:
+            embeddings = np.zeros((len(detections), self.tracks.embeddings.shape[1]))
+        self.embeddings = embeddings
         self.frame += 1
         self._predict()
-        boxes, scores = found.boxes.double().numpy(), found.scores.double().numpy()
-        sure = scores >= self.sure
+        boxes, scores = detections.boxes.double().numpy(), detections.scores.double().numpy()
+        confident = scores >= self.confidence
         owner = np.full(len(boxes), -1)  # the track of each detection
         every = np.arange(len(self.tracks))
         confirmed = every[self.tracks.state != FRESH]
-        self._match(owner, found, confirmed, sure, FIRST, fused=True)
-        seen = confirmed[self.tracks.state[confirmed] == SEEN]
-        self._match(owner, found, seen, ~sure & (scores >= self.config.low), SECOND)
-        self._match(owner, found, every[self.tracks.state == FRESH], sure, NEW, fused=True)
-        gone = self._settle(owner, boxes)
-        begun = np.flatnonzero(sure & (owner < 0) & (scores >= self.sure + self.config.margin))
+        self._match(owner, detections, confirmed, confident, FIRST, fused=True)
+        seen = confirmed[self.tracks.state[confirmed] == VISIBLE]
+        self._match(owner, detections, seen, ~confident & (scores >= self.config.low), SECOND)
+        self._match(owner, detections, every[self.tracks.state == FRESH], confident, NEW, fused=True)
+        gone = self._update_matched(owner, boxes)
+        begun = np.flatnonzero(confident & (owner < 0) & (scores >= self.confidence + self.config.margin))
         owner[begun] = len(self.tracks) + np.arange(len(begun))
-        self.tracks.add(boxes[begun], found.labels.numpy()[begun], self.frame, self.looks[begun])
+        self.tracks.add(boxes[begun], detections.labels.numpy()[begun], self.frame, self.embeddings[begun])
         if self.frame == 1:
             self._confirm(self.tracks.state == FRESH)
-        self._forget(np.append(gone, np.zeros(len(begun), bool)) | self._doubles(), owner)
-        return self._answer(found, owner)
+        self._drop(np.append(gone, np.zeros(len(begun), bool)) | self._duplicates(), owner)
+        return self._numbered(detections, owner)
 
     def _predict(self) -> None:
         t = self.tracks
-        t.mean[t.state == LOST, 7] = 0  # what is out of sight does not grow or shrink
+        t.mean[t.state == LOST, 7] = 0  # the height of a lost track does not change
         t.mean, t.covariance = kalman.predict(t.mean, t.covariance)
 
     def _match(
         self,
         owner: np.ndarray,
-        found: Detections,
+        detections: Detections,
         rows: np.ndarray,
         which: np.ndarray,
         least: float,
         fused: bool = False,
     ) -> None:
-        """Give free detections of `which` (N,) to the tracks `rows` that have none, such that overlaps sum to most.
+        """Match the unmatched among `which` (N,) with the unmatched tracks `rows`, for the greatest sum of overlaps.
 
-        Overlap is IoU, times the score where `fused`; less than `least`, or another class, is no match. There boxes
-        that overlap by `NEAR` and look alike overlap by 1 less half the cosine distance, if that is more.
+        Overlap is IoU. Where `fused` it is IoU times score; for boxes that overlap by NEAR and are ALIKE it is 1 less
+        half the cosine distance of their embeddings, if that is more. Less than `least`, or another class, is no match.
         """
         rows = rows[~np.isin(rows, owner)]
         columns = np.flatnonzero(which & (owner < 0))
         predicted = torch.from_numpy(kalman.boxes_of(self.tracks.mean[rows]))
-        overlap = iou(predicted, found.boxes[columns].double()).numpy()
+        overlap = iou(predicted, detections.boxes[columns].double()).numpy()
         if fused:
-            alike = self.tracks.looks[rows] @ self.looks[columns].T
+            alike = self.tracks.embeddings[rows] @ self.embeddings[columns].T
             seen = np.where((overlap > NEAR) & (alike > 1 - ALIKE), (1 + alike) / 2, 0)
-            overlap = np.maximum(overlap * found.scores[columns].double().numpy(), seen)
-        overlap = overlap * (self.tracks.labels[rows][:, None] == found.labels[columns].numpy())
+            overlap = np.maximum(overlap * detections.scores[columns].double().numpy(), seen)
+        overlap = overlap * (self.tracks.labels[rows][:, None] == detections.labels[columns].numpy())
         gain = np.maximum(overlap - least, 0)
         for r, c in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
             if gain[r, c] > 0:
                 owner[columns[c]] = rows[r]
 
-    def _settle(self, owner: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Tracks learn what was seen of them, and the others are lost; those lost for too long (T,)."""
+    def _update_matched(self, owner: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Update the matched tracks and mark the others as lost. Returns the mask (T,) of those lost for too long."""
         t = self.tracks
         columns = np.flatnonzero(owner >= 0)
         rows = owner[columns]
         t.mean[rows], t.covariance[rows] = kalman.correct(t.mean[rows], t.covariance[rows], boxes[columns])
-        mixed = KEPT * t.looks[rows] + (1 - KEPT) * self.looks[columns]
-        t.looks[rows] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True).clip(1e-12)
+        mixed = KEPT * t.embeddings[rows] + (1 - KEPT) * self.embeddings[columns]
+        t.embeddings[rows] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True).clip(1e-12)
         t.last[rows] = self.frame
         matched = np.zeros(len(t), bool)
         matched[rows] = True
         self._confirm(matched & (t.state == FRESH))
         gone = ~matched & ((t.state == FRESH) | (self.frame - t.last > self.config.memory))
-        t.state[matched], t.state[~matched] = SEEN, LOST
+        t.state[matched], t.state[~matched] = VISIBLE, LOST
         return gone
 
-    def _forget(self, gone: np.ndarray, owner: np.ndarray) -> None:
-        """Drop these tracks (T,); detections point to the places of those that stay."""
+    def _drop(self, gone: np.ndarray, owner: np.ndarray) -> None:
+        """Drop the tracks of a mask (T,), and renumber the `owner` (N,) of each detection."""
         place = np.where(gone, -1, np.cumsum(~gone) - 1)
         owner[owner >= 0] = place[owner[owner >= 0]]
         self.tracks.keep(~gone)
 
-    def _doubles(self) -> np.ndarray:
-        """Of a track in sight or new and a lost one at the same place, the one that was followed for less long (T,)."""
+    def _duplicates(self) -> np.ndarray:
+        """The mask (T,) of duplicates: of a lost track and another one at the same place, the one that is younger."""
         t, gone = self.tracks, np.zeros(len(self.tracks), bool)
         places = torch.from_numpy(kalman.boxes_of(t.mean))
         age = t.last - t.first
@@ -165,11 +188,11 @@ class ByteTrack:
     def _confirm(self, which: np.ndarray) -> None:
         number = int(which.sum())
         self.tracks.ids[which] = np.arange(self.count + 1, self.count + 1 + number)
-        self.tracks.state[which] = SEEN
+        self.tracks.state[which] = VISIBLE
         self.count += number
 
-    def _answer(self, found: Detections, owner: np.ndarray) -> Detections:
+    def _numbered(self, detections: Detections, owner: np.ndarray) -> Detections:
         ids = np.where(owner >= 0, np.append(self.tracks.ids, 0)[owner], 0)
-        numbered = replace(found, tracks=torch.from_numpy(ids))
-        order = found.scores.argsort(descending=True, stable=True)
+        numbered = replace(detections, tracks=torch.from_numpy(ids))
+        order = detections.scores.argsort(descending=True, stable=True)
         return numbered[order[torch.from_numpy(ids)[order] > 0]]

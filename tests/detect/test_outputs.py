@@ -17,7 +17,7 @@ from detect.inference import pipeline as job
 from detect.inference.output_folder import LIST, OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
-from detect.tracking.counting import Follow
+from detect.tracking.video_tracker import VideoTracker
 from detect.types import Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
 
@@ -243,10 +243,10 @@ def test_counts_of_a_run_that_was_cut_short_are_called_so(tmp_path: Path) -> Non
         (answers, "counts.part.json"),
         (Predictor(MagentaFinder(), 128, Postprocess()), "counts.json"),
     ):
-        follow = Follow(0.5, ["cat", "dog"], **options)
+        tracker = VideoTracker(0.5, ["cat", "dog"], **options)
         source = open_source(tmp_path / "v.mp4")
         try:
-            job.predict_to(source, predictor, ["cat", "dog"], [1, 2], tmp_path / "out", follow=follow)
+            job.predict_to(source, predictor, ["cat", "dog"], [1, 2], tmp_path / "out", tracker=tracker)
         except KeyboardInterrupt:
             assert name == "counts.part.json"
         found = {path for path in files(tmp_path / "out") if path.startswith("counts")}

@@ -1,6 +1,8 @@
 """Tracks: the filter, ByteTrack's matching, trails, lines and zones, the command."""
 
+import dataclasses
 import json
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import model_config
+from detect.config.constraints import check
 from detect.config.tracking import TrackConfig
 from detect.config.train import ModelConfig
 from detect.errors import UserError
@@ -20,9 +23,11 @@ from detect.inference.predictor import Predictor
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import save_weights
+from detect.registry import REGISTRIES, Registry, register
 from detect.tracking import kalman
 from detect.tracking.bytetrack import ByteTrack
-from detect.tracking.counting import Follow, Line, Zone
+from detect.tracking.counting import Line, Zone
+from detect.tracking.video_tracker import VideoTracker
 from detect.types import Detections, Frame
 
 
@@ -114,7 +119,7 @@ def test_what_is_seen_only_once_is_no_track():
     assert numbers(tracker.update(found((10, 10, 40, 40, 0.9), (700, 10, 40, 40, 0.55)))) == {10: 1}
 
 
-def test_looks_decide_between_tracks_that_are_equally_near():
+def test_embeddings_decide_between_tracks_that_are_equally_near():
     """Two who meet and turn back: by motion alone they seem to pass one another, and change numbers."""
     red, blue = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     for dimensions, numbers_after in ((0, [2, 1]), (2, [1, 2])):
@@ -126,16 +131,16 @@ def test_looks_decide_between_tracks_that_are_equally_near():
         assert answer.tracks.tolist() == numbers_after
 
 
-def test_looks_of_a_track_are_a_moving_average_of_length_one():
+def test_embeddings_of_a_track_are_a_moving_average_of_length_one():
     tracker, boxes = ByteTrack(0.5, dimensions=2), found((10, 10, 40, 40, 0.9))
     tracker.update(boxes, np.array([[1.0, 0.0]]))
     tracker.update(boxes, np.array([[0.0, 1.0]]))
     wanted = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
-    assert np.allclose(tracker.tracks.looks, wanted)
+    assert np.allclose(tracker.tracks.embeddings, wanted)
     tracker.update(found((10, 10, 40, 40, 0.2)), np.zeros((1, 2)))  # unsure, and not looked at
-    assert np.allclose(tracker.tracks.looks, wanted)
+    assert np.allclose(tracker.tracks.embeddings, wanted)
     tracker.update(found(), np.zeros((0, 2)))
-    assert tracker.tracks.looks.shape == (1, 2)
+    assert tracker.tracks.embeddings.shape == (1, 2)
 
 
 @pytest.mark.parametrize(("away", "same"), [(3, True), (5, True), (6, False)])
@@ -185,35 +190,35 @@ def test_numbers_are_distinct_and_never_come_again(seed):
 def test_a_line_counts_who_crosses_between_its_ends():
     line = Line((100, 0), (100, 100))  # down the picture: its right hand is the picture's left side
     for x in (80, 100, 120):
-        line.see(1, "car", (x, 50))
-    assert line.told() == {"line": [100, 0, 100, 100], "right": {}, "left": {"car": 1}}
-    line.see(1, "car", (90, 60))
+        line.update(1, "car", (x, 50))
+    assert line.counts() == {"line": [100, 0, 100, 100], "right": {}, "left": {"car": 1}}
+    line.update(1, "car", (90, 60))
     for x in (80, 120):
-        line.see(2, "bus", (x, 150))  # past its end
+        line.update(2, "bus", (x, 150))  # past its end
     assert (dict(line.right), dict(line.left)) == ({"car": 1}, {"car": 1})
 
 
 def test_a_zone_counts_who_was_in_it():
-    follow = Follow(0.5, ["car", "bus"], zones=[[0, 0, 100, 0, 100, 100, 0, 100]])
+    tracker = VideoTracker(0.5, ["car", "bus"], zones=[[0, 0, 100, 0, 100, 100, 0, 100]])
     for rows, labels in (
         ([(10, 10, 20, 20, 0.9), (60, 60, 20, 20, 0.9)], [0, 0]),
         ([(12, 10, 20, 20, 0.9), (60, 62, 20, 20, 0.9), (300, 0, 20, 20, 0.9)], [0, 0, 1]),
         ([(300, 0, 20, 20, 0.9)], [1]),
     ):
-        follow(Frame(np.zeros((400, 400, 3), np.uint8), "a.mp4", 1, 0.1), found(*rows, labels=labels))
-    (zone,) = follow.counts()["a.mp4"]
+        tracker(Frame(np.zeros((400, 400, 3), np.uint8), "a.mp4", 1, 0.1), found(*rows, labels=labels))
+    (zone,) = tracker.counts()["a.mp4"]
     assert zone["entered"] == {"car": 2} and zone["most_at_once"] == {"car": 2}
-    assert follow.objects == {"car": 2, "bus": 1} and isinstance(follow.places[0], Zone)
+    assert tracker.objects == {"car": 2, "bus": 1} and isinstance(tracker.places[0], Zone)
 
 
 def test_every_film_has_tracks_of_its_own():
-    follow, box = Follow(0.5, ["a"]), found((10, 10, 40, 40, 0.9))
+    tracker, box = VideoTracker(0.5, ["a"]), found((10, 10, 40, 40, 0.9))
     picture = np.zeros((90, 90, 3), np.uint8)
     frames = [Frame(picture, "x/1.png"), Frame(picture, "x/2.png"), Frame(picture, "y/1.png")]
     frames += [Frame(picture, "z.mp4", i, i / 10) for i in (0, 1)] + [Frame(picture, "z.mp4", 0, 0.0)]
-    assert [follow(frame, box).tracks.tolist() for frame in frames] == [[1]] * 6
-    assert follow.objects == {"a": 4} and follow.counts() == {"x": [], "y": [], "z.mp4": []}
-    follow.paint(picture)
+    assert [tracker(frame, box).tracks.tolist() for frame in frames] == [[1]] * 6
+    assert tracker.objects == {"a": 4} and tracker.counts() == {"x": [], "y": [], "z.mp4": []}
+    tracker.draw(picture)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +226,26 @@ def test_every_film_has_tracks_of_its_own():
 )
 def test_a_line_that_is_none_is_named(options):
     with pytest.raises(UserError, match="in pixels"):
-        Follow(0.5, ["a"], **options)
+        VideoTracker(0.5, ["a"], **options)
+
+
+def test_a_registered_tracker_is_a_value_of_the_option(monkeypatch):
+    class Constant:
+        active: ClassVar = {7}
+
+        def __init__(self, confidence, config, dimensions):
+            assert (confidence, config.kind, dimensions) == (0.5, "constant", 0)
+
+        def update(self, detections, embeddings):
+            return dataclasses.replace(detections, tracks=torch.full((len(detections),), 7))
+
+    with pytest.raises(UserError, match="unknown value of kind 'constant': known: bytetrack"):
+        check(TrackConfig(kind="constant"), "")
+    monkeypatch.setitem(REGISTRIES, "tracker", Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}))
+    register("tracker", "constant")(Constant)
+    tracker = VideoTracker(0.5, ["a"], check(TrackConfig(kind="constant"), ""))
+    frame = Frame(np.zeros((90, 90, 3), np.uint8), "a.mp4", 0, 0.0)
+    assert tracker(frame, found((10, 10, 40, 40, 0.9))).tracks.tolist() == [7] and 7 in tracker.trails
 
 
 @pytest.fixture(scope="module")
