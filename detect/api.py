@@ -18,6 +18,7 @@ from detect.cli.applicability import refuse_unused
 from detect.commands.predict import PredictConfig
 from detect.config.constraints import check
 from detect.errors import UserError, unknown
+from detect.export.forms import form_of
 from detect.export.runtime import Exported, is_exported, open_exported
 from detect.inference.landmark_refiner import LandmarkRefiner
 from detect.inference.predictions import Predictions
@@ -28,7 +29,8 @@ from detect.inference.tiles import TiledPredictor
 from detect.inference.tta import SCALES, VIEWS, TTAPredictor
 from detect.models.base import Model, ModelMetadata
 from detect.models.weights import load_weights
-from detect.types import Classification, Detections, Frame, Postprocess
+from detect.tasks import get_task
+from detect.types import Frame, Postprocess
 from detect.utils.device import computed_in, pick_device, pick_dtype
 from detect.utils.names import distinct
 
@@ -78,7 +80,7 @@ class Detector:
         if isinstance(self.model, Exported):
             about = self.model.about
             how = f"computed in {about.precision}, {self.model.path.suffix[1:]} file"
-            if self.model.square and about.task in ("detect", "keypoints"):
+            if self.model.square and form_of(about.task).rows:
                 return f"{how}, square canvas of {side} px (detect export --dynamic: canvases as by weights)"
         else:
             how = computed_in(self.device, self.dtype)
@@ -96,7 +98,7 @@ class Detector:
             if size or tta or tile:
                 raise UserError("--imgsz, --tta and --tile are for pictures: leave them out")
             return SignalPredictor(self.model, keep, batch, self.device, self.dtype)
-        if (tta or tile) and self.model.task != "detect":
+        if (tta or tile) and "tta" not in get_task(self.model.task).options.get("predict", ()):
             raise UserError("--tta and --tile are for detectors: leave them out")
         side = self.side(size)
 
@@ -182,15 +184,10 @@ class Detector:
 
     def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
         """What `predictor` gives, with what is known of the classes."""
-        about: dict[str, Any] = {"names": self.names, "category_ids": self.metadata.category_ids}
-        skeleton: dict[str, Any] = {"skeleton": [(a, b) for a, b in self.metadata.skeleton]}
+        ids, skeleton = self.metadata.category_ids, [(a, b) for a, b in self.metadata.skeleton]
         with closing(predictor(frames)) as pairs:
             for frame, result in pairs:
-                if isinstance(result, Detections):
-                    result = replace(result, **about, **skeleton)
-                elif isinstance(result, Classification):
-                    result = replace(result, **about)
-                yield frame, result
+                yield frame, result.described(self.names, ids, skeleton)
 
     def labels(self, classes: str | int | Sequence[str | int]) -> tuple[int, ...]:
         """The labels of the classes given by their names (in any case) or indices.

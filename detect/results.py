@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -28,6 +28,20 @@ class Result:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
         arrays = {name: value.numpy() if hasattr(value, "numpy") else value for name, value in values.items()}
         return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
+
+    def described(
+        self, names: Sequence[str], category_ids: Sequence[int], skeleton: Sequence[tuple[int, int]] = ()
+    ) -> Self:
+        """A copy that knows its classes; a result without classes is returned as it is. See `ClassResult`."""
+        return self
+
+    def counted(self) -> list[str]:
+        """What `detect predict` counts of this result in its last line: names, one for each item."""
+        return []
+
+    def text(self) -> str:
+        """One line that says what the result is."""
+        return ", ".join(self.counted())
 
     def records(self) -> list[dict[str, Any]]:
         """A record for each row, as in the json files of `detect predict` but for the image."""
@@ -99,6 +113,23 @@ class ClassResult(Result):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def described(
+        self, names: Sequence[str], category_ids: Sequence[int], skeleton: Sequence[tuple[int, int]] = ()
+    ) -> Self:
+        """A copy with class names, category ids and, where it has keypoints, their skeleton."""
+        known: dict[str, Any] = {"names": names, "category_ids": category_ids, "skeleton": skeleton}
+        own = {f.name for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
+        return replace(self, **{name: value for name, value in known.items() if name in own})  # type: ignore[type-var]
+
+    def counted(self) -> list[str]:
+        """The class name of each row."""
+        return [self.names[label] if self.names else str(label) for label in self.labels.tolist()]
+
+    def text(self) -> str:
+        """The class and score of each row."""
+        rows = zip(ClassResult.counted(self), self.scores.tolist(), strict=True)
+        return ", ".join(f"{name} {score:.2f}" for name, score in rows)
 
     def categories(self) -> list[dict[str, Any]]:
         """For each row `category_id` (the label, where ids are not known) and, where it is known, `category`."""

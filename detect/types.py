@@ -162,6 +162,10 @@ class Classification(ClassResult):
     names: Sequence[str] = field(default=(), repr=False)
     category_ids: Sequence[int] = field(default=(), repr=False)
 
+    def counted(self) -> list[str]:
+        """The name of the most probable class."""
+        return super().counted()[:1]
+
     def to_supervision(self) -> Any:
         """A `supervision.Classifications`.
 

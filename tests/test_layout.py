@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,31 @@ def test_networks_know_nothing_of_data_and_work():
 def test_training_and_prediction_do_not_know_one_another():
     assert within(importers("detect.training"), "detect/inference", "detect/data", "detect/evaluation") == set()
     assert within(importers("detect.inference"), "detect/training", "detect/data", "detect/evaluation") == set()
+
+
+def imported_first(body):
+    """The imports that run when a module is imported: not those of functions, nor those for types alone."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If | ast.Try) and "TYPE_CHECKING" not in ast.unparse(getattr(node, "test", node)):
+            yield from imported_first([*node.body, *node.orelse, *getattr(node, "finalbody", [])])
+
+
+def test_imports_have_no_cycle():
+    modules = {file[:-3].removesuffix("/__init__").replace("/", "."): tree for file, tree in TREES.items()}
+
+    def imported(node):
+        if isinstance(node, ast.Import):
+            return {alias.name for alias in node.names}
+        names = (f"{node.module}.{alias.name}" for alias in node.names)
+        return {name if name in modules else node.module for name in names}
+
+    graph = {name: set().union(*map(imported, imported_first(tree.body))) for name, tree in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"imported in a circle: {' -> '.join(error.args[1])}")
 
 
 def test_nothing_but_tools_imports_the_tools():

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from detect.data.images import read_header, read_image
-from detect.types import Target
+from detect.types import Preprocess, Target
+
+if TYPE_CHECKING:
+    from detect.config.train import AugmentConfig
+    from detect.data.datasets.crops import CropDataset
+    from detect.data.datasets.signals import SignalDataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +73,36 @@ class Annotations:
 
     @property
     def dims(self) -> int:
-        """The axes of what is looked at, channels aside: those of pictures."""
+        """The axes of a sample without its channels: 2 for images."""
         return 2
+
+    @property
+    def channels(self) -> int | None:
+        """The channels of a sample. None for images: a model takes them in colour or in grey."""
+        return None
+
+    @property
+    def side(self) -> int | None:
+        """The longest side of a sample. None for images, which are letterboxed to any size."""
+        return None
+
+    def preprocess(self) -> Preprocess | None:
+        """The preprocessing that fits these samples. None for images, whose values have one range."""
+        return None
+
+    def class_dataset(
+        self,
+        size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        cache_gb: float = 0.0,
+        balanced: bool = False,
+    ) -> CropDataset | SignalDataset:
+        """The samples of a classifier or embedder: a crop for each box. See `CropDataset` for the arguments."""
+        from detect.data.datasets.crops import CropDataset, Crops  # late: it imports this file
+
+        return CropDataset(Crops.of(self), size, augment, seed, preprocess, cache_gb, balanced)
 
     def file_name(self, index: int) -> str:
         """The file name of image `index` as the file gives it, relative to `root`."""

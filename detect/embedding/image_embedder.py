@@ -11,6 +11,7 @@ from detect.api import Detector
 from detect.data.alignment import aligned
 from detect.errors import UserError
 from detect.inference.box_embedder import BoxEmbedder, crop_boxes, require_embedder
+from detect.tasks import get_task
 from detect.types import Frame, Postprocess
 
 SURE = 0.25  # the least score of what a detector cuts out
@@ -22,10 +23,11 @@ class Finder:
     def __init__(self, path: str, device: str, precision: str) -> None:
         detector = Detector.load(path, device, precision)
         self.shape = np.array(detector.metadata.shape)
-        if detector.model.task not in ("detect", "keypoints", "landmarks"):
+        task = get_task(detector.model.task)
+        if not task.detects_objects and not len(self.shape):
+            if task.match_keypoints:
+                raise UserError(f"--detector {path} does not know where its points lie on average: train it again")
             raise UserError(f"--detector {path} is no detector: it must find boxes, or landmarks")
-        if detector.model.task == "landmarks" and not len(self.shape):
-            raise UserError(f"--detector {path} does not know where its points lie on average: train it again")
         self.predictor, self.stretch = detector.predictor(Postprocess(SURE, limit=1)), detector.metadata.pixels.stretch
 
     def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:

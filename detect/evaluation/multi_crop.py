@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from detect.data.annotations import Annotations
-from detect.data.datasets.crops import CropDataset, Crops
-from detect.data.datasets.signals import SignalDataset, Signals
 from detect.data.loader import StillLoader
 from detect.types import Batch
 from detect.utils.device import autocast, pick_workers
@@ -36,7 +34,7 @@ def canvas_side(side: int, count: int) -> int:
 
 def views(images: Tensor, side: int, count: int) -> Iterator[Tensor]:
     """The first `count` views (B, 3, S, S) uint8 of images of `canvas_side`: whole, mirror, corners, their mirrors."""
-    if count == 1 and images.shape[-1] == side:  # signals and volumes have no other view
+    if images.ndim != 4 or (count == 1 and images.shape[-1] == side):  # signals and volumes have no other view
         yield images
         return
     whole = images
@@ -70,12 +68,8 @@ def mean_scores(
     workers, ids, total = pick_workers(config.workers), list[int](), torch.zeros(())
     for member in members:
         side = member.side(config.imgsz)
-        data: Any = None
-        if isinstance(annotations, Signals):
-            data, side = SignalDataset(annotations), annotations.values.shape[-1]
-        else:
-            canvas = canvas_side(side, config.crops)
-            data = CropDataset(Crops.of(annotations), canvas, pixels=member.metadata.pixels, cache_gb=0.0)
+        canvas = canvas_side(side, config.crops)
+        data: Any = annotations.class_dataset(canvas, preprocess=member.metadata.pixels)
         loader = StillLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
         parts = list(track(scored, len(loader), "evaluate"))

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import av
 
 from detect.errors import UserError
-from detect.inference.draw import draw
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import Source
@@ -31,7 +30,7 @@ from detect.inference.writers import (
     copy_suffix,
     part_of,
 )
-from detect.types import Classification, Detections
+from detect.results import Result
 from detect.utils.interrupt import Interrupt
 from detect.utils.progress import track
 
@@ -48,10 +47,9 @@ class Summary:
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: Detections | Classification, names: Sequence[str]) -> None:
+    def add(self, result: Result) -> None:
         """Count a frame: every object in it, or its most probable class."""
-        labels = found.labels[:1] if isinstance(found, Classification) else found.labels
-        self.objects.update(names[label] for label in labels.tolist())
+        self.objects.update(result.counted())
         self.frames += 1
 
 
@@ -100,13 +98,13 @@ def predict_to(
             answers = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(WindowClosed))
             for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
-                found = tracker(frame, found) if tracker else found
-                picture = draw(frame.image, found, names, skeleton) if pictured else frame.image
+                found = (tracker(frame, found) if tracker else found).described(names, category_ids, skeleton)
+                picture = found.plot(frame.image) if pictured else frame.image
                 if tracker:
                     tracker.draw(picture)
                 for sink in sinks:
                     sink.write(frame, found, picture)
-                summary.add(found, names)
+                summary.add(found)
                 if interrupt.asked:
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:
@@ -149,7 +147,7 @@ def open_sinks(
     if tracker and tracker.counting:
         yield CountsSink(written, tracker.counts)
     if extras.get("say"):
-        yield PrintSink(names)
+        yield PrintSink()
     if extras.get("save_txt"):
         yield YoloTxtSink(paths.within("labels"))
     if extras.get("save_crop"):

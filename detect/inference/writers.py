@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -19,7 +18,8 @@ from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.video_writer import VideoWriter
-from detect.types import Classification, Detections, Frame
+from detect.results import Result
+from detect.types import Detections, Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import file_names, json_text, say
 
@@ -89,14 +89,14 @@ class JsonSink:
         self.file.write("[")
         self.images = self.records = 0
 
-    def write(self, frame: Frame, found: Detections | Classification, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, found: Result, picture: np.ndarray) -> None:
         self.images += 1
         image: dict[str, Any] = {"image_id": self.images, "image": frame.name}
         if frame.time is not None:
             image |= {"frame": frame.index, "time": round(frame.time, 6)}
         elif frame.pages > 1:
             image["frame"] = frame.index
-        for record in replace(found, names=self.names, category_ids=self.category_ids).records():
+        for record in found.described(self.names, self.category_ids).records():
             self.file.write(",\n" if self.records else "\n")
             self.file.write(json_text(image | record))
             self.records += 1
@@ -132,16 +132,12 @@ def part_of(path: Path) -> Path:
 
 
 class PrintSink:
-    """A line on standard output for each picture, with its classes; frames of videos are too many for that."""
+    """A line on standard output for each image, with its result; frames of videos are too many for that."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-
-    def write(self, frame: Frame, found: Classification, picture: np.ndarray) -> None:
+    def write(self, frame: Frame, found: Result, picture: np.ndarray) -> None:
         if frame.time is None:
-            pairs = zip(found.labels.tolist(), found.scores.tolist(), strict=True)
             name = f"{frame.name} [{frame.index}]" if frame.pages > 1 else frame.name
-            say(f"{name}: " + ", ".join(f"{self.names[label]} {score:.2f}" for label, score in pairs))
+            say(f"{name}: {found.text()}")
 
     def close(self, whole: bool = True) -> None:
         """Nothing is held open."""

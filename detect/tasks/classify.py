@@ -23,13 +23,8 @@ MATRIX = 30  # classes up to which the report shows the confusion matrix
 
 def training_data(annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float) -> Any:
     """Augmented crops; the records themselves where the data holds signals or volumes."""
-    from detect.data.datasets.crops import CropDataset, Crops
-    from detect.data.datasets.signals import SignalDataset, Signals
-
     augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
-    if isinstance(annotations, Signals):
-        return SignalDataset(annotations, augment, config.seed, balanced)
-    return CropDataset(Crops.of(annotations), config.imgsz, augment, config.seed, preprocess, cache_gb, balanced)
+    return annotations.class_dataset(config.imgsz, augment, config.seed, preprocess, cache_gb, balanced)
 
 
 def eval_loader(
@@ -45,12 +40,9 @@ def eval_loader(
     square: bool = True,
 ) -> EvalBatches:
     """The crops or records as they are; crops on square canvases."""
-    from detect.data.datasets.crops import CropDataset, Crops
-    from detect.data.datasets.signals import SignalDataset, Signals
     from detect.data.loader import StillLoader
 
-    data: Any = SignalDataset(annotations) if isinstance(annotations, Signals) else None
-    data = data or CropDataset(Crops.of(annotations), size, pixels=preprocess, cache_gb=cache_gb)
+    data: Any = annotations.class_dataset(size, preprocess=preprocess, cache_gb=cache_gb)
     return StillLoader(data, batch, workers, rank, world, pin)
 
 

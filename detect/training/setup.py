@@ -17,7 +17,7 @@ from detect.config.train import SEARCHED, ModelConfig, TrainConfig, with_task
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
-from detect.data.datasets.signals import Signals, require_fit
+from detect.data.datasets.signals import require_fit
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
@@ -135,10 +135,10 @@ def for_data(config: TrainConfig, *stores: Annotations) -> TrainConfig:
 
     Raises UserError for data of other dimensions than the network.
     """
-    channels = stores[0].values.shape[1] if isinstance(stores[0], Signals) else config.model.in_channels
+    channels = stores[0].channels or config.model.in_channels
     for store in stores:
         require_fit(store, config.model.dims, channels)
-    side = stores[0].side if isinstance(stores[0], Signals) else config.imgsz
+    side = stores[0].side or config.imgsz
     return dataclasses.replace(config, imgsz=side, model=dataclasses.replace(config.model, in_channels=channels))
 
 
@@ -162,7 +162,7 @@ def _report_left_out(out: Path, stores: list[Annotations]) -> None:
 
 def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
     source = find_source(config)
-    pixels = store.pixels() if isinstance(store, Signals) and not source else choose_pixels(config, source)
+    pixels = (None if source else store.preprocess()) or choose_pixels(config, source)
     metadata = ModelMetadata(
         names=list(store.names),
         category_ids=store.category_ids.tolist(),

@@ -208,7 +208,7 @@ def test_other_mistakes_are_one_line(tmp_path):
 def test_pixels_are_the_mean_and_deviation_of_each_channel(channels, n, seed):
     values = np.random.default_rng(seed).normal(1000, 5, (n, channels, 7)).astype(np.float32)
     values[:, 0] = 4.0
-    found = Signals.of(Path("a"), values, np.zeros(n), ["a"], ["r"] * n).pixels()
+    found = Signals.of(Path("a"), values, np.zeros(n), ["a"], ["r"] * n).preprocess()
     wide = values.astype(np.float64)
     assert found.mean == pytest.approx(wide.mean((0, 2)))
     assert found.std == pytest.approx([1.0, *wide.std((0, 2))[1:]])
@@ -288,7 +288,7 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     config, metadata, _ = read_weights(out / "best.safetensors")
     store = load_data(data, "train", image_level_labels="images")
     assert (config.dims, config.in_channels, metadata.size) == (dims, 1, {1: 40, 3: 10}[dims])
-    assert metadata.pixels == store.pixels() and metadata.names == store.names
+    assert metadata.pixels == store.preprocess() and metadata.names == store.names
     judged = tmp_path / "judged.json"
     assert main(["evaluate", "--weights", weights, "--data", str(data), "--json", str(judged), *CPU]) == 0
     assert json.loads(judged.read_text())["top1"] >= 0.9

@@ -66,6 +66,11 @@ class Signals(Annotations):
         return self.values.ndim - 2
 
     @property
+    def channels(self) -> int:
+        """The channels of a record."""
+        return int(self.values.shape[1])
+
+    @property
     def side(self) -> int:
         """The longest side of a record."""
         return max(self.values.shape[2:])
@@ -75,7 +80,19 @@ class Signals(Annotations):
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         return replace(super().select(index, left_out), values=self.values[index])  # type: ignore[call-arg]
 
-    def pixels(self) -> Preprocess:
+    def class_dataset(
+        self,
+        size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        cache_gb: float = 0.0,
+        balanced: bool = False,
+    ) -> SignalDataset:
+        """The records as they are: they have one size, and are in memory."""
+        return SignalDataset(self, augment, seed, balanced)
+
+    def preprocess(self) -> Preprocess:
         """How records become numbers: less the mean of each channel, over its deviation; a constant stays as it is."""
         n, axes = self.values[:, 0].size, (0, *range(2, self.values.ndim))
         chunks = range(0, len(self), _CHUNK)
@@ -145,6 +162,6 @@ def require_fit(store: Annotations, dims: int, channels: int) -> None:
             f"{store.path} holds {kinds[store.dims]}, and the network looks at {kinds[dims]}: "
             f"--model.dims is {dims}, {store.dims} would fit"
         )
-    there = store.values.shape[1] if isinstance(store, Signals) else channels
+    there = store.channels or channels
     if there != channels:
         raise UserError(f"{store.path}: its records have {there} channels, the network takes {channels}")
