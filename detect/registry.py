@@ -168,6 +168,6 @@ REGISTRIES: dict[str, Registry] = {
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
-    "export": Registry("export format"),
+    "export": Registry("export format", _built_in("detect.export", formats="onnx torchscript openvino")),
     "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from detect.config.constraints import Choice, Count, Share, SideOrDefault
+from detect.config.constraints import Count, Registered, Share, SideOrDefault
 from detect.errors import UserError
+from detect.registry import REGISTRIES
 from detect.utils.atomic_io import replace_file, temporary_folder
 from detect.utils.locks import locked_files
 from detect.utils.names import say
+
+if TYPE_CHECKING:
+    from detect.export.formats import ExportFormat
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class ExportConfig:
     """
 
     weights: str
-    format: Annotated[str, Choice("onnx", "torchscript", "openvino")] = "onnx"
+    format: Annotated[str, Registered("export")] = "onnx"
     out: str = ""
     imgsz: SideOrDefault = 0
     dynamic: bool = False
@@ -49,7 +54,6 @@ def export(config: ExportConfig) -> Path:
     from detect.export.comparison import pictures, verify
     from detect.export.forms import is_square, require_exportable
     from detect.export.runtime import open_exported
-    from detect.export.writers import SUFFIXES
     from detect.models.weights import load_weights
 
     _refuse(config)
@@ -57,9 +61,10 @@ def export(config: ExportConfig) -> Path:
     refuse_unused("export", config, model.task)
     require_exportable(model, config.weights)
     about, fused = exporter.about_export(config, model), model.fused()
-    out = Path(config.out or Path(config.weights).with_suffix(SUFFIXES[config.format]))
-    weights = out.with_suffix(".bin") if config.format == "openvino" else ""
-    with locked_files(out, weights, kind="exported"), temporary_folder() as folder:
+    kind: type[ExportFormat] = REGISTRIES["export"][config.format]
+    out = Path(config.out or Path(config.weights).with_suffix(kind.suffix))
+    beside = [out.with_suffix(suffix) for suffix in kind.companions]
+    with locked_files(out, *beside, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
         exporter.write(config, model, about, path)
         said = verify(fused, open_exported(path, "cpu"), pictures(config, config.split, model.task))
@@ -75,7 +80,6 @@ def export(config: ExportConfig) -> Path:
 def _refuse(config: ExportConfig) -> None:
     """Raises UserError for flags that do not go together."""
     from detect.export.runtime import is_exported
-    from detect.export.writers import SUFFIXES
 
     if is_exported(config.weights):
         raise UserError(f"{config.weights} is an exported file: give the weights it came from")
@@ -83,8 +87,10 @@ def _refuse(config: ExportConfig) -> None:
         raise UserError("--half and --int8 exclude one another: give one")
     if (config.half or config.int8) and not config.data:
         raise UserError("--half and --int8 are judged on pictures with objects in them: give --data")
-    if config.format == "torchscript" and (config.nms or config.int8):
-        raise UserError("--nms and --int8 are for --format onnx and openvino: torch alone has no such operators")
-    suffix = SUFFIXES[config.format]
-    if config.out and Path(config.out).suffix != suffix:
-        raise UserError(f"--out {config.out}: a file of --format {config.format} ends in {suffix}")
+    kinds: Mapping[str, type[ExportFormat]] = REGISTRIES["export"]
+    kind = kinds[config.format]
+    if not kind.has_operators and (config.nms or config.int8):
+        able = " and ".join(name for name, one in kinds.items() if one.has_operators)
+        raise UserError(f"--nms and --int8 are for --format {able}: {config.format} has no such operators")
+    if config.out and Path(config.out).suffix != kind.suffix:
+        raise UserError(f"--out {config.out}: a file of --format {config.format} ends in {kind.suffix}")

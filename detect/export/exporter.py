@@ -8,30 +8,22 @@ from pathlib import Path
 import torch
 
 from detect.commands.export import ExportConfig
-from detect.export.comparison import pictures
+from detect.export.comparison import canvases, pictures
+from detect.export.formats import ExportFormat
 from detect.export.forms import form_of, is_square
 from detect.export.metadata import About
-from detect.export.quantize import quantized
-from detect.export.writers import halved, to_onnx, write_onnx, write_openvino, write_torchscript
+from detect.export.writers import halved
 from detect.models.base import Model
-from detect.utils.atomic_io import temporary_folder
+from detect.registry import REGISTRIES
 
 
 def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
+    """Write the model in the format and the precision that `config` names."""
     fused = model.fused().to(memory_format=torch.contiguous_format)
     if config.half:
         fused = halved(fused)
-    if config.format == "torchscript":
-        return write_torchscript(fused, about, path)
-    graph = to_onnx(fused, about)
-    with temporary_folder() as folder:
-        if config.int8:
-            graph = quantized(graph, about, pictures(config, "train", model.task, 128), folder)
-        if config.format == "onnx":
-            return write_onnx(graph, about, path)
-        source = folder / "model.onnx"
-        write_onnx(graph, about, source)
-        return write_openvino(source, about, path)
+    kind: type[ExportFormat] = REGISTRIES["export"][config.format]
+    kind().write(fused, about, path, lambda: canvases(pictures(config, "train", model.task, 128), about))
 
 
 def about_export(config: ExportConfig, model: Model) -> About:

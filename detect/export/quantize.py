@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from detect.export.comparison import canvases
 from detect.export.libraries import load_onnxruntime, require
-from detect.export.metadata import About
 
 
 class _Reader:
-    """The pictures, one a call, as ONNX Runtime's calibration asks for them."""
+    """The images, one a call, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, images: Sequence[np.ndarray], about: About) -> None:
-        self.left = canvases(images, about)
+    def __init__(self, images: Iterable[Tensor]) -> None:
+        self.left = iter(images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        canvas = next(self.left, None)
-        return None if canvas is None else {"images": canvas.numpy()}
+        image = next(self.left, None)
+        return None if image is None else {"images": image.numpy()}
 
 
-def quantized(graph: Any, about: About, images: Sequence[np.ndarray], folder: Path) -> Any:
-    """The ONNX model with its convolutions in int8; ranges are those of `images`, per channel for weights.
+def quantized(graph: Any, images: Iterable[Tensor], folder: Path) -> Any:
+    """An ONNX model with its convolutions in int8.
 
     None is left out: with the last ones of the head in float32 the AP of two detectors was no better (docs/export.md).
+
+    Args:
+        graph: the model in float32.
+        images: letterboxed images (1, 3, H, W) uint8, on which the ranges are measured; those of weights by channel.
+        folder: a folder for temporary files.
     """
     require("onnx")
     load_onnxruntime()
@@ -42,7 +46,7 @@ def quantized(graph: Any, about: About, images: Sequence[np.ndarray], folder: Pa
         quantization.quantize_static(
             str(source),
             str(target),
-            _Reader(images, about),
+            _Reader(images),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             per_channel=True,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.export.formats import Run, format_of
 from detect.export.forms import form_of, misfit
-from detect.export.libraries import load_onnxruntime, load_openvino
-from detect.export.metadata import KEY, About
+from detect.export.metadata import About
 from detect.types import Detections, Postprocess, Preprocess
-from detect.utils.device import pick_device, spelled
+from detect.utils.device import spelled
 from detect.utils.operators import require_operators
-
-Run = Callable[[Tensor], Sequence[Tensor]]
-_HINTS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class Exported:
@@ -113,97 +108,15 @@ class Exported:
 
 def is_exported(path: str | Path) -> bool:
     """Whether the name of `path` says that it is an exported file."""
-    return Path(path).suffix in _OPENERS
+    return format_of(path) is not None
 
 
 def open_exported(path: str | Path, device: str = "auto", precision: str = "auto") -> Exported:
     """The network in an exported file. Raises UserError for a file, device or precision that will not do."""
-    path = Path(path)
-    if not path.is_file():
+    path, kind = Path(path), format_of(path)
+    if kind is None or not path.is_file():
         raise UserError(f"{path} is not there: detect export writes it")
-    about, run = _OPENERS[path.suffix](path, spelled(device), precision)
+    about, run = kind.open(path, spelled(device), precision)
     if form_of(about.task).rows:
         require_operators()
     return Exported(path, about, run)
-
-
-def _open_onnx(path: Path, device: str, precision: str) -> tuple[About, Run]:
-    onnxruntime = load_onnxruntime()
-    _refuse_precision(path, precision)
-    providers = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
-        providers.insert(0, "CUDAExecutionProvider")
-    if missing := set(providers) - set(onnxruntime.get_available_providers()):
-        raise UserError(f"--device {device}: ONNX Runtime has no {missing.pop()} here; use --device cpu")
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device}: ONNX Runtime takes cpu or cuda")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        text = session.get_modelmeta().custom_metadata_map.get(KEY)
-    except Exception as error:  # its own kinds, which derive from nothing narrower
-        raise UserError(f"{path} cannot be read by ONNX Runtime: {error}") from error
-    about = About.read(text, path)
-
-    def run(images: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(x) for x in session.run(None, {"images": _array(images)})]
-
-    return about, run
-
-
-def _open_openvino(path: Path, device: str, precision: str) -> tuple[About, Run]:
-    if device not in ("auto", "cpu"):
-        raise UserError(f"--device {device}: OpenVINO is run on the CPU; use --device cpu")
-    core = load_openvino().Core()
-    try:
-        model = core.read_model(str(path))
-        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
-        about = About.read(text, path)
-        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
-    except RuntimeError as error:
-        raise UserError(f"{path} cannot be read by OpenVINO: {error}") from error
-    requests = threading.local()  # a request holds its inputs and outputs, so each thread needs its own
-
-    def run(images: Tensor) -> list[Tensor]:
-        if not hasattr(requests, "own"):
-            requests.own = compiled.create_infer_request()
-        outputs = requests.own.infer([_array(images)])  # copies: the next call may overwrite what it returned
-        return [torch.from_numpy(outputs[one]) for one in compiled.outputs]
-
-    return about, run
-
-
-def _open_torchscript(path: Path, device: str, precision: str) -> tuple[About, Run]:
-    import warnings
-
-    _refuse_precision(path, precision)
-    where, extra = pick_device(device), {KEY: ""}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its being deprecated
-            module = torch.jit.load(str(path), map_location=where, _extra_files=extra)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path} cannot be read by torch: {str(error).splitlines()[0]}") from error
-    text = extra[KEY]
-    about = About.read(text.decode() if isinstance(text, bytes) else text, path)
-
-    def run(images: Tensor) -> list[Tensor]:
-        with torch.autocast(where.type, enabled=False):
-            return [x.cpu() for x in module(images.to(where))]
-
-    return about, run
-
-
-def _refuse_precision(path: Path, precision: str) -> None:
-    if precision != "auto":
-        raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")
-
-
-def _array(images: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(images.cpu().numpy())
-
-
-_OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino, ".torchscript": _open_torchscript}

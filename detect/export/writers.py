@@ -23,7 +23,6 @@ from detect.models.base import Model
 from detect.models.heads.roi import Dense
 from detect.models.heads.single_object import Exact
 
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".torchscript", "openvino": ".xml"}
 OPSET = 18
 DYNAMIC_ONNX = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)  # before, some operators are not exported
 _EXACT = (Predict, Exact, Dense)  # they compute in the type of their weights: boxes need float32

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from detect.models.configs.base import BackboneName, ModelConfig
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -22,6 +21,7 @@ from detect.data.annotations import Annotations
 from detect.data.validate import require_objects
 from detect.models.backbones import build_backbone
 from detect.models.base import Model, ModelMetadata
+from detect.models.configs.base import BackboneName, ModelConfig
 from detect.registry import register
 from detect.tasks import Task
 from detect.types import Classification, LossTerm, NamedRows, Postprocess, Target

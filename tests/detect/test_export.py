@@ -21,15 +21,15 @@ from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.export import comparison as check
-from detect.export import exporter, writers
+from detect.export import formats, writers
 from detect.export.forms import form_of, misfit
 from detect.export.metadata import KEY, About
 from detect.export.runtime import Exported, open_exported
-from detect.export.writers import SUFFIXES
 from detect.models.backbones.blocks import Predict
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
+from detect.registry import REGISTRIES
 from detect.tasks import get_task
 from detect.types import Classification, Detections, Frame, Postprocess
 
@@ -157,7 +157,7 @@ def test_several_threads_give_the_answers_of_one(weights, form, tmp_path):
     if form != "weights":
         if form == "openvino":
             pytest.importorskip("openvino")
-        path = exported(weights, "point", tmp_path / f"m{SUFFIXES[form]}", format=form)
+        path = exported(weights, "point", tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form)
     detector = Detector.load(path, "cpu")
     pictures = [frame.image for frame in frames(*[(64, 64)] * 8)]
 
@@ -189,7 +189,7 @@ def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys)
 def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     if dynamic and form != "torchscript" and not writers.DYNAMIC_ONNX:
         pytest.skip("needs torch 2.7")
-    path = exported(weights, kind, tmp_path / f"m{writers.SUFFIXES[form]}", format=form, dynamic=dynamic)
+    path = exported(weights, kind, tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
     for mine, theirs in zip(*(one.decode(one(images), keep) for one in (model, file)), strict=True):
@@ -293,13 +293,13 @@ def test_too_few_answers_alike_are_refused_and_so_is_nothing_to_compare():
 
 
 def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monkeypatch):
-    writes = exporter.write_torchscript
+    writes = formats.write_torchscript
 
     def wrong(model, about, path):
         next(p for p in model.parameters() if p.ndim == 4).data[0] += 0.01
         writes(model, about, path)
 
-    monkeypatch.setattr(exporter, "write_torchscript", wrong)
+    monkeypatch.setattr(formats, "write_torchscript", wrong)
     with pytest.raises(UserError, match=r"not exported: .* differ from torch's by"):
         exported(weights, "point", tmp_path / "m.torchscript", format="torchscript")
     assert list(tmp_path.iterdir()) == []
