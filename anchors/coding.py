@@ -1,5 +1,6 @@
 """Codes of boxes relative to what a prediction starts from, and their inverses.
 
+The distances of anchor-free heads are coded by `anchors.grid.Priors`.
 Boxes are (..., 4) xyxy px, centres (..., 2) px, strides (...), anchors (..., 2) width and height in px; all broadcast.
 Encoding is finite for any box: what a code cannot say is brought to the nearest it can.
 """
@@ -74,15 +75,3 @@ def decode_bounded(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Ten
     place, growth = codes.sigmoid().chunk(2, -1)
     center = (2 * place - 1) * strides[..., None] + centers
     return cxcywh_to_xyxy(torch.cat((center, (2 * growth).square() * anchors), -1))
-
-
-def encode_distances(boxes: Tensor, centers: Tensor, strides: Tensor, limit: float = math.inf) -> Tensor:
-    """Distances (..., 4) from centre to left, top, right, bottom border in strides, in 0..limit (FCOS, Tian 2019)."""
-    low, high = boxes.chunk(2, -1)
-    return (torch.cat((centers - low, high - centers), -1) / strides[..., None]).clamp(0, limit)
-
-
-def decode_distances(codes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
-    """Boxes of distances in strides."""
-    low, high = (codes * strides[..., None]).chunk(2, -1)
-    return torch.cat((centers - low, centers + high), -1)

@@ -1,5 +1,6 @@
 """Priors: the points, and where there are any the anchor boxes, of a pyramid of feature maps."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,20 @@ class Priors(NamedTuple):
     def at(self, index: Tensor) -> "Priors":
         """The priors at these positions, or under this mask."""
         return Priors(self.centers[index], self.strides[index], None if self.boxes is None else self.boxes[index])
+
+    def encode_distances(self, boxes: Tensor, limit: float = math.inf) -> Tensor:
+        """Boxes (..., A, 4) xyxy as distances from the centre, in strides (FCOS, Tian et al., 2019).
+
+        Returns:
+            (..., A, 4) to the left, top, right and bottom side, in 0..limit.
+        """
+        low, high = boxes.chunk(2, -1)
+        return (torch.cat((self.centers - low, high - self.centers), -1) / self.strides[..., None]).clamp(0, limit)
+
+    def decode_distances(self, distances: Tensor) -> Tensor:
+        """The boxes (..., A, 4) xyxy whose sides lie at these distances (..., A, 4): undoes `encode_distances`."""
+        low, high = (distances * self.strides[..., None]).chunk(2, -1)
+        return torch.cat((self.centers - low, self.centers + high), -1)
 
 
 def priors(

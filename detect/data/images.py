@@ -154,7 +154,8 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
     opened, header = _open(stream, name, most)
-    turn, scan, in_scans = header.turn(size, name), stream.tell(), False
+    turn = header.turn(size, name) if size else header.orientation
+    scan, in_scans = stream.tell(), False
     if header.format in ("JPEG", "MPO"):  # is it progressive, or has its first scan not all components?
         in_scans = "progressive" in opened.info or data[data.rfind(_SCAN, 0, scan) + 4] < len(opened.getbands())
     if in_scans and has_many_scans(data):

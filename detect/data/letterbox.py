@@ -82,13 +82,17 @@ class Letterbox:
         scale, offset = self._affine(coords)
         return coords * scale + offset
 
-    def undo(self, coords: Tensor) -> Tensor:
-        """Canvas pixels to source pixels, the exact inverse of `forward`; nothing is clipped."""
-        scale, offset = self._affine(coords)
-        return (coords - offset) / scale
+    def undo(self, coords: Tensor, clip: bool = False) -> Tensor:
+        """Canvas pixels to source pixels, the exact inverse of `forward`.
 
-    def clip(self, coords: Tensor) -> Tensor:
-        """Coordinates in source pixels, moved to the nearest place inside the source picture."""
+        Args:
+            coords: as for `forward`.
+            clip: move what lies outside to the nearest place inside the source image.
+        """
+        scale, offset = self._affine(coords)
+        coords = (coords - offset) / scale
+        if not clip:
+            return coords
         (height, width), (x, y), last = self.source, self.corner, coords.shape[-1]
         if last == 3:
             low, high = [x, y, 0.0], [x + width, y + height, float("inf")]
@@ -120,7 +124,7 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     """
     if not isinstance(found, Detections):
         return found
-    boxes = fit.clip(fit.undo(found.boxes.cpu().float()))
+    boxes = fit.undo(found.boxes.cpu().float(), clip=True)
     points = None if found.keypoints is None else fit.undo(found.keypoints.cpu().float())
     some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) | keep_empty
     scores, labels = found.scores.cpu().float(), found.labels.cpu()

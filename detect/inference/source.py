@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -89,12 +90,13 @@ class Source:
         return next(iter(self.rates.values())) if len(self.rates) == 1 else None
 
     def __iter__(self) -> Iterator[Frame]:
+        return self._readable() if self.skip_bad else chain.from_iterable(self.parts)
+
+    def _readable(self) -> Iterator[Frame]:
         for part in self.parts:
             try:
                 yield from part
             except UserError as error:
-                if not self.skip_bad:
-                    raise
                 self.left_out.append(str(error))
 
     def frame(self, index: int) -> Frame:

@@ -97,7 +97,7 @@ class Yolo(Model):
 
     def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
-        boxes, scores = (x.detach().float() for x in self.candidates(raw))
+        boxes, scores = (x.detach().float() for x in (self.head.boxes(raw), self.head.scores(raw)))
         points = [None] * len(boxes) if raw.keypoints is None else self.head.points(raw).detach().float()
         return [choose(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
 

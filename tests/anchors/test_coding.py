@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from anchors import coding as C
 from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from anchors.grid import Priors
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -30,8 +31,9 @@ def test_decoding_undoes_encoding(seed):
     cell = (centers, strides, anchors)
     assert torch.allclose(C.decode_offsets(C.encode_offsets(boxes, *cell), *cell), boxes)
     assert torch.allclose(C.decode_bounded(C.encode_bounded(boxes, *cell), *cell), boxes)
+    priors = Priors(centers, strides)
     around = torch.cat((centers - anchors, centers + anchors / 2), -1)
-    assert torch.allclose(C.decode_distances(C.encode_distances(around, centers, strides), centers, strides), around)
+    assert torch.allclose(priors.decode_distances(priors.encode_distances(around)), around)
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,11 +46,11 @@ def test_any_box_and_any_code_stay_finite(row, code):
         C.encode_deltas(box, reference),
         C.encode_offsets(box, center, stride, anchor),
         C.encode_bounded(box, center, stride, anchor),
-        C.encode_distances(box, center, stride),
+        Priors(center, stride).encode_distances(box),
         C.decode_deltas(codes, reference),
         C.decode_offsets(codes, center, stride, anchor),
         C.decode_bounded(codes, center, stride, anchor),
-        C.decode_distances(codes, center, stride),
+        Priors(center, stride).decode_distances(codes),
     ):
         assert value.isfinite().all()
 
@@ -62,7 +64,7 @@ def test_by_hand():
     assert extreme.tolist() == pytest.approx([20, 28, 40, 120])
     codes = C.encode_deltas(torch.tensor([10.0, 0, 30, 10]), torch.tensor([0.0, 0, 10, 10]))
     assert codes.tolist() == pytest.approx([1.5, 0, 0.693147, 0])
-    assert C.encode_distances(torch.tensor([4.0, 4, 28, 60]), center, stride, limit=3).tolist() == [1, 2, 2, 3]
+    assert Priors(center, stride).encode_distances(torch.tensor([4.0, 4, 28, 60]), limit=3).tolist() == [1, 2, 2, 3]
 
 
 def test_none_and_broadcast():
@@ -72,4 +74,4 @@ def test_none_and_broadcast():
     batch = torch.stack([boxes, boxes])
     for encode in (C.encode_offsets, C.encode_bounded):
         assert torch.allclose(encode(batch, centers, strides, anchors)[1], encode(boxes, centers, strides, anchors))
-    assert C.encode_distances(batch, centers, strides).shape == batch.shape
+    assert Priors(centers, strides).encode_distances(batch).shape == batch.shape

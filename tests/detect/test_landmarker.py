@@ -319,7 +319,7 @@ def test_a_window_in_a_picture_goes_there_and_back(tmp_path):
     assert fit.corner == (17, 22) and fit.source == (36, 36)
     assert torch.allclose(fit.undo(truth.keypoints[0]), torch.from_numpy(data.keypoints[0]).float(), atol=1e-4)
     assert torch.allclose(fit.undo(truth.boxes[0]), torch.tensor([20.0, 30, 50, 50]), atol=1e-4)
-    assert fit.clip(torch.tensor([0.0, 99])).tolist() == [17, 58]
+    assert fit.undo(fit.forward(torch.tensor([0.0, 99])), clip=True).tolist() == [17, 58]
 
 
 shapes = arrays.arrays(np.float64, (4, 3, 2), elements=st.floats(-50, 150))

@@ -68,8 +68,8 @@ def test_apply_refuses_another_picture():
 
 def test_clip_keeps_to_the_source():
     fit = Letterbox.fit((40, 80), 64)
-    assert fit.clip(torch.tensor([[-1.0, -2, 90, 39]])).tolist() == [[0, 0, 80, 39]]
-    assert fit.clip(torch.tensor([[-1.0, 50, 2]])).tolist() == [[0, 40, 2]]
+    assert fit.undo(fit.forward(torch.tensor([[-1.0, -2, 90, 39]])), clip=True).tolist() == [[0, 0, 80, 39]]
+    assert fit.undo(fit.forward(torch.tensor([[-1.0, 50, 2]])), clip=True).tolist() == [[0, 40, 2]]
     assert fit.undo(torch.tensor([[-5.0, -5]])).min() < 0
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from anchors import grid
-from anchors.coding import decode_distances, encode_distances
 from detect.models.backbones.blocks import flat, tower
 from detect.models.losses.boxes import distribution_loss
 from detect.types import HeadOutput, NamedRows
@@ -54,7 +53,7 @@ class PointHead(nn.Module):
         """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
         bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
         distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
-        return decode_distances(distances, raw.priors.centers, raw.priors.strides)
+        return raw.priors.decode_distances(distances)
 
     def scores(self, raw: HeadOutput) -> Tensor:
         """Class scores (B, A, C) in 0..1."""
@@ -62,5 +61,5 @@ class PointHead(nn.Module):
 
     def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """How far P predictions are from `boxes` (P, 4) in the head's own code: (P,)."""
-        distances = encode_distances(boxes, raw.priors.centers, raw.priors.strides)
+        distances = raw.priors.encode_distances(boxes)
         return distribution_loss(raw.regression.unflatten(-1, (4, BINS)), distances)
