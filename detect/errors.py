@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
 P = ParamSpec("P")
+LONGEST = 4000  # characters of a message: a damaged file can hold a name of any length
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # no room, for all, for this user, or for this process
 _OF_FILES = FULL | {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
@@ -31,7 +32,10 @@ def one_line(error: BaseException) -> str:
     """What an error says, in one line that a terminal can take whatever names are in it."""
     from detect.utils.names import shown  # late: it needs this module
 
-    return shown(" ".join(str(error).split()))
+    text = " ".join(str(error).split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return shown(text)
 
 
 def told_to_user(error: BaseException) -> str:

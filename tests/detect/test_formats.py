@@ -245,6 +245,16 @@ def test_yolo_lists_and_absolute_path(tmp_path):
     assert len(load_data(spec, "val", skip_bad=True).left_out) == 1
 
 
+@pytest.mark.parametrize("name", ["./a.pn" * 2000, "a" * 300, "nul\0"])
+def test_a_line_that_no_file_can_be_called_is_named_shortly(tmp_path, name):
+    yolo(tmp_path / "set", "1 .5 .5 .5 .5")
+    text(tmp_path / "set" / "list.txt", f"./images/train/one.png\n{name}\n")
+    spec = text(tmp_path / "d.yaml", {"path": str(tmp_path / "set"), "val": "list.txt", "names": ["cat", "dog"]})
+    with pytest.raises(UserError, match=r"list\.txt line 2 names '.*which no file can be called") as caught:
+        load_data(str(spec), "val")
+    assert len(str(caught.value)) < 500
+
+
 def test_yolo_polygons_pose_and_turned_pictures(tmp_path):
     spec = yolo(tmp_path, "0 0.1 0.2 0.5 0.2 0.3 0.8")
     assert np.allclose(load_data(spec, "train").boxes, [[4, 4, 16, 12]])

@@ -31,6 +31,7 @@ from detect.data.sources.inventory import (
     take_stock,
 )
 from detect.errors import UserError
+from detect.utils.names import may_be_a_file
 from detect.utils.text_files import read_text
 
 _BYTE = re.compile("[\udc80-\udcff]")  # one that is no UTF-8, in a name
@@ -57,7 +58,11 @@ def yolo_files(
             _note(named, place, f"{split}: {part}", bad_records)
         else:
             for number, line in enumerate(read_text(place, errors="surrogateescape").splitlines(), start=1):
-                if line.strip():
+                if not line.strip():
+                    continue
+                if not may_be_a_file(line.strip()):  # and to look for its labels would take long
+                    bad_records.reject(f"{place} line {number}", f"names {line[:60]!r}…, which no file can be called")
+                else:
                     file = _listed(line.strip(), (os.path.dirname(place), str(base)), finder)
                     if _BYTE.search(line) and not os.path.exists(file):
                         read_text(place)  # raises: the list is in another encoding than the names of the files
