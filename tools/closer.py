@@ -47,11 +47,11 @@ def pose(window: Sequence[float], rng: np.random.Generator | None) -> Pose:
 def measured(detector: Detector, things: Instances, every: int, looks: int, moved: bool) -> dict[str, float]:
     """The numbers of `LandmarkEvaluator` for each `every`-th thing."""
     rng = np.random.default_rng(0) if moved else None
-    judge, predictor = LandmarkEvaluator(things.store), detector.predictor(Postprocess(0.0))
+    judge, predictor = LandmarkEvaluator(things.annotations), detector.predictor(Postprocess(0.0))
     predictor.looks = looks
     windows, shape = things.windows(), np.pad(detector.metadata.shape, ((0, 0), (0, 1)), constant_values=1.0)
     for i in range(0, len(things), every):
-        image, way = things.store.read(int(things.images[i])), pose(windows[i].tolist(), rng)
+        image, way = things.annotations.read(int(things.images[i])), pose(windows[i].tolist(), rng)
         view, side = way.view(image), way.side(image)
         ((_, found),) = predictor([Frame(view, "")])
         points = found.keypoints[0].double().numpy() if len(found) else shape * [side, side, 1]

@@ -88,7 +88,7 @@ def seen(data: Path, splits: Sequence[str]) -> tuple[Crops, np.ndarray]:
     for split in splits:
         crops = Crops.of(load_data(data, split, image_level_labels="classes", allow_outside=True))
         for i in crops.images.tolist():
-            grey = cv2.cvtColor(read_image(crops.store.image_path(i)), cv2.COLOR_RGB2GRAY)
+            grey = cv2.cvtColor(read_image(crops.annotations.image_path(i)), cv2.COLOR_RGB2GRAY)
             pictures.append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
     return crops, np.array(pictures)
 

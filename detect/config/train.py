@@ -131,6 +131,7 @@ class AugmentConfig:
 
     `albumentations` is a list of {transform: arguments} that follow (it needs the extra `albumentations`;
     `rotate_method: largest_box` takes the four corners of a box);
+    `transforms` is such a list of registered transforms, of a plugin say, which come next;
     `stylized` is a folder of copies that detect stylize made, one of which takes the place of its picture in the share
     `stylized_share` of the cases. `on` false leaves every image as it is.
     """
@@ -154,6 +155,7 @@ class AugmentConfig:
     visibility: Share = 0.1
     flip_pairs: list[list[int]] = field(default_factory=list)
     albumentations: list[dict[str, dict]] = field(default_factory=list)
+    transforms: list[dict[str, dict]] = field(default_factory=list)
     stylized: str = ""
     stylized_share: Share = 0.2
 

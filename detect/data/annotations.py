@@ -212,6 +212,12 @@ def known_sizes(annotations: Annotations) -> np.ndarray:
     return sizes
 
 
+def with_known_sizes(annotations: Annotations) -> Annotations:
+    """Return the annotations with the size of every image, read from the file where they do not say it."""
+    sizes = known_sizes(annotations)
+    return annotations if (sizes == annotations.sizes).all() else replace(annotations, sizes=sizes.astype(np.int32))
+
+
 def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """All names as one array of bytes, and where each starts (one more than there are names)."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]

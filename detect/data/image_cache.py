@@ -1,4 +1,4 @@
-"""The cache of decoded images, in memory that the processes of a loader share."""
+"""Images scaled down once and cached, decoded, in memory that the processes of a loader share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from detect.data.annotations import Annotations, known_sizes
+from detect.data.images import resize
+
+if TYPE_CHECKING:
+    from detect.data.augment.stylized import StylizedCopies
 
 
 def free_memory() -> int:
@@ -29,12 +36,15 @@ def free_memory() -> int:
 
 
 class ImageCache:
-    """Decoded pictures of known size, each stored when first asked for, so that later epochs decode nothing.
+    """Decoded images of known size, each stored when first asked for, so that later epochs decode nothing.
 
-    sides (I, 2) are the largest height and width of each picture. The pictures that fit into `gigabytes` and a quarter
-    of the free memory are kept, in order; the others are made again every time. The pages are anonymous and shared:
-    one worker's work serves all, and memory is taken only as pictures come in. Two workers may store one picture at
-    the same time: they write the same bytes.
+    The first images that fit into `gigabytes` and a quarter of the free memory are kept; the others are made again
+    every time. The pages are anonymous and shared: what one worker stores serves all, and memory is taken only as
+    images come in. Two workers may store one image at the same time: they write the same bytes.
+
+    Args:
+        sides: (N, 2) the largest height and width of each image.
+        gigabytes: the largest size of the cache.
     """
 
     def __init__(self, sides: np.ndarray, gigabytes: float) -> None:
@@ -47,7 +57,7 @@ class ImageCache:
             self.shapes = np.frombuffer(mmap.mmap(-1, self.kept * 8), np.int32).reshape(-1, 2)  # 0, 0: not yet stored
 
     def get(self, index: int, make: Callable[[int], np.ndarray]) -> np.ndarray:
-        """The picture (h, w, 3) uint8, to be read only: stored, or made by `make(index)` and stored."""
+        """Return the image (h, w, 3) uint8, to be read only: stored, or made by `make(index)` and then stored."""
         if index >= self.kept:
             return make(index)
         start, end = self.starts[index], self.starts[index + 1]
@@ -65,3 +75,56 @@ class ImageCache:
     def __getstate__(self) -> dict:
         """A pickled copy (workers that are spawned, not forked) shares nothing, so it keeps nothing."""
         return {"kept": 0}
+
+
+class ScaledImages:
+    """The images of a dataset, or windows of them, scaled down to at most `size` pixels a side: what is cached.
+
+    Args:
+        annotations: the dataset.
+        size: the longest side that is kept; nothing is enlarged.
+        stretch: scale everything to size x size instead, as the model will when it is used.
+        images: (N,) int64 the image that each window is cut out of; default: each image once.
+        windows: (N, 4) int64 xyxy pixels of the images; default: whole images.
+        copies: stylized copies of the images. They are numbered N to 2N - 1.
+
+    Attributes:
+        sides: (N, 2) int64 height and width of each image or window as scaled.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        size: int,
+        stretch: bool = False,
+        images: np.ndarray | None = None,
+        windows: np.ndarray | None = None,
+        copies: StylizedCopies | None = None,
+    ) -> None:
+        self.annotations, self.copies = annotations, copies
+        self.images = np.arange(len(annotations)) if images is None else images
+        if windows is None:
+            windows = np.pad(known_sizes(annotations)[:, ::-1], ((0, 0), (2, 0)))
+        self.windows = windows
+        original = (windows[:, 2:] - windows[:, :2])[:, ::-1]
+        shrink = np.minimum(1.0, size / original.max(axis=1, keepdims=True))
+        self.sides = np.rint(original * shrink).astype(np.int64).clip(1)
+        if stretch:
+            self.sides[:] = size
+
+    def cache(self, gigabytes: float) -> ImageCache:
+        """Return a cache that has room for them, and for their copies."""
+        return ImageCache(self.sides if self.copies is None else np.tile(self.sides, (2, 1)), gigabytes)
+
+    def number(self, index: int, epoch: int | None) -> int:
+        """Return the number of the image or window `index` to show in an epoch: its own, or that of its copy."""
+        copied = self.copies is not None and self.copies.shown(int(self.images[index]), epoch)
+        return index + copied * len(self.sides)
+
+    def read(self, number: int) -> np.ndarray:
+        """Return the image or window with this number, decoded and scaled (h, w, 3)."""
+        copied, index = divmod(number, len(self.sides))
+        left, top, right, bottom = self.windows[index].tolist()
+        height, width = self.sides[index].tolist()
+        source = self.copies if self.copies is not None and copied else self.annotations
+        return resize(source.read(int(self.images[index]))[top:bottom, left:right], width, height)

@@ -5,8 +5,9 @@ It depends neither on the number of workers, nor on the batch size, nor on the r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
-from functools import lru_cache
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +42,35 @@ def generator(stream: Stream, *key: int) -> np.random.Generator:
     return np.random.default_rng([int(stream), *(k % 2**64 for k in key)])
 
 
-@lru_cache(maxsize=2)
-def order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation (n,) of the images in an epoch. Read only."""
-    result = generator(Stream.ORDER, seed, epoch).permutation(n)
-    result.flags.writeable = False
-    return result
+class EpochOrder:
+    """The order in which the samples of each epoch come: a function of (seed, epoch) alone.
+
+    Args:
+        length: the number of samples in an epoch.
+        draw: makes the indices (length,) of an epoch's samples with the epoch's generator.
+        seed: the seed of the run.
+    """
+
+    def __init__(self, length: int, draw: Callable[[np.random.Generator], np.ndarray], seed: int) -> None:
+        self.length, self.draw, self.seed = length, draw, seed
+        self._latest: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        """Return the indices (length,) of the samples in the order of `epoch`. They are read-only."""
+        if self._latest[0] != epoch:
+            indices = self.draw(generator(Stream.ORDER, self.seed, epoch))
+            indices.flags.writeable = False
+            self._latest = (epoch, indices)
+        return self._latest[1]
+
+
+def shuffled(length: int, seed: int) -> EpochOrder:
+    """Return the order in which every sample comes once, at a random position."""
+    return EpochOrder(length, partial(_permutation, length), seed)
+
+
+def _permutation(length: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(length)

@@ -23,7 +23,7 @@ def read_pairs(path: Path, crops: Crops) -> Pairs:
     """
     rows: dict[str, int] = {}
     for row, image in enumerate(crops.images.tolist()):
-        name = crops.store.file_name(image)
+        name = crops.annotations.file_name(image)
         rows[name] = -1 if name in rows else row
     found = []
     for number, line in enumerate(_lines(path), start=2):

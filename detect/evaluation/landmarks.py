@@ -96,7 +96,7 @@ class LandmarkEvaluator:
         distance = np.hypot(*np.moveaxis(points[..., :2] - truth[..., :2], -1, 0)) / length[:, None]
         error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
         each, counts = np.where(labelled, distance, 0).sum(0), labelled.sum(0)
-        names = self.instances.store.keypoint_names
+        names = self.instances.annotations.keypoint_names
         corners = eye_corners(names) is not None
         return {
             "nme": float(error.mean()),
@@ -111,7 +111,7 @@ class LandmarkEvaluator:
 
     def write(self, path: Path) -> None:
         """Write the points as COCO results: image_id, category_id, keypoints and score."""
-        store, found = self.instances.store, []
+        store, found = self.instances.annotations, []
         for one, points, score in zip(*self.records(), strict=True):
             row = self.row[int(one)]
             record: dict[str, Any] = {"image_id": int(store.image_ids[self.instances.images[row]])}
@@ -130,7 +130,7 @@ def eye_corners(keypoints: Sequence[str]) -> tuple[int, int] | None:
 def lengths(instances: Instances) -> np.ndarray:
     """(N,) what the error of each instance is divided by, in pixels: see `LandmarkEvaluator`."""
     length = np.sqrt((instances.boxes[:, 2:] - instances.boxes[:, :2]).prod(1))
-    corners = eye_corners(instances.store.keypoint_names)
+    corners = eye_corners(instances.annotations.keypoint_names)
     if corners is None:
         return length
     left, right = (instances.keypoints[:, i] for i in corners)

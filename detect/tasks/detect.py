@@ -34,7 +34,7 @@ def training_data(
         UserError: every box is too small at this image size.
     """
     from detect.data.datasets.detection import CocoDataset
-    from detect.data.sampling import Repeated, repeat_factors
+    from detect.data.sampling import repeat_factors, repeated
     from detect.data.validate import require_large
 
     augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
@@ -46,8 +46,8 @@ def training_data(
     require_large(annotations, config.imgsz, preprocess.stretch)
     if not points:
         annotations = replace(annotations, keypoints=None, keypoint_names=[])
-    repeated = Repeated(repeat_factors(annotations, config.repeat), config.seed) if balanced else None
-    return CocoDataset(annotations, config.imgsz, augment, config.seed, config.epochs, preprocess, cache_gb, repeated)
+    order = repeated(repeat_factors(annotations, config.repeat), config.seed) if balanced else None
+    return CocoDataset(annotations, config.imgsz, augment, config.seed, config.epochs, preprocess, cache_gb, order)
 
 
 def postprocess(config: EvaluateConfig | None = None) -> Postprocess:

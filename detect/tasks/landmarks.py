@@ -43,7 +43,7 @@ def eval_loader(
     from detect.data.datasets.landmarks import Instances, LandmarkDataset
     from detect.data.loader import StillLoader
 
-    data = LandmarkDataset(Instances.of(annotations), size, pixels=preprocess, cache_gb=cache_gb)
+    data = LandmarkDataset(Instances.of(annotations), size, preprocess=preprocess, cache_gb=cache_gb)
     return StillLoader(data, batch, workers, rank, world, pin)
 
 

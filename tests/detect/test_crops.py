@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detect.config.train import AugmentConfig
-from detect.data.datasets.crops import CropDataset, Crops, balanced_order, require_classes
+from detect.data.datasets.crops import CropDataset, Crops, require_classes
 from detect.data.letterbox import Letterbox
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.rng import SampleKey
+from detect.data.sampling import balanced
 from detect.data.sources.formats import load_data, recognise, splits
 from detect.data.sources.image_folder import divided
 from detect.errors import UserError
@@ -61,7 +62,7 @@ def test_the_window_of_a_whole_picture_is_the_picture(tmp_path):
     expected = Letterbox.fit((16, 24), 48, square=True)
     assert np.array_equal(image, expected.apply(store.read(0))) and fit.canvas == (48, 48)
     assert target.labels.tolist() == [0] and target.boxes.tolist() == [[0, 0, 48, 48]]
-    stretched, _, _ = CropDataset(crops, 48, pixels=STRETCH).sample(0)
+    stretched, _, _ = CropDataset(crops, 48, preprocess=STRETCH).sample(0)
     assert (stretched == stretched[0, 0]).all() and not (image == image[0, 0]).all()
 
 
@@ -85,7 +86,7 @@ def test_samples_depend_on_seed_epoch_and_position_alone(digits):
     assert any(not np.array_equal(a[0], b[0]) for a, b in zip(images[:6], images[6:], strict=True))
     still = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
     plain, none = CropDataset(crops, 32, still), CropDataset(crops, 32)
-    square = [d for d in draws if np.ptp(plain.kept[plain.index(d.epoch, d.position)]) == 0]
+    square = [d for d in draws if np.ptp(plain.images.sides[plain.index(d.epoch, d.position)]) == 0]
     assert len(square) > 3  # others may lie a pixel beside, by the rounding of half a border
     for draw in square:
         assert np.abs(plain[draw][0].astype(int) - none[draw][0]).max() <= 1
@@ -108,8 +109,8 @@ def test_every_crop_comes_once_an_epoch_for_any_workers(digits):
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 9))
 def test_balanced_order_gives_every_class_its_share(labels, epoch):
     labels = np.array(labels)
-    drawn = balanced_order(labels, 0, epoch)
-    assert np.array_equal(drawn, balanced_order(labels, 0, epoch)) and len(drawn) == len(labels)
+    drawn = balanced(labels, 0)(epoch)
+    assert np.array_equal(drawn, balanced(labels, 0)(epoch)) and len(drawn) == len(labels)
     counts = np.bincount(labels[drawn], minlength=5)[np.unique(labels)]
     assert counts.max() - counts.min() <= 1
     for label in np.unique(labels):

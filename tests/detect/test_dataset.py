@@ -11,7 +11,7 @@ from detect.config.train import AugmentConfig
 from detect.data.datasets.detection import CocoDataset, first_plain_epoch
 from detect.data.image_cache import ImageCache, free_memory
 from detect.data.letterbox import Letterbox
-from detect.data.rng import SampleKey, order
+from detect.data.rng import SampleKey, shuffled
 from detect.errors import UserError
 from detect.types import Preprocess
 from tests.reference.scenes import Store, ink
@@ -30,12 +30,12 @@ def digest(samples):
 
 
 def test_an_order_is_a_permutation_of_its_own():
-    orders = {order(seed, epoch, 50).tobytes() for seed in range(3) for epoch in range(3)}
+    orders = {shuffled(50, seed)(epoch).tobytes() for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
-    assert np.array_equal(np.sort(order(0, 0, 50)), np.arange(50))
-    assert len(order(0, 0, 0)) == 0
+    assert np.array_equal(np.sort(shuffled(50, 0)(0)), np.arange(50))
+    assert len(shuffled(0, 0)(0)) == 0
     with pytest.raises(ValueError, match="read-only"):
-        order(0, 0, 50)[0] = 1
+        shuffled(50, 0)(0)[0] = 1
 
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone():
@@ -56,7 +56,7 @@ def test_the_cache_changes_no_pixel_and_saves_every_second_reading():
     expected = digest(fresh[draw] for draw in draws)
     assert digest(kept[draw] for draw in draws) == expected
     for i in range(10):
-        kept.cache.get(i, kept._read)
+        kept.cache.get(i, kept.images.read)
     reads = store.reads
     assert digest(kept[draw] for draw in draws) == expected
     assert store.reads == reads
@@ -65,11 +65,11 @@ def test_the_cache_changes_no_pixel_and_saves_every_second_reading():
 
 def test_samples_leave_the_cache_as_it_is():
     data = CocoDataset(Store(4), 96, AugmentConfig(mosaic=0, scale=0, translate=0))
-    stored = [data.cache.get(i, data._read).copy() for i in range(4)]
+    stored = [data.cache.get(i, data.images.read).copy() for i in range(4)]
     for position in range(4):
         image, _ = data[SampleKey(0, position, 96)]
         image[:] = 0
-    assert all(np.array_equal(data.cache.get(i, data._read), stored[i]) for i in range(4))
+    assert all(np.array_equal(data.cache.get(i, data.images.read), stored[i]) for i in range(4))
 
 
 def test_cache_keeps_what_fits_and_is_shared_with_forked_processes():
@@ -88,9 +88,9 @@ def test_cache_keeps_what_fits_and_is_shared_with_forked_processes():
 def test_without_augmentation_a_sample_is_the_square_letterbox():
     store = Store(6, keypoints=2)
     data = CocoDataset(store, 96)
-    for position, index in enumerate(order(0, 0, 6).tolist()):
+    for position, index in enumerate(shuffled(6, 0)(0).tolist()):
         image, target = data[SampleKey(0, position, 128)]
-        kept = data.cache.get(index, data._read)
+        kept = data.cache.get(index, data.images.read)
         expected = Letterbox.fit(kept.shape[:2], 128, square=True).apply(kept)
         assert np.abs(image.astype(int) - expected).max() <= 1
         assert target.image_id == store.image_ids[index] and target.size == (128, 128)
@@ -130,12 +130,12 @@ def test_mosaic_ends_before_the_run_does(epochs, first):
 
 def test_mosaic_is_off_in_the_last_epochs():
     data = CocoDataset(Store(20), 96, AugmentConfig(mosaic_off=2), epochs=4)
-    ids = {i: int(data.store.image_ids[i]) for i in range(20)}
+    ids = {i: int(data.annotations.image_ids[i]) for i in range(20)}
     for epoch in (2, 3):
-        for position, index in enumerate(order(0, epoch, 20).tolist()):
+        for position, index in enumerate(shuffled(20, 0)(epoch).tolist()):
             _, target = data[SampleKey(epoch, position, 96)]
             assert target.image_id == ids[index]
-            assert len(target) <= len(data.store.target(index))
+            assert len(target) <= len(data.annotations.target(index))
     objects = sum(len(data[SampleKey(1, p, 96)][1]) for p in range(20))
     assert objects > sum(len(data[SampleKey(2, p, 96)][1]) for p in range(20))
 
@@ -292,7 +292,7 @@ def test_mixup_blends_two_scenes():
 def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
     store, pixels = Store(8), Preprocess(stretch=True)
     still = AugmentConfig(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
-    data = CocoDataset(store, 96, still, pixels=pixels)
+    data = CocoDataset(store, 96, still, preprocess=pixels)
     for position in range(8):
         image, target = data[SampleKey(0, position, 96)]
         index = data.index(0, position)

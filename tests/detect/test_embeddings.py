@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.config.train import LossConfig, ModelConfig
-from detect.data.datasets.identities import grouped_order, require_identities
+from detect.data.datasets.identities import require_identities
 from detect.data.loader import batches
+from detect.data.sampling import grouped
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
@@ -254,7 +255,7 @@ def test_a_network_with_auxiliary_classifiers_is_refused():
 def test_every_batch_has_so_many_pictures_of_so_many_people(sizes, each, count, data):
     people = data.draw(st.integers(1, len(sizes)))
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    found = grouped_order(labels, count, people, each, np.random.default_rng(0))
+    found = grouped(labels, count, people, each, np.random.default_rng(0))
     assert len(found) == count * people * each
     for part in np.split(found, count):
         assert sorted(Counter(labels[part].tolist()).values()) == [each] * people
@@ -268,7 +269,7 @@ def test_every_batch_has_so_many_pictures_of_so_many_people(sizes, each, count, 
 
 def test_processes_share_batches_by_turns_and_each_has_pairs():
     labels = np.repeat(np.arange(8), 5)
-    found = grouped_order(labels, 4, 8, 3, np.random.default_rng(0))
+    found = grouped(labels, 4, 8, 3, np.random.default_rng(0))
     for rank in range(2):
         for part in batches(len(found), 24, rank, 2):  # of two batches of the order: a person may come in both
             assert set(Counter(labels[found[part]].tolist()).values()) <= {3, 6} and len(part) == 24

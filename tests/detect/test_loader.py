@@ -198,9 +198,9 @@ def message(stream):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_user_error_arrives_as_itself(workers):
     data = dataset(9)
-    data.store.bad = {3}
+    data.annotations.bad = {3}
     assert message(TrainLoader(data, 64, 4, workers=workers).epoch(0)) == "image-3.jpg: cannot be read"
-    assert message(eval_batches(data.store, 64, 4, workers=workers)) == "image-3.jpg: cannot be read"
+    assert message(eval_batches(data.annotations, 64, 4, workers=workers)) == "image-3.jpg: cannot be read"
 
 
 def test_workers_share_one_cache():
@@ -209,7 +209,7 @@ def test_workers_share_one_cache():
     for epoch in range(6):
         list(loader.epoch(epoch))
     assert data.cache.shapes[:, 0].all()  # the workers stored them, the main process sees them
-    assert data.store.reads == 0
+    assert data.annotations.reads == 0
 
 
 def test_evaluation_sees_every_image_once():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from detect.config.train import LossConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.rng import SampleKey
-from detect.data.sampling import Repeated, repeat_factors
+from detect.data.sampling import repeat_factors, repeated
 from detect.data.sources.formats import load_data
 from detect.models.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal
 from detect.training.setup import train, with_weights
@@ -45,17 +45,17 @@ def test_crowds_and_images_without_objects_want_nothing(digits):
 @examples(max_examples=40, deadline=None)
 @given(st.lists(st.floats(1, 6), min_size=1, max_size=30), st.integers(0, 9), st.integers(0, 9))
 def test_an_image_comes_as_often_as_its_factor_says(factors, seed, epoch):
-    order = Repeated(np.array(factors), seed)
+    order = repeated(np.array(factors), seed)
     got = order(epoch)
     assert len(order) == len(got) and abs(len(got) - sum(factors)) <= 0.5 + 1e-9
     counts, wanted = np.bincount(got, minlength=len(factors)), np.array(factors) * len(got) / sum(factors)
     assert (counts >= np.floor(wanted - 1e-9)).all() and (counts <= np.ceil(wanted + 1e-9)).all()
-    assert np.array_equal(Repeated(np.array(factors), seed)(epoch), got)
+    assert np.array_equal(repeated(np.array(factors), seed)(epoch), got)
 
 
 def test_over_many_epochs_the_mean_is_the_factor():
     factors = np.array([1.0, 1.5, 2.25, 1.0, 1.25])
-    order = Repeated(factors, 3)
+    order = repeated(factors, 3)
     mean = np.mean([np.bincount(order(epoch), minlength=5) for epoch in range(2000)], axis=0)
     assert mean == pytest.approx(factors, abs=0.05)
     assert len({order(epoch).tobytes() for epoch in range(20)}) > 10
@@ -63,8 +63,8 @@ def test_over_many_epochs_the_mean_is_the_factor():
 
 def test_samples_come_in_that_order_and_the_epoch_is_as_long(digits):
     store = load_data(digits, "train")
-    order = Repeated(repeat_factors(store, 1.0), 0)
-    data = CocoDataset(store, 64, seed=0, repeated=order)
+    order = repeated(repeat_factors(store, 1.0), 0)
+    data = CocoDataset(store, 64, seed=0, order=order)
     assert len(data) == len(order) > len(store)
     for position in (0, len(order) - 1):
         wanted = int(store.image_ids[order(2)[position]])

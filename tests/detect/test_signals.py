@@ -245,7 +245,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(waved):
     assert sorted(seen[0][1]) == list(range(1, 33))
     assert np.array_equal(dataset[SampleKey(1, 0, 0)][0].T, seen[0][0][0].numpy())
     balanced = SignalDataset(store.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
-    drawn = [balanced.store.labels[balanced.index(0, i)] for i in range(6)]
+    drawn = [balanced.annotations.labels[balanced.index(0, i)] for i in range(6)]
     assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
     still = list(StillLoader(SignalDataset(store), 12))
     assert torch.equal(torch.cat([b.images for b in still]), torch.from_numpy(store.values))

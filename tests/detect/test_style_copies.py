@@ -11,7 +11,7 @@ import torch
 
 from detect.__main__ import main
 from detect.config.train import AugmentConfig
-from detect.data.augment.stylized import Copies
+from detect.data.augment.stylized import StylizedCopies
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
@@ -69,7 +69,7 @@ def test_the_rest_of_a_sample_is_as_it_would_be(store, inverted):
 
 def test_who_is_copied_depends_on_seed_epoch_and_picture(store, inverted):
     def shown(seed, epoch):
-        copies = Copies(store, replace(STILL, stylized=str(inverted), stylized_share=0.3), seed)
+        copies = StylizedCopies(store, replace(STILL, stylized=str(inverted), stylized_share=0.3), seed)
         return [copies.shown(i, epoch) for i in range(len(store))]
 
     assert shown(0, 1) == shown(0, 1) != shown(0, 2)

@@ -86,7 +86,7 @@ def test_an_epoch_shows_every_object_once_and_every_picture(tmp_path):
 def test_the_truth_of_a_window_lies_on_its_pixels_and_objects_stay_whole(tmp_path, stretch):
     store = stored(tmp_path, (90, 160, [(30, 20, 60, 50, 1, 0)]))
     augment = AugmentConfig(hue=0, saturation=0, value=0)
-    data = WindowDataset(store, 160, 32, 1.0, augment, pixels=Preprocess(stretch=stretch))
+    data = WindowDataset(store, 160, 32, 1.0, augment, preprocess=Preprocess(stretch=stretch))
     cut = 0
     for position in range(200):
         image, found = data[SampleKey(position // len(data), position % len(data), 160)]
@@ -138,7 +138,7 @@ def test_what_cannot_be_learned_is_said(tmp_path, digits, capsys):
     crowds = stored(tmp_path, (50, 50, [(1, 1, 40, 40, 0, 1)]))
     with pytest.raises(UserError, match="no object"):
         WindowDataset(crowds, 96, 32)
-    with pytest.raises(UserError, match="albumentations are for whole pictures"):
+    with pytest.raises(UserError, match="are for whole images"):
         WindowDataset(store, 224, 32, 1.0, AugmentConfig(albumentations=[{"RandomGamma": {}}]))
     with pytest.raises(UserError, match="--cache-features"):
         _ = WindowDataset(store, 224, 32).canvases

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABOUT = "stylized.json"  # in a folder of copies: how they were made
 
 
-class Copies:
+class StylizedCopies:
     """The pictures of a store, and the copies of them in `folder`, under the same names and of the same sizes.
 
     Raises UserError for a folder that has no copy of any; of how many pictures it has none is said.

@@ -7,9 +7,9 @@ canvas. Every function takes the generator it draws from; none keeps state.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,29 +17,14 @@ import torch
 from torch import Tensor
 
 from detect.config.train import AugmentConfig
+from detect.data.augment.pipeline import transforms
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.images import resize
+from detect.data.letterbox import Letterbox
 from detect.errors import UserError
-from detect.types import Target
-
-if TYPE_CHECKING:
-    from detect.data.augment.albumentations_adapter import Pipeline
+from detect.types import Preprocess, Target
 
 MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be learned
-BUILT_IN = {  # what stands for transforms of albumentations where they are not installed
-    "rotate": "Rotate SafeRotate RandomRotate90 ShiftScaleRotate Affine",
-    "shear": "Affine",
-    "scale": "RandomScale ShiftScaleRotate Affine",
-    "translate": "ShiftScaleRotate Affine",
-    "perspective": "Perspective",
-    "warp": "ElasticTransform GridDistortion OpticalDistortion PiecewiseAffine GridElasticDeform",
-    "crop": "RandomCrop RandomSizedCrop RandomResizedCrop RandomSizedBBoxSafeCrop AtLeastOneBBoxRandomCrop "
-    "BBoxSafeRandomCrop RandomCropFromBorders RandomCropNearBBox",
-    "flip": "HorizontalFlip",
-    "hue": "HueSaturationValue ColorJitter",
-    "saturation": "HueSaturationValue ColorJitter",
-    "value": "HueSaturationValue ColorJitter RandomBrightnessContrast",
-}
 
 
 class ImageTarget(NamedTuple):
@@ -231,32 +216,53 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
     )
 
 
-def pipeline(config: AugmentConfig, keypoints: bool, pad: int) -> Pipeline | None:
-    """The albumentations pipeline of `config`, None where it has none. Raises UserError where the extra is missing."""
-    if not config.albumentations:
-        return None
-    try:
-        from detect.data.augment.albumentations_adapter import (
-            Pipeline,  # late: few need it, and it need not be installed
-        )
-    except ModuleNotFoundError as error:
-        fields: dict[str, list[str]] = {}  # of ours, for each transform that they replace
-        for name in _names(config.albumentations):
-            fields[name] = [f"augment.{ours}" for ours, theirs in BUILT_IN.items() if name in theirs.split()]
-        instead = "; ".join(f"{', '.join(ours)} for {name}" for name, ours in fields.items() if ours)
-        raise UserError(
-            "augment.albumentations needs an extra: pip install 'gridhead[albumentations]'"
-            + (f", or use {instead}" if instead else "")
-        ) from error
-    return Pipeline(config.albumentations, config.visibility, keypoints, pad)
+class Augmenter:
+    """The last augmentations of a sample, when it lies on its canvas: named transforms, colour, mirroring.
+
+    Args:
+        config: what to apply.
+        preprocess: says how a transform's result of another size is letterboxed.
+        keypoint_names: the dataset's keypoints, for targets that have them.
+        flip_pairs: the dataset's pairs of keypoints that swap in a mirror; `config.flip_pairs` come first.
+
+    Raises:
+        UserError: a transform that does not exist; mirroring of keypoints whose pairs are not known.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        preprocess: Preprocess,
+        keypoint_names: Sequence[str] = (),
+        flip_pairs: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.config, self.preprocess = config, preprocess
+        self.transforms = transforms(config, bool(keypoint_names), preprocess.pad)
+        self.swap = mirror_swap(keypoint_names, config.flip_pairs or flip_pairs) if config.flip > 0 else None
+
+    def __call__(
+        self, image: np.ndarray, target: Target, side: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Target]:
+        """Return the augmented image (side, side, 3), which may be the same array, and its target."""
+        for transform in self.transforms:
+            image, target = transform(image, target, rng)
+        if target.size != (side, side):  # a transform may have cropped it
+            image, target = letterboxed(ImageTarget(image, target), side, self.preprocess)
+        jitter(image, self.config, rng)
+        if rng.random() < self.config.flip:
+            cv2.flip(image, 1, dst=image)
+            target = mirror(target, self.swap)
+        return image, target
 
 
-def _names(spec: Any) -> Iterator[str]:
-    """The transforms of a pipeline, those inside compositions too."""
-    for item in spec if isinstance(spec, list) else ():
-        for name, arguments in item.items() if isinstance(item, dict) else ():
-            inner = arguments.get("transforms") if isinstance(arguments, dict) else None
-            yield from _names(inner) if inner else [str(name)]
+def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.ndarray, Target]:
+    """The tile on a plain square canvas, with its truth."""
+    fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
+    (height, width), (h, w) = tile.target.size, fit.source
+    scale = fit.scale[0] * w / width, fit.scale[1] * h / height
+    view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
+    move = Placement(scale, (fit.left, fit.top), view)
+    return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)
 
 
 def mirror(target: Target, swap: Tensor | None) -> Target:

@@ -16,20 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from detect.config.train import AugmentConfig
+from detect.data import sampling
 from detect.data.annotations import known_sizes
-from detect.data.augment.transforms import ImageTarget, jitter, mirror, pipeline, single
-from detect.data.datasets.detection import letterboxed
-from detect.data.image_cache import ImageCache
-from detect.data.images import resize
+from detect.data.augment.stylized import StylizedCopies
+from detect.data.augment.transforms import Augmenter, ImageTarget, letterboxed, single
+from detect.data.datasets.base import TrainDataset
+from detect.data.image_cache import ScaledImages
 from detect.data.letterbox import Letterbox
-from detect.data.rng import SampleKey, Stream, generator, order
+from detect.data.rng import SampleKey, Stream, generator, shuffled
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 from detect.utils.names import say
@@ -47,7 +45,7 @@ class Crops:
     images (N,) int64 indices into the store; boxes (N, 4) float64 xyxy in pixels; labels (N,) int64; ids (N,) int64.
     """
 
-    store: Annotations
+    annotations: Annotations
     images: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
@@ -68,12 +66,12 @@ class Crops:
     @property
     def names(self) -> list[str]:
         """Class names by label."""
-        return self.store.names
+        return self.annotations.names
 
     @property
     def path(self) -> Path:
         """Where the crops come from, for messages."""
-        return self.store.path
+        return self.annotations.path
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -92,11 +90,11 @@ class Crops:
 
     def windows(self, stretch: bool = False) -> np.ndarray:
         """(N, 4) int64 xyxy: what the network sees of each picture. UserError: a box that is not in its picture."""
-        height_width = known_sizes(self.store)[self.images]
+        height_width = known_sizes(self.annotations)[self.images]
         room = np.concatenate([height_width, height_width], axis=1)[:, [1, 0, 3, 2]]
         outside = (self.boxes[:, :2] >= room[:, :2]).any(axis=1) | (self.boxes[:, 2:] <= 0).any(axis=1)
         if outside.any():
-            name = self.store.file_name(int(self.images[outside][0]))
+            name = self.annotations.file_name(int(self.images[outside][0]))
             raise UserError(f"{self.path}: annotation id {self.ids[outside][0]} lies outside its picture {name}")
         return views(self.boxes, room, stretch)
 
@@ -114,17 +112,24 @@ def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndar
     return np.concatenate([low, high], axis=1).clip(0, room).astype(np.int64)
 
 
-class CropDataset(Dataset):
-    """Training samples of crops: (image (size, size, 3) uint8 RGB, Target), asked for by a SampleKey.
+class CropDataset(TrainDataset):
+    """Training samples of crops: (image (size, size, 3) uint8 RGB, Target).
 
-    Augmentation is that of a single picture (zoom, shift, warp, crop, albumentations, colour, mirror); mosaic and
-    mixup, which join things, do not apply. `size` is the largest side that is kept of a window, as in CocoDataset.
-    `balanced` draws each class equally often: an epoch is as long, with the crops of large classes left out by turns,
-    and those of small ones repeated. `sample` gives a crop without augmentation. UserError: no crop, or one that is not
-    in its picture.
+    Augmentation is that of a single image (zoom, shift, warp, crop, transforms, colour, mirror); mosaic and mixup,
+    which join objects, do not apply.
+
+    Args:
+        crops: what to show.
+        size: the longest side of windows in the cache, in pixels; the canvas is as large as the SampleKey says.
+        augment: None: a sample is the plain square letterbox.
+        seed: the seed of the run.
+        preprocess: padding, alignment and stretching are read.
+        cache_gb: the most memory for decoded windows.
+        balanced: draw each class equally often (see `sampling.balanced`).
+
+    Raises:
+        UserError: there are no crops, or one does not lie in its image.
     """
-
-    points = False  # whether the truth has keypoints
 
     def __init__(
         self,
@@ -132,103 +137,59 @@ class CropDataset(Dataset):
         size: int,
         augment: AugmentConfig | None = None,
         seed: int = 0,
-        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
         balanced: bool = False,
     ) -> None:
         if not len(crops):
             raise UserError(f"{crops.path}: there is nothing to classify: it holds no box")
-        self.crops, self.augment, self.seed, self.pixels, self.balanced = crops, augment, seed, pixels, balanced
-        self.size = size
+        self.crops, self.config, self.seed, self.preprocess, self.size = crops, augment, seed, preprocess, size
+        self.order = sampling.balanced(crops.labels, seed) if balanced else shuffled(len(crops), seed)
         self.canvases = np.full((len(crops), 2), size)  # of each `sample`
-        self.windows = crops.windows(pixels.stretch)
-        self.swap: Tensor | None = None  # which keypoint each one becomes in a mirror
-        sides = (self.windows[:, 2:] - self.windows[:, :2])[:, ::-1]
-        shrink = np.minimum(1.0, size / sides.max(axis=1, keepdims=True))
-        self.kept = np.rint(sides * shrink).astype(np.int64).clip(1)  # (N, 2) height and width in the cache
-        if pixels.stretch:
-            self.kept[:] = size
-        self.copies = None
-        if augment and augment.stylized:
-            from detect.data.augment.stylized import Copies  # late: few need it
+        self.windows = crops.windows(preprocess.stretch)
+        copies = StylizedCopies(crops.annotations, augment, seed) if augment and augment.stylized else None
+        self.images = ScaledImages(crops.annotations, size, preprocess.stretch, crops.images, self.windows, copies)
+        self.cache = self.images.cache(cache_gb)
+        self.augment = self._augmenter(augment) if augment else None
 
-            self.copies = Copies(crops.store, augment, seed)
-        self.cache = ImageCache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
-        self.pipeline = pipeline(augment, self.points, pixels.pad) if augment else None
-        self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+    def _augmenter(self, config: AugmentConfig) -> Augmenter:
+        return Augmenter(config, self.preprocess)
 
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
-        index = self.index(draw.epoch, draw.position)
-        tile = ImageTarget(self.piece(index, draw.epoch), self.truth(index))
+    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, Target]:
+        index = self.index(key.epoch, key.position)
+        tile = ImageTarget(self.window(index, key.epoch), self.window_target(index))
         if self.augment is None:
-            image, target = letterboxed(tile, draw.size, self.pixels)
-            return image, self.learned(index, target)
-        rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
-        image, target = single(tile, draw.size, self.augment, rng, self.pixels.pad)
-        if self.pipeline is not None:
-            image, target = self.pipeline(image, target, rng)
-            image, target = letterboxed(ImageTarget(image, target), draw.size, self.pixels)
-        jitter(image, self.augment, rng)
-        if rng.random() < self.augment.flip:
-            cv2.flip(image, 1, dst=image)
-            target = mirror(target, self.swap)
-        return image, self.learned(index, target)
+            image, target = letterboxed(tile, key.size, self.preprocess)
+            return image, self.final_target(index, target)
+        rng = generator(Stream.SAMPLE, self.seed, key.epoch, key.position)
+        image, target = single(tile, key.size, self.augment.config, rng, self.preprocess.pad)
+        image, target = self.augment(image, target, key.size, rng)
+        return image, self.final_target(index, target)
 
-    def truth(self, index: int) -> Target:
-        """What a crop shows, in pixels of its window: one box, the whole of it."""
-        return self.crops.target(index, (int(self.kept[index, 0]), int(self.kept[index, 1])))
+    def window_target(self, index: int) -> Target:
+        """Return the target of a crop in pixels of its window as cached: one box, the whole window."""
+        height, width = self.images.sides[index].tolist()
+        return self.crops.target(index, (height, width))
 
-    def learned(self, index: int, moved: Target) -> Target:
-        """What is to be learned of a sample, given where its `truth` came to lie: a crop shows its class anywhere."""
+    def final_target(self, index: int, moved: Target) -> Target:
+        """Return the target of an augmented sample, given its `window_target` as it was moved: the class anywhere."""
         return self.crops.target(index, moved.size)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
-        """The crop on its canvas (size, size, 3), as a Predictor would letterbox its window."""
+        """Return the crop on its canvas (size, size, 3), as a Predictor would letterbox its window."""
         fit = self._fit(index, self.size)
-        return fit.apply(self.piece(index)), self.crops.target(index, fit.canvas), fit
+        return fit.apply(self.window(index)), self.crops.target(index, fit.canvas), fit
 
-    def index(self, epoch: int, position: int) -> int:
-        """Which crop comes at that place of an epoch's order."""
-        if not self.balanced:
-            return int(order(self.seed, epoch, len(self))[position])
-        if self.drawn[0] != epoch:
-            self.drawn = (epoch, balanced_order(self.crops.labels, self.seed, epoch))
-        return int(self.drawn[1][position])
+    def window(self, index: int, epoch: int | None = None) -> np.ndarray:
+        """Return the window of a crop (h, w, 3), scaled as cached; in an `epoch` perhaps of the stylized copy.
 
-    def piece(self, index: int, epoch: int | None = None) -> np.ndarray:
-        """The window of a crop (h, w, 3), at most `size` long, or stretched to (size, size); to be read only.
-
-        Of an `epoch`, it may be that of the picture's stylized copy.
+        It is to be read only.
         """
-        copied = self.copies is not None and self.copies.shown(int(self.crops.images[index]), epoch)
-        return self.cache.get(index + copied * len(self.crops), self._read)
-
-    def _read(self, number: int) -> np.ndarray:
-        copied, index = divmod(number, len(self.crops))
-        left, top, right, bottom = self.windows[index].tolist()
-        height, width = self.kept[index].tolist()
-        pictures = self.copies if self.copies and copied else self.crops.store
-        picture = pictures.read(int(self.crops.images[index]))
-        return resize(picture[top:bottom, left:right], width, height)
+        return self.cache.get(self.images.number(index, epoch), self.images.read)
 
     def _fit(self, index: int, size: int) -> Letterbox:
-        height, width = self.kept[index].tolist()
-        return Letterbox.fit((height, width), size, self.pixels, square=True)
-
-
-def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """N indices into `labels` (N,) in the order of an epoch, every class that occurs equally often but for one."""
-    rng = generator(Stream.ORDER, seed, epoch)
-    classes = rng.permutation(np.unique(labels))
-    chosen = []
-    for part, label in zip(np.array_split(np.arange(len(labels)), len(classes)), classes, strict=True):
-        members = np.flatnonzero(labels == label)
-        rounds = [rng.permutation(members) for _ in range(-(-len(part) // len(members)))]
-        chosen.append(np.concatenate([np.zeros(0, np.int64), *rounds])[: len(part)])
-    return rng.permutation(np.concatenate(chosen))
+        height, width = self.images.sides[index].tolist()
+        return Letterbox.fit((height, width), size, self.preprocess, square=True)
 
 
 def require_classes(store: Annotations, held_out: Annotations) -> None:

@@ -1,42 +1,27 @@
-"""From the annotation store to one augmented training sample.
+"""Training samples of detectors: augmented images, alone, as mosaics or mixed up.
 
 Every draw is a function of (seed, epoch, position in the epoch's order) alone: not of workers, batches or ranks.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from torch.utils.data import Dataset
 
 from detect.config.train import AugmentConfig
-from detect.data.annotations import known_sizes
-from detect.data.augment.transforms import (
-    ImageTarget,
-    Placement,
-    jitter,
-    merge,
-    mirror,
-    mirror_swap,
-    mosaic,
-    pipeline,
-    place,
-    single,
-)
-from detect.data.image_cache import ImageCache
-from detect.data.images import resize
-from detect.data.letterbox import Letterbox
-from detect.data.rng import SampleKey, Stream, generator, order
+from detect.data.annotations import with_known_sizes
+from detect.data.augment.stylized import StylizedCopies
+from detect.data.augment.transforms import Augmenter, ImageTarget, letterboxed, merge, mosaic, single
+from detect.data.datasets.base import TrainDataset
+from detect.data.image_cache import ScaledImages
+from detect.data.rng import EpochOrder, SampleKey, Stream, generator, shuffled
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 
 if TYPE_CHECKING:
     from detect.data.annotations import Annotations
-    from detect.data.sampling import Repeated
 
 
 def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
@@ -50,122 +35,82 @@ def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
     return epochs - off
 
 
-class CocoDataset(Dataset):
-    """Training samples of a store: (image (size, size, 3) uint8 RGB, Target in its pixels), asked for by a SampleKey.
+class CocoDataset(TrainDataset):
+    """Training samples of images with boxes: (image (size, size, 3) uint8 RGB, Target in its pixels).
 
-    `size` is the largest side that is kept of a picture (it is scaled down to it once, then cached; see ImageCache);
-    the canvas is the SampleKey's. Without `augment` a sample is the plain square letterbox; with `repeated` some images
-    come more than once an epoch. UserError: an empty store, or mirroring of keypoints whose sides nobody named.
+    Args:
+        annotations: the dataset.
+        size: the longest side of images in the cache, in pixels; the canvas is as large as the SampleKey says.
+        augment: None: a sample is the plain square letterbox.
+        seed: the seed of the run.
+        epochs: the length of the run, at whose end mosaic is off; None: it stays on.
+        preprocess: padding, alignment and stretching are read.
+        cache_gb: the most memory for decoded images.
+        order: which images come when; default: each once an epoch, shuffled.
+
+    Raises:
+        UserError: there are no images; keypoints are to be mirrored whose pairs are not known.
     """
 
     def __init__(
         self,
-        store: Annotations,
+        annotations: Annotations,
         size: int,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         epochs: int | None = None,
-        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         cache_gb: float = 16.0,
-        repeated: Repeated | None = None,
+        order: EpochOrder | None = None,
     ) -> None:
-        if not len(store):
+        if not len(annotations):
             raise UserError("the training set has no images")
-        self.store, self.augment, self.seed, self.pixels = store, augment, seed, pixels
-        self.size = size
-        self.order = repeated or partial(order, seed, n=len(store))
-        self.length = len(repeated) if repeated else len(store)
+        self.config, self.seed, self.preprocess, self.size = augment, seed, preprocess, size
+        self.order = order or shuffled(len(annotations), seed)
         self.plain_from = first_plain_epoch(augment, epochs) if augment else None
-        self.swap = None
-        if augment and augment.flip > 0:
-            self.swap = mirror_swap(store.keypoint_names, augment.flip_pairs or store.flip_pairs)
-        self.pipeline = pipeline(augment, bool(store.keypoint_names), pixels.pad) if augment else None
-        self.sizes = known_sizes(store)
-        shrink = np.minimum(1.0, size / self.sizes.max(axis=1, keepdims=True))
-        self.kept = np.rint(self.sizes * shrink).astype(np.int64).clip(1)  # (I, 2) height and width in the cache
-        if pixels.stretch:  # before it is augmented, as it will be when the model is used
-            self.kept = np.full_like(self.kept, size)
-        self.copies = None
-        if augment and augment.stylized:
-            from detect.data.augment.stylized import Copies  # late: few need it
+        self.augment = None
+        if augment:
+            self.augment = Augmenter(augment, preprocess, annotations.keypoint_names, annotations.flip_pairs)
+        copies = StylizedCopies(annotations, augment, seed) if augment and augment.stylized else None
+        self.images = ScaledImages(annotations, size, preprocess.stretch, copies=copies)
+        self.cache = self.images.cache(cache_gb)
+        self.annotations = with_known_sizes(annotations)
 
-            self.copies = Copies(store, augment, seed)
-        self.cache = ImageCache(self.kept if self.copies is None else np.tile(self.kept, (2, 1)), cache_gb)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
-        index = int(self.order(draw.epoch)[draw.position])
+    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, Target]:
+        index = int(self.order(key.epoch)[key.position])
         if self.augment is None:
-            return letterboxed(self._tile(index), draw.size, self.pixels)
-        rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
-        image, target = self._scene(index, draw, rng)
-        if self.pipeline is not None:
-            image, target = self.pipeline(image, target, rng)
-            if target.size != (draw.size, draw.size):  # a crop, say
-                image, target = letterboxed(ImageTarget(image, target), draw.size, self.pixels)
-        jitter(image, self.augment, rng)
-        if rng.random() < self.augment.flip:
-            cv2.flip(image, 1, dst=image)
-            target = mirror(target, self.swap)
-        return image, target
-
-    def index(self, epoch: int, position: int) -> int:
-        """Which image comes at that place of an epoch's order."""
-        return int(self.order(epoch)[position])
+            return letterboxed(self._read(index), key.size, self.preprocess)
+        rng = generator(Stream.SAMPLE, self.seed, key.epoch, key.position)
+        image, target = self._compose(index, key, rng)
+        return self.augment(image, target, key.size, rng)
 
     @property
     def canvases(self) -> np.ndarray:
-        """(I, 2) the canvas of each `sample`."""
-        return np.full((len(self.store), 2), self.size)
+        """(I, 2) the height and width of each `sample`."""
+        return np.full((len(self.annotations), 2), self.size)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target]:
-        """An image by its index, without augmentation."""
-        return letterboxed(self._tile(index), self.size, self.pixels)
+        """Return an image by its index, without augmentation."""
+        return letterboxed(self._read(index), self.size, self.preprocess)
 
-    def _scene(self, index: int, draw: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
-        """One picture, a mosaic, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
-        config, pad = self.augment, self.pixels.pad
+    def _compose(self, index: int, key: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+        """One image, a mosaic of four, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
+        config, pad, count = self.config, self.preprocess.pad, len(self.annotations)
         assert config is not None
-        plain = self.plain_from is not None and draw.epoch >= self.plain_from
+        plain = self.plain_from is not None and key.epoch >= self.plain_from
         if plain or rng.random() >= config.mosaic:
-            return single(self._tile(index, draw.epoch), draw.size, config, rng, pad)
-        image, target = self._mosaic(index, draw, rng)
+            return single(self._read(index, key.epoch), key.size, config, rng, pad)
+        tiles = [self._read(i, key.epoch) for i in (index, *rng.integers(count, size=3).tolist())]
+        image, target = mosaic(tiles, key.size, config, rng, pad)
         if rng.random() < config.mixup:
-            other, more = self._mosaic(int(rng.integers(len(self.sizes))), draw, rng)
+            chosen = [int(rng.integers(count)), *rng.integers(count, size=3).tolist()]
+            other, more = mosaic([self._read(i, key.epoch) for i in chosen], key.size, config, rng, pad)
             share = rng.beta(32.0, 32.0)
             image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
             target = merge([target, more], target.size)
         return image, target
 
-    def _mosaic(self, index: int, draw: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
-        assert self.augment is not None
-        chosen = [index, *rng.integers(len(self.sizes), size=3).tolist()]
-        tiles = [self._tile(i, draw.epoch) for i in chosen]
-        return mosaic(tiles, draw.size, self.augment, rng, self.pixels.pad)
-
-    def _tile(self, index: int, epoch: int | None = None) -> ImageTarget:
-        """An image with its truth; of an `epoch`, its stylized copy where that is its turn."""
-        target = self.store.target(index)
-        height, width = self.sizes[index].tolist()
-        if target.size != (height, width):  # the annotations do not say
-            target = replace(target, size=(height, width))
-        copied = self.copies is not None and self.copies.shown(index, epoch)
-        return ImageTarget(self.cache.get(index + copied * len(self.sizes), self._read), target)
-
-    def _read(self, number: int) -> np.ndarray:
-        """An image by its index; after all of them come their copies."""
-        copied, index = divmod(number, len(self.sizes))
-        height, width = self.kept[index].tolist()
-        return resize((self.copies if self.copies and copied else self.store).read(index), width, height)
-
-
-def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.ndarray, Target]:
-    """The tile on a plain square canvas, with its truth."""
-    fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
-    (height, width), (h, w) = tile.target.size, fit.source
-    scale = fit.scale[0] * w / width, fit.scale[1] * h / height
-    view = (fit.left, fit.top, fit.left + fit.inner[1], fit.top + fit.inner[0])
-    move = Placement(scale, (fit.left, fit.top), view)
-    return fit.apply(tile.image), place([tile.target], [move], 0.0, fit.canvas)
+    def _read(self, index: int, epoch: int | None = None) -> ImageTarget:
+        """An image with its target; in an `epoch` perhaps its stylized copy."""
+        image = self.cache.get(self.images.number(index, epoch), self.images.read)
+        return ImageTarget(image, self.annotations.target(index))

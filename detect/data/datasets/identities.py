@@ -6,13 +6,15 @@ Axes: N pictures, P people of a batch, K pictures of each, B = P * K.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import CropDataset, Crops
-from detect.data.rng import Stream, generator
+from detect.data.rng import EpochOrder
+from detect.data.sampling import grouped
 from detect.errors import UserError
 from detect.utils.names import say
 
@@ -34,46 +36,9 @@ class IdentityDataset(CropDataset):
                 f"{crops.path} has {people} people, and a batch of {batch} shows {batch // each} with {each} pictures "
                 f"each: take --batch {people * each} at most"
             )
-        self.batch, self.each = batch, each
-
-    def __len__(self) -> int:
-        return -(-len(self.crops) // self.batch) * self.batch
-
-    def index(self, epoch: int, position: int) -> int:
-        """Which picture comes at that place of an epoch's order."""
-        if self.drawn[0] != epoch:
-            self.drawn = (epoch, self._order(epoch))
-        return int(self.drawn[1][position])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Indices of pictures in the order of an epoch, a function of (seed, epoch)."""
-        rng = generator(Stream.ORDER, self.seed, epoch)
-        return grouped_order(self.crops.labels, len(self) // self.batch, self.batch // self.each, self.each, rng)
-
-
-def grouped_order(labels: np.ndarray, batches: int, people: int, each: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices (batches * people * each) into `labels` (N,): each batch has `each` pictures of `people` labels.
-
-    Labels take turns, and so do the pictures of each; fewer than `each` pictures are repeated. In a batch all people
-    come once, then all once more: of any two processes that share it by turns both get pictures of one person.
-    """
-    members = {label: np.flatnonzero(labels == label).tolist() for label in np.unique(labels).tolist()}
-    turns: list[int] = []
-    waiting: dict[int, list[int]] = {label: [] for label in members}
-    chosen = []
-    for _ in range(batches):
-        now = _next(turns, list(members), people, rng)
-        chosen.append(np.array([_next(waiting[label], members[label], each, rng) for label in now]).T.ravel())
-    return np.concatenate(chosen)
-
-
-def _next(waiting: list[int], everyone: list[int], count: int, rng: np.random.Generator) -> list[int]:
-    """The next `count` of those who wait, and they wait no more; `everyone` comes again before any are too few."""
-    while len(waiting) < count:
-        fresh = rng.permutation(everyone).tolist()
-        waiting += [one for one in fresh if one not in waiting] + [one for one in fresh if one in waiting]
-    taken, waiting[:] = waiting[:count], waiting[count:]
-    return taken
+        steps = -(-len(crops) // batch)
+        draw = partial(grouped, crops.labels, steps, batch // each, each)
+        self.order = EpochOrder(steps * batch, draw, self.seed)
 
 
 def require_pairs(store: Annotations) -> np.ndarray:

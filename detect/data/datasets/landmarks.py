@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
+from detect.config.train import AugmentConfig
 from detect.data.alignment import mean_shape
 from detect.data.annotations import Annotations
-from detect.data.augment.transforms import mirror_swap
+from detect.data.augment.transforms import Augmenter
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.letterbox import Letterbox
 from detect.data.validate import require_skeleton
@@ -62,15 +62,13 @@ class LandmarkDataset(CropDataset):
     """
 
     crops: Instances
-    points = True
 
-    def __init__(self, crops: Instances, *args: Any, **options: Any) -> None:
-        super().__init__(crops, *args, **options)
-        if self.augment and self.augment.flip > 0:
-            self.swap = mirror_swap(crops.store.keypoint_names, self.augment.flip_pairs or crops.store.flip_pairs)
+    def _augmenter(self, config: AugmentConfig) -> Augmenter:
+        annotations = self.crops.annotations
+        return Augmenter(config, self.preprocess, annotations.keypoint_names, annotations.flip_pairs)
 
-    def truth(self, index: int) -> Target:
-        """The object with its points, in pixels of its window as it lies in the picture."""
+    def window_target(self, index: int) -> Target:
+        """The object with its points, in pixels of its window as it lies in the image."""
         left, top, right, bottom = self.windows[index].tolist()
         size = (bottom - top, right - left)
         points = self.crops.keypoints[index : index + 1] - np.array([left, top, 0])
@@ -78,18 +76,18 @@ class LandmarkDataset(CropDataset):
         whole = self.crops.target(index, size)
         return replace(whole, boxes=torch.from_numpy(box).float(), keypoints=torch.from_numpy(points).float())
 
-    def learned(self, index: int, moved: Target) -> Target:
-        """What came of `truth`."""
+    def final_target(self, index: int, moved: Target) -> Target:
+        """Return the moved target."""
         return moved
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         """The instance on its canvas; the letterbox is that of its window, in pixels of the picture."""
         left, top, right, bottom = self.windows[index].tolist()
-        fit = Letterbox.fit((bottom - top, right - left), self.size, self.pixels, square=True)
-        truth = self.truth(index)
+        fit = Letterbox.fit((bottom - top, right - left), self.size, self.preprocess, square=True)
+        truth = self.window_target(index)
         points = None if truth.keypoints is None else fit.forward(truth.keypoints)
         target = replace(truth, boxes=fit.forward(truth.boxes), keypoints=points, size=fit.canvas)
-        image = self._fit(index, self.size).apply(self.piece(index))
+        image = self._fit(index, self.size).apply(self.window(index))
         return image, target, replace(fit, corner=(left, top))
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from detect.config.train import AugmentConfig
+from detect.data import sampling
 from detect.data.annotations import Annotations, encode_names
-from detect.data.datasets.crops import balanced_order
-from detect.data.rng import SampleKey, Stream, generator, order
+from detect.data.datasets.base import TrainDataset
+from detect.data.rng import SampleKey, Stream, generator, shuffled
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 from detect.utils.names import require_names
@@ -103,7 +103,7 @@ class Signals(Annotations):
         return Preprocess(scale=1.0, mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
 
 
-class SignalDataset(Dataset):
+class SignalDataset(TrainDataset):
     """Training samples of signals: (values (..., C) float32, Target), channels last, asked for by a SampleKey.
 
     `balanced` draws each class equally often, as for crops.
@@ -112,12 +112,9 @@ class SignalDataset(Dataset):
     def __init__(
         self, store: Signals, augment: AugmentConfig | None = None, seed: int = 0, balanced: bool = False
     ) -> None:
-        self.store, self.augment, self.seed, self.balanced = store, augment, seed, balanced
+        self.annotations, self.augment, self.seed = store, augment, seed
         self.canvases = np.ones((len(store), 2), np.int64)  # one shape for all
-        self.drawn: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.store)
+        self.order = sampling.balanced(store.labels, seed) if balanced else shuffled(len(store), seed)
 
     def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         values, target = self.sample(self.index(draw.epoch, draw.position))
@@ -126,17 +123,9 @@ class SignalDataset(Dataset):
             values = varied(values, self.augment, rng)
         return values, target
 
-    def index(self, epoch: int, position: int) -> int:
-        """Which record comes at that place of an epoch's order."""
-        if not self.balanced:
-            return int(order(self.seed, epoch, len(self))[position])
-        if self.drawn[0] != epoch:
-            self.drawn = epoch, balanced_order(self.store.labels, self.seed, epoch)
-        return int(self.drawn[1][position])
-
     def sample(self, index: int) -> tuple[np.ndarray, Target]:
         """A record by its index, without augmentation."""
-        return np.moveaxis(self.store.values[index], 0, -1).astype(np.float32), self.store.target(index)
+        return np.moveaxis(self.annotations.values[index], 0, -1).astype(np.float32), self.annotations.target(index)
 
 
 def varied(values: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
