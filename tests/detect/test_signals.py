@@ -350,7 +350,7 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
         "is a picture, and the weights look at records 1 x L": [
             *("predict", *use, "--source", str(next((digits / "val").iterdir())), "--out", str(tmp_path / "p")),
         ],
-        "--crops and --imgsz are for pictures": ["evaluate", *use, "--data", str(waved), "--crops", "2"],
+        "--crops and --imgsz are for images": ["evaluate", *use, "--data", str(waved), "--crops", "2"],
         "--imgsz, --tta and --tile are for pictures": [
             *("predict", *use, "--source", str(waved), "--imgsz", "64", "--out", str(tmp_path / "p")),
         ],
