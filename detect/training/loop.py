@@ -1,4 +1,4 @@
-"""Training, top to bottom: set up, then epochs of steps, each epoch ended by an evaluation and a checkpoint."""
+"""The training loop, top to bottom: epochs of steps, each epoch ended by a validation and a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,25 +34,33 @@ from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
 from detect.utils.progress import track
 
-CHECK_EVERY = 20  # steps between looks at whether the loss is finite
+CHECK_EVERY = 20  # steps between checks that the loss is finite
 
 
 class Losses(nn.Module):
-    """Images and targets to loss terms, so that DistributedDataParallel sees every parameter that the loss touches."""
+    """The model and its loss as one module, so that DistributedDataParallel sees every parameter that the loss uses."""
 
     def __init__(self, model: Model):
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, targets: Sequence[Target]) -> tuple[list[str], Tensor, Tensor]:
-        """The names, totals (T,) and counts (T,) of the loss terms."""
+        """Compute the loss terms of a batch.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            targets: one for each image.
+
+        Returns:
+            The names of the T loss terms, their totals (T,) and their counts (T,).
+        """
         try:
             raw = self.model(images, targets)
         except ValueError as error:  # torch's, of a batch of one image whose last map is one cell
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UserError(
-                f"batch normalization has one value a channel to go by in a batch of {len(targets)}: "
+                f"batch normalization gets a single value for each channel in a batch of {len(targets)}: "
                 "choose a --batch that leaves no single image over, or a larger --imgsz"
             ) from error
         terms: dict[str, LossTerm] = self.model.loss(raw, targets)
@@ -62,32 +70,45 @@ class Losses(nn.Module):
 
 @dataclass
 class Trainer:
-    """One run: what is needed to go from its state to its end."""
+    """Everything that a run needs to go from its present state to its end.
+
+    Attributes:
+        config: the settings.
+        run: the state: model, optimizer, counts, history.
+        loader: the batches of the training set.
+        validation: the batches of the validation set.
+        task: the task of the model.
+        annotations: those of the validation set.
+        device: where the model is.
+        dtype: what it computes in.
+        ranks: this process among those of the run.
+        view: from the model to what of it runs on the batches: all of it, or its head on cached features.
+        stop: whether the run ends after the current epoch; a callback may set it.
+    """
 
     config: TrainConfig
     run: Run
     loader: TrainLoader | FeatureLoader
     validation: EvalBatches
     task: Task
-    store: Annotations
+    annotations: Annotations
     device: torch.device
     dtype: torch.dtype
     ranks: Ranks
-    view: Callable[[Model], Any] = lambda model: model  # what of the model runs on what the loaders give
-
-    stop = False  # a callback sets it to end the run after the current epoch
+    view: Callable[[Model], Any] = lambda model: model
+    stop: bool = False
 
     def __post_init__(self) -> None:
         self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
         self.finite = FiniteCheck()
-        self.saved = time.monotonic()
+        self.last_save = time.monotonic()
         accumulate = self.config.optim.accumulate
-        self.steps = math.ceil(len(self.loader) / accumulate)  # of an epoch
-        self.total = self.steps * self.config.epochs
-        self.warmup = min(round(self.config.optim.warmup * self.steps), self.total // 3)
+        self.steps_per_epoch = math.ceil(len(self.loader) / accumulate)
+        self.total_steps = self.steps_per_epoch * self.config.epochs
+        self.warmup_steps = min(round(self.config.optim.warmup * self.steps_per_epoch), self.total_steps // 3)
 
     def _wrap(self, frozen: tuple[str, ...]) -> None:
-        """Freeze these parts and no others; DistributedDataParallel must know which parameters will have gradients."""
+        """Freeze these parts and no others. DistributedDataParallel must know which parameters will have gradients."""
         freeze(self.run.model, frozen)
         self.losses: nn.Module = Losses(self.view(self.run.model))
         self.no_sync: Callable[[], AbstractContextManager] = nullcontext
@@ -95,22 +116,28 @@ class Trainer:
             devices = [self.device] if self.device.type == "cuda" else None
             self.losses = parallel = DistributedDataParallel(self.losses, devices)
             self.no_sync = parallel.no_sync
-            self._settle()
+            self._fix_buckets()
 
-    def _settle(self) -> None:
-        """Have DistributedDataParallel choose now what it sums together, as it does after the first pass of a process.
+    def _fix_buckets(self) -> None:
+        """Make DistributedDataParallel choose now which gradients it sums together; it does so after its first pass.
 
-        How three or more ranks add up depends on that, and a resumed run must do as one that was never stopped.
+        The order in which three or more ranks add up depends on that choice, and a resumed run must add up as a run
+        does that was never stopped.
         """
         self.run.model.eval()
         with autocast(self.device, self.dtype):
             image = self.run.model.dummy_input(self.run.model.metadata.size)
-            _, totals, _ = self.losses(image, [self.store.target(0)])
+            _, totals, _ = self.losses(image, [self.annotations.target(0)])
         totals.sum().backward()
         self.run.optimizer.zero_grad(set_to_none=True)
 
     def train(self) -> None:
-        """Go from the run's state to the last epoch, or to the end of patience."""
+        """Train from the present state to the last epoch, or until patience or a callback ends the run.
+
+        Raises:
+            UserError: the loss is not finite, or data cannot be read.
+            KeyboardInterrupt: an end was asked for; the run is saved.
+        """
         self.interrupt = Interrupt()
         try:
             self._call("on_fit_start")
@@ -129,10 +156,12 @@ class Trainer:
             getattr(callback, hook)(self, *values)
 
     def _out_of_patience(self) -> bool:
+        """Whether the best epoch lies more than `patience` epochs back."""
         patience, run = self.config.patience, self.run
         return bool(patience) and run.best_epoch >= 0 and run.epoch - 1 - run.best_epoch >= patience
 
     def _epoch(self) -> None:
+        """Train the rest of an epoch, validate, and save."""
         run, started, images = self.run, time.monotonic(), 0
         frozen = frozen_parts(self.config, run.model, run.epoch)
         if frozen != run.model.frozen:
@@ -152,22 +181,22 @@ class Trainer:
                     pending = []
                     self._between_steps()
         seconds = time.monotonic() - started
-        self._check_finite()
+        self.finite.require(self.run.terms, self.run.checkpoint)
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
-        if images:  # none where a run was resumed between the last step of an epoch and its evaluation
+        if images:  # none where a run was resumed between the last step of an epoch and its validation
             row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
         row["lr"] = run.optimizer.param_groups[0]["lr"]
         assert run.sums is not None  # an epoch has a step at least
-        row |= dict(zip(run.terms, (run.sums / self.steps).tolist(), strict=True))
-        found = self._evaluate()
-        row |= {name: value for name, value in found.items() if isinstance(value, float)}
-        run.ema.module.calibrate(found)
+        row |= dict(zip(run.terms, (run.sums / self.steps_per_epoch).tolist(), strict=True))
+        metrics = self._evaluate()
+        row |= {name: value for name, value in metrics.items() if isinstance(value, float)}
+        run.ema.module.calibrate(metrics)
         row["seconds"] = round(time.monotonic() - started, 2)
         self._call("on_epoch_end", row)
         self._finish(row)
 
     def _step(self, batches: Sequence[Batch]) -> None:
-        """One optimizer step over a few batches; its gradient is normalized over all of them and all ranks."""
+        """Take one optimizer step; its gradient is normalized over these batches and over all ranks."""
         run = self.run
         seed_all(self.config.seed, run.step, self.ranks.rank)
         lr = self._lr()
@@ -184,27 +213,32 @@ class Trainer:
         run.scaler.update()
         run.optimizer.zero_grad(set_to_none=True)
         run.ema.update(run.model, run.step)
-        seen = means if run.scaler.is_enabled() else torch.cat([means, norm[None]])  # the scaler skips what overflows
-        self.finite.add(run.step, [t.image_id for batch in batches for t in batch.targets], seen)
+        # The scaler skips a step whose gradient overflows: then the losses alone have to be finite.
+        checked = means if run.scaler.is_enabled() else torch.cat([means, norm[None]])
+        self.finite.add(run.step, [t.image_id for batch in batches for t in batch.targets], checked)
         run.sums = means if run.sums is None else run.sums + means
         if run.callbacks:
             self._call("on_train_batch_end", batches, dict(zip(run.terms, means, strict=True)))
         run.step += 1
 
     def _lr(self) -> float:
-        """The learning rate of the step to come."""
-        share = lr_factor(self.config.optim, self.run.step, self.warmup, self.total, self.steps)
-        return self.run.optimizer.defaults["lr"] * share
+        """The learning rate of the next step."""
+        factor = lr_factor(self.config.optim, self.run.step, self.warmup_steps, self.total_steps, self.steps_per_epoch)
+        return self.run.optimizer.defaults["lr"] * factor
 
-    def tell_rate(self, changed: Sequence[str]) -> None:
-        """Say how the learning rate of a resumed run jumps, where these changed settings are its own."""
+    def print_lr_change(self, changed: Sequence[str]) -> None:
+        """Print how the learning rate jumps where a run is resumed with other settings.
+
+        Args:
+            changed: names of the settings that changed.
+        """
         if self.run.epoch < self.config.epochs and any(n == "epochs" or n.startswith("optim.") for n in changed):
             last, lr = self.run.optimizer.param_groups[0]["lr"], self._lr()
             planned = f"as planned for {self.config.epochs} epochs"
             say(f"learning rate: {last:.3g} at the last step, {lr:.3g} at the next, {planned}", file=sys.stderr)
 
     def _backward(self, batches: Sequence[Batch]) -> Tensor:
-        """Leave the gradients of the mean loss terms, total over count, in the model; the means (T,) themselves."""
+        """Compute the gradients of the mean loss terms, total over count, in place; return the means (T,)."""
         run, several, world = self.run, len(batches) > 1, self.ranks.world
         totals, counts = [], []
         for i, batch in enumerate(batches):
@@ -229,71 +263,63 @@ class Trainer:
         return self.ranks.sum(torch.stack(totals).sum(0)) / count
 
     def _between_steps(self) -> None:
+        """Check the losses, write a checkpoint and end the run, each where it is time to."""
         run, config = self.run, self.config
         if len(self.finite) >= CHECK_EVERY:
-            self._check_finite()
+            self.finite.require(self.run.terms, self.run.checkpoint)
         by_step = config.save_steps > 0 and run.step % config.save_steps == 0
-        by_time = config.save_seconds > 0 and time.monotonic() - self.saved >= config.save_seconds
+        by_time = config.save_seconds > 0 and time.monotonic() - self.last_save >= config.save_seconds
         if by_step or by_time:
             self._save()
         if self.ranks.world == 1 or run.step % CHECK_EVERY == 0:
-            self._heed()
+            self._stop_if_asked()
 
-    def _heed(self) -> None:
-        """Save and stop where an end was asked for, of any rank: they stop at the same step."""
+    def _stop_if_asked(self) -> None:
+        """Save and stop if any rank was asked to end; all ranks stop at the same step."""
         asked = self.interrupt.asked
         if self.ranks.world > 1:
             asked = bool(self.ranks.sum(torch.tensor(float(asked), device=self.device)))
         if asked:
             self._save()
             self.ranks.wait()  # torchrun ends the others as soon as one has ended
-            raise KeyboardInterrupt(*self._goes_on())
+            raise KeyboardInterrupt(*self._how_to_resume())
 
-    def _goes_on(self) -> list[str]:
-        """One line of where the run was saved and of the command that goes on, for one rank to say."""
+    def _how_to_resume(self) -> list[str]:
+        """One line on where the run was saved and which command resumes it; nothing but on the main rank."""
         command = f"detect train --resume {shlex.quote(str(self.run.out))}"
         if self.ranks.world > 1:
             command = f"the same torchrun and -m {command}"
         at = f"epoch {self.run.epoch + 1}, step {self.run.step}"
-        return [f"saved at {at} in {self.run.checkpoint}; go on with: {command}"] if self.ranks.main else []
+        return [f"saved at {at} in {self.run.checkpoint}; resume with: {command}"] if self.ranks.main else []
 
     def _save(self) -> None:
-        self._check_finite()
+        """Write a checkpoint, unless the losses are not finite."""
+        self.finite.require(self.run.terms, self.run.checkpoint)
         if self.ranks.main:
             self.run.save()
             self._call("on_checkpoint", self.run.checkpoint)
-        self.saved = time.monotonic()
-
-    def _check_finite(self) -> None:
-        bad = self.finite.first_bad()
-        if bad is None:
-            return
-        step, ids, values = bad
-        terms = ", ".join(
-            f"{name} {value:g}" for name, value in zip([*self.run.terms, "gradient"], values, strict=False)
-        )
-        kept = "the checkpoint before it is intact" if self.run.checkpoint.exists() else "there was no checkpoint yet"
-        raise UserError(
-            f"the loss is not finite at step {step}: {terms}; images {ids}; {kept}: "
-            "lower --optim.lr, use --precision float32, or look at these images"
-        )
+        self.last_save = time.monotonic()
 
     def _evaluate(self) -> dict[str, Any]:
+        """Evaluate the moving average on the validation set, each rank its part; return the metrics of all."""
         self._call("on_validation_start")
-        mine, everyone = self.task.evaluator(self.store), self.task.evaluator(self.store)
+        own, everyone = self.task.evaluator(self.annotations), self.task.evaluator(self.annotations)
         fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
-        for ids, found in detect_all(fused, self.validation, self.task.postprocess(None), self.device, self.dtype):
-            mine.update(ids, found)
-            self._call("on_validation_batch_end", ids, found)
+        for image_ids, predictions in detect_all(
+            fused, self.validation, self.task.postprocess(None), self.device, self.dtype
+        ):
+            own.update(image_ids, predictions)
+            self._call("on_validation_batch_end", image_ids, predictions)
             if self.ranks.world == 1:
-                self._heed()
-        for records in self.ranks.gather(mine.records()):  # in one order: all ranks must agree on what is better
+                self._stop_if_asked()
+        for records in self.ranks.gather(own.records()):  # in one order: all ranks must agree on which epoch is best
             everyone.extend(records)
         metrics = everyone.result()
         self._call("on_validation_end", metrics)
         return metrics
 
     def _finish(self, row: dict[str, Any]) -> None:
+        """Write the metrics of an epoch, its weights if they are the best, and a checkpoint; print one line."""
         better = self.run.finish_epoch(row, self.task.metric, write=self.ranks.main)
         self._save()
         if not self.ranks.main:
@@ -303,7 +329,7 @@ class Trainer:
             numbers.append(f"{row['images_per_second']:.1f} images/s")
         numbers.append(f"{row['seconds']:.1f} s")
         if not best_of(self.run.history, self.task.metric)[1]:
-            numbers.append("nothing found yet")
+            numbers.append("nothing detected yet")
         elif better:
             numbers.append("best")
         say(f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {'  '.join(numbers)}", flush=True)

@@ -215,7 +215,7 @@ def _put_down(trainer: Trainer, config: TrainConfig, begun: Record) -> None:
             say(f"resumed with {one}", file=sys.stderr)
         if found:
             run.note({one.name: [one.before, one.after] for one in found})
-            trainer.tell_rate([one.name for one in found])
+            trainer.print_lr_change([one.name for one in found])
         run.write_metrics()
     here.wait()
 

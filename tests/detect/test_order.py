@@ -142,7 +142,7 @@ def test_a_killed_run_goes_on_with_the_samples_that_are_left(digits, tmp_path, s
 
 def test_look_draws_what_the_run_saw(tmp_path, trainer, stream):
     """From the configuration that the run wrote: the same samples, and of them the same picture."""
-    names = trainer.store.names
+    names = trainer.annotations.names
     out = tmp_path / "look.png"
     for epoch in EPOCHS:
         for position, expected in list(enumerate(itertools.chain.from_iterable(stream[epoch])))[::5]:

@@ -180,7 +180,7 @@ def test_the_command_interrupted_ends_with_130_and_one_line(digits, tmp_path):
     work.send_signal(signal.SIGINT)
     _, said = work.communicate(timeout=300)
     assert work.returncode == 130 and said.startswith("interrupted: saved at epoch ") and said.count("\n") == 1
-    assert said.endswith(f" in {out / 'last.ckpt'}; go on with: detect train --resume {out}\n")
+    assert said.endswith(f" in {out / 'last.ckpt'}; resume with: detect train --resume {out}\n")
     assert torch.load(out / "last.ckpt", weights_only=True)["counts"][2] >= 4
 
 

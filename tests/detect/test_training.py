@@ -188,7 +188,7 @@ def test_the_last_group_of_batches_may_be_incomplete(digits, tmp_path, monkeypat
 def test_clipping_bounds_the_step(digits, tmp_path, monkeypatch):
     moved = {}
     for clip in (0.0, 1e-3):
-        optim = OptimConfig(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0, warmup=0, clip=clip)
+        optim = OptimConfig(name="sgd", lr=1.0, weight_decay=0.0, warmup=0, clip=clip)
         trainer = ready(settings(digits, tmp_path / str(clip), optim=optim), monkeypatch)
         before = [p.detach().clone() for p in trainer.run.model.parameters()]
         trainer._step([next(iter(trainer.loader.epoch(0)))])
@@ -241,8 +241,8 @@ def test_where_ap_says_nothing_the_latest_weights_are_the_best(digits, tmp_path,
 @pytest.mark.parametrize(
     ("aps", "marks", "best"),
     [
-        ([0.0, 0.2, 0.2, 0.1], ["nothing found yet", "best", "", ""], (1, True)),
-        ([0.0, -1.0, 0.0], ["nothing found yet"] * 3, (2, False)),
+        ([0.0, 0.2, 0.2, 0.1], ["nothing detected yet", "best", "", ""], (1, True)),
+        ([0.0, -1.0, 0.0], ["nothing detected yet"] * 3, (2, False)),
         ([0.3, 0.0, 0.3, 0.4], ["best", "", "", "best"], (3, True)),
     ],
 )
@@ -423,7 +423,7 @@ def test_anchors_are_computed_from_the_labels_and_kept(digits, tmp_path, monkeyp
 
 
 def test_box_sizes_where_the_annotations_do_not_say_how_large_an_image_is(digits, tmp_path, monkeypatch):
-    store = ready(settings(digits, tmp_path), monkeypatch).store
+    store = ready(settings(digits, tmp_path), monkeypatch).annotations
     unsaid = dataclasses.replace(store, sizes=np.zeros_like(store.sizes))
     assert torch.equal(box_sizes(unsaid, 192), box_sizes(store, 192))
     assert torch.allclose(box_sizes(store, 192), 2 * torch.from_numpy(store.boxes[:, 2:]).float())
