@@ -62,11 +62,11 @@ class Detector:
     @property
     def dims(self) -> int:
         """2, or 1 and 3 for what looks at signals and volumes."""
-        return getattr(self.model, "dims", 2)  # exported files are of pictures
+        return getattr(self.model, "dims", 2)  # exported files are of images
 
     @property
     def channels(self) -> int:
-        """Those of the signals or volumes that it takes; 3 for pictures."""
+        """Those of the signals or volumes that it takes; 3 for images."""
         return self.model.config.in_channels if self.dims != 2 else 3
 
     @cached_property
@@ -91,12 +91,12 @@ class Detector:
     def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """Frames to detections, with these settings; `size` 0 is the size of training.
 
-        `tta` averages over sizes and mirrors, `tile` looks at pictures larger than `size` in tiles of it. A landmarker
+        `tta` averages over sizes and mirrors, `tile` looks at images larger than `size` in tiles of it. A landmarker
         looks again where it found its points: see `LandmarkRefiner`.
         """
         if self.dims != 2:
             if size or tta or tile:
-                raise UserError("--imgsz, --tta and --tile are for pictures: leave them out")
+                raise UserError("--imgsz, --tta and --tile are for images: leave them out")
             return SignalPredictor(self.model, keep, batch, self.device, self.dtype)
         if (tta or tile) and "tta" not in get_task(self.model.task).options.get("predict", ()):
             raise UserError("--tta and --tile are for detectors: leave them out")

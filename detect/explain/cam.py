@@ -1,6 +1,6 @@
 """Why a detection fired: class-activation maps by gradients.
 
-Axes: B pictures (one), A predictions, C classes, K channels, H rows, W columns.
+Axes: B images (one), A predictions, C classes, K channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detect.types import Classification, Detections, Postprocess
 
 
 class Pass(NamedTuple):
-    """A picture on its way through a model: the answer, the score of each of its records, the maps they come from."""
+    """An image on its way through a model: the answer, the score of each of its records, the maps they come from."""
 
     found: Any
     scores: list[Tensor]

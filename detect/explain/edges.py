@@ -1,6 +1,6 @@
 """Fixed edge filters as layers, to compare learned ones with.
 
-As layers of networks do, they correlate: the filter is laid on the picture unturned.
+As layers of networks do, they correlate: the filter is laid on the image unturned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Numbers as pictures: filters, maps, heat over an image, tiles side by side. Pictures are (h, w, 3) uint8 RGB."""
+"""Numbers as images: filters, maps, heat over an image, tiles side by side. Images are (h, w, 3) uint8 RGB."""
 
 from __future__ import annotations
 

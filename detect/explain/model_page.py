@@ -1,4 +1,4 @@
-"""`detect see`: one page of pictures about what a model sees."""
+"""`detect see`: one page of images about what a model sees."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from detect.utils.overwrite import require_own
 from detect.utils.progress import track
 
 PAGE = "see.html"
-SHOWN = 260  # pixels of the longer side of pictures
+SHOWN = 260  # pixels of the longer side of images
 ALIKE = 6  # filters of the first layer of which it is told how like fixed ones they are
 FILTERS = 96  # of the first layer, at most
 
 
 def write_page(config: SeeConfig) -> Path:
-    """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
+    """Write see.html into --out; returns it. Raises UserError for a layer, model or image that cannot be shown."""
     require_own(Path(config.out) / PAGE, "page")
     model = load_weights(config.weights).to(pick_device(config.device))
     if model.needs_proposals:
-        raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at pictures")
+        raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at images")
     if model.config.dims != 2:
-        raise UserError(f"{config.weights} looks at signals or volumes: only what looks at pictures is shown")
+        raise UserError(f"{config.weights} looks at signals or volumes: only what looks at images is shown")
     layer = find_layer(model, config.layer) if config.layer else ""
     store = load_data(config.data, config.split, False, get_task(model.task).image_level_labels, config.allow_outside)
     if not len(store):
-        raise UserError(f"{config.data} has no picture in split {config.split!r}")
+        raise UserError(f"{config.data} has no image in split {config.split!r}")
     store = store.select(range(min(len(store), config.pictures)))
     image = read_image(config.source) if config.source else store.read(0)
     fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.pixels, model.square)
@@ -57,7 +57,7 @@ def write_page(config: SeeConfig) -> Path:
     name = config.source or store.file_name(0)
     layer = layer or last_map(model, as_images(canvas))
     page = Page(f"{Path(config.weights).name}: what {model.config.name} sees")
-    page.text(f"Layer {layer}; pictures of {config.data} ({config.split}, {len(store)}); maps over {name}.")
+    page.text(f"Layer {layer}; images of {config.data} ({config.split}, {len(store)}); maps over {name}.")
     show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
     show_channels(page, model, layer, store, canvas, config)
     show_answers(page, model, layer, canvas, config)
@@ -121,11 +121,11 @@ def show_channels(
     page.heading(f"What excites {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
     page.text(
-        f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} pictures that excite each the "
-        "most, strongest first, one a picture at most, and its map over the picture below. A cell sees "
+        f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} images that excite each the "
+        "most, strongest first, one an image at most, and its map over the image below. A cell sees "
         f"{field} pixels (rows x columns), of which the middle {part} are shown; cells are {step} apart."
     )
-    page.picture(_small(canvas), "the picture that the maps are of")
+    page.picture(_small(canvas), "the image that the maps are of")
     for channel in channels:
         patches, here = found[channel], maps[channel]
         tiles = [grid([p.tile for p in patches], 3)] if patches else []

@@ -1,6 +1,6 @@
-"""What excites the channels of a layer: the patches of pictures where each of them fires most.
+"""What excites the channels of a layer: the patches of images where each of them fires most.
 
-Axes: B pictures of a batch, C channels of the layer, H rows, W columns.
+Axes: B images of a batch, C channels of the layer, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from detect.types import Batch
 BEST = 9
 SHARE = 0.5
 TILE = 72  # pixels of the side of a patch as it is shown
-PAD = 114  # grey, where a field reaches beyond the picture
+PAD = 114  # grey, where a field reaches beyond the image
 
 
 class Patch(NamedTuple):
-    """How much a channel fires, the picture's id, what is shown, (left, top, right, bottom) on its canvas."""
+    """How much a channel fires, the image's id, what is shown, (left, top, right, bottom) on its canvas."""
 
     value: float
     image_id: int
@@ -45,17 +45,17 @@ def sight_of(model: Model, layer: str, side: int) -> Sight:
         net(image)
         sight = sights.get(taps.map(layer))
     if sight is None:
-        raise UserError(f"layer {layer} does not depend on the picture: take another")
+        raise UserError(f"layer {layer} does not depend on the image: take another")
     return sight
 
 
 def strongest(
     model: Model, layer: str, sight: Sight, batches: Iterable[Batch], channels: Sequence[int]
 ) -> dict[int, list[Patch]]:
-    """The BEST patches of each of these channels over the batches, the strongest first, at most one a picture.
+    """The BEST patches of each of these channels over the batches, the strongest first, at most one an image.
 
-    Cells in the middle of whose field is no picture, only what a letterbox puts around it, do not count. Of pictures
-    that excite a channel alike the first is kept. Raises UserError for a layer that does not look at whole pictures.
+    Cells in the middle of whose field is no image, only what a letterbox puts around it, do not count. Of images
+    that excite a channel alike the first is kept. Raises UserError for a layer that does not look at whole images.
     """
     kept: dict[int, list[tuple[float, int, Patch]]] = defaultdict(list)
     count = 0
@@ -80,12 +80,12 @@ def layer_map(model: Model, layer: str, images: Tensor) -> Tensor:
         model(images.to(model.gain.device))
         found = taps.map(layer)
     if len(found) != len(images):
-        raise UserError(f"layer {layer} looks at pieces of pictures: take one that looks at whole pictures")
+        raise UserError(f"layer {layer} looks at pieces of images: take one that looks at whole images")
     return found.float().cpu()
 
 
 def _inside(batch: Batch, maps: Tensor, sight: Sight) -> Tensor:
-    """(B, h, w) whether the middle of a cell's field lies in the picture."""
+    """(B, h, w) whether the middle of a cell's field lies in the image."""
     inside = torch.zeros(len(maps), *maps.shape[2:], dtype=torch.bool)
     y, x = (
         start + field / 2 + step * torch.arange(n)
@@ -124,6 +124,6 @@ def cut(image: Tensor, field: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def tile(image: np.ndarray, side: int = TILE) -> np.ndarray:
-    """A small picture (side, side, 3) of (h, w, 3): pixels stay sharp where it is enlarged."""
+    """A small image (side, side, 3) of (h, w, 3): pixels stay sharp where it is enlarged."""
     smaller = max(image.shape[:2]) > side
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)

@@ -1,4 +1,4 @@
-"""Int8: convolutions that count in bytes, their ranges measured on pictures."""
+"""Int8: convolutions that count in bytes, their ranges measured on images."""
 
 from __future__ import annotations
 

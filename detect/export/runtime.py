@@ -42,7 +42,7 @@ class Exported:
         """Raises UserError where the file takes another side alone."""
         if self.square and side != self.metadata.size:
             raise UserError(
-                f"{self.path} takes pictures of {self.metadata.size} px alone: leave --imgsz out, or export another"
+                f"{self.path} takes images of {self.metadata.size} px alone: leave --imgsz out, or export another"
             )
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
@@ -51,7 +51,11 @@ class Exported:
         if not self.about.suppressed:
             return [torch.cat(one) for one in zip(*outputs, strict=True)]
         counts = [len(part) for part in parts]
-        return [found[found[:, 0] == i, 1:] for (found,), n in zip(outputs, counts, strict=True) for i in range(n)]
+        return [
+            detections[detections[:, 0] == i, 1:]
+            for (detections,), n in zip(outputs, counts, strict=True)
+            for i in range(n)
+        ]
 
     def _outputs(self, images: Tensor) -> Sequence[Tensor]:
         """What the file makes of images. Raises UserError where it cannot be run, or gives what it should not."""
@@ -92,18 +96,18 @@ class Exported:
         Raises UserError if boxes of the wanted classes may be among those that the file left out at its limit.
         """
         points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
-        found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
-        wanted = found.scores > keep.score
+        detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
+        wanted = detections.scores > keep.score
         full = len(rows) >= self.about.max_det and bool(wanted.all())  # else all above `keep.score` are there
         if keep.classes is not None:
-            wanted &= torch.isin(found.labels, torch.tensor(keep.classes))
+            wanted &= torch.isin(detections.labels, torch.tensor(keep.classes))
         if full and int(wanted.sum()) < keep.limit and keep.classes is not None:
             raise UserError(
                 f"{self.path} was exported with --nms and gives the best {len(rows)} boxes of all classes: more of "
                 "--classes may be behind them; export with a larger --max-det, or without --nms"
             )
         keep.limit_hits.add(limited=full or int(wanted.sum()) > keep.limit)
-        return found[wanted][: keep.limit]
+        return detections[wanted][: keep.limit]
 
 
 def is_exported(path: str | Path) -> bool:

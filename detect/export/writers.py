@@ -38,7 +38,7 @@ def halved(model: Model) -> Model:
 
 
 def write_torchscript(model: Model, about: About, part: Path) -> None:
-    """Trace the model into the temporary file `part`; what depends on the size of the pictures stays open."""
+    """Trace the model into the temporary file `part`; what depends on the size of the images stays open."""
     with _quiet():
         traced = torch.jit.trace(Bare(model), (_example(about),), check_trace=False)
         buffer = io.BytesIO()  # torch ends the process where it writes a file itself and the disk is full
@@ -90,7 +90,7 @@ def write_openvino(source: Path, about: About, path: Path) -> None:
 
 
 def _example(about: About) -> Tensor:
-    """Pictures to trace with: two of unequal sides where these are open, so that no number is taken for another."""
+    """Images to trace with: two of unequal sides where these are open, so that no number is taken for another."""
     side, stride = about.metadata.size, about.stride
     shape = (2 if about.dynamic else 1, 3, side, side)
     if not about.square:

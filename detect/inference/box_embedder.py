@@ -1,6 +1,6 @@
-"""What boxes of a picture show, as vectors: an embedder's view of each, cut out as its training pictures were.
+"""Embeddings of the boxes of an image, each cropped as the training images of the embedder were.
 
-Axes: N boxes, D numbers of a vector.
+Axes: N boxes, D values of an embedding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from detect.types import Distance, Frame, Postprocess
 
 
 class BoxEmbedder:
-    """(picture (H, W, 3) uint8 RGB, boxes (N, 4) xyxy) -> vectors (N, D) float32; `distance` compares two of them.
+    """Image (H, W, 3) uint8 RGB and boxes (N, 4) xyxy to embeddings (N, D) float32, which `distance` compares.
 
-    `detector` is an embedder, as `Detector.load` gives it.
+    Args:
+        detector: an embedder, as `Detector.load` returns it.
     """
 
     def __init__(self, detector: Any) -> None:
@@ -28,20 +29,19 @@ class BoxEmbedder:
         self.dimensions: int = detector.model.config.dimensions
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        found = [
-            one.values for _, one in self.predictor(Frame(cut, "") for cut in crop_boxes(image, boxes, self.stretch))
-        ]
-        return np.array(found, dtype=np.float32).reshape(-1, self.dimensions)
+        crops = (Frame(crop, "") for crop in crop_boxes(image, boxes, self.stretch))
+        embeddings = [embedding.values for _, embedding in self.predictor(crops)]
+        return np.array(embeddings, dtype=np.float32).reshape(-1, self.dimensions)
 
 
 def crop_boxes(image: np.ndarray, boxes: np.ndarray, stretch: bool) -> list[np.ndarray]:
-    """What a network sees of each box (N, 4) xyxy of a picture (H, W, 3): see `views`."""
+    """The crop of each box (N, 4) xyxy of an image (H, W, 3) as the network takes it: see `views`."""
     height, width = image.shape[:2]
     room = np.tile([[width, height] * 2], (len(boxes), 1))
     return [image[y0:y1, x0:x1] for x0, y0, x1, y1 in views(boxes, room, stretch).tolist()]
 
 
 def require_embedder(detector: Any, path: str | Path) -> None:
-    """Raises UserError for weights of another task."""
+    """Raise a UserError for weights of another task."""
     if not get_task(detector.model.task).makes_embeddings:
         raise UserError(f"{path} is no embedder (its task is {detector.model.task}): train one with --model embedder")

@@ -1,4 +1,4 @@
-"""One object seen in several views of a picture: which boxes are of the same, so that it counts once.
+"""Detections of several views of one image: which are of the same object, so that it counts once.
 
 Axes: N boxes of all views.
 """
@@ -14,29 +14,40 @@ from anchors.nms import batched_nms
 from detect.types import Detections, Postprocess
 
 
-def concatenate_views(found: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
-    """The detections of all views as one, and the view (N,) each is from."""
-    boxes, scores, labels = (torch.cat([getattr(one, name) for one in found]) for name in ("boxes", "scores", "labels"))
-    return Detections(boxes, scores, labels), np.repeat(np.arange(len(found)), [len(one) for one in found])
+def concatenate_views(detections: Sequence[Detections]) -> tuple[Detections, np.ndarray]:
+    """The detections of all views as one, and the number of the view (N,) of each."""
+    columns = [(one.boxes, one.scores, one.labels) for one in detections]
+    boxes, scores, labels = (torch.cat(column) for column in zip(*columns, strict=True))
+    return Detections(boxes, scores, labels), np.repeat(np.arange(len(detections)), [len(one) for one in detections])
 
 
-def group_views(found: Detections, view: np.ndarray, alike: Callable[[int], np.ndarray], least: float) -> np.ndarray:
-    """The object (N,), a number from 0, that each detection is of.
+def group_views(
+    detections: Detections, view: np.ndarray, similarity: Callable[[int], np.ndarray], threshold: float
+) -> np.ndarray:
+    """Group the detections of several views by object.
 
-    Best first, each joins the object with the member it is most alike, if by `least`, or is a new one. Members are of
-    one class, and no two of one view, in which suppression has told them apart. `alike` gives the likeness (N,) of the
-    detection of a number to all.
+    By descending score, each detection joins the object with the most similar member, or begins a new one. Members of
+    an object have one class, and no two are of one view, in which suppression has separated them.
+
+    Args:
+        detections: those of all views, N.
+        view: the view (N,) of each.
+        similarity: gives the similarity (N,) of the detection with an index to all others.
+        threshold: the least similarity of members.
+
+    Returns:
+        The number (N,) of the object of each detection, from 0.
     """
-    labels = found.labels.numpy()
-    group = np.full(len(found), -1)
-    there = np.zeros((len(found), view.max(initial=0) + 1), bool)  # whether an object was seen in a view
+    labels = detections.labels.numpy()
+    group = np.full(len(detections), -1)
+    there = np.zeros((len(detections), view.max(initial=0) + 1), bool)  # whether an object has a member of a view
     count = 0
-    for i in (-found.scores.numpy()).argsort(kind="stable"):
+    for i in (-detections.scores.numpy()).argsort(kind="stable"):
         open_ = (group >= 0) & (labels == labels[i])
         open_ &= ~there[group, view[i]]
-        like = np.where(open_, alike(i), 0.0)
+        like = np.where(open_, similarity(i), 0.0)
         best = like.argmax()
-        if like[best] >= least:
+        if like[best] >= threshold:
             group[i] = group[best]
         else:
             group[i], count = count, count + 1
@@ -44,10 +55,10 @@ def group_views(found: Detections, view: np.ndarray, alike: Callable[[int], np.n
     return group
 
 
-def suppress(found: Detections, keep: Postprocess) -> Detections:
-    """What suppression as `keep` says leaves of detections, best first."""
-    found = found[found.scores > keep.score]
-    groups = torch.zeros_like(found.labels) if keep.agnostic else found.labels
-    kept = batched_nms(found.boxes, found.scores, groups, keep.iou)
+def suppress(detections: Detections, keep: Postprocess) -> Detections:
+    """The detections that score, NMS and the limit of `keep` leave, by descending score."""
+    detections = detections[detections.scores > keep.score]
+    groups = torch.zeros_like(detections.labels) if keep.agnostic else detections.labels
+    kept = batched_nms(detections.boxes, detections.scores, groups, keep.iou)
     keep.limit_hits.add(limited=len(kept) > keep.limit)
-    return found[kept[: keep.limit]]
+    return detections[kept[: keep.limit]]

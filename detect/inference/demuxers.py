@@ -1,12 +1,12 @@
-"""What FFmpeg may open: the containers and protocols that a source may lead to, whatever its content asks for.
+"""Containers and protocols that FFmpeg may open for a source, whatever the content of the source asks for.
 
 FFmpeg chooses a demuxer by the content of a file. Some of them open other files and addresses that the content names
-(playlists, lists of files, session descriptions), or play texts and subtitles; only those listed here may be chosen.
+(playlists, lists of files, session descriptions), or play text and subtitles; only those listed here are allowed.
 """
 
 from __future__ import annotations
 
-# By FFmpeg's names of demuxers. None of these opens anything but the one file that it is given.
+# FFmpeg's names of demuxers. None of these opens any file but the one that it is given.
 _CONTAINERS = (
     "mov matroska avi mpegts mpeg mpegvideo mpegtsraw h264 hevc vvc m4v obu av1 ivf vc1 h261 h263 cavsvideo dirac flv "
     "asf ogg mxf gxf dv nut rm wtv dhav yuv4mpegpipe mjpeg mpjpeg "
@@ -32,7 +32,7 @@ _PROTOCOLS = {  # by scheme: itself, and what carries it; a playlist never leads
 
 
 def allowed(url: str) -> dict[str, str]:
-    """FFmpeg's options that limit what opening `url` may open: containers, and protocols by the scheme of the URL."""
+    """FFmpeg's options that limit the containers, and, by the scheme of the URL, the protocols that it may open."""
     scheme = url.partition(":")[0].lower()
     containers = f"{_CONTAINERS} {_DEMUXERS.get(scheme, '')}"
     return {

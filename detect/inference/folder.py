@@ -1,4 +1,4 @@
-"""Which files of a folder are images and videos, and how many are not."""
+"""Chooses the images and videos of a folder, and tells how many files were skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("detect")
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder, links to folders followed, but none twice. Hidden folders are not looked into."""
+    """All paths below a folder. Links to folders are followed, but no folder twice; hidden folders are skipped."""
     seen = {_identity(folder)}
     waiting = [folder]
     while waiting:
@@ -34,9 +34,15 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool]) -> list[Path]:
-    """The files that are `taken`, in natural order: frame 9 before frame 10. A warning counts the others by reason.
+    """The paths that `taken` accepts, in natural order: frame 9 before frame 10. A warning counts the others by reason.
 
-    Raises UserError where there is none.
+    Args:
+        paths: of files and folders.
+        what: what they are from, for messages.
+        taken: whether a file is an image or a video.
+
+    Raises:
+        UserError: no path is accepted.
     """
     kept, skipped = [], dict[str, list[str]]()
     for path in paths:
@@ -55,15 +61,15 @@ def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool]) -> l
 
 
 def _reason(path: Path, taken: Callable[[Path], bool]) -> str:
-    """Why a path is skipped, in the plural; nothing where it is not."""
+    """Why a path is skipped, in the plural; "" if it is not."""
     if path.name.startswith("."):
         return "hidden"
     if path.is_dir():
         return _FOLDERS
     if not path.exists():
-        return "links to nothing"
+        return "broken links"
     if not path.is_file():
-        return "that are no files"
+        return "that are not files"
     if taken(path):
         return ""
     return "in formats that cannot be decoded" if is_unreadable(path) else "of other types"

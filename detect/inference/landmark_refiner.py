@@ -1,8 +1,7 @@
-"""Landmarks by looking again: at the picture turned, shifted and scaled so that the points lie where training had them.
+"""Refines landmarks by predicting the image again, aligned to where landmarks lay in training.
 
-The points that are first found in a face that is small, turned or at the side of its picture are rough, but good enough
-to bring it nearer to what the network knows; so each look corrects the one before (cascaded pose regression; Dollar et
-al., 2010).
+The first prediction for a face that is small, turned or at the side of its image is rough, but good enough to align the
+image; each pass then corrects the one before (cascaded pose regression; Dollar et al., 2010).
 """
 
 from __future__ import annotations
@@ -23,32 +22,36 @@ PASSES = 3
 
 
 class LandmarkRefiner:
-    """A predictor that looks at each picture several times; `shape` (K, 2) is the metadata's.
+    """A predictor that runs several passes over each image.
 
-    `predictor` must answer whatever its scores; `keep` says from which score the last answer counts.
+    Args:
+        predictor: a landmarker's, which must keep results of any score.
+        shape: the mean shape (K, 2) of the metadata.
+        keep: the least score of the refined result.
+        passes: how many, the first included.
     """
 
-    def __init__(self, predictor: Any, shape: np.ndarray, keep: Postprocess, looks: int = PASSES) -> None:
-        self.predictor, self.shape, self.keep, self.looks = predictor, shape, keep, looks
+    def __init__(self, predictor: Any, shape: np.ndarray, keep: Postprocess, passes: int = PASSES) -> None:
+        self.predictor, self.shape, self.keep, self.passes = predictor, shape, keep, passes
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
-        """Each frame with its one record, in its own pixels, or none."""
+        """Each frame with one detection, or none, in pixels of the frame."""
         with closing(self.predictor(frames)) as first:
-            for frame, found in first:
-                for _ in range(self.looks - 1):
-                    found = self._again(frame, found)
-                apart = (found.boxes[:, 2:] > found.boxes[:, :2]).all(1)  # an answer may leave the picture altogether
-                yield frame, found[apart & (found.scores > self.keep.score)]
+            for frame, detections in first:
+                for _ in range(self.passes - 1):
+                    detections = self._refine(frame, detections)
+                inside = (detections.boxes[:, 2:] > detections.boxes[:, :2]).all(1)  # all landmarks may lie outside
+                yield frame, detections[inside & (detections.scores > self.keep.score)]
 
-    def _again(self, frame: Frame, found: Detections) -> Detections:
-        if found.keypoints is None or not len(found):
-            return found
-        pose = Pose.of(found.keypoints[0].double().numpy(), self.shape)
+    def _refine(self, frame: Frame, detections: Detections) -> Detections:
+        if detections.keypoints is None or not len(detections):
+            return detections
+        pose = Pose.of(detections.keypoints[0].double().numpy(), self.shape)
         if not (side := pose.side(frame.image)):
-            return found
+            return detections
         ((_, seen),) = self.predictor([replace(frame, image=pose.view(frame.image))])
         if seen.keypoints is None or not len(seen):
-            return found
+            return detections
         points = torch.from_numpy(pose.undo(seen.keypoints[0].double().numpy(), side)).float()
         height, width = frame.image.shape[:2]
         room = torch.tensor([width, height] * 2, dtype=torch.float32)

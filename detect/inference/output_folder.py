@@ -1,6 +1,6 @@
-"""The folder that predict writes into: distinct names for everything of a run, and a list of what it wrote.
+"""The output folder of predict: a distinct name for each file of a run, and a list of the files written.
 
-The list lets the next run into the same folder clear exactly those files, so that two runs never mix.
+By the list the next run into the same folder removes exactly those files, so that two runs never mix.
 """
 
 from __future__ import annotations
@@ -19,19 +19,25 @@ from detect.types import Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import LOCK, locked_folder
 
-LIST = ".predict.jsonl"  # in the folder of a run: a JSON string a line, the path of a file from there
-FOLDERS = ("labels", "crops")  # of a run, which a source's folder must not be taken for
+LIST = ".predict.jsonl"  # in the folder: a json string a line, the path of a file relative to the folder
+FOLDERS = ("labels", "crops")  # folders of a run, whose names folders of the source must not have
 _SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
 _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
-_ROOM = 255  # bytes of a file name that file systems take
+_ROOM = 255  # the most bytes of a file name in common file systems
 _NUMBERS = re.compile(r"(_\d+)+$")
 
 
 class OutputFolder:
-    """The files of a run under `folder`; those of the run before are removed when it is opened.
+    """The files that a run writes into a folder; those of the run before are removed when it is opened.
 
-    Nothing else is removed, nothing is written over, and no link is followed. Raises UserError where another run is at
-    work in the folder, or where a source of this run was written by the one before.
+    Nothing else is removed, nothing is overwritten, and no link is followed.
+
+    Args:
+        folder: created if it does not exist.
+        sources: the files that this run reads.
+
+    Raises:
+        UserError: another run is writing into the folder, or a source of this run was written by the run before.
     """
 
     def __init__(self, folder: Path, sources: Iterable[Path] = ()) -> None:
@@ -42,12 +48,12 @@ class OutputFolder:
             if path.is_symlink():
                 raise UserError(f"{path} is a link: remove it, or choose another --out")
             self._clear(path, {source.resolve() for source in sources})
-            replace_text(path, "")  # a file of its own, whatever other names the one before has
+            replace_text(path, "")  # a new file: the old one may have other hard links
             self.file = stack.enter_context(path.open("a", encoding="utf-8"))
             self.stack = stack.pop_all()
 
     def _clear(self, listed: Path, sources: set[Path]) -> None:
-        """Remove what the list names, and folders that are empty then."""
+        """Remove the listed files, and the folders that are then empty."""
         lines = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
         files = [path for line in lines if (path := self._listed(line))]
         if taken := next((path for path in files if path.resolve() in sources), None):
@@ -60,7 +66,7 @@ class OutputFolder:
                 folder.rmdir()
 
     def _listed(self, line: str) -> Path | None:
-        """The file that a line names, where it is one inside the folder, and no link on the way."""
+        """The file that a line names, if it lies inside the folder and no link leads to it."""
         try:
             name = json.loads(line)
             parts = PurePosixPath(name).parts
@@ -74,16 +80,20 @@ class OutputFolder:
         return path if parts and path.is_file() and path.name != LIST else None
 
     def is_empty(self) -> bool:
-        """Whether there is nothing in the folder but the list."""
+        """Whether the folder holds nothing but the list."""
         return {path.name for path in islice(self.folder.iterdir(), 3)} <= {LIST, LOCK}
 
     def require_free(self, path: Path) -> None:
-        """Raises UserError where there is a file of that name."""
+        """Raise a UserError if a file of that name exists."""
         if os.path.lexists(path):
             raise UserError(f"{path} is there, and predict did not write it: remove it, or choose another --out")
 
     def claim(self, path: Path) -> Path:
-        """A file about to be written, listed first, in a folder made for it. Raises UserError for one that is there."""
+        """List a file that is about to be written, and create its folder.
+
+        Raises:
+            UserError: the file exists.
+        """
         self.require_free(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.note(path)
@@ -95,31 +105,34 @@ class OutputFolder:
         self.file.flush()
 
     def close(self) -> None:
-        """End the run; its list stays."""
+        """End the run; its list stays in the folder."""
         self.stack.close()
 
 
 class OutputPaths:
-    """File names in `folder` after the names of frames: distinct in the whole run, and never a source itself."""
+    """File names after the names of frames: distinct within the run, and never that of a source."""
 
     def __init__(self, written: OutputFolder, sources: Iterable[Path] = ()) -> None:
         self.written, self.root = written, written.folder
         self.taken = {path.resolve() for path in sources}
-        self.stems = {_base(path) for path in self.taken}  # of which frames of a video may not be numbered
+        self.stems = {_base(path) for path in self.taken}  # after which frames may not be numbered
         self.families: set[Path] = set()  # stems whose frames are numbered: STEM_000001
         self.clip, self.last, self.stem = "", -1, self.root
 
     def within(self, folder: str) -> OutputPaths:
-        """The same for a folder of the run: names given there are distinct from those given here."""
+        """The same for a folder inside: its names are distinct from those given here."""
         paths = OutputPaths(self.written)
         paths.root = self.root / folder
         paths.taken, paths.stems, paths.families = self.taken, self.stems, self.families
         return paths
 
     def give(self, name: str, suffix: str, numbered: bool = False) -> Path:
-        """A path not given before, for a frame's name (its folders stay, its suffix does not) and a suffix.
+        """A path that was not given before.
 
-        Of a `numbered` one any name with a number after it is its own as well.
+        Args:
+            name: the name of a frame; its folders stay, its suffix does not.
+            suffix: that of the path.
+            numbered: reserve all names that consist of the path and a number, too.
         """
         named = PurePosixPath(_without_suffix(name)).parts
         parts = [_UNSAFE.sub("_", part) for part in named if part not in ("/", "..")]
@@ -142,7 +155,7 @@ class OutputPaths:
         return path not in self.taken and (path not in self.stems if numbered else _base(path) not in self.families)
 
     def of(self, frame: Frame, suffix: str = "") -> Path:
-        """A path for one frame: those of a video or of a file of pages share what was given once, with their index."""
+        """The path for a frame; frames of one video, or pages of one file, share a name and are numbered."""
         if frame.time is None and frame.pages == 1:
             return self.give(frame.name, suffix)
         if frame.name != self.clip or frame.index <= self.last:
@@ -152,7 +165,7 @@ class OutputPaths:
 
 
 def _shortened(stem: str, end: str, room: int) -> str:
-    """The stem and end of a file name in `room` bytes: a longer stem is cut, and told apart by a checksum."""
+    """Stem and end of a file name in at most `room` bytes: a longer stem is cut and gets a checksum."""
     coded, room = os.fsencode(stem), room - len(end)
     if len(coded) <= room:
         return stem + end
@@ -160,12 +173,12 @@ def _shortened(stem: str, end: str, room: int) -> str:
 
 
 def _base(path: Path) -> Path:
-    """The path without suffix and numbers at its end."""
+    """The path without its suffix and the numbers at its end."""
     short = _NUMBERS.sub("", _without_suffix(path.name))
     return path.with_name(short) if short.strip(".") else path
 
 
 def _without_suffix(name: str) -> str:
-    """A name without its suffix, unless nothing but dots were left of it, which are no file but a folder."""
+    """A name without its suffix, unless only dots would be left, which name a folder."""
     stem = _SUFFIX.sub("", name)
     return stem if stem.rpartition("/")[2].strip(".") else name

@@ -1,4 +1,4 @@
-"""The whole of `detect predict`: source to predictor to sinks."""
+"""The work of `detect predict`: source, predictor, tracker, sinks."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ _log = logging.getLogger("detect")
 
 @dataclass
 class Summary:
-    """How many frames were looked at, and how many objects of each class were found, or frames of it there are."""
+    """The number of frames, and of the objects of each class, or of the images of it (classifiers)."""
 
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
 
     def add(self, result: Result) -> None:
-        """Count a frame: every object in it, or its most probable class."""
+        """Count a frame, and every object in it, or its most probable class."""
         self.objects.update(result.counted())
         self.frames += 1
 
 
 class PredictOutputs(TypedDict, total=False):
-    """What `predict_to` is to leave besides annotated copies (of what can be drawn) and the json file; if at all."""
+    """What `predict_to` writes besides annotated copies and the json file; all of it is optional."""
 
     save_txt: bool  # labels/*.txt
     save_crop: bool  # crops/CLASS/*.jpg
-    shape: Sequence[Sequence[float]]  # the mean one of a landmarker (K, 2), to which crops are aligned
-    show: bool  # a window
-    say: bool  # the classes of pictures, on stdout
+    shape: Sequence[Sequence[float]]  # the mean shape (K, 2) of a landmarker, to which crops are aligned
+    show: bool  # the annotated images in a window
+    say: bool  # a line for each image, on standard output
 
 
 def predict_to(
@@ -75,17 +75,29 @@ def predict_to(
     tracker: VideoTracker | None = None,
     **extras: Unpack[PredictOutputs],
 ) -> Summary:
-    """Finds objects in every frame of the source and leaves the answers under `out`: see also `PredictOutputs`.
+    """Predict every frame of a source, and write the results into a folder.
 
-    `results_file` is the name of the json file. `tracker` joins what is found to
-    tracks; objects are then tracks, and `counts.json` has what its lines and zones counted.
-    What an earlier run wrote into `out` is removed first, and nothing else: see `OutputFolder`. However it ends (Ctrl-C
-    and errors too), videos and JSON are closed properly and keep what was done; json files of a run that did not come
-    to its end are called NAME.part.json. Raises UserError for what cannot be read or written.
+    What an earlier run wrote into the folder is removed first, and nothing else: see `OutputFolder`. However the run
+    ends (Ctrl-C and errors too), videos and json files are closed properly and keep what was done; the json files of a
+    run that was cut short are called NAME.part.json.
+
+    Args:
+        source: the frames; it is closed at the end.
+        predictor: frames to pairs of frame and result.
+        names: class names by label.
+        category_ids: their ids in the annotation file, for the json file.
+        out: the folder.
+        skeleton: pairs of keypoints to join in annotated copies.
+        results_file: the name of the json file.
+        tracker: joins detections to tracks; the summary then counts tracks, and counts.json has its counts.
+        extras: see `PredictOutputs`.
+
+    Raises:
+        UserError: something cannot be read or written.
     """
-    out, summary, pictured = Path(out), Summary(), source.kind != "records"
-    if extras.get("show") and not pictured:
-        raise UserError("--show is for pictures: leave it out")
+    out, summary, has_images = Path(out), Summary(), source.kind != "signals"
+    if extras.get("show") and not has_images:
+        raise UserError("--show is for images: leave it out")
     try:
         with ExitStack() as stack:
             stack.enter_context(source)
@@ -95,16 +107,16 @@ def predict_to(
                 sinks.append(sink)
                 stack.push(partial(_close, sink))
             interrupt = stack.enter_context(closing(Interrupt()))
-            answers = stack.enter_context(closing(predictor(source)))
+            predictions = stack.enter_context(closing(predictor(source)))
             stack.enter_context(suppress(WindowClosed))
-            for frame, found in stack.enter_context(closing(track(answers, source.count, "predict"))):
-                found = (tracker(frame, found) if tracker else found).described(names, category_ids, skeleton)
-                picture = found.plot(frame.image) if pictured else frame.image
+            for frame, result in stack.enter_context(closing(track(predictions, source.count, "predict"))):
+                result = (tracker(frame, result) if tracker else result).described(names, category_ids, skeleton)
+                annotated = result.plot(frame.image) if has_images else frame.image
                 if tracker:
-                    tracker.draw(picture)
+                    tracker.draw(annotated)
                 for sink in sinks:
-                    sink.write(frame, found, picture)
-                summary.add(found)
+                    sink.write(frame, result, annotated)
+                summary.add(result)
                 if interrupt.asked:
                     raise KeyboardInterrupt
     except (OSError, av.error.FFmpegError) as error:
@@ -125,7 +137,7 @@ def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
 
 
 def _kept(out: Path, results_file: str, summary: Summary) -> str:
-    """What is left of a run that did not come to its end."""
+    """What to say of the results of a run that was cut short."""
     return f"; the {summary.frames} frames before are in {part_of(out / results_file)}" if summary.frames else ""
 
 
@@ -134,16 +146,16 @@ def open_sinks(
     names: Sequence[str],
     category_ids: Sequence[int],
     written: OutputFolder,
-    answers: str,
+    results_file: str,
     tracker: VideoTracker | None,
     extras: PredictOutputs,
 ) -> Iterator[Sink]:
-    """The sinks asked for, each as soon as it is open: whoever takes them closes them, even where a later one fails."""
+    """The sinks, each as soon as it is open, so that the caller can close those that are open if a later one fails."""
     paths = OutputPaths(written, source.files)
-    if source.kind != "records":
+    if source.kind != "signals":
         _require_room(source, written)
         yield AnnotatedSink(paths, source.rates)
-    yield JsonSink(written, answers, names, category_ids)
+    yield JsonSink(written, results_file, names, category_ids)
     if tracker and tracker.counting:
         yield CountsSink(written, tracker.counts)
     if extras.get("say"):
@@ -157,7 +169,7 @@ def open_sinks(
 
 
 def _require_room(source: Source, written: OutputFolder) -> None:
-    """Raises UserError, before any work, where a file that predict did not write is in the way of an annotated copy."""
+    """Raise a UserError, before any work, if a file that predict did not write has the name of an annotated copy."""
     if written.is_empty():
         return
     paths = OutputPaths(written, source.files)

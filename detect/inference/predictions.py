@@ -12,7 +12,7 @@ import numpy as np
 from detect.inference.source import Source
 from detect.types import Frame
 
-READ_AGAIN = ("images", "records")  # the kinds of sources that can be read several times, with exact counts
+READ_AGAIN = ("images", "signals")  # the kinds of sources that can be read several times, with exact counts
 
 
 class Prediction(NamedTuple):

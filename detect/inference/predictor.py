@@ -1,4 +1,4 @@
-"""From frames to detections in source pixels: letterbox, batch, network, decode, undo."""
+"""Frames to results in pixels of the source: letterbox, batch, network, decoding, and back to the source."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from detect.utils.device import autocast
 T = TypeVar("T")
 R = TypeVar("R")
 _END: Any = object()
-AHEAD = 256 * 2**20  # bytes of images that may wait for the network
+AHEAD = 256 * 2**20  # bytes of images that may be read before the network takes them
 
 
 class Prepared(NamedTuple):
-    """A frame on its canvas (h, w, 3), with the proposals (P, 4) there where the model wants them."""
+    """A frame on its canvas (h, w, 3), with proposals (P, 4) on the canvas if the model needs them."""
 
     frame: Frame
     fit: Letterbox
@@ -36,12 +36,20 @@ class Prepared(NamedTuple):
 
 
 class Predictor:
-    """Finds objects in frames with a lean model on `device`; `size` is the longer side, or (h, w), in pixels.
+    """Predicts the objects, or the class, of images.
 
-    Consecutive frames whose letterboxed canvases agree go through the network together, `batch` at most, and come out
-    in the order in which they went in. A thread reads and letterboxes the next frames while the network works. On the
-    CPU as many batches are computed at once as torch has threads, each by one thread: threads that share one small
-    image spend half of their time waiting for one another. A live source is answered frame by frame.
+    Consecutive frames of one canvas shape go through the network together; results come in the order of the frames. A
+    thread reads and letterboxes the next frames while the network works. On the CPU as many batches are computed at
+    once as torch has threads, each by one thread: threads that share one small image spend half of their time waiting
+    for one another. Frames of a live source are predicted one by one.
+
+    Args:
+        model: prepared by `for_inference`, on `device`.
+        size: the longer side of the canvas, or its (h, w), in pixels.
+        keep: which detections are kept.
+        batch: most images that go through the network together.
+        device: where the network runs.
+        dtype: its floating-point type.
     """
 
     def __init__(
@@ -57,21 +65,21 @@ class Predictor:
         self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
-        """Each frame with its answer on the CPU, best first: boxes (N, 4) xyxy within the frame, or classes."""
+        """Each frame with its result, on the CPU: Detections in its pixels, Classification or Embedding."""
         count, threads = length_hint(frames, 2), 1
         if self.device.type == "cpu" and isinstance(self.model, Model) and not getattr(frames, "is_live", False):
             threads = min(torch.get_num_threads(), count)
-        # One image is read here: it would wait for a thread of its own, with fresh memory, and gain nothing.
+        # A single image is read here: a thread of its own would only cost time.
         ahead = 0 if count == 1 else max(4, (threads + 1) * self.batch)
         with (
             closing(prefetch(map(self._prepare, frames), ahead)) as prepared,
-            closing(parallel_map(self._answer, self._batches(prepared), threads)) as answers,
+            closing(parallel_map(self._predict, self._batches(prepared), threads)) as predicted,
         ):
-            for answered in answers:
-                yield from answered
+            for pairs in predicted:
+                yield from pairs
 
     def _batches(self, prepared: Iterable[Prepared]) -> Iterator[list[Prepared]]:
-        """Consecutive frames of one canvas shape, `batch` at most."""
+        """Consecutive frames of one canvas shape, at most `batch` together."""
         waiting: list[Prepared] = []
         for item in prepared:
             if waiting and item.canvas.shape != waiting[0].canvas.shape:
@@ -86,32 +94,37 @@ class Predictor:
 
     def _prepare(self, frame: Frame) -> Prepared:
         if frame.image.ndim != 3:
-            raise UserError(f"{frame.name} is no picture, and the weights look at pictures")
+            raise UserError(
+                f"{frame.name} is not an image, and the model takes images: give images, or a model of signals"
+            )
         fit = Letterbox.fit(frame.image.shape[:2], self.size, self.pixels, self.model.square)
         proposals = None
         if self.model.needs_proposals:
             proposals = fit.forward(torch.from_numpy(selective_search(frame.image)))
         return Prepared(frame, fit, fit.apply(frame.image), proposals)
 
-    def _answer(self, items: list[Prepared]) -> list[tuple[Frame, Any]]:
+    def _predict(self, items: list[Prepared]) -> list[tuple[Frame, Any]]:
         canvases = [item.canvas for item in items]
         given = ([item.proposals for item in items],) if self.model.needs_proposals else ()
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
         with torch.inference_mode():
             # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
             images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            with copy(self.precision):  # it keeps what it has to restore, which threads must not share
+            with copy(self.precision):  # an autocast keeps what it restores, which threads must not share
                 raw = self.model(images, *given)
-            found = self.model.decode(raw, self.keep)
-        return [(item.frame, in_source(one, item.fit)) for item, one in zip(items, found, strict=True)]
+            results = self.model.decode(raw, self.keep)
+        return [(item.frame, in_source(result, item.fit)) for item, result in zip(items, results, strict=True)]
 
 
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
-    """The same items in the same order, made by a thread that runs at most `ahead` items in front.
+    """The same items in the same order, made by a thread that is up to `ahead` items in front.
 
-    Of images that are large it makes fewer in front, so that they take no more than about AHEAD bytes. What the making
-    raises is raised here, after the items before it. Closing the generator ends the thread. With
-    `ahead` 0 there is none: the caller makes the items.
+    It makes fewer large images in front, so that they take no more than about AHEAD bytes. Closing the generator ends
+    the thread.
+
+    Args:
+        items: made as they are iterated; what this raises is raised here, after the items before it.
+        ahead: 0: no thread, the caller makes the items.
     """
     if not ahead:
         yield from items

@@ -29,7 +29,7 @@ _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE
 
 
 class SourcePart(Protocol):
-    """One still image, video or camera."""
+    """One image, video, camera, or file of signals: frames, and how many there are."""
 
     name: str
     count: int | None
@@ -41,7 +41,7 @@ class SourcePart(Protocol):
 
 
 class SignalPart:
-    """A file of signals or volumes, read when it is opened: a frame each, of numbers (C, ...)."""
+    """A file of signals or volumes, read when it is opened; each is the array (C, ...) of a frame."""
 
     rate: Fraction | None = None
 
@@ -55,16 +55,16 @@ class SignalPart:
             yield Frame(store.values[i], f"{self.name} {store.file_name(i)}", index)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 class Source:
-    """Frames of one or more parts, one after the other.
+    """The frames of one or more parts, one part after the other.
 
-    count: frames in all, None where unknown; kind: "images", "video", "camera", "stream", "records", or "mixed";
-    is_live: whether frames come as they are taken, so that each should be answered before the next one is there;
-    rates: frames a second of each moving part, by name; files: the files read, so that nothing writes over them;
-    left_out: a line for each part that cannot be read, where such are skipped: `skip_bad`.
+    count: number of frames, None if unknown; kind: "images", "video", "camera", "stream", "signals" or "mixed";
+    is_live: whether frames come as they are taken, and each should be predicted before the next one comes; rates:
+    frames a second of each video, camera or stream, by name; files: the files read, so that nothing overwrites them;
+    left_out: with `skip_bad`, a line for each part that cannot be read.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Source:
 
     @property
     def fps(self) -> Fraction | None:
-        """Frames a second of the only video, camera or stream; None where it is unknown or there are several."""
+        """Frames a second of the only video, camera or stream; None if it is unknown or there are several."""
         return next(iter(self.rates.values())) if len(self.rates) == 1 else None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -119,7 +119,7 @@ class Source:
 
     @property
     def hidden(self) -> int:
-        """How many images inside those files that were read are no pages of their own, such as previews."""
+        """How many images inside the files read so far are not pages, such as previews, and were skipped."""
         return sum(getattr(part, "hidden", 0) for part in self.parts)
 
     def close(self) -> None:
@@ -134,16 +134,16 @@ class Source:
 
 
 class ImagePart:
-    """One image: a path that is read when its turn comes, or an array, PIL image or tensor already there.
+    """One image: a path that is read when its turn comes, or an array, PIL image or tensor.
 
-    Of a file that holds several pages or frames each is given. `most` is how many pixels it may have.
+    A file with several pages or frames yields each of them. Images of more than `max_pixels` are an error.
     """
 
     rate: Fraction | None = None
     hidden = 0
 
-    def __init__(self, image: Any, name: str, most: int = MAX_PIXELS) -> None:
-        self.image, self.name, self.most = image, name, most
+    def __init__(self, image: Any, name: str, max_pixels: int = MAX_PIXELS) -> None:
+        self.image, self.name, self.max_pixels = image, name, max_pixels
         self.count: int | None = 1
         if isinstance(image, Path) and image.suffix.lower() in PAGED:
             self.count = count_pages(image)
@@ -152,27 +152,30 @@ class ImagePart:
         if not isinstance(self.image, Path):
             yield Frame(as_rgb(self.image, self.name), self.name)
             return
-        for page in read_pages(self.image, self.most):
+        for page in read_pages(self.image, self.max_pixels):
             self.hidden += page.hidden
             yield Frame(page.image, self.name, page.number, pages=page.pages)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
 
 def open_source(
     spec: Any, vid_stride: int = 1, recursive: bool = False, skip_bad: bool = False, max_pixels: int = 0
 ) -> Source:
-    """The frames that `spec` names.
+    """Open the source of frames that `spec` names. Frames of files are named by their path from the folder they share.
 
-    spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
-    (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float 0..1; a file of signals or volumes
-    (see `signal_files`); or a list of these.
-    Of a video every `vid_stride`-th frame is taken. Frames of files are named by their path from the folder they share.
-    Of a folder the images and videos are taken, those of its folders too if `recursive`; a warning counts the others.
-    What cannot be read is left out and listed if `skip_bad`; images and frames of more than `max_pixels` cannot (0: of
-    more than MAX_PIXELS, and MAX_FRAME_PIXELS in videos and streams).
-    Raises UserError for what cannot be found or read.
+    Args:
+        spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
+            (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float in 0..1; a file of signals or
+            volumes; or a list of these. Of a folder, images and videos are taken; a warning counts the other files.
+        vid_stride: every `vid_stride`-th frame of a video is taken.
+        recursive: also take what is in the folders of a folder.
+        skip_bad: leave out what cannot be read, and list it in `left_out`.
+        max_pixels: most pixels of an image or video frame; 0: MAX_PIXELS, and MAX_FRAME_PIXELS for videos and streams.
+
+    Raises:
+        UserError: something cannot be found or read.
     """
     if isinstance(spec, Source):
         return spec
@@ -181,10 +184,10 @@ def open_source(
     specs = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not specs:
         raise UserError("the source is an empty list: name an image, a folder, a video, a camera or a URL")
-    found = [item for one in specs for item in _expand(one, recursive)]
-    names = _names([item for item in found if isinstance(item, Path)])
+    items = [item for one in specs for item in _expand(one, recursive)]
+    names = _names([item for item in items if isinstance(item, Path)])
     parts, left_out = [], []
-    for i, item in enumerate(found):
+    for i, item in enumerate(items):
         try:
             parts.append(_part(item, names, i, vid_stride, max_pixels))
         except UserError as error:
@@ -193,13 +196,13 @@ def open_source(
             left_out.append(str(error))
     if not parts:
         raise UserError(f"nothing can be read; the first: {left_out[0]}")
-    source = Source(parts, _kind(parts), [item for item in found if isinstance(item, Path)], skip_bad)
+    source = Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
     source.left_out += left_out
     return source
 
 
 def _expand(spec: Any, recursive: bool) -> list[Any]:
-    """What one entry stands for: paths of files, a camera index, a URL, or the image itself."""
+    """The items of one entry: paths of files, a camera index, a URL, or the image itself."""
     if not isinstance(spec, str | os.PathLike):
         return [spec]
     text = os.fspath(spec)
@@ -228,7 +231,7 @@ def _is_taken(path: Path) -> bool:
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
-    """Each file's path from the deepest folder that they share, with forward slashes."""
+    """The path of each file from the deepest folder that all share, with forward slashes."""
     try:
         root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
     except ValueError:  # none, or on several drives
@@ -236,7 +239,7 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return {p: Path(os.path.relpath(os.path.abspath(p), root)).as_posix() for p in paths}
 
 
-def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int) -> SourcePart:
+def _part(item: Any, names: dict[Path, str], index: int, stride: int, max_pixels: int) -> SourcePart:
     if isinstance(item, bool | None):
         raise UserError(f"source {item!r}: name an image, a folder, a video, a camera or a URL")
     if isinstance(item, int):
@@ -244,22 +247,22 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int, most: int)
     if isinstance(item, str):
         where = urlsplit(item)  # without user and password: names are written into results
         name = f"{where.hostname or 'stream'}{where.path}".strip("/")
-        return Video(item, name, stride, live=True, max_pixels=most or MAX_FRAME_PIXELS)
+        return Video(item, name, stride, live=True, max_pixels=max_pixels or MAX_FRAME_PIXELS)
     if not isinstance(item, Path):
         return ImagePart(item, f"image-{index}")
     if item.suffix.lower() in SUFFIXES:
         return SignalPart(item, names[item])
-    if _is_still(item):
-        return ImagePart(item, names[item], most or MAX_PIXELS)
-    return Video(item, names[item], stride, max_pixels=most or MAX_FRAME_PIXELS)
+    if _is_image(item):
+        return ImagePart(item, names[item], max_pixels or MAX_PIXELS)
+    return Video(item, names[item], stride, max_pixels=max_pixels or MAX_FRAME_PIXELS)
 
 
 def _is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and not path.name.startswith(".")
 
 
-def _is_still(path: Path) -> bool:
-    """By the name, or by the content where the name says nothing."""
+def _is_image(path: Path) -> bool:
+    """By the name of the file, or by its content if the name does not tell."""
     if is_image(path) or _is_video(path):
         return is_image(path)
     try:
@@ -278,12 +281,16 @@ def _kind_of(part: SourcePart) -> str:
     if isinstance(part, Video):
         return "stream" if part.live else "video"
     if isinstance(part, SignalPart):
-        return "records"
+        return "signals"
     return "camera" if isinstance(part, Camera) else "images"
 
 
 def as_rgb(image: Any, name: str = "image") -> np.ndarray:
-    """An array, PIL image or tensor as (H, W, 3) uint8 RGB. Raises UserError for any other form."""
+    """An array, PIL image or tensor as (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: it has another form; the message says how to convert it.
+    """
     if isinstance(image, Image.Image):
         return from_pillow(image, name)
     form = f"{type(image).__name__} {tuple(getattr(image, 'shape', ()))} {getattr(image, 'dtype', '')}".strip()
@@ -297,7 +304,7 @@ def as_rgb(image: Any, name: str = "image") -> np.ndarray:
             return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
         if image.ndim == 3 and image.shape[2] == 3:
             return np.ascontiguousarray(image)
-    raise UserError(f"{name}: {form} is no picture: {_remedy(image)}")
+    raise UserError(f"{name}: {form} is not an image: {_remedy(image)}")
 
 
 def _remedy(image: Any) -> str:

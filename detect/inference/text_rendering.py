@@ -1,8 +1,9 @@
-"""Text in any script as a bitmap: OpenCV 5's built-in font where it serves, fonts of the system where it does not.
+"""Renders text in any script: with OpenCV 5's built-in font if it has the letters, with fonts of the system if not.
 
-OpenCV's font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean, but joins no Arabic letters, sets nothing from
+OpenCV's font has Latin, Greek, Cyrillic, Chinese, Japanese and Korean, but joins no Arabic letters, writes nothing from
 right to left, and prints question marks for scripts that it lacks. Those go to the first font of the system that has
-the letters, through Pillow. What no font has is written as its base letter (ű as u) or its code (\\u0935), and said so.
+the letters, through Pillow. A letter that no font has is written as its base letter (ű as u) or its code (\\u0935), and
+a warning says so.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from detect.utils.names import shown
 
 _PROBE = 24  # pixels at which glyphs are compared
 _FROM_RIGHT = ("R", "AL")  # Unicode's bidirectional classes of Hebrew and Arabic letters
-_MISSING = "\uffff"  # no character: drawn as whatever a font shows for a glyph that it lacks
+_MISSING = "\uffff"  # not a character: fonts draw it as they draw any glyph that they lack
 _log = logging.getLogger("detect")
 
 
 @lru_cache(maxsize=2048)
 def render(text: str, size: int) -> np.ndarray:
-    """The text as coverage (H, W) uint8, letters `size` pixels high from line to line; the same H for all texts."""
+    """The text as coverage (H, W) uint8, for letters of `size` pixels; H is the same for all texts."""
     runs = [(font, "".join(part for _, part in run)) for font, run in groupby(_fonts(text), key=lambda x: x[0])]
     return np.hstack([np.zeros((_height(size), 0), np.uint8), *(font.draw(run, size) for font, run in runs)])
 
@@ -40,7 +41,7 @@ def _height(size: int) -> int:
 
 
 def _fonts(text: str) -> list[tuple[_OpenCV | _Pillow, str]]:
-    """Each letter, its marks with it, with the font that draws it. Spaces and signs stay with the font before them."""
+    """Each letter, with its marks, and the font that draws it. Spaces and signs stay with the font before them."""
     found: list[tuple[_OpenCV | _Pillow, str]] = []
     for cluster in _clusters(unicodedata.normalize("NFC", shown(text))):
         if found and not cluster[0].isalpha() and found[-1][0].covers(cluster):
@@ -48,7 +49,7 @@ def _fonts(text: str) -> list[tuple[_OpenCV | _Pillow, str]]:
         else:
             font = _font_for(cluster)
         if font is None:
-            _complain(text)
+            _warn(text)
         found.append((font, cluster) if font else (_default(), _plain(cluster)))
     return found
 
@@ -70,19 +71,19 @@ def _font_for(cluster: str) -> _OpenCV | _Pillow | None:
     """The first font that has the letter and its marks."""
     if _default().covers(cluster):
         return _default()
-    fonts = (font for font in map(_opened, _system_fonts()) if font is not None)
+    fonts = (font for font in map(_font_file, _system_fonts()) if font is not None)
     return next((font for font in fonts if font.covers(cluster)), None)
 
 
 @cache
 def _plain(cluster: str) -> str:
-    """What stands for a letter that no font has: those of its parts that can be drawn, or else its code."""
+    """The replacement of a letter that no font has: those of its parts that can be drawn, or else its code."""
     plain = "".join(part for part in unicodedata.normalize("NFKD", cluster) if _default().covers(part))
     return plain or cluster.encode("ascii", "backslashreplace").decode()
 
 
 @cache
-def _complain(text: str) -> None:
+def _warn(text: str) -> None:
     _log.warning("no font here has all letters of %r: labels show their codes (install one, such as Noto)", text)
 
 
@@ -136,13 +137,13 @@ class _Pillow:
         if not features.check("raqm") and unicodedata.bidirectional(word[:1]) in _FROM_RIGHT:
             word = word[::-1]  # unshaped, yet in the order in which it is read
         font = self.sized(size)
-        picture = Image.new("L", (math.ceil(font.getlength(word) + font.getlength(text[len(word) :])), _height(size)))
-        ImageDraw.Draw(picture).text((0, size), word, fill=255, font=font, anchor="ls")
-        return np.asarray(picture)
+        bitmap = Image.new("L", (math.ceil(font.getlength(word) + font.getlength(text[len(word) :])), _height(size)))
+        ImageDraw.Draw(bitmap).text((0, size), word, fill=255, font=font, anchor="ls")
+        return np.asarray(bitmap)
 
 
 @cache
-def _opened(path: Path) -> _Pillow | None:
+def _font_file(path: Path) -> _Pillow | None:
     try:
         return _Pillow(path)
     except (OSError, ValueError):  # bitmap fonts and damaged files

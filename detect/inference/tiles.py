@@ -1,11 +1,11 @@
-"""Large pictures in pieces: tiles that overlap are looked at one by one, and what they show of one object is joined.
+"""Prediction on large images by overlapping tiles, whose detections of one object are merged.
 
-Two tiles agree on an object where their boxes, both cut off at the zone that both tiles see, are the same: so is one
-that both show whole, one that the border of a tile cuts, and one too large for any tile. An object that several tiles
-show has each of its sides from the surest of those that show this side. The whole picture is looked at too, made small,
-for objects that no tile shows whole.
+Boxes of two tiles are of one object if they agree in the zone that both tiles cover: this holds for an object that both
+show whole, for one that the border of a tile cuts, and for one too large for any tile. A merged box has each of its
+sides from the most confident tile that shows this side. The whole image is predicted too, scaled down, for objects that
+no tile shows whole.
 
-Axes: N boxes of all views.
+Axes: N boxes of all views, T views: the whole image and its tiles.
 """
 
 from __future__ import annotations
@@ -24,47 +24,50 @@ from detect.inference.box_fusion import concatenate_views, group_views, suppress
 from detect.inference.predictor import prefetch
 from detect.types import Detections, Frame, Postprocess
 
-OVERLAP = 0.25  # of a tile's side, at least, that its neighbour sees too
-SAME = 0.5  # the IoU, in the zone that two tiles see, from which boxes are of one object
-NEAR = 0.005  # of a tile's side: a box that ends so near its tile's border may go on behind it
+OVERLAP = 0.25  # least overlap of two tiles, as a share of a tile's side
+SAME = 0.5  # the IoU, in the zone that two tiles share, from which two boxes are of one object
+EDGE = 0.005  # as a share of a tile's side: a box that ends this near the border of its tile may go on behind it
 
 
 class TiledPredictor:
-    """A predictor that looks at tiles of `side` pixels, and at the whole: frames to detections."""
+    """A predictor of tiles of `side` pixels and of the whole image: frames to merged detections."""
 
     def __init__(self, predictor: Any, side: int, keep: Postprocess) -> None:
         self.predictor, self.side, self.keep = predictor, side, keep
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
-        """Each frame with its detections in its own pixels, best first."""
+        """Each frame with its detections, in pixels of the frame, by descending score."""
         with closing(prefetch(frames, ahead=4)) as coming:
             for frame in coming:
                 height, width = frame.image.shape[:2]
                 places = tile_places(height, width, self.side)
                 views = [replace(frame, image=frame.image[y1:y2, x1:x2]) for x1, y1, x2, y2 in places.tolist()]
                 with self.keep.limit_hits.one_image():
-                    found = [one for _, one in self.predictor(views)]
-                    whole = found[0] if len(found) == 1 else self._whole(found, places)
+                    detections = [one for _, one in self.predictor(views)]
+                    whole = detections[0] if len(detections) == 1 else self._merge(detections, places)
                 yield frame, whole
 
-    def _whole(self, found: list[Detections], places: np.ndarray) -> Detections:
-        low, high = found[0].boxes[:, None].split(2, -1)
-        tile, coarse = torch.from_numpy(places[1:]), places[0].max() / self.side  # a pixel of the small whole
-        torn = ~((low >= tile[:, :2] - coarse) & (high <= tile[:, 2:] + coarse)).all(-1).any(1)
+    def _merge(self, detections: list[Detections], places: np.ndarray) -> Detections:
+        low, high = detections[0].boxes[:, None].split(2, -1)
+        tile, coarse = (
+            torch.from_numpy(places[1:]),
+            places[0].max() / self.side,
+        )  # pixels of the image to one of the scaled-down image
+        partial = ~((low >= tile[:, :2] - coarse) & (high <= tile[:, 2:] + coarse)).all(-1).any(1)
         corners = torch.from_numpy(places[:, [0, 1, 0, 1]]).float()
-        moved = [replace(one, boxes=one.boxes + corner) for one, corner in zip(found, corners, strict=True)]
-        return suppress(merge_tiles([moved[0][torn], *moved[1:]], places, NEAR * self.side), self.keep)
+        moved = [replace(one, boxes=one.boxes + corner) for one, corner in zip(detections, corners, strict=True)]
+        return suppress(merge_tiles([moved[0][partial], *moved[1:]], places, EDGE * self.side), self.keep)
 
 
 def tile_places(height: int, width: int, side: int) -> np.ndarray:
-    """Places (T, 4) xyxy of the views of a picture: first the whole, then, where it is larger, its tiles of `side`."""
+    """Places (T, 4) xyxy of the views of an image: the whole, then, if it is larger than one, its tiles of `side`."""
     rows, columns = (_starts(n, side) for n in (height, width))
     parts = [(x, y, min(x + side, width), min(y + side, height)) for y in rows for x in columns]
     return np.array([(0, 0, width, height), *(parts if len(parts) > 1 else [])])
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where tiles begin that cover `length`, evenly spread."""
+    """The first pixels of tiles that cover `length`, evenly spread."""
     if length <= side:
         return [0]
     overlap = math.ceil(side * OVERLAP)
@@ -72,35 +75,43 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(x) for x in np.linspace(0, length - side, count)]
 
 
-def merge_tiles(found: list[Detections], places: np.ndarray, near: float) -> Detections:
-    """The objects that views at `places` (T, 4) of one picture show, all in pixels of the picture."""
-    every, view = concatenate_views(found)
-    if not len(every):
-        return every
-    boxes, frame = every.boxes.double().numpy(), places[view].astype(float)
+def merge_tiles(detections: list[Detections], places: np.ndarray, near: float) -> Detections:
+    """The merged detections of all views, in pixels of the image.
 
-    def alike(i: int) -> np.ndarray:
+    Args:
+        detections: those of each view, in pixels of the image.
+        places: the place of each view (T, 4) xyxy.
+        near: distance in pixels up to which a side counts as cut by the border of its view.
+    """
+    merged, view = concatenate_views(detections)
+    if not len(merged):
+        return merged
+    boxes, frame = merged.boxes.double().numpy(), places[view].astype(float)
+
+    def similarity(i: int) -> np.ndarray:
         zone = _common(frame, frame[i])
         mine, theirs = _common(zone, boxes[i]), _common(zone, boxes)
         inter = _area(_common(mine, theirs))
         return inter / np.maximum(_area(mine) + _area(theirs) - inter, 1e-9)
 
-    group = group_views(every, view, alike, SAME)
+    group = group_views(merged, view, similarity, SAME)
     cut = (np.abs(boxes - frame) <= near) & (frame != places[0])
-    order = np.lexsort((-every.scores.numpy(), view == 0, group))  # object by object: tiles first, the best of them
+    order = np.lexsort(
+        (-merged.scores.numpy(), view == 0, group)
+    )  # by object, in which tiles come first, by descending score
     members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     sides = torch.from_numpy(np.stack([_sides(boxes[rows], cut[rows]) for rows in members])).float()
-    scores = torch.stack([every.scores[rows].max() for rows in members])
-    labels = every.labels[[rows[0] for rows in members]]
-    coarse = torch.tensor([bool((view[rows] == 0).all()) for rows in members])  # of the whole picture alone
+    scores = torch.stack([merged.scores[rows].max() for rows in members])
+    labels = merged.labels[[rows[0] for rows in members]]
+    coarse = torch.tensor([bool((view[rows] == 0).all()) for rows in members])  # seen in the whole image alone
     same = (iou(sides, sides) >= SAME) & (labels[:, None] == labels) & ~coarse
     return Detections(sides, scores, labels)[~(coarse & same.any(1))]
 
 
 def _sides(boxes: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """The box (4,) of one object from its boxes (N, 4), best first: each side from the first that is not `cut` there.
+    """The box (4,) of one object from its boxes (N, 4), best first: each side from the first box that is not cut there.
 
-    One that is cut in all of them lies at the outermost.
+    A side that is `cut` (N, 4) in all of them is the outermost.
     """
     outer = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
     seen = boxes[(~cut).argmax(0), np.arange(4)]
@@ -108,7 +119,7 @@ def _sides(boxes: np.ndarray, cut: np.ndarray) -> np.ndarray:
 
 
 def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """What boxes (..., 4) share, of no positive side where that is nothing."""
+    """The intersection of boxes (..., 4); its sides are not positive where there is none."""
     return np.concatenate([np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], -1)
 
 

@@ -1,4 +1,4 @@
-"""Frame numbers and times of a video, true also where frames are lost or time stamps start again."""
+"""Frame numbers and times of a video, true also if frames are lost or time stamps start again."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from av.format import Flags
 
-GAP = 10  # seconds; a longer step in a transport stream is a join of recordings, as the ffmpeg command has it
-DOUBT = 64  # frames after a sign of damage in which a gap in time counts as lost frames
+GAP = 10  # seconds; a longer step in a transport stream joins two recordings, as for the ffmpeg command
+DOUBT = 64  # frames after a sign of damage for which a gap in time counts as lost frames
 
 
 class Timeline:
     """Numbers every frame by its place in the file, and puts all time stamps on one axis that never runs back.
 
-    Every packet is read in before the frames that the decoder makes of it. A packet with an earlier time than a decoded
-    frame, of which no frame came, is a lost frame and keeps its number. Where packets themselves are missing, the gap
-    in time tells how many; it is only believed for a while after a sign of damage, such as a hole in the file, since
-    many videos have no constant rate. Packets that are never shown (VP8, fields) leave no gap and are not counted.
+    Every packet is read before the frames that the decoder makes of it. A packet that gave no frame, with an earlier
+    time than a decoded frame, is a lost frame and keeps its number. If packets themselves are missing, the gap in time
+    tells how many; it only counts for a while after a sign of damage, such as a hole in the file, since many videos
+    have no constant rate. Packets that are never shown (VP8, fields) leave no gap and are not counted.
 
-    AVI stores no presentation times. There packets are numbered by their place in the file's index, and frames take the
-    numbers in order; a key frame ends the doubt about which of them was lost.
+    AVI stores no presentation times. Its packets are numbered by their place in the file's index, and frames take the
+    numbers in order; a key frame settles which of them was lost.
     """
 
     def __init__(self, container: Any, stream: Any, live: bool = False) -> None:
@@ -42,7 +42,7 @@ class Timeline:
         self.time = 0.0
 
     def read(self, packet: Any) -> None:
-        """Take note of a packet, before it is decoded."""
+        """Take a packet, before it is decoded."""
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is None:
             return
@@ -63,8 +63,11 @@ class Timeline:
         self.places.setdefault(stamp, deque()).append(place)
 
     def _numbered(self, time: int, position: int | None) -> tuple[int, int]:
-        """The number and time of an AVI's packet: those of the file's index where that knows its position."""
-        entries, at = self.entries, (position or 0) - 8  # which is that of its content; a head of 8 bytes goes before
+        """The number and time of an AVI's packet: those of the index of the file, if its position is there."""
+        entries, at = (
+            self.entries,
+            (position or 0) - 8,
+        )  # the position is that of the content, after a header of 8 bytes
         entry = self.entry
         while entry < len(entries) and entries[entry].pos < at:
             entry += 1
@@ -74,9 +77,9 @@ class Timeline:
         return self.entry - 1, time
 
     def _watch(self, packet: Any, place: int) -> None:
-        """Take a hole in the file for damage where the time goes on by more than a frame as well.
+        """Take a hole in the file for damage if the time goes on by more than a frame as well.
 
-        Other streams leave holes too; so it must be as large as a quarter of the frames that the time lacks.
+        Other streams leave holes too; so it must be at least a quarter of the size of the missing frames.
         """
         if packet.pos is None or packet.pos < self.reached:
             return
@@ -86,17 +89,17 @@ class Timeline:
         self.reached, self.packets = packet.pos + packet.size, self.packets + 1
 
     def damaged(self) -> None:
-        """Take note of a packet or frame that is broken."""
+        """Take note of a broken packet or frame."""
         self.doubt, self.failed = DOUBT, self.failed + 1
 
-    def place(self, picture: Any) -> tuple[int, float] | None:
-        """The number and the time, in seconds, of the next decoded frame; None where its turn is over."""
-        places = self.places.get(picture.pts)
+    def place(self, decoded: Any) -> tuple[int, float] | None:
+        """The number and the time, in seconds, of the next decoded frame; None if it comes too late to be shown."""
+        places = self.places.get(decoded.pts)
         own, lost = places[0] if places else None, 0
-        known = self.doubt and self.entries is None and None not in (self.shown, picture.pts)
-        if own is None and known and picture.pts + self.shift < self.shown:  # after damage decoders give frames late
+        known = self.doubt and self.entries is None and None not in (self.shown, decoded.pts)
+        if own is None and known and decoded.pts + self.shift < self.shown:  # after damage decoders give frames late
             return None
-        if own is not None and (self.entries is None or picture.key_frame):
+        if own is not None and (self.entries is None or decoded.key_frame):
             while self.waiting[0][0] < own:
                 self._take()
                 lost += 1
@@ -106,19 +109,19 @@ class Timeline:
         elif self.entries is not None:
             lost = max(at - self.index, 0)
         else:
-            lost = self._believed(lost, at, picture)
+            lost = self._believed(lost, at, decoded)
         number = self.index + lost
         seconds = float(number / self.rate if self.rate else number) if time is None else float(time * self.tick)
         self.time = max(self.time, seconds) if number else seconds
         self.index, self.shown, self.failed, self.doubt = number + 1, at, 0, max(self.doubt - 1, 0)
         return number, self.time
 
-    def _believed(self, lost: int, at: int, picture: Any) -> int:
-        """How many frames were lost before that `at`, of `lost` packets without a frame."""
+    def _believed(self, lost: int, at: int, decoded: Any) -> int:
+        """How many frames were lost before the one at `at`, given `lost` packets without a frame."""
         step = at - self.shown if self.shown is not None else 0
-        if self.doubt and self.frame and not picture.interlaced_frame:
+        if self.doubt and self.frame and not decoded.interlaced_frame:
             return max(lost, round(step / self.frame) - 1)
-        return lost if self.doubt or (step > 1.5 * self.frame and not picture.interlaced_frame) else 0
+        return lost if self.doubt or (step > 1.5 * self.frame and not decoded.interlaced_frame) else 0
 
     def _take(self) -> tuple[int, int]:
         place, time, stamp = heappop(self.waiting)
@@ -129,7 +132,7 @@ class Timeline:
         return place, time
 
     def count(self, declared: int) -> int:
-        """How many frames there are or should be, with those lost at the end, in a container that declares a number."""
+        """The number of frames, those lost at the end included, given the number that the container declares."""
         if self.entries and self.entries[len(self.entries) - 1].timestamp + 1 != len(self.entries):
             declared = len(self.entries)  # what an AVI declares includes the times at which no new frame is shown
         return max(self.index + (len(self.waiting) if self.doubt else 0), declared - self.discarded)

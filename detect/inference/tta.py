@@ -1,4 +1,4 @@
-"""Test-time augmentation: each picture is looked at in several sizes, and mirrored; what was found is averaged."""
+"""Test-time augmentation: each image is predicted in several sizes, and mirrored, and the boxes are fused."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ SAME = 0.55  # the IoU from which boxes of two views are of one object (Solovyev
 
 
 class TTAPredictor:
-    """A predictor made of predictors, one a size: frames to detections averaged over the sizes and their mirrors."""
+    """A predictor made of one predictor for each size: frames to detections fused over the sizes and mirror images."""
 
     def __init__(self, predictors: Sequence[Any], keep: Postprocess) -> None:
         self.predictors, self.keep = predictors, keep
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Detections], None, None]:
-        """Each frame with its detections, best first."""
+        """Each frame with its detections, by descending score."""
         with closing(prefetch(frames, ahead=4)) as coming:
             for frame in coming:
                 mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
-                found = []
+                detections = []
                 with self.keep.limit_hits.one_image():
                     for predictor in self.predictors:
                         (_, straight), (_, turned) = predictor([frame, mirrored])
-                        found += [straight, mirror(turned, frame.image.shape[1])]
-                    whole = suppress(fuse_boxes(found), self.keep)
+                        detections += [straight, mirror(turned, frame.image.shape[1])]
+                    whole = suppress(fuse_boxes(detections), self.keep)
                 yield frame, whole
 
 
-def mirror(found: Detections, width: int) -> Detections:
-    """Detections in the mirror image of a picture of that width."""
-    low, high = found.boxes[:, :2], found.boxes[:, 2:]
+def mirror(detections: Detections, width: int) -> Detections:
+    """Detections as they are in the mirrored image of that width."""
+    low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
     swapped = torch.stack([width - high[:, 0], low[:, 1], width - low[:, 0], high[:, 1]], 1)
-    return replace(found, boxes=swapped)
+    return replace(detections, boxes=swapped)
 
 
-def fuse_boxes(found: Sequence[Detections]) -> Detections:
-    """The objects that several views of one picture show: weighted boxes fusion (Solovyev et al., 2021).
+def fuse_boxes(detections: Sequence[Detections]) -> Detections:
+    """Weighted boxes fusion (Solovyev et al., 2021) of the detections of several views, all in pixels of the image.
 
-    A box is the mean of its views', weighted by their scores; a score is the sum over the number of views, so that what
-    few views show counts less.
+    A fused box is the mean of its boxes, weighted by their scores. Its score is the sum of theirs over the number of
+    views, so that an object which few views show scores less.
     """
-    every, view = concatenate_views(found)
+    every, view = concatenate_views(detections)
     corners, scores = every.boxes.double().numpy(), every.scores.double().numpy()
     group = group_views(every, view, lambda i: _iou(corners[i], corners), SAME)
     count = group.max(initial=-1) + 1
     total = np.bincount(group, scores, count)
     boxes = np.stack([np.bincount(group, scores * side, count) for side in corners.T], 1) / total[:, None]
     first = np.unique(group, return_index=True)[1]
-    means = torch.from_numpy(total / len(found)).float()
+    means = torch.from_numpy(total / len(detections)).float()
     return Detections(torch.from_numpy(boxes).float(), means, every.labels[first])
 
 

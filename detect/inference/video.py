@@ -1,4 +1,4 @@
-"""Moving pictures: video files and streams through PyAV, cameras through OpenCV. Frames upright RGB with true times."""
+"""Reads video files and streams through PyAV, and cameras through OpenCV: upright RGB frames with true times."""
 
 from __future__ import annotations
 
@@ -29,13 +29,22 @@ _log = logging.getLogger("detect")
 
 
 class Video:
-    """The frames of a video file, or of a stream's URL (`live`), every `stride`-th of them.
+    """The frames of a video file or of a stream.
 
-    count is None where the container does not say; rate is the average frames a second, after the stride.
-    Frame.time is the presentation time in seconds, true also where the rate varies; Frame.index is the frame's number
-    in the file. Frames that do not decode are left out, and one warning says how many; the others keep their numbers:
-    see `Timeline`. So are frames of more than `max_pixels`, for which no memory is taken. Raises UserError for what is
-    no video, or says that its frames are larger.
+    `count` is the number of frames that the container declares, or None; `rate` the average frames a second, after the
+    stride. `Frame.time` is the presentation time in seconds, true also if the rate varies; `Frame.index` is the number
+    of the frame in the file. Frames that cannot be decoded are left out, and a warning tells how many; the others keep
+    their numbers: see `Timeline`.
+
+    Args:
+        address: the path of a file, or the URL of a stream.
+        name: what its frames are called.
+        stride: every `stride`-th frame is taken.
+        live: `address` is the URL of a stream.
+        max_pixels: frames with more pixels are left out, and no memory is allocated for them.
+
+    Raises:
+        UserError: it is not a video, or its container declares larger frames.
     """
 
     def __init__(
@@ -53,24 +62,24 @@ class Video:
         self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
         self._label = name if live else str(address)  # a URL may hold a password
         self._ended = self._too_large = ""
-        self._call = Caller()  # FFmpeg may wait for what never comes
+        self._call = Caller()  # FFmpeg may wait for ever
         self._container: Any = self._call(self._opened)
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         self.rate: Fraction | None = Fraction(rate) / stride if rate else None
         self.count: int | None = -(-stream.frames // stride) if stream.frames else None
-        if not live:  # a folder may hold thousands: each is opened again when its turn comes
+        if not live:  # a folder may hold thousands: each is opened again when it is read
             self.close()
 
     def _opened(self) -> Any:
-        """The container, opened for the first time."""
+        """Open the container for the first time."""
         if not self.live:
-            # Opening decodes the first frames, in some containers without our limit. Without a decoder it does not.
+            # Opening decodes the first frames, in some containers without our limit; without a decoder it does not.
             self._checked({"codec_whitelist": "none"}).close()
         return self._open()
 
     def _open(self) -> Any:
-        """The opened container, whose decoder takes no memory for a frame of more than `max_pixels`."""
+        """Open the container with a decoder that allocates no frame of more than `max_pixels`."""
         container = self._checked()
         stream = container.streams.video[0]
         if stream.codec_context is None:
@@ -81,15 +90,16 @@ class Video:
         return container
 
     def _checked(self, more: Mapping[str, str] = MappingProxyType({})) -> Any:
-        """The container opened with `more` options. Raises UserError for no video, and for frames that are too large.
+        """Open the container with `more` options; nothing is decoded if "codec_whitelist" is among them.
 
-        Nothing is decoded for that if "codec_whitelist" is among the options.
+        Raises:
+            UserError: it holds no video, or its frames are too large.
         """
         timeout = NETWORK_TIMEOUT if self.live else None
         av.logging.set_level(None)  # torchvision before 0.22 has FFmpeg's messages printed: the summary is ours
         try:
             container = av.open(self._url, options={**self._options, **more}, timeout=timeout)
-        except av.error.ArgumentError:  # what FFmpeg answers for a container that is not listed
+        except av.error.ArgumentError:  # FFmpeg's error for a container that is not on the list
             raise UserError(
                 f"{self._label}: not an image or a video that is opened (playlists, lists of files, subtitles and "
                 "rare containers are not): name the video itself, or convert it to MP4"
@@ -108,14 +118,14 @@ class Video:
         return container
 
     def _large(self, context: Any) -> str:
-        """What is said of frames of the size that a decoder is at, where they are too large."""
+        """A description of the frame size of a decoder if it is too large, else ""."""
         if context is None or context.width * context.height <= self.max_pixels:
             return ""
         return f"its frames have {context.width} x {context.height} pixels where {self.max_pixels:,} are read"
 
     def __iter__(self) -> Iterator[Frame]:
         frames = self._frames()
-        if not self.live:  # another thread would cost a tenth of a millisecond a frame
+        if not self.live:  # a thread would cost a tenth of a millisecond a frame
             yield from frames
             return
         try:
@@ -130,16 +140,16 @@ class Video:
         timeline = Timeline(self._container, self._container.streams.video[0], self.live)
         good, matrix = 0, None
         try:
-            for picture in self._decode(timeline):
-                place = timeline.place(picture)
-                if place is None or picture.is_corrupt:
+            for decoded in self._decode(timeline):
+                place = timeline.place(decoded)
+                if place is None or decoded.is_corrupt:
                     timeline.damaged()
                     continue
                 index, seconds = place
                 good += 1
-                matrix = matrix or display_matrix(picture)
+                matrix = matrix or display_matrix(decoded)
                 if index % self.stride == 0:
-                    yield Frame(upright(picture.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
+                    yield Frame(upright(decoded.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
             self._report(timeline, good)
         finally:
             self._close()
@@ -147,7 +157,7 @@ class Video:
             raise UserError(f"{self._label}: no frame of it could be decoded")
 
     def _decode(self, timeline: Timeline) -> Iterator[Any]:
-        """The decoded pictures in order of presentation; packets that do not decode are told to the timeline."""
+        """The decoded frames in order of presentation; the timeline is told of packets that cannot be decoded."""
         packets = self._container.demux(self._container.streams.video[0])
         while True:
             try:
@@ -155,9 +165,9 @@ class Video:
                 timeline.read(packet)
                 if packet.is_corrupt:
                     timeline.damaged()
-                if packet.is_corrupt and not timeline.joins:  # in a transport stream it may only be the last of a part
+                if packet.is_corrupt and not timeline.joins:  # in a transport stream it may be the last one of a part
                     continue
-                pictures = packet.decode()
+                decoded_frames = packet.decode()
             except StopIteration:
                 return
             except av.error.InvalidDataError:
@@ -167,10 +177,10 @@ class Video:
                 self._ended = f" (reading ended early: {error.strerror or error})"
                 return
             else:
-                yield from pictures
+                yield from decoded_frames
 
     def _report(self, timeline: Timeline, good: int) -> None:
-        """One line where less came out of the file than it should hold."""
+        """Log one line if fewer frames were read than the file should hold."""
         stream, end = self._container.streams.video[0], float(timeline.end * timeline.tick)
         count = timeline.count(0 if self.live else stream.frames)
         if good < count:
@@ -185,7 +195,7 @@ class Video:
         _log.warning("%s: %s%s", self._label, text, why)
 
     def close(self) -> None:
-        """Lets go of the file or connection; iterating again opens it anew."""
+        """Close the file or connection; iterating opens it again."""
         if self._container is not None:
             self._call.close(self._close)
 
@@ -205,22 +215,22 @@ def _unnamed(cls: Any, value: int) -> Any:
 SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[assignment]
 
 
-def display_matrix(picture: Any) -> tuple[int, ...]:
-    """How a picture is to be turned: a, b, c, d with x' = a x + c y and y' = b x + d y, y down (ISO 14496-12).
+def display_matrix(decoded: Any) -> tuple[int, ...]:
+    """The rotation of a decoded frame: a, b, c, d with x' = a x + c y and y' = b x + d y, y down (ISO 14496-12).
 
-    Side data that cannot be read is ignored. The matrix holds for the whole video. Asked of each picture, memory grows:
-    PyAV's side data keeps its picture in a cycle.
+    Side data that cannot be read is ignored. The matrix holds for the whole video. Do not ask for it with every frame:
+    PyAV's side data keeps its frame in a reference cycle, and memory grows.
     """
     try:
-        found = picture.side_data.get(SideDataType.DISPLAYMATRIX)
+        found = decoded.side_data.get(SideDataType.DISPLAYMATRIX)
         a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(found), np.int32)[:5])
-    except Exception:  # metadata of any kind, or none, is no reason to lose the picture
+    except Exception:  # no metadata, however odd, may cost the frame
         return 1, 0, 0, 1
     return (a, b, c, d) if a * d - b * c else (1, 0, 0, 1)
 
 
 def _declared(container: Any) -> float:
-    """How many seconds of video a container without a table of frames claims to hold; 0 where it does not say."""
+    """The duration in seconds that a container without a table of frames declares; 0 if it declares none."""
     stream = container.streams.video[0]
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")
@@ -232,7 +242,7 @@ def _declared(container: Any) -> float:
 
 
 def upright(image: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
-    """The image turned and mirrored as its display matrix says, to the nearest quarter turn."""
+    """The image rotated and mirrored by its display matrix, to the nearest quarter turn."""
     a, b, c, d = matrix
     if abs(a) < abs(b):
         image, a, d = image.transpose(1, 0, 2), c, b
@@ -240,7 +250,11 @@ def upright(image: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
 
 
 class Camera:
-    """The frames of a camera, timed from the first one. Raises UserError where there is no such camera."""
+    """The frames of a camera, with times from the first one on.
+
+    Raises:
+        UserError: there is no such camera, or it stops.
+    """
 
     count: int | None = None
 
@@ -260,11 +274,11 @@ class Camera:
         while self._capture.isOpened():
             good, image = self._call(self._capture.read)
             if not good:
-                raise UserError(f"{self.name}: the camera gives no more pictures")
+                raise UserError(f"{self.name}: the camera delivers no more images")
             if index % self.stride == 0:
                 yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.name, index, time.monotonic() - start)
             index += 1
 
     def close(self) -> None:
-        """Frees the camera."""
+        """Release the camera."""
         self._call.close(self._capture.release)

@@ -1,4 +1,4 @@
-"""Annotated video: an MP4 that browsers play, with the times of its source."""
+"""Writes annotated videos: MP4 files that browsers play, with the times of their source."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ _BT601, _BT709 = 6, 1  # code points of ISO/IEC 23091-2: the matrix that OpenCV 
 
 
 class VideoWriter:
-    """Writes RGB pictures into `path`, an MP4 file, at the given times.
+    """Writes RGB images into an MP4 file at given times.
 
-    rate is the frames a second that players are told of; the times count, so a variable rate stays variable.
-    The first picture sets the size, made even by repeating the last column or row; pictures of another size are scaled.
-    The file has its name only once it is closed, so a half-written one never stands under it.
+    The first image sets the size, made even by repeating the last column or row; images of another size are scaled. The
+    file gets its name when it is closed, so that an unfinished one never has it.
+
+    Args:
+        path: the file.
+        rate: the declared frames a second, 25 if None. The times count: a variable rate stays variable.
     """
 
     def __init__(self, path: Path, rate: Fraction | None) -> None:
@@ -40,20 +43,20 @@ class VideoWriter:
             raise
         self._stream: Any = None
 
-    def write(self, picture: np.ndarray, time: float) -> None:
-        """Adds a picture (H, W, 3) uint8 RGB shown from `time` in seconds; the film starts with its first picture."""
+    def write(self, image: np.ndarray, time: float) -> None:
+        """Add an image (H, W, 3) uint8 RGB, shown from `time` in seconds on; the video starts with its first image."""
         if self._stream is None:
-            self._stream, self.start = self._add_stream(*picture.shape[:2]), time
+            self._stream, self.start = self._add_stream(*image.shape[:2]), time
         size = self._stream.width, self._stream.height
-        extra_x, extra_y = size[0] - picture.shape[1], size[1] - picture.shape[0]
+        extra_x, extra_y = size[0] - image.shape[1], size[1] - image.shape[0]
         if extra_x in (0, 1) and extra_y in (0, 1):
-            picture = np.pad(picture, ((0, extra_y), (0, extra_x), (0, 0)), "edge") if extra_x or extra_y else picture
+            image = np.pad(image, ((0, extra_y), (0, extra_x), (0, 0)), "edge") if extra_x or extra_y else image
         else:
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         # OpenCV converts ten times as fast as ffmpeg's scaler does (0.2 ms against 2.4 ms for 768 x 432 pixels).
-        planes: Any = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+        planes: Any = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        # A time that does not advance (a stream that was cut) moves on by one tick: encoders refuse it otherwise.
+        # A time that does not advance, as in a stream that was cut, moves on by one tick: encoders reject it otherwise.
         self.last = max(self.last + 1, round((time - (self.start or 0)) / self.tick))
         frame.pts, frame.time_base = self.last, self.tick
         frame.duration = round(1 / self.rate / self.tick)
@@ -75,7 +78,7 @@ class VideoWriter:
         return stream
 
     def close(self) -> None:
-        """Finishes the file and gives it its name; a film without a picture leaves none."""
+        """Finish the file and give it its name; without any image there is no file."""
         container, self._container = self._container, None
         if container is None:
             return
@@ -86,4 +89,4 @@ class VideoWriter:
             if self._stream is not None:
                 self.draft.finish()
         finally:
-            self.draft.discard()  # what could not be finished cannot be played
+            self.draft.discard()  # an unfinished file cannot be played

@@ -1,1 +1,1 @@
-"""Style transfer: one picture's content in another one's style, and copies of training pictures made so."""
+"""Style transfer: one image's content in another one's style, and copies of training images made so."""

@@ -18,7 +18,7 @@ from detect.utils.device import pick_device
 
 
 class Artist:
-    """The network with its layers and weights, which paints pictures one after the other."""
+    """The network with its layers and weights, which paints images one after the other."""
 
     def __init__(self, config: StylizeConfig) -> None:
         self.config, self.device = config, pick_device(config.device)
@@ -30,7 +30,7 @@ class Artist:
         self.eyes = Eyes(model, [content, *lambdas])
 
     def paint(self, content: np.ndarray, style: np.ndarray) -> Iterator[tuple[Tensor, Terms]]:
-        """The picture (1, 3, h, w) before each step and after the last, with its costs, of two (H, W, 3) uint8."""
+        """The image (1, 3, h, w) before each step and after the last, with its costs, of two (H, W, 3) uint8."""
         config, (height, width) = self.config, content.shape[:2]
         scale = config.imgsz / max(height, width)
         small = scaled(content, scale)

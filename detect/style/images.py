@@ -1,4 +1,4 @@
-"""Pictures as tensors, and back."""
+"""Images as tensors, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def covering(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The picture scaled until it covers (height, width), and its middle cut out."""
+    """The image scaled until it covers (height, width), and its middle cut out."""
     scale = max(height / image.shape[0], width / image.shape[1])
     scaled = resize(image, max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
@@ -20,7 +20,7 @@ def covering(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def as_numbers(image: np.ndarray, device: torch.device) -> Tensor:
-    """(1, 3, H, W) in 0..1 of a picture (H, W, 3) uint8."""
+    """(1, 3, H, W) in 0..1 of an image (H, W, 3) uint8."""
     return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1)[None].float() / 255
 
 

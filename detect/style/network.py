@@ -1,4 +1,4 @@
-"""The network that looks at pictures for style transfer: an ImageNet backbone, its layers by name."""
+"""The network that looks at images for style transfer: an ImageNet backbone, its layers by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(config: StylizeConfig) -> Classifier:
     source = find_source(wanted)
     if source is None:
         raise UserError(
-            f"detect stylize needs weights of {config.backbone} that know pictures: name a file with "
+            f"detect stylize needs weights of {config.backbone} that know images: name a file with "
             "--backbone-weights, or fetch torchvision's with --pretrained"
         )
     names = [str(i) for i in range(CLASSES)]
@@ -48,9 +48,9 @@ def load(config: StylizeConfig) -> Classifier:
 
 
 class Eyes:
-    """What layers of a model's stages make of a picture: called with (1, 3, H, W) RGB in 0..1, {name: map}.
+    """What layers of a model's stages make of an image: called with (1, 3, H, W) RGB in 0..1, {name: map}.
 
-    Raises UserError for a layer that is not there or gives no map, and for a picture too small for one.
+    Raises UserError for a layer that is not there or gives no map, and for an image too small for one.
     """
 
     def __init__(self, model: Classifier, layers: Sequence[str]) -> None:
@@ -73,10 +73,10 @@ class Eyes:
                 raise
             except (RuntimeError, ValueError) as error:
                 height, width = image.shape[2:]
-                raise UserError(f"a picture of {width} x {height} px is too small: take a larger --imgsz") from error
+                raise UserError(f"an image of {width} x {height} px is too small: take a larger --imgsz") from error
             maps = {name: taps.map(whole) for name, whole in self.layers.items()}
         if any(0 in m.shape for m in maps.values()):
-            raise UserError("the picture is too small for these layers: take a larger --imgsz")
+            raise UserError("the image is too small for these layers: take a larger --imgsz")
         return maps
 
 

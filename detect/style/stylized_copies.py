@@ -1,4 +1,4 @@
-"""Stylized copies of training pictures: made once, drawn in training for a share of the samples (`data.copies`)."""
+"""Stylized copies of training images: made once, drawn in training for a share of the samples (`data.copies`)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Paint = Callable[[np.ndarray, np.ndarray], Iterator[tuple[Tensor, Any]]]
 
 
 def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) -> None:
-    """Write the missing copies into --out, each under its picture's name and of its size.
+    """Write the missing copies into --out, each under its image's name and of its size.
 
-    Raises UserError where --out lies among the pictures, or holds copies made otherwise or pictures that are none.
+    Raises UserError where --out lies among the images, or holds copies made otherwise or images that are none.
     """
     store = load_data(config.data, config.split, image_level_labels="images", allow_outside=config.allow_outside)
     store, out = verify(store, decode=False), Path(config.out)
@@ -53,21 +53,21 @@ def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray
         if Path(store.file_name(i)).suffix.lower() not in WRITTEN:
             raise UserError(f"{store.image_path(i)}: such files cannot be written: convert it to JPEG or PNG")
     if len(missing) < len(chosen) and not (out / ABOUT).exists():
-        raise UserError(f"--out {out} holds pictures, and no {ABOUT} that says how they were made: name another")
+        raise UserError(f"--out {out} holds images, and no {ABOUT} that says how they were made: name another")
     _claim(out, config)
     for i in track(missing, len(missing), "stylize"):
         content = store.read(i)
         *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
         save_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
-    say(f"{out}: {len(chosen)} copies of {len(store)} pictures, {len(missing)} of them new")
+    say(f"{out}: {len(chosen)} copies of {len(store)} images, {len(missing)} of them new")
 
 
 def _require_apart(out: Path, store: Annotations, data: str) -> None:
-    """Raises UserError where copies in `out` would replace pictures of the store, or pass for more of them."""
+    """Raises UserError where copies in `out` would replace images of the store, or pass for more of them."""
     parts = {os.path.dirname(store.file_name(i)) for i in range(len(store))}
     folders = [str((store.root / part).resolve()) for part in parts]
     if folders and (out.resolve() == store.root.resolve() or out.resolve().is_relative_to(os.path.commonpath(folders))):
-        raise UserError(f"--out {out} is where the pictures of {data} lie: name a folder beside them")
+        raise UserError(f"--out {out} is where the images of {data} lie: name a folder beside them")
 
 
 def _claim(out: Path, config: StylizeConfig) -> None:

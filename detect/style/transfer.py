@@ -3,8 +3,8 @@
 J(G) = alpha J_content / u + beta sum_l lambda_l J_style[l] / u_l + tv J_tv / u_tv
 
 The costs are those of `losses.style`. Their sizes differ by many powers of ten from network to network and layer to
-layer, so each is measured in a unit u: the content cost that the style picture has, the style cost of a layer that the
-content picture has, the variation of the content picture. The same weights then do for every network and size.
+layer, so each is measured in a unit u: the content cost that the style image has, the style cost of a layer that the
+content image has, the variation of the content image. The same weights then do for every network and size.
 Pixels are RGB in 0..1, and stay there, for what is optimized is their logits.
 """
 
@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
 
 class Objective:
-    """What an image (1, 3, H, W) RGB in 0..1 costs, beside the content and the style picture of the same size.
+    """What an image (1, 3, H, W) RGB in 0..1 costs, beside the content and the style image of the same size.
 
     `sees` gives the maps of the layers in `weights`.
     """

@@ -116,7 +116,7 @@ SCRIPTS = [
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_no_script_is_drawn_as_question_marks(name: str, caplog: pytest.LogCaptureFixture) -> None:
     render.cache_clear()
-    text._complain.cache_clear()
+    text._warn.cache_clear()
     with caplog.at_level(logging.WARNING):
         mask = render(name, 24)
     letters = len(name)
@@ -139,7 +139,7 @@ def test_without_any_font_accents_are_dropped_and_the_rest_is_spelt_out(monkeypa
     latin = text._Pillow(None)
     monkeypatch.setattr(text, "_system_fonts", list)
     monkeypatch.setattr(text, "_default", lambda: latin)
-    caches = (text._font_for, text._plain, text._complain, render)
+    caches = (text._font_for, text._plain, text._warn, render)
     for cache in caches:
         cache.cache_clear()
     try:

@@ -176,7 +176,7 @@ def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys)
     path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
     assert "of torch's" in capsys.readouterr().out
     both(weights, "anchor", path, frames((64, 64), (64, 64)), Postprocess(0.3))
-    with pytest.raises(UserError, match="takes pictures of 64 px alone: leave --imgsz out"):
+    with pytest.raises(UserError, match="takes images of 64 px alone: leave --imgsz out"):
         Detector.load(path).predictor(Postprocess(), 96)
     ((_, found),) = Detector.load(path).predictor(Postprocess(0.3))(frames((40, 64)))
     assert len(found) and found.boxes[:, 3].max() <= 40

@@ -344,17 +344,17 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
         "holds pictures, and the network looks at volumes": [*train_, "--data", str(digits), "--model.dims", "3"],
         "bodies.npz holds volumes, and the network looks at signals": ["evaluate", *use, "--data", str(bodied)],
         "six.npz: its records have 6 channels, the network takes 1": ["evaluate", *use, "--data", str(six)],
-        "x_train[0] has shape (1, 10, 10, 10), and the weights look at records 1 x L": [
+        "x_train[0] has shape (1, 10, 10, 10), and the model takes arrays 1 x L": [
             *("predict", *use, "--source", str(bodied), "--out", str(tmp_path / "p")),
         ],
-        "is a picture, and the weights look at records 1 x L": [
+        "is an image, and the model takes arrays 1 x L": [
             *("predict", *use, "--source", str(next((digits / "val").iterdir())), "--out", str(tmp_path / "p")),
         ],
         "--crops and --imgsz are for images": ["evaluate", *use, "--data", str(waved), "--crops", "2"],
-        "--imgsz, --tta and --tile are for pictures": [
+        "--imgsz, --tta and --tile are for images": [
             *("predict", *use, "--source", str(waved), "--imgsz", "64", "--out", str(tmp_path / "p")),
         ],
-        "--show is for pictures": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
+        "--show is for images": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
         "looks at signals or volumes: only what looks at pictures is exported": ["export", *use[:2]],
         "there is no split 'test'; there are: train, val": ["evaluate", *use, "--data", str(waved), "--split", "test"],
         "--augment.scale is read with --model.dims 2 alone": [
@@ -373,7 +373,7 @@ def test_weights_of_pictures_say_so(waved, digits, tmp_path, capsys):
     weights = train(small(digits, tmp_path / "run", dims=2, epochs=1))
     out = ["--out", str(tmp_path / "p"), "--device", "cpu"]
     assert main(["predict", "--weights", str(weights), "--source", str(waved), *out]) == 2
-    assert "waves.npz x_train[0] is no picture, and the weights look at pictures" in capsys.readouterr().err
+    assert "waves.npz x_train[0] is not an image, and the model takes images" in capsys.readouterr().err
 
 
 def test_volumes_of_digits(tmp_path, capsys):

@@ -73,7 +73,7 @@ def test_skipped_files_are_counted_by_reason(tmp_path: Path, caplog: pytest.LogC
         "2 of other types (a.doc)",
         "1 hidden (.DS_Store)",
         "1 in formats that cannot be decoded (raw.cr2)",
-        "1 links to nothing (gone.png)",
+        "1 broken links (gone.png)",
         "1 folders (deep)",
         "--recursive",
     ):
@@ -219,7 +219,7 @@ def test_arrays_pictures_and_tensors() -> None:
     ],
 )
 def test_what_is_no_picture_is_refused(bad: object) -> None:
-    with pytest.raises(UserError, match="is no picture"):
+    with pytest.raises(UserError, match="is not an image"):
         list(open_source(bad))
 
 

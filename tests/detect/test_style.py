@@ -219,7 +219,7 @@ def test_nothing_that_is_read_is_written_over(desk, digits, tmp_path, capsys):
     assert main(["stylize", *flags(desk, out=desk / "content.png")]) == 2
     assert "is a picture that is read: name another" in capsys.readouterr().err
     assert main(["stylize", *flags(desk, content=None, data=digits, out=digits)]) == 2
-    assert "is where the pictures of" in capsys.readouterr().err
+    assert "is where the images of" in capsys.readouterr().err
     assert (desk / "content.png").read_bytes() == before and not (digits / "stylized.json").exists()
 
 
@@ -232,10 +232,8 @@ def test_copies_stay_out_of_the_data_and_of_what_is_no_copy(desk, digits, tmp_pa
         assert main(["stylize", *flags(desk, content=None, data=tmp_path / "data", out=out, steps=1)]) == 2
         return capsys.readouterr().err.splitlines()[-1]
 
-    assert "is where the pictures of" in refused(tmp_path / "data" / "train" / "copies")
-    assert "holds pictures, and no stylized.json that says how they were made: name another" in refused(
-        tmp_path / "mine"
-    )
+    assert "is where the images of" in refused(tmp_path / "data" / "train" / "copies")
+    assert "holds images, and no stylized.json that says how they were made: name another" in refused(tmp_path / "mine")
     assert {p: p.read_bytes() for p in sorted(tmp_path.rglob("*.*"))} == before
     for said in ("[]", "null", "3"):
         (tmp_path / "mine" / "stylized.json").write_text(said)
