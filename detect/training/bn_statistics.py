@@ -1,4 +1,4 @@
-"""Batch statistics for a network whose normalizations were folded into its convolutions, so that it can train."""
+"""Batch-norm statistics for a network whose batch norms were folded into its convolutions, so that it can train."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from torch.nn.modules.batchnorm import _BatchNorm  # of one process or several
 from detect.data.rng import SampleKey
 from detect.models.base import Model
 
-IMAGES, BATCH = 64, 8  # that the statistics are taken of, and at once
+IMAGES, BATCH = 64, 8  # images that the statistics are measured on, and how many at once
 
 
 def samples(data: Any, size: int) -> Iterator[Tensor]:
-    """Batches (B, 3, size, size) uint8 of the first training samples, the same on every rank."""
+    """Batches of the first training samples, the same on every rank.
+
+    Args:
+        data: the training set, asked for by `SampleKey`.
+        size: the side of the samples in pixels.
+
+    Yields:
+        (B, 3, size, size) uint8.
+    """
     for start in range(0, min(IMAGES, len(data)), BATCH):
         places = range(start, min(start + BATCH, IMAGES, len(data)))
         images = np.stack([data[SampleKey(0, place, size)][0] for place in places])
@@ -27,10 +35,14 @@ def samples(data: Any, size: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def unfold(model: Model, images: Iterable[Tensor]) -> None:
-    """Give every batch normalization of `model` the mean and variance of what it sees of `images`, in place.
+    """Give every batch normalization of a model the mean and variance of its input, measured on images.
 
-    Its gain and shift change along, so that in evaluation mode the model says what it said before; in training mode,
-    where a batch's own statistics count, it then says nearly the same. `images` are batches (B, 3, H, W) uint8.
+    Its weight and bias change with them, so that the outputs in evaluation mode stay the same; in training mode, where
+    the statistics of the batch count, they are then nearly the same.
+
+    Args:
+        model: changed in place.
+        images: batches (B, 3, H, W) uint8.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
@@ -53,7 +65,7 @@ def unfold(model: Model, images: Iterable[Tensor]) -> None:
 
 
 def _restate(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
-    """Other statistics (C,), the same function of x."""
+    """Set other statistics (C,) so that the output in evaluation mode stays the same."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     old = [t.double().cpu() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias)]
     gain = old[2] * (old[1] + norm.eps).rsqrt()

@@ -1,4 +1,4 @@
-"""Ranks: one process, or several started by torchrun."""
+"""The processes of a run, which torch calls ranks: one, or several that torchrun has started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from detect.errors import UserError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its peers."""
+    """This process among those of the run.
+
+    Attributes:
+        rank: its number, from 0.
+        world: the number of processes.
+        local: its number on this machine, which chooses its GPU.
+    """
 
     rank: int = 0
     world: int = 1
@@ -26,11 +32,11 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and prints."""
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def sum(self, x: Tensor) -> Tensor:
-        """The sum of `x` over all ranks, in a new tensor."""
+        """The sum of a tensor over all ranks, in a new tensor."""
         if self.world == 1:
             return x
         x = x.clone()
@@ -38,7 +44,11 @@ class Ranks:
         return x
 
     def gather(self, value: Any) -> list[Any]:
-        """`value` of every rank, on every rank. Values are plain containers of tensors and numbers."""
+        """The value of each rank, in their order, on every rank.
+
+        Args:
+            value: plain containers of tensors and numbers.
+        """
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -46,16 +56,20 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Go on when every rank has come here."""
+        """Wait until every rank has come here."""
         if self.world > 1:
             td.barrier()
 
 
 @contextmanager
 def ranks(cuda: bool):
-    """The ranks that torchrun's environment speaks of (gloo on the CPU, nccl on CUDA), closed at the end.
+    """Join the ranks that torchrun's environment variables describe; leave them at the end.
 
-    Raises UserError where another rank has ended.
+    Args:
+        cuda: whether they communicate by nccl, for CUDA; else by gloo.
+
+    Raises:
+        UserError: another rank has ended.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -75,7 +89,7 @@ def ranks(cuda: bool):
     except RuntimeError as error:
         if not (isinstance(error, td.DistError) or "gloo" in str(error)):  # gloo's errors have no type of their own
             raise
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun asks for the end that is under way
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun asks for an end that has begun already
         raise UserError(
             "another process of this run has ended: its own message, or torchrun's, says why; "
             "go on from the last checkpoint with --resume"
@@ -85,22 +99,27 @@ def ranks(cuda: bool):
 
 
 class Attempts:
-    """The attempts at the run called `name`: with --max-restarts torchrun starts all ranks again when one has died."""
+    """The attempts at a run: with --max-restarts torchrun starts all ranks again when one has died.
+
+    Args:
+        name: what tells the run from others of the same torchrun.
+    """
 
     def __init__(self, name: str):
         self.key, self.store = f"run {name}", _launcher_store()
 
     def again(self) -> bool:
-        """Whether an earlier attempt of the same torchrun has come as far as `note`."""
+        """Whether an earlier attempt of the same torchrun has called `note`."""
         return self.store is not None and self.store.check([self.key]) and int(self.store.get(self.key)) < _attempt()
 
     def note(self) -> None:
-        """Let later attempts know of this one."""
+        """Tell later attempts of this one."""
         if self.store is not None:
             self.store.set(self.key, str(_attempt()))
 
 
 def _attempt() -> int:
+    """The number of this attempt, from 0."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 

@@ -11,9 +11,13 @@ from detect.models.base import Model
 
 
 class Ema:
-    """A second module whose weights follow the first: e <- e + (1 - d)(w - e).
+    """A copy of a model whose weights are a moving average: e <- e + (1 - d)(w - e) after each step t.
 
-    d is `decay`, and smaller at first, (1 + t) / (10 + t), so that the random start is soon forgotten.
+    d is `decay`, but at first (1 + t) / (10 + t), so that the random initial weights are soon forgotten.
+
+    Args:
+        model: the model to follow; it is copied.
+        decay: the decay, 0 to 1.
     """
 
     def __init__(self, model: Model, decay: float):
@@ -22,10 +26,10 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Follow `model` after optimizer step `step` (from 0)."""
+        """Move the average towards the weights of `model` after optimizer step `step`, from 0."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        mine, theirs = self.module.state_dict(), model.state_dict()
-        floating = [k for k, v in mine.items() if v.is_floating_point()]
-        torch._foreach_lerp_([mine[k] for k in floating], [theirs[k] for k in floating], share)
-        for k in mine.keys() - set(floating):
-            mine[k].copy_(theirs[k])
+        average, current = self.module.state_dict(), model.state_dict()
+        floating = [name for name, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_([average[name] for name in floating], [current[name] for name in floating], share)
+        for name in average.keys() - set(floating):
+            average[name].copy_(current[name])

@@ -6,13 +6,14 @@ import torch
 
 
 class Momentum(torch.optim.SGD):
-    """SGD whose momentum begins at zero for every parameter, also for one that gets its first gradient late.
+    """SGD whose momentum starts at zero for every parameter, also for one that gets its first gradient late.
 
-    torch's fused step takes momenta of all parameters or of none. Zero is what the first step amounts to anyway.
+    Torch's fused step requires the momenta of all parameters or of none. A zero momentum gives the same first step.
     """
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"] if group["momentum"] else ():
                 if p.grad is not None and self.state[p].get("momentum_buffer") is None:

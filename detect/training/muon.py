@@ -1,4 +1,4 @@
-"""Muon: momentum made orthogonal, for the kernels of convolutions."""
+"""Muon: orthogonalized momentum, for the kernels of convolutions."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from torch.nn.modules.conv import _ConvNd
 
 from detect.training.optimizers import Groups
 
-BLOCK = 64  # outputs of a kernel that Muon makes orthogonal together: all of a wide layer would cost as its passes do
-STEP = 0.4  # root mean square of Muon's step, as a share of the rate
+BLOCK = 64  # outputs orthogonalized together: all of a wide layer would take as long as its forward and backward pass
+STEP = 0.4  # root mean square of a Muon step, as a share of the learning rate
 
 
 class Muon(torch.optim.AdamW):
-    """Momentum made orthogonal (Muon; Jordan et al., 2024) for the groups that say so, AdamW for the others.
+    """Muon (Jordan et al., 2024) for the parameter groups marked "orthogonal", AdamW for the others.
 
-    Every direction of such a step is equally long, so that what is rare in the gradients is learned as soon as what is
-    common. Steps are of one size whatever the shape (Liu et al., 2025), so that one rate and one decay serve both. A
-    kernel (outputs, inputs, height, width) is taken as matrices (BLOCK of the outputs, all the rest).
+    A Muon step is the momentum with all its singular values made about equal, so that rare directions of the gradient
+    are learned as fast as common ones. Steps have one size whatever the shape (Liu et al., 2025), so that one learning
+    rate and one weight decay suit both kinds of groups. A kernel (outputs, inputs, height, width) is split into
+    matrices of BLOCK outputs by all the rest.
     """
 
     def __init__(self, groups: Groups, lr: float, betas: tuple[float, float], weight_decay: float):
         super().__init__(groups, lr, betas, weight_decay=weight_decay, fused=True)
-        self._step_supports_amp_scaling = False  # a step with an overflow is GradScaler's to leave out
+        self._step_supports_amp_scaling = False  # GradScaler itself leaves out steps that overflow
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient; the gradients are used up."""
+        """Update every parameter that has a gradient; the gradients are consumed."""
         for group in self.param_groups:
             if group.get("orthogonal"):
                 self._orthogonal_steps([p for p in group["params"] if p.grad is not None], group)
         super().step(closure)
 
     def _orthogonal_steps(self, kernels: list[Tensor], group: dict[str, Any]) -> None:
-        """The updates of `kernels`, whose gradients are then gone: AdamW has nothing to do there."""
+        """Update the kernels, and remove their gradients so that AdamW skips them."""
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p in kernels:
             state, beta, grad = self.state[p], group["betas"][0], p.grad
             assert grad is not None  # as `step` has seen to it
             if not state:
-                state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW loads a step
+                state["step"], state["momentum"] = torch.zeros(()), torch.zeros_like(p)  # AdamW's state has a step, too
             state["momentum"].lerp_(grad, 1 - beta)
-            ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's
+            ahead = grad.lerp(state["momentum"], beta).flatten(1)  # Nesterov's momentum
             rows = BLOCK if len(ahead) % BLOCK == 0 else len(ahead)
             shapes[rows, ahead.shape[1]].append((p, ahead.reshape(-1, rows, ahead.shape[1])))
             p.grad = None
-        for shape, pairs in shapes.items():  # matrices of one shape together: many small products take long to start
+        for shape, pairs in shapes.items():  # matrices of one shape together: starting many small products takes long
             steps = orthogonal(torch.cat([matrices for _, matrices in pairs]))
             for (p, _), step in zip(pairs, steps.split([len(matrices) for _, matrices in pairs]), strict=True):
                 p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -56,10 +57,14 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About U V^T of each (N, R, C) = U S V^T: five Newton-Schulz steps bring all but tiny S to 0.7 .. 1.2.
+    """Orthogonalize matrices: approximately U V^T of each U S V^T.
 
-    Each step multiplies by a polynomial of X X^T from the left. They all commute, so that the steps are taken on the
-    small X X^T alone, and X is multiplied once at the end.
+    Five Newton-Schulz steps bring all but tiny singular values to between 0.7 and 1.2. Each step multiplies from the
+    left by a polynomial of X X^T. These commute, so that the steps are taken on the small X X^T alone, and X is
+    multiplied once at the end.
+
+    Args:
+        matrices: (N, R, C).
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
@@ -74,10 +79,17 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def kernels_apart(groups: Groups, model: nn.Module) -> Groups:
-    """Pairs of parameter groups as triples: in front of each pair the kernels that Muon makes orthogonal.
+    """Put the kernels that Muon orthogonalizes into groups of their own, each in front of the pair it comes from.
 
-    Muon is for convolutions without bias or groups: a normalization follows them, and what counts is their direction.
-    A model without any keeps its pairs.
+    Muon suits convolutions without bias or groups: a normalization follows them, so that only the direction of their
+    weights matters.
+
+    Args:
+        groups: pairs of groups, weights of layers and then the rest (see `detect.training.optimizers`).
+        model: the model that they are the parameters of.
+
+    Returns:
+        Triples of groups; the pairs themselves where the model has no such convolution.
     """
     layers = [m for m in model.modules() if isinstance(m, _ConvNd) and m.bias is None and m.groups == 1]
     kernels = {id(layer.weight) for layer in layers}
@@ -85,7 +97,7 @@ def kernels_apart(groups: Groups, model: nn.Module) -> Groups:
         return groups
     apart: Groups = []
     for weights, rest in zip(groups[::2], groups[1::2], strict=True):
-        turned = [p for p in weights["params"] if id(p) in kernels]
+        orthogonal = [p for p in weights["params"] if id(p) in kernels]
         others = [p for p in weights["params"] if id(p) not in kernels]
-        apart += [{**weights, "params": turned, "orthogonal": True}, {**weights, "params": others}, rest]
+        apart += [{**weights, "params": orthogonal, "orthogonal": True}, {**weights, "params": others}, rest]
     return apart

@@ -29,8 +29,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
 
 
 def _by_rate(model: nn.Module, decay: float) -> list[tuple[float, list[nn.Parameter]]]:
-    """Parameters by the factor on their rate: 1 for the head, `decay` once more for each part before it (ULMFiT,
-    Howard and Ruder, 2018).
+    """Group parameters by the factor on their learning rate (ULMFiT, Howard and Ruder, 2018).
+
+    Returns:
+        Pairs (factor, parameters): 1 for the head, then `decay` to the power of i for the i-th stage before it.
     """
     left = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if decay == 1:

@@ -1,4 +1,4 @@
-"""Batch normalization over the images of all ranks; torch's own for that refuses to work on the CPU."""
+"""Batch normalization over the images of all ranks. Torch's own works on CUDA alone, this one on the CPU too."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class RankNorm(_BatchNorm):
-    """Batch normalization (Ioffe and Szegedy, 2015) of a batch that all ranks hold together, in parts of any size.
+    """Batch normalization (Ioffe and Szegedy, 2015) over the batches of all ranks, which may differ in size.
 
-    The running statistics are equal on every rank, to the bit. Ranks exchange 2C + 1 numbers forward and 2C backward.
+    The running statistics are equal on every rank, to the bit. The ranks exchange 2C + 1 numbers in the forward pass
+    and 2C in the backward pass, C being the number of channels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) in any floating type and memory format; statistics are in the type of the weights."""
+        """Normalize (B, C, ...) in any floating type and memory format; statistics are in the type of the weights."""
         if not self.training:
             return super().forward(x)
         mean, var, count = self._statistics(x)
@@ -26,20 +27,20 @@ class RankNorm(_BatchNorm):
         return _Normalize.apply(x, weight, bias, mean, var, count, self.eps)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Signals, pictures and volumes alike."""
+        """Accept signals, images and volumes alike."""
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (C,), variance (C,) and count () of a channel's numbers over all ranks; the running ones follow them.
+        """Compute mean (C,), variance (C,) and count () over all ranks, and update the running statistics.
 
-        Parts are joined by their own means and variances (Chan et al., 1979), which no large mean spoils.
+        The means and variances of the ranks are combined (Chan et al., 1979), which stays accurate for large means.
         """
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        spare = torch.zeros_like(self.running_mean)  # this would make a variance of nothing where a rank has one vector
+        spare = torch.zeros_like(self.running_mean)  # torch's own would be divided by 0 where a rank has one vector
         mean, var = torch.batch_norm_update_stats(x, spare, spare, 0.0)
-        mine = torch.cat([mean, var, mean.new_tensor([x.numel() / x.shape[1]])])
-        everyone = mine.new_empty(td.get_world_size(), len(mine))
-        td.all_gather(list(everyone), mine)
+        own = torch.cat([mean, var, mean.new_tensor([x.numel() / x.shape[1]])])
+        everyone = own.new_empty(td.get_world_size(), len(own))
+        td.all_gather(list(everyone), own)
         means, variances, counts = everyone.split([len(mean), len(mean), 1], 1)
         count = counts.sum()
         share = counts / count
@@ -53,7 +54,7 @@ class RankNorm(_BatchNorm):
 
 
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias, where mean and var are those of x itself over all ranks."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and var those of x over all ranks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *statistics: Any) -> Tensor:
@@ -69,14 +70,22 @@ class _Normalize(torch.autograd.Function):
         )
         sums = torch.stack([slope, shift])
         td.all_reduce(sums)
-        # What x does through mean and var is linear in x, so that the same kernel gives it.
+        # The part of the gradient that goes through mean and var is linear in x: the same kernel computes it.
         gain = -weight * (var + ctx.eps).rsqrt() / count
         through = batch_norm(x, mean, var, gain * sums[0], gain * sums[1], False, 0.0, ctx.eps)
         return direct.add_(through), slope, shift, None, None, None, None
 
 
 def over_ranks(model: Any, device: torch.device) -> Any:
-    """`model` with every batch normalization over all ranks; parameters and their names stay as they are."""
+    """Make every batch normalization of a model one over all ranks; parameters keep their names.
+
+    Args:
+        model: changed in place.
+        device: where it is.
+
+    Returns:
+        The model.
+    """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for layer in model.modules():
