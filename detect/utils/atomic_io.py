@@ -1,4 +1,4 @@
-"""Reading regular files only; replacing files as a whole, never by half; the folder of the cache."""
+"""Reads regular files only, replaces files atomically, and knows the folders for temporary and cached files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from detect.errors import FULL, UserError
 from detect.utils.locks import Draft
 
-_ROOM = 2**22  # bytes; where less is left, something larger did not fit
+_ROOM = 2**22  # bytes; a disk with less free space counts as full
 _ELSEWHERE = "free some space, or let TMPDIR name a folder that can be written and has some"
 _TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _KINDS = {
@@ -29,12 +29,12 @@ _KINDS = {
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file, or a link to one, for reading: every reader of the user's files opens them here.
+    """Open a regular file, or a link to one, for reading. Every reader of the user's files opens them here.
 
     Anything else could block for ever (a named pipe), have no end (/dev/zero) or react to being opened (a device).
 
     Raises:
-        OSError: the file is missing, cannot be read, or is no regular file.
+        OSError: the file is missing, cannot be read, or is not a regular file.
         ValueError: the name holds a NUL.
     """
     if not os.path.isfile(path):
@@ -43,7 +43,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def irregular(path: str | os.PathLike[str]) -> OSError:
-    """Why a path that is no regular file cannot be read: there is nothing, or a folder, a pipe, a socket, a device."""
+    """The error for a path that is not a regular file: it is missing, or is a folder, pipe, socket or device."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except OSError as error:
@@ -53,7 +53,7 @@ def irregular(path: str | os.PathLike[str]) -> OSError:
 
 
 def require_file(path: str | os.PathLike[str]) -> None:
-    """Raises UserError for what cannot be opened by `open_file`: for readers that open files themselves."""
+    """Raise a UserError if `open_file` cannot open the path; for libraries that open files themselves."""
     try:
         open_file(path).close()
     except (OSError, ValueError) as error:
@@ -61,7 +61,7 @@ def require_file(path: str | os.PathLike[str]) -> None:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int = 0) -> bytes:
-    """The content of a regular file of `most` bytes at most (0: any size).
+    """The content of a regular file of at most `most` bytes (0: any size).
 
     Raises:
         OSError: as `open_file`, or the file is larger than `most`.
@@ -75,21 +75,23 @@ def read_bytes(path: str | os.PathLike[str], most: int = 0) -> bytes:
 
 
 def replace_file(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
-    """Let `write` fill a temporary file beside `path`, and put it in the place of `path`: every file is written so.
+    """Write a file atomically: fill a temporary file beside it, which then replaces it. Every file is written this way.
 
-    A link at `path` is replaced, and what it leads to stays as it is; so do other names (hard links) of a file there.
-    What is there and no file, such as a device, is never replaced.
+    A link at `path` is replaced, and its target stays; so do other hard links of a file. Anything but a file, such as a
+    device, is never replaced.
 
     Args:
-        durable: bring the content to the disk first, so that it is there after a power failure; takes milliseconds.
+        path: the file; its folder is created.
+        write: fills the temporary file, whose path it is given.
+        durable: flush the content to the disk first, so that it survives a power failure; takes milliseconds.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written; the file that was there stays.
+        UserError: the disk is full, or the folder cannot be written; the old file stays.
     """
     draft = None
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} cannot be written: it is there, and no file; choose another place")
+            raise UserError(f"{path} cannot be written: it exists and is not a file; choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Draft(path)
         write(draft.part)
@@ -103,17 +105,17 @@ def replace_file(path: Path, write: Callable[[Path], object], durable: bool = Tr
 
 
 def replace_text(path: Path, text: str, durable: bool = True) -> None:
-    """`replace_file` for a text in UTF-8; half a surrogate pair, which UTF-8 has no form for, as its code."""
-    data = text.encode("utf-8", "backslashreplace")  # not as text: line ends are the same on every system
+    """`replace_file` for text in UTF-8; a lone surrogate, which UTF-8 cannot encode, is written as its code."""
+    data = text.encode("utf-8", "backslashreplace")  # bytes, so that line ends are the same on every system
     replace_file(path, lambda part: part.write_bytes(data), durable)
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for what is needed for a while, where TMPDIR says, removed at the end.
+    """A temporary folder (in TMPDIR), removed at the end.
 
     Raises:
-        UserError: it cannot be made, or became full, however the library that wrote there puts that.
+        UserError: it cannot be created, or its disk became full, whatever error a library made of that.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="gridhead-", ignore_cleanup_errors=True)
@@ -132,7 +134,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether files cannot grow there, for want of space or beyond what this process may write (ulimit -f)."""
+    """Whether files in the folder cannot grow: the disk is full, or a file has the largest allowed size (ulimit -f)."""
     if shutil.disk_usage(folder).free < _ROOM:
         return True
     if sys.platform == "win32":
@@ -146,21 +148,21 @@ def _is_full(folder: Path) -> bool:
 
 @contextmanager
 def without_compiler_cache() -> Iterator[None]:
-    """Leave no empty folder: torch makes one in TMPDIR for compiled code, as soon as an optimizer or exporter is used.
+    """Remove the empty folder that torch creates in TMPDIR for compiled code when an optimizer or exporter is used.
 
-    One with something in it, or that the environment names, stays.
+    A folder that is not empty, or that the environment names, stays.
     """
     named = _TORCH_CACHE in os.environ
     try:
         yield
     finally:
-        if not named and _TORCH_CACHE in os.environ:  # torch puts its choice there
+        if not named and _TORCH_CACHE in os.environ:  # torch stores its choice there
             with suppress(OSError):
                 os.rmdir(os.environ[_TORCH_CACHE])
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: `gridhead` in XDG_CACHE_HOME, or in ~/.cache.
+    """The folder for cached files: `gridhead` in XDG_CACHE_HOME, or in ~/.cache.
 
     Raises:
         OSError: the user has no home folder.

@@ -1,4 +1,4 @@
-"""Which device computes, in which type, and with how many threads."""
+"""Chooses the device, the floating-point type, and the number of loader processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from detect.utils.precision import bfloat16_speed, fastest
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda, cuda:N, N or mps. Raises UserError when it is not there."""
+    """The device called auto, cpu, cuda, cuda:N, N or mps.
+
+    Raises:
+        UserError: there is no such device.
+    """
     name = spelled(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -25,25 +29,31 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise UserError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are there; use --device cpu")
+        raise UserError(f"--device {name}: {torch.cuda.device_count()} CUDA devices are available; use --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: there is none; use --device cpu")
+        raise UserError("--device mps: it is not available; use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: use auto, cpu, cuda, cuda:N or mps")
     return device
 
 
 def spelled(name: str) -> str:
-    """The name of a device as torch spells it: N alone is a CUDA device. Raises UserError for several."""
+    """The name of a device as torch spells it; N alone is a CUDA device.
+
+    Raises:
+        UserError: it names several devices.
+    """
     if "," in name:
-        raise UserError(f"--device {name}: a process uses one; torchrun --nproc_per_node N trains on several")
+        raise UserError(
+            f"--device {name}: a process uses one device; train on several with torchrun --nproc_per_node N"
+        )
     return f"cuda:{name}" if name.isdecimal() else name.lower()
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what tensors free for the next ones, at the same peak.
+    """Let glibc keep the memory of freed tensors for the next ones; the peak is the same.
 
-    By default it returns large blocks to the kernel, which hands them back page by page, cleared: 25,000 page faults
+    By default it returns large blocks to the kernel, which hands them back cleared, page by page: 25,000 page faults
     and a tenth of the time of a training step.
     """
     try:
@@ -55,10 +65,10 @@ def _keep_freed_memory() -> None:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type of autocast for --precision `name`.
+    """The autocast type for --precision `name`.
 
-    `auto` on CUDA: bfloat16 where the hardware has it, else float16. On the CPU: bfloat16 where it was measured to be
-    faster than float32 (see `detect.utils.precision`), else float32.
+    `auto` on CUDA is bfloat16 if the hardware supports it, else float16. On the CPU it is bfloat16 if it was measured
+    to be faster than float32 (see `detect.utils.precision`), else float32.
     """
     if name != "auto":
         return getattr(torch, name)
@@ -68,12 +78,12 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def computed_in(device: torch.device, dtype: torch.dtype) -> str:
-    """What every command says of where and in which type of numbers it computes."""
+    """The words by which every command tells the device and type it computes with."""
     return f"computed in {str(dtype).removeprefix('torch.')} on {device}"
 
 
 def trained_in(device: torch.device, dtype: torch.dtype) -> str:
-    """The line that says so of training, with what decided it on the CPU."""
+    """The line by which training tells the same, on the CPU with the measurement that decided."""
     said = f"training is {computed_in(device, dtype)}"
     if device.type != "cpu":
         return said
@@ -83,12 +93,12 @@ def trained_in(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """The context in which networks run on `device` in `dtype`; without effect for float32."""
+    """The context in which networks run on `device` in `dtype`; it does nothing for float32."""
     return torch.autocast(device.type, dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
 
 
 def pick_workers(count: int) -> int:
-    """Loader processes: `count`, or for -1 half of the cores this process may use, between one and eight."""
+    """The number of loader processes: `count`, or for -1 half of the cores this process may use, from 1 to 8."""
     if count >= 0:
         return count
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

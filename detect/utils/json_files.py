@@ -1,4 +1,4 @@
-"""Reading json: large files quickly, broken and hostile ones with one line."""
+"""Reads json: large files fast, broken and hostile ones with an error of one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from detect.utils.text_files import decode
 
 
 def read_json(path: Path) -> Any:
-    """The value in a json file; raises UserError with line and column where it is broken."""
+    """The value in a json file.
+
+    Raises:
+        UserError: the file cannot be read, or is broken, at which line and column.
+    """
     try:
         text = decode(read_bytes(path), path)
     except OSError as error:
@@ -27,23 +31,27 @@ def read_json(path: Path) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None
     except RecursionError:
-        raise UserError(f"{path}: json that cannot be read: lists or objects too many inside one another") from None
-    except ValueError as error:  # a key that comes twice, or a number of thousands of digits
+        raise UserError(f"{path}: json that cannot be read: lists and objects are nested too deeply") from None
+    except ValueError as error:  # a duplicate key, or a number of thousands of digits
         raise UserError(f"{path}: json that cannot be read: {error}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values; raises ValueError for a key that comes twice, of which one would be lost."""
+    """The object of these keys and values.
+
+    Raises:
+        ValueError: a key comes twice: one of its values would be lost.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]  # to count each key by itself takes hours
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]  # counting each key by itself would take hours
         raise ValueError(f"the key {twice!r} comes twice in an object")
     return found
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Garbage collection off: among millions of small objects, none of them garbage, it takes half the time."""
+    """Turn garbage collection off, which takes half the time of making millions of small objects."""
     collecting = gc.isenabled()
     gc.disable()
     try:

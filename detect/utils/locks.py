@@ -1,4 +1,4 @@
-"""One run at a time for each output: locks that say who holds them, and that end with their process."""
+"""Locks that let one run at a time write an output: they tell who holds them, and end with their process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from detect.utils.overwrite import require_own
 if sys.platform == "win32":
     import msvcrt
 
-    _Busy: type[OSError] = PermissionError  # what a lock that another one holds raises
+    _Busy: type[OSError] = PermissionError  # raised for a lock that another process holds
 else:
     import fcntl
 
@@ -35,19 +35,19 @@ R = TypeVar("R")
 LOCK = ".gridhead.lock"  # in a folder that a run writes into
 _HELD: set[int] = set()  # descriptors of locked files
 _TEMPORARY = re.compile(r"\.gridhead-[0-9a-f]{12}\.part")
-_OPEN_FILES_STAY = sys.platform == "win32"  # a file that is open can be neither removed nor replaced there
-_BEYOND = 2**30  # the byte that Windows locks: no other process could read one that holds something
-_FLAGS = getattr(os, "O_BINARY", 0)  # Windows changes line ends else
+_OPEN_FILES_STAY = sys.platform == "win32"  # where an open file can be neither removed nor replaced
+_BEYOND = 2**30  # the byte that Windows locks; other processes could not read a byte within the content
+_FLAGS = getattr(os, "O_BINARY", 0)  # otherwise Windows changes line ends
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _log = logging.getLogger("detect")
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Keep every other run out of a folder, which is made where it is missing. What killed runs left is removed.
+    """Keep every other run out of a folder, which is created if it is missing. Leftovers of killed runs are removed.
 
     The lock is the system's, on the file LOCK in the folder: it ends with this process, by `kill -9` too. The file is
-    removed at the end, and so is a folder that was made for it and is still empty.
+    removed at the end, and so is a folder that was created for it and is still empty.
 
     Raises:
         UserError: another run holds the lock, or the folder cannot be written.
@@ -58,10 +58,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
-    """`locked_folder` for single files, of which "" is none. The lock of each is a file beside it.
+    """`locked_folder` for single files; "" is skipped. The lock of each is a file beside it.
 
     Raises:
-        UserError: as `locked_folder`, and where something else than a file of this `kind` would be lost: `require_own`.
+        UserError: as `locked_folder`, or a file that is not of this `kind` would be lost: see `require_own`.
     """
     with ExitStack() as stack:
         for path in [Path(file) for file in files if file]:
@@ -72,7 +72,7 @@ def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
 
 
 def under(lock: Callable[[Any], AbstractContextManager[None]]) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
-    """Have a command, a function of its configuration, run under the lock that `lock` makes of the configuration."""
+    """A decorator that runs a command, a function of its configuration, under the lock `lock(configuration)`."""
 
     def decorated(command: Callable[[C], R]) -> Callable[[C], R]:
         @functools.wraps(command)
@@ -98,7 +98,7 @@ def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
         yield
     finally:
         _remove(lock, descriptor)
-        with suppress(OSError):  # something is in them
+        with suppress(OSError):  # they are not empty
             for folder in missing:
                 folder.rmdir()
 
@@ -136,17 +136,17 @@ def _self() -> dict[str, str]:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds a lock, as its file says."""
+    """Who holds a lock, as its file tells."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         said = json.loads(os.read(descriptor, 1000))
         return f"{said['command']} ({said['process']}, since {said['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it is only just being written
+    except (OSError, ValueError, KeyError, TypeError):  # it is being written right now
         return "another run"
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Lock an open file. Whether it could be: False where another process, or another part of this one, holds it.
+    """Lock an open file. Returns False if another process, or another part of this one, holds the lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -170,7 +170,7 @@ def _release(descriptor: int) -> None:
 
 
 def _remove(path: Path, descriptor: int) -> None:
-    """Remove a locked file, and give the lock back: after it, so that whoever opens the file then sees it has gone."""
+    """Remove a locked file, and then release the lock, so that whoever takes the lock sees that the file is gone."""
     if _OPEN_FILES_STAY:
         _release(descriptor)
     with suppress(OSError):
@@ -180,7 +180,7 @@ def _remove(path: Path, descriptor: int) -> None:
 
 
 def _let_go() -> None:
-    """In a forked process: close what the parent has locked, or the lock would outlive the parent."""
+    """In a forked process: close the locked files of the parent, or the locks would outlive it."""
     while _HELD:
         with suppress(OSError):
             os.close(_HELD.pop())
@@ -191,7 +191,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _is_there(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one at the path."""
+    """Whether the path still leads to the open file."""
     try:
         return _OPEN_FILES_STAY or os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
     except OSError:
@@ -199,10 +199,10 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 
 class Draft:
-    """A temporary file beside `path`, of this process alone: `finish` puts it in the place of `path`.
+    """A temporary file beside `path`, which `finish` renames to `path`.
 
-    It is locked as long as it is not finished or discarded, so that what a killed process left can be told from what is
-    being written: `locked_folder` and `locked_files` remove it.
+    It is locked until it is finished or discarded, so that the leftovers of killed processes, which `locked_folder` and
+    `locked_files` remove, can be told from files that are being written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -212,12 +212,12 @@ class Draft:
             self.descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
             with suppress(OSError):  # a file system without locks
                 _try_lock(self.descriptor)
-            if _is_there(self.part, self.descriptor):  # or it was removed as a leftover before it was locked
+            if _is_there(self.part, self.descriptor):  # else it was removed as a leftover before it was locked
                 break
             _release(self.descriptor)
 
     def finish(self, durable: bool = True) -> None:
-        """Bring the content to the disk if `durable`, and give the file its name."""
+        """Flush the content to the disk if `durable`, and give the file its name."""
         if durable:
             os.fsync(self.descriptor)
         if _OPEN_FILES_STAY:
@@ -237,7 +237,7 @@ class Draft:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the drafts of processes that were killed."""
+    """Remove the drafts of killed processes."""
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError):

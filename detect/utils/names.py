@@ -1,8 +1,7 @@
-"""Names of classes, keypoints and people: which may share one list, which are equal, how they are shown and filed.
+"""Names of classes, keypoints and identities: checked, compared, printed, and turned into file names.
 
-A name is any text: it may hold slashes, line breaks, escape codes, markup, or half a surrogate pair out of a json file.
-It is kept as it is in data, weights and json; `shown` and `file_names` make of it what a terminal, a plot, a page or a
-file system can take.
+A name is any text: it may hold slashes, line breaks, escape codes, markup, or a lone surrogate from a json file. Data,
+weights and json keep it as it is; `shown` makes it safe for a terminal, plot or page, `file_names` for a file system.
 """
 
 from __future__ import annotations
@@ -25,20 +24,26 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories: control, format,
 _SPECIAL = re.compile(r"[^ -~]")  # whatever is not plain ASCII
 _UNSAFE = frozenset('<>:"/|?*\\')  # in file names, on one system or another
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices of Windows
-_LONGEST = 120  # bytes of a file name: file systems take 255, and something may be appended
+_LONGEST = 120  # bytes of a file name: file systems allow 255, and a suffix may follow
 
 
 def key(name: str) -> str:
-    """What two spellings of one name share: blanks, invisible characters and the Unicode form do not count."""
+    """The key by which names are compared: blanks, invisible characters and the Unicode form do not count."""
     letters = unicodedata.normalize("NFC", name)
     return "".join(c for c in letters if not c.isspace() and unicodedata.category(c) not in _HIDDEN[:2])
 
 
 def require_names(names: Sequence[Any], ids: Sequence[int], where: object, what: str = "class") -> list[str]:
-    """`names`, each of which is the text of one `what` alone. `where` is the file that they are from.
+    """The names, if each is text and no two are equal.
 
-    Raises UserError for a name that is no text (YAML reads yes, no, 007 and null as other things), for an empty one,
-    and for names that are equal, or differ in blanks or their Unicode form alone.
+    Args:
+        names: as read from a file; YAML reads yes, no, 007 and null as other things than text.
+        ids: the id of each, for messages.
+        where: the file that they are from.
+        what: what they name.
+
+    Raises:
+        UserError: a name is empty or not text, or two names are equal but for blanks and their Unicode form.
     """
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -58,10 +63,12 @@ def require_names(names: Sequence[Any], ids: Sequence[int], where: object, what:
 def find(
     names: Sequence[str], ids: Sequence[int], known: Sequence[str], known_ids: Sequence[int], where: object
 ) -> list[int]:
-    """For each of `names` its place in `known`, -1 where it is not there.
+    """The index of each name in `known`, -1 if it is not there; names are compared by their `key`.
 
-    Names are equal as `key` says. A name that is in `known` several times is the one spelt alike, or else that of the
-    same id; raises UserError, naming `where` the known ones are, if that does not decide.
+    Of several equal names in `known` the one with the same spelling is taken, or else the one with the same id.
+
+    Raises:
+        UserError: several known names are equal, and none has the id; `where` names their file.
     """
     places: dict[str, list[int]] = {}
     for place, name in enumerate(known):
@@ -81,23 +88,23 @@ def find(
 
 
 def distinct(names: Sequence[str], ids: Sequence[int]) -> list[str]:
-    """`names`, those that are there several times told apart by their ids: weights from elsewhere may have such."""
+    """The names, with the id added to those that come several times, which weights from elsewhere may have."""
     count = Counter(names)
     return [f"{name} (id {i})" if count[name] > 1 else name for name, i in zip(names, ids, strict=True)]
 
 
 @lru_cache(maxsize=4096)
 def shown(text: str) -> str:
-    """The text in one line for people to read: characters that control a terminal, or hide, as their codes.
+    """The text as one line that is safe to print: control characters and invisible ones are replaced by their codes.
 
     Line breaks, escape codes, NUL, surrogates and marks of direction would otherwise move the cursor, colour what
-    follows, turn the line around or crash a library.
+    follows, reverse the line or crash a library.
     """
     return _SPECIAL.sub(lambda found: _visible(found[0], "unicode_escape"), text)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """`value` as json that any file and terminal takes: letters as they are, what `shown` would not show escaped."""
+    """`value` as json that is safe in any file and terminal: the characters that `shown` replaces are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return _SPECIAL.sub(lambda found: found[0] if found[0] == "\n" else _visible(found[0]), text)
 
@@ -111,21 +118,22 @@ def _visible(letter: str, how: str = "") -> str:
 
 
 def say(line: str, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print one line, whatever users have called things in it; on standard output, or to `file`.
+    """Print one line safely, on standard output or to `file`.
 
-    Every line that commands print goes through here: a name must not colour, move or rewrite what a terminal shows.
+    Commands print every line through this function: a class name must not colour, move or rewrite what a terminal
+    shows.
     """
     print(shown(line), file=file, flush=flush)
 
 
 @cache
 def warn_once(line: str) -> None:
-    """Say a line on stderr, once a command however often it reads the same file."""
+    """Print a line on stderr, once for each process however often the same file is read."""
     say(line, sys.stderr)
 
 
 def may_be_a_file(name: str) -> bool:
-    """Whether a file may be called so: no file's name holds a NUL or half a surrogate pair, or is longer than these."""
+    """Whether a file can have this name: it holds no NUL and no lone surrogate, and is not too long."""
     try:
         letters = os.fsencode(name)
     except UnicodeEncodeError:
@@ -134,7 +142,7 @@ def may_be_a_file(name: str) -> bool:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """A file name for each of `names`: one part of a path on any system, and no two alike, whatever the case."""
+    """A file name for each name, valid on any system; no two are equal, even if case is ignored."""
     taken: set[str] = set()
     found = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Arrays in numpy's files: how long they say they are is compared with the file before any memory is asked for."""
+"""Reads arrays from numpy's files, whose declared size is compared with the file before memory is allocated."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import numpy as np
 
 from detect.utils.atomic_io import open_file
 
-# What zipfile and numpy raise for files that are damaged or foreign.
+# Raised by zipfile and numpy for files that are damaged or of another kind.
 UNREADABLE = (
     *(OSError, ValueError, EOFError, RuntimeError, OverflowError, TypeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
 )
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_LARGE, _RATIO = 1 << 28, 100  # bytes, and how many times as long as what is on the disk: more is a bomb
+_LARGE, _RATIO = 1 << 28, 100  # bytes, and times the compressed size: what exceeds both is a decompression bomb
 _LAST_LETTER = 0x10FFFF
 
 
 def read_npy(file: BinaryIO, length: int) -> np.ndarray:
-    """The array in a file of `length` bytes. Raises ValueError, or others of UNREADABLE, where there is none.
+    """The array in a file of `length` bytes. No Python objects are made, and nothing larger than the file.
 
-    Python objects are never made, and nothing larger than the file is.
+    Raises:
+        ValueError: (or another of UNREADABLE) the file holds no array of numbers, or is damaged.
     """
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
@@ -48,7 +49,12 @@ def read_npy(file: BinaryIO, length: int) -> np.ndarray:
 
 
 def read_npz(path: Path, name: str) -> np.ndarray:
-    """The array of that name in an npz. Raises KeyError where there is none, else as `read_npy`."""
+    """The array of that name in an npz file.
+
+    Raises:
+        KeyError: there is none of that name.
+        ValueError: as `read_npy`.
+    """
     with open_file(path) as opened, zipfile.ZipFile(opened) as archive:
         member = next((m for m in archive.infolist() if m.filename in (name, f"{name}.npy")), None)
         if member is None:
@@ -57,4 +63,4 @@ def read_npz(path: Path, name: str) -> np.ndarray:
             many = member.file_size // max(1, member.compress_size)
             raise ValueError(f"it unpacks to {many} times its size: write it with numpy.savez, uncompressed")
         with archive.open(member) as file:
-            return read_npy(file, member.file_size)  # type: ignore[arg-type]  # it has all that is used
+            return read_npy(file, member.file_size)  # type: ignore[arg-type]  # it has all methods that are used

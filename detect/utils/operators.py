@@ -1,4 +1,4 @@
-"""torchvision's compiled operators, which load only beside the build of torch that they were made for."""
+"""Checks that torchvision's compiled operators load, which they do only beside the torch they were built for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detect.errors import UserError
 
 @contextmanager
 def explain_torchvision_errors() -> Iterator[None]:
-    """Raises UserError where torchvision fails to load inside the block."""
+    """Raise a UserError if torchvision fails to load inside the block."""
     try:
         yield
     except (ImportError, RuntimeError) as error:
@@ -25,7 +25,11 @@ def explain_torchvision_errors() -> Iterator[None]:
 
 
 def require_operators() -> None:
-    """Load the operators that choose boxes. Raises UserError where they do not load."""
+    """Load the operators of NMS.
+
+    Raises:
+        UserError: they do not load.
+    """
     with explain_torchvision_errors():
         operator()
 

@@ -1,6 +1,6 @@
-"""Which files a command may put another one in the place of: those of the same kind that gridhead wrote.
+"""Tells which files a command may overwrite: those of the same kind that gridhead wrote.
 
-A slip in a flag, such as `--json annotations.json`, must not cost a file of the user's.
+A slip in a flag, such as `--json annotations.json`, must not cost the user a file.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _BEGINNINGS = {
     "weights": rb'.{8}\{"__metadata__":\{"gridhead":',
     "gallery": rb'.{8}\{"__metadata__":\{"gridhead_gallery":',
     "exported": rb".{2,12}\x12\x08gridhead",  # ONNX, by its producer
-    "image": rb"(?!)",  # which does not say who made it
+    "image": rb"(?!)",  # images do not tell who made them
 }
-_WITHIN = {".xml": b"<gridhead value=", ".torchscript": b"extra/gridhead"}  # what other exported files hold somewhere
+_WITHIN = {".xml": b"<gridhead value=", ".torchscript": b"extra/gridhead"}  # bytes that other exported files contain
 
 
 def require_own(path: Path, kind: str) -> None:
-    """Raises UserError where something is at `path` and no file of this `kind` by gridhead. Empty files may go."""
+    """Raise a UserError if `path` exists and is not a file of this `kind` by gridhead; empty files may be replaced."""
     if os.path.exists(path) and not (os.path.isfile(path) and (not os.path.getsize(path) or _is_own(path, kind))):
-        made = "an image" if kind == "image" else f"no {kind} that gridhead wrote"
-        raise UserError(f"{path} is there, and {made}: remove it, or choose another name")
+        made = "an image" if kind == "image" else f"not a {kind} file that gridhead wrote"
+        raise UserError(f"{path} exists and is {made}: remove it, or choose another name")
 
 
 def _is_own(path: Path, kind: str) -> bool:
-    if path.suffix == ".bin":  # which belongs to the file of OpenVINO beside it
+    if path.suffix == ".bin":  # it belongs to the OpenVINO file beside it
         path = path.with_suffix(".xml")
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Which floating-point type this processor computes convolutions fastest in: measured once, then remembered.
+"""Measures, once, in which floating-point type this processor computes convolutions fastest.
 
-What a processor is able to do does not say what it does fast: with AVX512-BF16 but no AMX, bfloat16 takes 1.4 times as
-long as float32 on some, and half as long on others.
+Instructions do not tell the speed: with AVX512-BF16 but no AMX, bfloat16 takes 1.4 times as long as float32 on some
+processors, and half as long on others.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from detect.errors import UserError
 from detect.models.backbones.blocks import Conv, Fused
 from detect.utils.atomic_io import cache_folder, replace_text
 
-ROUNDS = 8  # of which the fastest counts
+ROUNDS = 8  # the fastest one counts
 TOO_SLOW = 2  # times the fastest: no further round can change the order
 SIZE = (32, 40)  # cells of the stack's input: those of stride 16 in an image of 640 x 512
-FIRST_SIZE = (16, 20)  # weights are laid out for this, as a detector's are for the first image that it sees
-MARGIN = 1.1  # times as fast another type or form must be: near ties would change from run to run
+FIRST_SIZE = (16, 20)  # weights are laid out for the first input, as those of a detector are for its first image
+MARGIN = 1.1  # how many times faster another type or form must be: near ties would change from run to run
 
 
 class Timing(NamedTuple):
-    """Seconds of one forward pass in a type: layer by layer, and with convolution and activation fused."""
+    """Seconds of one forward pass: layer by layer, and with convolution and activation fused."""
 
     separate: float
     fused: float
@@ -48,12 +48,12 @@ class Timing(NamedTuple):
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU, as far as oneDNN may use it, has instructions for bfloat16; without them it is emulated."""
+    """Whether the CPU has instructions for bfloat16 that oneDNN may use; without them it is emulated."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def bfloat16_speed() -> float:
-    """How many times as fast as float32 bfloat16 is on this CPU; 0 where it has no instructions for it."""
+    """The speed of bfloat16 on this CPU, as a multiple of that of float32; 0 without instructions for it."""
     if not has_bfloat16():
         return 0.0
     found = timings(torch.get_num_threads())
@@ -61,7 +61,7 @@ def bfloat16_speed() -> float:
 
 
 def fastest() -> torch.dtype:
-    """float32 or bfloat16, whichever the CPU computes convolutions faster in."""
+    """float32 or bfloat16, in whichever the CPU computes convolutions faster."""
     return torch.bfloat16 if bfloat16_speed() > MARGIN else torch.float32
 
 
@@ -73,9 +73,9 @@ def use_fused(dtype: torch.dtype) -> bool:
 
 @cache
 def timings(threads: int) -> dict[str, Timing]:
-    """The timings of each type by name, from the user's cache folder, or measured and put there.
+    """The timings of each type by name, from the user's cache folder, or measured and stored there.
 
-    What is remembered is of this processor, number of threads and torch, and of what the environment lets both use.
+    They hold for one processor, number of threads and version of torch, and for what the environment lets these use.
     """
     key = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
     key += f"{threads} threads, torch {torch.__version__}"
@@ -147,7 +147,7 @@ def _types() -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """Its name, as the system tells it."""
+    """The name of the processor, as the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

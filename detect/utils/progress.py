@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""Shows the progress of long work: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ _EVERY = 10.0  # seconds between plain lines
 def track(
     iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str] | None = None
 ) -> Generator[T, None, None]:
-    """The items, with their progress on stderr; `note` gives a short text beside it, asked for at each item.
+    """The same items, with progress on stderr.
 
-    Wrap it in `contextlib.closing` where the loop may be left early, so that the bar is taken down at once.
+    Wrap it in `contextlib.closing` if the loop may be left early, so that the bar is removed at once.
+
+    Args:
+        iterable: the items.
+        total: how many there are; None: its length, if it has one.
+        title: what is being done.
+        note: returns a short text to show beside the bar; called for each item.
     """
     if total is None:
         total = len(iterable) if isinstance(iterable, Sized) else None

@@ -1,4 +1,4 @@
-"""Turn off what libraries report to their makers. `detect/__init__` imports this module before any of them."""
+"""Turns off the telemetry of libraries. `detect/__init__` imports this module before any of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime from 1.29 on: reports models, keeps a device id and events on disk
     "WANDB_ERROR_REPORTING": "false",  # wandb: reports its own crashes
 }
-# Modules that only report and have no switch. None in the place of a module makes its import fail; OpenVINO then uses
-# an empty stand-in of its own.
+# Modules that do nothing but report, without a switch. None in place of a module makes its import fail; OpenVINO uses
+# an empty replacement then.
 BLOCKED = ("openvino_telemetry",)
 
 

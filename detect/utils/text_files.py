@@ -1,4 +1,4 @@
-"""Reading text files in the encodings that lists, labels and tables come in."""
+"""Reads text files in the usual encodings of lists, labels and tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _MARKS = (
 
 
 def read_text(path: str | PathLike[str], most: int = 0, errors: str = "strict") -> str:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write it, with or without a mark.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32, as Windows programs write them, with or without a mark.
 
     Args:
-        most: bytes that it may have (0: any number).
-        errors: as of `bytes.decode`; lists of file names take "surrogateescape", as Python does for names of files.
+        path: the file.
+        most: the most bytes it may have (0: any number).
+        errors: as for `bytes.decode`; lists of file names take "surrogateescape", as Python does for names of files.
 
     Raises:
         UserError: the file is missing, cannot be read, is in another encoding, or has more than `most` bytes.
@@ -36,7 +37,7 @@ def read_text(path: str | PathLike[str], most: int = 0, errors: str = "strict") 
 
 
 def decode(data: bytes, name: object, errors: str = "strict") -> str:
-    """As `read_text`, from the bytes of a file; `name` is for messages, `errors` as of `bytes.decode`."""
+    """As `read_text`, from the bytes of a file; `name` is for messages."""
     encoding = _encoding(data)
     try:
         return data.decode(encoding, errors)

@@ -1,4 +1,4 @@
-"""Reading xml: in any encoding that programs write, without the parts of it that can be turned against the reader."""
+"""Reads xml in any text encoding, without the features by which a file can attack its reader."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from detect.errors import UserError
 from detect.utils.atomic_io import read_bytes
 from detect.utils.text_files import decode
 
-LARGEST = 64 << 20  # bytes of a file: one image's annotations take some thousands
+LARGEST = 64 << 20  # bytes of a file; the annotations of an image take some thousands
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
-_FILLING = re.compile(r"<!(ENTITY|ATTLIST)")  # what stands for text that is repeated wherever it is meant
-_UNICODE = re.compile(r"utf-(8|16|32).*")  # a mark at the beginning says the same, and wins
-_TEXT = re.compile(r"(ascii|iso|cp|gb|big5|shift|euc|koi8|mac|johab|tis).*")  # never UTF-7, which hides what it says
-_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}  # what is written under it
+_FILLING = re.compile(r"<!(ENTITY|ATTLIST)")  # declarations of text that is repeated wherever it is referred to
+_UNICODE = re.compile(r"utf-(8|16|32).*")  # a byte order mark tells the same, and wins
+_TEXT = re.compile(r"(ascii|iso|cp|gb|big5|shift|euc|koi8|mac|johab|tis).*")  # never UTF-7, in which markup can hide
+_WIDER = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}  # supersets that files with these names often use
 
 
 def read_xml(path: str | PathLike[str]) -> ElementTree.Element:

@@ -1,8 +1,8 @@
-"""Reading YAML: the one door for data files, configurations, model files and values of flags.
+"""Reads all YAML: data files, configurations, model files and values of flags.
 
-YAML of a few lines can stand for a structure that fills all memory (aliases of aliases), has no end (an alias within
-its own anchor) or is too deep to be walked through. What is read here is bounded before it is built, and plain: text,
-numbers, true and false, null, lists and mappings. Tags for anything else are refused; a date is text.
+A few lines of YAML can describe a structure that fills all memory (aliases of aliases), has no end (an alias within its
+own anchor) or is too deep to walk through. What is read here is bounded before it is built, and plain: text, numbers,
+true and false, null, lists and mappings. Tags for anything else are rejected; a date is text.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ import yaml
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 
-LARGEST = 8 << 20  # bytes of a file: a list of 100,000 images takes about that
+LARGEST = 8 << 20  # bytes of a file; a list of 100,000 images takes about that
 NODES = 500_000  # scalars, lists and mappings, each counted wherever an alias repeats it
-DEEPEST = 50  # lists and mappings inside one another
-DIGITS = 20  # of a whole number, as 64 bits have: of longer ones thousands can share a hash, and be slow as keys
+DEEPEST = 50  # levels of nested lists and mappings
+DIGITS = 20  # of a whole number, as 64 bits have; thousands of longer ones can share a hash, and be slow as keys
 PARTS = ("config", "model", "optim", "augment", "tracker")  # settings whose value may be the name of a YAML file
 _TAG = "tag:yaml.org,2002:"
 _TAGS = (None, "!", f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")
 
 
 class _Bounded(yaml.SafeLoader):
-    """Safe YAML within the bounds above, in which no key of a mapping comes twice."""
+    """Loads safe YAML within the bounds above; duplicate keys of a mapping are an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.nodes = self.depth = self.deepest = 0
-        self.extent: dict[int, tuple[int, int]] = {}  # of each finished node: how many are in it, and how deep
+        self.extent: dict[int, tuple[int, int]] = {}  # of each finished node: the number of nodes in it, and its depth
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self.extent:
-                raise _at(event, f"the alias {event.anchor!r} stands inside what it repeats, which so has no end")
+                raise _at(event, f"the alias {event.anchor!r} is inside its own anchor, which then has no end")
             nodes, height = self.extent[id(node)]
         else:
             if getattr(event, "tag", None) not in _TAGS:
@@ -61,7 +61,7 @@ class _Bounded(yaml.SafeLoader):
 
     def _require_bounds(self, event: yaml.Event) -> None:
         if self.deepest > DEEPEST:
-            raise _at(event, f"more than {DEEPEST} lists and mappings inside one another")
+            raise _at(event, f"more than {DEEPEST} levels of nested lists and mappings")
         if self.nodes > NODES:
             raise _at(event, f"more than {NODES:,} values, each counted wherever an alias repeats it")
 
@@ -112,7 +112,11 @@ def parse_yaml(text: str, words: bool = False) -> Any:
 
 
 def read_yaml(path: str | PathLike[str]) -> Any:
-    """The value in a YAML file. Raises UserError, naming the file, where it cannot be read (see `parse_yaml`)."""
+    """The value in a YAML file.
+
+    Raises:
+        UserError: it cannot be read: see `parse_yaml`.
+    """
     try:
         return parse_yaml(read_text(path, LARGEST))
     except yaml.YAMLError as error:
@@ -120,7 +124,7 @@ def read_yaml(path: str | PathLike[str]) -> Any:
 
 
 def require_settings(words: Iterable[str]) -> None:
-    """Raises UserError for a YAML file among `words`, or named in such a file, that holds no settings."""
+    """Raise a UserError for a YAML file among `words`, or named in such a file, that holds no settings."""
     waiting, seen = [(Path(), word) for word in words], set[str]()
     while waiting:
         folder, name = waiting.pop()
@@ -128,7 +132,9 @@ def require_settings(words: Iterable[str]) -> None:
         if path and path not in seen:
             content = read_yaml(path)
             if not isinstance(content, dict):
-                raise UserError(f"{path}: no settings: they are lines such as 'epochs: 10', here is {content!r:.40}")
+                raise UserError(
+                    f"{path}: it holds no settings, which are lines such as 'epochs: 10', but {content!r:.40}"
+                )
             seen.add(path)
             waiting += [(Path(path).parent, content[part]) for part in PARTS if isinstance(content.get(part), str)]
 

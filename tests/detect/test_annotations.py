@@ -293,7 +293,7 @@ def test_dots_in_names_are_no_folders(tmp_path):
         ('{"images": [\n  {"id": 1,}\n]}', r"broken json at line 2, column \d+"),
         ('{"images": [{"id": 1', "broken json at line 1"),
         ("", "broken json at line 1, column 1"),
-        ("[" * 100_000, "cannot be read: lists or objects too many inside one another"),
+        ("[" * 100_000, "cannot be read: lists and objects are nested too deeply"),
         ('{"images": ' + "1" * 5000 + "}", "cannot be read: .*digits"),
         ('{"images": [], "images": []}', "cannot be read: the key 'images' comes twice in an object"),
         ('{"a": [{"b": {"c": 1, "d": 2, "c": 3}}]}', "cannot be read: the key 'c' comes twice in an object"),

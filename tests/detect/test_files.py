@@ -62,7 +62,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # as a device is; those cannot be made by everyone
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UserError, match=f"{name} cannot be written: it is there, and no file"):
+        with pytest.raises(UserError, match=f"{name} cannot be written: it exists and is not a file"):
             replace_text(tmp_path / name, "new")
     assert (tmp_path / "pipe").is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
 

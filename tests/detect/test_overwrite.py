@@ -106,5 +106,5 @@ def test_files_of_every_kind_are_known(place, tmp_path):
 
 def test_what_is_no_file_is_refused_before_any_work(tmp_path):
     for path in (tmp_path, "/dev/null"):
-        with pytest.raises(UserError, match="is there"):
+        with pytest.raises(UserError, match="exists"):
             require_own(type(tmp_path)(path), "results")

@@ -355,7 +355,7 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
             *("predict", *use, "--source", str(waved), "--imgsz", "64", "--out", str(tmp_path / "p")),
         ],
         "--show is for images": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
-        "looks at signals or volumes: only what looks at pictures is exported": ["export", *use[:2]],
+        "takes signals or volumes: only models for images are exported": ["export", *use[:2]],
         "there is no split 'test'; there are: train, val": ["evaluate", *use, "--data", str(waved), "--split", "test"],
         "--augment.scale is read with --model.dims 2 alone": [
             *(*train_, "--data", str(waved), "--model.dims", "1", "--augment.scale", "0.2"),

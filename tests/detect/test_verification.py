@@ -205,7 +205,7 @@ def test_a_gallery_replaces_nothing_but_a_gallery(people, weights, tmp_path, cap
     asked = ["embed", "--weights", str(copy), "--source", str(picture), *CPU[:4], "--out"]
     for out in (copy, picture, tmp_path):
         assert main([*asked, str(out)]) == 2
-        assert f"{out} is there, and no gallery that gridhead wrote" in capsys.readouterr().err
+        assert f"{out} exists and is not a gallery file that gridhead wrote" in capsys.readouterr().err
     assert copy.read_bytes() == weights.read_bytes() and sorted(tmp_path.iterdir()) == [picture, copy]
     for _ in range(2):
         assert main([*asked, str(tmp_path / "g")]) == 0

@@ -15,14 +15,14 @@ BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n
 MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{f'*a{i - 1}, ' * 9}]}}\n" for i in range(1, 12))
 CHAIN = "- &a0 [x]\n" + "".join(f"- &a{i} [*a{i - 1}]\n" for i in range(1, 60))
 HOSTILE = {
-    "endless": ("model: &a {loss: *a}", "line 1, column 18: the alias 'a' stands inside what it repeats"),
-    "endless key": ("&a [b, {c: [*a]}]", "stands inside what it repeats"),
+    "endless": ("model: &a {loss: *a}", "line 1, column 18: the alias 'a' is inside its own anchor"),
+    "endless key": ("&a [b, {c: [*a]}]", "is inside its own anchor"),
     "aliases": (BOMB, "more than 500,000 values"),
     "merge keys": (MERGED, "more than 500,000 values"),
-    "deep": ("[" * 9999, "more than 50 lists and mappings inside one another"),
-    "deep mappings": ("{a: " * 999, "more than 50 lists and mappings inside one another"),
-    "deep blocks": ("\n".join(" " * i + "a:" for i in range(60)), "more than 50 lists"),
-    "deep by aliases": (CHAIN, "more than 50 lists"),
+    "deep": ("[" * 9999, "more than 50 levels of nested lists and mappings"),
+    "deep mappings": ("{a: " * 999, "more than 50 levels of nested lists and mappings"),
+    "deep blocks": ("\n".join(" " * i + "a:" for i in range(60)), "more than 50 levels"),
+    "deep by aliases": (CHAIN, "more than 50 levels"),
     "digits": ("a: " + "1" * 5000, "a number of 5000 digits; 20 are read"),
     "equal hashes": (f"{2**61 - 1}: a\n{50 * (2**61 - 1)}: a", "a number of 21 digits"),
     "hexadecimal": ("a: 0x" + "f" * 5000, "a number of 5002 digits"),
