@@ -21,8 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from detect.cli.parser import parse
 from detect.config.train import TrainConfig, with_task
 from detect.data.image_writer import save_image
-from detect.data.loader import TrainLoader
-from detect.data.rng import SampleKey
+from detect.data.rng import BatchPlan, SampleKey, batches
 from detect.data.sources.formats import load_data
 from detect.data.validate import usable, verify
 from detect.errors import UserError, in_one_line
@@ -79,11 +78,13 @@ def samples(
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):
         raise UserError(f"--index and --count must stay within the {len(data)} images of {config.data} ({split})")
-    sides: dict[int, int] = {}
+    keys: dict[int, SampleKey] = {}
     for rank in range(ranks):
-        loader = TrainLoader(data, config.imgsz, config.batch, 0, rank, ranks, config.multi_scale)
-        sides |= {int(p): loader.side(epoch, step) for step, part in enumerate(loader.parts) for p in part}
-    return [data[SampleKey(epoch, position, sides[position])] for position in positions], store.names
+        plan = BatchPlan(
+            batches(len(data), config.batch, rank, ranks), config.imgsz, config.multi_scale, config.seed, epoch
+        )
+        keys |= {key.position: key for batch in plan for key in batch}
+    return [data[keys[position]] for position in positions], store.names
 
 
 @in_one_line

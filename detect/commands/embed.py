@@ -66,7 +66,7 @@ def known_people(source: Path) -> list[tuple[str, Path]]:
 
     Raises UserError where there is no picture, or names differ in blanks or Unicode form alone.
     """
-    from detect.data.images import is_image
+    from detect.data.image_formats import is_image
 
     if source.is_file():
         return [(source.stem, source)]

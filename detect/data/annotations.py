@@ -120,7 +120,8 @@ class Annotations:
 
     def read(self, index: int) -> np.ndarray:
         """The picture as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
-        return read_image(self.root / self.file_name(index), self.size(index))
+        height, width = self.sizes[index].tolist()  # `size`, written out: images pass here on their way to training
+        return read_image(self.root / self.file_name(index), (height, width) if height and width else None)
 
     def target(self, index: int) -> Target:
         """The truth of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""

@@ -19,48 +19,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
-from detect.data.jpegs import MOST_SCANS, ended, ends_early, has_many_scans, silence
+from detect.data.image_formats import FORMATS
+from detect.data.jpegs import MOST_SCANS, ends_early, has_many_scans, silence, with_end
 from detect.data.pngs import rows_missing
 from detect.errors import UserError
 from detect.utils.atomic_io import irregular, open_file
 
-# The only formats that Pillow may open, by its names, and the suffixes of their files. PostScript must never be here:
-# Pillow runs a program on it. TGA has no signature, so it is tried last.
-_FORMATS = {
-    "JPEG": ".jpg .jpeg .jpe .jfif .jif .mpo",
-    "PNG": ".png .apng",
-    "BMP": ".bmp",
-    "DIB": ".dib",
-    "GIF": ".gif",
-    "PPM": ".ppm .pgm .pbm .pnm",
-    "TIFF": ".tif .tiff",
-    "WEBP": ".webp",
-    "AVIF": ".avif",
-    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
-    "QOI": ".qoi",
-    "PCX": ".pcx",
-    "SGI": ".sgi .rgb .rgba .bw",
-    "SUN": ".ras",
-    "TGA": ".tga .icb .vda .vst",
-}
-_OPTIONAL = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}  # decoders that a build of Pillow may lack
-FORMATS = tuple(name for name in _FORMATS if name not in _OPTIONAL or features.check(_OPTIONAL[name]))
-SUFFIXES = frozenset(suffix for name in FORMATS for suffix in _FORMATS[name].split())
-# Suffixes of images in formats that cannot be decoded here: phones, cameras' raw files, medicine, light in floats.
-_UNDECODED = """
-.heic .heif .heics .heifs .hif .jxl .jxr .wdp .hdp .avifs .exr .hdr .pfm .dcm .dicom .dng .raw .cr2 .cr3 .crw .nef .nrw
-.arw .sr2 .srf .srw .orf .rw2 .rwl .raf .pef .ptx .3fr .fff .erf .kdc .dcr .mrw .mef .mos .iiq .x3f .gpr
-"""
-UNREADABLE = frozenset(" ".join([_UNDECODED, *_FORMATS.values()]).split()) - SUFFIXES
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"qoif")
-PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 Size = tuple[int, int]
 MAX_PIXELS = 500_000_000  # of an image, unless more are asked for: as 8-bit RGB they take 1.5 GB
 _OPENCV_PIXELS, _OPENCV_SIDE = 2**30, 1_000_000  # what it decodes at most
@@ -88,12 +58,8 @@ class Header:
     format: str
     mode: str
     size: Size
+    shown: Size
     orientation: int
-
-    @property
-    def shown(self) -> Size:
-        """(h, w) as a viewer shows it."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
 
     def turn(self, size: Size | None, name: str) -> int:
         """The orientation to apply for an annotated (h, w); raises UserError when the file has another size."""
@@ -154,23 +120,30 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
     opened, header = _open(stream, name, most)
-    turn = header.turn(size, name) if size else header.orientation
-    scan, in_scans = stream.tell(), False
-    if header.format in ("JPEG", "MPO"):  # is it progressive, or has its first scan not all components?
-        in_scans = "progressive" in opened.info or data[data.rfind(_SCAN, 0, scan) + 4] < len(opened.getbands())
+    form, scan = header.format, stream.tell()
+    turn = header.orientation if size in (None, header.shown) else header.turn(size, name)
+    # OpenCV may decode a JPEG or PNG with its end in place; it fills what is missing with grey. Within the scan of
+    # a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan. OpenCV 5 makes a black
+    # image of an animated PNG (acTL) whose first image is none of its frames.
+    if jpeg := form in ("JPEG", "MPO"):
+        ended = data.endswith(_END) or (form == "JPEG" and data.rfind(_END, scan) >= 0)
+    else:
+        ended = form == "PNG" and data.rfind(b"IEND") >= 0 and data.find(b"acTL", 0, scan) < 0
+    # Is it progressive, or has its first scan not all components?
+    in_scans = jpeg and ("progressive" in opened.info or data[data.rfind(_SCAN, 0, scan) + 4] < len(opened.getbands()))
     if in_scans and has_many_scans(data):
         raise UserError(f"{name}: a JPEG of more than {MOST_SCANS} scans, which take minutes to decode: save it anew")
-    image, whole = None, _whole(data, header.format, scan)
-    if header.format == "JPEG" and not whole and (data_ended := ended(data)):
-        data, whole, opened = data_ended, True, Image.open(io.BytesIO(data_ended), formats=FORMATS)
+    if form == "JPEG" and not ended and (completed := with_end(data)):
+        data, ended, opened = completed, True, Image.open(io.BytesIO(completed), formats=FORMATS)
     fits = math.prod(header.size) <= _OPENCV_PIXELS and max(header.size) <= _OPENCV_SIDE
-    if whole and header.mode != "CMYK" and fits:
+    image = None
+    if ended and header.mode != "CMYK" and fits:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         image = _convert(opened, name)
     filled = abs(image[-1, -1].astype(int) - 128).max() <= 2  # with grey, as libjpeg fills what is missing
-    early = header.format == "JPEG" and (filled or in_scans) and ends_early(data, filled)
-    if early or (header.format == "PNG" and not image[-1].any() and rows_missing(data)):
+    early = form == "JPEG" and (filled or in_scans) and ends_early(data, filled)
+    if early or (form == "PNG" and not image[-1].any() and rows_missing(data)):
         raise UserError(f"{name}: the image is damaged or truncated (its data end early)")
     return image if turn == 1 else _oriented(image, turn)
 
@@ -230,21 +203,6 @@ def resize(image: np.ndarray, width: int, height: int, out: np.ndarray | None = 
         return out
     coarse = 2 * width < image.shape[1] or 2 * height < image.shape[0]
     return cv2.resize(image, (width, height), dst=out, interpolation=cv2.INTER_AREA if coarse else cv2.INTER_LINEAR)
-
-
-def is_image(path: Path) -> bool:
-    """Whether the file name looks like a picture's; hidden files (such as macOS leaves behind) do not count."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def is_unreadable(path: Path) -> bool:
-    """Whether the file name is that of an image in a format that cannot be decoded, such as HEIC or a camera's raw."""
-    return path.suffix.lower() in UNREADABLE and not path.name.startswith(".")
-
-
-def has_signature(data: bytes) -> bool:
-    """Whether the first 12 bytes or more of a file are those of a common image format, whatever its name is."""
-    return data.startswith(_SIGNATURES) or data[8:12] in (b"WEBP", b"heic", b"heix", b"mif1", b"avif")
 
 
 def _missing(name: str, error: Exception) -> UserError:
@@ -312,28 +270,18 @@ def _open(file: IO[bytes], name: str, most: int = MAX_PIXELS) -> tuple[Image.Ima
             turn = int(opened.getexif().get(_ORIENTATION, 1))
         except Exception:  # damaged EXIF: viewers show the picture as it is stored
             turn = 1
-    return opened, Header(opened.format or "", opened.mode, (height, width), turn if 1 <= turn <= 8 else 1)
-
-
-def _whole(data: bytes, form: str, scan: int) -> bool:
-    """Whether OpenCV may decode it: a JPEG or PNG with its end in place (OpenCV 4 fills what is missing with grey).
-
-    Within the scan of a JPEG the bytes FF D9 are nothing but the end mark; a thumbnail's lie before the scan. OpenCV 5
-    makes a black image of an animated PNG (acTL) whose first image is none of its frames.
-    """
-    if form == "JPEG":
-        return data.endswith(_END) or data.rfind(_END, scan) >= 0
-    if form == "MPO":
-        return data.endswith(_END)
-    return form == "PNG" and data.rfind(b"IEND") >= 0 and data.find(b"acTL", 0, scan) < 0
+    turn = turn if 1 <= turn <= 8 else 1
+    shown = (height, width) if turn < 5 else (width, height)
+    return opened, Header(opened.format or "", opened.mode, (height, width), shown, turn)
 
 
 def has_end(path: str | PathLike[str]) -> bool:
-    """Whether a JPEG file has its end mark; raises UserError as `read_header`."""
+    """Whether a JPEG file has its end mark. Raises UserError as `read_header`."""
     with open_file(path) as file:
         data = file.read()
     stream = io.BytesIO(data)
-    return _whole(data, _open(stream, fspath(path))[1].format, stream.tell())
+    _open(stream, fspath(path))
+    return data.endswith(_END) or data.rfind(_END, stream.tell()) >= 0
 
 
 def _convert(opened: Image.Image, name: str) -> np.ndarray:

@@ -83,7 +83,7 @@ def warning(path: str) -> str | None:
         _free.put(decoder)
 
 
-def ended(data: bytes) -> bytes:
+def with_end(data: bytes) -> bytes:
     """The data of a JPEG without end mark, with one; nothing where pixels are missing too.
 
     They are all there if it changes none of them what follows the data, and no scan of a progressive file is missing.

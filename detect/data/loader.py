@@ -10,49 +10,12 @@ import numpy as np
 from detect.data.annotations import known_sizes
 from detect.data.image_cache import ImageCache
 from detect.data.letterbox import Letterbox
-from detect.data.rng import SampleKey, Stream, generator
+from detect.data.rng import BatchPlan, batches
 from detect.data.workers import stream, through_workers
-from detect.errors import UserError
 from detect.types import Batch, Preprocess, Target
 
 if TYPE_CHECKING:
     from detect.data.annotations import Annotations
-
-
-def batches(n: int, batch: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """The positions 0..n-1 of an epoch, cut into steps of nearly `batch` for each of `world` ranks; this rank's part.
-
-    Nothing is dropped and no step is tiny: 17 images in batches of 8 make 6, 6 and 5. A rank may get one more than
-    `batch` where it would otherwise get none in some step. UserError: fewer images than ranks.
-    """
-    if n < world:
-        raise UserError(f"{n} images cannot be shared among {world} processes: start at most {n}")
-    steps = max(1, min(-(-n // (batch * world)), n // world))
-    return [part[rank::world] for part in np.array_split(np.arange(n), steps)] if n else []
-
-
-class _Plan:
-    """The draws of an epoch's batches from `start` on; the loader iterates it in the main process.
-
-    It must not refer to the loader: a loader in a reference cycle waits 5 seconds for each worker when it is freed.
-    """
-
-    def __init__(self, parts: list[np.ndarray], size: int, multi_scale: float, seed: int) -> None:
-        self.parts, self.size, self.multi_scale, self.seed = parts, size, multi_scale, seed
-        self.epoch, self.start = 0, 0
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        for step, part in enumerate(self.parts[self.start :], self.start):
-            size = self.side(self.epoch, step)
-            yield [SampleKey(self.epoch, int(position), size) for position in part]
-
-    def side(self, epoch: int, step: int) -> int:
-        if not self.multi_scale:
-            return self.size
-        low = -(-self.size * (1 - self.multi_scale) // 32)
-        high = self.size * (1 + self.multi_scale) // 32
-        rng = generator(Stream.SIZE, self.seed, epoch * len(self.parts) + step)
-        return 32 * int(rng.integers(max(1, int(low)), max(1, int(high)), endpoint=True))
 
 
 class TrainLoader:
@@ -75,22 +38,17 @@ class TrainLoader:
         multi_scale: float = 0.0,
         pin: bool = False,
     ) -> None:
-        self.parts = batches(len(dataset), batch, rank, world)
-        self.plan = _Plan(self.parts, size, multi_scale, dataset.seed)
+        self.plan = BatchPlan(batches(len(dataset), batch, rank, world), size, multi_scale, dataset.seed)
         self.loader = through_workers(dataset.__getitem__, self.plan, workers, pin)
 
     def __len__(self) -> int:
         """Steps in an epoch."""
-        return len(self.parts)
+        return len(self.plan.parts)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from batch `start` on as they would have come after the earlier ones."""
         self.plan.epoch, self.plan.start = epoch, start
         return stream(self.loader)
-
-    def side(self, epoch: int, step: int) -> int:
-        """The side in pixels of the images of a step, the same on every rank."""
-        return self.plan.side(epoch, step)
 
 
 class _Letterboxed:

@@ -27,7 +27,8 @@ from detect.data.boxes import (
     relative,
     too_small,
 )
-from detect.data.images import PAGED, Header, count_pages, has_end, read_header, read_image
+from detect.data.image_formats import PAGED
+from detect.data.images import Header, count_pages, has_end, read_header, read_image
 from detect.data.orientation import settled
 from detect.errors import UserError
 from detect.utils.names import warn_once

@@ -79,7 +79,7 @@ def _pack(batch: Any) -> Packed | UserError:
     ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
     searched = [t.proposals for t in targets if t.proposals is not None]
     proposals = ([len(p) for p in searched], torch.cat(searched).numpy()) if searched else None
-    return Packed(room, [len(t) for t in targets], columns, proposals, ids, sizes, fits)
+    return Packed(room, [len(t.boxes) for t in targets], columns, proposals, ids, sizes, fits)
 
 
 def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
@@ -168,39 +168,42 @@ def _killed(handler: Any, number: int, frame: Any) -> None:
         raise _failed(error) from None
 
 
-def _received(loader: DataLoader) -> Iterator[Any]:
-    """What a loader's workers send. Raises UserError where they cannot be started or are killed, or lack room."""
+def _started(loader: DataLoader) -> Iterator[Any]:
+    """What a loader's workers send; they are started, and a worker that is killed raises an error of ours."""
+    if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    items = iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)
+    if handler is not before:
+        signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
+    return items
+
+
+def stream(loader: DataLoader) -> Iterator[Batch]:
+    """Yield the batches of a loader, unpacked.
+
+    Raises:
+        UserError: a batch could not be made; workers cannot be started, are killed, or lack memory.
+    """
     try:
-        if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
-            items = iter(loader)
-        else:
-            before = signal.getsignal(signal.SIGCHLD)
-            items = iter(loader)
-            handler = signal.getsignal(signal.SIGCHLD)
-            if handler is not before:
-                signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
-        yield from items
+        for packed in _started(loader):
+            if isinstance(packed, UserError):
+                raise UserError(*packed.args)  # a new one: through `packed` this frame would keep the workers alive
+            images = packed.images
+            if not isinstance(images, torch.Tensor):
+                _tell_small()
+                images = torch.from_numpy(images)
+            boxes, labels, crowd, points = (
+                [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
+                for column in packed.columns
+            )
+            proposals: Any = [None] * len(packed.counts)
+            if packed.proposals is not None:
+                proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
+            rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
+            yield Batch(images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) not in SCARCE and "shared memory" not in str(error):
             raise
         raise _failed(error) from None
-
-
-def stream(loader: DataLoader) -> Iterator[Batch]:
-    """The batches of a loader, unpacked. Raises the UserError that making one of them raised."""
-    for packed in _received(loader):
-        if isinstance(packed, UserError):
-            raise UserError(*packed.args)  # a new one: this frame would keep itself and the workers alive in `packed`
-        images = packed.images
-        if not isinstance(images, torch.Tensor):
-            _tell_small()
-            images = torch.from_numpy(images)
-        boxes, labels, crowd, points = (
-            [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
-            for column in packed.columns
-        )
-        proposals: Any = [None] * len(packed.counts)
-        if packed.proposals is not None:
-            proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
-        rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
-        yield Batch(images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)

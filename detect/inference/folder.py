@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from detect.data.images import is_unreadable
+from detect.data.image_formats import is_unreadable
 from detect.errors import UserError
 from detect.utils.names import shown
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detect.data.images import MAX_PIXELS, PAGED, count_pages, from_pillow, is_image, read_header, read_pages
+from detect.data.image_formats import PAGED, is_image
+from detect.data.images import MAX_PIXELS, count_pages, from_pillow, read_header, read_pages
 from detect.data.sources.signals import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.inference.folder import usable, walk

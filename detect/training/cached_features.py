@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from detect.data.annotations import Annotations
 from detect.data.letterbox import Letterbox
-from detect.data.loader import batches
+from detect.data.rng import batches
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.types import Batch, LossTerm, Postprocess, Target

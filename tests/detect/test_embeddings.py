@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detect.config.train import LossConfig, ModelConfig
 from detect.data.datasets.identities import require_identities
-from detect.data.loader import batches
+from detect.data.rng import batches
 from detect.data.sampling import grouped
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError

@@ -10,18 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from detect.data.images import (
-    FORMATS,
-    SUFFIXES,
-    UNREADABLE,
-    count_pages,
-    decode_image,
-    is_image,
-    read_header,
-    read_image,
-    read_pages,
-    scaled,
-)
+from detect.data.image_formats import FORMATS, SUFFIXES, UNREADABLE, is_image
+from detect.data.images import count_pages, decode_image, read_header, read_image, read_pages, scaled
 from detect.data.letterbox import Letterbox
 from detect.data.validate import examine
 from detect.errors import UserError

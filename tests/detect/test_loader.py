@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from detect.config.train import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
-from detect.data.loader import EvalLoader, TrainLoader, batches, eval_batches
+from detect.data.loader import EvalLoader, TrainLoader, eval_batches
+from detect.data.rng import batches
 from detect.data.workers import _has_sockets, _tell_small
 from detect.errors import UserError
 from tests.reference.scenes import Store
@@ -164,11 +165,16 @@ def test_ranks_together_make_the_same_stream(stream, world, batch):
             assert {part.images.shape[-1] for part in parts} == {side}
 
 
+def plan_sides(plan, epoch):
+    plan.epoch = epoch
+    return [keys[0].size for keys in plan]
+
+
 def test_sides_are_drawn_from_their_range():
     loader = TrainLoader(dataset(), 320, 8, multi_scale=0.25)
-    sides = {loader.side(epoch, step) for epoch in range(40) for step in range(3)}
-    assert sides == {256, 288, 320, 352, 384}
-    assert {TrainLoader(dataset(), 320, 8).side(e, 0) for e in range(9)} == {320}
+    drawn = [plan_sides(loader.plan, epoch) for epoch in range(40)]
+    assert {side for sides in drawn for side in sides} == {256, 288, 320, 352, 384}
+    assert plan_sides(TrainLoader(dataset(), 320, 8).plan, 3) == [320] * 3
 
 
 def test_iterating_leaves_the_random_state_of_the_training_alone():

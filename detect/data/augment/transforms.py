@@ -165,7 +165,7 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
         boxes, there = _warped(warp, (whole, low[:, :2], high[:, :2]), share, size)
         seen &= there
     kept = np.flatnonzero(seen)
-    keep, rest = np.split(kept, kept.searchsorted([sum(map(len, targets))]))
+    keep, rest = np.split(kept, kept.searchsorted([sum(len(t.boxes) for t in targets)]))
     points = None
     if targets[0].keypoints is not None:
         points = np.concatenate([t.keypoints.numpy() for t in targets if t.keypoints is not None])[keep]

@@ -65,7 +65,7 @@ class CocoDataset(TrainDataset):
     ) -> None:
         if not len(annotations):
             raise UserError("the training set has no images")
-        self.config, self.seed, self.preprocess, self.size = augment, seed, preprocess, size
+        self.seed, self.preprocess, self.size = seed, preprocess, size
         self.order = order or shuffled(len(annotations), seed)
         self.plain_from = first_plain_epoch(augment, epochs) if augment else None
         self.augment = None
@@ -81,7 +81,18 @@ class CocoDataset(TrainDataset):
         if self.augment is None:
             return letterboxed(self._read(index), key.size, self.preprocess)
         rng = generator(Stream.SAMPLE, self.seed, key.epoch, key.position)
-        image, target = self._compose(index, key, rng)
+        config, pad, count = self.augment.config, self.preprocess.pad, len(self.images.sides)
+        if (self.plain_from is not None and key.epoch >= self.plain_from) or rng.random() >= config.mosaic:
+            image, target = single(self._read(index, key.epoch), key.size, config, rng, pad)
+            return self.augment(image, target, key.size, rng)
+        tiles = [self._read(i, key.epoch) for i in (index, *rng.integers(count, size=3).tolist())]
+        image, target = mosaic(tiles, key.size, config, rng, pad)
+        if rng.random() < config.mixup:  # two mosaics blended (1710.09412; for detection 1902.04103)
+            chosen = [int(rng.integers(count)), *rng.integers(count, size=3).tolist()]
+            other, more = mosaic([self._read(i, key.epoch) for i in chosen], key.size, config, rng, pad)
+            share = rng.beta(32.0, 32.0)
+            image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
+            target = merge([target, more], target.size)
         return self.augment(image, target, key.size, rng)
 
     @property
@@ -93,24 +104,8 @@ class CocoDataset(TrainDataset):
         """Return an image by its index, without augmentation."""
         return letterboxed(self._read(index), self.size, self.preprocess)
 
-    def _compose(self, index: int, key: SampleKey, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
-        """One image, a mosaic of four, or two mosaics blended (mixup, 1710.09412; for detection 1902.04103)."""
-        config, pad, count = self.config, self.preprocess.pad, len(self.annotations)
-        assert config is not None
-        plain = self.plain_from is not None and key.epoch >= self.plain_from
-        if plain or rng.random() >= config.mosaic:
-            return single(self._read(index, key.epoch), key.size, config, rng, pad)
-        tiles = [self._read(i, key.epoch) for i in (index, *rng.integers(count, size=3).tolist())]
-        image, target = mosaic(tiles, key.size, config, rng, pad)
-        if rng.random() < config.mixup:
-            chosen = [int(rng.integers(count)), *rng.integers(count, size=3).tolist()]
-            other, more = mosaic([self._read(i, key.epoch) for i in chosen], key.size, config, rng, pad)
-            share = rng.beta(32.0, 32.0)
-            image = cv2.addWeighted(image, share, other, 1 - share, 0, dst=image)
-            target = merge([target, more], target.size)
-        return image, target
-
     def _read(self, index: int, epoch: int | None = None) -> ImageTarget:
         """An image with its target; in an `epoch` perhaps its stylized copy."""
-        image = self.cache.get(self.images.number(index, epoch), self.images.read)
+        number = index if self.images.copies is None else self.images.number(index, epoch)
+        image = self.cache.get(number, self.images.read)
         return ImageTarget(image, self.annotations.target(index))

@@ -22,7 +22,8 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
-from detect.data.images import is_image, read_header
+from detect.data.image_formats import is_image
+from detect.data.images import read_header
 from detect.data.roots import LEAVES, OUTSIDE, Roots
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco

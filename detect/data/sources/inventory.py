@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from detect.data.images import SUFFIXES, UNREADABLE, has_signature
+from detect.data.image_formats import SUFFIXES, UNREADABLE, has_signature
 from detect.data.roots import OUTSIDE, Roots
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file, read_bytes

@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords, EmptyDatasetError
-from detect.data.images import SUFFIXES, read_header
+from detect.data.image_formats import SUFFIXES
+from detect.data.images import read_header
 from detect.data.roots import Roots
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco

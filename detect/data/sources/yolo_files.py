@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from detect.data.bad_records import BadRecords
-from detect.data.images import SUFFIXES, UNREADABLE
+from detect.data.image_formats import SUFFIXES, UNREADABLE
 from detect.data.roots import OUTSIDE, Roots
 from detect.data.sources.inventory import (
     NEVER_IMAGES,
