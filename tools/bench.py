@@ -129,7 +129,7 @@ def exported(setting: Setting) -> list[Line]:
 
     from detect.commands.export import ExportConfig
     from detect.data.sources.formats import load_data
-    from detect.export.comparison import canvases, pictures
+    from detect.export.comparison import canvases, sample_images
     from detect.export.metadata import About
     from detect.export.quantize import quantized
     from detect.export.writers import to_onnx, write_onnx, write_openvino
@@ -141,7 +141,7 @@ def exported(setting: Setting) -> list[Line]:
     weights, model, job = *untrained(folder), {"files": files, "size": size}
     about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
-    some = pictures(ExportConfig("", data=str(source)), "train", model.task, setting.some(128))
+    some = sample_images(ExportConfig("", data=str(source)), "train", model.task, setting.some(128))
     small = quantized(plain, canvases(some, about), folder)
     data = lay_out(source, folder / "exported-data") if setting.peer else ""
     lines: list[Line] = []

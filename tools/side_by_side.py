@@ -29,8 +29,8 @@ from detect.data.validate import verify
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import Records, mean_defined, summarize
-from detect.evaluation.dataset_pass import detect_all
-from detect.evaluation.tide import KINDS, budget, judge
+from detect.evaluation.dataset_pass import predict_batches
+from detect.evaluation.tide import KINDS, analyze_errors, error_costs
 from detect.explain.summary import trace
 from detect.inference.draw import draw
 from detect.inference.text_rendering import render
@@ -66,7 +66,7 @@ def found_by(weights: Path, store: Annotations, seconds: float) -> Found:
     if detector.model.needs_proposals:
         store = with_proposals(store, weights.parent / "proposals")  # where training keeps them
     loader = EvalLoader(store, metadata.size, 8, metadata.pixels, square=detector.model.square)
-    for ids, found in detect_all(detector.model, loader, KEEP, detector.device, detector.dtype):
+    for ids, found in predict_batches(detector.model, loader, KEEP, detector.device, detector.dtype):
         evaluator.update(ids, [replace(one, labels=labels[one.labels]) for one in found])
     return Found(weights, evaluator.records(), seconds)
 
@@ -129,7 +129,7 @@ def size_of(weights: Path, store: Annotations) -> tuple[int, int]:
 
 
 def pictures(store: Annotations, models: Mapping[str, Sequence[Found]]) -> np.ndarray:
-    """Some images, a row each: the truth, then what each model finds above CONF; the last has no object, if any."""
+    """Some images, a row each: annotations, then what each model finds above CONF; the last has no object, if any."""
     some, none = (np.flatnonzero((np.diff(store.starts) > 0) == wanted) for wanted in (True, False))
     spread = np.linspace(0, len(some) - 1, min(SHOWN, len(some))).round().astype(int)
     chosen = [*some[spread], *none[:1]][-SHOWN:]
@@ -192,7 +192,7 @@ def faults(store: Annotations, models: Mapping[str, Sequence[Found]]) -> list[st
         rows = []
         for one in seeds:
             found = summarize(store, one.records)
-            costs = budget(judge(store, one.records), len(store.names)).costs
+            costs = error_costs(analyze_errors(store, one.records), len(store.names)).costs
             strict = mean_defined(found.precision[8:9, :, :, 0, 2]) or 0.0  # at IoU 0.9
             rows.append([*(found.numbers[key] for key in ("AP50", "AP75")), strict, found.numbers["AR100"]])
             rows[-1] += [costs[kind] for kind in KINDS]

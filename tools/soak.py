@@ -100,7 +100,7 @@ class Case(NamedTuple):
 def honest(scenes: Path, server: Server) -> list[Case]:
     """Requests whose answers are known: each was answered alone before."""
     cases = [Case("the page", lambda one: one.ask("GET", "/")[0], lambda status: status == 200, True)]
-    bodies = [("picture", path.read_bytes()) for path in sorted((scenes / "val").iterdir())[:6]]
+    bodies = [("image", path.read_bytes()) for path in sorted((scenes / "val").iterdir())[:6]]
     for kind, body in [*bodies, ("video", film(96, 96, 12))]:
         answer = partial(_answered, kind=kind, body=body)
         cases.append(Case(f"an honest {kind}", answer, partial(_equals, answer(server)), True))
@@ -123,16 +123,16 @@ def hostile(scenes: Path) -> list[Case]:
     image = next((scenes / "val").iterdir()).read_bytes()
     clip, large = film(96, 96, 60), film(4096, 4096, 1)
     posted = {
-        "an image of many scans": ("/picture", jpeg_of_scans(4000, 3000)),
-        "an image that takes long": ("/picture", jpeg_of_scans(8000, 90)),
-        "a decompression bomb": ("/picture", png_bomb(30_000)),
-        "half an image": ("/picture", image[: len(image) // 2]),
-        "PostScript as .jpg": ("/picture", b"%!PS-Adobe-3.0\n{} loop\n"),
-        "a text": ("/picture", b"no image at all " * 999),
+        "an image of many scans": ("/image", jpeg_of_scans(4000, 3000)),
+        "an image that takes long": ("/image", jpeg_of_scans(8000, 90)),
+        "a decompression bomb": ("/image", png_bomb(30_000)),
+        "half an image": ("/image", image[: len(image) // 2]),
+        "PostScript as .jpg": ("/image", b"%!PS-Adobe-3.0\n{} loop\n"),
+        "a text": ("/image", b"no image at all " * 999),
         "large frames": ("/video", large),
         "half a video": ("/video", clip[: len(clip) // 3]),
         "a playlist": ("/video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n"),
-        "too much": ("/picture", bytes(17 << 20)),
+        "too much": ("/image", bytes(17 << 20)),
     }
     head = b"POST /video HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     sent = {
@@ -145,7 +145,7 @@ def hostile(scenes: Path) -> list[Case]:
         "a large announcement": (head % (1 << 40), 5.0),
         "another name": (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 5.0),
         "a path": (b"GET /video/../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 5.0),
-        "another page": (b"POST /picture HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 5.0),
+        "another page": (b"POST /image HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 5.0),
     }
     refused = {0, 400, 403, 404, 408, 413, 415, 422, 503}
     cases = [Case(name, partial(_status, path, body), refused.__contains__) for name, (path, body) in posted.items()]

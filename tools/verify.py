@@ -37,7 +37,7 @@ from detect.data.images import read_image
 from detect.data.sources.formats import load_data
 from detect.embedding.pairs import read_pairs
 from detect.errors import UserError, in_one_line
-from detect.evaluation.verification import SHARES, all_pairs, apart, measure
+from detect.evaluation.verification import SHARES, all_pairs, measure, pair_distances
 from detect.training.setup import train
 from detect.types import Distance
 from detect.utils.atomic_io import replace_file, replace_text
@@ -113,7 +113,7 @@ def baselines(data: Path, pairs: str) -> Iterator[tuple[str, dict[str, Any]]]:
     shapes = np.array([hog(one, 9, (8, 8), (2, 2), transform_sqrt=True) for one in pictures])
 
     def judged(values: np.ndarray) -> dict[str, Any]:
-        return measure(apart(values[known:], asked.first, asked.second, Distance()), asked.same)
+        return measure(pair_distances(values[known:], asked.first, asked.second, Distance()), asked.same)
 
     yield "pixels", judged(pixels)
     for name, values in (("pixels, LDA", pixels), ("HOG, LDA", shapes)):

@@ -81,5 +81,5 @@ def _film(weights: Path, data: Path, device: str) -> dict[str, Any]:
 
     evaluator = CocoEvaluator(load_coco(data / "instances_video.json", data))
     for frame, found in Detector.load(weights, device).predict(data / "video.mp4", conf=0.001):
-        evaluator.update([int(evaluator.store.image_ids[frame.index])], [found])
+        evaluator.update([int(evaluator.annotations.image_ids[frame.index])], [found])
     return evaluator.result()

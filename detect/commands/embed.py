@@ -37,19 +37,19 @@ def embed(config: EmbedConfig) -> Path:
 
     from detect.data.images import read_image
     from detect.embedding.gallery import Gallery, fingerprint
-    from detect.embedding.image_embedder import Eyes
+    from detect.embedding.image_embedder import ImageEmbedder
     from detect.types import Frame
 
     source, out = Path(config.source), Path(config.out)
     pictures = known_people(source)
     print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
     detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
-    eyes = Eyes(config.weights, config.detector, config.device, config.precision)
+    embedder = ImageEmbedder(config.weights, config.detector, config.device, config.precision)
     vectors, people, files = [], [], []
     for person, file in track(iter(pictures), len(pictures), "embed"):
-        vector = eyes(Frame(read_image(file), file.name))
+        vector = embedder(Frame(read_image(file), file.name))
         if vector is None:
-            say(f"left out: {file}: {eyes.blind}", sys.stderr)
+            say(f"left out: {file}: {embedder.nothing_detected}", sys.stderr)
             continue
         vectors.append(vector)
         people.append(person)

@@ -51,7 +51,7 @@ def export(config: ExportConfig) -> Path:
     """Write the weights as --format says, checked on real pictures; returns the file."""
     from detect.cli.applicability import refuse_unused
     from detect.export import exporter
-    from detect.export.comparison import pictures, verify
+    from detect.export.comparison import sample_images, verify
     from detect.export.forms import is_square, require_exportable
     from detect.export.runtime import open_exported
     from detect.models.weights import load_weights
@@ -67,7 +67,7 @@ def export(config: ExportConfig) -> Path:
     with locked_files(out, *beside, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
         exporter.write(config, model, about, path)
-        said = verify(fused, open_exported(path, "cpu"), pictures(config, config.split, model.task))
+        said = verify(fused, open_exported(path, "cpu"), sample_images(config, config.split, model.task))
         for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     say(f"{out}: {said}")

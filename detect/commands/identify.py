@@ -15,7 +15,7 @@ from detect.utils.progress import track
 
 if TYPE_CHECKING:
     from detect.embedding.gallery import Gallery
-    from detect.embedding.image_embedder import Eyes
+    from detect.embedding.image_embedder import ImageEmbedder
     from detect.types import Frame
 
 
@@ -42,7 +42,7 @@ class IdentifyConfig:
 def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     """Say who of a gallery is in each picture of a source."""
     from detect.embedding.gallery import Gallery, fingerprint
-    from detect.embedding.image_embedder import Eyes
+    from detect.embedding.image_embedder import ImageEmbedder
     from detect.inference.source import open_source
 
     gallery = Gallery.load(Path(config.gallery))
@@ -54,14 +54,14 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     if config.detector is None:
         _require_same(config.gallery, gallery.detectors)
     detectors = [path for path, _ in gallery.detectors] if config.detector is None else config.detector
-    eyes = Eyes(weights, detectors, config.device, config.precision)
-    if gallery.vectors.shape[1] != eyes.describe.dimensions:
+    embedder = ImageEmbedder(weights, detectors, config.device, config.precision)
+    if gallery.vectors.shape[1] != embedder.embed_boxes.dimensions:
         raise UserError(
             f"{config.gallery} is damaged: its vectors are not as long as those of {weights}: make it again"
         )
-    threshold = eyes.threshold(config.threshold, "far_1pct", weights)
+    threshold = embedder.threshold(config.threshold, "far_1pct", weights)
     with open_source(config.source) as source:
-        found = list(_identified(config, gallery, eyes, threshold, track(iter(source), source.count, "identify")))
+        found = list(_identified(config, gallery, embedder, threshold, track(iter(source), source.count, "identify")))
     if config.json:
         say(json.dumps(found))
     return found
@@ -79,20 +79,20 @@ def _require_same(name: str, detectors: list[tuple[str, str]]) -> None:
 
 
 def _identified(
-    config: IdentifyConfig, gallery: Gallery, eyes: Eyes, threshold: float, frames: Iterator[Frame]
+    config: IdentifyConfig, gallery: Gallery, embedder: ImageEmbedder, threshold: float, frames: Iterator[Frame]
 ) -> Iterator[dict[str, Any]]:
     """The record of each frame; said at once, line by line, unless as json."""
     for frame in frames:
-        vector, record = eyes(frame), {"image": frame.name, "threshold": threshold}
+        vector, record = embedder(frame), {"image": frame.name, "threshold": threshold}
         name = frame.name
         if frame.time is not None:
             record["frame"] = frame.index
             name = f"{name}, frame {frame.index}"
         if vector is None:
             record |= {"person": None, "nearest": None, "distance": None}
-            said = f"nothing: {eyes.blind}"
+            said = f"nothing: {embedder.nothing_detected}"
         else:
-            row, distance = gallery.nearest(vector, eyes.describe.distance)
+            row, distance = gallery.nearest(vector, embedder.embed_boxes.distance)
             nearest = gallery.people[row]
             person = nearest if distance <= threshold else None
             record |= {"person": person, "nearest": nearest, "picture": gallery.files[row], "distance": distance}

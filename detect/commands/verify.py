@@ -33,18 +33,18 @@ class VerifyConfig:
 def verify(config: VerifyConfig) -> dict[str, Any]:
     """Say whether two pictures show one person."""
     from detect.data.images import read_image
-    from detect.embedding.image_embedder import Eyes
+    from detect.embedding.image_embedder import ImageEmbedder
     from detect.types import Frame
 
-    eyes = Eyes(config.weights, config.detector, config.device, config.precision)
-    threshold = eyes.threshold(config.threshold, "accuracy", config.weights)
+    embedder = ImageEmbedder(config.weights, config.detector, config.device, config.precision)
+    threshold = embedder.threshold(config.threshold, "accuracy", config.weights)
     vectors = []
     for name in (config.a, config.b):
-        vector = eyes(Frame(read_image(Path(name)), name))
+        vector = embedder(Frame(read_image(Path(name)), name))
         if vector is None:
-            raise UserError(f"{name}: {eyes.blind}")
+            raise UserError(f"{name}: {embedder.nothing_detected}")
         vectors.append(vector)
-    distance = float(eyes.describe.distance(*vectors))
+    distance = float(embedder.embed_boxes.distance(*vectors))
     result = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
     said = f"distance {distance:.4f}, threshold {threshold:.4f}: {'same' if result['same'] else 'different'}"
     say(json.dumps(result) if config.json else said)

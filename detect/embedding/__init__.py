@@ -1,1 +1,1 @@
-"""Who is in a picture: galleries of vectors, verification of two pictures, identification among many."""
+"""Galleries of embeddings, verification of two images, identification among many."""

@@ -1,4 +1,4 @@
-"""From frames to embeddings: of the whole image, or of what detectors cut out of it first."""
+"""Embeddings of frames: of the whole image, or of the crop that detectors make of it first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from detect.inference.box_embedder import BoxEmbedder, crop_boxes, require_embed
 from detect.tasks import get_task
 from detect.types import Frame, Postprocess
 
-SURE = 0.25  # the least score of what a detector cuts out
+CONF = 0.25  # least score of a box that is cropped
 
 
-class Finder:
-    """Pictures to what weights find in them: a landmarker's aligned, a detector's best box with its margin."""
+class Cropper:
+    """Crops images to what a model detects: the best box with a margin, or the object aligned by its landmarks.
+
+    Args:
+        path: weights of a detector or a landmarker.
+        device: where it runs.
+        precision: what it computes in.
+
+    Raises:
+        UserError: the weights are of another task, or know no mean shape to align to.
+    """
 
     def __init__(self, path: str, device: str, precision: str) -> None:
         detector = Detector.load(path, device, precision)
@@ -26,43 +35,50 @@ class Finder:
         task = get_task(detector.model.task)
         if not task.detects_objects and not len(self.shape):
             if task.match_keypoints:
-                raise UserError(f"--detector {path} does not know where its points lie on average: train it again")
-            raise UserError(f"--detector {path} is no detector: it must find boxes, or landmarks")
-        self.predictor, self.stretch = detector.predictor(Postprocess(SURE, limit=1)), detector.metadata.pixels.stretch
+                raise UserError(f"--detector {path} has no mean shape of its landmarks to align to: train it again")
+            raise UserError(f"--detector {path} is no detector: give weights that detect boxes, or landmarks")
+        self.predictor, self.stretch = detector.predictor(Postprocess(CONF, limit=1)), detector.metadata.pixels.stretch
 
     def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
-        """What is found in a picture (H, W, 3), cut out for a network that will `stretch` it or not; None: nothing."""
+        """The crop of an image (H, W, 3) for a network that will `stretch` it or not; None if nothing is detected."""
         ((_, found),) = self.predictor([Frame(image, "")])
         if len(self.shape):
             return aligned(image, found, self.shape)
         return next(iter(crop_boxes(image, found.boxes[:1].double().numpy(), stretch)), None)
 
 
-class Eyes:
-    """Frames to vectors, of the whole picture or of what finders find in it first, one after the other."""
+class ImageEmbedder:
+    """Embeds frames, after cropping them by detectors, one after the other.
+
+    Args:
+        weights: weights of an embedder.
+        detectors: weights of detectors or landmarkers; none: the whole image is embedded.
+        device: where the models run.
+        precision: what they compute in.
+    """
 
     def __init__(self, weights: str, detectors: Sequence[str], device: str, precision: str) -> None:
         self.embedder = Detector.load(weights, device, precision)
         require_embedder(self.embedder, weights)
-        self.describe = BoxEmbedder(self.embedder)
-        self.finders = [Finder(path, device, precision) for path in detectors]
-        self.blind = f"{' and '.join(detectors)} find{'s' * (len(detectors) == 1)} nothing in it to cut out"
+        self.embed_boxes = BoxEmbedder(self.embedder)
+        self.croppers = [Cropper(path, device, precision) for path in detectors]
+        self.nothing_detected = f"{' and '.join(detectors)} detect{'s' * (len(detectors) == 1)} nothing in it to crop"
 
     def __call__(self, frame: Frame) -> np.ndarray | None:
-        """The vector (D,) of a frame; None where there is nothing to cut out."""
-        stretches = [*(finder.stretch for finder in self.finders[1:]), self.describe.stretch]
+        """The embedding (D,) of a frame; None where a detector detects nothing."""
+        stretches = [*(cropper.stretch for cropper in self.croppers[1:]), self.embed_boxes.stretch]
         image: np.ndarray | None = frame.image
-        for finder, stretch in zip(self.finders, stretches, strict=False):
+        for cropper, stretch in zip(self.croppers, stretches, strict=False):
             if image is not None:
-                image = finder(image, stretch)
+                image = cropper(image, stretch)
         if image is None:
             return None
-        ((_, one),) = self.describe.predictor([replace(frame, image=image)])
+        ((_, one),) = self.embed_boxes.predictor([replace(frame, image=image)])
         return one.values
 
     def threshold(self, given: float, name: str, weights: str) -> float:
-        """`given`, or the threshold of the weights called `name`. Raises UserError where they have none."""
+        """`given`, or where it is 0 the threshold `name` of the weights. Raises UserError where they have none."""
         known = self.embedder.metadata.thresholds
         if not given and name not in known:
-            raise UserError(f"{weights} has no threshold, for it was not measured on held-out pairs: give --threshold")
+            raise UserError(f"{weights} has no threshold, since it was not evaluated on pairs: give --threshold")
         return given or known[name]

@@ -1,4 +1,4 @@
-"""How good the detections are: the COCO protocol on the annotation store."""
+"""Evaluators and metrics: one for each task, and the COCO protocol behind those of boxes."""
 
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize

@@ -1,4 +1,4 @@
-"""How good classes are: top-1, top-5, a table by class and the confusion matrix.
+"""Metrics of classifiers: top-1 and top-5 accuracy, a table by class and the confusion matrix.
 
 Axes: N crops, C classes, T 5 best.
 """
@@ -14,67 +14,80 @@ from detect.data.datasets.crops import Crops
 from detect.types import Classification
 
 BEST = 5
-CONFUSED = 5  # pairs of classes that are named
+CONFUSED = 5  # pairs of classes that are printed
 MATRIX = 20  # classes up to which the confusion matrix is printed
 
 
 class Best(NamedTuple):
-    """What ranks exchange: ids (N,) int64 of crops, labels (N, T) int64 best first, -1 where there are fewer."""
+    """What ranks exchange: crop ids (N,) int64; labels (N, T) int64, best first, -1 where there are fewer."""
 
     ids: np.ndarray
     labels: np.ndarray
 
 
 class ClassEvaluator:
-    """Classes against the labels of crops; each crop is given once, over all ranks.
+    """Compares predicted classes with the labels of crops; each crop comes once, over all ranks.
 
-    `names` are those of the crops, and after them such as answers may have besides: these are always wrong.
+    Args:
+        crops: the labelled crops.
+        names: class names: those of the crops, then any that predictions may have besides, which are always wrong.
+            Default: those of the crops.
     """
 
     def __init__(self, crops: Crops, names: Sequence[str] = ()) -> None:
         self.crops, self.names = crops, list(names) or list(crops.names)
-        self._truth = dict(zip(crops.ids.tolist(), crops.labels.tolist(), strict=True))
+        self._labels = dict(zip(crops.ids.tolist(), crops.labels.tolist(), strict=True))
         self._seen: set[int] = set()
         self._parts: list[Best] = []
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Classification]) -> None:
-        """Take the classes of these crops. Raises ValueError for a crop that is not known or came before."""
-        if len(image_ids) != len(found):
-            raise ValueError(f"{len(image_ids)} crops for {len(found)} records of classes")
-        labels = np.full((len(found), BEST), -1, dtype=np.int64)
-        for row, one in zip(labels, found, strict=True):
+    def update(self, image_ids: Sequence[int], results: Sequence[Classification]) -> None:
+        """Take the classes of some crops.
+
+        Args:
+            image_ids: ids of the crops.
+            results: the classes of each, best first.
+
+        Raises:
+            ValueError: a crop is not known or came before.
+        """
+        if len(image_ids) != len(results):
+            raise ValueError(f"{len(image_ids)} crops for {len(results)} results")
+        labels = np.full((len(results), BEST), -1, dtype=np.int64)
+        for row, one in zip(labels, results, strict=True):
             row[: len(one)] = one.labels[:BEST].numpy()
         self.extend(Best(np.array(image_ids, dtype=np.int64), labels))
 
     def records(self) -> Best:
-        """All that was collected, for another rank's `extend`."""
+        """Everything taken so far, for another rank's `extend`."""
         none = Best(np.zeros(0, np.int64), np.zeros((0, BEST), np.int64))
         self._parts = [Best(*(np.concatenate(column) for column in zip(none, *self._parts, strict=True)))]
         return self._parts[0]
 
     def extend(self, records: Best) -> None:
-        """Take what another evaluator of the same crops collected. Raises ValueError as `update` does."""
+        """Take what another evaluator of the same crops has collected. Raises ValueError as `update` does."""
         for one in records.ids.tolist():
-            if one not in self._truth or one in self._seen:
+            if one not in self._labels or one in self._seen:
                 raise ValueError(f"crop {one} {'was evaluated twice' if one in self._seen else 'is not known'}")
             self._seen.add(one)
         self._parts.append(records)
 
     def result(self) -> dict[str, Any]:
-        """top1, top5 and balanced (the mean recall of the classes there are), 0 to 1, or -1 where nothing was judged.
+        """The metrics.
 
-        `per_class`: name -> count, precision, recall and f1 (None where the class does not occur); `confusion`: names,
-        and counts (C, C) with a row for each true class and a column for each answer.
+        Returns:
+            `top1`, `top5` and `balanced` (mean recall of the classes that occur), 0 to 1, -1 where nothing was
+            evaluated; `per_class`: name -> count, precision, recall (None where the class does not occur) and f1;
+            `confusion`: names, and counts (C, C) with a row for each true and a column for each predicted class.
         """
         from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # late: it takes half a second
 
         ids, labels = self.records()
         if not len(ids):
             return {"top1": -1.0, "top5": -1.0, "balanced": -1.0, "per_class": {}, "confusion": {}}
-        truth = np.array([self._truth[one] for one in ids.tolist()])
-        hits = labels == truth[:, None]
+        true_labels = np.array([self._labels[one] for one in ids.tolist()])
+        hits = labels == true_labels[:, None]
         every = np.arange(len(self.names))
-        columns = precision_recall_fscore_support(truth, labels[:, 0], labels=every, zero_division=0)
+        columns = precision_recall_fscore_support(true_labels, labels[:, 0], labels=every, zero_division=0)
         rows = zip(self.names, *(column.tolist() for column in columns), strict=True)
         return {
             "top1": float(hits[:, 0].mean()),
@@ -84,12 +97,15 @@ class ClassEvaluator:
                 name: {"count": count, "precision": precision, "recall": recall if count else None, "f1": f1}
                 for name, precision, recall, f1, count in rows
             },
-            "confusion": {"names": self.names, "counts": confusion_matrix(truth, labels[:, 0], labels=every).tolist()},
+            "confusion": {
+                "names": self.names,
+                "counts": confusion_matrix(true_labels, labels[:, 0], labels=every).tolist(),
+            },
         }
 
 
 def class_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `ClassEvaluator.result` says, line by line."""
+    """The lines that `detect evaluate` prints of `ClassEvaluator.result`."""
     yield "  ".join(f"{name} {result[name]:.3f}" for name in ("top1", "top5", "balanced"))
     for name, row in result["per_class"].items():
         if row["count"]:
@@ -100,6 +116,6 @@ def class_lines(result: dict[str, Any]) -> Iterator[str]:
     for n, a, b in sorted(wrong, key=lambda one: -one[0])[:CONFUSED]:
         yield f"  {names[a]} taken for {names[b]}: {n} of {result['per_class'][names[a]]['count']}"
     if len(names) <= MATRIX:
-        yield "confusion (a row for each true class, a column for each answer):"
+        yield "confusion matrix (a row for each true class, a column for each predicted one):"
         for name, row in zip(names, counts, strict=True):
             yield f"  {name:<16} " + " ".join(f"{n:>4}" for n in row)

@@ -1,6 +1,6 @@
-"""The engine that matches detections with objects, and the one rule of pycocotools it does not have.
+"""The engine that matches detections with objects, and the one rule of pycocotools that it lacks.
 
-Axes as in `protocol`: N rows, T IoU thresholds, R recall levels, C classes, S sizes, M limits.
+Axes as in `coco_protocol`: N rows, T IoU thresholds, R recall levels, C classes, S sizes, M limits.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import hotcoco
 import numpy as np
 
 
-class Truth(NamedTuple):
-    """Objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas (N,), crowd (N,) bool, ids (N,)."""
+class GroundTruth(NamedTuple):
+    """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,)."""
 
     image: np.ndarray
     label: np.ndarray
@@ -22,72 +22,83 @@ class Truth(NamedTuple):
     crowd: np.ndarray
     ids: np.ndarray
 
-    def rows(self, at: np.ndarray) -> Truth:
-        return Truth(*(column[at] for column in self))
+    def rows(self, at: np.ndarray) -> GroundTruth:
+        """The objects at an index or mask."""
+        return GroundTruth(*(column[at] for column in self))
 
 
-def measure(images: int, classes: int, truth: Truth, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """precision (T, R, C, S, M) and recall (T, C, S, M) of detections (N, 7): image, x, y, w, h, score, label."""
-    engine = _engine(images, classes, truth, found)
+def measure(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The precision and recall arrays of pycocotools.
+
+    Args:
+        images: number of images.
+        classes: number of classes.
+        objects: the annotated objects.
+        detections: (N, 7) image, x, y, width, height, score, label.
+
+    Returns:
+        precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined.
+    """
+    engine = _engine(images, classes, objects, detections)
     engine.accumulate()
     arrays = engine.eval or {}
     precision, recall = arrays["precision"], arrays["recall"]
-    for zero in np.flatnonzero(truth.ids == 0):
-        _count_as_missed(precision, recall, images, truth, found, int(zero))
+    for zero in np.flatnonzero(objects.ids == 0):
+        _count_as_missed(precision, recall, images, objects, detections, int(zero))
     return precision, recall
 
 
-def _engine(images: int, classes: int, truth: Truth, found: np.ndarray) -> hotcoco.COCOeval:
-    objects = hotcoco.COCO.from_arrays(
+def _engine(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> hotcoco.COCOeval:
+    ground_truth = hotcoco.COCO.from_arrays(
         [{"id": image} for image in range(images)],
         [{"id": label, "name": str(label)} for label in range(classes)],
-        truth.image,
-        truth.label,
-        truth.boxes,
-        area=truth.areas,
-        iscrowd=truth.crowd,
+        objects.image,
+        objects.label,
+        objects.boxes,
+        area=objects.areas,
+        iscrowd=objects.crowd,
     )
-    engine = hotcoco.COCOeval(objects, objects.load_res(found), "bbox")
+    engine = hotcoco.COCOeval(ground_truth, ground_truth.load_res(detections), "bbox")
     engine.evaluate()
     return engine
 
 
 def _count_as_missed(
-    precision: np.ndarray, recall: np.ndarray, images: int, truth: Truth, found: np.ndarray, zero: int
+    precision: np.ndarray, recall: np.ndarray, images: int, objects: GroundTruth, detections: np.ndarray, zero: int
 ) -> None:
     """Correct both arrays for the object in row `zero`, whose annotation id is 0.
 
     pycocotools marks a matched detection with the id of its object, and reads 0 as unmatched: the detection is then
-    false, or ignored where its own area is out of range, but the object stays taken. The engine says the same when that
-    pair is drawn apart: each, moved far away, meets nothing, and no other match changes, since neither of the two was
-    free for another. Which detection it is differs between IoU thresholds and sizes, so each takes a pass of its own
+    false, or ignored where its own area is out of range, but the object stays taken. The engine gives the same result
+    when the two are moved apart: far away each matches nothing, and no other match changes, since neither of them was
+    free for another. Which detection it is differs between IoU thresholds and sizes, so each needs a pass of its own
     over the class. A crowd, or an object out of range, is ignored with what it matches, whatever its id.
     """
-    label = truth.label[zero]
-    beside = np.flatnonzero(truth.label == label)
+    label = objects.label[zero]
+    beside = np.flatnonzero(objects.label == label)
     none = np.zeros(len(beside), np.int64)
-    truth = truth.rows(beside)._replace(label=none, ids=none + 1)
-    found, zero = found[found[:, 6] == label], int(np.searchsorted(beside, zero))
-    found[:, 6] = 0
-    far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (truth.boxes, found[:, 1:5]))
-    truth_apart = truth._replace(boxes=truth.boxes.copy())
-    truth_apart.boxes[zero, :2] += far
-    for detection, cells in _matches(truth, found, zero).items():
-        apart = found.copy()
+    objects = objects.rows(beside)._replace(label=none, ids=none + 1)
+    detections, zero = detections[detections[:, 6] == label], int(np.searchsorted(beside, zero))
+    detections[:, 6] = 0
+    far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (objects.boxes, detections[:, 1:5]))
+    objects_apart = objects._replace(boxes=objects.boxes.copy())
+    objects_apart.boxes[zero, :2] += far
+    for detection, cells in _matches(objects, detections, zero).items():
+        apart = detections.copy()
         apart[detection, 1:3] -= far
-        other_precision, other_recall = measure(images, 1, truth_apart, apart)
+        other_precision, other_recall = measure(images, 1, objects_apart, apart)
         for t, s in cells:
             precision[t, :, label, s] = other_precision[t, :, 0, s]
             recall[t, label, s] = other_recall[t, 0, s]
 
 
-def _matches(truth: Truth, found: np.ndarray, zero: int) -> dict[int, list[tuple[int, int]]]:
-    """Which detections of one class match object `zero` where it counts: row -> IoU thresholds and sizes."""
-    image = truth.image[zero]
-    beside, rows = np.flatnonzero(truth.image == image), np.flatnonzero(found[:, 0] == image)
-    found = found[rows]
-    found[:, 0] = 0
-    engine = _engine(1, 1, truth.rows(beside)._replace(image=np.zeros(len(beside), np.int64)), found)
+def _matches(objects: GroundTruth, detections: np.ndarray, zero: int) -> dict[int, list[tuple[int, int]]]:
+    """The detections of one class that match object `zero` where it counts: row -> IoU thresholds and sizes."""
+    image = objects.image[zero]
+    beside, rows = np.flatnonzero(objects.image == image), np.flatnonzero(detections[:, 0] == image)
+    detections = detections[rows]
+    detections[:, 0] = 0
+    engine = _engine(1, 1, objects.rows(beside)._replace(image=np.zeros(len(beside), np.int64)), detections)
     name = int(np.searchsorted(beside, zero)) + 1  # the engine counts objects and detections from 1
     cells = defaultdict(list)
     for s, result in enumerate(engine.eval_imgs):

@@ -12,18 +12,22 @@ from detect.evaluation.coco_protocol import Records, Summary, summarize
 from detect.utils.json_files import read_json
 
 
-def evaluate_file(store: Annotations, path: Path) -> Summary:
-    """Measure a COCO results file against a store. Raises UserError naming the file and its first bad record."""
-    return summarize(store, read_results(store, path))
+def evaluate_file(annotations: Annotations, path: Path) -> Summary:
+    """Evaluate a COCO results file.
+
+    Raises:
+        UserError: the file cannot be read; names its first bad record.
+    """
+    return summarize(annotations, read_results(annotations, path))
 
 
-def read_results(store: Annotations, path: Path) -> Records:
-    """The records of a COCO results file, those of an image in the order of the file."""
+def read_results(annotations: Annotations, path: Path) -> Records:
+    """The detections in a COCO results file; those of an image stay in the order of the file."""
     entries = read_json(path)
     if not isinstance(entries, list):
         raise UserError(f"{path}: a COCO results file holds a list of detections, not a {type(entries).__name__}")
-    label_of = {category: label for label, category in enumerate(store.category_ids.tolist())}
-    known = set(store.image_ids.tolist())
+    label_of = {category: label for label, category in enumerate(annotations.category_ids.tolist())}
+    known = set(annotations.image_ids.tolist())
     images = np.zeros(len(entries), dtype=np.int64)
     labels = np.zeros(len(entries), dtype=np.int64)
     numbers = np.zeros((len(entries), 5))
@@ -37,9 +41,11 @@ def read_results(store: Annotations, path: Path) -> Records:
                 f"{path}: detection {row} needs image_id, category_id, bbox of four numbers and score: {error!r}"
             ) from error
         if entry["image_id"] not in known:
-            raise UserError(f"{path}: detection {row} is of image {entry['image_id']}, which is not in {store.path}")
+            raise UserError(
+                f"{path}: detection {row} is of image {entry['image_id']}, which is not in {annotations.path}"
+            )
         if labels[row] < 0:
-            raise UserError(f"{path}: detection {row} has category {entry['category_id']}, not in {store.path}")
+            raise UserError(f"{path}: detection {row} has category {entry['category_id']}, not in {annotations.path}")
         if not np.isfinite(numbers[row]).all():
             raise UserError(f"{path}: detection {row} has a number that is not finite")
     order = np.argsort(images, kind="stable")

@@ -1,4 +1,4 @@
-"""The pass of a model over a data set: the path of prediction, with a loader for a source."""
+"""Predictions for a whole dataset: the path of `detect predict`, with a loader in place of a source."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from detect.utils.device import autocast
 
 
 @torch.inference_mode()
-def detect_all(
-    model: Any, batches: Iterable[Batch], keep: Postprocess, device: torch.device, dtype: torch.dtype
+def predict_batches(
+    model: Any, batches: Iterable[Batch], postprocess: Postprocess, device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[list[int], list[Any]]]:
-    """Image ids and answers, detections in source pixels, batch by batch. `model` is lean and on `device`."""
+    """Image ids and results, batch by batch; detections are in pixels of the source image.
+
+    Args:
+        model: a model made ready by `for_inference`, on `device`.
+        batches: the batches of an evaluation loader.
+        postprocess: how raw outputs become results.
+        device: where the model is.
+        dtype: floating-point type to compute in.
+    """
     for batch in batches:
         with autocast(device, dtype):
             given = () if batch.proposals is None else (batch.proposals,)
-            raw = model(batch.images.to(device, non_blocking=True), *given)
-        found = model.decode(raw, keep)
+            output = model(batch.images.to(device, non_blocking=True), *given)
+        results = model.decode(output, postprocess)
         if batch.fits:
-            found = [in_source(one, fit, keep.keep_empty) for one, fit in zip(found, batch.fits, strict=True)]
-        yield [t.image_id for t in batch.targets], found
+            results = [
+                in_source(one, fit, postprocess.keep_empty) for one, fit in zip(results, batch.fits, strict=True)
+            ]
+        yield [t.image_id for t in batch.targets], results
 
 
-def one_by_one(predictor: Any, store: Annotations) -> Iterator[tuple[list[int], list[Any]]]:
-    """The id and the answer of each picture, which goes through `predictor` as a frame does."""
-    ids = store.image_ids.tolist()
-    frames = (Frame(store.read(i), str(ids[i]), i) for i in range(len(store)))
-    for frame, found in predictor(frames):
-        yield [ids[frame.index]], [found]
+def predict_images(predictor: Any, annotations: Annotations) -> Iterator[tuple[list[int], list[Any]]]:
+    """The id and the result of each image, read whole and given to `predictor` as a frame."""
+    ids = annotations.image_ids.tolist()
+    frames = (Frame(annotations.read(i), str(ids[i]), i) for i in range(len(annotations)))
+    for frame, results in predictor(frames):
+        yield [ids[frame.index]], [results]

@@ -17,7 +17,7 @@ from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
-from detect.evaluation.dataset_pass import detect_all, one_by_one
+from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.tasks import Evaluation, Task, get_task
 from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
@@ -100,10 +100,10 @@ def predictions(
     task, size = get_task(detector.model.task), detector.side(config.imgsz)
     if config.tta or config.tile:  # which need whole images
         predictor = detector.predictor(postprocess, size, config.batch, config.tta, config.tile)
-        return track(one_by_one(predictor, annotations), len(annotations), "evaluate")
+        return track(predict_images(predictor, annotations), len(annotations), "evaluate")
     workers, preprocess = pick_workers(config.workers), detector.metadata.pixels
     loader = task.eval_loader(annotations, size, config.batch, preprocess, workers, square=detector.model.square)
-    results = detect_all(detector.model, loader, postprocess, detector.device, detector.dtype)
+    results = predict_batches(detector.model, loader, postprocess, detector.device, detector.dtype)
     return track(results, len(loader), "evaluate")
 
 

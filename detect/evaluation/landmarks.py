@@ -1,4 +1,4 @@
-"""How far landmarks are from where they belong: normalized mean error, failures, the cumulative error curve.
+"""How far landmarks are from their annotations: normalized mean error, failure rate, cumulative error curve.
 
 Axes: N objects, K points.
 """
@@ -23,7 +23,7 @@ from detect.utils.atomic_io import replace_file
 if TYPE_CHECKING:
     from detect.models.base import ModelMetadata
 
-FAILED = 0.08  # the normalized error above which a shape is a failure (300-W, Sagonas et al., 2016)
+FAILED = 0.08  # normalized error above which an object is a failure (300-W, Sagonas et al., 2016)
 CURVE = np.linspace(0, 0.15, 151)
 NUMBERS = ("nme", "failures", "auc")
 
@@ -37,40 +37,49 @@ class Shapes(NamedTuple):
 
 
 class LandmarkEvaluator:
-    """Points against those of the instances of a store; each is given once, by its annotation id, over all ranks.
+    """Compares landmarks with the annotated ones; each object comes once, by its annotation id, over all ranks.
 
-    The error of an instance is the mean distance of its labelled points from the truth, over a length: the distance of
-    the outer eye corners where keypoints bear such names (`eye_corners`) and both are labelled, else the square root of
-    the area of the box.
+    The error of an object is the mean distance of its labelled points from their annotations, divided by a length: the
+    distance of the outer eye corners where keypoints have such names (`eye_corners`) and both are labelled, else the
+    square root of the area of the box.
     """
 
-    def __init__(self, store: Annotations) -> None:
-        self.instances = Instances.of(store)
+    def __init__(self, annotations: Annotations) -> None:
+        self.instances = Instances.of(annotations)
         self.row = {one: i for i, one in enumerate(self.instances.ids.tolist())}
         self.lengths = lengths(self.instances)
         self._seen: set[int] = set()
         self._parts: list[Shapes] = []
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
-        """Take the points of these instances, in pixels of the picture: one record each. Raises ValueError else."""
-        if any(len(one) != 1 or one.keypoints is None for one in found) or len(found) != len(image_ids):
-            raise ValueError(f"{len(image_ids)} instances need as many records of points, of one row each")
+    def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
+        """Take the landmarks of some objects.
+
+        Args:
+            image_ids: annotation ids of the objects.
+            detections: one row with keypoints for each, in pixels of the source image.
+
+        Raises:
+            ValueError: an object has no such row, is not annotated, or came before.
+        """
+        if any(len(one) != 1 or one.keypoints is None for one in detections) or len(detections) != len(image_ids):
+            raise ValueError(f"{len(image_ids)} instances need one detection with keypoints each")
         k = self.instances.keypoints.shape[1]
-        points = [one.keypoints.double().cpu().numpy() for one in found if one.keypoints is not None]
+        points = [one.keypoints.double().cpu().numpy() for one in detections if one.keypoints is not None]
         shapes = np.concatenate([np.zeros((0, k, 3)), *points])
-        scores = torch.cat([torch.zeros(0), *(one.scores.cpu() for one in found)]).double().numpy()
+        scores = torch.cat([torch.zeros(0), *(one.scores.cpu() for one in detections)]).double().numpy()
         self.extend(Shapes(np.array(image_ids, dtype=np.int64), shapes, scores))
 
     def records(self) -> Shapes:
-        """All that was collected, for another rank's `extend`."""
+        """Everything taken so far, for another rank's `extend`."""
         none = Shapes(np.zeros(0, np.int64), np.zeros((0, self.instances.keypoints.shape[1], 3)), np.zeros(0))
         self._parts = [Shapes(*(np.concatenate(column) for column in zip(none, *self._parts, strict=True)))]
         return self._parts[0]
 
     def extend(self, records: Shapes) -> None:
-        """Take what another evaluator of the same store collected.
+        """Take what another evaluator of the same annotations has collected.
 
-        Raises ValueError for an instance that is not known or came before, and for numbers that are not finite.
+        Raises:
+            ValueError: an object is not annotated or came before, or a number is not finite.
         """
         for one, points in zip(records.ids.tolist(), records.keypoints, strict=True):
             if one not in self.row or one in self._seen:
@@ -81,19 +90,21 @@ class LandmarkEvaluator:
         self._parts.append(records)
 
     def result(self) -> dict[str, Any]:
-        """nme, the mean error of instances; failures, the share above 0.08; auc; -1 where nothing was judged.
+        """The metrics, -1 where nothing was evaluated.
 
-        `auc` is the area under the cumulative curve from 0 to 0.08, as a share. `curve`: the share of instances whose
-        error is at most each of `errors`; `per_point`: the mean error of each keypoint, None where it never is
-        labelled; `normalizer`: the length that errors are divided by.
+        Returns:
+            `nme`: mean error of the objects; `failures`: share of them with an error above 0.08; `auc`: area under the
+            cumulative error curve from 0 to 0.08, as a share; `curve`: share of objects whose error is at most each of
+            `errors`; `per_point`: mean error of each keypoint, None where it is never labelled; `normalizer`: the
+            length that errors are divided by.
         """
         ids, points, _ = self.records()
         if not len(ids):
             return dict.fromkeys(NUMBERS, -1.0)
         rows = np.array([self.row[one] for one in ids.tolist()])
-        truth, length = self.instances.keypoints[rows], self.lengths[rows]
-        labelled = truth[..., 2] > 0
-        distance = np.hypot(*np.moveaxis(points[..., :2] - truth[..., :2], -1, 0)) / length[:, None]
+        annotated, length = self.instances.keypoints[rows], self.lengths[rows]
+        labelled = annotated[..., 2] > 0
+        distance = np.hypot(*np.moveaxis(points[..., :2] - annotated[..., :2], -1, 0)) / length[:, None]
         error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
         each, counts = np.where(labelled, distance, 0).sum(0), labelled.sum(0)
         names = self.instances.annotations.keypoint_names
@@ -110,25 +121,25 @@ class LandmarkEvaluator:
         }
 
     def write(self, path: Path) -> None:
-        """Write the points as COCO results: image_id, category_id, keypoints and score."""
-        store, found = self.instances.annotations, []
+        """Write the landmarks as COCO results: image_id, category_id, keypoints and score."""
+        annotations, records = self.instances.annotations, []
         for one, points, score in zip(*self.records(), strict=True):
             row = self.row[int(one)]
-            record: dict[str, Any] = {"image_id": int(store.image_ids[self.instances.images[row]])}
-            record["category_id"] = int(store.category_ids[self.instances.labels[row]])
-            found.append(record | {"keypoints": points.ravel().tolist(), "score": float(score)})
-        replace_file(path, lambda part: part.write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8"))
+            record: dict[str, Any] = {"image_id": int(annotations.image_ids[self.instances.images[row]])}
+            record["category_id"] = int(annotations.category_ids[self.instances.labels[row]])
+            records.append(record | {"keypoints": points.ravel().tolist(), "score": float(score)})
+        replace_file(path, lambda part: part.write_text(json.dumps(records, indent=0) + "\n", encoding="utf-8"))
 
 
 def eye_corners(keypoints: Sequence[str]) -> tuple[int, int] | None:
-    """The keypoints whose names have the words left, eye and outer, and right, eye and outer; None without them."""
+    """Indices of the keypoints named with the words left, eye, outer and right, eye, outer; None if one is missing."""
     words = [set(re.split(r"[_\- .]", name.lower())) for name in keypoints]
     found = [[i for i, w in enumerate(words) if {side, "eye", "outer"} <= w] for side in ("left", "right")]
     return (found[0][0], found[1][0]) if all(len(one) == 1 for one in found) else None
 
 
 def lengths(instances: Instances) -> np.ndarray:
-    """(N,) what the error of each instance is divided by, in pixels: see `LandmarkEvaluator`."""
+    """(N,) the length that the error of each object is divided by, in pixels: see `LandmarkEvaluator`."""
     length = np.sqrt((instances.boxes[:, 2:] - instances.boxes[:, :2]).prod(1))
     corners = eye_corners(instances.annotations.keypoint_names)
     if corners is None:
@@ -139,13 +150,13 @@ def lengths(instances: Instances) -> np.ndarray:
     return np.where(known, apart, length)
 
 
-def one_class(metadata: ModelMetadata, store: Annotations) -> Tensor:
+def one_class(metadata: ModelMetadata, annotations: Annotations) -> Tensor:
     """Landmarks have no classes: label 0 for all."""
     return torch.zeros(len(metadata.names), dtype=torch.int64)
 
 
 def landmark_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `LandmarkEvaluator.result` says, line by line."""
+    """The lines that `detect evaluate` prints of `LandmarkEvaluator.result`."""
     yield "  ".join(f"{name} {result[name]:.4f}" for name in NUMBERS)
     if "per_point" not in result:
         return

@@ -1,4 +1,4 @@
-"""How well one object an image is localized: whether it is there, of which class, and where.
+"""How well one object an image is localized: its presence, its class and its box.
 
 Axes: I images.
 """
@@ -14,62 +14,70 @@ import torch
 from anchors.boxes import iou_aligned, xywh_to_xyxy
 from detect.evaluation.coco import CocoEvaluator
 
-PRESENT = 0.5  # the score above which an object is said to be there
-HIT = 0.5  # the IoU from which a box is right (ILSVRC's localization task)
+PRESENT = 0.5  # score above which an object counts as predicted
+HIT = 0.5  # IoU from which a box is right (ILSVRC's localization task)
 NUMBERS = ("localized", "presence", "class_accuracy", "iou", "iou50")
 
 
 class LocalizationEvaluator(CocoEvaluator):
-    """Detections, at most one an image, against the largest object of each image of a store, crowd regions aside."""
+    """Compares detections, at most one an image, with the largest object of each image, crowd regions aside."""
 
     def result(self) -> dict[str, Any]:
-        """Shares from 0 to 1, -1 where nothing was judged.
+        """Shares of images, 0 to 1, -1 where nothing was evaluated.
 
-        presence        images where a score above 0.5 rightly says that there is an object, or rightly does not
-        class_accuracy  of the images with an object those whose class is right, whatever the score
+        presence        images whose score is above 0.5 where there is an object, and not above it where there is none
+        class_accuracy  of the images with an object, those whose class is right, whatever the score
         iou, iou50      over these images, the mean IoU of the box, and the share with an IoU of at least 0.5
-        localized       images where all is right: no object and none said, or presence, class and box (IoU 0.5)
+        localized       images where all is right: no object and none predicted, or presence, class and box (IoU 0.5)
         """
-        found = self.records()
-        if not len(found.image_ids):
+        records = self.records()
+        if not len(records.image_ids):
             return dict.fromkeys(NUMBERS, -1.0)
-        boxes, labels = self._truth(found.image_ids)
-        first = np.cumsum(found.counts) - found.counts
-        said = found.counts > 0
-        rows = first[said]
-        score, guess, place = np.zeros(len(said)), np.full(len(said), -1), np.zeros((len(said), 4))
-        score[said], guess[said], place[said] = found.scores[rows], found.labels[rows], found.boxes[rows]
-        overlap = _iou(place, boxes)
-        there, present = labels >= 0, score > PRESENT
-        right, hit = guess == labels, overlap >= HIT
-        localized = np.where(there, present & right & hit, ~present)
+        boxes, labels = self._largest_objects(records.image_ids)
+        first = np.cumsum(records.counts) - records.counts
+        predicted = records.counts > 0
+        rows = first[predicted]
+        score, predicted_labels, predicted_boxes = (
+            np.zeros(len(predicted)),
+            np.full(len(predicted), -1),
+            np.zeros((len(predicted), 4)),
+        )
+        score[predicted], predicted_labels[predicted], predicted_boxes[predicted] = (
+            records.scores[rows],
+            records.labels[rows],
+            records.boxes[rows],
+        )
+        overlap = _iou(predicted_boxes, boxes)
+        has_object, present = labels >= 0, score > PRESENT
+        right, hit = predicted_labels == labels, overlap >= HIT
+        localized = np.where(has_object, present & right & hit, ~present)
         return {
             "localized": float(localized.mean()),
-            "presence": float((present == there).mean()),
-            "class_accuracy": _share(right[there]),
-            "iou": _share(overlap[there]),
-            "iou50": _share(hit[there]),
-            "images": len(there),
-            "objects": int(there.sum()),
+            "presence": float((present == has_object).mean()),
+            "class_accuracy": _share(right[has_object]),
+            "iou": _share(overlap[has_object]),
+            "iou50": _share(hit[has_object]),
+            "images": len(has_object),
+            "objects": int(has_object.sum()),
         }
 
-    def _truth(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Box (I, 4) x, y, width, height and label (I,) of the largest object of these images; label -1 without."""
-        store = self.store
-        index = {image: i for i, image in enumerate(store.image_ids.tolist())}
+    def _largest_objects(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Box (I, 4) x, y, width, height and label (I,) of the largest object of each image; label -1 for none."""
+        annotations = self.annotations
+        index = {image: i for i, image in enumerate(annotations.image_ids.tolist())}
         boxes, labels = np.zeros((len(image_ids), 4)), np.full(len(image_ids), -1)
         for row, image in enumerate(image_ids.tolist()):
             i = index[image]
-            some = np.arange(store.starts[i], store.starts[i + 1])
-            some = some[~store.crowd[some]]
+            some = np.arange(annotations.starts[i], annotations.starts[i + 1])
+            some = some[~annotations.crowd[some]]
             if len(some):
-                best = some[store.boxes[some, 2:].prod(1).argmax()]
-                boxes[row], labels[row] = store.boxes[best], store.labels[best]
+                best = some[annotations.boxes[some, 2:].prod(1).argmax()]
+                boxes[row], labels[row] = annotations.boxes[best], annotations.labels[best]
         return boxes, labels
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (I,) of boxes (I, 4) x, y, width, height and as many others."""
+    """IoU (I,) of boxes (I, 4) x, y, width, height, pair by pair."""
     return iou_aligned(xywh_to_xyxy(torch.from_numpy(a)), xywh_to_xyxy(torch.from_numpy(b))).numpy()
 
 
@@ -78,5 +86,5 @@ def _share(values: np.ndarray) -> float:
 
 
 def localization_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `LocalizationEvaluator.result` says, line by line."""
+    """The lines that `detect evaluate` prints of `LocalizationEvaluator.result`."""
     yield "  ".join(f"{name} {result[name]:.3f}" for name in NUMBERS)

@@ -1,6 +1,6 @@
 """Keypoints of many objects at once: average precision by object keypoint similarity, as COCO measures it.
 
-As in `protocol`, hotcoco matches and the ten numbers are taken as pycocotools takes them, equal to the bit.
+As in `coco_protocol`, hotcoco matches and the ten numbers are summed as pycocotools sums them, equal to the bit.
 Axes as there; sizes are all, medium and large, and the only limit is 20 detections of an image and class.
 """
 
@@ -24,7 +24,7 @@ from detect.models.keypoints import sigmas
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
 
-# name -> array, OKS threshold (index into T; all of them: the whole slice), size
+# metric -> array, OKS thresholds (indices into T), size
 NUMBERS: Mapping[str, tuple[str, slice, int]] = {
     "OKS_AP": ("precision", slice(None), 0),
     "OKS_AP50": ("precision", slice(0, 1), 0),
@@ -40,34 +40,34 @@ NUMBERS: Mapping[str, tuple[str, slice, int]] = {
 
 
 class KeypointEvaluator:
-    """Boxes with keypoints against the truth of a store; each image is given once, over all ranks."""
+    """Compares boxes with keypoints with the annotations; each image comes once, over all ranks."""
 
-    def __init__(self, store: Annotations) -> None:
-        self.store, self.boxes = store, CocoEvaluator(store)
+    def __init__(self, annotations: Annotations) -> None:
+        self.annotations, self.boxes = annotations, CocoEvaluator(annotations)
         self._points: list[np.ndarray] = []
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Detections]) -> None:
+    def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
         """Take the detections of these images; raises ValueError as `CocoEvaluator.update` does, or without points."""
-        k = len(self.store.keypoint_names)
-        points = [torch.zeros(0, k, 3) if one.keypoints is None else one.keypoints for one in found]
-        for one, some in zip(found, points, strict=True):
+        k = len(self.annotations.keypoint_names)
+        points = [torch.zeros(0, k, 3) if one.keypoints is None else one.keypoints for one in detections]
+        for one, some in zip(detections, points, strict=True):
             if some.shape != (len(one), k, 3):
                 raise ValueError(f"{len(one)} detections need points of shape ({len(one)}, {k}, 3)")
-        self.boxes.update(image_ids, found)
+        self.boxes.update(image_ids, detections)
         self._points += [some.detach().cpu().double().numpy() for some in points]
 
     def records(self) -> tuple[Records, np.ndarray]:
-        """All that was collected, for another rank's `extend`: boxes, and points (N, K, 3) in their order."""
-        self._points = [np.concatenate([np.zeros((0, len(self.store.keypoint_names), 3)), *self._points])]
+        """Everything taken so far, for another rank's `extend`: boxes, and keypoints (N, K, 3) in their order."""
+        self._points = [np.concatenate([np.zeros((0, len(self.annotations.keypoint_names), 3)), *self._points])]
         return self.boxes.records(), self._points[0]
 
     def extend(self, records: tuple[Records, np.ndarray]) -> None:
-        """Take what another evaluator of the same store collected."""
+        """Take what another evaluator of the same annotations has collected."""
         self.boxes.extend(records[0])
         self._points.append(records[1])
 
     def result(self) -> dict[str, Any]:
-        """What `CocoEvaluator.result` says of the boxes, and the ten numbers of NUMBERS, -1 where undefined."""
+        """What `CocoEvaluator.result` gives for the boxes, and the ten metrics of NUMBERS, -1 where undefined."""
         arrays = self._measure()
         numbers = {
             name: mean_defined(arrays[which][threshold][..., size, 0])
@@ -76,9 +76,9 @@ class KeypointEvaluator:
         return self.boxes.result() | {name: -1.0 if value is None else value for name, value in numbers.items()}
 
     def _measure(self) -> Mapping[str, np.ndarray]:
-        truth = hotcoco.COCO(nameless(self.store))
-        engine = hotcoco.COCOeval(truth, truth.load_res(list(self._results())), "keypoints")
-        engine.params.kpt_oks_sigmas = sigmas(self.store.keypoint_names)
+        annotated = hotcoco.COCO(nameless(self.annotations))
+        engine = hotcoco.COCOeval(annotated, annotated.load_res(list(self._results())), "keypoints")
+        engine.params.kpt_oks_sigmas = sigmas(self.annotations.keypoint_names)
         engine.evaluate()
         engine.accumulate()
         arrays = engine.eval or {}
@@ -90,31 +90,37 @@ class KeypointEvaluator:
             yield record | {"keypoints": own.ravel().tolist()}
 
     def write(self, path: Path) -> None:
-        """Write the COCO results file: of each detection the box, its keypoints and the score."""
+        """Write a COCO results file: box, keypoints and score of each detection."""
         replace_file(path, lambda part: part.write_text(json.dumps(list(self._results())) + "\n", encoding="utf-8"))
 
 
-def nameless(store: Annotations) -> dict:
-    """The store as a COCO dictionary with numbers for names, which the engine has no use for and may not take."""
-    truth = store.to_coco()
-    points = list(map(str, range(len(store.keypoint_names))))
-    categories = [{"id": one["id"], "name": str(one["id"]), "keypoints": points} for one in truth["categories"]]
-    return truth | {"images": [{"id": one["id"]} for one in truth["images"]], "categories": categories}
+def nameless(annotations: Annotations) -> dict:
+    """The annotations as a COCO dictionary with numbers for names, which the engine ignores and may reject."""
+    annotated = annotations.to_coco()
+    points = list(map(str, range(len(annotations.keypoint_names))))
+    categories = [{"id": one["id"], "name": str(one["id"]), "keypoints": points} for one in annotated["categories"]]
+    return annotated | {"images": [{"id": one["id"]} for one in annotated["images"]], "categories": categories}
 
 
-def require_keypoints(train: Annotations, held_out: Annotations) -> None:
-    """Raises UserError where a set has no labelled keypoint, the two have other keypoints, or no skeleton to draw."""
+def require_keypoints(train: Annotations, validation: Annotations) -> None:
+    """Refuse data whose keypoints cannot be learned or measured.
+
+    Raises:
+        UserError: a set has no labelled keypoint, the two declare different keypoints, or the skeleton cannot be drawn.
+    """
     if train.keypoints is None or not (train.keypoints[..., 2] > 0).any():
-        raise UserError(f"{train.path} has no labelled keypoints; use a model without points, such as yolo_n")
-    if held_out.keypoints is not None and not (held_out.keypoints[..., 2] > 0).any():
-        raise UserError(f"{held_out.path}: the held-out set has no labelled keypoint: label some, or remove the split")
+        raise UserError(f"{train.path} has no labelled keypoints: choose a model without keypoints, such as yolo_n")
+    if validation.keypoints is not None and not (validation.keypoints[..., 2] > 0).any():
+        raise UserError(
+            f"{validation.path}: the validation set has no labelled keypoint: label some, or remove the split"
+        )
     require_skeleton(train)
-    if list(train.keypoint_names) != list(held_out.keypoint_names):
-        raise UserError(f"{train.path} and {held_out.path} declare different keypoints: make them the same")
+    if list(train.keypoint_names) != list(validation.keypoint_names):
+        raise UserError(f"{train.path} and {validation.path} declare different keypoints: make them the same")
 
 
 def keypoint_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `KeypointEvaluator.result` says, line by line."""
+    """The lines that `detect evaluate` prints of `KeypointEvaluator.result`."""
     boxes = coco_lines(result)
     yield f"boxes   {next(boxes)}"
     yield "points  " + "  ".join(f"{name.removeprefix('OKS_')} {result[name]:.3f}" for name in NUMBERS)

@@ -1,9 +1,9 @@
 """Why detections are wrong, and what each kind of error costs: TIDE (Bolya et al., 2020, arXiv 2008.08115).
 
-Every false positive is one of five kinds, every object that nothing but such an error could have found is missed; what
-a kind costs is how much AP at IoU 0.5 rises where it alone is mended. The arithmetic is that of the authors' package,
-but for equal scores: these keep their order when errors are mended (the package puts errors first, so that a kind that
-costs something may seem to cost nothing).
+Every false positive is of one of five kinds, and an object is missed where not even a wrong detection could have found
+it. A kind costs the AP at IoU 0.5 that is gained by correcting it alone. The arithmetic is that of the authors'
+package, except for equal scores: these keep their order when errors are corrected (the package puts errors first, so
+that a kind that costs something may seem to cost nothing).
 
 Axes: N detections, G objects, C classes.
 """
@@ -23,16 +23,16 @@ from detect.evaluation.coco_protocol import Records
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(6)
 RIGHT = -1  # the kind of a true positive
-FOREGROUND, NOTHING, LIMIT = 0.5, 0.1, 100  # IoU of a match, IoU of no relation, detections an image
+FOREGROUND, NOTHING, LIMIT = 0.5, 0.1, 100  # IoU of a match, IoU of background, detections an image
 
 
-class Judged(NamedTuple):
-    """Detections (N,) of a set with what they are, image by image and by falling score, and its objects (G,).
+class ErrorAnalysis(NamedTuple):
+    """The detections (N,) of a set, image by image and by falling score, with their errors; and the objects (G,).
 
-    kind: RIGHT or a place in KINDS; counts: false for what lies in a crowd region, which is neither right nor wrong;
-    image: the row of its image; row: its place in the Records; object: the object it found, or that mending it finds,
-    -1 for none; mends: whether it is the best detection that could find this object. `found` (G,) are the objects that
-    were; `lost` those that are missed in the sense of TIDE.
+    kind: RIGHT or an index into KINDS; counts: false in a crowd region, where a detection is neither right nor wrong;
+    image: index of its image; row: its place in the Records; matched: the object that it matches, or would match if
+    corrected, -1 for none; mends: whether it is the best detection that could match this object; object_labels: the
+    classes of the objects; found: whether an object is matched; lost: whether it is missed in the sense of TIDE.
     """
 
     scores: np.ndarray
@@ -41,15 +41,15 @@ class Judged(NamedTuple):
     counts: np.ndarray
     image: np.ndarray
     row: np.ndarray
-    object: np.ndarray
+    matched: np.ndarray
     mends: np.ndarray
-    truth: np.ndarray  # (G,) the labels of the objects
+    object_labels: np.ndarray
     found: np.ndarray
     lost: np.ndarray
 
 
-class Budget(NamedTuple):
-    """ap: AP at IoU 0.5 as TIDE has it; costs and counts: by kind; false_positives, false_negatives: what all cost."""
+class ErrorCosts(NamedTuple):
+    """AP at IoU 0.5 by TIDE, the costs and counts by kind, and the costs of all false positives and negatives."""
 
     ap: float
     costs: dict[str, float]
@@ -58,63 +58,76 @@ class Budget(NamedTuple):
     false_negatives: float
 
 
-def judge(store: Annotations, records: Records) -> Judged:
-    """What every detection of `records` is, among the objects of `store`; crowd regions are no objects."""
+def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
+    """Match every detection of `records` and name its error; crowd regions are no objects."""
     parts, objects = [], 0
     place = {image: row for row, image in enumerate(records.image_ids.tolist())}
     ends = records.counts.cumsum()
-    for i, image in enumerate(store.image_ids.tolist()):
+    for i, image in enumerate(annotations.image_ids.tolist()):
         n = place.get(image)
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
         rows = rows[np.argsort(-records.scores[rows], kind="stable")][:LIMIT]
-        here = slice(store.starts[i], store.starts[i + 1])
-        plain = ~store.crowd[here]
-        truth, labels = store.boxes[here], store.labels[here]
-        kind, finds, mends, lost = _image(
-            records.boxes[rows], records.labels[rows], records.scores[rows], truth[plain], labels[plain]
+        here = slice(annotations.starts[i], annotations.starts[i + 1])
+        plain = ~annotations.crowd[here]
+        targets, labels = annotations.boxes[here], annotations.labels[here]
+        kind, matched, mends, lost = _image(
+            records.boxes[rows], records.labels[rows], records.scores[rows], targets[plain], labels[plain]
         )
-        inside = _inside(records.boxes[rows], records.labels[rows], truth[~plain], labels[~plain]) & (kind != RIGHT)
+        inside = _inside(records.boxes[rows], records.labels[rows], targets[~plain], labels[~plain]) & (kind != RIGHT)
         found = np.zeros(plain.sum(), bool)
-        found[finds[kind == RIGHT]] = True
-        finds = np.where(finds >= 0, finds + objects, -1)
+        found[matched[kind == RIGHT]] = True
+        matched = np.where(matched >= 0, matched + objects, -1)
         objects += len(found)
-        scores = (records.scores[rows], records.labels[rows], kind, ~inside, np.full(len(rows), i), rows, finds, mends)
+        scores = (
+            records.scores[rows],
+            records.labels[rows],
+            kind,
+            ~inside,
+            np.full(len(rows), i),
+            rows,
+            matched,
+            mends,
+        )
         parts.append((*scores, labels[plain], found, lost))
-    return Judged(*map(np.concatenate, zip(*parts, strict=True)))
+    return ErrorAnalysis(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _image(
-    boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, truth: np.ndarray, classes: np.ndarray
+    boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, targets: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of one image's detections, best first: kind, object and mends (N,); of its objects: lost (G,)."""
-    kind, finds = np.full(len(boxes), BACKGROUND), np.full(len(boxes), -1)
+    """For the detections of one image, best first: kind, matched and mends (N,); for its objects: lost (G,)."""
+    kind, matched = np.full(len(boxes), BACKGROUND), np.full(len(boxes), -1)
     mends = np.zeros(len(boxes), bool)
-    if not len(truth) or not len(boxes):
-        return kind, finds, mends, np.ones(len(truth), bool)
-    overlap = _overlaps(boxes, truth)
+    if not len(targets) or not len(boxes):
+        return kind, matched, mends, np.ones(len(targets), bool)
+    overlap = _overlaps(boxes, targets)
     same = labels[:, None] == classes
     own, other = overlap * same, overlap * ~same
-    taken, free = np.zeros(len(truth), bool), own.copy()
+    taken, free = np.zeros(len(targets), bool), own.copy()
     for n in range(len(boxes)):
         best = free[n].argmax()
         if free[n, best] >= FOREGROUND:
-            kind[n], finds[n], taken[best] = RIGHT, best, True
+            kind[n], matched[n], taken[best] = RIGHT, best, True
             free[:, best] = 0
-    reachable, best_of = np.zeros(len(truth), bool), np.full(len(truth), -1)
+    reachable, best_of = np.zeros(len(targets), bool), np.full(len(targets), -1)
     for n in np.flatnonzero(kind != RIGHT).tolist():
         kind[n], g = _wrong(own[n], other[n], own[n] * taken, overlap[n])
         if g >= 0 and not taken[g]:
-            finds[n], reachable[g] = g, True
+            matched[n], reachable[g] = g, True
             if best_of[g] < 0 or scores[n] > scores[best_of[g]]:
                 best_of[g] = n
     mends[best_of[best_of >= 0]] = True
-    return kind, finds, mends, ~taken & ~reachable
+    return kind, matched, mends, ~taken & ~reachable
 
 
 def _wrong(own: np.ndarray, other: np.ndarray, taken: np.ndarray, overlap: np.ndarray) -> tuple[int, int]:
-    """The kind of a false positive and the object that it would find if mended, -1 for none.
+    """The kind of a false positive, and the object that it would match if corrected, -1 for none.
 
-    From its IoU (G,) with objects of its class, of other classes, with those of its class already found, with all.
+    Args:
+        own: (G,) its IoU with the objects of its class, 0 for others.
+        other: (G,) its IoU with objects of other classes.
+        taken: (G,) its IoU with objects of its class that are matched already.
+        overlap: (G,) its IoU with all objects.
     """
     if NOTHING <= own.max() <= FOREGROUND:
         return LOCALIZATION, int(own.argmax())
@@ -125,9 +138,9 @@ def _wrong(own: np.ndarray, other: np.ndarray, taken: np.ndarray, overlap: np.nd
     return (BACKGROUND if overlap.max() <= NOTHING else BOTH), -1
 
 
-def _overlaps(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _overlaps(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """IoU (N, G) of boxes x, y, width, height."""
-    return iou(xywh_to_xyxy(torch.from_numpy(boxes)), xywh_to_xyxy(torch.from_numpy(truth))).numpy()
+    return iou(xywh_to_xyxy(torch.from_numpy(boxes)), xywh_to_xyxy(torch.from_numpy(targets))).numpy()
 
 
 def _inside(boxes: np.ndarray, labels: np.ndarray, crowds: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -138,35 +151,45 @@ def _inside(boxes: np.ndarray, labels: np.ndarray, crowds: np.ndarray, classes: 
     return ((shared > FOREGROUND) & (labels[:, None] == classes)).any(1)
 
 
-def budget(judged: Judged, classes: int) -> Budget:
-    """What each kind of error costs, and how many of it there are; AP is 0 where there is nothing to find."""
-    j, truth = judged, np.bincount(judged.truth, minlength=classes)
+def error_costs(errors: ErrorAnalysis, classes: int) -> ErrorCosts:
+    """What each kind of error costs, and how often it occurs; AP is 0 where there are no objects."""
+    j, object_counts = errors, np.bincount(errors.object_labels, minlength=classes)
     right, wrong = j.kind == RIGHT, (j.kind != RIGHT) & j.counts
-    whole = _ap(j.scores, j.labels, right, right | wrong, truth)
+    whole = _ap(j.scores, j.labels, right, right | wrong, object_counts)
     costs = {}
     for kind, name in enumerate(KINDS):
         if kind == MISSED:
-            left = truth - np.bincount(j.truth[j.lost], minlength=classes)
+            left = object_counts - np.bincount(j.object_labels[j.lost], minlength=classes)
             mended = _mended(j, wrong, right, np.zeros_like(right), left)
         else:
-            mended = _mended(j, wrong & (j.kind != kind), right, j.mends & (j.kind == kind), truth)
+            mended = _mended(j, wrong & (j.kind != kind), right, j.mends & (j.kind == kind), object_counts)
         costs[name] = max(0.0, mended - whole)
     counts = {name: int((j.kind == kind).sum()) for kind, name in enumerate(KINDS)} | {"missed": int(j.lost.sum())}
-    perfect = _ap(np.where(right, 1.0, 0.0), j.labels, right, right | wrong, truth)
-    every = _ap(j.scores, j.labels, right, right | wrong, truth - np.bincount(j.truth[~j.found], minlength=classes))
-    return Budget(whole, costs, counts, perfect - whole, every - whole)
+    perfect = _ap(np.where(right, 1.0, 0.0), j.labels, right, right | wrong, object_counts)
+    every = _ap(
+        j.scores,
+        j.labels,
+        right,
+        right | wrong,
+        object_counts - np.bincount(j.object_labels[~j.found], minlength=classes),
+    )
+    return ErrorCosts(whole, costs, counts, perfect - whole, every - whole)
 
 
-def _mended(j: Judged, wrong: np.ndarray, right: np.ndarray, mended: np.ndarray, truth: np.ndarray) -> float:
-    """AP where `mended` detections are right, of the class of their object. Equal scores keep their order."""
-    labels = np.where(mended & (j.object >= 0), j.truth[j.object] if len(j.truth) else 0, j.labels)
-    return _ap(j.scores, labels, right | mended, wrong | right | mended, truth)
+def _mended(
+    j: ErrorAnalysis, wrong: np.ndarray, right: np.ndarray, mended: np.ndarray, object_counts: np.ndarray
+) -> float:
+    """AP with the `mended` detections counted as right, of the class of their object. Equal scores keep their order."""
+    labels = np.where(mended & (j.matched >= 0), j.object_labels[j.matched] if len(j.object_labels) else 0, j.labels)
+    return _ap(j.scores, labels, right | mended, wrong | right | mended, object_counts)
 
 
-def _ap(scores: np.ndarray, labels: np.ndarray, right: np.ndarray, counts: np.ndarray, truth: np.ndarray) -> float:
-    """The mean over classes of precision at 101 levels of recall; classes with neither objects nor detections aside."""
+def _ap(
+    scores: np.ndarray, labels: np.ndarray, right: np.ndarray, counts: np.ndarray, object_counts: np.ndarray
+) -> float:
+    """Mean over classes of the precision at 101 recall levels; classes without objects and detections are left out."""
     found = []
-    for label, objects in enumerate(truth.tolist()):
+    for label, objects in enumerate(object_counts.tolist()):
         rows = np.flatnonzero(counts & (labels == label))
         if len(rows) or objects:
             found.append(_class_ap(right[rows[np.argsort(-scores[rows], kind="stable")]], objects))
@@ -182,37 +205,40 @@ def _class_ap(right: np.ndarray, objects: int) -> float:
     return float(np.append(precision, 0.0)[np.minimum(place, len(right))].sum() / 101)
 
 
-def curves(judged: Judged, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each class, falling scores with the precision and recall of what scores as much or more, at IoU 0.5."""
+def curves(errors: ErrorAnalysis, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each class the falling scores, with precision and recall at IoU 0.5 of the detections down to each."""
     for label in range(classes):
-        rows = np.flatnonzero(judged.counts & (judged.labels == label))
-        rows = rows[np.argsort(-judged.scores[rows], kind="stable")]
-        hits = (judged.kind[rows] == RIGHT).cumsum()
-        objects = int((judged.truth == label).sum())
-        yield judged.scores[rows], hits / np.arange(1, len(rows) + 1), hits / max(1, objects)
+        rows = np.flatnonzero(errors.counts & (errors.labels == label))
+        rows = rows[np.argsort(-errors.scores[rows], kind="stable")]
+        hits = (errors.kind[rows] == RIGHT).cumsum()
+        objects = int((errors.object_labels == label).sum())
+        yield errors.scores[rows], hits / np.arange(1, len(rows) + 1), hits / max(1, objects)
 
 
-def confusion(store: Annotations, records: Records, conf: float) -> np.ndarray:
-    """Objects of each class (rows) by the class of what found them (columns), (C + 1, C + 1); the last is none of them.
+def confusion(annotations: Annotations, records: Records, conf: float) -> np.ndarray:
+    """The confusion matrix: objects of each class (rows) by the class of the detection that matches them (columns).
 
-    Detections from `conf` on, best first, each take the free object that they overlap most, by IoU 0.5 or more,
-    whatever its class. What is left over was seen where nothing is, or not seen. Crowd regions are left out, and so are
-    detections in them.
+    Detections that score at least `conf`, best first, each match the free object that they overlap most, by IoU 0.5 or
+    more, whatever its class. Crowd regions are left out, and so are detections in them.
+
+    Returns:
+        (C + 1, C + 1) int64; the last row counts detections without an object, the last column objects without a
+        detection.
     """
-    classes = len(store.names)
+    classes = len(annotations.names)
     table = np.zeros((classes + 1, classes + 1), np.int64)
     place = {image: row for row, image in enumerate(records.image_ids.tolist())}
     ends = records.counts.cumsum()
-    for i, image in enumerate(store.image_ids.tolist()):
+    for i, image in enumerate(annotations.image_ids.tolist()):
         n = place.get(image)
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
         rows = rows[records.scores[rows] >= conf]
         rows = rows[np.argsort(-records.scores[rows], kind="stable")]
-        here = slice(store.starts[i], store.starts[i + 1])
-        plain = ~store.crowd[here]
-        truth, labels = store.boxes[here], store.labels[here]
-        inside = _inside(records.boxes[rows], records.labels[rows], truth[~plain], labels[~plain])
-        free = _overlaps(records.boxes[rows], truth[plain])
+        here = slice(annotations.starts[i], annotations.starts[i + 1])
+        plain = ~annotations.crowd[here]
+        targets, labels = annotations.boxes[here], annotations.labels[here]
+        inside = _inside(records.boxes[rows], records.labels[rows], targets[~plain], labels[~plain])
+        free = _overlaps(records.boxes[rows], targets[plain])
         names = labels[plain]
         left = np.ones(len(names), bool)
         for n, row in enumerate(rows.tolist()):

@@ -1,6 +1,6 @@
-"""How well distances tell pairs of one person from pairs of two: the ROC curve and what is read off it.
+"""How well distances separate pairs of one identity from pairs of two: the ROC curve and metrics on it.
 
-Axes: N pictures, D numbers of a vector, P pairs.
+Axes: N images, D dimensions of an embedding, P pairs.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from detect.data.datasets.crops import Crops
 from detect.types import Distance, Embedding
 
-MOST = 200_000  # pairs that are looked at; of more a part is drawn
+MOST = 200_000  # pairs; where there are more, some are drawn
 FOLDS = 10
-SHARES = {"tar_1pct": 0.01, "tar_01pct": 0.001}  # true accepts at this share of false accepts
-POINTS = 200  # of the curve that is told
+SHARES = {"tar_1pct": 0.01, "tar_01pct": 0.001}  # metric -> false accept rate at which true accepts are counted
+POINTS = 200  # of the ROC curve in the result
 
 
 class Pairs(NamedTuple):
-    """Pairs of pictures: rows (P,) of the first and the second, and whether both show one person (P,)."""
+    """Pairs of images: rows (P,) of the first and the second, and whether both show one identity (P,)."""
 
     first: np.ndarray
     second: np.ndarray
@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """What ranks exchange: ids (N,) int64 of crops, values (N, D) float32, and the distance of each pair of them."""
+    """What ranks exchange: crop ids (N,) int64, embeddings (N, D) float32, and the distance between two of them."""
 
     ids: np.ndarray
     values: np.ndarray
@@ -36,9 +36,11 @@ class Vectors(NamedTuple):
 
 
 class PairEvaluator:
-    """Vectors against the people of crops; each crop is given once, over all ranks.
+    """Compares distances of embeddings with the identities of crops; each crop comes once, over all ranks.
 
-    The pairs are `pairs`, rows of the crops, or else `all_pairs` of them.
+    Args:
+        crops: the crops, whose labels are identities.
+        pairs: pairs of rows of the crops. Default: `all_pairs`.
     """
 
     def __init__(self, crops: Crops, pairs: Pairs | None = None) -> None:
@@ -47,21 +49,29 @@ class PairEvaluator:
         self._found: dict[int, np.ndarray] = {}
         self._distance = Distance()
 
-    def update(self, image_ids: Sequence[int], found: Sequence[Embedding]) -> None:
-        """Take the vectors of these crops. Raises ValueError for a crop that is not known or came before."""
-        if len(image_ids) != len(found):
-            raise ValueError(f"{len(image_ids)} crops for {len(found)} vectors")
-        if found:
-            values = np.stack([one.values for one in found])
-            self.extend(Vectors(np.array(image_ids, dtype=np.int64), values, found[0].distance))
+    def update(self, image_ids: Sequence[int], embeddings: Sequence[Embedding]) -> None:
+        """Take the embeddings of some crops.
+
+        Args:
+            image_ids: ids of the crops.
+            embeddings: the embedding of each.
+
+        Raises:
+            ValueError: a crop is not known or came before.
+        """
+        if len(image_ids) != len(embeddings):
+            raise ValueError(f"{len(image_ids)} crops for {len(embeddings)} embeddings")
+        if embeddings:
+            values = np.stack([one.values for one in embeddings])
+            self.extend(Vectors(np.array(image_ids, dtype=np.int64), values, embeddings[0].distance))
 
     def records(self) -> Vectors:
-        """All that was collected, for another rank's `extend`."""
+        """Everything taken so far, for another rank's `extend`."""
         ids = np.array(list(self._found), dtype=np.int64)
         return Vectors(ids, np.array(list(self._found.values()), dtype=np.float32), self._distance)
 
     def extend(self, records: Vectors) -> None:
-        """Take what another evaluator of the same crops collected. Raises ValueError as `update` does."""
+        """Take what another evaluator of the same crops has collected. Raises ValueError as `update` does."""
         for one, values in zip(records.ids.tolist(), records.values, strict=True):
             if one not in self._row or one in self._found:
                 raise ValueError(f"crop {one} {'was evaluated twice' if one in self._found else 'is not known'}")
@@ -70,23 +80,27 @@ class PairEvaluator:
             self._distance = records.distance
 
     def result(self) -> dict[str, Any]:
-        """auc, eer, tar_1pct, tar_01pct and accuracy: see `measure`; -1 where nothing was judged."""
+        """`auc`, `eer`, `tar_1pct`, `tar_01pct` and `accuracy`: see `measure`; -1 where nothing was evaluated."""
         if not self._found:
             return measure(np.zeros(0), np.zeros(0, bool))
         rows = np.array([self._row[one] for one in self._found])
         place = np.full(len(self.crops), -1)
         place[rows] = np.arange(len(rows))
         first, second, same = self.pairs or all_pairs(self.crops.labels)
-        there = (place[first] >= 0) & (place[second] >= 0)
+        evaluated = (place[first] >= 0) & (place[second] >= 0)
         values = np.stack(list(self._found.values()))
-        distances = apart(values, place[first[there]], place[second[there]], self._distance)
-        return measure(distances, same[there])
+        distances = pair_distances(values, place[first[evaluated]], place[second[evaluated]], self._distance)
+        return measure(distances, same[evaluated])
 
 
 def all_pairs(labels: np.ndarray, most: int = MOST, seed: int = 0) -> Pairs:
-    """Every pair of the pictures with `labels` (N,) once; of more than `most` as many, drawn by `seed`.
+    """Every pair of images once, or a random part of them.
 
-    Of those that show one person up to half of `most` are kept, and of the others what then may still come.
+    Args:
+        labels: (N,) identity of each image.
+        most: limit of pairs. Where there are more, pairs of one identity are drawn up to half of it, the rest are of
+            two.
+        seed: seed of that draw.
     """
     rng = np.random.default_rng(seed)
     n = len(labels)
@@ -101,9 +115,9 @@ def all_pairs(labels: np.ndarray, most: int = MOST, seed: int = 0) -> Pairs:
 
 
 def _same_pairs(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Pairs (P, 2) of pictures with one label, all of them or `most`, drawn: never all in memory, for they may be many.
+    """Pairs (P, 2) of images with one label: all of them, or `most` drawn at random, without listing all in memory.
 
-    Pairs are numbered person by person, and of a person's pictures pair j * (j - 1) / 2 + i is (i, j), i < j.
+    Pairs are numbered identity by identity; within one, pair j * (j - 1) / 2 + i is (i, j), i < j.
     """
     order = np.argsort(labels, kind="stable")
     _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
@@ -117,22 +131,28 @@ def _same_pairs(labels: np.ndarray, most: int, rng: np.random.Generator) -> np.n
     return order[starts[person][:, None] + np.stack([number - j * (j - 1) // 2, j], 1)]
 
 
-def apart(values: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:
-    """The distances (P,) of pairs of `values` (N, D), a part at a time to spare memory."""
+def pair_distances(values: np.ndarray, first: np.ndarray, second: np.ndarray, distance: Distance) -> np.ndarray:
+    """The distances (P,) of pairs of embeddings (N, D), a part at a time to spare memory."""
     parts = [slice(i, i + 4096) for i in range(0, len(first), 4096)]
     return np.concatenate([np.zeros(0), *(distance(values[first[p]], values[second[p]]) for p in parts)])
 
 
 def measure(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
-    """What distances (P,) say of pairs that are of one person or not (P,); numbers of 0 to 1, -1 where not defined.
+    """Metrics of verification, 0 to 1, -1 where undefined.
 
-    auc       the area under the ROC curve: how often a pair of one person is nearer than one of two
-    eer       the equal error rate: as many false accepts as false rejects
-    tar_...   the largest share of true accepts at no more than 1 % (0.1 %) of false ones
-    accuracy  the mean of the shares of true accepts and true rejects, by cross-validation: see `cross_validated`
+    auc       area under the ROC curve: how often a pair of one identity is nearer than a pair of two
+    eer       equal error rate: where false accept and false reject rates are equal
+    tar_...   true accept rate at a false accept rate of at most 1 % (0.1 %)
+    accuracy  mean of true accept and true reject rate, by cross-validation: see `cross_validated`
 
-    `thresholds`: "accuracy", the distance with the best accuracy over all pairs, and "far_1pct", the largest with at
-    most 1 % of false accepts. `roc`: [false, true accepts] along the curve.
+    Args:
+        distances: (P,) distance of each pair.
+        same: (P,) whether a pair is of one identity.
+
+    Returns:
+        The metrics, and `same` and `different`, the pairs of each sort; `thresholds`: "accuracy", the distance with the
+        best accuracy over all pairs, and "far_1pct", the largest with at most 1 % false accepts; `roc`: [false, true
+        accept rate] along the curve.
     """
     result: dict[str, Any] = {"auc": -1.0, "eer": -1.0, **dict.fromkeys(SHARES, -1.0), "accuracy": -1.0}
     result |= {"same": int(same.sum()), "different": int((~same).sum()), "thresholds": {}, "roc": []}
@@ -152,9 +172,12 @@ def measure(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
 
 
 def threshold(distances: np.ndarray, same: np.ndarray, accepts: float | None = None) -> float:
-    """The distance with the best mean of true accepts and true rejects, or with this share of false ones at most.
+    """The distance up to which pairs are accepted; it lies midway between two distances that occur.
 
-    It lies in the middle between two distances that occur.
+    Args:
+        distances: (P,) distance of each pair.
+        same: (P,) whether a pair is of one identity.
+        accepts: largest false accept rate. Default: the best mean of true accept and true reject rate is chosen.
     """
     from sklearn.metrics import roc_curve
 
@@ -167,9 +190,10 @@ def threshold(distances: np.ndarray, same: np.ndarray, accepts: float | None = N
 
 
 def cross_validated(distances: np.ndarray, same: np.ndarray) -> float:
-    """The mean over ten parts of the pairs of the accuracy at the threshold that is best for the nine others.
+    """Ten-fold cross-validated accuracy: that of each part of the pairs at the threshold best for the others.
 
-    Accuracy is the mean of true accepts and true rejects, so that it does not depend on how many of each there are.
+    Accuracy is the mean of true accept and true reject rate, so that it does not depend on how many pairs are of each
+    sort.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -184,7 +208,7 @@ def cross_validated(distances: np.ndarray, same: np.ndarray) -> float:
 
 
 def _equal_error(false: np.ndarray, true: np.ndarray) -> float:
-    """Where the straight lines between the points of the curve have as many false accepts as false rejects."""
+    """Where the straight lines between the points of the curve have equal false accept and false reject rates."""
     gap = false - (1 - true)  # from -1 up to 1
     i = int(np.argmax(gap >= 0))
     if i == 0 or gap[i] == 0:
@@ -194,9 +218,9 @@ def _equal_error(false: np.ndarray, true: np.ndarray) -> float:
 
 
 def pair_lines(result: dict[str, Any]) -> Iterator[str]:
-    """What `measure` says, line by line."""
+    """The lines that `detect evaluate` prints of `measure`."""
     yield "  ".join(f"{name} {result[name]:.3f}" for name in ("auc", "eer", *SHARES, "accuracy"))
-    yield f"  of {result['same']} pairs of one person and {result['different']} of two"
+    yield f"  of {result['same']} pairs of one identity and {result['different']} of two"
     if result["thresholds"]:
         best, strict = (result["thresholds"][name] for name in ("accuracy", "far_1pct"))
-        yield f"  distances up to {best:.3f} are best taken for one person; up to {strict:.3f}, 1 % of others would be"
+        yield f"  best threshold: distance {best:.3f}; at {strict:.3f}, 1 % of pairs of two identities are accepted"

@@ -89,18 +89,18 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
     colours = "in their colours" if conv.in_channels == 3 else f"the mean over {conv.in_channels} channels"
     tiles = [filter_tile(w, model.pixels.order == "BGR") for w in conv.weight[:FILTERS]]
     height, width = conv.kernel_size
-    page.picture(
+    page.image(
         grid(tiles, 12),
         f"The {len(tiles)} filters ({height} x {width}) of {name}, {colours}; grey is 0; each in its own scale.",
     )
     maps = layer_map(model, name, as_images(canvas))[0]
-    page.picture(grid([map_tile(m, 120) for m in maps[:24]], 8), f"What the first {len(maps[:24])} of them give.")
+    page.image(grid([map_tile(m, 120) for m in maps[:24]], 8), f"What the first {len(maps[:24])} of them give.")
     images = as_images(image).float() / 255
     given = [edges(edge, (1 / 3,) * 3, 1)(images)[0, 0] for edge in EDGES]
     tiles = [
         row([filter_tile(EDGES[edge][None], False), map_tile(m, 180)]) for edge, m in zip(EDGES, given, strict=True)
     ]
-    page.picture(grid(tiles, 4), f"Fixed filters to compare with, and what each gives: {', '.join(EDGES)}.")
+    page.image(grid(tiles, 4), f"Fixed filters to compare with, and what each gives: {', '.join(EDGES)}.")
     like = likeness(conv.weight)
     best = like.abs().max(1).values.argsort(descending=True)[:ALIKE].tolist()
     page.text(
@@ -116,7 +116,9 @@ def show_channels(
     maps = layer_map(model, layer, as_images(canvas))[0]
     sight = sight_of(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
-    stills = get_task(model.task).eval_loader(store, model.metadata.size, config.batch, model.pixels)
+    stills = get_task(model.task).eval_loader(
+        store, model.metadata.size, config.batch, model.pixels, square=model.square
+    )
     found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
     page.heading(f"What excites {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
@@ -125,13 +127,13 @@ def show_channels(
         "most, strongest first, one an image at most, and its map over the image below. A cell sees "
         f"{field} pixels (rows x columns), of which the middle {part} are shown; cells are {step} apart."
     )
-    page.picture(_small(canvas), "the image that the maps are of")
+    page.image(_small(canvas), "the image that the maps are of")
     for channel in channels:
         patches, here = found[channel], maps[channel]
         tiles = [grid([p.tile for p in patches], 3)] if patches else []
         told = f"{patches[0].value:.3g} to {patches[-1].value:.3g}" if patches else "none"
         caption = f"channel {channel}: {told} in the patches, {here.min():.3g} to {here.max():.3g} in the map"
-        page.picture(row([*tiles, map_tile(here, 220)]), caption)
+        page.image(row([*tiles, map_tile(here, 220)]), caption)
 
 
 def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
@@ -156,7 +158,7 @@ def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, confi
         heats += [grad_cam(here.scores[i], here.maps, size, True)] if here.maps else []
         pictures = [draw(canvas, one, model.metadata.names), *(heated(canvas, heat) for heat in heats)]
         label = model.metadata.names[int(one.labels[0])]
-        page.picture(row([_small(p) for p in pictures]), f"{label} {float(one.scores[0]):.3f}")
+        page.image(row([_small(p) for p in pictures]), f"{label} {float(one.scores[0]):.3f}")
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from detect.commands.export import ExportConfig
-from detect.export.comparison import canvases, pictures
+from detect.export.comparison import canvases, sample_images
 from detect.export.formats import ExportFormat
 from detect.export.forms import form_of, is_square
 from detect.export.metadata import About
@@ -23,7 +23,7 @@ def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
     if config.half:
         fused = halved(fused)
     kind: type[ExportFormat] = REGISTRIES["export"][config.format]
-    kind().write(fused, about, path, lambda: canvases(pictures(config, "train", model.task, 128), about))
+    kind().write(fused, about, path, lambda: canvases(sample_images(config, "train", model.task, 128), about))
 
 
 def about_export(config: ExportConfig, model: Model) -> About:

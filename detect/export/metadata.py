@@ -1,4 +1,4 @@
-"""What an exported file says of itself: one JSON value under one key, whatever the format."""
+"""The metadata in an exported file: one JSON value under one key, in every format."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ KEY = "gridhead"
 
 @dataclass(frozen=True)
 class About:
-    """How an exported network is used: an image letterboxed as `metadata.pixels` says goes in, nothing else is to do.
+    """How to run an exported model: its input is an image, letterboxed as `metadata.pixels` describes.
 
-    Canvases are `metadata.size` x `metadata.size` pixels where it is `square`, else have sides that are multiples of
-    `stride`; one goes in at a time, or with `dynamic` any number. `conf`, `iou` and `max_det` choose among the boxes:
-    in the file itself where it is `suppressed`, else they are for the reader. `precision` is float32, float16 or int8.
+    Attributes:
+        model: name of the model.
+        task: name of its task.
+        metadata: that of the weights.
+        outputs: names of the outputs.
+        square: whether canvases are `metadata.size` x `metadata.size` pixels; else sides are multiples of `stride`.
+        dynamic: whether a batch may have any size; else it is one image.
+        suppressed: whether the file applies NMS with `conf`, `iou` and `max_det` itself; else they are for the reader.
+        precision: float32, float16 or int8.
     """
 
     model: str
@@ -48,15 +54,15 @@ class About:
 
     @staticmethod
     def read(text: str | None, path: object) -> About:
-        """What `text` says. Raises UserError for a file that `path` names and that is not ours, or newer."""
+        """Parse the metadata `text` of the file `path`. Raises UserError for a file of another program, or newer."""
         if not text:
             raise UserError(f"{path} was not written by detect export: it has no {KEY!r} among its metadata")
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} says of itself what this version cannot read: {error}") from error
+            raise UserError(f"{path} has metadata that this version cannot read: {error}") from error
         if not isinstance(values, dict):
-            raise UserError(f"{path} says of itself what this version cannot read: it is no JSON object")
+            raise UserError(f"{path} has metadata that this version cannot read: it is not a JSON object")
         require_format(values.get("format"), FORMAT, path)
         about = from_values(About, current_names(values), f"{path}: ")
         exportable = [name for name in REGISTRIES["task"] if get_task(name).export]

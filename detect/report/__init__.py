@@ -1,1 +1,1 @@
-"""`report.html` of a run: one file that opens offline and says what came of it, and why."""
+"""`report.html` of a run: one file, readable offline, with the results and their reasons."""

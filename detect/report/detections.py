@@ -10,7 +10,7 @@ import numpy as np
 from detect.api import Detector
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
-from detect.evaluation.tide import KINDS, Judged, budget, confusion, curves, judge
+from detect.evaluation.tide import KINDS, ErrorAnalysis, analyze_errors, confusion, curves, error_costs
 from detect.report.examples import show
 from detect.report.html import Page
 from detect.tasks.base import Evaluation, numbers
@@ -19,54 +19,54 @@ MATRIX = 30  # classes up to which the confusion matrix is shown
 
 
 def detection_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
-    """Everything about boxes: metrics, curves, classes, errors, sizes, examples."""
-    store, evaluator = evaluation.annotations, evaluation.evaluator
+    """Add the evaluation of boxes: metrics, curves, classes, errors, sizes and examples."""
+    annotations, evaluator = evaluation.annotations, evaluation.evaluator
     result = evaluator.result()
     values = numbers(result)
     page.table(list(values), [list(values.values())])
     records = getattr(evaluator, "boxes", evaluator).records()
-    judged = judge(store, records)
-    lines = list(curves(judged, len(store.names)))
-    conf = _scores(page, store, lines)
-    _per_class(page, store, result, lines, conf)
-    if len(store.names) <= MATRIX:
-        names = [*store.names, "nothing"]
+    errors = analyze_errors(annotations, records)
+    lines = list(curves(errors, len(annotations.names)))
+    conf = _scores(page, annotations, lines)
+    _per_class(page, annotations, result, lines, conf)
+    if len(annotations.names) <= MATRIX:
+        names = [*annotations.names, "background"]
         page.matrix(
-            confusion(store, records, conf),
+            confusion(annotations, records, conf),
             names,
             names,
-            f"objects of each class (rows) by what they were found as (columns), from score {conf:.2f} on, at IoU 0.5; "
-            "the last row is found where nothing is, the last column not found",
+            f"annotated classes (rows) by predicted classes (columns), scores from {conf:.2f}, IoU 0.5; "
+            "last row: detections without an object, last column: objects that were missed",
         )
-    _errors(page, judged, len(store.names))
-    _sizes(page, store, judged, detector)
-    show(page, store, records, judged, conf)
+    _errors(page, errors, len(annotations.names))
+    _sizes(page, annotations, errors, detector)
+    show(page, annotations, records, errors, conf)
 
 
-def _scores(page: Page, store: Annotations, lines: Sequence[tuple[np.ndarray, ...]]) -> float:
-    """Precision against recall, and F1 against the score asked for; the score at which the mean F1 is highest."""
+def _scores(page: Page, annotations: Annotations, lines: Sequence[tuple[np.ndarray, ...]]) -> float:
+    """Plot precision against recall, and F1 against the score threshold; return the threshold of the best mean F1."""
     levels = np.linspace(0, 1, 101)
     f1s, mean = {}, np.zeros(101)
-    known = [i for i in range(len(store.names)) if (store.labels[~store.crowd] == i).any()]
+    known = [i for i in range(len(annotations.names)) if (annotations.labels[~annotations.crowd] == i).any()]
     for i in known:
         scores, precision, recall = lines[i]
         f1 = np.append(0.0, 2 * precision * recall / np.maximum(precision + recall, 1e-12))
-        f1s[store.names[i]] = f1[np.searchsorted(-scores, -levels, side="right")]
-        mean += f1s[store.names[i]] / len(known)
-    shown = known if len(known) <= 10 else []  # more lines than that say nothing
-    recalls = {store.names[i]: list(zip(lines[i][2].tolist(), lines[i][1].tolist(), strict=True)) for i in shown}
-    recalls |= {} if shown else {"all classes": _pooled(lines)}
+        f1s[annotations.names[i]] = f1[np.searchsorted(-scores, -levels, side="right")]
+        mean += f1s[annotations.names[i]] / len(known)
+    shown = known if len(known) <= 10 else []  # more lines cannot be told apart
+    recalls = {annotations.names[i]: list(zip(lines[i][2].tolist(), lines[i][1].tolist(), strict=True)) for i in shown}
+    recalls |= {} if shown else {"all classes": _mean_precision(lines)}
     page.curves(recalls, "precision against recall, IoU 0.5", "recall", "precision")
-    drawn = {store.names[i]: f1s[store.names[i]] for i in shown} | {"mean of all classes": mean}
+    drawn = {annotations.names[i]: f1s[annotations.names[i]] for i in shown} | {"mean of all classes": mean}
     pairs = {name: list(zip(levels.tolist(), values.tolist(), strict=True)) for name, values in drawn.items()}
-    page.curves(pairs, "F1 of what scores at least so much, IoU 0.5", "score", "F1")
+    page.curves(pairs, "F1 by score threshold, IoU 0.5", "score threshold", "F1")
     best = float(levels[mean.argmax()])
-    page.text(f"The mean F1 is highest, {mean.max():.3f}, from score {best:.2f} on: what follows counts from there.")
+    page.text(f"The mean F1 is highest, {mean.max():.3f}, at score threshold {best:.2f}, used from here on.")
     return best
 
 
-def _pooled(lines: Sequence[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]:
-    """The mean precision of all classes at 101 levels of recall."""
+def _mean_precision(lines: Sequence[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]:
+    """The mean precision of all classes at 101 recall levels."""
     levels, total = np.linspace(0, 1, 101), np.zeros(101)
     for _, precision, recall in lines:
         smooth = np.maximum.accumulate(precision[::-1])[::-1]
@@ -75,10 +75,14 @@ def _pooled(lines: Sequence[tuple[np.ndarray, ...]]) -> list[tuple[float, float]
 
 
 def _per_class(
-    page: Page, store: Annotations, result: Mapping[str, Any], lines: Sequence[tuple[np.ndarray, ...]], conf: float
+    page: Page,
+    annotations: Annotations,
+    result: Mapping[str, Any],
+    lines: Sequence[tuple[np.ndarray, ...]],
+    conf: float,
 ) -> None:
     rows: list[tuple[object, ...]] = []
-    counts = np.bincount(store.labels[~store.crowd], minlength=len(store.names)).tolist()
+    counts = np.bincount(annotations.labels[~annotations.crowd], minlength=len(annotations.names)).tolist()
     for (scores, precision, recall), (name, ap), count in zip(lines, result["per_class"].items(), counts, strict=True):
         last = int((scores >= conf).sum()) - 1
         both = (float(precision[last]), float(recall[last])) if last >= 0 else (None, 0.0)
@@ -86,38 +90,38 @@ def _per_class(
     page.table(("class", "objects", "AP", "precision", "recall"), rows)
 
 
-def _errors(page: Page, judged: Judged, classes: int) -> None:
-    found = budget(judged, classes)
-    page.heading("What the errors cost")
+def _errors(page: Page, errors: ErrorAnalysis, classes: int) -> None:
+    costs = error_costs(errors, classes)
+    page.heading("Cost of errors")
     page.text(
-        f"TIDE: AP at IoU 0.5 is {found.ap:.3f}; each kind costs what would be gained if it alone were mended. "
-        f"All false positives cost {found.false_positives:.3f}, all false negatives {found.false_negatives:.3f}."
+        f"TIDE: AP at IoU 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting it alone. "
+        f"All false positives cost {costs.false_positives:.3f}, all false negatives {costs.false_negatives:.3f}."
     )
-    page.bars(found.costs, "AP that each kind of error costs")
-    page.table(("kind", "detections or objects", "costs"), [(k, found.counts[k], found.costs[k]) for k in KINDS])
+    page.bars(costs.costs, "AP that each kind of error costs")
+    page.table(("kind", "detections or objects", "cost"), [(k, costs.counts[k], costs.costs[k]) for k in KINDS])
 
 
-def _sizes(page: Page, store: Annotations, judged: Judged, detector: Detector) -> None:
-    """Box sizes with the anchors, and how many objects of each size are found."""
+def _sizes(page: Page, annotations: Annotations, errors: ErrorAnalysis, detector: Detector) -> None:
+    """Box sizes with the anchors, and the recall by box size."""
     page.heading("Sizes")
     size = detector.metadata.size
-    seen = facts(store, known_sizes(store), size)
+    seen = facts(annotations, known_sizes(annotations), size)
     own = [(row[0], row[1]) for row in detector.model.config.anchors]
     anchors = anchors_of(seen["sides"], 9, size)
     shown = own or [(w, h) for w, h in anchors.get("anchors", [])]
-    named = "the model's anchors" if own else "nine anchors by K-means, which this model does not use"
+    named = "the model's anchors" if own else "nine anchors by K-means (not used by this model)"
     page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     if anchors:
         page.text(
             f"Nine anchors reach a mean IoU of {anchors['mean_iou']:.3f} and a recall of {anchors['recall']:.3f}."
         )
     sides = np.sqrt(seen["sides"].prod(1))
-    if len(sides) == len(judged.found) and len(sides):
+    if len(sides) == len(errors.found) and len(sides):
         edges = np.quantile(sides, np.linspace(0, 1, 9))
         place = np.clip(np.searchsorted(edges, sides, side="right") - 1, 0, 7)
         line = [
-            (float(sides[place == k].mean()), float(judged.found[place == k].mean()))
+            (float(sides[place == k].mean()), float(errors.found[place == k].mean()))
             for k in range(8)
             if (place == k).any()
         ]
-        page.curves({"": line}, f"share of objects found, by the side of their box at {size} px", "side", "found")
+        page.curves({"": line}, f"recall by box side (square root of the area) at {size} px", "side", "recall")

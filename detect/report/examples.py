@@ -1,4 +1,4 @@
-"""Pictures of a held-out set with truth and detections side by side: the best, the worst, the most surprising."""
+"""Images with annotations and detections side by side: the best, the worst, the most surprising ones."""
 
 from __future__ import annotations
 
@@ -11,73 +11,88 @@ from anchors.boxes import xywh_to_xyxy
 from detect.data.annotations import Annotations
 from detect.data.images import scaled
 from detect.evaluation.coco_protocol import Records
-from detect.evaluation.tide import KINDS, RIGHT, Judged
+from detect.evaluation.tide import KINDS, RIGHT, ErrorAnalysis
 from detect.inference.draw import draw
 from detect.report.html import Page
 from detect.types import Detections
 
-SIDE = 380  # pixels of the longer side of each of two pictures
-SHOWN = 4
+SIDE = 380  # pixels of the longer side of each of the two images
+SHOWN = 4  # images of each sort
 
 
-def show(page: Page, store: Annotations, records: Records, judged: Judged, conf: float) -> None:
-    """Add the pictures where detections from `conf` on are best and worst (F1 of the image), and the most surprising.
+def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAnalysis, conf: float) -> None:
+    """Add the images with the highest and lowest F1, and those with the most confident wrong detections.
 
-    Surprising is a wrong detection of a high score.
+    Args:
+        page: the report.
+        annotations: the split that was evaluated.
+        records: all detections in it.
+        errors: what is right and wrong about them.
+        conf: score from which detections count.
     """
-    sure = (judged.scores >= conf) & judged.counts
-    right = np.bincount(judged.image[sure & (judged.kind == RIGHT)], minlength=len(store))
-    said = np.bincount(judged.image[sure], minlength=len(store))
-    owner = np.repeat(np.arange(len(store)), np.diff(store.starts))
-    there = np.bincount(owner[~store.crowd], minlength=len(store))
-    f1 = 2 * right / np.maximum(1, said + there)
-    some = np.flatnonzero(there > 0)
-    best = some[np.lexsort((-there[some], -f1[some]))][:SHOWN]
-    worst = some[np.lexsort((-there[some], f1[some]))][:SHOWN]
-    odd = _surprising(judged)
+    confident = (errors.scores >= conf) & errors.counts
+    right = np.bincount(errors.image[confident & (errors.kind == RIGHT)], minlength=len(annotations))
+    predicted = np.bincount(errors.image[confident], minlength=len(annotations))
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+    annotated = np.bincount(owner[~annotations.crowd], minlength=len(annotations))
+    f1 = 2 * right / np.maximum(1, predicted + annotated)
+    some = np.flatnonzero(annotated > 0)
+    best = some[np.lexsort((-annotated[some], -f1[some]))][:SHOWN]
+    worst = some[np.lexsort((-annotated[some], f1[some]))][:SHOWN]
+    surprising = _surprising(errors)
 
-    def add(title: str, images: Sequence[int], say: Sequence[str]) -> None:
+    def add(title: str, images: Sequence[int], captions: Sequence[str]) -> None:
         page.heading(title)
-        for i, text in zip(images, say, strict=True):
-            page.picture(
-                pair(store, records, i, conf), f"{store.file_name(i)}: {text}; left the truth, right what is found"
+        for i, text in zip(images, captions, strict=True):
+            page.image(
+                side_by_side(annotations, records, i, conf),
+                f"{annotations.file_name(i)}: {text}; left: annotations, right: detections",
             )
 
     def counted(images: np.ndarray) -> list[str]:
-        return [f"{right[i]} of {there[i]} found, {said[i] - right[i]} wrong, F1 {f1[i]:.2f}" for i in images.tolist()]
+        return [
+            f"{right[i]} of {annotated[i]} found, {predicted[i] - right[i]} false positives, F1 {f1[i]:.2f}"
+            for i in images.tolist()
+        ]
 
-    add("Where it went best", best.tolist(), counted(best))
-    add("Where it went worst", worst.tolist(), counted(worst))
-    tell = [f"{store.names[judged.labels[n]]} {judged.scores[n]:.2f} is a {KINDS[judged.kind[n]]} error" for n in odd]
-    add("Most surprising", [int(judged.image[n]) for n in odd], tell)
+    add("Best images", best.tolist(), counted(best))
+    add("Worst images", worst.tolist(), counted(worst))
+    captions = [
+        f"{annotations.names[errors.labels[n]]} {errors.scores[n]:.2f} is a {KINDS[errors.kind[n]]} error"
+        for n in surprising
+    ]
+    add("Most surprising errors", [int(errors.image[n]) for n in surprising], captions)
 
 
-def _surprising(judged: Judged) -> list[int]:
-    """The wrong detections of the highest scores, one an image."""
-    wrong = np.flatnonzero((judged.kind != RIGHT) & judged.counts)
+def _surprising(errors: ErrorAnalysis) -> list[int]:
+    """Indices of the wrong detections with the highest scores, one an image."""
+    wrong = np.flatnonzero((errors.kind != RIGHT) & errors.counts)
     chosen: dict[int, int] = {}
-    for n in wrong[np.argsort(-judged.scores[wrong], kind="stable")].tolist():
-        chosen.setdefault(int(judged.image[n]), n)
+    for n in wrong[np.argsort(-errors.scores[wrong], kind="stable")].tolist():
+        chosen.setdefault(int(errors.image[n]), n)
         if len(chosen) == SHOWN:
             break
     return list(chosen.values())
 
 
-def pair(store: Annotations, records: Records, index: int, conf: float) -> np.ndarray:
-    """Image `index` twice, (h, w, 3): with its truth, and with the detections from `conf` on."""
-    truth = store.target(index)
-    known = Detections(truth.boxes, torch.ones(len(truth)), truth.labels)
-    image = store.read(index)
-    panels = [draw(image, known, store.names), draw(image, detections(records, store, index, conf), store.names)]
+def side_by_side(annotations: Annotations, records: Records, index: int, conf: float) -> np.ndarray:
+    """Image `index` twice, (h, w, 3): with its annotations, and with the detections that score at least `conf`."""
+    target = annotations.target(index)
+    known = Detections(target.boxes, torch.ones(len(target)), target.labels)
+    image = annotations.read(index)
+    panels = [
+        draw(image, known, annotations.names),
+        draw(image, detections(records, annotations, index, conf), annotations.names),
+    ]
     scale = min(1.0, SIDE / max(image.shape[:2]))
     small = [scaled(panel, scale) for panel in panels]
     gap = np.full((small[0].shape[0], 6, 3), 255, np.uint8)
     return np.hstack([small[0], gap, small[1]])
 
 
-def detections(records: Records, store: Annotations, index: int, conf: float) -> Detections:
-    """What was found in image `index`, from `conf` on."""
-    rows = np.flatnonzero(records.image_ids == store.image_ids[index])
+def detections(records: Records, annotations: Annotations, index: int, conf: float) -> Detections:
+    """The detections in image `index` that score at least `conf`."""
+    rows = np.flatnonzero(records.image_ids == annotations.image_ids[index])
     if not len(rows):
         return Detections.none()
     end = int(records.counts[: rows[0] + 1].sum())

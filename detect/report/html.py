@@ -1,4 +1,4 @@
-"""One HTML file that opens offline: headings, text, tables that sort, charts as SVG, pictures inside."""
+"""One HTML file that opens offline: headings, text, sortable tables, charts as SVG, embedded images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from detect.utils.names import shown
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
-WIDTH, HEIGHT, LEFT, RIGHT, EDGE = 460, 260, 58, 20, 34  # of a chart, and what its scales take, in pixels
+WIDTH, HEIGHT, LEFT, RIGHT, EDGE = 460, 260, 58, 20, 34  # of a chart and its margins, in pixels
 Points = Sequence[tuple[float, float]]
 
 _STYLE = """
@@ -45,37 +45,37 @@ for (const head of document.querySelectorAll("th")) head.addEventListener("click
 
 
 def escape(text: str, quote: bool = True) -> str:
-    """Text as it stands in a page: no markup, and nothing that hides or turns what is around it."""
+    """Text for a page: without markup, and without characters that hide or reverse the text around them."""
     return escaped(shown(text), quote)
 
 
 class Page:
-    """A page that grows from top to bottom; `str(page)` is the HTML. All text is escaped."""
+    """A page that is written from top to bottom; `str(page)` is the HTML. All text is escaped."""
 
     def __init__(self, title: str) -> None:
         self.title, self.parts = title, [f"<h1>{escape(title)}</h1>"]
 
     def heading(self, text: str) -> None:
-        """The title of a section."""
+        """Add the title of a section."""
         self.parts.append(f"<h2>{escape(text)}</h2>")
 
     def text(self, text: str) -> None:
-        """A paragraph."""
+        """Add a paragraph."""
         self.parts.append(f"<p>{escape(text)}</p>")
 
     def code(self, text: str) -> None:
-        """Text as it is, in letters of one width."""
+        """Add preformatted text."""
         lines = "\n".join(escape(line) for line in text.split("\n"))
         self.parts.append(f"<pre>{lines}</pre>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table; a click on a column's title sorts by it. Floats are shown with three decimals, None as a dash."""
+        """Add a table, sorted by a click on a column title. Floats have three decimals, None is a dash."""
         head = "".join(f"<th>{escape(name)}</th>" for name in header)
         body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
         self.parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
-    def picture(self, image: np.ndarray, caption: str = "", width: int = 0) -> None:
-        """A picture (H, W, 3) uint8 RGB, as JPEG within the page."""
+    def image(self, image: np.ndarray, caption: str = "", width: int = 0) -> None:
+        """Add an image (H, W, 3) uint8 RGB, as JPEG inside the page."""
         done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
         assert done
         source = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
@@ -83,7 +83,7 @@ class Page:
         self._figure(f'<img src="{source}" alt="{escape(caption, quote=True)}"{size}>', caption)
 
     def curves(self, lines: Mapping[str, Points], caption: str, x: str = "", y: str = "", log: bool = False) -> None:
-        """Lines through points; `log` makes the scale of y logarithmic. What is not finite is left out."""
+        """Add a chart of lines; `log` makes its y axis logarithmic. Values that are not finite are left out."""
         known = {
             name: [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b) and (b > 0 or not log)]
             for name, points in lines.items()
@@ -99,7 +99,7 @@ class Page:
         self._figure(_legend(list(known)) + frame.svg(drawn), caption)
 
     def dots(self, groups: Mapping[str, Points], caption: str, x: str = "", y: str = "") -> None:
-        """Points without lines, a colour for each group."""
+        """Add a scatter plot, a colour for each group."""
         frame, drawn = _Frame([p for points in groups.values() for p in points], x, y), []
         for i, points in enumerate(groups.values()):
             drawn += [
@@ -110,7 +110,7 @@ class Page:
         self._figure(_legend(list(groups)) + frame.svg(drawn), caption)
 
     def bars(self, values: Mapping[str, float], caption: str) -> None:
-        """Horizontal bars with their names and values."""
+        """Add horizontal bars with names and values."""
         most, drawn = max([*values.values(), 1e-12]), []
         for i, (name, value) in enumerate(values.items()):
             top, length = 4 + 20 * i, max(0.0, value) / most * (WIDTH - 220)
@@ -122,7 +122,7 @@ class Page:
         self._figure(f'<svg width="{WIDTH}" height="{height}" role="img">{"".join(drawn)}</svg>', caption)
 
     def histogram(self, values: Sequence[float], caption: str, x: str = "", bins: int = 30) -> None:
-        """How often values fall in equal parts of their range."""
+        """Add a histogram."""
         counts, edges = np.histogram(np.asarray(values, float), bins=bins)
         frame, drawn = _Frame([(edges[0], 0), (edges[-1], float(counts.max(initial=0)))], x, ""), []
         for count, low, high in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
@@ -132,7 +132,7 @@ class Page:
         self._figure(frame.svg(drawn), caption)
 
     def matrix(self, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], caption: str) -> None:
-        """Counts (R, C) as a table whose cells are the darker the larger their share of the row."""
+        """Add counts (R, C) as a table; a cell is darker the larger its share of the row."""
         share = values / np.maximum(values.sum(1, keepdims=True), 1)
         head = "<th></th>" + "".join(f"<th>{escape(name)}</th>" for name in columns)
         body = []
@@ -158,7 +158,7 @@ class Page:
 
 
 class _Frame:
-    """The scales of a chart: from values to pixels, and the lines and numbers at its edges."""
+    """The axes of a chart: from values to pixels, with grid lines and numbers."""
 
     def __init__(self, points: Points, x: str, y: str, log: bool = False) -> None:
         self.log, self.names = log, (x, y)
@@ -168,13 +168,13 @@ class _Frame:
         self.low, self.high = self.low - 0.5 * flat, self.high + 0.5 * flat
 
     def at(self, point: tuple[float, float]) -> tuple[float, float]:
-        """A point's place in the chart."""
+        """The pixel of a point."""
         value = np.array([point[0], math.log10(point[1]) if self.log else point[1]])
         u, v = ((value - self.low) / (self.high - self.low)).tolist()
         return LEFT + u * (WIDTH - LEFT - RIGHT), (HEIGHT - EDGE) - v * (HEIGHT - EDGE - 8)
 
     def svg(self, drawn: Sequence[str]) -> str:
-        """The whole chart around what is drawn in it."""
+        """The chart as SVG, around the shapes in it."""
         parts = []
         for i in range(5):
             a, b = (self.low + (self.high - self.low) * i / 4).tolist()
@@ -191,7 +191,7 @@ class _Frame:
 
 
 def _legend(names: Sequence[str]) -> str:
-    """The names of lines in their colours, above a chart of several."""
+    """The legend above a chart of several lines."""
     if len(names) < 2:
         return ""
     parts = [f'<span style="color:{COLOURS[i % len(COLOURS)]}">■ {escape(name)}</span>' for i, name in enumerate(names)]

@@ -1,1 +1,1 @@
-"""`detect serve`: a page in the browser to drop pictures and videos on. Needs the extra `serve`."""
+"""`detect serve`: a web page to drop images and videos on. Needs the extra `serve`."""

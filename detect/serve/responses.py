@@ -1,4 +1,4 @@
-"""What the server answers with: json, one line for each error, and the headers that every response carries."""
+"""Responses: JSON, one line for each error, and the headers that every response has."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from detect.utils.names import json_text
 PAGE = Path(__file__).with_name("page.html")
 
 
-class Answer(JSONResponse):
-    """A json answer, whatever names are in it."""
+class JsonAnswer(JSONResponse):
+    """A JSON response, whatever characters its names have."""
 
     def render(self, content: Any) -> bytes:
-        """The bytes that are sent."""
+        """The body."""
         return json_text(content).encode()
 
 
-class Refused(Exception):
-    """A request that cannot be answered: the status and one line."""
+class RequestRejected(Exception):
+    """A request that is rejected: the HTTP status and one line."""
 
     def __init__(self, status: int, line: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(line)
         self.status, self.headers = status, headers
 
     @property
-    def answer(self) -> Answer:
-        """The response that says so."""
-        return Answer({"error": str(self)}, self.status, self.headers)
+    def response(self) -> JsonAnswer:
+        """The response to such a request."""
+        return JsonAnswer({"error": str(self)}, self.status, self.headers)
 
 
 def _sources(tag: str, page: str) -> str:
-    """The hashes of the page's own scripts or styles: nothing else of that kind runs in it."""
+    """The hashes of the page's own scripts or styles, the only ones that the browser may run."""
     inside = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
     return " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in inside)
 

@@ -1,4 +1,4 @@
-"""The server: uvicorn around the application, our rules for connections, and an end that leaves nothing behind."""
+"""The server: uvicorn around the application, with limits on connections, and a shutdown that leaves no files."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ from detect.serve.workers import Workers
 from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
 
-END_SECONDS = 5  # in which answers that are made are still sent
+END_SECONDS = 5  # to send the responses that are ready at shutdown
 
 
 async def run(config: ServeConfig, listening: socket.socket, folder: Path) -> None:
-    """Serve at a socket, with files in `folder`, until a signal comes; then raises KeyboardInterrupt.
+    """Serve until a signal comes, then raise KeyboardInterrupt.
 
-    Raises UserError for weights, names and tokens that cannot be used.
+    Args:
+        config: the options of `detect serve`.
+        listening: the socket to serve at.
+        folder: folder for uploads and results.
+
+    Raises:
+        UserError: the weights, a host name or the token cannot be used.
     """
     most = int(config.max_total_mb * 2**20)
     settings = {name: value for name, value in asdict(config).items() if name != "token"}
@@ -54,7 +60,7 @@ def _settings(app: Any, connections: Connections) -> uvicorn.Config:
         lifespan="off",
         log_level="error",
         access_log=False,
-        proxy_headers=False,  # or anybody here could choose under which address it comes
+        proxy_headers=False,  # else any client could choose the address it seems to come from
         server_header=False,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=END_SECONDS,
@@ -62,13 +68,13 @@ def _settings(app: Any, connections: Connections) -> uvicorn.Config:
 
 
 def _announce(config: ServeConfig, listening: socket.socket) -> None:
-    """Say where the server is, and who may come there."""
+    """Print the address of the server, and a warning where others can reach it."""
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     address = parse_address(host)
     is_open = not (address and address.is_loopback)
     if is_open and not config.token:
-        say(f"warning: --host {config.host} lets everybody in who reaches {url}: ask for a --token", sys.stderr)
+        say(f"warning: --host {config.host} lets everybody in who reaches {url}: set a --token", sys.stderr)
     if is_open and not config.allowed_host:
         names = "by its address alone, not by a name: --allowed-host NAME adds one"
         say(f"warning: --host {config.host}: other machines reach this server {names}", sys.stderr)
@@ -76,7 +82,7 @@ def _announce(config: ServeConfig, listening: socket.socket) -> None:
 
 
 class _Server(uvicorn.Server):
-    """As uvicorn has it, but it ends at whatever signal `Interrupt` heeds, and does not wait for clients then."""
+    """A uvicorn server that ends at the signals of `Interrupt`, without waiting for clients."""
 
     def __init__(self, config: uvicorn.Config, workers: Workers, connections: Connections) -> None:
         super().__init__(config)
@@ -84,17 +90,17 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Look for a request to end; raises KeyboardInterrupt when that is done."""
+        """Watch for a signal; raises KeyboardInterrupt after the shutdown."""
         with closing(Interrupt()) as self.interrupt:
             yield
         raise KeyboardInterrupt
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end; asked ten times a second."""
+        """Whether to end; called ten times a second."""
         return await super().on_tick(counter) or self.interrupt.asked
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close what waits, and answer what is being worked on with a line."""
+        """Close silent connections, and answer the requests in work with one line."""
         self.all.close()
         await self.workers.close()
         await super().shutdown(sockets)

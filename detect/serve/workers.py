@@ -1,4 +1,4 @@
-"""The processes that look at what is sent: each can be ended, whatever it is doing, and another one takes its place."""
+"""The processes that run the model: each can be ended, whatever it is doing, and another takes its place."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from typing import Any, NamedTuple
 
 from detect import plugins
 from detect.errors import UserError
-from detect.serve.responses import Refused
+from detect.serve.responses import RequestRejected
 from detect.utils.names import say
 
-LONGEST = 2**26  # bytes of an answer
-STOP_SECONDS = 3.0  # in which a worker that is told to stop has to
-AGAIN_SECONDS = 10.0  # before a worker that could not start is tried again
+LONGEST = 2**26  # bytes of a response
+STOP_SECONDS = 3.0  # in which a worker must leave a job that is cancelled
+RETRY_SECONDS = 10.0  # before a worker that could not start is started again
 
 
 class Worker:
-    """A process that runs `detect.serve.worker`, and answers one task after the other, a line each."""
+    """A process that runs `detect.serve.worker`: it takes one job after the other, and answers each with a line."""
 
     def __init__(self, process: asyncio.subprocess.Process, temporary: Path) -> None:
         self.process, self.temporary = process, temporary
         assert process.stdin and process.stdout
-        self.tasks, self.replies = process.stdin, process.stdout
+        self.jobs, self.responses = process.stdin, process.stdout
 
     @staticmethod
     async def start(settings: dict[str, Any]) -> Worker:
-        """A worker that has loaded the weights. Raises UserError for such as cannot be used."""
+        """Start a worker and wait until it has loaded the weights. Raises UserError for weights that cannot be used."""
         temporary = Path(mkdtemp(prefix="worker-", dir=settings["folder"]))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "detect.serve.worker"),
@@ -47,7 +47,9 @@ class Worker:
         worker = Worker(process, temporary)
         try:
             worker._tell(settings | {"plugin": plugins.loaded()})
-            said = json.loads(await worker.replies.readline() or '{"error": "the worker process ended while it began"}')
+            said = json.loads(
+                await worker.responses.readline() or '{"error": "the worker process ended while it started"}'
+            )
             if "error" in said:
                 raise UserError(said["error"])
         except BaseException:
@@ -57,67 +59,77 @@ class Worker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it takes no more tasks."""
+        """Whether the process has ended."""
         return self.process.returncode is not None
 
-    async def ask(self, task: dict[str, Any], seconds: float) -> tuple[int, bytes]:
-        """The status and the json that it answers a task with; it is ended where that takes longer than `seconds`.
+    async def run(self, job: dict[str, Any], seconds: float) -> tuple[int, bytes]:
+        """Run a job.
 
-        Raises Refused where there is no answer. Cancelled, it lets the worker leave the task first.
+        If it is cancelled, the worker leaves the job first.
+
+        Args:
+            job: what to do, as `detect.serve.worker` reads it.
+            seconds: time limit, after which the process is ended.
+
+        Returns:
+            The HTTP status and the JSON of the response.
+
+        Raises:
+            RequestRejected: the time is over, or the process has ended.
         """
         try:
             async with asyncio.timeout(seconds):
-                self._tell(task)
-                reply = await self.replies.readline()
+                self._tell(job)
+                response = await self.responses.readline()
         except TimeoutError:
             await self.end()
-            raise Refused(422, f"it takes more than {seconds:g} seconds to look at") from None
+            raise RequestRejected(422, f"the upload takes longer than {seconds:g} seconds to process") from None
         except asyncio.CancelledError:
             await self._stop()
             raise
-        status, _, answer = reply.rstrip(b"\n").partition(b" ")
+        status, _, answer = response.rstrip(b"\n").partition(b" ")
         if not status:
             await self.end()
-            raise Refused(422, "the process that looked at it has ended: it may need too much memory")
+            raise RequestRejected(422, "the process that ran the model has ended: the upload may need too much memory")
         return int(status), answer
 
     async def _stop(self) -> None:
         self._tell("stop")
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                reply = await self.replies.readline()
+                response = await self.responses.readline()
         except TimeoutError:
-            reply = b""
-        if not reply:
+            response = b""
+        if not response:
             await self.end()
 
     def _tell(self, what: Any) -> None:
-        self.tasks.write(json.dumps(what).encode() + b"\n")
+        self.jobs.write(json.dumps(what).encode() + b"\n")
 
     async def end(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         with suppress(ProcessLookupError):
             self.process.kill()
         await self.process.wait()
         self.clear()
 
     def clear(self) -> None:
-        """Remove the temporary files of a worker that has ended: libraries leave some where they are killed."""
+        """Remove the temporary files of a worker that has ended: libraries leave some when they are killed."""
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
 def _environment(temporary: Path) -> dict[str, str]:
-    """That of this process: the same modules are found, and what is temporary is in a folder of the worker's own.
+    """The environment of a worker: the same modules are found, and temporary files lie in a folder of its own.
 
-    Threads that wait for one another leave the cores to others: where they wait in a loop, beside other work an image
-    took 60 times as long.
+    Threads that wait for one another sleep: when they waited in a loop, an image took 60 times as long beside other
+    work.
     """
     path = os.pathsep.join(filter(None, sys.path))
     return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "TMPDIR": str(temporary)}
 
 
 class _Waiting(NamedTuple):
-    """A request that waits for its `turn`, the worker that it gets."""
+    """A request that waits for a worker, which it gets through `turn`."""
 
     client: str
     is_video: bool
@@ -125,20 +137,24 @@ class _Waiting(NamedTuple):
 
 
 class Workers:
-    """`count` workers; whoever waits for one is served in turn, the client that has used them least before others.
+    """A pool of workers. Requests wait in turn, those of the client that has used the workers least come first.
 
-    Videos leave one of several workers to pictures.
+    Videos always leave one of several workers to images.
+
+    Args:
+        settings: what a worker is told when it starts.
+        count: number of workers.
     """
 
     def __init__(self, settings: dict[str, Any], count: int) -> None:
         self.settings, self.count, self.closed = settings, count, False
-        self.videos = 0  # that are worked on
+        self.videos = 0  # in work
         self.all, self.idle, self.starting = set[Worker](), list[Worker](), set[asyncio.Task[None]]()
         self.waiting: list[_Waiting] = []
         self.used = defaultdict[str, float](float)  # seconds of workers, by client
 
     async def __aenter__(self) -> Workers:
-        """Start the workers; it is there when the first one is."""
+        """Start the workers, and wait for the first one."""
         self._give(await Worker.start(self.settings))
         for _ in range(self.count - 1):
             self._begin()
@@ -148,7 +164,7 @@ class Workers:
         await self.close()
 
     async def close(self) -> None:
-        """End all; whoever waits for an answer is told so."""
+        """End all workers; requests that wait are rejected."""
         self.closed = True
         for one in self.waiting:
             one.turn.cancel()
@@ -156,10 +172,10 @@ class Workers:
             task.cancel()
         await asyncio.gather(*self.starting, *(worker.end() for worker in self.all), return_exceptions=True)
 
-    async def ask(self, task: dict[str, Any], client: str, seconds: float) -> tuple[int, bytes]:
-        """What a worker answers: see `Worker.ask`."""
-        async with self._one(client, task["kind"] == "video") as worker:
-            return await worker.ask(task, seconds)
+    async def run(self, job: dict[str, Any], client: str, seconds: float) -> tuple[int, bytes]:
+        """Run a job on the next free worker: see `Worker.run`."""
+        async with self._one(client, job["kind"] == "video") as worker:
+            return await worker.run(job, seconds)
 
     @asynccontextmanager
     async def _one(self, client: str, is_video: bool) -> AsyncIterator[Worker]:
@@ -172,7 +188,7 @@ class Workers:
             if turn.done() and not turn.cancelled():
                 self._give(turn.result(), is_video)
             if self.closed:
-                raise Refused(503, "the server is ending") from None
+                raise RequestRejected(503, "the server is shutting down") from None
             raise
         began = asyncio.get_running_loop().time()
         try:
@@ -182,7 +198,7 @@ class Workers:
             self._give(worker, is_video)
 
     def _serve(self) -> None:
-        """Give idle workers to those who wait."""
+        """Give idle workers to waiting requests."""
         self.waiting = [one for one in self.waiting if not one.turn.done()]
         while self.idle and (first := self._next()):
             worker = self.idle.pop(0)
@@ -196,13 +212,13 @@ class Workers:
             self.used.clear()
 
     def _next(self) -> _Waiting | None:
-        """Whose turn it is."""
+        """The request whose turn it is."""
         most = max(1, self.count - 1)
         able = (one for one in self.waiting if not one.is_video or self.videos < most)
         return min(able, key=lambda one: self.used[one.client], default=None)
 
     def _give(self, worker: Worker, was_video: bool = False) -> None:
-        """Take back a worker, from a video or not, or a new one."""
+        """Take back a worker, or a new one."""
         self.all.add(worker)
         self.videos -= was_video
         if worker.has_ended:
@@ -228,7 +244,7 @@ class Workers:
             try:
                 worker = await Worker.start(self.settings)
             except (UserError, OSError) as error:
-                say(f"a worker cannot start, and is tried again in {AGAIN_SECONDS:g} s: {error}", sys.stderr)
-                await asyncio.sleep(AGAIN_SECONDS)
+                say(f"a worker cannot start; next attempt in {RETRY_SECONDS:g} s: {error}", sys.stderr)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 return self._give(worker)

@@ -1,4 +1,4 @@
-"""The tasks: what a model learns and answers. One file each; `get_task` gives them by name."""
+"""The tasks that models are trained for, one file each; `get_task` finds them by name."""
 
 from __future__ import annotations
 

@@ -180,7 +180,8 @@ class Task:
 
     eval_loader: Callable[..., EvalBatches] = late("detect.data.loader:EvalLoader")
     """(annotations, size, batch, preprocess, workers=0, rank=0, world=1, cache_gb=0.0, pin=False, square=False) -> the
-    batches that are evaluated. Default: letterboxed images, those of one canvas together."""
+    batches that are evaluated; `square` is whether the model takes square canvases alone. Default: letterboxed images,
+    those of one canvas together."""
 
     metadata: Callable[[Annotations, Preprocess], dict[str, Any]] = lambda annotations, preprocess: {}
     """(training set, preprocessing) -> fields of `ModelMetadata` that models of this task keep besides the common."""

@@ -46,7 +46,7 @@ def eval_loader(
     return StillLoader(data, batch, workers, rank, world, pin)
 
 
-def evaluator(annotations: Annotations, names: Sequence[str] = ()) -> Any:
+def make_evaluator(annotations: Annotations, names: Sequence[str] = ()) -> Any:
     """The evaluator of the crops; `names` as in `ClassEvaluator`."""
     from detect.data.datasets.crops import Crops
     from detect.evaluation.classification import ClassEvaluator
@@ -84,11 +84,11 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     unknown = labels < 0
     every = [*annotations.names, *(name for name, lost in zip(names, unknown.tolist(), strict=True) if lost)]
     labels[unknown] = torch.arange(len(annotations.names), len(every))
-    judge = evaluator(annotations, every)
+    evaluator = make_evaluator(annotations, every)
     ids, scores = mean_scores(config, members, annotations)
-    judge.update(ids, [Classification(one.scores, labels[one.labels]) for one in best(scores, postprocess)])
+    evaluator.update(ids, [Classification(one.scores, labels[one.labels]) for one in best(scores, postprocess)])
     amount = f"{len(ids)} {'crops' if annotations.dims == 2 else 'records'}"
-    return Evaluation(annotations, judge, str(annotations.path), amount)
+    return Evaluation(annotations, evaluator, str(annotations.path), amount)
 
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
@@ -120,7 +120,7 @@ TASK = Task(
     name="classify",
     noun="classifier",
     metric="top1",
-    evaluator=evaluator,
+    evaluator=make_evaluator,
     defaults={"model": "resnet18", "imgsz": "224"},
     options={"evaluate": ("crops",)},
     image_level_labels="images",

@@ -29,7 +29,7 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
     return IdentityDataset(Crops.of(annotations), *rest, batch=config.batch, each=config.each)
 
 
-def evaluator(annotations: Annotations) -> Any:
+def make_evaluator(annotations: Annotations) -> Any:
     """The evaluator of all pairs of crops."""
     from detect.data.datasets.crops import Crops
     from detect.evaluation.verification import PairEvaluator
@@ -50,10 +50,10 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     crops = Crops.of(annotations)
     if not config.pairs:
         require_pairs(annotations)
-    judge = PairEvaluator(crops, read_pairs(Path(config.pairs), crops) if config.pairs else None)
+    evaluator = PairEvaluator(crops, read_pairs(Path(config.pairs), crops) if config.pairs else None)
     for ids, vectors in predictions(config, detector, annotations, postprocess):
-        judge.update(ids, vectors)
-    return Evaluation(annotations, judge, config.pairs or str(annotations.path), f"{len(annotations)} images")
+        evaluator.update(ids, vectors)
+    return Evaluation(annotations, evaluator, config.pairs or str(annotations.path), f"{len(annotations)} images")
 
 
 def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
@@ -68,7 +68,7 @@ TASK = Task(
     name="embed",
     noun="embedder",
     metric="auc",
-    evaluator=evaluator,
+    evaluator=make_evaluator,
     defaults={"model": "embedder", "imgsz": "64", "batch": "64", "augment.scale": "0.2"},
     options={"evaluate": ("pairs",)},
     image_level_labels="classes",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
-    from detect.data.loader import EvalLoader
     from detect.types import Postprocess, Preprocess
 
 
@@ -23,13 +22,6 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
     """Augmented images with their boxes, without the augmentations that join several images."""
     augment = replace(config.augment, mosaic=0.0, mixup=0.0)
     return detect.training_data(annotations, replace(config, augment=augment), preprocess, cache_gb)
-
-
-def eval_loader(*args: Any, **options: Any) -> EvalLoader:
-    """Letterboxed images, all on square canvases."""
-    from detect.data.loader import EvalLoader
-
-    return EvalLoader(*args, **options | {"square": True})
 
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
@@ -49,7 +41,6 @@ TASK = Task(
     options={"evaluate": ("detections",), "predict": ("save_txt", "save_crop")},
     check_data=late("detect.data.validate:require_objects"),
     training_data=training_data,
-    eval_loader=eval_loader,
     progress_metrics=("localized", "presence", "class_accuracy", "iou"),
     summary_lines=late("detect.evaluation.localization:localization_lines"),
     results_file="detections.json",

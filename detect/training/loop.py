@@ -19,7 +19,7 @@ from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.loader import TrainLoader
 from detect.errors import UserError
-from detect.evaluation.dataset_pass import detect_all
+from detect.evaluation.dataset_pass import predict_batches
 from detect.models.base import Model
 from detect.tasks.base import EvalBatches, Task
 from detect.training.cached_features import FeatureLoader
@@ -305,7 +305,7 @@ class Trainer:
         self._call("on_validation_start")
         own, everyone = self.task.evaluator(self.annotations), self.task.evaluator(self.annotations)
         fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
-        for image_ids, predictions in detect_all(
+        for image_ids, predictions in predict_batches(
             fused, self.validation, self.task.postprocess(None), self.device, self.dtype
         ):
             own.update(image_ids, predictions)

@@ -254,7 +254,7 @@ def _trainer(
         require_same(begun, record, out, config.resume_anyway)
         run.load()
     validation = task.eval_loader(
-        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin
+        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin, model.square
     )
     if not config.cache_features:
         return Trainer(config, run, loader, validation, task, held_out, device, dtype, here)

@@ -385,7 +385,7 @@ def test_a_page_escapes_what_it_is_told():
     page.histogram([], "none")
     page.bars({}, "none")
     page.dots({"a": []}, "none")
-    page.picture(np.zeros((4, 4, 3), np.uint8), 'a"b')
+    page.image(np.zeros((4, 4, 3), np.uint8), 'a"b')
     page.matrix(np.array([[1, 0], [0, 0]]), ["<r>", "s"], ["t", "u"], "m")
     text = str(page)
     assert "<script>" not in text.replace("<script>\n", "") and "<i>" not in text and "<x>" not in text

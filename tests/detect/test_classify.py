@@ -256,7 +256,7 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
     assert "cannot be averaged" in capsys.readouterr().err
     result = detect.evaluate(weights=other, data=colours, workers=0, device="cpu")
     assert result["confusion"]["names"] == ["blue", "red", "green"] and result["top1"] == 0.5
-    assert "do not know, always wrong: red" in capsys.readouterr().err
+    assert "lack, counted as missed: red" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_classes_meet_by_name(digits, weights, tmp_path, capsys):
     fewer = renamed(weights, tmp_path / "w.safetensors", [*"01234", "cat", "dog", *"789"])
     result = detect.evaluate(weights=fewer, **flags)
     err = capsys.readouterr().err
-    assert "lacks, not counted: cat, dog" in err and "do not know, always wrong: 5, 6" in err
+    assert "lacks, not counted: cat, dog" in err and "lack, counted as missed: 5, 6" in err
     assert result["per_class"] == pytest.approx(plain["per_class"] | {"5": 0.0, "6": 0.0})
 
     none = renamed(weights, tmp_path / "n.safetensors", [*"abcdefghij"])

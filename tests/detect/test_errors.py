@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detect.data.bad_records import BadRecords
 from detect.data.sources.coco import from_coco
 from detect.evaluation.coco_protocol import Records, summarize
-from detect.evaluation.tide import KINDS, budget, confusion, curves, judge
+from detect.evaluation.tide import KINDS, analyze_errors, confusion, curves, error_costs
 
 OTHERS = os.environ.get("GRIDHEAD_TIDE", "")
 needs_tide = pytest.mark.skipif(not OTHERS, reason="GRIDHEAD_TIDE names no interpreter with tidecv")
@@ -95,7 +95,7 @@ def test_budgets_are_those_of_the_authors_package():
     assert done.returncode == 0, done.stderr[-2000:]
     seen = dict.fromkeys(KINDS, 0)
     for one, theirs in zip(scenes, json.loads(done.stdout), strict=True):
-        ours = budget(judge(*held(one)), one["classes"])
+        ours = error_costs(analyze_errors(*held(one)), one["classes"])
         costs = {**ours.costs, "fp": ours.false_positives, "fn": ours.false_negatives}
         assert ours.counts == theirs["counts"]
         assert ours.ap == pytest.approx(theirs["ap"], abs=1e-12)
@@ -122,13 +122,13 @@ def test_each_kind_of_error_by_hand():
             (0, 1, box(55), 0.4),  # too far off, and of the other class
         ],
     }
-    judged = judge(*held(made))
-    assert [KINDS[k] if k >= 0 else "right" for k in judged.kind] == [
+    errors = analyze_errors(*held(made))
+    assert [KINDS[k] if k >= 0 else "right" for k in errors.kind] == [
         *("right", "duplicate", "localization", "classification", "background", "both")
     ]
-    found = budget(judged, 2)
+    found = error_costs(errors, 2)
     assert found.counts == dict.fromkeys(KINDS, 1)  # the last object is missed; two others errors could have found
-    assert judged.lost.tolist() == [False, False, False, True] and judged.found.tolist() == [True, False, False, False]
+    assert errors.lost.tolist() == [False, False, False, True] and errors.found.tolist() == [True, False, False, False]
     # Class 0: the first of five is right, of two objects: precision 1 up to recall 0.5; class 1 finds nothing.
     assert found.ap == pytest.approx(51 / 101 / 2)
     # Mended, the third finds the second object: precision 2/3 above recall 0.5.
@@ -143,10 +143,10 @@ def test_kinds_are_complete_and_ap_is_cocos_without_crowds(seed):
     made = scene(seed)
     made["truth"] = [(i, c, b, False) for i, c, b, _ in made["truth"]]
     store, records = held(made)
-    judged = judge(store, records)
-    assert sorted(judged.row.tolist()) == list(range(len(records.scores)))
-    assert judged.found.sum() == (judged.kind < 0).sum() and not (judged.found & judged.lost).any()
-    found = budget(judged, made["classes"])
+    errors = analyze_errors(store, records)
+    assert sorted(errors.row.tolist()) == list(range(len(records.scores)))
+    assert errors.found.sum() == (errors.kind < 0).sum() and not (errors.found & errors.lost).any()
+    found = error_costs(errors, made["classes"])
     assert all(cost >= -1e-9 for cost in found.costs.values())
     every = {c for _, c, _, _ in made["truth"]}
     if every and {c for _, c, _, _ in made["found"]} <= every:  # COCO leaves classes without objects out of the mean
@@ -159,10 +159,10 @@ def test_kinds_are_complete_and_ap_is_cocos_without_crowds(seed):
 def test_curves_and_confusion_count_everything_once(seed):
     made = scene(seed)
     store, records = held(made)
-    judged = judge(store, records)
-    for label, (scores, precision, recall) in enumerate(curves(judged, made["classes"])):
+    errors = analyze_errors(store, records)
+    for label, (scores, precision, recall) in enumerate(curves(errors, made["classes"])):
         assert (np.diff(scores) <= 0).all() and (np.diff(recall) >= 0).all() and (recall <= 1).all()
-        right = sum(k < 0 and c == label for k, c in zip(judged.kind, judged.labels, strict=True))
+        right = sum(k < 0 and c == label for k, c in zip(errors.kind, errors.labels, strict=True))
         assert not len(scores) or precision[-1] == pytest.approx(right / len(scores))
     table = confusion(store, records, 0.3)
     objects = np.bincount([c for _, c, _, crowd in made["truth"] if not crowd], minlength=made["classes"])
@@ -175,13 +175,13 @@ def test_curves_and_confusion_count_everything_once(seed):
 
 def test_nothing_found_and_nothing_to_find():
     empty = {"images": 2, "classes": 2, "truth": [], "found": []}
-    found = budget(judge(*held(empty)), 2)
+    found = error_costs(analyze_errors(*held(empty)), 2)
     assert found.ap == 0 and found.counts == dict.fromkeys(KINDS, 0) and confusion(*held(empty), 0.1).sum() == 0
     one = {**empty, "truth": [(0, 1, box(0), False)]}
-    found = budget(judge(*held(one)), 2)
+    found = error_costs(analyze_errors(*held(one)), 2)
     assert found.ap == 0 and found.counts["missed"] == 1 and found.false_negatives == 0
     stray = {**empty, "found": [(1, 1, box(0), 0.5)]}
-    assert budget(judge(*held(stray)), 2).counts["background"] == 1
+    assert error_costs(analyze_errors(*held(stray)), 2).counts["background"] == 1
 
 
 def test_equal_scores_hide_no_cost():
@@ -192,7 +192,7 @@ def test_equal_scores_hide_no_cost():
         "truth": [(0, 0, box(0), False), (0, 0, box(50), False)],
         "found": [(0, 0, box(0), 0.5), (0, 0, box(150), 0.5)],
     }
-    found = budget(judge(*held(made)), 1)
+    found = error_costs(analyze_errors(*held(made)), 1)
     assert found.ap == pytest.approx(51 / 101)
     assert found.costs["missed"] == pytest.approx(50 / 101)
     assert found.costs["background"] == pytest.approx(0)
@@ -202,7 +202,7 @@ def test_equal_scores_hide_no_cost():
 def test_no_mended_error_lowers_ap_where_scores_are_few(seed):
     made = scene(seed)
     made["found"] = [(i, c, b, round(score)) for i, c, b, score in made["found"]]
-    judged = judge(*held(made))
-    whole = budget(judged, made["classes"])
-    mixed = set(judged.truth[judged.found].tolist()) & set(judged.truth[judged.lost].tolist())
+    errors = analyze_errors(*held(made))
+    whole = error_costs(errors, made["classes"])
+    mixed = set(errors.object_labels[errors.found].tolist()) & set(errors.object_labels[errors.lost].tolist())
     assert not mixed or whole.costs["missed"] > 0  # of a class of which some is found, what is missed costs something

@@ -183,7 +183,7 @@ def one(box=(0.0, 0.0, 9.0, 9.0), score=0.5, label=0) -> Detections:
         ([2], [one()], "image id 2 was evaluated twice"),
         ([1], [one(score=float("nan"))], "detections of image id 1 are not finite"),
         ([1], [one(box=(0.0, 0.0, float("inf"), 1.0))], "detections of image id 1 are not finite"),
-        ([1], [one(label=1)], "label 1 is none of the store's classes"),
+        ([1], [one(label=1)], "label 1 is none of the annotated classes"),
         ([1], [], "1 image ids for 0 records"),
     ],
 )

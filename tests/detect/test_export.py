@@ -174,7 +174,7 @@ def test_several_threads_give_the_answers_of_one(weights, form, tmp_path):
 
 def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys):
     path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
-    assert "of torch's" in capsys.readouterr().out
+    assert "of PyTorch's" in capsys.readouterr().out
     both(weights, "anchor", path, frames((64, 64), (64, 64)), Postprocess(0.3))
     with pytest.raises(UserError, match="takes images of 64 px alone: leave --imgsz out"):
         Detector.load(path).predictor(Postprocess(), 96)
@@ -271,7 +271,7 @@ def test_openvino_answers_sends_nothing_and_leaves_nothing_in_the_home_folder(we
 def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypatch, capsys):
     data = {"data": str(digits), "conf": 0.6}
     exported(weights, "point", tmp_path / "half.torchscript", format="torchscript", half=True, **data)
-    assert "answers are torch's" in capsys.readouterr().out
+    assert "detections match PyTorch's" in capsys.readouterr().out
     half = load_weights(weights("point")).fused()
     assert {p.dtype for p in writers.halved(half).parameters()} == {torch.float16, torch.float32}
     monkeypatch.setitem(check.BOUNDS, "int8", (0.5, 0.0))
@@ -285,11 +285,13 @@ def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypat
 def test_too_few_answers_alike_are_refused_and_so_is_nothing_to_compare():
     about = About("m", "detect", ModelMetadata(["a"], [1]), ["boxes", "scores"], precision="int8")
     one = Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))
-    assert check._alike(about, [one] * 4, [one] * 4) == "100.0% of 4 answers are torch's"
-    with pytest.raises(UserError, match=r"not exported: 66.7% of 3 answers are torch's \(same class, IoU 0.7\), and"):
-        check._alike(about, [one] * 4, [one, one, *[Detections.none()] * 2])
-    with pytest.raises(UserError, match=r"torch finds nothing at --conf 0.25 to compare"):
-        check._alike(about, [Detections.none()], [Detections.none()])
+    assert check._compare_results(about, [one] * 4, [one] * 4).startswith("100.0% of 4 detections match PyTorch's")
+    with pytest.raises(
+        UserError, match=r"rejected: only 66.7% of 3 detections match PyTorch's \(same class, IoU 0.7\); 80% are"
+    ):
+        check._compare_results(about, [one] * 4, [one, one, *[Detections.none()] * 2])
+    with pytest.raises(UserError, match=r"PyTorch detects nothing at --conf 0.25 to compare"):
+        check._compare_results(about, [Detections.none()], [Detections.none()])
 
 
 def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monkeypatch):
@@ -300,7 +302,7 @@ def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monke
         writes(model, about, path)
 
     monkeypatch.setattr(formats, "write_torchscript", wrong)
-    with pytest.raises(UserError, match=r"not exported: .* differ from torch's by"):
+    with pytest.raises(UserError, match=r"export rejected: .* differ from PyTorch's by"):
         exported(weights, "point", tmp_path / "m.torchscript", format="torchscript")
     assert list(tmp_path.iterdir()) == []
 

@@ -65,7 +65,7 @@ def test_vectors_are_finite_and_as_many_as_people(tmp_path, vectors):
 
 @pytest.mark.parametrize("length", [2, 3e38])
 def test_vectors_are_no_longer_than_one(tmp_path, length):
-    with pytest.raises(UserError, match="longer than one"):
+    with pytest.raises(UserError, match="longer than 1"):
         load(tmp_path, vectors=VECTORS * np.float32(length))
 
 

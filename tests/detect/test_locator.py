@@ -204,7 +204,7 @@ def test_a_sample_is_one_picture_on_a_square_canvas(digits):
     for position in range(4):
         (image, truth), (other, same) = (one[SampleKey(0, position, 64)] for one in (samples, alone))
         assert np.array_equal(image, other) and torch.equal(truth.boxes, same.boxes)
-    loader = get_task("localize").eval_loader(data, 64, 4, Preprocess())
+    loader = get_task("localize").eval_loader(data, 64, 4, Preprocess(), square=True)
     assert {tuple(batch.images.shape[2:]) for batch in loader} == {(64, 64)}
 
 

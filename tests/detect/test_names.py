@@ -331,7 +331,7 @@ def test_a_page_holds_any_name(tmp_path):
     page.bars(dict.fromkeys(names, 1.0), names[3])
     page.curves({name: [(0, 1), (1, 2)] for name in names}, names[4], names[2], names[5])
     page.matrix(np.eye(len(names)), names, names, names[5])
-    page.picture(np.zeros((8, 8, 3), np.uint8), names[6])
+    page.image(np.zeros((8, 8, 3), np.uint8), names[6])
     page.code("a: 1\nb: \x1b\ud83d")
     text = str(page)
     assert text.encode() and "<script>alert" not in text and "a: 1\nb: \\x1b\\ud83d" in text
@@ -391,7 +391,7 @@ def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, ki
     for category in content["categories"]:
         category["keypoints"][0] = "nose"
     (data / "instances_val.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="has a keypoint 'nose', which the weights do not know; they know: left_top"):
+    with pytest.raises(UserError, match="has a keypoint 'nose', which the weights lack; they have: left_top"):
         detect.evaluate(data=data, **flags)
 
 

@@ -116,7 +116,7 @@ def test_oks_numbers_are_those_of_pycocotools(tmp_path_factory, names, seed):
     found = guesses(rng, annotations, len(names))
     evaluator = KeypointEvaluator(load_coco(path, path.parent))
     evaluator.update(list(found), list(found.values()))
-    other = KeypointEvaluator(evaluator.store)  # as ranks do
+    other = KeypointEvaluator(evaluator.annotations)  # as ranks do
     other.extend(evaluator.records())
     got = other.result()
     out = path.parent / "found.json"

@@ -16,7 +16,7 @@ from detect.api import Detector
 from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
-from detect.evaluation.dataset_pass import detect_all
+from detect.evaluation.dataset_pass import predict_batches
 from detect.inference import predictor as predict
 from detect.inference.predictor import Predictor, parallel_map, prefetch
 from detect.inference.source import open_source
@@ -96,12 +96,12 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     fit = Letterbox.fit((100, 200), 160)
     target = Target(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool(), 7, (100, 200))
     batch = Batch(torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None], [target], [fit])
-    ((ids, (evaluated,)),) = detect_all(Fixed(), [batch], Postprocess(), torch.device("cpu"), torch.float32)
+    ((ids, (evaluated,)),) = predict_batches(Fixed(), [batch], Postprocess(), torch.device("cpu"), torch.float32)
     ((_, predicted),) = Predictor(Fixed(), 160)([Frame(image, "a")])
     assert ids == [7] and len(predicted) == 2
     assert evaluated.boxes.tolist() == predicted.boxes.tolist() and evaluated.labels.tolist() == [0, 3]
     keep = Postprocess(keep_empty=True)  # as for landmarks: one record for each, wherever it lies
-    ((_, (every,)),) = detect_all(Fixed(), [batch], keep, torch.device("cpu"), torch.float32)
+    ((_, (every,)),) = predict_batches(Fixed(), [batch], keep, torch.device("cpu"), torch.float32)
     assert every.labels.tolist() == [0, 1, 2, 3]
 
 

@@ -46,14 +46,14 @@ def test_every_kind_of_run_has_a_report(marked, tmp_path, model, capsys):
     said = capsys.readouterr()
     assert "report.html" in said.out and "no report" not in said.err
     text = (tmp_path / "run/report.html").read_text()
-    assert text.startswith("<!DOCTYPE html>") and "How it was made" in text and "learning rate" in text
+    assert text.startswith("<!DOCTYPE html>") and "Settings and versions" in text and "learning rate" in text
 
 
 def test_a_detector_is_told_of_in_full(run):
     text = (run / "report.html").read_text()
-    for part in ("loss terms", "precision against recall", "F1 of what", "What the errors cost", "not found", "Sizes"):
+    for part in ("loss terms", "precision against recall", "F1 by score", "Cost of errors", "were missed", "Sizes"):
         assert part in text, part
-    for part in ("Where it went best", "Where it went worst", "Most surprising", "Seed 0", "torchvision", "epochs: 2"):
+    for part in ("Best images", "Worst images", "Most surprising", "Seed 0", "torchvision", "epochs: 2"):
         assert part in text, part
     assert text.count("data:image/jpeg;base64,") >= 3 and 'src="http' not in text and '<link rel="style' not in text
 
@@ -89,7 +89,7 @@ def test_what_is_no_run_is_one_line(run, tmp_path, capsys):
         assert main(["report", "--run", str(folder)]) == 2
         return capsys.readouterr().err
 
-    assert "is no folder of a run" in said(tmp_path / "none")
+    assert "is not the folder of a run" in said(tmp_path / "none")
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "metrics.jsonl").write_text("")
@@ -99,7 +99,7 @@ def test_what_is_no_run_is_one_line(run, tmp_path, capsys):
     (copy / "config.yaml").write_text("a: [")
     assert "broken YAML" in said(copy)
     (copy / "config.yaml").write_text(yaml.safe_dump({"a": 1}))
-    assert "no configuration of a run" in said(copy)
+    assert "not the configuration of a run" in said(copy)
 
 
 def test_without_a_report_training_has_still_ended_well(marked, tmp_path, monkeypatch, capsys):

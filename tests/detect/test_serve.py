@@ -48,7 +48,7 @@ def picture(scenes):
 
 
 def test_a_picture_is_answered_as_predict_does(server, served_weights, picture):
-    status, answer = server.ask("POST", "/picture?conf=0.02&iou=0.5", picture.read_bytes(), "image/jpeg")
+    status, answer = server.ask("POST", "/image?conf=0.02&iou=0.5", picture.read_bytes(), "image/jpeg")
     detector = detect.load(str(served_weights), device="cpu", precision="float32")
     ((_, found),) = detector.predict(str(picture), conf=0.02, iou=0.5)
     assert status == 200 and (answer["width"], answer["height"]) == (96, 96)
@@ -73,7 +73,7 @@ def test_a_video_is_answered_with_a_video(server, scenes):
 
 
 HOSTILE = {
-    "nothing": (b"", "image/png", 400, "nothing was sent"),
+    "nothing": (b"", "image/png", 400, "the upload is empty"),
     "not an image": (b"<html>" * 99, "image/png", 400, "not a readable image"),
     "decompression bomb": (png_bomb(100_000), "image/png", 400, "more pixels than can be right"),
     "hundred megapixels": (png_bomb(10_000), "image/png", 413, "more than 4 megapixels"),
@@ -83,25 +83,25 @@ HOSTILE = {
 
 
 def alive(server, picture):
-    return server.ask("POST", "/picture", picture.read_bytes(), "image/jpeg")[0] == 200
+    return server.ask("POST", "/image", picture.read_bytes(), "image/jpeg")[0] == 200
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_whatever_is_sent_is_answered_in_a_line_and_the_server_lives_on(server, picture, name):
     body, kind, expected, said = HOSTILE[name]
-    status, answer = server.ask("POST", "/picture", body, kind)
+    status, answer = server.ask("POST", "/image", body, kind)
     assert status == expected and said in answer["error"] and "\n" not in answer["error"]
     assert alive(server, picture)
 
 
 def test_a_truncated_picture_and_a_video_that_is_none(server, picture):
     data = picture.read_bytes()
-    status, answer = server.ask("POST", "/picture", data[: len(data) // 2], "image/jpeg")
-    assert status == 400 and "the picture" in answer["error"]
+    status, answer = server.ask("POST", "/image", data[: len(data) // 2], "image/jpeg")
+    assert status == 400 and "the image" in answer["error"]
     status, answer = server.ask("POST", "/video", b"no film at all" * 99, "video/mp4")
     assert status == 400 and answer["error"]
     for query in ("conf=2", "conf=x", "iou=nan"):
-        assert server.ask("POST", f"/picture?{query}", data, "image/jpeg")[0] == 400
+        assert server.ask("POST", f"/image?{query}", data, "image/jpeg")[0] == 400
     assert alive(server, picture)
 
 
@@ -112,7 +112,7 @@ def test_more_than_was_announced_is_cut_off(server, picture):
 
     wire = http.client.HTTPConnection(server.host, server.port, timeout=300)
     try:
-        wire.request("POST", "/picture", parts(), {"Content-Type": "image/png"}, encode_chunked=True)
+        wire.request("POST", "/image", parts(), {"Content-Type": "image/png"}, encode_chunked=True)
         answer = wire.getresponse()
         assert answer.status == 413 and "more than 2 MB" in json.loads(answer.read())["error"]
     except (BrokenPipeError, ConnectionResetError):
@@ -124,7 +124,7 @@ def test_more_than_was_announced_is_cut_off(server, picture):
 
 def test_a_slow_sender_is_told_so_and_holds_up_nobody(server, picture):
     with socket.create_connection((server.host, server.port)) as slow:
-        head = "POST /picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+        head = "POST /image HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
         slow.sendall(head.encode() + b"x" * 10)
         started = time.monotonic()
         assert alive(server, picture) and time.monotonic() - started < 2.5
@@ -136,20 +136,20 @@ def test_a_slow_sender_is_told_so_and_holds_up_nobody(server, picture):
 
 def test_other_sites_and_other_names_are_refused(server, picture):
     data = picture.read_bytes()
-    status, answer = server.ask("POST", "/picture", data, Origin="https://evil.example")
-    assert status == 403 and "another site" in answer["error"]
-    assert server.ask("POST", "/picture", data, "image/jpeg", Origin=server.url.rstrip("/"))[0] == 200
+    status, answer = server.ask("POST", "/image", data, Origin="https://evil.example")
+    assert status == 403 and "other sites" in answer["error"]
+    assert server.ask("POST", "/image", data, "image/jpeg", Origin=server.url.rstrip("/"))[0] == 200
     assert server.ask("GET", "/", Host="evil.example:8000")[0] == 403
     assert server.ask("GET", "/")[0] == 200
 
 
 def test_two_hundred_requests_sixteen_at_a_time(server, picture):
     data = picture.read_bytes()
-    expected = server.ask("POST", "/picture", data, "image/jpeg")
+    expected = server.ask("POST", "/image", data, "image/jpeg")
     with ThreadPoolExecutor(16) as pool:
-        first = list(pool.map(lambda _: server.ask("POST", "/picture", data, "image/jpeg"), range(100)))
+        first = list(pool.map(lambda _: server.ask("POST", "/image", data, "image/jpeg"), range(100)))
         held = server.memory()
-        second = list(pool.map(lambda _: server.ask("POST", "/picture", data, "image/jpeg"), range(100)))
+        second = list(pool.map(lambda _: server.ask("POST", "/image", data, "image/jpeg"), range(100)))
     assert all(answer == expected for answer in (*first, *second)) and expected[0] == 200
     assert server.memory() - held < 60  # megabytes: a hundred requests, and how freed memory lies
 
@@ -159,7 +159,7 @@ def test_more_than_may_wait_are_turned_away(served_weights, picture):
     try:
         with ThreadPoolExecutor(24) as pool:
             data = picture.read_bytes()
-            statuses = list(pool.map(lambda _: one.ask("POST", "/picture", data, "image/jpeg")[0], range(72)))
+            statuses = list(pool.map(lambda _: one.ask("POST", "/image", data, "image/jpeg")[0], range(72)))
         assert set(statuses) <= {200, 503} and 200 in statuses and 503 in statuses
         assert alive(one, picture)
     finally:
@@ -186,13 +186,14 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         assert browser.run(visible) == []
         slide = """const slide = (id, value, kind) => { const one = document.getElementById(id); one.value = value;
             one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change')); };"""
-        _, answer = server.ask("POST", "/picture?conf=0.01", picture.read_bytes(), "image/jpeg")
+        _, answer = server.ask("POST", "/image?conf=0.01", picture.read_bytes(), "image/jpeg")
         scores = [one["score"] for one in answer["detections"]]
         conf = round(scores[0] - 0.005, 2)
         many = sum(score >= conf for score in scores)
         browser.run(f"{slide} slide('conf', {conf});")
         browser.run(f"{drop} file('a.jpg', 'image/jpeg', '{coded}');")
-        assert int(browser.until("document.getElementById('said').textContent.match(/(\\d+) found/)?.[1]")) == many > 0
+        counted = "document.getElementById('said').textContent.match(/(\\d+) detections/)?.[1]"
+        assert int(browser.until(counted)) == many > 0
         assert browser.run("return document.querySelectorAll('#list tbody tr').length") == many
         assert browser.run(visible) == ["canvas", "list"]
         painted = "return [...document.getElementById('canvas').getContext('2d').getImageData(0, 0, 96, 96).data]"
@@ -200,7 +201,7 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         plain = cv2.imread(str(picture))[..., ::-1].astype(int)
         assert (np.abs(image - plain) > 60).any() and np.median(np.abs(image - plain)) < 12
         browser.run(f"{slide} slide('conf', 1);")
-        assert browser.run("return document.getElementById('said').textContent") == "0 found"
+        assert browser.run("return document.getElementById('said').textContent") == "0 detections"
         assert not browser.run("return document.getElementById('json').disabled")
         browser.run(f"{drop} file('a.txt', 'text/plain', 'aGVsbG8=');")
         browser.until("document.getElementById('said').className === 'wrong'")
@@ -262,8 +263,8 @@ def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch
 
 
 def test_an_answer_takes_any_name():
-    from detect.serve.app import Answer
+    from detect.serve.app import JsonAnswer
 
     content = {"category": "half \ud83d, \x1b[31m and 猫"}
-    body = Answer(content).body
+    body = JsonAnswer(content).body
     assert json.loads(body) == content and "猫".encode() in body and b"\x1b" not in body

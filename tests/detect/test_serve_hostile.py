@@ -22,7 +22,7 @@ from detect.data.toy import build as toy
 from detect.errors import UserError
 from detect.serve.access import Access
 from detect.serve.connections import Connections, client_of
-from detect.serve.responses import HEADERS, Refused
+from detect.serve.responses import HEADERS, RequestRejected
 from detect.serve.uploads import KEPT, Uploads
 from detect.serve.workers import Workers
 from tests.reference.server import BOUNDS, Server
@@ -73,9 +73,9 @@ def has_ended(pid):
 def test_a_worker_that_takes_too_long_is_ended_and_holds_up_nobody(server, image, temporary):
     first = server.workers()[0]
     os.kill(first, signal.SIGSTOP)  # as in a decoder that never ends
-    replies = sorted((server.ask("POST", "/picture", image, "image/jpeg") for _ in range(3)), key=lambda one: one[0])
+    replies = sorted((server.ask("POST", "/image", image, "image/jpeg") for _ in range(3)), key=lambda one: one[0])
     assert [status for status, _ in replies] == [200, 200, 422]
-    assert "more than 3 seconds" in replies[2][1]["error"]
+    assert "longer than 3 seconds" in replies[2][1]["error"]
     assert first not in server.workers() and uploads(temporary) == []
 
 
@@ -90,10 +90,10 @@ def test_errors_name_no_folder_and_leave_no_file(server, temporary, image):
         ("/video", b"no film at all" * 99, "video/mp4"),
         ("/video", film(64, 64, 3)[:900], "video/mp4"),
         ("/video", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "video/mp4"),
-        ("/picture", b"%!PS-Adobe-3.0\n(%pipe%touch x) (w) file\n", "image/jpeg"),
-        ("/picture", image[:500], "image/jpeg"),
-        ("/picture", jpeg_of_scans(2000, 20_000), "image/jpeg"),
-        ("/picture", b"x" * (3 << 20), "image/png"),
+        ("/image", b"%!PS-Adobe-3.0\n(%pipe%touch x) (w) file\n", "image/jpeg"),
+        ("/image", image[:500], "image/jpeg"),
+        ("/image", jpeg_of_scans(2000, 20_000), "image/jpeg"),
+        ("/image", b"x" * (3 << 20), "image/png"),
     ]:
         status, answer = server.ask("POST", path, body, kind)
         assert status in (400, 413), answer
@@ -118,9 +118,9 @@ def test_silent_connections_shut_nobody_out(server, image):
     slow = [socket.create_connection((server.host, server.port)) for _ in range(60)]
     try:
         for one in slow:
-            one.sendall(b"POST /picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\nx")
+            one.sendall(b"POST /image HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\nx")
         for _ in range(60):
-            assert server.ask("POST", "/picture", image, "image/jpeg")[0] == 200
+            assert server.ask("POST", "/image", image, "image/jpeg")[0] == 200
         silent[0].settimeout(60)
         assert silent[0].recv(1) == b""
     finally:
@@ -142,9 +142,9 @@ def headers_of(server, request):
     [
         ("GET / HTTP/1.1", "127.0.0.1", 200),
         ("GET /none HTTP/1.1", "127.0.0.1", 404),
-        ("DELETE /picture HTTP/1.1", "127.0.0.1", 405),
+        ("DELETE /image HTTP/1.1", "127.0.0.1", 405),
         ("GET / HTTP/1.1", "evil.example", 403),
-        ("POST /picture?conf=2 HTTP/1.1", "127.0.0.1", 400),
+        ("POST /image?conf=2 HTTP/1.1", "127.0.0.1", 400),
         ("GET /video/none/video.mp4 HTTP/1.1", "127.0.0.1", 404),
         ("no http at all", "127.0.0.1", 400),
     ],
@@ -160,9 +160,9 @@ def test_an_open_server_warns_asks_for_the_token_and_ends_cleanly(served_weights
     one = Server(served_weights, "--host", "0.0.0.0", "--token", "open-sesame", temporary=tmp_path)
     one.host = "127.0.0.1"
     try:
-        assert one.ask("POST", "/picture", image, "image/jpeg")[0] == 401
+        assert one.ask("POST", "/image", image, "image/jpeg")[0] == 401
         secret = {"Authorization": "Bearer open-sesame"}
-        assert one.ask("POST", "/picture", image, "image/jpeg", **secret)[0] == 200
+        assert one.ask("POST", "/image", image, "image/jpeg", **secret)[0] == 200
         assert one.ask("GET", "/", Host="evil.example", **secret)[0] == 403
         status, headers = headers_of(one, b"GET /?token=open-sesame HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         cookie = headers["Set-Cookie"].split(";")[0]
@@ -172,7 +172,7 @@ def test_an_open_server_warns_asks_for_the_token_and_ends_cleanly(served_weights
         until(lambda: len(one.workers()) == 2)
         workers = one.workers()
         with socket.create_connection((one.host, one.port)) as slow:
-            slow.sendall(b"POST /picture HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nx")
+            slow.sendall(b"POST /image HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nx")
             assert one.stop(signal.SIGTERM) == 143
     finally:
         one.process.kill()
@@ -219,7 +219,7 @@ def test_a_server_answers_to_its_own_names_alone(bound, local, host, expected):
     if expected:
         access.require(HTTPConnection(scope))
     else:
-        with pytest.raises(Refused, match="does not answer as"):
+        with pytest.raises(RequestRejected, match="has no name"):
             access.require(HTTPConnection(scope))
 
 
@@ -239,11 +239,11 @@ def test_uploads_stay_within_one_total(tmp_path):
                 (one.folder / "out" / "video.mp4").write_bytes(bytes(50))
                 held.keep(one)
             assert held.used == 50 * min(i + 1, KEPT)
-            assert held.made(one.name, "video.mp4").read_bytes() == bytes(50)
+            assert held.result(one.name, "video.mp4").read_bytes() == bytes(50)
         with held.open() as one, held.open() as other:
             one.write(bytes(900))
             assert held.used == 1000 and len(held.kept) == 2
-            with pytest.raises(Refused, match="holds as much as it may"):
+            with pytest.raises(RequestRejected, match="the server is full"):
                 other.write(bytes(101))
         assert held.used == 0 and list(tmp_path.iterdir()) == []
 
@@ -299,15 +299,15 @@ def test_one_household_is_one_client():
 
 
 class Idle:
-    """A worker for which a task takes the seconds that it may."""
+    """A worker for which a job takes the seconds that it may."""
 
     has_ended = False
 
     def __init__(self, clock, order):
         self.clock, self.order = clock, order
 
-    async def ask(self, task, seconds):
-        self.order.append(task["name"])
+    async def run(self, job, seconds):
+        self.order.append(job["name"])
         await asyncio.sleep(0)
         self.clock[0] += seconds
         return 200, b""
@@ -320,7 +320,7 @@ def order_of(jobs, count):
         asyncio.get_running_loop().time = lambda: clock[0]
         workers = Workers({}, count)
         tasks = [
-            asyncio.create_task(workers.ask({"kind": kind, "name": name}, client, seconds))
+            asyncio.create_task(workers.run({"kind": kind, "name": name}, client, seconds))
             for client, kind, seconds, name in jobs
         ]
         await asyncio.sleep(0)

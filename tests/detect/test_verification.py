@@ -24,7 +24,7 @@ from detect.data.sources.formats import load_data
 from detect.embedding import image_embedder as command
 from detect.embedding.gallery import Gallery
 from detect.errors import UserError
-from detect.evaluation.verification import PairEvaluator, all_pairs, apart, measure, pair_lines, threshold
+from detect.evaluation.verification import PairEvaluator, all_pairs, measure, pair_distances, pair_lines, threshold
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
@@ -107,7 +107,7 @@ def test_distances_of_many_pairs_are_those_of_each():
     values = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
     first, second = np.random.default_rng(1).integers(30, size=(2, 9000))
     for distance in (Distance(), Distance(np.linspace(-1, 1, 5), 0.5)):
-        found = apart(values, first, second, distance)
+        found = pair_distances(values, first, second, distance)
         assert found.shape == (9000,)
         i, j = first[8999], second[8999]
         assert found[8999] == pytest.approx(float(distance(values[i], values[j])))
@@ -221,7 +221,7 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
         save_weights(copy, build(model.config, model.metadata))
         return read_image(*args)
 
-    monkeypatch.setattr(command, "read_image", changed)
+    monkeypatch.setattr("detect.data.images.read_image", changed)
     asked = ["--source", str(people / "val" / "f" / "0.png"), *CPU[:4]]
     assert main(["embed", "--weights", str(copy), "--out", str(tmp_path / "g"), *asked]) == 0
     assert main(["identify", "--gallery", str(tmp_path / "g"), *asked]) == 2
@@ -270,14 +270,14 @@ def finders(monkeypatch):
 
 def test_what_finders_find_is_cut_out_one_after_the_other(weights, finders):
     image = np.random.default_rng(0).integers(0, 256, (40, 36, 3)).astype(np.uint8)
-    plain = command.Eyes(str(weights), [], "cpu", "float32")
-    both = command.Eyes(str(weights), ["left", "turned"], "cpu", "float32")
+    plain = command.ImageEmbedder(str(weights), [], "cpu", "float32")
+    both = command.ImageEmbedder(str(weights), ["left", "turned"], "cpu", "float32")
     got = both(Frame(image, "p"))
     whole, cut = finders
     assert whole is image and np.array_equal(cut, image[:, :32])  # the box, its margin, and as wide as it is high
     view = Pose.of(np.array([[5.0, 5, 1], [5, 25, 1]]), np.array([[0.25, 0.5], [0.75, 0.5]])).view(cut)
     assert view.shape == (40, 40, 3) and np.array_equal(got, plain(Frame(view, "p")))
-    turned = command.Eyes(str(weights), ["turned"], "cpu", "float32")(Frame(image, "p"))
+    turned = command.ImageEmbedder(str(weights), ["turned"], "cpu", "float32")(Frame(image, "p"))
     assert not np.allclose(turned, plain(Frame(image, "p")), atol=1e-3)
 
 
@@ -365,11 +365,11 @@ def broken(people, weights, tmp_path_factory):
         ("embed --weights {b}/detector.safetensors --source {p}/val", "is no embedder"),
         ("embed --weights {w} --source {p}/val --detector {b}/detector.safetensors", "nothing to cut out in any of 12"),
         ("embed --weights {w} --source {p}/val --detector {w}", "is no detector"),
-        ("embed --weights {w} --source {p}/val --detector {b}/points.safetensors", "where its points lie on average"),
+        ("embed --weights {w} --source {p}/val --detector {b}/points.safetensors", "has no mean shape"),
         (
             "verify {p}/val/f/0.png {p}/val/f/1.png --weights {w} --detector {b}/align.safetensors "
             "--detector {b}/detector.safetensors",
-            "align.safetensors and {b}/detector.safetensors find nothing in it",
+            "align.safetensors and {b}/detector.safetensors detect nothing in it",
         ),
         ("verify {p}/val/f/0.png {b}/gone.png --weights {w}", "gone.png"),
         ("verify {p}/val/f/0.png --weights {w}", "needs --b"),
@@ -378,7 +378,7 @@ def broken(people, weights, tmp_path_factory):
         ("identify --gallery {b}/nobody --source {p}/val/f", "empty gallery"),
         ("identify --gallery {b}/orphan --source {p}/val/f", "which is not there"),
         ("identify --gallery {b}/notes.txt --source {p}/val/f", "not a gallery that can be read"),
-        ("identify --gallery {w} --source {p}/val/f", "is no gallery"),
+        ("identify --gallery {w} --source {p}/val/f", "is not a gallery"),
         ("identify --gallery {b}/g --source {p}/val/f --weights {b}/other.safetensors", "made by other weights"),
         ("identify --gallery {b}/g --source {b}/empty", "no image or video"),
         ("predict --weights {w} --source {p}/val/f --out {b}/out", "is an embedder"),
@@ -387,9 +387,9 @@ def broken(people, weights, tmp_path_factory):
         ("evaluate --weights {w} --data {p} --pairs {b}/p2.csv", "line 2: 'val/x.png' is not in"),
         ("evaluate --weights {w} --data {p} --pairs {b}/p3.csv", "line 2: same is 'maybe'"),
         ("evaluate --weights {w} --data {p} --pairs {b}/p4.csv", "p4.csv: the table is empty"),
-        ("evaluate --weights {w} --data {p} --pairs {b}/p5.csv", "p5.csv: all pairs are of one person"),
-        ("evaluate --weights {w} --data {p} --pairs {b}/p6.csv", "p6.csv: all pairs are of two people"),
-        ("evaluate --weights {w} --data {p} --pairs {b}/p7.csv", "line 3: a and b are one picture, val/f/0.png"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p5.csv", "p5.csv: all pairs are of one identity"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p6.csv", "p6.csv: all pairs are of two identities"),
+        ("evaluate --weights {w} --data {p} --pairs {b}/p7.csv", "line 3: a and b are one image, val/f/0.png"),
         ("evaluate --weights {w} --data {p} --pairs {b}/p8.csv", "line 2: same is ''"),
         ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
         ("train --model embedder --data {p} --out {b}/o --batch 40 --each 4", "take --batch 20 at most"),

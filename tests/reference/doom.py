@@ -56,16 +56,16 @@ def at_step(number: int, act: str) -> None:
 
 def in_evaluation(epoch: int, act: str) -> None:
     """After the first batch of that epoch's evaluation."""
-    old, inner = Trainer._evaluate, loop.detect_all
+    old, inner = Trainer._evaluate, loop.predict_batches
 
     def evaluate(self):
-        def detect_all(*arguments):
+        def predict_batches(*arguments):
             for item in inner(*arguments):
                 if self.run.epoch == epoch:
                     globals()[act]()
                 yield item
 
-        loop.detect_all = detect_all
+        loop.predict_batches = predict_batches
         return old(self)
 
     Trainer._evaluate = evaluate
