@@ -61,23 +61,23 @@ class StylizeConfig:
 def stylize(config: StylizeConfig) -> list[Terms]:
     """Stylize as `config` says. Returns the terms of J before each step and after the last, of the one picture."""
     from detect.data.images import read_image
-    from detect.style.artist import Artist
+    from detect.style.artist import Stylizer
     from detect.style.stylized_copies import copy_all
 
     _refuse(config)
     styles = [read_image(path) for path in config.style]
     content = read_image(config.content) if config.content else None
     if content is None:
-        copy_all(config, styles, Artist(config).paint)
+        copy_all(config, styles, Stylizer(config).paint)
         return []
     with locked_files(config.out, kind="image"):
-        return _paint_one(config, Artist(config).paint(content, styles[0]))
+        return _paint_one(config, Stylizer(config).paint(content, styles[0]))
 
 
 def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) -> list[Terms]:
     """Write the one picture, and say how the terms of J changed."""
     from detect.data.image_writer import save_image
-    from detect.style.images import as_picture
+    from detect.style.images import to_image
 
     out = Path(config.out)
     terms: list[Terms] = []
@@ -85,7 +85,7 @@ def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) ->
         for step, (image, costs) in enumerate(tracked):
             terms.append(costs)
             if step == config.steps or (step and config.every and step % config.every == 0):
-                save_image(out, as_picture(image))
+                save_image(out, to_image(image))
     for name in terms[0]:
         say(f"{name:<8}{terms[0][name]:10.4f} -> {terms[-1][name]:.4f}")
     first, last = (sum(costs.values()) for costs in (terms[0], terms[-1]))

@@ -1,1 +1,1 @@
-"""Seeing inside: filters, the patches that excite channels, activation maps, and why a detection fired."""
+"""Explaining models: filters, the patches with the highest activations, activation maps, class-activation maps."""

@@ -1,4 +1,4 @@
-"""Why a detection fired: class-activation maps by gradients.
+"""Class-activation maps: which parts of an image a prediction rests on, by gradients.
 
 Axes: B images (one), A predictions, C classes, K channels, H rows, W columns.
 """
@@ -17,51 +17,66 @@ from detect.models.hooks import Taps
 from detect.types import Classification, Detections, Postprocess
 
 
-class Pass(NamedTuple):
-    """An image on its way through a model: the answer, the score of each of its records, the maps they come from."""
+class Explained(NamedTuple):
+    """The result for an image, the score of each of its rows, and the feature maps that the scores come from."""
 
-    found: Any
+    result: Any
     scores: list[Tensor]
     maps: list[Tensor]
 
 
-def look(model: Model, images: Tensor, keep: Postprocess, layer: str = "") -> Pass:
-    """What `model` says of images (1, 3, H, W) uint8, with gradients down to the maps of `layer`.
+def explain_predictions(model: Model, images: Tensor, keep: Postprocess, layer: str = "") -> Explained:
+    """Predict an image, keeping gradients down to the feature maps of a layer.
 
-    Without a layer these are the last maps before the head: a detector's neck, a classifier's last stage. Raises
-    UserError for a model that scores nothing.
+    Args:
+        model: a detector or a classifier.
+        images: (1, 3, H, W) uint8.
+        keep: which results are kept.
+        layer: its name; "": the last maps before the head, such as the neck of a detector.
+
+    Raises:
+        UserError: the model has no scores.
     """
     names = [layer] if layer else model.backbone_stages()
     with torch.enable_grad(), Taps(model, names) as taps:
         raw = model(images)
         outputs = [taps.maps(name) for name in names if name in taps.said]
         maps = next((one for one in reversed(outputs) if one and all(m.requires_grad for m in one)), [])
-        found = model.decode(raw, keep)[0]
-        if isinstance(found, Classification):
-            scores = list(raw.logits[0][found.labels.to(raw.logits.device)])
-        elif isinstance(found, Detections) and type(model).candidates is not Model.candidates:
-            scores = _scores(model, raw, found)
+        result = model.decode(raw, keep)[0]
+        if isinstance(result, Classification):
+            scores = list(raw.logits[0][result.labels.to(raw.logits.device)])
+        elif isinstance(result, Detections) and type(model).candidates is not Model.candidates:
+            scores = _scores(model, raw, result)
         else:
-            raise UserError(f"a model for {model.task} gives no score that a map could explain")
-    return Pass(found, scores, maps)
+            raise UserError(f"a model for {model.task} has no scores that a class-activation map could explain")
+    return Explained(result, scores, maps)
 
 
-def _scores(model: Model, raw: Any, found: Detections) -> list[Tensor]:
-    """The score of each detection, of the prediction that is nearest to what was decoded."""
+def _scores(model: Model, raw: Any, detections: Detections) -> list[Tensor]:
+    """The score of each detection, with gradients: that of the raw prediction nearest to it."""
     boxes, scores = (x[0] for x in model.candidates(raw))
     chosen = []
-    for box, score, label in zip(found.boxes, found.scores, found.labels.tolist(), strict=True):
-        away = (boxes.detach().cpu() - box).abs().sum(-1) + (scores[:, label].detach().cpu() - score).abs()
-        chosen.append(scores[int(away.argmin()), label])
+    for box, score, label in zip(detections.boxes, detections.scores, detections.labels.tolist(), strict=True):
+        distance = (boxes.detach().cpu() - box).abs().sum(-1) + (scores[:, label].detach().cpu() - score).abs()
+        chosen.append(scores[int(distance.argmin()), label])
     return chosen
 
 
 def grad_cam(score: Tensor, maps: list[Tensor], size: tuple[int, int], local: bool = False) -> Tensor:
-    """What of maps (1, K, h, w) speaks for `score`, (H, W) of `size`, from 0 to 1; where nothing does, 0.
+    """How much each part of an image contributes to a score.
 
-    Each channel weighs what the score gains by it, on average over the map (Grad-CAM, Selvaraju et al., 2017), so all
-    that looks like the detection lights up; or with `local` each cell of it by itself (HiResCAM, Draelos and Carin,
+    Each channel is weighted by its gradient, averaged over the map (Grad-CAM, Selvaraju et al., 2017), so everything
+    that looks like the detection lights up; with `local`, by the gradient of each cell (HiResCAM, Draelos and Carin,
     2020), which shows what this one detection rests on. Maps of several sizes are summed.
+
+    Args:
+        score: of one row of the result.
+        maps: feature maps (1, K, h, w).
+        size: height and width of the returned map.
+        local: whether gradients are taken cell by cell.
+
+    Returns:
+        (H, W) in 0..1; 0 where nothing contributes.
     """
     gradients = torch.autograd.grad(score, maps, retain_graph=True, allow_unused=True)
     total = torch.zeros(size, device=score.device)

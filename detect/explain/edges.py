@@ -1,6 +1,6 @@
-"""Fixed edge filters as layers, to compare learned ones with.
+"""Fixed edge filters as layers, to compare learned filters with.
 
-As layers of networks do, they correlate: the filter is laid on the image unturned.
+Like layers of networks they correlate: the filter is not flipped.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ EDGES = {"vertical": _FILTERS["plain"], "horizontal": _FILTERS["plain"].T} | {
 
 
 def edges(name: str, mix: Sequence[float] = (1.0,), padding: int = 0) -> nn.Conv2d:
-    """The 3x3 filter called `name` in EDGES as a layer (B, C, H, W) -> (B, 1, H', W') whose weights stay.
+    """A 3x3 edge filter as a layer (B, C, H, W) -> (B, 1, H', W') with frozen weights.
 
-    `mix` has a weight for each of the C channels: (1, 0, 0) looks at red alone, thirds at the mean of three. Beyond
-    the border, `padding` pixels of it are repeated. Raises UserError for an unknown name.
+    Args:
+        name: a key of EDGES.
+        mix: the weight of each of the C channels: (1, 0, 0) takes red alone, thirds the mean of three.
+        padding: pixels by which the border is repeated.
+
+    Raises:
+        UserError: there is no filter of that name.
     """
     if name not in EDGES:
         raise unknown("edge filter", name, EDGES)
@@ -36,10 +41,10 @@ def edges(name: str, mix: Sequence[float] = (1.0,), padding: int = 0) -> nn.Conv
     return layer
 
 
-def likeness(filters: Tensor) -> Tensor:
-    """(F, E): the cosine of each of filters (F, C, h, w), their mean over channels, with each of EDGES at that size.
+def edge_similarity(filters: Tensor) -> Tensor:
+    """The cosine similarity (F, E) of filters (F, C, h, w), averaged over channels, with each of EDGES at that size.
 
-    1 is an edge filter, -1 one for the opposite edge, 0 what has nothing of it.
+    1: the same edge filter; -1: that of the opposite edge; 0: unrelated.
     """
     fixed = interpolate(torch.stack(list(EDGES.values()))[None], filters.shape[2:], mode="bilinear", align_corners=True)
     mine, theirs = filters.detach().float().cpu().mean(1).flatten(1), fixed[0].flatten(1)

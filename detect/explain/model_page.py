@@ -1,4 +1,4 @@
-"""`detect see`: one page of images about what a model sees."""
+"""The page of `detect see`: filters, patches, feature maps and class-activation maps of a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from detect.data.images import read_image, resize, scaled
 from detect.data.letterbox import Letterbox
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.explain.cam import grad_cam, look
-from detect.explain.edges import EDGES, edges, likeness
-from detect.explain.images import filter_tile, grid, heated, map_tile, row
-from detect.explain.top_patches import layer_map, shown, sight_of, strongest
+from detect.explain.cam import explain_predictions, grad_cam
+from detect.explain.edges import EDGES, edge_similarity, edges
+from detect.explain.images import filter_tile, grid, map_tile, overlay_heat, row
+from detect.explain.top_patches import layer_map, shown, sight_of_cell, top_patches
 from detect.inference.draw import draw
 from detect.models.base import Model
 from detect.models.hooks import Taps, find_layer
@@ -34,18 +34,25 @@ from detect.utils.progress import track
 
 PAGE = "see.html"
 SHOWN = 260  # pixels of the longer side of images
-ALIKE = 6  # filters of the first layer of which it is told how like fixed ones they are
-FILTERS = 96  # of the first layer, at most
+ALIKE = 6  # filters of the first layer whose similarity to edge filters is shown
+FILTERS = 96  # most filters of the first layer that are shown
 
 
 def write_page(config: SeeConfig) -> Path:
-    """Write see.html into --out; returns it. Raises UserError for a layer, model or image that cannot be shown."""
+    """Write see.html into --out.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: the layer, model or image cannot be shown.
+    """
     require_own(Path(config.out) / PAGE, "page")
     model = load_weights(config.weights).to(pick_device(config.device))
     if model.needs_proposals:
-        raise UserError(f"{config.weights}: {model.config.name} looks at regions one by one, not at images")
+        raise UserError(f"{config.weights}: {model.config.name} takes single regions, not images: take another model")
     if model.config.dims != 2:
-        raise UserError(f"{config.weights} looks at signals or volumes: only what looks at images is shown")
+        raise UserError(f"{config.weights} takes signals or volumes: only models for images are shown")
     layer = find_layer(model, config.layer) if config.layer else ""
     store = load_data(config.data, config.split, False, get_task(model.task).image_level_labels, config.allow_outside)
     if not len(store):
@@ -56,11 +63,11 @@ def write_page(config: SeeConfig) -> Path:
     canvas = fit.apply(image)
     name = config.source or store.file_name(0)
     layer = layer or last_map(model, as_images(canvas))
-    page = Page(f"{Path(config.weights).name}: what {model.config.name} sees")
+    page = Page(f"{Path(config.weights).name}: inside {model.config.name}")
     page.text(f"Layer {layer}; images of {config.data} ({config.split}, {len(store)}); maps over {name}.")
     show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
     show_channels(page, model, layer, store, canvas, config)
-    show_answers(page, model, layer, canvas, config)
+    show_predictions(page, model, layer, canvas, config)
     out = Path(config.out) / PAGE
     replace_text(out, str(page))
     say(f"see {out}")
@@ -68,7 +75,7 @@ def write_page(config: SeeConfig) -> Path:
 
 
 def last_map(model: Model, images: Tensor) -> str:
-    """The last part of the trunk that gives one map of images (B, 3, H, W)."""
+    """The last stage before the head that has one feature map for images (B, 3, H, W)."""
     with torch.inference_mode(), Taps(model, model.backbone_stages()) as taps:
         model(images.to(model.gain.device))
         return next(name for name in reversed(model.backbone_stages()) if len(taps.maps(name)) == 1)
@@ -80,11 +87,11 @@ def as_images(canvas: np.ndarray) -> Tensor:
 
 
 def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray) -> None:
-    """The filters of the first convolution and what each gives on the canvas; those of edges, on the image in it."""
+    """The filters of the first convolution and their maps of the canvas; edge filters and their maps of the image."""
     first = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         return
-    page.heading("Filters of the first layer, and edges")
+    page.heading("Filters of the first layer, and edge filters")
     name, conv = first
     colours = "in their colours" if conv.in_channels == 3 else f"the mean over {conv.in_channels} channels"
     tiles = [filter_tile(w, model.pixels.order == "BGR") for w in conv.weight[:FILTERS]]
@@ -94,17 +101,19 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
         f"The {len(tiles)} filters ({height} x {width}) of {name}, {colours}; grey is 0; each in its own scale.",
     )
     maps = layer_map(model, name, as_images(canvas))[0]
-    page.image(grid([map_tile(m, 120) for m in maps[:24]], 8), f"What the first {len(maps[:24])} of them give.")
+    page.image(
+        grid([map_tile(m, 120) for m in maps[:24]], 8), f"The feature maps of the first {len(maps[:24])} of them."
+    )
     images = as_images(image).float() / 255
     given = [edges(edge, (1 / 3,) * 3, 1)(images)[0, 0] for edge in EDGES]
     tiles = [
         row([filter_tile(EDGES[edge][None], False), map_tile(m, 180)]) for edge, m in zip(EDGES, given, strict=True)
     ]
-    page.image(grid(tiles, 4), f"Fixed filters to compare with, and what each gives: {', '.join(EDGES)}.")
-    like = likeness(conv.weight)
+    page.image(grid(tiles, 4), f"Edge filters to compare with, and their maps: {', '.join(EDGES)}.")
+    like = edge_similarity(conv.weight)
     best = like.abs().max(1).values.argsort(descending=True)[:ALIKE].tolist()
     page.text(
-        "Learned filters that are most like a fixed one (cosine of their means over colours; below 0: its opposite):"
+        "The learned filters most similar to an edge filter (cosine of their means over colours; negative: opposite):"
     )
     page.table(("filter", *EDGES), [(i, *like[i].tolist()) for i in best])
 
@@ -112,15 +121,15 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
 def show_channels(
     page: Page, model: Model, layer: str, store: Annotations, canvas: np.ndarray, config: SeeConfig
 ) -> None:
-    """What excites the channels of the layer: nine patches of the store, and a map over the canvas, of each."""
+    """For channels of the layer: the nine patches with the highest activations, and the map of the canvas."""
     maps = layer_map(model, layer, as_images(canvas))[0]
-    sight = sight_of(model, layer, model.metadata.size)
+    sight = sight_of_cell(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
-    stills = get_task(model.task).eval_loader(
+    loader = get_task(model.task).eval_loader(
         store, model.metadata.size, config.batch, model.pixels, square=model.square
     )
-    found = strongest(model, layer, sight, track(stills, len(stills), "patches"), channels)
-    page.heading(f"What excites {layer}")
+    found = top_patches(model, layer, sight, track(loader, len(loader), "patches"), channels)
+    page.heading(f"Patches with the highest activations in {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
     page.text(
         f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} images that excite each the "
@@ -136,29 +145,29 @@ def show_channels(
         page.image(row([*tiles, map_tile(here, 220)]), caption)
 
 
-def show_answers(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
-    """Why the model said what it said of the canvas."""
-    page.heading("Why it said so")
+def show_predictions(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
+    """Class-activation maps of the predictions for the canvas."""
+    page.heading("Class-activation maps of predictions")
     keep, images = Postprocess(config.conf, config.iou), as_images(canvas).to(model.gain.device)
     try:
-        last, here = look(model, images, keep), look(model, images, keep, layer)
+        last, here = explain_predictions(model, images, keep), explain_predictions(model, images, keep, layer)
     except UserError as error:
         return page.text(f"{error}.")
     page.text(
-        "Left what was said. Then Grad-CAM at the last maps before the head: channels weigh as much as the score gains "
-        "by them on the whole, so all that looks alike lights up. Then the same with each cell weighed by itself, "
-        f"which shows what this one answer rests on: at the last maps, and at {layer}. Red is the most."
+        "On the left the prediction. Then Grad-CAM at the last maps before the head: channels are weighted by their "
+        "mean gradient, so everything that looks alike lights up. Then the same with each cell weighted by its own "
+        f"gradient, which shows what this prediction rests on: at the last maps, and at {layer}. Red is the maximum."
     )
-    if not len(last.found):
-        page.text(f"It found nothing with a score from {config.conf:g} on.")
+    if not len(last.result):
+        page.text(f"No prediction has a score of {config.conf:g} or more.")
     size = canvas.shape[:2]
     for i in range(min(config.answers, len(last.scores))):
-        one = _only(last.found, i)
+        one = _only(last.result, i)
         heats = [grad_cam(last.scores[i], last.maps, size), grad_cam(last.scores[i], last.maps, size, True)]
         heats += [grad_cam(here.scores[i], here.maps, size, True)] if here.maps else []
-        pictures = [draw(canvas, one, model.metadata.names), *(heated(canvas, heat) for heat in heats)]
+        shown_images = [draw(canvas, one, model.metadata.names), *(overlay_heat(canvas, heat) for heat in heats)]
         label = model.metadata.names[int(one.labels[0])]
-        page.image(row([_small(p) for p in pictures]), f"{label} {float(one.scores[0]):.3f}")
+        page.image(row([_small(image) for image in shown_images]), f"{label} {float(one.scores[0]):.3f}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""What a network consists of: `detect info`. Runs it on the meta device, where tensors have shapes but no numbers."""
+"""The layer table of `detect info`: runs a network on the meta device, where tensors have shapes but no values."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ from detect.registry import REGISTRIES
 from detect.tasks import get_task
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
-_SIZE, _NAMES, _POINTS = 640, 80, 17  # of detectors; people have 17 keypoints in COCO
+_SIZE, _NAMES, _POINTS = 640, 80, 17  # defaults of detectors; people have 17 keypoints in COCO
 
 
 def network(
     name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2
 ) -> tuple[nn.Module, Tensor]:
-    """The network called `name` on the meta device, as inference runs it, and an input (1, C, size, size) for it.
+    """A network on the meta device, as inference runs it, and an input (1, C, size, size) for it.
 
-    A backbone is whole, as published; a model is of any task. Zeros stand for the size and classes it was made for.
-    With `dims` 1 or 3 a backbone has twins for layers, and its input as many sides.
+    Args:
+        name: of a backbone, which is then the whole classifier as published, or of a model of any task.
+        size: side of the input in pixels; 0: that of its training.
+        classes: number of classes; 0: as published.
+        in_channels: of a backbone.
+        dims: 1 or 3: the backbone with layers of that many dimensions, for signals or volumes.
+
+    Raises:
+        UserError: there is no such network.
     """
     name = name if name.startswith(PREFIX) else name.lower()
     if name in REGISTRIES["backbone"] or name.startswith(PREFIX):
@@ -55,10 +62,13 @@ def network(
 
 
 def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2) -> dict[str, Any]:
-    """The layers of `network` (which see for the arguments), and sums of parameters and multiply-accumulates.
+    """The layers of a network, with the totals of parameters and multiply-accumulates.
 
-    A model of the R-CNN family looks at `regions`, the most that it takes of an image; other networks have none.
-    Raises UserError for an unknown name or a size that the network cannot take.
+    For a model of the R-CNN family, `regions` is the number of proposals, the most that it takes of an image. The
+    arguments are those of `network`.
+
+    Raises:
+        UserError: there is no such network, or it cannot take inputs of that size.
     """
     net, image = network(name, size, classes, in_channels, dims)
     proposals = [[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if getattr(net, "needs_proposals", False) else []
@@ -72,19 +82,24 @@ def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, d
 
 
 def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
-    """The leaf layers of `net` as they run on `image` (and what else it is `given`), in order.
+    """The leaf layers of a network in the order in which they run.
 
-    Of each: name, type, output shape, params, macs, field, stride.
+    Args:
+        net: the network.
+        image: its input.
+        given: its further inputs.
 
-    Field and stride are in pixels, the larger of the two sides (see `receptive`). The stride is None where there is no
-    map, and both are for what does not depend on the image.
+    Returns:
+        For each layer name, type, output shape, params, macs, field and stride. The receptive field and the stride are
+        in pixels, of the larger side; the stride is None for outputs that are no maps, both for outputs that do not
+        depend on the image.
     """
     sights, rows, met = Sights(image), list[dict[str, Any]](), set[nn.Module]()
 
     def watch(label: str, layer: nn.Module) -> None:
         def note(module: nn.Module, _: Any, output: Any) -> None:
             for out in [x for x in tree_leaves(output) if isinstance(x, Tensor)][:1]:
-                again = {"params": 0} if module in met else {}  # a head of several levels has its weights once
+                again = {"params": 0} if module in met else {}  # weights shared by levels count once
                 rows.append(row(label, module, out, sights.get(out), len(image)) | again)
                 met.add(module)
 
@@ -100,8 +115,8 @@ def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:
 
 
 def row(label: str, layer: nn.Module, output: Tensor, sight: Sight | None, images: int) -> dict[str, Any]:
-    """What `trace` tells of one layer."""
-    seen = sight if sight and sight.field else None  # of vectors there is nothing to see but all
+    """The row of one layer: see `trace`."""
+    seen = sight if sight and sight.field else None  # a vector depends on the whole image
     return {
         "name": label,
         "type": type(layer).__name__,
@@ -118,7 +133,7 @@ def _whole(number: float) -> float:
 
 
 def macs(layer: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of a convolution or dense layer that gives `output`; 0 for others, as is usual."""
+    """Multiply-accumulates of a convolution or linear layer with this output; 0 for other layers, as usual."""
     if isinstance(layer, _ConvNd):
         each = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
     elif isinstance(layer, nn.Linear):
@@ -129,7 +144,7 @@ def macs(layer: nn.Module, output: Tensor) -> int:
 
 
 def table(result: dict[str, Any]) -> str:
-    """`describe`'s answer as text."""
+    """The result of `describe` as text."""
     rows = [("layer", "type", "output", "params", "MACs", "field", "stride")]
     for layer in result["layers"]:
         shape, seen = "x".join(map(str, layer["output"])), (layer["field"], layer["stride"])

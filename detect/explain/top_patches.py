@@ -1,4 +1,4 @@
-"""What excites the channels of a layer: the patches of images where each of them fires most.
+"""The image patches with the highest activations of each channel of a layer.
 
 Axes: B images of a batch, C channels of the layer, H rows, W columns.
 """
@@ -22,14 +22,14 @@ from detect.models.hooks import Taps
 from detect.models.receptive_field import Sight, Sights
 from detect.types import Batch
 
-BEST = 9
-SHARE = 0.5
-TILE = 72  # pixels of the side of a patch as it is shown
-PAD = 114  # grey, where a field reaches beyond the image
+BEST = 9  # patches of each channel
+SHARE = 0.5  # of the longer side of the canvas: the largest patch that is shown
+TILE = 72  # side in pixels of a patch as it is shown
+PAD = 114  # grey, outside of the image
 
 
 class Patch(NamedTuple):
-    """How much a channel fires, the image's id, what is shown, (left, top, right, bottom) on its canvas."""
+    """An activation, the id of its image, its patch (left, top, right, bottom) on the canvas, and the shown tile."""
 
     value: float
     image_id: int
@@ -37,25 +37,39 @@ class Patch(NamedTuple):
     tile: np.ndarray
 
 
-def sight_of(model: Model, layer: str, side: int) -> Sight:
-    """What one cell of the layer's map sees of a canvas of `side` pixels. Raises UserError where that is unknown."""
+def sight_of_cell(model: Model, layer: str, side: int) -> Sight:
+    """The receptive field of a cell of the layer, for a canvas of `side` pixels.
+
+    Raises:
+        UserError: the layer does not depend on the image.
+    """
     net = copy.deepcopy(model).to("meta")
     image = torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta")
     with torch.no_grad(), Sights(image) as sights, Taps(net, [layer]) as taps:
         net(image)
         sight = sights.get(taps.map(layer))
     if sight is None:
-        raise UserError(f"layer {layer} does not depend on the image: take another")
+        raise UserError(f"layer {layer} does not depend on the image: choose another")
     return sight
 
 
-def strongest(
+def top_patches(
     model: Model, layer: str, sight: Sight, batches: Iterable[Batch], channels: Sequence[int]
 ) -> dict[int, list[Patch]]:
-    """The BEST patches of each of these channels over the batches, the strongest first, at most one an image.
+    """The BEST patches of each channel, by descending activation, at most one of each image.
 
-    Cells in the middle of whose field is no image, only what a letterbox puts around it, do not count. Of images
-    that excite a channel alike the first is kept. Raises UserError for a layer that does not look at whole images.
+    Cells whose field has its centre in the padding of the letterbox do not count. Of images with the same activation
+    the first is kept.
+
+    Args:
+        model: any that takes whole images.
+        layer: the name of a layer with feature maps.
+        sight: the receptive field of its cells.
+        batches: letterboxed images.
+        channels: the channels.
+
+    Raises:
+        UserError: the layer does not take whole images.
     """
     kept: dict[int, list[tuple[float, int, Patch]]] = defaultdict(list)
     count = 0
@@ -75,17 +89,17 @@ def strongest(
 
 
 def layer_map(model: Model, layer: str, images: Tensor) -> Tensor:
-    """What the layer makes of images (B, 3, H, W) uint8: (B, C, h, w) on the CPU."""
+    """The output (B, C, h, w) of a layer for images (B, 3, H, W) uint8, on the CPU."""
     with torch.inference_mode(), Taps(model, [layer]) as taps:
         model(images.to(model.gain.device))
-        found = taps.map(layer)
-    if len(found) != len(images):
-        raise UserError(f"layer {layer} looks at pieces of images: take one that looks at whole images")
-    return found.float().cpu()
+        maps = taps.map(layer)
+    if len(maps) != len(images):
+        raise UserError(f"layer {layer} takes parts of images: choose one that takes whole images")
+    return maps.float().cpu()
 
 
 def _inside(batch: Batch, maps: Tensor, sight: Sight) -> Tensor:
-    """(B, h, w) whether the middle of a cell's field lies in the image."""
+    """Whether the centre of the field of each cell lies in the image: (B, h, w)."""
     inside = torch.zeros(len(maps), *maps.shape[2:], dtype=torch.bool)
     y, x = (
         start + field / 2 + step * torch.arange(n)
@@ -98,9 +112,9 @@ def _inside(batch: Batch, maps: Tensor, sight: Sight) -> Tensor:
 
 
 def shown(sight: Sight, side: int) -> tuple[int, int]:
-    """(height, width) of what is shown of fields: all, or half the longer `side` of a canvas where they are larger.
+    """The (height, width) of patches: the whole field, or half the longer `side` of the canvas if it is larger.
 
-    What a cell heeds lies around the middle of its field, and is much smaller (Luo et al., 2016).
+    The effective receptive field lies around the centre, and is much smaller (Luo et al., 2016).
     """
     height, width = (round(min(field, side * SHARE)) for field in sight.field)
     return height, width
@@ -115,7 +129,7 @@ def _patch(value: float, image: Tensor, image_id: int, sight: Sight, cell: tuple
 
 
 def cut(image: Tensor, field: tuple[int, int, int, int]) -> np.ndarray:
-    """What (left, top, right, bottom) shows of an image (3, H, W); PAD beyond, but no more than that needs."""
+    """The crop (left, top, right, bottom) of an image (3, H, W), with PAD outside of the image."""
     height, width = image.shape[1:]
     left, top, right, bottom = field
     inner = image[:, max(0, top) : max(0, bottom), max(0, left) : max(0, right)].permute(1, 2, 0).cpu().numpy()
@@ -124,6 +138,6 @@ def cut(image: Tensor, field: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def tile(image: np.ndarray, side: int = TILE) -> np.ndarray:
-    """A small image (side, side, 3) of (h, w, 3): pixels stay sharp where it is enlarged."""
+    """The image (h, w, 3) scaled to (side, side, 3); enlarged pixels stay sharp."""
     smaller = max(image.shape[:2]) > side
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_NEAREST)

@@ -1,1 +1,1 @@
-"""Style transfer: one image's content in another one's style, and copies of training images made so."""
+"""Style transfer: an image in the style of another one, and stylized copies of training images."""

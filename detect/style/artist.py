@@ -11,14 +11,18 @@ from torch import Tensor
 from detect.commands.stylize import StylizeConfig
 from detect.data.images import scaled
 from detect.errors import UserError
-from detect.style.images import as_numbers, covering
-from detect.style.network import Eyes, default_layers, load
-from detect.style.transfer import Objective, Terms, Weights, descend
+from detect.style.images import cover_crop, to_tensor
+from detect.style.network import FeatureExtractor, default_layers, load
+from detect.style.transfer import Objective, Terms, Weights, minimize
 from detect.utils.device import pick_device
 
 
-class Artist:
-    """The network with its layers and weights, which paints images one after the other."""
+class Stylizer:
+    """The network with its layers and loss weights, which stylizes one image after the other.
+
+    Raises:
+        UserError: a layer or the weights cannot be used.
+    """
 
     def __init__(self, config: StylizeConfig) -> None:
         self.config, self.device = config, pick_device(config.device)
@@ -27,22 +31,34 @@ class Artist:
         lambdas = parse_layers(config.style_layers or styles)
         content = config.content_layer or content
         self.weights = Weights(content, lambdas, config.alpha, config.beta, config.tv)
-        self.eyes = Eyes(model, [content, *lambdas])
+        self.features = FeatureExtractor(model, [content, *lambdas])
 
     def paint(self, content: np.ndarray, style: np.ndarray) -> Iterator[tuple[Tensor, Terms]]:
-        """The image (1, 3, h, w) before each step and after the last, with its costs, of two (H, W, 3) uint8."""
+        """Stylize an image step by step.
+
+        Args:
+            content: the image (H, W, 3) uint8 RGB to stylize.
+            style: the image (H, W, 3) uint8 RGB whose style it gets.
+
+        Yields:
+            The image (1, 3, h, w) in 0..1 before each step and after the last, with its costs.
+        """
         config, (height, width) = self.config, content.shape[:2]
         scale = config.imgsz / max(height, width)
         small = scaled(content, scale)
-        mine, theirs = (as_numbers(one, self.device) for one in (small, covering(style, *small.shape[:2])))
-        objective = Objective(self.eyes, mine, theirs, self.weights)
+        start, target_style = (to_tensor(one, self.device) for one in (small, cover_crop(style, *small.shape[:2])))
+        objective = Objective(self.features, start, target_style, self.weights)
         if config.start == "noise":
-            mine = torch.rand(mine.shape, generator=torch.Generator().manual_seed(config.seed)).to(self.device)
-        return descend(objective, mine, config.steps, config.optimizer)
+            start = torch.rand(start.shape, generator=torch.Generator().manual_seed(config.seed)).to(self.device)
+        return minimize(objective, start, config.steps, config.optimizer)
 
 
 def parse_layers(words: list[str]) -> dict[str, float]:
-    """Weights by layer of words NAME or NAME=WEIGHT, made to sum to 1. Raises UserError for others."""
+    """The weights of layers from words NAME or NAME=WEIGHT, scaled to sum to 1.
+
+    Raises:
+        UserError: a word has another form, or all weights are 0.
+    """
     weights = {}
     for word in words:
         name, _, value = word.partition("=")

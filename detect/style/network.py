@@ -1,4 +1,4 @@
-"""The network that looks at images for style transfer: an ImageNet backbone, its layers by name."""
+"""The network whose feature maps style transfer compares: an ImageNet backbone, its layers by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from detect.models.classifier import Classifier
 from detect.models.hooks import Taps, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source
 
-CLASSES = 1000  # of ImageNet; the layer that tells them is not used
+CLASSES = 1000  # of ImageNet; the classification layer is not used
 
 
 def load(config: StylizeConfig) -> Classifier:
-    """The backbone that `config` names with its weights, which stay as they are. Raises UserError where some lack."""
+    """The frozen backbone of `config`, with its weights.
+
+    Raises:
+        UserError: no weights are given, or they lack some of its layers.
+    """
     kind = ModelConfig(name=config.backbone, kind="classifier", backbone=config.backbone, padding="paper")
     wanted = TrainConfig(
         data="",
@@ -32,7 +36,7 @@ def load(config: StylizeConfig) -> Classifier:
     source = find_source(wanted)
     if source is None:
         raise UserError(
-            f"detect stylize needs weights of {config.backbone} that know images: name a file with "
+            f"detect stylize needs trained weights of {config.backbone}: name a file with "
             "--backbone-weights, or fetch torchvision's with --pretrained"
         )
     names = [str(i) for i in range(CLASSES)]
@@ -41,16 +45,21 @@ def load(config: StylizeConfig) -> Classifier:
     left, trained = begin(model, source, tell=True), dict(model.named_parameters())
     if untrained := [name for name in left if name in trained and name.startswith("network.stages.")]:
         raise UserError(
-            f"{source.name}: {len(untrained)} weights of {config.backbone} are not in it, so its layers know "
-            "no style: name the --backbone of the file"
+            f"{source.name}: {len(untrained)} weights of {config.backbone} are not in it, so its layers "
+            "would not be trained: name the --backbone of the file"
         )
     return model.eval().requires_grad_(False)
 
 
-class Eyes:
-    """What layers of a model's stages make of an image: called with (1, 3, H, W) RGB in 0..1, {name: map}.
+class FeatureExtractor:
+    """Feature maps by layer name, for images (1, 3, H, W) RGB in 0..1.
 
-    Raises UserError for a layer that is not there or gives no map, and for an image too small for one.
+    Args:
+        model: a classifier.
+        layers: names of layers in its stages.
+
+    Raises:
+        UserError: a layer does not exist or has no feature map, or an image is too small for it.
     """
 
     def __init__(self, model: Classifier, layers: Sequence[str]) -> None:

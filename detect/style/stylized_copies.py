@@ -1,4 +1,4 @@
-"""Stylized copies of training images: made once, drawn in training for a share of the samples (`data.copies`)."""
+"""Makes stylized copies of training images, which training takes for a share of the samples (`augment.stylized`)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,27 @@ from detect.data.rng import Stream, generator
 from detect.data.sources.formats import load_data
 from detect.data.validate import verify
 from detect.errors import UserError
-from detect.style.images import WRITTEN, as_picture
+from detect.style.images import WRITTEN, to_image
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_folder
 from detect.utils.names import say
 from detect.utils.progress import track
 
-_PLACES = ("out", "data", "share", "device", "every")  # what does not change a copy
+_PLACES = ("out", "data", "share", "device", "every")  # options that do not change a copy
 
 Paint = Callable[[np.ndarray, np.ndarray], Iterator[tuple[Tensor, Any]]]
 
 
 def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) -> None:
-    """Write the missing copies into --out, each under its image's name and of its size.
+    """Write the missing copies into --out, each with the name and size of its image.
 
-    Raises UserError where --out lies among the images, or holds copies made otherwise or images that are none.
+    Args:
+        config: the options of `detect stylize`.
+        styles: the images (H, W, 3) uint8 whose style copies get.
+        paint: makes a copy of a content and a style image.
+
+    Raises:
+        UserError: --out lies among the images, or holds other images or copies made with other options.
     """
     store = load_data(config.data, config.split, image_level_labels="images", allow_outside=config.allow_outside)
     store, out = verify(store, decode=False), Path(config.out)
@@ -53,25 +59,29 @@ def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray
         if Path(store.file_name(i)).suffix.lower() not in WRITTEN:
             raise UserError(f"{store.image_path(i)}: such files cannot be written: convert it to JPEG or PNG")
     if len(missing) < len(chosen) and not (out / ABOUT).exists():
-        raise UserError(f"--out {out} holds images, and no {ABOUT} that says how they were made: name another")
+        raise UserError(f"--out {out} holds images, but no {ABOUT} that tells how they were made: choose another --out")
     _claim(out, config)
     for i in track(missing, len(missing), "stylize"):
         content = store.read(i)
         *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
-        save_image(out / store.file_name(i), resize(as_picture(image), content.shape[1], content.shape[0]))
+        save_image(out / store.file_name(i), resize(to_image(image), content.shape[1], content.shape[0]))
     say(f"{out}: {len(chosen)} copies of {len(store)} images, {len(missing)} of them new")
 
 
 def _require_apart(out: Path, store: Annotations, data: str) -> None:
-    """Raises UserError where copies in `out` would replace images of the store, or pass for more of them."""
+    """Raise a UserError if copies in `out` would overwrite images of the dataset, or be taken for more of them."""
     parts = {os.path.dirname(store.file_name(i)) for i in range(len(store))}
     folders = [str((store.root / part).resolve()) for part in parts]
     if folders and (out.resolve() == store.root.resolve() or out.resolve().is_relative_to(os.path.commonpath(folders))):
-        raise UserError(f"--out {out} is where the images of {data} lie: name a folder beside them")
+        raise UserError(f"--out {out} is where the images of {data} are: choose a folder beside them")
 
 
 def _claim(out: Path, config: StylizeConfig) -> None:
-    """Write down how copies in `out` are made. Raises UserError where those that are there were made otherwise."""
+    """Record the options of the copies in `out`.
+
+    Raises:
+        UserError: the copies in it were made with other options.
+    """
     made = {k: v for k, v in dataclasses.asdict(config).items() if k not in _PLACES}
     path = out / ABOUT
     try:
@@ -79,7 +89,7 @@ def _claim(out: Path, config: StylizeConfig) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}; choose another --out") from error
     if not isinstance(other, dict):
-        raise UserError(f"{path} does not say how the copies beside it were made; choose another --out")
+        raise UserError(f"{path} does not tell how the copies beside it were made: choose another --out")
     if other != made:
         names = [name for name in made | other if other.get(name) != made.get(name)]
         raise UserError(f"{out} holds copies made with another --{names[0]}: choose another --out")

@@ -2,10 +2,10 @@
 
 J(G) = alpha J_content / u + beta sum_l lambda_l J_style[l] / u_l + tv J_tv / u_tv
 
-The costs are those of `losses.style`. Their sizes differ by many powers of ten from network to network and layer to
-layer, so each is measured in a unit u: the content cost that the style image has, the style cost of a layer that the
-content image has, the variation of the content image. The same weights then do for every network and size.
-Pixels are RGB in 0..1, and stay there, for what is optimized is their logits.
+The costs are those of `losses.style`. Their magnitudes differ by many powers of ten between networks and layers, so
+each is measured in a unit u: the content cost of the style image, the style cost of the content image in a layer, the
+total variation of the content image. The same weights then suit every network and size.
+Pixels are RGB in 0..1, and stay there, since their logits are optimized.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ OPTIMIZERS: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     "lbfgs": lambda logits: torch.optim.LBFGS(logits, max_iter=1, history_size=20, line_search_fn="strong_wolfe"),
     "adam": lambda logits: torch.optim.Adam(logits, lr=0.05),
 }
-MARGIN = 0.05  # from 0 and 1 at the start: where a logit is far out, its gradient is next to nothing
+MARGIN = 0.05  # least distance from 0 and 1 at the start: the gradient of an extreme logit vanishes
 
 
 class Weights(NamedTuple):
-    """The layer of the content cost, lambda of each layer of the style cost, and how much each cost weighs."""
+    """The layer of the content cost, lambda of each layer of the style cost, and the weight of each cost."""
 
     content: str
     styles: Mapping[str, float]
@@ -38,24 +38,28 @@ class Weights(NamedTuple):
 
 
 class Objective:
-    """What an image (1, 3, H, W) RGB in 0..1 costs, beside the content and the style image of the same size.
+    """The costs of an image (1, 3, H, W) RGB in 0..1, given a content and a style image of the same size.
 
-    `sees` gives the maps of the layers in `weights`.
+    Args:
+        sees: returns the feature maps of the layers in `weights`, by name.
+        content: (1, 3, H, W).
+        style: (1, 3, H, W).
+        weights: layers, and weights of the costs.
     """
 
     def __init__(self, sees: Sees, content: Tensor, style: Tensor, weights: Weights) -> None:
         self.sees, self.weights = sees, weights
         with torch.no_grad():
-            mine, theirs = sees(content), sees(style)
-            self.content = mine[weights.content]
-            self.grams = {name: gram(theirs[name]) for name in weights.styles}
-            self.units = {"content": content_cost(theirs[weights.content], self.content)}
-            self.units |= {name: style_cost(mine[name], self.grams[name]) for name in weights.styles}
+            content_maps, style_maps = sees(content), sees(style)
+            self.content = content_maps[weights.content]
+            self.grams = {name: gram(style_maps[name]) for name in weights.styles}
+            self.units = {"content": content_cost(style_maps[weights.content], self.content)}
+            self.units |= {name: style_cost(content_maps[name], self.grams[name]) for name in weights.styles}
             self.units["tv"] = total_variation(content)
         self.units = {name: torch.where(unit > 0, unit, torch.ones_like(unit)) for name, unit in self.units.items()}
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """The weighted terms, content, style and tv, in units; their sum is J."""
+        """The weighted costs content, style and tv, in their units; their sum is J."""
         w, maps = self.weights, self.sees(image)
         styles = [w.styles[n] * style_cost(maps[n], wanted) / self.units[n] for n, wanted in self.grams.items()]
         return {
@@ -65,8 +69,18 @@ class Objective:
         }
 
 
-def descend(objective: Objective, start: Tensor, steps: int, optimizer: str) -> Iterator[tuple[Tensor, Terms]]:
-    """The image (1, 3, H, W) before each step and after the last, with its terms; it begins MARGIN within 0..1."""
+def minimize(objective: Objective, start: Tensor, steps: int, optimizer: str) -> Iterator[tuple[Tensor, Terms]]:
+    """Minimize the costs by gradient descent.
+
+    Args:
+        objective: the costs of an image.
+        start: (1, 3, H, W) in 0..1, which is clamped to MARGIN within.
+        steps: number of steps.
+        optimizer: a key of OPTIMIZERS.
+
+    Yields:
+        The image (1, 3, H, W) before each step and after the last, with its costs.
+    """
     logits = start.clamp(MARGIN, 1 - MARGIN).logit().contiguous().requires_grad_()
     terms: list[Terms] = []
     made, last = OPTIMIZERS[optimizer]([logits]), float("inf")
@@ -84,7 +98,7 @@ def descend(objective: Objective, start: Tensor, steps: int, optimizer: str) -> 
         terms.clear()
         made.step(closure)  # type: ignore[arg-type]  # both take it
         total = sum(terms[0].values())
-        if total == last:  # L-BFGS found no way down along what it remembers
+        if total == last:  # L-BFGS is stuck: forget its history
             made = OPTIMIZERS[optimizer]([logits])
         last = total
         yield image, terms[0]

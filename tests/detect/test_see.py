@@ -17,10 +17,10 @@ from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
-from detect.explain.cam import grad_cam, look
-from detect.explain.edges import EDGES, edges, likeness
-from detect.explain.images import filter_tile, grid, heated, map_tile
-from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of, strongest, tile
+from detect.explain.cam import explain_predictions, grad_cam
+from detect.explain.edges import EDGES, edge_similarity, edges
+from detect.explain.images import filter_tile, grid, map_tile, overlay_heat
+from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of_cell, tile, top_patches
 from detect.models.base import ModelMetadata
 from detect.models.builder import anchors_missing, build
 from detect.models.receptive_field import Sight
@@ -93,15 +93,15 @@ def test_edges_are_fixed_and_keep_the_size_where_padded():
 def test_a_filter_is_like_itself_unlike_its_opposite_and_the_other_direction():
     names = list(EDGES)
     filters = torch.stack([EDGES["vertical"], -EDGES["vertical"], EDGES["sobel_horizontal"], torch.ones(3, 3)])
-    like = likeness(torch.stack([filters, torch.zeros(4, 3, 3)], 1))  # in one of two channels
+    like = edge_similarity(torch.stack([filters, torch.zeros(4, 3, 3)], 1))  # in one of two channels
     assert like[0, names.index("vertical")].item() == pytest.approx(1)
     assert like[1, names.index("vertical")].item() == pytest.approx(-1)
     assert like[0, names.index("sobel_vertical")].item() == pytest.approx(8 / (6 * 12) ** 0.5)
     assert like[2, names.index("horizontal")] > 0.9 and like[2, names.index("vertical")].abs() < 1e-6
     assert like[3].abs().max() < 1e-6
-    assert likeness(torch.zeros(1, 3, 7, 7)).tolist() == [[0] * len(names)]
+    assert edge_similarity(torch.zeros(1, 3, 7, 7)).tolist() == [[0] * len(names)]
     wide = torch.tensor([1.0, 0.5, 0, -0.5, -1]).expand(1, 1, 5, 5)  # the vertical one, drawn larger
-    assert likeness(wide)[0, names.index("vertical")].item() == pytest.approx(1)
+    assert edge_similarity(wide)[0, names.index("vertical")].item() == pytest.approx(1)
 
 
 # Patches
@@ -150,7 +150,7 @@ def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
         first.bias.zero_()
     store, loader = stills(path, model)
     layer = "network.stages.0.0"
-    found = strongest(model, layer, sight_of(model, layer, 32), loader, [0, 1])
+    found = top_patches(model, layer, sight_of_cell(model, layer, 32), loader, [0, 1])
     assert [p.image_id for p in found[0]] == list(range(12, 3, -1))  # by the height of their steps
     for patch in found[0]:
         index = patch.image_id - 1
@@ -169,9 +169,9 @@ def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
 def test_patches_are_those_of_loops(scenes, layer):
     path, _ = scenes
     model = lenet()
-    sight = sight_of(model, layer, 32)
+    sight = sight_of_cell(model, layer, 32)
     _, loader = stills(path, model)
-    found = strongest(model, layer, sight, loader, [0, 3, 5])
+    found = top_patches(model, layer, sight, loader, [0, 3, 5])
     batches = list(loader)
     maps, fits, ids, images = [], [], [], []
     for batch in batches:
@@ -201,10 +201,10 @@ def test_of_fields_as_large_as_the_canvas_the_middle_is_shown():
     assert shown(Sight((5, 300)), 64) == (5, 32)
     model = lenet()
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    sight = sight_of(model, "network.stages.2", 32)._replace(field=(40, 16), start=(-12, 0))
+    sight = sight_of_cell(model, "network.stages.2", 32)._replace(field=(40, 16), start=(-12, 0))
     fit = Letterbox.fit((32, 32), 32, square=True)
     target = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.bool), 1, (32, 32))
-    (patch,) = strongest(model, "network.stages.2", sight, [Batch(image, [target], [fit])], [0])[0]
+    (patch,) = top_patches(model, "network.stages.2", sight, [Batch(image, [target], [fit])], [0])[0]
     left, top, right, bottom = patch.field
     assert (bottom - top, right - left) == (16, 16)
     assert (top + bottom) / 2 % 4 == 0 and left % 4 == 0  # around the middle of the field of one of the cells
@@ -222,10 +222,10 @@ def test_fewer_pictures_than_patches_and_none(scenes):
     path, _ = scenes
     model = lenet()
     store = load_data(path, "val")
-    sight = sight_of(model, "network.stages.0", 32)
+    sight = sight_of_cell(model, "network.stages.0", 32)
     few = EvalLoader(store.select([2, 5]), 32, 4, model.pixels, cache_gb=0, square=True)
-    assert sorted(p.image_id for p in strongest(model, "network.stages.0", sight, few, [1])[1]) == [3, 6]
-    assert strongest(model, "network.stages.0", sight, [], [1, 2]) == {1: [], 2: []}
+    assert sorted(p.image_id for p in top_patches(model, "network.stages.0", sight, few, [1])[1]) == [3, 6]
+    assert top_patches(model, "network.stages.0", sight, [], [1, 2]) == {1: [], 2: []}
 
 
 # Class-activation maps
@@ -268,9 +268,9 @@ def test_each_cell_by_itself_shows_what_alone_was_used():
 def test_scores_are_those_of_the_answers(name):
     model = model_of(name)
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    passed = look(model, images, Postprocess(0.0, 0.5, 5))
-    assert len(passed.found) == len(passed.scores) > 0
-    assert [s.item() for s in passed.scores] == pytest.approx(passed.found.scores.tolist())
+    passed = explain_predictions(model, images, Postprocess(0.0, 0.5, 5))
+    assert len(passed.result) == len(passed.scores) > 0
+    assert [s.item() for s in passed.scores] == pytest.approx(passed.result.scores.tolist())
     assert passed.maps and all(m.requires_grad for m in passed.maps)
     assert grad_cam(passed.scores[0], passed.maps, (96, 96), local=True).max() == pytest.approx(1)
 
@@ -291,7 +291,7 @@ def test_numbers_become_pictures():
     assert map_tile(torch.tensor([[-3.0, 0.0, 3.0]]), 3)[0, :, 0].tolist() == [0, 128, 255]
     assert not map_tile(torch.zeros(2, 2), 4).any()
     assert grid([np.zeros((5, 6, 3), np.uint8)] * 3, 2).shape == (18, 20, 3)
-    hot = heated(np.zeros((1, 2, 3), np.uint8), torch.tensor([[0.0, 1.0]]))
+    hot = overlay_heat(np.zeros((1, 2, 3), np.uint8), torch.tensor([[0.0, 1.0]]))
     assert hot[0, 0].argmax() == 2 and hot[0, 1].argmax() == 0  # blue is cold, red hot
 
 
@@ -328,9 +328,9 @@ def test_the_page_opens_offline(weights, digits, tmp_path, one_thread):
     assert complaints == [] and told["loaded"] == []
     assert told["shown"] == told["all"] == 3 + 1 + 3 + 2  # filters and edges, the picture, channels, answers
     assert told["heads"] == [
-        "Filters of the first layer, and edges",
-        "What excites backbone.stages.1",
-        "Why it said so",
+        "Filters of the first layer, and edge filters",
+        "Patches with the highest activations in backbone.stages.1",
+        "Class-activation maps of predictions",
     ]
     assert "3 of its 64 channels" in told["text"] and "8 pictures" in told["text"]
 
@@ -341,7 +341,7 @@ def test_every_kind_is_looked_into(weights, digits, tmp_path, one_thread, name):
     path = weights(lambda: model_of(name, keypoints=points), name)
     assert run(path, digits, tmp_path, "--pictures", "4") == 0
     text = (tmp_path / "see.html").read_text()
-    assert "Why it said so" in text and text.count("data:image/jpeg") >= 5
+    assert "Class-activation maps of predictions" in text and text.count("data:image/jpeg") >= 5
 
 
 def test_a_classifier_and_a_picture_of_odd_size(weights, scenes, tmp_path, one_thread):
@@ -355,7 +355,7 @@ def test_a_classifier_and_a_picture_of_odd_size(weights, scenes, tmp_path, one_t
 def test_what_scores_nothing_says_so(weights, marked, tmp_path, one_thread):
     path = weights(lambda: model_of("landmarker", keypoints=("left_top", "right_bottom", "middle")), "landmarker")
     assert run(path, marked, tmp_path) == 0
-    assert "gives no score that a map could explain" in (tmp_path / "see.html").read_text()
+    assert "has no scores that a class-activation map could explain" in (tmp_path / "see.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -383,8 +383,8 @@ def test_what_cannot_be_is_one_line(weights, digits, tmp_path, words, said, caps
 
 def test_regions_and_missing_weights_are_one_line(weights, digits, tmp_path, capsys):
     path = weights(lambda: model_of("fast_rcnn"), "fast_rcnn")
-    assert run(path, digits, tmp_path / "out") == 2 and "looks at regions one by one" in capsys.readouterr().err
+    assert run(path, digits, tmp_path / "out") == 2 and "takes single regions, not images" in capsys.readouterr().err
     path = weights(lambda: lenet(dims=1), "signals")
-    assert run(path, digits, tmp_path / "out") == 2 and "looks at signals or volumes" in capsys.readouterr().err
+    assert run(path, digits, tmp_path / "out") == 2 and "takes signals or volumes" in capsys.readouterr().err
     assert run("none.safetensors", digits, tmp_path / "out") == 2
     assert "none.safetensors is not a weights file" in capsys.readouterr().err

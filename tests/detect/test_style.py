@@ -19,8 +19,8 @@ from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.models.losses.style import content_cost, gram, style_cost, total_variation
 from detect.style.artist import parse_layers
-from detect.style.images import covering
-from detect.style.transfer import Objective, Weights, descend
+from detect.style.images import cover_crop
+from detect.style.transfer import Objective, Weights, minimize
 from tests.reference import style as twin
 from tests.reference.strokes import strokes
 
@@ -98,13 +98,13 @@ def test_units_are_what_the_two_pictures_cost(problem):
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_costs_fall_and_pixels_stay_in_range(problem, optimizer):
     objective, content, *_ = problem
-    states = list(descend(objective, content, 30, optimizer))
+    states = list(minimize(objective, content, 30, optimizer))
     totals = [sum(terms.values()) for _, terms in states]
     assert len(states) == 31 and totals[-1] < 0.5 * totals[0] and min(totals) == pytest.approx(totals[-1], rel=0.05)
     assert all(image.min() >= 0 and image.max() <= 1 for image, _ in states)
     if optimizer == "lbfgs":  # its line search goes downhill alone
         assert all(after <= before * (1 + 1e-9) for before, after in pairwise(totals))
-    again = list(descend(objective, content, 30, optimizer))
+    again = list(minimize(objective, content, 30, optimizer))
     assert torch.equal(states[-1][0], again[-1][0])
 
 
@@ -124,13 +124,13 @@ def test_a_flat_picture_has_units_too():
 def test_where_nothing_can_be_gained_nothing_moves(optimizer):
     flat = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
     objective = Objective(Two(), flat, flat, Weights("first", {"second": 1.0}, tv=1.0))
-    images = [image for image, _ in descend(objective, flat, 4, optimizer)]
+    images = [image for image, _ in minimize(objective, flat, 4, optimizer)]
     assert len(images) == 5 and all(torch.allclose(image, flat) for image in images)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (10, 70), (91, 13), (1, 1)])
 def test_the_style_covers_the_content(size):
-    assert covering(strokes(64, count=50), *size).shape == (*size, 3)
+    assert cover_crop(strokes(64, count=50), *size).shape == (*size, 3)
 
 
 def test_layers_carry_weights():
@@ -193,11 +193,14 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
         ({"content": None}, "needs --content, a picture, or --data"),
         ({"data": "toy"}, "needs --content, a picture, or --data"),
         ({"style": "a.png b.png"}, "no such image file"),
-        ({"backbone-weights": None}, "needs weights of squeezenet1_1"),
+        ({"backbone-weights": None}, "needs trained weights of squeezenet1_1"),
         ({"backbone-weights": "no.pth"}, "no.pth cannot be read"),
         ({"backbone": "squeezenet"}, "unknown backbone 'squeezenet': did you mean 'squeezenet1_1'?"),
         ({"backbone": "resnet18"}, "nothing in it fits resnet18"),
-        ({"backbone": "vgg11"}, "weights of vgg11 are not in it, so its layers know no style"),  # but the first fits
+        (
+            {"backbone": "vgg11"},
+            "weights of vgg11 are not in it, so its layers would not be trained",
+        ),  # but the first fits
         ({"style_layers": "=1"}, "unknown layer '': known: aux, head"),
         ({"out": "picture"}, "--out picture: name a picture to write, such as picture.png"),
         ({"out": "/proc/none/o.png"}, "cannot be written"),
@@ -233,11 +236,13 @@ def test_copies_stay_out_of_the_data_and_of_what_is_no_copy(desk, digits, tmp_pa
         return capsys.readouterr().err.splitlines()[-1]
 
     assert "is where the images of" in refused(tmp_path / "data" / "train" / "copies")
-    assert "holds images, and no stylized.json that says how they were made: name another" in refused(tmp_path / "mine")
+    assert "holds images, but no stylized.json that tells how they were made: choose another" in refused(
+        tmp_path / "mine"
+    )
     assert {p: p.read_bytes() for p in sorted(tmp_path.rglob("*.*"))} == before
     for said in ("[]", "null", "3"):
         (tmp_path / "mine" / "stylized.json").write_text(said)
-        assert "does not say how the copies beside it were made" in refused(tmp_path / "mine")
+        assert "does not tell how the copies beside it were made" in refused(tmp_path / "mine")
     (tmp_path / "mine" / "stylized.json").write_text('{"later": 1}')
     assert "made with another --" in refused(tmp_path / "mine")
 
