@@ -132,11 +132,11 @@ def show_channels(
     page.heading(f"Patches with the highest activations in {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
     page.text(
-        f"{len(channels)} of its {len(maps)} channels: the nine patches of {len(store)} images that excite each the "
-        "most, strongest first, one an image at most, and its map over the image below. A cell sees "
-        f"{field} pixels (rows x columns), of which the middle {part} are shown; cells are {step} apart."
+        f"{len(channels)} of its {len(maps)} channels: for each, the nine patches of {len(store)} images with the "
+        "highest activations, at most one of each image, and its map of the image below. The receptive field of a cell "
+        f"is {field} pixels (rows x columns), of which the central {part} are shown; cells are {step} apart."
     )
-    page.image(_small(canvas), "the image that the maps are of")
+    page.image(_small(canvas), "the image of the maps")
     for channel in channels:
         patches, here = found[channel], maps[channel]
         tiles = [grid([p.tile for p in patches], 3)] if patches else []

@@ -332,7 +332,7 @@ def test_the_page_opens_offline(weights, digits, tmp_path, one_thread):
         "Patches with the highest activations in backbone.stages.1",
         "Class-activation maps of predictions",
     ]
-    assert "3 of its 64 channels" in told["text"] and "8 pictures" in told["text"]
+    assert "3 of its 64 channels" in told["text"] and "8 images" in told["text"]
 
 
 @pytest.mark.parametrize("name", ["localizer", "sliding_window", "faster_rcnn", "yolo_n_points", "yolox_nano"])
