@@ -15,10 +15,6 @@ class Priors(NamedTuple):
     strides: Tensor
     boxes: Tensor | None = None
 
-    def at(self, index: Tensor) -> "Priors":
-        """The priors at these positions, or under this mask."""
-        return Priors(self.centers[index], self.strides[index], None if self.boxes is None else self.boxes[index])
-
     def encode_distances(self, boxes: Tensor, limit: float = math.inf) -> Tensor:
         """Boxes (..., A, 4) xyxy as distances from the centre, in strides (FCOS, Tian et al., 2019).
 

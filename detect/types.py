@@ -221,7 +221,10 @@ class HeadOutput(NamedTuple):
     def at(self, place: tuple[Tensor, ...]) -> HeadOutput:
         """The predictions at (image, prior), P of each: fields with the axis P in place of (B, A)."""
         objectness, keypoints = (None if x is None else x[place] for x in (self.objectness, self.keypoints))
-        return HeadOutput(self.logits[place], self.regression[place], self.priors.at(place[1]), objectness, keypoints)
+        centers, strides, boxes = self.priors
+        boxes = None if boxes is None else boxes[place[1]]
+        priors = self.priors._replace(centers=centers[place[1]], strides=strides[place[1]], boxes=boxes)
+        return HeadOutput(self.logits[place], self.regression[place], priors, objectness, keypoints)
 
 
 class LossTerm(NamedTuple):

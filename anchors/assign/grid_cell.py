@@ -35,7 +35,7 @@ class GridCell:
         sizes = (xyxy_to_cxcywh(found.boxes)[:, 2:] / 2)[pairs.object]
         likeness = iou_aligned(torch.cat((-sizes, sizes), -1), torch.cat((-shapes, shapes), -1))
         chosen = best(pairs, likeness, len(found.slot), 1)
-        index, _ = settle(pairs.take(chosen), likeness[chosen], found, boxes.shape[:2])
+        index, _ = settle(pairs, chosen, likeness, found, boxes.shape[:2])
         weight = (index >= 0).to(boxes.dtype)
         if self.ignore < 1:
             close = (iou(truth.boxes, boxes) > self.ignore) & (truth.valid & ~truth.crowd)[..., None]

@@ -31,7 +31,7 @@ class MaxIoU:
         overlap = iou(found.boxes, priors.boxes)
         pairs = pairs_of(overlap > 0, found)
         value = overlap[overlap > 0]
-        owner, won = settle(pairs, value, found, shape)
+        owner, won = settle(pairs, slice(None), value, found, shape)
         top = value.new_zeros(shape.numel()).index_copy(0, pairs.key[won], value[won])
         positive = top >= self.positive
         if self.lowest:

@@ -38,7 +38,7 @@ class SimOTA:
         top = best(pairs, overlap, count, self.pool)
         wanted = overlap.new_zeros(count).index_add(0, pairs.object[top], overlap[top]).long().clamp_min(1)
         chosen = best(pairs, -cost, count, wanted)
-        index, won = settle(pairs.take(chosen), -cost[chosen], found, boxes.shape[:2])
+        index, won = settle(pairs, chosen, -cost, found, boxes.shape[:2])
         chosen = chosen[won]
         weight = overlap.new_zeros(index.numel()).index_copy(0, pairs.key[chosen], overlap[chosen])
         return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))

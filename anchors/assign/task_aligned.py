@@ -8,7 +8,6 @@ from torch import Tensor
 from anchors.assign.truth import (
     Assignment,
     PaddedTargets,
-    Pairs,
     best,
     centered,
     ignore_crowd,
@@ -45,14 +44,10 @@ class TaskAligned:
         alignment = score**self.alpha * overlap**self.beta
         chosen = best(pairs, alignment, count, self.topk)
         chosen = chosen[alignment[chosen] > 0]
-        index, won = settle(pairs.take(chosen), overlap[chosen], found, boxes.shape[:2])
-        chosen = chosen[won]
-        pairs, alignment, overlap = pairs.take(chosen), alignment[chosen], overlap[chosen]
-        relative = alignment / _greatest(alignment, pairs, count)
-        weight = overlap.new_zeros(index.numel()).index_copy(0, pairs.key, relative * _greatest(overlap, pairs, count))
+        index, won = settle(pairs, chosen, overlap, found, boxes.shape[:2])
+        owner, key, both = pairs.object[chosen[won]], pairs.key[chosen[won]], torch.stack((alignment, overlap))
+        both = both[:, chosen[won]]
+        # the greatest alignment and the greatest IoU, above zero, among the pairs of each pair's object
+        greatest = both.new_zeros(2, count).scatter_reduce(1, owner.expand(2, -1), both, "amax")[:, owner]
+        weight = overlap.new_zeros(index.numel()).index_copy(0, key, both[0] / greatest[0] * greatest[1])
         return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))
-
-
-def _greatest(value: Tensor, pairs: Pairs, count: int) -> Tensor:
-    """For each pair the greatest value (above zero) among the pairs of its object."""
-    return value.new_zeros(count).scatter_reduce(0, pairs.object, value, "amax")[pairs.object]

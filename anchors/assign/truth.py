@@ -66,10 +66,6 @@ class Pairs(NamedTuple):
     object: Tensor
     key: Tensor
 
-    def take(self, which: Tensor) -> "Pairs":
-        """The pairs at these positions, or under this mask."""
-        return Pairs(self.object[which], self.key[which])
-
 
 def pairs_of(match: Tensor, found: Objects) -> Pairs:
     """The pairs that are true in match (G, A)."""
@@ -110,18 +106,28 @@ def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
     return top[torch.arange(most, device=value.device) < limits[:, None]]
 
 
-def settle(pairs: Pairs, quality: Tensor, found: Objects, shape: torch.Size) -> tuple[Tensor, Tensor]:
+def settle(
+    pairs: Pairs, chosen: Tensor | slice, quality: Tensor, found: Objects, shape: torch.Size
+) -> tuple[Tensor, Tensor]:
     """Gives each prior wanted by several objects to the pair of highest quality, the earlier object among equals.
 
-    Returns index (B, A) as in Assignment, and the mask of the pairs that won.
+    Args:
+        pairs: P objects and priors.
+        chosen: the positions of the pairs that match.
+        quality: (P,) of all pairs.
+        found: the objects.
+        shape: (B, A).
+
+    Returns:
+        index (B, A) as in Assignment, and which of the chosen pairs won (bool).
     """
-    key = pairs.key
+    owner_of, key, quality = pairs.object[chosen], pairs.key[chosen], quality[chosen]
     top = quality.new_full((shape.numel(),), -torch.inf).scatter_reduce(0, key, quality, "amax")
     nobody = len(found.slot)
-    claim = torch.where(quality == top[key], pairs.object, nobody)
+    claim = torch.where(quality == top[key], owner_of, nobody)
     owner = claim.new_full(top.shape, nobody).scatter_reduce(0, key, claim, "amin")
     slot = torch.cat((found.slot, found.slot.new_tensor([NONE])))
-    return slot[owner].view(shape), owner[key] == pairs.object
+    return slot[owner].view(shape), owner[key] == owner_of
 
 
 def ignore_crowd(index: Tensor, priors: Priors, truth: PaddedTargets) -> Tensor:

@@ -84,8 +84,8 @@ class SlidingWindow(Model):
         count, w = weight.sum(), self.config.loss
         terms = {"classes": LossTerm(w.classes * (weight * each).sum(), count)}
         if self.config.regress:
-            windows = raw.priors.at(at[1]).boxes
-            assert windows is not None
+            assert raw.priors.boxes is not None
+            windows = raw.priors.boxes[at[1]]
             wanted = (truth.boxes[at[0], index[at]] - windows) / sides(windows)
             far = smooth_l1_loss(raw.regression[at].float(), wanted, beta=BEND, reduction="none").sum(-1)
             terms["box"] = LossTerm(w.box * far.sum(), count)

@@ -88,7 +88,7 @@ class Copying(CocoDataset):
 
     def __getitem__(self, draw: SampleKey):
         if "own" not in vars(self):
-            self.own = copy.deepcopy(self.store)
+            self.own = copy.deepcopy(self.annotations)
         return super().__getitem__(draw)
 
 
