@@ -16,7 +16,7 @@ import torch
 from detect.callbacks.base import Callback, watched
 from detect.cli.applicability import refuse_unused
 from detect.commands.predict import PredictConfig
-from detect.config.constraints import check
+from detect.config.constraints import check, from_values
 from detect.errors import UserError, unknown
 from detect.export.forms import form_of
 from detect.export.runtime import Exported, is_exported, open_exported
@@ -46,7 +46,9 @@ class Detector:
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
         """The detector in a weights file, or an exported one. Raises UserError for what cannot be used."""
         given = str(weights) if isinstance(weights, Path) else weights
-        config = check(PredictConfig(given, "", device=str(device), precision=precision), "")
+        config = from_values(
+            PredictConfig, {"weights": given, "source": "", "device": str(device), "precision": precision}, ""
+        )
         device, precision = config.device, config.precision
         weights = config.weights
         if is_exported(weights):  # which sees to its device and precision itself

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from detect.cli.parser import model_config, model_names
 from detect.config import CONFIGS
 from detect.data.toy import build
+from detect.models.configs import model_config, shipped_names
 from tools import hops
 
 ROOT = hops.ROOT
@@ -150,7 +150,7 @@ def test_nothing_but_tools_imports_the_tools():
 
 @pytest.mark.parametrize(
     ("library", "file"),
-    [("albumentations", "detect/data/augment/albumentations_adapter.py"), ("jsonargparse", "detect/cli/parser.py")],
+    [("albumentations", "detect/data/augment/albumentations_adapter.py")],
 )
 def test_a_library_has_one_door(library, file):
     assert importers(library) == {file}
@@ -165,14 +165,14 @@ def loaded(code):
 
 def test_help_and_configuration_import_nothing_heavy():
     code = "import detect, detect.config.train\nfrom detect.__main__ import main\nmain(['--help'])"
-    assert loaded(code) & {"torch", "numpy", "cv2", "jsonargparse", "rich", "anchors"} == set()
+    assert loaded(code) & {"torch", "numpy", "cv2", "rich", "anchors"} == set()
 
 
 def test_a_model_brings_no_data_with_it():
     modules = loaded("import detect.models.builder")
     assert "anchors" in modules and "detect.models.heads" in modules
     assert {name for name in modules if name in WORK or name.startswith(tuple(f"{w}." for w in WORK))} == set()
-    assert modules & {"cv2", "albumentations", "av", "jsonargparse"} == set()
+    assert modules & {"cv2", "albumentations", "av"} == set()
 
 
 def test_no_pickle_is_loaded():
@@ -259,6 +259,8 @@ def test_the_wheel_carries_every_configuration():
     assert wheel["force-include"] == {"configs": "detect/configs"}
     shipped = {path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml")}
     assert shipped == {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
-    assert {Path("models") / f"{name}.yaml" for name in model_names()} == {p for p in shipped if p.parts[0] == "models"}
-    for name in model_names():
+    assert {Path("models") / f"{name}.yaml" for name in shipped_names()} == {
+        p for p in shipped if p.parts[0] == "models"
+    }
+    for name in shipped_names():
         assert model_config(name).name == name

@@ -168,9 +168,9 @@ def exported(setting: Setting) -> list[Line]:
 
 def untrained(folder: Path) -> tuple[Path, Any]:
     """A fresh yolo_n of 80 classes, and its weights file."""
-    from detect.cli.parser import model_config
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
+    from detect.models.configs import model_config
     from detect.models.weights import save_weights
 
     model = build(model_config("yolo_n"), ModelMetadata([str(c) for c in range(80)], list(range(80))))

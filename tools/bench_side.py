@@ -88,7 +88,7 @@ def peer_train(turns: Turns, job: dict[str, Any]) -> None:
 
 def ours_samples(turns: Turns, job: dict[str, Any]) -> None:
     """A round is one epoch of augmented batches, made by this process alone out of decoded pictures in memory."""
-    from detect.config.train import AugmentConfig
+    from detect.config.augment import AugmentConfig
     from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
     from detect.data.sources.formats import load_data

@@ -19,13 +19,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.assign import pad_targets
-from detect.cli.parser import model_config
 from detect.data.datasets.detection import CocoDataset
 from detect.data.image_writer import save_image
 from detect.data.sources.formats import load_data
 from detect.data.toy import build as build_toy
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.yolo import Yolo
 from detect.types import Target
 from detect.utils.atomic_io import replace_text

@@ -58,13 +58,13 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     """What an image passes from its file to its loss: the second batch of a loader that keeps no pictures."""
     import torch
 
-    from detect.cli.parser import model_config
-    from detect.config.train import AugmentConfig
+    from detect.config.augment import AugmentConfig
     from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
     from detect.data.sources.formats import load_data
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
+    from detect.models.configs import model_config
 
     torch.manual_seed(0)
     store = load_data(folder, "train").select(range(16))
@@ -81,11 +81,11 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     """What an image passes from its file to its boxes: all but the first ones of an opened source."""
     import torch
 
-    from detect.cli.parser import model_config
     from detect.inference.predictor import Predictor
     from detect.inference.source import open_source
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
+    from detect.models.configs import model_config
     from detect.types import Postprocess
 
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.augment.warp import Warp
 from detect.data.datasets.detection import CocoDataset
 from detect.data.rng import SampleKey

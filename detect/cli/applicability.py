@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from collections.abc import Sequence
 from typing import Any
 
+from detect.config.constraints import ReadWith
+from detect.config.fields import options_of, own_options
 from detect.errors import UserError
 from detect.registry import REGISTRIES
 from detect.tasks import Task, get_task
 
 _YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
 _RCNN = (*_FAST, "rcnn")
-_TRACKING = "tracker.low tracker.margin tracker.memory tracker.appearance lines zones"
 _WHOLE = "augment.stylized augment.crop"
 _WARPS = "augment.rotate augment.shear augment.perspective augment.warp"
 _PICTURES = f"augment.scale {_WARPS} augment.hue augment.saturation augment.albumentations {_WHOLE}"
 _PICTURED = "multi_scale pixels pretrained cache_features"
-_EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin each"
+_EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin images_per_identity"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
-# Command -> (the option that decides, the values under which they are read; none: any but its default) -> options.
+# Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
+# is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
         ("model.kind", "classifier"): "model.dims",
@@ -65,37 +67,33 @@ RULES: dict[str, dict[tuple[str, ...], str]] = {
         ("model.loss.embed", "triplet"): "model.loss.mining",
         ("model.loss.embed", "triplet", "contrastive"): "model.loss.margin",
         ("model.dims", "2"): f"{_PICTURES} {_PICTURED}",
-        ("balance", "sampling"): "repeat",
-        ("resume", "true"): "resume_anyway",
-        ("cache_features", "true"): "features",
-        ("augment.stylized",): "augment.stylized_share",
-        ("augment.crop",): "augment.crop_min",
-        ("freeze",): "thaw",
     },
-    "stylize": {("data",): "split share", ("content",): "every"},
-    "predict": {("track", "true"): _TRACKING},
 }
 
 
 def refuse_unused(command: str, config: Any, task: str = "") -> None:
-    """Raises UserError for an option of `config` that was set and that `command` would not read.
+    """Check that the command reads every option that was set.
 
-    `task` is that of the weights, where they have been read: options that it does not list as its own are refused too,
-    if another task does.
+    Args:
+        command: the command.
+        config: its configuration.
+        task: that of the weights, where it is known and is no option of the command.
+
+    Raises:
+        UserError: an option was set that nothing would read.
     """
     if task:
         _refuse_of_other_tasks(command, config, task)
+    _refuse_unread(config)
     for (decider, *values), options in RULES.get(command, {}).items():
-        decided = _value(config, decider)
-        asked = str(decided).lower() in values if values else decided != _default(config, decider)
-        if decided is None or asked:
-            continue
-        for option in options.split():
-            if _value(config, option) != _default(config, option):
-                raise UserError(f"{_flag(option)} {_reason(decider, values)}")
+        if str(_value(config, decider)).lower() not in values:
+            for option in options.split():
+                if _value(config, option) != _default(config, option):
+                    raise UserError(f"{_flag(option)} {_reason(decider, values)}")
 
 
 def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
+    """Check every option that some tasks list as their own."""
     readers: dict[str, list[Task]] = {}
     for one in map(get_task, REGISTRIES["task"]):
         for option in one.options.get(command, ()):
@@ -104,16 +102,31 @@ def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
         if task not in {one.name for one in tasks} and _value(config, option) != _default(config, option):
             nouns = [f"{one.noun}s" for one in tasks]
             known = " and ".join(filter(None, (", ".join(nouns[:-1]), nouns[-1])))
-            raise UserError(f"{_flag(option)} is for {known}, and {config.weights} is none: leave it out")
+            raise UserError(f"{_flag(option)} is for {known}, and {_named(config.weights)} is none: leave it out")
 
 
-def _reason(decider: str, values: list[str]) -> str:
+def _refuse_unread(config: Any) -> None:
+    """Check every field that `ReadWith` says to be read only with another one."""
+    for option in options_of(type(config)):
+        for rule in option.rules:
+            if isinstance(rule, ReadWith) and _value(config, option.name) != _default(config, option.name):
+                value = _value(config, rule.option)
+                read = str(value).lower() in rule.values if rule.values else value != _default(config, rule.option)
+                if not read:
+                    raise UserError(f"{_flag(option.name)} {_reason(rule.option, rule.values)}")
+
+
+def _reason(decider: str, values: Sequence[str]) -> str:
     flag = f"{_flag(decider)} {' or '.join(values)}".removesuffix(" true").strip()
     return f"is read with {flag} alone: leave it out, or give that"
 
 
+def _named(weights: str | list[str]) -> str:
+    return weights if isinstance(weights, str) else ", ".join(weights)
+
+
 def _flag(option: str) -> str:
-    return f"--{option if '.' in option else option.replace('_', '-')}"
+    return f"--{option.replace('_', '-')}"
 
 
 def _value(config: Any, name: str) -> Any:
@@ -126,5 +139,5 @@ def _default(config: Any, name: str) -> Any:
     *above, last = name.split(".")
     for part in above:
         config = getattr(config, part)
-    default = next(f for f in fields(config) if f.name == last)
-    return default.default_factory() if default.default_factory is not MISSING else default.default
+    kind: Any = type(config)
+    return own_options(kind)[last].default

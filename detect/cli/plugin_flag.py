@@ -8,10 +8,7 @@ from detect import plugins
 from detect.errors import UserError
 from detect.utils.yaml_files import read_yaml
 
-PLUGIN_HELP = (
-    "a module, file or folder whose import registers backbones, losses, dataset formats, callbacks and the like; "
-    "may be given again"
-)
+PLUGIN_HELP = "module or file that registers models, losses, formats and the like"
 
 
 def load_plugins(arguments: list[str]) -> list[str]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import get_type_hints
+from collections.abc import Sequence
 
+from detect.commands import COMMANDS, config_of
+from detect.config.fields import options_of
 from detect.errors import UserError
 
-# Words of other tools -> our flags, the first that the command has; with its value where the word needs none.
+SURE, LIKELY = 0.85, 0.75  # how alike two names are: before other commands are asked for the name, and after
+
+# Words of other tools and of older versions -> our options, the first that the command has; with a value where the
+# word needs none.
 PEERS: dict[str, tuple[str, ...]] = {
+    "each": ("images_per_identity",),
+    "thaw": ("unfreeze_every",),
+    "answers": ("predictions",),
+    "pictures": ("images",),
     **dict.fromkeys(["lr0", "learning_rate", "base_lr"], ("optim.lr",)),
     **dict.fromkeys(["lrf", "lr_final", "min_lr"], ("optim.final",)),
     **dict.fromkeys(["warmup_epochs", "warmup_iters"], ("optim.warmup",)),
@@ -81,21 +88,15 @@ NEEDLESS = {
 }
 
 
-def flags_of(kind: type, prefix: str = "") -> list[str]:
-    """The flags of a configuration dataclass, those of nested ones with dots."""
-    flags = []
-    for name, hint in get_type_hints(kind).items():
-        flags.append(prefix + name)
-        if dataclasses.is_dataclass(hint):
-            flags += flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]  # a class
-    return flags
+def flags_of(command: str) -> list[str]:
+    """The options of a command by dotted name, those of the default model among them."""
+    return ["config", "plugin", *(option.name for option in options_of(config_of(command)))]
 
 
-def instead(word: str, own: Sequence[str]) -> list[str]:
-    """The flags, without hyphens, that `word` may stand for among a command's `own`: best first, often one."""
-    plain = word.lstrip("-").replace("-", "_").lower()
+def instead(word: str, own: Sequence[str], cutoff: float = SURE) -> list[str]:
+    """The options, by dotted name, that `word` may stand for among a command's `own`: best first, often one."""
+    plain = _plain(word)
     last = plain.rpartition(".")[2]
-    own = ["config", *own]
     if plain in own:
         return [plain]
     for peer in (*PEERS.get(plain, ()), *PEERS.get(last, ())):
@@ -104,25 +105,31 @@ def instead(word: str, own: Sequence[str]) -> list[str]:
     if ends := [flag for flag in own if flag.rpartition(".")[2] == last]:
         return ends
     by_end = {flag.rpartition(".")[2]: flag for flag in own}
-    return difflib.get_close_matches(plain, own, n=1) or [by_end[x] for x in difflib.get_close_matches(last, by_end, 1)]
+    near = difflib.get_close_matches(plain, own, 1, cutoff)
+    return near or [by_end[x] for x in difflib.get_close_matches(last, by_end, 1, cutoff)]
 
 
-def unknown_flag(word: str, command: str, flags: Mapping[str, Sequence[str]]) -> UserError:
-    """The error for a flag or word that `command` does not have; `flags` are those of every command.
+def unknown_flag(word: str, command: str) -> UserError:
+    """The error for a flag or word that `command` does not have.
 
     A word NAME=VALUE, as other tools have them, is answered with the flag and the value.
     """
     name, equals, value = word.partition("=")
-    what = f"unknown flag {name!r}" if word.startswith("-") else f"{word!r} belongs to no flag"
-    plain = name.lstrip("-").replace("-", "_").lower()
-    found = instead(name, flags[command])
-    exact = plain in flags[command] or plain in PEERS
-    if plain in NEEDLESS and not exact:
+    plain, own, is_flag = _plain(name), flags_of(command), word.startswith("-")
+    what = f"unknown flag {name!r}" if is_flag else f"{word!r} belongs to no flag"
+    if plain in NEEDLESS and plain not in own and plain not in PEERS:
         return UserError(f"{what} of detect {command}: {NEEDLESS[plain]}; leave it out")
-    elsewhere = [other for other, theirs in flags.items() if plain in theirs]
-    if elsewhere and not exact and plain not in {flag.rpartition(".")[2] for flag in found}:
+    found = instead(name, own)
+    elsewhere = [other for other in COMMANDS if other != command and plain in flags_of(other)]
+    if not found and elsewhere:
         return UserError(f"{what}: it is of detect {' and '.join(elsewhere[:2])}, not of detect {command}")
-    if not found or (not word.startswith("-") and not equals and not exact):
+    found = found or instead(name, own, LIKELY)
+    if not found or (not is_flag and not equals and plain not in own and plain not in PEERS):
         return UserError(f"{what}: detect {command} --help lists the flags")
-    given = f" {value}" if equals and not word.startswith("-") and " " not in found[0] else ""
-    return UserError(f"{what}: did you mean {' or '.join(repr(f'--{flag}{given}') for flag in found[:3])}?")
+    given = f" {value}" if equals and not is_flag and " " not in found[0] else ""
+    flags = [f"'--{flag.replace('_', '-')}{given}'" for flag in found[:3]]
+    return UserError(f"{what}: did you mean {' or '.join(flags)}?")
+
+
+def _plain(word: str) -> str:
+    return word.lstrip("-").replace("-", "_").lower()

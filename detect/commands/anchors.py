@@ -16,19 +16,24 @@ from detect.utils.names import say
 
 @dataclass(frozen=True)
 class AnchorsConfig:
-    """Compute anchor boxes from the labels by K-means over 1 - IoU.
-
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
-    """
+    """Compute anchor boxes from the labels of a dataset, by K-means with the distance 1 - IoU."""
 
     data: str
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     k: Count = 9
+    """Number of anchors."""
     imgsz: Side = 640
+    """Image size of the training, in pixels: anchors are in its pixels."""
     split: str = "train"
+    """Split whose boxes are clustered."""
     seed: Natural = 0
+    """Seed of the random start."""
     json: str = ""
+    """File to write the anchors to, as JSON."""
     skip_bad: bool = False
+    """Leave out broken images and annotations, and list them."""
     allow_outside: bool = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
 
 @under(lambda config: locked_files(config.json))

@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Look through data before training on it: defects, duplicates, odd files, class balance, sizes, anchors.
+    """Check a dataset before training on it: defects, duplicates, class balance, sizes, anchors.
 
-    `splits` are looked at together (none named: train, val and test, those that there are). `imgsz` is the image size
-    that training will have, `k` the number of anchors to try. Findings are printed; `json` and `page` name files for
-    all of them. Nothing is written into the data.
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    Nothing is written into the dataset.
     """
 
     data: str
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     splits: list[str] = field(default_factory=list)
+    """Splits to check together. Default: train, val and test, as far as there are any."""
     imgsz: Side = 640
+    """Image size of the training, in pixels."""
     k: Count = 9
+    """Number of anchors to try."""
     json: str = ""
+    """File to write every finding to, as JSON."""
     page: str = ""
+    """File to write every finding to, as an HTML page with charts."""
     allow_outside: bool = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
 
 @under(lambda config: locked_files(config.json))

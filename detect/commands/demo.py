@@ -16,12 +16,16 @@ from detect.utils.names import say
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Do the whole job on the embedded set: data, anchors, training, evaluation, pictures, video."""
+    """Run everything on the embedded toy dataset: data, anchors, training, evaluation, annotated images and video."""
 
     out: str = "runs/demo"
+    """Folder to write everything to; it must be empty."""
     epochs: Count = 28
+    """Passes over the training set."""
     seed: Natural = 0
+    """Seed of the training."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
 
 
 SIZE = 160

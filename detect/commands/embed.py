@@ -15,19 +15,25 @@ from detect.utils.progress import track
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """Write the gallery of known people: the vector of every picture under `source`, a folder.
+    """Build a gallery of known identities: the embedding of every image in a folder.
 
-    A picture in a folder there shows whom the folder is called after, any other whom its own name says. With `detector`
-    the best box that those weights find is cut out of each picture first; what a landmarker finds is aligned too. Of
-    several, each looks at what the one before it has cut out.
+    An image in a subfolder shows the identity that the subfolder is named after; any other, the one that its own file
+    is named after.
     """
 
     weights: str
+    """Weights file of an embedder."""
     source: str
+    """Folder of images, one subfolder for each identity; or an image."""
     out: str = "gallery.safetensors"
+    """Gallery file to write."""
     detector: list[str] = field(default_factory=list)
+    """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
+    what it finds. Several: each works on what the one before it cut out."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
 
 
 @under(lambda config: locked_files(config.out, kind="gallery"))

@@ -12,36 +12,51 @@ from detect.utils.locks import locked_files, under
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a detector by the COCO protocol, a classifier, or an embedder. `imgsz` 0 is the size it was trained at.
+    """Evaluate weights on a dataset split.
 
-    `tta` has a detector look at each picture in several sizes, and mirrored; `tile` at pictures larger than `imgsz` in
-    tiles of that size too.
-
-    Of classifiers several may be given: their probabilities are averaged, as they are over `crops` views of a picture:
-    whole, mirrored, four corners, and their mirrors. `pairs` is a csv with columns a, b (files as in the data) and same
-    (1 or 0): an embedder is then measured on these, else on all pairs of the split.
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    Detectors are measured by the COCO protocol, classifiers by accuracy, landmarkers by normalized error, embedders by
+    verification of pairs.
     """
 
-    weights: str
+    weights: list[str]
+    """Weights file, exported files too. Several classifiers: their probabilities are averaged."""
     data: str
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     split: str = "val"
+    """Split to evaluate: val, test or train."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the training size."""
     batch: Count = 16
+    """Images that go through the network together."""
     conf: Share = 0.001
+    """Confidence threshold. Detections with a lower score are dropped; the COCO protocol wants it low."""
     iou: Share = 0.7
+    """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300
+    """Most detections in an image. AP counts the best 100."""
     crops: Annotated[int, Range(1, 10)] = 1
+    """Views of an image that a classifier averages. In this order: whole, mirrored, the four corners, their mirror
+    images."""
     tta: bool = False
+    """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
+    """Detect in overlapping tiles where an image is larger than --imgsz."""
     json: str = ""
+    """File to write the metrics to, as JSON."""
     detections: str = ""
+    """File to write the predictions to, as COCO results."""
     pairs: str = ""
+    """CSV file of pairs for an embedder. Columns: a, b (images) and same (1 or 0). Default: all pairs of the split."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
     workers: Annotated[int, Range(-1)] = -1
+    """Processes that load data. Default: chosen by the machine; 0: none."""
     skip_bad: bool = False
+    """Leave out broken images and annotations, and list them."""
     allow_outside: bool = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
 
 @under(lambda config: locked_files(config.json, config.detections))
@@ -51,7 +66,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     from detect.cli.applicability import refuse_unused
     from detect.evaluation.evaluate import evaluate_models
 
-    members = [Detector.load(path, config.device, config.precision) for path in config.weights.split(",")]
+    members = [Detector.load(path, config.device, config.precision) for path in config.weights]
     tasks = {member.model.task for member in members}
     if len(tasks) > 1:
         raise UserError(f"--weights are of several tasks ({', '.join(sorted(tasks))}): evaluate them one by one")

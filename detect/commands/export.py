@@ -22,29 +22,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write weights as a file that other programs run, checked against torch on real pictures before it is there.
+    """Export weights to ONNX, OpenVINO or TorchScript.
 
-    `out` none is the weights' name with another suffix. `nms` puts suppression into the file, with `conf`, `iou` and
-    `max_det`, which are otherwise written beside the classes for whoever reads it. `dynamic` leaves the batch, and for
-    grid detectors the size, open; else it is one square picture of `imgsz` pixels (0: as trained). `half` and `int8`
-    compute in fewer bits, the latter with ranges measured on training pictures of `data`; its `split` judges the file.
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    The file is compared with PyTorch on real images before it is written.
     """
 
     weights: str
+    """Weights file."""
     format: Annotated[str, Registered("export")] = "onnx"
+    """File format."""
     out: str = ""
+    """File to write. Default: the name of the weights, with the suffix of the format."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the training size."""
     dynamic: bool = False
+    """Leave the batch size open, and the image size of detectors. Default: one square image."""
     nms: bool = False
+    """Put NMS into the file, with --conf, --iou and --max-det. Otherwise these are only stored beside the classes."""
     half: bool = False
+    """Compute in float16."""
     int8: bool = False
+    """Compute in int8, calibrated on training images of --data."""
     data: str = ""
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals. Its images
+    calibrate and check the file; required with --half and --int8."""
     allow_outside: bool = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
     split: str = "val"
+    """Split whose images check the file."""
     conf: Share = 0.25
+    """Confidence threshold. Detections with a lower score are dropped."""
     iou: Share = 0.7
+    """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300
+    """Most detections in an image."""
 
 
 def export(config: ExportConfig) -> Path:

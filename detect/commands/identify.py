@@ -21,22 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IdentifyConfig:
-    """Say who of a gallery is in each picture of `source`: an image, folder, glob, video, camera or stream.
+    """Identify who is in each image, by the nearest image of a gallery.
 
-    It is the person of the nearest picture of the gallery, or nobody known where that is farther than `threshold` (0:
-    that of the weights, which takes 1 % of the held-out pairs of two people for one). `weights` none are those that the
-    gallery names; others than made it are refused. `detector` none are those that the gallery was made with, [] is
-    nothing cut out; `json` prints a list of objects.
+    An identity farther away than `threshold` is reported as unknown.
     """
 
     gallery: str
+    """Gallery file of detect embed."""
     source: str
+    """Image, folder, glob, video, camera number or stream URL."""
     weights: str = ""
+    """Weights file. Default: the one the gallery was built with; any other is rejected."""
     threshold: float = 0.0
+    """Largest distance to a known identity. Default (0): the one in the weights, at which 1 % of the validation pairs
+    of two identities are taken for one."""
     detector: list[str] | None = None
+    """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
+    what it finds. Several: each works on what the one before it cut out. Default: those the gallery was built with; []:
+    none."""
     json: bool = False
+    """Print the results as JSON."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
 
 
 def identify(config: IdentifyConfig) -> list[dict[str, Any]]:

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImportWeightsConfig:
-    """Make a weights file of a published one: Darknet's, with its cfg, or YOLOX's (.onnx or .pth).
-
-    `names` is a file with the name of a class a line; without it the 80 of COCO are supposed. `imgsz` 0 is the size
-    that the network was made for.
-    """
+    """Convert published weights, of Darknet or YOLOX, into a weights file."""
 
     weights: str
+    """Published file: .weights of Darknet, .onnx or .pth of YOLOX."""
     out: str
+    """Weights file to write (.safetensors)."""
     cfg: str = ""
+    """Network description of Darknet weights (.cfg)."""
     names: str = ""
+    """File with one class name on each line. Default: the 80 classes of COCO."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the size the network was made for."""
 
 
 @under(lambda config: locked_files(config.out, kind="weights"))

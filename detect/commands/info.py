@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Natural, Range, SideOrDefault
 from detect.utils.atomic_io import replace_text
@@ -17,17 +17,23 @@ from detect.utils.names import say
 class InfoConfig:
     """List the layers of a backbone or model: shapes, parameters, multiply-accumulates, receptive fields, strides.
 
-    A backbone is shown whole, with the padding it was published with. `imgsz` 0 is the size it was made for, 640 for
-    detectors; `classes` 0 the published number, 80 for detectors. `dims` 1 or 3 is for a backbone that looks at signals
-    or volumes.
+    A backbone is shown as it was published, with its classification head.
     """
 
+    positional: ClassVar = ("name",)
+
     name: str
+    """Backbone or model, such as resnet18 or yolo_n."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the size the network was made for; 640 for detectors."""
     classes: Natural = 0
+    """Number of classes. Default: as published; 80 for detectors."""
     in_channels: Count = 3
+    """Channels of the input."""
     dims: Annotated[int, Range(1, 3)] = 2
+    """Dimensions of the input: 1 for signals, 2 for images, 3 for volumes (backbones only)."""
     json: str = ""
+    """File to write the table to, as JSON."""
 
 
 @under(lambda config: locked_files(config.json))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from detect.config.constraints import CallbackName, Count, Natural, Precision, Share, SideOrDefault
+from detect.config.constraints import CallbackName, Count, Natural, Precision, ReadWith, Share, SideOrDefault
 from detect.config.tracking import TrackConfig
 from detect.errors import UserError
 from detect.utils.names import say
@@ -22,47 +22,68 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Find objects, or say the class, of an image, folder, glob, video, camera (its number) or stream (its URL).
+    """Run a model on images, video or a stream: annotated copies and a JSON file of the predictions.
 
-    `classes` keeps only those names or numbers; `json` also prints the detections on standard output. `tta` and `tile`
-    are those of evaluate. `track` follows objects through the frames of a video, or the pictures of a folder: only what
-    belongs to a track is told, with its number. `lines` [[x, y, x, y], …] and `zones` [[x, y, x, y, x, y, …], …], in
-    pixels, count the tracks that go through them. `callbacks` names callbacks that see, and may change, every result.
-
-    `recursive` looks into the folders of a folder too. `skip_bad` leaves out what cannot be read, and lists it at the
-    end, instead of ending there. `max_pixels`: width times height of the largest image or video frame that is read,
-    since a small file can fill all memory; default (0): 500 million for an image, 35,651,584 (8192 x 4352) for a frame
-    of a video or stream. What an earlier predict wrote into `out` is removed first.
+    Files that an earlier `detect predict` left in `out` are removed first.
     """
 
     weights: str
+    """Weights file, or an exported one."""
     source: str
+    """Image, folder, glob, video, camera number or stream URL."""
     out: str = "runs/predict"
+    """Folder to write to."""
     recursive: bool = False
+    """Also read the folders inside a folder."""
     skip_bad: bool = False
+    """Leave out files that cannot be read, and list them at the end."""
     max_pixels: Natural = 0
+    """Largest image or video frame, in pixels. Default (0): 500 million for an image, 35,651,584 (8192 x 4352) for a
+    frame. A small file can fill all memory otherwise."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the training size."""
     batch: Count = 1
+    """Images that go through the network together."""
     conf: Share = 0.25
+    """Confidence threshold. Detections with a lower score are dropped."""
     iou: Share = 0.7
+    """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300
+    """Most detections in an image."""
     agnostic: bool = False
+    """Let boxes of different classes suppress one another."""
     soft: bool = False
+    """Soft-NMS: lower the score of overlapping boxes, keep them."""
     classes: list[str] = field(default_factory=list)
+    """Names or indices of the classes to keep. Default: all."""
     tta: bool = False
+    """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
+    """Detect in overlapping tiles where an image is larger than --imgsz."""
     track: bool = False
+    """Follow objects through the frames, and number them. Only detections that belong to a track are reported."""
     tracker: TrackConfig = field(default_factory=TrackConfig)
-    lines: list[list[float]] = field(default_factory=list)
-    zones: list[list[float]] = field(default_factory=list)
+    """Options of the tracker."""
+    lines: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
+    """Count tracks that cross lines, in pixels: [[x, y, x, y], …]."""
+    zones: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
+    """Count tracks in polygons, in pixels: [[x, y, x, y, x, y, …], …]."""
     vid_stride: Count = 1
+    """Read every N-th frame of a video."""
     save_txt: bool = False
+    """Also write labels in YOLO format."""
     save_crop: bool = False
+    """Also write each detection as an image of its own."""
     show: bool = False
+    """Show the annotated frames in a window."""
     callbacks: list[CallbackName] = field(default_factory=list)
+    """Callbacks that see, and may change, every result."""
     json: bool = False
+    """Also print the predictions to standard output."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
 
 
 def predict(config: PredictConfig) -> None:

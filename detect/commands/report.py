@@ -10,10 +10,12 @@ from detect.utils.locks import locked_files, under
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write report.html into the folder `run` of a run, as training does at its end."""
+    """Write report.html into the folder of a run, as training does at its end."""
 
     run: str
+    """Folder of the run."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
 
 
 @under(lambda config: locked_files(Path(config.run) / "report.html", kind="page"))

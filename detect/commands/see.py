@@ -11,29 +11,38 @@ from detect.utils.locks import locked_folder, under
 
 @dataclass(frozen=True)
 class SeeConfig:
-    """Look inside a model: a page of its filters, of what excites a layer's channels, and of why it said something.
-
-    `layer` goes by the name that detect info prints, or the number of a stage (none: the last map). The nine patches
-    that excite each of so many `channels`, evenly chosen, most are looked for in a `split` of `data`, the first
-    `pictures` of it. `source` is the picture whose maps are shown (none: the first of the split), with why the
-    `answers` of highest scores, from `conf` on, were given.
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
-    """
+    """Explain a model on an HTML page: its filters, what excites each channel of a layer, and why it predicts what it
+    does."""
 
     weights: str
+    """Weights file."""
     data: str
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     allow_outside: bool = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
     layer: str = ""
+    """Layer, by the name that detect info prints or the number of a stage. Default: the last feature map of the
+    backbone."""
     source: str = ""
+    """Image whose feature maps are shown. Default: the first one of the split."""
     out: str = "runs/see"
+    """Folder to write see.html to."""
     split: str = "val"
+    """Split whose image patches excite the channels."""
     channels: Count = 16
-    pictures: Count = 1000
-    answers: Natural = 3
+    """Channels to show, evenly chosen."""
+    images: Count = 1000
+    """Images to search for the nine patches that excite a channel most."""
+    predictions: Natural = 3
+    """Predictions to explain, those with the highest scores."""
     conf: Share = 0.25
+    """Confidence threshold. Detections with a lower score are dropped."""
     iou: Share = 0.7
+    """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     batch: Count = 8
+    """Images that go through the network together."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
 
 
 @under(lambda config: locked_folder(Path(config.out)))

@@ -14,37 +14,47 @@ from detect.utils.atomic_io import temporary_folder
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Serve a page to drop images and videos on, at http://HOST:PORT; by default only this machine can reach it.
+    """Serve a page to drop images and videos on, at http://HOST:PORT, until interrupted.
 
-    `workers`: processes that each hold the model; with 2 or more, images never wait for a video. `max_mb`: megabytes of
-    one upload; `max_total_mb`: megabytes of all files that the server holds at a time. `max_megapixels` and
-    `max_frame_megapixels`: largest image, and largest frame of a video. `seconds`: longest time to send an upload, and
-    longest time to work on it: an image is then rejected, a video ends early; `image_seconds`: the same for images
-    alone, where it is less. `waiting`: requests that may wait for a worker; `connections`: connections that one client
-    address may hold. More are rejected.
-
-    A `host` other than a loopback address opens the server to other machines: `token` is a secret that they have to
-    know (open /?token=TOKEN, or send Authorization: Bearer TOKEN; a --config file keeps it out of the list of
-    processes), `allowed_host` the names by which they may reach it besides its address.
+    By default only this machine can reach it.
     """
 
     weights: str
+    """Weights file, or an exported one."""
     host: str = "127.0.0.1"
+    """Address to listen at. Other than a loopback address opens the server to other machines: set --token then."""
     port: Annotated[int, Range(0, 65535)] = 8000
+    """TCP port. 0: any free one."""
     allowed_host: list[str] = field(default_factory=list)
+    """Names of the server besides its address. Requests with other names are rejected."""
     token: str = ""
+    """Secret that other machines have to know. They open /?token=TOKEN, or send Authorization: Bearer TOKEN. A --config
+    file keeps it out of the list of processes."""
     imgsz: SideOrDefault = 0
+    """Image size in pixels. Default: the training size."""
     workers: Annotated[int, Range(1, 64)] = 2
+    """Processes that each hold the model. With 2 or more, images never wait for a video."""
     max_mb: Annotated[float, Range(0.01)] = 64.0
+    """Largest upload, in megabytes."""
     max_total_mb: Annotated[float, Range(0.01)] = 1024.0
+    """All files on the server together, in megabytes."""
     max_megapixels: Annotated[float, Range(0.01)] = 64.0
+    """Largest image, in megapixels."""
     max_frame_megapixels: Annotated[float, Range(0.01)] = 10.0
+    """Largest frame of a video, in megapixels."""
     seconds: Annotated[float, Range(0.1)] = 60.0
+    """Time limit of an upload, in seconds. It holds for sending it, and for working on it: an image is then rejected, a
+    video ends early."""
     image_seconds: Annotated[float, Range(0.1)] = 10.0
+    """Time limit of an image, in seconds. It counts where it is less than --seconds."""
     waiting: Count = 128
+    """Requests that may wait; more are rejected."""
     connections: Count = 48
+    """Connections of one client; more are rejected."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
 
 
 def serve(config: ServeConfig) -> None:

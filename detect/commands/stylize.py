@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from detect.config.constraints import Choice, Count, Natural, Range, Share, Side
+from detect.config.constraints import Count, Natural, Range, ReadWith, Share, Side
 from detect.errors import UserError
 from detect.utils.locks import locked_files
 from detect.utils.names import say
@@ -22,40 +22,59 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StylizeConfig:
-    """Give a picture, `content`, the style of another; or a `share` of the pictures of `data`, a copy in `out` of each.
+    """Give an image the style of another (Gatys et al.), or make stylized copies of a dataset's images.
 
-    `backbone_weights` is a file of ImageNet weights of `backbone`, `pretrained` fetches torchvision's; `pixels` is how
-    images become numbers (auto: as the weights want). Layers go by the names that detect info prints, or by the number
-    of a stage; `style_layers` may carry weights, NAME=0.5 (none named: every stage, alike). `alpha`, `beta` and `tv`
-    weigh content, style and smoothness. `imgsz` is the longer side while it is worked on, which a copy keeps not. After
-    every `every` steps the picture so far is written to `out` (0: only the last). Of several styles each copy has one,
-    drawn with `seed`.
-    `allow_outside`: also use files outside the folder of the data that its annotations, lists or links lead to.
+    Layers have the names that `detect info` prints, or the number of a stage.
     """
 
     style: list[str]
+    """Image whose style is taken. Several, with --data: each copy takes one, drawn with --seed."""
     out: str
+    """Image to write; with --data, folder to write the copies to."""
     content: str = ""
+    """Image to stylize."""
     data: str = ""
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals. Copies of its
+    images are stylized."""
     allow_outside: bool = False
-    split: str = "train"
-    share: Share = 1.0
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
+    split: Annotated[str, ReadWith("data")] = "train"
+    """Split whose images are copied."""
+    share: Annotated[Share, ReadWith("data")] = 1.0
+    """Share of the images that are copied."""
     backbone: str = "squeezenet1_1"
+    """Network whose feature maps are compared."""
     backbone_weights: str = ""
+    """ImageNet weights of the backbone: a file."""
     pretrained: bool = False
-    pixels: Annotated[str, Choice("auto", "unit", "imagenet", "half", "caffe", "tensorflow")] = "auto"
+    """Download torchvision's weights of the backbone."""
+    pixels: Literal["auto", "unit", "imagenet", "half", "caffe", "tensorflow"] = "auto"
+    """How pixels become numbers. Default: as the weights want it."""
     content_layer: str = ""
+    """Layer whose feature map keeps the content. Default: a late one."""
     style_layers: list[str] = field(default_factory=list)
+    """Layers whose feature statistics carry the style. Each may have a weight, NAME=0.5. Default: every stage,
+    equally."""
     alpha: Annotated[float, Range(0)] = 1.0
+    """Weight of the content loss."""
     beta: Annotated[float, Range(0)] = 100.0
+    """Weight of the style loss."""
     tv: Annotated[float, Range(0)] = 0.1
-    start: Annotated[str, Choice("content", "noise")] = "content"
-    optimizer: Annotated[str, Choice("lbfgs", "adam")] = "lbfgs"
+    """Weight of the total variation, which smooths the image."""
+    start: Literal["content", "noise"] = "content"
+    """Image that the optimization starts from."""
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    """Optimizer of the pixels."""
     steps: Count = 100
+    """Optimization steps."""
     imgsz: Side = 320
-    every: Natural = 25
+    """Longer side of the image while it is optimized, in pixels. Copies are enlarged to their original size again."""
+    every: Annotated[Natural, ReadWith("content")] = 25
+    """Write the image after every N steps. 0: only at the end."""
     seed: Natural = 0
+    """Seed of noise, and of the choice of styles."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
 
 
 def stylize(config: StylizeConfig) -> list[Terms]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from detect.config.constraints import Precision
 from detect.errors import UserError
@@ -14,20 +14,31 @@ from detect.utils.names import say
 
 @dataclass(frozen=True)
 class VerifyConfig:
-    """Say whether two pictures show one person: detect verify A B --weights W.
+    """Compare two images: do they show the same identity?
 
-    They do where their vectors are no farther apart than `threshold` (0: that of the weights, the best for the pairs
-    that were held out of training). `detector` is that of embed; `json` prints an object.
+    detect verify A B --weights W
     """
 
+    positional: ClassVar = ("a", "b")
+
     a: str
+    """First image."""
     b: str
+    """Second image."""
     weights: str
+    """Weights file of an embedder."""
     threshold: float = 0.0
+    """Largest distance of two embeddings of one identity. Default (0): the one in the weights, the most accurate on the
+    validation pairs."""
     detector: list[str] = field(default_factory=list)
+    """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
+    what it finds. Several: each works on what the one before it cut out."""
     json: bool = False
+    """Print the result as JSON."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
 
 
 def verify(config: VerifyConfig) -> dict[str, Any]:

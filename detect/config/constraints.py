@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from numbers import Integral, Real
 from types import UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from detect.errors import UserError, unknown
 from detect.registry import REGISTRIES
@@ -46,15 +46,27 @@ class Choice:
 
 
 class Registered(Choice):
-    """The names registered in a kind of registry, those of plugins too; their case does not matter."""
+    """The names registered in a kind of registry, those of plugins too, and `others`; their case does not matter."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, kind: str, *others: str):
+        self.kind, self.others = kind, others
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names that are registered now."""
-        return tuple(REGISTRIES[self.kind])
+        return (*self.others, *REGISTRIES[self.kind])
+
+
+class ReadWith:
+    """Says that a field is read only where another option of the same configuration has one of some values.
+
+    Args:
+        option: dotted name of the other option, from the top of the configuration.
+        values: the values that it must have, as text. None: any other than its default.
+    """
+
+    def __init__(self, option: str, *values: str):
+        self.option, self.values = option, values
 
 
 Share = Annotated[float, Range(0, 1)]
@@ -65,7 +77,7 @@ Side = Annotated[int, Range(32, 8192)]
 SideOrDefault = Annotated[int, Range(0, 8192)]
 Width = Annotated[int, Range(1, 65536)]  # channels of a layer; a bound that no network of today comes near
 CallbackName = Annotated[str, Registered("callback")]
-Precision = Annotated[str, Choice("auto", "float32", "bfloat16", "float16")]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 _KINDS: dict[type, tuple[type, str]] = {
     bool: (bool, "True or False"),
@@ -87,7 +99,7 @@ def check(config: T, prefix: str = "--") -> T:
 def checked_values(config: Any, prefix: str) -> dict[str, Any]:
     """The fields of `config`, as `check` has them."""
     hints = _hints(type(config))
-    return {f.name: _checked(prefix + f.name, getattr(config, f.name), hints[f.name]) for f in fields(config)}
+    return {f.name: _checked(_flag(prefix, f.name), getattr(config, f.name), hints[f.name]) for f in fields(config)}
 
 
 def registered_parts(config: Any) -> list[tuple[str, str]]:
@@ -112,10 +124,15 @@ def from_values(kind: type[T], values: Any, prefix: str) -> T:
         raise UserError(f"{prefix}{_short(extra[0])[1:-1]} is nothing that this version knows; update gridhead")
     for f in fields(kind):  # type: ignore[arg-type]
         if f.name in values:
-            given[f.name] = _checked(prefix + f.name, values[f.name], hints[f.name])
+            given[f.name] = _checked(_flag(prefix, f.name), values[f.name], hints[f.name])
         elif f.default is MISSING and f.default_factory is MISSING:
             raise UserError(f"{prefix}{f.name} is not there")
     return kind(**given)
+
+
+def _flag(prefix: str, name: str) -> str:
+    """How messages call a field: flags have hyphens."""
+    return prefix + (name.replace("_", "-") if prefix.startswith("--") else name)
 
 
 def _hints(kind: Any) -> dict[str, Any]:
@@ -134,6 +151,8 @@ def _checked(flag: str, value: Any, hint: Any) -> Any:
     if is_dataclass(base):
         return check(value, flag + ".") if is_dataclass(value) else from_values(base, value, flag + ".")  # type: ignore[arg-type]
     origin = get_origin(base)
+    if origin is Literal:
+        rules, base = (Choice(*get_args(base)), *rules), str
     if origin in (list, tuple):
         value = _items(flag, value, origin, get_args(base))
     elif origin is dict:
@@ -141,7 +160,8 @@ def _checked(flag: str, value: Any, hint: Any) -> Any:
     elif base in _KINDS:
         value = _one(flag, value, base)
     for rule in rules:
-        value = _held(flag, value, rule)
+        if isinstance(rule, Range | Choice | Length):
+            value = _held(flag, value, rule)
     return value
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, NamedTuple
 
 from detect.config.constraints import Count, Range, Registered, Share
+from detect.config.fields import ADVANCED
 from detect.errors import UserError
 from detect.registry import REGISTRIES, parameters
 
@@ -26,49 +27,38 @@ def optimizer_defaults(name: str) -> OptimizerDefaults:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimizer and learning-rate schedule.
-
-    Unset, learning rate, momentum and weight decay are the optimizer's own: {defaults}.
-    """
+    """Optimizer and learning-rate schedule."""
 
     name: Annotated[str, Registered("optimizer")] = "muon"
     """Optimizer."""
     lr: Annotated[float | None, Range(1e-12)] = None
-    """Learning rate at the end of the warm-up. Default: the optimizer's own."""
+    """Learning rate after the warm-up. Default: the optimizer's own."""
     momentum: Annotated[float | None, Range(0, 1)] = None
-    """Momentum; for adam, adamw and muon the first beta. Default: the optimizer's own."""
+    """Momentum; adam, adamw, muon: first beta. Default: the optimizer's own."""
     weight_decay: Annotated[float | None, Range(0)] = None
-    """Weight decay: added to the gradient as L2 regularization (sgd to adam), or decoupled (adamw, muon). Default: the
+    """Weight decay. Added to the gradient as L2 regularization (sgd to adam), or decoupled (adamw, muon). Default: the
     optimizer's own."""
     schedule: Annotated[str, Registered("schedule")] = "cosine"
-    """How the learning rate falls after the warm-up."""
+    """Learning-rate schedule after the warm-up."""
     final: Share = 0.01
-    """Last learning rate as a share of `lr` (cosine, linear, exponential, 1/t)."""
-    decay_epochs: Annotated[float, Range(0)] = 0.0
+    """Last learning rate, as a share of lr. For cosine, linear, exponential and 1/t."""
+    decay_epochs: Annotated[float, Range(0), ADVANCED] = 0.0
     """Constant C, in epochs after the warm-up, of lr * 10^(-t/C) (exponential) or lr / (1 + t/C) (1/t). 0: the C that
     ends at `final`."""
     warmup: Annotated[float, Range(0)] = 3.0
-    """Epochs in which the learning rate rises to `lr`; at most a third of the run."""
-    milestones: list[Share] = field(default_factory=lambda: [0.6, 0.85])
+    """Warm-up, in epochs. The learning rate rises to lr; at most a third of the run."""
+    milestones: Annotated[list[Share], ADVANCED] = field(default_factory=lambda: [0.6, 0.85])
     """Shares of the run at which the piecewise schedule multiplies the learning rate by `gamma`."""
-    gamma: Share = 0.1
+    gamma: Annotated[Share, ADVANCED] = 0.1
     """Factor on the learning rate at each milestone (piecewise)."""
     clip: Annotated[float, Range(0)] = 10.0
-    """Largest norm of the gradient; longer gradients are scaled down to it. 0: no limit."""
+    """Largest norm of the gradient; 0: no limit. Longer gradients are scaled down to it."""
     accumulate: Count = 1
-    """Batches whose gradients make one step: batches that do not fit into memory at once."""
-    layer_decay: Annotated[float, Range(1e-6, 1)] = 1.0
+    """Batches whose gradients make one step. For batches that do not fit into memory at once."""
+    layer_decay: Annotated[float, Range(1e-6, 1), ADVANCED] = 1.0
     """Factor on the learning rate for each stage of the network from the head back; below 1 for fine-tuning."""
     ema: Share = 0.999
-    """Decay of the moving average of the weights, which is what is evaluated and saved."""
-
-
-OptimConfig.__doc__ = (OptimConfig.__doc__ or "").format(
-    defaults="; ".join(
-        f"{name} {d.lr:g}, {'-' if d.momentum is None else f'{d.momentum:g}'}, {d.weight_decay:g}"
-        for name, d in ((name, optimizer_defaults(name)) for name in REGISTRIES["optimizer"])
-    )
-)
+    """Decay of the moving average of the weights. The average is what is evaluated and saved."""
 
 
 def with_defaults(config: OptimConfig) -> OptimConfig:
@@ -80,7 +70,7 @@ def with_defaults(config: OptimConfig) -> OptimConfig:
     if config.schedule in ("exponential", "1/t") and not config.final and not config.decay_epochs:
         raise UserError(
             f"--optim.final 0: a rate that falls by {config.schedule} never reaches 0; give a share above 0, "
-            "or --optim.decay_epochs"
+            "or --optim.decay-epochs"
         )
     unset = {k: v for k, v in optimizer_defaults(config.name)._asdict().items() if getattr(config, k) is None}
     return replace(config, **unset)
@@ -101,6 +91,6 @@ def refuse_unread(config: OptimConfig) -> None:
             readers = [name for name, entry in REGISTRIES[kind].items() if option in parameters(entry)]
             if getattr(config, option) != getattr(default, option) and getattr(config, chooser) not in readers:
                 raise UserError(
-                    f"--optim.{option} is read with --optim.{chooser} {' or '.join(readers)} alone: "
+                    f"--optim.{option.replace('_', '-')} is read with --optim.{chooser} {' or '.join(readers)} alone: "
                     "leave it out, or give that"
                 )

@@ -5,24 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from detect.config.constraints import Natural, Registered, Share
+from detect.config.constraints import Natural, ReadWith, Registered, Share
 
 
 @dataclass(frozen=True)
 class TrackConfig:
     """How detections of consecutive frames are joined to tracks."""
 
-    kind: Annotated[str, Registered("tracker")] = "bytetrack"
-    """The tracker."""
-
-    low: Share = 0.1
-    """Least score, 0 to 1, of a detection that carries on a track; --conf is that of one that counts alone."""
-
-    margin: Share = 0.1
-    """How far above --conf a detection must score to begin a track, 0 to 1."""
-
-    memory: Natural = 30
-    """Number of frames for which a track that is out of sight is kept."""
-
-    appearance: str = ""
-    """Weights of an embedder: where several objects are near, those that look alike are then joined. Default: none."""
+    kind: Annotated[str, Registered("tracker"), ReadWith("track", "true")] = "bytetrack"
+    """Tracker."""
+    low: Annotated[Share, ReadWith("track", "true")] = 0.1
+    """Lowest score of a detection that continues a track. Only those above --conf start one."""
+    margin: Annotated[Share, ReadWith("track", "true")] = 0.1
+    """Score above --conf that starts a track."""
+    memory: Annotated[Natural, ReadWith("track", "true")] = 30
+    """Frames that a track out of sight is kept."""
+    appearance: Annotated[str, ReadWith("track", "true")] = ""
+    """Weights of an embedder, to match appearance. Where several objects are near, similar ones are joined."""

@@ -6,8 +6,9 @@ This file imports neither torch nor numpy, so that `detect --help` and configura
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
+from detect.config.augment import AugmentConfig
 from detect.config.constraints import (
     CallbackName,
     Choice,
@@ -17,10 +18,13 @@ from detect.config.constraints import (
     Positive,
     Precision,
     Range,
+    ReadWith,
+    Registered,
     Share,
     Side,
     Width,
 )
+from detect.config.fields import ADVANCED
 from detect.config.optim import OptimConfig, refuse_unread, with_defaults
 from detect.errors import UserError, unknown
 
@@ -117,110 +121,89 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
-    """How training images are varied. Probabilities are 0..1; hue, saturation and value are relative gains.
-
-    `scale` s draws a zoom from [1 - s, 1 + s]; `translate` t shifts by up to t of the side; a box is kept when at least
-    `visibility` of its area stays in the picture.
-
-    `rotate` and `shear` are the largest angles in degrees; `perspective` p shows the near side of the canvas up to
-    1 + p times as large as its middle; `warp` moves every pixel smoothly by up to that share of the side (local
-    warping). They are drawn anew for each image, mosaic or crop. `crop` is the share of images that are cut to a random
-    part, at least `crop_min` as wide and as high. All of them are off by default. A rotated box is the bounding box of
-    the ellipse in it.
-
-    `albumentations` is a list of {transform: arguments} that follow (it needs the extra `albumentations`;
-    `rotate_method: largest_box` takes the four corners of a box);
-    `transforms` is such a list of registered transforms, of a plugin say, which come next;
-    `stylized` is a folder of copies that detect stylize made, one of which takes the place of its picture in the share
-    `stylized_share` of the cases. `on` false leaves every image as it is.
-    """
-
-    on: bool = True
-    mosaic: Share = 1.0
-    mosaic_off: Natural = 10
-    mixup: Share = 0.0
-    scale: Share = 0.5
-    translate: Share = 0.1
-    rotate: Annotated[float, Range(0, 180)] = 0.0
-    shear: Annotated[float, Range(0, 45)] = 0.0
-    perspective: Annotated[float, Range(0, 0.3)] = 0.0
-    warp: Annotated[float, Range(0, 0.05)] = 0.0
-    crop: Share = 0.0
-    crop_min: Annotated[float, Range(0.05, 1)] = 0.5
-    flip: Share = 0.5
-    hue: Share = 0.015
-    saturation: Share = 0.7
-    value: Share = 0.4
-    visibility: Share = 0.1
-    flip_pairs: list[list[int]] = field(default_factory=list)
-    albumentations: list[dict[str, dict]] = field(default_factory=list)
-    transforms: list[dict[str, dict]] = field(default_factory=list)
-    stylized: str = ""
-    stylized_share: Share = 0.2
-
-
-@dataclass(frozen=True)
 class TrainConfig:
-    """Train the model that --model names for its task, or fine-tune the one in --weights.
+    """Train the model that --model names, or fine-tune the one in --weights.
 
-    `task` (auto: the model's) need not be given; without a model it chooses one: classify takes resnet18.
-    `backbone_weights` is a file for the backbone alone, `pretrained` fetches torchvision's; `pixels` is how images
-    become numbers (auto: as the weights want). `freeze` keeps the first N stages of the backbone as they are (-1: all
-    but the head), of which `thaw` frees one, the last, every so many epochs. `cache_features` computes what all but the
-    head makes of each image once, into the folder `features` (none: one in `out`); augmentation is then off.
-    `proposals` is the folder that keeps those of selective search (none: one in `out`), for several runs to share.
-
-    `--resume RUN` alone goes on with the run in that folder, by the settings in its config.yaml; `--resume` beside the
-    command that began a run does so too. Settings that change the steps to come (an optimizer's, augmentation, labels)
-    are refused there unless `resume_anyway` is given: the run then ends otherwise than it would have.
-
-    `batch` is images a step on each rank; `workers` -1 chooses by the machine; `patience` stops after that many epochs
-    without a better AP or top-1 (0: never); `save_seconds` and `save_steps` write checkpoints inside an epoch (0: not);
-    `callbacks`: callbacks and loggers. `balance` is for classes of unequal size: `weights` weighs
-    the loss by one over their size; `sampling` draws them equally often or, for detectors, repeats images with a class
-    that less than the share `repeat` of the images have. `each` is how many pictures of each person
-    a batch of an embedder shows. `allow_outside`: also use files outside the folder of the data that its annotations,
-    lists or links lead to.
+    `--resume RUN` alone continues the run in that folder with the settings in its config.yaml; so does `--resume`
+    beside the command that started a run. Settings that change the steps to come (optimizer, augmentation, labels) are
+    rejected there unless --resume-anyway is given: the run then ends otherwise than it would have.
     """
 
     data: str
-    task: Annotated[str, Choice("auto", "detect", "localize", "landmarks", "keypoints", "classify", "embed")] = "auto"
+    """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
+    task: Annotated[str, Registered("task", "auto")] = "auto"
+    """Task. Default: the model's. Without a model it chooses one: classify takes resnet18."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """Model: a name of detect info, or a YAML file."""
     epochs: Count = 100
+    """Passes over the training set."""
     imgsz: Side = 640
+    """Image size in pixels."""
     batch: Count = 16
+    """Images in a step, in each process."""
     seed: Natural = 0
+    """Seed of everything random. The same seed gives the same run."""
     out: str = "runs/train"
+    """Folder of the run."""
     weights: str = ""
+    """Weights file to fine-tune."""
     backbone_weights: str = ""
+    """Weights of the backbone alone: a file."""
     pretrained: bool = False
-    pixels: Annotated[str, Choice("auto", "unit", "imagenet", "half", "caffe", "tensorflow")] = "auto"
-    init: Annotated[str, Choice("paper", "gaussian", "uniform", "xavier", "he")] = "paper"
+    """Download torchvision's weights of the backbone."""
+    pixels: Literal["auto", "unit", "imagenet", "half", "caffe", "tensorflow"] = "auto"
+    """How pixels become numbers. Default: as the weights want it."""
+    init: Annotated[Literal["paper", "gaussian", "uniform", "xavier", "he"], ADVANCED] = "paper"
+    """Initialization of layers that have no weights yet. Default: that of the paper."""
     freeze: Annotated[int, Range(-1)] = 0
-    thaw: Natural = 0
-    cache_features: bool = False
-    features: str = ""
-    proposals: str = ""
+    """Backbone stages to freeze; -1: all but the head."""
+    unfreeze_every: Annotated[Natural, ReadWith("freeze")] = 0
+    """Unfreeze one more stage every N epochs. From the head back; 0: never."""
+    cache_features: Annotated[bool, ADVANCED] = False
+    """Compute the output of the frozen layers once for each image, without augmentation. Needs --freeze -1."""
+    features: Annotated[str, ReadWith("cache_features", "true"), ADVANCED] = ""
+    """Folder of these outputs, which several runs may share. Default: one in --out."""
+    proposals: Annotated[str, ADVANCED] = ""
+    """Folder of the regions that selective search proposes, which several runs may share. Default: one in --out."""
     resume: bool = False
-    resume_anyway: bool = False
+    """Continue the run in --out, or the run RUN with --resume RUN."""
+    resume_anyway: Annotated[bool, ReadWith("resume", "true"), ADVANCED] = False
+    """Resume with changed settings too, though the run then ends otherwise than it would have."""
     device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
     precision: Precision = "auto"
+    """Type of numbers in the network. Default: measured on this machine."""
     deterministic: bool = False
+    """Same bits in every run on a GPU too, which is slower."""
     workers: Annotated[int, Range(-1)] = -1
+    """Processes that load data. Default: chosen by the machine; 0: none."""
     patience: Natural = 0
+    """Stop after N epochs without a better metric. 0: never."""
     multi_scale: Annotated[float, Range(0, 0.9)] = 0.0
-    save_seconds: Annotated[float, Range(0)] = 300.0
-    save_steps: Natural = 0
+    """Train at image sizes up to this share smaller and larger."""
+    save_seconds: Annotated[float, Range(0), ADVANCED] = 300.0
+    """Save a checkpoint every N seconds within an epoch. 0: only at its end."""
+    save_steps: Annotated[Natural, ADVANCED] = 0
+    """Save a checkpoint every N steps within an epoch. 0: only at its end."""
     skip_bad: bool = False
+    """Leave out broken images and annotations, and list them."""
     allow_outside: bool = False
-    balance: Annotated[str, Choice("none", "weights", "sampling")] = "none"
-    repeat: Share = 0.1
-    each: Annotated[int, Range(2)] = 4
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Remedy for rare classes. With weights, the loss of a class weighs one over its number of examples; with sampling,
+    all classes are drawn equally often or, for detectors, images with rare classes repeatedly."""
+    repeat: Annotated[Share, ReadWith("balance", "sampling"), ADVANCED] = 0.1
+    """Images are repeated if they have a class that fewer than this share of the images have."""
+    images_per_identity: Annotated[int, Range(2)] = 4
+    """Images of each identity in a batch. For embedders (P x K sampling)."""
     cache_gb: Annotated[float, Range(0)] = 4.0
+    """Memory for decoded images, in gigabytes."""
     callbacks: list[CallbackName] = field(default_factory=list)
+    """Callbacks and loggers."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and learning-rate schedule."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation of the training images."""
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
@@ -235,4 +218,5 @@ def with_task(config: TrainConfig) -> TrainConfig:
     if config.task not in ("auto", TASK_OF[kind]):
         raise UserError(f"--task is {config.task}, but model {name} is for --task {TASK_OF[kind]}")
     refuse_unread(config.optim)
-    return replace(config, task=TASK_OF[kind], optim=with_defaults(config.optim))
+    task: Any = TASK_OF[kind]
+    return replace(config, task=task, optim=with_defaults(config.optim))

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.cli.parser import model_config, model_names
 from detect.config.train import ModelConfig
 from detect.convert.published import NORM, read_onnx, read_pth
 from detect.errors import UserError
 from detect.models.backbones.blocks import CSP
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config, shipped_names
 from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
 from detect.types import Preprocess
@@ -56,7 +56,7 @@ def import_yolox(path: Path, metadata: Callable[[int, int, Preprocess], ModelMet
 
 def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
     """The configuration whose stem is as wide as that of the file."""
-    known = {c.width // 4: c for c in (model_config(name) for name in model_names() if name.startswith("yolox_"))}
+    known = {c.width // 4: c for c in (model_config(name) for name in shipped_names() if name.startswith("yolox_"))}
     width = len(parts[0]["weight"]) if parts and parts[0]["weight"].ndim == 4 else 0
     if width not in known:
         raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")

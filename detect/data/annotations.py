@@ -17,7 +17,7 @@ from detect.data.images import read_header, read_image
 from detect.types import Preprocess, Target
 
 if TYPE_CHECKING:
-    from detect.config.train import AugmentConfig
+    from detect.config.augment import AugmentConfig
     from detect.data.datasets.crops import CropDataset
     from detect.data.datasets.signals import SignalDataset
 

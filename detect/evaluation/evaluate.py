@@ -46,7 +46,7 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
         evaluator.write(Path(config.detections))
     result: dict[str, Any] = evaluator.result()
     computed = members[0].computed(config.imgsz)
-    for line in (f"{config.weights} on {source} ({amount}, {computed})", *task.summary_lines(result)):
+    for line in (f"{', '.join(config.weights)} on {source} ({amount}, {computed})", *task.summary_lines(result)):
         say(line)
     if config.json:
         replace_text(Path(config.json), json_text(result, indent=1) + "\n")
@@ -64,7 +64,9 @@ def evaluate_split(config: EvaluateConfig, members: Sequence[Detector], postproc
     task = get_task(detector.model.task)
     annotations = open_split(config, task)
     if detector.model.needs_proposals:
-        annotations = with_proposals(annotations, Path(config.weights).parent / "proposals")  # where training puts them
+        annotations = with_proposals(
+            annotations, Path(config.weights[0]).parent / "proposals"
+        )  # where training puts them
     labels = task.match_classes(detector.metadata, annotations)
     points = task.match_keypoints(detector.metadata, annotations) if task.match_keypoints else None
     evaluator = task.evaluator(annotations)

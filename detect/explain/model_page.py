@@ -57,7 +57,7 @@ def write_page(config: SeeConfig) -> Path:
     store = load_data(config.data, config.split, False, get_task(model.task).image_level_labels, config.allow_outside)
     if not len(store):
         raise UserError(f"{config.data} has no image in split {config.split!r}")
-    store = store.select(range(min(len(store), config.pictures)))
+    store = store.select(range(min(len(store), config.images)))
     image = read_image(config.source) if config.source else store.read(0)
     fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.pixels, model.square)
     canvas = fit.apply(image)
@@ -161,7 +161,7 @@ def show_predictions(page: Page, model: Model, layer: str, canvas: np.ndarray, c
     if not len(last.result):
         page.text(f"No prediction has a score of {config.conf:g} or more.")
     size = canvas.shape[:2]
-    for i in range(min(config.answers, len(last.scores))):
+    for i in range(min(config.predictions, len(last.scores))):
         one = _only(last.result, i)
         heats = [grad_cam(last.scores[i], last.maps, size), grad_cam(last.scores[i], last.maps, size, True)]
         heats += [grad_cam(here.scores[i], here.maps, size, True)] if here.maps else []

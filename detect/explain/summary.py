@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from detect.cli.parser import model_config, model_names
 from detect.config.train import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_network
 from detect.models.backbones.timm import PREFIX
 from detect.models.base import ModelMetadata
 from detect.models.builder import anchors_missing, build
+from detect.models.configs import model_config, shipped_names
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
@@ -49,8 +49,8 @@ def network(
             net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
             net.drop_aux()
             return net, torch.empty(1, in_channels, *[size or net.size] * dims)
-    if name not in model_names():
-        raise unknown("backbone or model", name, [*REGISTRIES["backbone"], *model_names()])
+    if name not in shipped_names():
+        raise unknown("backbone or model", name, [*REGISTRIES["backbone"], *shipped_names()])
     config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
     anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))

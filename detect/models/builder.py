@@ -40,7 +40,7 @@ def build_yolo(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
     neck = build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
     head = _pick("head", config.head, HEADS)
     if config.loss.box_kind not in OVERLAPS:
-        raise UserError(f"--model.loss.box_kind {config.loss.box_kind} is for localizers: take {', '.join(OVERLAPS)}")
+        raise UserError(f"--model.loss.box-kind {config.loss.box_kind} is for localizers: take {', '.join(OVERLAPS)}")
     levels, each = len(config.levels), config.anchors_per_level
     if head.uses_anchors and len(config.anchors) != levels * each:
         raise UserError(
@@ -93,10 +93,10 @@ def build(config: ModelConfig, metadata: ModelMetadata) -> Model:
     if config.dims != 2 and config.kind != "classifier":
         raise UserError(f"--model.dims {config.dims} is for classifiers: model {config.name} looks at pictures alone")
     if config.dims == 2 and config.in_channels not in (1, 3):
-        raise UserError(f"--model.in_channels is {config.in_channels}: pictures have 3, or 1 where they become grey")
+        raise UserError(f"--model.in-channels is {config.in_channels}: pictures have 3, or 1 where they become grey")
     weights, classes = config.loss.class_weights, len(metadata.names)
     if weights and len(weights) != classes:
-        raise UserError(f"--model.loss.class_weights has {len(weights)} weights for {classes} classes")
+        raise UserError(f"--model.loss.class-weights has {len(weights)} weights for {classes} classes")
     make = _pick("model kind", config.kind, MODELS)
     if config.kind not in _WITHOUT_BOXES:
         require_operators()  # now: the first evaluation would find out after an epoch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-SETTINGS = {"log": "callbacks"}  # dotted names that settings had -> the last part of the name that they have now
+# Dotted names that settings had -> the last part of the name that they have now.
+SETTINGS = {"log": "callbacks", "thaw": "unfreeze_every", "each": "images_per_identity"}
 
 
 def current_names(header: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def write_report(run: Path, device: str = "auto") -> Path:
     }
     available = splits(settings["data"], task.image_level_labels, same["allow_outside"])
     split = next((s for s in ("val", "test") if s in available), "train")
-    config = EvaluateConfig(str(weights), settings["data"], split, device=device, **same)
+    config = EvaluateConfig([str(weights)], settings["data"], split, device=device, **same)
     page.heading(f"The best weights on {split}")
     task.report_section(page, task.evaluate(config, [detector], task.postprocess(config)), detector)
     _settings_section(page, settings, _lines(run / "changes.jsonl"))

@@ -72,7 +72,7 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     from detect.types import Classification
 
     first, names = members[0], members[0].names
-    for path, member in zip(config.weights.split(","), members, strict=True):
+    for path, member in zip(config.weights, members, strict=True):
         if member.names != names:
             raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
     annotations = open_split(config, TASK)

@@ -24,7 +24,16 @@ Record = dict[str, Any]  # by name, of values that JSON holds
 # Settings without which the tensors and counts of a checkpoint mean something else: they never change.
 STATE = (
     *("model.", "pixels of the model", "classes", "seed", "imgsz", "batches an epoch"),
-    *("optim.name", "optim.accumulate", "optim.layer_decay", "freeze", "thaw", "cache_features", "balance", "repeat"),
+    *(
+        "optim.name",
+        "optim.accumulate",
+        "optim.layer_decay",
+        "freeze",
+        "unfreeze_every",
+        "cache_features",
+        "balance",
+        "repeat",
+    ),
 )
 # Settings that leave every remaining step as it is, or that only say how many there are.
 FREE = (

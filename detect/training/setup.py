@@ -272,8 +272,8 @@ def _over_features(
     dtype: torch.dtype,
 ) -> tuple[FeatureLoader, Features]:
     """What the frozen trunk makes of the samples of training and validation, for these."""
-    if config.thaw or frozen_parts(config, model, 0) != tuple(parts(model)):
-        raise UserError("--cache-features keeps what a frozen trunk makes: add --freeze -1, without --thaw")
+    if config.unfreeze_every or frozen_parts(config, model, 0) != tuple(parts(model)):
+        raise UserError("--cache-features keeps what a frozen trunk makes: add --freeze -1, without --unfreeze-every")
     folder = Path(config.features or Path(config.out) / "features")
     stills = StillLoader(data, config.batch, pick_workers(config.workers)), validation
     train, val = (

@@ -130,7 +130,7 @@ def frozen_parts(config: TrainConfig, model: Model, epoch: int) -> tuple[str, ..
     count = len(names) if config.freeze < 0 else config.freeze
     if count > len(names):
         raise UserError(f"--freeze {count}: {config.model.name} has {len(names)} parts: {', '.join(names)}")
-    return tuple(names[: max(0, count - (epoch // config.thaw if config.thaw else 0))])
+    return tuple(names[: max(0, count - (epoch // config.unfreeze_every if config.unfreeze_every else 0))])
 
 
 def freeze(model: Model, names: tuple[str, ...]) -> None:

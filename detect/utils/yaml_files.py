@@ -7,10 +7,7 @@ true and false, null, lists and mappings. Tags for anything else are rejected; a
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,7 +19,6 @@ LARGEST = 8 << 20  # bytes of a file; a list of 100,000 images takes about that
 NODES = 500_000  # scalars, lists and mappings, each counted wherever an alias repeats it
 DEEPEST = 50  # levels of nested lists and mappings
 DIGITS = 20  # of a whole number, as 64 bits have; thousands of longer ones can share a hash, and be slow as keys
-PARTS = ("config", "model", "optim", "augment", "tracker")  # settings whose value may be the name of a YAML file
 _TAG = "tag:yaml.org,2002:"
 _TAGS = (None, "!", f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map")
 
@@ -121,22 +117,6 @@ def read_yaml(path: str | PathLike[str]) -> Any:
         return parse_yaml(read_text(path, LARGEST))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: broken YAML: {error}") from None
-
-
-def require_settings(words: Iterable[str]) -> None:
-    """Raise a UserError for a YAML file among `words`, or named in such a file, that holds no settings."""
-    waiting, seen = [(Path(), word) for word in words], set[str]()
-    while waiting:
-        folder, name = waiting.pop()
-        path = next((str(p) for p in (folder / name, name) if os.path.exists(p) and not os.path.isdir(p)), "")
-        if path and path not in seen:
-            content = read_yaml(path)
-            if not isinstance(content, dict):
-                raise UserError(
-                    f"{path}: it holds no settings, which are lines such as 'epochs: 10', but {content!r:.40}"
-                )
-            seen.add(path)
-            waiting += [(Path(path).parent, content[part]) for part in PARTS if isinstance(content.get(part), str)]
 
 
 def _at(place: Any, problem: str) -> yaml.MarkedYAMLError:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.augment.transforms import (
     ImageTarget,
     Placement,

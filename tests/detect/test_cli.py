@@ -10,11 +10,12 @@ import pytest
 
 import detect
 from detect.__main__ import main
-from detect.cli.parser import _parser, from_values, model_config, model_names, parse
+from detect.cli.parser import from_values, parse
 from detect.cli.suggest import PEERS, flags_of
-from detect.commands import COMMANDS, config_of
+from detect.commands import COMMANDS
 from detect.config.constraints import check
 from detect.errors import UserError
+from detect.models.configs import model_config, shipped_names
 from detect.utils.device import spelled
 
 
@@ -44,7 +45,7 @@ def test_a_flag_of_several_words_may_come_several_times():
     words = ["--out", "o", "--style", "a", "b", "--content", "c", "--style", "d"]
     got = parse("stylize", words)
     assert (got.style, got.content, got.out) == (["a", "b", "d"], "c", "o")
-    assert parse("evaluate", ["--weights", "a", "--data", "toy", "--weights", "b", "c"]).weights == "b,c"  # the last
+    assert parse("evaluate", ["--weights", "a", "--data", "toy", "--weights", "b", "c"]).weights == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_flag_of_several_words_may_come_several_times():
         ("train", ["--data", "toy", "--optim.lr", ".nan"], "--optim.lr is nan"),
         ("train", ["--data", "toy", "--optim.name", "adma"], "did you mean 'adam'"),
         ("train", ["--data", "toy", "--model.levels", "[3, 9]"], "--model.levels is 9"),
-        ("train", ["--data", "toy", "--batch", "many"], "--batch is 'many': it must be of type int"),
+        ("train", ["--data", "toy", "--batch", "many"], "--batch is 'many': it must be a whole number"),
         ("train", ["--data", "toy", "--config", "no/such.yaml"], "no/such.yaml"),
         ("train", ["--model", "yolo_n"], "data"),
         ("predict", ["--weights", "w"], "source"),
@@ -94,7 +95,7 @@ def test_yaml_cannot_construct_classes(tmp_path):
     assert got.augment.albumentations == [{"Rotate": {"class_path": "os.system", "init_args": {}}}]
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", shipped_names())
 def test_every_shipped_model_is_a_valid_configuration_of_its_own_name(name):
     config = model_config(name)
     check(config)
@@ -115,9 +116,7 @@ def test_keywords_are_flags():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_its_flags(command, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
-    assert caught.value.code == 0
+    assert main([command, "--help"]) == 0
     assert "usage: detect " + command in capsys.readouterr().out
 
 
@@ -148,7 +147,7 @@ def test_public_names_resolve():
         ("train", {"data": "toy", "epochs": np.int64(3)}, "epochs", 3),
         ("train", {"data": "toy", "optim": {"lr": np.float32(0.5)}}, "optim.lr", 0.5),
         ("train", {"data": "toy", "model.levels": (3, 4)}, "model.levels", [3, 4]),
-        ("evaluate", {"data": "toy", "weights": [Path("a"), "b"]}, "weights", "a,b"),
+        ("evaluate", {"data": "toy", "weights": [Path("a"), "b"]}, "weights", ["a", "b"]),
         ("anchors", {"data": Path("toy"), "json": None}, "json", ""),
     ],
 )
@@ -164,7 +163,7 @@ def test_keywords_of_python_types(command, values, field, wanted):
         ("train", {"data": ["a", "b"]}, "--data is ['a', 'b']: it must be text"),
         ("evaluate", {"data": {"val": Path("a")}, "weights": "w"}, "--data is {'val': 'a'}: it must be text"),
         ("train", {"data": "toy", "optim": {"lr": print}}, "--optim.lr holds <built-in"),
-        ("anchors", {"data": "toy", "k": True}, "--k is 'True': it must be of type int"),
+        ("anchors", {"data": "toy", "k": True}, "--k is True: it must be a whole number"),
         ("anchors", {"data": None}, "data"),
     ],
 )
@@ -182,13 +181,7 @@ def test_the_case_of_names_does_not_matter():
     assert parse("export", ["--weights", "w", "--format", "ONNX"]).format == "onnx"
 
 
-ALL_FLAGS = {name: flags_of(config_of(name)) for name in COMMANDS}
-
-
-def test_flags_are_those_of_the_parsers():
-    for command, flags in ALL_FLAGS.items():
-        options = {o[2:] for action in _parser(command)[0]._actions for o in action.option_strings}
-        assert set(flags) - {"model", "model.loss", "optim", "augment", "tracker"} <= options
+ALL_FLAGS = {name: flags_of(name) for name in COMMANDS}
 
 
 @pytest.mark.parametrize("peer", PEERS)
@@ -210,7 +203,7 @@ REQUIRED = {"train": ["data"], "evaluate": ["weights", "data"], "predict": ["wei
     ("command", "words", "said"),
     [
         ("train", "--lr 0.1", "did you mean '--optim.lr'"),
-        ("train", "--weight-decay 0.1", "'--optim.weight_decay'"),
+        ("train", "--weight-decay 0.1", "'--optim.weight-decay'"),
         ("train", "--Mosaic 0", "'--augment.mosaic'"),
         ("train", "--lr0 0.1", "'--optim.lr'"),
         ("train", "--cos-lr", "'--optim.schedule cosine'"),
@@ -221,7 +214,7 @@ REQUIRED = {"train": ["data"], "evaluate": ["weights", "data"], "predict": ["wei
         ("train", "--random-crop 0.5", "'--augment.crop'"),
         ("train", "--optim.lr0 0.1", "'--optim.lr'"),
         ("train", "lr0=0.1", "'--optim.lr 0.1'"),
-        ("train", "close_mosaic=5", "'--augment.mosaic_off 5'"),
+        ("train", "close_mosaic=5", "'--augment.mosaic-off 5'"),
         ("train", "device 0", "'--device'"),
         ("train", "device=0", "'--device 0'"),
         ("train", "--gpus 0", "'--device'"),

@@ -18,7 +18,8 @@ from detect.__main__ import main
 from detect.api import Detector
 from detect.commands import info
 from detect.commands.predict import PredictConfig, predict
-from detect.config.train import AugmentConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import OptimConfig
 from detect.data.images import read_image
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.datasets.crops import CropDataset, Crops, require_classes
 from detect.data.letterbox import Letterbox
 from detect.data.loader import StillLoader, TrainLoader

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset, first_plain_epoch
 from detect.data.image_cache import ImageCache, free_memory
 from detect.data.letterbox import Letterbox

@@ -229,7 +229,7 @@ def test_what_is_refused():
     metadata = ModelMetadata(["a"], [1], 64)
     with pytest.raises(UserError, match=r"--model.dims 3 is for classifiers: model yolo_n"):
         build(ModelConfig(dims=3), metadata)
-    with pytest.raises(UserError, match=r"in_channels is 2: pictures have 3"):
+    with pytest.raises(UserError, match=r"in-channels is 2: pictures have 3"):
         build(ModelConfig("r", "classifier", "lenet5", in_channels=2), metadata)
     with pytest.raises(UserError, match=r"googlenet as published does not run in 3 dimensions on a side of 32"):
         classifier("googlenet", 3)

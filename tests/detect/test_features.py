@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import ModelConfig, OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sources.formats import load_data
@@ -119,7 +120,7 @@ def test_a_damaged_cache_is_named(digits, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"freeze": 1}, "--freeze -1"), ({"thaw": 1}, "--freeze -1"), ({"multi_scale": 0.5}, "--multi-scale")],
+    [({"freeze": 1}, "--freeze -1"), ({"unfreeze_every": 1}, "--freeze -1"), ({"multi_scale": 0.5}, "--multi-scale")],
 )
 def test_what_features_cannot_follow_is_refused(digits, tmp_path, changes, named):
     with pytest.raises(UserError, match=named):

@@ -16,8 +16,9 @@ from hypothesis.extra import numpy as arrays
 
 import detect.api
 from detect.__main__ import main
-from detect.cli.parser import model_config, parse
-from detect.config.train import AugmentConfig, ModelConfig
+from detect.cli.parser import parse
+from detect.config.augment import AugmentConfig
+from detect.config.train import ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
 from detect.data.bad_records import BadRecords
@@ -30,6 +31,7 @@ from detect.errors import UserError
 from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.heads.single_object import LANDMARK_HEADS, expectation
 from detect.models.losses.points import POINT_LOSSES, spread_loss, wing
 from detect.models.weights import load_weights, save_weights
@@ -419,7 +421,7 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
         (["train", "--data", "{d}", "--model", "landmarker"], "declare no keypoints"),
         (["train", "--data", "{t}", "--model", "landmarker"], "mirroring needs to know"),
         (["train", "--data", "{t}", "--model", "landmarker", "--balance", "sampling"], "--balance is read with"),
-        (["train", "--data", "{t}", "--model", "landmarker", "--model.loss.box_kind", "l1"], "box_kind is read with"),
+        (["train", "--data", "{t}", "--model", "landmarker", "--model.loss.box_kind", "l1"], "box-kind is read with"),
     ],
 )
 def test_every_mistake_is_one_line(table, digits, tmp_path, capsys, arguments, said):

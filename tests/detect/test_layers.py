@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from detect.__main__ import main
-from detect.cli.parser import model_names
 from detect.errors import UserError
 from detect.explain import summary as layers
+from detect.models.configs import shipped_names
 from detect.registry import REGISTRIES
 
 
@@ -53,7 +53,7 @@ def test_a_layer_that_the_image_does_not_reach_has_no_field():
     assert (row["field"], row["stride"], row["params"]) == (None, None, 2)
 
 
-@pytest.mark.parametrize("name", [*REGISTRIES["backbone"], *model_names()])
+@pytest.mark.parametrize("name", [*REGISTRIES["backbone"], *shipped_names()])
 def test_everything_registered_is_described(name):
     result = layers.describe(name)
     assert result["params"] == sum(row["params"] for row in result["layers"]) > 0

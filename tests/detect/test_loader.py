@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader, eval_batches
 from detect.data.rng import batches

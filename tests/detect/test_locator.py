@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import detect
 from detect.__main__ import main
-from detect.cli.parser import model_config, parse
+from detect.cli.parser import parse
 from detect.config.train import LossConfig, ModelConfig, TrainConfig
 from detect.data.bad_records import BadRecords
 from detect.data.rng import SampleKey
@@ -24,6 +24,7 @@ from detect.errors import UserError
 from detect.evaluation.localization import LocalizationEvaluator
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.localizer import largest
 from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights
@@ -211,7 +212,7 @@ def test_a_sample_is_one_picture_on_a_square_canvas(digits):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (ModelConfig(loss=LossConfig(box_kind="l1")), "box_kind l1 is for localizers"),
+        (ModelConfig(loss=LossConfig(box_kind="l1")), "box-kind l1 is for localizers"),
         (tiny(levels=[2]), None),
         (tiny(backbone="resnet"), "unknown backbone"),
     ],

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from anchors.assign import ASSIGNERS
-from detect.cli.parser import model_config, model_names
 from detect.config.train import TASK_OF, ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.models.base import ModelMetadata, fold, fuse
 from detect.models.builder import MODELS, anchors_missing, build
+from detect.models.configs import model_config, shipped_names
 from detect.models.heads import HEADS
 from detect.models.necks import NECKS
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
@@ -66,7 +66,7 @@ def test_neck_keeps_levels_and_gives_one_width(name):
     assert neck.channels == [10, 10, 10]
 
 
-@pytest.mark.parametrize("name", [name for name in model_names() if model_config(name).kind == "yolo"])
+@pytest.mark.parametrize("name", [name for name in shipped_names() if model_config(name).kind == "yolo"])
 def test_model_shapes_and_size(name):
     config = ready(model_config(name))
     with torch.device("meta"):

@@ -6,11 +6,11 @@ from importlib.metadata import version
 import pytest
 
 from detect.__main__ import main
-from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models.backbones import build_backbone
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.utils import operators
 
 

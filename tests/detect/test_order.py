@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
 from detect.data.sources.formats import load_data

@@ -189,9 +189,9 @@ def test_data_without_keypoints_is_refused(digits, tmp_path, capsys):
 
 
 def test_a_model_of_keypoints_needs_their_names():
-    from detect.cli.parser import model_config
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
+    from detect.models.configs import model_config
 
     with pytest.raises(UserError, match="finds keypoints, and the data has none"):
         build(model_config("yolo_n_points"), ModelMetadata(["person"], [1]))

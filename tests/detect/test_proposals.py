@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from anchors.boxes import iou
 from detect.__main__ import main
 from detect.api import Detector
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data import proposals
 from detect.data import selective_search as search
 from detect.data.augment.transforms import merge, mirror
@@ -199,7 +199,7 @@ def test_prediction_and_evaluation_look_at_the_same_regions(digits, tmp_path):
 
 
 def tiny(kind, data, out, **changes):
-    from detect.cli.parser import model_config
+    from detect.models.configs import model_config
 
     small = {"rcnn": {"window": 32}}.get(kind, {"width": 8, "hidden": [8]})
     return run_settings(data, out, model=dataclasses.replace(model_config(kind), **small), **changes)

@@ -13,9 +13,10 @@ import pytest
 import torch
 import yaml
 
-from detect.cli.parser import model_config
-from detect.config.train import AugmentConfig, LossConfig, ModelConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
+from detect.models.configs import model_config
 from detect.training.dist import Ranks
 from detect.training.setup import train
 from tests.reference.rank import (
@@ -144,7 +145,14 @@ def test_two_ranks_of_those_that_draw_end_with_one_model(digits, tmp_path, port,
     """Which windows, regions and triplets count is drawn by each rank: no one process draws the same."""
     task = "embed" if kind == "embedder" else "detect"
     config = settings(
-        digits, tmp_path / "run", task=task, model=small(kind), batch=4, epochs=1, multi_scale=0.0, each=2
+        digits,
+        tmp_path / "run",
+        task=task,
+        model=small(kind),
+        batch=4,
+        epochs=1,
+        multi_scale=0.0,
+        images_per_identity=2,
     )
     assert together(train_and_tell, config, port) == [0, 0]
     first, second = loaded(tmp_path / "run", 0), loaded(tmp_path / "run", 1)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anchors.sampling import sampled
-from detect.cli.parser import model_config
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import anchors_missing, build
+from detect.models.configs import model_config
 from detect.models.weights import load_weights, save_weights
 from detect.types import Postprocess, Target
 from detect.utils.device import autocast

@@ -13,11 +13,11 @@ from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from anchors.coding import decode_deltas, encode_deltas
 from anchors.sampling import sampled
-from detect.cli.parser import model_config
 from detect.models import faster_rcnn as faster
 from detect.models import region_based as family
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.heads import roi, rpn
 from detect.types import Postprocess
 from tests.reference.regions import boxes_in, truth

@@ -19,7 +19,8 @@ import yaml
 
 import detect
 from detect.__main__ import main
-from detect.config.train import AugmentConfig, LossConfig, ModelConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import LossConfig, ModelConfig, OptimConfig
 from detect.errors import UserError
 from detect.training.loop import Losses
 from detect.training.setup import train

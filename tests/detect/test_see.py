@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.__main__ import main
-from detect.cli.parser import model_config
 from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
@@ -23,6 +22,7 @@ from detect.explain.images import filter_tile, grid, map_tile, overlay_heat
 from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of_cell, tile, top_patches
 from detect.models.base import ModelMetadata
 from detect.models.builder import anchors_missing, build
+from detect.models.configs import model_config
 from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
 from detect.types import Batch, Postprocess, Target
@@ -312,7 +312,7 @@ def weights(tmp_path_factory):
 
 
 def run(weights_, data, out, *words):
-    small = ["--channels", "3", "--conf", "0", "--answers", "2", "--device", "cpu"]
+    small = ["--channels", "3", "--conf", "0", "--predictions", "2", "--device", "cpu"]
     return main(["see", "--weights", weights_, "--data", str(data), "--out", str(out), *small, *words])
 
 
@@ -339,7 +339,7 @@ def test_the_page_opens_offline(weights, digits, tmp_path, one_thread):
 def test_every_kind_is_looked_into(weights, digits, tmp_path, one_thread, name):
     points = ("a", "b") if name == "yolo_n_points" else ()
     path = weights(lambda: model_of(name, keypoints=points), name)
-    assert run(path, digits, tmp_path, "--pictures", "4") == 0
+    assert run(path, digits, tmp_path, "--images", "4") == 0
     text = (tmp_path / "see.html").read_text()
     assert "Class-activation maps of predictions" in text and text.count("data:image/jpeg") >= 5
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import detect
 from detect.__main__ import main
-from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import ModelConfig, OptimConfig
 from detect.data.datasets.signals import SignalDataset, Signals, varied
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.rng import SampleKey

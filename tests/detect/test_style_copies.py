@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detect.__main__ import main
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.augment.stylized import StylizedCopies
 from detect.data.datasets.crops import CropDataset, Crops
 from detect.data.datasets.detection import CocoDataset
@@ -124,9 +124,9 @@ def test_a_copy_of_another_size_is_refused(store, inverted, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--augment.stylized_share 0.5", "--augment.stylized_share is read with --augment.stylized alone"),
+        ("--augment.stylized_share 0.5", "--augment.stylized-share is read with --augment.stylized alone"),
         ("--model sliding_window --augment.stylized copies", "--augment.stylized is read with --model.kind"),
-        ("--augment.stylized_share 2", "--augment.stylized_share is 2"),
+        ("--augment.stylized_share 2", "--augment.stylized-share is 2"),
     ],
 )
 def test_flags_that_nothing_would_read(words, said, capsys):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.api import Detector
-from detect.cli.parser import model_config
 from detect.config.constraints import check
 from detect.config.tracking import TrackConfig
 from detect.config.train import ModelConfig
@@ -22,6 +21,7 @@ from detect.inference.box_embedder import BoxEmbedder
 from detect.inference.predictor import Predictor
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.weights import save_weights
 from detect.registry import REGISTRIES, Registry, register
 from detect.tracking import kalman

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from detect.callbacks.base import make_callbacks
-from detect.config.train import AugmentConfig, ModelConfig, OptimConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import ModelConfig, OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS

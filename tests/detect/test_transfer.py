@@ -89,7 +89,7 @@ def test_frozen_parts_stay_in_evaluation_mode_whatever_is_asked():
 
 def test_parts_thaw_from_the_back_one_by_one(digits, tmp_path):
     model = detector()
-    config = settings(digits, tmp_path, freeze=-1, thaw=2)
+    config = settings(digits, tmp_path, freeze=-1, unfreeze_every=2)
     everything = parts(model)
     for epoch in range(2 * len(everything) + 3):
         assert frozen_parts(config, model, epoch) == tuple(everything[: max(0, len(everything) - epoch // 2)])
@@ -100,7 +100,7 @@ def test_parts_thaw_from_the_back_one_by_one(digits, tmp_path):
 @pytest.mark.parametrize("name", ["muon", "nesterov"])
 def test_a_gradual_thaw_resumes_to_the_bit(digits, tmp_path, name):
     optim = OptimConfig(name=name, warmup=0.5, layer_decay=0.5)
-    config = settings(digits, tmp_path / "whole", freeze=-1, thaw=1, optim=optim)
+    config = settings(digits, tmp_path / "whole", freeze=-1, unfreeze_every=1, optim=optim)
     train(config)
     again = dataclasses.replace(config, out=str(tmp_path / "again"), save_steps=3)
     assert status(doomed, again, "at_step", 7, "die") == -signal.SIGKILL
@@ -113,14 +113,14 @@ def test_ranks_thaw_together(digits, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = settings(digits, tmp_path / "run", batch=2, freeze=-1, thaw=1)
+    config = settings(digits, tmp_path / "run", batch=2, freeze=-1, unfreeze_every=1)
     assert together(train_and_tell, config, port) == [0, 0]
     first, second = (torch.load(f"{config.out}-rank-{rank}.pt", weights_only=True)["model"] for rank in (0, 1))
     assert all(torch.equal(v, second[k]) for k, v in first.items())
 
 
 def test_what_thaws_begins_to_train_at_that_epoch(digits, tmp_path, monkeypatch):
-    trainer = ready(settings(digits, tmp_path, freeze=-1, thaw=1), monkeypatch)
+    trainer = ready(settings(digits, tmp_path, freeze=-1, unfreeze_every=1), monkeypatch)
     monkeypatch.setattr(Trainer, "_finish", lambda self, row: self.run.finish_epoch(row, self.task.metric, False))
     monkeypatch.setattr(Trainer, "_evaluate", lambda self: {"AP": 0.0, "AP50": 0.0})
     everything, seen = parts(trainer.run.model), []

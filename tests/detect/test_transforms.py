@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.rng import SampleKey
 from detect.errors import UserError

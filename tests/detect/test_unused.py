@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from detect.cli.applicability import RULES, refuse_unused
-from detect.cli.parser import model_names, parse
+from detect.cli.parser import parse
 from detect.cli.suggest import flags_of
 from detect.commands import config_of
 from detect.errors import UserError
+from detect.models.configs import shipped_names
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
 
@@ -22,15 +23,15 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
         (["--model", "embedder", "--model.dims", "1"], "--model.dims is read with --model.kind classifier alone"),
         (["--model.padding", "paper"], "--model.padding is read with --model.kind classifier"),
         (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --model.kind classifier"),
-        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class_kind is read with --model.kind yolo"),
+        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class-kind is read with --model.kind yolo"),
         ([*CLASSIFY, "--augment.mosaic", "0.5"], "--augment.mosaic is read with --model.kind yolo"),
         ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --model.kind yolo"),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
-        (["--augment.crop_min", "0.3"], "--augment.crop_min is read with --augment.crop alone"),
+        (["--augment.crop_min", "0.3"], "--augment.crop-min is read with --augment.crop alone"),
         (["--model", "sliding_window", "--augment.crop", "0.3"], "--augment.crop is read with --model.kind yolo"),
         ([*CLASSIFY, "--model.dims", "1", "--augment.rotate", "9"], "--augment.rotate is read with --model.dims 2"),
         (["--features", "f"], "--features is read with --cache-features alone"),
-        (["--thaw", "3"], "--thaw is read with --freeze alone"),
+        (["--unfreeze-every", "3"], "--unfreeze-every is read with --freeze alone"),
         (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid or rpn alone"),
         (["--model.loss.objectness", "2"], "--model.loss.objectness is read with --model.head anchor or grid"),
     ],
@@ -48,7 +49,7 @@ def test_training_refuses_what_it_would_not_read(flags, said):
         [*CLASSIFY, "--balance", "sampling", "--model.loss.class_weights", "[1, 2]", "--cache-gb", "1"],
         ["--balance", "sampling", "--repeat", "0.3", "--model.loss.class_kind", "focal"],
         ["--cache-features", "--features", "f", "--freeze", "-1"],
-        ["--freeze", "2", "--thaw", "1"],
+        ["--freeze", "2", "--unfreeze-every", "1"],
         [*CLASSIFY, "--augment.crop", "0.3", "--augment.crop_min", "0.3", "--augment.rotate", "9"],
         ["--model", "sliding_window", "--augment.rotate", "9", "--augment.warp", "0.01"],
         ["--hidden", "[]", "--model.loss.smoothing", "0.0", "--repeat", "0.1"],  # as they are anyway
@@ -58,7 +59,7 @@ def test_what_is_read_may_be_given(flags):
     assert parse("train", ["--data", "toy", *flags])
 
 
-@pytest.mark.parametrize("name", [*model_names(), "lenet5"])
+@pytest.mark.parametrize("name", [*shipped_names(), "lenet5"])
 def test_no_model_that_is_shipped_sets_what_it_does_not_read(name):
     assert parse("train", ["--data", "toy", *(["--task", "classify"] if name == "lenet5" else []), "--model", name])
 
@@ -102,4 +103,4 @@ def test_the_rules_name_options_that_exist():
 def test_the_options_of_a_task_are_those_of_its_commands(name):
     for command, own in get_task(name).options.items():
         assert set(own) <= {f.name for f in dataclasses.fields(config_of(command))}
-    assert set(get_task(name).defaults) <= set(flags_of(config_of("train")))
+    assert set(get_task(name).defaults) <= set(flags_of("train"))

@@ -141,7 +141,18 @@ def people(tmp_path_factory):
 def weights(one_thread, people, tmp_path_factory):
     out = tmp_path_factory.mktemp("embedder") / "run"
     flags = ["--model", "embedder", "--model.backbone", "lenet5", "--model.in_channels", "1", "--imgsz", "32"]
-    flags += ["--model.dimensions", "8", "--batch", "12", "--each", "3", "--epochs", "6", "--optim.name", "adamw"]
+    flags += [
+        "--model.dimensions",
+        "8",
+        "--batch",
+        "12",
+        "--images-per-identity",
+        "3",
+        "--epochs",
+        "6",
+        "--optim.name",
+        "adamw",
+    ]
     flags += ["--optim.lr", "0.01", "--optim.warmup", "0", "--augment.flip", "0", *CPU]
     assert main(["train", "--data", str(people), "--out", str(out), *flags]) == 0
     return out / "best.safetensors"
@@ -392,9 +403,9 @@ def broken(people, weights, tmp_path_factory):
         ("evaluate --weights {w} --data {p} --pairs {b}/p7.csv", "line 3: a and b are one image, val/f/0.png"),
         ("evaluate --weights {w} --data {p} --pairs {b}/p8.csv", "line 2: same is ''"),
         ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
-        ("train --model embedder --data {p} --out {b}/o --batch 40 --each 4", "take --batch 20 at most"),
+        ("train --model embedder --data {p} --out {b}/o --batch 40 --images-per-identity 4", "take --batch 20 at most"),
         ("train --model embedder --data {b}/two --out {b}/o", "two classes are held out, and of 2 none is left"),
-        ("train --model embedder --data {p} --out {b}/o --batch 10 --each 4", "no multiple"),
+        ("train --model embedder --data {p} --out {b}/o --batch 10 --images-per-identity 4", "no multiple"),
         (
             "train --model embedder --data {p} --out {b}/o --model.loss.embed siamese --model.loss.margin 1",
             "is read with",
@@ -447,7 +458,19 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     data.mkdir()
     (data / "train").symlink_to(people / "train")
     (data / "test").symlink_to(people / "val")
-    flags = ["--imgsz", "32", "--batch", "6", "--each", "3", "--epochs", "1", "--model.backbone", "lenet5", *CPU]
+    flags = [
+        "--imgsz",
+        "32",
+        "--batch",
+        "6",
+        "--images-per-identity",
+        "3",
+        "--epochs",
+        "1",
+        "--model.backbone",
+        "lenet5",
+        *CPU,
+    ]
     asked = ["--data", str(data), "--out", str(out), "--held-out", "2", *flags]
     assert (
         verify.main(
@@ -498,7 +521,15 @@ def test_an_embedder_killed_and_resumed_is_as_never_killed(people, tmp_path):
     """Random triplets are drawn by the seed of the step, and batches by the place in the epoch."""
     loss = LossConfig(mining="random")
     model = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4, loss=loss)
-    given = {"task": "embed", "model": model, "imgsz": 32, "batch": 12, "each": 3, "multi_scale": 0.0, "save_steps": 2}
+    given = {
+        "task": "embed",
+        "model": model,
+        "imgsz": 32,
+        "batch": 12,
+        "images_per_identity": 3,
+        "multi_scale": 0.0,
+        "save_steps": 2,
+    }
     whole, killed = (settings_of(people, tmp_path / name, **given) for name in ("whole", "killed"))
     train(whole)
     assert status(doomed, killed, "at_step", 5, "die") == -signal.SIGKILL

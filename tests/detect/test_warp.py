@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.cli.parser import parse
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.augment.transforms import ImageTarget, Placement, mosaic, paste, place, random_crop, single
 from detect.data.augment.warp import Warp, random_warp
 from detect.types import Target

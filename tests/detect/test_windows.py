@@ -12,7 +12,8 @@ from PIL import Image
 from anchors.boxes import area, clip
 from anchors.windows import square_iou
 from detect.__main__ import main
-from detect.config.train import AugmentConfig, LossConfig, ModelConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import LossConfig, ModelConfig
 from detect.data.datasets.windows import ANYWHERE, WindowDataset
 from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data

@@ -98,7 +98,11 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("[1, 2]")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     os.mkfifo(tmp_path / "pipe.yaml")
-    for name, said in (("list", "no settings"), ("latin", "not UTF-8 at byte 9"), ("pipe", "it is a named pipe")):
+    for name, said in (
+        ("list", "it holds no settings"),
+        ("latin", "not UTF-8 at byte 9"),
+        ("pipe", "it is a named pipe"),
+    ):
         for flag in ("--config", "--model"):
             with pytest.raises(UserError, match=said):
                 parse("train", ["--data", "toy", flag, str(tmp_path / f"{name}.yaml")])

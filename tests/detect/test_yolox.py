@@ -13,10 +13,11 @@ from torch import nn
 import detect
 from anchors.assign import pad_targets
 from detect.__main__ import main
-from detect.cli.parser import model_config, model_names, parse
+from detect.cli.parser import parse
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config, shipped_names
 from detect.models.weights import load_weights
 from detect.training.bn_statistics import samples, unfold
 from detect.types import Postprocess, Preprocess, Target
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GRIDHEAD_DATA", ROOT.parent / "shared" / "data"))
 NANO = DATA / "weights" / "yolox_nano" / "yolox_nano.onnx"
 REFERENCE = os.environ.get("GRIDHEAD_YOLOX", "")
-SIZES = [name for name in model_names() if model_config(name).kind == "yolox"]
+SIZES = [name for name in shipped_names() if model_config(name).kind == "yolox"]
 CLASSES = [f"class {i}" for i in range(5)]
 
 pytestmark = pytest.mark.usefixtures("one_thread")

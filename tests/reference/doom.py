@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from detect.config.train import AugmentConfig, TrainConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import TrainConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import TrainLoader
 from detect.errors import UserError

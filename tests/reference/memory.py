@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import torch
 
-from detect.config.train import AugmentConfig, TrainConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from detect.config.train import AugmentConfig, ModelConfig, OptimConfig, TrainConfig
+from detect.config.augment import AugmentConfig
+from detect.config.train import ModelConfig, OptimConfig, TrainConfig
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import save_weights

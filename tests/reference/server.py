@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from detect.cli.parser import model_config
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.weights import save_weights
 
 ROOT = Path(__file__).parents[2]

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.errors import UserError, unknown
 from detect.registry import REGISTRIES
 from detect.types import Target

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.images import read_image
 from detect.data.rng import Stream, generator
 from detect.errors import UserError

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.augment.pipeline import transforms
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.images import resize

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.images import resize
 
 CELLS = 4  # of the displacement field along each side of the canvas

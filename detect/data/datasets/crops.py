@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data import sampling
 from detect.data.annotations import known_sizes
 from detect.data.augment.stylized import StylizedCopies

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.annotations import with_known_sizes
 from detect.data.augment.stylized import StylizedCopies
 from detect.data.augment.transforms import Augmenter, ImageTarget, letterboxed, merge, mosaic, single

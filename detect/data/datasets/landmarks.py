@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data.alignment import mean_shape
 from detect.data.annotations import Annotations
 from detect.data.augment.transforms import Augmenter

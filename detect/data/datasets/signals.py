@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.config.train import AugmentConfig
+from detect.config.augment import AugmentConfig
 from detect.data import sampling
 from detect.data.annotations import Annotations, encode_names
 from detect.data.datasets.base import TrainDataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from detect.config import CONFIGS
+from detect.config.fill import fill
 from detect.config.train import TASK_OF, ModelConfig
 from detect.errors import unknown
 from detect.registry import REGISTRIES
@@ -35,6 +36,12 @@ def shipped_names() -> list[str]:
 def model_names() -> list[str]:
     """Every name that stands for a model: shipped ones, kinds with their defaults, and backbones as classifiers."""
     return list(dict.fromkeys([*shipped_names(), *TASK_OF, *REGISTRIES["backbone"]]))
+
+
+def model_config(name: str) -> ModelConfig:
+    """The configuration that `name` stands for. Raises UserError as `model_values` does."""
+    values = model_values(name)
+    return fill(model_class(values["kind"]), values, "--model.")
 
 
 def model_values(name: str) -> dict[str, Any]:

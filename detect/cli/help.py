@@ -1,0 +1,153 @@
+"""The text of `detect COMMAND --help`: every option in a group, with unit, range, choices and default."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, replace
+from typing import Any, Literal, get_args, get_origin
+
+from detect.cli.plugin_flag import PLUGIN_HELP
+from detect.commands import config_of
+from detect.config.constraints import Choice, Range, ReadWith
+from detect.config.fields import Option, own_options
+
+INDENT = 30  # columns before the explanations
+CHOICES = 12  # names that one line shows; --help-all has them all
+FILES = "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b"
+# The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
+GROUPS = {
+    "Data": "data split splits source gallery a b content style share run skip_bad allow_outside recursive max_pixels "
+    "vid_stride pairs classes",
+    "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
+    "detector threshold in_channels dims imgsz layer",
+    "Training": "epochs batch seed resume resume_anyway patience multi_scale balance repeat images_per_identity "
+    "deterministic proposals cache_features features",
+    "Detection": "conf iou max_det agnostic soft crops tta tile predictions",
+    "Tracking": "track lines zones",
+    "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
+    "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
+    "image_seconds waiting connections",
+    "Output": "out json page detections format dynamic nms half int8 save_txt save_crop show save_seconds save_steps "
+    "callbacks k channels images",
+    "Hardware": "device precision workers cache_gb",
+}
+NESTED = {"optim": "Optimizer", "augment": "Augmentation", "tracker": "Tracking", "model": "Architecture"}
+GENERAL = {
+    "--config FILE": "YAML file with any of these options; several: the later file wins",
+    "--plugin PLUGIN": PLUGIN_HELP,
+    "--help": "this text; for train, beside --model NAME, with that model's options",
+    "--help-all": "all options, explained in full",
+}
+
+
+@dataclass(frozen=True)
+class Help:
+    """What help is asked for.
+
+    Args:
+        command: the command.
+        values: what to show as defaults in place of those of the configuration class, by field.
+        model: whether to show the options of the model.
+        everything: whether to show advanced options, and explanations as a whole.
+    """
+
+    command: str
+    values: Mapping[str, Any]
+    model: bool = False
+    everything: bool = False
+
+    def text(self) -> str:
+        """The whole text."""
+        kind, width = config_of(self.command), max(80, min(shutil.get_terminal_size((100, 24)).columns, 120))
+        blocks = [self._usage(), *self._description(inspect.getdoc(kind) or "", width)]
+        groups: dict[str, list[Option]] = {heading: [] for heading in GROUPS}
+        for heading, option in self._options(kind, self.values, ""):
+            groups.setdefault(heading, []).append(option)
+        for heading, options in groups.items():
+            lines = [line for one in options for line in self._lines(_left(one), self._right(one), width)]
+            blocks += ["\n".join([f"{heading}:", *lines])] if lines else []
+        general = [
+            line for flag, text in GENERAL.items() for line in self._lines(flag, f"{text[0].upper()}{text[1:]}.", width)
+        ]
+        return "\n\n".join([*blocks, "\n".join(["General:", *general])])
+
+    def _usage(self) -> str:
+        kind = config_of(self.command)
+        words = [name.upper() for name in getattr(kind, "positional", ())]
+        options = own_options(kind).values()
+        words += [_left(o) for o in options if o.default is MISSING and o.name not in getattr(kind, "positional", ())]
+        return " ".join(["usage: detect", self.command, *words, "[--flag value ...]"])
+
+    def _description(self, text: str, width: int) -> list[str]:
+        paragraphs = text.split("\n\n")
+        return [textwrap.fill(" ".join(p.split()), width) for p in (paragraphs if self.everything else paragraphs[:1])]
+
+    def _options(self, kind: type, values: Any, prefix: str) -> Iterator[tuple[str, Option]]:
+        """The options to show, each with its heading and with the value that it has here as default."""
+        for option in own_options(kind).values():
+            value = values.get(option.name, MISSING) if isinstance(values, Mapping) else getattr(values, option.name)
+            value = option.default if value is MISSING else value
+            name = prefix + option.name
+            if not option.nested or name == "model":
+                shown = replace(option, name=name, default=getattr(value, "name", value))
+                if self.everything or not option.advanced:
+                    yield _heading(name), shown
+            if option.nested and (self.model or self.everything or name != "model"):
+                yield from self._options(type(value), value, f"{name}.")
+
+    def _right(self, option: Option) -> str:
+        said = option.explanation if self.everything else _first_sentence(option.explanation)
+        facts = "; ".join(_facts(option, self.everything))
+        return f"{said} [{facts}]" if facts else said
+
+    def _lines(self, left: str, right: str, width: int) -> list[str]:
+        lines = textwrap.wrap(right, width - INDENT, break_long_words=False) or [""]
+        first = f"  {left:<{INDENT - 3}} {lines[0]}" if len(left) < INDENT - 2 else f"  {left} {lines[0]}"
+        if len(first) > width and len(left) >= INDENT - 2:
+            return [f"  {left}", *(" " * INDENT + line for line in lines)]
+        return [first, *(" " * INDENT + line for line in lines[1:])]
+
+
+def _heading(name: str) -> str:
+    above = name.partition(".")[0]
+    if above != name:
+        return NESTED.get(above, above)
+    return next((heading for heading, names in GROUPS.items() if name in names.split()), "Options")
+
+
+def _left(option: Option) -> str:
+    """The flag and what comes after it."""
+    flag = f"--{option.name.replace('_', '-')}"
+    if option.hint is bool:
+        return flag
+    several = get_origin(option.hint) is list
+    hint = get_args(option.hint)[0] if several else option.hint
+    name = option.name.rpartition(".")[2]
+    word = {int: "N", float: "X"}.get(hint) or ("FILE" if name in FILES.split() else name.upper().replace("_", "-"))
+    return f"{flag} {word}" + " ..." * several
+
+
+def _facts(option: Option, everything: bool) -> Iterator[str]:
+    """Required or not, choices or range, what it is read with, default."""
+    if option.default is MISSING:
+        yield "required"
+    names = [str(one) for one in get_args(option.hint)] if get_origin(option.hint) is Literal else []
+    for rule in option.rules:
+        names += rule.names if isinstance(rule, Choice) else []
+        if isinstance(rule, Range) and (everything or rule.high != float("inf")):
+            yield f"{rule.low:g} to {rule.high:g}" if rule.high != float("inf") else f"from {rule.low:g}"
+        if isinstance(rule, ReadWith):
+            yield f"with --{rule.option.replace('_', '-')} {' or '.join(rule.values)}".removesuffix(" true").strip()
+    if names:
+        yield ", ".join(names if everything or len(names) <= CHOICES else [*names[:CHOICES], "…"])
+    value = option.default
+    if value is not MISSING and value not in ("", "auto", None, False, []):
+        yield f"default {f'{value:g}' if isinstance(value, float) else 'on' if value is True else value}"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s+(?=[A-Z0-9`\"-])", text, maxsplit=1)[0]

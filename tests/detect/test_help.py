@@ -1,0 +1,86 @@
+"""The help of every command: whole, short, quick, and with the defaults that count."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from detect.__main__ import main
+from detect.commands import COMMANDS, config_of
+from detect.config.fields import explanations, options_of
+
+LINES = 100  # two screens
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def help_of(capsys, command, *arguments):
+    assert main([command, *arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_in_full(command, capsys):
+    said = help_of(capsys, command, "--help-all")
+    for option in options_of(config_of(command)):
+        if option.name.startswith("model."):  # as many as the model has
+            continue
+        assert re.fullmatch(r"[A-Z0-9].*[.!)]", option.explanation), option.name
+        assert option.nested or f"--{option.name.replace('_', '-')} " in said.replace("\n", " "), option.name
+    assert "Options:" not in said  # every option is in a group
+    assert not re.search(r"^  --\S*_", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_two_screens(command, capsys):
+    said = help_of(capsys, command, "--help").splitlines()
+    assert len(said) <= LINES and max(map(len, said)) <= 100
+    assert said[0].startswith(f"usage: detect {command}")
+    wrapped = [line for line in said if line.startswith(" " * 30)]
+    assert len(wrapped) <= 0.2 * len(said)  # an option is a line, all but a few
+
+
+def test_help_names_choices_ranges_and_defaults(capsys):
+    said = help_of(capsys, "train", "--help")
+    assert re.search(r"--balance BALANCE .*none, weights, sampling; default none\]", said.replace("\n", " "))
+    assert re.search(r"--augment.rotate X .*\[0 to 180\]", said)
+    assert "--data DATA" in said.splitlines()[0] and "[required]" in said
+    assert "cosine" in said and "muon" in said  # what is registered
+
+
+def test_help_has_the_defaults_of_task_model_and_file(tmp_path, capsys):
+    assert re.search(r"--imgsz N .*default 224\]", help_of(capsys, "train", "--task", "classify", "--help"))
+    (tmp_path / "c.yaml").write_text("epochs: 7\n")
+    assert re.search(
+        r"--epochs N .*default 7\]", help_of(capsys, "train", "--help", "--config", str(tmp_path / "c.yaml"))
+    )
+
+
+def test_help_beside_a_model_has_its_options(capsys):
+    plain, own = (help_of(capsys, "train", *more, "--help") for more in ([], ["--model", "faster_rcnn"]))
+    assert "--model.backbone" not in plain
+    assert "--model.backbone" in own and "default faster_rcnn" in own
+
+
+def test_a_mistake_beside_help_is_one_line(capsys):
+    assert main(["train", "--modle", "yolo_n", "--help"]) == 2
+    assert capsys.readouterr().err == "error: unknown flag '--modle': did you mean '--model'?\n"
+
+
+def test_explanations_are_those_of_the_class_and_of_what_it_inherits():
+    @dataclass(frozen=True)
+    class Base:
+        first: int = 1
+        """First,
+        in two lines."""
+
+    @dataclass(frozen=True)
+    class Own(Base):
+        second: int = 2
+        third: int = 3
+        """Third."""
+
+    assert explanations(Own) == {"first": "First, in two lines.", "third": "Third."}
