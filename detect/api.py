@@ -1,4 +1,4 @@
-"""What people hold in Python: a detector loaded from its weights."""
+"""The Python API: a model loaded from its weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from detect.utils.names import distinct
 
 
 class Detector:
-    """A model ready to answer: `for frame, found in detector.predict("clip.mp4"): ...`."""
+    """A model ready for prediction: `for frame, detections in detector.predict("clip.mp4"): ...`."""
 
     def __init__(self, model: Model | Exported, device: torch.device, dtype: torch.dtype):
         self.model: Any = model.for_inference(device, dtype)
@@ -44,46 +44,56 @@ class Detector:
 
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-        """The detector in a weights file, or an exported one. Raises UserError for what cannot be used."""
+        """Load a model from a weights file, or from an exported file.
+
+        Args:
+            weights: the file.
+            device: auto, cpu, cuda, cuda:N or mps.
+            precision: auto, float32, bfloat16 or float16.
+
+        Raises:
+            UserError: the file, device or precision cannot be used.
+        """
         given = str(weights) if isinstance(weights, Path) else weights
         config = from_values(
             PredictConfig, {"weights": given, "source": "", "device": str(device), "precision": precision}, ""
         )
         device, precision = config.device, config.precision
         weights = config.weights
-        if is_exported(weights):  # which sees to its device and precision itself
+        if is_exported(weights):  # it chooses device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)
         return Detector(load_weights(weights), where, pick_dtype(precision, where))
 
     @property
     def metadata(self) -> ModelMetadata:
+        """Class names, image size, preprocessing, keypoints: what is stored with the weights."""
         metadata: ModelMetadata = self.model.metadata
         return metadata
 
     @property
     def dims(self) -> int:
-        """2, or 1 and 3 for what looks at signals and volumes."""
-        return getattr(self.model, "dims", 2)  # exported files are of images
+        """The dimensions of the input: 2, or 1 for signals and 3 for volumes."""
+        return getattr(self.model, "dims", 2)  # exported files take images
 
     @property
     def channels(self) -> int:
-        """Those of the signals or volumes that it takes; 3 for images."""
+        """The channels of the input; 3 for images."""
         return self.model.config.in_channels if self.dims != 2 else 3
 
     @cached_property
     def names(self) -> list[str]:
-        """Class names by label; those of equal classes, which weights from elsewhere may have, with their ids."""
+        """Class names by label; equal names, which weights from elsewhere may have, are told apart by their ids."""
         return distinct(self.metadata.names, self.metadata.category_ids)
 
     def computed(self, imgsz: int = 0) -> str:
-        """One line: the device, the type of numbers and the canvas that images are computed on."""
+        """One line that tells the device, the floating-point type and the canvas of images."""
         side = self.side(imgsz)
         if isinstance(self.model, Exported):
             about = self.model.about
             how = f"computed in {about.precision}, {self.model.path.suffix[1:]} file"
             if self.model.square and form_of(about.task).rows:
-                return f"{how}, square canvas of {side} px (detect export --dynamic: canvases as by weights)"
+                return f"{how}, square canvas of {side} px (export with --dynamic for the canvases of the weights)"
         else:
             how = computed_in(self.device, self.dtype)
         if self.dims != 2:
@@ -91,10 +101,17 @@ class Detector:
         return f"{how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
 
     def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
-        """Frames to detections, with these settings; `size` 0 is the size of training.
+        """The function from frames to pairs of frame and result, with these options.
 
-        `tta` averages over sizes and mirrors, `tile` looks at images larger than `size` in tiles of it. A landmarker
-        looks again where it found its points: see `LandmarkRefiner`.
+        Args:
+            keep: which predictions are kept.
+            size: image size in pixels; 0: the training size.
+            batch: most images that go through the network together.
+            tta: fuse the detections of several sizes and mirror images.
+            tile: predict images larger than `size` in overlapping tiles.
+
+        Raises:
+            UserError: the model does not take these options.
         """
         if self.dims != 2:
             if size or tta or tile:
@@ -111,12 +128,16 @@ class Detector:
             return LandmarkRefiner(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
         predictor: Any = of(side, keep)
         if tta:
-            every = replace(keep, score=keep.score / VIEWS)  # what is sure in one view counts where it is less so
-            predictor = TTAPredictor([of(self.side(round(side * scale)), every) for scale in SCALES], keep)
+            view = replace(keep, score=keep.score / VIEWS)  # a box may score low in some of the views
+            predictor = TTAPredictor([of(self.side(round(side * scale)), view) for scale in SCALES], keep)
         return TiledPredictor(predictor, side, keep) if tile else predictor
 
     def side(self, imgsz: int) -> int:
-        """`imgsz`, or the size of training where that is 0. Raises UserError for one that the model does not take."""
+        """`imgsz`, or the training size if that is 0.
+
+        Raises:
+            UserError: the model does not take that size.
+        """
         if imgsz and imgsz != self.metadata.size:
             self.model.require_side(imgsz)
         return imgsz or self.metadata.size
@@ -142,16 +163,16 @@ class Detector:
         Args:
             source: what `detect predict` takes, an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
                 (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.
-            conf: least score of a detection, 0 to 1.
-            iou: IoU above which the lower-scored of two boxes of a class is suppressed, 0 to 1.
-            max_det: most detections an image.
-            agnostic: boxes of different classes suppress one another too.
-            classes: names or indices of the classes to find; None for all.
-            imgsz: image size in pixels; 0 is the size of training.
-            batch: images that go through the network together.
-            vid_stride: of a video every `vid_stride`-th frame is taken.
-            tta: average over sizes and mirrored images.
-            tile: look at images larger than `imgsz` in tiles of that size.
+            conf: confidence threshold, 0 to 1.
+            iou: IoU threshold of NMS, 0 to 1: of two boxes of a class that overlap more, the better one is kept.
+            max_det: most detections of an image.
+            agnostic: boxes of different classes suppress one another, too.
+            classes: names or indices of the classes to keep; None: all.
+            imgsz: image size in pixels; 0: the training size.
+            batch: most images that go through the network together.
+            vid_stride: every `vid_stride`-th frame of a video is taken.
+            tta: fuse the detections of several sizes and mirror images.
+            tile: predict images larger than `imgsz` in overlapping tiles.
             callbacks: objects that see, and may change, every result.
 
         Returns:
@@ -178,23 +199,27 @@ class Detector:
         refuse_unused("predict", config, self.model.task)
         labels = None if classes is None else self.labels(classes)
         if labels == ():
-            raise UserError("classes is an empty list: name some, or leave it out to find all")
+            raise UserError("classes is an empty list: name some, or leave it out to keep all")
         keep = Postprocess(config.conf, config.iou, config.max_det, agnostic, classes=labels)
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
         results = watched(partial(self._described, predictor), callbacks, self)
         return Predictions(partial(open_source, source, config.vid_stride), results)
 
     def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
-        """What `predictor` gives, with what is known of the classes."""
+        """The results of `predictor`, with class names, category ids and skeleton."""
         ids, skeleton = self.metadata.category_ids, [(a, b) for a, b in self.metadata.skeleton]
         with closing(predictor(frames)) as pairs:
             for frame, result in pairs:
                 yield frame, result.described(self.names, ids, skeleton)
 
     def labels(self, classes: str | int | Sequence[str | int]) -> tuple[int, ...]:
-        """The labels of the classes given by their names (in any case) or indices.
+        """The labels of classes.
 
-        A name that several classes of the weights have means all of them. Raises UserError for an unknown one.
+        Args:
+            classes: names, in any case, or indices. A name that several classes have stands for all of them.
+
+        Raises:
+            UserError: there is no such class.
         """
         given = [classes] if isinstance(classes, str | int) else classes
         if not isinstance(given, Iterable):
@@ -204,7 +229,7 @@ class Detector:
 
 
 def _labels(one: Any, names: Sequence[str], shared: Sequence[str]) -> list[int]:
-    """The labels that a name or an index means; `names` all differ, `shared` are those that the weights have."""
+    """The labels of a name or an index; `names` are distinct, `shared` those of the weights."""
     number = isinstance(one, Integral) and not isinstance(one, bool)
     if number or (isinstance(one, str) and one.isdecimal() and one not in shared):
         if not 0 <= int(one) < len(names):

@@ -1,4 +1,4 @@
-"""What every result of a model offers: numpy arrays, COCO records, a table, an annotated image, a file.
+"""What every result can become: numpy arrays, COCO records, a table, an annotated image, a file.
 
 `Detections`, `Classification` and `Embedding` themselves are in `detect.types`. Libraries that draw or convert are
 imported when a method needs them.
@@ -32,15 +32,15 @@ class Result:
     def described(
         self, names: Sequence[str], category_ids: Sequence[int], skeleton: Sequence[tuple[int, int]] = ()
     ) -> Self:
-        """A copy that knows its classes; a result without classes is returned as it is. See `ClassResult`."""
+        """A copy with class names, category ids and skeleton; a result without classes is returned as it is."""
         return self
 
     def counted(self) -> list[str]:
-        """What `detect predict` counts of this result in its last line: names, one for each item."""
+        """The names that `detect predict` counts in its last line, one for each item."""
         return []
 
     def text(self) -> str:
-        """One line that says what the result is."""
+        """The result in one line."""
         return ", ".join(self.counted())
 
     def records(self) -> list[dict[str, Any]]:

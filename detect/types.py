@@ -1,7 +1,7 @@
-"""The types that cross from one part to another.
+"""The types that the parts of gridhead exchange.
 
 Axes: B batch, A predictions (priors), C classes, N objects of an image, M objects padded over a batch, K points.
-What a network returns is a NamedTuple of tensors; what people hold is a frozen dataclass.
+A network returns a NamedTuple of tensors; everything else is a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from detect.data.letterbox import Letterbox
 
 
-# How many boxes of an image, the best by score, take part in suppression: the greater of a number and so many for each
-# detection that is wanted.
+# How many boxes of an image, the best by score, take part in NMS: the greater of CANDIDATES and PER_DETECTION for each
+# detection of `Postprocess.limit`.
 CANDIDATES, PER_DETECTION = 4096, 10
 
 
 class _Rows:
-    """Records of one length: what is given has a row for each of `boxes` (N, 4)."""
+    """Base of targets and detections: every field that is given has a row for each of `boxes` (N, 4)."""
 
     boxes: Tensor
 
@@ -49,7 +49,7 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class Target(_Rows):
-    """The truth of one image, in pixels of the image it travels with.
+    """The ground truth of one image, in pixels of the image that it comes with.
 
     boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; keypoints (N, K, 3) x, y, visibility;
     size (height, width); proposals (P, 4) xyxy of regions that may be objects.
@@ -64,7 +64,7 @@ class Target(_Rows):
     proposals: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> Target:
-        """The objects chosen by a mask or index; the image's own fields stay."""
+        """The objects of a mask or index; the fields of the image stay."""
         boxes, labels, crowd = self.boxes[index], self.labels[index], self.crowd[index]
         keypoints = None if self.keypoints is None else self.keypoints[index]
         return replace(self, boxes=boxes, labels=labels, crowd=crowd, keypoints=keypoints)
@@ -72,7 +72,10 @@ class Target(_Rows):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images (B, 3, H, W) uint8, or signals (B, C, ...); one target each; letterboxed images have their `fits`."""
+    """A batch of images (B, 3, H, W) uint8, or signals (B, C, ...), with a target for each.
+
+    `fits` are the letterboxes of letterboxed images.
+    """
 
     images: Tensor
     targets: list[Target]
@@ -83,7 +86,7 @@ class Batch:
 
     @property
     def proposals(self) -> list[Tensor] | None:
-        """The proposals (P, 4) of each image; None where they have none."""
+        """The proposals (P, 4) of each image; None if they have none."""
         return [t.proposals for t in self.targets if t.proposals is not None] or None
 
 
@@ -105,7 +108,7 @@ class Detections(_Rows, ClassResult):
     skeleton: Sequence[tuple[int, int]] = field(default=(), repr=False)
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
-        """The detections chosen by a mask, index or slice."""
+        """The detections of a mask, index or slice."""
         rows = {name: getattr(self, name) for name in ("boxes", "scores", "labels", "keypoints", "tracks")}
         return replace(self, **{name: row[index] for name, row in rows.items() if row is not None})
 
@@ -149,7 +152,7 @@ class Detections(_Rows, ClassResult):
 
     @staticmethod
     def none() -> Detections:
-        """No detection at all."""
+        """An empty result."""
         return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 
 
@@ -178,13 +181,13 @@ class Classification(ClassResult):
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """How far apart vectors are: Euclidean, or `weight` (D,) . |a - b| - `bias` where there is a weight."""
+    """The distance of embeddings: Euclidean, or, with a weight, `weight` (D,) . |a - b| - `bias`."""
 
     weight: np.ndarray | None = None
     bias: float = 0.0
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The distances (...) of vectors (..., D), which broadcast."""
+        """The distances (...) of embeddings (..., D), which broadcast."""
         if self.weight is None:
             euclidean: np.ndarray = np.sqrt(np.square(a - b).sum(-1))
             return euclidean
@@ -209,7 +212,11 @@ class Embedding(Result):
 
 
 class HeadOutput(NamedTuple):
-    """What a dense head says before decoding: logits (B, A, C), regression (B, A, R), objectness (B, A)."""
+    """The raw output of a dense head.
+
+    logits (B, A, C); regression (B, A, R), coded boxes; objectness (B, A); keypoints (B, A, K, 3); priors; aux, the
+    outputs of auxiliary heads in training.
+    """
 
     logits: Tensor
     regression: Tensor
@@ -219,7 +226,7 @@ class HeadOutput(NamedTuple):
     aux: tuple[HeadOutput, ...] | None = None
 
     def at(self, place: tuple[Tensor, ...]) -> HeadOutput:
-        """The predictions at (image, prior), P of each: fields with the axis P in place of (B, A)."""
+        """P predictions, by their indices (image, prior): the axis P replaces (B, A) in every field."""
         objectness, keypoints = (None if x is None else x[place] for x in (self.objectness, self.keypoints))
         centers, strides, boxes = self.priors
         boxes = None if boxes is None else boxes[place[1]]
@@ -228,17 +235,18 @@ class HeadOutput(NamedTuple):
 
 
 class LossTerm(NamedTuple):
-    """One loss term before normalization: the sum over the batch, and what to divide it by."""
+    """A loss term before normalization: its sum over the batch, and the count to divide it by."""
 
     total: Tensor
-    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which is not needed
 
 
 class NamedRows(NamedTuple):
-    """How a prediction layer's outputs, the rows of its weight and bias, are laid out over classes or keypoints.
+    """Which outputs of a prediction layer, rows of its weight and bias, belong to which class or keypoint.
 
-    The outputs are `groups` equal parts, one an anchor. Each part has `before` outputs that belong to no name, `each`
-    a name, and then whatever is left: background, objectness, box. `of` is the list of the metadata that has the names.
+    The outputs are `groups` equal parts, one for each anchor. A part has `before` outputs without a name, then `each`
+    outputs for each name, then the others: background, objectness, box. `of` is the field of the metadata with the
+    names.
     """
 
     of: str = "names"
@@ -249,10 +257,10 @@ class NamedRows(NamedTuple):
 
 @dataclass
 class LimitHits:
-    """How many images lost something to the limits of decoding.
+    """Counts the images that lost detections to the limits of postprocessing.
 
     limited: images with more detections than `Postprocess.limit`; crowded: images with more boxes above
-    `Postprocess.score` than go into suppression.
+    `Postprocess.score` than take part in NMS.
     """
 
     limited: int = 0
@@ -260,7 +268,7 @@ class LimitHits:
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, limited: bool = False, crowded: bool = False) -> None:
-        """Count an image; from any thread."""
+        """Count an image; any thread may call it."""
         with self.lock:
             self.limited += limited
             self.crowded += crowded
@@ -274,38 +282,48 @@ class LimitHits:
         self.crowded = min(self.crowded, crowded + 1)
 
     def lines(self, keep: Postprocess) -> list[str]:
-        """What to tell the user of it."""
-        most, said = max(CANDIDATES, PER_DETECTION * keep.limit), []
+        """Lines that tell the user about it."""
+        most, lines = max(CANDIDATES, PER_DETECTION * keep.limit), []
         if self.limited:
-            said.append(
-                f"images with more detections than --max-det {keep.limit}: {self.limited}; the least certain were cut, "
-                "raise --max-det to keep them"
+            lines.append(
+                f"images with more detections than --max-det {keep.limit}: {self.limited}; those with the lowest "
+                "scores were left out, raise --max-det to keep them"
             )
         if self.crowded:
-            said.append(
+            lines.append(
                 f"images with more than {most:,} boxes above --conf {keep.score:g}: {self.crowded}; only the best "
-                f"{most:,} took part in suppression, raise --conf, or --max-det above {most // PER_DETECTION}"
+                f"{most:,} took part in NMS, raise --conf, or --max-det above {most // PER_DETECTION}"
             )
-        return said
+        return lines
 
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How decoding chooses: the least score, the IoU above which a box is a duplicate, and how many an image.
-
-    `agnostic` lets boxes of different classes suppress one another; `soft` decays scores instead (Soft-NMS); `classes`
-    are the labels that are looked for, None for all. `keep_empty` keeps boxes that have no area within their image.
-    `limit_hits` counts what the limits leave out.
-    """
+    """Which predictions are kept: confidence threshold, non-maximum suppression (NMS), and limits."""
 
     score: Share = 0.25
+    """Confidence threshold: only higher scores are kept."""
+
     iou: Share = 0.7
+    """IoU threshold of NMS: of two boxes of a class that overlap more, the one with the lower score is dropped."""
+
     limit: Count = 300
+    """Most detections of an image."""
+
     agnostic: bool = False
+    """Whether boxes of different classes suppress one another, too."""
+
     soft: bool = False
+    """Whether overlapping boxes lose score instead of being dropped (Soft-NMS)."""
+
     classes: tuple[int, ...] | None = None
+    """Labels to keep; None: all."""
+
     keep_empty: bool = False
+    """Whether boxes without area inside the image are kept."""
+
     limit_hits: LimitHits = field(default_factory=LimitHits, compare=False, repr=False)
+    """Counts the images that lost detections to the limits."""
 
     def __post_init__(self) -> None:
         checked_values(self, "Postprocess.")
@@ -313,9 +331,10 @@ class Postprocess:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes numbers; kept with the weights. value = (pixel * scale - mean) / std, channels in `order`.
+    """Preprocessing of images, stored with the weights: value = (pixel * scale - mean) / std, channels in `order`.
 
-    `pad` fills what the image does not cover; `alignment` is "center" or "topleft"; `stretch` ignores the aspect ratio.
+    `pad` is the pixel value of the canvas around the image; `alignment`, "center" or "topleft", its place on the
+    canvas; `stretch` ignores the aspect ratio.
     """
 
     order: Annotated[str, Choice("RGB", "BGR")] = "RGB"
@@ -329,10 +348,10 @@ class Preprocess:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image on its way through prediction.
+    """An image, or a frame of a video, that is being predicted.
 
-    image (H, W, 3) uint8 RGB; name, that of its file; index, its number in a video or a file of several pages; time in
-    seconds of a frame of a video, None for other images; pages, how many its file has.
+    image (H, W, 3) uint8 RGB; name, that of its file; index, its number in a video or in a file of several pages; time,
+    in seconds, of a frame of a video, None for other images; pages, the number of pages of its file.
     """
 
     image: np.ndarray

@@ -1,1 +1,1 @@
-"""Published detectors converted to weights files of our own."""
+"""Converts published detectors to weights files."""

@@ -1,4 +1,4 @@
-"""The classes of COCO (Lin et al., 2014) in the order that published detectors give them."""
+"""The classes of COCO (Lin et al., 2014) in the order of published detectors."""
 
 _LISTED = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -9,5 +9,5 @@ _LISTED = (
     "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
 )
 NAMES = _LISTED.split(",")
-UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # category ids that COCO gave to no boxes
+UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # category ids without boxes in COCO
 IDS = [i for i in range(1, 91) if i not in UNUSED]

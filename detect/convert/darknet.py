@@ -1,4 +1,4 @@
-"""Darknet's weights: what its cfg describes, with the numbers of its .weights file."""
+"""Imports Darknet models: the network of a cfg with the values of a .weights file."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ from detect.types import Preprocess
 
 
 def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Preprocess], ModelMetadata]) -> Yolo:
-    """The detector of a cfg and its weights; `metadata` makes the metadata of (classes, image size, pixels).
+    """Import a detector of Darknet.
 
-    Raises UserError for a cfg with anything unknown, and for weights of another length than it needs.
+    Args:
+        cfg: describes the network.
+        weights: the .weights file.
+        metadata: makes the metadata, given the number of classes, the image size and the preprocessing.
+
+    Raises:
+        UserError: the cfg has unknown parts, or the weights have another length than it needs.
     """
     try:
         with cfg.open(encoding="utf-8") as file:
@@ -58,9 +64,12 @@ def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Prepr
 
 
 def _numbers(path: Path, need: int, cfg: Path) -> Tensor:
-    """The numbers after the header: versions, three int32, and the images seen, int64 since version 0.2, else int32.
+    """The values after the header, which has three int32 of versions and the number of images seen.
 
-    Raises UserError, before they are read, unless there are as many as `cfg` needs.
+    That number is an int64 since version 0.2, before an int32.
+
+    Raises:
+        UserError: the file has another number of values than `cfg` needs; raised before they are read.
     """
     with path.open("rb") as file:
         head, length = file.read(20), path.stat().st_size
@@ -69,7 +78,7 @@ def _numbers(path: Path, need: int, cfg: Path) -> Tensor:
         major, minor = np.frombuffer(head, "<i4", 2).tolist()
         start = 20 if major * 10 + minor >= 2 else 16
         if not (0 <= major < 1000 and 0 <= minor < 1000) or (length - start) % 4:
-            raise UserError(f"{path} is no Darknet weights file: its header or length is not that of one")
+            raise UserError(f"{path} is not a Darknet weights file: its header or length is wrong")
         count = (length - start) // 4
         if count != need:
             much = "short" if count < need else "long"
@@ -84,9 +93,9 @@ Slot = tuple[Tensor, Callable[[Tensor], object]]
 
 
 def _slots(model: Yolo, predictors: dict[int, int]) -> Iterator[Slot]:
-    """The tensors of the file in its order, each as one of its shape and what to do with it.
+    """The tensors of the file in its order: for each a tensor of its shape, and the function that stores its values.
 
-    Of a convolution these are its biases; scales, means and variances where batch normalization follows; its kernel.
+    For a convolution these are the biases; scales, means and variances if batch normalization follows; the kernel.
     """
     for i, stage in enumerate(model.backbone.stages):
         if i in predictors:
@@ -107,7 +116,7 @@ def _slots(model: Yolo, predictors: dict[int, int]) -> Iterator[Slot]:
 
 
 def _predictor(head: nn.Module, level: int) -> Iterator[Slot]:
-    """The convolution before a [yolo] layer: for each anchor the box, objectness and classes, which our head parts."""
+    """The convolution before a [yolo] layer: box, objectness and classes of each anchor, which our head separates."""
     boxes, classes = (getattr(head, name)[level][-1] for name in ("regress", "classify"))
     for name in ("bias", "weight"):
         box, label = getattr(boxes, name), getattr(classes, name)
@@ -115,7 +124,7 @@ def _predictor(head: nn.Module, level: int) -> Iterator[Slot]:
 
 
 def _part(box: Tensor, label: Tensor, values: Tensor) -> None:
-    """Put the rows of each anchor, five for its box and one a class, where they belong."""
+    """Store the rows of each anchor: five for box and objectness, and one for each class."""
     rows = values.view(len(box) // 5, -1, *values.shape[1:])
     box.copy_(rows[:, :5].reshape(box.shape))
     label.copy_(rows[:, 5:].reshape(label.shape))

@@ -1,4 +1,4 @@
-"""The convolutions of published files, in the order they run: of each its weight, and its bias or batch statistics."""
+"""Reads the convolutions of published files in the order they run, each with its bias or batch statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _HEAD = ["stems", "cls_convs", "cls_preds", "reg_convs", "reg_preds", "obj_preds
 
 
 def read_onnx(path: Path) -> list[dict[str, Tensor]]:
-    """The convolutions of an ONNX file. Raises UserError where it cannot be read, or has none with constant weights."""
+    """The convolutions of an ONNX file.
+
+    Raises:
+        UserError: it cannot be read, or the weights of its convolutions are not constants.
+    """
     try:
         import onnx  # late: an extra
     except ImportError as error:
@@ -37,27 +41,31 @@ def read_onnx(path: Path) -> list[dict[str, Tensor]]:
         raise
     except Exception as error:  # protobuf, numpy and onnx raise several kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no ONNX file that can be read: {reason}") from error
+        raise UserError(f"{path} is not an ONNX file that can be read: {reason}") from error
     return [{"weight": weight, "bias": bias} for weight, bias in read]
 
 
 def read_pth(path: Path) -> list[dict[str, Tensor]]:
-    """The convolutions of a checkpoint of YOLOX. Raises UserError where it is none; no pickle is loaded."""
+    """The convolutions of a checkpoint of YOLOX; no pickle is loaded.
+
+    Raises:
+        UserError: it is not a checkpoint of YOLOX.
+    """
     try:
         file = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+    except Exception as error:  # torch raises many kinds for damaged files and for those of other programs
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is no file of weights that can be read safely: {reason}") from error
+        raise UserError(f"{path} is not a weights file that can be read safely: {reason}") from error
     state = file.get("model", file) if isinstance(file, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dictionary, names with tensors, as released files do")
+        raise UserError(f"{path} holds no state dictionary (names and tensors), as released files do")
     require_stored(state, path)
     names = [key.removesuffix(".weight") for key, value in state.items() if key.endswith(".weight") and value.ndim == 4]
     return [_part(state, name) for name in sorted(names, key=lambda name: _place(name, path))]
 
 
 def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A convolution with what follows it: batch normalization beside one called `conv`."""
+    """A convolution with its bias or its batch normalization, which stands beside one called `conv`."""
     part = {"weight": state[f"{name}.weight"]}
     if f"{name}.bias" in state:
         return part | {"bias": state[f"{name}.bias"]}
@@ -66,16 +74,16 @@ def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _place(name: str, path: Path) -> tuple:
-    """Where a convolution runs: its part, then conv1, conv2, the blocks, conv3; depthwise before pointwise."""
+    """The place of a convolution in the order: its part, then conv1, conv2, the blocks, conv3; depthwise first."""
     words = name.split(".")
     if words[0] == "head" and len(words) > 2 and words[1] in _HEAD and words[2].isdecimal():
         return len(_RUN), int(words[2]), _HEAD.index(words[1]), _natural(".".join(words[3:]))
     part = next((word for word in words if word in _RUN), None)
     if words[0] != "backbone" or part is None:
-        raise UserError(f"{path} is no YOLOX: it has a convolution called {name}")
+        raise UserError(f"{path} is not a YOLOX: it has a convolution called {name}")
     return _RUN.index(part), 0, 0, _natural(name.partition(part)[2].replace("conv3", "z"))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """Words in their order, numbers by their value."""
+    """A key that sorts words by letters and numbers by value."""
     return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"\.", text) if word]

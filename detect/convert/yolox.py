@@ -1,4 +1,4 @@
-"""YOLOX's released weights: the convolutions of the file, in the order they run, are those of our network.
+"""Imports YOLOX's released weights: the convolutions of the file, in the order they run, are those of our network.
 
 An ONNX file holds its convolutions in that order, with batch normalization folded in; a .pth file has names.
 """
@@ -25,15 +25,20 @@ from detect.models.yolo import Yolo
 from detect.types import Preprocess
 
 PIXELS = Preprocess(order="BGR", scale=1.0, pad=114, alignment="topleft")
-SMALL = 416  # the image side of the two smallest models; 640 of the others
+SMALL = 416  # image size of the two smallest models; that of the others is 640
 READERS = {".onnx": read_onnx, ".pth": read_pth}
-Part = dict[str, Tensor]  # weight, and bias or what batch normalization holds; outputs come first in each
+Part = dict[str, Tensor]  # weight, and bias or the tensors of batch normalization; axis 0 is the outputs
 
 
 def import_yolox(path: Path, metadata: Callable[[int, int, Preprocess], ModelMetadata]) -> Yolo:
-    """The YOLOX in a released file; `metadata` makes the metadata of (classes, image size, pixels).
+    """Import a released YOLOX.
 
-    Raises UserError for a file of another network.
+    Args:
+        path: an .onnx or .pth file.
+        metadata: makes the metadata, given the number of classes, the image size and the preprocessing.
+
+    Raises:
+        UserError: the file is of another network.
     """
     parts = READERS[path.suffix](path)
     config = _config(parts, path)
@@ -55,27 +60,27 @@ def import_yolox(path: Path, metadata: Callable[[int, int, Preprocess], ModelMet
 
 
 def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
-    """The configuration whose stem is as wide as that of the file."""
+    """The configuration whose stem has the width of the file's."""
     known = {c.width // 4: c for c in (model_config(name) for name in shipped_names() if name.startswith("yolox_"))}
     width = len(parts[0]["weight"]) if parts and parts[0]["weight"].ndim == 4 else 0
     if width not in known:
-        raise UserError(f"{path} is no YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
+        raise UserError(f"{path} is not a YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
     config = known[width]
     with torch.device("meta"):
         like = build(config, ModelMetadata(["any"], [1]))
     assert isinstance(like, Yolo)
-    twice = len(_all(like, CSP)) + len(like.head.regress)  # of ours that are two of the file's: `_both`
+    twice = len(_all(like, CSP)) + len(like.head.regress)  # our convolutions that are two in the file: `_both`
     if len(parts) != len(_all(like, nn.Conv2d)) + twice:
         raise _other(path, config)
     return config
 
 
 def _other(path: Path, config: ModelConfig) -> UserError:
-    return UserError(f"{path} begins like {config.name}, but is another network: its convolutions are not the same")
+    return UserError(f"{path} begins like {config.name}, but is another network: its other convolutions differ")
 
 
 def _convolutions(model: Yolo) -> Iterator[tuple[nn.Conv2d, nn.Module | None, Callable[[Iterator[Part]], Part]]]:
-    """Our convolutions in the order they run, the normalization of each, and how it takes what the file has for it."""
+    """Our convolutions in the order they run, each with its normalization and the function that takes its part."""
     order: list[nn.Module] = []
     hooks = [m.register_forward_pre_hook(lambda m, _: order.append(m)) for m in _all(model, nn.Conv2d)]
     model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
@@ -100,30 +105,30 @@ def _normed(block: nn.Sequential) -> bool:
 
 
 def _focus(parts: Iterator[Part]) -> Part:
-    """The stem: its input is 2x2 pixels of 3 channels, by column, row, channel; ours by channel, row, column."""
+    """The stem, whose input is 2x2 pixels of 3 channels by column, row, channel; ours is by channel, row, column."""
     part = next(parts)
     return part | {"weight": part["weight"].unflatten(1, (2, 2, 3)).permute(0, 3, 2, 1, 4, 5).flatten(1, 3)}
 
 
 def _both(parts: Iterator[Part]) -> Part:
-    """Two convolutions of one input as one: box and objectness."""
+    """Two convolutions of one input joined: box and objectness."""
     first, second = next(parts), next(parts)
     return {key: torch.cat([value, second[key]]) for key, value in first.items()}
 
 
 def _split(parts: Iterator[Part]) -> Part:
-    """The two that begin a cross-stage partial stage; ours has first what goes around the blocks."""
+    """The two that begin a cross-stage partial stage; in ours, the one that bypasses the blocks comes first."""
     return {key: torch.cat(value.chunk(2)[::-1]) for key, value in _both(parts).items()}
 
 
 def _merge(parts: Iterator[Part]) -> Part:
-    """The one that ends it: its input is in the other order too."""
+    """The one that ends it, whose input has the other order as well."""
     part = next(parts)
     return part | {"weight": torch.cat(part["weight"].chunk(2, 1)[::-1], 1)}
 
 
 def _put(conv: nn.Conv2d, norm: nn.Module | None, part: Part) -> None:
-    """Give a convolution its part. A folded one leaves its normalization with nothing to do but to add the bias."""
+    """Store a part in a convolution. For a folded one, the normalization is set to only add the bias."""
     _copy(conv.weight, part["weight"])
     if norm is None:
         _copy(conv.bias, part["bias"])

@@ -1,4 +1,4 @@
-"""Libraries that are there with the extra `export`, imported when they are needed."""
+"""Imports the libraries of the extra `export` when they are needed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from detect.errors import UserError
 
 
 def require(*modules: str) -> None:
-    """Raises UserError for a library that is not installed."""
+    """Raise a UserError if a library is not installed."""
     missing = [name for name in modules if name not in sys.modules and find_spec(name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} is not installed: pip install 'gridhead[export]'")
 
 
 def load_openvino() -> Any:
-    """The package openvino. Raises UserError where it is not installed."""
+    """The package openvino.
+
+    Raises:
+        UserError: it is not installed.
+    """
     require("openvino")
     import openvino
 
@@ -25,9 +29,12 @@ def load_openvino() -> Any:
 
 
 def load_onnxruntime() -> Any:
-    """The package onnxruntime. Raises UserError where it is not installed.
+    """The package onnxruntime, with its telemetry off.
 
-    Its build for Windows knows no environment variable (see `detect.utils.telemetry`), only this call.
+    Its build for Windows ignores the environment variable of `detect.utils.telemetry`, and needs this call.
+
+    Raises:
+        UserError: it is not installed.
     """
     require("onnxruntime")
     import onnxruntime

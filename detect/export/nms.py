@@ -1,7 +1,7 @@
-"""Non-max suppression as operators of ONNX, behind an exported network: `detect export --nms`.
+"""Non-maximum suppression as ONNX operators behind an exported network: `detect export --nms`.
 
-It chooses as `detect.models.yolo.choose` does, but for the limit on what goes in: scores above `conf`, of each class
-the best of those that overlap by more than `iou`, and of an image the best `max_det`.
+It keeps the boxes that `detect.models.yolo.choose` keeps, without the limit on candidates: scores above `conf`, in each
+class the best of those that overlap by more than `iou`, and the best `max_det` of an image.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from detect.export.metadata import About
 
-# Rows are (image, label, prior), as the operator gives them; `place` counts those of an image that are better.
+# Rows are (image, label, prior), as the operator returns them; `place` is the rank of a row within its image.
 _GRAPH = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (float[N, D] found)
@@ -53,9 +53,9 @@ _POINTS = """
 
 
 def with_suppression(model: Any, about: About) -> Any:
-    """The ONNX model with one output in place of its boxes and scores: found (N, 7), and the points in 3 K columns.
+    """The ONNX model with one output `found` (N, 7 + 3 K) instead of boxes, scores and keypoints.
 
-    Each row is image, x1, y1, x2, y2, score, label, then x, y and visibility of each point; best first.
+    Each row is image, x1, y1, x2, y2, score, label, then x, y and visibility of each keypoint; by descending score.
     """
     from onnx import compose, parser
 

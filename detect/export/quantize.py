@@ -1,4 +1,4 @@
-"""Int8: convolutions that count in bytes, their ranges measured on images."""
+"""Int8 quantization of convolutions, calibrated on images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detect.export.libraries import load_onnxruntime, require
 
 
 class _Reader:
-    """The images, one a call, as ONNX Runtime's calibration asks for them."""
+    """Gives the images one by one, as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, images: Iterable[Tensor]) -> None:
         self.left = iter(images)
@@ -27,11 +27,12 @@ class _Reader:
 def quantized(graph: Any, images: Iterable[Tensor], folder: Path) -> Any:
     """An ONNX model with its convolutions in int8.
 
-    None is left out: with the last ones of the head in float32 the AP of two detectors was no better (docs/export.md).
+    All of them are quantized: with the last ones of the head in float32, the AP of two detectors was no better
+    (docs/export.md).
 
     Args:
         graph: the model in float32.
-        images: letterboxed images (1, 3, H, W) uint8, on which the ranges are measured; those of weights by channel.
+        images: letterboxed images (1, 3, H, W) uint8 for calibration; weights are quantized by channel.
         folder: a folder for temporary files.
     """
     require("onnx")
@@ -41,7 +42,7 @@ def quantized(graph: Any, images: Iterable[Tensor], folder: Path) -> Any:
 
     source, target = folder / "float.onnx", folder / "int8.onnx"
     onnx.save(graph, str(source))
-    logging.disable(logging.WARNING)  # it asks for a preparation that torch's exporter has done
+    logging.disable(logging.WARNING)  # it recommends a preparation that torch's exporter has done
     try:
         quantization.quantize_static(
             str(source),

@@ -1,4 +1,4 @@
-"""Exported files in the place of a model: prediction and evaluation lead through them as through weights."""
+"""Runs exported files behind the interface of a model, for prediction and evaluation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from detect.utils.operators import require_operators
 
 
 class Exported:
-    """A file that `detect export` wrote. Called with images (B, 3, H, W) uint8 RGB it returns the outputs of its form;
-    of one with suppression the rows (N, 6 or more) of each image.
+    """A file that `detect export` wrote.
+
+    Called with images (B, 3, H, W) uint8 RGB, it returns the outputs of its task; with NMS inside, the rows (N, 6 or
+    more) of each image.
     """
 
     needs_proposals = False
@@ -31,18 +33,19 @@ class Exported:
 
     @property
     def pixels(self) -> Preprocess:
-        """How images are letterboxed; what their numbers become is in the file."""
+        """How images are letterboxed; the rest of preprocessing is inside the file."""
         return self.metadata.pixels
 
     def for_inference(self, device: torch.device, dtype: torch.dtype) -> Exported:
-        """Itself: it was made ready when it was opened."""
+        """The same object: it was prepared when it was opened."""
         return self
 
     def require_side(self, side: int) -> None:
-        """Raises UserError where the file takes another side alone."""
+        """Raise a UserError if the file only takes another image size."""
         if self.square and side != self.metadata.size:
             raise UserError(
-                f"{self.path} takes images of {self.metadata.size} px alone: leave --imgsz out, or export another"
+                f"{self.path} takes images of {self.metadata.size} px only: leave --imgsz out, or "
+                "export one of another size"
             )
 
     def __call__(self, images: Tensor) -> Sequence[Tensor]:
@@ -58,30 +61,39 @@ class Exported:
         ]
 
     def _outputs(self, images: Tensor) -> Sequence[Tensor]:
-        """What the file makes of images. Raises UserError where it cannot be run, or gives what it should not."""
+        """Run the file.
+
+        Raises:
+            UserError: it cannot be run, or its outputs are not those that its metadata declare.
+        """
         try:
             outputs = self.run(images)
-        except Exception as error:  # each runtime has kinds of its own
+        except Exception as error:  # each runtime has exceptions of its own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f"{self.path} cannot be run: {reason[:200]}; export it again") from error
         wrong = misfit(self.about, outputs, len(images))
         if wrong:
-            raise UserError(f"{self.path} is not what it says of itself: {wrong}; export it again")
+            raise UserError(f"{self.path} has other outputs than its metadata declare: {wrong}; export it again")
         return outputs
 
     def scores(self, raw: Sequence[Tensor]) -> Tensor:
-        """Of a classifier: the probability of each class (B, C)."""
+        """The class probabilities (B, C) of a classifier."""
         return raw[0]
 
     def decode(self, raw: Sequence[Tensor], keep: Postprocess) -> list[Any]:
-        """The answer for each image, in canvas pixels. Raises UserError for what the file has already left out."""
+        """The result for each image, in canvas pixels.
+
+        Raises:
+            UserError: NMS inside the file has already dropped boxes that `keep` asks for.
+        """
         if not self.about.suppressed:
             return form_of(self.task).decode(raw, keep)
         about = self.about
         if keep.score < about.conf or keep.limit > about.max_det:
             raise UserError(
-                f"{self.path} was exported with --nms and gives no box at or below {about.conf:g} and at most "
-                f"{about.max_det}: ask for --conf {about.conf:g} --max-det {about.max_det}, or export without --nms"
+                f"{self.path} was exported with --nms: boxes at or below a score of {about.conf:g} and more than "
+                f"{about.max_det} are left out; ask for --conf {about.conf:g} --max-det {about.max_det}, or "
+                "export without --nms"
             )
         if (keep.iou, keep.agnostic, keep.soft) != (about.iou, False, False):
             raise UserError(
@@ -91,35 +103,40 @@ class Exported:
         return [self._detections(rows, keep) for rows in raw]
 
     def _detections(self, rows: Tensor, keep: Postprocess) -> Detections:
-        """Rows (N, 6 + 3 K) of one image as Detections, best first.
+        """Rows (N, 6 + 3 K) of one image as Detections, by descending score.
 
-        Raises UserError if boxes of the wanted classes may be among those that the file left out at its limit.
+        Raises:
+            UserError: boxes of the chosen classes may be among those that the file left out at its limit.
         """
         points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
         detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
         wanted = detections.scores > keep.score
-        full = len(rows) >= self.about.max_det and bool(wanted.all())  # else all above `keep.score` are there
+        full = len(rows) >= self.about.max_det and bool(wanted.all())  # otherwise all above `keep.score` are there
         if keep.classes is not None:
             wanted &= torch.isin(detections.labels, torch.tensor(keep.classes))
         if full and int(wanted.sum()) < keep.limit and keep.classes is not None:
             raise UserError(
-                f"{self.path} was exported with --nms and gives the best {len(rows)} boxes of all classes: more of "
-                "--classes may be behind them; export with a larger --max-det, or without --nms"
+                f"{self.path} was exported with --nms and has the best {len(rows)} boxes of all classes: more of "
+                "--classes may be left out; export with a larger --max-det, or without --nms"
             )
         keep.limit_hits.add(limited=full or int(wanted.sum()) > keep.limit)
         return detections[wanted][: keep.limit]
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether the name of `path` says that it is an exported file."""
+    """Whether `path` has the suffix of an exported file."""
     return format_of(path) is not None
 
 
 def open_exported(path: str | Path, device: str = "auto", precision: str = "auto") -> Exported:
-    """The network in an exported file. Raises UserError for a file, device or precision that will not do."""
+    """Open an exported file.
+
+    Raises:
+        UserError: the file, device or precision cannot be used.
+    """
     path, kind = Path(path), format_of(path)
     if kind is None or not path.is_file():
-        raise UserError(f"{path} is not there: detect export writes it")
+        raise UserError(f"{path} does not exist: write it with detect export")
     about, run = kind.open(path, spelled(device), precision)
     if form_of(about.task).rows:
         require_operators()

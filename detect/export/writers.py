@@ -1,4 +1,4 @@
-"""From a lean model to a file of each format, with what it says of itself inside."""
+"""Writes a fused model to a file of each format, with its metadata inside."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from detect.models.heads.roi import Dense
 from detect.models.heads.single_object import Exact
 
 OPSET = 18
-DYNAMIC_ONNX = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)  # before, some operators are not exported
-_EXACT = (Predict, Exact, Dense)  # they compute in the type of their weights: boxes need float32
+DYNAMIC_ONNX = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 7)  # earlier versions lack some operators
+_EXACT = (Predict, Exact, Dense)  # layers that compute in the type of their weights: boxes need float32
 
 
 def halved(model: Model) -> Model:
-    """The model in float16, in place, but for the layers that places come from, as under autocast."""
+    """The model in float16, in place, except for the layers that predict coordinates, as under autocast."""
     model.half()
     for module in model.modules():
         if isinstance(module, _EXACT):
@@ -38,16 +38,20 @@ def halved(model: Model) -> Model:
 
 
 def write_torchscript(model: Model, about: About, part: Path) -> None:
-    """Trace the model into the temporary file `part`; what depends on the size of the images stays open."""
+    """Trace the model into the temporary file `part`; it takes images of any size."""
     with _quiet():
         traced = torch.jit.trace(Bare(model), (_example(about),), check_trace=False)
-        buffer = io.BytesIO()  # torch ends the process where it writes a file itself and the disk is full
+        buffer = io.BytesIO()  # torch ends the process if it writes the file itself and the disk is full
         torch.jit.save(traced, buffer, _extra_files={KEY: about.text()})
     part.write_bytes(buffer.getvalue())
 
 
 def to_onnx(model: Model, about: About) -> Any:
-    """The model as an ONNX model, without suppression; what varies has names, such as batch."""
+    """The model as an ONNX model, without NMS; variable dimensions have names, such as batch.
+
+    Raises:
+        UserError: this version of torch cannot export variable dimensions.
+    """
     require("onnx", "onnxscript")
     names = about.outputs
     if about.dynamic and not DYNAMIC_ONNX:
@@ -70,7 +74,7 @@ def to_onnx(model: Model, about: About) -> Any:
 
 
 def write_onnx(graph: Any, about: About, path: Path) -> None:
-    """Write the ONNX model with suppression where it is asked for."""
+    """Write the ONNX model, with NMS if `about` asks for it."""
     import onnx
 
     if about.suppressed:
@@ -82,7 +86,7 @@ def write_onnx(graph: Any, about: About, path: Path) -> None:
 
 
 def write_openvino(source: Path, about: About, path: Path) -> None:
-    """Write what OpenVINO makes of the ONNX file `source` to `path` and, beside it, the weights (.bin)."""
+    """Convert the ONNX file `source` to OpenVINO: `path` and, beside it, the weights (.bin)."""
     openvino = load_openvino()
     model = openvino.Core().read_model(str(source))
     model.set_rt_info(about.text(), KEY)
@@ -90,7 +94,7 @@ def write_openvino(source: Path, about: About, path: Path) -> None:
 
 
 def _example(about: About) -> Tensor:
-    """Images to trace with: two of unequal sides where these are open, so that no number is taken for another."""
+    """Images to trace with; variable dimensions get distinct sizes, so that none is mistaken for another."""
     side, stride = about.metadata.size, about.stride
     shape = (2 if about.dynamic else 1, 3, side, side)
     if not about.square:
@@ -100,7 +104,7 @@ def _example(about: About) -> Tensor:
 
 
 def _shapes(about: About) -> dict[str, dict[int, Any]] | None:
-    """What varies of the images: batch, height and width, the latter in strides."""
+    """The variable dimensions of the images: batch, height and width, the latter in strides."""
     from torch.export import Dim
 
     if not about.dynamic:
@@ -115,7 +119,7 @@ def _shapes(about: About) -> dict[str, dict[int, Any]] | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' notes on their progress and on each other."""
+    """Silence the progress messages and warnings of the exporters."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

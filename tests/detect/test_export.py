@@ -125,7 +125,7 @@ def test_an_open_file_with_suppression_answers_as_the_weights_do(weights, open_f
     ("keep", "said"),
     [
         (Postprocess(0.5, limit=20), "ask for --conf 0.6 --max-det 20"),
-        (Postprocess(0.6, limit=21), "gives no box at or below 0.6 and at most 20"),
+        (Postprocess(0.6, limit=21), "boxes at or below a score of 0.6 and more than 20"),
         (Postprocess(0.6, 0.5, 20), "ask for --iou 0.7 alone"),
         (Postprocess(0.6, limit=20, soft=True), "suppressed its boxes by IoU 0.7"),
     ],
@@ -176,7 +176,7 @@ def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys)
     path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
     assert "of PyTorch's" in capsys.readouterr().out
     both(weights, "anchor", path, frames((64, 64), (64, 64)), Postprocess(0.3))
-    with pytest.raises(UserError, match="takes images of 64 px alone: leave --imgsz out"):
+    with pytest.raises(UserError, match="takes images of 64 px only: leave --imgsz out"):
         Detector.load(path).predictor(Postprocess(), 96)
     ((_, found),) = Detector.load(path).predictor(Postprocess(0.3))(frames((40, 64)))
     assert len(found) and found.boxes[:, 3].max() <= 40
@@ -213,7 +213,7 @@ def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_pat
     assert mine["AP"] >= 0
     fixed = exported(weights, "point", tmp_path / "fixed.torchscript", format="torchscript")
     assert detect.evaluate(weights=str(fixed), data=str(digits), workers=0)["AR100"] >= 0
-    with pytest.raises(UserError, match="64 px alone"):
+    with pytest.raises(UserError, match="64 px only"):
         detect.evaluate(weights=str(fixed), data=str(digits), workers=0, imgsz=96)
 
 
@@ -325,7 +325,7 @@ def test_what_cannot_be_is_refused_in_one_line(weights, kind, flags, said, tmp_p
 
 
 def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"m\.onnx is not there"):
+    with pytest.raises(UserError, match=r"m\.onnx does not exist"):
         Detector.load(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"m\.onnx cannot be read by ONNX Runtime"):
@@ -410,7 +410,7 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
 def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
     path = exported(weights, "point", tmp_path / "m.onnx")
     assert "--dynamic keeps those of detect predict" in capsys.readouterr().out
-    assert "float32, onnx file, square canvas of 64 px (detect export --dynamic" in Detector.load(path).computed()
+    assert "float32, onnx file, square canvas of 64 px (export with --dynamic" in Detector.load(path).computed()
     said = Detector.load(weights("point"), "cpu", "bfloat16").computed(96)
     assert said == "computed in bfloat16 on cpu, longer side of 96 px"
 

@@ -199,9 +199,9 @@ def break_name(state):
     [
         (lambda s: s.pop("head.obj_preds.2.weight"), "is another network"),
         (lambda s: s.update({"head.cls_convs.0.9.conv.weight": torch.zeros(2, 2, 1, 1)}), "is another network"),
-        (break_name, "is no YOLOX"),
+        (break_name, "is not a YOLOX"),
         (lambda s: s.update({"backbone.backbone.stem.conv.conv.weight": torch.zeros(7, 12, 3, 3)}), "has 7 outputs"),
-        (lambda s: s.clear(), "is no YOLOX"),
+        (lambda s: s.clear(), "is not a YOLOX"),
         (lambda s: s.update({"head.obj_preds.0.weight": 3}), "no state dictionary"),
     ],
 )
