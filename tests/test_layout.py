@@ -96,9 +96,9 @@ def test_an_image_passes_few_files(paths, path, most):
 def test_files_and_functions_are_short():
     files, functions = hops.lengths()
     assert set(files) == set(TREES)
-    assert statistics.median(files.values()) <= 130
-    assert [name for name, lines in files.items() if lines > 400] == []
-    assert [name for name, lines in functions.items() if lines > 80] == []
+    assert statistics.median(files.values()) <= 110
+    assert [name for name, lines in files.items() if lines > 354] == []
+    assert [name for name, lines in functions.items() if lines > 67] == []
     assert statistics.quantiles(functions.values(), n=100)[-1] <= 50
 
 

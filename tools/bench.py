@@ -30,35 +30,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 from detect.utils.atomic_io import replace_text  # noqa: E402
+from tools.bench_data import lay_out  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
-
-
-def lay_out(source: Path, folder: Path) -> str:
-    """The sets of `source` as the peer wants them: pictures under images/, and a text file of boxes for each."""
-    import yaml
-
-    from detect.data.sources.formats import load_data, splits
-
-    for split in splits(str(source)):
-        store = load_data(str(source), split)
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True)
-        for i in range(len(store)):
-            path, target = store.image_path(i).resolve(), store.target(i)
-            (folder / "images" / split / path.name).symlink_to(path)
-            height, width = target.size
-            low, high = target.boxes.chunk(2, 1)
-            rows = ((low + high) / 2, high - low)
-            lines = [
-                f"{label} {x / width} {y / height} {w / width} {h / height}"
-                for label, (x, y), (w, h) in zip(target.labels.tolist(), *(r.tolist() for r in rows), strict=True)
-            ]
-            replace_text((folder / "labels" / split / path.name).with_suffix(".txt"), "\n".join(lines), durable=False)
-    about = {"path": str(folder), "train": "images/train", "val": "images/val", "names": dict(enumerate(store.names))}
-    replace_text(folder / "data.yaml", yaml.safe_dump(about))
-    return str(folder / "data.yaml")
 
 
 def peers(setting: Setting, name: str, source: Path, job: dict[str, Any], models: Sequence[str]) -> dict[str, Side]:
