@@ -1,4 +1,4 @@
-"""The command `detect`: a command is a function that takes one configuration dataclass."""
+"""The program `detect`: its commands, its help and its exit status."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ def usage() -> str:
     """The top help; printed before anything heavy is imported."""
     lines = ["usage: detect COMMAND --flag value ...", "", "commands:"]
     lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
-    lines += ["", "detect COMMAND --help lists the flags of a command.", ""]
-    lines += ["exit status: 0 done, 2 a mistake in arguments, data or files, 1 a defect of detect itself;"]
+    lines += ["", "detect COMMAND --help explains the options of a command.", ""]
+    lines += ["exit status: 0 done, 2 a mistake in arguments, data or files, 1 a defect of detect itself,"]
     lines += ["128 + N after signal N, with the work saved: 130 SIGINT (Ctrl-C), 143 SIGTERM, 129 SIGHUP"]
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0 done, 1 a defect of ours, 2 the user's mistake.
+    """Run one command.
 
-    Ended by a signal, after its work was saved and its temporary files were removed, it is 128 and the signal's number:
-    130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
+    Args:
+        arguments: the words after the program's name. Default: those of this process.
+
+    Returns:
+        The exit status: 0 done, 1 a defect of ours, 2 a mistake of the user; 128 + N after signal N, with the work
+        saved and temporary files removed: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -36,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _guarded(arguments: list[str]) -> int:
-    """The exit status of one command, whatever becomes of it."""
+    """Run one command and return its exit status, whatever happens."""
     from contextlib import ExitStack, closing, suppress
 
     from detect.errors import UserError, one_line, told_to_user

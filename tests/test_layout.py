@@ -164,8 +164,15 @@ def loaded(code):
 
 
 def test_help_and_configuration_import_nothing_heavy():
-    code = "import detect, detect.config.train\nfrom detect.__main__ import main\nmain(['--help'])"
-    assert loaded(code) & {"torch", "numpy", "cv2", "rich", "anchors"} == set()
+    code = """import detect, detect.config
+from detect.__main__ import COMMANDS, main
+main(['--help'])
+for command in COMMANDS:
+    main([command, '--help'])
+main(['train', '--model', 'faster_rcnn', '--help-all'])
+main(['train', '--data', 'toy', '--epoch', '3'])
+detect.UserError"""
+    assert loaded(code) & {"torch", "numpy", "cv2", "rich", "anchors", "sklearn", "av"} == set()
 
 
 def test_a_model_brings_no_data_with_it():

@@ -13,22 +13,22 @@ from typing import Any
 
 # What the top help says of each command, in its order.
 COMMANDS = {
-    "demo": "the whole job on the embedded set, in a few minutes",
-    "train": "train a detector on COCO, YOLO or VOC data, or a classifier",
-    "evaluate": "measure a detector (COCO's twelve numbers) or a classifier",
-    "predict": "draw what is found in images, video or a stream, or its class",
-    "embed": "store the vectors of known people in a gallery",
-    "verify": "say whether two pictures show one person",
-    "identify": "say who of a gallery is in pictures",
-    "serve": "a local page to drop pictures and videos on",
-    "report": "write report.html of a run, which opens offline",
-    "check": "look through data before training on it",
+    "demo": "run everything on an embedded toy dataset, in a few minutes",
+    "train": "train or fine-tune a model",
+    "evaluate": "measure weights on a dataset split",
+    "predict": "run a model on images, video or a stream",
+    "embed": "build a gallery of known identities",
+    "verify": "compare two images: the same identity?",
+    "identify": "identify who is in each image, with a gallery",
+    "serve": "serve a page to drop images and videos on",
+    "report": "write the HTML report of a training run",
+    "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",
-    "import": "make a weights file of Darknet's or YOLOX's",
+    "import": "convert published weights of Darknet or YOLOX",
     "export": "write weights as ONNX, OpenVINO or TorchScript",
-    "see": "look inside: filters, what excites a layer, why it fired",
-    "stylize": "give pictures the style of another one",
-    "info": "list the layers of a backbone or model",
+    "see": "explain a model: filters, feature maps, class activation",
+    "stylize": "give images the style of another one",
+    "info": "list the layers of a model or backbone",
 }
 _STEMS = {"import": "import_weights"}  # import is a word of Python
 

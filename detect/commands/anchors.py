@@ -38,30 +38,37 @@ class AnchorsConfig:
 
 @under(lambda config: locked_files(config.json))
 def anchors(config: AnchorsConfig) -> dict[str, Any]:
-    """Compute anchors; print them in the form that a model configuration takes."""
+    """Compute anchor boxes, and print them in the form that `--model.anchors` takes.
+
+    Returns:
+        `anchors`, widths and heights in pixels at `imgsz`, by area; `mean_iou`, `recall` and `imgsz`.
+
+    Raises:
+        UserError: the data cannot be used, or has too few boxes.
+    """
     from anchors.kmeans import kmeans, mean_iou, recall
     from detect.data.sources.formats import load_data
     from detect.data.validate import usable
     from detect.evaluation.evaluate import say_left_out
     from detect.training.setup import box_sizes
 
-    store = load_data(config.data, config.split, config.skip_bad, allow_outside=config.allow_outside)
-    store = usable(store, config.skip_bad)
-    say_left_out(store)
-    sizes = box_sizes(store, config.imgsz)
+    annotations = load_data(config.data, config.split, config.skip_bad, allow_outside=config.allow_outside)
+    annotations = usable(annotations, config.skip_bad)
+    say_left_out(annotations)
+    sizes = box_sizes(annotations, config.imgsz)
     if not len(sizes):
-        raise UserError(f"{store.path} has no boxes to compute anchors from")
+        raise UserError(f"{annotations.path} has no boxes to compute anchors from")
     try:
-        found = kmeans(sizes, config.k, seed=config.seed)
+        boxes = kmeans(sizes, config.k, seed=config.seed)
     except ValueError as error:
-        raise UserError(f"{store.path}: {error}") from error
+        raise UserError(f"{annotations.path}: {error}") from error
     result = {
-        "anchors": [[round(v, 2) for v in row] for row in found.tolist()],
-        "mean_iou": float(mean_iou(sizes, found)),
-        "recall": float(recall(sizes, found)),
+        "anchors": [[round(v, 2) for v in row] for row in boxes.tolist()],
+        "mean_iou": float(mean_iou(sizes, boxes)),
+        "recall": float(recall(sizes, boxes)),
         "imgsz": config.imgsz,
     }
-    say(f"# {len(sizes)} boxes of {store.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
+    say(f"# {len(sizes)} boxes of {annotations.path} at {config.imgsz} px: mean IoU {result['mean_iou']:.4f},")
     say(f"# best possible recall {result['recall']:.4f}")
     say(f"anchors: {json.dumps(result['anchors'])}")
     if config.json:

@@ -42,7 +42,11 @@ class CheckConfig:
 @under(lambda config: locked_files(config.json))
 @under(lambda config: locked_files(config.page, kind="page"))
 def check(config: CheckConfig) -> Checked:
-    """Look through the data; print what was found, and write it where --json and --page say."""
+    """Check a dataset; print the findings, and write them to `json` and `page`.
+
+    Raises:
+        UserError: nothing of the dataset can be used.
+    """
     from detect.data_check import findings, summary
 
     checked = findings.check(config.data, config.imgsz, config.k, config.splits, config.allow_outside)

@@ -25,7 +25,7 @@ class DemoConfig:
     seed: Natural = 0
     """Seed of the training."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
 
 
 SIZE = 160
@@ -33,7 +33,11 @@ SIZE = 160
 
 @under(lambda config: locked_folder(Path(config.out)))
 def demo(config: DemoConfig) -> None:
-    """Do it under --out, and end with the numbers and where to look."""
+    """Run everything in `out`, and print the metrics and where to look.
+
+    Raises:
+        UserError: the folder is not empty.
+    """
     from detect.data.toy import build
 
     started, out = time.monotonic(), Path(config.out)
@@ -42,30 +46,30 @@ def demo(config: DemoConfig) -> None:
     say("1/5 data: handwritten digits in photographs")
     data = build(out / "data")
     say("2/5 anchors")
-    shapes = _run("anchors", data=data, imgsz=SIZE, json=out / "anchors.json")
+    boxes = _run("anchors", data=data, imgsz=SIZE, json=out / "anchors.json")
     say(f"3/5 training yolo_n for {config.epochs} epochs")
     flags = {"data": data, "model": "yolo_n", "imgsz": SIZE, "batch": 8, "seed": config.seed, "out": out / "train"}
-    shapes_matter = {"flip": 0.0, "scale": 0.25}  # a mirrored 2 is no digit, and eight pixels of ink shrink badly
+    digits = {"flip": 0.0, "scale": 0.25}  # a mirrored 2 is no digit, and eight pixels of ink shrink badly
     short = {"epochs": config.epochs, "optim.warmup": 1.0}
-    weights = _run("train", **flags, **short, augment=shapes_matter, device=config.device)
-    say("4/5 evaluation on held-out images")
+    weights = _run("train", **flags, **short, augment=digits, device=config.device)
+    say("4/5 evaluation on the validation set")
     files = {"json": out / "metrics.json", "detections": out / "detections.json"}
     result = _run("evaluate", weights=weights, data=data, device=config.device, **files)
-    say("5/5 pictures and video")
+    say("5/5 annotated images and video")
     for source, name in ((data / "val", "pictures"), (data / "video.mp4", "video")):
         _run("predict", weights=weights, source=source, device=config.device, out=out / name)
-    film = _film(weights, data, config.device)
+    video = _evaluate_video(weights, data, config.device)
     rows = [
-        ("AP on held-out images", f"{result['AP']:.3f}"),
-        ("AP50 on held-out images", f"{result['AP50']:.3f}"),
-        ("AP50 on the video", f"{film['AP50']:.3f}"),
-        ("mean IoU of 9 anchors", f"{shapes['mean_iou']:.3f}"),
+        ("AP on the validation set", f"{result['AP']:.3f}"),
+        ("AP50 on the validation set", f"{result['AP50']:.3f}"),
+        ("AP50 on the video", f"{video['AP50']:.3f}"),
+        ("mean IoU of 9 anchors", f"{boxes['mean_iou']:.3f}"),
         ("seconds in all", f"{time.monotonic() - started:.0f}"),
-        ("annotated pictures", str(out / "pictures")),
+        ("annotated images", str(out / "pictures")),
         ("annotated video", str(out / "video" / "video.mp4")),
         ("weights", str(weights)),
         ("report, for a browser", str(out / "train" / "report.html")),
-        ("curves, an epoch a line", str(out / "train" / "metrics.jsonl")),
+        ("metrics, a line an epoch", str(out / "train" / "metrics.jsonl")),
     ]
     for line in ("", *(f"{name:<26} {value}" for name, value in rows)):
         say(line)
@@ -77,8 +81,8 @@ def _run(command: str, **flags: Any) -> Any:
     return function_of(command)(from_values(command, flags))
 
 
-def _film(weights: Path, data: Path, device: str) -> dict[str, Any]:
-    """The COCO numbers of the video, frame by frame."""
+def _evaluate_video(weights: Path, data: Path, device: str) -> dict[str, Any]:
+    """Evaluate the weights on the frames of the video: the COCO metrics."""
     from detect.api import Detector
     from detect.data.sources.coco import load_coco
     from detect.evaluation.coco import CocoEvaluator

@@ -31,14 +31,21 @@ class EmbedConfig:
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
     what it finds. Several: each works on what the one before it cut out."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 
 
 @under(lambda config: locked_files(config.out, kind="gallery"))
 def embed(config: EmbedConfig) -> Path:
-    """Write the gallery of the people of a source."""
+    """Build the gallery, and write it to `out`.
+
+    Returns:
+        The gallery file.
+
+    Raises:
+        UserError: there is no image, or none in which the detectors find anything.
+    """
     import numpy as np
 
     from detect.data.images import read_image
@@ -47,12 +54,12 @@ def embed(config: EmbedConfig) -> Path:
     from detect.types import Frame
 
     source, out = Path(config.source), Path(config.out)
-    pictures = known_people(source)
+    images = known_people(source)
     print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
     detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
     embedder = ImageEmbedder(config.weights, config.detector, config.device, config.precision)
     vectors, people, files = [], [], []
-    for person, file in track(iter(pictures), len(pictures), "embed"):
+    for person, file in track(iter(images), len(images), "embed"):
         vector = embedder(Frame(read_image(file), file.name))
         if vector is None:
             say(f"left out: {file}: {embedder.nothing_detected}", sys.stderr)
@@ -61,9 +68,9 @@ def embed(config: EmbedConfig) -> Path:
         people.append(person)
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
-        raise UserError(f"{source}: nothing to cut out in any of {len(pictures)} pictures: no gallery was written")
+        raise UserError(f"{source}: the detectors find nothing in any of {len(images)} images: no gallery was written")
     Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of, detectors).save(out)
-    say(f"{out}: {len(vectors)} pictures of {len(set(people))} people")
+    say(f"{out}: {len(vectors)} images of {len(set(people))} people")
     return out
 
 
@@ -80,7 +87,7 @@ def known_people(source: Path) -> list[tuple[str, Path]]:
         raise UserError(f"source {str(source)!r}: no such file or folder")
     files = sorted(f for f in source.rglob("*") if f.is_file() and is_image(f))
     if not files:
-        raise UserError(f"folder {source}: no picture in it, so there is nobody for a gallery")
+        raise UserError(f"folder {source}: there is no image in it, so a gallery would be empty")
     places = [(file, file.relative_to(source).parts) for file in files]
     people = [(parts[0] if len(parts) > 1 else file.stem, file) for file, parts in places]
     names = sorted({person for person, _ in people})

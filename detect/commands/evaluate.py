@@ -48,7 +48,7 @@ class EvaluateConfig:
     pairs: str = ""
     """CSV file of pairs for an embedder. Columns: a, b (images) and same (1 or 0). Default: all pairs of the split."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
     workers: Annotated[int, Range(-1)] = -1

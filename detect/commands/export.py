@@ -59,7 +59,14 @@ class ExportConfig:
 
 
 def export(config: ExportConfig) -> Path:
-    """Write the weights as --format says, checked on real pictures; returns the file."""
+    """Export weights, if the results of the file match PyTorch's on real images.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the model or the options do not suit the format, or the results differ.
+    """
     from detect.cli.applicability import refuse_unused
     from detect.export import exporter
     from detect.export.comparison import sample_images, verify
@@ -89,19 +96,19 @@ def export(config: ExportConfig) -> Path:
 
 
 def _refuse(config: ExportConfig) -> None:
-    """Raises UserError for flags that do not go together."""
+    """Raise a UserError for options that exclude one another."""
     from detect.export.runtime import is_exported
 
     if is_exported(config.weights):
-        raise UserError(f"{config.weights} is an exported file: give the weights it came from")
+        raise UserError(f"{config.weights} is an exported file: give the weights that it was made of")
     if config.half and config.int8:
         raise UserError("--half and --int8 exclude one another: give one")
     if (config.half or config.int8) and not config.data:
-        raise UserError("--half and --int8 are judged on pictures with objects in them: give --data")
+        raise UserError("--half and --int8 are checked on images with objects: give --data")
     kinds: Mapping[str, type[ExportFormat]] = REGISTRIES["export"]
     kind = kinds[config.format]
     if not kind.has_operators and (config.nms or config.int8):
         able = " and ".join(name for name, one in kinds.items() if one.has_operators)
         raise UserError(f"--nms and --int8 are for --format {able}: {config.format} has no such operators")
     if config.out and Path(config.out).suffix != kind.suffix:
-        raise UserError(f"--out {config.out}: a file of --format {config.format} ends in {kind.suffix}")
+        raise UserError(f"--out {config.out}: a --format {config.format} file ends in {kind.suffix}")

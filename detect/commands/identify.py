@@ -42,7 +42,7 @@ class IdentifyConfig:
     json: bool = False
     """Print the results as JSON."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 
@@ -56,16 +56,16 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     gallery = Gallery.load(Path(config.gallery))
     weights = config.weights or gallery.weights
     if not Path(weights).is_file():
-        raise UserError(f"{config.gallery} was made by {weights}, which is not there: say where they are by --weights")
+        raise UserError(f"{config.gallery} was built with {weights}, which is not there: give --weights")
     if fingerprint(Path(weights)) != gallery.fingerprint:
-        raise UserError(f"{config.gallery} was made by other weights than {weights}: make it again with detect embed")
+        raise UserError(f"{config.gallery} was not built with {weights}: build it again with detect embed")
     if config.detector is None:
         _require_same(config.gallery, gallery.detectors)
     detectors = [path for path, _ in gallery.detectors] if config.detector is None else config.detector
     embedder = ImageEmbedder(weights, detectors, config.device, config.precision)
     if gallery.vectors.shape[1] != embedder.embed_boxes.dimensions:
         raise UserError(
-            f"{config.gallery} is damaged: its vectors are not as long as those of {weights}: make it again"
+            f"{config.gallery} is damaged: its embeddings have another length than those of {weights}: build it again"
         )
     threshold = embedder.threshold(config.threshold, "far_1pct", weights)
     with open_source(config.source) as source:
@@ -81,9 +81,9 @@ def _require_same(name: str, detectors: list[tuple[str, str]]) -> None:
 
     for path, made_by in detectors:
         if not Path(path).is_file():
-            raise UserError(f"{name} was made with {path}, which is not there: say where it is by --detector")
+            raise UserError(f"{name} was built with {path}, which is not there: give --detector")
         if fingerprint(Path(path)) != made_by:
-            raise UserError(f"{name} was made with another {path}: make it again, or take this one by --detector")
+            raise UserError(f"{name} was built with another {path}: build it again, or give this one with --detector")
 
 
 def _identified(

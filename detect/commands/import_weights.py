@@ -57,10 +57,10 @@ def _model(config: ImportWeightsConfig, path: Path) -> Model:
     metadata = partial(_metadata, config)
     if path.suffix in READERS:
         if config.cfg:
-            raise UserError(f"--cfg goes with Darknet's .weights, not with {path}: leave it out")
+            raise UserError(f"--cfg is for Darknet's .weights, and {path} is none: leave it out")
         return import_yolox(path, metadata)
     if not config.cfg:
-        raise UserError(f"--weights {path}: give the --cfg of Darknet's weights, or YOLOX's .onnx or .pth")
+        raise UserError(f"--weights {path}: give the --cfg of Darknet weights, or a .onnx or .pth file of YOLOX")
     return import_darknet(Path(config.cfg), path, metadata)
 
 
@@ -78,7 +78,7 @@ def _metadata(config: ImportWeightsConfig, classes: int, size: int, pixels: Prep
 
     names = _names(Path(config.names)) if config.names else coco.NAMES
     if len(names) != classes:
-        where = config.names or "COCO, whose names are taken where no --names are given,"
+        where = config.names or "COCO, the default of --names,"
         raise UserError(f"{where} has {len(names)} classes, the network {classes}: give --names with that many lines")
     ids = coco.IDS if names == coco.NAMES else list(range(1, classes + 1))
     return ModelMetadata(list(names), list(ids), config.imgsz or size, pixels)

@@ -81,13 +81,17 @@ class PredictConfig:
     json: bool = False
     """Also print the predictions to standard output."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 
 
 def predict(config: PredictConfig) -> None:
-    """Find objects in a source, or say its classes; leave annotated copies and a json file under --out."""
+    """Run a model on a source; write annotated copies and a JSON file of the predictions to `out`.
+
+    Raises:
+        UserError: the weights, the source or an option cannot be used.
+    """
     from detect.api import Detector
     from detect.callbacks.base import make_callbacks, watched
     from detect.cli.applicability import refuse_unused
@@ -134,7 +138,7 @@ def predict(config: PredictConfig) -> None:
 
 
 def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
-    """What tracks objects through frames; None without --track."""
+    """The tracker of --track; None without."""
     from detect.api import Detector
     from detect.inference.box_embedder import BoxEmbedder, require_embedder
     from detect.tracking.video_tracker import VideoTracker
@@ -150,7 +154,7 @@ def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
 
 
 def _tell(source: Source, summary: Summary, keep: Postprocess) -> None:
-    """Print what was left out. Raises UserError where that is everything."""
+    """Print what was left out. Raises a UserError where that is everything."""
     from detect.evaluation.evaluate import say_cuts
 
     if source.left_out and not summary.frames:
@@ -158,5 +162,5 @@ def _tell(source: Source, summary: Summary, keep: Postprocess) -> None:
     for line in source.left_out:
         say(f"left out: {line}", sys.stderr)
     if source.hidden:
-        say(f"{source.hidden} previews, gain maps or copies in small within the files were not looked at", sys.stderr)
+        say(f"{source.hidden} previews, gain maps or thumbnails inside the files were not read", sys.stderr)
     say_cuts(keep, sys.stderr)

@@ -15,7 +15,7 @@ class ReportConfig:
     run: str
     """Folder of the run."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
 
 
 @under(lambda config: locked_files(Path(config.run) / "report.html", kind="page"))

@@ -42,7 +42,7 @@ class SeeConfig:
     batch: Count = 8
     """Images that go through the network together."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
 
 
 @under(lambda config: locked_folder(Path(config.out)))

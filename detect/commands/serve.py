@@ -52,13 +52,17 @@ class ServeConfig:
     connections: Count = 48
     """Connections of one client; more are rejected."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve the page until a signal comes. Raises UserError for weights, an address or a folder that cannot be used."""
+    """Serve the page until a signal ends it.
+
+    Raises:
+        UserError: the weights, the address or the temporary folder cannot be used, or the extra serve is not installed.
+    """
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
@@ -71,10 +75,10 @@ def serve(config: ServeConfig) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at the address; port 0 takes any that is free."""
+    """A socket that listens at the address; port 0 takes any free one."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, UnicodeError) as error:
         said = getattr(error, "strerror", None) or error
-        raise UserError(f"--host {host} --port {port} cannot be listened at: {said}") from error
+        raise UserError(f"--host {host} --port {port} cannot be used: {said}") from error

@@ -74,11 +74,18 @@ class StylizeConfig:
     seed: Natural = 0
     """Seed of noise, and of the choice of styles."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
 
 
 def stylize(config: StylizeConfig) -> list[Terms]:
-    """Stylize as `config` says. Returns the terms of J before each step and after the last, of the one picture."""
+    """Stylize an image, or make stylized copies of a dataset's images.
+
+    Returns:
+        The loss terms of the image before each step and after the last; nothing for a dataset.
+
+    Raises:
+        UserError: options exclude one another, or a file cannot be used.
+    """
     from detect.data.images import read_image
     from detect.style.artist import Stylizer
     from detect.style.stylized_copies import copy_all
@@ -94,7 +101,7 @@ def stylize(config: StylizeConfig) -> list[Terms]:
 
 
 def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) -> list[Terms]:
-    """Write the one picture, and say how the terms of J changed."""
+    """Write the image after every `every` steps and at the end, and print how the loss terms changed."""
     from detect.data.image_writer import save_image
     from detect.style.images import to_image
 
@@ -113,20 +120,22 @@ def _paint_one(config: StylizeConfig, states: Iterator[tuple[Tensor, Terms]]) ->
 
 
 def _refuse(config: StylizeConfig) -> None:
-    """Raises UserError for flags that do not go together."""
+    """Raise a UserError for options that exclude one another."""
     from detect.style.images import WRITTEN
 
     if bool(config.content) == bool(config.data):
-        raise UserError("detect stylize needs --content, a picture, or --data, a set of them: give one of the two")
+        raise UserError("detect stylize needs --content, an image, or --data, a dataset: give one of the two")
     if not config.style:
-        raise UserError("detect stylize needs --style, the picture whose style is wanted")
+        raise UserError("detect stylize needs --style, the image whose style is taken")
     if not config.alpha + config.beta + config.tv:
-        raise UserError("--alpha, --beta and --tv are all 0, so that nothing would change: give one of them a weight")
+        raise UserError("--alpha, --beta and --tv are all 0, so nothing would change: give one of them a weight")
     if config.content and len(config.style) > 1:
-        raise UserError("several --style are for --data, where each copy has one: give one")
+        raise UserError("several --style are for --data, where each copy takes one: give one")
     if config.content and Path(config.out).suffix.lower() not in WRITTEN:
-        raise UserError(f"--out {config.out}: name a picture to write, such as {Path(config.out).stem or 'out'}.png")
+        raise UserError(
+            f"--out {config.out}: name an image file to write, such as {Path(config.out).stem or 'out'}.png"
+        )
     if config.content and Path(config.out).resolve() in {
         Path(one).resolve() for one in (config.content, *config.style)
     }:
-        raise UserError(f"--out {config.out} is a picture that is read: name another")
+        raise UserError(f"--out {config.out} is an image that is read: name another")

@@ -36,7 +36,7 @@ class VerifyConfig:
     json: bool = False
     """Print the result as JSON."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 

@@ -170,7 +170,7 @@ class TrainConfig:
     resume_anyway: Annotated[bool, ReadWith("resume", "true"), ADVANCED] = False
     """Resume with changed settings too, though the run then ends otherwise than it would have."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:N or N. Default: a GPU if there is one."""
+    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
     deterministic: bool = False

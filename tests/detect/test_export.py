@@ -314,7 +314,7 @@ def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monke
         ("point", {"half": True, "int8": True}, "exclude one another"),
         ("point", {"int8": True}, "give --data"),
         ("point", {"format": "torchscript", "nms": True}, "for --format onnx and openvino"),
-        ("point", {"format": "openvino"}, "ends in .xml"),
+        ("point", {"format": "openvino"}, "file ends in .xml"),
         ("classifier", {"nms": True}, "--nms is for detectors"),
     ],
 )

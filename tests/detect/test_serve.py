@@ -245,10 +245,10 @@ def test_the_page_shows_the_image_that_was_chosen_last(server, tmp_path):
 
 def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch, capsys):
     assert main(["serve", "--weights", str(served_weights), "--host", "no such host.invalid"]) == 2
-    assert "cannot be listened at" in capsys.readouterr().err
+    assert "cannot be used" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "--weights", str(served_weights), "--port", str(taken.getsockname()[1])]) == 2
-    assert "cannot be listened at" in capsys.readouterr().err
+    assert "cannot be used" in capsys.readouterr().err
     save_weights(
         tmp_path / "c.safetensors",
         build(

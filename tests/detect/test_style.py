@@ -190,8 +190,8 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
         ({"style_layers": "stages.0=0"}, "every weight is 0"),
         ({"content": "no.png"}, "no.png: there is no such image file"),
         ({"style": "no.png"}, "no.png: there is no such image file"),
-        ({"content": None}, "needs --content, a picture, or --data"),
-        ({"data": "toy"}, "needs --content, a picture, or --data"),
+        ({"content": None}, "needs --content, an image, or --data"),
+        ({"data": "toy"}, "needs --content, an image, or --data"),
         ({"style": "a.png b.png"}, "no such image file"),
         ({"backbone-weights": None}, "needs trained weights of squeezenet1_1"),
         ({"backbone-weights": "no.pth"}, "no.pth cannot be read"),
@@ -202,11 +202,11 @@ def test_layers_by_name_and_previews(desk, tmp_path, one_thread, monkeypatch):
             "weights of vgg11 are not in it, so its layers would not be trained",
         ),  # but the first fits
         ({"style_layers": "=1"}, "unknown layer '': known: aux, head"),
-        ({"out": "picture"}, "--out picture: name a picture to write, such as picture.png"),
+        ({"out": "picture"}, "--out picture: name an image file to write, such as picture.png"),
         ({"out": "/proc/none/o.png"}, "cannot be written"),
         ({"share": 0.5}, "--share is read with --data alone"),
         ({"content": None, "data": "toy", "every": 5}, "--every is read with --content alone"),
-        ({"alpha": "0", "beta": "0", "tv": "0"}, "are all 0, so that nothing would change"),
+        ({"alpha": "0", "beta": "0", "tv": "0"}, "are all 0, so nothing would change"),
         ({"optimizer": "sgd"}, "unknown value of --optimizer 'sgd'"),
         ({"imgsz": "16"}, "--imgsz is 16: it must be from 32"),
     ],
@@ -220,7 +220,7 @@ def test_what_cannot_be_is_one_line(desk, tmp_path, others, said, capsys):
 def test_nothing_that_is_read_is_written_over(desk, digits, tmp_path, capsys):
     before = (desk / "content.png").read_bytes()
     assert main(["stylize", *flags(desk, out=desk / "content.png")]) == 2
-    assert "is a picture that is read: name another" in capsys.readouterr().err
+    assert "is an image that is read: name another" in capsys.readouterr().err
     assert main(["stylize", *flags(desk, content=None, data=digits, out=digits)]) == 2
     assert "is where the images of" in capsys.readouterr().err
     assert (desk / "content.png").read_bytes() == before and not (digits / "stylized.json").exists()

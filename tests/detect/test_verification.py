@@ -197,7 +197,7 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(picture.read_bytes())
     assert main(["embed", "--weights", str(weights), "--source", str(known), "--out", out, *CPU[:4]]) == 0
-    assert "2 pictures of 2 people" in capsys.readouterr().out
+    assert "2 images of 2 people" in capsys.readouterr().out
     gallery = Gallery.load(tmp_path / "g.safetensors")
     assert gallery.people == ["a", "b"] and gallery.files == ["a/x.png", "b.png"] and gallery.vectors.shape == (2, 8)
     asked = ["identify", "--gallery", out, "--source", str(people / "train" / "a" / "0.png"), *CPU[:4]]
@@ -236,7 +236,7 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
     asked = ["--source", str(people / "val" / "f" / "0.png"), *CPU[:4]]
     assert main(["embed", "--weights", str(copy), "--out", str(tmp_path / "g"), *asked]) == 0
     assert main(["identify", "--gallery", str(tmp_path / "g"), *asked]) == 2
-    assert "made by other weights" in capsys.readouterr().err
+    assert "was not built with" in capsys.readouterr().err
 
 
 def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
@@ -309,10 +309,10 @@ def test_a_gallery_remembers_what_cut_its_pictures_out(people, weights, finders,
     assert near[:2] == pytest.approx([0, 0], abs=1e-5) and min(near[2:]) > 1e-3
     (tmp_path / "left").write_text("trained again")
     assert main(["identify", "--gallery", out, "--source", str(image), *CPU[:4]]) == 2
-    assert f"made with another {tmp_path / 'left'}" in capsys.readouterr().err
+    assert f"built with another {tmp_path / 'left'}" in capsys.readouterr().err
     (tmp_path / "left").unlink()
     assert main(["identify", "--gallery", out, "--source", str(image), *CPU[:4]]) == 2
-    assert f"made with {tmp_path / 'left'}, which is not there" in capsys.readouterr().err
+    assert f"built with {tmp_path / 'left'}, which is not there" in capsys.readouterr().err
 
 
 def test_words_that_belong_to_no_flag_have_names():
@@ -374,7 +374,10 @@ def broken(people, weights, tmp_path_factory):
         ("identify --gallery {b}/empty --source {b}/empty", "but a folder: name the file in it"),
         ("identify --gallery {b}/g --source {b}", "for those in its folders put /**/* after its name"),
         ("embed --weights {b}/detector.safetensors --source {p}/val", "is no embedder"),
-        ("embed --weights {w} --source {p}/val --detector {b}/detector.safetensors", "nothing to cut out in any of 12"),
+        (
+            "embed --weights {w} --source {p}/val --detector {b}/detector.safetensors",
+            "find nothing in any of 12 images",
+        ),
         ("embed --weights {w} --source {p}/val --detector {w}", "is no detector"),
         ("embed --weights {w} --source {p}/val --detector {b}/points.safetensors", "has no mean shape"),
         (
@@ -390,7 +393,7 @@ def broken(people, weights, tmp_path_factory):
         ("identify --gallery {b}/orphan --source {p}/val/f", "which is not there"),
         ("identify --gallery {b}/notes.txt --source {p}/val/f", "not a gallery that can be read"),
         ("identify --gallery {w} --source {p}/val/f", "is not a gallery"),
-        ("identify --gallery {b}/g --source {p}/val/f --weights {b}/other.safetensors", "made by other weights"),
+        ("identify --gallery {b}/g --source {p}/val/f --weights {b}/other.safetensors", "was not built with"),
         ("identify --gallery {b}/g --source {b}/empty", "no image or video"),
         ("predict --weights {w} --source {p}/val/f --out {b}/out", "is an embedder"),
         ("export --weights {w} --data {p}", "is an embedder"),
