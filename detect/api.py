@@ -161,8 +161,7 @@ class Detector:
         """Predict what is in each image of a source: `for frame, detections in detector.predict("clip.mp4"): ...`.
 
         Args:
-            source: what `detect predict` takes, an array (H, W, 3) uint8 in RGB order, a PIL image, a tensor
-                (3, H, W) in RGB order (uint8, or floating in 0..1), or a list of these.
+            source: path, URL, camera, RGB array (H, W, 3) or tensor (3, H, W), PIL image, or a list: see `open_source`.
             conf: confidence threshold, 0 to 1.
             iou: IoU threshold of NMS, 0 to 1: of two boxes of a class that overlap more, the better one is kept.
             max_det: most detections of an image.
@@ -176,13 +175,12 @@ class Detector:
             callbacks: objects that see, and may change, every result.
 
         Returns:
-            A lazy sequence of (frame, result): Detections in pixels of the frame, a Classification or an Embedding. The
-            model runs when the sequence is iterated or indexed: see `Predictions`.
+            A lazy sequence of (frame, result), which runs the model when it is iterated or indexed: see `Predictions`.
 
         Raises:
-            UserError: a value or the source cannot be used; at once, before the first image.
+            UserError: a value or the source cannot be used; raised at once, before the first image.
         """
-        config = PredictConfig(
+        given = PredictConfig(
             weights="the model",
             source="",
             conf=conf,
@@ -195,7 +193,7 @@ class Detector:
             tta=tta,
             tile=tile,
         )
-        config = check(config, "")
+        config = check(given, "")
         refuse_unused("predict", config, self.model.task)
         labels = None if classes is None else self.labels(classes)
         if labels == ():

@@ -155,6 +155,52 @@ class ClassResult(Result):
         return draw(image, self, self.names, self.skeleton)  # type: ignore[arg-type]  # one of the two that there are
 
 
+class BoxResult(ClassResult):
+    """Base of results whose rows each have a box, and perhaps keypoints and the number of a track."""
+
+    boxes: Tensor
+    keypoints: Tensor | None
+    tracks: Tensor | None
+
+    def records(self) -> list[dict[str, Any]]:
+        """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`."""
+        records = []
+        rows = zip(self.categories(), self.boxes.tolist(), self.scores.tolist(), strict=True)
+        for i, (category, (left, top, right, bottom), score) in enumerate(rows):
+            box = [round(value, 3) for value in (left, top, right - left, bottom - top)]
+            records.append(category | {"bbox": box, "score": round(score, 5)})
+            if self.keypoints is not None:
+                records[-1]["keypoints"] = [round(value, 3) for value in self.keypoints[i].flatten().tolist()]
+            if self.tracks is not None:
+                records[-1]["track_id"] = int(self.tracks[i])
+        return records
+
+    def columns(self) -> dict[str, Any]:
+        """Columns `x1`, `y1`, `x2`, `y2`, `score`, `label`, and `name`, `track` and `x_0`, `y_0`, `visibility_0`…"""
+        columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.numpy().T, strict=True))
+        columns |= super().columns()
+        if self.tracks is not None:
+            columns["track"] = self.tracks.numpy()
+        for k, point in enumerate([] if self.keypoints is None else self.keypoints.unbind(1)):
+            columns |= dict(zip((f"x_{k}", f"y_{k}", f"visibility_{k}"), point.numpy().T, strict=True))
+        return columns
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections`, with class names in `data["class_name"]`; keypoints are left out.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        arrays, columns = self.numpy(), super().columns()
+        return optional("supervision", "to_supervision").Detections(
+            xyxy=arrays["boxes"],
+            confidence=arrays["scores"],
+            class_id=arrays["labels"],
+            tracker_id=arrays.get("tracks"),
+            data={"class_name": np.array(columns["name"])} if "name" in columns else {},
+        )
+
+
 def optional(library: str, method: str) -> Any:
     """A library that only `method` needs.
 

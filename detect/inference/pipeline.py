@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -98,27 +98,34 @@ def predict_to(
     out, summary, has_images = Path(out), Summary(), source.kind != "signals"
     if extras.get("show") and not has_images:
         raise UserError("--show is for images: leave it out")
+    with _reporting(out, results_file, summary), ExitStack() as stack:
+        stack.enter_context(source)
+        written = stack.enter_context(closing(OutputFolder(out, source.files)))
+        sinks: list[Sink] = []
+        for sink in open_sinks(source, names, category_ids, written, results_file, tracker, extras):
+            sinks.append(sink)
+            stack.push(partial(_close, sink))
+        interrupt = stack.enter_context(closing(Interrupt()))
+        predictions = stack.enter_context(closing(predictor(source)))
+        stack.enter_context(suppress(WindowClosed))
+        for frame, result in stack.enter_context(closing(track(predictions, source.count, "predict"))):
+            result = (tracker(frame, result) if tracker else result).described(names, category_ids, skeleton)
+            annotated = result.plot(frame.image) if has_images else frame.image
+            if tracker:
+                tracker.draw(annotated)
+            for sink in sinks:
+                sink.write(frame, result, annotated)
+            summary.add(result)
+            if interrupt.asked:
+                raise KeyboardInterrupt
+    return replace(summary, objects=tracker.objects) if tracker else summary
+
+
+@contextmanager
+def _reporting(out: Path, results_file: str, summary: Summary) -> Iterator[None]:
+    """Turn errors of files and videos into UserErrors that tell what is left of the run."""
     try:
-        with ExitStack() as stack:
-            stack.enter_context(source)
-            written = stack.enter_context(closing(OutputFolder(out, source.files)))
-            sinks: list[Sink] = []
-            for sink in open_sinks(source, names, category_ids, written, results_file, tracker, extras):
-                sinks.append(sink)
-                stack.push(partial(_close, sink))
-            interrupt = stack.enter_context(closing(Interrupt()))
-            predictions = stack.enter_context(closing(predictor(source)))
-            stack.enter_context(suppress(WindowClosed))
-            for frame, result in stack.enter_context(closing(track(predictions, source.count, "predict"))):
-                result = (tracker(frame, result) if tracker else result).described(names, category_ids, skeleton)
-                annotated = result.plot(frame.image) if has_images else frame.image
-                if tracker:
-                    tracker.draw(annotated)
-                for sink in sinks:
-                    sink.write(frame, result, annotated)
-                summary.add(result)
-                if interrupt.asked:
-                    raise KeyboardInterrupt
+        yield
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
         reason = f"{where}: cannot be written ({error.strerror or error})"
@@ -129,7 +136,6 @@ def predict_to(
         if kept := _kept(out, results_file, summary):
             _log.warning("interrupted%s", kept)
         raise
-    return replace(summary, objects=tracker.objects) if tracker else summary
 
 
 def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
