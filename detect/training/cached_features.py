@@ -1,7 +1,7 @@
-"""Features that a frozen trunk makes, computed once and kept on disk: only the head is left to run.
+"""Features of a frozen backbone, computed once and kept on disk, so that only the head runs in training.
 
-Two files: NAME.f32 holds the numbers of all samples, one after the other; NAME.json, written last, says where each
-sample's are, in which shapes, its target and its letterbox, and whose features they are.
+There are two files. NAME.f32 holds the numbers of all samples, one after the other. NAME.json, written last, holds for
+each sample where its numbers begin, their shapes, its target and its letterbox, and what the features depend on.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from detect.utils.progress import track
 
 
 class Maps(list[Tensor]):
-    """The features of a batch, in the place of its images."""
+    """The feature maps of a batch, in the place of its images."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Maps:
-        """All of them on `device`."""
+        """All maps on a device."""
         return Maps(x.to(device, non_blocking=non_blocking) for x in self)
 
 
 class Top(nn.Module):
-    """What is left of a model when its features are known: the verbs of the model, with features for images."""
+    """The head of a model behind the model's interface: it takes feature maps where the model takes images."""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -56,9 +56,9 @@ class Top(nn.Module):
 
 
 def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> dict[str, str]:
-    """What features depend on, by name: a cache serves only where all of it is the same.
+    """What features depend on, by name: a cache is used only where all of it is the same.
 
-    Weights and labels count by what they hold, pictures by name, length and time of change.
+    Weights and labels enter by content, images by name, length and time of change.
     """
     weights, data = hashlib.sha256(), hashlib.sha256()
     for part in model.backbone_stages():
@@ -84,7 +84,11 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
 
 
 class Features:
-    """The samples of a loader as features, in its order; a `batch` of any that have the same shapes."""
+    """The samples of a loader as features, in the order of the loader.
+
+    Args:
+        file: the *.f32 file.
+    """
 
     def __init__(self, file: Path):
         index = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
@@ -94,7 +98,7 @@ class Features:
         self.flat = np.memmap(file, np.float32, "r", shape=(self.starts[-1],))
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The samples `rows`, which have the same shapes."""
+        """A batch of these samples, whose features have the same shapes."""
         shapes = self.shapes[rows[0]]
         flat = torch.from_numpy(np.stack([self.flat[self.starts[i] : self.starts[i + 1]] for i in rows]))
         maps = flat.split([math.prod(shape) for shape in shapes], 1)
@@ -111,7 +115,13 @@ class Features:
 
 
 class FeatureLoader:
-    """What a TrainLoader of `dataset` without augmentation gives, as features; `features` has its samples by index."""
+    """The batches of a `TrainLoader` without augmentation, as features.
+
+    Args:
+        features: the samples of the dataset, in its order.
+        dataset: the training set, which orders the samples of each epoch.
+        batch: samples in a batch.
+    """
 
     def __init__(self, features: Features, dataset: Any, batch: int):
         self.features, self.dataset, self.parts = features, dataset, batches(len(dataset), batch)
@@ -120,15 +130,24 @@ class FeatureLoader:
         return len(self.parts)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on."""
+        """Yield the batches of an epoch, from batch `start` on."""
         for part in self.parts[start:]:
             yield self.features.batch([self.dataset.index(epoch, int(position)) for position in part])
 
 
 def cached(file: Path, loader: Any, model: Model, whose: dict[str, str], device: torch.device, dtype: torch.dtype):
-    """The features of the batches of `loader`: those in `file` (*.f32), or made now.
+    """The features of a loader's batches, read from a file, or computed and written to it.
 
-    Raises UserError where the file holds those of something else, or cannot be written.
+    Args:
+        file: the *.f32 file.
+        loader: the batches.
+        model: what computes the features.
+        whose: what they depend on, as `about` gives it.
+        device: where the model is.
+        dtype: what it computes in.
+
+    Raises:
+        UserError: the file holds the features of something else, or cannot be written.
     """
     index = file.with_suffix(".json")
     if not index.exists():
@@ -150,7 +169,7 @@ def cached(file: Path, loader: Any, model: Model, whose: dict[str, str], device:
         if theirs.get(name) != value:
             raise UserError(f"{file} holds the features of other {name}: delete it, or name another folder: --features")
     if not file.exists() or file.stat().st_size != length:
-        raise UserError(f"{file} has not the {length} bytes that {index.name} tells of: delete both")
+        raise UserError(f"{file} does not have the {length} bytes that {index.name} says: delete both")
     return Features(file)
 
 

@@ -1,6 +1,6 @@
-"""The file of a checkpoint: what torch saves, then a line with its CRC-32; and the checks of what it holds.
+"""Checkpoint files: what torch.save writes, then a line with its CRC-32; and the checks when one is read.
 
-One flipped bit would otherwise resume to other weights: torch does not compare the checksums in its files.
+Without that line a flipped bit would go unnoticed into the weights: torch does not compare the checksums in its files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint holds beside tensors. `counts`: epoch, batch, step. `best`: the best metric and its epoch."""
+    """What a checkpoint holds besides tensors.
+
+    Attributes:
+        format: version of the file.
+        record: the settings and facts of the run.
+        changes: as `Run.changes`.
+        history: as `Run.history`.
+        counts: epoch, batch and step.
+        terms: names of the loss terms.
+        best: the best metric, and its epoch.
+        scaler: the state of the gradient scaler; empty without one.
+        threads: the threads that torch computed with.
+    """
 
     format: Annotated[int, Range(FORMAT, FORMAT)]
     record: Row
@@ -49,7 +61,12 @@ class Progress:
 
 
 def write(path: Path, state: Mapping[str, Any]) -> None:
-    """Put a checkpoint in the place of `path` atomically; `state` holds plain containers and tensors alone."""
+    """Replace a checkpoint atomically.
+
+    Args:
+        path: the file.
+        state: plain containers and tensors.
+    """
     replace_file(path, lambda part: _write(part, dict(state)))
 
 
@@ -61,7 +78,7 @@ def _write(part: Path, state: dict[str, Any]) -> None:
 
 
 def sign(content: bytes) -> bytes:
-    """`content`, as torch saves it, with the line that makes it a checkpoint."""
+    """What torch.save wrote, with the line that makes it a checkpoint."""
     return content + _LINE % zlib.crc32(content)
 
 
@@ -74,9 +91,17 @@ def _crc(file: BinaryIO, length: int) -> int:
 
 
 def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
-    """What a checkpoint holds, and what of it is no tensor, each value checked; with `mmap` tensors are not read yet.
+    """Read and check a checkpoint.
 
-    Raises UserError when it is damaged, from another version, or no checkpoint.
+    Args:
+        path: the file.
+        mmap: whether tensors are read only when they are used.
+
+    Returns:
+        All that it holds, and the part that is no tensor, each value checked.
+
+    Raises:
+        UserError: it is damaged, of another version, or no checkpoint.
     """
     with reading(path):
         with open_file(path) as file:
@@ -97,7 +122,7 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Make what goes wrong with a checkpoint the user's error."""
+    """Turn any error while a checkpoint is read into a UserError that names the file and the remedy."""
     try:
         yield
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
@@ -109,7 +134,17 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    """Raises ValueError or UserError unless the tensors of a checkpoint are those of the model and the optimizer."""
+    """Check that the tensors of a checkpoint are those of the model and the optimizer.
+
+    Args:
+        state: what the checkpoint holds.
+        model: the state of the model.
+        groups: the parameter groups of the optimizer.
+
+    Raises:
+        ValueError: names, shapes or types differ.
+        UserError: a tensor is not finite.
+    """
     for part in ("model", "ema"):
         found = state[part]
         if not isinstance(found, dict) or found.keys() != model.keys():
@@ -117,6 +152,9 @@ def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], group
         for name, tensor in model.items():
             _require_like(found[name], tensor, f"{part}.{name}")
         require_finite(found, part)
+    callbacks = state.get("callbacks", {})
+    if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
+        raise ValueError("the states of callbacks are no dictionaries")
     theirs, sums = state["optimizer"]["param_groups"], state["sums"]
     if [len(g["params"]) for g in theirs] != [len(g["params"]) for g in groups]:
         raise ValueError("the optimizer has other groups of parameters")

@@ -1,4 +1,4 @@
-"""Everything that a run is: what training changes, and what a checkpoint holds."""
+"""The state of a run: everything that training changes, which is what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,27 @@ from detect.utils.atomic_io import replace_text
 
 
 class Run:
-    """The state of a training run. `batch` counts the batches done of `epoch`, `step` the optimizer steps of all.
+    """The state of a training run.
 
-    `record` is what the run runs with (see `record`), `changes` how that changed, an object for each resumed start.
-    `callbacks`, by name, have a state that is saved with the rest.
+    Args:
+        out: the folder of the run.
+        model: the model that is trained.
+        config: optimizer and schedule.
+        float16: whether gradients are scaled, as float16 needs.
+        record: the settings and facts of the run (see `run_record`).
+        callbacks: by name; their state is saved with the rest.
+
+    Attributes:
+        ema: the moving average of the weights.
+        epoch: number of the present epoch, from 0.
+        batch: batches of it that are done.
+        step: optimizer steps of all epochs that are done.
+        terms: names of the loss terms.
+        sums: (T,) sums of the loss terms over the steps of the epoch; None before its first step.
+        best: the metric of the best epoch so far.
+        best_epoch: its number; -1: there is none.
+        history: the row of metrics.jsonl of each epoch.
+        changes: how the settings changed, one object for each time that the run was resumed with others.
     """
 
     def __init__(
@@ -47,16 +64,17 @@ class Run:
         self.scaler = torch.amp.GradScaler("cuda", enabled=float16)
         self.epoch = self.batch = self.step = 0
         self.terms: list[str] = []
-        self.sums: Tensor | None = None  # of the loss terms over the epoch so far
+        self.sums: Tensor | None = None
         self.best, self.best_epoch = float("-inf"), -1
         self.history: list[dict[str, Any]] = []
 
     @property
     def checkpoint(self) -> Path:
+        """The file of the checkpoint."""
         return self.out / "last.ckpt"
 
     def save(self) -> None:
-        """Write the checkpoint: plain containers and tensors alone, so that no pickle is needed to read it."""
+        """Write the checkpoint: only plain containers and tensors, so that no pickle is needed to read it."""
         state = {
             "format": FORMAT,
             "record": json.dumps(self.record),
@@ -83,7 +101,11 @@ class Run:
         return states
 
     def load(self) -> None:
-        """Become the run that the checkpoint holds. Raises UserError when it is damaged, before anything is taken."""
+        """Take the state in the checkpoint.
+
+        Raises:
+            UserError: it is damaged or of another model; nothing is changed then.
+        """
         state, plain = read(self.checkpoint)
         with reading(self.checkpoint):
             require_tensors(state, self.model.state_dict(), self.optimizer.param_groups)
@@ -96,13 +118,14 @@ class Run:
                 self.callbacks[name].load_state_dict(one)
 
     def _take_optimizer(self, state: dict[str, Any]) -> None:
-        """Take what the optimizer has gathered, and its last learning rate; its settings are those of this run."""
+        """Take the optimizer's buffers and its last learning rate; its settings stay those of this run."""
         own = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
         for group, settings in zip(self.optimizer.param_groups, own, strict=True):
             group.update(settings)
 
     def _take_counts(self, plain: Progress, sums: Tensor | None) -> None:
+        """Take what is neither model nor optimizer."""
         if self.scaler.is_enabled() and plain.scaler:
             self.scaler.load_state_dict(plain.scaler)
         self.epoch, self.batch, self.step = plain.counts
@@ -111,10 +134,19 @@ class Run:
             self.sums = self.sums.to(next(self.model.parameters()).device)
         self.best, self.best_epoch = plain.best
         self.history, self.changes = plain.history, plain.changes
-        torch.set_num_threads(plain.threads)  # sums are ordered by thread: other counts give other bits
+        torch.set_num_threads(plain.threads)  # the order of sums, and with it their bits, depends on it
 
     def finish_epoch(self, row: dict[str, Any], metric: str, write: bool) -> bool:
-        """Take the numbers of the epoch that ended, and `write` files. Whether it is the best so far by `metric`."""
+        """End an epoch.
+
+        Args:
+            row: its row of metrics.jsonl.
+            metric: name of the metric that chooses the best epoch (see `goodness`).
+            write: whether to write metrics.jsonl and, if the epoch is the best so far, best.safetensors.
+
+        Returns:
+            Whether the epoch is the best so far.
+        """
         self.history.append(row)
         chosen, _ = best_of(self.history, metric)
         better = chosen is row
@@ -128,35 +160,43 @@ class Run:
         return better
 
     def note(self, changed: Mapping[str, Sequence[Any]]) -> None:
-        """Remember that from here on the settings of these names are others: [before, after]."""
+        """Save that settings change from here on.
+
+        Args:
+            changed: for each setting its value before and after.
+        """
         self.changes.append({"epoch": self.epoch, "step": self.step, "changed": dict(changed)})
         self.save()
 
     def write_metrics(self) -> None:
-        """metrics.jsonl as this run knows it: after a resume, without what came later than the checkpoint.
-
-        Likewise changes.jsonl, where there were any.
-        """
+        """Write metrics.jsonl, and changes.jsonl if any. After a resume, rows past the checkpoint are gone."""
         replace_text(self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
         if self.changes:
             replace_text(self.out / "changes.jsonl", "".join(json.dumps(change) + "\n" for change in self.changes))
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a checkpoint; its tensors are not read. Raises UserError when it is damaged."""
+    """The settings and facts in a checkpoint; its tensors are not read. Raises UserError if it is damaged."""
     record = read(path, mmap=True)[1].record
     return {current_setting(name): value for name, value in record.items()}
 
 
 def goodness(row: Mapping[str, Any], metric: str) -> float:
-    """The metric of an epoch, the greater the better: the least is the best where its name begins with a minus."""
+    """The metric of an epoch, negated where its name has a minus in front: the greatest is the best."""
     return -row[metric[1:]] if metric.startswith("-") else row[metric]
 
 
 def best_of(rows: Sequence[dict[str, Any]], metric: str) -> tuple[dict[str, Any], bool]:
-    """The best epoch of all (at least one), and whether anything was found in it: the first of the greatest.
+    """Choose the best epoch: the first with the greatest metric.
 
-    As long as nothing is found (AP is 0, or undefined: -1), it is the latest, since the first would be hardly trained.
+    As long as nothing is detected (AP is 0, or undefined: -1), it is the latest, since the first is hardly trained.
+
+    Args:
+        rows: one row for each epoch, at least one.
+        metric: name of the metric (see `goodness`).
+
+    Returns:
+        The row, and whether anything was detected in its epoch.
     """
     best = max(rows, key=lambda row: goodness(row, metric))
     found = metric.startswith("-") or goodness(best, metric) > 0
@@ -164,7 +204,7 @@ def best_of(rows: Sequence[dict[str, Any]], metric: str) -> tuple[dict[str, Any]
 
 
 def seed_all(*key: int) -> None:
-    """Seed every generator from a key such as (seed, step, rank), so that no generator's state needs saving."""
+    """Seed torch, random and numpy from a key such as (seed, step, rank): no generator needs saving."""
     words = np.random.SeedSequence(key).generate_state(2)
     torch.manual_seed(int(words[0]))
     random.seed(int(words[1]))

@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +158,8 @@ def test_predictions_are_seen_and_may_be_replaced():
     results.close()
     assert said == {"start": 2, "end": 2}
     assert watched(predictor, [], None) is predictor
+
+
+def test_the_page_explains_every_hook():
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert [name for name in vars(Callback) if name.startswith("on_") and f"`{name}`" not in page] == []

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -180,3 +181,8 @@ def test_weights_name_the_plugin_they_were_made_with_and_load_with_it_alone(tmp_
     monkeypatch.setattr(plugins, "origins", lambda parts: ["my_task.py"])
     with pytest.raises(UserError, match="is damaged or not gridhead's: its plugins are"):
         read_weights(tiny_weights(path))
+
+
+def test_the_page_names_every_kind():
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert [kind for kind in REGISTRIES if f"| `{kind}` |" not in page] == []
