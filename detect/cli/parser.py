@@ -12,7 +12,7 @@ from typing import Any
 from detect.cli.applicability import refuse_unused
 from detect.cli.arguments import read
 from detect.cli.help import Help
-from detect.cli.plugin_flag import load_plugins
+from detect.cli.plugin_flag import load_listed, load_plugins
 from detect.cli.suggest import unknown_flag
 from detect.cli.train_values import Layer, train_values
 from detect.commands import config_of, function_of
@@ -61,16 +61,21 @@ def from_values(command: str, values: Mapping[str, Any]) -> Any:
 
     Args:
         command: a key of `COMMANDS`.
-        values: values by name, as nested dicts or with dotted names; None stands for unset. "config" names YAML files.
+        values: values by name, as nested dicts or with dotted names; None stands for unset. "config" names YAML files,
+            "plugin" is a list of modules or files.
 
     Raises:
         UserError: a name, value or file that cannot be used, in one line.
     """
     values = {name: value for name, value in values.items() if value is not None}
-    files = values.pop("config", [])
-    files = [str(file) for file in (files if isinstance(files, list | tuple) else [files])]
-    load_plugins([f"--config={file}" for file in files])
+    files, names = _several(values.pop("config", [])), _several(values.pop("plugin", []))
+    load_plugins([])
+    load_listed(names, "keywords")
     return _configured(command, values, files)
+
+
+def _several(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _parsed(command: str, arguments: Sequence[str]) -> Any:
@@ -107,9 +112,9 @@ def _layered(command: str, values: dict[str, Any], files: Sequence[str]) -> dict
 
 
 def _settings(file: str) -> dict[str, Any]:
-    """The settings in a `--config` file, without its plugins, which are loaded. Raises UserError as `settings` does."""
+    """The settings in a `--config` file; its plugins are loaded. Raises UserError as `settings` does."""
     values = current_settings(settings(file))
-    values.pop("plugin", None)
+    load_listed(values.pop("plugin", []), file)
     if "config" in values:
         raise UserError(f"{file}: config: a file cannot name another; give --config for each")
     return values

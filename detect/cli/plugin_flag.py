@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any
 
 from detect import plugins
 from detect.errors import UserError
-from detect.utils.yaml_files import read_yaml
 
 PLUGIN_HELP = "module or file that registers models, losses, formats and the like"
 
 
 def load_plugins(arguments: list[str]) -> list[str]:
-    """Load the installed plugins, those that `--config` files name as `plugin: [...]`, and those of `--plugin`.
+    """Load the plugins of installed packages, and those of `--plugin`.
 
     Returns:
         The arguments without `--plugin`.
@@ -24,10 +23,23 @@ def load_plugins(arguments: list[str]) -> list[str]:
     rest, given = _taken(arguments, "--plugin")
     if any(not name or name.startswith("-") for name in given):
         raise UserError("--plugin needs a module or a file: --plugin my_module, or --plugin ./my_plugin.py")
-    for file in _taken(arguments, "--config")[1]:
-        plugins.load(_named_in(file))
     plugins.load(given)
     return rest
+
+
+def load_listed(names: Any, place: str) -> None:
+    """Load the plugins that a configuration file or a keyword of Python names.
+
+    Args:
+        names: what was given.
+        place: the file or keyword, for the message.
+
+    Raises:
+        UserError: a plugin cannot be loaded, or `names` is no list of names.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{place}: plugin is {names!r}: it must be a list of modules or files, [./my_plugin.py]")
+    plugins.load(names)
 
 
 def _taken(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
@@ -41,17 +53,3 @@ def _taken(arguments: list[str], flag: str) -> tuple[list[str], list[str]]:
         else:
             rest.append(word)
     return rest, values
-
-
-def _named_in(file: str) -> list[str]:
-    """The plugins that a configuration file names. A file that cannot be read is left to the parser."""
-    if not os.path.isfile(file):  # text of ours may stand for a file
-        return []
-    try:
-        content = read_yaml(file)
-    except UserError:
-        return []
-    names = content.get("plugin", []) if isinstance(content, dict) else []
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{file}: plugin is {names!r}: it must be a list of modules or files, [./my_plugin.py]")
-    return names

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detect import plugins
-from detect.cli.parser import parse
+from detect.cli.parser import from_values, parse
 from detect.cli.plugin_flag import load_plugins
 from detect.config.constraints import Registered
 from detect.data.workers import _Batches
@@ -112,12 +112,18 @@ def test_the_flag_may_stand_anywhere_and_in_a_configuration_file(tmp_path, toy, 
     write(tmp_path / "run.yaml", f"plugin: [{paths[0]}]\nepochs: 3\n")
     arguments = ["--plugin", paths[1], "--data", "toy", f"--plugin={paths[2]}", "--config", str(tmp_path / "run.yaml")]
     assert parse("train", arguments).epochs == 3
-    assert plugins.loaded() == paths and {"a", "b", "c"} < set(Registered("toy").names)
+    assert set(plugins.loaded()) == set(paths) and {"a", "b", "c"} < set(Registered("toy").names)
     with pytest.raises(UserError, match="--plugin needs a module or a file"):
         load_plugins(["--data", "toy", "--plugin"])
     write(tmp_path / "wrong.yaml", "plugin: car.py\n")
     with pytest.raises(UserError, match=r"wrong\.yaml: plugin is 'car\.py': it must be a list"):
-        load_plugins(["--config", str(tmp_path / "wrong.yaml")])
+        parse("train", ["--config", str(tmp_path / "wrong.yaml")])
+
+
+def test_python_names_plugins_by_a_keyword(tmp_path, toy):
+    path = tmp_path / "a.py"
+    write(path, TOY.format(name="a"))
+    assert from_values("train", {"data": "toy", "plugin": [path]}).data == "toy" and "a" in toy
 
 
 def test_every_command_loads_plugins_first_and_names_a_broken_one(tmp_path):
