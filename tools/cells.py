@@ -125,7 +125,7 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
         "plain Python.",
         "",
         "Two objects whose centres share a cell cannot both be said: one of them is left out. That is what several "
-        "anchor boxes a cell are for (`--model.anchors_per_level 5`), and finer maps (`yolo_anchor_n`, `yolo_n`).",
+        "anchor boxes a cell are for (`--model.anchors-per-level 5`), and finer maps (`yolo_anchor_n`, `yolo_n`).",
     ]
     return "\n".join(lines) + "\n"
 

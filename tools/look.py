@@ -65,7 +65,7 @@ def samples(
 ) -> tuple[list[tuple[np.ndarray, Target]], list[str]]:
     """The samples at these positions of the epoch's order, as a run of `config` gets them, and the class names.
 
-    `ranks`, the processes of the run, matter only to --multi_scale, which draws a side for each step.
+    `ranks`, the processes of the run, matter only to --multi-scale, which draws a side for each step.
     """
     task = get_task(with_task(config).task)
     store = load_data(config.data, split, config.skip_bad, task.image_level_labels, config.allow_outside)
