@@ -1,7 +1,7 @@
-"""Types, ranges and names that configuration values may have: declared beside each field, checked in one place.
+"""Ranges and names that the values of a configuration may have: declared beside each field, checked in one place.
 
-The command line, the Python keywords and YAML files all go through `check`; what a file says of itself, such as the
-header of weights, goes through `from_values`.
+The command line, Python keywords and YAML files all go through `check` or `from_values`, and so do the headers of
+weights files.
 """
 
 from __future__ import annotations
@@ -89,15 +89,23 @@ _LONGEST = 60  # letters of a value in a message
 
 
 def check(config: T, prefix: str = "--") -> T:
-    """The configuration, with names in the case in which they are declared.
+    """Check every field of a configuration.
 
-    Raises UserError, naming the field with `prefix`, for a value of the wrong type or outside its declared range.
+    Args:
+        config: a configuration dataclass, nested ones included.
+        prefix: what messages put before the name of a field, "--" for flags.
+
+    Returns:
+        The configuration, with names in the case in which they are declared.
+
+    Raises:
+        UserError: a value is of the wrong type, or outside its declared range.
     """
     return replace(config, **checked_values(config, prefix))  # type: ignore[type-var]
 
 
 def checked_values(config: Any, prefix: str) -> dict[str, Any]:
-    """The fields of `config`, as `check` has them."""
+    """The checked values of `config` by field; see `check`."""
     hints = _hints(type(config))
     return {f.name: _checked(_flag(prefix, f.name), getattr(config, f.name), hints[f.name]) for f in fields(config)}
 
@@ -113,9 +121,15 @@ def registered_parts(config: Any) -> list[tuple[str, str]]:
 
 
 def from_values(kind: type[T], values: Any, prefix: str) -> T:
-    """The dataclass `kind` from plain values, as JSON holds them, that nobody has checked.
+    """Build a dataclass from plain, unchecked values, as JSON holds them.
 
-    Raises UserError, naming the field with `prefix`, for one that is absent, unknown, or as `check` does not allow.
+    Args:
+        kind: the dataclass.
+        values: its values by field.
+        prefix: what messages put before the name of a field.
+
+    Raises:
+        UserError: a value is missing, unknown, or not allowed; see `check`.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{prefix.removesuffix('.')} is {_short(values)}: it must hold names with values")
