@@ -252,7 +252,7 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
     model = load_weights(weights)
     model.metadata = dataclasses.replace(model.metadata, names=["blue", "green"])
     save_weights(other, model)
-    assert main(["evaluate", "--weights", f"{weights},{other}", "--data", str(colours), *CPU]) == 2
+    assert main(["evaluate", "--weights", str(weights), str(other), "--data", str(colours), *CPU]) == 2
     assert "cannot be averaged" in capsys.readouterr().err
     result = detect.evaluate(weights=other, data=colours, workers=0, device="cpu")
     assert result["confusion"]["names"] == ["blue", "red", "green"] and result["top1"] == 0.5
