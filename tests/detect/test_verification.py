@@ -367,7 +367,7 @@ def broken(people, weights, tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("embed --weights {w} --source {b}/empty", "no picture in it"),
+        ("embed --weights {w} --source {b}/empty", "no image in it"),
         ("embed --weights {w} --source {b}/bad", "p.png"),
         ("embed --weights {w} --source {b}/gone", "no such file or folder"),
         ("evaluate --weights {b} --data {p}", "but a folder: name the file in it"),
