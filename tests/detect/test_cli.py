@@ -196,7 +196,13 @@ def test_words_of_other_tools_lead_to_flags_that_exist(peer):
         parse(commands[0], [*words, f"--{target}", *value])
 
 
-REQUIRED = {"train": ["data"], "evaluate": ["weights", "data"], "predict": ["weights", "source"]}
+REQUIRED = {
+    "train": ["data"],
+    "evaluate": ["weights", "data"],
+    "predict": ["weights", "source"],
+    "check": ["data"],
+    "see": ["weights", "data"],
+}
 
 
 @pytest.mark.parametrize(
@@ -219,6 +225,14 @@ REQUIRED = {"train": ["data"], "evaluate": ["weights", "data"], "predict": ["wei
         ("train", "device=0", "'--device 0'"),
         ("train", "--gpus 0", "'--device'"),
         ("train", "--nc 3", "the classes are those of the data"),
+        ("train", "--each 3", "did you mean '--images-per-identity'?"),  # what older versions had
+        ("train", "--thaw 2", "did you mean '--unfreeze-every'?"),
+        ("see", "--answers 2", "did you mean '--predictions'?"),
+        ("train", "--dropout 0.5", "detect train --help lists the flags"),  # no far-fetched guesses
+        ("train", "--fraction 0.5", "detect train --help lists the flags"),
+        ("check", "--split val", "did you mean '--splits'?"),
+        ("train", "--optim.lr --epochs 3", "--optim.lr needs a value"),
+        ("train", "-epochs 3", "did you mean '--epochs'?"),
         ("train", "--conf 0.5", "it is of detect evaluate and predict, not of detect train"),
         ("train", "--optim sgd", "one as --optim.NAME"),
         ("predict", "--task classify", "the task is that of the weights or the data; leave it out"),
@@ -267,3 +281,30 @@ def test_a_nul_is_no_part_of_a_name(tmp_path):
     for flags in ({"out": "a\0b"}, {"classes": ["a", "b\0"]}):
         with pytest.raises(UserError, match="holds a NUL"):
             from_values("predict", {"weights": "w", "source": "s", **flags})
+
+
+def test_naming_a_model_replaces_that_of_a_file_as_a_whole(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("data: toy\nmodel: {kind: classifier, backbone: lenet5}\n")
+    got = parse("train", ["--config", str(file)])
+    assert (got.task, got.model.backbone, got.imgsz) == ("classify", "lenet5", 224)
+    assert parse("train", ["--config", str(file), "--model", "yolo_s"]).model == model_config("yolo_s")
+    assert parse("train", ["--config", str(file), "--model.backbone", "alexnet"]).model.backbone == "alexnet"
+
+
+def test_settings_of_older_runs_have_their_names_of_now(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("data: toy\nthaw: 2\neach: 3\nfreeze: 1\ntask: locate\nmodel: {kind: localizer}\n")
+    with pytest.raises(UserError, match="--images-per-identity is"):  # known by its new name
+        parse("train", ["--config", str(file)])
+    file.write_text("data: toy\nthaw: 2\nfreeze: 1\ntask: locate\nmodel: {kind: localizer}\n")
+    got = parse("train", ["--config", str(file)])
+    assert (got.unfreeze_every, got.task) == (2, "localize")
+
+
+def test_python_fills_the_classes_without_text():
+    got = from_values("train", {"data": "007", "optim": {"lr": 0.1}, "optim.name": "sgd", "model": {"width": 32}})
+    assert (got.data, got.optim.lr, got.optim.name, got.model.width) == ("007", 0.1, "sgd", 32)
+    assert from_values("predict", {"weights": "w", "source": "s", "classes": ["no", "1e3"]}).classes == ["no", "1e3"]
+    with pytest.raises(UserError, match=r"--optim\.clip is True: it must be a number"):
+        from_values("train", {"data": "toy", "optim": {"clip": True}})
