@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend."""
+"""UserError, the exception for mistakes of the user, and how errors are told in one line."""
 
 import difflib
 import errno
@@ -9,7 +9,9 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 LONGEST = 4000  # characters of a message: a damaged file can hold a name of any length
-FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # no room, for all, for this user, or for this process
+FULL = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+)  # the disk, the quota of the user or the limit of the process is exhausted
 _OF_FILES = FULL | {
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -17,11 +19,17 @@ _OF_FILES = FULL | {
 
 
 class UserError(Exception):
-    """A mistake in data, files or arguments: one line naming file, record and remedy; the command ends with 2."""
+    """A mistake in data, files or arguments: one line that names file, record and remedy. The exit status is 2."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not registered, with the nearest known name suggested."""
+    """The error for an unknown name, with the nearest known one suggested.
+
+    Args:
+        kind: what the name is of, such as "backbone".
+        name: as given.
+        known: the known names.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
@@ -29,7 +37,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line that a terminal can take whatever names are in it."""
+    """The message of an error as one line that is safe to print: see `shown`."""
     from detect.utils.names import shown  # late: it needs this module
 
     text = " ".join(str(error).split())
@@ -39,7 +47,7 @@ def one_line(error: BaseException) -> str:
 
 
 def told_to_user(error: BaseException) -> str:
-    """The line for an error that is the user's to mend: a UserError, or a disk or file that fails; "" for a defect."""
+    """The line for a UserError, or an error of a disk or file; "" for a defect of gridhead."""
     if isinstance(error, UserError):
         return one_line(error)
     if not isinstance(error, OSError) or error.errno not in _OF_FILES:
@@ -55,12 +63,12 @@ def _temporary() -> str:
 
     try:
         return tempfile.gettempdir()
-    except OSError:  # it has no room for a single byte
+    except OSError:  # no temporary folder can be written
         return "the temporary folder"
 
 
 def in_one_line(program: Callable[P, object]) -> Callable[P, int]:
-    """`program` with an exit status: 0, or 2 after one line on stderr for a UserError and for a file that fails."""
+    """A program with an exit status: 0, or 2 after one line on stderr for a UserError or an error of a file."""
 
     @functools.wraps(program)
     def main(*args: P.args, **kwargs: P.kwargs) -> int:

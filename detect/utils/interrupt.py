@@ -1,4 +1,4 @@
-"""Ending on request: what SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command, and to its worker processes."""
+"""Interrupts: what SIGINT (Ctrl-C), SIGTERM and SIGHUP do to a command and to its worker processes."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
-ECHO = 2.0  # seconds in which a repeated signal is the same request: torchrun repeats what the terminal sent
-PATIENCE = 0.2  # seconds that a blocked call is waited for once an end was asked for
-DEAF = 5.0  # seconds that native code may keep a second request from being heard
+ECHO = 2.0  # seconds within which a repeated signal is the same request: torchrun repeats that of the terminal
+PATIENCE = 0.2  # seconds to wait for a blocked call after a request
+DEAF = 5.0  # seconds for which native code may keep a handler from running after a second request
 
-_requests: list[tuple[int, float]] = []  # signals that asked for an end, and when a handler heard of them
+_requests: list[tuple[int, float]] = []  # the signals, and when a handler ran for them
 _open: list[Interrupt] = []
-_heard = 0.0  # when a handler last heard of any, repeated or not
+_heard = 0.0  # when a handler last ran, for a repeated signal or not
 
 
 class Interrupted(KeyboardInterrupt):
-    """A request to end. Python ends itself by SIGINT, without our status, where native code met KeyboardInterrupt."""
+    """An interrupt. For a plain KeyboardInterrupt raised in native code, Python ends itself without our exit status."""
 
 
 class Interrupt:
-    """Handles requests to end, by SIGINT, SIGTERM or SIGHUP, until it is closed.
+    """Handles SIGINT, SIGTERM and SIGHUP as requests to stop, until it is closed.
 
-    The first request sets `asked`, which long work reads where its files are in order, such as between two steps or
+    The first request sets `asked`, which long work checks when its files are consistent, such as between two steps or
     frames. A second one raises KeyboardInterrupt, unless it comes within ECHO seconds of the first. A SIGHUP that was
-    ignored before (nohup) stays ignored. In a thread other than the main one `asked` can only be read.
+    ignored before (nohup) stays ignored. In threads other than the main one `asked` can only be read.
 
     Args:
-        at_once: whether the first request raises KeyboardInterrupt too, as where nothing reads `asked`.
+        at_once: the first request raises KeyboardInterrupt, too; for work that does not check `asked`.
     """
 
     def __init__(self, at_once: bool = False) -> None:
@@ -51,14 +51,14 @@ class Interrupt:
 
     @property
     def asked(self) -> bool:
-        """Whether an end was asked for."""
+        """Whether there was a request to stop."""
         return bool(_requests)
 
     @property
     def status(self) -> int:
-        """The exit status of a command that was ended by the first request: 128 and the number of the signal.
+        """The exit status of an interrupted command: 128 and the number of the first signal.
 
-        That of SIGINT where KeyboardInterrupt came without a signal.
+        SIGINT is assumed for a KeyboardInterrupt without a signal.
         """
         return 128 + (_requests[0][0] if _requests else signal.SIGINT)
 
@@ -71,7 +71,7 @@ class Interrupt:
             raise Interrupted
 
     def close(self) -> None:
-        """Give the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self.old.items():
             signal.signal(number, handler)
         if self in _open:
@@ -82,9 +82,9 @@ class Interrupt:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let the first request wait until the end, which then raises KeyboardInterrupt where it would have at once.
+    """Defer the KeyboardInterrupt of a first request to the end of the block.
 
-    For imports of native code: some of it ends the whole process where an exception comes in between.
+    For imports of native code, some of which aborts the process if an exception is raised in between.
     """
     held, before = [one for one in _open if one.at_once], len(_requests)
     for one in held:
@@ -99,7 +99,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:
-    """Append a signal to `requests`, unless it repeats the last of them."""
+    """Append a signal to `requests`, unless it repeats the last one. Returns whether it was appended."""
     now = time.monotonic()
     if requests and now - requests[-1][1] < ECHO:
         return False
@@ -112,8 +112,8 @@ def _is_nohup(number: int) -> bool:
 
 
 def _leave_terminal() -> None:
-    """Let what is still written to a terminal that has hung up get lost, where it would raise an error."""
-    if sys.platform == "win32":  # which sends no SIGHUP
+    """Discard what is still written to a terminal that has hung up, instead of raising errors."""
+    if sys.platform == "win32":  # it has no SIGHUP
         return
     import termios
 
@@ -121,16 +121,16 @@ def _leave_terminal() -> None:
         try:
             termios.tcgetattr(descriptor)
         except termios.error as error:
-            if error.args[0] != errno.ENOTTY:  # as files and pipes have it
+            if error.args[0] != errno.ENOTTY:  # the error of files and pipes
                 with suppress(OSError):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class Caller:
-    """Makes calls that may block in native code, one after the other, by a thread of its own.
+    """Makes calls that may block in native code, one after the other, in a thread of its own.
 
-    Native code that waits for a network or a device hears no signal. Whoever waits for a call here does: the thread is
-    then left behind with it.
+    Native code that waits for a network or a device is not interrupted by signals. Waiting for a call here is: the
+    blocked thread is then abandoned.
     """
 
     def __init__(self) -> None:
@@ -138,11 +138,14 @@ class Caller:
         self._last: Future[Any] | None = None
 
     def __call__(self, function: Callable[[], T]) -> T:
-        """What the function returns.
+        """Call the function in the thread.
+
+        Returns:
+            What the function returns.
 
         Raises:
-            KeyboardInterrupt: an end was asked for, and the function has not returned for PATIENCE seconds since.
-            Whatever the function raises.
+            KeyboardInterrupt: there was a request to stop, and the function did not return within PATIENCE seconds.
+            Exception: whatever the function raises.
         """
         future = self._put(function)
         while not _is_done(future):
@@ -151,7 +154,7 @@ class Caller:
         return future.result()
 
     def close(self, last: Callable[[], object]) -> None:
-        """End the thread after a last call. Where the call before it is stuck, nobody waits for them."""
+        """End the thread after a last call. If the call before it is blocked, an interrupt ends the waiting."""
         future = self._put(last)
         self._end()
         while not _is_done(future) and not _requests:
@@ -178,13 +181,13 @@ class Caller:
 
 def _is_done(future: Future[Any]) -> bool:
     """Whether a call returns within PATIENCE seconds."""
-    with suppress(Exception):  # also that of the call, which whoever asks for its result gets
+    with suppress(Exception):  # an exception of the call itself is raised when its result is asked for
         future.result(PATIENCE)
     return future.done()
 
 
 def _make(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], before: Future[Any] | None) -> None:
-    """Make the calls that come, once the last one of the thread before has returned."""
+    """Make the calls of the queue, once the last call of the previous thread has returned."""
     if before is not None:
         wait((before,))
     while (item := calls.get()) is not None:
@@ -193,15 +196,15 @@ def _make(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], befo
             future.set_result(function())
         except BaseException as error:
             future.set_exception(error)
-        del item, future, function  # or the last frame would be held
+        del item, future, function  # otherwise the last frame would stay in memory
 
 
 class Watch:
-    """Ends the process where its main thread cannot: native code, such as a decoder, hears no signal.
+    """Ends the process if its main thread cannot: native code, such as a decoder, is not interrupted by signals.
 
-    The kernel's note of each signal goes through a pipe to a thread. After a second request that no handler has heard
-    within DEAF seconds, and after a third one in any case, that thread ends the process at once. On Windows, where a
-    pipe is not waited for with a limit, only after the third one.
+    Each signal is written to a pipe, which a thread reads. That thread ends the process after a second request for
+    which no handler runs within DEAF seconds, and after a third one in any case; on Windows, which cannot wait for a
+    pipe with a timeout, only after the third one.
     """
 
     def __init__(self) -> None:
@@ -231,14 +234,14 @@ class Watch:
 
 
 def follow_parent() -> None:
-    """For a worker process: end when its parent has ended, by `kill -9` too, or sends SIGTERM, and on no other request.
+    """For a worker process: end when its parent has ended (by `kill -9`, too) or sends SIGTERM; ignore other signals.
 
-    What a terminal, torchrun, systemd or pkill sends to all processes of a job is for the main process to answer, which
-    may still need its workers. Call it once, in the main thread of the worker.
+    Signals that a terminal, torchrun, systemd or pkill sends to all processes of a job are handled by the main process,
+    which may still need its workers. Call it once, in the main thread of the worker.
     """
     if sys.platform != "win32":
         os.setpgid(0, 0)
-    signal.set_wakeup_fd(-1)  # the pipe of the parent's Watch
+    signal.set_wakeup_fd(-1)  # the pipe of the parent
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else signal.SIG_DFL)
     if sys.platform != "win32" and hasattr(signal, "sigtimedwait"):
@@ -252,5 +255,5 @@ def _follow(parent: int) -> None:
             time.sleep(1)
         elif (sent := signal.sigtimedwait({signal.SIGTERM}, 1)) is not None and sent.si_pid == parent:
             os._exit(0)
-    time.sleep(6)  # DataLoader's own watch ends the worker in an orderly way within 5 seconds, if it can
+    time.sleep(6)  # DataLoader ends the worker in an orderly way within 5 seconds, if it can
     os._exit(1)
