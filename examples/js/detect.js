@@ -36,8 +36,8 @@ function metadata(bytes, wanted) {
 const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 // Where a picture lies on its canvas.
-function letterbox(height, width, { card, square, stride }) {
-  const { size, pixels } = card;
+function letterbox(height, width, { metadata, square, stride }) {
+  const { size, pixels } = metadata;
   const ratio = Math.min(size / height, size / width);
   const side = (n) => (pixels.stretch ? size : Math.max(1, round(n * ratio)));
   const room = (n) => (square || pixels.stretch ? size : Math.ceil(n / stride) * stride);
@@ -92,7 +92,7 @@ const about = metadata(readFileSync(modelFile), 'gridhead');
 if (!about.suppressed) throw new Error('export the model with --nms');
 const { data, info } = await sharp(pictureFile).rotate().removeAlpha().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
 const fit = letterbox(info.height, info.width, about);
-const pixels = canvas(data, info.height, info.width, fit, about.card.pixels.pad);
+const pixels = canvas(data, info.height, info.width, fit, about.metadata.pixels.pad);
 const session = await InferenceSession.create(modelFile);
 const { found } = await session.run({ images: new Tensor('uint8', pixels, [1, 3, fit.canvasH, fit.canvasW]) });
 const columns = found.dims[1];
@@ -102,5 +102,5 @@ for (let i = 0; i < found.dims[0]; i++) {
   const xs = [x1, x2].map((x) => within((x - fit.left) / fit.scaleX, info.width));
   const ys = [y1, y2].map((y) => within((y - fit.top) / fit.scaleY, info.height));
   const box = [xs[0], ys[0], xs[1], ys[1]].map((v) => v.toFixed(2));
-  console.log(about.card.names[label], score.toFixed(4), ...box);
+  console.log(about.metadata.names[label], score.toFixed(4), ...box);
 }
