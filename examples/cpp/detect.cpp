@@ -1,4 +1,4 @@
-// Prints what an exported detector finds in a picture: detect MODEL.onnx PICTURE.jpg
+// Prints what an exported detector finds in an image: detect MODEL.onnx IMAGE.jpg
 // The model was written by `detect export --nms`; a line is a class, its score and x1 y1 x2 y2 in pixels.
 
 #include <algorithm>
@@ -14,12 +14,12 @@
 
 #include <jpeglib.h>  // after <cstdio>, whose FILE it needs
 
-struct Picture {
+struct Image {
     int height, width;
     std::vector<unsigned char> rgb;
 };
 
-Picture read_jpeg(const char* path) {
+Image read_jpeg(const char* path) {
     std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "rb"), std::fclose);
     if (!file) throw std::runtime_error(std::string(path) + " cannot be opened");
     jpeg_decompress_struct info;
@@ -30,15 +30,15 @@ Picture read_jpeg(const char* path) {
     jpeg_read_header(&info, TRUE);
     info.out_color_space = JCS_RGB;
     jpeg_start_decompress(&info);
-    Picture picture{int(info.output_height), int(info.output_width), {}};
-    picture.rgb.resize(3 * picture.height * picture.width);
+    Image image{int(info.output_height), int(info.output_width), {}};
+    image.rgb.resize(3 * image.height * image.width);
     while (info.output_scanline < info.output_height) {
-        JSAMPROW row = &picture.rgb[3 * picture.width * info.output_scanline];
+        JSAMPROW row = &image.rgb[3 * image.width * info.output_scanline];
         jpeg_read_scanlines(&info, &row, 1);
     }
     jpeg_finish_decompress(&info);
     jpeg_destroy_decompress(&info);
-    return picture;
+    return image;
 }
 
 // What the file says of itself is one JSON object; of a field the first thing that `pattern` matches behind its name.
@@ -61,7 +61,7 @@ std::vector<std::string> names(const std::string& about) {
     return found;
 }
 
-// Where one side of a picture lies on its canvas: so many pixels of a canvas of so many, from `start` on.
+// Where one side of an image lies on its canvas: so many pixels of a canvas of so many, from `start` on.
 struct Side {
     int inner, canvas, start;
 };
@@ -76,7 +76,7 @@ Side fit(int length, double ratio, const std::string& about) {
 }
 
 // For each of `count` pixels along a side the source pixels it is made of, with their weights: the area it covers where
-// the picture becomes less than half as large, else the two nearest.
+// the image becomes less than half as large, else the two nearest.
 std::vector<std::vector<std::pair<int, float>>> taps(int length, int count, bool area) {
     std::vector<std::vector<std::pair<int, float>>> result(count);
     const double step = double(length) / count;
@@ -94,8 +94,8 @@ std::vector<std::vector<std::pair<int, float>>> taps(int length, int count, bool
     return result;
 }
 
-// Draws the picture onto the canvas (3, height, width).
-void draw(const Picture& from, Side y, Side x, unsigned char* canvas) {
+// Draws the image onto the canvas (3, height, width).
+void draw(const Image& from, Side y, Side x, unsigned char* canvas) {
     const bool area = 2 * x.inner < from.width || 2 * y.inner < from.height;
     const auto rows = taps(from.height, y.inner, area), columns = taps(from.width, x.inner, area);
     std::vector<float> row(3 * from.width);
@@ -113,32 +113,32 @@ void draw(const Picture& from, Side y, Side x, unsigned char* canvas) {
 }
 
 int main(int count, char** arguments) try {
-    if (count != 3) throw std::runtime_error("usage: detect MODEL.onnx PICTURE.jpg");
+    if (count != 3) throw std::runtime_error("usage: detect MODEL.onnx IMAGE.jpg");
     const auto model = ov::Core().read_model(arguments[1]);
     const auto about = model->get_rt_info<std::string>("framework", "gridhead");
     if (!is_true(about, "suppressed")) throw std::runtime_error("export the model with --nms");
-    const Picture picture = read_jpeg(arguments[2]);
+    const Image image = read_jpeg(arguments[2]);
     const double size = std::stod(field(about, "size", "(\\d+)"));
-    const double ratio = std::min(size / picture.height, size / picture.width);
-    const Side y = fit(picture.height, ratio, about), x = fit(picture.width, ratio, about);
+    const double ratio = std::min(size / image.height, size / image.width);
+    const Side y = fit(image.height, ratio, about), x = fit(image.width, ratio, about);
     ov::Tensor images(ov::element::u8, {1, 3, size_t(y.canvas), size_t(x.canvas)});
     std::fill_n(images.data<unsigned char>(), images.get_size(), std::stoi(field(about, "pad", "(\\d+)")));
-    draw(picture, y, x, images.data<unsigned char>());
+    draw(image, y, x, images.data<unsigned char>());
     auto compiled = ov::Core().compile_model(model, "CPU", ov::hint::inference_precision(ov::element::f32));
     auto request = compiled.create_infer_request();
     request.set_input_tensor(images);
     request.infer();
     const ov::Tensor found = request.get_output_tensor();
     const auto classes = names(about);
-    const double scale_x = double(x.inner) / picture.width, scale_y = double(y.inner) / picture.height;
+    const double scale_x = double(x.inner) / image.width, scale_y = double(y.inner) / image.height;
     for (size_t i = 0; i < found.get_shape()[0]; ++i) {
         const float* row = found.data<float>() + i * found.get_shape()[1];  // image, x1, y1, x2, y2, score, label
         const auto at = [](float v, Side side, double scale, int most) {
             return std::clamp((v - side.start) / scale, 0.0, double(most));
         };
         std::printf("%s %.4f %.2f %.2f %.2f %.2f\n", classes.at(size_t(row[6])).c_str(), row[5],
-                    at(row[1], x, scale_x, picture.width), at(row[2], y, scale_y, picture.height),
-                    at(row[3], x, scale_x, picture.width), at(row[4], y, scale_y, picture.height));
+                    at(row[1], x, scale_x, image.width), at(row[2], y, scale_y, image.height),
+                    at(row[3], x, scale_x, image.width), at(row[4], y, scale_y, image.height));
     }
 } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

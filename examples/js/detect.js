@@ -1,4 +1,4 @@
-// Prints what an exported detector finds in a picture: node detect.js MODEL.onnx PICTURE
+// Prints what an exported detector finds in an image: node detect.js MODEL.onnx IMAGE
 // The model was written by `detect export --nms`; a line is a class, its score and x1 y1 x2 y2 in pixels.
 
 import { readFileSync } from 'node:fs';
@@ -35,7 +35,7 @@ function metadata(bytes, wanted) {
 // Half to even, as Python rounds.
 const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
-// Where a picture lies on its canvas.
+// Where an image lies on its canvas.
 function letterbox(height, width, { metadata, square, stride }) {
   const { size, pixels } = metadata;
   const ratio = Math.min(size / height, size / width);
@@ -47,7 +47,7 @@ function letterbox(height, width, { metadata, square, stride }) {
 }
 
 // For each of `count` pixels along a side the source pixels it is made of, with their weights: the area it covers where
-// the picture becomes less than half as large, else the two nearest.
+// the image becomes less than half as large, else the two nearest.
 function taps(length, count, area) {
   const step = length / count;
   return Array.from({ length: count }, (_, i) => {
@@ -64,7 +64,7 @@ function taps(length, count, area) {
   });
 }
 
-// The canvas (3, H, W) of a picture (h, w, 3).
+// The canvas (3, H, W) of an image (h, w, 3).
 function canvas(data, height, width, fit, pad) {
   const area = 2 * fit.w < width || 2 * fit.h < height;
   const [rows, columns] = [taps(height, fit.h, area), taps(width, fit.w, area)];

@@ -4,6 +4,7 @@ import doctest
 import json
 import sys
 import types
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -167,6 +168,15 @@ def test_a_video_is_iterated_anew_and_indexed_from_its_start(files):
             wrong()
     with pytest.raises(IndexError):
         results[9]
+
+
+def test_a_loop_keeps_no_frame(files):
+    results, seen = Predictions(lambda: open_source(str(files / "clip.mp4")), Counted()), []
+    for frame, _ in results:
+        seen.append(weakref.ref(frame.image))
+        del frame, _
+        assert sum(one() is not None for one in seen) <= 2  # the one in the generators, and the one before
+    assert len(seen) == 4 and all(one() is None for one in seen)
 
 
 def test_frames_of_a_stream_have_no_numbers(files):
