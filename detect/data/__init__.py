@@ -1,1 +1,1 @@
-"""Data: the annotation store, the formats it is read from, and the pictures on their way to a batch."""
+"""Data: the annotations, the formats it is read from, and the images on their way to a batch."""

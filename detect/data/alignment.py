@@ -1,4 +1,4 @@
-"""Alignment: pictures of one thing turned, shifted and scaled until its points lie where they lie on average.
+"""Alignment: images of one thing turned, shifted and scaled until its points lie where they lie on average.
 
 Places are complex numbers, x + iy, for which every similarity of the plane is z -> turn * z + shift.
 
@@ -16,9 +16,9 @@ from detect.models.keypoints import seen
 from detect.types import Detections
 
 ROUNDS = 10  # of averaging: nothing that could be seen changes after a few
-LARGEST = 4  # times the longer side of a picture: a view that would be larger comes of points that lie on one another
-FINEST = 1024  # pixels a side of a view that is larger than its picture: there is no more to see in it
-TOO_LONG = 32767  # pixels a side of a picture: from there on OpenCV 4 cannot turn it
+LARGEST = 4  # times the longer side of an image: a view that would be larger comes of points that lie on one another
+FINEST = 1024  # pixels a side of a view that is larger than its image: there is no more to see in it
+TOO_LONG = 32767  # pixels a side of an image: from there on OpenCV 4 cannot turn it
 
 
 def mean_shape(places: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def nearest(points: np.ndarray, there: np.ndarray, shape: np.ndarray) -> tuple[n
 
 @dataclass(frozen=True)
 class Pose:
-    """How a thing lies in a picture: turn * z + shift is where place z is in a square view of side 1."""
+    """How a thing lies in an image: turn * z + shift is where place z is in a square view of side 1."""
 
     turn: complex
     shift: complex
@@ -85,14 +85,14 @@ class Pose:
         return Pose(complex(turn[0]), complex(shift[0]))
 
     def side(self, image: np.ndarray) -> int:
-        """Pixels a side of a view as fine as the picture (H, W, 3); 0 where there is none to be had."""
+        """Pixels a side of a view as fine as the image (H, W, 3); 0 where there is none to be had."""
         size, longer = abs(self.turn), max(image.shape[:2])
         if not np.isfinite(size) or size * LARGEST * longer < 1 or longer >= TOO_LONG:
             return 0
         return min(round(1 / size), max(longer, FINEST))
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """The picture (H, W, 3) as the pose has it: (side, side, 3); what lies outside repeats its border."""
+        """The image (H, W, 3) as the pose has it: (side, side, 3); what lies outside repeats its border."""
         side = self.side(image)
         turn, half = self.turn * side, 0.5 + 0.5j
         move = turn * half + self.shift * side - half  # OpenCV counts from the centre of the first pixel
@@ -100,13 +100,13 @@ class Pose:
         return cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
 
     def undo(self, points: np.ndarray, side: int) -> np.ndarray:
-        """Points (K, 3) in pixels of a view of `side`, in those of its picture."""
+        """Points (K, 3) in pixels of a view of `side`, in those of its image."""
         places = ((points[:, 0] + 1j * points[:, 1]) / side - self.shift) / self.turn
         return np.stack([places.real, places.imag, points[:, 2]], 1)
 
 
 def aligned(image: np.ndarray, found: Detections, shape: np.ndarray) -> np.ndarray | None:
-    """What a landmarker of mean shape (K, 2) found in a picture (H, W, 3), its one thing, as it lies on average.
+    """What a landmarker of mean shape (K, 2) found in an image (H, W, 3), its one thing, as it lies on average.
 
     None where nothing was found, or there is no view of it: see `Pose.side`.
     """

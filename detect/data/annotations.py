@@ -1,4 +1,4 @@
-"""The annotation store: a COCO file as flat arrays, which forked workers share without copying.
+"""The annotations of a dataset: a COCO file as flat arrays, which forked workers share without copying.
 
 Axes: I images, N objects, C classes, K keypoints. Objects are kept grouped by image, in the order of the file.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """Truth for a set of images. Arrays are read-only by agreement; `select` makes another store.
+    """The annotations of a set of images. Arrays are read-only by agreement; `select` makes another one.
 
     path, root     the annotation file and the image folder
     image_ids      (I,) int64
@@ -119,12 +119,12 @@ class Annotations:
         return (height, width) if height and width else None
 
     def read(self, index: int) -> np.ndarray:
-        """The picture as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
+        """The image as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
         height, width = self.sizes[index].tolist()  # `size`, written out: images pass here on their way to training
         return read_image(self.root / self.file_name(index), (height, width) if height and width else None)
 
     def target(self, index: int) -> Target:
-        """The truth of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""
+        """The target of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""
         rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
         boxes = self.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
@@ -144,7 +144,7 @@ class Annotations:
         )
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
-        """The store of these images only, in this order; classes stay."""
+        """The annotations of these images only, in this order; classes stay."""
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         rows, starts = _gather(self.starts, index)
         letters, name_starts = _gather(self.name_starts, index)
@@ -171,7 +171,7 @@ class Annotations:
         )
 
     def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
-        """The store without the objects in `rows` (N,) bool, which `lines` tell of; images stay."""
+        """The annotations without the objects in `rows` (N,) bool, which `lines` tell of; images stay."""
         keep = ~rows
         columns = {key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")}
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
@@ -179,7 +179,7 @@ class Annotations:
         return replace(self, **columns, starts=starts, keypoints=points, left_out=[*self.left_out, *lines])
 
     def to_coco(self) -> dict:
-        """The store as a COCO dictionary of plain Python values, without segmentations, which it does not keep."""
+        """Return a COCO dictionary of plain Python values, without segmentations, which are not kept."""
         images = []
         for index, (image_id, (height, width)) in enumerate(
             zip(self.image_ids.tolist(), self.sizes.tolist(), strict=True)

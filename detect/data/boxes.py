@@ -22,9 +22,9 @@ FARTHEST = 1e7  # pixels from the corner of an image: ten times its longest side
 BEYOND = f"more than {FARTHEST:,.0f} pixels away from any image"
 
 
-def flat(store: Annotations) -> np.ndarray:
+def flat(annotations: Annotations) -> np.ndarray:
     """(N,) whether a box has no width or no height."""
-    return np.asarray((store.boxes[:, 2:] <= 0).any(axis=1))
+    return np.asarray((annotations.boxes[:, 2:] <= 0).any(axis=1))
 
 
 def beyond(boxes: np.ndarray) -> np.ndarray:
@@ -34,14 +34,14 @@ def beyond(boxes: np.ndarray) -> np.ndarray:
     return np.asarray((np.abs(edges) > FARTHEST).any(axis=1))
 
 
-def objects(store: Annotations) -> np.ndarray:
+def objects(annotations: Annotations) -> np.ndarray:
     """(N,) which boxes are of an object that can be learned: no crowd regions, no flat boxes."""
-    return ~store.crowd & ~flat(store)
+    return ~annotations.crowd & ~flat(annotations)
 
 
-def owners(store: Annotations) -> np.ndarray:
+def owners(annotations: Annotations) -> np.ndarray:
     """(N,) the index of the image of each box."""
-    return np.repeat(np.arange(len(store)), np.diff(store.starts))
+    return np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
 
 
 def reach(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -49,41 +49,42 @@ def reach(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sizes[:, ::-1]).max(axis=1)
 
 
-def away(store: Annotations, sizes: np.ndarray) -> np.ndarray:
+def away(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
     """(N,) whether a box lies wholly outside its image; crowd regions and flat boxes do not count."""
-    room = sizes[owners(store)][:, ::-1]
-    low, high = store.boxes[:, :2], store.boxes[:, :2] + store.boxes[:, 2:]
+    room = sizes[owners(annotations)][:, ::-1]
+    low, high = annotations.boxes[:, :2], annotations.boxes[:, :2] + annotations.boxes[:, 2:]
     outside = (low >= room).any(axis=1) | (high <= 0).any(axis=1)
-    return outside & (room > 0).all(axis=1) & objects(store)
+    return outside & (room > 0).all(axis=1) & objects(annotations)
 
 
-def faults(store: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, int, str]]:
+def faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, int, str]]:
     """(kind, row, what is wrong) of each box that nothing can be learned from."""
-    boxes, owner = store.boxes, owners(store)
-    for row in np.flatnonzero(flat(store)).tolist():
+    boxes, owner = annotations.boxes, owners(annotations)
+    for row in np.flatnonzero(flat(annotations)).tolist():
         yield "flat", row, f"has a box of width {boxes[row, 2]:g} and height {boxes[row, 3]:g}"
-    for row in np.flatnonzero(away(store, sizes)).tolist():
+    for row in np.flatnonzero(away(annotations, sizes)).tolist():
         (x, y, w, h), (height, width) = boxes[row].tolist(), sizes[owner[row]].tolist()
         where = f"x {x:g} to {x + w:g}, y {y:g} to {y + h:g}, in {width} x {height} pixels"
         yield "away", row, f"has a box wholly outside its image: {where}"
 
 
-def called(store: Annotations, row: int) -> str:
+def called(annotations: Annotations, row: int) -> str:
     """What to call the annotation in a row."""
-    image = int(np.searchsorted(store.starts, row, side="right")) - 1
-    return f"annotation id {store.ids[row]} (object {row - int(store.starts[image]) + 1} of {store.file_name(image)})"
+    image = int(np.searchsorted(annotations.starts, row, side="right")) - 1
+    number = row - int(annotations.starts[image]) + 1
+    return f"annotation id {annotations.ids[row]} (object {number} of {annotations.file_name(image)})"
 
 
-def in_first_pixel(store: Annotations, sizes: np.ndarray) -> np.ndarray:
+def in_first_pixel(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
     """(N,) whether a box is about the first pixel of its image or less, as boxes relative to the image are."""
-    end = store.boxes[:, :2] + store.boxes[:, 2:]
-    inside = (store.boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1)
-    return inside & (sizes[owners(store)].min(axis=1, initial=10**9) > 4) & objects(store)
+    end = annotations.boxes[:, :2] + annotations.boxes[:, 2:]
+    inside = (annotations.boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1)
+    return inside & (sizes[owners(annotations)].min(axis=1, initial=10**9) > 4) & objects(annotations)
 
 
-def relative(store: Annotations, sizes: np.ndarray) -> str:
+def relative(annotations: Annotations, sizes: np.ndarray) -> str:
     """What is wrong with a set most of whose boxes are shares of the image, 0 to 1; nothing for boxes in pixels."""
-    inside, count = int(in_first_pixel(store, sizes).sum()), int(objects(store).sum())
+    inside, count = int(in_first_pixel(annotations, sizes).sum()), int(objects(annotations).sum())
     if 2 * inside <= count:
         return ""
     return (
@@ -92,21 +93,22 @@ def relative(store: Annotations, sizes: np.ndarray) -> str:
     )
 
 
-def partly_relative(store: Annotations, sizes: np.ndarray) -> str:
+def partly_relative(annotations: Annotations, sizes: np.ndarray) -> str:
     """One line on the boxes that may be shares of the image among boxes in pixels; "" for none."""
-    rows = np.flatnonzero(in_first_pixel(store, sizes))
+    rows = np.flatnonzero(in_first_pixel(annotations, sizes))
     if not len(rows):
         return ""
     return (
-        f"{len(rows)} of {objects(store).sum()} boxes lie within the first pixel of their image, the first is "
-        f"{called(store, rows[0])}: if they are relative, 0 to 1, multiply them by the width and height of their images"
+        f"{len(rows)} of {objects(annotations).sum()} boxes lie within the first pixel of their image, the first is "
+        f"{called(annotations, rows[0])}: if they are relative, 0 to 1, multiply them by the width and height of their "
+        "images"
     )
 
 
-def out_of_images(store: Annotations, sizes: np.ndarray) -> str:
+def out_of_images(annotations: Annotations, sizes: np.ndarray) -> str:
     """One line on the boxes that reach out of their images, with a guess at why where most do; "" for none."""
-    rows = np.flatnonzero(~store.crowd & (sizes[owners(store)] > 0).all(axis=1))
-    boxes, room = store.boxes[rows], sizes[owners(store)[rows]]
+    rows = np.flatnonzero(~annotations.crowd & (sizes[owners(annotations)] > 0).all(axis=1))
+    boxes, room = annotations.boxes[rows], sizes[owners(annotations)[rows]]
     out = int((reach(boxes, room) > REACH).sum())
     if not out:
         return ""
@@ -117,17 +119,17 @@ def out_of_images(store: Annotations, sizes: np.ndarray) -> str:
     return line
 
 
-def shown_sides(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> np.ndarray:
+def shown_sides(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> np.ndarray:
     """(N,) the shorter side in pixels of each box, cut off at the edges of its image, scaled to image size `size`."""
-    room = np.maximum(sizes[owners(store)], 1)[:, ::-1]
-    low, high = store.boxes[:, :2].clip(0), np.minimum(store.boxes[:, :2] + store.boxes[:, 2:], room)
+    room = np.maximum(sizes[owners(annotations)], 1)[:, ::-1]
+    low, high = annotations.boxes[:, :2].clip(0), np.minimum(annotations.boxes[:, :2] + annotations.boxes[:, 2:], room)
     scale = size / (room if stretch else room.max(axis=1, keepdims=True))
     return ((high - low) * scale).min(axis=1, initial=np.inf)
 
 
-def too_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
+def too_small(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
     """What is wrong with a set whose boxes all are too small to be learned at image size `size`; "" for any other."""
-    sides = shown_sides(store, sizes, size, stretch)[objects(store)]
+    sides = shown_sides(annotations, sizes, size, stretch)[objects(annotations)]
     if not len(sides) or sides.max() >= MIN_SIDE:
         return ""
     better = 32 * math.ceil(size * MIN_SIDE / max(float(np.median(sides)), 1e-9) / 32)
@@ -138,9 +140,9 @@ def too_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = 
     )
 
 
-def partly_small(store: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
+def partly_small(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
     """One line on the boxes that are too small to be learned at image size `size`; "" for none."""
-    sides = shown_sides(store, sizes, size, stretch)[objects(store)]
+    sides = shown_sides(annotations, sizes, size, stretch)[objects(annotations)]
     small = int((sides < MIN_SIDE).sum())
     if not small:
         return ""

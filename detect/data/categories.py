@@ -65,18 +65,20 @@ def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
     return pairs, ""
 
 
-def with_classes_of(store: Annotations, other: Annotations) -> Annotations:
-    """`store` with the classes of another one, matched by name, whatever their order.
+def with_classes_of(annotations: Annotations, other: Annotations) -> Annotations:
+    """The annotations with the classes of another one, matched by name, whatever their order.
 
-    Raises UserError for an object of a class that the other store does not have.
+    Raises UserError for an object of a class that the other dataset does not have.
     """
-    if store.names == other.names:
-        return store
-    ids, other_ids = store.category_ids.tolist(), other.category_ids.tolist()
-    place = np.array(find(store.names, ids, other.names, other_ids, other.path))
-    if (lost := place[store.labels] < 0).any():
-        counts = np.bincount(store.labels[lost])
-        first, count = store.names[int((counts > 0).argmax())], int(counts[counts > 0][0])
+    if annotations.names == other.names:
+        return annotations
+    ids, other_ids = annotations.category_ids.tolist(), other.category_ids.tolist()
+    place = np.array(find(annotations.names, ids, other.names, other_ids, other.path))
+    if (lost := place[annotations.labels] < 0).any():
+        counts = np.bincount(annotations.labels[lost])
+        first, count = annotations.names[int((counts > 0).argmax())], int(counts[counts > 0][0])
         remedy = f"declare it in {other.path}, rename it, or remove its {count} objects"
-        raise UserError(f"{store.path}: {unknown('class', first, other.names)}; {remedy}")
-    return replace(store, labels=place[store.labels], names=list(other.names), category_ids=other.category_ids)
+        raise UserError(f"{annotations.path}: {unknown('class', first, other.names)}; {remedy}")
+    return replace(
+        annotations, labels=place[annotations.labels], names=list(other.names), category_ids=other.category_ids
+    )

@@ -39,7 +39,7 @@ PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file name looks like a picture's; hidden files (such as macOS leaves behind) do not count."""
+    """Whether the file name looks like an image's; hidden files (such as macOS leaves behind) do not count."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 

@@ -1,10 +1,10 @@
-"""Reading and scaling pictures: whatever a file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names it.
+"""Reading and scaling images: whatever a file holds becomes (H, W, 3) uint8 RGB, or a `UserError` that names it.
 
 Headers are read by Pillow (about 40 microseconds), pixels by OpenCV where it is right and the faster one (JPEG, PNG)
 and by Pillow elsewhere: CMYK, 16-bit files that are not PNG, GIF, TIFF, WebP, BMP, PNM.
 Grey is repeated, alpha is dropped, of 16 bits the upper 8 are kept, of an animation the first frame (but `read_pages`).
 
-EXIF orientation. Annotations may have been drawn on the picture as viewers show it, or on the rows as they are stored.
+EXIF orientation. Annotations may have been drawn on the image as viewers show it, or on the rows as they are stored.
 The annotated size tells which: the orientation is applied where the turned size equals it, ignored where only the
 stored size does, and the image refused where neither does. Where both do (mirrored, upside down, square) it is applied,
 as viewers do; and so it is when no size is known. Boxes that fit one way only know better: see `orientation`.
@@ -72,7 +72,7 @@ class Header:
 
 
 def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarray:
-    """The picture in a file as (H, W, 3) uint8 RGB; `size` is the annotated (h, w).
+    """The image in a file as (H, W, 3) uint8 RGB; `size` is the annotated (h, w).
 
     Raises UserError for a file that is missing, unreadable, truncated or of another size than annotated.
     """
@@ -256,7 +256,7 @@ def _too_large(opened: Image.Image, name: str, most: int) -> UserError:
 
 
 def _open(file: IO[bytes], name: str, most: int = MAX_PIXELS) -> tuple[Image.Image, Header]:
-    """Pillow's picture, not yet decoded, and its header; a JPEG is left at the start of its scan."""
+    """Pillow's image, not yet decoded, and its header; a JPEG is left at the start of its scan."""
     try:
         opened = Image.open(file, formats=FORMATS)
     except Exception:  # Pillow's plugins raise what they like on a damaged file
@@ -268,7 +268,7 @@ def _open(file: IO[bytes], name: str, most: int = MAX_PIXELS) -> tuple[Image.Ima
     if "exif" in opened.info and opened.format != "TIFF":  # Pillow turns a TIFF itself, and says the turned size
         try:
             turn = int(opened.getexif().get(_ORIENTATION, 1))
-        except Exception:  # damaged EXIF: viewers show the picture as it is stored
+        except Exception:  # damaged EXIF: viewers show the image as it is stored
             turn = 1
     turn = turn if 1 <= turn <= 8 else 1
     shown = (height, width) if turn < 5 else (width, height)
@@ -285,7 +285,7 @@ def has_end(path: str | PathLike[str]) -> bool:
 
 
 def _convert(opened: Image.Image, name: str) -> np.ndarray:
-    """Pillow's picture as RGB; it raises on truncated files."""
+    """Pillow's image as RGB; it raises on truncated files."""
     mode = opened.mode
     if mode == "F":
         raise UserError(f"{name}: floating-point pixels have no known range; convert them to 8 or 16 bits")

@@ -1,6 +1,6 @@
 """One resize rule with its inverse, used by training, evaluation, prediction and export alike.
 
-Coordinates are continuous: a picture of width w spans 0 to w, and the centre of its first pixel is at 0.5.
+Coordinates are continuous: an image of width w spans 0 to w, and the centre of its first pixel is at 0.5.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from detect.types import Detections, Preprocess
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How one picture lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
+    """How one image lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
 
-    scale is (x, y), each the rounded side over the source side; source, inner (the scaled picture) and canvas are
-    (height, width). It depends on its image alone, never on the other images of a batch. A picture that was cut out of
+    scale is (x, y), each the rounded side over the source side; source, inner (the scaled image) and canvas are
+    (height, width). It depends on its image alone, never on the other images of a batch. An image that was cut out of
     a larger one has its `corner` (x, y) there: source coordinates are then those of the larger one.
     """
 
@@ -41,9 +41,9 @@ class Letterbox:
         square: bool = False,
         stride: int = 32,
     ) -> Letterbox:
-        """The letterbox of a (height, width) picture whose long side becomes `size`, enlarging too.
+        """The letterbox of a (height, width) image whose long side becomes `size`, enlarging too.
 
-        A `size` of (height, width) is the room the picture must fit into. The canvas is the scaled picture rounded up
+        A `size` of (height, width) is the room the image must fit into. The canvas is the scaled image rounded up
         to a multiple of `stride`, or with `square` exactly the room. `pixels.stretch` fills the room instead.
         """
         room = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

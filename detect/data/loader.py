@@ -23,7 +23,7 @@ class TrainLoader:
 
     `dataset` gives samples by SampleKey, as CocoDataset does. `batch` is the number of images a rank gets in a step.
     `multi_scale` m draws each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`. Images are
-    (B, 3, H, W) uint8 RGB in channels-last memory: the pictures as they are, which saves transposing each one.
+    (B, 3, H, W) uint8 RGB in channels-last memory: the images as they are, which saves transposing each one.
     UserError: fewer images than ranks.
     """
 
@@ -52,12 +52,12 @@ class TrainLoader:
 
 
 class _Letterboxed:
-    """The pictures of a store on canvases of their own, kept once made."""
+    """The images of a dataset letterboxed on canvases of their own, and cached."""
 
-    def __init__(self, store: Annotations, size: int, pixels: Preprocess, cache_gb: float, square: bool) -> None:
-        self.store, self.size, self.pixels, self.square = store, size, pixels, square
-        self.sizes = known_sizes(store)
-        self.canvases = np.array([self.fit(i).canvas for i in range(len(store))], dtype=np.int64).reshape(-1, 2)
+    def __init__(self, annotations: Annotations, size: int, pixels: Preprocess, cache_gb: float, square: bool) -> None:
+        self.annotations, self.size, self.pixels, self.square = annotations, size, pixels, square
+        self.sizes = known_sizes(annotations)
+        self.canvases = np.array([self.fit(i).canvas for i in range(len(annotations))], dtype=np.int64).reshape(-1, 2)
         self.cache = ImageCache(self.canvases, cache_gb)
 
     def fit(self, index: int) -> Letterbox:
@@ -65,15 +65,15 @@ class _Letterboxed:
         return Letterbox.fit((height, width), self.size, self.pixels, self.square)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
-        target, fit = self.store.target(index), self.fit(index)
+        target, fit = self.annotations.target(index), self.fit(index)
         points = None if target.keypoints is None else fit.forward(target.keypoints)
         proposals = None if target.proposals is None else fit.forward(target.proposals)
-        truth = fit.forward(target.boxes), target.labels, target.crowd
-        moved = Target(*truth, target.image_id, fit.canvas, points, proposals)
+        boxes = fit.forward(target.boxes)
+        moved = Target(boxes, target.labels, target.crowd, target.image_id, fit.canvas, points, proposals)
         return self.cache.get(index, self._read), moved, fit
 
     def _read(self, index: int) -> np.ndarray:
-        return self.fit(index).apply(self.store.read(index))
+        return self.fit(index).apply(self.annotations.read(index))
 
 
 class Samples(Protocol):
@@ -108,16 +108,16 @@ class StillLoader:
 
 
 class EvalLoader(StillLoader):
-    """Every image of a store once, letterboxed, those of one canvas together; iterate it once an evaluation.
+    """Every image of a dataset once, letterboxed, those of one canvas together; iterate it once an evaluation.
 
     A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
-    Letterboxed pictures are kept (see ImageCache), so that later evaluations decode nothing. `square` makes all
+    Letterboxed images are kept (see ImageCache), so that later evaluations decode nothing. `square` makes all
     canvases so.
     """
 
     def __init__(
         self,
-        store: Annotations,
+        annotations: Annotations,
         size: int,
         batch: int,
         pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
@@ -128,11 +128,11 @@ class EvalLoader(StillLoader):
         pin: bool = False,
         square: bool = False,
     ) -> None:
-        super().__init__(_Letterboxed(store, size, pixels, cache_gb, square), batch, workers, rank, world, pin)
+        super().__init__(_Letterboxed(annotations, size, pixels, cache_gb, square), batch, workers, rank, world, pin)
 
 
 def eval_batches(
-    store: Annotations,
+    annotations: Annotations,
     size: int,
     batch: int,
     pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
@@ -141,4 +141,4 @@ def eval_batches(
     world: int = 1,
 ) -> Iterator[Batch]:
     """One pass of an EvalLoader that keeps nothing."""
-    return iter(EvalLoader(store, size, batch, pixels, workers, rank, world, cache_gb=0.0))
+    return iter(EvalLoader(annotations, size, batch, pixels, workers, rank, world, cache_gb=0.0))

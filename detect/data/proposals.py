@@ -1,4 +1,4 @@
-"""Proposals of the pictures of a store: searched once, kept on disk, handed on with the truth."""
+"""Proposals of the images of a dataset: searched once, kept on disk, part of the targets."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from detect.utils.progress import track
 VERSION = f"{search.STARTS} {search.SIGMA} {search.LONGEST} {search.LEAST} {search.MOST} 1"
 
 
-def with_proposals(store: Annotations, folder: Path) -> Annotations:
-    """`store` with the proposals of its pictures, found by selective search where `folder` does not hold them yet.
+def with_proposals(annotations: Annotations, folder: Path) -> Annotations:
+    """The annotations with proposals for their images, found by selective search where `folder` does not hold them yet.
 
-    A file a picture, named after the picture's place, length and time of change and the settings of the search.
-    Raises UserError for a picture that cannot be read, a folder that cannot be written, or without scikit-image.
+    A file an image, named after the image's place, length and time of change and the settings of the search.
+    Raises UserError for an image that cannot be read, a folder that cannot be written, or without scikit-image.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    indices = range(len(store))
-    files = [folder / f"{key(store, i)}.npy" for i in indices]
+    indices = range(len(annotations))
+    files = [folder / f"{key(annotations, i)}.npy" for i in indices]
     missing = [i for i in indices if not files[i].exists()]
     for i in track(missing, len(missing), "proposals") if missing else ():
-        replace_file(files[i], partial(_save, rows=search.selective_search(store.read(i))))
+        replace_file(files[i], partial(_save, rows=search.selective_search(annotations.read(i))))
     rows = [read_rows(file) for file in files]
     starts = np.cumsum([0, *map(len, rows)])
-    return replace(store, proposals=np.concatenate([np.zeros((0, 4), np.float32), *rows]), proposal_starts=starts)
+    return replace(annotations, proposals=np.concatenate([np.zeros((0, 4), np.float32), *rows]), proposal_starts=starts)
 
 
 def read_rows(path: Path) -> np.ndarray:
@@ -48,11 +48,11 @@ def read_rows(path: Path) -> np.ndarray:
     return rows
 
 
-def key(store: Annotations, index: int) -> str:
-    """What the proposals of a picture depend on, as a name."""
-    path = store.image_path(index)
+def key(annotations: Annotations, index: int) -> str:
+    """What the proposals of an image depend on, as a name."""
+    path = annotations.image_path(index)
     found = path.stat()
-    about = f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {store.size(index)} {VERSION}"
+    about = f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {annotations.size(index)} {VERSION}"
     return hashlib.sha256(about.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

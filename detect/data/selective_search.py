@@ -14,10 +14,10 @@ import numpy as np
 from detect.data.images import resize
 from detect.errors import UserError
 
-LONGEST = 400  # pixels: larger pictures are searched at that size
+LONGEST = 400  # pixels: larger images are searched at that size
 STARTS = ((cv2.COLOR_RGB2HSV_FULL, 50), (cv2.COLOR_RGB2LAB, 100))  # colour space, and scale of the first segmentation
 SIGMA = 0.8  # of the blur before it
-MOST = 300  # proposals of a picture
+MOST = 300  # proposals of an image
 LEAST = 4  # pixels, at the size that is searched: a box with a shorter side is no proposal
 COLOURS, DIRECTIONS, STEEPNESSES = 25, 8, 10  # bins of the histograms, those of texture in each direction
 
@@ -25,7 +25,7 @@ COLOURS, DIRECTIONS, STEEPNESSES = 25, 8, 10  # bins of the histograms, those of
 def selective_search(image: np.ndarray) -> np.ndarray:
     """Proposals (P, 4) float32 xyxy px of an image (H, W, 3) uint8 RGB, MOST at most, likely ones first.
 
-    A function of the picture alone. Raises UserError where scikit-image is missing.
+    A function of the image alone. Raises UserError where scikit-image is missing.
     """
     height, width = image.shape[:2]
     ratio = min(1.0, LONGEST / max(height, width))

@@ -22,8 +22,8 @@ from detect.errors import UserError
 from detect.utils.atomic_io import cache_folder, replace_text
 
 VERSION = "toy-v1"  # raise it when the recipe changes: folders are cached by this name
-EMPTY = 8  # every eighth picture holds no object
-MOST = 8  # digits in a picture
+EMPTY = 8  # every eighth image holds no object
+MOST = 8  # digits in an image
 FILM = (240, 320)  # height, width
 RATE = 15  # frames a second
 FRAMES = 90
@@ -48,9 +48,9 @@ def toy_folder() -> Path:
 
 
 def build(folder: Path, seed: int = 0, train: int = 500, val: int = 120, size: int = 160) -> Path:
-    """Make the set in `folder`, with `train` and `val` square pictures of `size` pixels.
+    """Make the set in `folder`, with `train` and `val` square images of `size` pixels.
 
-    Pictures and truth have the same bits for a seed; the film has the same frames, but x264 does not always encode
+    Images and annotations have the same bits for a seed; the film has the same frames, but x264 does not always encode
     them to the same bits.
 
     The folder appears whole or not at all. Raises UserError where it exists already, OSError where it cannot be made.
@@ -94,7 +94,7 @@ def _write_json(path: Path, images: list[dict], annotations: list[dict]) -> None
 
 
 def _pictures(folder: Path, split: str, seed: int, count: int, size: int, first: int) -> None:
-    """One split: its pictures and its annotations. Each picture has a generator of its own."""
+    """One split: its images and its annotations. Each image has a generator of its own."""
     (folder / split).mkdir()
     images: list[dict] = []
     annotations: list[dict] = []
@@ -114,7 +114,7 @@ def _pictures(folder: Path, split: str, seed: int, count: int, size: int, first:
 
 
 def _film(folder: Path, seed: int) -> None:
-    """The video of moving digits, and its truth: a digit that is hidden for a moment has no entry in those frames."""
+    """The video of moving digits and its annotations; a digit has none in the frames in which it is hidden."""
     rng = np.random.default_rng([seed, 7])  # at seed 0 a film whose digits are distinct and cross now and then
     still = background("val", rng, FILM)
     cast = movers(rng, still, CAST)

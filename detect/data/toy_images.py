@@ -1,6 +1,6 @@
-"""Pictures for the embedded set: handwritten digits inked onto photographs, both of scikit-learn's own stock.
+"""Images for the embedded set: handwritten digits inked onto photographs, both of scikit-learn's own stock.
 
-A sprite is the ink of one digit, cut to its box: alpha (h, w) float32 in 0..1. Pictures are RGB.
+A sprite is the ink of one digit, cut to its box: alpha (h, w) float32 in 0..1. Images are RGB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]  # x, y, w, h in pixels
 INK = 0.4  # a pixel belongs to the digit when at least this much of it is ink
 VISIBLE = 0.4  # a digit keeps at least this share of its ink
 SHARED = 0.35  # of the smaller of two boxes, at most
-SIDES = (0.15, 0.45)  # of a glyph, relative to the picture
+SIDES = (0.15, 0.45)  # of a glyph, relative to the image
 TURN = 25.0  # degrees either way: a 6 stays a 6
 CONTRAST = 60.0  # least difference in luma between ink and most of what lies beneath
 INKS = (((0.0, 0.2), (0.9, 1.0)), ((0.0, 0.5), (0.0, 0.2)), ((0.7, 1.0), (0.5, 1.0)))  # saturation, value of each kind
@@ -87,11 +87,11 @@ def ink(rng: np.random.Generator, below: np.ndarray) -> np.ndarray:
 
 
 class Canvas:
-    """A picture (H, W, 3) float32 that sprites are laid on, and which of them each pixel shows."""
+    """An image (H, W, 3) float32 that sprites are laid on, and which of them each pixel shows."""
 
-    def __init__(self, picture: np.ndarray) -> None:
-        self.picture = picture
-        self.owner = np.full(picture.shape[:2], -1)  # the number of the digit on top, -1 none
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.owner = np.full(image.shape[:2], -1)  # the number of the digit on top, -1 none
         self.boxes: list[Box] = []
         self.ink: list[int] = []
 
@@ -107,9 +107,9 @@ class Canvas:
         return bool((self.shown() - lost >= VISIBLE * np.array(self.ink)).all())
 
     def lay(self, alpha: np.ndarray, colour: np.ndarray, x: int, y: int) -> None:
-        """Draw a sprite, all of which must lie inside the picture, over what is there."""
+        """Draw a sprite, all of which must lie inside the image, over what is there."""
         h, w = alpha.shape
-        patch = self.picture[y : y + h, x : x + w]
+        patch = self.image[y : y + h, x : x + w]
         patch[:] = patch + alpha[..., None] * (colour - patch)
         self.owner[y : y + h, x : x + w][alpha >= INK] = len(self.boxes)
         self.boxes.append((x, y, w, h))
@@ -124,12 +124,12 @@ class Canvas:
         return self.shown() >= VISIBLE * np.array(self.ink)
 
     def pixels(self) -> np.ndarray:
-        """The picture as uint8 RGB."""
-        return np.clip(self.picture + 0.5, 0, 255).astype(np.uint8)
+        """The image as uint8 RGB."""
+        return np.clip(self.image + 0.5, 0, 255).astype(np.uint8)
 
 
 def scene(split: str, rng: np.random.Generator, size: int, count: int) -> tuple[np.ndarray, list[int], list[Box]]:
-    """A square picture uint8 RGB with up to `count` digits (at least one, if any): its pixels, their classes, boxes."""
+    """A square image uint8 RGB with up to `count` digits (at least one, if any): its pixels, their classes, boxes."""
     material = stock(split)
     canvas = Canvas(background(split, rng, (size, size)))
     digits: list[int] = []
@@ -140,7 +140,7 @@ def scene(split: str, rng: np.random.Generator, size: int, count: int) -> tuple[
         for _ in range(20):
             x, y = int(rng.integers(size - w + 1)), int(rng.integers(size - h + 1))
             if canvas.fits(alpha, x, y):
-                colour = ink(rng, canvas.picture[y : y + h, x : x + w])
+                colour = ink(rng, canvas.image[y : y + h, x : x + w])
                 canvas.lay(alpha * rng.uniform(0.85, 1.0), colour, x, y)
                 digits.append(int(material.digits[pick]))
                 break
@@ -160,7 +160,7 @@ class Mover:
     phase: float
 
     def at(self, seconds: float, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
-        """Its sprite and upper left corner in a picture of `size` (height, width)."""
+        """Its sprite and upper left corner in an image of `size` (height, width)."""
         alpha = sprite(self.glyph, self.side, TURN * math.sin(2 * seconds + self.phase))
         free = np.array([size[1] - alpha.shape[1], size[0] - alpha.shape[0]])
         place = 1 - np.abs((self.start + self.speed * seconds) % 2 - 1)
@@ -169,7 +169,7 @@ class Mover:
 
 
 def movers(rng: np.random.Generator, below: np.ndarray, count: int) -> list[Mover]:
-    """Digits of val's stock, each of another class, that will cross the picture `below` (height, width, 3)."""
+    """Digits of val's stock, each of another class, that will cross the image `below` (height, width, 3)."""
     material = stock("val")
     cast = []
     for digit in rng.permutation(10)[:count]:

@@ -71,121 +71,121 @@ def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Ex
     return Examined(header, "", f"{path}: odd, but with all its pixels ({said})" if said else "")
 
 
-def check_images(store: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
-    """`examine` every image of a store, in their order, so the first finding does not depend on the threads."""
+def check_images(annotations: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
+    """`examine` every image of a dataset, in their order, so the first finding does not depend on the threads."""
 
     def looked() -> Iterator[Examined]:
-        indices = iter(range(len(store)))
-        with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(store) // 64)) as pool:
+        indices = iter(range(len(annotations)))
+        with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(annotations) // 64)) as pool:
             while chunk := list(islice(indices, 64 * workers)):
-                yield from pool.map(lambda i: examine(store.image_path(i), store.size(i), decode), chunk)
+                yield from pool.map(lambda i: examine(annotations.image_path(i), annotations.size(i), decode), chunk)
 
-    with closing(track(looked(), len(store), "check images")) as tracked:
+    with closing(track(looked(), len(annotations), "check images")) as tracked:
         yield from tracked
 
 
-def verify(store: Annotations, skip_bad: bool = False, decode: bool = True) -> Annotations:
-    """The store whose images can be used, turned as their boxes fit (see `orientation`): call it before the first step.
+def verify(annotations: Annotations, skip_bad: bool = False, decode: bool = True) -> Annotations:
+    """Check the images, before the first step: the annotations of those that can be used, turned as their boxes fit.
 
     Every image is decoded once; without `decode`, for sets that were decoded before, only the headers are read. The
     first bad image raises UserError; with `skip_bad`, bad images are left out with their objects and listed in
     `left_out`. What is odd about the others is in `notes`. What has no images was looked at when it was read.
     """
-    if store.dims != 2:
-        return store
+    if annotations.dims != 2:
+        return annotations
     lines, headers, notes = dict[int, str](), list[Header | None](), list[tuple[str, str]]()
-    for index, (header, problem, oddity) in enumerate(check_images(store, decode=decode or skip_bad)):
+    for index, (header, problem, oddity) in enumerate(check_images(annotations, decode=decode or skip_bad)):
         headers.append(header)
         if problem and not skip_bad:
             raise UserError(f"{problem}; mend it, or leave such images out with --skip-bad")
         if problem:
-            objects = int(store.starts[index + 1] - store.starts[index])
-            lines[index] = f"{problem} (image id {store.image_ids[index]}, left out with its {objects} objects)"
+            objects = int(annotations.starts[index + 1] - annotations.starts[index])
+            lines[index] = f"{problem} (image id {annotations.image_ids[index]}, left out with its {objects} objects)"
         if oddity:
             notes.append(("unfinished", oddity))
-    notes += _pages(store)
-    store = settled(replace(store, notes=[*store.notes, *notes]) if notes else store, headers)
+    notes += _pages(annotations)
+    annotations = settled(replace(annotations, notes=[*annotations.notes, *notes]) if notes else annotations, headers)
     if not lines:
-        return store
-    good = np.delete(np.arange(len(store)), list(lines))
+        return annotations
+    good = np.delete(np.arange(len(annotations)), list(lines))
     if not len(good):
-        raise EmptyDatasetError(store.path, [*store.left_out, *lines.values()])
-    return store.select(good, left_out=[*store.left_out, *lines.values()])
+        raise EmptyDatasetError(annotations.path, [*annotations.left_out, *lines.values()])
+    return annotations.select(good, left_out=[*annotations.left_out, *lines.values()])
 
 
-def _pages(store: Annotations) -> Iterator[tuple[str, str]]:
+def _pages(annotations: Annotations) -> Iterator[tuple[str, str]]:
     """A note on each file of several pages or frames: annotations have no place for any but the first."""
-    for path in map(store.image_path, range(len(store))):
+    for path in map(annotations.image_path, range(len(annotations))):
         if path.suffix.lower() in PAGED and (pages := count_pages(path)) > 1:
             yield "encoding", f"{path.name} has {pages} pages or frames, of which the first is used"
 
 
-def usable(store: Annotations, skip_bad: bool = False, learned: bool = True) -> Annotations:
-    """The store without boxes that nothing can be learned from: of no width or height, or wholly outside their image.
+def usable(annotations: Annotations, skip_bad: bool = False, learned: bool = True) -> Annotations:
+    """The annotations without boxes that cannot be learned: of no width or height, or wholly outside their image.
 
     Strict: the first is an error. A set that is not `learned` but measured as pycocotools does keeps them: they are
     objects there, which nothing finds. Raises UserError where most boxes are relative, which neither can use.
     """
-    if store.dims != 2:
-        return store
-    sizes = known_sizes(store)
-    if problem := relative(store, sizes):
-        raise UserError(f"{store.path}: {problem}")
-    if line := partly_relative(store, sizes):
-        store = replace(store, notes=[*store.notes, ("mixed", line)])
+    if annotations.dims != 2:
+        return annotations
+    sizes = known_sizes(annotations)
+    if problem := relative(annotations, sizes):
+        raise UserError(f"{annotations.path}: {problem}")
+    if line := partly_relative(annotations, sizes):
+        annotations = replace(annotations, notes=[*annotations.notes, ("mixed", line)])
     bad_records, bad, found = (
-        BadRecords(store.path, skip_bad),
-        np.zeros(len(store.boxes), bool),
-        list(faults(store, sizes)),
+        BadRecords(annotations.path, skip_bad),
+        np.zeros(len(annotations.boxes), bool),
+        list(faults(annotations, sizes)),
     )
     if found and not learned:
-        notes = [(kind, f"{called(store, row)} {text}: it is measured all the same") for kind, row, text in found]
-        return replace(store, notes=[*store.notes, *notes])
-    if learned and (line := out_of_images(store, sizes)):
-        store = replace(store, notes=[*store.notes, ("outside", line)])
+        notes = [(kind, f"{called(annotations, row)} {text}: it is measured all the same") for kind, row, text in found]
+        return replace(annotations, notes=[*annotations.notes, *notes])
+    if learned and (line := out_of_images(annotations, sizes)):
+        annotations = replace(annotations, notes=[*annotations.notes, ("outside", line)])
     for _, row, text in found:
-        bad_records.reject(called(store, row), text)
+        bad_records.reject(called(annotations, row), text)
         bad[row] = True
-    return store.without(bad, bad_records.lines) if found else store
+    return annotations.without(bad, bad_records.lines) if found else annotations
 
 
-def tell_notes(*stores: Annotations) -> None:
-    """Say on stderr what is odd about the stores: of each kind the first note, and how many there are."""
-    for store in stores:
+def tell_notes(*datasets: Annotations) -> None:
+    """Say on stderr what is odd about the datasets: of each kind the first note, and how many there are."""
+    for dataset in datasets:
         kinds: dict[str, list[str]] = {}
-        for kind, line in store.notes:
+        for kind, line in dataset.notes:
             kinds.setdefault(kind, []).append(line)
         for lines in kinds.values():
             more = f" (and {len(lines) - 1} more like it: see detect check)" if lines[1:] else ""
-            warn_once(f"{store.path}: {lines[0]}{more}")
+            warn_once(f"{dataset.path}: {lines[0]}{more}")
 
 
-def require_large(store: Annotations, size: int, stretch: bool) -> None:
+def require_large(annotations: Annotations, size: int, stretch: bool) -> None:
     """Raises UserError when every box is too small to be learned at image size `size`; if some are, says how many."""
-    sizes = known_sizes(store)
-    if line := too_small(store, sizes, size, stretch):
-        raise UserError(f"{store.path}: {line}")
-    if line := partly_small(store, sizes, size, stretch):
-        warn_once(f"{store.path}: {line}")
+    sizes = known_sizes(annotations)
+    if line := too_small(annotations, sizes, size, stretch):
+        raise UserError(f"{annotations.path}: {line}")
+    if line := partly_small(annotations, sizes, size, stretch):
+        warn_once(f"{annotations.path}: {line}")
 
 
-def require_skeleton(store: Annotations) -> None:
+def require_skeleton(annotations: Annotations) -> None:
     """Raises UserError when the skeleton that a file declares cannot be drawn, for models that have it drawn."""
-    for kind, line in store.notes:
+    for kind, line in annotations.notes:
         if kind == "skeleton":
-            raise UserError(f"{store.path}: {line}; mend it, or remove it from the categories")
+            raise UserError(f"{annotations.path}: {line}; mend it, or remove it from the categories")
 
 
-def require_objects(store: Annotations, held_out: Annotations | None = None) -> None:
-    """Raises UserError when there is nothing to learn from, or held out nothing to measure by.
+def require_objects(annotations: Annotations, validation: Annotations | None = None) -> None:
+    """Raises UserError when there is nothing to learn from, or no validation image to measure with.
 
     That is no image, or not one object outside crowd regions that has an area.
     """
-    for one, purpose in ((store, "training"), (held_out, "held-out")):
+    for one, purpose in ((annotations, "training"), (validation, "validation")):
         if one is None or objects(one).any():
             continue
         what = "no object (crowd regions and boxes without area aside)" if len(one) else "no image"
         remedy = "check the file and its path"
-        if purpose == "held-out":
+        if purpose == "validation":
             remedy = "label it, or remove the split: training is then measured on its own images"
         raise UserError(f"{one.path}: the {purpose} set is empty: it holds {what}; {remedy}")

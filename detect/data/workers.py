@@ -134,7 +134,7 @@ def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, 
     """A loader of packed batches: `sampler` yields the plan of each, `sample` makes what one entry of it stands for."""
     several: dict[str, Any] = {}
     if workers:
-        context = "fork" if sys.platform == "linux" else None  # forked workers share the store and the cache
+        context = "fork" if sys.platform == "linux" else None  # forked workers share the annotations and the cache
         several = {"persistent_workers": True, "multiprocessing_context": context, "worker_init_fn": _start_worker}
     return DataLoader(
         _Batches(sample),

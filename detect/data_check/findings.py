@@ -1,4 +1,4 @@
-"""What a person would want to know of a set before training on it: defects of records and pictures, and what is odd.
+"""What a person would want to know of a set before training on it: defects of records and images, and what is odd.
 
 Nothing is written into the data. Axes: I images, N objects.
 """
@@ -41,7 +41,7 @@ from detect.errors import UserError, unknown
 # What is found, and how much it matters: an error stops training, a warning is a likely mistake, a note is a fact.
 KINDS = {
     "record": ("error", "records that cannot be used"),
-    "image": ("error", "pictures that are missing, broken, or of another size than annotated"),
+    "image": ("error", "images that are missing, broken, or of another size than annotated"),
     "empty": ("error", "splits without any object"),
     "flat": ("error", "boxes of no width or height: not to be learned, and counted by an evaluation all the same"),
     "away": ("error", "boxes that lie wholly outside their image"),
@@ -51,20 +51,20 @@ KINDS = {
         "training sets whose boxes all are less than 2 pixels high or wide at the image size of training",
     ),
     "classes": ("warning", "classes that splits do not share, or without objects, or that are none"),
-    "leak": ("warning", "the same picture in several splits"),
-    "near_leak": ("warning", "almost the same picture in several splits"),
-    "duplicate": ("warning", "the same picture several times in a split"),
+    "leak": ("warning", "the same image in several splits"),
+    "near_leak": ("warning", "almost the same image in several splits"),
+    "duplicate": ("warning", "the same image several times in a split"),
     "doubled": ("warning", "objects marked twice: same class, IoU above 0.95"),
     "mixed": ("warning", "splits with boxes within the first pixel of an image: perhaps relative, 0 to 1"),
-    "outside": ("warning", "boxes that reach more than a pixel out of their picture"),
+    "outside": ("warning", "boxes that reach more than a pixel out of their image"),
     "unfinished": ("warning", "JPEG files that lack their end mark or hold bytes too many, with all their pixels"),
     "turned": ("warning", "images that EXIF turns, where the annotated size does not say whether it counts"),
     "unlabelled": ("warning", "folders of images of which none has a label file"),
     "skeleton": ("warning", "skeletons that do not fit their keypoints"),
-    "unlisted": ("warning", "pictures in the folders that no annotation lists"),
-    "near_duplicate": ("note", "almost the same picture several times in a split"),
+    "unlisted": ("warning", "images in the folders that no annotation lists"),
+    "near_duplicate": ("note", "almost the same image several times in a split"),
     "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
-    "giant": ("note", "boxes that fill more than 98 % of their picture"),
+    "giant": ("note", "boxes that fill more than 98 % of their image"),
     "encoding": ("note", "images of unusual coding, or turned by EXIF"),
     "rare": ("note", "classes with less than a tenth of the objects that a class has on average"),
 }
@@ -116,31 +116,31 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
 
     Raises UserError where it is no data, or has no split of a name in `splits`.
     """
-    checked, stores, seen = Checked(), dict[str, Annotations](), dict[str, list[Seen]]()
+    checked, datasets, seen = Checked(), dict[str, Annotations](), dict[str, list[Seen]]()
     known = recognise(data, allow_outside=allow_outside)
     for split in splits or [name for name in USUAL if name in known] or known:
         if split not in known:
             raise unknown("split", split, known)
-        store, told = load(known[split], split)
+        annotations, told = load(known[split], split)
         checked.findings += told
-        if store is None:
+        if annotations is None:
             continue
-        seen[split] = look_at_all(store, f"look at {split}")
-        stores[split] = store = settled(store, [one.header for one in seen[split]])
-        checked.findings += [Finding(kind, split, str(store.path), line) for kind, line in store.notes]
-        checked.findings += pictures(split, store, seen[split])
+        seen[split] = look_at_all(annotations, f"look at {split}")
+        datasets[split] = annotations = settled(annotations, [one.header for one in seen[split]])
+        checked.findings += [Finding(kind, split, str(annotations.path), line) for kind, line in annotations.notes]
+        checked.findings += images(split, annotations, seen[split])
         known_sizes = [
-            (store.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen[split])
+            (annotations.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen[split])
         ]
         sizes = np.array(known_sizes).reshape(-1, 2)
-        checked.findings += boxes(split, store, sizes, size)
-        checked.splits[split] = facts(store, sizes, size)
-    checked.findings += classes(stores)
+        checked.findings += boxes(split, annotations, sizes, size)
+        checked.splits[split] = facts(annotations, sizes, size)
+    checked.findings += classes(datasets)
     checked.findings += copies(seen)
-    everywhere = [stores.get(split) or load(known[split], split)[0] for split in known]
+    everywhere = [datasets.get(split) or load(known[split], split)[0] for split in known]
     if all(everywhere):  # of a split that cannot be read nobody knows what it lists
         checked.findings += nowhere(
-            [store for store in everywhere if store],
+            [one for one in everywhere if one],
             checked.findings,
             Source(Path(data), allow_outside=allow_outside).inside,
         )
@@ -152,26 +152,26 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
 def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations | None, list[Finding]]:
     """A split, and what of it cannot be used; None where that is all of it."""
     try:
-        store = loader(True)
+        annotations = loader(True)
     except EmptyDatasetError as error:
         found = [Finding("record", split, error.path, line) for line in error.left_out]
         return None, [*found, Finding("empty", split, error.path, "holds no image that can be used")]
     except UserError as error:
         return None, [Finding("record", split, split, str(error))]
-    return store, [Finding("record", split, str(store.path), line) for line in store.left_out]
+    return annotations, [Finding("record", split, str(annotations.path), line) for line in annotations.left_out]
 
 
-def nowhere(stores: Sequence[Annotations], findings: Sequence[Finding], inside: Roots) -> Iterator[Finding]:
-    """Pictures beside those of these splits that no split lists, and no finding is about; links lead `inside`."""
-    listed = {os.path.abspath(store.image_path(i)) for store in stores for i in range(len(store))}
+def nowhere(datasets: Sequence[Annotations], findings: Sequence[Finding], inside: Roots) -> Iterator[Finding]:
+    """Images beside those of these splits that no split lists, and no finding is about; links lead `inside`."""
+    listed = {os.path.abspath(one.image_path(i)) for one in datasets for i in range(len(one))}
     said = "\n".join(one.text for one in findings if one.kind == "record")
     for path in unlisted(listed, inside):
         if path not in said:
             yield Finding("unlisted", "", path, "is in no annotation file")
 
 
-def pictures(split: str, store: Annotations, seen: Iterable[Seen]) -> Iterator[Finding]:
-    """Broken and odd pictures."""
+def images(split: str, annotations: Annotations, seen: Iterable[Seen]) -> Iterator[Finding]:
+    """Broken and odd images."""
     for i, one in enumerate(seen):
         if one.problem:
             yield Finding("image", split, str(one.path), one.problem)
@@ -180,38 +180,40 @@ def pictures(split: str, store: Annotations, seen: Iterable[Seen]) -> Iterator[F
         for oddity in one.oddities:
             yield Finding("encoding", split, str(one.path), oddity)
         if one.header is not None and one.header.orientation != 1:
-            applied = "not applied" if one.header.turn(store.size(i), str(one.path)) == 1 else "applied"
+            applied = "not applied" if one.header.turn(annotations.size(i), str(one.path)) == 1 else "applied"
             yield Finding("encoding", split, str(one.path), f"has EXIF orientation {one.header.orientation}, {applied}")
 
 
-def boxes(split: str, store: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
+def boxes(split: str, annotations: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
     """Boxes that cannot be learned, reach out, are tiny, giant, or there twice; `sizes` (I, 2) are those of images."""
-    for kind, row, text in faults(store, sizes):
-        yield Finding(kind, split, called(store, row), text)
-    if line := relative(store, sizes):
-        yield Finding("relative", split, str(store.path), line)
-    elif line := partly_relative(store, sizes):
-        yield Finding("mixed", split, str(store.path), line)
-    if split == "train" and (line := too_small(store, sizes, size)):
-        yield Finding("small", split, str(store.path), line)
-    room = sizes[owners(store)]
-    known, sides = (room > 0).all(axis=1), store.boxes[:, 2:]
-    plain = known & objects(store)
-    out = np.where(known & ~away(store, sizes), reach(store.boxes, room), 0)
+    for kind, row, text in faults(annotations, sizes):
+        yield Finding(kind, split, called(annotations, row), text)
+    if line := relative(annotations, sizes):
+        yield Finding("relative", split, str(annotations.path), line)
+    elif line := partly_relative(annotations, sizes):
+        yield Finding("mixed", split, str(annotations.path), line)
+    if split == "train" and (line := too_small(annotations, sizes, size)):
+        yield Finding("small", split, str(annotations.path), line)
+    room = sizes[owners(annotations)]
+    known, sides = (room > 0).all(axis=1), annotations.boxes[:, 2:]
+    plain = known & objects(annotations)
+    out = np.where(known & ~away(annotations, sizes), reach(annotations.boxes, room), 0)
     share = sides.prod(axis=1) / np.maximum(room.prod(axis=1), 1)
     side = sides.min(axis=1, initial=np.inf) * size / np.maximum(room.max(axis=1, initial=0), 1)
     for row in np.flatnonzero(out > REACH).tolist():
-        yield Finding("outside", split, called(store, row), f"reaches {out[row]:.1f} pixels out of the picture")
+        yield Finding("outside", split, called(annotations, row), f"reaches {out[row]:.1f} pixels out of the image")
     for row in np.flatnonzero(plain & (share > GIANT)).tolist():
-        yield Finding("giant", split, called(store, row), f"fills {share[row]:.1%} of the picture")
+        yield Finding("giant", split, called(annotations, row), f"fills {share[row]:.1%} of the image")
     for row in np.flatnonzero(plain & (side < TINY)).tolist():
-        yield Finding("tiny", split, called(store, row), f"is {side[row]:.1f} pixels at {size} px")
-    for i in np.flatnonzero(np.diff(store.starts) > 1).tolist():
-        rows = np.arange(store.starts[i], store.starts[i + 1])
-        corners = xywh_to_xyxy(torch.from_numpy(store.boxes[rows])).numpy()
-        twin = doubled(corners, store.labels[rows], plain[rows])
+        yield Finding("tiny", split, called(annotations, row), f"is {side[row]:.1f} pixels at {size} px")
+    for i in np.flatnonzero(np.diff(annotations.starts) > 1).tolist():
+        rows = np.arange(annotations.starts[i], annotations.starts[i + 1])
+        corners = xywh_to_xyxy(torch.from_numpy(annotations.boxes[rows])).numpy()
+        twin = doubled(corners, annotations.labels[rows], plain[rows])
         for n in np.flatnonzero(twin >= 0).tolist():
-            yield Finding("doubled", split, called(store, rows[n]), f"is annotation id {store.ids[rows[twin[n]]]}")
+            yield Finding(
+                "doubled", split, called(annotations, rows[n]), f"is annotation id {annotations.ids[rows[twin[n]]]}"
+            )
 
 
 def doubled(corners: np.ndarray, labels: np.ndarray, plain: np.ndarray) -> np.ndarray:
@@ -259,45 +261,45 @@ def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.nd
     return least
 
 
-def classes(stores: Mapping[str, Annotations]) -> Iterator[Finding]:
+def classes(datasets: Mapping[str, Annotations]) -> Iterator[Finding]:
     """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
-    every, first = sorted({name for store in stores.values() for name in store.names}), next(iter(stores), "")
-    for split, store in stores.items():
-        counts = Counter(store.names[label] for label in store.labels[objects(store)].tolist())
+    every, first = sorted({name for one in datasets.values() for name in one.names}), next(iter(datasets), "")
+    for split, dataset in datasets.items():
+        counts = Counter(dataset.names[label] for label in dataset.labels[objects(dataset)].tolist())
         if not counts:
-            yield Finding("empty", split, str(store.path), "has no object (crowd regions and flat boxes aside)")
+            yield Finding("empty", split, str(dataset.path), "has no object (crowd regions and flat boxes aside)")
             continue
         for name in every:
-            if (first, split) == ("train", "val") and counts[name] and name not in stores[first].names:
+            if (first, split) == ("train", "val") and counts[name] and name not in datasets[first].names:
                 text = f"has {counts[name]} objects of the class {name}, which {first} does not know"
-                yield Finding("record", split, str(store.path), text)
-            elif name not in store.names:
-                yield Finding("classes", split, str(store.path), f"does not know the class {name}, which others have")
+                yield Finding("record", split, str(dataset.path), text)
+            elif name not in dataset.names:
+                yield Finding("classes", split, str(dataset.path), f"does not know the class {name}, which others have")
             elif not counts[name]:
-                yield Finding("classes", split, str(store.path), f"has no object of the class {name}")
+                yield Finding("classes", split, str(dataset.path), f"has no object of the class {name}")
         if split == first:
-            mean = sum(counts.values()) / len(store.names)
+            mean = sum(counts.values()) / len(dataset.names)
             for name, count in sorted(counts.items()):
                 if count < mean / 10:
                     yield Finding(
-                        "rare", split, str(store.path), f"has {count} of {name}; on average {mean:.0f} a class"
+                        "rare", split, str(dataset.path), f"has {count} of {name}; on average {mean:.0f} a class"
                     )
 
 
 def copies(seen: Mapping[str, Sequence[Seen]]) -> Iterator[Finding]:
-    """Pictures that are there more than once, exactly or nearly, within splits and across them."""
+    """Images that are there more than once, exactly or nearly, within splits and across them."""
     every = [(split, one) for split, some in seen.items() for one in some]
     pictures_ = [one for _, one in every]
     for group in same_files(pictures_):
-        yield from _copies(every, group[0], group[1:], "leak", "duplicate", "is the same picture as")
+        yield from _copies(every, group[0], group[1:], "leak", "duplicate", "is the same image as")
     splits = np.unique([split for split, _ in every], return_inverse=True)[1]
-    near = np.full((2, len(every)), -1)  # the first picture that is almost the same, and the first in another split
+    near = np.full((2, len(every)), -1)  # the first image that is almost the same, and the first in another split
     for i, others in near_pairs(pictures_):
         for kind, found in enumerate((others, others[splits[others] != splits[i]])):
             near[kind, found[near[kind, found] < 0]] = i
     for j in np.flatnonzero(near[0] >= 0).tolist():
         apart = int(near[1, j] if near[1, j] >= 0 else near[0, j])
-        yield from _copies(every, apart, [j], "near_leak", "near_duplicate", "is almost the same picture as")
+        yield from _copies(every, apart, [j], "near_leak", "near_duplicate", "is almost the same image as")
 
 
 def _copies(
@@ -309,24 +311,24 @@ def _copies(
         yield Finding(kind, every[i][0], str(every[i][1].path), f"{text} {one.path} of {split}")
 
 
-def facts(store: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
+def facts(annotations: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
     """What there is in a split: numbers, and arrays for charts: `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
-    plain = ~store.crowd
-    owner = np.repeat(np.arange(len(store)), np.diff(store.starts))[plain]
+    plain = ~annotations.crowd
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))[plain]
     known = sizes[owner].max(1) > 0
-    sides, owner = store.boxes[plain][known][:, 2:], owner[known]
+    sides, owner = annotations.boxes[plain][known][:, 2:], owner[known]
     longest = sizes[owner].max(1, keepdims=True)
-    counts = np.bincount(store.labels[plain], minlength=len(store.names))
+    counts = np.bincount(annotations.labels[plain], minlength=len(annotations.names))
     shown = Counter(f"{w} x {h}" for h, w in sizes.tolist() if h)
     return {
-        "file": str(store.path),
-        "images": len(store),
-        "without_objects": int((np.diff(store.starts) == 0).sum()),
+        "file": str(annotations.path),
+        "images": len(annotations),
+        "without_objects": int((np.diff(annotations.starts) == 0).sum()),
         "objects": int(plain.sum()),
-        "crowd_regions": int(store.crowd.sum()),
-        "per_class": dict(zip(store.names, counts.tolist(), strict=True)),
+        "crowd_regions": int(annotations.crowd.sum()),
+        "per_class": dict(zip(annotations.names, counts.tolist(), strict=True)),
         "image_sizes": dict(shown.most_common(10)),
-        "objects_per_image": round(float(plain.sum() / max(1, len(store))), 2),
+        "objects_per_image": round(float(plain.sum() / max(1, len(annotations))), 2),
         "sides": sides * (size / np.maximum(longest, 1)),
         "aspects": sides[:, 0] / np.maximum(sides[:, 1], 1e-9),
         "shares": np.sqrt(sides.prod(1) / np.maximum(sizes[owner].prod(1), 1)),

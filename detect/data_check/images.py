@@ -1,6 +1,6 @@
-"""What the files of a set's pictures are: broken, oddly coded, turned, the same as another, or nearly so.
+"""What the files of a set's images are: broken, oddly coded, turned, the same as another, or nearly so.
 
-Axes: I pictures, S side of a thumbnail.
+Axes: I images, S side of a thumbnail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from detect.utils.progress import track
 
 COARSE, FINE = 16, 32  # sides of the thumbnails that near duplicates are found by, and made sure of
 ALIKE = (0.98, 0.99)  # the least correlation of each
-FLAT = 3.0  # grey levels: pictures that vary less are like any other
+FLAT = 3.0  # grey levels: images that vary less are like any other
 CHUNK = 2048
 PLAIN = {("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")}
 ENDINGS = {"JPEG": {".jpg", ".jpeg", ".jpe"}, "PNG": {".png"}, "WEBP": {".webp"}, "BMP": {".bmp"}, "GIF": {".gif"}}
@@ -36,7 +36,7 @@ ENDINGS = {"JPEG": {".jpg", ".jpeg", ".jpe"}, "PNG": {".png"}, "WEBP": {".webp"}
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture: its path, the hash of its file, a thumbnail (FINE, FINE) of grey, and what is to be said of it."""
+    """One image: its path, the hash of its file, a thumbnail (FINE, FINE) of grey, and what is to be said of it."""
 
     path: Path
     digest: str = ""
@@ -48,7 +48,7 @@ class Seen:
 
 
 def look(path: Path, size: tuple[int, int] | None) -> Seen:
-    """Reads and decodes one picture, whose annotated (h, w) is `size`."""
+    """Reads and decodes one image, whose annotated (h, w) is `size`."""
     header, problem, unfinished = examine(path, size)
     if problem or header is None:
         return Seen(path, problem=problem)
@@ -70,20 +70,20 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
     return Seen(path, hashlib.sha256(data).hexdigest(), grey, header, "", unfinished, tuple(said))
 
 
-def look_at_all(store: Annotations, title: str, workers: int = 4) -> list[Seen]:
-    """Every picture of a store, in its order."""
+def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[Seen]:
+    """Every image of a dataset, in its order."""
 
     def looked() -> Iterator[Seen]:
-        indices = iter(range(len(store)))
+        indices = iter(range(len(annotations)))
         with ThreadPoolExecutor(workers) as pool:
             while chunk := list(islice(indices, 16 * workers)):
-                yield from pool.map(lambda i: look(store.image_path(i), store.size(i)), chunk)
+                yield from pool.map(lambda i: look(annotations.image_path(i), annotations.size(i)), chunk)
 
-    return list(track(looked(), len(store), title))
+    return list(track(looked(), len(annotations), title))
 
 
 def same_files(seen: Sequence[Seen]) -> list[list[int]]:
-    """Groups of pictures whose files are equal, byte by byte, or are one file that is listed several times."""
+    """Groups of images whose files are equal, byte by byte, or are one file that is listed several times."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, one in enumerate(seen):
         if one.digest:
@@ -92,10 +92,10 @@ def same_files(seen: Sequence[Seen]) -> list[list[int]]:
 
 
 def near_pairs(seen: Sequence[Seen]) -> Iterator[tuple[int, np.ndarray]]:
-    """Pictures that show almost the same, though their files differ: i, and all j > i in some CHUNK of them.
+    """Images that show almost the same, though their files differ: i, and all j > i in some CHUNK of them.
 
     Thumbnails are compared by their correlation, which brightness and contrast do not change: small ones all with all,
-    a product of matrices, then larger ones of the pairs that remain. Flat pictures are like none. For each j the i come
+    a product of matrices, then larger ones of the pairs that remain. Flat images are like none. For each j the i come
     in ascending order.
     """
     shown = {i: one.thumbnail for i, one in enumerate(seen) if one.thumbnail is not None}
@@ -115,15 +115,15 @@ def near_pairs(seen: Sequence[Seen]) -> Iterator[tuple[int, np.ndarray]]:
                 yield int(rows[i]), rows[near]
 
 
-def _directions(pictures: np.ndarray) -> np.ndarray:
-    """Pictures (I, S, S) as vectors (I, S * S) of mean 0 and length 1."""
-    flat = pictures.reshape(len(pictures), -1)
+def _directions(images: np.ndarray) -> np.ndarray:
+    """Images (I, S, S) as vectors (I, S * S) of mean 0 and length 1."""
+    flat = images.reshape(len(images), -1)
     flat = flat - flat.mean(1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
 def unlisted(listed: set[str], inside: Roots) -> list[str]:
-    """Pictures that no annotation lists, in the folders of those that one does, and below them; all paths absolute."""
+    """Images that no annotation lists, in the folders of those that one does, and below them; all paths absolute."""
     folders = {os.path.dirname(path) for path in listed}
     tops = [one for one in folders if os.path.isdir(one) and not folders & set(map(str, Path(one).parents))]
     stock = take_stock(*tops, inside=inside.adding(*tops))

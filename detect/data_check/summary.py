@@ -57,7 +57,7 @@ def page(data: str, checked: Checked) -> Page:
             made.dots(
                 known, "width and height of boxes in pixels at the image size of training, and the anchors", "w", "h"
             )
-            made.histogram(facts["shares"], "side of a box as a share of its picture's (square roots of areas)")
+            made.histogram(facts["shares"], "side of a box as a share of its image's (square roots of areas)")
             made.histogram(facts["aspects"].clip(0, 5), "width / height of boxes (5: or more)")
         made.table(("image size", "images"), list(facts["image_sizes"].items()))
     for kind, (level, what) in KINDS.items():

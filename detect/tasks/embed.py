@@ -26,7 +26,9 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
 
     augment = config.augment if config.augment.on else None
     rest = config.imgsz, augment, config.seed, preprocess, cache_gb
-    return IdentityDataset(Crops.of(annotations), *rest, batch=config.batch, each=config.images_per_identity)
+    return IdentityDataset(
+        Crops.of(annotations), *rest, batch=config.batch, images_per_identity=config.images_per_identity
+    )
 
 
 def make_evaluator(annotations: Annotations) -> Any:

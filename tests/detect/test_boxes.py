@@ -142,8 +142,8 @@ def specks(content):
         ("val", shares, "relative, 0 to 1"),
         ("train", specks, "--imgsz 128 shows half"),
         ("train", lambda c: c.update(annotations=[]), "the training set is empty"),
-        ("val", lambda c: c.update(annotations=[]), "the held-out set is empty"),
-        ("val", lambda c: [one.update(bbox=[5, 5, 0, 9]) for one in c["annotations"]], "the held-out set is empty"),
+        ("val", lambda c: c.update(annotations=[]), "the validation set is empty"),
+        ("val", lambda c: [one.update(bbox=[5, 5, 0, 9]) for one in c["annotations"]], "the validation set is empty"),
     ],
 )
 def test_what_makes_training_useless_is_refused_before_it(data, split, change, said, capsys):

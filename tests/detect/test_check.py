@@ -291,7 +291,7 @@ def test_text_json_and_page(data, tmp_path, capsys):
     assert main([*given_, "--json", str(files["json"]), "--page", str(files["page"])]) == 0
     said = capsys.readouterr().out
     assert "train: 12 images (0 without objects), 24 objects" in said and "cat 12, dog 12" in said
-    assert "0 errors, 1 warnings, 2 notes" in said and "is the same picture as" in said
+    assert "0 errors, 1 warnings, 2 notes" in said and "is the same image as" in said
     record = json.loads(files["json"].read_text())
     assert record["counts"]["leak"] == 1 and record["anchors"]["recall"] > 0.5
     assert {one["kind"] for one in record["findings"]} == {"leak", "tiny", "giant"}
@@ -358,7 +358,7 @@ def test_copies_are_told_of_the_first_in_another_split(monkeypatch):
             *(("near_duplicate", f"{i}.png") for i in (1, 2, 3)),
             *(("near_leak", f"{i}.png") for i in (4, 5, 6)),
         ]
-        assert all("picture as 0.png of train" in one.text for one in found)
+        assert all("image as 0.png of train" in one.text for one in found)
 
 
 def test_near_pairs_over_chunks_are_those_of_one(monkeypatch):

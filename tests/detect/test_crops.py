@@ -69,7 +69,7 @@ def test_the_window_of_a_whole_picture_is_the_picture(tmp_path):
 def test_a_box_outside_its_picture_is_named(digits):
     store = load_data(digits, "train")
     store.boxes[3, :2] = 500
-    with pytest.raises(UserError, match=f"annotation id {store.ids[3]} lies outside its picture"):
+    with pytest.raises(UserError, match=f"annotation id {store.ids[3]} lies outside its image"):
         Crops.of(store).windows()
 
 
@@ -122,7 +122,7 @@ def test_a_folder_without_splits_holds_out_a_fifth_of_each_class(tmp_path, capsy
     folder = folder_of(tmp_path, cat=10, dog=5, one=1)
     assert splits(folder, image_level_labels="images") == ["train", "val"]
     train, val = (load_data(folder, split, image_level_labels="images") for split in ("train", "val"))
-    assert capsys.readouterr().err.count("a fifth of each class is held out") == 1
+    assert capsys.readouterr().err.count("a fifth of each class becomes the split val") == 1
     assert train.names == val.names == ["cat", "dog", "one"]
     assert Crops.of(train).counts.tolist() == [8, 4, 1] and Crops.of(val).counts.tolist() == [2, 1, 0]
     files = [store.file_name(i) for store in (train, val) for i in range(len(store))]
@@ -151,7 +151,7 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "named"),
     [
-        (lambda f: (f / "empty").mkdir(), "a class without a picture"),
+        (lambda f: (f / "empty").mkdir(), "a class without an image"),
         (lambda f: Image.new("L", (4, 4)).save(f / "x.png"), "beside the folders of classes"),
         (lambda f: (f / "a" / "0.png").write_bytes(b"no picture"), "not a readable image"),
         (lambda f: (f / "train").mkdir(), "not a dataset in a known format"),
@@ -162,7 +162,7 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
         (lambda f: (f / "t.csv").write_text("file,class,split\na/0.png,a,dev\n"), "line 2: has no split"),
         (
             lambda f: (f / "t.csv").write_text("file,class\na/0.png,a\nb/0.png,b\na/0.png,b\n"),
-            "line 4: a/0.png is in line 2 already, and a picture has one class",
+            "line 4: a/0.png is in line 2 already, and an image has one class",
         ),
         (lambda f: (f / "t.csv").write_text("file,class\na/9.png,a\nb/0.png,b\n"), "there is no such image"),
         (lambda f: (f / "t.csv").write_text("file,class\n../x.png,a\nb/0.png,b\n"), "x.png"),
@@ -192,7 +192,7 @@ def test_what_cannot_be_learned_is_refused(tmp_path, capsys):
     folder_of(tmp_path / "apart" / "train", a=1, b=1)
     folder_of(tmp_path / "apart" / "val", c=1)
     train, val = (load_data(tmp_path / "apart", split, image_level_labels="images") for split in ("train", "val"))
-    with pytest.raises(UserError, match="nothing held out is of a class trained on"):
+    with pytest.raises(UserError, match="no validation image is of a class trained on"):
         require_classes(train, val)
     both = load_data(folder_of(tmp_path / "both", a=2, b=2), "train", image_level_labels="images")
     require_classes(both, both)

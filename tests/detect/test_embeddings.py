@@ -279,7 +279,7 @@ def test_people_are_held_out_whole_where_nothing_says_which(tmp_path, capsys):
     folder = folder_of(tmp_path, **dict.fromkeys("abcdefghij", 3))
     assert splits(folder, "classes") == ["train", "val"]
     train, val = (load_data(folder, split, image_level_labels="classes") for split in ("train", "val"))
-    assert "a fifth of the classes is held out" in capsys.readouterr().err
+    assert "a fifth of the classes becomes the split val" in capsys.readouterr().err
     assert len(np.unique(train.labels)) == 8 and len(np.unique(val.labels)) == 2
     assert not set(train.labels.tolist()) & set(val.labels.tolist())
     require_identities(train, val)
@@ -290,11 +290,14 @@ def test_people_who_teach_nothing_are_told_of_or_refused(tmp_path, capsys):
     store = load_data(folder_of(tmp_path / "few", a=3, b=1, c=1), "train", image_level_labels="images")
     require_identities(store, store)
     said = capsys.readouterr().err
-    assert "2 people with one picture, no pair of their own: b, c" in said and "3 people held out are in" in said
+    assert (
+        "2 identities with one image, which make no pair: b, c" in said
+        and "3 identities of the validation set are also in" in said
+    )
     alone = load_data(folder_of(tmp_path / "alone", a=1, b=1), "train", image_level_labels="images")
-    with pytest.raises(UserError, match="two people or more, one of them with two pictures"):
+    with pytest.raises(UserError, match="two identities or more, one of them with two images"):
         require_identities(alone, store)
-    with pytest.raises(UserError, match="two people or more"):
+    with pytest.raises(UserError, match="two identities or more"):
         require_identities(store, load_data(folder_of(tmp_path / "one", a=9), "val", image_level_labels="images"))
 
 

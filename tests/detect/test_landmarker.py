@@ -311,7 +311,7 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
 def test_pictures_without_labelled_points_are_not_used_and_that_is_said(capsys):
     some = store((1, [0, 0, 9, 9], POINTS, 0), images=5)
     require_points(some, some)
-    assert capsys.readouterr().err.count("4 of 5 pictures have no labelled keypoints: not used") == 2
+    assert capsys.readouterr().err.count("4 of 5 images have no labelled keypoints: not used") == 2
 
 
 def test_a_window_in_a_picture_goes_there_and_back(tmp_path):

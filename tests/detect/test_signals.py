@@ -339,11 +339,11 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
     train_ = ["train", "--task", "classify", "--model", "lenet5", "--epochs", "1", "--out", str(tmp_path / "x"), *CPU]
     use = ["--weights", str(weights), "--device", "cpu"]
     lines = {
-        "waves.npz holds signals, and the network looks at pictures: --model.dims is 2, 1 would fit": [
+        "waves.npz holds signals, and the network takes images: --model.dims is 2, 1 would fit": [
             *(*train_, "--data", str(waved)),
         ],
-        "holds pictures, and the network looks at volumes": [*train_, "--data", str(digits), "--model.dims", "3"],
-        "bodies.npz holds volumes, and the network looks at signals": ["evaluate", *use, "--data", str(bodied)],
+        "holds images, and the network takes volumes": [*train_, "--data", str(digits), "--model.dims", "3"],
+        "bodies.npz holds volumes, and the network takes signals": ["evaluate", *use, "--data", str(bodied)],
         "six.npz: its records have 6 channels, the network takes 1": ["evaluate", *use, "--data", str(six)],
         "x_train[0] has shape (1, 10, 10, 10), and the model takes arrays 1 x L": [
             *("predict", *use, "--source", str(bodied), "--out", str(tmp_path / "p")),

@@ -47,7 +47,7 @@ def samples(data, epoch=0):
 def test_copies_are_drawn_and_boxes_stay(store, inverted, capsys):
     plain = CocoDataset(store, 96, STILL)
     data = CocoDataset(store, 96, replace(STILL, stylized=str(inverted), stylized_share=1.0))
-    assert capsys.readouterr().err == f"{inverted}: 1 of 16 pictures have no copy and stay as they are\n"
+    assert capsys.readouterr().err == f"{inverted}: 1 of 16 images have no copy and stay as they are\n"
     same = 0
     for (image, target), (copy, moved) in zip(samples(plain), samples(data), strict=True):
         assert torch.equal(target.boxes, moved.boxes) and torch.equal(target.labels, moved.labels)
@@ -108,7 +108,7 @@ def test_training_takes_them(digits, inverted, tmp_path, one_thread):
 
 
 def test_a_folder_without_a_copy_is_refused(store, tmp_path):
-    with pytest.raises(UserError, match=r"has no copy of any picture of .*: make them with detect stylize"):
+    with pytest.raises(UserError, match=r"has no copy of any image of .*: make them with detect stylize"):
         CocoDataset(store, 96, replace(STILL, stylized=str(tmp_path / "none")))
 
 

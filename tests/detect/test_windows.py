@@ -132,10 +132,10 @@ def test_jitter_keeps_objects_in_their_windows(digits, piece):
 
 def test_what_cannot_be_learned_is_said(tmp_path, digits, capsys):
     store = load_data(digits, "train")
-    with pytest.raises(UserError, match=r"objects are too small for a window of 227 px in pictures of 96: raise --im"):
+    with pytest.raises(UserError, match=r"objects are too small for a window of 227 px in images of 96: raise --im"):
         WindowDataset(store, 96, 227)
     WindowDataset(store, 96, 32)
-    assert "objects are too small for a window of 32 px in pictures of 96: a larger --imgsz" in capsys.readouterr().err
+    assert "objects are too small for a window of 32 px in images of 96: a larger --imgsz" in capsys.readouterr().err
     crowds = stored(tmp_path, (50, 50, [(1, 1, 40, 40, 0, 1)]))
     with pytest.raises(UserError, match="no object"):
         WindowDataset(crowds, 96, 32)

@@ -41,7 +41,7 @@ class Pipeline:
 
     Boxes and keypoints follow. Where a transform can turn a box, the box is that of the ellipse inside the old one,
     which hugs most objects, not of the old corners. Borders that come in are filled with `pad`.
-    UserError: a name, argument or value that does not exist; a transform that truth cannot follow.
+    UserError: a name, argument or value that does not exist; a transform that boxes or keypoints cannot follow.
     """
 
     def __init__(self, spec: list[dict[str, dict]], visibility: float, keypoints: bool, pad: int = 114) -> None:
@@ -55,7 +55,7 @@ class Pipeline:
             self.compose = A.Compose(self._build(spec), bbox_params=boxes, keypoint_params=points)
 
     def __call__(self, image: np.ndarray, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
-        """The changed picture, which may have another size, and its truth under the rule of visibility."""
+        """The changed image, which may have another size, and its target by the rule of visibility."""
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
         data: dict[str, Any] = {"image": image, "bboxes": boxes.numpy(), "rows": np.arange(len(boxes))}
@@ -64,15 +64,15 @@ class Pipeline:
             data |= {"keypoints": spots, "spots": np.arange(len(spots))}
         try:
             data = self.compose(**data)
-        except Exception as error:  # transforms raise what they like when their values do not fit the picture
+        except Exception as error:  # transforms raise what they like when their values do not fit the image
             message = " ".join(str(error).split())
             raise UserError(
-                f"augment.albumentations: {message} (picture of {image.shape[1]} x {image.shape[0]})"
+                f"augment.albumentations: {message} (image of {image.shape[1]} x {image.shape[0]})"
             ) from None
         image = data["image"]
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(
-                f"augment.albumentations: the pipeline made {image.dtype} {tuple(image.shape)} of a uint8 RGB picture; "
+                f"augment.albumentations: the pipeline made {image.dtype} {tuple(image.shape)} of a uint8 RGB image; "
                 "leave normalization and conversion out of it"
             )
         size = image.shape[:2]
@@ -182,7 +182,7 @@ def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndar
 
 
 def _moved(target: Target, data: dict[str, Any]) -> Target:
-    """The truth that came out of a pipeline: `rows` and `spots` say which boxes and keypoints are left."""
+    """The target that came out of a pipeline: `rows` and `spots` say which boxes and keypoints are left."""
     rows = torch.from_numpy(np.asarray(data["rows"], dtype=np.int64))
     points = target.keypoints
     if points is not None:

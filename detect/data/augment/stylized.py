@@ -1,4 +1,4 @@
-"""Copies of training pictures in another style, drawn in the place of the pictures for a share of the samples."""
+"""Copies of training images in another style, drawn in the place of the images for a share of the samples."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ ABOUT = "stylized.json"  # in a folder of copies: how they were made
 
 
 class StylizedCopies:
-    """The pictures of a store, and the copies of them in `folder`, under the same names and of the same sizes.
+    """The images of a dataset, and the copies of them in `folder`, under the same names and of the same sizes.
 
-    Raises UserError for a folder that has no copy of any; of how many pictures it has none is said.
+    Raises UserError for a folder that has no copy of any; of how many images it has none is said.
     """
 
-    def __init__(self, store: Annotations, augment: AugmentConfig, seed: int) -> None:
+    def __init__(self, annotations: Annotations, augment: AugmentConfig, seed: int) -> None:
         folder = augment.stylized
-        self.store, self.folder, self.share, self.seed = store, Path(folder), augment.stylized_share, seed
-        self.there = np.array([(self.folder / store.file_name(i)).is_file() for i in range(len(store))])
+        self.annotations, self.folder, self.share, self.seed = annotations, Path(folder), augment.stylized_share, seed
+        self.there = np.array([(self.folder / annotations.file_name(i)).is_file() for i in range(len(annotations))])
         if not self.there.any():
-            raise UserError(f"{folder} has no copy of any picture of {store.path}: make them with detect stylize")
+            raise UserError(f"{folder} has no copy of any image of {annotations.path}: make them with detect stylize")
         if missing := int((~self.there).sum()):
-            say(f"{folder}: {missing} of {len(store)} pictures have no copy and stay as they are", file=sys.stderr)
+            say(f"{folder}: {missing} of {len(annotations)} images have no copy and stay as they are", file=sys.stderr)
 
     def shown(self, index: int, epoch: int | None) -> bool:
-        """Whether the copy of picture `index` takes its place in an epoch (None: never)."""
+        """Whether the copy of image `index` takes its place in an epoch (None: never)."""
         if epoch is None or not self.there[index]:
             return False
         return float(generator(Stream.STYLE, self.seed, epoch, index).random()) < self.share
 
     def read(self, index: int) -> np.ndarray:
-        """The copy of picture `index` (H, W, 3) uint8 RGB. Raises UserError where it is of another size."""
-        return read_image(self.folder / self.store.file_name(index), self.store.size(index))
+        """The copy of image `index` (H, W, 3) uint8 RGB. Raises UserError where it is of another size."""
+        return read_image(self.folder / self.annotations.file_name(index), self.annotations.size(index))

@@ -1,6 +1,6 @@
-"""What changes a training picture and its truth together: crops, placing, alone or as a mosaic, mirroring, colour.
+"""Augmentations that change a training image and its target together: crop, placing, mosaic, mirror, colour.
 
-How a placed picture is rotated, sheared and warped is in warp.py. Pictures are scaled straight onto the training
+How a placed image is rotated, sheared and warped is in warp.py. Images are scaled straight onto the training
 canvas. Every function takes the generator it draws from; none keeps state.
 """
 
@@ -28,16 +28,16 @@ MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be le
 
 
 class ImageTarget(NamedTuple):
-    """A picture (h, w, 3) uint8, perhaps smaller than its source, and the source's truth in source pixels."""
+    """An image (h, w, 3) uint8, perhaps scaled down, and the target of the original image in its pixels."""
 
     image: np.ndarray
     target: Target
 
 
 class Placement(NamedTuple):
-    """How one picture came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
+    """How one image came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
 
-    With a `warp`, which all pictures of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
+    With a `warp`, which all images of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
     """
 
     scale: tuple[float, float]
@@ -49,7 +49,7 @@ class Placement(NamedTuple):
 def single(
     tile: ImageTarget, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
-    """One picture, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
+    """One image, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
     zoom, (x, y), warp = _view(size, config, rng)
     if config.crop and rng.random() < config.crop:
         tile = random_crop(tile, config, rng)
@@ -63,9 +63,9 @@ def single(
 def mosaic(
     tiles: Sequence[ImageTarget], size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
-    """Four pictures that meet in one drawn point, seen through the drawn zoom and shift (YOLOv4, 2004.10934).
+    """Four images that meet in one drawn point, seen through the drawn zoom and shift (YOLOv4, 2004.10934).
 
-    It is the usual scene of twice the side, cut and scaled to size x size, without ever making the larger picture.
+    It is the usual scene of twice the side, cut and scaled to size x size, without ever making the larger image.
     """
     zoom, middle, warp = _view(size, config, rng)
     x, y = (round(v) for v in middle + rng.uniform(-0.5, 0.5, 2) * size * zoom)
@@ -143,7 +143,7 @@ def paste(
 
 
 def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: float, size: tuple[int, int]) -> Target:
-    """The truth of pictures placed on one canvas of `size` (h, w); the image id is the first one's.
+    """The target of images placed on one canvas of `size` (h, w); the image id is the first one's.
 
     The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its
     area is left inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes
@@ -151,7 +151,7 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
     """
     rows = np.array([(*m.scale, *m.scale, *m.offset, *m.offset, *m.view[:2] * 2, *m.view[2:] * 2) for m in moves])
     proposals = [t.proposals for t in targets if t.proposals is not None]
-    both = [*(t.boxes for t in targets), *proposals]  # proposals follow, of all pictures or of none
+    both = [*(t.boxes for t in targets), *proposals]  # proposals follow, of all images or of none
     rows = np.tile(rows, (len(both) // len(targets), 1)).repeat([len(b) for b in both], axis=0)
     scale, offset, low, high = rows[:, :4], rows[:, 4:8], rows[:, 8:12], rows[:, 12:]
     whole = np.concatenate([b.numpy() for b in both]) * scale + offset
@@ -202,7 +202,7 @@ def _warped(
 
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
-    """The objects of several truths on one canvas of `size`; the image id is the first one's."""
+    """The objects of several targets on one canvas of `size`; the image id is the first one's."""
     points = [t.keypoints for t in targets if t.keypoints is not None]
     proposals = [t.proposals for t in targets if t.proposals is not None]
     return replace(
@@ -256,7 +256,7 @@ class Augmenter:
 
 
 def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.ndarray, Target]:
-    """The tile on a plain square canvas, with its truth."""
+    """The image on a plain square canvas, with its target."""
     fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
     (height, width), (h, w) = tile.target.size, fit.source
     scale = fit.scale[0] * w / width, fit.scale[1] * h / height
@@ -266,7 +266,7 @@ def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.nd
 
 
 def mirror(target: Target, swap: Tensor | None) -> Target:
-    """Truth of the picture mirrored left to right; `swap` (K,) says which keypoint each one becomes."""
+    """The target of the image mirrored left to right; `swap` (K,) says which keypoint each one becomes."""
     width = target.size[1]
     sign, shift = torch.tensor([[-1.0, 1, -1, 1], [width, 0, width, 0]])
     boxes, proposals = target.boxes[:, [2, 1, 0, 3]] * sign + shift, target.proposals

@@ -1,1 +1,1 @@
-"""Datasets: from the annotation store to training and evaluation samples, one file for each kind."""
+"""Datasets: from the annotations to training and evaluation samples, one file for each kind."""

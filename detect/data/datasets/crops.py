@@ -1,8 +1,8 @@
-"""Crops: pieces of pictures that show one thing each, for classifiers and whatever else looks at one thing at a time.
+"""Crops: pieces of images that show one thing each, for classifiers and whatever else looks at one thing at a time.
 
-A crop is a box of the store. What the network sees of it is its window: the box with a margin, made square as far as
-the picture goes, so that a neighbour's pixels rather than grey fill it; with `Preprocess.stretch` the box's own
-rectangle, warped. The window is then letterboxed as any picture is. A box as large as its picture has the picture for a
+A crop is a box of the dataset. What the network sees of it is its window: the box with a margin, made square as far as
+the image goes, so that a neighbour's pixels rather than grey fill it; with `Preprocess.stretch` the box's own
+rectangle, warped. The window is then letterboxed as any image is. A box as large as its image has the image for a
 window.
 
 Axes: N crops, C classes.
@@ -40,9 +40,10 @@ MARGIN = 0.1  # of the longer side, on each side: boxes are tight, and a little 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Boxes of a store, each a sample of its own.
+    """Boxes of a dataset, each a sample of its own.
 
-    images (N,) int64 indices into the store; boxes (N, 4) float64 xyxy in pixels; labels (N,) int64; ids (N,) int64.
+    images (N,) int64 indices into the annotations; boxes (N, 4) float64 xyxy in pixels; labels (N,) int64; ids (N,)
+    int64.
     """
 
     annotations: Annotations
@@ -52,13 +53,13 @@ class Crops:
     ids: np.ndarray
 
     @staticmethod
-    def of(store: Annotations) -> Crops:
-        """Every box of the store that is no crowd region, by its annotation's id."""
-        rows = np.flatnonzero(~store.crowd)
-        owner = np.repeat(np.arange(len(store)), np.diff(store.starts))
-        boxes = store.boxes[rows].copy()
+    def of(annotations: Annotations) -> Crops:
+        """Every box of the dataset that is no crowd region, by its annotation's id."""
+        rows = np.flatnonzero(~annotations.crowd)
+        owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+        boxes = annotations.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        return Crops(store, owner[rows], boxes, store.labels[rows], store.ids[rows])
+        return Crops(annotations, owner[rows], boxes, annotations.labels[rows], annotations.ids[rows])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,7 +80,7 @@ class Crops:
         return np.bincount(self.labels, minlength=len(self.names))
 
     def target(self, index: int, size: tuple[int, int] = (1, 1)) -> Target:
-        """The truth of a crop on a canvas of `size` (h, w): one box, the whole of it."""
+        """The target of a crop on a canvas of `size` (h, w): one box, the whole of it."""
         return Target(
             boxes=torch.tensor([[0.0, 0.0, size[1], size[0]]]),
             labels=torch.from_numpy(self.labels[index : index + 1]),
@@ -89,20 +90,20 @@ class Crops:
         )
 
     def windows(self, stretch: bool = False) -> np.ndarray:
-        """(N, 4) int64 xyxy: what the network sees of each picture. UserError: a box that is not in its picture."""
+        """(N, 4) int64 xyxy: what the network sees of each image. UserError: a box that is not in its image."""
         height_width = known_sizes(self.annotations)[self.images]
         room = np.concatenate([height_width, height_width], axis=1)[:, [1, 0, 3, 2]]
         outside = (self.boxes[:, :2] >= room[:, :2]).any(axis=1) | (self.boxes[:, 2:] <= 0).any(axis=1)
         if outside.any():
             name = self.annotations.file_name(int(self.images[outside][0]))
-            raise UserError(f"{self.path}: annotation id {self.ids[outside][0]} lies outside its picture {name}")
+            raise UserError(f"{self.path}: annotation id {self.ids[outside][0]} lies outside its image {name}")
         return views(self.boxes, room, stretch)
 
 
 def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndarray:
-    """(N, 4) int64 xyxy: what is cut out for boxes (N, 4) of pictures whose width and height, twice, are `room` (N, 4).
+    """(N, 4) int64 xyxy: what is cut out for boxes (N, 4) of images whose width and height, twice, are `room` (N, 4).
 
-    That is the box with its margin, made square unless it will be stretched, as far as the picture goes.
+    That is the box with its margin, made square unless it will be stretched, as far as the image goes.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.max(axis=1, keepdims=True, initial=0)
@@ -192,13 +193,15 @@ class CropDataset(TrainDataset):
         return Letterbox.fit((height, width), size, self.preprocess, square=True)
 
 
-def require_classes(store: Annotations, held_out: Annotations) -> None:
-    """Raises UserError where there is nothing to tell apart, or nothing that is learned is held out."""
-    counts, others = Crops.of(store).counts, Crops.of(held_out).counts
+def require_classes(annotations: Annotations, validation: Annotations) -> None:
+    """Raises UserError for a single class, or where training and validation set share none."""
+    counts, others = Crops.of(annotations).counts, Crops.of(validation).counts
     if (counts > 0).sum() < 2:
-        raise UserError(f"{store.path}: a classifier needs pictures of at least two classes")
+        raise UserError(f"{annotations.path}: a classifier needs images of at least two classes")
     if not (counts * others).any():
-        raise UserError(f"{held_out.path}: nothing held out is of a class trained on: split by picture, not by class")
-    lost = [store.names[i] for i in np.flatnonzero((counts == 0) & (others > 0))]
+        raise UserError(
+            f"{validation.path}: no validation image is of a class trained on: split by image, not by class"
+        )
+    lost = [annotations.names[i] for i in np.flatnonzero((counts == 0) & (others > 0))]
     if lost:
-        say(f"classes without a training picture, which cannot be learned: {', '.join(lost)}", sys.stderr)
+        say(f"classes without a training image, which cannot be learned: {', '.join(lost)}", sys.stderr)

@@ -1,4 +1,4 @@
-"""Windows that show one thing with keypoints each: the largest of its picture that has any.
+"""Windows that show one thing with keypoints each: the largest of its image that has any.
 
 Axes: N objects, K keypoints.
 """
@@ -30,19 +30,28 @@ class Instances(Crops):
     keypoints: np.ndarray
 
     @staticmethod
-    def of(store: Annotations) -> Instances:
-        """The largest such box of each picture, crowd regions aside. Raises UserError where there is none."""
-        if store.keypoints is None:
-            raise UserError(f"{store.path}: its categories declare no keypoints, so there are no landmarks to find")
-        owner = np.repeat(np.arange(len(store)), np.diff(store.starts))
-        rows = np.flatnonzero(~store.crowd & (store.keypoints[..., 2] > 0).any(1))
+    def of(annotations: Annotations) -> Instances:
+        """The largest such box of each image, crowd regions aside. Raises UserError where there is none."""
+        if annotations.keypoints is None:
+            raise UserError(
+                f"{annotations.path}: its categories declare no keypoints, so there are no landmarks to find"
+            )
+        owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+        rows = np.flatnonzero(~annotations.crowd & (annotations.keypoints[..., 2] > 0).any(1))
         if not len(rows):
-            raise UserError(f"{store.path}: no object (crowd regions aside) has a labelled keypoint")
-        rows = rows[np.lexsort((-store.boxes[rows, 2:].prod(1), owner[rows]))]
+            raise UserError(f"{annotations.path}: no object (crowd regions aside) has a labelled keypoint")
+        rows = rows[np.lexsort((-annotations.boxes[rows, 2:].prod(1), owner[rows]))]
         rows = rows[np.unique(owner[rows], return_index=True)[1]]
-        boxes = store.boxes[rows].copy()
+        boxes = annotations.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
-        return Instances(store, owner[rows], boxes, store.labels[rows], store.ids[rows], store.keypoints[rows])
+        return Instances(
+            annotations,
+            owner[rows],
+            boxes,
+            annotations.labels[rows],
+            annotations.ids[rows],
+            annotations.keypoints[rows],
+        )
 
     def shape(self, pixels: Preprocess) -> np.ndarray:
         """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
@@ -56,7 +65,7 @@ class Instances(Crops):
 class LandmarkDataset(CropDataset):
     """Training samples of instances: (image (size, size, 3) uint8 RGB, Target of one object with its points).
 
-    Augmentation is that of crops, and box and points go along; of a mirrored picture the points of a pair change
+    Augmentation is that of crops, and box and points go along; of a mirrored image the points of a pair change
     places. A point that leaves the canvas has visibility 0 from then on. UserError: mirroring of points whose sides
     nobody named.
     """
@@ -81,24 +90,24 @@ class LandmarkDataset(CropDataset):
         return moved
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
-        """The instance on its canvas; the letterbox is that of its window, in pixels of the picture."""
+        """The instance on its canvas; the letterbox is that of its window, in pixels of the image."""
         left, top, right, bottom = self.windows[index].tolist()
         fit = Letterbox.fit((bottom - top, right - left), self.size, self.preprocess, square=True)
-        truth = self.window_target(index)
-        points = None if truth.keypoints is None else fit.forward(truth.keypoints)
-        target = replace(truth, boxes=fit.forward(truth.boxes), keypoints=points, size=fit.canvas)
+        window = self.window_target(index)
+        points = None if window.keypoints is None else fit.forward(window.keypoints)
+        target = replace(window, boxes=fit.forward(window.boxes), keypoints=points, size=fit.canvas)
         image = self._fit(index, self.size).apply(self.window(index))
         return image, target, replace(fit, corner=(left, top))
 
 
-def require_points(store: Annotations, held_out: Annotations) -> None:
+def require_points(annotations: Annotations, validation: Annotations) -> None:
     """Raises UserError where a set has no labelled keypoint, or the sets declare other ones.
 
-    Tells of pictures that show nothing with labelled keypoints: there is nothing in them to learn or to measure.
+    Tells of images that show nothing with labelled keypoints: there is nothing in them to learn or to measure.
     """
-    for one in (store, held_out):
+    for one in (annotations, validation):
         if empty := len(one) - len(Instances.of(one)):
-            say(f"{one.path}: {empty} of {len(one)} pictures have no labelled keypoints: not used", file=sys.stderr)
-    require_skeleton(store)
-    if store.keypoint_names != held_out.keypoint_names:
-        raise UserError(f"{store.path} and {held_out.path} declare different keypoints: make them the same")
+            say(f"{one.path}: {empty} of {len(one)} images have no labelled keypoints: not used", file=sys.stderr)
+    require_skeleton(annotations)
+    if annotations.keypoint_names != validation.keypoint_names:
+        raise UserError(f"{annotations.path} and {validation.path} declare different keypoints: make them the same")

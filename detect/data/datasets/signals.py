@@ -26,9 +26,9 @@ _CHUNK = 1024  # records whose squares are in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class Signals(Annotations):
-    """A store whose pictures are records, all of one shape, in memory: `values` (N, C, ...) of any real type.
+    """A dataset whose images are records, all of one shape, in memory: `values` (N, C, ...) of any real type.
 
-    Each record has one box, as labels of whole pictures have, which holds its class.
+    Each record has one box, as labels of whole images have, which holds its class.
     """
 
     values: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1), np.float32))
@@ -37,7 +37,7 @@ class Signals(Annotations):
     def of(
         path: Path, values: np.ndarray, labels: np.ndarray, names: Sequence[str], records: Sequence[str], **more: Any
     ) -> Signals:
-        """The store of `values` (N, C, ...) with their `labels` (N,) in 0..len(names)-1; `records` are their names."""
+        """Make annotations of `values` (N, C, ...) with their `labels` (N,) in 0..C-1; `records` are their names."""
         n = len(values)
         letters, starts = encode_names(list(records))
         return Signals(
@@ -76,7 +76,7 @@ class Signals(Annotations):
         return max(self.values.shape[2:])
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
-        """The store of these records only, in this order; classes stay."""
+        """The annotations of these records only, in this order; classes stay."""
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         return replace(super().select(index, left_out), values=self.values[index])  # type: ignore[call-arg]
 
@@ -110,11 +110,11 @@ class SignalDataset(TrainDataset):
     """
 
     def __init__(
-        self, store: Signals, augment: AugmentConfig | None = None, seed: int = 0, balanced: bool = False
+        self, annotations: Signals, augment: AugmentConfig | None = None, seed: int = 0, balanced: bool = False
     ) -> None:
-        self.annotations, self.augment, self.seed = store, augment, seed
-        self.canvases = np.ones((len(store), 2), np.int64)  # one shape for all
-        self.order = sampling.balanced(store.labels, seed) if balanced else shuffled(len(store), seed)
+        self.annotations, self.augment, self.seed = annotations, augment, seed
+        self.canvases = np.ones((len(annotations), 2), np.int64)  # one shape for all
+        self.order = sampling.balanced(annotations.labels, seed) if balanced else shuffled(len(annotations), seed)
 
     def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
         values, target = self.sample(self.index(draw.epoch, draw.position))
@@ -143,14 +143,14 @@ def varied(values: np.ndarray, augment: AugmentConfig, rng: np.random.Generator)
     return values * np.float32(gain)
 
 
-def require_fit(store: Annotations, dims: int, channels: int) -> None:
-    """Raises UserError where a network of `dims` dimensions and `channels` cannot look at the store."""
-    kinds = {1: "signals", 2: "pictures", 3: "volumes"}
-    if store.dims != dims:
+def require_fit(annotations: Annotations, dims: int, channels: int) -> None:
+    """Raises UserError where a network of `dims` dimensions and `channels` cannot look at the annotations."""
+    kinds = {1: "signals", 2: "images", 3: "volumes"}
+    if annotations.dims != dims:
         raise UserError(
-            f"{store.path} holds {kinds[store.dims]}, and the network looks at {kinds[dims]}: "
-            f"--model.dims is {dims}, {store.dims} would fit"
+            f"{annotations.path} holds {kinds[annotations.dims]}, and the network takes {kinds[dims]}: "
+            f"--model.dims is {dims}, {annotations.dims} would fit"
         )
-    there = store.channels or channels
+    there = annotations.channels or channels
     if there != channels:
-        raise UserError(f"{store.path}: its records have {there} channels, the network takes {channels}")
+        raise UserError(f"{annotations.path}: its records have {there} channels, the network takes {channels}")

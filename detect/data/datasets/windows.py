@@ -1,6 +1,6 @@
-"""Training samples of sliding windows: pieces of pictures around objects, and anywhere.
+"""Training samples of sliding windows: pieces of images around objects, and at random places.
 
-Axes: N objects, I pictures.
+Axes: N objects, I images.
 """
 
 from __future__ import annotations
@@ -28,31 +28,41 @@ from detect.utils.names import say
 if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
-ANYWHERE = 3  # pieces that are drawn anywhere, for each around an object
-REACH = 0.6**0.5  # of the smallest window: an object that is smaller no window fits well enough to show it
+ANYWHERE = 3  # pieces at random places for each piece around an object
+REACH = 0.6**0.5  # of the smallest window: no window fits a smaller object well enough to show it
 STILL = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
 
 
 class WindowDataset(TrainDataset):
-    """Pieces of a store's pictures: (image (side, side, 3) uint8 RGB, Target in its pixels), asked for by a SampleKey.
+    """Training samples of sliding windows: (image (side, side, 3) uint8 RGB, Target in its pixels).
 
-    A piece is `piece` times as long as a window of `window` pixels: 1 is a single window. An epoch has one around every
-    object that is no crowd region, in which a window in the middle would hold the object, and ANYWHERE times as many of
-    any size and at any place, in pictures taken by turns, those without objects too. Their windows are at least
-    `window` pixels long where the longer side of the picture is that of the SampleKey. They lie within the picture as
-    far as it is large enough; what lies beyond is padded. The truth is every object that a piece touches, whole: which
-    of its windows shows one, or none, or so little of one that it should not count, is for the loss to say. So a
-    picture that has no background makes no trouble.
+    A sample is a square piece of an image, `piece` times as long as a window. An epoch has one piece around every
+    object that is no crowd region, placed so that a window in its middle would hold the object, and ANYWHERE times as
+    many of random size and place, in images taken in turns, those without objects too. Windows are at least `window`
+    pixels long where the longer side of the image is that of the SampleKey. Pieces lie within the image where it is
+    large enough; what lies beyond is padded. The target has every object that a piece touches, uncut: the loss decides
+    which of its windows shows one. So an image without background is no trouble.
 
-    `augment` moves the pieces around objects (by up to `translate` of the object's side), scales them (the object's
-    area, by 1 ± `scale`), rotates, shears and warps all pieces, changes colours and mirrors. `balanced` draws each
-    class equally often. UserError: no object, or none that the smallest window fits; albumentations, whose boxes end
-    where the picture does.
+    Args:
+        annotations: the dataset.
+        size: the longest side of images in the cache, in pixels.
+        window: the side of a window in pixels.
+        piece: the side of a piece, in windows; 1 is a single window.
+        augment: moves the pieces around objects by up to `translate` of the object's side, scales them (the object's
+            area, by 1 ± `scale`), rotates, shears and warps all pieces, changes colours and mirrors.
+        seed: the seed of the run.
+        preprocess: padding and stretching are read.
+        cache_gb: the most memory for decoded images.
+        balanced: draw each class equally often.
+
+    Raises:
+        UserError: there is no object, or none that the smallest window fits; named transforms, which cut boxes off
+            where the image ends.
     """
 
     def __init__(
         self,
-        store: Annotations,
+        annotations: Annotations,
         size: int,
         window: int,
         piece: float = 1.0,
@@ -62,7 +72,7 @@ class WindowDataset(TrainDataset):
         cache_gb: float = 16.0,
         balanced: bool = False,
     ) -> None:
-        self.store, self.crops, self.seed, self.pad = store, Crops.of(store), seed, preprocess.pad
+        self.annotations, self.crops, self.seed, self.pad = annotations, Crops.of(annotations), seed, preprocess.pad
         self.window, self.piece, self.side = window, piece, round(piece * window)
         self.config = augment or STILL
         if self.config.albumentations or self.config.transforms:
@@ -70,25 +80,25 @@ class WindowDataset(TrainDataset):
                 "augment.albumentations and augment.transforms are for whole images: sliding windows cannot use them"
             )
         self.augment = Augmenter(self.config, preprocess)
-        self.images = ScaledImages(store, size, preprocess.stretch)
+        self.images = ScaledImages(annotations, size, preprocess.stretch)
         self.sides = self.images.sides
         self.cache = self.images.cache(cache_gb)
-        sizes = known_sizes(store)
-        self.boxes = store.boxes.copy()  # of all objects, xyxy in pixels of the pictures as they are kept
+        sizes = known_sizes(annotations)
+        self.boxes = annotations.boxes.copy()  # of all objects, xyxy in pixels of the images as cached
         self.boxes[:, 2:] += self.boxes[:, :2]
-        self.boxes *= np.tile((self.sides / sizes)[:, ::-1], 2).repeat(np.diff(store.starts), axis=0)
-        self.rows = np.flatnonzero(~store.crowd)  # those that windows are drawn around
+        self.boxes *= np.tile((self.sides / sizes)[:, ::-1], 2).repeat(np.diff(annotations.starts), axis=0)
+        self.rows = np.flatnonzero(~annotations.crowd)  # those that windows are drawn around
         self.order = shuffled(len(self.crops) * (1 + ANYWHERE), seed)
         self.objects = sampling.balanced(self.crops.labels, seed) if balanced else None
         self._tell_small(size)
 
-    def __getitem__(self, draw: SampleKey) -> tuple[np.ndarray, Target]:
-        rng = generator(Stream.SAMPLE, self.seed, draw.epoch, draw.position)
-        index = self.index(draw.epoch, draw.position)
+    def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, Target]:
+        rng = generator(Stream.SAMPLE, self.seed, key.epoch, key.position)
+        index = self.index(key.epoch, key.position)
         shown = index < len(self.crops)
-        row = index if self.objects is None or not shown else int(self.objects(draw.epoch)[index])
-        image = int(self.crops.images[row]) if shown else (index + draw.epoch * len(self)) % len(self.store)
-        least, longest = self._sides(image, draw.size)
+        row = index if self.objects is None or not shown else int(self.objects(key.epoch)[index])
+        image = int(self.crops.images[row]) if shown else (index + key.epoch * len(self)) % len(self.annotations)
+        least, longest = self._sides(image, key.size)
         if shown:
             x, y, side = self._around(row, rng)
         else:
@@ -96,28 +106,28 @@ class WindowDataset(TrainDataset):
             height, width = self.sides[image].tolist()
             x, y = (rng.random() * (n - side) + side / 2 for n in (width, height))
         warp = random_warp(self.side, self.config, rng) if any(SETTINGS(self.config)) else None
-        picture, target = self._cut(image, x, y, min(max(side, least), longest), warp)
-        return self.augment(picture, target, self.side, rng)
+        cut, target = self._cut(image, x, y, min(max(side, least), longest), warp)
+        return self.augment(cut, target, self.side, rng)
 
     @property
     def canvases(self) -> np.ndarray:
-        """There are no still samples: raises UserError."""
+        """Raises UserError: there are no samples without augmentation."""
         raise UserError("--cache-features computes features once, and sliding windows are drawn anew every epoch")
 
     def _tell_small(self, size: int) -> None:
         if not len(self.crops):
-            raise UserError(f"{self.store.path}: there is no window to learn: it holds no object")
+            raise UserError(f"{self.annotations.path}: there is no window to learn: it holds no object")
         boxes = self.boxes[self.rows]
         least = self.sides.max(axis=1)[self.crops.images] * self.window / size
         small = int(((boxes[:, 2:] - boxes[:, :2]).max(axis=1) < REACH * least).sum())
-        what = f"{small} of {len(boxes)} objects are too small for a window of {self.window} px in pictures of {size}"
+        what = f"{small} of {len(boxes)} objects are too small for a window of {self.window} px in images of {size}"
         if small == len(boxes):
-            raise UserError(f"{self.store.path}: {what}: raise --imgsz")
+            raise UserError(f"{self.annotations.path}: {what}: raise --imgsz")
         if small:
-            say(f"{self.store.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
+            say(f"{self.annotations.path}: {what}: a larger --imgsz shows them", file=sys.stderr)
 
     def _sides(self, image: int, size: int) -> tuple[float, float]:
-        """The least and the greatest side of pieces, in pixels of the picture as it is kept."""
+        """The least and the greatest side of pieces, in pixels of the image as cached."""
         longest = float(self.sides[image].max())
         least = longest * self.side / size
         return least, max(least, longest)
@@ -131,20 +141,24 @@ class WindowDataset(TrainDataset):
         return (x0 + x1) / 2 + x * side, (y0 + y1) / 2 + y * side, side * scale
 
     def _cut(self, image: int, x: float, y: float, side: float, warp: Warp | None) -> tuple[np.ndarray, Target]:
-        """The piece about (x, y), or as near to it as the picture lets it be; beyond its end the picture is padded."""
+        """The piece about (x, y), or as near to it as the image lets it be; beyond its end the image is padded."""
         height, width = self.sides[image].tolist()
         left, top = (min(max(0.0, v - side / 2), max(0.0, n - side)) for v, n in ((x, width), (y, height)))
-        rows, zoom = slice(*self.store.starts[image : image + 2].tolist()), self.side / side
+        rows, zoom = slice(*self.annotations.starts[image : image + 2].tolist()), self.side / side
         boxes, labels, crowd = map(
-            torch.from_numpy, (self.boxes[rows], self.store.labels[rows], self.store.crowd[rows])
+            torch.from_numpy, (self.boxes[rows], self.annotations.labels[rows], self.annotations.crowd[rows])
         )
-        truth = Target(boxes, labels, crowd, int(self.store.image_ids[image]), (height, width))
+        target = Target(boxes, labels, crowd, int(self.annotations.image_ids[image]), (height, width))
         canvas = np.full((self.side, self.side, 3), self.pad, np.uint8)
         move = paste(
-            canvas, ImageTarget(self.cache.get(image, self.images.read), truth), (-left * zoom, -top * zoom), zoom, warp
+            canvas,
+            ImageTarget(self.cache.get(image, self.images.read), target),
+            (-left * zoom, -top * zoom),
+            zoom,
+            warp,
         )
-        boxes = (truth.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
+        boxes = (target.boxes * torch.tensor(move.scale * 2) + torch.tensor(move.offset * 2)).float()
         if warp is not None:
             boxes = torch.from_numpy(warp.boxes(boxes.numpy())).float()
         touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.side).all(dim=1)
-        return canvas, replace(truth, boxes=boxes, size=canvas.shape[:2])[touched]
+        return canvas, replace(target, boxes=boxes, size=canvas.shape[:2])[touched]

@@ -1,1 +1,1 @@
-"""Dataset formats: each file reads one of them into the annotation store."""
+"""Dataset formats: each file reads one of them into the annotation annotations."""

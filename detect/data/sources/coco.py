@@ -1,4 +1,4 @@
-"""Reading COCO json into the store: a million boxes in seconds, every check on whole columns.
+"""Reading COCO json into the annotations: a million boxes in seconds, every check on whole columns.
 
 Left to the reader of the file: `segmentation` (not kept), `info`, `licenses` and keys of one's own are passed over.
 Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
@@ -80,7 +80,7 @@ def load_coco(
     skip_bad: bool = False,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The store of a COCO file; image names are relative to `root`, by default the folder of the file.
+    """The annotations of a COCO file; image names are relative to `root`, by default the folder of the file.
 
     Of several roots it is the first that holds one of the first images (see `image_folder`).
     Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
@@ -104,7 +104,7 @@ def from_coco(
     where: list[str] | None = None,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The store of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does).
+    """The annotations of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does).
 
     The images must lie `inside` of folders, by default of `root`.
     """

@@ -101,7 +101,8 @@ def _shapes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Which rows have a box, an area and a crowd flag that can be used; boxes (N, 4), areas (N,), crowd (N,).
 
-    A box may be `flat` in COCO files, whose own truth has some, which pycocotools counts; other formats name the line.
+    A box may be `flat` in COCO files, where COCO's own annotations have some, and pycocotools counts them; other
+    formats name the line.
     """
     raw = [record.get("bbox") for record in records]
     boxes, odd = numbers(raw, 4)

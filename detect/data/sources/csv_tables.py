@@ -1,6 +1,6 @@
-"""Tables of landmarks as COCO keypoints: a csv with the columns file, x0, y0, x1, y1 …; a picture shows one thing.
+"""Tables of landmarks as COCO keypoints: a csv with the columns file, x0, y0, x1, y1 …; an image shows one thing.
 
-The box of a thing is its whole picture. Pictures lie beside the csv, or in the folder there that is called as the csv
+The box of a thing is its whole image. Images lie beside the csv, or in the folder there that is called as the csv
 is. A point without numbers is not labelled. 68 points are those of a face (300-W, Sagonas et al., 2016), with names
 that tell which change places in a mirror; others are called by their numbers.
 """
@@ -26,7 +26,7 @@ from detect.errors import UserError
 from detect.utils.atomic_io import open_file
 from detect.utils.text_files import decode
 
-_SIDES = ("right", "left")  # the person's own: the right one is on the left of the picture
+_SIDES = ("right", "left")  # the person's own: the right one is on the left of the image
 
 
 def _face() -> list[str]:
@@ -96,7 +96,7 @@ def _points_in(columns: Sequence[str]) -> int:
 
 
 def load_table(path: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
-    """The store of a csv of landmarks. Raises UserError for a row without a picture or with what is no number."""
+    """The annotations of a csv of landmarks. Raises UserError for a row without an image or with what is no number."""
     columns, rows = read_csv(path)
     count, bad_records = _points_in(columns), BadRecords(path, skip_bad)
     root = path.parent / path.stem if (path.parent / path.stem).is_dir() else path.parent

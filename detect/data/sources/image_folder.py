@@ -1,10 +1,10 @@
-"""Labels of whole pictures: a folder of classes, or a csv. Each picture becomes one box, as large as the picture.
+"""Labels of whole images: a folder of classes, or a csv. Each image becomes one box, as large as the image.
 
-- FOLDER/CLASS/…/picture, or FOLDER/train/CLASS/…, FOLDER/val/CLASS/…
+- FOLDER/CLASS/…/image, or FOLDER/train/CLASS/…, FOLDER/val/CLASS/…
 - a csv with a column `file` (relative to the csv), a column `label`, `class` or `identity`, and perhaps `split`
 
-Where there are no splits, a fifth of each class's pictures, or of the classes, is held out as `val`, drawn with a seed
-that is always 0: the split is a property of the data, the same for every run. A class of one picture keeps it for
+Where there are no splits, a fifth of each class's images, or of the classes, becomes the split `val`, drawn with a seed
+that is always 0: the split is a property of the data, the same for every run. A class of one image keeps it for
 training. Classes are numbered from 1 in the order of their names, over all splits.
 """
 
@@ -32,7 +32,7 @@ from detect.errors import UserError
 from detect.utils.names import say
 from detect.utils.text_files import read_text
 
-HELD_OUT = 0.2
+VAL_SHARE = 0.2
 FILES, LABELS = ("file", "image", "path"), ("label", "class", "identity")
 
 Pair = tuple[str, str]  # the file, relative to the root, and its class
@@ -49,15 +49,15 @@ class ImageFolder(Format):
         return labelled_splits(source.path, source.image_level_labels, source.inside)
 
 
-def labelled_splits(path: Path, held_out: str = "images", inside: Roots | None = None) -> Splits:
+def labelled_splits(path: Path, drawn_from: str = "images", inside: Roots | None = None) -> Splits:
     """The loader of each split of a folder of classes or a csv; none where `path` is neither.
 
-    `held_out` is what makes a split where there is none: "images" of each class, or "classes".
+    `drawn_from`: where there are no splits, what the split `val` is drawn from: "images" of each class, or "classes".
     """
     inside = inside or Roots(path if path.is_dir() else path.parent)
     if path.is_dir():
-        return _folder_splits(path, held_out, inside)
-    return _csv_splits(path, held_out, inside) if path.suffix.lower() == ".csv" and path.is_file() else {}
+        return _folder_splits(path, drawn_from, inside)
+    return _csv_splits(path, drawn_from, inside) if path.suffix.lower() == ".csv" and path.is_file() else {}
 
 
 def load_labelled(
@@ -69,9 +69,9 @@ def load_labelled(
     left: Iterable[Leftover] = (),
     skip_bad: bool = False,
 ) -> Annotations:
-    """The store of pictures under `root` with their classes; `left` are files of the set that cannot be used.
+    """The annotations of images under `root` with their classes; `left` are files of the set that cannot be used.
 
-    Raises UserError for a picture that cannot be read, and for a file in `left`.
+    Raises UserError for an image that cannot be read, and for a file in `left`.
     """
     bad_records = BadRecords(path, skip_bad)
     bad_records.reject_all(left)
@@ -95,12 +95,12 @@ def load_labelled(
     return from_coco(content, path, root, bad_records, [str(root / image["file_name"]) for image in images], inside)
 
 
-def divided(pairs: Sequence[Pair], held_out: str = "images") -> dict[str, list[Pair]]:
-    """The seeded split of pictures into train and val: some of each class, or all of some classes."""
+def divided(pairs: Sequence[Pair], drawn_from: str = "images") -> dict[str, list[Pair]]:
+    """The seeded split of images into train and val: some of each class, or all of some classes."""
     rng = np.random.default_rng(0)
-    if held_out == "classes":
+    if drawn_from == "classes":
         names = sorted({label for _, label in pairs})
-        count = max(2, round(HELD_OUT * len(names)))  # one alone is not different from anyone
+        count = max(2, round(VAL_SHARE * len(names)))  # one alone is not different from anyone
         apart = {names[i] for i in rng.permutation(len(names))[:count]}
         return {split: [p for p in sorted(pairs) if (p[1] in apart) == (split == "val")] for split in ("train", "val")}
     files: dict[str, list[str]] = {}
@@ -108,14 +108,19 @@ def divided(pairs: Sequence[Pair], held_out: str = "images") -> dict[str, list[P
         files.setdefault(label, []).append(file)
     found: dict[str, list[Pair]] = {"train": [], "val": []}
     for label, mine in sorted(files.items()):
-        held = set(rng.permutation(len(mine))[: max(len(mine) > 1, round(HELD_OUT * len(mine)))].tolist())
+        held = set(rng.permutation(len(mine))[: max(len(mine) > 1, round(VAL_SHARE * len(mine)))].tolist())
         for i, file in enumerate(mine):
             found["val" if i in held else "train"].append((file, label))
     return {split: pairs for split, pairs in found.items() if pairs}
 
 
 def _splits(
-    path: Path, root: Path, parts: dict[str, list[Pair]], held_out: str, left: dict[str, list[Leftover]], inside: Roots
+    path: Path,
+    root: Path,
+    parts: dict[str, list[Pair]],
+    drawn_from: str,
+    left: dict[str, list[Leftover]],
+    inside: Roots,
 ) -> Splits:
     names = sorted({label for pairs in parts.values() for _, label in pairs})
     if set(parts) != {""}:
@@ -124,17 +129,20 @@ def _splits(
 
     def load(split: str, pairs: list[Pair], skip_bad: bool) -> Annotations:
         if not pairs:
-            raise UserError(f"{path}: two classes are held out, and of {len(names)} none is left to train on: add more")
+            raise UserError(
+                f"{path}: of {len(names)} classes, two become the split val and none is left to train on: "
+                "add more classes"
+            )
         if split == "val":
-            part = "a fifth of each class" if held_out == "images" else "a fifth of the classes"
-            say(f"{path} has no splits: {part} is held out as val (seed 0)", file=sys.stderr)
+            part = "a fifth of each class" if drawn_from == "images" else "a fifth of the classes"
+            say(f"{path} has no splits: {part} becomes the split val (seed 0)", file=sys.stderr)
         said = left.get("", ()) if split == "train" else ()
         return load_labelled(path, root, pairs, names, inside, said, skip_bad)
 
-    return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], held_out).items()}
+    return {split: partial(load, split, pairs) for split, pairs in divided(parts[""], drawn_from).items()}
 
 
-def _folder_splits(folder: Path, held_out: str, inside: Roots) -> Splits:
+def _folder_splits(folder: Path, drawn_from: str, inside: Roots) -> Splits:
     folders = _folders(folder)
     alike = [d for d in folders if fold(d.name) in SPLITS]
     if len(alike) < len(folders):  # beside `Bus` and `Car` a `Train` is a class; in small letters it is a split
@@ -149,12 +157,12 @@ def _folder_splits(folder: Path, held_out: str, inside: Roots) -> Splits:
         return {}
     for split, pairs in parts.items():
         if not pairs:
-            raise UserError(f"{inner[split]}: holds no folder of a class with pictures in it")
+            raise UserError(f"{inner[split]}: holds no folder of a class with images in it")
     if inner:
         apart = [d for d in folders if d not in alike and take_stock(d, inside=inside).images]
         why = f"holds images, but is called like no split; rename it to one of {', '.join(SPLITS)}, or move it away"
         left[next(iter(inner))] += [(str(d), why) for d in apart]
-    return _splits(folder, folder, parts, held_out, left, inside)
+    return _splits(folder, folder, parts, drawn_from, left, inside)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -162,14 +170,14 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _classes(folder: Path, root: Path, inside: Roots) -> tuple[list[Pair], list[Leftover]]:
-    """The pictures in the folders of classes of `folder`, if any folder holds some, and what cannot be used."""
+    """The images in the folders of classes of `folder`, if any folder holds some, and what cannot be used."""
     known = {d: inside.holds(os.path.abspath(d)) for d in _folders(folder)}
     found = {d.name: take_stock(d, inside=inside) for d, held in known.items() if held}
     if not any(stock.images for stock in found.values()):
         return [], []
     for name, stock in found.items():
         if not stock.images and not stock.unreadable:
-            raise UserError(f"{folder / name}: a class without a picture; fill the folder or remove it")
+            raise UserError(f"{folder / name}: a class without an image; fill the folder or remove it")
     if loose := sorted(f for f in folder.iterdir() if is_image(f) and f.is_file()):
         raise UserError(f"{loose[0]}: lies beside the folders of classes, so it has no class; move it into one")
     told = ((*stock.leading_out(), *stock.undecoded(), *stock.misnamed()) for stock in found.values())
@@ -193,7 +201,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
 
 
-def _csv_splits(path: Path, held_out: str, inside: Roots) -> Splits:
+def _csv_splits(path: Path, drawn_from: str, inside: Roots) -> Splits:
     columns, rows = read_csv(path)
     where, what = (next((name for name in known if name in columns), None) for known in (FILES, LABELS))
     if where is None or what is None:
@@ -208,8 +216,8 @@ def _csv_splits(path: Path, held_out: str, inside: Roots) -> Splits:
             lacks = where if not file else what if not label else f"split (one of {', '.join(SPLITS)})"
             raise UserError(f"{path} line {line}: has no {lacks}")
         if (other := seen.setdefault(file, line)) != line:
-            raise UserError(f"{path} line {line}: {file} is in line {other} already, and a picture has one {what}")
+            raise UserError(f"{path} line {line}: {file} is in line {other} already, and an image has one {what}")
         parts.setdefault(split if "split" in columns else "", []).append((file, label))
     if not parts:
-        raise UserError(f"{path}: the table is empty: it names no picture")
-    return _splits(path, path.parent, parts, held_out, {}, inside)
+        raise UserError(f"{path}: the table is empty: it names no image")
+    return _splits(path, path.parent, parts, drawn_from, {}, inside)

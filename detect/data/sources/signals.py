@@ -78,7 +78,7 @@ def unlabelled(path: Path) -> Iterator[Signals]:
 
 
 def _names_files(path: Path) -> bool:
-    """Whether the first line of a csv has a column of files, so that it is a table of pictures and no signals."""
+    """Whether the first line of a csv has a column of files, so that it is a table of images and no signals."""
     first = next(_lines(path), (1, []))[1] if path.suffix.lower() == ".csv" else []
     return any(word.lower() in FILES for word in first)
 
@@ -96,7 +96,7 @@ def _beside(folder: Path, name: str, inside: Roots, wanted: str = "") -> Splits:
 
 
 def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Signals:
-    """The store of one text file; its classes are those of all `files`. Raises UserError for what is no record."""
+    """The annotations of one text file; its classes are those of all `files`. Raises UserError for a bad record."""
     bad_records, rows, labels, records = BadRecords(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
     for line, words in _lines(path):
         row = _numbers(words[1:])
@@ -183,7 +183,7 @@ def _sorted(labels: Iterable[str]) -> list[str]:
 
 
 def load_npz(path: Path, split: str, skip_bad: bool = False) -> Signals:
-    """The store of one split of an npz. Raises UserError for arrays that are not as is said above."""
+    """The annotations of one split of an npz. Raises UserError for arrays that are not as is said above."""
     bad_records = BadRecords(path, skip_bad)
     values = _values(path, f"x_{split}")
     names, labels = _classes(path)

@@ -203,7 +203,7 @@ def _split_of(path: str, folder: Path) -> str:
 
 
 def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annotations:
-    """The store of the images in the list of a split."""
+    """The annotations of the images in the list of a split."""
     bad_records, finder = BadRecords(voc.folder, skip_bad), Finder()
     stems: dict[str, list[str]] = defaultdict(list)
     for file in voc.xmls:
@@ -225,7 +225,7 @@ def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annot
 
 
 def _load_all(voc: _Voc, split: str, xmls: list[str], strays: list[str], skip_bad: bool) -> Annotations:
-    """The store of the images of these xml files, all there are of a split; `strays` lie in the folder of no split."""
+    """The annotations in all xml files of a split; `strays` lie in the folder of no split."""
     bad_records = BadRecords(voc.folder, skip_bad)
     bad_records.reject_all(voc.stock.leading_out())
     bad_records.reject_all(voc.stock.misnamed())
@@ -238,7 +238,7 @@ def _load_all(voc: _Voc, split: str, xmls: list[str], strays: list[str], skip_ba
 
 
 def _load(voc: _Voc, xmls: list[str], bad_records: BadRecords) -> Annotations:
-    """The store of the images of these xml files; raises UserError as `load_coco`."""
+    """The annotations of the images of these xml files; raises UserError as `load_coco`."""
     number = {name: index for index, name in enumerate(voc.names, start=1)}
     images: list[dict] = []
     annotations: list[dict] = []

@@ -1,6 +1,6 @@
 """YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
 
-A line of a label file is an object, `class cx cy w h`, relative to the picture as viewers show it, with EXIF
+A line of a label file is an object, `class cx cy w h`, relative to the image as viewers show it, with EXIF
 applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken, as it is
 of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
 Where label files lie: see `yolo_files`.
@@ -29,7 +29,7 @@ from detect.errors import UserError
 from detect.utils.names import require_names
 from detect.utils.text_files import read_text
 
-_LIMIT = 1.5  # relative coordinates may leave the picture a little; pixels are beyond this
+_LIMIT = 1.5  # relative coordinates may leave the image a little; pixels are beyond this
 
 
 class Yolo(Format):
@@ -69,7 +69,7 @@ def load_yolo(
     pose: int = 0,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The store of these image files and of the label file that each of them has in `labels`, or lacks.
+    """The annotations of these image files and of the label file that each of them has in `labels`, or lacks.
 
     Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
     keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
@@ -136,7 +136,7 @@ def _wrong(values: np.ndarray, pose: int) -> str:
     if values[0] != int(values[0]):
         return f"has class {values[0]:g}; a class is a whole number"
     if (np.abs(values[1 : None if polygon else 5]) > _LIMIT).any():
-        return "has coordinates beyond the picture; they are relative to its sides, 0 to 1"
+        return "has coordinates beyond the image; they are relative to its sides, 0 to 1"
     return ""
 
 
@@ -172,5 +172,5 @@ def _load_split(
         pose = int(shape[0]) * int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    store = load_yolo(path, images, labels, names, bad_records, pose, inside)
-    return replace(store, notes=[*store.notes, *unlabelled(images, labels)])
+    annotations = load_yolo(path, images, labels, names, bad_records, pose, inside)
+    return replace(annotations, notes=[*annotations.notes, *unlabelled(images, labels)])
