@@ -3,7 +3,7 @@
 Boxes are float tensors (N, 2d), minima then maxima, d = 2 unless said: (x1, y1, x2, y2).
 """
 
-from anchors.assign import ASSIGNERS, Assignment, GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
+from anchors.assign import Assignment, GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
 from anchors.boxes import (
     area,
     clip,
@@ -18,7 +18,6 @@ from anchors.grid import Priors, priors
 from anchors.nms import batched_nms, nms, soft_nms
 
 __all__ = [
-    "ASSIGNERS",
     "Assignment",
     "GridCell",
     "MaxIoU",

@@ -95,26 +95,32 @@ def _corners(a: Tensor, b: Tensor, kind: str) -> list[Tensor]:
 
 
 def _overlap(kind: str, low_a: Tensor, high_a: Tensor, low_b: Tensor, high_b: Tensor) -> Tensor:
+    """Overlap by the minima and maxima of boxes a and b. Divisors of zero become one: a small epsilon in their place
+    would make enormous gradients.
+    """
     sides_a, sides_b = (high_a - low_a).clamp_min(0), (high_b - low_b).clamp_min(0)
     inter: Tensor = reduce(mul, (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp_min(0))
     union: Tensor = reduce(mul, sides_a) + reduce(mul, sides_b) - inter
-    value = inter / _nonzero(union)
+    value = inter / union.masked_fill(union == 0, 1)
     if kind == "iou":
         return value
     hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).clamp_min(0)
     if kind == "giou":
         whole: Tensor = reduce(mul, hull)
-        return value - (whole - union) / _nonzero(whole)
+        return value - (whole - union) / whole.masked_fill(whole == 0, 1)
     between = (low_a + high_a) - (low_b + high_b)  # twice the way from centre to centre
-    distance = between.square().sum(0) / 4 / _nonzero(hull.square().sum(0))
+    diagonal = hull.square().sum(0)
+    distance = between.square().sum(0) / 4 / diagonal.masked_fill(diagonal == 0, 1)
     if kind == "diou":
         return value - distance
     (wa, ha), (wb, hb) = sides_a, sides_b
     # atan p - atan q = atan2(p - q, 1 + p q), with the ratios multiplied out
-    angle = torch.atan((wa * hb - wb * ha) / _nonzero(wa * wb + ha * hb))
+    product = wa * wb + ha * hb
+    angle = torch.atan((wa * hb - wb * ha) / product.masked_fill(product == 0, 1))
     aspect = (4 / math.pi**2) * angle.square()
     with torch.no_grad():
-        weight = aspect / _nonzero(1 - value + aspect)
+        rest = 1 - value + aspect
+        weight = aspect / rest.masked_fill(rest == 0, 1)
     return value - distance - weight * aspect
 
 
@@ -124,8 +130,3 @@ def _halves(b: Tensor) -> tuple[Tensor, Tensor]:
     if width % 2 or not width:
         raise ValueError(f"boxes {tuple(b.shape)} must be (..., 2d): as many maxima as minima")
     return b[..., : width // 2], b[..., width // 2 :]
-
-
-def _nonzero(x: Tensor) -> Tensor:
-    """A divisor whose zeros become ones. A small epsilon in their place would make enormous gradients."""
-    return torch.where(x == 0, 1, x)

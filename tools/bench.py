@@ -29,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
+
 from detect.utils.atomic_io import replace_text  # noqa: E402
 from tools.bench_data import lay_out  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
@@ -241,14 +242,14 @@ def windows(setting: Setting) -> list[Line]:
     """Every window of a pyramid: in one pass a scale, and cut out one by one, a row of them in a batch."""
     import torch
 
-    from detect.config.train import ModelConfig
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
+    from detect.models.configs.sliding_window import SlidingWindowConfig
     from detect.models.sliding_window import SlidingWindow
 
     lines = []
     for backbone, window, size in (("lenet5", 32, 320), ("resnet18", 435, 544))[: 1 if setting.scale < 1 else 2]:
-        config = ModelConfig(kind="sliding_window", backbone=backbone, window=window)
+        config = SlidingWindowConfig(backbone=backbone, window=window)
         model = build(config, ModelMetadata(["thing"], [1])).fused().to(setting.device)
         assert isinstance(model, SlidingWindow)
         image = torch.randint(256, (1, 3, size, size), dtype=torch.uint8).to(setting.device)

@@ -16,14 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from detect.config.train import ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.base import ModelConfig
+from detect.models.configs.landmarker import LandmarkerConfig
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import load_weights, save_weights
 from detect.types import Preprocess
 from tools import fuzz_data
 
-SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8, tower=0)
+SMALL = YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8, head_convs=0)
 CARD = ModelMetadata(["cat", "dog"], [1, 7], 64)
 
 
@@ -42,7 +45,7 @@ def _model(config: ModelConfig = SMALL, metadata: ModelMetadata = CARD) -> Model
 def _weights(folder: Path) -> None:
     """A detector, and a landmarker whose metadata holds more."""
     save_weights(folder / "yolo.safetensors", _model())
-    points = ModelConfig(kind="landmarker", backbone="lenet5", head="coordinates", hidden=[8])
+    points = LandmarkerConfig(backbone="lenet5", head="coordinates", hidden=[8])
     names = ["nose", "left eye", "right eye"]
     metadata = replace(CARD, keypoint_names=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
     save_weights(folder / "points.safetensors", _model(points, metadata))

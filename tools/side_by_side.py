@@ -65,7 +65,7 @@ def found_by(weights: Path, store: Annotations, seconds: float) -> Found:
     labels = by_name(metadata, store)
     if detector.model.needs_proposals:
         store = with_proposals(store, weights.parent / "proposals")  # where training keeps them
-    loader = EvalLoader(store, metadata.size, 8, metadata.pixels, square=detector.model.square)
+    loader = EvalLoader(store, metadata.size, 8, metadata.preprocess, square=detector.model.square)
     for ids, found in predict_batches(detector.model, loader, KEEP, detector.device, detector.dtype):
         evaluator.update(ids, [replace(one, labels=labels[one.labels]) for one in found])
     return Found(weights, evaluator.records(), seconds)

@@ -17,15 +17,7 @@ from anchors.grid import Priors
 
 Assigner = Callable[[Tensor, Tensor, Priors, PaddedTargets], Assignment]
 
-ASSIGNERS: dict[str, Callable[..., Assigner]] = {
-    "grid_cell": GridCell,
-    "max_iou": MaxIoU,
-    "sim_ota": SimOTA,
-    "task_aligned": TaskAligned,
-}
-
 __all__ = [
-    "ASSIGNERS",
     "IGNORE",
     "NONE",
     "Assigner",

@@ -17,55 +17,20 @@ _WHOLE = "augment.stylized augment.crop"
 _WARPS = "augment.rotate augment.shear augment.perspective augment.warp"
 _PICTURES = f"augment.scale {_WARPS} augment.hue augment.saturation augment.albumentations {_WHOLE}"
 _PICTURED = "multi_scale pixels pretrained cache_features"
-_EMBEDDED = "model.dimensions model.mirror model.loss.embed model.loss.mining model.loss.margin images_per_identity"
 _DENSE = (*_YOLO, "darknet", "yolox")
 
 # Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
 # is an option too, but for the task of a weights file.
 RULES: dict[str, dict[tuple[str, ...], str]] = {
     "train": {
-        ("model.kind", "classifier"): "model.dims",
-        ("model.kind", "classifier", "embedder", "localizer", "landmarker", "sliding_window", *_RCNN): "model.hidden",
-        ("model.kind", "classifier", "localizer"): "model.loss.smoothing",
-        ("model.kind", "classifier", "sliding_window"): "model.padding",
-        ("model.kind", "sliding_window", "rcnn"): "model.window",
-        ("model.kind", "sliding_window"): "model.piece model.scale_step model.regress",
-        ("model.kind", "sliding_window", "embedder"): "model.step",
-        ("model.kind", "sliding_window", *_DENSE, "localizer", *_RCNN): "model.loss.box model.loss.classes",
-        ("model.kind", *_DENSE): "model.assigner model.loss.class_kind",
-        ("model.kind", *_YOLO, "faster_rcnn"): "model.anchors model.anchors_per_level",
         ("model.kind", *_DENSE, *_RCNN): "augment.mosaic augment.mosaic_off augment.mixup",
-        ("model.kind", *_DENSE, "localizer"): "model.loss.box_kind",
         ("model.kind", *_DENSE, "localizer", *_RCNN): "repeat",
-        ("model.kind", *_YOLO, "localizer", "landmarker", *_FAST): "model.neck",
-        ("model.kind", *_YOLO, "yolox", "localizer", "landmarker", *_FAST): "model.width model.depth",
-        ("model.kind", *_DENSE, "localizer", "landmarker", *_FAST): "model.head model.loss.objectness",
-        ("model.kind", *_YOLO, "localizer", "landmarker", *_RCNN): "model.levels",
         ("model.kind", *_DENSE, "localizer", "landmarker", *_RCNN): "augment.visibility",
         ("model.kind", *_DENSE, "localizer", "landmarker", "classifier", "embedder", *_RCNN): _WHOLE,
-        ("model.kind", *_YOLO, "landmarker"): "model.tower",
-        ("model.kind", *_DENSE, "landmarker", "faster_rcnn"): "model.loss.code",
-        ("model.kind", "darknet"): "model.graph",
-        ("model.kind", "embedder"): _EMBEDDED,
         ("model.kind", "fast_rcnn", "rcnn"): "proposals",
-        ("model.kind", "landmarker"): "model.loss.point_kind",
-        ("model.kind", "landmarker", "yolo_points"): "model.loss.points augment.flip_pairs",
-        ("model.kind", *_FAST): "model.pooling",
+        ("model.kind", "landmarker", "yolo_points"): "augment.flip_pairs",
+        ("model.kind", "embedder"): "images_per_identity",
         ("model.kind", *_DENSE, "sliding_window", "localizer", "classifier", *_RCNN): "balance",
-        ("model.head", "point", "anchor", "grid", "decoupled", "landmarks", "heatmap", "rpn"): "model.loss.code",
-        ("model.head", "anchor", "grid", "rpn"): "model.anchors",
-        (
-            "model.head",
-            "anchor",
-            "grid",
-            "decoupled",
-            "rpn",
-            "dense",
-            "coordinates",
-            "heatmap",
-        ): "model.loss.objectness",
-        ("model.loss.embed", "triplet"): "model.loss.mining",
-        ("model.loss.embed", "triplet", "contrastive"): "model.loss.margin",
         ("model.dims", "2"): f"{_PICTURES} {_PICTURED}",
     },
 }

@@ -108,7 +108,7 @@ def _layered(command: str, values: dict[str, Any], files: Sequence[str]) -> dict
             return train_values(layers)
         return merged(*(nested(kind, layer, folder=folder) for layer, folder in layers))
     except UnknownOption as error:
-        raise unknown_flag(f"--{error.name}", command) from None
+        raise unknown_flag(f"--{error.name}", command, error.model) from None
 
 
 def _settings(file: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from detect.commands import COMMANDS, config_of
 from detect.config.fields import options_of
 from detect.errors import UserError
+from detect.models.configs import model_class
+from detect.registry import REGISTRIES
 
 SURE, LIKELY = 0.85, 0.75  # how alike two names are: before other commands are asked for the name, and after
 
@@ -42,8 +44,8 @@ PEERS: dict[str, tuple[str, ...]] = {
     "augment": ("tta",),
     "cls": ("model.loss.classes",),
     "obj": ("model.loss.objectness",),
-    "dfl": ("model.loss.code",),
-    "pose": ("model.loss.points",),
+    "dfl": ("model.loss.regression",),
+    "pose": ("model.loss.keypoints",),
     "label_smoothing": ("model.loss.smoothing",),
     "fl_gamma": ("model.loss.class_kind focal",),
     "depth_multiple": ("model.depth",),
@@ -88,9 +90,19 @@ NEEDLESS = {
 }
 
 
-def flags_of(command: str) -> list[str]:
-    """The options of a command by dotted name, those of the default model among them."""
-    return ["config", "plugin", *(option.name for option in options_of(config_of(command)))]
+def flags_of(command: str, model: str = "") -> list[str]:
+    """The options of a command by dotted name.
+
+    Args:
+        command: a key of `COMMANDS`.
+        model: the kind of model whose options are among them. Default: those of every kind.
+    """
+    flags = ["config", "plugin", *(option.name for option in options_of(config_of(command)))]
+    if command != "train":
+        return flags
+    kinds = [model] if model else list(REGISTRIES["model"])
+    own = (f"model.{option.name}" for kind in kinds for option in options_of(model_class(kind)))
+    return list(dict.fromkeys([*(flag for flag in flags if not flag.startswith("model.")), *own]))
 
 
 def instead(word: str, own: Sequence[str], cutoff: float = SURE) -> list[str]:
@@ -109,16 +121,19 @@ def instead(word: str, own: Sequence[str], cutoff: float = SURE) -> list[str]:
     return near or [by_end[x] for x in difflib.get_close_matches(last, by_end, 1, cutoff)]
 
 
-def unknown_flag(word: str, command: str) -> UserError:
-    """The error for a flag or word that `command` does not have.
+def unknown_flag(word: str, command: str, model: str = "") -> UserError:
+    """The error for a flag or word that `command` does not have, or that a model of kind `model` has not.
 
     A word NAME=VALUE, as other tools have them, is answered with the flag and the value.
     """
     name, equals, value = word.partition("=")
-    plain, own, is_flag = _plain(name), flags_of(command), word.startswith("-")
+    plain, own, is_flag = _plain(name), flags_of(command, model), word.startswith("-")
     what = f"unknown flag {name!r}" if is_flag else f"{word!r} belongs to no flag"
     if plain in NEEDLESS and plain not in own and plain not in PEERS:
         return UserError(f"{what} of detect {command}: {NEEDLESS[plain]}; leave it out")
+    kinds = [kind for kind in REGISTRIES["model"] if model and plain in flags_of(command, kind)]
+    if kinds:
+        return UserError(f"{what} of a model of kind {model}: those of kind {' or '.join(kinds)} have it")
     found = instead(name, own)
     elsewhere = [other for other in COMMANDS if other != command and plain in flags_of(other)]
     if not found and elsewhere:

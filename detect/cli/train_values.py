@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detect.config.fill import fill, mapping, merged, nested, plain
-from detect.config.train import TASK_OF, ModelConfig, TrainConfig
+from detect.config.fill import UnknownOption, fill, mapping, merged, nested, plain
+from detect.config.train import TrainConfig
 from detect.models.configs import model_class, model_values
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
@@ -39,19 +39,16 @@ def train_values(layers: Sequence[Layer]) -> dict[str, Any]:
     if "kind" not in model:
         base, defaults = _default_model(task, values.get("weights", ""))
         model = merged(base, model)
+    own = model_class(str(model["kind"]))
     if task == "auto":
-        task = TASK_OF.get(str(model["kind"]).lower(), "auto")
+        task = own.task
     defaults = _task_defaults(task) | defaults
     defaults.pop("model", None)
-    built = fill(model_class(str(model["kind"])), model, "--model.")
-    return {**merged(nested(TrainConfig, defaults), values), "model": _lower_names(built)}
-
-
-def _lower_names(model: ModelConfig) -> ModelConfig:
-    """The names of its parts as they are registered: in lower case, but for those of timm."""
-    names = {name: getattr(model, name) for name in ("kind", "backbone", "neck", "head", "assigner")}
-    lower = {name: value.lower() for name, value in names.items() if not value.startswith("timm:")}
-    return dataclasses.replace(model, **lower)
+    try:
+        built = fill(own, model, "--model.")
+    except UnknownOption as error:
+        raise UnknownOption(error.name, str(model["kind"]).lower()) from None
+    return {**merged(nested(TrainConfig, defaults), values), "model": built}
 
 
 def _with(model: dict[str, Any], name: str, value: Any, folder: Path | None) -> dict[str, Any]:
@@ -84,7 +81,8 @@ def _default_model(task: str, weights: str) -> tuple[dict[str, Any], dict[str, A
     from detect.models.weights import read_weights  # late: it needs torch
 
     config, metadata, _ = read_weights(Path(weights))
-    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, class_weights=[]))  # of its own classes
+    if config.class_weights:  # of its own classes
+        config = config.with_class_weights([])
     # The data of signals and volumes say their size.
     return dataclasses.asdict(config), {"imgsz": metadata.size} if config.dims == 2 else {}
 

@@ -44,17 +44,31 @@ class Choice:
         """The names, as they are declared."""
         return self._names
 
+    def find(self, value: str) -> str | None:
+        """`value` as it is declared; None for a name that is not allowed."""
+        return {name.lower(): name for name in self.names}.get(value.lower())
+
 
 class Registered(Choice):
-    """The names registered in a kind of registry, those of plugins too, and `others`; their case does not matter."""
+    """The names registered in one or several kinds of registry, those of plugins too; their case does not matter.
 
-    def __init__(self, kind: str, *others: str):
-        self.kind, self.others = kind, others
+    Args:
+        kinds: keys of `detect.registry.REGISTRIES`.
+        others: names that are allowed besides, such as "auto".
+        prefix: names that begin with it are allowed as well, as they are written, such as "timm:".
+    """
+
+    def __init__(self, *kinds: str, others: tuple[str, ...] = (), prefix: str = ""):
+        self.kinds, self.others, self.prefix = kinds, others, prefix
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names that are registered now."""
-        return (*self.others, *REGISTRIES[self.kind])
+        return (*self.others, *(name for kind in self.kinds for name in REGISTRIES[kind]))
+
+    def find(self, value: str) -> str | None:
+        """`value` as it is registered; None for a name that is not allowed."""
+        return value if self.prefix and value.startswith(self.prefix) else super().find(value)
 
 
 class ReadWith:
@@ -115,7 +129,8 @@ def registered_parts(config: Any) -> list[tuple[str, str]]:
     parts = list[tuple[str, str]]()
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
-        parts += [(rule.kind, value) for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Registered)]
+        rules = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Registered)]
+        parts += [(kind, value) for rule in rules for kind in rule.kinds if value in REGISTRIES[kind]]
         parts += registered_parts(value) if is_dataclass(value) else []
     return parts
 
@@ -216,10 +231,10 @@ def _entries(flag: str, values: Any, hint: Any) -> dict[str, Any]:
 
 def _held(flag: str, value: Any, rule: Range | Choice | Length) -> Any:
     if isinstance(rule, Choice):
-        named = {name.lower(): name for name in rule.names}
-        if value.lower() not in named:
+        named = rule.find(value)
+        if named is None:
             raise unknown(f"value of {flag}", value, rule.names)
-        return named[value.lower()]
+        return named
     amount = len(value) if isinstance(rule, Length) else value
     if not rule.low <= amount <= rule.high:  # also catches NaN
         bound = f"at least {rule.low:g}" if rule.high == float("inf") else f"from {rule.low:g} to {rule.high:g}"

@@ -25,11 +25,11 @@ SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no"
 
 
 class UnknownOption(UserError):
-    """An option that a configuration class does not have; `name` is what was given."""
+    """An option that a configuration class does not have; `name` is what was given, `model` a kind of model."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, model: str = ""):
         super().__init__(f"unknown option {name!r}")
-        self.name = name
+        self.name, self.model = name, model
 
 
 def fill(kind: type[T], values: Mapping[str, Any], prefix: str = "--") -> T:

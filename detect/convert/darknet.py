@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.darknet import plan
 from detect.models.backbones.darknet_cfg import LETTERS
 from detect.models.base import ModelMetadata
+from detect.models.configs.darknet import DarknetConfig
 from detect.models.darknet import build_darknet
 from detect.models.uninitialized import Unfilled
 from detect.models.weights import require_finite
@@ -41,12 +41,9 @@ def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Prepr
     with Unfilled(shapes=True):
         described = plan(text, str(cfg))
     pixels = Preprocess(stretch=True) if described.stretch else Preprocess(pad=127)
-    config = ModelConfig(
+    config = DarknetConfig(
         name=cfg.stem,
-        kind="darknet",
-        head="grid",
-        assigner="sim_ota",
-        graph="\n".join(section.text() for section in described.sections) + "\n",
+        darknet_cfg="\n".join(section.text() for section in described.sections) + "\n",
     )
     about = metadata(described.classes, max(described.size), pixels)
     levels = {scale.predictor: level for level, scale in enumerate(described.scales)}

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.config.train import ModelConfig
 from detect.convert.published import NORM, read_onnx, read_pth
 from detect.errors import UserError
 from detect.models.backbones.blocks import CSP
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config, shipped_names
+from detect.models.configs.yolox import YoloxConfig
 from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
 from detect.types import Preprocess
@@ -59,9 +59,10 @@ def import_yolox(path: Path, metadata: Callable[[int, int, Preprocess], ModelMet
     return model
 
 
-def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
+def _config(parts: Sequence[Part], path: Path) -> YoloxConfig:
     """The configuration whose stem has the width of the file's."""
-    known = {c.width // 4: c for c in (model_config(name) for name in shipped_names() if name.startswith("yolox_"))}
+    configs = [config for name in shipped_names() if isinstance(config := model_config(name), YoloxConfig)]
+    known = {config.width // 4: config for config in configs}
     width = len(parts[0]["weight"]) if parts and parts[0]["weight"].ndim == 4 else 0
     if width not in known:
         raise UserError(f"{path} is not a YOLOX: its first convolution has {width} outputs, none of {sorted(known)}")
@@ -75,7 +76,7 @@ def _config(parts: Sequence[Part], path: Path) -> ModelConfig:
     return config
 
 
-def _other(path: Path, config: ModelConfig) -> UserError:
+def _other(path: Path, config: YoloxConfig) -> UserError:
     return UserError(f"{path} begins like {config.name}, but is another network: its other convolutions differ")
 
 

@@ -37,7 +37,10 @@ class Cropper:
             if task.match_keypoints:
                 raise UserError(f"--detector {path} has no mean shape of its landmarks to align to: train it again")
             raise UserError(f"--detector {path} is no detector: give weights that detect boxes, or landmarks")
-        self.predictor, self.stretch = detector.predictor(Postprocess(CONF, limit=1)), detector.metadata.pixels.stretch
+        self.predictor, self.stretch = (
+            detector.predictor(Postprocess(CONF, limit=1)),
+            detector.metadata.preprocess.stretch,
+        )
 
     def __call__(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
         """The crop of an image (H, W, 3) for a network that will `stretch` it or not; None if nothing is detected."""

@@ -30,7 +30,7 @@ def predict_batches(
         with autocast(device, dtype):
             given = () if batch.proposals is None else (batch.proposals,)
             output = model(batch.images.to(device, non_blocking=True), *given)
-        results = model.decode(output, postprocess)
+        results = model.postprocess(output, postprocess)
         if batch.fits:
             results = [
                 in_source(one, fit, postprocess.keep_empty) for one, fit in zip(results, batch.fits, strict=True)

@@ -103,7 +103,7 @@ def predictions(
     if config.tta or config.tile:  # which need whole images
         predictor = detector.predictor(postprocess, size, config.batch, config.tta, config.tile)
         return track(predict_images(predictor, annotations), len(annotations), "evaluate")
-    workers, preprocess = pick_workers(config.workers), detector.metadata.pixels
+    workers, preprocess = pick_workers(config.workers), detector.metadata.preprocess
     loader = task.eval_loader(annotations, size, config.batch, preprocess, workers, square=detector.model.square)
     results = predict_batches(detector.model, loader, postprocess, detector.device, detector.dtype)
     return track(results, len(loader), "evaluate")

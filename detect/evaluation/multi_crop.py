@@ -75,7 +75,7 @@ def mean_scores(
     for member in members:
         side = member.side(config.imgsz)
         canvas = canvas_side(side, config.crops)
-        data: Any = annotations.class_dataset(canvas, preprocess=member.metadata.pixels)
+        data: Any = annotations.class_dataset(canvas, preprocess=member.metadata.preprocess)
         loader = StillLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
         parts = list(track(scored, len(loader), "evaluate"))

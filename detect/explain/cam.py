@@ -42,7 +42,7 @@ def explain_predictions(model: Model, images: Tensor, keep: Postprocess, layer: 
         raw = model(images)
         outputs = [taps.maps(name) for name in names if name in taps.said]
         maps = next((one for one in reversed(outputs) if one and all(m.requires_grad for m in one)), [])
-        result = model.decode(raw, keep)[0]
+        result = model.postprocess(raw, keep)[0]
         if isinstance(result, Classification):
             scores = list(raw.logits[0][result.labels.to(raw.logits.device)])
         elif isinstance(result, Detections) and type(model).candidates is not Model.candidates:

@@ -59,7 +59,7 @@ def write_page(config: SeeConfig) -> Path:
         raise UserError(f"{config.data} has no image in split {config.split!r}")
     store = store.select(range(min(len(store), config.images)))
     image = read_image(config.source) if config.source else store.read(0)
-    fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.pixels, model.square)
+    fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.metadata.preprocess, model.square)
     canvas = fit.apply(image)
     name = config.source or store.file_name(0)
     layer = layer or last_map(model, as_images(canvas))
@@ -94,7 +94,7 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
     page.heading("Filters of the first layer, and edge filters")
     name, conv = first
     colours = "in their colours" if conv.in_channels == 3 else f"the mean over {conv.in_channels} channels"
-    tiles = [filter_tile(w, model.pixels.order == "BGR") for w in conv.weight[:FILTERS]]
+    tiles = [filter_tile(w, model.metadata.preprocess.order == "BGR") for w in conv.weight[:FILTERS]]
     height, width = conv.kernel_size
     page.image(
         grid(tiles, 12),
@@ -126,7 +126,7 @@ def show_channels(
     sight = sight_of_cell(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
     loader = get_task(model.task).eval_loader(
-        store, model.metadata.size, config.batch, model.pixels, square=model.square
+        store, model.metadata.size, config.batch, model.metadata.preprocess, square=model.square
     )
     found = top_patches(model, layer, sight, track(loader, len(loader), "patches"), channels)
     page.heading(f"Patches with the highest activations in {layer}")

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from detect.config.train import TASK_OF
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_network
 from detect.models.backbones.timm import PREFIX
 from detect.models.base import ModelMetadata
-from detect.models.builder import anchors_missing, build
-from detect.models.configs import model_config, shipped_names
+from detect.models.builder import build
+from detect.models.configs import model_config, model_names
+from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
@@ -49,15 +49,18 @@ def network(
             net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
             net.drop_aux()
             return net, torch.empty(1, in_channels, *[size or net.size] * dims)
-    if name not in shipped_names():
-        raise unknown("backbone or model", name, [*REGISTRIES["backbone"], *shipped_names()])
-    config = dataclasses.replace(model_config(name), in_channels=in_channels, dims=dims)
-    anchors = config.anchors or [[1.0, 1.0]] * anchors_missing(config)  # any will do
+    if name not in model_names():
+        raise unknown("backbone or model", name, model_names())
+    if dims != 2:
+        raise UserError(f"--dims {dims} is for classifiers: model {name} takes images alone")
+    config = dataclasses.replace(model_config(name), in_channels=in_channels)
+    if missing := config.anchors_missing():
+        config = config.with_anchors([[1.0, 1.0]] * missing)  # any will do
     names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
     metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoint_names=points)
-    size = size or (config.window if config.kind == "sliding_window" else 0)  # one window
-    size = size or int(get_task(TASK_OF[config.kind]).defaults.get("imgsz", _SIZE))
-    model = build(dataclasses.replace(config, anchors=anchors), metadata).eval().to("meta")
+    size = size or (config.window if isinstance(config, SlidingWindowConfig) else 0)  # one window
+    size = size or int(get_task(config.task).defaults.get("imgsz", _SIZE))
+    model = build(config, metadata).eval().to("meta")
     return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
 
 

@@ -58,7 +58,7 @@ def sample_images(config: ExportConfig, split: str, task: str, count: int = IMAG
 def canvases(images: Sequence[np.ndarray], about: About) -> Iterator[Tensor]:
     """Each image letterboxed for the exported file: (1, 3, H, W) uint8."""
     for image in images:
-        fit = Letterbox.fit(image.shape[:2], about.metadata.size, about.metadata.pixels, about.square, about.stride)
+        fit = Letterbox.fit(image.shape[:2], about.metadata.size, about.metadata.preprocess, about.square, about.stride)
         yield torch.from_numpy(fit.apply(image)).permute(2, 0, 1)[None].contiguous()
 
 
@@ -86,7 +86,7 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
         return _compare_outputs(about, outputs, [exported(x) for x in batches])
     postprocess = Postprocess(about.conf, about.iou, about.max_det)
     expected = chain.from_iterable(form_of(about.task).decode(x, postprocess) for x in outputs)
-    actual = chain.from_iterable(exported.decode(exported(x), postprocess) for x in batches)
+    actual = chain.from_iterable(exported.postprocess(exported(x), postprocess) for x in batches)
     return _compare_results(about, list(expected), list(actual))
 
 

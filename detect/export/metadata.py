@@ -10,7 +10,7 @@ from typing import Annotated
 from detect.config.constraints import Choice, Range, Share, from_values
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
-from detect.models.legacy import current_names
+from detect.models.legacy import current_header
 from detect.models.weights import require_format, require_sound
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
@@ -21,7 +21,7 @@ KEY = "gridhead"
 
 @dataclass(frozen=True)
 class About:
-    """How to run an exported model: its input is an image, letterboxed as `metadata.pixels` describes.
+    """How to run an exported model: its input is an image, letterboxed as `metadata.preprocess` describes.
 
     Attributes:
         model: name of the model.
@@ -64,7 +64,7 @@ class About:
         if not isinstance(values, dict):
             raise UserError(f"{path} has metadata that this version cannot read: it is not a JSON object")
         require_format(values.get("format"), FORMAT, path)
-        about = from_values(About, current_names(values), f"{path}: ")
+        about = from_values(About, current_header(values), f"{path}: ")
         exportable = [name for name in REGISTRIES["task"] if get_task(name).export]
         if about.task not in exportable:
             raise unknown(f"value of {path}: task", about.task, exportable)

@@ -34,7 +34,7 @@ class Exported:
     @property
     def pixels(self) -> Preprocess:
         """How images are letterboxed; the rest of preprocessing is inside the file."""
-        return self.metadata.pixels
+        return self.metadata.preprocess
 
     def for_inference(self, device: torch.device, dtype: torch.dtype) -> Exported:
         """The same object: it was prepared when it was opened."""
@@ -80,7 +80,7 @@ class Exported:
         """The class probabilities (B, C) of a classifier."""
         return raw[0]
 
-    def decode(self, raw: Sequence[Tensor], keep: Postprocess) -> list[Any]:
+    def postprocess(self, raw: Sequence[Tensor], keep: Postprocess) -> list[Any]:
         """The result for each image, in canvas pixels.
 
         Raises:

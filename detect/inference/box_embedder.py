@@ -24,7 +24,7 @@ class BoxEmbedder:
     """
 
     def __init__(self, detector: Any) -> None:
-        self.predictor, self.stretch = detector.predictor(Postprocess(), batch=16), detector.metadata.pixels.stretch
+        self.predictor, self.stretch = detector.predictor(Postprocess(), batch=16), detector.metadata.preprocess.stretch
         self.distance: Distance = detector.model.distance()
         self.dimensions: int = detector.model.config.dimensions
 

@@ -62,7 +62,7 @@ class Predictor:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.size, self.keep, self.batch = model, size, keep or Postprocess(), batch
-        self.pixels, self.device, self.precision = model.pixels, device, autocast(device, dtype)
+        self.pixels, self.device, self.precision = model.metadata.preprocess, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its result, on the CPU: Detections in its pixels, Classification or Embedding."""
@@ -112,7 +112,7 @@ class Predictor:
             images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             with copy(self.precision):  # an autocast keeps what it restores, which threads must not share
                 raw = self.model(images, *given)
-            results = self.model.decode(raw, self.keep)
+            results = self.model.postprocess(raw, self.keep)
         return [(item.frame, in_source(result, item.fit)) for item, result in zip(items, results, strict=True)]
 
 

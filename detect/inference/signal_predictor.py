@@ -49,4 +49,4 @@ class SignalPredictor:
         values = torch.from_numpy(np.stack([frame.image for frame in frames])).to(self.device)
         with self.precision:
             raw = self.model(values)
-        return self.model.decode(raw, self.keep)
+        return self.model.postprocess(raw, self.keep)

@@ -15,8 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.config.constraints import Length, Range
-from detect.config.train import SEARCHED, TASK_OF, ModelConfig
 from detect.models.backbones.blocks import Fused
+from detect.models.configs.base import ModelConfig
 from detect.types import LossTerm, NamedRows, Postprocess, Preprocess, Target
 from detect.utils.precision import use_fused
 
@@ -35,7 +35,7 @@ class ModelMetadata:
     names: list[str]
     category_ids: list[Annotated[int, Range(-(2**63), 2**63 - 1)]]
     size: Annotated[int, Range(1, 1 << 28)] = 640
-    pixels: Preprocess = field(default_factory=Preprocess)
+    preprocess: Preprocess = field(default_factory=Preprocess)
     keypoint_names: list[str] = field(default_factory=list)
     skeleton: list[_Pair] = field(default_factory=list)
     flip_pairs: list[_Pair] | None = None
@@ -45,20 +45,21 @@ class ModelMetadata:
 
 
 class Model(nn.Module):
-    """Base of every model: `forward` makes raw numbers, `loss` judges them, `decode` gives the answer."""
+    """Base of every model: `forward` makes raw numbers, `loss` judges them, `postprocess` gives the answer."""
 
     square = False  # whether an image must fill a square canvas, padded
     fixed_graph = True  # whether every image runs the same operators, as an export needs
     size_in_graph = False  # whether which operators run depends on the image size
     frozen: tuple[str, ...] = ()  # parts that keep their weights and batch statistics, in every mode
+    config: ModelConfig
     gain: Tensor
     offset: Tensor
 
     def __init__(self, config: ModelConfig, metadata: ModelMetadata):
         super().__init__()
-        self.config, self.metadata, self.task = config, metadata, TASK_OF[config.kind]
-        self.needs_proposals, self.dims = config.kind in SEARCHED, config.dims
-        pixels = metadata.pixels
+        self.config, self.metadata, self.task = config, metadata, config.task
+        self.needs_proposals, self.dims = config.needs_proposals, config.dims
+        pixels = metadata.preprocess
         self.plain = not any(pixels.mean) and all(v == 1 for v in pixels.std)
         mean, std = (torch.tensor(v).view(1, -1, *[1] * config.dims) for v in (pixels.mean, pixels.std))
         self.register_buffer("gain", pixels.scale / std, persistent=False)
@@ -102,7 +103,7 @@ class Model(nn.Module):
         """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         raise NotImplementedError
 
-    def decode(self, raw: Any, keep: Postprocess) -> list[Any]:
+    def postprocess(self, raw: Any, keep: Postprocess) -> list[Any]:
         """The answer for each image (Detections in canvas pixels, a Classification ...), by descending score."""
         raise NotImplementedError
 
@@ -112,18 +113,13 @@ class Model(nn.Module):
     @property
     def layout(self) -> torch.memory_format:
         """How its weights lie in memory: channels last is for pictures."""
-        return torch.channels_last if self.config.dims == 2 else torch.contiguous_format
+        return torch.channels_last if self.dims == 2 else torch.contiguous_format
 
     def dummy_input(self, side: int) -> Tensor:
         """A batch of one image of zeros, or of one signal or volume, `side` long."""
-        if self.config.dims == 2:
+        if self.dims == 2:
             return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device)
-        return torch.zeros(1, self.config.in_channels, *[side] * self.config.dims, device=self.gain.device)
-
-    @property
-    def pixels(self) -> Preprocess:
-        """How images become numbers."""
-        return self.metadata.pixels
+        return torch.zeros(1, self.config.in_channels, *[side] * self.dims, device=self.gain.device)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights.
@@ -134,15 +130,15 @@ class Model(nn.Module):
         kind = images.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             dtype = torch.get_autocast_dtype(kind)
-        if self.config.dims != 2:  # in float32: half precision would lose what lies beside a large mean
+        if self.dims != 2:  # in float32: half precision would lose what lies beside a large mean
             return (images.to(self.gain.dtype) * self.gain + self.offset).to(dtype)
         x = images.to(dtype=dtype, memory_format=torch.channels_last)
-        if self.metadata.pixels.order == "BGR":
+        if self.metadata.preprocess.order == "BGR":
             x = x.flip(1)
         if self.config.in_channels == 1:
             x = x.mean(1, keepdim=True)
         if self.plain:  # one number scales all: many times faster than a broadcast over channels-last memory
-            return x * self.metadata.pixels.scale
+            return x * self.metadata.preprocess.scale
         return x * self.gain.to(dtype) + self.offset.to(dtype)
 
     def fused(self) -> Self:

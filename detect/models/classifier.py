@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.backbones.base import Logits, Network, initialized
 from detect.models.backbones.dimensions import spread
 from detect.models.base import Model, ModelMetadata
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.types import Classification, LossTerm, NamedRows, Postprocess, Target
 
@@ -36,10 +36,12 @@ class Classifier(Model):
 
     square = True
 
-    def __init__(self, config: ModelConfig, metadata: ModelMetadata, network: Network):
+    config: ClassifierConfig
+
+    def __init__(self, config: ClassifierConfig, metadata: ModelMetadata, network: Network):
         super().__init__(config, metadata)
         self.network = network
-        weights = config.loss.class_weights or [1.0] * len(metadata.names)
+        weights = config.class_weights or [1.0] * len(metadata.names)
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Logits:
@@ -83,7 +85,7 @@ class Classifier(Model):
         """The probability of each class (B, C)."""
         return raw.logits.float().softmax(-1)
 
-    def decode(self, raw: Logits, keep: Postprocess) -> list[Classification]:
+    def postprocess(self, raw: Logits, keep: Postprocess) -> list[Classification]:
         """The classes of each image, best first: see `best`."""
         return best(self.scores(raw), keep)
 
@@ -97,10 +99,10 @@ class Classifier(Model):
                 self.eval()(self.dummy_input(side))
         except RuntimeError as error:
             remedy = f"take --imgsz {self.network.size}, or train it with --model.padding same"
-            if self.config.dims != 2:
+            if self.dims != 2:
                 remedy = "take longer ones, --model.padding same, or another --model, such as lenet5"
-            what = "on {side} px" if self.config.dims == 2 else "in {dims} dimensions on a side of {side}"
-            where = what.format(side=side, dims=self.config.dims)
+            what = "on {side} px" if self.dims == 2 else "in {dims} dimensions on a side of {side}"
+            where = what.format(side=side, dims=self.dims)
             raise UserError(f"{self.config.backbone} as published does not run {where}: {remedy}") from error
         finally:
             self.train(mode)
@@ -135,14 +137,12 @@ def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) 
     return initialized(head)
 
 
-def build_classifier(config: ModelConfig, metadata: ModelMetadata) -> Classifier:
+def build_classifier(config: ClassifierConfig, metadata: ModelMetadata) -> Classifier:
     """The network that `config.backbone` names.
 
-    Raises UserError for an unknown name, images too small for it, or padding "valid", which is for sliding windows.
+    Raises UserError for an unknown name, images too small for it.
     Padding is the published one where images are at least as large as the paper's, else such that any size will do.
     """
-    if config.padding == "valid":
-        raise UserError("--model.padding valid is for sliding windows: take same or paper, or --model sliding_window")
     classes = len(metadata.names)
     network = build_network(config.backbone, classes, config.in_channels, "same", config.dims)
     if config.padding == "paper" or (config.padding == "auto" and metadata.size >= network.size):

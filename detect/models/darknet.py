@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from torch import nn
 
-from anchors.assign import ASSIGNERS
-from detect.config.train import ModelConfig
-from detect.errors import UserError, unknown
+from detect.errors import UserError
 from detect.models.backbones.darknet import Graph, Plan, plan
 from detect.models.base import ModelMetadata
+from detect.models.configs.darknet import DarknetConfig
 from detect.models.heads.anchor import AnchorHead, GridHead
 from detect.models.yolo import Yolo
+from detect.registry import REGISTRIES
 
 
-def build_darknet(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
-    """The detector of the cfg in `config.graph`, for the classes of `metadata`. Raises UserError for what is no cfg."""
-    if not config.graph:
+def build_darknet(config: DarknetConfig, metadata: ModelMetadata) -> Yolo:
+    """The detector that the cfg in `config` describes, for the classes of `metadata`.
+
+    Raises:
+        UserError: there is no cfg, or something in it is not supported.
+    """
+    if not config.darknet_cfg:
         raise UserError("a model of kind darknet is made of a cfg: detect import --cfg F.cfg --weights F.weights")
-    if config.head != "grid":
-        raise UserError(f"a Darknet model has the head of its cfg: leave --model.head {config.head} out")
-    if config.assigner not in ASSIGNERS:
-        raise unknown("assigner", config.assigner, ASSIGNERS)
-    described = plan(config.graph, "model.graph")
+    if config.in_channels != 3:
+        raise UserError(f"--model.in-channels is {config.in_channels}: a Darknet model takes 3, images in colour")
+    described = plan(config.darknet_cfg, "model.darknet_cfg")
     graph = Graph(described)
-    return Yolo(
-        config, metadata, graph, nn.Identity(), _head(described, len(metadata.names)), ASSIGNERS[config.assigner]()
-    )
+    head, assigner = _head(described, len(metadata.names)), REGISTRIES["assigner"][config.assigner]()
+    return Yolo(config, metadata, graph, nn.Identity(), head, assigner)
 
 
 def _head(described: Plan, classes: int) -> AnchorHead:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, initialized
 from detect.models.base import Model, ModelMetadata
 from detect.models.classifier import dense
+from detect.models.configs.embedder import EmbedderConfig
 from detect.models.losses.embeddings import contrastive, siamese, triplet
 from detect.types import Distance, Embedding, LossTerm, NamedRows, Postprocess, Target
 
@@ -49,8 +49,10 @@ class Embedder(Model):
 
     square = True
 
+    config: EmbedderConfig
+
     def __init__(
-        self, config: ModelConfig, metadata: ModelMetadata, network: Network, early: tuple[int, int] | None = None
+        self, config: EmbedderConfig, metadata: ModelMetadata, network: Network, early: tuple[int, int] | None = None
     ):
         super().__init__(config, metadata)
         self.network, self.stage = network, early[0] if early else -1
@@ -58,14 +60,14 @@ class Embedder(Model):
         if early:
             numbers = nn.Linear(early[1] * GRID**2, config.dimensions // 2)
             self.places = initialized(nn.Sequential(nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), numbers))
-        if config.loss.embed == "siamese":
+        if config.loss.kind == "siamese":
             # At first two equal vectors have a logit of 3, and two that have nothing to do with each other one of -3.
             self.unit_weight = nn.Parameter(torch.full([config.dimensions], 3 * math.sqrt(math.pi / config.dimensions)))
             self.unit_bias = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, images: Tensor, given: Any = None) -> EmbeddingOutput:
-        """Vectors for images (B, 3, S, S) uint8; `given` steers nothing here."""
-        return self.forward_head(self.features(images))
+        """Vectors for images (B, 3, S, S) uint8; `given` the targets of a training step, mirror images do not count."""
+        return self.forward_head(self.features(images, given), given)
 
     def backbone_stages(self) -> list[str]:
         """The stages of the network, then what follows before its last layer."""
@@ -77,7 +79,7 @@ class Embedder(Model):
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
         """What the dense layers take of images, and then of their mirror images, where those count."""
-        mirror = self.config.mirror and not self.training
+        mirror = self.config.mirror and given is None
         turned = self._features(images.flip(-1)) if mirror else []  # first: who watches a layer sees the picture last
         return self._features(images) + turned
 
@@ -91,10 +93,10 @@ class Embedder(Model):
         return [self.network.neck(x), *early]
 
     def forward_head(self, features: list[Tensor], given: Any = None) -> EmbeddingOutput:
-        """Vectors from what the dense layers take; mirror images, which may be in it, count outside of training."""
+        """Vectors from what the dense layers take; mirror images in it count where no targets are given."""
         count = 2 if self.stage >= 0 else 1
         straight, turned = features[:count], features[count:]
-        if self.training or not turned:
+        if given is not None or not turned:
             return EmbeddingOutput(self._vectors(straight))
         return EmbeddingOutput(normalize(self._vectors(turned) + self._vectors(straight), dim=1))
 
@@ -105,26 +107,26 @@ class Embedder(Model):
         return torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors))
 
     def loss(self, raw: EmbeddingOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """The loss that `config.loss.embed` names, over pairs or triplets of the batch.
+        """The loss that `config.loss.kind` names, over pairs or triplets of the batch.
 
         The person of a picture is the first label of its target. Without a pair or triplet the loss is zero.
         """
         labels = torch.stack([t.labels[0] for t in targets]).to(raw.vectors.device, non_blocking=True)
         loss = self.config.loss
-        if loss.embed == "siamese":
+        if loss.kind == "siamese":
             return siamese(raw.vectors, labels, self.unit_weight, self.unit_bias)
-        if loss.embed == "contrastive":
+        if loss.kind == "contrastive":
             return contrastive(raw.vectors, labels, loss.margin)
         return triplet(raw.vectors, labels, loss.margin, loss.mining)
 
     def distance(self) -> Distance:
         """How far apart two vectors are: Euclidean, or minus the logit of the Siamese unit."""
-        if self.config.loss.embed != "siamese":
+        if self.config.loss.kind != "siamese":
             return Distance()
         weight, bias = self.unit_weight.detach().float().cpu(), float(self.unit_bias.detach())
         return Distance(weight.numpy(), bias)
 
-    def decode(self, raw: EmbeddingOutput, keep: Postprocess) -> list[Embedding]:
+    def postprocess(self, raw: EmbeddingOutput, keep: Postprocess) -> list[Embedding]:
         """The vector of each image; `keep` has no say."""
         distance = self.distance()
         return [Embedding(one, distance) for one in raw.vectors.detach().float().cpu().numpy()]
@@ -134,24 +136,29 @@ class Embedder(Model):
         self.metadata = replace(self.metadata, thresholds=result["thresholds"])
 
 
-def build_embedder(config: ModelConfig, metadata: ModelMetadata) -> Embedder:
+def build_embedder(config: EmbedderConfig, metadata: ModelMetadata) -> Embedder:
     """The network that `config.backbone` names, its last layer one of `config.dimensions` numbers.
 
-    `config.hidden` are dense layers before that; with `config.step` half of the numbers come from an early map. Raises
-    UserError for an unknown name, one with auxiliary classifiers, or where no stage has that stride.
+    `config.hidden` are dense layers before that;
+    With `config.output_stride` half of the numbers come from an early map.
+
+    Raises:
+        UserError: an unknown name, one with auxiliary classifiers, or no stage has that stride.
     """
     made = parts(config.backbone, config.in_channels, "same")
     if made.aux:
         raise UserError(f"{config.backbone} has auxiliary classifiers, which an embedder cannot use: take another")
-    if config.step and config.step not in made.strides:
+    if config.output_stride and config.output_stride not in made.strides:
         known = ", ".join(map(str, sorted(set(made.strides))))
-        raise UserError(f"--model.step {config.step}: the stages of {config.backbone} have strides {known}")
-    if config.step and config.dimensions < 2:
-        raise UserError("--model.step makes two halves of a vector: give --model.dimensions 2 or more")
-    whole = config.dimensions - (config.dimensions // 2 if config.step else 0)
+        raise UserError(
+            f"--model.output-stride {config.output_stride}: the stages of {config.backbone} have strides {known}"
+        )
+    if config.output_stride and config.dimensions < 2:
+        raise UserError("--model.output-stride makes two halves of a vector: give --model.dimensions 2 or more")
+    whole = config.dimensions - (config.dimensions // 2 if config.output_stride else 0)
     network = Network(made, whole)
     network.head = dense(network, config.hidden, whole)
-    if not config.step:
+    if not config.output_stride:
         return Embedder(config, metadata, network)
-    last = max(i for i, stride in enumerate(made.strides) if stride == config.step)
+    last = max(i for i, stride in enumerate(made.strides) if stride == config.output_stride)
     return Embedder(config, metadata, network, (last, made.channels[last]))

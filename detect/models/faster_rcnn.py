@@ -14,13 +14,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
 from anchors.assign import MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import encode_deltas
 from anchors.sampling import sampled
-from detect.config.train import ModelConfig
-from detect.errors import UserError, unknown
+from detect.errors import UserError
 from detect.models.base import ModelMetadata
+from detect.models.configs.rcnn import FasterRcnnConfig
 from detect.models.heads.roi import SIDE, RoIHead
 from detect.models.heads.rpn import RPNHead
+from detect.models.necks import build_pyramid
 from detect.models.region_based import BEND, Given, PooledModel, Regions, drawn
-from detect.models.single_object import trunk_of
 from detect.types import HeadOutput, LossTerm, Target
 
 MATCH = MaxIoU(0.7, 0.3)  # from this overlap on an anchor box is an object's, below that nothing's
@@ -30,8 +30,10 @@ ANCHORS, SHARE = 256, 0.5  # drawn from an image for the loss of proposals; at m
 class FasterRCNN(PooledModel):
     """images (B, 3, H, W) uint8 -> Regions, with what the region proposal network said of all anchor boxes."""
 
+    config: FasterRcnnConfig
+
     def __init__(
-        self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
+        self, config: FasterRcnnConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
     ):
         super().__init__(config, metadata, backbone, neck, head)
         self.rpn = RPNHead(config.width, self.strides, config.anchors)
@@ -48,7 +50,7 @@ class FasterRCNN(PooledModel):
         return proposals, proposed
 
     def loss(self, raw: Regions, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """Objectness and place (`code`) of the proposals, then class and box of the regions."""
+        """Objectness and place (`regression`) of the proposals, then class and box of the regions."""
         assert raw.proposed is not None
         return {**self._proposal_loss(raw.proposed, targets), **super().loss(raw, targets)}
 
@@ -67,15 +69,13 @@ class FasterRCNN(PooledModel):
         count, w = torch.tensor(float(len(targets)), device=logits.device), self.config.loss
         return {
             "objectness": LossTerm(w.objectness * (each * used).sum() / ANCHORS, count),
-            "code": LossTerm(w.code * far / ANCHORS, count),
+            "regression": LossTerm(w.regression * far / ANCHORS, count),
         }
 
 
-def build_faster_rcnn(config: ModelConfig, metadata: ModelMetadata) -> FasterRCNN:
+def build_faster_rcnn(config: FasterRcnnConfig, metadata: ModelMetadata) -> FasterRCNN:
     """A detector from the names in `config`. Raises UserError for an unknown name or a wrong number of anchors."""
-    if config.head != "rpn":
-        raise unknown("head", config.head, ["rpn"])
-    backbone, neck = trunk_of(config)
+    backbone, neck = build_pyramid(config)
     count = len(config.levels) * config.anchors_per_level
     if len(config.anchors) != count:
         raise UserError(

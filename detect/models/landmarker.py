@@ -10,18 +10,22 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from detect.config.train import ModelConfig
-from detect.errors import UserError, unknown
+from detect.errors import UserError
 from detect.models.base import ModelMetadata
-from detect.models.heads.single_object import LANDMARK_HEADS, Landmarks
+from detect.models.configs.landmarker import LandmarkerConfig
+from detect.models.heads.single_object import Landmarks
 from detect.models.keypoints import around
-from detect.models.losses.points import POINT_LOSSES, spread_loss
-from detect.models.single_object import Single, sides, trunk_of
+from detect.models.losses.keypoints import spread_loss
+from detect.models.necks import build_pyramid
+from detect.models.single_object import Single, sides
+from detect.registry import REGISTRIES
 from detect.types import Detections, LossTerm, Postprocess, Target
 
 
 class Landmarker(Single):
     """images (B, 3, S, S) uint8 -> Landmarks. The thing of an image is the first object of its target."""
+
+    config: LandmarkerConfig
 
     def loss(self, raw: Landmarks, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Coordinates, and heatmaps where there are any, over labelled points; over all points, whether they are there.
@@ -34,18 +38,18 @@ class Landmarker(Single):
         there = truth[..., 2] > 0
         part = 100 / sides(targets, device)[:, None].expand(-1, k, -1)[there]
         wanted = truth[..., :2][there]
-        distance = POINT_LOSSES[w.point_kind](raw.keypoints[there] * part, wanted * part)
+        distance = REGISTRIES["loss.keypoint"][w.keypoint_kind](raw.keypoints[there] * part, wanted * part)
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
-        terms = {"points": LossTerm(w.points * distance.mean(-1).sum(), there.sum())}
+        terms = {"keypoints": LossTerm(w.keypoints * distance.mean(-1).sum(), there.sum())}
         if raw.heat is not None:
             cells = wanted / self.head.stride
             spread = spread_loss(raw.heat.flatten(2)[there], cells, raw.heat.shape[3])
-            terms["heat"] = LossTerm(w.code * spread.sum(), there.sum())
+            terms["heat"] = LossTerm(w.regression * spread.sum(), there.sum())
         return terms | {
             "presence": LossTerm(w.objectness * presence, torch.tensor(float(there.numel()), device=device))
         }
 
-    def decode(self, raw: Landmarks, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: Landmarks, keep: Postprocess) -> list[Detections]:
         """One record an image whose mean probability of its points is above `keep.score`.
 
         Points are x, y and the probability of being there; the box is the one around those that are.
@@ -54,21 +58,19 @@ class Landmarker(Single):
 
 
 def placed(raw: Landmarks, keep: Postprocess) -> list[Detections]:
-    """What `Landmarker.decode` says, which asks no network."""
+    """What `Landmarker.postprocess` says, which asks no network."""
     seen = raw.presence.detach().sigmoid()
     points = torch.cat([raw.keypoints.detach(), seen[..., None]], -1).float().cpu()
     found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
     return [one[one.scores > keep.score] for one in found]
 
 
-def build_landmarker(config: ModelConfig, metadata: ModelMetadata) -> Landmarker:
+def build_landmarker(config: LandmarkerConfig, metadata: ModelMetadata) -> Landmarker:
     """A landmarker from the names in `config`. Raises UserError for an unknown name or level, or without keypoints."""
     if not metadata.keypoint_names:
         raise UserError(f"model {config.name} finds keypoints, and the annotations declare none in their categories")
-    if config.head not in LANDMARK_HEADS:
-        raise unknown("head of landmarks", config.head, LANDMARK_HEADS)
-    backbone, neck = trunk_of(config)
-    head = LANDMARK_HEADS[config.head](
-        neck.channels, neck.strides, len(metadata.keypoint_names), config.hidden, config.tower
+    backbone, neck = build_pyramid(config)
+    head = REGISTRIES["head.landmarks"][config.head](
+        neck.channels, neck.strides, len(metadata.keypoint_names), config.hidden, config.head_convs
     )
     return Landmarker(config, metadata, backbone, neck, head)

@@ -5,23 +5,32 @@ Axes: B batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from detect.config.train import ModelConfig
 from detect.models.base import ModelMetadata
+from detect.models.configs.localizer import LocalizerConfig
 from detect.models.heads.single_object import Located, LocateHead
-from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.losses.classes import softmax_cross_entropy
-from detect.models.single_object import Single, sides, trunk_of
+from detect.models.necks import build_pyramid
+from detect.models.single_object import Single, sides
+from detect.registry import REGISTRIES
 from detect.types import Detections, LossTerm, Postprocess, Target
 
 
 class Locator(Single):
     """images (B, 3, S, S) uint8 -> Located. The object of an image is the largest of its target, crowds aside."""
+
+    config: LocalizerConfig
+
+    @property
+    def box_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The registered box loss: an overlap, or a distance of coordinates."""
+        kind = self.config.loss.box_kind
+        return REGISTRIES["loss.box" if kind in REGISTRIES["loss.box"] else "loss.coordinates"][kind]
 
     def loss(self, raw: Located, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Presence over all images; box, in shares of the side, and class over those with an object."""
@@ -29,7 +38,7 @@ class Locator(Single):
         wanted, labels = (x.to(device, non_blocking=True) for x in largest(targets))
         there = labels >= 0
         scale = sides(targets, device).repeat(1, 2)[there]
-        distance = BOX_LOSSES[w.box_kind](raw.boxes[there] / scale, wanted[there] / scale)
+        distance = self.box_loss(raw.boxes[there] / scale, wanted[there] / scale)
         weights = torch.tensor(w.class_weights or [1.0] * raw.logits.shape[1], device=device)
         weight = weights[labels[there]]
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
@@ -45,13 +54,13 @@ class Locator(Single):
         scores = raw.presence.sigmoid()[:, None] * raw.logits.softmax(-1)
         return raw.boxes[:, None], scores[:, None]
 
-    def decode(self, raw: Located, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: Located, keep: Postprocess) -> list[Detections]:
         """The object of each image where its presence scores above `keep.score`, by its most probable class."""
         return located(raw, keep)
 
 
 def located(raw: Located, keep: Postprocess) -> list[Detections]:
-    """What `Locator.decode` says, which asks no network."""
+    """What `Locator.postprocess` says, which asks no network."""
     logits = raw.logits.detach().cpu()
     if keep.classes is not None:
         unwanted = torch.ones(logits.shape[1], dtype=torch.bool).index_fill(0, torch.tensor(keep.classes), False)
@@ -72,8 +81,8 @@ def largest(targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
     return boxes, labels
 
 
-def build_locator(config: ModelConfig, metadata: ModelMetadata) -> Locator:
+def build_localizer(config: LocalizerConfig, metadata: ModelMetadata) -> Locator:
     """A localizer from the names in `config`. Raises UserError for an unknown name or level."""
-    backbone, neck = trunk_of(config)
+    backbone, neck = build_pyramid(config)
     head = LocateHead(neck.channels, neck.strides, len(metadata.names), config.hidden)
     return Locator(config, metadata, backbone, neck, head)

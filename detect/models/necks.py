@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from detect.errors import unknown
+from detect.models.backbones import build_backbone
 from detect.models.backbones.blocks import CSP, Conv
+from detect.models.configs.yolo import PyramidConfig
+from detect.registry import REGISTRIES, register
 
 
+@register("neck", "straight")
 class Straight(nn.Module):
     """No exchange between levels: a 1x1 convolution brings each to `width` channels."""
 
@@ -25,6 +29,7 @@ class Straight(nn.Module):
         return [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
 
 
+@register("neck", "fpn")
 class FPN(nn.Module):
     """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
 
@@ -42,6 +47,7 @@ class FPN(nn.Module):
         return out
 
 
+@register("neck", "pan")
 class PAN(FPN):
     """Path aggregation (Liu et al., 2018): after the feature pyramid, fine maps are carried up again by stride 2."""
 
@@ -89,15 +95,23 @@ class Coarser(nn.Module):
         return self.neck([out[i] for i in self.kept])
 
 
-NECKS: dict[str, Callable[..., nn.Module]] = {"pan": PAN, "fpn": FPN, "straight": Straight}
-
-
 def build_neck(
     name: str, channels: Sequence[int], strides: Sequence[int], wanted: Sequence[int], width: int, depth: int
 ) -> nn.Module:
     """The neck called `name` over maps of `channels` at `strides`, giving `width` channels at the `wanted` strides."""
-    if name not in NECKS:
-        raise unknown("neck", name, NECKS)
+    kind = REGISTRIES["neck"][name]
     if list(strides) == list(wanted):
-        return NECKS[name](channels, strides, width, depth)
-    return Coarser(NECKS[name], channels, strides, wanted, width, depth)
+        neck: nn.Module = kind(channels, strides, width, depth)
+        return neck
+    return Coarser(kind, channels, strides, wanted, width, depth)
+
+
+def build_pyramid(config: PyramidConfig) -> tuple[Any, Any]:
+    """The backbone and the neck that `config` names.
+
+    Raises:
+        UserError: an unknown name, or a level that the backbone lacks.
+    """
+    backbone = build_backbone(config.backbone, config.in_channels, config.levels)
+    wanted = sorted(2**level for level in config.levels)
+    return backbone, build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)

@@ -13,9 +13,9 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from anchors.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from detect.config.train import ModelConfig
 from detect.models.backbones import build_backbone
 from detect.models.base import ModelMetadata
+from detect.models.configs.rcnn import RcnnConfig
 from detect.models.heads.roi import RoIHead
 from detect.models.region_based import Given, RegionModel, Regions, draw, offered
 from detect.types import Target
@@ -33,7 +33,9 @@ class RCNN(RegionModel):
     vectors (B, SLOTS, D), places (B, SLOTS, 5) as box and 1 for one that is there, and limits (B, 4) of the canvas.
     """
 
-    def __init__(self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, head: RoIHead):
+    config: RcnnConfig
+
+    def __init__(self, config: RcnnConfig, metadata: ModelMetadata, backbone: nn.Module, head: RoIHead):
         super().__init__(config, metadata)
         self.backbone, self.head = backbone, head
 
@@ -89,7 +91,7 @@ def _slots(rows: Sequence[Tensor]) -> Tensor:
     return pad(joined, (0, 0, 0, SLOTS - joined.shape[1]))
 
 
-def build_rcnn(config: ModelConfig, metadata: ModelMetadata) -> RCNN:
+def build_rcnn(config: RcnnConfig, metadata: ModelMetadata) -> RCNN:
     """A detector from the names in `config`. Raises UserError for an unknown name or level."""
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
     return RCNN(config, metadata, backbone, RoIHead(backbone.channels[-1], len(metadata.names), config.hidden))

@@ -17,8 +17,8 @@ from anchors.assign import IGNORE, MaxIoU, PaddedTargets, pad_targets
 from anchors.coding import decode_deltas, encode_deltas
 from anchors.grid import Priors
 from anchors.sampling import sampled
-from detect.config.train import ModelConfig
 from detect.models.base import Model, ModelMetadata
+from detect.models.configs.rcnn import PooledConfig, RcnnConfig
 from detect.models.heads.roi import RoIHead, pooled
 from detect.models.yolo import choose
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
@@ -56,12 +56,13 @@ class RegionModel(Model):
     """
 
     fixed_graph = False  # which regions are looked at depends on the image
+    config: RcnnConfig | PooledConfig
     head: RoIHead
     class_weights: Tensor
 
-    def __init__(self, config: ModelConfig, metadata: ModelMetadata):
+    def __init__(self, config: RcnnConfig | PooledConfig, metadata: ModelMetadata):
         super().__init__(config, metadata)
-        weights = torch.tensor([*(config.loss.class_weights or [1.0] * len(metadata.names)), 1.0])
+        weights = torch.tensor([*(config.class_weights or [1.0] * len(metadata.names)), 1.0])
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, images: Tensor, given: Given = None) -> Regions:
@@ -102,7 +103,7 @@ class RegionModel(Model):
         scores = raw.logits.float().softmax(-1)[..., :-1] * there
         return boxes.flatten(1, 2), scores.diag_embed().flatten(1, 2)  # a box speaks for its own class alone
 
-    def decode(self, raw: Regions, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: Regions, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach() for x in self.candidates(raw))
         return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
@@ -111,8 +112,10 @@ class RegionModel(Model):
 class PooledModel(RegionModel):
     """Base of those that run the backbone once a picture and cut regions out of its maps."""
 
+    config: PooledConfig
+
     def __init__(
-        self, config: ModelConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
+        self, config: PooledConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
     ):
         super().__init__(config, metadata)
         self.backbone, self.neck, self.head = backbone, neck, head

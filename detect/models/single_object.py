@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.config.train import ModelConfig
-from detect.models.backbones import build_backbone
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata
-from detect.models.necks import build_neck
+from detect.models.configs.base import ModelConfig
 from detect.types import NamedRows, Target
 
 
@@ -44,13 +42,6 @@ class Single(Model):
     def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
         """What the head says of the maps of the neck."""
         return self.head(features)
-
-
-def trunk_of(config: ModelConfig) -> tuple[Any, Any]:
-    """The backbone and the neck that `config` names. Raises UserError for an unknown name or level."""
-    backbone = build_backbone(config.backbone, config.in_channels, config.levels)
-    wanted = sorted(2**level for level in config.levels)
-    return backbone, build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
 
 
 def sides(targets: Sequence[Target], device: torch.device) -> Tensor:

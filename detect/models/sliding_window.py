@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy, interpolate, pad, smooth_l1_loss
 from anchors.assign import PaddedTargets, pad_targets
 from anchors.grid import Priors
 from anchors.windows import assign, slid
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import parts
 from detect.models.backbones.base import Network, shortened
 from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import Model, ModelMetadata
+from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.models.yolo import choose
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
@@ -39,11 +39,12 @@ class SlidingWindow(Model):
     """
 
     size_in_graph = True  # as the number of scales
+    config: SlidingWindowConfig
 
-    def __init__(self, config: ModelConfig, metadata: ModelMetadata, network: Network):
+    def __init__(self, config: SlidingWindowConfig, metadata: ModelMetadata, network: Network):
         super().__init__(config, metadata)
         self.network, self.window, self.step = network, config.window, network.stride
-        weights = [*(config.loss.class_weights or [1.0] * len(metadata.names)), 1.0]
+        weights = [*(config.class_weights or [1.0] * len(metadata.names)), 1.0]
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
@@ -100,7 +101,7 @@ class SlidingWindow(Model):
             boxes = boxes + raw.regression.float() * sides(windows)
         return boxes, raw.logits.float().softmax(-1)[..., :-1]
 
-    def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach() for x in self.candidates(raw))
         return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
@@ -132,7 +133,7 @@ class SlidingWindow(Model):
             if power:
                 level = interpolate(level.float(), (h, w), mode="bilinear")
             missing = (0, max(0, self.window - w), 0, max(0, self.window - h))
-            yield pad(level, missing, value=self.metadata.pixels.pad), (width / w, height / h)
+            yield pad(level, missing, value=self.metadata.preprocess.pad), (width / w, height / h)
 
     def _cropped(self, numbers: Tensor) -> Tensor:
         """What the network says of each window of `numbers`, a row of windows at a time: (B, C', rows, columns)."""
@@ -155,19 +156,17 @@ def sides(windows: Tensor) -> Tensor:
     return (windows[..., 2:] - windows[..., :2]).repeat(*[1] * (windows.ndim - 1), 2)
 
 
-def build_sliding_window(config: ModelConfig, metadata: ModelMetadata) -> SlidingWindow:
+def build_sliding_window(config: SlidingWindowConfig, metadata: ModelMetadata) -> SlidingWindow:
     """The network that `config.backbone` names, sliding; without padding unless `config` says otherwise.
 
     Raises UserError for an unknown name, one that needs its padding, or a window that the network cannot take.
     """
     outputs = len(metadata.names) + 1 + 4 * config.regress
     padding = "valid" if config.padding == "auto" else config.padding
-    if config.hidden and not config.step:
-        raise UserError("--model.hidden is for a network that ends early: give --model.step, or leave it out")
     made = parts(config.backbone, config.in_channels, padding)
     try:
-        if config.step:
-            made = shortened(made, config.step, config.window, config.hidden or [HIDDEN])
+        if config.output_stride:
+            made = shortened(made, config.output_stride, config.window, config.hidden or [HIDDEN])
         network = Network(made, outputs)
         network.drop_aux()
         return SlidingWindow(config, metadata, convolutional(network, config.window))

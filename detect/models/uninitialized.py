@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from detect.config.train import ModelConfig
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.base import ModelConfig
 from detect.utils.operators import explain_torchvision_errors
 
 _MADE = {torch.empty, torch.zeros, torch.ones, torch.full}

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from detect import plugins
 from detect.config.constraints import from_values, registered_parts
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.class_transfer import renamed
-from detect.models.legacy import current_names
+from detect.models.configs import model_class
+from detect.models.configs.base import ModelConfig
+from detect.models.legacy import current_header
 from detect.models.uninitialized import Unfilled, shapes
 from detect.utils.atomic_io import open_file, replace_file
 
@@ -38,7 +39,8 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
         "model": dataclasses.asdict(model.config),
         "metadata": dataclasses.asdict(model.metadata),
     }
-    if made_with := plugins.origins([*registered_parts(model.config), ("task", model.task)]):
+    parts = [("model", model.config.kind), *registered_parts(model.config), ("task", model.task)]
+    if made_with := plugins.origins(parts):
         about["plugins"] = made_with
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
     header = {_KEY: json.dumps(about | {"checksum": checksum(about, tensors)}, sort_keys=True)}
@@ -89,14 +91,26 @@ def _read_header(about: Any, path: Path) -> tuple[ModelConfig, ModelMetadata]:
     if not isinstance(about, dict):
         raise UserError(f"{path} has a header that this version cannot read: it is no JSON object")
     require_format(about.get("format"), FORMAT, path)
-    about = current_names(about)
+    about = current_header(about)
     if odd := sorted(about.keys() - {"format", "model", "metadata", "checksum", "plugins"}):
         raise UserError(f"{path} is damaged or not gridhead's: its header has {odd[0]!r}")
     plugins.require(about.get("plugins", {}), path)
-    config = from_values(ModelConfig, about.get("model"), f"{path}: model.")
+    config = _read_model(about.get("model"), path)
     metadata = from_values(ModelMetadata, about.get("metadata"), f"{path}: metadata.")
     require_sound(metadata, path, config.dims, config.in_channels)
     return config, metadata
+
+
+def _read_model(values: Any, path: Path) -> ModelConfig:
+    """The configuration of the kind that the header names. Raises UserError for one that this version cannot read."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if not isinstance(kind, str):
+        raise UserError(f"{path} is damaged or not gridhead's: its header names no kind of model")
+    try:
+        own = model_class(kind)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return from_values(own, values, f"{path}: model.")
 
 
 def require_format(found: Any, known: int, path: object) -> None:
@@ -109,13 +123,13 @@ def require_format(found: Any, known: int, path: object) -> None:
 
 def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels: int = 3) -> None:
     """Raises UserError where values of the metadata, each allowed, do not go together."""
-    mean, count = len(metadata.pixels.mean), len(metadata.keypoint_names)
+    mean, count = len(metadata.preprocess.mean), len(metadata.keypoint_names)
     pairs = [*metadata.skeleton, *(metadata.flip_pairs or [])]
     wrong = ""
     if not len(metadata.names) == len(metadata.category_ids) == len(set(metadata.category_ids)):
         wrong = "names and category_ids are not as many, or an id is there twice"
-    elif len(metadata.pixels.std) != mean or mean not in ((3,) if dims == 2 else (1, 3, channels)):
-        wrong = f"pixels.mean and pixels.std have {mean} and {len(metadata.pixels.std)} values"
+    elif len(metadata.preprocess.std) != mean or mean not in ((3,) if dims == 2 else (1, 3, channels)):
+        wrong = f"preprocess.mean and preprocess.std have {mean} and {len(metadata.preprocess.std)} values"
     elif not all(0 <= i < count for pair in pairs for i in pair):
         wrong = f"skeleton or flip_pairs name keypoints that are not there: it has {count}"
     elif len(metadata.shape) not in (0, count):

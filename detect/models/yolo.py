@@ -13,13 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from anchors.assign import Assignment, PaddedTargets, pad_targets
+from anchors.assign import Assigner, Assignment, MaxIoU, PaddedTargets, pad_targets
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
-from detect.config.train import ModelConfig
+from detect.errors import UserError
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata
-from detect.models.losses.classes import CLASS_LOSSES, cross_entropy, soft_targets
+from detect.models.configs.base import ModelConfig
+from detect.models.configs.yolo import YoloConfig, YoloKeypointsConfig
+from detect.models.heads.keypoints import KeypointHead
+from detect.models.losses.classes import cross_entropy, soft_targets
+from detect.models.necks import build_pyramid
+from detect.registry import REGISTRIES
 from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
 
@@ -27,11 +32,22 @@ class Yolo(Model):
     """images (B, 3, H, W) uint8 -> HeadOutput; see the three verbs below."""
 
     def __init__(
-        self, config: ModelConfig, metadata: ModelMetadata, backbone: Staged, neck: nn.Module, head: Any, assigner: Any
+        self,
+        config: ModelConfig,
+        metadata: ModelMetadata,
+        backbone: Staged,
+        neck: nn.Module,
+        head: Any,
+        assigner: Assigner,
     ):
         super().__init__(config, metadata)
         self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
-        self.class_loss, weights = CLASS_LOSSES[config.loss.class_kind], config.loss.class_weights
+        loss: Any = config.loss
+        self.box_loss, self.class_loss = (
+            REGISTRIES["loss.box"][loss.box_kind],
+            REGISTRIES["loss.class"][loss.class_kind],
+        )
+        weights = config.class_weights
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
 
@@ -64,13 +80,13 @@ class Yolo(Model):
         at = torch.where(found.index >= 0)
         chosen, mine = found.index[at], raw.at(at)
         weight, wanted = found.weight[at], truth.boxes[at[0], chosen]
-        w = self.config.loss
-        overlap = iou_aligned(self.head.boxes(mine), wanted, w.box_kind)
+        w: Any = self.config.loss  # of objectness and keypoints it has the weights where the head predicts them
+        distance = self.box_loss(self.head.boxes(mine), wanted)
         count = weight.sum()
         labels = truth.labels[at[0], chosen]
         terms = {
-            "box": LossTerm(w.box * (weight * (1 - overlap)).sum(), count),
-            "code": LossTerm(w.code * (weight * self.head.code_loss(mine, wanted)).sum(), count),
+            "box": LossTerm(w.box * (weight * distance).sum(), count),
+            "regression": LossTerm(w.regression * (weight * self.head.code_loss(mine, wanted)).sum(), count),
         }
         used, kind = found.index != -2, (self.class_loss, self.class_weights)
         if raw.objectness is None:
@@ -88,14 +104,14 @@ class Yolo(Model):
             each_image = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
             points = pad_sequence(each_image, batch_first=True)
             each = self.head.point_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
-            terms |= {name: LossTerm(w.points * (weight * value).sum(), count) for name, value in each.items()}
+            terms |= {name: LossTerm(w.keypoints * (weight * value).sum(), count) for name, value in each.items()}
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
         """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         return self.head.boxes(raw), self.head.scores(raw)
 
-    def decode(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The answer for each image, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in (self.head.boxes(raw), self.head.scores(raw)))
         points = [None] * len(boxes) if raw.keypoints is None else self.head.points(raw).detach().float()
@@ -126,3 +142,40 @@ def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | No
         keep.limit_hits.add(limited=True)
     found = Detections(box[kept], score, label[kept])
     return found if points is None else replace(found, keypoints=points[prior.cpu()[kept]].cpu())
+
+
+def build_yolo(config: YoloConfig, metadata: ModelMetadata) -> Yolo:
+    """A grid detector with the head that `config` names.
+
+    Raises:
+        UserError: the number of anchors is wrong, or the parts do not fit one another.
+    """
+    kind, levels, each = REGISTRIES["head"][config.head], len(config.levels), config.anchors_per_level
+    backbone, neck = build_pyramid(config)
+    if kind.uses_anchors and len(config.anchors) != levels * each:
+        raise UserError(
+            f"model {config.name} has {levels} levels of {each} anchors, but {len(config.anchors)} are listed; "
+            f"compute them with detect anchors --k {levels * each}, or leave them out"
+        )
+    head = kind(neck.channels, neck.strides, len(metadata.names), config.head_convs, config.anchors)
+    assigner = REGISTRIES["assigner"][config.assigner]()
+    if isinstance(assigner, MaxIoU) and not kind.uses_anchors:
+        raise UserError(f"assigner {config.assigner} compares anchor boxes, and head {config.head} has none")
+    return Yolo(config, metadata, backbone, neck, head, assigner)
+
+
+def build_yolo_keypoints(config: YoloKeypointsConfig, metadata: ModelMetadata) -> Yolo:
+    """A grid detector that predicts the keypoints of `metadata` too.
+
+    Raises:
+        UserError: there are no keypoints, or the assigner needs anchor boxes.
+    """
+    if not metadata.keypoint_names:
+        raise UserError(f"model {config.name} finds keypoints, and the data has none: take another, such as yolo_n")
+    backbone, neck = build_pyramid(config)
+    names = metadata.keypoint_names
+    head = KeypointHead(neck.channels, neck.strides, len(metadata.names), config.head_convs, names)
+    assigner = REGISTRIES["assigner"][config.assigner]()
+    if isinstance(assigner, MaxIoU):
+        raise UserError(f"assigner {config.assigner} compares anchor boxes, and {config.kind} has none")
+    return Yolo(config, metadata, backbone, neck, head, assigner)

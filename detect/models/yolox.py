@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from anchors.assign import ASSIGNERS, MaxIoU
-from detect.config.train import ModelConfig
-from detect.errors import UserError, unknown
+from anchors.assign import MaxIoU
+from detect.errors import UserError
 from detect.models.backbones.base import Backbone
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv
 from detect.models.backbones.cspdarknet import BLOCKS, cspdarknet
 from detect.models.base import ModelMetadata
+from detect.models.configs.yolox import YoloxConfig
 from detect.models.heads.decoupled import DecoupledHead
 from detect.models.yolo import Yolo
+from detect.registry import REGISTRIES
 
 
 class Pyramid(nn.Module):
@@ -52,16 +53,13 @@ class Pyramid(nn.Module):
         return out
 
 
-def build_yolox(config: ModelConfig, metadata: ModelMetadata) -> Yolo:
+def build_yolox(config: YoloxConfig, metadata: ModelMetadata) -> Yolo:
     """YOLOX of `config.width` channels at stride 8 and `config.depth` bottlenecks. Raises UserError for other parts."""
-    if config.backbone not in BLOCKS:
-        raise unknown("backbone of YOLOX", config.backbone, BLOCKS)
-    if config.head != "decoupled":
-        raise UserError(f"a model of kind yolox has its own head: leave --model.head {config.head} out")
-    if config.assigner not in ASSIGNERS or ASSIGNERS[config.assigner] is MaxIoU:
-        raise unknown("assigner of YOLOX", config.assigner, {*ASSIGNERS} - {"max_iou"})
+    assigner = REGISTRIES["assigner"][config.assigner]()
+    if isinstance(assigner, MaxIoU):
+        raise UserError(f"assigner {config.assigner} compares anchor boxes, and YOLOX has none")
     block = BLOCKS[config.backbone]
     backbone = Backbone(cspdarknet(config.width, config.depth, block, config.in_channels), [3, 4, 5])
     neck = Pyramid(backbone.channels, backbone.strides, config.depth, block)
     head = DecoupledHead(neck.channels, neck.strides, len(metadata.names), config.width, block=block)
-    return Yolo(config, metadata, backbone, neck, head, ASSIGNERS[config.assigner]())
+    return Yolo(config, metadata, backbone, neck, head, assigner)

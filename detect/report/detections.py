@@ -106,7 +106,7 @@ def _sizes(page: Page, annotations: Annotations, errors: ErrorAnalysis, detector
     page.heading("Sizes")
     size = detector.metadata.size
     seen = facts(annotations, known_sizes(annotations), size)
-    own = [(row[0], row[1]) for row in detector.model.config.anchors]
+    own = [(row[0], row[1]) for row in getattr(detector.model.config, "anchors", [])]
     anchors = anchors_of(seen["sides"], 9, size)
     shown = own or [(w, h) for w, h in anchors.get("anchors", [])]
     named = "the model's anchors" if own else "nine anchors by K-means (not used by this model)"

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from detect.commands.stylize import StylizeConfig
-from detect.config.train import ModelConfig, TrainConfig
+from detect.config.train import TrainConfig
 from detect.errors import UserError, unknown
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.classifier import Classifier
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.hooks import Taps, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source
 
@@ -25,7 +26,7 @@ def load(config: StylizeConfig) -> Classifier:
     Raises:
         UserError: no weights are given, or they lack some of its layers.
     """
-    kind = ModelConfig(name=config.backbone, kind="classifier", backbone=config.backbone, padding="paper")
+    kind = ClassifierConfig(name=config.backbone, backbone=config.backbone, padding="paper")
     wanted = TrainConfig(
         data="",
         model=kind,
@@ -40,7 +41,7 @@ def load(config: StylizeConfig) -> Classifier:
             "--backbone-weights, or fetch torchvision's with --pretrained"
         )
     names = [str(i) for i in range(CLASSES)]
-    model = build(kind, ModelMetadata(names, list(range(CLASSES)), pixels=choose_pixels(wanted, source)))
+    model = build(kind, ModelMetadata(names, list(range(CLASSES)), preprocess=choose_pixels(wanted, source)))
     assert isinstance(model, Classifier)
     left, trained = begin(model, source, tell=True), dict(model.named_parameters())
     if untrained := [name for name in left if name in trained and name.startswith("network.stages.")]:

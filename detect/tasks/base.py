@@ -91,7 +91,7 @@ class ExportForm:
     """(model, what its `forward` returned) -> the outputs, in their order."""
 
     decode: Callable[[Sequence[Tensor], Postprocess], list[Any]]
-    """(outputs, postprocessing) -> the result for each image, as `Model.decode` gives it."""
+    """(outputs, postprocessing) -> the result for each image, as `Model.postprocess` gives it."""
 
     matches: Callable[[Any, Any, float], int] = late("detect.export.comparison:matching_boxes")
     """(result of torch, result of the file, IoU threshold) -> how many items of both agree. It decides whether a

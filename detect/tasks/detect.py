@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.tasks.base import ExportForm, Task, late
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def training_data(
     from detect.data.validate import require_large
 
     augment, balanced = config.augment if config.augment.on else None, config.balance == "sampling"
-    if config.model.kind == "sliding_window":
+    if isinstance(config.model, SlidingWindowConfig):
         from detect.data.datasets.windows import WindowDataset
 
-        size, window, piece = config.imgsz, config.model.window, config.model.piece
-        return WindowDataset(annotations, size, window, piece, augment, config.seed, preprocess, cache_gb, balanced)
+        size, window, scale = config.imgsz, config.model.window, config.model.crop_scale
+        return WindowDataset(annotations, size, window, scale, augment, config.seed, preprocess, cache_gb, balanced)
     require_large(annotations, config.imgsz, preprocess.stretch)
     if not points:
         annotations = replace(annotations, keypoints=None, keypoint_names=[])

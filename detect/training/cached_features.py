@@ -24,6 +24,7 @@ from detect.data.letterbox import Letterbox
 from detect.data.rng import batches
 from detect.errors import UserError
 from detect.models.base import Model
+from detect.models.legacy import current_features
 from detect.types import Batch, LossTerm, Postprocess, Target
 from detect.utils.atomic_io import replace_file, replace_text
 from detect.utils.device import autocast
@@ -51,8 +52,8 @@ class Top(nn.Module):
     def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, LossTerm]:
         return self.model.loss(raw, targets)
 
-    def decode(self, raw: Any, keep: Postprocess) -> list[Any]:
-        return self.model.decode(raw, keep)
+    def postprocess(self, raw: Any, keep: Postprocess) -> list[Any]:
+        return self.model.postprocess(raw, keep)
 
 
 def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> dict[str, str]:
@@ -73,13 +74,13 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
     for i in range(len(store)):
         found = store.image_path(i).stat()
         data.update(f"{store.file_name(i)} {found.st_size} {found.st_mtime_ns}".encode())
-    numbers = json.dumps([asdict(model.metadata.pixels), str(dtype), model.config.padding])
+    options = {"padding": "auto", "output_stride": 0, "mirror": False} | model.config.feature_options()
     return {
         "weights": weights.hexdigest(),
         "data": data.hexdigest(),
         "image size": str(size),
-        "pixels or precision": numbers,
-        "--model.step or --model.mirror": f"{model.config.step} {model.config.mirror}",
+        "preprocessing or precision": json.dumps([asdict(model.metadata.preprocess), str(dtype), options["padding"]]),
+        "--model.output-stride or --model.mirror": f"{options['output_stride']} {options['mirror']}",
     }
 
 
@@ -162,7 +163,7 @@ def cached(file: Path, loader: Any, model: Model, whose: dict[str, str], device:
         replace_text(index, json.dumps(rows))
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        theirs, length = found["about"], found["starts"][-1] * 4
+        theirs, length = current_features(found["about"]), found["starts"][-1] * 4
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index} cannot be read as an index of features: delete it") from error
     for name, value in whose.items():

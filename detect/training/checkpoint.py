@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from detect.config.constraints import Length, Range, from_values
 from detect.errors import UserError
+from detect.models.legacy import current_record, current_rows, current_terms
 from detect.models.weights import require_finite
 from detect.utils.atomic_io import open_file, replace_file
 
@@ -111,6 +112,9 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Any], Progress]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         texts = {name: json.loads(state[name]) for name in ("record", "changes", "history")}
         plain = from_values(Progress, {k: v for k, v in state.items() if k not in _TENSORS} | texts, "")
+        if (record := current_record(plain.record)) != plain.record:
+            terms, history = current_terms(plain.terms), current_rows(plain.history)
+            plain = replace(plain, record=record, terms=terms, history=history)
         best, epoch = plain.best
         if math.isnan(best) or type(epoch) is not int or not -1 <= epoch < max(1, plain.counts[0]):
             raise ValueError(f"best is {plain.best}")

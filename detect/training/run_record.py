@@ -18,12 +18,13 @@ from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.models.base import Model
+from detect.models.configs import model_class
 
 Record = dict[str, Any]  # by name, of values that JSON holds
 
 # Settings without which the tensors and counts of a checkpoint mean something else: they never change.
 STATE = (
-    *("model.", "pixels of the model", "classes", "seed", "imgsz", "batches an epoch"),
+    *("model.", "preprocessing of the model", "classes", "seed", "imgsz", "batches an epoch"),
     *(
         "optim.name",
         "optim.accumulate",
@@ -91,7 +92,7 @@ def facts_of(
     """What a run turned out to be made of, given its settings, the machine and the data (`stores`: train, val)."""
     facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
     facts |= {"torch": torch.__version__, "classes": model.metadata.names}
-    facts["pixels of the model"] = dataclasses.asdict(model.metadata.pixels)
+    facts["preprocessing of the model"] = dataclasses.asdict(model.metadata.preprocess)
     facts["batches an epoch (images / --batch / processes)"] = batches
     for name, store in zip(("train", "val"), stores, strict=True):
         facts[f"{name} images"] = str(store.root.resolve())
@@ -119,14 +120,14 @@ def flat(values: dict[str, Any], prefix: str = "") -> Record:
     """Nested settings as one level, with dotted names, and values as JSON gives them back."""
     found: Record = {}
     for name, value in values.items():
-        nested = isinstance(value, dict) and value and prefix + name != "pixels of the model"
+        nested = isinstance(value, dict) and value and prefix + name != "preprocessing of the model"
         found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: json.loads(json.dumps(value))}
     return found
 
 
 def differences(before: Record, after: Record) -> list[Difference]:
     """What is not as before; a setting that did not exist then counts as if it had had its default."""
-    default = flat(dataclasses.asdict(TrainConfig(data="")))
+    default = flat(dataclasses.asdict(TrainConfig(data="", model=model_class(after["model.kind"])())))
     names = [*after, *(name for name in before if name not in after)]
     pairs = ((name, before.get(name, default.get(name)), after.get(name)) for name in names)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]

@@ -13,7 +13,7 @@ import torch
 
 from anchors.kmeans import kmeans
 from detect.callbacks.base import make_callbacks
-from detect.config.train import SEARCHED, ModelConfig, TrainConfig, with_task
+from detect.config.train import TrainConfig, with_task
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
@@ -24,7 +24,8 @@ from detect.data.sources.formats import load_data, splits
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
-from detect.models.builder import anchors_missing, build
+from detect.models.builder import build
+from detect.models.configs.base import ModelConfig
 from detect.tasks import get_task
 from detect.tasks.base import EvalBatches
 from detect.training.bn_statistics import samples, unfold
@@ -114,7 +115,7 @@ def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]
         _report_left_out(Path(config.out), stores)
     stores[1] = with_classes_of(stores[1], stores[0])
     task.check_data(*stores)
-    if config.model.kind in SEARCHED:
+    if config.model.needs_proposals:
         stores = _searched(config, stores, here)
     return stores[0], stores[1]
 
@@ -149,8 +150,7 @@ def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:
     counts = Crops.of(store).counts
     share = counts.sum() / max(1, (counts > 0).sum())
     weights = [float(share / n) if n else 1.0 for n in counts]
-    loss = dataclasses.replace(config.model.loss, class_weights=weights)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, loss=loss))
+    return dataclasses.replace(config, model=config.model.with_class_weights(weights))
 
 
 def _report_left_out(out: Path, stores: list[Annotations]) -> None:
@@ -170,7 +170,7 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
         keypoint_names=list(store.keypoint_names),
         skeleton=store.skeleton,
         flip_pairs=store.flip_pairs,
-        pixels=pixels,
+        preprocess=pixels,
         folded=source is not None and source.folded,
         **get_task(config.task).metadata(store, pixels),
     )
@@ -184,11 +184,11 @@ def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
 
 def with_anchors(config: ModelConfig, store: Annotations, size: int, seed: int) -> ModelConfig:
     """`config` with anchors by K-means over the training boxes at `size`, where its head wants some and it has none."""
-    missing = anchors_missing(config)
+    missing = config.anchors_missing()
     if not missing:
         return config
     try:
-        return dataclasses.replace(config, anchors=kmeans(box_sizes(store, size), missing, seed=seed).tolist())
+        return config.with_anchors(kmeans(box_sizes(store, size), missing, seed=seed).tolist())
     except ValueError as error:
         raise UserError(f"{store.path}: no anchors can be computed: {error}; give --model.anchors") from error
 
@@ -230,7 +230,7 @@ def _trainer(
     begun: Record,
 ) -> Trainer:
     """The trainer of a run, which goes on from its checkpoint where that was `begun` so."""
-    out, pixels, workers = Path(config.out), model.metadata.pixels, pick_workers(config.workers)
+    out, pixels, workers = Path(config.out), model.metadata.preprocess, pick_workers(config.workers)
     same = config.precision == "auto" and begun.get("computed on") == device.type
     dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
     dtype = here.gather(dtype)[0]  # each rank may have measured another

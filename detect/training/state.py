@@ -15,7 +15,6 @@ from torch import Tensor
 from detect.callbacks.base import Callback, require_plain
 from detect.config.train import OptimConfig
 from detect.models.base import Model
-from detect.models.legacy import current_setting
 from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
 from detect.training.ema import Ema
@@ -177,8 +176,7 @@ class Run:
 
 def read_record(path: Path) -> dict[str, Any]:
     """The settings and facts in a checkpoint; its tensors are not read. Raises UserError if it is damaged."""
-    record = read(path, mmap=True)[1].record
-    return {current_setting(name): value for name, value in record.items()}
+    return read(path, mmap=True)[1].record
 
 
 def goodness(row: Mapping[str, Any], metric: str) -> float:

@@ -44,7 +44,7 @@ def find_source(config: TrainConfig) -> Source | None:
         raise UserError(f"{flags} were given: a model begins with one kind of weights")
     if config.weights:
         _, metadata, tensors = read_weights(Path(config.weights))
-        return Source(f"--weights {config.weights}", tensors, metadata.pixels, "model", metadata.folded, metadata)
+        return Source(f"--weights {config.weights}", tensors, metadata.preprocess, "model", metadata.folded, metadata)
     backbone, path = config.model.backbone, Path(config.backbone_weights)
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
@@ -53,7 +53,7 @@ def find_source(config: TrainConfig) -> Source | None:
     name = f"--backbone-weights {path}"
     if is_ours(path):
         _, metadata, tensors = read_weights(path)
-        return Source(name, tensors, metadata.pixels, "backbone", metadata.folded)
+        return Source(name, tensors, metadata.preprocess, "backbone", metadata.folded)
     return Source(name, read_state(path), pixels_of(backbone, path), "published")
 
 

@@ -37,11 +37,11 @@ const round = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.rou
 
 // Where an image lies on its canvas.
 function letterbox(height, width, { metadata, square, stride }) {
-  const { size, pixels } = metadata;
+  const { size, preprocess } = metadata;
   const ratio = Math.min(size / height, size / width);
-  const side = (n) => (pixels.stretch ? size : Math.max(1, round(n * ratio)));
-  const room = (n) => (square || pixels.stretch ? size : Math.ceil(n / stride) * stride);
-  const free = (n) => (pixels.alignment === 'center' ? Math.floor((room(n) - n) / 2) : 0);
+  const side = (n) => (preprocess.stretch ? size : Math.max(1, round(n * ratio)));
+  const room = (n) => (square || preprocess.stretch ? size : Math.ceil(n / stride) * stride);
+  const free = (n) => (preprocess.alignment === 'center' ? Math.floor((room(n) - n) / 2) : 0);
   const [h, w] = [side(height), side(width)];
   return { h, w, canvasH: room(h), canvasW: room(w), top: free(h), left: free(w), scaleX: w / width, scaleY: h / height };
 }
@@ -92,7 +92,7 @@ const about = metadata(readFileSync(modelFile), 'gridhead');
 if (!about.suppressed) throw new Error('export the model with --nms');
 const { data, info } = await sharp(pictureFile).rotate().removeAlpha().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
 const fit = letterbox(info.height, info.width, about);
-const pixels = canvas(data, info.height, info.width, fit, about.metadata.pixels.pad);
+const pixels = canvas(data, info.height, info.width, fit, about.metadata.preprocess.pad);
 const session = await InferenceSession.create(modelFile);
 const { found } = await session.run({ images: new Tensor('uint8', pixels, [1, 3, fit.canvasH, fit.canvasW]) });
 const columns = found.dims[1];

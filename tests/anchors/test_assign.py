@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anchors.assign import ASSIGNERS, GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
+from anchors.assign import GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
 from anchors.grid import priors
+from detect.registry import REGISTRIES
 from tests.reference import assign as naive
 
 SIZES = [torch.tensor([[10.0, 14], [24, 12]]), torch.tensor([[40.0, 30], [30, 60]])]
@@ -46,7 +47,7 @@ def scene(seed, B=2, M=6, C=3, anchors=True, whole=False):
 def test_equals_naive(name, options, seed, anchors):
     scores, boxes, p, truth = scene(seed, anchors=anchors or name == "max_iou")
     p = type(p)(p.centers.double(), p.strides.double(), None if p.boxes is None else p.boxes.double())
-    found = ASSIGNERS[name](**options)(scores, boxes, p, truth)
+    found = REGISTRIES["assigner"][name](**options)(scores, boxes, p, truth)
     expected = getattr(naive, name)(scores, boxes, p, truth, **options)
     for b, (index, weight) in enumerate(expected):
         assert found.index[b].tolist() == index
@@ -54,11 +55,11 @@ def test_equals_naive(name, options, seed, anchors):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(sorted(ASSIGNERS)))
+@given(st.integers(0, 10**6), st.sampled_from(sorted(REGISTRIES["assigner"])))
 def test_what_holds_for_every_assigner(seed, name):
     scores, boxes, p, truth = scene(seed, B=3, whole=True)
     scores.requires_grad_()
-    index, weight = ASSIGNERS[name]()(scores, boxes, p, truth)
+    index, weight = REGISTRIES["assigner"][name]()(scores, boxes, p, truth)
     assert index.shape == weight.shape == (3, len(p.centers))
     assert index.dtype == torch.int64 and not weight.requires_grad
     assert ((index >= -2) & (index < 6)).all() and ((weight >= 0) & (weight <= 1 + 1e-6)).all()
@@ -67,17 +68,17 @@ def test_what_holds_for_every_assigner(seed, name):
     image, prior = (index >= 0).nonzero(as_tuple=True)
     assert answered[image, index[image, prior]].all()
     cut = [slice(b, b + 1) for b in range(3)]
-    alone = [ASSIGNERS[name]()(scores[c], boxes[c], p, PaddedTargets(*(t[c] for t in truth))) for c in cut]
+    alone = [REGISTRIES["assigner"][name]()(scores[c], boxes[c], p, PaddedTargets(*(t[c] for t in truth))) for c in cut]
     assert torch.equal(torch.cat([a.index for a in alone]), index)
 
 
-@pytest.mark.parametrize("name", sorted(ASSIGNERS))
+@pytest.mark.parametrize("name", sorted(REGISTRIES["assigner"]))
 def test_empty(name):
     scores, boxes, p, _ = scene(0)
     no_object = (torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
     for images in ([], [no_object] * 2):
         n = len(images)
-        index, weight = ASSIGNERS[name]()(scores[:n], boxes[:n], p, pad_targets(images))
+        index, weight = REGISTRIES["assigner"][name]()(scores[:n], boxes[:n], p, pad_targets(images))
         assert index.shape == weight.shape == (n, len(p.centers))
         assert (index == -1).all() and (weight == 0).all()
 
@@ -148,9 +149,9 @@ def test_max_iou_needs_boxes():
         MaxIoU()(*perfect(p), p, truth_of([0.0, 0, 8, 8]))
 
 
-@pytest.mark.parametrize("name", sorted(ASSIGNERS))
+@pytest.mark.parametrize("name", sorted(REGISTRIES["assigner"]))
 def test_crowd_regions_ignore_and_teach_nothing(name):
     p = priors([(4, 4)], [16], [torch.tensor([[16.0, 16]])])
-    index, weight = ASSIGNERS[name]()(*perfect(p, 16.0), p, truth_of([0.0, 0, 30, 30], crowd=True))
+    index, weight = REGISTRIES["assigner"][name]()(*perfect(p, 16.0), p, truth_of([0.0, 0, 30, 30], crowd=True))
     assert index[0].reshape(4, 4).tolist() == [[-2, -2, -1, -1]] * 2 + [[-1] * 4] * 2
     assert (weight == 0).all()

@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 
 import detect
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.source import as_rgb
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import save_weights
 from detect.types import Postprocess
 
@@ -22,7 +23,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
 def detector(tmp_path_factory):
     torch.manual_seed(0)
     model = build(
-        ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8), ModelMetadata(NAMES, [1, 2, 3], 64)
+        YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8), ModelMetadata(NAMES, [1, 2, 3], 64)
     )
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     save_weights(path, model)
@@ -104,7 +105,7 @@ def test_load_names_what_it_cannot_use(values, tmp_path):
 def test_an_option_that_the_task_does_not_read_is_refused_as_on_the_command_line(tmp_path):
     save_weights(
         tmp_path / "c.safetensors",
-        build(ModelConfig(kind="classifier", backbone="lenet5"), ModelMetadata(NAMES, [1, 2, 3], 32)),
+        build(ClassifierConfig(backbone="lenet5"), ModelMetadata(NAMES, [1, 2, 3], 32)),
     )
     with pytest.raises(UserError, match="--iou is for detectors and keypoint detectors, and the model is none"):
         detect.load(tmp_path / "c.safetensors", "cpu").predict(IMAGE, iou=0.5)

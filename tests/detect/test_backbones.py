@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torchvision import models
 
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_backbone, build_network
 from detect.models.backbones.base import Logits, initialized
 from detect.models.backbones.conv_windows import padded, side_after
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.yolo import YoloConfig
 from detect.models.necks import build_neck
 from detect.models.weights import transfer
 from detect.registry import REGISTRIES
@@ -53,7 +53,7 @@ def shapes_alone(monkeypatch):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_detector_stands_on_every_network(name, shapes_alone):
-    model = build(ModelConfig(backbone=name, width=16), CARD).eval()
+    model = build(YoloConfig(backbone=name, width=16), CARD).eval()
     raw = model(torch.empty(1, 3, 64, 64, dtype=torch.uint8))
     assert raw.logits.shape == (1, 8 * 8 + 4 * 4 + 2 * 2, 2)
     maps = model.backbone(torch.empty(1, 3, 97, 131))

@@ -14,7 +14,7 @@ from tests.reference.runs import rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = "--model yolo_n --imgsz 64 --batch 8 --epochs 1 --workers 0 --device cpu --precision float32"
-YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
 
 
 def store_of(folder, boxes, size=(100, 60), crowd=()):

@@ -59,7 +59,7 @@ def test_a_prediction_decoded_by_hand():
     raw.objectness[0, cell] = math.log(9)  # p = 0.9
     raw.logits[0, cell, 1] = math.log(4)  # of b 0.8
     raw.regression[0, cell] = torch.tensor([math.log(3), 0.0, math.log(2), math.log(1.5)])
-    (found,) = model.decode(raw, Postprocess(score=0.1))
+    (found,) = model.postprocess(raw, Postprocess(score=0.1))
     assert len(found) == 1 and found.labels.tolist() == [1]
     assert found.scores[0] == pytest.approx(0.9 * 0.8)
     x, y = (3 + 0.75) * 16, (2 + 0.5) * 16  # sigmoid(log 3) = 3/4, sigmoid(0) = 1/2

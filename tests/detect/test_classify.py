@@ -16,7 +16,8 @@ import detect
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import parse
-from detect.config.train import LossConfig, ModelConfig, OptimConfig
+from detect.config.constraints import check
+from detect.config.train import OptimConfig
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import Crops
 from detect.data.sources.formats import load_data
@@ -25,6 +26,7 @@ from detect.evaluation.classification import ClassEvaluator
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.classifier import best
+from detect.models.configs.classifier import ClassifierConfig, ClassifierLossConfig
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train, with_weights
@@ -36,7 +38,7 @@ from tests.reference.runs import remains, rows, settings, status
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64)
-LENET = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5")
+LENET = ClassifierConfig(name="lenet5", backbone="lenet5")
 EMPTY = Annotations(
     *(Path("truth.json"), Path("."), np.zeros(0, np.int64), np.zeros((0, 2), np.int32), np.zeros(1, np.int64)),
     *(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0), np.zeros(0, np.int64), None),
@@ -45,8 +47,8 @@ EMPTY = Annotations(
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 
 
-def whole(backbone: str, **changes) -> ModelConfig:
-    return ModelConfig(name=backbone, kind="classifier", backbone=backbone, **changes)
+def whole(backbone: str, **changes) -> ClassifierConfig:
+    return ClassifierConfig(name=backbone, backbone=backbone, **changes)
 
 
 def images(count: int = 2, side: int = 64) -> torch.Tensor:
@@ -95,7 +97,7 @@ def test_a_network_trains_answers_and_is_kept(name, tmp_path):
         raw = fused(images())
     assert raw.aux == () and len(fused.network.aux) == 0 and len(again.network.aux) == len(model.network.aux)
     assert torch.allclose(fused.scores(raw), expected, atol=1e-4)
-    answers = fused.decode(raw, Postprocess(score=0.0))
+    answers = fused.postprocess(raw, Postprocess(score=0.0))
     assert [len(a) for a in answers] == [3, 3]
     assert all(a.labels[0] == s.argmax() for a, s in zip(answers, expected, strict=True))
 
@@ -104,8 +106,8 @@ def test_published_padding_on_too_small_images_is_one_line():
     with pytest.raises(UserError, match=r"nin as published does not run on 32 px: take --imgsz 224, or .* same"):
         build(whole("nin", padding="paper"), dataclasses.replace(CARD, size=32))
     assert build(whole("lenet5", padding="paper"), dataclasses.replace(CARD, size=30))
-    with pytest.raises(UserError, match="valid is for sliding windows"):
-        build(whole("lenet5", padding="valid"), CARD)
+    with pytest.raises(UserError, match="unknown value of padding 'valid'"):
+        check(whole("lenet5", padding="valid"), "")
 
 
 def test_a_size_too_small_for_the_weights_is_one_line():
@@ -117,7 +119,7 @@ def test_a_size_too_small_for_the_weights_is_one_line():
 
 
 def test_class_weights_weigh_and_images_without_label_cost_nothing():
-    model = build(whole("lenet5", loss=LossConfig(class_weights=[1.0, 2.0, 4.0])), CARD).eval()
+    model = build(whole("lenet5", loss=ClassifierLossConfig(class_weights=[1.0, 2.0, 4.0])), CARD).eval()
     x = images(3)
     raw = model(x)
     one, all_of = (
@@ -130,7 +132,7 @@ def test_class_weights_weigh_and_images_without_label_cost_nothing():
     expected = 4 * each[0] + each[1] + 2 * each[2]
     assert all_of["classes"].total.item() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(UserError, match="2 weights for 3 classes"):
-        build(whole("lenet5", loss=LossConfig(class_weights=[1.0, 2.0])), CARD)
+        build(whole("lenet5", loss=ClassifierLossConfig(class_weights=[1.0, 2.0])), CARD)
 
 
 def test_best_keeps_the_first_and_what_scores_enough():

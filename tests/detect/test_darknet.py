@@ -106,7 +106,7 @@ def test_the_network_is_that_of_the_cfg(tmp_path, header):
     assert (
         model.metadata.names == ["cat", "dog"] and model.metadata.category_ids == [1, 2] and model.metadata.size == 96
     )
-    assert model.metadata.pixels == Preprocess(pad=127)
+    assert model.metadata.preprocess == Preprocess(pad=127)
     with torch.no_grad():
         mine, wanted = said(model.double(), picture()), twin(picture().double() / 255)
     assert set(mine) == set(predictors(text)) == {8, 16}
@@ -172,14 +172,14 @@ def test_every_weight_trains_on_other_classes(tmp_path):
     config = parse("train", flags)
     assert (config.model.kind, config.model.assigner, config.task) == ("darknet", "sim_ota", "detect")
     metadata = load_weights(tmp_path / "w.safetensors").metadata
-    metadata = type(metadata)(["a", "b", "c"], [4, 5, 6], 96, metadata.pixels)
+    metadata = type(metadata)(["a", "b", "c"], [4, 5, 6], 96, metadata.preprocess)
     model = build(config.model, metadata).train()
     truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([2]), torch.tensor([False]), 0, (64, 96))
     raw = model(picture().repeat(2, 1, 1, 1))
     terms = model.loss(raw, [truth, truth[torch.tensor([False])]])
     sum(t.total / t.count.clamp(min=1) for t in terms.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    assert all(len(d) == 5 for d in model.eval().decode(model(picture()), Postprocess(score=0.0, limit=5)))
+    assert all(len(d) == 5 for d in model.eval().postprocess(model(picture()), Postprocess(score=0.0, limit=5)))
 
 
 def test_fine_tuning_is_one_command_and_resumes(digits, tmp_path):

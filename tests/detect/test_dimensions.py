@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from detect.cli.parser import parse
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.explain.summary import describe
 from detect.models.backbones import build_network, parts
@@ -16,6 +15,7 @@ from detect.models.backbones.blocks import CSP, Bottleneck, Conv, Fused, Pyramid
 from detect.models.backbones.dimensions import spread
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
 from detect.registry import REGISTRIES
 from detect.types import Postprocess, Preprocess
 
@@ -42,7 +42,7 @@ CENTRED = [
 
 def classifier(backbone: str, dims: int, channels: int = 2, size: int = 32, **changes):
     pixels = Preprocess(scale=1.0, mean=(3.0,) * channels, std=(2.0,) * channels)
-    config = ModelConfig(backbone, "classifier", backbone, in_channels=channels, dims=dims, **changes)
+    config = ClassifierConfig(name=backbone, backbone=backbone, in_channels=channels, dims=dims, **changes)
     torch.manual_seed(0)
     return build(config, ModelMetadata(["a", "b", "c"], [1, 2, 3], size, pixels))
 
@@ -173,7 +173,7 @@ def test_the_lean_copy_says_the_same(name, dims):
         raw = ready(x)
         assert torch.allclose(raw.logits, model(x).logits, rtol=1e-3, atol=1e-3)
     assert not any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d | Fused) for m in ready.modules())
-    assert [len(one) for one in ready.decode(raw, Postprocess(score=0.0))] == [3, 3]
+    assert [len(one) for one in ready.postprocess(raw, Postprocess(score=0.0))] == [3, 3]
 
 
 def test_numbers_are_less_the_mean_over_the_deviation():
@@ -227,10 +227,10 @@ def test_layers_without_a_twin(layer, said):
 
 def test_what_is_refused():
     metadata = ModelMetadata(["a"], [1], 64)
-    with pytest.raises(UserError, match=r"--model.dims 3 is for classifiers: model yolo_n"):
-        build(ModelConfig(dims=3), metadata)
-    with pytest.raises(UserError, match=r"in-channels is 2: pictures have 3"):
-        build(ModelConfig("r", "classifier", "lenet5", in_channels=2), metadata)
+    with pytest.raises(UserError, match=r"'--model.dims' of a model of kind yolo: those of kind classifier have it"):
+        parse("train", ["--data", "toy", "--model.dims", "3"])
+    with pytest.raises(UserError, match=r"in-channels is 2: images have 3"):
+        build(ClassifierConfig(name="r", backbone="lenet5", in_channels=2), metadata)
     with pytest.raises(UserError, match=r"googlenet as published does not run in 3 dimensions on a side of 32"):
         classifier("googlenet", 3)
     for wrong in ("0", "4"):

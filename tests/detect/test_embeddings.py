@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.config.train import LossConfig, ModelConfig
 from detect.data.datasets.identities import require_identities
 from detect.data.rng import batches
 from detect.data.sampling import grouped
@@ -18,6 +17,7 @@ from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.embedder import EmbedderConfig, EmbedderLossConfig
 from detect.models.hooks import Taps
 from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights
@@ -36,9 +36,9 @@ def vectors(n: int, d: int = 4, seed: int = 0) -> torch.Tensor:
 
 def embedder(**changes):
     torch.manual_seed(0)
-    loss = LossConfig(**changes.pop("loss", {}))
-    given = {"name": "e", "kind": "embedder", "backbone": "lenet5", "dimensions": 6, "loss": loss}
-    return build(ModelConfig(**given | changes), CARD)
+    loss = EmbedderLossConfig(**changes.pop("loss", {}))
+    given = {"name": "e", "backbone": "lenet5", "dimensions": 6, "loss": loss}
+    return build(EmbedderConfig(**given | changes), CARD)
 
 
 def images(count: int) -> torch.Tensor:
@@ -138,7 +138,7 @@ def test_squared_distances_are_those_of_each_pair():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_embedder_learns_to_bring_people_together(kind):
-    model = embedder(loss={"embed": kind, "margin": 0.5}).train()
+    model = embedder(loss={"kind": kind, "margin": 0.5}).train()
     targets = [target(i % 2) for i in range(8)]
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     totals = []
@@ -151,51 +151,52 @@ def test_an_embedder_learns_to_bring_people_together(kind):
         optimizer.step()
         totals.append(total.item())
     assert totals[-1] < totals[0] * 0.75
-    found = model.eval().decode(model(portraits()), Postprocess())
+    found = model.eval().postprocess(model(portraits()), Postprocess())
     apart = [[one.distance(one.values, other.values) for other in found] for one in found]
     same = [apart[i][j] for i in range(8) for j in range(i) if i % 2 == j % 2]
     assert max(same) < min(apart[i][j] for i in range(8) for j in range(i) if i % 2 != j % 2)
 
 
 def test_the_distance_of_a_siamese_network_is_minus_its_logit():
-    model = embedder(loss={"embed": "siamese"}).eval()
+    model = embedder(loss={"kind": "siamese"}).eval()
     with torch.no_grad():
         model.unit_weight.copy_(torch.linspace(-1, 1, 6))
         model.unit_bias.fill_(0.3)
     raw = model(images(2))
-    one, other = model.decode(raw, Postprocess())
+    one, other = model.postprocess(raw, Postprocess())
     term = model.loss(raw, [target(0), target(0)])["same"]
     assert float(np.log1p(np.exp(one.distance(one.values, other.values)))) == pytest.approx(term.total.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"hidden": [16]}, {"in_channels": 1}, {"backbone": "csp_n"}, {"backbone": "csp_n", "step": 8}]
+    "changes",
+    [{}, {"hidden": [16]}, {"in_channels": 1}, {"backbone": "csp_n"}, {"backbone": "csp_n", "output_stride": 8}],
 )
 def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
     model = embedder(**changes).eval()
     raw = model(images(3)).vectors
     assert raw.shape == (3, 6) and torch.allclose(raw.norm(dim=1), torch.ones(3), atol=1e-5)
     assert torch.allclose(model.fused()(images(3)).vectors, raw, atol=1e-4)
-    found = model.decode(model(images(3)), Postprocess())
+    found = model.postprocess(model(images(3)), Postprocess())
     assert [type(one) for one in found] == [Embedding] * 3
     model.calibrate({"thresholds": {"accuracy": 0.7}})
     save_weights(tmp_path / "w.safetensors", model)
     again = load_weights(tmp_path / "w.safetensors")
     assert again.metadata.thresholds == {"accuracy": 0.7} and torch.equal(again(images(3)).vectors, raw)
-    assert model.decode(model(images(3)[:0]), Postprocess()) == []
+    assert model.postprocess(model(images(3)[:0]), Postprocess()) == []
 
 
 @pytest.mark.parametrize("loss", ["triplet", "siamese"])
 def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
-    changes = {"loss": {"embed": loss}}
+    changes = {"loss": {"kind": loss}}
     torch.manual_seed(0)
     model, plain = embedder(mirror=True, **changes), embedder(**changes)
     plain.load_state_dict(model.state_dict())
     for one in (model.train(), plain.train()):
         for _ in range(60):  # which gives the batch normalization its statistics
-            one(images(4))
+            one(images(4), [])
     some, turned = images(3), images(3).flip(-1)
-    assert torch.allclose(model.train()(some).vectors, plain.train()(some).vectors, atol=1e-5)
+    assert torch.allclose(model.train()(some, []).vectors, plain.train()(some, []).vectors, atol=1e-5)
     model.eval(), plain.eval()
     with Taps(model, ["network.neck", "network.head"]) as seen, Taps(plain, ["network.neck", "network.head"]) as wanted:
         model(some), plain(some)
@@ -205,7 +206,7 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
     for mine, theirs in zip(kept, [*alone, *plain.features(turned)], strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
     assert torch.allclose(
-        model.train().forward_head(kept).vectors, plain.train().forward_head(alone).vectors, atol=1e-5
+        model.train().forward_head(kept, []).vectors, plain.train().forward_head(alone, []).vectors, atol=1e-5
     )
     model.load_state_dict(plain.state_dict())
     model.eval(), plain.eval()
@@ -218,7 +219,7 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
 
 def test_half_of_a_vector_knows_places():
     """Two early maps of the same cells in other places make other vectors, half of which is the same."""
-    model = embedder(backbone="squeezenet1_1", step=8, dimensions=7).eval()
+    model = embedder(backbone="squeezenet1_1", output_stride=8, dimensions=7).eval()
     whole, early = model.features(images(2))
     assert early.shape == (2, 256, 4, 4)
     one, other = (model.forward_head([whole[:1], x]).vectors[0] for x in (early[:1], early[:1].flip(2)))
@@ -228,16 +229,16 @@ def test_half_of_a_vector_knows_places():
 
 
 def test_an_early_map_may_have_any_size():
-    model = embedder(backbone="squeezenet1_1", step=8, hidden=[5]).eval()
+    model = embedder(backbone="squeezenet1_1", output_stride=8, hidden=[5]).eval()
     large = images(2).repeat_interleave(3, 2).repeat_interleave(3, 3)
     assert model(large).vectors.shape == (2, 6)
 
 
 def test_an_early_map_is_that_of_a_stage():
-    with pytest.raises(UserError, match=r"--model.step 3: the stages of squeezenet1_1 have strides 2, 4, 8, 16$"):
-        embedder(backbone="squeezenet1_1", step=3)
+    with pytest.raises(UserError, match=r"output-stride 3: the stages of squeezenet1_1 have strides 2, 4, 8, 16$"):
+        embedder(backbone="squeezenet1_1", output_stride=3)
     with pytest.raises(UserError, match=r"--model.dimensions 2 or more"):
-        embedder(backbone="squeezenet1_1", step=8, dimensions=1)
+        embedder(backbone="squeezenet1_1", output_stride=8, dimensions=1)
 
 
 def test_a_network_with_auxiliary_classifiers_is_refused():

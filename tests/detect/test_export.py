@@ -17,7 +17,6 @@ import torch
 import detect
 from detect.api import Detector
 from detect.commands.export import ExportConfig, export
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.export import comparison as check
@@ -32,6 +31,7 @@ from detect.models.weights import load_weights, save_weights
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
 from detect.types import Classification, Detections, Frame, Postprocess
+from tests.reference.models import fitting
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -44,13 +44,13 @@ KINDS = {
     "point": {"head": "point"},
     "anchor": {"head": "anchor", "anchors": [[8, 8], [16, 24]]},
     "grid": {"head": "grid", "anchors": [[8, 8], [16, 24]]},
-    "keypoints": {"kind": "yolo_points", "head": "landmarks"},
+    "keypoints": {"kind": "yolo_points"},
     "classifier": {"kind": "classifier"},
     "localizer": {"kind": "localizer", "hidden": [8]},
     "landmarker": {"kind": "landmarker", "head": "coordinates"},
     "heatmap": {"kind": "landmarker", "head": "heatmap"},
     "sliding_window": {"kind": "sliding_window"},
-    "faster_rcnn": {"kind": "faster_rcnn", "head": "rpn", "anchors": [[8, 8], [16, 24]]},
+    "faster_rcnn": {"kind": "faster_rcnn", "anchors": [[8, 8], [16, 24]]},
 }
 
 
@@ -63,7 +63,7 @@ def weights(tmp_path_factory):
         if not path.exists():
             torch.manual_seed(0)
             given = {"backbone": "lenet5", "neck": "straight", "levels": [2], "width": 8, "anchors_per_level": 2}
-            config = ModelConfig(**{**given, "name": kind, **KINDS[kind]})
+            config = fitting(**{**given, "kind": "yolo", "name": kind, **KINDS[kind]})
             points = ["nose", "tail"] if config.kind in ("yolo_points", "landmarker") else []
             model = build(config, ModelMetadata(NAMES, [10 * i + 1 for i in range(10)], 64, keypoint_names=points))
             for module in model.modules():
@@ -192,7 +192,7 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     path = exported(weights, kind, tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
-    for mine, theirs in zip(*(one.decode(one(images), keep) for one in (model, file)), strict=True):
+    for mine, theirs in zip(*(one.postprocess(one(images), keep) for one in (model, file)), strict=True):
         same(mine, theirs)
 
 
@@ -233,7 +233,7 @@ def test_the_file_says_how_it_is_used(open_file):
     assert entry.key == KEY and about["task"] == "detect" and about["precision"] == "float32"
     assert about["metadata"]["names"] == NAMES and about["metadata"]["category_ids"][:2] == [1, 11]
     assert about["metadata"]["size"] == 64 and about["stride"] == 32 and about["dynamic"] and not about["square"]
-    assert about["metadata"]["pixels"]["pad"] == 114 and about["metadata"]["pixels"]["alignment"] == "center"
+    assert about["metadata"]["preprocess"]["pad"] == 114 and about["metadata"]["preprocess"]["alignment"] == "center"
     assert (about["conf"], about["iou"], about["max_det"], about["suppressed"]) == (0.6, 0.7, 20, True)
     assert open_exported(open_file).about == About.read(entry.value, open_file)
 

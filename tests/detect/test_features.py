@@ -10,18 +10,20 @@ import torch
 from safetensors.torch import load_file
 
 from detect.config.augment import AugmentConfig
-from detect.config.train import ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, StillLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
+from detect.models.configs.embedder import EmbedderConfig
 from detect.training.cached_features import about, cached
 from detect.training.setup import train
 from tests.reference.runs import MODEL, rows, settings
 
-LENET = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5")
+LENET = ClassifierConfig(name="lenet5", backbone="lenet5")
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -91,7 +93,7 @@ def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, m
 
     refused("weights", seed=1)
     refused("image size", imgsz=96)
-    refused("pixels or precision", pixels="caffe")
+    refused("preprocessing or precision", pixels="caffe")
     picture = next((data / "train").iterdir())
     os.utime(picture, ns=(1, 1))
     refused("data")
@@ -99,9 +101,9 @@ def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, m
 
 def test_a_cache_belongs_to_what_an_embedder_reads(digits):
     store, metadata, seen = load_data(digits, "train"), ModelMetadata(["a"], [1], 64), set()
-    for changes in ({}, {"step": 8}, {"mirror": True}):
+    for changes in ({}, {"output_stride": 8}, {"mirror": True}):
         torch.manual_seed(0)
-        net = build(ModelConfig(name="e", kind="embedder", backbone="squeezenet1_1", **changes), metadata)
+        net = build(EmbedderConfig(name="e", backbone="squeezenet1_1", **changes), metadata)
         seen.add(json.dumps(about(net, store, 64, torch.float32)))
     assert len(seen) == 3
 

@@ -18,7 +18,6 @@ import detect.api
 from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.config.augment import AugmentConfig
-from detect.config.train import ModelConfig
 from detect.data.alignment import Pose
 from detect.data.augment.transforms import mirror_swap
 from detect.data.bad_records import BadRecords
@@ -32,9 +31,11 @@ from detect.evaluation.landmarks import LandmarkEvaluator, eye_corners
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
-from detect.models.heads.single_object import LANDMARK_HEADS, expectation
-from detect.models.losses.points import POINT_LOSSES, spread_loss, wing
+from detect.models.configs.landmarker import LandmarkerConfig
+from detect.models.heads.single_object import expectation
+from detect.models.losses.keypoints import spread_loss, wing
 from detect.models.weights import load_weights, save_weights
+from detect.registry import REGISTRIES
 from detect.types import Detections, Postprocess, Target
 from tests.reference import points as naive
 
@@ -93,7 +94,10 @@ def test_wing_is_continuous_and_steeper_near_zero_than_smooth_l1():
     loss = wing(x, torch.zeros_like(x))
     assert loss.diff().abs().max() < 0.06 and torch.allclose(loss, loss.flip(0))
     near = torch.tensor(0.1, requires_grad=True)
-    slopes = {name: torch.autograd.grad(kind(near, torch.zeros(())), near)[0] for name, kind in POINT_LOSSES.items()}
+    slopes = {
+        name: torch.autograd.grad(kind(near, torch.zeros(())), near)[0]
+        for name, kind in REGISTRIES["loss.keypoint"].items()
+    }
     assert slopes["wing"] > 10 * slopes["smooth_l1"]
 
 
@@ -123,34 +127,34 @@ def test_a_heatmap_is_read_finer_than_its_cells():
         assert expectation(torch.from_numpy(heat)[None, None])[0, 0].tolist() == pytest.approx(place, abs=0.03)
 
 
-@pytest.mark.parametrize("head", LANDMARK_HEADS)
+@pytest.mark.parametrize("head", REGISTRIES["head.landmarks"])
 def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     torch.manual_seed(0)
     net = model(head).train()
     raw = net(images())
     assert raw.keypoints.shape == (2, 3, 2) and raw.presence.shape == (2, 3)
     terms = net.loss(raw, TRUTH)
-    assert set(terms) == {"points", "presence"} | ({"heat"} if head == "heatmap" else set())
+    assert set(terms) == {"keypoints", "presence"} | ({"heat"} if head == "heatmap" else set())
     assert set(terms).isdisjoint(LandmarkEvaluator(store((1, [0, 0, 9, 9], POINTS, 0))).result())
-    assert terms["points"].count == 5 and terms["presence"].count == 6
+    assert terms["keypoints"].count == 5 and terms["presence"].count == 6
     sum(t.total / t.count for t in terms.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     net.eval()
     save_weights(tmp_path / "w.safetensors", net)
     again = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
-        expected, fused = again.decode(again(images()), Postprocess(0.0)), again.fused()
-        answers = fused.decode(fused(images()), Postprocess(0.0))
+        expected, fused = again.postprocess(again(images()), Postprocess(0.0)), again.fused()
+        answers = fused.postprocess(fused(images()), Postprocess(0.0))
         assert [tuple(one.keypoints.shape) for one in answers] == [(1, 3, 3)] * 2
         for one, other in zip(answers, expected, strict=True):
             assert torch.allclose(one.keypoints, other.keypoints, atol=1e-2)
         features = again.features(images())
         assert torch.equal(again.forward_head(features).keypoints, again(images()).keypoints)
-        assert again.decode(again(images()), Postprocess(1.0))[0].boxes.shape == (0, 4)
-        assert again.decode(again(images(0)), Postprocess(0.0)) == []
+        assert again.postprocess(again(images()), Postprocess(1.0))[0].boxes.shape == (0, 4)
+        assert again.postprocess(again(images(0)), Postprocess(0.0)) == []
 
 
-@pytest.mark.parametrize("head", LANDMARK_HEADS)
+@pytest.mark.parametrize("head", REGISTRIES["head.landmarks"])
 def test_what_is_not_labelled_has_no_place_to_be_wrong_about(head):
     net = model(head).eval()
     raw = net(images())
@@ -158,15 +162,15 @@ def test_what_is_not_labelled_has_no_place_to_be_wrong_about(head):
     for name, term in net.loss(raw, TRUTH).items():
         assert torch.equal(term.total, net.loss(raw, moved)[name].total)
     nothing = net.loss(raw, [target(None), target(None)])
-    assert nothing["points"].total == 0 and nothing["points"].count == 0 and nothing["presence"].total > 0
+    assert nothing["keypoints"].total == 0 and nothing["keypoints"].count == 0 and nothing["presence"].total > 0
 
 
-@pytest.mark.parametrize("head", LANDMARK_HEADS)
-@pytest.mark.parametrize("kind", POINT_LOSSES)
+@pytest.mark.parametrize("head", REGISTRIES["head.landmarks"])
+@pytest.mark.parametrize("kind", REGISTRIES["loss.keypoint"])
 def test_training_moves_points_to_their_places(head, kind):
     torch.manual_seed(0)
     config = model_config("landmarker_heatmap" if head == "heatmap" else "landmarker")
-    loss = dataclasses.replace(config.loss, point_kind=kind)
+    loss = dataclasses.replace(config.loss, keypoint_kind=kind)
     net = build(dataclasses.replace(config, width=16, loss=loss), CARD).train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, 60)
@@ -175,7 +179,7 @@ def test_training_moves_points_to_their_places(head, kind):
         sum(t.total / t.count.clamp(min=1) for t in net.loss(net(images()), TRUTH).values()).backward()
         optimizer.step()
         slower.step()
-    found = net.decode(net(images()), Postprocess(0.0))
+    found = net.postprocess(net(images()), Postprocess(0.0))
     for one, truth in zip(found, TRUTH, strict=True):
         seen = truth.keypoints[0, :, 2] > 0
         away = (one.keypoints[0, seen, :2] - truth.keypoints[0, seen, :2]).norm(dim=1)
@@ -188,8 +192,8 @@ def test_training_moves_points_to_their_places(head, kind):
 def test_a_landmarker_needs_keypoints_and_a_head_that_exists():
     with pytest.raises(UserError, match="declare none"):
         build(model_config("landmarker"), dataclasses.replace(CARD, keypoint_names=[]))
-    with pytest.raises(UserError, match="unknown head of landmarks 'point'"):
-        build(ModelConfig(kind="landmarker"), CARD)
+    with pytest.raises(UserError, match="unknown head 'point'"):
+        build(LandmarkerConfig(head="point"), CARD)
 
 
 def test_the_instance_of_a_picture_is_the_largest_with_labelled_points():
@@ -421,7 +425,10 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
         (["train", "--data", "{d}", "--model", "landmarker"], "declare no keypoints"),
         (["train", "--data", "{t}", "--model", "landmarker"], "mirroring needs to know"),
         (["train", "--data", "{t}", "--model", "landmarker", "--balance", "sampling"], "--balance is read with"),
-        (["train", "--data", "{t}", "--model", "landmarker", "--model.loss.box_kind", "l1"], "box-kind is read with"),
+        (
+            ["train", "--data", "{t}", "--model", "landmarker", "--model.loss.box_kind", "l1"],
+            "unknown flag '--model.loss.box_kind'",
+        ),
     ],
 )
 def test_every_mistake_is_one_line(table, digits, tmp_path, capsys, arguments, said):

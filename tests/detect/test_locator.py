@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.cli.parser import parse
-from detect.config.train import LossConfig, ModelConfig, TrainConfig
+from detect.config.train import TrainConfig
 from detect.data.bad_records import BadRecords
 from detect.data.rng import SampleKey
 from detect.data.sources.coco import from_coco
@@ -25,14 +25,16 @@ from detect.evaluation.localization import LocalizationEvaluator
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
+from detect.models.configs.localizer import LocalizerLossConfig
 from detect.models.localizer import largest
-from detect.models.losses.boxes import BOX_LOSSES
 from detect.models.weights import load_weights, save_weights
+from detect.registry import REGISTRIES
 from detect.tasks import get_task
 from detect.types import Detections, Postprocess, Preprocess, Target
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+BOX_LOSSES = {**REGISTRIES["loss.coordinates"], **REGISTRIES["loss.box"]}
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64)
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "windows.py"))
@@ -86,7 +88,7 @@ def test_every_box_loss_falls_to_zero_as_boxes_meet(kind):
 @pytest.mark.parametrize(("kind", "weight"), [("l1", 20.0), ("giou", 5.0)])
 def test_a_localizer_learns_what_is_there_and_where(kind, weight):
     torch.manual_seed(0)
-    net = build(tiny(loss=LossConfig(box=weight, classes=1.0, box_kind=kind)), CARD).train()
+    net = build(tiny(loss=LocalizerLossConfig(box=weight, classes=1.0, box_kind=kind)), CARD).train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for step in range(70):
         terms = net.loss(net(images()), TRUTH)
@@ -97,7 +99,7 @@ def test_a_localizer_learns_what_is_there_and_where(kind, weight):
             assert [int(t.count) for t in terms.values()] == [3, 2, 2]
             assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
         optimizer.step()
-    found = net.decode(net(images()), Postprocess(0.5))
+    found = net.postprocess(net(images()), Postprocess(0.5))
     assert [len(one) for one in found] == [1, 0, 1]
     assert [found[0].labels.item(), found[2].labels.item()] == [1, 2]
     for i in (0, 2):
@@ -134,13 +136,13 @@ def test_any_backbone_gives_one_answer_and_is_kept(backbone, tmp_path):
         fused = net.fused()(images())
         assert torch.allclose(fused.boxes, raw.boxes, atol=1e-2) and torch.allclose(fused.logits, raw.logits, atol=1e-3)
         boxes, scores = net.candidates(raw)
-        found = net.decode(raw, Postprocess(0.0))
+        found = net.postprocess(raw, Postprocess(0.0))
         wide = net(images(1, 96))  # another size of image
     assert boxes.shape == (3, 1, 4) and scores.shape == (3, 1, 3)
     assert [len(one) for one in found] == [1, 1, 1] and found[1].labels[0] == raw.logits[1].argmax()
     assert (raw.boxes[:, 2:] > raw.boxes[:, :2]).all() and wide.boxes.shape == (1, 4)
-    assert net.decode(net(images(0)), Postprocess(0.0)) == []
-    assert {int(one.labels) for one in net.decode(raw, Postprocess(0.0, classes=(2,)))} == {2}
+    assert net.postprocess(net(images(0)), Postprocess(0.0)) == []
+    assert {int(one.labels) for one in net.postprocess(raw, Postprocess(0.0, classes=(2,)))} == {2}
 
 
 def store(*rows, images=4):
@@ -212,7 +214,6 @@ def test_a_sample_is_one_picture_on_a_square_canvas(digits):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (ModelConfig(loss=LossConfig(box_kind="l1")), "box-kind l1 is for localizers"),
         (tiny(levels=[2]), None),
         (tiny(backbone="resnet"), "unknown backbone"),
     ],

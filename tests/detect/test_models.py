@@ -7,32 +7,29 @@ import pytest
 import torch
 from torch import nn
 
-from anchors.assign import ASSIGNERS
-from detect.config.train import TASK_OF, ModelConfig
 from detect.errors import UserError
 from detect.models.backbones.blocks import ACTIVATIONS, Conv, Fused
 from detect.models.base import ModelMetadata, fold, fuse
-from detect.models.builder import MODELS, anchors_missing, build
+from detect.models.builder import build
 from detect.models.configs import model_config, shipped_names
-from detect.models.heads import HEADS
-from detect.models.necks import NECKS
+from detect.models.configs.base import ModelConfig
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import load_weights, read_weights, save_weights, transfer
 from detect.registry import REGISTRIES
 from detect.types import HeadOutput, Postprocess, Preprocess, Target
 from detect.utils.device import autocast
 from detect.utils.precision import has_bfloat16
+from tests.reference.models import with_anchors
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96, keypoint_names=["left_end", "right_end"])
 
 
-def ready(config: ModelConfig) -> ModelConfig:
-    """`config` with some anchors where it needs any."""
-    sizes = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(anchors_missing(config))]
-    return dataclasses.replace(config, anchors=sizes or config.anchors)
+HEADS, NECKS, ASSIGNERS = (REGISTRIES[kind] for kind in ("head", "neck", "assigner"))
+KINDS = REGISTRIES["model"]
 
 
 def tiny(**changes) -> ModelConfig:
-    return ready(dataclasses.replace(ModelConfig(width=16), **changes))
+    return with_anchors(dataclasses.replace(YoloConfig(width=16), **changes))
 
 
 def target(*rows: tuple[float, ...], crowd: bool = False, image_id: int = 0) -> Target:
@@ -54,7 +51,7 @@ def total(terms) -> torch.Tensor:
 
 
 def test_every_kind_of_model_has_a_task_and_every_task_a_model():
-    assert set(TASK_OF) == set(MODELS) and set(TASK_OF.values()) == set(REGISTRIES["task"])
+    assert {KINDS[kind].task for kind in KINDS} == set(REGISTRIES["task"])
 
 
 @pytest.mark.parametrize("name", NECKS)
@@ -68,7 +65,7 @@ def test_neck_keeps_levels_and_gives_one_width(name):
 
 @pytest.mark.parametrize("name", [name for name in shipped_names() if model_config(name).kind == "yolo"])
 def test_model_shapes_and_size(name):
-    config = ready(model_config(name))
+    config = with_anchors(model_config(name))
     with torch.device("meta"):
         model = build(config, CARD)
     if name == "yolo_n":
@@ -102,7 +99,7 @@ def test_every_part_trains_and_answers(parts):
     missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert missing == []
     model.eval()
-    found = model.decode(model(images()), Postprocess(score=0.0, limit=5))
+    found = model.postprocess(model(images()), Postprocess(score=0.0, limit=5))
     assert len(found) == 2 and all(len(d) == 5 for d in found)
     assert (found[0].scores.diff() <= 0).all()
 
@@ -134,7 +131,7 @@ def test_training_moves_predictions_onto_the_objects(head):
         optimizer.zero_grad()
         total(model.loss(model(images()), TRUTH)).backward()
         optimizer.step()
-    found = model.decode(model(images()), Postprocess(score=0.2))
+    found = model.postprocess(model(images()), Postprocess(score=0.2))
     assert sorted(found[0].labels.unique().tolist()) == [1, 2]
     best = found[0][found[0].labels == 1][:1].boxes[0]
     assert (best - TRUTH[0].boxes[0]).abs().max() < 8
@@ -159,7 +156,7 @@ def test_lean_gives_the_same_answers_and_leaves_the_model_alone():
 def test_numbers_follow_the_pixels_of_the_card():
     plain = build(tiny(), CARD)
     other = Preprocess(order="BGR", scale=1 / 255, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.2))
-    metadata = dataclasses.replace(CARD, pixels=other)
+    metadata = dataclasses.replace(CARD, preprocess=other)
     x = images(1, 32, 32)
     assert torch.allclose(plain.preprocess(x), x / 255)
     bgr = x.flip(1) / 255
@@ -172,15 +169,15 @@ def test_numbers_follow_the_pixels_of_the_card():
 def test_keep_limits_and_filters_classes():
     model = build(tiny(), CARD).eval()
     raw = model(images(1))
-    some = model.decode(raw, Postprocess(score=0.0, limit=20, classes=(2,)))[0]
+    some = model.postprocess(raw, Postprocess(score=0.0, limit=20, classes=(2,)))[0]
     assert set(some.labels.tolist()) == {2} and len(some) == 20
-    agnostic = model.decode(raw, Postprocess(score=0.0, iou=0.0, agnostic=True))[0]
+    agnostic = model.postprocess(raw, Postprocess(score=0.0, iou=0.0, agnostic=True))[0]
     lows, highs = agnostic.boxes[:, None, :2], agnostic.boxes[:, None, 2:]
     overlap = (
         (torch.minimum(highs, highs.transpose(0, 1)) - torch.maximum(lows, lows.transpose(0, 1))).clamp(0).prod(-1)
     )
     assert (overlap.fill_diagonal_(0) == 0).all()
-    soft = model.decode(raw, Postprocess(score=0.0, limit=7, soft=True))[0]
+    soft = model.postprocess(raw, Postprocess(score=0.0, limit=7, soft=True))[0]
     assert len(soft) == 7 and (soft.scores.diff() <= 1e-6).all()
 
 
@@ -224,15 +221,15 @@ def test_an_assigner_that_needs_anchors_refuses_a_head_without():
         build(tiny(head="point", assigner="max_iou"), CARD)
 
 
-@pytest.mark.parametrize("part", ["backbone", "neck", "head", "assigner", "kind"])
+@pytest.mark.parametrize("part", ["backbone", "neck", "head", "assigner"])
 def test_unknown_parts_are_named(part):
     with pytest.raises(UserError, match="unknown"):
-        build(dataclasses.replace(ModelConfig(), **{part: "nothing"}), CARD)
+        build(dataclasses.replace(YoloConfig(), **{part: "nothing"}), CARD)
 
 
 def test_a_wrong_number_of_anchors_is_refused():
     with pytest.raises(UserError, match="3 levels of 3 anchors, but 1 are listed"):
-        build(dataclasses.replace(ModelConfig(head="anchor"), anchors=[[1.0, 2.0]]), CARD)
+        build(dataclasses.replace(YoloConfig(head="anchor"), anchors=[[1.0, 2.0]]), CARD)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)

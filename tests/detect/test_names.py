@@ -14,7 +14,6 @@ import detect
 from detect.__main__ import main
 from detect.api import Detector
 from detect.cli.parser import parse
-from detect.config.train import ModelConfig
 from detect.data.categories import skeleton_pairs, with_classes_of
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data
@@ -27,12 +26,15 @@ from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.writers import CropSink, JsonSink
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import load_weights, save_weights
 from detect.report.html import Page
 from detect.training.setup import train
 from detect.types import Detections, Frame
 from detect.utils.names import distinct, file_names, find, json_text, key, require_names, shown
 from tests.detect.test_formats import image, text, yolo
+from tests.reference.models import fitting
 from tests.reference.runs import CLOCK, settings
 
 ROOT = [{"id": 0, "name": "person", "supercategory": "none"}, {"id": 1, "name": "person", "supercategory": "person"}]
@@ -277,7 +279,7 @@ def test_weights_with_two_classes_of_one_name_are_judged_by_id(tmp_path, capsys)
 
 
 def test_a_name_that_several_classes_have_means_them_all():
-    model = build(ModelConfig(), ModelMetadata(["RBC", "WBC", "RBC", "wbc"], [1, 2, 3, 4]))
+    model = build(YoloConfig(), ModelMetadata(["RBC", "WBC", "RBC", "wbc"], [1, 2, 3, 4]))
     detector = Detector(model, torch.device("cpu"), torch.float32)
     assert detector.labels("RBC") == detector.labels("rbc") == detector.labels(["RBC (id 1)", 2]) == (0, 2)
     assert detector.labels(["rbc (id 3)", "RBC", "WBC"]) == (2, 0, 1)
@@ -340,7 +342,7 @@ def test_a_page_holds_any_name(tmp_path):
 
 def test_weights_keep_any_name(tmp_path):
     metadata = ModelMetadata(list(ODD.values()), list(range(len(ODD))), 32, keypoint_names=["\ud83d", "\0"])
-    save_weights(tmp_path / "w.safetensors", build(ModelConfig("lenet5", "classifier", "lenet5"), metadata))
+    save_weights(tmp_path / "w.safetensors", build(ClassifierConfig(name="lenet5", backbone="lenet5"), metadata))
     assert load_weights(tmp_path / "w.safetensors").metadata == metadata
 
 
@@ -367,8 +369,8 @@ def test_words_of_a_yaml_list_stay_words():
 @pytest.mark.parametrize("kind", ["landmarker", "yolo_points"])
 def test_keypoints_of_weights_and_data_meet_by_name(marked, tmp_path, capsys, kind, one_thread):
     names = ["left_top", "right_bottom", "middle"]
-    rest = {"head": "coordinates", "neck": "straight"} if kind == "landmarker" else {"head": "landmarks"}
-    config = ModelConfig(kind, kind, width=8, levels=[4], tower=0, **rest)
+    neck = "straight" if kind == "landmarker" else "pan"
+    config = fitting(kind, name=kind, width=8, levels=[4], head_convs=0, neck=neck)
     torch.manual_seed(0)
     model = build(config, ModelMetadata([*"0123456789"], list(range(10)), 64, keypoint_names=names))
     save_weights(tmp_path / "w.safetensors", model)

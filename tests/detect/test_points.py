@@ -18,9 +18,9 @@ from detect.__main__ import main
 from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation.oks import NUMBERS, KeypointEvaluator
-from detect.models.heads.keypoints import LandmarkHead
+from detect.models.heads.keypoints import KeypointHead
 from detect.models.keypoints import COCO_SIGMAS, sigmas
-from detect.models.losses.points import similarity_loss
+from detect.models.losses.keypoints import similarity_loss
 from detect.types import Detections
 
 PEOPLE = list(COCO_SIGMAS)
@@ -146,7 +146,7 @@ def test_nothing_found_and_wrong_shapes(tmp_path):
 
 
 def test_the_head_places_points_about_the_centre_of_a_cell():
-    head = LandmarkHead([4, 4], [8, 16], 2, 1, keypoints=["left_a", "right_a", "b"]).eval()
+    head = KeypointHead([4, 4], [8, 16], 2, 1, keypoint_names=["left_a", "right_a", "b"]).eval()
     raw = head([torch.rand(2, 4, 3, 5), torch.rand(2, 4, 2, 3)])
     assert raw.keypoints.shape == (2, 21, 3, 3)
     points = head.points(raw)
@@ -159,14 +159,14 @@ def test_the_head_places_points_about_the_centre_of_a_cell():
 
 
 SMALL = "--epochs 2 --imgsz 64 --batch 4 --workers 0 --device cpu --precision float32 --augment.flip_pairs [[0,1]]"
-MODEL = "--model yolo_n_points --model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+MODEL = "--model yolo_n_points --model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
 
 
 def test_train_evaluate_and_predict_by_the_command(marked, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     assert main(["train", "--data", str(marked), *MODEL.split(), *SMALL.split(), "--out", str(out)]) == 0
     row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"points", "seen", "OKS_AP", "AP"} <= row.keys() and row["points"] > 0
+    assert {"keypoints", "seen", "OKS_AP", "AP"} <= row.keys() and row["keypoints"] > 0
     numbers, found = tmp_path / "numbers.json", tmp_path / "found.json"
     given = ["--weights", str(out / "best.safetensors"), "--data", str(marked), "--workers", "0"]
     given += ["--device", "cpu", "--precision", "float32"]  # as in training

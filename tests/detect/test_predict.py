@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.api import Detector
-from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches
@@ -22,6 +21,7 @@ from detect.inference.predictor import Predictor, parallel_map, prefetch
 from detect.inference.source import open_source
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.yolo import YoloConfig
 from detect.models.yolo import choose
 from detect.types import Batch, Detections, Frame, Postprocess, Preprocess, Target
 from tests.reference.planted import MagentaFinder, planted
@@ -85,7 +85,7 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     class Fixed(torch.nn.Module):
         square, needs_proposals, pixels, task = False, False, Preprocess(), "detect"
 
-        def decode(self, raw: object, keep: Postprocess) -> list[Detections]:
+        def postprocess(self, raw: object, keep: Postprocess) -> list[Detections]:
             boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])
             return [Detections(boxes, torch.arange(4.0), torch.arange(4))]
 
@@ -199,7 +199,7 @@ def test_an_error_comes_after_the_values_before_it(threads: int, where: str) -> 
 
 def test_several_threads_give_the_answers_of_one() -> None:
     detector = Detector(
-        build(dataclasses.replace(ModelConfig(), width=16), ModelMetadata(["a"], [1], size=64)),
+        build(dataclasses.replace(YoloConfig(), width=16), ModelMetadata(["a"], [1], size=64)),
         torch.device("cpu"),
         torch.float32,
     )

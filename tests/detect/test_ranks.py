@@ -14,9 +14,10 @@ import torch
 import yaml
 
 from detect.config.augment import AugmentConfig
-from detect.config.train import LossConfig, ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.errors import UserError
 from detect.models.configs import model_config
+from detect.models.configs.classifier import ClassifierConfig, ClassifierLossConfig
 from detect.training.dist import Ranks
 from detect.training.setup import train
 from tests.reference.rank import (
@@ -111,8 +112,8 @@ def test_two_ranks_follow_one_process_of_twice_the_batch(sparse, tmp_path, port)
 
 
 def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
-    loss = LossConfig(smoothing=0.1, class_weights=[1.0, 2.0] * 5)
-    model = ModelConfig(name="csp_n", kind="classifier", backbone="csp_n", loss=loss)
+    loss = ClassifierLossConfig(smoothing=0.1, class_weights=[1.0, 2.0] * 5)
+    model = ClassifierConfig(name="csp_n", backbone="csp_n", loss=loss)
     config = settings(digits, tmp_path, model=model, task="classify", batch=8, epochs=2, balance="sampling")
     steps = one_and_two(config, tmp_path, port)
     assert len(steps) >= 10 and any(len(a["ids"]) != len(b["ids"]) for a, b in steps)
@@ -121,7 +122,7 @@ def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
 
 
 def test_so_do_two_ranks_of_signals(tmp_path, port):
-    model = ModelConfig(name="csp_n", kind="classifier", backbone="csp_n", dims=1)
+    model = ClassifierConfig(name="csp_n", backbone="csp_n", dims=1)
     data = write(tmp_path / "waves.npz", waves)
     config = settings(data, tmp_path, model=model, task="classify", batch=8, epochs=2, multi_scale=0.0)
     assert len(one_and_two(config, tmp_path, port)) == 8

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from anchors.sampling import sampled
 from detect.errors import UserError
 from detect.models.base import Model, ModelMetadata
-from detect.models.builder import anchors_missing, build
+from detect.models.builder import build
 from detect.models.configs import model_config
 from detect.models.weights import load_weights, save_weights
 from detect.types import Postprocess, Target
@@ -73,10 +73,10 @@ def test_images_without_objects_train(kind, proposals):
 @pytest.mark.parametrize("kind", ["fast_rcnn", "rcnn"])
 def test_without_proposals_nothing_is_found(kind):
     net = model(kind).eval()
-    assert [len(one) for one in net.decode(net(images(), [FEW[:0], FEW[:0]]), Postprocess(score=0.0))] == [0, 0]
-    found = net.decode(net(images(), [FEW[:0], FEW]), Postprocess(score=0.0))
+    assert [len(one) for one in net.postprocess(net(images(), [FEW[:0], FEW[:0]]), Postprocess(score=0.0))] == [0, 0]
+    found = net.postprocess(net(images(), [FEW[:0], FEW]), Postprocess(score=0.0))
     assert len(found[0]) == 0 and len(found[1]) > 0
-    alone = net.decode(net(images()[1:], [FEW]), Postprocess(score=0.0))[0]
+    alone = net.postprocess(net(images()[1:], [FEW]), Postprocess(score=0.0))[0]
     assert torch.allclose(alone.boxes, found[1].boxes, atol=1e-3)  # whoever stands beside
 
 
@@ -161,7 +161,7 @@ def test_training_moves_answers_onto_the_objects(kind):
         optimizer.step()
     with torch.no_grad():
         # Over seeds and processors the objects have 0.97 or more, anything else up to 0.49.
-        found = net.decode(net(images(), [FEW] * 2), Postprocess(score=0.7, iou=0.3))
+        found = net.postprocess(net(images(), [FEW] * 2), Postprocess(score=0.7, iou=0.3))
     assert set(found[0].labels.tolist()) == {1, 2} and len(found[1]) == 0
     assert (found[0][found[0].labels == 1].boxes[0] - TRUTH[0].boxes[0]).abs().max() < 6
 
@@ -174,7 +174,7 @@ def test_faster_rcnn_learns_where_to_look():
         total(net.loss(net(images(), TRUTH), TRUTH)).backward()
         optimizer.step()
     with torch.no_grad():
-        found = net.decode(net(images()), Postprocess(score=0.3, iou=0.3))
+        found = net.postprocess(net(images()), Postprocess(score=0.3, iou=0.3))
     assert set(found[0].labels.tolist()) == {1, 2} and len(found[1]) == 0
 
 
@@ -188,16 +188,10 @@ def test_no_number_that_is_not_finite_stops_the_pass(kind):
     assert not total(net.loss(net(images(), targets), targets)).isfinite()
 
 
-@pytest.mark.parametrize(("kind", "other"), [("faster_rcnn", "roi"), ("fast_rcnn", "rpn")])
-def test_another_head_is_refused(kind, other):
-    with pytest.raises(UserError, match="unknown head"):
-        model(kind, head=other)
-
-
 def test_a_wrong_number_of_anchors_is_refused_and_the_papers_need_none():
     with pytest.raises(UserError, match="3 levels of 3 anchors, but 1 are listed"):
         model("faster_rcnn", anchors=[[4.0, 4.0]])
-    assert anchors_missing(model_config("faster_rcnn")) == 9
+    assert model_config("faster_rcnn").anchors_missing() == 9
     paper = model("faster_rcnn", anchors=[], anchors_per_level=0)
     assert paper.rpn.sizes.prod(2).sqrt()[:, 0].tolist() == pytest.approx([64, 128, 256])
 

@@ -90,7 +90,7 @@ def test_anchors_are_matched_as_torchvision_does():
     ours = rpn.RPNHead(8, STRIDES)
     theirs, raw = their_rpn(ours, 8), ours(maps())
     box = boxes_in(5, least=20)
-    known = family.dense([(box, torch.zeros(5), torch.zeros(5))] * 2)
+    known = family.pad_targets([(box, torch.zeros(5), torch.zeros(5))] * 2)
     index = faster.MATCH(raw.logits, raw.regression, raw.priors, known)
     labels, matched = theirs.assign_targets_to_anchors([raw.priors.boxes] * 2, [{"boxes": box}] * 2)
     mine = index.index[0]
@@ -120,7 +120,7 @@ def test_proposal_loss_is_that_of_torchvision(monkeypatch):
     wanted = theirs.compute_loss(*flat, labels, codes)
     terms = small()._proposal_loss(raw, targets)
     assert drawn.sum(1).tolist() == [256, 256]
-    for name, value in zip(("objectness", "code"), wanted, strict=True):
+    for name, value in zip(("objectness", "regression"), wanted, strict=True):
         assert torch.allclose(terms[name].total / terms[name].count, value, rtol=1e-4)
 
 
@@ -176,7 +176,7 @@ def test_decoding_is_that_of_torchvision():
         [b[v] for b, v in zip(raw.boxes, raw.valid, strict=True)],
     ]
     wanted = heads.postprocess_detections(*parts, [(80, 96)] * 2)
-    found = small().decode(raw, Postprocess(score=0.05, iou=0.5, limit=30))
+    found = small().postprocess(raw, Postprocess(score=0.05, iou=0.5, limit=30))
     for mine, box, score, label in zip(found, *wanted, strict=True):
         assert len(mine) == len(box) > 10
         assert torch.allclose(mine.boxes, box, atol=1e-3) and torch.allclose(mine.scores, score, atol=1e-5)

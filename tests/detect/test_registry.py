@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from detect.errors import UserError
-from detect.models.configs import model_values
+from detect.models.configs import model_class, model_values
 from detect.registry import REGISTRIES, Registry, register
 
 
@@ -70,5 +70,7 @@ def test_a_model_is_named_by_its_yaml_its_kind_or_its_backbone():
     assert model_values("darknet") == {"name": "darknet", "kind": "darknet"}
     assert model_values("ResNet18") == {"name": "resnet18", "kind": "classifier", "backbone": "resnet18"}
     assert model_values("timm:resnet18d")["backbone"] == "timm:resnet18d"
+    with pytest.raises(UserError, match="unknown model kind 'yolov': did you mean 'yolo'"):
+        model_class("yolov")
     with pytest.raises(UserError, match=r"unknown model 'yolo_x': did you mean 'yolox_x'"):
         model_values("yolo_x")

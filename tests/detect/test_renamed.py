@@ -7,20 +7,19 @@ import shutil
 import pytest
 import torch
 
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata
-from detect.models.builder import MODELS, anchors_missing, build
+from detect.models.builder import build
 from detect.models.class_transfer import named_tensors, renamed
-from detect.models.heads import HEADS
-from detect.models.heads.single_object import LANDMARK_HEADS
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.weights import read_weights, transfer
 from detect.registry import REGISTRIES
 from detect.training.setup import train
 from detect.training.transfer import Source, begin
 from detect.types import Preprocess
 from tests.detect.test_darknet import CFG
+from tests.reference.models import fitting, with_anchors
 from tests.reference.runs import ready, settings
 
 POINTS = ["left_end", "middle", "right_end"]
@@ -28,21 +27,21 @@ OLD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64, keypoint_names=POINTS)
 NEW = dataclasses.replace(OLD, names=["c", "a", "d", "e"], category_ids=[1, 2, 3, 4], keypoint_names=["middle", "nose"])
 CLASSES, KEYPOINTS = [2, 0, -1, -1], [1, -1]  # where those of NEW are in OLD
 
-SMALL = ModelConfig(width=8, levels=[3, 4], tower=0)
+SMALL = {"kind": "yolo", "backbone": "csp_n", "neck": "pan", "width": 8, "levels": [3, 4], "head_convs": 0}
 CASES = {
-    **{f"yolo {head}": {"head": head} for head in HEADS if head != "landmarks"},
-    "yolo_points": {"kind": "yolo_points", "head": "landmarks"},
-    "darknet": {"kind": "darknet", "head": "grid", "graph": CFG},
-    "yolox": {"kind": "yolox", "backbone": "cspdarknet_light", "head": "decoupled", "depth": 1, "width": 8},
+    **{f"yolo {head}": {"head": head} for head in REGISTRIES["head"]},
+    "yolo_points": {"kind": "yolo_points"},
+    "darknet": {"kind": "darknet", "darknet_cfg": CFG},
+    "yolox": {"kind": "yolox", "backbone": "cspdarknet_light", "depth": 1, "width": 8},
     "sliding_window": {"kind": "sliding_window", "backbone": "lenet5"},
     "sliding_window without boxes": {"kind": "sliding_window", "backbone": "lenet5", "regress": False},
-    "faster_rcnn": {"kind": "faster_rcnn", "head": "rpn", "neck": "fpn", "hidden": [8]},
-    "fast_rcnn": {"kind": "fast_rcnn", "head": "roi", "neck": "fpn", "hidden": [8]},
+    "faster_rcnn": {"kind": "faster_rcnn", "neck": "fpn", "hidden": [8]},
+    "fast_rcnn": {"kind": "fast_rcnn", "neck": "fpn", "hidden": [8]},
     "rcnn": {"kind": "rcnn", "levels": [4], "window": 32},
     "localizer": {"kind": "localizer", "neck": "straight", "levels": [4], "hidden": [8]},
     **{
         f"landmarker {head}": {"kind": "landmarker", "neck": "straight", "head": head, "levels": [4], "hidden": [8]}
-        for head in LANDMARK_HEADS
+        for head in REGISTRIES["head.landmarks"]
     },
     "classifier": {"kind": "classifier", "backbone": "lenet5"},
     "classifier with hidden layers": {"kind": "classifier", "backbone": "lenet5", "hidden": [8]},
@@ -52,10 +51,9 @@ CASES = {
 
 
 def made(name, metadata):
-    config = dataclasses.replace(SMALL, **CASES[name])
-    anchors = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(anchors_missing(config))]
+    config = with_anchors(fitting(**{**SMALL, **CASES[name]}))
     torch.manual_seed(len(metadata.names))
-    model = build(dataclasses.replace(config, anchors=anchors or config.anchors), metadata).eval()
+    model = build(config, metadata).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.02 * torch.randn_like(p)
@@ -84,7 +82,7 @@ def said(model):
 
 
 def test_every_kind_of_model_is_tried():
-    assert {one.get("kind", "yolo") for one in CASES.values()} == set(MODELS)
+    assert {one.get("kind", "yolo") for one in CASES.values()} == set(REGISTRIES["model"])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -125,7 +123,7 @@ def test_names_that_are_new_keep_their_start_and_equal_lists_every_bit(name, one
 
 
 def test_auxiliary_classifiers_move_too():
-    config = ModelConfig(name="googlenet", kind="classifier", backbone="googlenet")
+    config = ClassifierConfig(name="googlenet", backbone="googlenet")
     with torch.device("meta"):
         layouts = named_tensors(build(config, dataclasses.replace(OLD, size=224)))
     assert {name.rpartition(".")[0] for name in layouts} >= {"network.aux.3.7", "network.aux.4.7"}

@@ -13,7 +13,7 @@ from tests.reference.browser import asked, needs_browser
 from tools import look
 
 SMALL = "--imgsz 64 --batch 8 --epochs 2 --workers 0 --device cpu --precision float32"
-YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
 KINDS = {
     "yolo_n": YOLO,
     "yolo_anchor_n": "--model.width 16 --model.levels [3] --model.neck straight",

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import detect
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.predictions import Predictions
 from detect.inference.source import open_source
 from detect.inference.video_writer import VideoWriter
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import save_weights
 from detect.types import Classification, Detections, Distance, Embedding
 
@@ -48,7 +48,7 @@ def files(tmp_path_factory):
     """Weights that see a dog everywhere, two images and a video of four frames."""
     folder = tmp_path_factory.mktemp("files")
     torch.manual_seed(0)
-    model = build(ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8), ModelMetadata(NAMES, IDS, 64))
+    model = build(YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8), ModelMetadata(NAMES, IDS, 64))
     for layer, _ in model.named_rows():
         layer.bias.data[1] = 4
     save_weights(folder / "best.safetensors", model)

@@ -20,8 +20,9 @@ import yaml
 import detect
 from detect.__main__ import main
 from detect.config.augment import AugmentConfig
-from detect.config.train import LossConfig, ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.errors import UserError
+from detect.models.configs.yolo import YoloConfig, YoloLossConfig
 from detect.training.loop import Losses
 from detect.training.setup import train
 from detect.utils.interrupt import Interrupt
@@ -220,8 +221,8 @@ def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model": ModelConfig(width=24, levels=[3], neck="straight", tower=0)}, "model.width: 16 -> 24"),
-        ({"model": ModelConfig(width=16, levels=[4], neck="straight", tower=0)}, "model.levels"),
+        ({"model": YoloConfig(width=24, levels=[3], neck="straight", head_convs=0)}, "model.width: 16 -> 24"),
+        ({"model": YoloConfig(width=16, levels=[4], neck="straight", head_convs=0)}, "model.levels"),
         ({"batch": 8}, "--batch"),
         ({"seed": 1}, "seed: 0 -> 1"),
         ({"optim": OptimConfig(name="sgd")}, "optim.name: muon -> sgd"),
@@ -253,7 +254,7 @@ def test_resume_may_go_on_for_longer_and_says_how_the_rate_jumps(digits, tmp_pat
 
 OTHER = {
     "optim.weight_decay: 0.05 -> 0.01": {"optim": OptimConfig(warmup=0.5, weight_decay=0.01)},
-    "model.loss.box: 7.5 -> 5.0": {"model": dataclasses.replace(MODEL, loss=LossConfig(box=5.0))},
+    "model.loss.box: 7.5 -> 5.0": {"model": dataclasses.replace(MODEL, loss=YoloLossConfig(box=5.0))},
     "augment.flip: 0.5 -> 0.0": {"augment": AugmentConfig(mosaic_off=1, flip=0.0)},
     "multi_scale: 0.5 -> 0.0": {"multi_scale": 0.0},
     "computed in: float32 -> bfloat16": {"precision": "bfloat16"},
@@ -392,7 +393,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(digits
     with pytest.raises(UserError) as caught:
         train(config)
     said = str(caught.value)
-    assert "not finite at step 5:" in said and "code nan" in said and str(seen) in said and "\n" not in said
+    assert "not finite at step 5:" in said and "regression nan" in said and str(seen) in said and "\n" not in said
     assert "the checkpoint before it is intact" in said
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert state["counts"] == [1, 0, 4]  # the end of the first epoch; step 6 found the bad one first
@@ -477,7 +478,7 @@ def life(command, out, seconds, threads, at_once):
 def test_the_command_killed_by_the_clock(digits, tmp_path, workers):
     """A dozen lives of random length; each time some checkpoint inside an epoch is by time, some by step."""
     flags = f"--data {digits} --imgsz 64 --batch 2 --epochs 24 --seed 5 --workers {workers} --device cpu"
-    flags += " --model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+    flags += " --model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
     flags += " --multi_scale 0.5 --optim.accumulate 2 --augment.mixup 0.5 --augment.mosaic_off 12 --patience 20"
     command = [sys.executable, "-m", "detect", "train", *flags.split()]
     started = time.monotonic()

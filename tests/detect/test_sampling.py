@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from detect.config.train import LossConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.rng import SampleKey
 from detect.data.sampling import repeat_factors, repeated
 from detect.data.sources.formats import load_data
-from detect.models.losses.classes import BCE, CLASS_LOSSES, cross_entropy, focal
+from detect.models.configs.yolo import YoloLossConfig
+from detect.models.losses.classes import BCE, cross_entropy, focal
+from detect.registry import REGISTRIES
 from detect.training.setup import train, with_weights
 from tests.reference import losses as naive_losses
 from tests.reference import sampling as naive
@@ -124,9 +125,9 @@ def test_balanced_weights_of_a_detector_are_one_over_the_size_of_the_class(digit
     assert (weights * counts).sum() == pytest.approx(counts.sum())
 
 
-@pytest.mark.parametrize("kind", CLASS_LOSSES)
+@pytest.mark.parametrize("kind", REGISTRIES["loss.class"])
 def test_the_class_term_of_a_detector_is_that_loss(digits, tmp_path, monkeypatch, kind):
-    loss = LossConfig(class_kind=kind, class_weights=[2.0] * 10)
+    loss = YoloLossConfig(class_kind=kind, class_weights=[2.0] * 10)
     config = settings(digits, tmp_path, model=dataclasses.replace(MODEL, loss=loss))
     model = ready(config, monkeypatch).run.model.eval()
     plain = ready(settings(digits, tmp_path / "b", model=MODEL), monkeypatch).run.model.eval()

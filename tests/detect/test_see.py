@@ -1,6 +1,5 @@
 """Seeing inside: fixed edges, patches beside loops and planted ones, class-activation maps, and the page."""
 
-import dataclasses
 import json
 
 import cv2
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.__main__ import main
-from detect.config.train import ModelConfig
 from detect.data.letterbox import Letterbox
 from detect.data.loader import EvalLoader
 from detect.data.sources.formats import load_data
@@ -21,8 +19,9 @@ from detect.explain.edges import EDGES, edge_similarity, edges
 from detect.explain.images import filter_tile, grid, map_tile, overlay_heat
 from detect.explain.top_patches import BEST, PAD, cut, layer_map, shown, sight_of_cell, tile, top_patches
 from detect.models.base import ModelMetadata
-from detect.models.builder import anchors_missing, build
+from detect.models.builder import build
 from detect.models.configs import model_config
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
 from detect.types import Batch, Postprocess, Target
@@ -35,13 +34,14 @@ DIGITS = [str(i) for i in range(10)]
 def model_of(name, side=96, keypoints=(), seed=0):
     torch.manual_seed(seed)
     config = model_config(name)
-    config = dataclasses.replace(config, anchors=config.anchors or [[20.0, 20.0]] * anchors_missing(config))
+    if missing := config.anchors_missing():
+        config = config.with_anchors([[20.0, 20.0]] * missing)
     return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side, keypoint_names=list(keypoints))).eval()
 
 
 def lenet(side=32, dims=2):
     torch.manual_seed(0)
-    config = ModelConfig(name="lenet5", kind="classifier", backbone="lenet5", padding="paper", dims=dims)
+    config = ClassifierConfig(name="lenet5", backbone="lenet5", padding="paper", dims=dims)
     return build(config, ModelMetadata(DIGITS, list(range(1, 11)), size=side)).eval()
 
 
@@ -136,7 +136,7 @@ def scenes(tmp_path_factory):
 
 def stills(path, model):
     store = load_data(path, "val")
-    return store, EvalLoader(store, model.metadata.size, 4, model.pixels, cache_gb=0, square=True)
+    return store, EvalLoader(store, model.metadata.size, 4, model.metadata.preprocess, cache_gb=0, square=True)
 
 
 def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
@@ -223,7 +223,7 @@ def test_fewer_pictures_than_patches_and_none(scenes):
     model = lenet()
     store = load_data(path, "val")
     sight = sight_of_cell(model, "network.stages.0", 32)
-    few = EvalLoader(store.select([2, 5]), 32, 4, model.pixels, cache_gb=0, square=True)
+    few = EvalLoader(store.select([2, 5]), 32, 4, model.metadata.preprocess, cache_gb=0, square=True)
     assert sorted(p.image_id for p in top_patches(model, "network.stages.0", sight, few, [1])[1]) == [3, 6]
     assert top_patches(model, "network.stages.0", sight, [], [1, 2]) == {1: [], 2: []}
 

@@ -19,10 +19,10 @@ pytest.importorskip("starlette")
 
 import detect
 from detect.__main__ import main
-from detect.config.train import ModelConfig
 from detect.data.toy import build as toy
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.weights import save_weights
 from detect.serve.app import PAGE
 from tests.reference.browser import Browser, needs_browser
@@ -251,9 +251,7 @@ def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch
     assert "cannot be used" in capsys.readouterr().err
     save_weights(
         tmp_path / "c.safetensors",
-        build(
-            ModelConfig(name="lenet5", kind="classifier", backbone="lenet5"), ModelMetadata(["a", "b"], [1, 2], size=32)
-        ),
+        build(ClassifierConfig(name="lenet5", backbone="lenet5"), ModelMetadata(["a", "b"], [1, 2], size=32)),
     )
     assert main(["serve", "--weights", str(tmp_path / "c.safetensors")]) == 2
     assert "is no detector" in capsys.readouterr().err

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 import detect
 from detect.__main__ import main
 from detect.config.augment import AugmentConfig
-from detect.config.train import ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.data.datasets.signals import SignalDataset, Signals, varied
 from detect.data.loader import StillLoader, TrainLoader
 from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.inference.output_folder import LIST
+from detect.models.configs.classifier import ClassifierConfig
 from detect.models.weights import load_weights, read_weights
 from detect.training.setup import train
 from tests.reference.doom import doomed
@@ -46,8 +47,8 @@ def bodied(tmp_path_factory):
     return write(tmp_path_factory.mktemp("bodies") / "bodies.npz", bodies)
 
 
-def lenet(dims: int) -> ModelConfig:
-    return ModelConfig("lenet5", "classifier", "lenet5", dims=dims)
+def lenet(dims: int) -> ClassifierConfig:
+    return ClassifierConfig(name="lenet5", backbone="lenet5", dims=dims)
 
 
 def small(data, out, dims=1, **changes):
@@ -289,7 +290,7 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     config, metadata, _ = read_weights(out / "best.safetensors")
     store = load_data(data, "train", image_level_labels="images")
     assert (config.dims, config.in_channels, metadata.size) == (dims, 1, {1: 40, 3: 10}[dims])
-    assert metadata.pixels == store.preprocess() and metadata.names == store.names
+    assert metadata.preprocess == store.preprocess() and metadata.names == store.names
     judged = tmp_path / "judged.json"
     assert main(["evaluate", "--weights", weights, "--data", str(data), "--json", str(judged), *CPU]) == 0
     assert json.loads(judged.read_text())["top1"] >= 0.9
@@ -318,14 +319,17 @@ def test_texts_are_predicted_too_and_fine_tuning_keeps_the_pixels(waved, tmp_pat
     again = ["train", "--weights", str(weights), "--data", str(path), "--epochs", "1", "--out", str(tmp_path / "again")]
     assert main([*again, *CPU]) == 0
     assert "tensors taken" in capsys.readouterr().err
-    assert load_weights(tmp_path / "again" / "best.safetensors").pixels == load_weights(weights).pixels
+    assert (
+        load_weights(tmp_path / "again" / "best.safetensors").metadata.preprocess
+        == load_weights(weights).metadata.preprocess
+    )
 
 
 def test_short_signals_of_several_channels_are_trained_further(tmp_path, capsys):
     data = write(tmp_path / "short.npz", lambda n, seed: waves(n, 20, seed, 3))
     weights = train(small(data, tmp_path / "first", epochs=1))
     config, metadata, _ = read_weights(weights)
-    assert (config.in_channels, metadata.size, len(metadata.pixels.mean)) == (3, 20, 3)
+    assert (config.in_channels, metadata.size, len(metadata.preprocess.mean)) == (3, 20, 3)
     again = ["train", "--weights", str(weights), "--data", str(data), "--epochs", "1", "--out", str(tmp_path / "again")]
     assert main([*again, *CPU]) == 0
     assert "0 left at their start, 0 of the file not used" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from tests.reference.runs import alive, apart, children, tiny_weights
 from tests.reference.stalled import paused
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="children are listed by Linux alone")
-TINY = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0 --imgsz 64 --batch 4 --workers 2"
+TINY = "--model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0 --imgsz 64 --batch 4 --workers 2"
 # Where each command pauses, in the middle of its work, and what it leaves under out/ when it is then ended.
 PLACES = {
     "demo": ("--out out", "detect.data.toy:_pictures", []),

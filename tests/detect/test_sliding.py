@@ -15,12 +15,12 @@ from anchors.assign import pad_targets
 from anchors.boxes import iou
 from anchors.grid import Priors
 from anchors.windows import assign, slid, square_iou
-from detect.config.train import LossConfig, ModelConfig
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.sliding_window import SlidingWindowConfig, WindowLossConfig
 from detect.models.sliding_window import BEND, HARD, NEGATIVE, POSITIVE, hardest
 from detect.models.weights import load_weights, save_weights
 from detect.types import HeadOutput, Postprocess, Target
@@ -29,8 +29,8 @@ from tests.reference import windows as naive
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
-LOSS = LossConfig(box=1.0, classes=1.0)
-SLIDING = ModelConfig(name="sliding_window", kind="sliding_window", backbone="lenet5", loss=LOSS)
+LOSS = WindowLossConfig(box=1.0, classes=1.0)
+SLIDING = SlidingWindowConfig(name="sliding_window", backbone="lenet5", loss=LOSS)
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 
 
@@ -176,7 +176,7 @@ def test_a_window_that_cannot_be_is_named():
 def test_a_network_that_ends_early_says_of_every_window_what_it_says_of_its_crop():
     """VGG-11 without padding, up to its stage of stride 4: windows 4 pixels apart."""
     torch.manual_seed(0)
-    model = sliding(backbone="vgg11", window=40, step=4, hidden=[16], regress=False).eval()
+    model = sliding(backbone="vgg11", window=40, output_stride=4, hidden=[16], regress=False).eval()
     assert model.step == 4 and len(list(model.network.head)) == 1
     picture = torch.randint(0, 256, (1, 3, 53, 61), dtype=torch.uint8)
     with torch.no_grad():
@@ -186,11 +186,11 @@ def test_a_network_that_ends_early_says_of_every_window_what_it_says_of_its_crop
 
 def test_a_step_that_no_stage_has_is_named():
     with pytest.raises(UserError, match=r"csp_n: its strides are \[4, 8, 16, 32\], not 6"):
-        sliding(backbone="csp_n", padding="same", step=6)
-    with pytest.raises(UserError, match="give --model"):
-        sliding(hidden=[16])
+        sliding(backbone="csp_n", padding="same", output_stride=6)
+    with pytest.raises(UserError, match=r"--model.hidden is read with --model.output-stride alone"):
+        dataclasses.replace(SLIDING, hidden=[16]).validate()
     with pytest.raises(UserError, match="nothing is left"):
-        sliding(backbone="vgg11", window=4, step=16)
+        sliding(backbone="vgg11", window=4, output_stride=16)
 
 
 # The model
@@ -232,7 +232,7 @@ def test_the_pyramid_goes_down_to_one_window_and_boxes_are_those_of_its_levels(h
 def test_a_picture_smaller_than_a_window_is_padded_up_to_it():
     model = sliding()
     small = pictures(1, 20, 12)
-    whole = torch.full((1, 3, 32, 32), CARD.pixels.pad, dtype=torch.uint8)
+    whole = torch.full((1, 3, 32, 32), CARD.preprocess.pad, dtype=torch.uint8)
     whole[..., :20, :12] = small
     with torch.no_grad():
         got, expected = model(small), model(whole)
@@ -260,7 +260,7 @@ def test_the_hardest_are_those_of_the_naive_twin(losses, count, data):
 
 @pytest.mark.parametrize("size", [32, 75])
 def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without(size):
-    model = sliding(loss=LossConfig(box=2.0, classes=3.0, class_weights=[1.0, 5.0, 0.5]))
+    model = sliding(loss=WindowLossConfig(box=2.0, classes=3.0, class_weights=[1.0, 5.0, 0.5]))
     raw = model(pictures(3, size, size))
     seen = [target((2, 3, 30, 31, 1), (4, 4, 20, 36, 2)), target(), target((0, 0, 200, 200, 0), crowd=True)]
     index = assign(raw.priors, truth(*seen), POSITIVE, NEGATIVE)
@@ -327,7 +327,7 @@ def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
     objects = [(20, 30, 48, 48, 1), (60, 60, 116, 96, 2)]
     with torch.inference_mode():
         raw = model.eval()(scene(128, *objects)[None])
-    found = model.decode(raw, Postprocess(score=0.5, iou=0.3))[0]
+    found = model.postprocess(raw, Postprocess(score=0.5, iou=0.3))[0]
     for x0, y0, x1, y1, label in objects:
         mine = found[found.labels == label]
         assert len(mine) and iou(mine.boxes[:1], torch.tensor([[x0, y0, x1, y1]]).float()) > 0.4

@@ -102,7 +102,7 @@ def test_crops_are_cut_out_of_copies(store, inverted):
 def test_training_takes_them(digits, inverted, tmp_path, one_thread):
     words = f"--data {digits} --out {tmp_path / 'run'} --augment.stylized {inverted} --augment.stylized_share 0.5"
     small = "--epochs 1 --imgsz 64 --batch 8 --workers 0 --device cpu --precision float32"
-    thin = "--model.width 16 --model.levels [3] --model.neck straight --model.tower 0"
+    thin = "--model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
     assert main(["train", *words.split(), *small.split(), *thin.split()]) == 0
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["epoch"] == 0
 

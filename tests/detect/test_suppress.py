@@ -49,7 +49,7 @@ def inputs(points: bool, batch: int, count: int, seed: int) -> dict[str, torch.T
 def check(run, points: bool, batch: int, count: int, seed: int) -> None:
     given = inputs(points, batch, count, seed)
     file = Exported("m", about(points), lambda _: [torch.from_numpy(run({k: v.numpy() for k, v in given.items()}))])
-    answers = file.decode(file(torch.zeros(batch, 3, 32, 32)), KEEP)
+    answers = file.postprocess(file(torch.zeros(batch, 3, 32, 32)), KEEP)
     for i, found in enumerate(answers):
         wanted = choose(given["b"][i], given["s"][i], KEEP, given["p"][i] if points else None)
         assert torch.equal(found.boxes, wanted.boxes) and found.labels.tolist() == wanted.labels.tolist()

@@ -15,13 +15,13 @@ from detect.__main__ import main
 from detect.api import Detector
 from detect.config.constraints import check
 from detect.config.tracking import TrackConfig
-from detect.config.train import ModelConfig
 from detect.errors import UserError
 from detect.inference.box_embedder import BoxEmbedder
 from detect.inference.predictor import Predictor
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
+from detect.models.configs.embedder import EmbedderConfig
 from detect.models.weights import save_weights
 from detect.registry import REGISTRIES, Registry, register
 from detect.tracking import kalman
@@ -310,7 +310,7 @@ def test_an_embedder_says_what_tracks_look_like(walk, weights, tmp_path, monkeyp
     """Both squares look the same, so the numbers are those of motion alone; the looks were asked for."""
     torch.manual_seed(0)
     embedder = tmp_path / "e.safetensors"
-    config = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4)
+    config = EmbedderConfig(name="e", backbone="lenet5", dimensions=4)
     save_weights(embedder, build(config, ModelMetadata(["a", "b"], [1, 2], size=32)))
     seen = []
     describe = BoxEmbedder.__call__

@@ -17,10 +17,11 @@ from torch import nn
 
 from detect.callbacks.base import make_callbacks
 from detect.config.augment import AugmentConfig
-from detect.config.train import ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import read_weights
 from detect.training.dist import Ranks
 from detect.training.ema import Ema
@@ -265,7 +266,7 @@ def test_the_least_of_an_error_is_the_best_and_the_first_of_ties():
 def test_the_metrics_file_tells_of_every_epoch(digits, tmp_path):
     train(settings(digits, tmp_path))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    expected = {"epoch", "step", "images_per_second", "lr", "box", "code", "classes", "seconds", *NUMBERS}
+    expected = {"epoch", "step", "images_per_second", "lr", "box", "regression", "classes", "seconds", *NUMBERS}
     assert [line.keys() for line in lines] == [expected] * 3
     assert [(line["epoch"], line["step"]) for line in lines] == [(0, 4), (1, 8), (2, 12)]
     assert all(line["box"] > 0 and line["images_per_second"] > 0 for line in lines)
@@ -414,7 +415,7 @@ def test_other_loggers_speak_their_packages_language(tmp_path, monkeypatch, name
 
 
 def test_anchors_are_computed_from_the_labels_and_kept(digits, tmp_path, monkeypatch):
-    model = ModelConfig(width=16, head="anchor", levels=[3, 4], anchors_per_level=2)
+    model = YoloConfig(width=16, head="anchor", levels=[3, 4], anchors_per_level=2)
     trainer = ready(settings(digits, tmp_path, model=model), monkeypatch)
     anchors = trainer.run.model.config.anchors
     areas = [w * h for w, h in anchors]

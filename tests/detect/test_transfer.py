@@ -17,12 +17,14 @@ from torch import nn
 from torchvision import models
 
 from detect.cli.parser import parse
-from detect.config.train import ModelConfig, OptimConfig
+from detect.config.train import OptimConfig
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.classifier import ClassifierConfig
+from detect.models.configs.yolo import YoloConfig
 from detect.models.pretrained import PIXELS, pixels_of, read_state
 from detect.models.weights import read_weights, transfer
 from detect.training.loop import Trainer
@@ -49,7 +51,7 @@ def detector(**changes):
 
 def classifier(backbone="lenet5", names=NAMES, **changes):
     torch.manual_seed(0)
-    config = ModelConfig(name=backbone, kind="classifier", backbone=backbone, **changes)
+    config = ClassifierConfig(name=backbone, backbone=backbone, **changes)
     return build(config, ModelMetadata(names, list(range(len(names))), 32))
 
 
@@ -93,7 +95,7 @@ def test_parts_thaw_from_the_back_one_by_one(digits, tmp_path):
     everything = parts(model)
     for epoch in range(2 * len(everything) + 3):
         assert frozen_parts(config, model, epoch) == tuple(everything[: max(0, len(everything) - epoch // 2)])
-    with pytest.raises(UserError, match=r"--freeze 99: yolo_n has \d parts: backbone\.stages\.0"):
+    with pytest.raises(UserError, match=r"--freeze 99: yolo has \d parts: backbone\.stages\.0"):
         frozen_parts(dataclasses.replace(config, freeze=99), model, 0)
 
 
@@ -210,9 +212,9 @@ def test_the_backbone_of_ours_serves_any_model(tmp_path, digits):
 
 def test_fine_tuning_keeps_the_pixels_of_the_weights(digits, tmp_path, monkeypatch):
     weights = train(settings(digits, tmp_path / "first", epochs=1, pixels="caffe"))
-    assert read_weights(weights)[1].pixels == PIXELS["caffe"]
+    assert read_weights(weights)[1].preprocess == PIXELS["caffe"]
     again = ready(settings(digits, tmp_path / "second", weights=str(weights)), monkeypatch)
-    assert again.run.model.metadata.pixels == PIXELS["caffe"]
+    assert again.run.model.metadata.preprocess == PIXELS["caffe"]
 
 
 def test_pixels_are_those_that_the_weights_want(tmp_path):
@@ -239,7 +241,7 @@ def test_published_names_fit_a_detector_too(tmp_path, digits, capsys):
     file = tmp_path / "squeeze.safetensors"
     published = models.squeezenet1_1().state_dict()
     save_file(published, file)
-    config = settings(digits, tmp_path, backbone_weights=str(file), model=ModelConfig(backbone="squeezenet1_1"))
+    config = settings(digits, tmp_path, backbone_weights=str(file), model=YoloConfig(backbone="squeezenet1_1"))
     source = find_source(config)
     assert source is not None and source.part == "published"
     model = build(config.model, ModelMetadata(NAMES, [1, 2, 3], 64))
@@ -282,7 +284,7 @@ def test_pretrained_without_a_network_names_the_remedy_and_says_nothing_else(dig
 
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    config = settings(digits, tmp_path, pretrained=True, model=ModelConfig(backbone="squeezenet1_1"))
+    config = settings(digits, tmp_path, pretrained=True, model=YoloConfig(backbone="squeezenet1_1"))
     with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: no route; .*--backbone-weights"):
         find_source(config)
     assert capsys.readouterr() == ("", "")
@@ -332,7 +334,7 @@ def test_the_local_files_know_what_is_in_photos(backbone, file):
     names = models.SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"]
     pixels = pixels_of(backbone, file)
     assert pixels == PIXELS["caffe" if backbone == "squeezenet1_1" else "tensorflow"]
-    config = ModelConfig(name=backbone, kind="classifier", backbone=backbone)
+    config = ClassifierConfig(name=backbone, backbone=backbone)
     model = build(config, ModelMetadata(names, list(range(1000)), 224, pixels)).eval()
     begin(model, Source("F", read_state(file), pixels, "published"), tell=False)
     for photo, label in photos.items():
@@ -354,5 +356,5 @@ def test_a_detector_begins_with_the_local_files(digits, tmp_path, monkeypatch, b
     net.load_state_dict(net.renamed(read_state(file)))
     first = next(iter(trainer.run.model.backbone.stages[0].state_dict().items()))
     assert torch.equal(first[1], net.stages[0].state_dict()[first[0]])
-    assert trainer.run.model.metadata.pixels == pixels_of(backbone, file)
+    assert trainer.run.model.metadata.preprocess == pixels_of(backbone, file)
     assert load_data(digits, "train").names == trainer.run.model.metadata.names

@@ -19,11 +19,6 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--hidden", "32", "16"], "--model.hidden is read with --model.kind classifier"),
-        (["--model", "embedder", "--model.dims", "1"], "--model.dims is read with --model.kind classifier alone"),
-        (["--model.padding", "paper"], "--model.padding is read with --model.kind classifier"),
-        (["--model.loss.smoothing", "0.1"], "--model.loss.smoothing is read with --model.kind classifier"),
-        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "--model.loss.class-kind is read with --model.kind yolo"),
         ([*CLASSIFY, "--augment.mosaic", "0.5"], "--augment.mosaic is read with --model.kind yolo"),
         ([*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"], "--repeat is read with --model.kind yolo"),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
@@ -32,7 +27,7 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
         ([*CLASSIFY, "--model.dims", "1", "--augment.rotate", "9"], "--augment.rotate is read with --model.dims 2"),
         (["--features", "f"], "--features is read with --cache-features alone"),
         (["--unfreeze-every", "3"], "--unfreeze-every is read with --freeze alone"),
-        (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid or rpn alone"),
+        (["--model.anchors", "[[9, 9]]"], "--model.anchors is read with --model.head anchor or grid alone"),
         (["--model.loss.objectness", "2"], "--model.loss.objectness is read with --model.head anchor or grid"),
     ],
 )
@@ -52,11 +47,27 @@ def test_training_refuses_what_it_would_not_read(flags, said):
         ["--freeze", "2", "--unfreeze-every", "1"],
         [*CLASSIFY, "--augment.crop", "0.3", "--augment.crop_min", "0.3", "--augment.rotate", "9"],
         ["--model", "sliding_window", "--augment.rotate", "9", "--augment.warp", "0.01"],
-        ["--hidden", "[]", "--model.loss.smoothing", "0.0", "--repeat", "0.1"],  # as they are anyway
+        ["--model.anchors", "[]", "--model.loss.objectness", "1", "--repeat", "0.1"],  # as they are anyway
     ],
 )
 def test_what_is_read_may_be_given(flags):
     assert parse("train", ["--data", "toy", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--hidden", "32", "16"], "'--model.hidden' of a model of kind yolo: those of kind sliding_window or"),
+        (["--model", "embedder", "--model.dims", "1"], "of a model of kind embedder: those of kind classifier have it"),
+        (["--model.loss.smoothing", "0.1"], "of kind yolo: those of kind localizer or classifier have it"),
+        ([*CLASSIFY, "--model.loss.class_kind", "focal"], "of kind classifier: those of kind yolo or"),
+        (["--model.widht", "8"], "unknown flag '--model.widht': did you mean '--model.width'"),
+    ],
+)
+def test_a_model_has_no_options_but_its_own(flags, said):
+    with pytest.raises(UserError) as caught:
+        parse("train", ["--data", "toy", *flags])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [*shipped_names(), "lenet5"])

@@ -16,7 +16,6 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.cli.parser import parse
-from detect.config.train import LossConfig, ModelConfig
 from detect.data.alignment import Pose
 from detect.data.datasets.crops import Crops
 from detect.data.images import read_image
@@ -27,6 +26,7 @@ from detect.errors import UserError
 from detect.evaluation.verification import PairEvaluator, all_pairs, measure, pair_distances, pair_lines, threshold
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.embedder import EmbedderConfig, EmbedderLossConfig
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
 from detect.types import Detections, Distance, Embedding, Frame, Postprocess
@@ -410,7 +410,7 @@ def broken(people, weights, tmp_path_factory):
         ("train --model embedder --data {b}/two --out {b}/o", "two classes are held out, and of 2 none is left"),
         ("train --model embedder --data {p} --out {b}/o --batch 10 --images-per-identity 4", "no multiple"),
         (
-            "train --model embedder --data {p} --out {b}/o --model.loss.embed siamese --model.loss.margin 1",
+            "train --model embedder --data {p} --out {b}/o --model.loss.kind siamese --model.loss.margin 1",
             "is read with",
         ),
     ],
@@ -477,7 +477,7 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     asked = ["--data", str(data), "--out", str(out), "--held-out", "2", *flags]
     assert (
         verify.main(
-            [*asked, "--row", "random: --model.loss.mining random", "--row", "twins: --model.loss.embed siamese"]
+            [*asked, "--row", "random: --model.loss.mining random", "--row", "twins: --model.loss.kind siamese"]
         )
         == 0
     )
@@ -489,7 +489,7 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
         "| random",
         "| twins",
     ]
-    assert load_weights(out / "twins" / "best.safetensors").config.loss.embed == "siamese"
+    assert load_weights(out / "twins" / "best.safetensors").config.loss.kind == "siamese"
     table = out / "data" / "identities.csv"
     found = {
         one: load_data(table, one, image_level_labels="classes", allow_outside=True) for one in ("train", "val", "test")
@@ -522,17 +522,9 @@ def test_more_people_join_the_training_alone(people, tmp_path):
 
 def test_an_embedder_killed_and_resumed_is_as_never_killed(people, tmp_path):
     """Random triplets are drawn by the seed of the step, and batches by the place in the epoch."""
-    loss = LossConfig(mining="random")
-    model = ModelConfig(name="e", kind="embedder", backbone="lenet5", dimensions=4, loss=loss)
-    given = {
-        "task": "embed",
-        "model": model,
-        "imgsz": 32,
-        "batch": 12,
-        "images_per_identity": 3,
-        "multi_scale": 0.0,
-        "save_steps": 2,
-    }
+    loss = EmbedderLossConfig(mining="random")
+    model = EmbedderConfig(name="e", backbone="lenet5", dimensions=4, loss=loss)
+    given = {"task": "embed", "model": model, "imgsz": 32, "batch": 12, "each": 3, "multi_scale": 0.0, "save_steps": 2}
     whole, killed = (settings_of(people, tmp_path / name, **given) for name in ("whole", "killed"))
     train(whole)
     assert status(doomed, killed, "at_step", 5, "die") == -signal.SIGKILL

@@ -9,14 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from detect.config.train import ModelConfig
+from detect.config.constraints import from_values
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_class
+from detect.models.configs.yolo import YoloConfig
 from detect.models.uninitialized import shapes
 from detect.models.weights import FORMAT, checksum, load_weights, read_weights, save_weights
+from detect.registry import REGISTRIES
+from tests.reference.models import fitting
 
-SMALL = ModelConfig(backbone="lenet5", neck="straight", levels=[2], width=8)
+SMALL = YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8)
 CARD = ModelMetadata(
     ["cat", "dog"], [1, 7], 64, keypoint_names=["left", "right"], flip_pairs=[[0, 1]], skeleton=[[0, 1]]
 )
@@ -53,7 +57,7 @@ def crafted(path, model, about=None, tensors=None, sign=True):
 WRONG = {
     "format": [None, "1", FORMAT + 1, 10**30, True, 0, KeyError],
     "model": [None, [], 3, {"name": 1}, {"no such": 1}],
-    "model.tower": [10**9, -1, "1", 1.5, None, 99],
+    "model.head_convs": [10**9, -1, "1", 1.5, None, 99],
     "model.depth": [10**9, 0, [1]],
     "model.width": [10**9, 10**30, 65536, True],
     "model.levels": [[], [2] * 1000, [9], 3, "2", [7]],
@@ -61,19 +65,24 @@ WRONG = {
     "model.anchors": [[["a", "b"]], [[1]], [[1, float("nan")]], "x", [1, 2]],
     "model.backbone": ["", "../x", 3, "\0", "csp_n"],
     "model.head": ["anchor", "rpn", {}],
-    "model.graph": ["x" * (10**6 + 1), 3],
+    "model.darknet_cfg": [3],
     "model.kind": ["darknet", "no", None],
     "model.loss": [None, {"box": float("inf")}, {"class_weights": ["a"]}],
     "model.in_channels": [10**9, 2, 0],
-    "model.dims": [3, 7],
     "metadata": [None, [], "x"],
     "metadata.names": [["cat"], "ab", [1, 2], {"a": 1}, ["a"] * 5, KeyError],
     "metadata.category_ids": [[1, 1], ["a", "b"], [1, 10**30], [1, 2.5]],
     "metadata.size": [0, -64, 10**12, "64", 1 << 20],
-    "metadata.pixels": [None, {"mean": [0], "std": [1]}, {"std": [0, 1, 1]}, {"mean": "abc"}, {"mean": [0] * 10**4}],
-    "metadata.pixels.order": ["GBR", 1],
-    "metadata.pixels.scale": [float("nan"), 0, None],
-    "metadata.pixels.pad": [256, -1, 1e9],
+    "metadata.preprocess": [
+        None,
+        {"mean": [0], "std": [1]},
+        {"std": [0, 1, 1]},
+        {"mean": "abc"},
+        {"mean": [0] * 10**4},
+    ],
+    "metadata.preprocess.order": ["GBR", 1],
+    "metadata.preprocess.scale": [float("nan"), 0, None],
+    "metadata.preprocess.pad": [256, -1, 1e9],
     "metadata.skeleton": [[[0, 9]], [[0]], [0], [[0, -1]]],
     "metadata.flip_pairs": [[[0, 2]], [["a", "b"]], 3],
     "metadata.shape": [[[0.5, 0.5]], [[0.5]], [["a", "b"], [0, 0]]],
@@ -149,7 +158,7 @@ def test_files_without_a_checksum_are_read(model, tmp_path):
 
 KINDS = {
     "yolo": {},
-    "faster_rcnn": {"head": "rpn", "anchors": [[8, 8], [16, 24]], "anchors_per_level": 2, "hidden": [8]},
+    "faster_rcnn": {"anchors": [[8, 8], [16, 24]], "anchors_per_level": 2, "hidden": [8]},
     "landmarker": {"head": "heatmap"},
     "classifier": {"hidden": [8]},
     "embedder": {"dimensions": 8},
@@ -158,19 +167,21 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shapes_are_known_without_memory(kind):
-    config = dataclasses.replace(SMALL, kind=kind, name=kind, **KINDS[kind])
+    options = {"backbone": "lenet5", "neck": "straight", "levels": [2], "width": 8}
+    config = fitting(kind, **{**options, **KINDS[kind]})
     found, model = shapes(config, CARD), build(config, CARD)
     assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in model.state_dict().items()}
     assert all(v.is_meta for v in found.values() if v.numel() > 100)
-    huge = shapes(dataclasses.replace(SMALL, width=65536, depth=50, tower=50), CARD)  # some 2 TB
+    huge = shapes(dataclasses.replace(SMALL, width=65536, depth=50, head_convs=50), CARD)  # some 2 TB
     assert sum(v.numel() for v in huge.values()) > 10**11
 
 
-def test_a_header_of_format_1_is_read_under_the_names_of_today(model, tmp_path):
-    header = {"format": 1, "model": dataclasses.asdict(model.config), "card": dataclasses.asdict(model.metadata)}
-    header["card"]["keypoints"] = header["card"].pop("keypoint_names")
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    header["checksum"] = checksum(header, state)
-    save_file(state, tmp_path / "old.safetensors", {"gridhead": json.dumps(header)})
-    config, metadata, _ = read_weights(tmp_path / "old.safetensors")
-    assert config == model.config and metadata == model.metadata
+@pytest.mark.parametrize("kind", REGISTRIES["model"])
+def test_every_option_of_every_kind_refuses_nonsense(kind):
+    own = model_class(kind)
+    for name in (f.name for f in dataclasses.fields(own)):
+        with pytest.raises(UserError, match=f"model.{name}"):
+            from_values(own, {name: {"a": [None]}}, "model.")
+    for name in (f.name for f in dataclasses.fields(own().loss)):
+        with pytest.raises(UserError, match=f"model.loss.{name}"):
+            from_values(own, {"loss": {name: {"a": [None]}}}, "model.")

@@ -13,11 +13,11 @@ from anchors.boxes import area, clip
 from anchors.windows import square_iou
 from detect.__main__ import main
 from detect.config.augment import AugmentConfig
-from detect.config.train import LossConfig, ModelConfig
 from detect.data.datasets.windows import ANYWHERE, WindowDataset
 from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
+from detect.models.configs.sliding_window import SlidingWindowConfig, WindowLossConfig
 from detect.training.setup import train
 from detect.types import Preprocess
 from tests.reference.doom import doomed
@@ -25,8 +25,8 @@ from tests.reference.runs import remains, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LOSS = LossConfig(box=1.0, classes=1.0)
-SLIDING = ModelConfig(name="sliding_window", kind="sliding_window", backbone="lenet5", loss=LOSS)
+LOSS = WindowLossConfig(box=1.0, classes=1.0)
+SLIDING = SlidingWindowConfig(name="sliding_window", backbone="lenet5", loss=LOSS)
 CPU = ["--device", "cpu", "--precision", "float32", "--workers", "0"]
 WHOLE = torch.tensor([[0.0, 0, 32, 32]])
 

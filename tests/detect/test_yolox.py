@@ -78,7 +78,7 @@ def test_a_released_file_says_what_its_twin_says(published, tmp_path, suffix):
     model = imported(folder, suffix, tmp_path / "w.safetensors")
     assert (model.config.name, model.metadata.size, model.metadata.folded) == ("yolox_nano", 416, suffix == ".onnx")
     assert model.metadata.names == CLASSES and model.metadata.category_ids == [1, 2, 3, 4, 5]
-    assert model.metadata.pixels == Preprocess(order="BGR", scale=1.0, pad=114, alignment="topleft")
+    assert model.metadata.preprocess == Preprocess(order="BGR", scale=1.0, pad=114, alignment="topleft")
     with torch.no_grad():
         raw = model.double()(image)
         fused = model.float().fused()(image)
@@ -127,7 +127,7 @@ def test_it_trains_and_every_weight_takes_part():
     loss.backward()
     assert loss.isfinite() and [n for n, p in model.named_parameters() if p.grad is None] == []
     assert all(
-        len(d) == 7 for d in model.eval().decode(model.eval()(torch.zeros(2, 3, 64, 64)), Postprocess(0.0, 0.7, 7))
+        len(d) == 7 for d in model.eval().postprocess(model.eval()(torch.zeros(2, 3, 64, 64)), Postprocess(0.0, 0.7, 7))
     )
 
 
@@ -185,7 +185,7 @@ def test_fine_tuning_is_one_command(published, digits, tmp_path):
     flags = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "out": tmp_path / "run"}
     best = detect.train(data=digits, weights=weights, **flags)
     model = load_weights(best)
-    assert len(model.metadata.names) == 10 and not model.metadata.folded and model.metadata.pixels.order == "BGR"
+    assert len(model.metadata.names) == 10 and not model.metadata.folded and model.metadata.preprocess.order == "BGR"
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(norm.num_batches_tracked > 0 for norm in norms)
 
@@ -227,14 +227,13 @@ def test_what_is_no_such_file_is_refused(tmp_path, capsys, suffix):
 
 def test_a_model_of_other_parts_is_refused():
     metadata = ModelMetadata(CLASSES, [1, 2, 3, 4, 5])
-    for flag, value, said in (
-        ("head", "point", "its own head"),
-        ("backbone", "resnet18", "backbone of YOLOX"),
-        ("assigner", "max_iou", "assigner"),
-    ):
-        config = parse("train", ["--data", "toy", "--model", "yolox_nano", f"--model.{flag}", value]).model
-        with pytest.raises(UserError, match=said):
-            build(config, metadata)
+    flags = ["--data", "toy", "--model", "yolox_nano"]
+    with pytest.raises(UserError, match=r"unknown flag '--model.head' of a model of kind yolox"):
+        parse("train", [*flags, "--model.head", "point"])
+    with pytest.raises(UserError, match=r"value of --model.backbone 'resnet18'"):
+        parse("train", [*flags, "--model.backbone", "resnet18"])
+    with pytest.raises(UserError, match="assigner max_iou compares anchor boxes"):
+        build(parse("train", [*flags, "--model.assigner", "max_iou"]).model, metadata)
 
 
 @pytest.mark.skipif(not REFERENCE, reason="GRIDHEAD_YOLOX names no interpreter with torch and pixeltable-yolox")

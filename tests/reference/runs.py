@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from detect.config.augment import AugmentConfig
-from detect.config.train import ModelConfig, OptimConfig, TrainConfig
+from detect.config.train import OptimConfig, TrainConfig
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import save_weights
 from detect.training.loop import Trainer
 from detect.training.setup import train
 
-MODEL = ModelConfig(width=16, levels=[3], neck="straight", tower=0)  # some 60 thousand parameters
+MODEL = YoloConfig(width=16, levels=[3], neck="straight", head_convs=0)  # some 60 thousand parameters
 CLOCK = ("seconds", "images_per_second")
 
 
@@ -42,7 +43,7 @@ def settings(data: Path, out: Path, **changes: Any) -> TrainConfig:
 def tiny_weights(path: Path) -> Path:
     """A weights file of a detector of ten digits that has learned nothing."""
     torch.manual_seed(0)
-    config = ModelConfig(name="tiny", width=16, levels=[3], neck="straight", tower=0)
+    config = YoloConfig(name="tiny", width=16, levels=[3], neck="straight", head_convs=0)
     save_weights(path, build(config, ModelMetadata([str(i) for i in range(10)], list(range(1, 11)), 64)))
     return path
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detect.config import CONFIGS
-from detect.config.fill import fill
-from detect.config.train import TASK_OF, ModelConfig
+from detect.config.constraints import from_values
 from detect.errors import unknown
 from detect.registry import REGISTRIES
 from detect.utils.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from detect.models.configs.base import ModelConfig
 
 TIMM = "timm:"  # before the name of a network of the library timm
 
@@ -23,9 +25,8 @@ def model_class(kind: str) -> type[ModelConfig]:
     Raises:
         UserError: there is no such kind; the nearest one is suggested.
     """
-    if kind not in TASK_OF:
-        raise unknown("model kind", kind, TASK_OF)
-    return ModelConfig
+    found: type[ModelConfig] = REGISTRIES["model"][kind]
+    return found
 
 
 def shipped_names() -> list[str]:
@@ -35,13 +36,7 @@ def shipped_names() -> list[str]:
 
 def model_names() -> list[str]:
     """Every name that stands for a model: shipped ones, kinds with their defaults, and backbones as classifiers."""
-    return list(dict.fromkeys([*shipped_names(), *TASK_OF, *REGISTRIES["backbone"]]))
-
-
-def model_config(name: str) -> ModelConfig:
-    """The configuration that `name` stands for. Raises UserError as `model_values` does."""
-    values = model_values(name)
-    return fill(model_class(values["kind"]), values, "--model.")
+    return list(dict.fromkeys([*shipped_names(), *REGISTRIES["model"], *REGISTRIES["backbone"]]))
 
 
 def model_values(name: str) -> dict[str, Any]:
@@ -57,8 +52,14 @@ def model_values(name: str) -> dict[str, Any]:
     if known in shipped_names():
         values: dict[str, Any] = read_yaml(CONFIGS / "models" / f"{known}.yaml")
         return values
-    if known in TASK_OF:
+    if known in REGISTRIES["model"]:
         return {"name": known, "kind": known}
     if known in REGISTRIES["backbone"] or known.startswith(TIMM):
         return {"name": known, "kind": "classifier", "backbone": known}
     raise unknown("model", name, model_names())
+
+
+def model_config(name: str) -> ModelConfig:
+    """The configuration that `name` stands for; see `model_values`."""
+    values = model_values(name)
+    return from_values(model_class(values["kind"]), values, f"{name}: model.")

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from anchors import grid
 from anchors.coding import decode_bounded, decode_offsets, encode_bounded, encode_offsets
 from detect.models.backbones.blocks import flat, tower
+from detect.registry import register
 from detect.types import HeadOutput, NamedRows
 
 
+@register("head", "anchor")
 class AnchorHead(nn.Module):
     """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
@@ -22,7 +24,6 @@ class AnchorHead(nn.Module):
     """
 
     uses_anchors = True
-    uses_keypoints = False
     sizes: Tensor
     encode: Callable[..., Tensor] = staticmethod(encode_bounded)
     decode: Callable[..., Tensor] = staticmethod(decode_bounded)
@@ -82,6 +83,7 @@ class AnchorHead(nn.Module):
         return priors.centers, priors.strides, boxes[:, 2:] - boxes[:, :2]
 
 
+@register("head", "grid")
 class GridHead(AnchorHead):
     """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor.
 

@@ -11,16 +11,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from detect.models.backbones.blocks import flat, tower
 from detect.models.heads.point import PointHead
 from detect.models.keypoints import sigmas
-from detect.models.losses.points import similarity_loss
+from detect.models.losses.keypoints import similarity_loss
 from detect.types import HeadOutput, NamedRows
 
 REACH = 2.0  # strides that a point moves when its number grows by one
 
 
-class LandmarkHead(PointHead):
+class KeypointHead(PointHead):
     """forward(maps) -> HeadOutput with, besides those of PointHead, keypoints (B, A, K, 3): x, y, visibility logit."""
-
-    uses_keypoints = True
 
     def __init__(
         self,
@@ -28,15 +26,14 @@ class LandmarkHead(PointHead):
         strides: Sequence[int],
         classes: int,
         depth: int,
-        anchors: Sequence[Sequence[float]] = (),
+        keypoint_names: Sequence[str],
         act: str = "hardswish",
-        keypoints: Sequence[str] = (),
     ):
-        super().__init__(channels, strides, classes, depth, anchors, act)
-        self.count = len(keypoints)
+        super().__init__(channels, strides, classes, depth, act=act)
+        self.count = len(keypoint_names)
         self.landmarks = nn.ModuleList(tower(c, 3 * self.count, depth, act, [0.0]) for c in channels)
         self.sigmas: Tensor
-        self.register_buffer("sigmas", torch.tensor(sigmas(keypoints)), persistent=False)
+        self.register_buffer("sigmas", torch.tensor(sigmas(keypoint_names)), persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         points = torch.cat([flat(head(x)) for head, x in zip(self.landmarks, maps, strict=True)], 1)
@@ -67,4 +64,4 @@ class LandmarkHead(PointHead):
         there = wanted[..., 2] > 0
         seen = binary_cross_entropy_with_logits(raw.keypoints[..., 2], there.to(raw.keypoints.dtype), reduction="none")
         distance = similarity_loss(self.places(raw), wanted[..., :2], there, boxes, self.sigmas)
-        return {"points": distance, "seen": seen.mean(-1) * there.any(-1)}
+        return {"keypoints": distance, "seen": seen.mean(-1) * there.any(-1)}

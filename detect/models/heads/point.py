@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from anchors import grid
 from detect.models.backbones.blocks import flat, tower
 from detect.models.losses.boxes import distribution_loss
+from detect.registry import register
 from detect.types import HeadOutput, NamedRows
 
 BINS = 16
 
 
+@register("head", "point")
 class PointHead(nn.Module):
     """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
 
     uses_anchors = False
-    uses_keypoints = False
 
     def __init__(
         self,

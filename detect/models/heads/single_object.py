@@ -6,7 +6,7 @@ cells of a stride covers H * stride by W * stride.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from anchors.boxes import cxcywh_to_xyxy
 from detect.models.backbones.base import initialized
 from detect.models.backbones.blocks import tower
+from detect.registry import register
 from detect.types import NamedRows
 
 GRID = 8  # cells a side that dense layers see: where things are must not be pooled away
@@ -83,6 +84,7 @@ class LocateHead(nn.Module):
         yield self.dense[-1], NamedRows(before=5)
 
 
+@register("head.landmarks", "coordinates")
 class CoordinateHead(nn.Module):
     """forward(maps) -> Landmarks: coordinates by dense layers over the last map."""
 
@@ -102,6 +104,7 @@ class CoordinateHead(nn.Module):
         yield self.dense[-1], NamedRows("keypoint_names", each=3)
 
 
+@register("head.landmarks", "heatmap")
 class HeatmapHead(nn.Module):
     """forward(maps) -> Landmarks: a heatmap a point on the finest map, read by its expectation.
 
@@ -131,6 +134,3 @@ def expectation(heat: Tensor) -> Tensor:
     share = heat.flatten(2).softmax(-1).unflatten(2, heat.shape[2:])
     x, y = (torch.arange(n, dtype=heat.dtype, device=heat.device) + 0.5 for n in (heat.shape[3], heat.shape[2]))
     return torch.stack([share.sum(2) @ x, share.sum(3) @ y], -1)
-
-
-LANDMARK_HEADS: dict[str, Callable[..., nn.Module]] = {"coordinates": CoordinateHead, "heatmap": HeatmapHead}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, smooth_l1_loss
 
 from anchors.boxes import iou_aligned
+from detect.registry import register
 
 
 def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
@@ -27,16 +27,19 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
     return -torch.lerp(low, high, share).mean(-1)
 
 
+@register("loss.coordinates", "l1")
 def l1(found: Tensor, wanted: Tensor) -> Tensor:
     """The mean distance of the four numbers of boxes (N, 4): (N,)."""
     return (found - wanted).abs().mean(-1)
 
 
+@register("loss.coordinates", "l2")
 def l2(found: Tensor, wanted: Tensor) -> Tensor:
     """The mean squared distance of the four numbers of boxes (N, 4): (N,)."""
     return (found - wanted).square().mean(-1)
 
 
+@register("loss.coordinates", "smooth_l1")
 def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
     """Squared below 0.1, straight above (Girshick, 2015, equation 3), of boxes (N, 4) in shares of the side: (N,)."""
     return smooth_l1_loss(found, wanted, reduction="none", beta=0.1).mean(-1)
@@ -47,8 +50,5 @@ def overlap_loss(found: Tensor, wanted: Tensor, kind: str) -> Tensor:
     return 1 - iou_aligned(found, wanted, kind)
 
 
-OVERLAPS = ("iou", "giou", "diou", "ciou")
-# What compares N boxes xyxy, in shares of the picture's side, with as many others.
-BOX_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2, "smooth_l1": smooth_l1} | {
-    kind: partial(overlap_loss, kind=kind) for kind in OVERLAPS
-}
+for _kind in ("iou", "giou", "diou", "ciou"):
+    register("loss.box", _kind)(partial(overlap_loss, kind=_kind))

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from detect.registry import register
+
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and targets of one shape -> the loss of each
 
 
@@ -18,6 +20,7 @@ def soft_targets(logits: Tensor, at: tuple[Tensor, ...], labels: Tensor, weight:
     return torch.zeros_like(logits).index_put((*at, labels), weight.to(logits.dtype))
 
 
+@register("loss.class", "focal")
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
     """The focal loss of each logit, alpha 0.25 and gamma 2 (Lin et al., 2017).
 
@@ -28,7 +31,7 @@ def focal(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 BCE: Loss = partial(binary_cross_entropy_with_logits, reduction="none")
-CLASS_LOSSES: dict[str, Loss] = {"bce": BCE, "focal": focal}
+register("loss.class", "bce")(BCE)
 
 
 def cross_entropy(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, smooth_l1_loss
 
+from detect.registry import register
+
 WIDTH, CURVE = 10.0, 2.0  # w and epsilon, the best of the paper's
 
 
+@register("loss.keypoint", "wing")
 def wing(found: Tensor, wanted: Tensor) -> Tensor:
     """Logarithmic below WIDTH, so that small errors count as well, and straight above (Feng et al., 2018, equation 5).
 
@@ -23,11 +25,7 @@ def wing(found: Tensor, wanted: Tensor) -> Tensor:
     return torch.where(distance < WIDTH, WIDTH * torch.log1p(distance / CURVE), distance - jump)
 
 
-# What compares coordinates, in hundredths of the picture's side, with as many others.
-POINT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "wing": wing,
-    "smooth_l1": partial(smooth_l1_loss, reduction="none"),
-}
+register("loss.keypoint", "smooth_l1")(partial(smooth_l1_loss, reduction="none"))
 
 
 def spread_loss(heat: Tensor, places: Tensor, width: int, sigma: float = 1.0) -> Tensor:

@@ -1,0 +1,132 @@
+"""Options of the grid detectors: a backbone, a neck, a dense head, and an assigner of targets to predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from detect.config.constraints import Range, Registered, Width
+from detect.models.configs.base import (
+    Anchors,
+    AssignerName,
+    BackboneName,
+    ClassLossConfig,
+    ClassLossName,
+    Levels,
+    LossWeight,
+    ModelConfig,
+    NeckName,
+)
+from detect.registry import REGISTRIES, register
+
+if TYPE_CHECKING:
+    from detect.models.base import Model, ModelMetadata
+
+
+@dataclass(frozen=True)
+class DenseLossConfig(ClassLossConfig):
+    """The loss of a dense detector, a sum of weighted terms."""
+
+    box: LossWeight = 7.5
+    """Weight of the box loss, 0 or more."""
+    box_kind: Annotated[str, Registered("loss.box")] = "ciou"
+    """Box loss: one minus this overlap of the predicted and the target box."""
+    regression: LossWeight = 1.5
+    """Weight of the loss on the raw regression outputs, from which boxes are decoded, 0 or more."""
+    classes: LossWeight = 0.5
+    """Weight of the classification loss, 0 or more."""
+    class_kind: ClassLossName = "bce"
+    """Classification loss of each class of each prediction: binary cross-entropy or focal loss."""
+
+
+@dataclass(frozen=True)
+class YoloLossConfig(DenseLossConfig):
+    """The loss of a dense detector whose head may predict objectness."""
+
+    objectness: LossWeight = 1.0
+    """Weight of the objectness loss, 0 or more; read by heads that predict objectness."""
+
+
+@dataclass(frozen=True)
+class KeypointLossConfig(DenseLossConfig):
+    """The loss of a dense detector that predicts keypoints beside boxes."""
+
+    keypoints: LossWeight = 1.0
+    """Weight of the two keypoint losses, position and visibility, 0 or more."""
+
+
+@dataclass(frozen=True)
+class PyramidConfig(ModelConfig):
+    """The options of a model with a backbone, a neck and feature maps of several strides."""
+
+    backbone: BackboneName = "csp_n"
+    """Backbone: a registered name, or timm:NAME."""
+    neck: NeckName = "pan"
+    """Neck, which joins the feature maps of the backbone."""
+    levels: Levels = field(default_factory=lambda: [3, 4, 5])
+    """Feature maps that the head reads, as exponents of their strides: 3 is stride 8. 1 to 7."""
+    width: Width = 64
+    """Channels of the neck and the head."""
+    depth: Annotated[int, Range(1, 100)] = 1
+    """Residual blocks in each stage of the neck, 1 to 100."""
+
+
+@register("model", "yolo")
+@dataclass(frozen=True)
+class YoloConfig(PyramidConfig):
+    """A grid detector, with or without anchor boxes."""
+
+    task: ClassVar[str] = "detect"
+
+    kind: str = "yolo"
+    head: Annotated[str, Registered("head")] = "point"
+    """Head: without anchor boxes (point), with bounded offsets to them (anchor), or the classic grid (grid)."""
+    head_convs: Annotated[int, Range(0, 100)] = 1
+    """3x3 convolutions in each branch of the head before its prediction, 0 to 100."""
+    assigner: AssignerName = "task_aligned"
+    """Assigner, which decides which predictions are trained on which target."""
+    anchors: Anchors = field(default_factory=list)
+    """Anchor boxes, [width, height] in pixels at the training size, by area. Default: those that K-means finds in the
+    training labels."""
+    anchors_per_level: Annotated[int, Range(0, 1000)] = 3
+    """Anchor boxes of each feature map, 0 to 1000. 0: one of the size of a cell."""
+    loss: YoloLossConfig = field(default_factory=YoloLossConfig)
+
+    def build(self, metadata: ModelMetadata) -> Model:
+        """See `ModelConfig.build`."""
+        from detect.models.yolo import build_yolo
+
+        return build_yolo(self, metadata)
+
+    def anchors_missing(self) -> int:
+        """One for each level and `anchors_per_level`, where the head uses anchor boxes and none are configured."""
+        if self.anchors or not REGISTRIES["head"][self.head].uses_anchors:
+            return 0
+        return len(self.levels) * self.anchors_per_level
+
+    def unread(self) -> dict[str, str]:
+        """Anchor boxes and objectness are for heads with anchor boxes."""
+        if REGISTRIES["head"][self.head].uses_anchors:
+            return {}
+        return dict.fromkeys(("anchors", "anchors_per_level", "loss.objectness"), "--model.head anchor or grid")
+
+
+@register("model", "yolo_points")
+@dataclass(frozen=True)
+class YoloKeypointsConfig(PyramidConfig):
+    """A grid detector without anchor boxes that also predicts the keypoints of each object."""
+
+    task: ClassVar[str] = "keypoints"
+
+    kind: str = "yolo_points"
+    head_convs: Annotated[int, Range(0, 100)] = 1
+    """3x3 convolutions in each branch of the head before its prediction, 0 to 100."""
+    assigner: AssignerName = "task_aligned"
+    """Assigner, which decides which predictions are trained on which target."""
+    loss: KeypointLossConfig = field(default_factory=KeypointLossConfig)
+
+    def build(self, metadata: ModelMetadata) -> Model:
+        """See `ModelConfig.build`."""
+        from detect.models.yolo import build_yolo_keypoints
+
+        return build_yolo_keypoints(self, metadata)
