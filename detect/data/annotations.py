@@ -24,25 +24,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The annotations of a set of images. Arrays are read-only by agreement; `select` makes another one.
+    """The annotations of a set of images. Treat the arrays as read-only; `select` makes a subset.
 
-    path, root     the annotation file and the image folder
-    image_ids      (I,) int64
-    sizes          (I, 2) int32 annotated height and width, 0 where the file does not say
-    starts         (I + 1,) int64; the objects of image i are rows starts[i]:starts[i + 1] of what follows
-    boxes          (N, 4) float64 x, y, width, height in pixels, as in the file (not clipped)
-    labels         (N,) int64 in 0..C-1, the rank of the category id
-    crowd          (N,) bool
-    areas          (N,) float64, the file's own; width * height where it has none
-    ids            (N,) int64 annotation ids, generated where missing
-    keypoints      (N, K, 3) float64 x, y, visibility (all 0 for an object without), or None
-    category_ids   (C,) int64 ascending; names has C entries
-    keypoint_names K names; skeleton and flip_pairs are pairs of indices from 0 into them (COCO files count from 1)
-    flip_pairs     from names such as left_eye and right_eye; None where there are none, or one lacks its partner
-    left_out       one line for each record that was left out on request
-    notes          (kind, line) of each thing about the files that a reader should know, such as a category that is no
-                   class; the kinds are those of `detect check`
-    proposals      (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None
+    Attributes:
+        path: the annotation file, for messages.
+        root: the image folder.
+        image_ids: (I,) int64.
+        sizes: (I, 2) int32 annotated height and width; 0 where the file does not say.
+        starts: (I + 1,) int64; the objects of image i are rows starts[i]:starts[i + 1] of the columns below.
+        boxes: (N, 4) float64 x, y, width, height in pixels, as in the file (not clipped).
+        labels: (N,) int64 in 0..C-1, the rank of the category id.
+        crowd: (N,) bool.
+        areas: (N,) float64, the file's own; width * height where it has none.
+        ids: (N,) int64 annotation ids, generated where missing.
+        keypoints: (N, K, 3) float64 x, y, visibility (all 0 for an object without any); None without keypoints.
+        category_ids: (C,) int64 ascending.
+        names: the C class names.
+        name_bytes, name_starts: the file names, see `encode_names`.
+        keypoint_names: the K keypoints; `skeleton` and `flip_pairs` are pairs of indices into them (COCO files count
+            from 1).
+        flip_pairs: the keypoints that swap in a mirror, by names such as left_eye and right_eye; None where there are
+            none, or one lacks its partner.
+        left_out: one line for each bad record that was left out with --skip-bad.
+        notes: (kind, line) of what a user should know about the files; the kinds are those of `detect check`.
+        proposals: (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None.
     """
 
     path: Path
@@ -105,26 +110,26 @@ class Annotations:
         return CropDataset(Crops.of(self), size, augment, seed, preprocess, cache_gb, balanced)
 
     def file_name(self, index: int) -> str:
-        """The file name of image `index` as the file gives it, relative to `root`."""
+        """Return the file name of image `index` as the annotation file has it, relative to `root`."""
         letters = self.name_bytes[self.name_starts[index] : self.name_starts[index + 1]]
         return letters.tobytes().decode("utf-8", "surrogatepass")
 
     def image_path(self, index: int) -> Path:
-        """Where image `index` lies."""
+        """Return the path of image `index`."""
         return self.root / self.file_name(index)
 
     def size(self, index: int) -> tuple[int, int] | None:
-        """The annotated (h, w) of image `index`, or None where the file does not say."""
+        """Return the annotated (h, w) of image `index`, or None where the file does not say."""
         height, width = self.sizes[index].tolist()
         return (height, width) if height and width else None
 
     def read(self, index: int) -> np.ndarray:
-        """The image as (H, W, 3) uint8 RGB, turned as it was annotated; raises UserError (see `images`)."""
+        """Return image `index` as (H, W, 3) uint8 RGB, turned as it was annotated. Raises UserError as `read_image`."""
         height, width = self.sizes[index].tolist()  # `size`, written out: images pass here on their way to training
         return read_image(self.root / self.file_name(index), (height, width) if height and width else None)
 
     def target(self, index: int) -> Target:
-        """The target of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""
+        """Return the target of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""
         rows = slice(int(self.starts[index]), int(self.starts[index + 1]))
         boxes = self.boxes[rows].copy()
         boxes[:, 2:] += boxes[:, :2]
@@ -144,14 +149,19 @@ class Annotations:
         )
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
-        """The annotations of these images only, in this order; classes stay."""
+        """Return the annotations of these images, in this order; the classes stay.
+
+        Args:
+            indices: (M,) of images.
+            left_out: replaces `left_out`; default: keep it.
+        """
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         rows, starts = _gather(self.starts, index)
         letters, name_starts = _gather(self.name_starts, index)
         proposals, proposal_starts = self.proposals, self.proposal_starts
         if proposals is not None and proposal_starts is not None:
-            searched, proposal_starts = _gather(proposal_starts, index)
-            proposals = proposals[searched]
+            kept, proposal_starts = _gather(proposal_starts, index)
+            proposals = proposals[kept]
         return replace(
             self,
             image_ids=self.image_ids[index],
@@ -171,7 +181,7 @@ class Annotations:
         )
 
     def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
-        """The annotations without the objects in `rows` (N,) bool, which `lines` tell of; images stay."""
+        """Return the annotations without the objects in `rows` (N,) bool; `lines` are added to `left_out`."""
         keep = ~rows
         columns = {key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")}
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
@@ -206,7 +216,7 @@ class Annotations:
 
 
 def known_sizes(annotations: Annotations) -> np.ndarray:
-    """(I, 2) height and width of every image, read from the file's header where the annotations do not say."""
+    """Return (I, 2) height and width of every image, read from its header where the annotations do not say."""
     sizes = np.array(annotations.sizes, dtype=np.int64)
     for i in np.flatnonzero((sizes == 0).any(axis=1)).tolist():
         sizes[i] = read_header(annotations.image_path(i)).shown
@@ -220,7 +230,7 @@ def with_known_sizes(annotations: Annotations) -> Annotations:
 
 
 def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """All names as one array of bytes, and where each starts (one more than there are names)."""
+    """Return all names as one array of UTF-8 bytes, and where each starts (one more than there are names)."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in names]
     starts = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=starts[1:])
@@ -228,7 +238,7 @@ def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the chosen groups, end to end, and where each group then starts."""
+    """The rows of the chosen groups, end to end, and where each group then starts."""
     counts = starts[index + 1] - starts[index]
     begins = np.zeros(len(index) + 1, dtype=np.int64)
     np.cumsum(counts, out=begins[1:])

@@ -17,11 +17,18 @@ from detect.types import Detections, Preprocess
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How one image lies on its canvas: canvas = source * scale + (left, top); what it leaves free holds `pad`.
+    """How one image lies on its canvas: canvas = source * scale + (left, top); the rest of the canvas is `pad`.
 
-    scale is (x, y), each the rounded side over the source side; source, inner (the scaled image) and canvas are
-    (height, width). It depends on its image alone, never on the other images of a batch. An image that was cut out of
-    a larger one has its `corner` (x, y) there: source coordinates are then those of the larger one.
+    It depends on its image alone, never on the other images of a batch.
+
+    Attributes:
+        scale: (x, y), each the rounded side over the side of the source.
+        left, top: where the scaled image begins on the canvas.
+        source: (height, width) of the image.
+        inner: (height, width) of the scaled image.
+        canvas: (height, width) of the canvas.
+        pad: grey level of the rest of the canvas.
+        corner: (x, y) of an image that was cut out of a larger one; source coordinates are then those of the larger.
     """
 
     scale: tuple[float, float]
@@ -37,25 +44,32 @@ class Letterbox:
     def fit(
         source: tuple[int, int],
         size: int | tuple[int, int],
-        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         square: bool = False,
         stride: int = 32,
     ) -> Letterbox:
-        """The letterbox of a (height, width) image whose long side becomes `size`, enlarging too.
+        """Return the letterbox that fits an image into a size, enlarging small images too.
 
-        A `size` of (height, width) is the room the image must fit into. The canvas is the scaled image rounded up
-        to a multiple of `stride`, or with `square` exactly the room. `pixels.stretch` fills the room instead.
+        Args:
+            source: (height, width) of the image.
+            size: what its long side becomes, in pixels; or the (height, width) that it must fit into.
+            preprocess: padding, alignment, and stretching to `size` without regard to the aspect ratio.
+            square: the canvas is exactly `size`; else the scaled image, rounded up to a multiple of `stride`.
+            stride: see `square`.
+
+        Raises:
+            ValueError: a side is less than 1 pixel.
         """
         room = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         if min(*source, *room) < 1:
             raise ValueError(f"a letterbox needs sides of at least 1 pixel, not {tuple(source)} into {room}")
         height, width = int(source[0]), int(source[1])
         ratio = min(room[0] / height, room[1] / width)
-        inner = room if pixels.stretch else (max(1, round(height * ratio)), max(1, round(width * ratio)))
+        inner = room if preprocess.stretch else (max(1, round(height * ratio)), max(1, round(width * ratio)))
         canvas = room
-        if not square and not pixels.stretch:
+        if not square and not preprocess.stretch:
             canvas = (-(-inner[0] // stride) * stride, -(-inner[1] // stride) * stride)
-        centred = pixels.alignment == "center"
+        centred = preprocess.alignment == "center"
         return Letterbox(
             scale=(inner[1] / width, inner[0] / height),
             left=(canvas[1] - inner[1]) // 2 if centred else 0,
@@ -63,11 +77,11 @@ class Letterbox:
             source=(height, width),
             inner=inner,
             canvas=canvas,
-            pad=pixels.pad,
+            pad=preprocess.pad,
         )
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """The canvas (h, w, 3) uint8 of an image (H, W, 3) uint8. ValueError if the image is not of size `source`."""
+        """Return the canvas (h, w, 3) uint8 with an image (H, W, 3) uint8. Raises ValueError for another size."""
         if image.shape != (*self.source, 3) or image.dtype != np.uint8:
             raise ValueError(f"expected a {(*self.source, 3)} uint8 image, not {image.shape} {image.dtype}")
         height, width = self.inner
@@ -78,12 +92,12 @@ class Letterbox:
         return canvas
 
     def forward(self, coords: Tensor) -> Tensor:
-        """Source pixels to canvas pixels: (…, 4) boxes xyxy, (…, 2) points or (…, 3) points with visibility."""
+        """Convert source pixels to canvas pixels: (…, 4) boxes xyxy, (…, 2) points or (…, 3) points with visibility."""
         scale, offset = self._affine(coords)
         return coords * scale + offset
 
     def undo(self, coords: Tensor, clip: bool = False) -> Tensor:
-        """Canvas pixels to source pixels, the exact inverse of `forward`.
+        """Convert canvas pixels to source pixels, the exact inverse of `forward`.
 
         Args:
             coords: as for `forward`.

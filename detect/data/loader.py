@@ -1,4 +1,4 @@
-"""Batches: which samples make one, in an order that depends on the seed and the epoch alone."""
+"""Loaders: batches of training samples, and of every sample once for evaluation."""
 
 from __future__ import annotations
 
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 class TrainLoader:
     """Batches of augmented samples, epoch by epoch, bit-equal for any number of workers. Make it once: workers stay.
 
-    `dataset` gives samples by SampleKey, as CocoDataset does. `batch` is the number of images a rank gets in a step.
-    `multi_scale` m draws each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`. Images are
-    (B, 3, H, W) uint8 RGB in channels-last memory: the images as they are, which saves transposing each one.
-    UserError: fewer images than ranks.
+    Images are (B, 3, H, W) uint8 RGB in channels-last memory: as they were decoded, which saves transposing each one.
+
+    Args:
+        dataset: gives samples by SampleKey, as CocoDataset does.
+        size: the side of images in pixels.
+        batch: the number of images in a step of this rank.
+        workers: processes that make samples; 0: none.
+        rank, world: this process and the number of processes.
+        multi_scale: draw each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`.
+        pin: put batches into page-locked memory.
+
+    Raises:
+        UserError: there are fewer images than ranks.
     """
 
     def __init__(
@@ -46,7 +55,7 @@ class TrainLoader:
         return len(self.plan.parts)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on as they would have come after the earlier ones."""
+        """Yield the batches of an epoch, from batch `start` on as they would have come after the earlier ones."""
         self.plan.epoch, self.plan.start = epoch, start
         return stream(self.loader)
 
@@ -54,15 +63,17 @@ class TrainLoader:
 class _Letterboxed:
     """The images of a dataset letterboxed on canvases of their own, and cached."""
 
-    def __init__(self, annotations: Annotations, size: int, pixels: Preprocess, cache_gb: float, square: bool) -> None:
-        self.annotations, self.size, self.pixels, self.square = annotations, size, pixels, square
+    def __init__(
+        self, annotations: Annotations, size: int, preprocess: Preprocess, cache_gb: float, square: bool
+    ) -> None:
+        self.annotations, self.size, self.preprocess, self.square = annotations, size, preprocess, square
         self.sizes = known_sizes(annotations)
         self.canvases = np.array([self.fit(i).canvas for i in range(len(annotations))], dtype=np.int64).reshape(-1, 2)
         self.cache = ImageCache(self.canvases, cache_gb)
 
     def fit(self, index: int) -> Letterbox:
         height, width = self.sizes[index].tolist()  # kept, each worker would copy all letterboxes
-        return Letterbox.fit((height, width), self.size, self.pixels, self.square)
+        return Letterbox.fit((height, width), self.size, self.preprocess, self.square)
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
         target, fit = self.annotations.target(index), self.fit(index)
@@ -84,7 +95,7 @@ class Samples(Protocol):
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]: ...
 
 
-class StillLoader:
+class SampleLoader:
     """Every sample once, those of one canvas together; iterate it once an evaluation.
 
     A rank gets every `world`-th batch.
@@ -107,12 +118,20 @@ class StillLoader:
         return stream(self.loader)
 
 
-class EvalLoader(StillLoader):
-    """Every image of a dataset once, letterboxed, those of one canvas together; iterate it once an evaluation.
+class EvalLoader(SampleLoader):
+    """Every image of a dataset once, letterboxed, those of one canvas size together; iterate it once an evaluation.
 
-    A rank gets every `world`-th batch. Boxes are in pixels of the canvas, `fits` holds the way back to the source.
-    Letterboxed images are kept (see ImageCache), so that later evaluations decode nothing. `square` makes all
-    canvases so.
+    A rank gets every `world`-th batch. Boxes are in pixels of the canvas; `Batch.fits` converts back to the source.
+    Letterboxed images are cached, so that later evaluations decode nothing.
+
+    Args:
+        annotations: the dataset.
+        size: the long side of images in pixels.
+        batch: images in a batch.
+        preprocess: padding, alignment and stretching are read.
+        workers, rank, world, pin: see TrainLoader.
+        cache_gb: the most memory for letterboxed images.
+        square: make every canvas square.
     """
 
     def __init__(
@@ -120,7 +139,7 @@ class EvalLoader(StillLoader):
         annotations: Annotations,
         size: int,
         batch: int,
-        pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+        preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -128,17 +147,19 @@ class EvalLoader(StillLoader):
         pin: bool = False,
         square: bool = False,
     ) -> None:
-        super().__init__(_Letterboxed(annotations, size, pixels, cache_gb, square), batch, workers, rank, world, pin)
+        super().__init__(
+            _Letterboxed(annotations, size, preprocess, cache_gb, square), batch, workers, rank, world, pin
+        )
 
 
 def eval_batches(
     annotations: Annotations,
     size: int,
     batch: int,
-    pixels: Preprocess = Preprocess(),  # noqa: B008 (frozen)
+    preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """One pass of an EvalLoader that keeps nothing."""
-    return iter(EvalLoader(annotations, size, batch, pixels, workers, rank, world, cache_gb=0.0))
+    """Return the batches of one pass of an EvalLoader that caches nothing."""
+    return iter(EvalLoader(annotations, size, batch, preprocess, workers, rank, world, cache_gb=0.0))

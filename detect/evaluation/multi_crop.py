@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from detect.data.annotations import Annotations
-from detect.data.loader import StillLoader
+from detect.data.loader import SampleLoader
 from detect.types import Batch
 from detect.utils.device import autocast, pick_workers
 from detect.utils.progress import track
@@ -76,7 +76,7 @@ def mean_scores(
         side = member.side(config.imgsz)
         canvas = canvas_side(side, config.crops)
         data: Any = annotations.class_dataset(canvas, preprocess=member.metadata.preprocess)
-        loader = StillLoader(data, config.batch, workers)
+        loader = SampleLoader(data, config.batch, workers)
         scored = class_scores(member.model, loader, side, config.crops, member.device, member.dtype)
         parts = list(track(scored, len(loader), "evaluate"))
         ids = [

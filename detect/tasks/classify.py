@@ -40,10 +40,10 @@ def eval_loader(
     square: bool = True,
 ) -> EvalBatches:
     """The crops or records as they are; crops on square canvases."""
-    from detect.data.loader import StillLoader
+    from detect.data.loader import SampleLoader
 
     data: Any = annotations.class_dataset(size, preprocess=preprocess, cache_gb=cache_gb)
-    return StillLoader(data, batch, workers, rank, world, pin)
+    return SampleLoader(data, batch, workers, rank, world, pin)
 
 
 def make_evaluator(annotations: Annotations, names: Sequence[str] = ()) -> Any:

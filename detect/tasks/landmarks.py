@@ -41,10 +41,10 @@ def eval_loader(
 ) -> EvalBatches:
     """The crops as they are, on square canvases."""
     from detect.data.datasets.landmarks import Instances, LandmarkDataset
-    from detect.data.loader import StillLoader
+    from detect.data.loader import SampleLoader
 
     data = LandmarkDataset(Instances.of(annotations), size, preprocess=preprocess, cache_gb=cache_gb)
-    return StillLoader(data, batch, workers, rank, world, pin)
+    return SampleLoader(data, batch, workers, rank, world, pin)
 
 
 def metadata(annotations: Annotations, preprocess: Preprocess) -> dict[str, Any]:

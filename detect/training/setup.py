@@ -18,7 +18,7 @@ from detect.data.annotations import Annotations, known_sizes
 from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
 from detect.data.datasets.signals import require_fit
-from detect.data.loader import StillLoader, TrainLoader
+from detect.data.loader import SampleLoader, TrainLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
 from detect.data.validate import tell_notes, usable, verify
@@ -275,7 +275,7 @@ def _over_features(
     if config.unfreeze_every or frozen_parts(config, model, 0) != tuple(parts(model)):
         raise UserError("--cache-features keeps what a frozen trunk makes: add --freeze -1, without --unfreeze-every")
     folder = Path(config.features or Path(config.out) / "features")
-    stills = StillLoader(data, config.batch, pick_workers(config.workers)), validation
+    stills = SampleLoader(data, config.batch, pick_workers(config.workers)), validation
     train, val = (
         cached(folder / f"{name}.f32", still, model, about(model, store, config.imgsz, dtype), device, dtype)
         for name, still, store in zip(("train", "val"), stills, stores, strict=True)

@@ -10,7 +10,7 @@ from PIL import Image
 from detect.config.augment import AugmentConfig
 from detect.data.datasets.crops import CropDataset, Crops, require_classes
 from detect.data.letterbox import Letterbox
-from detect.data.loader import StillLoader, TrainLoader
+from detect.data.loader import SampleLoader, TrainLoader
 from detect.data.rng import SampleKey
 from detect.data.sampling import balanced
 from detect.data.sources.formats import load_data, recognise, splits
@@ -100,9 +100,9 @@ def test_every_crop_comes_once_an_epoch_for_any_workers(digits):
     for a, b in zip(*batches, strict=True):
         assert torch.equal(a.images, b.images)
     assert sorted(t.image_id for batch in batches[0] for t in batch.targets) == sorted(crops.ids.tolist())
-    seen = [t.image_id for batch in StillLoader(CropDataset(crops, 32), 7) for t in batch.targets]
+    seen = [t.image_id for batch in SampleLoader(CropDataset(crops, 32), 7) for t in batch.targets]
     assert seen == crops.ids.tolist()
-    parts = [[t.image_id for b in StillLoader(CropDataset(crops, 32), 7, 0, r, 2) for t in b.targets] for r in (0, 1)]
+    parts = [[t.image_id for b in SampleLoader(CropDataset(crops, 32), 7, 0, r, 2) for t in b.targets] for r in (0, 1)]
     assert sorted(parts[0] + parts[1]) == sorted(seen)
 
 

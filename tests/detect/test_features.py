@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from detect.config.augment import AugmentConfig
 from detect.config.train import OptimConfig
 from detect.data.datasets.detection import CocoDataset
-from detect.data.loader import EvalLoader, StillLoader
+from detect.data.loader import EvalLoader, SampleLoader
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
@@ -61,7 +61,7 @@ def model(one_thread, digits):
 @pytest.mark.parametrize("kind", ["train", "still"])
 def test_the_cache_holds_what_the_trunk_makes_of_each_sample(digits, tmp_path, model, kind):
     store = load_data(digits, "val")
-    loader = StillLoader(CocoDataset(store, 64), 3) if kind == "train" else EvalLoader(store, 64, 3)
+    loader = SampleLoader(CocoDataset(store, 64), 3) if kind == "train" else EvalLoader(store, 64, 3)
     made = cached(tmp_path / "a.f32", loader, model, {}, CPU, torch.float32)
     for kept, batch in zip(made, loader, strict=True):
         with torch.no_grad():

@@ -18,7 +18,7 @@ from detect.__main__ import main
 from detect.config.augment import AugmentConfig
 from detect.config.train import OptimConfig
 from detect.data.datasets.signals import SignalDataset, Signals, varied
-from detect.data.loader import StillLoader, TrainLoader
+from detect.data.loader import SampleLoader, TrainLoader
 from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
@@ -249,7 +249,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(waved):
     balanced = SignalDataset(store.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
     drawn = [balanced.annotations.labels[balanced.index(0, i)] for i in range(6)]
     assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
-    still = list(StillLoader(SignalDataset(store), 12))
+    still = list(SampleLoader(SignalDataset(store), 12))
     assert torch.equal(torch.cat([b.images for b in still]), torch.from_numpy(store.values))
 
 
