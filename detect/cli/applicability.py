@@ -7,33 +7,10 @@ from typing import Any
 
 from detect.config.constraints import ReadWith
 from detect.config.fields import options_of, own_options
+from detect.config.train import TrainConfig
 from detect.errors import UserError
 from detect.registry import REGISTRIES
 from detect.tasks import Task, get_task
-
-_YOLO, _FAST = ("yolo", "yolo_points"), ("faster_rcnn", "fast_rcnn")
-_RCNN = (*_FAST, "rcnn")
-_WHOLE = "augment.stylized augment.crop"
-_WARPS = "augment.rotate augment.shear augment.perspective augment.warp"
-_PICTURES = f"augment.scale {_WARPS} augment.hue augment.saturation augment.albumentations {_WHOLE}"
-_PICTURED = "multi_scale pixels pretrained cache_features"
-_DENSE = (*_YOLO, "darknet", "yolox")
-
-# Command -> (what decides, the values under which they are read; none: any but its default) -> options. What decides
-# is an option too, but for the task of a weights file.
-RULES: dict[str, dict[tuple[str, ...], str]] = {
-    "train": {
-        ("model.kind", *_DENSE, *_RCNN): "augment.mosaic augment.mosaic_off augment.mixup",
-        ("model.kind", *_DENSE, "localizer", *_RCNN): "repeat",
-        ("model.kind", *_DENSE, "localizer", "landmarker", *_RCNN): "augment.visibility",
-        ("model.kind", *_DENSE, "localizer", "landmarker", "classifier", "embedder", *_RCNN): _WHOLE,
-        ("model.kind", "fast_rcnn", "rcnn"): "proposals",
-        ("model.kind", "landmarker", "yolo_points"): "augment.flip_pairs",
-        ("model.kind", "embedder"): "images_per_identity",
-        ("model.kind", *_DENSE, "sliding_window", "localizer", "classifier", *_RCNN): "balance",
-        ("model.dims", "2"): f"{_PICTURES} {_PICTURED}",
-    },
-}
 
 
 def refuse_unused(command: str, config: Any, task: str = "") -> None:
@@ -42,19 +19,16 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
     Args:
         command: the command.
         config: its configuration.
-        task: that of the weights, where it is known and is no option of the command.
+        task: that of the model, where it is known.
 
     Raises:
         UserError: an option was set that nothing would read.
     """
     if task:
         _refuse_of_other_tasks(command, config, task)
+    if isinstance(config, TrainConfig):
+        _refuse_ignored(config)
     _refuse_unread(config)
-    for (decider, *values), options in RULES.get(command, {}).items():
-        if str(_value(config, decider)).lower() not in values:
-            for option in options.split():
-                if _value(config, option) != _default(config, option):
-                    raise UserError(f"{_flag(option)} {_reason(decider, values)}")
 
 
 def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
@@ -67,7 +41,15 @@ def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
         if task not in {one.name for one in tasks} and _value(config, option) != _default(config, option):
             nouns = [f"{one.noun}s" for one in tasks]
             known = " and ".join(filter(None, (", ".join(nouns[:-1]), nouns[-1])))
-            raise UserError(f"{_flag(option)} is for {known}, and {_named(config.weights)} is none: leave it out")
+            model = config.model.name if isinstance(config, TrainConfig) else _named(config.weights)
+            raise UserError(f"{_flag(option)} is for {known}, and {model} is none: leave it out")
+
+
+def _refuse_ignored(config: TrainConfig) -> None:
+    """Check every option that the model says to ignore."""
+    for option in config.model.ignored_options():
+        if _value(config, option) != _default(config, option):
+            raise UserError(f"{_flag(option)} has no effect on model {config.model.name}: leave it out")
 
 
 def _refuse_unread(config: Any) -> None:

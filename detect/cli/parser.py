@@ -93,7 +93,7 @@ def _configured(command: str, values: dict[str, Any], files: Sequence[str]) -> A
     config: Any = checked(kind, filled, "--")
     if command == "train":
         config = with_task(config)
-    refuse_unused(command, config)
+    refuse_unused(command, config, config.task if command == "train" else "")
     return config
 
 

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from detect.types import Batch, Postprocess, Preprocess
 
 
+IMAGE_OPTIONS = (
+    *("balance", "repeat", "proposals", "augment.mosaic", "augment.mosaic_off", "augment.mixup"),
+    *("augment.visibility", "augment.stylized", "augment.crop"),
+)  # of detect train, which the default `Task.training_data` reads
+
+
 def late(place: str) -> Callable[..., Any]:
     """A function or class that is imported when it is called.
 
@@ -155,9 +161,9 @@ class Task:
     """Options of `detect train` that this task sets where the user does not, by name: {"imgsz": "224"}. "model" is the
     model of `--task NAME` alone."""
 
-    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    options: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"train": IMAGE_OPTIONS})
     """Options that only some tasks read, and this one does, by command. Such an option is an error for a task that
-    does not list it. Example: {"evaluate": ("conf", "iou", "max_det")}."""
+    does not list it. Example: {"evaluate": ("conf", "iou", "max_det")}. Default: those of `training_data`."""
 
     # What it learns from
 

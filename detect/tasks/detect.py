@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detect.models.configs.sliding_window import SlidingWindowConfig
-from detect.tasks.base import ExportForm, Task, late
+from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Task, late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +74,7 @@ TASK = Task(
     metric="AP",
     evaluator=late("detect.evaluation.coco:CocoEvaluator"),
     options={
+        "train": IMAGE_OPTIONS,
         "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections"),
         "predict": ("iou", "agnostic", "soft", "track", "tta", "tile", "save_txt", "save_crop"),
         "export": ("nms", "conf", "iou", "max_det"),

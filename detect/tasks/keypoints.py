@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from detect.tasks import detect
-from detect.tasks.base import ExportForm, late
+from detect.tasks.base import IMAGE_OPTIONS, ExportForm, late
 
 TASK = replace(
     detect.TASK,
@@ -16,6 +16,7 @@ TASK = replace(
     evaluator=late("detect.evaluation.oks:KeypointEvaluator"),
     options={
         **detect.TASK.options,
+        "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
         "evaluate": ("conf", "iou", "max_det", "detections"),
         "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
     },

@@ -86,7 +86,11 @@ TASK = Task(
     metric="-nme",
     evaluator=late("detect.evaluation.landmarks:LandmarkEvaluator"),
     defaults={"model": "landmarker", "imgsz": "128", "augment.scale": "0.2", "augment.translate": "0.05"},
-    options={"evaluate": ("detections",), "predict": ("save_txt", "save_crop")},
+    options={
+        "train": ("augment.visibility", "augment.stylized", "augment.crop", "augment.flip_pairs"),
+        "evaluate": ("detections",),
+        "predict": ("save_txt", "save_crop"),
+    },
     check_data=late("detect.data.datasets.landmarks:require_points"),
     training_data=training_data,
     eval_loader=eval_loader,

@@ -38,7 +38,11 @@ TASK = Task(
     metric="localized",
     evaluator=late("detect.evaluation.localization:LocalizationEvaluator"),
     defaults={"model": "localizer", "imgsz": "256"},
-    options={"evaluate": ("detections",), "predict": ("save_txt", "save_crop")},
+    options={
+        "train": ("balance", "repeat", "augment.visibility", "augment.stylized", "augment.crop"),
+        "evaluate": ("detections",),
+        "predict": ("save_txt", "save_crop"),
+    },
     check_data=late("detect.data.validate:require_objects"),
     training_data=training_data,
     progress_metrics=("localized", "presence", "class_accuracy", "iou"),

@@ -236,5 +236,5 @@ def test_what_is_refused():
     for wrong in ("0", "4"):
         with pytest.raises(UserError, match=r"--model.dims is .: it must be from 1 to 3"):
             parse("train", ["--data", "toy", "--model", "lenet5", "--model.dims", wrong])
-    with pytest.raises(UserError, match=r"--augment.hue is read with --model.dims 2 alone"):
+    with pytest.raises(UserError, match=r"--augment.hue has no effect on model"):
         parse("train", ["--data", "x", "--model", "lenet5", "--model.dims", "1", "--augment.hue", "0.5"])

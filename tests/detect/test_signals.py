@@ -362,7 +362,7 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
         "--show is for images": ["predict", *use, "--source", str(waved), "--show", "--out", str(tmp_path / "p")],
         "takes signals or volumes: only models for images are exported": ["export", *use[:2]],
         "there is no split 'test'; there are: train, val": ["evaluate", *use, "--data", str(waved), "--split", "test"],
-        "--augment.scale is read with --model.dims 2 alone": [
+        "--augment.scale has no effect on model": [
             *(*train_, "--data", str(waved), "--model.dims", "1", "--augment.scale", "0.2"),
         ],
         "no such file": ["predict", *use, "--source", str(tmp_path / "none.npz"), "--out", str(tmp_path / "p")],

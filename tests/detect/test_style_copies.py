@@ -125,7 +125,7 @@ def test_a_copy_of_another_size_is_refused(store, inverted, tmp_path):
     ("words", "said"),
     [
         ("--augment.stylized_share 0.5", "--augment.stylized-share is read with --augment.stylized alone"),
-        ("--model sliding_window --augment.stylized copies", "--augment.stylized is read with --model.kind"),
+        ("--model sliding_window --augment.stylized copies", "--augment.stylized has no effect on model"),
         ("--augment.stylized_share 2", "--augment.stylized-share is 2"),
     ],
 )

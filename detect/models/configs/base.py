@@ -109,6 +109,10 @@ class ModelConfig:
         """Options, beside backbone and neck, that decide which features the frozen part makes of an image."""
         return {}
 
+    def ignored_options(self) -> tuple[str, ...]:
+        """Options of `detect train` that this model does not read, though others of its task may."""
+        return () if self.needs_proposals else ("proposals",)
+
     def unread(self) -> dict[str, str]:
         """Options that have no effect because of another one's value, and the flag that would give them one."""
         return {}

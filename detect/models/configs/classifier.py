@@ -21,6 +21,10 @@ class ClassifierLossConfig(ClassLossConfig):
     """Label smoothing: share of the target that is spread evenly over all classes, 0 to 1."""
 
 
+_WARPS = ("scale", "rotate", "shear", "perspective", "warp", "hue", "saturation", "albumentations", "stylized", "crop")
+_FOR_IMAGES = ("multi_scale", "pixels", "pretrained", "cache_features", *(f"augment.{name}" for name in _WARPS))
+
+
 @register("model", "classifier")
 @dataclass(frozen=True)
 class ClassifierConfig(ModelConfig):
@@ -46,6 +50,11 @@ class ClassifierConfig(ModelConfig):
         from detect.models.classifier import build_classifier
 
         return build_classifier(self, metadata)
+
+    def ignored_options(self) -> tuple[str, ...]:
+        """Those that signals and volumes have no use for, where the input is such."""
+        ignored = super().ignored_options()
+        return ignored if self.dims == 2 else (*ignored, *_FOR_IMAGES)
 
     def feature_options(self) -> dict[str, Any]:
         """See `ModelConfig.feature_options`."""

@@ -59,6 +59,11 @@ class SlidingWindowConfig(ModelConfig):
         """See `ModelConfig.feature_options`."""
         return {"padding": self.padding, "output_stride": self.output_stride}
 
+    def ignored_options(self) -> tuple[str, ...]:
+        """Those that images are augmented by as a whole: it trains on crops."""
+        whole = ("mosaic", "mosaic_off", "mixup", "visibility", "stylized", "crop")
+        return (*super().ignored_options(), "repeat", *(f"augment.{name}" for name in whole))
+
     def unread(self) -> dict[str, str]:
         """Dense layers are new only where the network ends early, and a box has a loss only where it is predicted."""
         early = {} if self.output_stride else {"hidden": "--model.output-stride"}
