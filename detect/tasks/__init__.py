@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from detect.registry import REGISTRIES
-from detect.tasks.base import Evaluation, Evaluator, ExportForm, Task, late
+from detect.tasks.base import Evaluation, Evaluator, ExportForm, Late, Task
 
-__all__ = ["Evaluation", "Evaluator", "ExportForm", "Task", "get_task", "late"]
+__all__ = ["Evaluation", "Evaluator", "ExportForm", "Late", "Task", "get_task"]
 
 
 def get_task(name: str) -> Task:

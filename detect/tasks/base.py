@@ -31,18 +31,24 @@ IMAGE_OPTIONS = (
 )  # of detect train, which the default `Task.training_data` reads
 
 
-def late(place: str) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class Late:
     """A function or class that is imported when it is called.
 
     Args:
         place: "module:attribute".
     """
-    module, _, attribute = place.partition(":")
 
-    def call(*args: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(module), attribute)(*args, **options)
+    place: str
 
-    return call
+    @property
+    def target(self) -> Any:
+        """The function or class."""
+        module, _, attribute = self.place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.target(*args, **options)
 
 
 class EvalBatches(Protocol):
@@ -99,7 +105,7 @@ class ExportForm:
     decode: Callable[[Sequence[Tensor], Postprocess], list[Any]]
     """(outputs, postprocessing) -> the result for each image, as `Model.postprocess` gives it."""
 
-    matches: Callable[[Any, Any, float], int] = late("detect.export.comparison:matching_boxes")
+    matches: Callable[[Any, Any, float], int] = Late("detect.export.comparison:matching_boxes")
     """(result of torch, result of the file, IoU threshold) -> how many items of both agree. It decides whether a
     float16 or int8 file is accepted."""
 
@@ -142,7 +148,7 @@ class Task:
         register("task", "count")(TASK)
 
     A model belongs to the task that the `task` of its configuration names. The built-in tasks name functions of other
-    modules by `late("module:function")`, so that their files are cheap to import; others may import what they like.
+    modules by `Late("module:function")`, so that their files are cheap to import; others may import what they like.
     """
 
     name: str
@@ -178,13 +184,13 @@ class Task:
     check_data: Callable[[Annotations, Annotations], None] = _any_data
     """(training set, validation set) -> None. Raises UserError where nothing can be learned or measured."""
 
-    training_data: Callable[[Annotations, TrainConfig, Preprocess, float], Any] = late(
+    training_data: Callable[[Annotations, TrainConfig, Preprocess, float], Any] = Late(
         "detect.tasks.detect:training_data"
     )
     """(annotations, configuration, preprocessing, gigabytes of image cache) -> the dataset of training samples: `len`,
     `seed`, and (image, Target) by `SampleKey`. Default: augmented images with their boxes."""
 
-    eval_loader: Callable[..., EvalBatches] = late("detect.data.loader:EvalLoader")
+    eval_loader: Callable[..., EvalBatches] = Late("detect.data.loader:EvalLoader")
     """(annotations, size, batch, preprocess, workers=0, rank=0, world=1, cache_gb=0.0, pin=False, square=False) -> the
     batches that are evaluated; `square` is whether the model takes square canvases alone. Default: letterboxed images,
     those of one canvas together."""
@@ -198,7 +204,7 @@ class Task:
     """(configuration of `detect evaluate`, or None for an evaluation during training) -> how predictions are made.
     Default: every score counts."""
 
-    match_classes: Callable[[ModelMetadata, Annotations], Tensor] = late("detect.evaluation.class_matching:by_name")
+    match_classes: Callable[[ModelMetadata, Annotations], Tensor] = Late("detect.evaluation.class_matching:by_name")
     """(metadata of the weights, annotations) -> for each class of the weights its label in the annotations (C,), or
     -1. Raises UserError where they have nothing in common. Default: by name."""
 
@@ -206,7 +212,7 @@ class Task:
     """(metadata of the weights, annotations) -> for each keypoint of the annotations its index in the weights (K,).
     Default: results have no keypoints."""
 
-    evaluate: Callable[[EvaluateConfig, Sequence[Detector], Postprocess], Evaluation] = late(
+    evaluate: Callable[[EvaluateConfig, Sequence[Detector], Postprocess], Evaluation] = Late(
         "detect.evaluation.evaluate:evaluate_split"
     )
     """(configuration, the models of --weights, postprocessing) -> the finished evaluation. Default: one model, whose

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from detect.errors import UserError
-from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Task, late, numbers
+from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Late, Task, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,12 +124,12 @@ TASK = Task(
     defaults={"model": "resnet18", "imgsz": "224"},
     options={"train": ("balance", "augment.stylized", "augment.crop"), "evaluate": ("crops",)},
     image_level_labels="images",
-    check_data=late("detect.data.datasets.crops:require_classes"),
+    check_data=Late("detect.data.datasets.crops:require_classes"),
     training_data=training_data,
     eval_loader=eval_loader,
     evaluate=evaluate,
     progress_metrics=("top1", "top5"),
-    summary_lines=late("detect.evaluation.classification:class_lines"),
+    summary_lines=Late("detect.evaluation.classification:class_lines"),
     results_file="classes.json",
     prints_results=True,
     export=ExportForm(

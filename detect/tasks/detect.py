@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detect.models.configs.sliding_window import SlidingWindowConfig
-from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Task, late
+from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Late, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ TASK = Task(
     name="detect",
     noun="detector",
     metric="AP",
-    evaluator=late("detect.evaluation.coco:CocoEvaluator"),
+    evaluator=Late("detect.evaluation.coco:CocoEvaluator"),
     options={
         "train": IMAGE_OPTIONS,
         "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections"),
@@ -80,12 +80,12 @@ TASK = Task(
         "export": ("nms", "conf", "iou", "max_det"),
     },
     counts_degenerate_boxes=True,
-    check_data=late("detect.data.validate:require_objects"),
+    check_data=Late("detect.data.validate:require_objects"),
     training_data=training_data,
     postprocess=postprocess,
-    match_classes=late("detect.evaluation.class_matching:as_coco"),
+    match_classes=Late("detect.evaluation.class_matching:as_coco"),
     progress_metrics=("AP", "AP50"),
-    summary_lines=late("detect.evaluation.coco:coco_lines"),
+    summary_lines=Late("detect.evaluation.coco:coco_lines"),
     results_file="detections.json",
     detects_objects=True,
     export=ExportForm(
@@ -95,5 +95,5 @@ TASK = Task(
         rows=True,
     ),
     curves=("AP", "AP50", "AP75"),
-    report_section=late("detect.report.detections:detection_section"),
+    report_section=Late("detect.report.detections:detection_section"),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detect.tasks import classify
-from detect.tasks.base import Evaluation, Task, late
+from detect.tasks.base import Evaluation, Late, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,12 +74,12 @@ TASK = Task(
     defaults={"model": "embedder", "imgsz": "64", "batch": "64", "augment.scale": "0.2"},
     options={"train": ("images_per_identity", "augment.stylized", "augment.crop"), "evaluate": ("pairs",)},
     image_level_labels="classes",
-    check_data=late("detect.data.datasets.identities:require_identities"),
+    check_data=Late("detect.data.datasets.identities:require_identities"),
     training_data=training_data,
     eval_loader=classify.eval_loader,
     evaluate=evaluate,
     progress_metrics=("auc", "eer", "accuracy"),
-    summary_lines=late("detect.evaluation.verification:pair_lines"),
+    summary_lines=Late("detect.evaluation.verification:pair_lines"),
     makes_embeddings=True,
     own_commands="detect embed, verify and identify",
     report_section=report_section,

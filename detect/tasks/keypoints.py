@@ -6,25 +6,25 @@ from dataclasses import replace
 from functools import partial
 
 from detect.tasks import detect
-from detect.tasks.base import IMAGE_OPTIONS, ExportForm, late
+from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Late
 
 TASK = replace(
     detect.TASK,
     name="keypoints",
     noun="keypoint detector",
     metric="OKS_AP",
-    evaluator=late("detect.evaluation.oks:KeypointEvaluator"),
+    evaluator=Late("detect.evaluation.oks:KeypointEvaluator"),
     options={
         **detect.TASK.options,
         "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
         "evaluate": ("conf", "iou", "max_det", "detections"),
         "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
     },
-    check_data=late("detect.evaluation.oks:require_keypoints"),
+    check_data=Late("detect.evaluation.oks:require_keypoints"),
     training_data=partial(detect.training_data, points=True),
-    match_keypoints=late("detect.evaluation.class_matching:points_by_name"),
+    match_keypoints=Late("detect.evaluation.class_matching:points_by_name"),
     progress_metrics=("AP", "OKS_AP", "OKS_AP50"),
-    summary_lines=late("detect.evaluation.oks:keypoint_lines"),
+    summary_lines=Late("detect.evaluation.oks:keypoint_lines"),
     export=ExportForm(
         outputs={"boxes": (4,), "scores": ("classes",), "points": ("keypoints", 3)},
         tensors=lambda model, raw: (*model.candidates(raw), model.head.points(raw)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Task, late, numbers
+from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Late, Task, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,22 +84,22 @@ TASK = Task(
     name="landmarks",
     noun="landmarker",
     metric="-nme",
-    evaluator=late("detect.evaluation.landmarks:LandmarkEvaluator"),
+    evaluator=Late("detect.evaluation.landmarks:LandmarkEvaluator"),
     defaults={"model": "landmarker", "imgsz": "128", "augment.scale": "0.2", "augment.translate": "0.05"},
     options={
         "train": ("augment.visibility", "augment.stylized", "augment.crop", "augment.flip_pairs"),
         "evaluate": ("detections",),
         "predict": ("save_txt", "save_crop"),
     },
-    check_data=late("detect.data.datasets.landmarks:require_points"),
+    check_data=Late("detect.data.datasets.landmarks:require_points"),
     training_data=training_data,
     eval_loader=eval_loader,
     metadata=metadata,
     postprocess=postprocess,
-    match_classes=late("detect.evaluation.landmarks:one_class"),
-    match_keypoints=late("detect.evaluation.class_matching:points_by_name"),
+    match_classes=Late("detect.evaluation.landmarks:one_class"),
+    match_keypoints=Late("detect.evaluation.class_matching:points_by_name"),
     progress_metrics=("nme", "failures", "auc"),
-    summary_lines=late("detect.evaluation.landmarks:landmark_lines"),
+    summary_lines=Late("detect.evaluation.landmarks:landmark_lines"),
     results_file="detections.json",
     export=ExportForm(
         outputs={"points": ("keypoints", 2), "presence": ()},

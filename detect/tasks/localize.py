@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detect.tasks import detect
-from detect.tasks.base import ExportForm, Task, late
+from detect.tasks.base import ExportForm, Late, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,17 +36,17 @@ TASK = Task(
     name="localize",
     noun="localizer",
     metric="localized",
-    evaluator=late("detect.evaluation.localization:LocalizationEvaluator"),
+    evaluator=Late("detect.evaluation.localization:LocalizationEvaluator"),
     defaults={"model": "localizer", "imgsz": "256"},
     options={
         "train": ("balance", "repeat", "augment.visibility", "augment.stylized", "augment.crop"),
         "evaluate": ("detections",),
         "predict": ("save_txt", "save_crop"),
     },
-    check_data=late("detect.data.validate:require_objects"),
+    check_data=Late("detect.data.validate:require_objects"),
     training_data=training_data,
     progress_metrics=("localized", "presence", "class_accuracy", "iou"),
-    summary_lines=late("detect.evaluation.localization:localization_lines"),
+    summary_lines=Late("detect.evaluation.localization:localization_lines"),
     results_file="detections.json",
     export=ExportForm(
         outputs={"presence": (), "boxes": (4,), "logits": ("classes",)},
