@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,7 +63,7 @@ class Ranks:
 
 
 @contextmanager
-def ranks(cuda: bool):
+def join_ranks(cuda: bool) -> Iterator[Ranks]:
     """Join the ranks that torchrun's environment variables describe; leave them at the end.
 
     Args:

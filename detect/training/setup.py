@@ -1,4 +1,4 @@
-"""From a configuration to a run that can start: data, model, state, loaders."""
+"""The set-up of a run: from its configuration to data, model, state and loaders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from detect.tasks import get_task
 from detect.tasks.base import EvalBatches
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
-from detect.training.dist import Attempts, Ranks, ranks
+from detect.training.dist import Attempts, Ranks, join_ranks
 from detect.training.loop import Trainer
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
@@ -44,247 +44,295 @@ from detect.utils.overwrite import require_own
 
 
 def train(config: TrainConfig) -> Path:
-    """Train as `config` says, on every rank. Returns the file of the best weights."""
+    """Train a model, on every rank.
+
+    Args:
+        config: the settings of the run.
+
+    Returns:
+        The file of the best weights.
+
+    Raises:
+        UserError: a setting, the data or a file cannot be used.
+    """
     config, out = with_task(config), Path(config.out)
     device = pick_device(config.device)
-    with ranks(device.type == "cuda") as here, locked_folder(out) if here.main else nullcontext():
-        config = _claim(out, config, here)
-        begun = read_record(out / "last.ckpt") if (out / "last.ckpt").exists() else {}
+    with join_ranks(device.type == "cuda") as ranks, locked_folder(out) if ranks.main else nullcontext():
+        config = _check_folder(out, config, ranks)
+        resumed_from = read_record(out / "last.ckpt") if (out / "last.ckpt").exists() else {}
         if config.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to give the same bits
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
         if config.cache_features:
-            config = without_augmentation(config, here.world)
+            config = without_augmentation(config, ranks.world)
         torch.use_deterministic_algorithms(config.deterministic)
-        store, held_out = _stores(config, here)
-        fitted = for_data(config, store, held_out)
-        model = _model(with_weights(fitted, store), store, here)
+        training, validation = _load_annotations(config, ranks)
+        fitted = fitted_to(config, training, validation)
+        model = _build_model(with_weights(fitted, training), training, ranks)
         model.to(device).to(memory_format=model.layout)
-        if here.world > 1:
+        if ranks.world > 1:
             model = over_ranks(model, device)
-        trainer = _trainer(fitted, model, store, held_out, device, here, begun)
-        _put_down(trainer, config, begun)  # last: a mistake found before it leaves --out free
-        if here.main:
+        trainer = _build_trainer(fitted, model, training, validation, device, ranks, resumed_from)
+        _write_settings(trainer, config, resumed_from)  # last: an error before it leaves --out free
+        if ranks.main:
             say(trained_in(trainer.device, trainer.dtype))
         trainer.train()
-        if here.main:
+        if ranks.main:
             say(f"best weights: {out / 'best.safetensors'}")
     return out / "best.safetensors"
 
 
-def _claim(out: Path, config: TrainConfig, here: Ranks) -> TrainConfig:
-    """Refuse a folder that holds a run, unless it is to be resumed.
+def _check_folder(out: Path, config: TrainConfig, ranks: Ranks) -> TrainConfig:
+    """Check that the folder of a run may be written to.
 
-    A run that torchrun starts again, after a process of it has died, is to be resumed: the configuration says so then.
+    Returns:
+        The settings; with `resume` where torchrun starts the run again after one of its processes has died.
+
+    Raises:
+        UserError: the folder holds a run that is not to be resumed.
     """
     attempts = Attempts(str(out.resolve()))
     if attempts.again():
         config = dataclasses.replace(config, resume=True)
-        if here.main:
-            say("torchrun starts this run again: it goes on from its checkpoint", file=sys.stderr)
+        if ranks.main:
+            say("torchrun starts this run again: it resumes from its checkpoint", file=sys.stderr)
     held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
     if held and not config.resume:
-        raise UserError(f"{out} holds a run already: continue it with --resume, or choose another --out")
+        raise UserError(f"{out} holds a run already: resume it with --resume, or choose another --out")
     if not config.resume:
         require_own(out / "config.yaml", "configuration")
-    if here.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
+    if ranks.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
         say(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
-    here.wait()
+    ranks.wait()
     attempts.note()
     return config
 
 
-def _stores(config: TrainConfig, here: Ranks) -> tuple[Annotations, Annotations]:
-    """The training set, and the set that chooses the best weights: val, else test, else the training set itself."""
+def _load_annotations(config: TrainConfig, ranks: Ranks) -> tuple[Annotations, Annotations]:
+    """Load and check the training set and the validation set: val, else test, else the training set itself."""
     task = get_task(config.task)
-    whole = task.image_level_labels
-    there = splits(config.data, whole, config.allow_outside)
-    if "train" not in there:
-        raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(there) or 'none'}")
-    other = next((s for s in ("val", "test") if s in there), "train")
-    if other == "train" and here.main:
-        say("no val split: training is measured on its own images, which choose the best weights", file=sys.stderr)
+    labels = task.image_level_labels
+    found = splits(config.data, labels, config.allow_outside)
+    if "train" not in found:
+        raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(found) or 'none'}")
+    other = next((s for s in ("val", "test") if s in found), "train")
+    if other == "train" and ranks.main:
+        say("no val split: the training images themselves choose the best weights", file=sys.stderr)
     checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
-    stores: list[Annotations] = []
+    sets: list[Annotations] = []
     for split in ("train", other):
-        store = load_data(config.data, split, config.skip_bad, whole, config.allow_outside)
-        store = verify(store, skip_bad=config.skip_bad, decode=not checked)
-        stores.append(usable(store, config.skip_bad, learned=not stores or not task.counts_degenerate_boxes))
-    if here.main:
-        tell_notes(*stores)
-    if config.skip_bad and here.main:
-        _report_left_out(Path(config.out), stores)
-    stores[1] = with_classes_of(stores[1], stores[0])
-    task.check_data(*stores)
+        annotations = load_data(config.data, split, config.skip_bad, labels, config.allow_outside)
+        annotations = verify(annotations, skip_bad=config.skip_bad, decode=not checked)
+        sets.append(usable(annotations, config.skip_bad, learned=not sets or not task.counts_degenerate_boxes))
+    if ranks.main:
+        tell_notes(*sets)
+    if config.skip_bad and ranks.main:
+        _list_bad_records(Path(config.out), sets)
+    sets[1] = with_classes_of(sets[1], sets[0])
+    task.check_data(*sets)
     if config.model.needs_proposals:
-        stores = _searched(config, stores, here)
-    return stores[0], stores[1]
+        sets = _find_proposals(config, sets, ranks)
+    return sets[0], sets[1]
 
 
-def _searched(config: TrainConfig, stores: list[Annotations], here: Ranks) -> list[Annotations]:
-    """The stores with their proposals: one process searches, all read what it found."""
+def _find_proposals(config: TrainConfig, sets: list[Annotations], ranks: Ranks) -> list[Annotations]:
+    """Add region proposals to each set: one process searches for them, all read what it found."""
     folder = Path(config.proposals or Path(config.out) / "proposals")
-    if not here.main:
-        here.wait()
-    found = [with_proposals(store, folder) for store in stores]
-    if here.main:
-        here.wait()
+    if not ranks.main:
+        ranks.wait()
+    found = [with_proposals(annotations, folder) for annotations in sets]
+    if ranks.main:
+        ranks.wait()
     return found
 
 
-def for_data(config: TrainConfig, *stores: Annotations) -> TrainConfig:
-    """`config` with the channels and the length of the records, where these are signals.
+def fitted_to(config: TrainConfig, *sets: Annotations) -> TrainConfig:
+    """Take channels and length from the data, where it holds signals or volumes.
 
-    Raises UserError for data of other dimensions than the network.
+    Args:
+        config: the settings.
+        sets: the training set, and others.
+
+    Raises:
+        UserError: the data has other dimensions than the network.
     """
-    channels = stores[0].channels or config.model.in_channels
-    for store in stores:
-        require_fit(store, config.model.dims, channels)
-    side = stores[0].side or config.imgsz
+    channels = sets[0].channels or config.model.in_channels
+    for one in sets:
+        require_fit(one, config.model.dims, channels)
+    side = sets[0].side or config.imgsz
     return dataclasses.replace(config, imgsz=side, model=dataclasses.replace(config.model, in_channels=channels))
 
 
-def with_weights(config: TrainConfig, store: Annotations) -> TrainConfig:
-    """`config` with class weights of one over the size of a class, their mean over the objects 1, if it asks so."""
+def with_weights(config: TrainConfig, annotations: Annotations) -> TrainConfig:
+    """With `--balance weights`, set class weights inversely proportional to class sizes; their mean over objects is 1.
+
+    Args:
+        config: the settings.
+        annotations: the training set.
+    """
     if config.balance != "weights":
         return config
-    counts = Crops.of(store).counts
+    counts = Crops.of(annotations).counts
     share = counts.sum() / max(1, (counts > 0).sum())
     weights = [float(share / n) if n else 1.0 for n in counts]
     return dataclasses.replace(config, model=config.model.with_class_weights(weights))
 
 
-def _report_left_out(out: Path, stores: list[Annotations]) -> None:
-    lines = [line for store in stores for line in store.left_out]
+def _list_bad_records(out: Path, sets: list[Annotations]) -> None:
+    """Write the list of records that were left out."""
+    lines = [line for annotations in sets for line in annotations.left_out]
     if lines:
         replace_text(out / "left_out.txt", "".join(f"{shown(line)}\n" for line in lines))
         say(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
 
 
-def _model(config: TrainConfig, store: Annotations, here: Ranks) -> Model:
+def _build_model(config: TrainConfig, annotations: Annotations, ranks: Ranks) -> Model:
+    """Build the model for the classes of the training set, with initial or pretrained weights."""
     source = find_source(config)
-    pixels = (None if source else store.preprocess()) or choose_pixels(config, source)
+    preprocess = (None if source else annotations.preprocess()) or choose_pixels(config, source)
     metadata = ModelMetadata(
-        names=list(store.names),
-        category_ids=store.category_ids.tolist(),
+        names=list(annotations.names),
+        category_ids=annotations.category_ids.tolist(),
         size=config.imgsz,
-        keypoint_names=list(store.keypoint_names),
-        skeleton=store.skeleton,
-        flip_pairs=store.flip_pairs,
-        preprocess=pixels,
+        keypoint_names=list(annotations.keypoint_names),
+        skeleton=annotations.skeleton,
+        flip_pairs=annotations.flip_pairs,
+        preprocess=preprocess,
         folded=source is not None and source.folded,
-        **get_task(config.task).metadata(store, pixels),
+        **get_task(config.task).metadata(annotations, preprocess),
     )
     seed_all(config.seed)
-    model = build(with_anchors(config.model, store, config.imgsz, config.seed), metadata)
+    model = build(with_anchors(config.model, annotations, config.imgsz, config.seed), metadata)
     initialize(model, config.init)
     if source:
-        begin(model, source, here.main)
+        begin(model, source, ranks.main)
     return model
 
 
-def with_anchors(config: ModelConfig, store: Annotations, size: int, seed: int) -> ModelConfig:
-    """`config` with anchors by K-means over the training boxes at `size`, where its head wants some and it has none."""
+def with_anchors(config: ModelConfig, annotations: Annotations, size: int, seed: int) -> ModelConfig:
+    """Compute anchor boxes by K-means over the training boxes, if the model needs some and none are configured.
+
+    Args:
+        config: the model.
+        annotations: the training set.
+        size: image size in pixels.
+        seed: of K-means.
+
+    Raises:
+        UserError: the boxes are too few.
+    """
     missing = config.anchors_missing()
     if not missing:
         return config
     try:
-        return config.with_anchors(kmeans(box_sizes(store, size), missing, seed=seed).tolist())
+        return config.with_anchors(kmeans(box_sizes(annotations, size), missing, seed=seed).tolist())
     except ValueError as error:
-        raise UserError(f"{store.path}: no anchors can be computed: {error}; give --model.anchors") from error
+        raise UserError(f"{annotations.path}: no anchors can be computed: {error}; give --model.anchors") from error
 
 
-def box_sizes(store: Annotations, size: int) -> torch.Tensor:
-    """Widths and heights (N, 2) of the boxes that are no crowd, in pixels when the image's long side is `size`."""
-    counts = torch.from_numpy(store.starts).diff()
-    sides = torch.from_numpy(known_sizes(store)).amax(1).repeat_interleave(counts)
-    boxes = torch.from_numpy(store.boxes[:, 2:]) * (size / sides.clamp(min=1))[:, None]
-    return boxes[~torch.from_numpy(store.crowd)].float()
+def box_sizes(annotations: Annotations, size: int) -> torch.Tensor:
+    """Widths and heights (N, 2) of the boxes without crowd regions, in pixels where the longer image side is `size`."""
+    counts = torch.from_numpy(annotations.starts).diff()
+    sides = torch.from_numpy(known_sizes(annotations)).amax(1).repeat_interleave(counts)
+    boxes = torch.from_numpy(annotations.boxes[:, 2:]) * (size / sides.clamp(min=1))[:, None]
+    return boxes[~torch.from_numpy(annotations.crowd)].float()
 
 
-def _put_down(trainer: Trainer, config: TrainConfig, begun: Record) -> None:
-    """Leave on the disk what the run runs with now, and say what a resumed one was begun with otherwise.
+def _write_settings(trainer: Trainer, config: TrainConfig, resumed_from: Record) -> None:
+    """Write config.yaml, and print and save which settings of a resumed run have changed.
 
-    The configuration comes before the checkpoint: killed between them, the next start finds the same differences.
+    The configuration is written before the checkpoint: killed between the two, the next start finds the same changes.
+
+    Args:
+        trainer: the run that is about to start.
+        config: its settings.
+        resumed_from: the record in the checkpoint that it resumes from; empty: there is none.
     """
-    run, here = trainer.run, trainer.ranks
-    found = differences(begun, run.record) if begun else []
-    if here.main and (found or not begun):
+    run, ranks = trainer.run, trainer.ranks
+    changed = differences(resumed_from, run.record) if resumed_from else []
+    if ranks.main and (changed or not resumed_from):
         replace_text(run.out / "config.yaml", config_text(settings_of(config, run.model), run.record))
-    if here.main and begun:
-        for one in found:
+    if ranks.main and resumed_from:
+        for one in changed:
             say(f"resumed with {one}", file=sys.stderr)
-        if found:
-            run.note({one.name: [one.before, one.after] for one in found})
-            trainer.print_lr_change([one.name for one in found])
+        if changed:
+            run.note({one.name: [one.before, one.after] for one in changed})
+            trainer.print_lr_change([one.name for one in changed])
         run.write_metrics()
-    here.wait()
+    ranks.wait()
 
 
-def _trainer(
+def _build_trainer(
     config: TrainConfig,
     model: Model,
-    store: Annotations,
-    held_out: Annotations,
+    training: Annotations,
+    validation: Annotations,
     device: torch.device,
-    here: Ranks,
-    begun: Record,
+    ranks: Ranks,
+    resumed_from: Record,
 ) -> Trainer:
-    """The trainer of a run, which goes on from its checkpoint where that was `begun` so."""
-    out, pixels, workers = Path(config.out), model.metadata.preprocess, pick_workers(config.workers)
-    same = config.precision == "auto" and begun.get("computed on") == device.type
-    dtype = pick_dtype(begun["computed in"] if same else config.precision, device)
-    dtype = here.gather(dtype)[0]  # each rank may have measured another
+    """Make loaders, state and callbacks; take the state of the checkpoint with the record `resumed_from`, if any."""
+    out, preprocess, workers = Path(config.out), model.metadata.preprocess, pick_workers(config.workers)
+    same = config.precision == "auto" and resumed_from.get("computed on") == device.type
+    dtype = pick_dtype(resumed_from["computed in"] if same else config.precision, device)
+    dtype = ranks.gather(dtype)[0]  # each rank may have measured another
     pin = device.type == "cuda"
-    share = config.cache_gb / 2 / here.world
+    cache_gb = config.cache_gb / 2 / ranks.world
     task = get_task(config.task)
-    data = task.training_data(store, config, pixels, share)
+    data = task.training_data(training, config, preprocess, cache_gb)
     if model.metadata.folded:
         unfold(model, samples(data, config.imgsz))
     loader: TrainLoader | FeatureLoader = TrainLoader(
-        data, config.imgsz, config.batch, workers, here.rank, here.world, config.multi_scale, pin
+        data, config.imgsz, config.batch, workers, ranks.rank, ranks.world, config.multi_scale, pin
     )
     record = flat(settings_of(config, model))
-    record |= flat(facts_of(model, (store, held_out), len(loader), here.world, device, dtype))
+    record |= flat(facts_of(model, (training, validation), len(loader), ranks.world, device, dtype))
     callbacks = make_callbacks(config.callbacks)
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
         record["callbacks that take part"] = active
     float16 = device.type == "cuda" and dtype == torch.float16
     run = Run(out, model, config.optim, float16, record, callbacks)
-    if begun:
-        require_same(begun, record, out, config.resume_anyway)
+    if resumed_from:
+        require_same(resumed_from, record, out, config.resume_anyway)
         run.load()
-    validation = task.eval_loader(
-        held_out, config.imgsz, config.batch, pixels, workers, here.rank, here.world, share, pin, model.square
-    )
+    sharing = workers, ranks.rank, ranks.world, cache_gb, pin
+    batches = task.eval_loader(validation, config.imgsz, config.batch, preprocess, *sharing, model.square)
     if not config.cache_features:
-        return Trainer(config, run, loader, validation, task, held_out, device, dtype, here)
-    kept, still = _over_features(config, model, data, validation, (store, held_out), device, dtype)
-    return Trainer(config, run, kept, still, task, held_out, device, dtype, here, Top)
+        return Trainer(config, run, loader, batches, task, validation, device, dtype, ranks)
+    features = _over_features(config, model, data, batches, (training, validation), device, dtype)
+    return Trainer(config, run, *features, task, validation, device, dtype, ranks, Top)
 
 
 def _over_features(
     config: TrainConfig,
     model: Model,
     data: Any,
-    validation: EvalBatches,
-    stores: tuple[Annotations, Annotations],
+    batches: EvalBatches,
+    sets: tuple[Annotations, Annotations],
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[FeatureLoader, Features]:
-    """What the frozen trunk makes of the samples of training and validation, for these."""
+    """The training and the validation samples as features of the frozen backbone, read or computed now."""
     if config.unfreeze_every or frozen_parts(config, model, 0) != tuple(parts(model)):
-        raise UserError("--cache-features keeps what a frozen trunk makes: add --freeze -1, without --unfreeze-every")
+        raise UserError("--cache-features needs a frozen backbone: add --freeze -1, without --unfreeze-every")
     folder = Path(config.features or Path(config.out) / "features")
-    stills = SampleLoader(data, config.batch, pick_workers(config.workers)), validation
+    loaders = SampleLoader(data, config.batch, pick_workers(config.workers)), batches
     train, val = (
-        cached(folder / f"{name}.f32", still, model, about(model, store, config.imgsz, dtype), device, dtype)
-        for name, still, store in zip(("train", "val"), stills, stores, strict=True)
+        cached(folder / f"{name}.f32", one, model, about(model, annotations, config.imgsz, dtype), device, dtype)
+        for name, one, annotations in zip(("train", "val"), loaders, sets, strict=True)
     )
     return FeatureLoader(train, data, config.batch), val
 
 
 def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:
-    """`config` for features that are computed once. Raises UserError for what they cannot follow."""
+    """Turn augmentation off, for features that are computed once.
+
+    Args:
+        config: the settings.
+        world: processes of the run.
+
+    Raises:
+        UserError: the features would have to change from step to step, or belong to several processes.
+    """
     if config.multi_scale or world > 1:
         given = "--multi-scale" if config.multi_scale else "several processes"
         raise UserError(f"--cache-features keeps features of one size, for one process: it does not go with {given}")

@@ -113,7 +113,7 @@ def test_a_damaged_cache_is_named(digits, tmp_path):
     train(config)
     with (tmp_path / "f" / "train.f32").open("ab") as file:
         file.truncate(100)
-    with pytest.raises(UserError, match=r"train\.f32 has not the \d+ bytes"):
+    with pytest.raises(UserError, match=r"train\.f32 does not have the \d+ bytes"):
         train(dataclasses.replace(config, out=str(tmp_path / "b")))
     (tmp_path / "f" / "train.json").write_text("{")
     with pytest.raises(UserError, match=r"train\.json cannot be read"):

@@ -18,7 +18,7 @@ from torch import nn
 from detect.callbacks.base import make_callbacks
 from detect.config.augment import AugmentConfig
 from detect.config.train import OptimConfig
-from detect.data.datasets.detection import CocoDataset
+from detect.data.datasets import detection
 from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.configs.yolo import YoloConfig
@@ -201,9 +201,9 @@ def test_clipping_bounds_the_step(digits, tmp_path, monkeypatch):
 
 def test_sizes_are_drawn_and_mosaic_ends_early(digits, tmp_path, monkeypatch):
     sides, mosaics = [], []
-    forward, mosaic, finish = Losses.forward, CocoDataset._mosaic, Trainer._finish
+    forward, mosaic, finish = Losses.forward, detection.mosaic, Trainer._finish
     monkeypatch.setattr(Losses, "forward", lambda s, x, t: (sides.append(tuple(x.shape[2:])), forward(s, x, t))[1])
-    monkeypatch.setattr(CocoDataset, "_mosaic", lambda s, *a: (mosaics.append(1), mosaic(s, *a))[1])
+    monkeypatch.setattr(detection, "mosaic", lambda *a: (mosaics.append(1), mosaic(*a))[1])
     counts = []
     monkeypatch.setattr(Trainer, "_finish", lambda s, row: (counts.append(len(mosaics)), finish(s, row)))
     train(settings(digits, tmp_path, epochs=4, augment=AugmentConfig(mosaic_off=2)))
