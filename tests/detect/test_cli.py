@@ -227,6 +227,8 @@ REQUIRED = {
         ("train", "--nc 3", "the classes are those of the data"),
         ("train", "--each 3", "did you mean '--images-per-identity'?"),  # what older versions had
         ("train", "--thaw 2", "did you mean '--unfreeze-every'?"),
+        ("train", "--model.tower 2", "did you mean '--model.head-convs'?"),
+        ("train", "--model.loss.code 2", "did you mean '--model.loss.regression'?"),
         ("see", "--answers 2", "did you mean '--predictions'?"),
         ("train", "--dropout 0.5", "detect train --help lists the flags"),  # no far-fetched guesses
         ("train", "--fraction 0.5", "detect train --help lists the flags"),
