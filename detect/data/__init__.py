@@ -1,1 +1,1 @@
-"""Data: the annotations, the formats it is read from, and the images on their way to a batch."""
+"""Data: annotations, the formats that they are read from, datasets, augmentation and loaders."""

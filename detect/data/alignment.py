@@ -1,4 +1,4 @@
-"""Alignment: images of one thing turned, shifted and scaled until its points lie where they lie on average.
+"""Alignment: an object rotated, shifted and scaled until its points lie at their mean positions.
 
 Places are complex numbers, x + iy, for which every similarity of the plane is z -> turn * z + shift.
 
@@ -22,7 +22,7 @@ TOO_LONG = 32767  # pixels a side of an image: from there on OpenCV 4 cannot tur
 
 
 def mean_shape(places: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """The mean (K, 2) of the points of objects, places (N, K, 2), after the similarity that brings each nearest to it.
+    """Return the mean shape (K, 2) of points, places (N, K, 2), each object moved nearest to it by a similarity.
 
     there (N, K) bool says which are labelled. Its own place, size and angle are the mean ones (generalized Procrustes
     analysis; Gower, 1975). Empty (0, 2) where no object has two points; a point that no object has is in the middle.
@@ -56,7 +56,7 @@ def _spread(points: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def nearest(points: np.ndarray, there: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """turn and shift (N,) that bring the points (N, K) there nearest to the shape (K,), without mirror images.
+    """Return turn and shift (N,) that bring the points (N, K) there nearest to the shape (K,), without mirror images.
 
     The angle is that of least squares, the size makes points and shape equally large (the symmetric form of Horn,
     1987): that of least squares would make small what differs much. All are complex. Points that all lie in one place
@@ -72,27 +72,27 @@ def nearest(points: np.ndarray, there: np.ndarray, shape: np.ndarray) -> tuple[n
 
 @dataclass(frozen=True)
 class Pose:
-    """How a thing lies in an image: turn * z + shift is where place z is in a square view of side 1."""
+    """The pose of an object: turn * z + shift is where place z of the image is in a square view of side 1."""
 
     turn: complex
     shift: complex
 
     @staticmethod
     def of(points: np.ndarray, shape: np.ndarray) -> Pose:
-        """That of points (K, 3), x, y and how sure they are there, given the shape (K, 2) in a view of side 1."""
+        """Return the pose of points (K, 3), x, y and confidence, given the shape (K, 2) in a view of side 1."""
         there = seen(points[:, 2])
         turn, shift = nearest((points[:, 0] + 1j * points[:, 1])[None], there[None], shape[:, 0] + 1j * shape[:, 1])
         return Pose(complex(turn[0]), complex(shift[0]))
 
     def side(self, image: np.ndarray) -> int:
-        """Pixels a side of a view as fine as the image (H, W, 3); 0 where there is none to be had."""
+        """Return the side in pixels of a view as fine as the image (H, W, 3); 0 where there is no view."""
         size, longer = abs(self.turn), max(image.shape[:2])
         if not np.isfinite(size) or size * LARGEST * longer < 1 or longer >= TOO_LONG:
             return 0
         return min(round(1 / size), max(longer, FINEST))
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """The image (H, W, 3) as the pose has it: (side, side, 3); what lies outside repeats its border."""
+        """Return the aligned view (side, side, 3) of an image (H, W, 3); what lies outside repeats its border."""
         side = self.side(image)
         turn, half = self.turn * side, 0.5 + 0.5j
         move = turn * half + self.shift * side - half  # OpenCV counts from the centre of the first pixel
@@ -100,13 +100,13 @@ class Pose:
         return cv2.warpAffine(image, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
 
     def undo(self, points: np.ndarray, side: int) -> np.ndarray:
-        """Points (K, 3) in pixels of a view of `side`, in those of its image."""
+        """Convert points (K, 3) in pixels of a view of `side` to pixels of its image."""
         places = ((points[:, 0] + 1j * points[:, 1]) / side - self.shift) / self.turn
         return np.stack([places.real, places.imag, points[:, 2]], 1)
 
 
 def aligned(image: np.ndarray, found: Detections, shape: np.ndarray) -> np.ndarray | None:
-    """What a landmarker of mean shape (K, 2) found in an image (H, W, 3), its one thing, as it lies on average.
+    """Return the aligned view of the one object that a landmarker of mean shape (K, 2) found in an image (H, W, 3).
 
     None where nothing was found, or there is no view of it: see `Pose.side`.
     """

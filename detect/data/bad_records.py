@@ -34,7 +34,7 @@ class BadRecords:
         """Note one bad record. Raises UserError unless `skip_bad`."""
         line = f"{self.path}: {record} {reason}"
         if not self.skip_bad:
-            raise UserError(f"{line}; mend it, or leave such records out with --skip-bad")
+            raise UserError(f"{line}; fix it, or leave such records out with --skip-bad")
         self.lines.append(line)
 
     def reject_all(self, records: Iterable[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Which boxes can be learned from, and which sets hold none: `detect check` reports it, training acts on it.
+"""Which boxes can be learned: `detect check` reports those that cannot, training refuses or leaves them out.
 
 Axes: I images, N objects. `sizes` (I, 2) are the heights and widths of the images in pixels, 0 where unknown.
 """
@@ -23,34 +23,34 @@ BEYOND = f"more than {FARTHEST:,.0f} pixels away from any image"
 
 
 def flat(annotations: Annotations) -> np.ndarray:
-    """(N,) whether a box has no width or no height."""
+    """Return (N,) whether a box has no width or no height."""
     return np.asarray((annotations.boxes[:, 2:] <= 0).any(axis=1))
 
 
 def beyond(boxes: np.ndarray) -> np.ndarray:
-    """(N,) which boxes (N, 4) x, y, width, height have coordinates that lie in no image that could be read."""
+    """Return (N,) which boxes (N, 4) x, y, width, height have coordinates beyond any image that can be read."""
     with np.errstate(over="ignore"):  # the sum of two that are too large may be infinite
         edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return np.asarray((np.abs(edges) > FARTHEST).any(axis=1))
 
 
 def objects(annotations: Annotations) -> np.ndarray:
-    """(N,) which boxes are of an object that can be learned: no crowd regions, no flat boxes."""
+    """Return (N,) which boxes are of an object that can be learned: no crowd regions, no flat boxes."""
     return ~annotations.crowd & ~flat(annotations)
 
 
 def owners(annotations: Annotations) -> np.ndarray:
-    """(N,) the index of the image of each box."""
+    """Return (N,) the index of the image of each box."""
     return np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
 
 
 def reach(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(N,) by how many pixels boxes (N, 4) x, y, width, height reach out of images of `sizes` (N, 2)."""
+    """Return (N,) by how many pixels boxes (N, 4) x, y, width, height reach out of images of `sizes` (N, 2)."""
     return np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sizes[:, ::-1]).max(axis=1)
 
 
 def away(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
-    """(N,) whether a box lies wholly outside its image; crowd regions and flat boxes do not count."""
+    """Return (N,) whether a box lies wholly outside its image; crowd regions and flat boxes do not count."""
     room = sizes[owners(annotations)][:, ::-1]
     low, high = annotations.boxes[:, :2], annotations.boxes[:, :2] + annotations.boxes[:, 2:]
     outside = (low >= room).any(axis=1) | (high <= 0).any(axis=1)
@@ -58,7 +58,7 @@ def away(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
 
 
 def faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, int, str]]:
-    """(kind, row, what is wrong) of each box that nothing can be learned from."""
+    """Yield (kind, row, what is wrong) of each box that cannot be learned."""
     boxes, owner = annotations.boxes, owners(annotations)
     for row in np.flatnonzero(flat(annotations)).tolist():
         yield "flat", row, f"has a box of width {boxes[row, 2]:g} and height {boxes[row, 3]:g}"
@@ -69,21 +69,21 @@ def faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, i
 
 
 def called(annotations: Annotations, row: int) -> str:
-    """What to call the annotation in a row."""
+    """Return how messages call the annotation in a row."""
     image = int(np.searchsorted(annotations.starts, row, side="right")) - 1
     number = row - int(annotations.starts[image]) + 1
     return f"annotation id {annotations.ids[row]} (object {number} of {annotations.file_name(image)})"
 
 
 def in_first_pixel(annotations: Annotations, sizes: np.ndarray) -> np.ndarray:
-    """(N,) whether a box is about the first pixel of its image or less, as boxes relative to the image are."""
+    """Return (N,) whether a box lies within the first pixel of its image, as boxes relative to the image do."""
     end = annotations.boxes[:, :2] + annotations.boxes[:, 2:]
     inside = (annotations.boxes[:, :2] >= -0.5).all(axis=1) & (end <= 1.5).all(axis=1)
     return inside & (sizes[owners(annotations)].min(axis=1, initial=10**9) > 4) & objects(annotations)
 
 
 def relative(annotations: Annotations, sizes: np.ndarray) -> str:
-    """What is wrong with a set most of whose boxes are shares of the image, 0 to 1; nothing for boxes in pixels."""
+    """Return what is wrong if most boxes are relative to the image, 0 to 1; "" for boxes in pixels."""
     inside, count = int(in_first_pixel(annotations, sizes).sum()), int(objects(annotations).sum())
     if 2 * inside <= count:
         return ""
@@ -94,7 +94,7 @@ def relative(annotations: Annotations, sizes: np.ndarray) -> str:
 
 
 def partly_relative(annotations: Annotations, sizes: np.ndarray) -> str:
-    """One line on the boxes that may be shares of the image among boxes in pixels; "" for none."""
+    """Return one line on boxes that may be relative, 0 to 1, among boxes in pixels; "" for none."""
     rows = np.flatnonzero(in_first_pixel(annotations, sizes))
     if not len(rows):
         return ""
@@ -106,7 +106,7 @@ def partly_relative(annotations: Annotations, sizes: np.ndarray) -> str:
 
 
 def out_of_images(annotations: Annotations, sizes: np.ndarray) -> str:
-    """One line on the boxes that reach out of their images, with a guess at why where most do; "" for none."""
+    """Return one line on the boxes that reach out of their images, with a guess at why where most do; "" for none."""
     rows = np.flatnonzero(~annotations.crowd & (sizes[owners(annotations)] > 0).all(axis=1))
     boxes, room = annotations.boxes[rows], sizes[owners(annotations)[rows]]
     out = int((reach(boxes, room) > REACH).sum())
@@ -120,7 +120,7 @@ def out_of_images(annotations: Annotations, sizes: np.ndarray) -> str:
 
 
 def shown_sides(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> np.ndarray:
-    """(N,) the shorter side in pixels of each box, cut off at the edges of its image, scaled to image size `size`."""
+    """Return (N,) the shorter side in pixels of each box, cut off at its image's edges, at image size `size`."""
     room = np.maximum(sizes[owners(annotations)], 1)[:, ::-1]
     low, high = annotations.boxes[:, :2].clip(0), np.minimum(annotations.boxes[:, :2] + annotations.boxes[:, 2:], room)
     scale = size / (room if stretch else room.max(axis=1, keepdims=True))
@@ -128,7 +128,7 @@ def shown_sides(annotations: Annotations, sizes: np.ndarray, size: int, stretch:
 
 
 def too_small(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
-    """What is wrong with a set whose boxes all are too small to be learned at image size `size`; "" for any other."""
+    """Return what is wrong if all boxes are too small to be learned at image size `size`; else ""."""
     sides = shown_sides(annotations, sizes, size, stretch)[objects(annotations)]
     if not len(sides) or sides.max() >= MIN_SIDE:
         return ""
@@ -141,7 +141,7 @@ def too_small(annotations: Annotations, sizes: np.ndarray, size: int, stretch: b
 
 
 def partly_small(annotations: Annotations, sizes: np.ndarray, size: int, stretch: bool = False) -> str:
-    """One line on the boxes that are too small to be learned at image size `size`; "" for none."""
+    """Return one line on the boxes that are too small to be learned at image size `size`; "" for none."""
     sides = shown_sides(annotations, sizes, size, stretch)[objects(annotations)]
     small = int((sides < MIN_SIDE).sum())
     if not small:

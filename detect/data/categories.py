@@ -1,4 +1,4 @@
-"""Classes: which categories of a COCO-shaped file are one, what they are called, and which of two sets are the same."""
+"""Classes: which categories of a COCO-shaped file are one, their names, and the same classes of two datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def without_root(records: list[dict], annotations: list[dict]) -> tuple[list[dict], str]:
-    """The categories without the root that some exporters (Roboflow) add as id 0, and a line that says so, if any.
+    """Return the categories without the root that some exporters (Roboflow) add as id 0, and a line that says so.
 
     A root has no annotation, and is called as another category is, or as the supercategory of all others.
     """
@@ -39,19 +39,19 @@ def _is_root(record: dict, others: list[dict]) -> bool:
 
 
 def class_names(records: list[dict], path: Path) -> list[str]:
-    """The name of each category, its id where it has none. Raises UserError as `require_names`."""
+    """Return the name of each category, its id where it has none. Raises UserError as `require_names`."""
     ids = [record["id"] for record in records]
     return require_names([record.get("name", str(record["id"])) for record in records], ids, path)
 
 
 def keypoint_names(record: dict, path: Path) -> list[str]:
-    """The names of the keypoints that a category declares. Raises UserError as `require_names`."""
+    """Return the names of the keypoints that a category declares. Raises UserError as `require_names`."""
     names = record["keypoints"]
     return require_names(names, range(1, len(names) + 1), path, "keypoint")
 
 
 def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
-    """The skeleton that a category declares, as pairs of indices from 0; none, and a line that says why, for a bad one.
+    """Return the skeleton of a category as pairs of indices from 0; for a bad one none, and a line that says why.
 
     COCO counts keypoints from 1.
     """
@@ -66,7 +66,7 @@ def skeleton_pairs(record: dict) -> tuple[list[list[int]], str]:
 
 
 def with_classes_of(annotations: Annotations, other: Annotations) -> Annotations:
-    """The annotations with the classes of another one, matched by name, whatever their order.
+    """Return annotations with the classes of another dataset, matched by name, whatever their order.
 
     Raises UserError for an object of a class that the other dataset does not have.
     """

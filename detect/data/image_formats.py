@@ -39,12 +39,12 @@ PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose
 
 
 def is_image(path: Path) -> bool:
-    """Whether the file name looks like an image's; hidden files (such as macOS leaves behind) do not count."""
+    """Whether a file is an image, by its suffix; hidden files (such as macOS leaves behind) are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def is_unreadable(path: Path) -> bool:
-    """Whether the file name is that of an image in a format that cannot be decoded, such as HEIC or a camera's raw."""
+    """Whether a file is an image in a format that cannot be decoded, such as HEIC or raw files, by its suffix."""
     return path.suffix.lower() in UNREADABLE and not path.name.startswith(".")
 
 

@@ -43,7 +43,7 @@ silence()  # a broken file is one line of ours, not a page of theirs
 
 
 class Page(NamedTuple):
-    """One page of a file: image (H, W, 3) uint8 RGB, its number, how many there are, how many more were not read."""
+    """One page of a file: image (H, W, 3) uint8 RGB, its number, the number of pages, and of those not read."""
 
     image: np.ndarray
     number: int = 0
@@ -53,7 +53,14 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels: format and mode in Pillow's words, stored (h, w), EXIF orientation 1..8."""
+    """The header of an image file.
+
+    Attributes:
+        format, mode: in Pillow's words.
+        size: (h, w) of the rows as they are stored.
+        shown: (h, w) as a viewer shows it.
+        orientation: EXIF orientation, 1 to 8.
+    """
 
     format: str
     mode: str
@@ -62,7 +69,7 @@ class Header:
     orientation: int
 
     def turn(self, size: Size | None, name: str) -> int:
-        """The orientation to apply for an annotated (h, w); raises UserError when the file has another size."""
+        """Return the orientation to apply for an annotated (h, w). Raises UserError when the file has another size."""
         if size is None or self.shown == tuple(size):
             return self.orientation
         if self.size == tuple(size):
@@ -72,9 +79,17 @@ class Header:
 
 
 def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarray:
-    """The image in a file as (H, W, 3) uint8 RGB; `size` is the annotated (h, w).
+    """Read an image file.
 
-    Raises UserError for a file that is missing, unreadable, truncated or of another size than annotated.
+    Args:
+        path: the file.
+        size: its annotated (h, w), which also tells whether EXIF counts; None: unknown.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated or of another size than annotated.
     """
     try:
         if not os.path.isfile(path):  # as `open_file`, for an image passes here on its way through few files
@@ -87,7 +102,7 @@ def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarra
 
 
 def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Page]:
-    """Every page of a TIFF and frame of an animation, one after the other; of other files the one image.
+    """Yield every page of a TIFF and frame of an animation; of other files the one image.
 
     Pages of a TIFF that repeat another one in small, and what a camera hides behind its JPEG (previews, gain maps), are
     counted and not read. Raises UserError as `read_image`, and for more than `most` pixels.
@@ -115,7 +130,7 @@ def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Pa
 
 
 def decode_image(data: bytes, name: str, size: Size | None = None, most: int = MAX_PIXELS) -> np.ndarray:
-    """As `read_image`, from the bytes of a file; `name` is for messages."""
+    """Decode the bytes of an image file, as `read_image`; `name` is for messages, `most` the limit on pixels."""
     if not data:
         raise UserError(f"{name}: the image file is empty")
     stream = io.BytesIO(data)
@@ -149,7 +164,7 @@ def decode_image(data: bytes, name: str, size: Size | None = None, most: int = M
 
 
 def count_pages(path: str | PathLike[str]) -> int:
-    """How many pages or frames `read_pages` finds in a file; 1 for one that cannot be read."""
+    """Return how many pages or frames `read_pages` finds in a file; 1 for one that cannot be read."""
     name = fspath(path)
     try:
         with open_file(name) as file:
@@ -159,7 +174,7 @@ def count_pages(path: str | PathLike[str]) -> int:
 
 
 def from_pillow(image: Image.Image, name: str) -> np.ndarray:
-    """A PIL image as (H, W, 3) uint8 RGB, turned as its EXIF says: what `read_image` makes of such a file.
+    """Convert a PIL image to (H, W, 3) uint8 RGB, turned as its EXIF says, as `read_image` does.
 
     Raises UserError for pixels whose range is not known: mode F, and mode I unless it was read from a file.
     """
@@ -171,7 +186,7 @@ def from_pillow(image: Image.Image, name: str) -> np.ndarray:
 
 
 def read_header(path: str | PathLike[str]) -> Header:
-    """The header of an image file, without decoding it; raises UserError when it is missing or not an image."""
+    """Return the header of an image file, without decoding it. Raises UserError when it is missing or not an image."""
     name = fspath(path)
     try:
         with open_file(name) as file:
@@ -181,12 +196,12 @@ def read_header(path: str | PathLike[str]) -> Header:
 
 
 def parse_header(data: bytes, name: str) -> Header:
-    """As `read_header`, from the bytes of a file; `name` is for messages."""
+    """Return the header in the bytes of an image file, as `read_header`; `name` is for messages."""
     return _open(io.BytesIO(data), name)[1]
 
 
 def scaled(image: np.ndarray, factor: float) -> np.ndarray:
-    """The image (H, W, 3) uint8 at `factor` times its size: a thin one keeps a pixel of its shorter side."""
+    """Return an image (H, W, 3) uint8 at `factor` times its size, at least 1 pixel a side."""
     return resize(image, max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
 
 
@@ -250,7 +265,7 @@ def _too_large(opened: Image.Image, name: str, most: int) -> UserError:
     """The error for an image whose pixels might not fit into memory."""
     width, height = opened.size
     return UserError(
-        f"{name}: the image has more pixels than can be right, {width} x {height} where {most:,} are read: scale it "
+        f"{name}: the image is too large, {width} x {height} pixels, and at most {most:,} pixels are read: scale it "
         "down, leave it out, or raise --max-pixels of detect predict"
     )
 

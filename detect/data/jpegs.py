@@ -42,7 +42,7 @@ class Decoder:
         self.owner = os.getpid()
 
     def warning(self, path: str) -> str | None:
-        """What libjpeg warns of in a file, "" for nothing; None where it cannot decode the file at all."""
+        """Return what libjpeg warns of in a file, "" for nothing; None where it cannot decode the file at all."""
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(json.dumps(path).encode() + b"\n")
@@ -84,7 +84,7 @@ def warning(path: str) -> str | None:
 
 
 def with_end(data: bytes) -> bytes:
-    """The data of a JPEG without end mark, with one; nothing where pixels are missing too.
+    """Add the end mark to the data of a JPEG that lacks it; b"" where pixels are missing too.
 
     They are all there if it changes none of them what follows the data, and no scan of a progressive file is missing.
     """

@@ -1,4 +1,4 @@
-"""Which way up annotations see their images, where EXIF turns these: the annotated size says so, unless the boxes do.
+"""Whether annotations mean images as EXIF turns them: the annotated size says so, unless the boxes do.
 
 Axes: I images, N objects.
 """
@@ -18,10 +18,10 @@ WAYS = ("as they are stored", "as EXIF turns them")
 
 
 def settled(annotations: Annotations, headers: Sequence[Header | None]) -> Annotations:
-    """The annotations with the sizes of its images, whose headers are given, as their boxes want them.
+    """Return the annotations with the image sizes that fit their boxes, given the headers of the images.
 
     Some tools write the stored size of an image beside boxes that were drawn on the turned one. A box that leaves the
-    image one way and not the other decides for its image; and where the boxes of a set decide all alike, for the other
+    image one way and not the other decides for its image; and where all boxes of a split decide alike, for the other
     images whose size was annotated that way. Each decision, and each image that nothing decides, is a note. Headers are
     None for images that cannot be read.
     """

@@ -20,7 +20,7 @@ VERSION = f"{search.STARTS} {search.SIGMA} {search.LONGEST} {search.LEAST} {sear
 
 
 def with_proposals(annotations: Annotations, folder: Path) -> Annotations:
-    """The annotations with proposals for their images, found by selective search where `folder` does not hold them yet.
+    """Return annotations with proposals, found by selective search where `folder` does not hold them yet.
 
     A file an image, named after the image's place, length and time of change and the settings of the search.
     Raises UserError for an image that cannot be read, a folder that cannot be written, or without scikit-image.
@@ -37,7 +37,7 @@ def with_proposals(annotations: Annotations, folder: Path) -> Annotations:
 
 
 def read_rows(path: Path) -> np.ndarray:
-    """The proposals (P, 4) in a file. Raises UserError for one that is damaged or holds something else."""
+    """Read the proposals (P, 4) in a file. Raises UserError for one that is damaged or holds something else."""
     try:
         with open_file(path) as file:
             rows = read_npy(file, path.stat().st_size)
@@ -49,7 +49,7 @@ def read_rows(path: Path) -> np.ndarray:
 
 
 def key(annotations: Annotations, index: int) -> str:
-    """What the proposals of an image depend on, as a name."""
+    """Return what the proposals of an image depend on, as a file name."""
     path = annotations.image_path(index)
     found = path.stat()
     about = f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {annotations.size(index)} {VERSION}"

@@ -1,7 +1,7 @@
-"""Which files a set may use: those below its own folders, wherever links lead.
+"""Which files a dataset may use: those below its own folders, wherever links lead.
 
-A set comes from somewhere else: a name in its lists and annotation files, or a link that it carries, must not make this
-machine's other files part of it. The folders that the user names, in a flag or in a YAML, are the set's own, links or
+A dataset comes from somewhere else: a name in its lists and annotation files, or a link in it, must not make this
+machine's other files part of it. The folders that the user names, in a flag or in a YAML, are its own, links or
 not. `--allow-outside` is for sets whose lists or links mean to lead elsewhere.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from detect.errors import UserError
 
 _LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
-LEAVES = "leaves the image folder (--allow-outside lets it)"
-OUTSIDE = "leads outside the folder of the set (--allow-outside lets it)"
+LEAVES = "leaves the image folder (--allow-outside permits it)"
+OUTSIDE = "leads outside the folder of the dataset (--allow-outside permits it)"
 
 
 class Roots:
-    """The folders below which a set may use files; `anywhere` allows all files."""
+    """The folders below which a dataset may use files; `anywhere` permits all files."""
 
     def __init__(self, *folders: str | Path, anywhere: bool = False) -> None:
         self.anywhere = anywhere
@@ -28,11 +28,11 @@ class Roots:
         self._real: dict[str, str] = {}  # of folders, links followed
 
     def adding(self, *folders: str | Path) -> Roots:
-        """These and other folders."""
+        """Return these and other folders."""
         return Roots(*self.folders, *folders, anywhere=self.anywhere)
 
     def holds(self, path: str) -> bool:
-        """Whether the set may use the file or folder at an absolute path; it need not be there."""
+        """Whether the dataset may use the file or folder at an absolute path; it need not exist."""
         if self.anywhere:
             return True
         above, name = os.path.split(path)
@@ -45,13 +45,13 @@ class Roots:
         return any(place == root or place.startswith(root.rstrip(os.sep) + os.sep) for root in self.folders)
 
     def require(self, *paths: str | Path) -> None:
-        """Raises UserError for a file or folder that the set may not use."""
+        """Raises UserError for a file or folder that the dataset may not use."""
         for path in paths:
             if not self.holds(os.path.abspath(path)):
                 raise UserError(f"{path}: {OUTSIDE}")
 
     def let_in(self, names: Sequence[object], root: Path) -> list[bool]:
-        """Which file names, relative to `root`, the set may use: judged by their letters, then by where links lead."""
+        """Return which file names, relative to `root`, the dataset may use, by name and by where links lead."""
         base = os.path.abspath(root)
         return [
             type(name) is not str

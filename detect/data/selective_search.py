@@ -23,7 +23,7 @@ COLOURS, DIRECTIONS, STEEPNESSES = 25, 8, 10  # bins of the histograms, those of
 
 
 def selective_search(image: np.ndarray) -> np.ndarray:
-    """Proposals (P, 4) float32 xyxy px of an image (H, W, 3) uint8 RGB, MOST at most, likely ones first.
+    """Return proposals (P, 4) float32 xyxy px of an image (H, W, 3) uint8 RGB, MOST at most, likely ones first.
 
     A function of the image alone. Raises UserError where scikit-image is missing.
     """

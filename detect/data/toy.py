@@ -1,4 +1,4 @@
-"""The embedded set: what `--data toy` means. Real pixels, made without a download, the same for everyone.
+"""The toy dataset, `--data toy`: real pixels, made without a download, the same for everyone.
 
 Handwritten digits in photographs (see `scenes`), a folder in COCO form:
 instances_train.json, instances_val.json, train/*.jpg, val/*.jpg, and video.mp4 with instances_video.json
@@ -34,7 +34,7 @@ CATEGORIES = [{"id": digit + 1, "name": str(digit), "supercategory": "digit"} fo
 
 
 def toy_folder() -> Path:
-    """The embedded set in the user's cache (XDG_CACHE_HOME or ~/.cache) or the temporary folder; built if absent.
+    """Return the toy dataset in the user's cache (XDG_CACHE_HOME or ~/.cache) or the temporary folder; built if absent.
 
     Raises UserError where neither can be written.
     """
@@ -44,11 +44,11 @@ def toy_folder() -> Path:
             return folder if folder.is_dir() else build(folder)
         except OSError as error:
             failure = error
-    raise UserError(f"cannot write the embedded set: {failure}; set XDG_CACHE_HOME to a folder that can be written")
+    raise UserError(f"cannot write the toy dataset: {failure}; set XDG_CACHE_HOME to a folder that can be written")
 
 
 def build(folder: Path, seed: int = 0, train: int = 500, val: int = 120, size: int = 160) -> Path:
-    """Make the set in `folder`, with `train` and `val` square images of `size` pixels.
+    """Make the toy dataset in `folder`, with `train` and `val` square images of `size` pixels.
 
     Images and annotations have the same bits for a seed; the film has the same frames, but x264 does not always encode
     them to the same bits.
@@ -56,7 +56,7 @@ def build(folder: Path, seed: int = 0, train: int = 500, val: int = 120, size: i
     The folder appears whole or not at all. Raises UserError where it exists already, OSError where it cannot be made.
     """
     if folder.exists():
-        raise UserError(f"{folder} exists already: remove it or name another folder for the embedded set")
+        raise UserError(f"{folder} exists already: remove it or name another folder for the toy dataset")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         draft = Path(scratch) / folder.name

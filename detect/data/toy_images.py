@@ -1,4 +1,4 @@
-"""Images for the embedded set: handwritten digits inked onto photographs, both of scikit-learn's own stock.
+"""Images of the toy dataset: handwritten digits inked onto photographs, both from scikit-learn.
 
 A sprite is the ink of one digit, cut to its box: alpha (h, w) float32 in 0..1. Images are RGB.
 """

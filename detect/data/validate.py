@@ -1,4 +1,4 @@
-"""What happens to bad data: strict by default, or left out and listed where the user asked to go on (`--skip-bad`)."""
+"""Checks of a dataset before it is used: of its image files, boxes, skeleton and objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Warning: unknown|th
 
 
 class Examined(NamedTuple):
-    """What there is to know of an image file: its header (None: unreadable), what is wrong with it, what is odd."""
+    """What a look at an image file found: its header (None: unreadable), what is wrong with it, what is odd."""
 
     header: Header | None
     problem: str = ""
@@ -49,7 +49,7 @@ class Examined(NamedTuple):
 
 
 def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Examined:
-    """Look at an image file of annotated (h, w) `size`: is it there, readable, whole, of that size?
+    """Check that an image file of annotated (h, w) `size` is there, readable, whole and of that size.
 
     Without `decode` only its header is read, which shows neither truncation nor damage of the pixels.
     """
@@ -72,7 +72,7 @@ def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Ex
 
 
 def check_images(annotations: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
-    """`examine` every image of a dataset, in their order, so the first finding does not depend on the threads."""
+    """Yield what `examine` finds for every image of a dataset, in order, whichever thread is first."""
 
     def looked() -> Iterator[Examined]:
         indices = iter(range(len(annotations)))
@@ -97,7 +97,7 @@ def verify(annotations: Annotations, skip_bad: bool = False, decode: bool = True
     for index, (header, problem, oddity) in enumerate(check_images(annotations, decode=decode or skip_bad)):
         headers.append(header)
         if problem and not skip_bad:
-            raise UserError(f"{problem}; mend it, or leave such images out with --skip-bad")
+            raise UserError(f"{problem}; fix it, or leave such images out with --skip-bad")
         if problem:
             objects = int(annotations.starts[index + 1] - annotations.starts[index])
             lines[index] = f"{problem} (image id {annotations.image_ids[index]}, left out with its {objects} objects)"
@@ -114,7 +114,7 @@ def verify(annotations: Annotations, skip_bad: bool = False, decode: bool = True
 
 
 def _pages(annotations: Annotations) -> Iterator[tuple[str, str]]:
-    """A note on each file of several pages or frames: annotations have no place for any but the first."""
+    """A note on each file of several pages or frames: only the first has annotations."""
     for path in map(annotations.image_path, range(len(annotations))):
         if path.suffix.lower() in PAGED and (pages := count_pages(path)) > 1:
             yield "encoding", f"{path.name} has {pages} pages or frames, of which the first is used"
@@ -123,7 +123,7 @@ def _pages(annotations: Annotations) -> Iterator[tuple[str, str]]:
 def usable(annotations: Annotations, skip_bad: bool = False, learned: bool = True) -> Annotations:
     """The annotations without boxes that cannot be learned: of no width or height, or wholly outside their image.
 
-    Strict: the first is an error. A set that is not `learned` but measured as pycocotools does keeps them: they are
+    By default the first is an error. Without `learned`, for evaluation as pycocotools does it, they stay: they are
     objects there, which nothing finds. Raises UserError where most boxes are relative, which neither can use.
     """
     if annotations.dims != 2:
@@ -150,7 +150,7 @@ def usable(annotations: Annotations, skip_bad: bool = False, learned: bool = Tru
 
 
 def tell_notes(*datasets: Annotations) -> None:
-    """Say on stderr what is odd about the datasets: of each kind the first note, and how many there are."""
+    """Print what is odd about datasets to stderr: the first note of each kind, and how many there are."""
     for dataset in datasets:
         kinds: dict[str, list[str]] = {}
         for kind, line in dataset.notes:
@@ -161,7 +161,7 @@ def tell_notes(*datasets: Annotations) -> None:
 
 
 def require_large(annotations: Annotations, size: int, stretch: bool) -> None:
-    """Raises UserError when every box is too small to be learned at image size `size`; if some are, says how many."""
+    """Raises UserError when all boxes are too small to be learned at image size `size`; prints how many are."""
     sizes = known_sizes(annotations)
     if line := too_small(annotations, sizes, size, stretch):
         raise UserError(f"{annotations.path}: {line}")
@@ -173,7 +173,7 @@ def require_skeleton(annotations: Annotations) -> None:
     """Raises UserError when the skeleton that a file declares cannot be drawn, for models that have it drawn."""
     for kind, line in annotations.notes:
         if kind == "skeleton":
-            raise UserError(f"{annotations.path}: {line}; mend it, or remove it from the categories")
+            raise UserError(f"{annotations.path}: {line}; fix it, or remove it from the categories")
 
 
 def require_objects(annotations: Annotations, validation: Annotations | None = None) -> None:

@@ -44,7 +44,7 @@ class Packed(NamedTuple):
 
 
 class _Batches(Dataset):
-    """What DataLoader asks for a batch by its plan, a list of draws: each sample is made when `_pack` comes to it."""
+    """What DataLoader asks for a batch, by a list of keys: each sample is made when `_pack` comes to it."""
 
     def __init__(self, sample: Callable[[Any], tuple]) -> None:
         self.sample = sample
@@ -131,7 +131,7 @@ def _start_worker(_: int) -> None:
 
 
 def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, pin: bool) -> DataLoader:
-    """A loader of packed batches: `sampler` yields the plan of each, `sample` makes what one entry of it stands for."""
+    """Return a loader of packed batches: `sampler` yields the keys of each, `sample` makes the sample of a key."""
     several: dict[str, Any] = {}
     if workers:
         context = "fork" if sys.platform == "linux" else None  # forked workers share the annotations and the cache
@@ -149,7 +149,7 @@ def through_workers(sample: Callable[[Any], tuple], sampler: Any, workers: int, 
 
 
 def _failed(error: OSError | RuntimeError) -> UserError:
-    """What the user reads where processes, or what they share, could not be had."""
+    """The error for processes, or shared memory, that the system could not provide."""
     text, number = " ".join(str(error).split()), getattr(error, "errno", None)
     remedy = "memory may have run out: lower --workers or --batch"
     if number == errno.ENOSPC or any(word in text for word in ("shared memory", "Bus error")):

@@ -1,1 +1,1 @@
-"""`detect check`: what a person would want to know of a set before training on it."""
+"""`detect check`: problems of a dataset, to know before training on it."""

@@ -1,4 +1,4 @@
-"""What a person would want to know of a set before training on it: defects of records and images, and what is odd.
+"""Findings about a dataset before training on it: defects of records and images, and oddities.
 
 Nothing is written into the data. Axes: I images, N objects.
 """
@@ -76,7 +76,7 @@ PAIRS = 1 << 18  # boxes that are compared at once: some megabytes
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: its kind, the split, the record or file, and what is said of it."""
+    """One finding: its kind, the split, the record or file, and what is wrong or odd."""
 
     kind: str
     split: str
@@ -86,22 +86,22 @@ class Finding:
 
 @dataclass
 class Checked:
-    """All that was found in a set, and what there is in it by split."""
+    """The findings about a dataset, and statistics of each split."""
 
     findings: list[Finding] = field(default_factory=list)
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     anchors: dict[str, Any] = field(default_factory=dict)
 
     def count(self, kind: str) -> int:
-        """How often something was found."""
+        """Return the number of findings of a kind."""
         return sum(one.kind == kind for one in self.findings)
 
     def level(self, level: str) -> int:
-        """How many errors, warnings or notes there are."""
+        """Return the number of errors, warnings or notes."""
         return sum(KINDS[one.kind][0] == level for one in self.findings)
 
     def plain(self) -> dict[str, Any]:
-        """As it is written to a file."""
+        """Return plain values, as they are written to a file."""
         counts = {kind: self.count(kind) for kind in KINDS}
         splits = {
             name: {k: v for k, v in facts.items() if not isinstance(v, np.ndarray)}
@@ -112,7 +112,7 @@ class Checked:
 
 
 def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_outside: bool = False) -> Checked:
-    """Everything there is to say of the data `data` at image size `size`, with `k` anchors.
+    """Check the dataset `data` for training at image size `size`, with `k` anchors.
 
     Raises UserError where it is no data, or has no split of a name in `splits`.
     """
@@ -150,7 +150,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
 
 
 def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations | None, list[Finding]]:
-    """A split, and what of it cannot be used; None where that is all of it."""
+    """Read a split: its annotations, None if none can be used, and a finding for each bad record."""
     try:
         annotations = loader(True)
     except EmptyDatasetError as error:
@@ -162,7 +162,7 @@ def load(loader: Callable[[bool], Annotations], split: str) -> tuple[Annotations
 
 
 def nowhere(datasets: Sequence[Annotations], findings: Sequence[Finding], inside: Roots) -> Iterator[Finding]:
-    """Images beside those of these splits that no split lists, and no finding is about; links lead `inside`."""
+    """Yield images in the folders of the splits that no split lists and no finding names; links lead `inside`."""
     listed = {os.path.abspath(one.image_path(i)) for one in datasets for i in range(len(one))}
     said = "\n".join(one.text for one in findings if one.kind == "record")
     for path in unlisted(listed, inside):
@@ -171,7 +171,7 @@ def nowhere(datasets: Sequence[Annotations], findings: Sequence[Finding], inside
 
 
 def images(split: str, annotations: Annotations, seen: Iterable[Seen]) -> Iterator[Finding]:
-    """Broken and odd images."""
+    """Yield broken and odd images."""
     for i, one in enumerate(seen):
         if one.problem:
             yield Finding("image", split, str(one.path), one.problem)
@@ -185,7 +185,7 @@ def images(split: str, annotations: Annotations, seen: Iterable[Seen]) -> Iterat
 
 
 def boxes(split: str, annotations: Annotations, sizes: np.ndarray, size: int) -> Iterator[Finding]:
-    """Boxes that cannot be learned, reach out, are tiny, giant, or there twice; `sizes` (I, 2) are those of images."""
+    """Yield boxes that cannot be learned, reach out, are tiny, giant or doubled; `sizes` (I, 2) are the images'."""
     for kind, row, text in faults(annotations, sizes):
         yield Finding(kind, split, called(annotations, row), text)
     if line := relative(annotations, sizes):
@@ -217,7 +217,7 @@ def boxes(split: str, annotations: Annotations, sizes: np.ndarray, size: int) ->
 
 
 def doubled(corners: np.ndarray, labels: np.ndarray, plain: np.ndarray) -> np.ndarray:
-    """For each of N boxes an earlier one of its class at its place, else -1; crowd regions are not `plain`.
+    """Return for each of N boxes an earlier one of its class at its place, else -1; crowd regions are not `plain`.
 
     Boxes are compared along the one of their left and top edges, widths and heights by which the fewest come near one
     another, in blocks of PAIRS at most: the memory for an image of 10,000 boxes is that for one of a few hundred.
@@ -262,7 +262,7 @@ def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.nd
 
 
 def classes(datasets: Mapping[str, Annotations]) -> Iterator[Finding]:
-    """Splits without objects; classes that one split has and another lacks; classes without or with few objects."""
+    """Yield splits without objects; classes that only some splits have; classes without or with few objects."""
     every, first = sorted({name for one in datasets.values() for name in one.names}), next(iter(datasets), "")
     for split, dataset in datasets.items():
         counts = Counter(dataset.names[label] for label in dataset.labels[objects(dataset)].tolist())
@@ -287,7 +287,7 @@ def classes(datasets: Mapping[str, Annotations]) -> Iterator[Finding]:
 
 
 def copies(seen: Mapping[str, Sequence[Seen]]) -> Iterator[Finding]:
-    """Images that are there more than once, exactly or nearly, within splits and across them."""
+    """Yield images that occur more than once, exactly or nearly, within splits and across them."""
     every = [(split, one) for split, some in seen.items() for one in some]
     pictures_ = [one for _, one in every]
     for group in same_files(pictures_):
@@ -312,7 +312,7 @@ def _copies(
 
 
 def facts(annotations: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
-    """What there is in a split: numbers, and arrays for charts: `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
+    """Return the statistics of a split: numbers, and for charts `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
     plain = ~annotations.crowd
     owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))[plain]
     known = sizes[owner].max(1) > 0
@@ -336,7 +336,7 @@ def facts(annotations: Annotations, sizes: np.ndarray, size: int) -> dict[str, A
 
 
 def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
-    """What `k` anchors computed from box sides (N, 2) reach of them at best; nothing where there are too few boxes."""
+    """Return how well `k` anchors computed from box sides (N, 2) fit them; nothing where there are too few boxes."""
     found = torch.from_numpy(sides).float()
     found = found[(found > 0).all(dim=1) & found.isfinite().all(dim=1)]
     if len(found.unique(dim=0)) < k:

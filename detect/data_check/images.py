@@ -1,4 +1,4 @@
-"""What the files of a set's images are: broken, oddly coded, turned, the same as another, or nearly so.
+"""Checks of image files: broken, oddly coded, turned, equal to another or nearly so.
 
 Axes: I images, S side of a thumbnail.
 """
@@ -36,7 +36,7 @@ ENDINGS = {"JPEG": {".jpg", ".jpeg", ".jpe"}, "PNG": {".png"}, "WEBP": {".webp"}
 
 @dataclass(frozen=True)
 class Seen:
-    """One image: its path, the hash of its file, a thumbnail (FINE, FINE) of grey, and what is to be said of it."""
+    """One image: its path, the hash of its file, a grey thumbnail (FINE, FINE), and what is wrong or odd."""
 
     path: Path
     digest: str = ""
@@ -48,7 +48,7 @@ class Seen:
 
 
 def look(path: Path, size: tuple[int, int] | None) -> Seen:
-    """Reads and decodes one image, whose annotated (h, w) is `size`."""
+    """Read and decode one image, whose annotated (h, w) is `size`."""
     header, problem, unfinished = examine(path, size)
     if problem or header is None:
         return Seen(path, problem=problem)
@@ -71,7 +71,7 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
 
 
 def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[Seen]:
-    """Every image of a dataset, in its order."""
+    """Yield `Seen` for every image of a dataset, in order."""
 
     def looked() -> Iterator[Seen]:
         indices = iter(range(len(annotations)))
@@ -83,7 +83,7 @@ def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[
 
 
 def same_files(seen: Sequence[Seen]) -> list[list[int]]:
-    """Groups of images whose files are equal, byte by byte, or are one file that is listed several times."""
+    """Return groups of images whose files are equal, byte by byte, or one file that is listed several times."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, one in enumerate(seen):
         if one.digest:
@@ -92,7 +92,7 @@ def same_files(seen: Sequence[Seen]) -> list[list[int]]:
 
 
 def near_pairs(seen: Sequence[Seen]) -> Iterator[tuple[int, np.ndarray]]:
-    """Images that show almost the same, though their files differ: i, and all j > i in some CHUNK of them.
+    """Yield images that show almost the same, though their files differ: i, and all j > i in some CHUNK of them.
 
     Thumbnails are compared by their correlation, which brightness and contrast do not change: small ones all with all,
     a product of matrices, then larger ones of the pairs that remain. Flat images are like none. For each j the i come
@@ -123,7 +123,7 @@ def _directions(images: np.ndarray) -> np.ndarray:
 
 
 def unlisted(listed: set[str], inside: Roots) -> list[str]:
-    """Images that no annotation lists, in the folders of those that one does, and below them; all paths absolute."""
+    """Yield images in and below the folders of annotated images that no annotation lists; all paths are absolute."""
     folders = {os.path.dirname(path) for path in listed}
     tops = [one for one in folders if os.path.isdir(one) and not folders & set(map(str, Path(one).parents))]
     stock = take_stock(*tops, inside=inside.adding(*tops))

@@ -193,7 +193,7 @@ def test_a_skeleton_that_does_not_fit_stops_only_those_who_draw_it(marked, tmp_p
     assert capsys.readouterr().err.count("'skeleton' must be pairs of keypoint numbers, 1 to 3, so none is drawn") == 2
     points = SMALL.replace("yolo_n", "yolo_n_points").split()
     assert main(["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "points"), *points]) == 2
-    assert "mend it, or remove it from the categories" in capsys.readouterr().err
+    assert "fix it, or remove it from the categories" in capsys.readouterr().err
 
 
 def test_a_classifier_is_not_measured_on_boxes_without_area(data, capsys):
@@ -201,6 +201,6 @@ def test_a_classifier_is_not_measured_on_boxes_without_area(data, capsys):
     flags = ["--task", "classify", "--model", "lenet5", "--imgsz", "32"]
     small = [flag for flag in SMALL.split() if flag not in ("--model", "yolo_n", "--imgsz", "64")]
     command = ["train", "--data", str(data), "--out", str(data.parent / "run"), *small, *flags]
-    assert main(command) == 2 and "has a box of width 0 and height 0; mend it" in capsys.readouterr().err
+    assert main(command) == 2 and "has a box of width 0 and height 0; fix it" in capsys.readouterr().err
     assert main([*command, "--skip-bad"]) == 0
     assert "no report" not in capsys.readouterr().err

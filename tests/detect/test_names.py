@@ -209,7 +209,7 @@ def test_file_names_that_no_file_can_have_are_bad_records(tmp_path, name):
     content = json.loads(path.read_text())
     content["images"].append({"id": 2, "file_name": name})
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="has a file name that no file can have; mend it"):
+    with pytest.raises(UserError, match="has a file name that no file can have; fix it"):
         load_coco(path)
     assert [one.kind for one in check(str(tmp_path), 64).findings if "image id 2" in one.text] == ["record"]
 

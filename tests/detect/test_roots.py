@@ -16,7 +16,7 @@ from tests.detect.test_formats import coco, image, text, xml
 from tools import convert
 
 ROW = "0 .5 .5 .5 .5\n"
-LETS = r"\(--allow-outside lets it\)"
+LETS = r"\(--allow-outside permits it\)"
 
 
 def secret(tmp_path):
@@ -160,7 +160,7 @@ def test_every_command_takes_the_flag(tmp_path, capsys):
         assert main([*arguments, "--allow-outside"]) == 0
         capsys.readouterr()
         main(arguments)
-        assert "--allow-outside lets it" in "".join(capsys.readouterr())
+        assert "--allow-outside permits it" in "".join(capsys.readouterr())
     assert convert.main([str(folder), "--out", str(tmp_path / "c.json")]) == 2
     assert convert.main([str(folder), "--out", str(tmp_path / "c.json"), "--allow-outside"]) == 0
     assert len(json.loads((tmp_path / "c.json").read_text())["images"]) == 2

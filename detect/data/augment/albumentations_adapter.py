@@ -1,4 +1,4 @@
-"""Any albumentations pipeline given in the configuration; the one file that imports albumentations."""
+"""Transforms of albumentations that the configuration names; the one file that imports albumentations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REFLECTING = (cv2.BORDER_REFLECT, cv2.BORDER_REFLECT_101)  # border modes that s
 
 
 class Pipeline:
-    """The transforms of `spec`, a list of {name: arguments}; a composition such as OneOf has a list `transforms`.
+    """The albumentations transforms of `spec`, a list of {name: arguments}; OneOf and the like have `transforms`.
 
     Boxes and keypoints follow. Where a transform can turn a box, the box is that of the ellipse inside the old one,
     which hugs most objects, not of the old corners. Borders that come in are filled with `pad`.
@@ -55,7 +55,7 @@ class Pipeline:
             self.compose = A.Compose(self._build(spec), bbox_params=boxes, keypoint_params=points)
 
     def __call__(self, image: np.ndarray, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
-        """The changed image, which may have another size, and its target by the rule of visibility."""
+        """Return the changed image, which may have another size, and its target by the rule of visibility."""
         self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
         data: dict[str, Any] = {"image": image, "bboxes": boxes.numpy(), "rows": np.arange(len(boxes))}
@@ -168,7 +168,7 @@ def _shifted(points: np.ndarray, by: float) -> np.ndarray:
 
 
 def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndarray:
-    """Where points (N, 2) of an image are after cv2.remap by the maps (H, W), which hold the index that a pixel reads.
+    """Return where points (N, 2) of an image are after cv2.remap by maps (H, W) of the indices that pixels read.
 
     From the pixel that reads nearest to a point, one step along the slopes of the maps.
     """

@@ -1,4 +1,4 @@
-"""Copies of training images in another style, drawn in the place of the images for a share of the samples."""
+"""Stylized copies of training images, shown instead of the images in a share of the samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ABOUT = "stylized.json"  # in a folder of copies: how they were made
 
 
 class StylizedCopies:
-    """The images of a dataset, and the copies of them in `folder`, under the same names and of the same sizes.
+    """The copies of a dataset's images that `detect stylize` made, under the same names and of the same sizes.
 
     Raises UserError for a folder that has no copy of any; of how many images it has none is said.
     """
@@ -36,11 +36,11 @@ class StylizedCopies:
             say(f"{folder}: {missing} of {len(annotations)} images have no copy and stay as they are", file=sys.stderr)
 
     def shown(self, index: int, epoch: int | None) -> bool:
-        """Whether the copy of image `index` takes its place in an epoch (None: never)."""
+        """Whether the copy of image `index` is shown in an epoch; never for None."""
         if epoch is None or not self.there[index]:
             return False
         return float(generator(Stream.STYLE, self.seed, epoch, index).random()) < self.share
 
     def read(self, index: int) -> np.ndarray:
-        """The copy of image `index` (H, W, 3) uint8 RGB. Raises UserError where it is of another size."""
+        """Return the copy of image `index` (H, W, 3) uint8 RGB. Raises UserError where it is of another size."""
         return read_image(self.folder / self.annotations.file_name(index), self.annotations.size(index))

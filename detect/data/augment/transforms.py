@@ -1,7 +1,7 @@
 """Augmentations that change a training image and its target together: crop, placing, mosaic, mirror, colour.
 
-How a placed image is rotated, sheared and warped is in warp.py. Images are scaled straight onto the training
-canvas. Every function takes the generator it draws from; none keeps state.
+Rotation, shear and warp are in warp.py. Images are scaled straight onto the training canvas. Every function draws
+from the generator that it is given; none keeps state.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ImageTarget(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """How one image came onto a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
+    """How one image was placed on a canvas: x' = x * scale + offset, seen inside `view` (x0, y0, x1, y1) only.
 
     With a `warp`, which all images of a canvas share, x' is in the scene, and warp.forward(x') on the canvas.
     """
@@ -49,7 +49,7 @@ class Placement(NamedTuple):
 def single(
     tile: ImageTarget, size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
-    """One image, its long side `size` times the drawn zoom, around the middle of a size x size canvas."""
+    """Place one image around the middle of a size x size canvas, its long side `size` times a random zoom."""
     zoom, (x, y), warp = _view(size, config, rng)
     if config.crop and rng.random() < config.crop:
         tile = random_crop(tile, config, rng)
@@ -63,9 +63,9 @@ def single(
 def mosaic(
     tiles: Sequence[ImageTarget], size: int, config: AugmentConfig, rng: np.random.Generator, pad: int
 ) -> tuple[np.ndarray, Target]:
-    """Four images that meet in one drawn point, seen through the drawn zoom and shift (YOLOv4, 2004.10934).
+    """Place four images that meet in a random point, with random zoom and shift (mosaic; YOLOv4, 2004.10934).
 
-    It is the usual scene of twice the side, cut and scaled to size x size, without ever making the larger image.
+    It is the usual mosaic of twice the side, cut and scaled to size x size, without ever making the larger image.
     """
     zoom, middle, warp = _view(size, config, rng)
     x, y = (round(v) for v in middle + rng.uniform(-0.5, 0.5, 2) * size * zoom)
@@ -83,17 +83,17 @@ def mosaic(
 
 
 def _view(size: int, config: AugmentConfig, rng: np.random.Generator) -> tuple[float, np.ndarray, Warp | None]:
-    """The drawn zoom, the canvas point (x, y) that the middle of the scene moves to, and the warp, if any is on."""
+    """Draw the zoom, the canvas point (x, y) that the middle moves to, and the warp, if any is on."""
     zoom = max(0.05, rng.uniform(1 - config.scale, 1 + config.scale))
     middle = size / 2 + rng.uniform(-config.translate, config.translate, 2) * size
     return zoom, middle, random_warp(size, config, rng) if any(SETTINGS(config)) else None
 
 
 def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generator) -> ImageTarget:
-    """A random part of an image, its width and height at least `crop_min` of the image's, each drawn by itself.
+    """Cut a random part out of an image, its width and height at least `crop_min` of the image's.
 
-    The target is then in pixels of the part, and boxes may reach out of it: `place` cuts them off, or drops them by
-    the rule of visibility.
+    The target is then in pixels of the part, and boxes may reach out of it: `place` cuts them off, or drops them
+    by the rule of visibility.
     """
     whole = np.array(tile.image.shape[1::-1])
     sides = np.rint(whole * rng.uniform(config.crop_min, 1.0, 2)).astype(int).clip(1)
@@ -113,7 +113,7 @@ def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generat
 def paste(
     canvas: np.ndarray, tile: ImageTarget, corner: tuple[float, float], zoom: float, warp: Warp | None = None
 ) -> Placement:
-    """Draw the tile enlarged `zoom` times with its top left corner at (x, y), and say how its source pixels moved.
+    """Draw an image, enlarged `zoom` times, with its top left corner at (x, y); return how its source pixels moved.
 
     Only the part that the canvas shows is resized, a whole number of source pixels onto a whole number of canvas
     pixels. The move is that very map (each axis's scale is the quotient of the two numbers), so it is exact. With a
@@ -143,7 +143,7 @@ def paste(
 
 
 def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: float, size: tuple[int, int]) -> Target:
-    """The target of images placed on one canvas of `size` (h, w); the image id is the first one's.
+    """Return the target of images placed on one canvas of `size` (h, w); the image id is the first one's.
 
     The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its
     area is left inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes
@@ -202,7 +202,7 @@ def _warped(
 
 
 def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
-    """The objects of several targets on one canvas of `size`; the image id is the first one's."""
+    """Return the objects of several targets on one canvas of `size`; the image id is the first one's."""
     points = [t.keypoints for t in targets if t.keypoints is not None]
     proposals = [t.proposals for t in targets if t.proposals is not None]
     return replace(
@@ -256,7 +256,7 @@ class Augmenter:
 
 
 def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.ndarray, Target]:
-    """The image on a plain square canvas, with its target."""
+    """Letterbox an image and its target on a square canvas."""
     fit = Letterbox.fit(tile.image.shape[:2], side, pixels, square=True)
     (height, width), (h, w) = tile.target.size, fit.source
     scale = fit.scale[0] * w / width, fit.scale[1] * h / height
@@ -266,7 +266,7 @@ def letterboxed(tile: ImageTarget, side: int, pixels: Preprocess) -> tuple[np.nd
 
 
 def mirror(target: Target, swap: Tensor | None) -> Target:
-    """The target of the image mirrored left to right; `swap` (K,) says which keypoint each one becomes."""
+    """Return the target of the image mirrored left to right; `swap` (K,) is which keypoint each one becomes."""
     width = target.size[1]
     sign, shift = torch.tensor([[-1.0, 1, -1, 1], [width, 0, width, 0]])
     boxes, proposals = target.boxes[:, [2, 1, 0, 3]] * sign + shift, target.proposals
@@ -281,7 +281,7 @@ def mirror(target: Target, swap: Tensor | None) -> Target:
 
 
 def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:
-    """The permutation (K,) that swaps each pair; None without keypoints. UserError: pairs missing or wrong."""
+    """Return the permutation (K,) that swaps each pair; None without keypoints. UserError: pairs missing or wrong."""
     if not keypoints:
         return None
     if pairs is None:

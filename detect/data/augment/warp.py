@@ -46,7 +46,7 @@ class Warp:
     knots: np.ndarray | None = None
 
     def forward(self, points: np.ndarray) -> np.ndarray:
-        """Where points (…, 2) of the scene lie on the canvas. For keypoints, corners, outlines and polygons alike."""
+        """Return where points (…, 2) of the scene lie on the canvas, for keypoints, corners and polygons alike."""
         found = target = _projected(points, self.matrix)
         change = 0.0 if self.knots is None else np.inf
         while change > TOLERANCE:  # converges: AugmentConfig allows no displacement steeper than 0.8
@@ -55,11 +55,11 @@ class Warp:
         return found
 
     def backward(self, points: np.ndarray) -> np.ndarray:
-        """Which points of the scene the canvas shows at (…, 2): the inverse of `forward`."""
+        """Return which points of the scene the canvas shows at (…, 2): the inverse of `forward`."""
         return _projected(points + self.displacement(points), np.linalg.inv(self.matrix))
 
     def displacement(self, points: np.ndarray) -> np.ndarray:
-        """The displacement (…, 2) at canvas points (…, 2); outside the canvas, that of its nearest edge."""
+        """Return the displacement (…, 2) at canvas points (…, 2); outside the canvas, that of its nearest edge."""
         if self.knots is None:
             return np.zeros_like(points)
         across, down = (_weights(points[..., axis] / self.size) for axis in (0, 1))
@@ -68,7 +68,7 @@ class Warp:
     def boxes(
         self, boxes: np.ndarray, low: np.ndarray | float = -np.inf, high: np.ndarray | float = np.inf
     ) -> np.ndarray:
-        """The bounding boxes (N, 4) xyxy on the canvas of the ellipses in boxes (N, 4) of the scene.
+        """Return the bounding boxes (N, 4) xyxy on the canvas of the ellipses in boxes (N, 4) of the scene.
 
         The ellipse in a box hugs most objects better than its corners do. `low` and `high` (N, 2) are the corners of
         the rectangles in which the objects are seen: their ellipses are cut off there.
@@ -124,7 +124,7 @@ class Warp:
 
 
 def random_warp(size: int, config: AugmentConfig, rng: np.random.Generator) -> Warp:
-    """The drawn warp of a canvas of `size`, about its middle. Needed where any of `SETTINGS` is not 0."""
+    """Draw a warp of a canvas of `size`, about its middle. Needed where any of `SETTINGS` is not 0."""
     angle, *slants = np.radians(rng.uniform(-1.0, 1.0, 3) * (config.rotate, config.shear, config.shear)).tolist()
     cos, sin, (a, b) = math.cos(angle), math.sin(angle), map(math.tan, slants)
     x, y = -rng.uniform(-1.0, 1.0, 2) * config.perspective / (size / 2)

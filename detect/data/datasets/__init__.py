@@ -1,1 +1,1 @@
-"""Datasets: from the annotations to training and evaluation samples, one file for each kind."""
+"""Datasets: training and evaluation samples made of annotations, one file for each kind."""

@@ -1,4 +1,4 @@
-"""Crops: pieces of images that show one thing each, for classifiers and whatever else looks at one thing at a time.
+"""Crops: parts of images that show one object each, for classifiers, embedders and landmarkers.
 
 A crop is a box of the dataset. What the network sees of it is its window: the box with a margin, made square as far as
 the image goes, so that a neighbour's pixels rather than grey fill it; with `Preprocess.stretch` the box's own
@@ -54,7 +54,7 @@ class Crops:
 
     @staticmethod
     def of(annotations: Annotations) -> Crops:
-        """Every box of the dataset that is no crowd region, by its annotation's id."""
+        """Make a crop of every box of a dataset that is no crowd region; its id is that of the annotation."""
         rows = np.flatnonzero(~annotations.crowd)
         owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
         boxes = annotations.boxes[rows].copy()
@@ -71,16 +71,16 @@ class Crops:
 
     @property
     def path(self) -> Path:
-        """Where the crops come from, for messages."""
+        """The annotation file, for messages."""
         return self.annotations.path
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """(C,) crops of each class."""
+        """(C,) the number of crops of each class."""
         return np.bincount(self.labels, minlength=len(self.names))
 
     def target(self, index: int, size: tuple[int, int] = (1, 1)) -> Target:
-        """The target of a crop on a canvas of `size` (h, w): one box, the whole of it."""
+        """Return the target of a crop on a canvas of `size` (h, w): one box, the whole canvas."""
         return Target(
             boxes=torch.tensor([[0.0, 0.0, size[1], size[0]]]),
             labels=torch.from_numpy(self.labels[index : index + 1]),
@@ -90,7 +90,7 @@ class Crops:
         )
 
     def windows(self, stretch: bool = False) -> np.ndarray:
-        """(N, 4) int64 xyxy: what the network sees of each image. UserError: a box that is not in its image."""
+        """Return (N, 4) int64 xyxy what the network sees of each image. UserError: a box outside its image."""
         height_width = known_sizes(self.annotations)[self.images]
         room = np.concatenate([height_width, height_width], axis=1)[:, [1, 0, 3, 2]]
         outside = (self.boxes[:, :2] >= room[:, :2]).any(axis=1) | (self.boxes[:, 2:] <= 0).any(axis=1)
@@ -101,7 +101,7 @@ class Crops:
 
 
 def views(boxes: np.ndarray, room: np.ndarray, stretch: bool = False) -> np.ndarray:
-    """(N, 4) int64 xyxy: what is cut out for boxes (N, 4) of images whose width and height, twice, are `room` (N, 4).
+    """Return (N, 4) int64 xyxy what is cut out for boxes (N, 4) of images of width, height, twice: `room` (N, 4).
 
     That is the box with its margin, made square unless it will be stretched, as far as the image goes.
     """

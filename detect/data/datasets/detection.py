@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def first_plain_epoch(augment: AugmentConfig, epochs: int | None) -> int | None:
-    """The epoch from which mosaic and mixup are off: `mosaic_off` before the end.
+    """Return the epoch from which mosaic and mixup are off: `mosaic_off` before the end.
 
     A run of no more epochs than that keeps mosaic for five sixths of them, rather than never using it.
     """

@@ -1,4 +1,4 @@
-"""Windows that show one thing with keypoints each: the largest of its image that has any.
+"""Training samples of landmarkers: windows that show one object with keypoints, the largest of its image.
 
 Axes: N objects, K keypoints.
 """
@@ -31,7 +31,7 @@ class Instances(Crops):
 
     @staticmethod
     def of(annotations: Annotations) -> Instances:
-        """The largest such box of each image, crowd regions aside. Raises UserError where there is none."""
+        """Choose the largest such box of each image, crowd regions aside. Raises UserError where there is none."""
         if annotations.keypoints is None:
             raise UserError(
                 f"{annotations.path}: its categories declare no keypoints, so there are no landmarks to find"
@@ -54,7 +54,7 @@ class Instances(Crops):
         )
 
     def shape(self, pixels: Preprocess) -> np.ndarray:
-        """Where the points lie on average, (K, 2), in a window of side 1 as the network sees it: see `mean_shape`."""
+        """Return the mean position (K, 2) of the points in a window of side 1 (see `mean_shape`)."""
         corner, sides = np.split(self.windows(pixels.stretch)[:, None].astype(float), 2, axis=2)
         sides = sides - corner
         canvas = sides if pixels.stretch else sides.max(axis=2, keepdims=True)
@@ -77,7 +77,7 @@ class LandmarkDataset(CropDataset):
         return Augmenter(config, self.preprocess, annotations.keypoint_names, annotations.flip_pairs)
 
     def window_target(self, index: int) -> Target:
-        """The object with its points, in pixels of its window as it lies in the image."""
+        """Return the object with its points, in pixels of its window at full size."""
         left, top, right, bottom = self.windows[index].tolist()
         size = (bottom - top, right - left)
         points = self.crops.keypoints[index : index + 1] - np.array([left, top, 0])
@@ -90,7 +90,7 @@ class LandmarkDataset(CropDataset):
         return moved
 
     def sample(self, index: int) -> tuple[np.ndarray, Target, Letterbox]:
-        """The instance on its canvas; the letterbox is that of its window, in pixels of the image."""
+        """Return the object on its canvas; the letterbox is that of its window, in pixels of the image."""
         left, top, right, bottom = self.windows[index].tolist()
         fit = Letterbox.fit((bottom - top, right - left), self.size, self.preprocess, square=True)
         window = self.window_target(index)
@@ -101,7 +101,7 @@ class LandmarkDataset(CropDataset):
 
 
 def require_points(annotations: Annotations, validation: Annotations) -> None:
-    """Raises UserError where a set has no labelled keypoint, or the sets declare other ones.
+    """Raises UserError where a split has no labelled keypoint, or the two declare different ones.
 
     Tells of images that show nothing with labelled keypoints: there is nothing in them to learn or to measure.
     """

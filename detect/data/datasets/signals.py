@@ -26,7 +26,7 @@ _CHUNK = 1024  # records whose squares are in memory at a time
 
 @dataclass(frozen=True, eq=False)
 class Signals(Annotations):
-    """A dataset whose images are records, all of one shape, in memory: `values` (N, C, ...) of any real type.
+    """Annotations of records, all of one shape, in memory: `values` (N, C, ...) of any real type.
 
     Each record has one box, as labels of whole images have, which holds its class.
     """
@@ -76,7 +76,7 @@ class Signals(Annotations):
         return max(self.values.shape[2:])
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
-        """The annotations of these records only, in this order; classes stay."""
+        """Return the annotations of these records, in this order; the classes stay."""
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
         return replace(super().select(index, left_out), values=self.values[index])  # type: ignore[call-arg]
 
@@ -93,7 +93,7 @@ class Signals(Annotations):
         return SignalDataset(self, augment, seed, balanced)
 
     def preprocess(self) -> Preprocess:
-        """How records become numbers: less the mean of each channel, over its deviation; a constant stays as it is."""
+        """Return the normalization of each channel: minus its mean, over its deviation (a constant stays as it is)."""
         n, axes = self.values[:, 0].size, (0, *range(2, self.values.ndim))
         chunks = range(0, len(self), _CHUNK)
         mean = sum(self.values[i : i + _CHUNK].sum(axes, np.float64) for i in chunks) / n
@@ -124,12 +124,12 @@ class SignalDataset(TrainDataset):
         return values, target
 
     def sample(self, index: int) -> tuple[np.ndarray, Target]:
-        """A record by its index, without augmentation."""
+        """Return a record by its index, without augmentation."""
         return np.moveaxis(self.annotations.values[index], 0, -1).astype(np.float32), self.annotations.target(index)
 
 
 def varied(values: np.ndarray, augment: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """A record (..., C) shifted along each axis, stronger or weaker, and if a volume, mirrored along each axis.
+    """Augment a record (..., C): shift it along each axis, scale its values, and mirror volumes along each axis.
 
     What a shift leaves open repeats the edge. A signal is never mirrored: time has a direction.
     """

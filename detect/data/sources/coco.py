@@ -1,4 +1,4 @@
-"""Reading COCO json into the annotations: a million boxes in seconds, every check on whole columns.
+"""COCO json files, by path or by the folder that holds them.
 
 Left to the reader of the file: `segmentation` (not kept), `info`, `licenses` and keys of one's own are passed over.
 Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
@@ -80,7 +80,7 @@ def load_coco(
     skip_bad: bool = False,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The annotations of a COCO file; image names are relative to `root`, by default the folder of the file.
+    """Read a COCO file. Image names are relative to `root`, by default the folder of the file.
 
     Of several roots it is the first that holds one of the first images (see `image_folder`).
     Raises UserError naming file, record and remedy for: broken json, json that is not COCO-shaped, a duplicate id, an
@@ -104,7 +104,7 @@ def from_coco(
     where: list[str] | None = None,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The annotations of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does).
+    """Make annotations of a COCO-shaped dictionary; `where` names each annotation in messages (else its id does).
 
     The images must lie `inside` of folders, by default of `root`.
     """
@@ -145,7 +145,7 @@ def from_coco(
 
 
 def flip_pairs(keypoints: list[str]) -> list[list[int]] | None:
-    """Index pairs that change places in a mirror, by `left` and `right` in the names; None where names do not tell."""
+    """Return the pairs of indices that swap in a mirror, by `left` and `right` in the names; else None."""
     place = {name: index for index, name in enumerate(keypoints)}
     pairs = []
     for name, index in place.items():

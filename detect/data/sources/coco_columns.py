@@ -20,7 +20,7 @@ Tell = Callable[[Reason], Say]
 def image_columns(
     records: list[dict], bad_records: BadRecords, allowed: Callable[[list], list[bool]]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Ids (I,), sizes (I, 2) and file names of the images that may be used; `allowed` says which names are."""
+    """Return ids (I,), sizes (I, 2) and file names of the good images; `allowed` says which names may be used."""
     raw = [record.get("id") for record in records]
     files = [record.get("file_name") for record in records]
     ids, odd = whole(raw)
@@ -51,7 +51,7 @@ def annotation_columns(
     bad_records: BadRecords,
     where: list[str] | None,
 ) -> dict[str, Any]:
-    """The columns of the annotations that may be used, and `owner` (N,), the index of each one's image."""
+    """Return the columns of the good annotations, and `owner` (N,), the index of each one's image."""
     raw = [record.get("id") for record in records]
 
     def say(reason: Reason) -> Say:
@@ -147,7 +147,7 @@ def _odd_one(seen: np.ndarray) -> float:
 
 
 def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) int64 of whole numbers, and which of the values are none (they become 0)."""
+    """Return (N,) int64 of whole numbers, and which of the values are not (they become 0)."""
     if not values:
         return np.zeros(0, np.int64), np.zeros(0, bool)
     if not set(map(type, values)) - {int}:
@@ -163,7 +163,7 @@ def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, width) float64 of finite numbers, and which rows are not that (they become 0)."""
+    """Return (N, width) float64 of finite numbers, and which rows are not (they become 0)."""
     try:
         array = np.array(values, dtype=np.float64).reshape(len(values), width) if values else np.zeros((0, width))
     except (TypeError, ValueError, OverflowError):

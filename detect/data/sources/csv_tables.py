@@ -1,4 +1,4 @@
-"""Tables of landmarks as COCO keypoints: a csv with the columns file, x0, y0, x1, y1 …; an image shows one thing.
+"""Tables of landmarks: a csv with the columns file, x0, y0, x1, y1 …, one object for each image.
 
 The box of a thing is its whole image. Images lie beside the csv, or in the folder there that is called as the csv
 is. A point without numbers is not labelled. 68 points are those of a face (300-W, Sagonas et al., 2016), with names
@@ -72,7 +72,7 @@ class LandmarkCsv(Format):
 
 
 def table_splits(path: Path, inside: Roots | None = None) -> Splits:
-    """The loader of each split: of a csv of landmarks, or of those in a folder; none where there are none."""
+    """Return the reader of each split: of a csv of landmarks, or of those in a folder; nothing where there are none."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     tables = {file.stem: file for file in files if _points_in(_columns(file))}
     return {split: partial(load_table, tables[name], inside=inside) for split, name in by_split(path, tables).items()}
@@ -96,7 +96,7 @@ def _points_in(columns: Sequence[str]) -> int:
 
 
 def load_table(path: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
-    """The annotations of a csv of landmarks. Raises UserError for a row without an image or with what is no number."""
+    """Read a csv of landmarks. Raises UserError for a row without an image, or with a point that is not two numbers."""
     columns, rows = read_csv(path)
     count, bad_records = _points_in(columns), BadRecords(path, skip_bad)
     root = path.parent / path.stem if (path.parent / path.stem).is_dir() else path.parent

@@ -50,7 +50,7 @@ class ImageFolder(Format):
 
 
 def labelled_splits(path: Path, drawn_from: str = "images", inside: Roots | None = None) -> Splits:
-    """The loader of each split of a folder of classes or a csv; none where `path` is neither.
+    """Return the reader of each split of a folder of classes or a csv; nothing where `path` is neither.
 
     `drawn_from`: where there are no splits, what the split `val` is drawn from: "images" of each class, or "classes".
     """
@@ -69,7 +69,7 @@ def load_labelled(
     left: Iterable[Leftover] = (),
     skip_bad: bool = False,
 ) -> Annotations:
-    """The annotations of images under `root` with their classes; `left` are files of the set that cannot be used.
+    """Make annotations of images below `root` with their classes; `left` are files that cannot be used.
 
     Raises UserError for an image that cannot be read, and for a file in `left`.
     """
@@ -96,7 +96,7 @@ def load_labelled(
 
 
 def divided(pairs: Sequence[Pair], drawn_from: str = "images") -> dict[str, list[Pair]]:
-    """The seeded split of images into train and val: some of each class, or all of some classes."""
+    """Split images into train and val, with seed 0: some of each class, or all of some classes."""
     rng = np.random.default_rng(0)
     if drawn_from == "classes":
         names = sorted({label for _, label in pairs})
@@ -189,7 +189,7 @@ def _classes(folder: Path, root: Path, inside: Roots) -> tuple[list[Pair], list[
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
-    """The columns of a csv, in small letters, and its rows by them. Raises UserError where it cannot be read."""
+    """Return the columns of a csv, in small letters, and its rows by them. Raises UserError where it cannot be read."""
     try:
         table = csv.DictReader(io.StringIO(read_text(path), newline=""))
         columns = [name.strip().lower() for name in table.fieldnames or ()]

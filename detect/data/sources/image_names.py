@@ -15,7 +15,7 @@ _FIRST = 8  # records that are looked for in each folder
 
 
 def image_roots(base: Path, *names: str) -> list[Path]:
-    """Where the images of a set may lie: in its folder, in `images/`, or in one of these names or other names of it."""
+    """Return where the images of a split may lie: the folder, `images/`, or folders in these with one of its names."""
     meant = {split_name(name) for name in names}
     wanted = [*names, *(name for name, split in SPLITS.items() if split in meant)]
     above = [str(base), *folders_in(base, IMAGE_FOLDERS)]
@@ -26,7 +26,7 @@ def image_roots(base: Path, *names: str) -> list[Path]:
 
 
 def image_folder(data: Any, roots: Sequence[Path]) -> Path:
-    """The first of `roots` that holds one of the first images of a COCO dictionary, else the first.
+    """Return the first of `roots` that holds one of the first images of a COCO dictionary, else the first.
 
     A root that holds one under a name that `as_on_disk` equates counts where no root holds one exactly.
 
@@ -57,7 +57,7 @@ def image_folder(data: Any, roots: Sequence[Path]) -> Path:
 
 
 def as_on_disk(names: Sequence[str], root: Path) -> list[str]:
-    """File names relative to `root`, spelled as their files are.
+    """Return file names relative to `root`, spelled as their files are.
 
     The name of a missing file becomes that of the only file that differs from it in case, Unicode form or backslashes
     alone. It stays as it is where no such file is there, several are, or another name in the list means the same file.

@@ -1,4 +1,4 @@
-"""Every file of a folder that the user named, by kind, and which label file belongs to which image.
+"""The files of a dataset's folders by kind, and which label file belongs to which image.
 
 A reader uses every image and every label file, or names it in a `BadRecords`. Anything else is ordinary company (a
 readme, a list of classes, json, caches, hidden files) and is passed over.
@@ -30,12 +30,12 @@ Leftover = tuple[str, str]  # a file or record that cannot be used, and why
 
 
 def split_name(name: str) -> str:
-    """The split that a name means: `valid`, `Validation` and `val` are `val`; an unusual name is itself."""
+    """Return the split that a name means: `valid`, `Validation` and `val` are `val`; an unusual name is itself."""
     return SPLITS.get(name.casefold(), name)
 
 
 def by_split(path: object, names: Iterable[str]) -> dict[str, str]:
-    """The name that stands for each split; raises UserError where two of them mean the same one."""
+    """Return the name that stands for each split. Raises UserError where two of them mean the same one."""
     found: dict[str, str] = {}
     for name in names:
         if (other := found.setdefault(split_name(name), name)) != name:
@@ -46,26 +46,26 @@ def by_split(path: object, names: Iterable[str]) -> dict[str, str]:
 
 
 def fold(name: str) -> str:
-    """A name as people compare it: without regard to case, or to how its accents are encoded."""
+    """Return a name for comparison, without regard to case and to how its accents are encoded."""
     return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold()
 
 
 def suffix_of(name: str) -> str:
-    """The suffix in small letters, with its dot."""
+    """Return the suffix in small letters, with its dot."""
     return os.path.splitext(name)[1].lower()
 
 
 @dataclass
 class Inventory:
-    """The files below some folders, absolute, sorted by their parts: images, images of unreadable formats, the rest."""
+    """The files below some folders, as sorted absolute paths: images, images that cannot be decoded, the rest."""
 
     images: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)  # links that lead out of the set: they are not followed
+    outside: list[str] = field(default_factory=list)  # links that lead out of the dataset: they are not followed
     others: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by suffix
 
     def add(self, path: str) -> None:
-        """Sort in one file, by its name."""
+        """Add one file to its kind, by its name."""
         suffix = suffix_of(path)
         if suffix in SUFFIXES:
             self.images.append(path)
@@ -75,18 +75,18 @@ class Inventory:
             self.others[suffix].append(path)
 
     def leading_out(self) -> Iterator[Leftover]:
-        """Each link that may not be followed."""
+        """Yield each link that may not be followed."""
         for path in self.outside:
             yield path, f"is a link that {OUTSIDE}"
 
     def undecoded(self) -> Iterator[Leftover]:
-        """Each image that cannot be decoded."""
+        """Yield each image that cannot be decoded."""
         for path in self.unreadable:
             what = os.path.splitext(path)[1]
             yield path, f"is an image in a format that cannot be decoded ({what}); convert it to JPEG or PNG"
 
     def misnamed(self) -> Iterator[Leftover]:
-        """Each image that does not look like one by its name."""
+        """Yield each image whose name does not end like one."""
         for suffix, paths in self.others.items():
             if suffix in NEVER_IMAGES or suffix.endswith(("~", "_original")):
                 continue
@@ -95,7 +95,7 @@ class Inventory:
 
 
 def take_stock(*folders: str | Path, inside: Roots | None = None) -> Inventory:
-    """All files below some folders, each once; links are followed `inside` of folders, by default of these."""
+    """List all files below some folders, each once; links are followed `inside` of folders, by default of these."""
     found = Inventory()
     for path in sorted(walk(*folders, inside=inside or Roots(*folders), left=found.outside), key=parts_of):
         found.add(path)
@@ -104,12 +104,12 @@ def take_stock(*folders: str | Path, inside: Roots | None = None) -> Inventory:
 
 
 def parts_of(path: str) -> list[str]:
-    """The parts of a path: sorted by them, as `Path`s are, a folder stays together."""
+    """Return the parts of a path, as a key for sorting that keeps folders together."""
     return path.split(os.sep)
 
 
 def walk(*folders: str | Path, inside: Roots, left: list[str]) -> Iterator[str]:
-    """The files below some folders, hidden ones passed over; each folder is entered once.
+    """Yield the files below some folders but hidden ones; each folder is entered once.
 
     Links that lead out of `inside` are not followed, but put into `left`.
     """
@@ -137,7 +137,7 @@ def walk(*folders: str | Path, inside: Roots, left: list[str]) -> Iterator[str]:
 
 
 def folders_in(folder: str | Path, names: Collection[str]) -> list[str]:
-    """The folders directly in one whose names, in any case, are among `names`; sorted."""
+    """Return the folders directly in one whose names, in any case, are among `names`; sorted."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.path for entry in entries if fold(entry.name) in names and entry.is_dir())
@@ -152,7 +152,7 @@ class Finder:
         self._known: dict[str, tuple[str, dict[str, list[str]]]] = {}
 
     def find(self, path: str) -> str | None:
-        """The path as it is on disk: the same, or the only one that differs in case or accents' encoding alone."""
+        """Return the path as it is on disk: as given, or the only one that differs in case or accents alone."""
         above, name = os.path.split(path)
         if not name:
             return path
@@ -181,7 +181,7 @@ def _names_in(folder: str) -> dict[str, list[str]]:
 
 
 def label_folders(folder: str, base: str, finder: Finder) -> list[str]:
-    """Where the labels of the images in a folder may lie, itself aside; folders that are there.
+    """Return the folders where the labels of the images in a folder may lie, besides itself.
 
     For `A/images/B` that is `A/labels/B`; for `A/B`, where A is `base` or lies below it, `A/labels/B` too, in which
     words such as images may be missing (`A/labels/train` for `A/train/images`).

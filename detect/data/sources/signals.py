@@ -47,7 +47,7 @@ class SignalFiles(Format):
 
 
 def signal_splits(path: Path, inside: Roots | None = None) -> Splits:
-    """The loader of each split of a file or folder of signals; none where `path` is neither."""
+    """Return the reader of each split of a file or folder of signals; nothing where `path` is neither."""
     inside = inside or Roots(path if path.is_dir() else path.parent)
     if path.is_dir():
         found = {match[1] for file in path.iterdir() if (match := _TEXT.fullmatch(file.name))}
@@ -61,7 +61,7 @@ def signal_splits(path: Path, inside: Roots | None = None) -> Splits:
 
 
 def unlabelled(path: Path) -> Iterator[Signals]:
-    """The records of a file for whoever only wants to see them: every x of an npz, all lines of a text."""
+    """Yield the records of a file without labels, for prediction: every x of an npz, all lines of a text."""
     if path.suffix.lower() != ".npz":
         yield load_text(path, [path], False)
         return
@@ -84,7 +84,7 @@ def _names_files(path: Path) -> bool:
 
 
 def _beside(folder: Path, name: str, inside: Roots, wanted: str = "") -> Splits:
-    """The splits of the set `name` in a folder; of several files of one split that called `wanted`, or as it ends."""
+    """The splits of the dataset `name` in a folder; of several files of a split, the one like `wanted`."""
     matches = [match for file in sorted(folder.iterdir()) if (match := _TEXT.fullmatch(file.name)) and match[1] == name]
     files: dict[str, Path] = {}
     for match in sorted(matches, key=lambda match: (match[0] != wanted, not wanted.endswith(match[3]))):
@@ -96,7 +96,7 @@ def _beside(folder: Path, name: str, inside: Roots, wanted: str = "") -> Splits:
 
 
 def load_text(path: Path, files: Sequence[Path], skip_bad: bool = False) -> Signals:
-    """The annotations of one text file; its classes are those of all `files`. Raises UserError for a bad record."""
+    """Read one text file; its classes are those of all `files`. Raises UserError for a bad record."""
     bad_records, rows, labels, records = BadRecords(path, skip_bad), list[np.ndarray](), list[str](), list[str]()
     for line, words in _lines(path):
         row = _numbers(words[1:])
@@ -183,7 +183,7 @@ def _sorted(labels: Iterable[str]) -> list[str]:
 
 
 def load_npz(path: Path, split: str, skip_bad: bool = False) -> Signals:
-    """The annotations of one split of an npz. Raises UserError for arrays that are not as is said above."""
+    """Read one split of an npz. Raises UserError for arrays of another form than described above."""
     bad_records = BadRecords(path, skip_bad)
     values = _values(path, f"x_{split}")
     names, labels = _classes(path)

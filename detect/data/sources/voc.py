@@ -102,7 +102,7 @@ class _Voc:
 
 
 class Voc(Format):
-    """A Pascal VOC folder, with its xml files where they are by custom."""
+    """A Pascal VOC folder, with its xml files in the usual places."""
 
     accepts = "a Pascal VOC folder"
 
@@ -120,7 +120,7 @@ class VocAnywhere(Format):
 
 
 def voc_splits(folder: Path, deep: bool = False, inside: Roots | None = None) -> Splits:
-    """The loader of each split of a VOC folder; none where the folder is not one.
+    """Return the reader of each split of a VOC folder; nothing where the folder is not one.
 
     `deep` looks for xml files in every folder below, not only where they are by custom.
     """

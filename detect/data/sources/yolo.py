@@ -46,7 +46,7 @@ class Yolo(Format):
 
 
 def yolo_splits(path: Path, content: dict[str, Any], inside: Roots | None = None) -> Splits:
-    """The loader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
+    """Return the reader of each of `train`, `val`, `test` in a `data.yaml` that holds `content`.
 
     `path:` is relative to the YAML, the splits to it; each is a folder, a list of folders or a txt that lists images.
     """
@@ -69,10 +69,10 @@ def load_yolo(
     pose: int = 0,
     inside: Roots | None = None,
 ) -> Annotations:
-    """The annotations of these image files and of the label file that each of them has in `labels`, or lacks.
+    """Read the labels of image files; `labels` has the label file of each image that has one.
 
-    Category ids are the class indices. `path` stands for the set in messages; `pose` is how many numbers of a row are
-    keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
+    Category ids are the class indices. `path` stands for the dataset in messages; `pose` is how many numbers of a row
+    are keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
     """
     root = Path(shared_folder(images)) if images else path.parent
     records: list[dict] = []

@@ -41,7 +41,7 @@ _COMPANY = ("classes", "readme", "notes", "license", "labels", "names", "predefi
 def yolo_files(
     path: Path, split: str, base: Path, entry: Any, bad_records: BadRecords, inside: Roots
 ) -> tuple[list[str], dict[str, str], Roots]:
-    """The images of a split, absolute and sorted, the label file of each that has one, and where both may lie.
+    """Return the images of a split, absolute and sorted, the label file of each that has one, and where both may lie.
 
     `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the YAML
     at `path`. The files of folders and lists must lie `inside`, in `base`, in such a folder, or in that of the list.
