@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from detect.errors import UserError
 from detect.models.base import Model
-from detect.models.hooks import Taps
+from detect.models.hooks import LayerOutputs
 from detect.types import Classification, Detections, Postprocess
 
 
@@ -38,9 +38,9 @@ def explain_predictions(model: Model, images: Tensor, keep: Postprocess, layer: 
         UserError: the model has no scores.
     """
     names = [layer] if layer else model.backbone_stages()
-    with torch.enable_grad(), Taps(model, names) as taps:
+    with torch.enable_grad(), LayerOutputs(model, names) as taps:
         raw = model(images)
-        outputs = [taps.maps(name) for name in names if name in taps.said]
+        outputs = [taps.maps(name) for name in names if name in taps.outputs]
         maps = next((one for one in reversed(outputs) if one and all(m.requires_grad for m in one)), [])
         result = model.postprocess(raw, keep)[0]
         if isinstance(result, Classification):

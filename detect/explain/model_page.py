@@ -21,7 +21,7 @@ from detect.explain.images import filter_tile, grid, map_tile, overlay_heat, row
 from detect.explain.top_patches import layer_map, shown, sight_of_cell, top_patches
 from detect.inference.draw import draw
 from detect.models.base import Model
-from detect.models.hooks import Taps, find_layer
+from detect.models.hooks import LayerOutputs, find_layer
 from detect.models.weights import load_weights
 from detect.report.html import Page
 from detect.tasks import get_task
@@ -76,7 +76,7 @@ def write_page(config: SeeConfig) -> Path:
 
 def last_map(model: Model, images: Tensor) -> str:
     """The last stage before the head that has one feature map for images (B, 3, H, W)."""
-    with torch.inference_mode(), Taps(model, model.backbone_stages()) as taps:
+    with torch.inference_mode(), LayerOutputs(model, model.backbone_stages()) as taps:
         model(images.to(model.gain.device))
         return next(name for name in reversed(model.backbone_stages()) if len(taps.maps(name)) == 1)
 

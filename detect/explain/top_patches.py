@@ -18,7 +18,7 @@ from torch import Tensor
 
 from detect.errors import UserError
 from detect.models.base import Model
-from detect.models.hooks import Taps
+from detect.models.hooks import LayerOutputs
 from detect.models.receptive_field import Sight, Sights
 from detect.types import Batch
 
@@ -45,7 +45,7 @@ def sight_of_cell(model: Model, layer: str, side: int) -> Sight:
     """
     net = copy.deepcopy(model).to("meta")
     image = torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta")
-    with torch.no_grad(), Sights(image) as sights, Taps(net, [layer]) as taps:
+    with torch.no_grad(), Sights(image) as sights, LayerOutputs(net, [layer]) as taps:
         net(image)
         sight = sights.get(taps.map(layer))
     if sight is None:
@@ -90,7 +90,7 @@ def top_patches(
 
 def layer_map(model: Model, layer: str, images: Tensor) -> Tensor:
     """The output (B, C, h, w) of a layer for images (B, 3, H, W) uint8, on the CPU."""
-    with torch.inference_mode(), Taps(model, [layer]) as taps:
+    with torch.inference_mode(), LayerOutputs(model, [layer]) as taps:
         model(images.to(model.gain.device))
         maps = taps.map(layer)
     if len(maps) != len(images):

@@ -1,4 +1,4 @@
-"""What models share: the metadata that travels with the weights, preprocessing, and the fused copy for inference."""
+"""What all models share: the metadata saved with the weights, preprocessing, and the fused copy for inference."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ _Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoin
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What must be known to use a network: its classes, its image size and how images become numbers.
+    """What is needed to use a network: its classes, its image size and its preprocessing. It is saved with the weights.
 
-    `shape` is where the keypoints of a landmarker lie on average, in a view of side 1 (none: nowhere in particular).
-    `folded` says that its batch normalizations hold no statistics, for they were folded into its convolutions.
-    `thresholds` are the distances up to which an embedder takes two pictures for one person: see `calibrate`.
+    Attributes:
+        names: class names, by label.
+        category_ids: category id of each class in the dataset; results are written with these.
+        size: image size in pixels that the model was trained at.
+        preprocess: how images become the numbers that the network reads.
+        keypoint_names: names of the keypoints, in their order.
+        skeleton: pairs of keypoint indices that are drawn as lines.
+        flip_pairs: pairs of keypoint indices that a mirror image swaps. None: unknown.
+        shape: mean position of each keypoint of a landmarker in a view of side 1. Empty: unknown.
+        folded: whether batch normalization was folded into the convolutions, so that it holds no statistics.
+        thresholds: distances up to which an embedder takes two images for one identity, by name: see `Model.calibrate`.
     """
 
     names: list[str]
@@ -45,12 +53,19 @@ class ModelMetadata:
 
 
 class Model(nn.Module):
-    """Base of every model: `forward` makes raw numbers, `loss` judges them, `postprocess` gives the answer."""
+    """Base of every model: `forward` gives raw outputs, `loss` compares them with targets, `postprocess` makes results.
 
-    square = False  # whether an image must fill a square canvas, padded
+    None of them depends on `training`; what `forward` returns has the same type in every mode.
+
+    Attributes:
+        square: whether images are padded to a square canvas.
+        frozen: names of submodules that keep their weights and batch statistics.
+    """
+
+    square = False
     fixed_graph = True  # whether every image runs the same operators, as an export needs
     size_in_graph = False  # whether which operators run depends on the image size
-    frozen: tuple[str, ...] = ()  # parts that keep their weights and batch statistics, in every mode
+    frozen: tuple[str, ...] = ()
     config: ModelConfig
     gain: Tensor
     offset: Tensor
@@ -66,65 +81,89 @@ class Model(nn.Module):
         self.register_buffer("offset", -mean / std, persistent=False)
 
     def backbone_stages(self) -> list[str]:
-        """Names of the modules that run one after the other, from the pixels on; what is in none of them is the head.
+        """Names of the submodules that make the features, in the order they run; all others are the head.
 
-        Together they are `features`, of which `answer` makes what `forward` returns; both take what it is given.
+        `--freeze` and `--optim.layer-decay` count them. Together they are `features`; `forward_head` does the rest.
         """
         raise NotImplementedError
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """What the trunk makes of images (B, 3, H, W) uint8."""
+        """The features that the head reads.
+
+        Args:
+            images: (B, 3, H, W) uint8, or signals and volumes of any real type.
+            given: targets or proposals, as for `forward`.
+
+        Returns:
+            The feature maps or vectors.
+        """
         raise NotImplementedError
 
     def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
-        """What `forward` returns, from what the trunk made."""
+        """What `forward` returns, from `features`."""
         raise NotImplementedError
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes or keypoints of the metadata, and how they are laid out.
+        """The layers whose outputs belong to classes or keypoints of the metadata, and how these outputs are laid out.
 
-        Fine-tuning takes these outputs by name, so that the same classes in another order, or some of them, keep what
-        was learned of them. A layer that is not here is taken whole or not at all.
+        Fine-tuning copies such outputs by name, so that classes in another order, or a part of them, keep what they
+        learned.
+        Other layers are copied as a whole or not at all.
         """
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but the frozen parts, which stay in that of evaluation."""
+        """Set the mode of everything but the frozen submodules, which stay in evaluation mode."""
         super().train(mode)
         for name in self.frozen:
             self.get_submodule(name).eval()
         return self
 
     def loss(self, raw: Any, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """The loss terms, weighted, each to be divided by its count over all images of a step."""
+        """The weighted terms of the loss.
+
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image.
+
+        Returns:
+            Terms by name; each is divided by its count over all images of a step.
+        """
         raise NotImplementedError
 
     def candidates(self, raw: Any) -> tuple[Tensor, Tensor]:
-        """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
+        """Every prediction before NMS: boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         raise NotImplementedError
 
     def postprocess(self, raw: Any, keep: Postprocess) -> list[Any]:
-        """The answer for each image (Detections in canvas pixels, a Classification ...), by descending score."""
+        """The result for each image: Detections in canvas pixels, a Classification or an Embedding.
+
+        Args:
+            raw: what `forward` returned.
+            keep: confidence threshold, NMS and the number of detections.
+        """
         raise NotImplementedError
 
     def calibrate(self, result: dict[str, Any]) -> None:
-        """Remember what an evaluation on held-out data says that an answer needs; most models need nothing."""
+        """Take from the metrics of a validation set what postprocessing needs; most models need nothing."""
 
     @property
     def layout(self) -> torch.memory_format:
-        """How its weights lie in memory: channels last is for pictures."""
+        """Memory format of the weights: channels last for images."""
         return torch.channels_last if self.dims == 2 else torch.contiguous_format
 
     def dummy_input(self, side: int) -> Tensor:
-        """A batch of one image of zeros, or of one signal or volume, `side` long."""
+        """A batch of one image, signal or volume of zeros whose sides are `side` long."""
         if self.dims == 2:
             return torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.gain.device)
         return torch.zeros(1, self.config.in_channels, *[side] * self.dims, device=self.gain.device)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """uint8 RGB images (B, 3, H, W) as the numbers the network takes, in the type of its weights.
+        """Images as the numbers that the network reads, in the type of its weights.
 
-        Signals (B, C, L) and volumes (B, C, D, H, W) of any real type too, for a model of that many dimensions.
+        Args:
+            images: (B, 3, H, W) uint8 in RGB order; signals (B, C, L) or volumes (B, C, D, H, W) of any real type for a
+                model of that many dimensions.
         """
         dtype = self.gain.dtype
         kind = images.device.type
@@ -148,10 +187,14 @@ class Model(nn.Module):
         return fused.to(memory_format=self.layout)
 
     def require_side(self, side: int) -> None:
-        """Raises UserError where images of `side` pixels are too small for the network."""
+        """Check that images of `side` pixels are large enough for the network.
+
+        Raises:
+            UserError: they are too small.
+        """
 
     def for_inference(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """The lean copy on `device`, to be run in `dtype`; on a CPU convolution and activation fused, if faster."""
+        """The fused copy on `device`, to be run in `dtype`; on a CPU with fused activations if that is faster."""
         fused = self.fused().to(device)
         if device.type == "cpu" and fused.gain.dtype == torch.float32 and use_fused(dtype):
             fuse(fused)
@@ -170,7 +213,7 @@ def fold(module: nn.Module) -> None:
 
 
 def fuse(module: nn.Module) -> None:
-    """Join every sequence of a convolution, a folded normalization and an activation, in place."""
+    """Replace every sequence of a convolution, a folded normalization and an activation by one layer, in place."""
     for name, child in module.named_children():
         layers = [layer for layer in child.children() if not isinstance(layer, nn.Identity)]
         conv, act = [*layers, nn.Identity(), nn.Identity()][:2]

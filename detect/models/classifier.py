@@ -1,4 +1,4 @@
-"""Classifiers: any whole network, asked what a picture shows.
+"""Classifiers: a whole network that tells the class of an image.
 
 Axes: B batch, C classes.
 """
@@ -23,15 +23,15 @@ from detect.models.configs.classifier import ClassifierConfig
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.types import Classification, LossTerm, NamedRows, Postprocess, Target
 
-AUX = 0.3  # the weight of an auxiliary classifier's loss (Szegedy et al., 2015, section 5)
-BEST = 5  # classes that an answer names at most
+AUX_WEIGHT = 0.3  # of the loss of an auxiliary classifier (Szegedy et al., 2015, section 5)
+MAX_CLASSES = 5  # of a result
 
 
 class Classifier(Model):
-    """images (B, 3, S, S) uint8 -> Logits; each image belongs to one class.
+    """images (B, 3, S, S) uint8 -> Logits; each image has one class.
 
     In one dimension images are signals (B, channels, L), in three volumes (B, channels, D, H, W), of real numbers.
-    The auxiliary classifiers that some networks have take part in the loss and are gone from the lean copy.
+    The auxiliary classifiers that some networks have take part in the loss and are dropped from the fused copy.
     """
 
     square = True
@@ -45,11 +45,11 @@ class Classifier(Model):
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Logits:
-        """Logits for images (B, 3, S, S) uint8; `given` steers nothing here."""
+        """Logits for images (B, 3, S, S) uint8; `given` is not used."""
         return self.network(self.preprocess(images))
 
     def backbone_stages(self) -> list[str]:
-        """The stages of the network, then what follows before its last layer."""
+        """The stages of the network, then the layers before its last one."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
@@ -57,19 +57,27 @@ class Classifier(Model):
         return [(layer, NamedRows()) for layer in self.network.outputs()]
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """What the last layer takes. Raises UserError where auxiliary classifiers need more than that."""
+        """The input of the last layer.
+
+        Raises:
+            UserError: the network has auxiliary classifiers, which read more than that.
+        """
         if self.network.aux:
             raise UserError(f"{self.config.name} has auxiliary classifiers, which need more than its features")
         return [self.network.features(self.preprocess(images))]
 
     def forward_head(self, features: list[Tensor], given: Any = None) -> Logits:
-        """Logits from what the last layer takes."""
+        """Logits from the input of the last layer."""
         return Logits(self.network.head(features[0]))
 
     def loss(self, raw: Logits, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """Cross-entropy with label smoothing and class weights, over the sum of the weights.
+        """Cross-entropy with label smoothing and class weights, divided by the sum of the weights.
 
-        An image's class is the first label of its target; one without labels costs nothing.
+        The class of an image is the first label of its target; images without labels do not count.
+
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image.
         """
         first = torch.stack([t.labels[0] if len(t) else torch.tensor(-1) for t in targets])
         first = first.to(raw.logits.device, non_blocking=True)
@@ -78,7 +86,7 @@ class Classifier(Model):
         losses = [softmax_cross_entropy(x, labels, weight, self.config.loss.smoothing) for x in (raw.logits, *raw.aux)]
         terms = {"classes": LossTerm(losses[0], weight.sum())}
         if raw.aux:
-            terms["aux"] = LossTerm(AUX * torch.stack(losses[1:]).sum(), weight.sum())
+            terms["aux"] = LossTerm(AUX_WEIGHT * torch.stack(losses[1:]).sum(), weight.sum())
         return terms
 
     def scores(self, raw: Logits) -> Tensor:
@@ -86,11 +94,15 @@ class Classifier(Model):
         return raw.logits.float().softmax(-1)
 
     def postprocess(self, raw: Logits, keep: Postprocess) -> list[Classification]:
-        """The classes of each image, best first: see `best`."""
-        return best(self.scores(raw), keep)
+        """The classes of each image by descending score: see `top_classes`."""
+        return top_classes(self.scores(raw), keep)
 
     def require_side(self, side: int) -> None:
-        """Raises UserError where images of `side` pixels are too small for the network."""
+        """Check that images of `side` pixels are large enough for the network, by running it once.
+
+        Raises:
+            UserError: they are too small.
+        """
         if next(self.parameters()).is_meta:  # its shapes alone are asked for
             return
         mode = self.training
@@ -114,20 +126,32 @@ class Classifier(Model):
         return fused
 
 
-def best(scores: Tensor, keep: Postprocess) -> list[Classification]:
-    """Probabilities (B, C) -> the classes of each image by descending score, on the CPU.
+def top_classes(scores: Tensor, keep: Postprocess) -> list[Classification]:
+    """The classes of each image by descending score, on the CPU.
 
-    The best one, and up to four more that score above `keep.score`; only among `keep.classes` where they are given.
+    Args:
+        scores: probabilities (B, C).
+        keep: the classes to choose from, and the confidence threshold; the first class is returned whatever its score.
+
+    Returns:
+        For each image the most probable class, and up to four more above `keep.score`.
     """
     scores = scores.detach().float().cpu()
     labels = torch.arange(scores.shape[1]) if keep.classes is None else torch.tensor(keep.classes)
-    found, order = scores[:, labels].topk(min(BEST, keep.limit, len(labels)), dim=1)
+    found, order = scores[:, labels].topk(min(MAX_CLASSES, keep.limit, len(labels)), dim=1)
     counts = (found[:, 1:] > keep.score).sum(1).add(1).tolist()
     return [Classification(s[:n], labels[o[:n]]) for s, o, n in zip(found, order, counts, strict=True)]
 
 
 def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) -> nn.Sequential:
-    """Dense layers for the head of `network`: hidden ones of these widths with ReLU, and one that gives the logits."""
+    """Dense layers for the head of `network`: hidden ones with ReLU, and one for the logits.
+
+    Args:
+        network: the network whose features they read.
+        hidden: widths of the hidden layers.
+        classes: number of logits.
+        dims: dimensions of the input of the network.
+    """
     maps = any(isinstance(layer, _ConvNd) for layer in network.head)
     start = [spread(nn.AdaptiveAvgPool2d(1), dims), nn.Flatten()] if maps else []
     widths = [network.width, *hidden]
@@ -138,10 +162,12 @@ def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) 
 
 
 def build_classifier(config: ClassifierConfig, metadata: ModelMetadata) -> Classifier:
-    """The network that `config.backbone` names.
+    """The backbone of `config` as a whole network.
 
-    Raises UserError for an unknown name, images too small for it.
-    Padding is the published one where images are at least as large as the paper's, else such that any size will do.
+    Padding is the published one if images are at least as large as the published size, else "same", for any size.
+
+    Raises:
+        UserError: an unknown name, or images that are too small for the network.
     """
     classes = len(metadata.names)
     network = build_network(config.backbone, classes, config.in_channels, "same", config.dims)

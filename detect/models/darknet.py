@@ -1,4 +1,4 @@
-"""A detector as a Darknet cfg describes it: its graph of layers, and our own head over anchor boxes."""
+"""Detectors that a Darknet cfg describes: its graph of layers, and our head over anchor boxes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build_darknet(config: DarknetConfig, metadata: ModelMetadata) -> Yolo:
 
 
 def _head(described: Plan, classes: int) -> AnchorHead:
-    """One 1x1 convolution a [yolo] layer, in two parts: boxes and objectness, which any classes share, and classes."""
+    """A 1x1 convolution for each [yolo] layer, in two: boxes and objectness, which any classes share, and classes."""
     scales = described.scales
     where = [s.channels for s in scales], [s.stride for s in scales]
     anchors = [size for s in scales for size in s.anchors]

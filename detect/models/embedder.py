@@ -1,4 +1,4 @@
-"""Embedders: any whole network, with a vector of length one in the place of its classes.
+"""Embedders: a whole network with a vector of length one in place of its classes.
 
 Axes: B batch, D numbers of a vector.
 """
@@ -27,24 +27,24 @@ GRID = 4  # cells a side that are left of an early map
 
 
 class EmbeddingOutput(NamedTuple):
-    """What an embedder says: vectors (B, D) float32 of length one."""
+    """The output of an embedder: vectors (B, D) float32 of length one."""
 
     vectors: Tensor
 
 
 class Embedder(Model):
-    """images (B, 3, S, S) uint8 -> EmbeddingOutput; images of one person have near vectors, those of others far ones.
+    """images (B, 3, S, S) uint8 -> EmbeddingOutput; images of one identity have near vectors.
 
-    Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| that says it. Before they
-    are scaled to length one vectors are normalized over the batch (Ioffe and Szegedy, 2015): of what all pictures have
-    in common nothing is left, nor can a loss that wants vectors near draw all of them into one place.
+    Near is meant by the Euclidean distance; a Siamese network has a logistic unit on |a - b| instead. Before they are
+    scaled to length one, vectors are normalized over the batch (Ioffe and Szegedy, 2015): what all images have in
+    common is removed, and a loss that pulls vectors together cannot draw all of them into one place.
 
-    With `early`, a stage and its channels, half of a vector is made of what that stage says of each cell of a grid of
-    4 x 4: what the whole network makes of a picture no longer knows where in it things are (Deng et al., 2019, ArcFace,
-    read every cell of the last map). Both halves weigh the same.
+    With `early`, a stage and its channels, half of a vector is computed from the feature map of that stage on a grid of
+    4 x 4: the output of the whole network no longer knows where in an image things are (Deng et al., 2019, ArcFace,
+    read every cell of the last map). Both halves have the same weight.
 
-    With `config.mirror`, a vector of what is not trained on is the mean of those of a picture and its mirror image, at
-    length one: a thing seen from the left has that of the same seen from the right.
+    With `config.mirror`, vectors outside of training are the mean of those of the image and its mirror image, scaled to
+    length one: an object seen from the left has the vector of the same object seen from the right.
     """
 
     square = True
@@ -70,21 +70,21 @@ class Embedder(Model):
         return self.forward_head(self.features(images, given), given)
 
     def backbone_stages(self) -> list[str]:
-        """The stages of the network, then what follows before its last layer."""
+        """The stages of the network, then the layers before its last one."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
-        """None: no number of a vector belongs to a person."""
+        """None: no number of a vector belongs to an identity."""
         return []
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """What the dense layers take of images, and then of their mirror images, where those count."""
+        """The inputs of the dense layers, and then those of the mirror images, where these count."""
         mirror = self.config.mirror and given is None
         turned = self._features(images.flip(-1)) if mirror else []  # first: who watches a layer sees the picture last
         return self._features(images) + turned
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """What the dense layers take: of the whole network, and the early map where that is read."""
+        """The inputs of the dense layers: of the whole network, and the early feature map if one is used."""
         x, early = self.preprocess(images), []
         for i, stage in enumerate(self.network.stages):
             x = stage(x)
@@ -107,9 +107,11 @@ class Embedder(Model):
         return torch.cat([normalize(half, dim=1) for half in vectors], 1) / math.sqrt(len(vectors))
 
     def loss(self, raw: EmbeddingOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """The loss that `config.loss.kind` names, over pairs or triplets of the batch.
+        """The loss that `config.loss.kind` names, over pairs or triplets of the batch; zero where there are none.
 
-        The person of a picture is the first label of its target. Without a pair or triplet the loss is zero.
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image; its first label is the identity.
         """
         labels = torch.stack([t.labels[0] for t in targets]).to(raw.vectors.device, non_blocking=True)
         loss = self.config.loss
@@ -120,19 +122,19 @@ class Embedder(Model):
         return triplet(raw.vectors, labels, loss.margin, loss.mining)
 
     def distance(self) -> Distance:
-        """How far apart two vectors are: Euclidean, or minus the logit of the Siamese unit."""
+        """The distance of two vectors: Euclidean, or minus the logit of the Siamese unit."""
         if self.config.loss.kind != "siamese":
             return Distance()
         weight, bias = self.unit_weight.detach().float().cpu(), float(self.unit_bias.detach())
         return Distance(weight.numpy(), bias)
 
     def postprocess(self, raw: EmbeddingOutput, keep: Postprocess) -> list[Embedding]:
-        """The vector of each image; `keep` has no say."""
+        """The vector of each image; `keep` is not used."""
         distance = self.distance()
         return [Embedding(one, distance) for one in raw.vectors.detach().float().cpu().numpy()]
 
     def calibrate(self, result: dict[str, Any]) -> None:
-        """Remember the thresholds that an evaluation on held-out people chose."""
+        """Store the thresholds that evaluation chose on the validation identities."""
         self.metadata = replace(self.metadata, thresholds=result["thresholds"])
 
 

@@ -1,4 +1,4 @@
-"""Taps: what named layers of a network say while it runs."""
+"""LayerOutputs: what named layers of a network say while it runs."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def find_layer(net: nn.Module, name: str) -> str:
     return found
 
 
-class Taps:
+class LayerOutputs:
     """While entered, `said` has what each of the named layers gave, by name; gradients reach it.
 
     What follows a layer works on a copy, for some layers write their answer over what they were given.
     """
 
     def __init__(self, net: nn.Module, names: Iterable[str]) -> None:
-        self.net, self.names, self.said = net, list(names), dict[str, Any]()
+        self.net, self.names, self.outputs = net, list(names), dict[str, Any]()
 
     def __enter__(self) -> Self:
         def tap(name: str) -> Any:
             def keep(layer: nn.Module, given: Any, output: Any) -> Any:
-                self.said[name] = output
+                self.outputs[name] = output
                 return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, output)
 
             return keep
@@ -65,4 +65,4 @@ class Taps:
         return given[0]
 
     def _given(self, name: str) -> list[Tensor]:
-        return [x for x in tree_leaves(self.said.get(name)) if isinstance(x, Tensor)]
+        return [x for x in tree_leaves(self.outputs.get(name)) if isinstance(x, Tensor)]

@@ -1,4 +1,4 @@
-"""What is known of keypoints: their spreads by their names, and which of those that were found are there."""
+"""Keypoints: their spread by name, and which of the predicted ones are visible."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ SEEN = 0.5  # the probability from which a point counts as there
 
 
 def sigmas(names: Sequence[str]) -> list[float]:
-    """The spread of each keypoint: COCO's for its seventeen names, 0.05 for any other."""
+    """The spread of each keypoint: the one of COCO for its seventeen names, 0.05 for any other."""
     return [COCO_SIGMAS.get(name, SIGMA) for name in names]
 
 
 def seen(presence: np.ndarray) -> np.ndarray:
-    """Which of K points are there, by their probabilities (K,): all, where none is."""
+    """Which of K keypoints are visible, by their probabilities (K,); all of them if none is."""
     there = presence >= SEEN
     return there if there.any() else ~there
 
 
 def around(points: Tensor) -> Tensor:
-    """The box (4,) around those of the points (K, 3), on the CPU, that are there."""
+    """The box (4,) around the visible ones of the keypoints (K, 3), on the CPU."""
     there = points[seen(points[:, 2].numpy()), :2]
     return torch.cat([there.amin(0), there.amax(0)])

@@ -1,6 +1,6 @@
-"""Landmarks: K points of the one thing that an image shows, by coordinates or by heatmaps.
+"""Landmarks: K keypoints of the one object that an image shows, as coordinates or from heatmaps.
 
-Axes: B batch, K points, P points that count, H and W cells of a map.
+Axes: B batch, K keypoints, P labelled keypoints, H and W cells of a heatmap.
 """
 
 from __future__ import annotations
@@ -13,30 +13,34 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.configs.landmarker import LandmarkerConfig
-from detect.models.heads.single_object import Landmarks
+from detect.models.heads.single_object import LandmarkOutput
 from detect.models.keypoints import around
 from detect.models.losses.keypoints import spread_loss
 from detect.models.necks import build_pyramid
-from detect.models.single_object import Single, sides
+from detect.models.single_object import SingleObjectModel, canvas_sizes
 from detect.registry import REGISTRIES
 from detect.types import Detections, LossTerm, Postprocess, Target
 
 
-class Landmarker(Single):
-    """images (B, 3, S, S) uint8 -> Landmarks. The thing of an image is the first object of its target."""
+class Landmarker(SingleObjectModel):
+    """images (B, 3, S, S) uint8 -> LandmarkOutput. The object of an image is the first one of its target."""
 
     config: LandmarkerConfig
 
-    def loss(self, raw: Landmarks, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """Coordinates, and heatmaps where there are any, over labelled points; over all points, whether they are there.
+    def loss(self, raw: LandmarkOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
+        """Position, and heatmap where there is one, of labelled keypoints; visibility of all keypoints.
 
-        A point that is not labelled (visibility 0) has no place that could be wrong.
+        A keypoint that is not labelled (visibility 0) has no position that could be wrong.
+
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image.
         """
         w, k, device = self.config.loss, raw.keypoints.shape[1], raw.keypoints.device
         first = [t.keypoints[0] if t.keypoints is not None and len(t) else torch.zeros(k, 3) for t in targets]
         truth = torch.stack(first).to(device, non_blocking=True)
         there = truth[..., 2] > 0
-        part = 100 / sides(targets, device)[:, None].expand(-1, k, -1)[there]
+        part = 100 / canvas_sizes(targets, device)[:, None].expand(-1, k, -1)[there]
         wanted = truth[..., :2][there]
         distance = REGISTRIES["loss.keypoint"][w.keypoint_kind](raw.keypoints[there] * part, wanted * part)
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
@@ -49,16 +53,16 @@ class Landmarker(Single):
             "presence": LossTerm(w.objectness * presence, torch.tensor(float(there.numel()), device=device))
         }
 
-    def postprocess(self, raw: Landmarks, keep: Postprocess) -> list[Detections]:
-        """One record an image whose mean probability of its points is above `keep.score`.
+    def postprocess(self, raw: LandmarkOutput, keep: Postprocess) -> list[Detections]:
+        """One detection for each image whose mean keypoint probability is above `keep.score`.
 
-        Points are x, y and the probability of being there; the box is the one around those that are.
+        Keypoints are x, y and the probability of being visible; the box is the one around the visible ones.
         """
-        return placed(raw, keep)
+        return landmark_detections(raw, keep)
 
 
-def placed(raw: Landmarks, keep: Postprocess) -> list[Detections]:
-    """What `Landmarker.postprocess` says, which asks no network."""
+def landmark_detections(raw: LandmarkOutput, keep: Postprocess) -> list[Detections]:
+    """`Landmarker.postprocess` without a network: it also serves exported models."""
     seen = raw.presence.detach().sigmoid()
     points = torch.cat([raw.keypoints.detach(), seen[..., None]], -1).float().cpu()
     found = [Detections(around(p)[None], p[:, 2].mean()[None], torch.zeros(1).long(), p[None]) for p in points]
@@ -66,7 +70,11 @@ def placed(raw: Landmarks, keep: Postprocess) -> list[Detections]:
 
 
 def build_landmarker(config: LandmarkerConfig, metadata: ModelMetadata) -> Landmarker:
-    """A landmarker from the names in `config`. Raises UserError for an unknown name or level, or without keypoints."""
+    """A landmarker with the parts that `config` names.
+
+    Raises:
+        UserError: an unknown name, a level that the backbone lacks, or annotations without keypoints.
+    """
     if not metadata.keypoint_names:
         raise UserError(f"model {config.name} finds keypoints, and the annotations declare none in their categories")
     backbone, neck = build_pyramid(config)

@@ -1,4 +1,4 @@
-"""Necks: what joins the maps of a backbone, finest first, into maps of one width."""
+"""Necks: they join the feature maps of a backbone, finest first, into maps of one width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detect.registry import REGISTRIES, register
 
 @register("neck", "straight")
 class Straight(nn.Module):
-    """No exchange between levels: a 1x1 convolution brings each to `width` channels."""
+    """No exchange between levels: a 1x1 convolution gives each level `width` channels."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__()
@@ -31,7 +31,7 @@ class Straight(nn.Module):
 
 @register("neck", "fpn")
 class FPN(nn.Module):
-    """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and joined to finer ones by a CSP stage."""
+    """Feature pyramid (Lin et al., 2017): coarse maps are upsampled and merged into finer ones by a CSP stage."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__()
@@ -49,7 +49,7 @@ class FPN(nn.Module):
 
 @register("neck", "pan")
 class PAN(FPN):
-    """Path aggregation (Liu et al., 2018): after the feature pyramid, fine maps are carried up again by stride 2."""
+    """Path aggregation (Liu et al., 2018): an FPN, then fine maps are merged into coarser ones by stride 2."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
         super().__init__(channels, strides, width, depth, act)
@@ -66,7 +66,7 @@ class PAN(FPN):
 class Coarser(nn.Module):
     """A neck of `kind` over a backbone that lacks the coarsest of the `wanted` strides.
 
-    3x3 convolutions of stride 2 go on from the coarsest map; maps whose stride is not wanted go no further.
+    3x3 convolutions of stride 2 continue from the coarsest feature map; maps of other strides are dropped.
     """
 
     def __init__(
@@ -98,7 +98,19 @@ class Coarser(nn.Module):
 def build_neck(
     name: str, channels: Sequence[int], strides: Sequence[int], wanted: Sequence[int], width: int, depth: int
 ) -> nn.Module:
-    """The neck called `name` over maps of `channels` at `strides`, giving `width` channels at the `wanted` strides."""
+    """A registered neck.
+
+    Args:
+        name: its registered name.
+        channels: channels of the feature maps of the backbone, finest first.
+        strides: their strides.
+        wanted: strides of the feature maps that the neck gives.
+        width: their channels.
+        depth: residual blocks in each stage.
+
+    Raises:
+        UserError: there is no such neck.
+    """
     kind = REGISTRIES["neck"][name]
     if list(strides) == list(wanted):
         neck: nn.Module = kind(channels, strides, width, depth)

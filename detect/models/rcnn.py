@@ -1,4 +1,4 @@
-"""R-CNN (Girshick et al., 2014): each proposal is cut out of the picture, warped to one size and looked at alone.
+"""R-CNN (Girshick et al., 2014): each proposal is cropped, scaled to one size and classified alone.
 
 Axes: B batch, R regions of all images, P regions of one, D features, C classes.
 """
@@ -17,20 +17,21 @@ from detect.models.backbones import build_backbone
 from detect.models.base import ModelMetadata
 from detect.models.configs.rcnn import RcnnConfig
 from detect.models.heads.roi import RoIHead
-from detect.models.region_based import Given, RegionModel, Regions, draw, offered
+from detect.models.region_based import Given, RegionModel, RegionOutput, given_regions, sample_mask
 from detect.types import Target
 
-SLOTS = 300  # regions of an image, the best where there are more: features of one shape can be kept on disk
-CONTEXT = 227 / (227 - 32)  # a crop shows so much more than its region: 16 of 227 pixels on every side
+SLOTS = 300  # regions of an image, the best if there are more: features of one shape can be cached
+CONTEXT = 227 / (227 - 32)  # a crop is this much larger than its region: 16 of 227 pixels on every side
 TOGETHER = 256  # crops that go through the network at once
 
 
 class RCNN(RegionModel):
-    """images (B, 3, H, W) uint8 and the proposals of each -> Regions; without proposals the whole image is the one.
+    """images (B, 3, H, W) uint8 and the proposals of each -> RegionOutput.
 
-    The backbone sees crops of `config.window` pixels; the mean of its last map is what the head takes. With the trunk
-    frozen that can be kept, so that each crop is looked at once (section 2.3 of the paper): a batch of `features` is
-    vectors (B, SLOTS, D), places (B, SLOTS, 5) as box and 1 for one that is there, and limits (B, 4) of the canvas.
+    Without proposals the whole image is the only region. The backbone sees crops of `config.window` pixels; the head
+    reads the mean of its last feature map. With a frozen backbone these features can be cached, so that each crop is
+    computed once (section 2.3 of the paper): `features` are vectors (B, SLOTS, D), boxes with 1 for a valid one
+    (B, SLOTS, 5), and limits (B, 4) of the canvas.
     """
 
     config: RcnnConfig
@@ -39,8 +40,8 @@ class RCNN(RegionModel):
         super().__init__(config, metadata)
         self.backbone, self.head = backbone, head
 
-    def forward(self, images: Tensor, given: Given = None) -> Regions:
-        """What is said of regions of images (B, 3, H, W) uint8."""
+    def forward(self, images: Tensor, given: Given = None) -> RegionOutput:
+        """The output for regions of images (B, 3, H, W) uint8."""
         return self.forward_head(self.features(images, given))
 
     def backbone_stages(self) -> list[str]:
@@ -48,9 +49,9 @@ class RCNN(RegionModel):
         return [f"backbone.stages.{i}" for i in range(len(self.backbone.stages))]  # type: ignore[arg-type]
 
     def features(self, images: Tensor, given: Given = None) -> list[Tensor]:
-        """Vectors, places and limits of the regions that are given or drawn."""
+        """Vectors, boxes and limits of the regions that are given or sampled."""
         height, width = images.shape[2:]
-        boxes = [box[:SLOTS] for box in offered(given, len(images), (height, width), images.device)]
+        boxes = [box[:SLOTS] for box in given_regions(given, len(images), (height, width), images.device)]
         crops = warped(self.preprocess(images), boxes, self.config.window)
         seen = torch.cat([self.backbone(part)[-1].float().mean((2, 3)) for part in crops.split(TOGETHER)])
         counts = [len(box) for box in boxes]
@@ -58,21 +59,26 @@ class RCNN(RegionModel):
         places = _slots([pad(box, (0, 1), value=1.0) for box in boxes])
         return [vectors, places, places.new_tensor([width, height] * 2).expand(len(images), 4)]
 
-    def forward_head(self, features: list[Tensor], given: Given = None) -> Regions:
-        """The regions, from what the trunk made of crops; with truth `given` some are drawn to train on."""
+    def forward_head(self, features: list[Tensor], given: Given = None) -> RegionOutput:
+        """The output for regions, from the features of crops; if `given` are targets, some are sampled."""
         vectors, places, limits = features
         boxes, valid = places[..., :4], places[..., 4] > 0
         targets = [x for x in given or () if isinstance(x, Target)]
         if targets:
-            valid = torch.stack([draw(*row) for row in zip(boxes, valid, targets, strict=True)])
+            valid = torch.stack([sample_mask(*row) for row in zip(boxes, valid, targets, strict=True)])
         logits, deltas = self.head(vectors)
-        return Regions(boxes, valid, logits, deltas, limits[0])
+        return RegionOutput(boxes, valid, logits, deltas, limits[0])
 
 
 def warped(numbers: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
-    """The boxes (P, 4) of each of numbers (B, 3, H, W), with context, at `side` x `side`: (R, 3, side, side).
+    """The regions of images as crops of one size, (R, 3, side, side).
 
-    What lies outside a picture is its mean. There are two crops at least, of nothing, for the sake of batch statistics.
+    Outside of an image crops have its mean. There are at least two crops, of nothing, for the sake of batch statistics.
+
+    Args:
+        numbers: preprocessed images (B, 3, H, W).
+        boxes: the regions (P, 4) of each image, which get some context around them.
+        side: side of the crops in pixels.
     """
     from torchvision.ops import roi_align  # late: it takes half a second
 
@@ -86,12 +92,16 @@ def warped(numbers: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
 
 
 def _slots(rows: Sequence[Tensor]) -> Tensor:
-    """Rows (P, N) of each image as one (B, SLOTS, N), zeros after them."""
+    """Rows (P, N) of each image as one (B, SLOTS, N), padded with zeros."""
     joined = pad_sequence(list(rows), batch_first=True)
     return pad(joined, (0, 0, 0, SLOTS - joined.shape[1]))
 
 
 def build_rcnn(config: RcnnConfig, metadata: ModelMetadata) -> RCNN:
-    """A detector from the names in `config`. Raises UserError for an unknown name or level."""
+    """R-CNN with the parts that `config` names.
+
+    Raises:
+        UserError: an unknown name, or a level that the backbone lacks.
+    """
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
     return RCNN(config, metadata, backbone, RoIHead(backbone.channels[-1], len(metadata.names), config.hidden))

@@ -1,4 +1,4 @@
-"""What models share that say one thing of an image: backbone, neck, head, on a square canvas."""
+"""What models with one result for each image share: backbone, neck and head on a square canvas."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from detect.models.configs.base import ModelConfig
 from detect.types import NamedRows, Target
 
 
-class Single(Model):
-    """images (B, 3, S, S) uint8 -> what the head makes of the neck's maps."""
+class SingleObjectModel(Model):
+    """images (B, 3, S, S) uint8 -> the output of the head on the feature maps of the neck."""
 
     square = True
 
@@ -24,7 +24,7 @@ class Single(Model):
         self.backbone, self.neck, self.head = backbone, neck, head
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Any:
-        """What the head says of images (B, 3, S, S) uint8; `given` steers nothing here."""
+        """The output of the head for images (B, 3, S, S) uint8; `given` is not used."""
         return self.forward_head(self.features(images))
 
     def backbone_stages(self) -> list[str]:
@@ -36,14 +36,14 @@ class Single(Model):
         return self.head.named_rows()
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """The maps of the neck."""
+        """The feature maps of the neck."""
         return self.neck(self.backbone(self.preprocess(images)))
 
     def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
-        """What the head says of the maps of the neck."""
+        """The output of the head on the feature maps of the neck."""
         return self.head(features)
 
 
-def sides(targets: Sequence[Target], device: torch.device) -> Tensor:
-    """(B, 2) width and height of the canvas of each target."""
+def canvas_sizes(targets: Sequence[Target], device: torch.device) -> Tensor:
+    """Width and height (B, 2) of the canvas of each target."""
     return torch.tensor([t.size[::-1] for t in targets], dtype=torch.float32).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Sliding windows: a classifier of windows, asked at every place and scale of a picture (Sermanet et al., 2014).
+"""Sliding windows: a classifier of windows at every position and scale of an image (Sermanet et al., 2014).
 
 Axes: B batch, A windows, C classes, M objects padded over a batch.
 """
@@ -21,21 +21,21 @@ from detect.models.backbones.base import Network, shortened
 from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.sliding_window import SlidingWindowConfig
-from detect.models.yolo import choose
+from detect.models.yolo import select_detections
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
-POSITIVE, NEGATIVE = 0.6, 0.3  # a window's fit from which on it shows an object, and below which it shows none
-HARD = 3  # windows without an object that count, for each with one
-HIDDEN = 128  # the width of the dense layer where a network ends before its own
-BEND = 1 / 9  # of a window's side: where the loss of an edge turns from square to linear
+POSITIVE, NEGATIVE = 0.6, 0.3  # fit from which on a window is assigned to an object, and below which it is background
+HARD = 3  # windows without an object that count, for each one with an object
+HIDDEN = 128  # width of the new dense layer of a network that ends early
+SMOOTH_L1_BETA = 1 / 9  # of the loss of edges, in sides of a window: above it the loss is linear
 
 
 class SlidingWindow(Model):
-    """images (B, 3, H, W) uint8 -> HeadOutput: logits (B, A, C + 1), the last for no object, at several scales.
+    """images (B, 3, H, W) uint8 -> HeadOutput: logits (B, A, C + 1), the last for background, at several scales.
 
-    regression (B, A, 4) says how far the edges of the box lie from those of the window, in sides of the window; with
-    `config.regress` off it is (B, A, 0), and a box is its window. An image of one window's size is one window, so
-    training on crops and detection in pictures are the same three verbs.
+    regression (B, A, 4) is the distance of the edges of the box from those of the window, in sides of the window; with
+    `config.regress` off it is (B, A, 0), and a box is its window. An image of the size of one window is one window, so
+    training on crops and detection in images use the same methods.
     """
 
     size_in_graph = True  # as the number of scales
@@ -48,28 +48,32 @@ class SlidingWindow(Model):
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
-        """What the network says of all windows, those of one scale in one pass; `given` steers nothing here."""
-        return self._say(images, lambda x: self.network(x).logits)
+        """The output for all windows, those of one scale in one pass; `given` is not used."""
+        return self._run(images, lambda x: self.network(x).logits)
 
     def by_crops(self, images: Tensor) -> HeadOutput:
-        """The same, each window cut out and looked at alone: `forward`'s numbers where the network has no padding."""
-        return self._say(images, self._cropped)
+        """The same, each window cropped and classified alone: equal to `forward` if the network has no padding."""
+        return self._run(images, self._cropped)
 
     def backbone_stages(self) -> list[str]:
-        """The stages of the network, then what follows before its last layer."""
+        """The stages of the network, then the layers before its last one."""
         return [*(f"network.stages.{i}" for i in range(len(self.network.stages))), "network.neck"]
 
     def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
-        """The last layer: classes, then no object and the edges."""
+        """The last layer: classes, then background and the edges."""
         return [(layer, NamedRows()) for layer in self.network.outputs()]
 
     def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """Cross-entropy over the classes and none, and smooth L1 of the edges of windows that show an object.
+        """Cross-entropy over the classes and background, and smooth L1 of the edges of windows with an object.
 
-        Of the windows without an object only the HARD hardest for each with one count (at least HARD): online hard
-        example mining (Shrivastava et al., 2016). Mining by passes over the training set between epochs would find
-        the same kind of window, but be a state between steps; this is a function of the batch and the weights alone,
-        so a run that was killed goes on with the same bits.
+        Of the windows without an object only the HARD hardest for each one with an object count (at least HARD): online
+        hard example mining (Shrivastava et al., 2016). Mining by passes over the training set between epochs would find
+        the same kind of window, but be a state between steps; this is a function of the batch and the weights alone, so
+        a run that was killed resumes with the same bits.
+
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image.
         """
         padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
         truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
@@ -88,7 +92,7 @@ class SlidingWindow(Model):
             assert raw.priors.boxes is not None
             windows = raw.priors.boxes[at[1]]
             wanted = (truth.boxes[at[0], index[at]] - windows) / sides(windows)
-            far = smooth_l1_loss(raw.regression[at].float(), wanted, beta=BEND, reduction="none").sum(-1)
+            far = smooth_l1_loss(raw.regression[at].float(), wanted, beta=SMOOTH_L1_BETA, reduction="none").sum(-1)
             terms["box"] = LossTerm(w.box * far.sum(), count)
         return terms
 
@@ -102,17 +106,17 @@ class SlidingWindow(Model):
         return boxes, raw.logits.float().softmax(-1)[..., :-1]
 
     def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
-        """The answer for each image, in canvas pixels, by descending score."""
+        """The detections of each image after NMS, in canvas pixels, by descending score."""
         boxes, scores = (x.detach() for x in self.candidates(raw))
-        return [choose(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
+        return [select_detections(b, s, keep) for b, s in zip(boxes, scores, strict=True)]
 
-    def _say(self, images: Tensor, look: Callable[[Tensor], Tensor]) -> HeadOutput:
-        """HeadOutput from `look`, which makes of (B, 3, h, w) outputs (B, C', rows, columns) for windows."""
+    def _run(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> HeadOutput:
+        """HeadOutput from `network`, which turns (B, 3, h, w) into outputs (B, C', rows, columns) for windows."""
         outputs, boxes, steps = [], [], []
         for level, scale in self._levels(images):
             windows = slid(level.shape[2:], self.window, self.step, level.device)  # type: ignore[arg-type]
             rows, columns = ((n - self.window) // self.step + 1 for n in level.shape[2:])
-            outputs.append(look(self.preprocess(level))[..., :rows, :columns].flatten(2).mT)
+            outputs.append(network(self.preprocess(level))[..., :rows, :columns].flatten(2).mT)
             boxes.append(windows * windows.new_tensor(scale * 2))
             steps.append(windows.new_full((len(windows),), self.step * scale[0]))
         joined, places = torch.cat(outputs, 1), torch.cat(boxes)
@@ -121,9 +125,9 @@ class SlidingWindow(Model):
         return HeadOutput(joined[..., :logits], joined[..., logits:], Priors(centers, torch.cat(steps), places))
 
     def _levels(self, images: Tensor) -> Iterator[tuple[Tensor, tuple[float, float]]]:
-        """The pyramid: the images, ever smaller down to one window; and pixels of theirs (x, y) for one of a level.
+        """The image pyramid, down to one window, and the image pixels (x, y) for one pixel of each level.
 
-        A side below that of a window is padded up to it, to the right and to the bottom, as letterboxes pad.
+        A side shorter than a window is padded to it, to the right and to the bottom, as letterboxes are.
         """
         height, width = (int(n) for n in images.shape[2:])  # a trace has tensors there
         most = max(0.0, math.log(max(height, width) / self.window) / math.log(self.config.scale_step))
@@ -136,7 +140,7 @@ class SlidingWindow(Model):
             yield pad(level, missing, value=self.metadata.preprocess.pad), (width / w, height / h)
 
     def _cropped(self, numbers: Tensor) -> Tensor:
-        """What the network says of each window of `numbers`, a row of windows at a time: (B, C', rows, columns)."""
+        """The output of each window of `numbers`, a row of windows at a time: (B, C', rows, columns)."""
         rows = []
         for y in range(0, numbers.shape[2] - self.window + 1, self.step):
             row = numbers[:, :, y : y + self.window].unfold(3, self.window, self.step).movedim(3, 1)
@@ -157,9 +161,10 @@ def sides(windows: Tensor) -> Tensor:
 
 
 def build_sliding_window(config: SlidingWindowConfig, metadata: ModelMetadata) -> SlidingWindow:
-    """The network that `config.backbone` names, sliding; without padding unless `config` says otherwise.
+    """The backbone of `config` as a sliding window, without padding unless `config` sets it.
 
-    Raises UserError for an unknown name, one that needs its padding, or a window that the network cannot take.
+    Raises:
+        UserError: an unknown name, one that needs its padding, or a window that the network cannot take.
     """
     outputs = len(metadata.names) + 1 + 4 * config.regress
     padding = "valid" if config.padding == "auto" else config.padding

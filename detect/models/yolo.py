@@ -1,6 +1,6 @@
-"""Grid detectors: backbone, neck and a dense head, with the assigner that says which prediction answers for what.
+"""Grid detectors: backbone, neck, a dense head, and an assigner that matches predictions to targets.
 
-Axes: B batch, A predictions, C classes, P predictions that answer for an object.
+Axes: B batch, A predictions, C classes, P predictions that are assigned to an object.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, Loss
 
 
 class Yolo(Model):
-    """images (B, 3, H, W) uint8 -> HeadOutput; see the three verbs below."""
+    """images (B, 3, H, W) uint8 -> HeadOutput, one prediction for each prior."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Yolo(Model):
         self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
 
     def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
-        """Raw predictions for images (B, 3, H, W) uint8; `given` steers nothing here."""
+        """Raw predictions for images (B, 3, H, W) uint8; `given` is not used."""
         return self.head(self.neck(self.backbone(self.preprocess(images))))
 
     def backbone_stages(self) -> list[str]:
@@ -64,15 +64,20 @@ class Yolo(Model):
         return self.head.named_rows()
 
     def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """The maps of the neck."""
+        """The feature maps of the neck."""
         return self.neck(self.backbone(self.preprocess(images)))
 
     def forward_head(self, features: list[Tensor], given: Any = None) -> HeadOutput:
-        """Raw predictions from the maps of the neck."""
+        """Raw predictions from the feature maps of the neck."""
         return self.head(features)
 
     def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """The loss terms, weighted, to be divided by their count over all images of a step."""
+        """Box, regression and classification loss of assigned predictions; objectness and keypoints if predicted.
+
+        Args:
+            raw: what `forward` returned.
+            targets: the target of each image.
+        """
         padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
         truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         with torch.no_grad():  # the boxes that answer for nothing need no gradient
@@ -86,7 +91,7 @@ class Yolo(Model):
         labels = truth.labels[at[0], chosen]
         terms = {
             "box": LossTerm(w.box * (weight * distance).sum(), count),
-            "regression": LossTerm(w.regression * (weight * self.head.code_loss(mine, wanted)).sum(), count),
+            "regression": LossTerm(w.regression * (weight * self.head.regression_loss(mine, wanted)).sum(), count),
         }
         used, kind = found.index != -2, (self.class_loss, self.class_weights)
         if raw.objectness is None:
@@ -103,23 +108,30 @@ class Yolo(Model):
             k = raw.keypoints.shape[2]
             each_image = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
             points = pad_sequence(each_image, batch_first=True)
-            each = self.head.point_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
+            each = self.head.keypoint_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
             terms |= {name: LossTerm(w.keypoints * (weight * value).sum(), count) for name, value in each.items()}
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
-        """Every prediction as boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
+        """Every prediction before NMS: boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
         return self.head.boxes(raw), self.head.scores(raw)
 
     def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
-        """The answer for each image, in canvas pixels, by descending score."""
+        """The detections of each image after NMS, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in (self.head.boxes(raw), self.head.scores(raw)))
-        points = [None] * len(boxes) if raw.keypoints is None else self.head.points(raw).detach().float()
-        return [choose(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
+        points = [None] * len(boxes) if raw.keypoints is None else self.head.keypoints(raw).detach().float()
+        return [select_detections(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
 
 
-def choose(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | None = None) -> Detections:
-    """Boxes (A, 4), scores (A, C), points (A, K, 3) -> the detections that `keep` lets through; on the CPU."""
+def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | None = None) -> Detections:
+    """The detections of one image that pass the confidence threshold and NMS, on the CPU, by descending score.
+
+    Args:
+        boxes: (A, 4) xyxy in pixels.
+        scores: (A, C).
+        keep: confidence threshold, NMS, classes and the number of detections.
+        points: keypoints (A, K, 3) of the predictions, if there are any.
+    """
     if keep.classes is not None:
         mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
         mask[list(keep.classes)] = True

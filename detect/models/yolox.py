@@ -22,7 +22,7 @@ from detect.registry import REGISTRIES
 
 
 class Pyramid(nn.Module):
-    """Path aggregation whose maps keep the channels of the backbone's; halved on the way down, doubled on that up."""
+    """Path aggregation whose feature maps have the channels of the backbone: halved top-down, doubled bottom-up."""
 
     def __init__(
         self,
@@ -54,7 +54,11 @@ class Pyramid(nn.Module):
 
 
 def build_yolox(config: YoloxConfig, metadata: ModelMetadata) -> Yolo:
-    """YOLOX of `config.width` channels at stride 8 and `config.depth` bottlenecks. Raises UserError for other parts."""
+    """YOLOX with `config.width` channels at stride 8 and `config.depth` bottlenecks.
+
+    Raises:
+        UserError: the assigner needs anchor boxes.
+    """
     assigner = REGISTRIES["assigner"][config.assigner]()
     if isinstance(assigner, MaxIoU):
         raise UserError(f"assigner {config.assigner} compares anchor boxes, and YOLOX has none")

@@ -14,7 +14,7 @@ from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.classifier import Classifier
 from detect.models.configs.classifier import ClassifierConfig
-from detect.models.hooks import Taps, find_layer
+from detect.models.hooks import LayerOutputs, find_layer
 from detect.training.transfer import begin, choose_pixels, find_source
 
 CLASSES = 1000  # of ImageNet; the classification layer is not used
@@ -75,7 +75,7 @@ class FeatureExtractor:
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         x = self.model.preprocess(image * 255)
-        with Taps(self.model.network, set(self.layers.values())) as taps:
+        with LayerOutputs(self.model.network, set(self.layers.values())) as taps:
             try:
                 for stage in self.stages:
                     x = stage(x)

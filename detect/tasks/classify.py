@@ -68,7 +68,7 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     from detect.evaluation.class_matching import labels_of
     from detect.evaluation.evaluate import open_split
     from detect.evaluation.multi_crop import mean_scores
-    from detect.models.classifier import best
+    from detect.models.classifier import top_classes
     from detect.types import Classification
 
     first, names = members[0], members[0].names
@@ -86,20 +86,20 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     labels[unknown] = torch.arange(len(annotations.names), len(every))
     evaluator = make_evaluator(annotations, every)
     ids, scores = mean_scores(config, members, annotations)
-    evaluator.update(ids, [Classification(one.scores, labels[one.labels]) for one in best(scores, postprocess)])
+    evaluator.update(ids, [Classification(one.scores, labels[one.labels]) for one in top_classes(scores, postprocess)])
     amount = f"{len(ids)} {'crops' if annotations.dims == 2 else 'records'}"
     return Evaluation(annotations, evaluator, str(annotations.path), amount)
 
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
-    """The classes of each image, best first."""
-    from detect.models.classifier import best
+    """The classes of each image, top_classes first."""
+    from detect.models.classifier import top_classes
 
-    return best(outputs[0], postprocess)
+    return top_classes(outputs[0], postprocess)
 
 
 def same_best_class(a: Any, b: Any, iou: float) -> int:
-    """All classes agree where the best one does, none otherwise."""
+    """All classes agree where the top_classes one does, none otherwise."""
     return len(a) if a.labels[0] == b.labels[0] else 0
 
 

@@ -62,10 +62,10 @@ def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
     """Detections for each image from boxes (B, A, 4), scores (B, A, C) and, if there are any, points (B, A, K, 3)."""
-    from detect.models.yolo import choose
+    from detect.models.yolo import select_detections
 
     boxes, scores, *points = outputs
-    return [choose(boxes[i], scores[i], postprocess, *(p[i] for p in points)) for i in range(len(boxes))]
+    return [select_detections(boxes[i], scores[i], postprocess, *(p[i] for p in points)) for i in range(len(boxes))]
 
 
 TASK = Task(

@@ -27,7 +27,7 @@ TASK = replace(
     summary_lines=Late("detect.evaluation.oks:keypoint_lines"),
     export=ExportForm(
         outputs={"boxes": (4,), "scores": ("classes",), "points": ("keypoints", 3)},
-        tensors=lambda model, raw: (*model.candidates(raw), model.head.points(raw)),
+        tensors=lambda model, raw: (*model.candidates(raw), model.head.keypoints(raw)),
         decode=detect.decode,
         rows=True,
     ),

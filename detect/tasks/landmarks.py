@@ -63,10 +63,10 @@ def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
     """One detection with its points for each image."""
-    from detect.models.heads.single_object import Landmarks
-    from detect.models.landmarker import placed
+    from detect.models.heads.single_object import LandmarkOutput
+    from detect.models.landmarker import landmark_detections
 
-    return placed(Landmarks(*outputs), postprocess)
+    return landmark_detections(LandmarkOutput(*outputs), postprocess)
 
 
 def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:

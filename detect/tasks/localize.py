@@ -26,10 +26,10 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
     """Detections, at most one, for each image."""
-    from detect.models.heads.single_object import Located
-    from detect.models.localizer import located
+    from detect.models.heads.single_object import LocalizerOutput
+    from detect.models.localizer import localizer_detections
 
-    return located(Located(*outputs), postprocess)
+    return localizer_detections(LocalizerOutput(*outputs), postprocess)
 
 
 TASK = Task(

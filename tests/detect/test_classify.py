@@ -25,7 +25,7 @@ from detect.errors import UserError
 from detect.evaluation.classification import ClassEvaluator
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
-from detect.models.classifier import best
+from detect.models.classifier import top_classes
 from detect.models.configs.classifier import ClassifierConfig, ClassifierLossConfig
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.models.weights import load_weights, save_weights
@@ -137,10 +137,10 @@ def test_class_weights_weigh_and_images_without_label_cost_nothing():
 
 def test_best_keeps_the_first_and_what_scores_enough():
     scores = torch.tensor([[0.1, 0.2, 0.7], [0.4, 0.3, 0.3]])
-    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.5))] == [[2], [0]]
-    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.15))] == [[2, 1], [0, 1, 2]]
-    assert [a.labels.tolist() for a in best(scores, Postprocess(score=0.0, classes=(0, 1)))] == [[1, 0], [0, 1]]
-    assert best(scores[:0], Postprocess()) == []
+    assert [a.labels.tolist() for a in top_classes(scores, Postprocess(score=0.5))] == [[2], [0]]
+    assert [a.labels.tolist() for a in top_classes(scores, Postprocess(score=0.15))] == [[2, 1], [0, 1, 2]]
+    assert [a.labels.tolist() for a in top_classes(scores, Postprocess(score=0.0, classes=(0, 1)))] == [[1, 0], [0, 1]]
+    assert top_classes(scores[:0], Postprocess()) == []
 
 
 @given(st.data())

@@ -137,7 +137,7 @@ def test_boxes_and_scores_are_decoded_as_darknet_does(tmp_path):
                     wanted.append([cx - w, cy - h, cx + w, cy + h, there * one, there * two])
     found = torch.cat([boxes[0], scores[0]], 1)
     assert torch.allclose(found, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
-    codes = model.head.code_loss(raw.at((torch.zeros(len(wanted)).long(), torch.arange(len(wanted)))), boxes[0])
+    codes = model.head.regression_loss(raw.at((torch.zeros(len(wanted)).long(), torch.arange(len(wanted)))), boxes[0])
     assert codes.max() < 1e-2
 
 

@@ -18,7 +18,7 @@ from detect.errors import UserError
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.embedder import EmbedderConfig, EmbedderLossConfig
-from detect.models.hooks import Taps
+from detect.models.hooks import LayerOutputs
 from detect.models.losses.embeddings import MINING, contrastive, same_person, siamese, squared_distances, triplet
 from detect.models.weights import load_weights, save_weights
 from detect.types import Embedding, Postprocess, Target
@@ -198,9 +198,14 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
     some, turned = images(3), images(3).flip(-1)
     assert torch.allclose(model.train()(some, []).vectors, plain.train()(some, []).vectors, atol=1e-5)
     model.eval(), plain.eval()
-    with Taps(model, ["network.neck", "network.head"]) as seen, Taps(plain, ["network.neck", "network.head"]) as wanted:
+    with (
+        LayerOutputs(model, ["network.neck", "network.head"]) as seen,
+        LayerOutputs(plain, ["network.neck", "network.head"]) as wanted,
+    ):
         model(some), plain(some)
-    assert all(torch.allclose(seen.said[name], wanted.said[name], rtol=1e-4, atol=1e-5) for name in wanted.said)
+    assert all(
+        torch.allclose(seen.outputs[name], wanted.outputs[name], rtol=1e-4, atol=1e-5) for name in wanted.outputs
+    )
     kept, alone = model.features(some), plain.features(some)
     assert len(kept) == 2
     for mine, theirs in zip(kept, [*alone, *plain.features(turned)], strict=True):

@@ -134,10 +134,10 @@ def test_the_grid_of_the_course_by_hand():
         said = raw._replace(regression=torch.zeros(1, 4, 4))
         said.regression[0, 2] = torch.tensor(codes)
         assert torch.allclose(head.boxes(said)[0, 2], wanted[0], atol=1e-2)
-        assert head.code_loss(said.at(at), wanted).item() == pytest.approx(0, abs=1e-6)
+        assert head.regression_loss(said.at(at), wanted).item() == pytest.approx(0, abs=1e-6)
     blank = raw._replace(regression=torch.zeros(1, 4, 4))  # says the middle of the cell, and the cell's size
     wanted = (0.625 - 0.5) ** 2 + math.log(0.625) ** 2 + math.log(0.5) ** 2
-    assert head.code_loss(blank.at(at), box).item() == pytest.approx(wanted, rel=1e-5)
+    assert head.regression_loss(blank.at(at), box).item() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [PointHead, AnchorHead, GridHead])
@@ -145,7 +145,7 @@ def test_code_loss_of_nothing_is_nothing(kind):
     head = kind([8], [8], classes=2, depth=1)
     raw = head([torch.randn(1, 8, 2, 2)])
     nothing = torch.zeros(0, dtype=torch.int64)
-    loss = head.code_loss(raw.at((nothing, nothing)), torch.zeros(0, 4))
+    loss = head.regression_loss(raw.at((nothing, nothing)), torch.zeros(0, 4))
     assert loss.shape == (0,)
     loss.sum().backward()
     assert all(p.grad is not None for p in head.regress.parameters())
@@ -160,6 +160,6 @@ def test_bounded_codes_are_least_wrong_at_the_box():
     centers, strides = raw.priors.centers[3:], raw.priors.strides[3:]
     right.regression[0, 3] = head.encode(box, centers, strides, torch.tensor([[12.0, 9.0]]))
     assert torch.allclose(head.boxes(right)[0, 3], box[0], atol=1e-3)
-    assert head.code_loss(right.at(at), box).item() == pytest.approx(0, abs=1e-9)
+    assert head.regression_loss(right.at(at), box).item() == pytest.approx(0, abs=1e-9)
     off = right._replace(regression=right.regression + 0.5)
-    assert head.code_loss(off.at(at), box).item() > 0.01
+    assert head.regression_loss(off.at(at), box).item() > 0.01

@@ -26,7 +26,7 @@ from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
 from detect.models.configs.localizer import LocalizerLossConfig
-from detect.models.localizer import largest
+from detect.models.localizer import largest_objects
 from detect.models.weights import load_weights, save_weights
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
@@ -120,7 +120,7 @@ def test_without_an_object_box_and_class_do_not_count():
 
 
 def test_the_object_of_an_image_is_its_largest_that_is_no_crowd():
-    boxes, labels = largest([target((0, 0, 9, 9, 0), (1, 1, 30, 8, 2), (0, 0, 60, 60, 1), crowd=[2]), target()])
+    boxes, labels = largest_objects([target((0, 0, 9, 9, 0), (1, 1, 30, 8, 2), (0, 0, 60, 60, 1), crowd=[2]), target()])
     assert boxes.tolist() == [[1, 1, 30, 8], [0, 0, 0, 0]] and labels.tolist() == [2, -1]
 
 

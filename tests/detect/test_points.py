@@ -149,13 +149,13 @@ def test_the_head_places_points_about_the_centre_of_a_cell():
     head = KeypointHead([4, 4], [8, 16], 2, 1, keypoint_names=["left_a", "right_a", "b"]).eval()
     raw = head([torch.rand(2, 4, 3, 5), torch.rand(2, 4, 2, 3)])
     assert raw.keypoints.shape == (2, 21, 3, 3)
-    points = head.points(raw)
+    points = head.keypoints(raw)
     for a in (0, 7, 20):
         center, stride = raw.priors.centers[a], raw.priors.strides[a]
         assert torch.allclose(points[1, a, :, :2], center + 2 * stride * raw.keypoints[1, a, :, :2])
     assert ((points[..., 2] > 0) & (points[..., 2] < 1)).all()
     some = raw.at((torch.tensor([0, 1]), torch.tensor([3, 20])))
-    assert torch.allclose(head.points(some)[1], points[1, 20])
+    assert torch.allclose(head.keypoints(some)[1], points[1, 20])
 
 
 SMALL = "--epochs 2 --imgsz 64 --batch 4 --workers 0 --device cpu --precision float32 --augment.flip_pairs [[0,1]]"

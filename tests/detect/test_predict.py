@@ -22,7 +22,7 @@ from detect.inference.source import open_source
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.yolo import YoloConfig
-from detect.models.yolo import choose
+from detect.models.yolo import select_detections
 from detect.types import Batch, Detections, Frame, Postprocess, Preprocess, Target
 from tests.reference.planted import MagentaFinder, planted
 
@@ -238,15 +238,15 @@ def test_what_the_limits_cut_off_is_counted(soft: bool) -> None:
     scores = torch.linspace(0.9, 0.3, count)[:, None]
     keep = Postprocess(limit=10, soft=soft)
     hits = keep.limit_hits
-    assert len(choose(boxes[:10], scores[:10], keep)) == 10 and (hits.limited, hits.crowded) == (0, 0)
-    assert len(choose(boxes[:11], scores[:11], keep)) == 10 and (hits.limited, hits.crowded) == (1, 0)
+    assert len(select_detections(boxes[:10], scores[:10], keep)) == 10 and (hits.limited, hits.crowded) == (0, 0)
+    assert len(select_detections(boxes[:11], scores[:11], keep)) == 10 and (hits.limited, hits.crowded) == (1, 0)
     if not soft:
-        choose(boxes, scores, keep)
+        select_detections(boxes, scores, keep)
         assert (keep.limit_hits.limited, keep.limit_hits.crowded) == (2, 1)
         one, two = keep.limit_hits.lines(keep)
         assert "--max-det 10: 2;" in one and "4,096 boxes above --conf 0.25: 1;" in two
         wide = Postprocess(limit=5000)
-        assert len(choose(boxes, scores, wide)) == count and wide.limit_hits.lines(wide) == []
+        assert len(select_detections(boxes, scores, wide)) == count and wide.limit_hits.lines(wide) == []
 
 
 def test_views_of_one_image_are_cut_once() -> None:

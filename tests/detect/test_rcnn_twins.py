@@ -157,13 +157,13 @@ def theirs_of(logits: torch.Tensor) -> torch.Tensor:
     return torch.cat((logits[..., -1:], logits[..., :-1]), -1)
 
 
-def said(count: int = 60, seed: int = 0) -> family.Regions:
+def said(count: int = 60, seed: int = 0) -> family.RegionOutput:
     generator = torch.Generator().manual_seed(seed)
     logits, deltas = (torch.randn(2, count, *s, generator=generator) for s in ((4,), (3, 4)))
     valid = torch.ones(2, count, dtype=torch.bool)
     valid[1, count // 2 :] = False
     box = torch.stack([boxes_in(count, seed=seed), boxes_in(count, seed=seed + 1)])
-    return family.Regions(box, valid, logits * 3, deltas, torch.tensor([96.0, 80.0, 96.0, 80.0]))
+    return family.RegionOutput(box, valid, logits * 3, deltas, torch.tensor([96.0, 80.0, 96.0, 80.0]))
 
 
 def test_decoding_is_that_of_torchvision():
@@ -192,7 +192,7 @@ def test_region_loss_is_that_of_torchvision(monkeypatch):
     matched, labels = heads.assign_targets_to_proposals(
         places, [t.boxes for t in targets], [t.labels + 1 for t in targets]
     )
-    mine = [family.owners(b, t) for b, t in zip(places, targets, strict=True)]
+    mine = [family.matched_objects(b, t) for b, t in zip(places, targets, strict=True)]
     for index, match, label in zip(mine, matched, labels, strict=True):
         assert (index >= 0).sum() > 3
         assert torch.equal(index >= 0, label > 0) and torch.equal(index[index >= 0], match[label > 0])

@@ -1,4 +1,4 @@
-"""Suppression as operators chooses what `choose` chooses, in ONNX Runtime and in OpenVINO."""
+"""Suppression as operators chooses what `select_detections` chooses, in ONNX Runtime and in OpenVINO."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from detect.export.metadata import About
 from detect.export.nms import with_suppression
 from detect.export.runtime import Exported
 from detect.models.base import ModelMetadata
-from detect.models.yolo import choose
+from detect.models.yolo import select_detections
 from detect.types import Postprocess
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -51,7 +51,7 @@ def check(run, points: bool, batch: int, count: int, seed: int) -> None:
     file = Exported("m", about(points), lambda _: [torch.from_numpy(run({k: v.numpy() for k, v in given.items()}))])
     answers = file.postprocess(file(torch.zeros(batch, 3, 32, 32)), KEEP)
     for i, found in enumerate(answers):
-        wanted = choose(given["b"][i], given["s"][i], KEEP, given["p"][i] if points else None)
+        wanted = select_detections(given["b"][i], given["s"][i], KEEP, given["p"][i] if points else None)
         assert torch.equal(found.boxes, wanted.boxes) and found.labels.tolist() == wanted.labels.tolist()
         assert torch.equal(found.scores, wanted.scores) and len(found) <= KEEP.limit
         assert not points or torch.equal(found.keypoints, wanted.keypoints)

@@ -106,7 +106,7 @@ def test_boxes_are_those_of_the_paper():
     assert torch.allclose(boxes[0], torch.tensor(wanted, dtype=torch.float32), rtol=1e-4, atol=1e-3)
     assert torch.allclose(scores, raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None])
     there = boxes[0]
-    again = model.head.code_loss(raw.at((torch.zeros(i, dtype=torch.int64), torch.arange(i))), there)
+    again = model.head.regression_loss(raw.at((torch.zeros(i, dtype=torch.int64), torch.arange(i))), there)
     assert again.abs().max() < 1e-3
 
 

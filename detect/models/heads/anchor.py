@@ -1,4 +1,4 @@
-"""Heads over anchor boxes: several shapes a cell, each with objectness, box and classes."""
+"""Heads over anchor boxes: several shapes at each cell, each with objectness, box and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ class AnchorHead(nn.Module):
     """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
     A runs over levels, rows, columns, anchors. Boxes are coded in the bounded form: at most four times the anchor.
-    `anchors` are widths and heights by area, as many a level; without any, each cell has one of its own size.
+
+    Args:
+        channels: channels of the feature maps, finest first.
+        strides: their strides.
+        classes: number of classes.
+        depth: 3x3 convolutions in each branch.
+        anchors: widths and heights in pixels by area, equally many for each level. Empty: one of the size of a cell.
+        act: activation.
     """
 
     uses_anchors = True
@@ -56,24 +63,24 @@ class AnchorHead(nn.Module):
         return HeadOutput(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows(groups=self.anchors)) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: HeadOutput) -> Tensor:
-        """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
+        """The predicted boxes (B, A, 4), or (P, 4), decoded from `raw`."""
         return self.decode(raw.regression, *self.reference(raw.priors))
 
     def scores(self, raw: HeadOutput) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
-    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
-        """Squared error of the bounded codes of P predictions from those of `boxes` (P, 4): (P,)."""
+    def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
+        """Squared error of the bounded codes of P predictions from those of target boxes (P, 4): (P,)."""
         wanted = self.encode(boxes, *self.reference(raw.priors))
         return (self.bounded(raw.regression) - self.bounded(wanted)).square().sum(-1)
 
     def bounded(self, codes: Tensor) -> Tensor:
-        """Codes (..., 4) as they enter the box: place in the cell and size, each 0..1."""
+        """Codes (..., 4) as they are decoded: position in the cell and size, each 0..1."""
         return codes.sigmoid()
 
     def reference(self, priors: grid.Priors) -> tuple[Tensor, ...]:
@@ -87,7 +94,7 @@ class AnchorHead(nn.Module):
 class GridHead(AnchorHead):
     """The classic grid (YOLO v1 to v3): centre inside the cell, size relative to the cell or to an anchor.
 
-    With `reach`, a number a level, the centre is within that many strides around the cell's (YOLO v4).
+    With `reach`, a number for each level, the centre is within that many strides around the cell's (YOLO v4).
     """
 
     encode = staticmethod(encode_offsets)
@@ -100,7 +107,7 @@ class GridHead(AnchorHead):
         self.register_buffer("reaches", torch.tensor([*rows], dtype=torch.float32), persistent=False)
 
     def reference(self, priors: grid.Priors) -> tuple[Tensor, ...]:
-        """As of any anchor head; and the reach (A,) where it is not one stride."""
+        """As for any anchor head; and the reach (A,) if it is not one stride."""
         whole = super().reference(priors)
         if not len(self.reaches):
             return whole
@@ -108,5 +115,5 @@ class GridHead(AnchorHead):
         return *whole, reaches[(priors.strides[:, None] == strides).int().argmax(1)]
 
     def bounded(self, codes: Tensor) -> Tensor:
-        """Codes (..., 4) as they are compared: place in the cell 0..1, size as its logarithm."""
+        """Codes (..., 4) as the loss compares them: position in the cell 0..1, size as its logarithm."""
         return torch.cat((codes[..., :2].sigmoid(), codes[..., 2:]), -1)

@@ -1,4 +1,4 @@
-"""The decoupled head of YOLOX (Ge et al., 2021): one prediction a cell, classes apart from box and objectness."""
+"""The decoupled head of YOLOX (Ge et al., 2021): one prediction for each cell, classes apart from the box."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DecoupledHead(nn.Module):
     """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
 
     A runs over levels, rows, columns. A box is coded by its centre, in strides from the upper left corner of the cell,
-    and the logarithm of its size in strides. `width` is the channels of the towers, `depth` their convolutions.
+    and the logarithm of its size in strides. `width` is the channels of the branches, `depth` their convolutions.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class DecoupledHead(nn.Module):
         return HeadOutput(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: HeadOutput) -> Tensor:
-        """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
+        """The predicted boxes (B, A, 4), or (P, 4), decoded from `raw`."""
         return decode_deltas(raw.regression, _reference(raw.priors))
 
     def scores(self, raw: HeadOutput) -> Tensor:
         """Objectness times class scores (B, A, C)."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
-    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
-        """The distance of the codes of P predictions from those of `boxes` (P, 4): (P,)."""
+    def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
+        """Distance of the codes of P predictions from those of target boxes (P, 4): (P,)."""
         return (raw.regression - encode_deltas(boxes, _reference(raw.priors))).abs().sum(-1)
 
 
 def _reference(priors: grid.Priors) -> Tensor:
-    """Boxes (A, 4) of one stride a side about the upper left corners of the cells."""
+    """Boxes (A, 4) with sides of one stride around the upper left corners of the cells."""
     return torch.cat((priors.centers - priors.strides[..., None], priors.centers), -1)

@@ -1,4 +1,4 @@
-"""The anchor-free head with keypoints: beside its box every prediction says where K points of its object are."""
+"""The anchor-free head with keypoints: each prediction has a box and the K keypoints of its object."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from detect.models.keypoints import sigmas
 from detect.models.losses.keypoints import similarity_loss
 from detect.types import HeadOutput, NamedRows
 
-REACH = 2.0  # strides that a point moves when its number grows by one
+REACH = 2.0  # strides that a keypoint moves for an output of one
 
 
 class KeypointHead(PointHead):
-    """forward(maps) -> HeadOutput with, besides those of PointHead, keypoints (B, A, K, 3): x, y, visibility logit."""
+    """forward(maps) -> HeadOutput as of PointHead, with keypoints (B, A, K, 3): x, y, visibility logit."""
 
     def __init__(
         self,
@@ -40,28 +40,33 @@ class KeypointHead(PointHead):
         return super().forward(maps)._replace(keypoints=points.unflatten(-1, (self.count, 3)))
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes or keypoints, and how: see `Model.named_rows`."""
+        """The layers whose outputs belong to classes or keypoints, and how they are laid out."""
         yield from super().named_rows()
         yield from ((tower[-1], NamedRows("keypoint_names", each=3)) for tower in self.landmarks)  # type: ignore[index]
 
-    def places(self, raw: HeadOutput) -> Tensor:
-        """The points (..., K, 2) x, y that `raw` stands for, in canvas pixels."""
+    def positions(self, raw: HeadOutput) -> Tensor:
+        """The predicted keypoints (..., K, 2) x, y, decoded from `raw`, in canvas pixels."""
         assert raw.keypoints is not None
         reach = REACH * raw.priors.strides[:, None, None]
         return raw.priors.centers[:, None] + raw.keypoints[..., :2] * reach
 
-    def points(self, raw: HeadOutput) -> Tensor:
-        """The points (..., K, 3): x, y in canvas pixels and the probability of being labelled."""
+    def keypoints(self, raw: HeadOutput) -> Tensor:
+        """The predicted keypoints (..., K, 3): x, y in canvas pixels and the probability of being labelled."""
         assert raw.keypoints is not None
-        return torch.cat([self.places(raw), raw.keypoints[..., 2:].sigmoid()], -1)
+        return torch.cat([self.positions(raw), raw.keypoints[..., 2:].sigmoid()], -1)
 
-    def point_losses(self, raw: HeadOutput, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """Of P predictions, (P,) each: how far the points are from `wanted` (P, K, 3), and whether they are there.
+    def keypoint_losses(self, raw: HeadOutput, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+        """The loss of position and of visibility of P predictions, (P,) each.
 
-        An object none of whose points is labelled says nothing of either.
+        An object none of whose keypoints is labelled has no loss.
+
+        Args:
+            raw: the predictions.
+            wanted: target keypoints (P, K, 3) x, y, visibility.
+            boxes: target boxes (P, 4).
         """
         assert raw.keypoints is not None
         there = wanted[..., 2] > 0
         seen = binary_cross_entropy_with_logits(raw.keypoints[..., 2], there.to(raw.keypoints.dtype), reduction="none")
-        distance = similarity_loss(self.places(raw), wanted[..., :2], there, boxes, self.sigmas)
+        distance = similarity_loss(self.positions(raw), wanted[..., :2], there, boxes, self.sigmas)
         return {"keypoints": distance, "seen": seen.mean(-1) * there.any(-1)}

@@ -1,4 +1,4 @@
-"""The anchor-free decoupled head: one prediction a cell, box sides as distances from the cell's centre.
+"""The anchor-free decoupled head: one prediction for each cell, box sides as distances from the centre of the cell.
 
 Each distance is the mean of a distribution over bins of one stride (generalized focal loss, Li et al., 2020).
 """
@@ -21,7 +21,16 @@ BINS = 16
 
 @register("head", "point")
 class PointHead(nn.Module):
-    """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * BINS); A runs over levels, rows, columns."""
+    """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * BINS); A runs over levels, rows, columns.
+
+    Args:
+        channels: channels of the feature maps, finest first.
+        strides: their strides.
+        classes: number of classes.
+        depth: 3x3 convolutions in each branch.
+        anchors: not used; heads are built alike.
+        act: activation.
+    """
 
     uses_anchors = False
 
@@ -37,7 +46,7 @@ class PointHead(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.classify = nn.ModuleList(tower(c, classes, depth, act, [-6.0]) for c in channels)
-        near = [-0.4 * i for i in range(BINS)]  # boxes start about four cells wide, as most objects of a level are
+        near = [-0.4 * i for i in range(BINS)]  # boxes are four cells wide at first, as most objects of a level are
         self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, near) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
@@ -47,11 +56,11 @@ class PointHead(nn.Module):
         return HeadOutput(logits, regression, priors)
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: HeadOutput) -> Tensor:
-        """The boxes (B, A, 4), or (P, 4), that `raw` stands for."""
+        """The predicted boxes (B, A, 4), or (P, 4), decoded from `raw`."""
         bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
         distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
         return raw.priors.decode_distances(distances)
@@ -60,7 +69,7 @@ class PointHead(nn.Module):
         """Class scores (B, A, C) in 0..1."""
         return raw.logits.sigmoid()
 
-    def code_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
-        """How far P predictions are from `boxes` (P, 4) in the head's own code: (P,)."""
+    def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
+        """Distribution focal loss of P predictions for target boxes (P, 4): (P,)."""
         distances = raw.priors.encode_distances(boxes)
         return distribution_loss(raw.regression.unflatten(-1, (4, BINS)), distances)

@@ -1,4 +1,4 @@
-"""What is said of regions: features cut out of the maps at one size, two dense layers, classes and deltas."""
+"""The head of regions: features pooled from the feature maps at one size, dense layers, classes and deltas."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from anchors.boxes import area
 from detect.types import NamedRows
 
-SIDE = 7  # cells of a region, each way
-SAMPLES = 2  # points a cell is the mean of, each way
-CANONICAL, LEVEL = 224, 4  # a region of that side is looked at in the map of stride 2 ** 4
+SIDE = 7  # cells of a region in each direction
+SAMPLES = 2  # points that a cell averages, in each direction
+CANONICAL, LEVEL = 224, 4  # a region of that side is pooled from the map of stride 2 ** 4
 
 
 class Dense(nn.Linear):
-    """A dense layer in the type of its weights whatever the autocast: bfloat16 is too coarse for borders of boxes."""
+    """A dense layer in the type of its weights whatever the autocast: bfloat16 is too coarse for the edges of boxes."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.amp.is_autocast_available(x.device.type):  # the meta device
@@ -27,9 +27,12 @@ class Dense(nn.Linear):
 
 
 class RoIHead(nn.Module):
-    """forward(features (B, P, D)) -> logits (B, P, C + 1), the last for no object, and deltas (B, P, C, 4).
+    """forward(features (B, P, D)) -> logits (B, P, C + 1), the last for background, and deltas (B, P, C, 4).
 
-    `hidden` are the widths of dense layers before (Fast R-CNN has two; Girshick, 2015): a box a class is regressed.
+    Args:
+        width: D.
+        classes: number of classes; each has its own deltas.
+        hidden: widths of the dense layers before (Fast R-CNN has two; Girshick, 2015).
     """
 
     def __init__(self, width: int, classes: int, hidden: Sequence[int]):
@@ -50,16 +53,18 @@ class RoIHead(nn.Module):
         return self.classify(seen), self.deltas(seen).unflatten(-1, (-1, 4))
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes, and how: see `Model.named_rows`."""
+        """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
         yield self.classify, NamedRows()
         yield self.deltas, NamedRows(each=4)
 
 
 def pooled(maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, kind: str = "align") -> Tensor:
-    """The features (B, P, C, SIDE, SIDE), in float32, of boxes (B, P, 4) in canvas pixels.
+    """The features of regions, (B, P, C, SIDE, SIDE) in float32.
 
-    "align" takes the mean of points between the cells of a map (He et al., 2017), "max" the greatest of the cells
-    themselves (Girshick, 2015). Each box is looked at in the map that suits its size (see `levels`).
+    Args:
+        maps: feature maps, finest first. strides: their strides. boxes: regions (B, P, 4) in canvas pixels; each is
+        pooled from the map that suits its size (see `levels`). kind: "align" averages points between the cells (He et
+        al., 2017), "max" takes the largest cell (Girshick, 2015).
     """
     from torchvision import ops  # late: it takes half a second
 
@@ -76,7 +81,7 @@ def pooled(maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, kind: 
 
 
 def levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
-    """Which of the maps of `strides` each of boxes (N, 4) is looked at in (Lin et al., 2017, equation 1): (N,)."""
+    """The index (N,) of the map that each of boxes (N, 4) is pooled from (Lin et al., 2017, equation 1)."""
     wanted = torch.floor(LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL) + 1e-6)
     there = torch.tensor([stride.bit_length() - 1 for stride in strides], dtype=wanted.dtype, device=boxes.device)
     return torch.bucketize(wanted, there).clamp(max=len(strides) - 1)

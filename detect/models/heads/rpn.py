@@ -1,4 +1,4 @@
-"""The region proposal network (Ren et al., 2015): for each anchor box, is it an object, and where does it end?"""
+"""The region proposal network (Ren et al., 2015): objectness and deltas of each anchor box."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from detect.models.backbones.blocks import Predict, flat
 from detect.types import HeadOutput
 
 SCALE, RATIOS = 8, (0.5, 1.0, 2.0)  # anchors of Lin et al. (2017, section 4.1): of 8 strides squared; height / width
-BEST = 1000  # of a level go into suppression,
-IOU = 0.7  # boxes that overlap more are one,
-MOST = 300  # of an image come out of it
-THIN = 1e-3  # pixels: a proposal without a side shows nothing
+BEST = 1000  # proposals of a level that go into NMS
+IOU = 0.7  # threshold of NMS
+MOST = 300  # proposals of an image after NMS
+THIN = 1e-3  # pixels: smaller proposals are dropped
 
 
 def pyramid_sizes(strides: Sequence[int]) -> list[list[float]]:
-    """Widths and heights of the paper's anchors, those of each level in turn."""
+    """Widths and heights of the paper's anchors, level by level."""
     return [[SCALE * s * r**-0.5, SCALE * s * r**0.5] for s in strides for r in RATIOS]
 
 
 class RPNHead(nn.Module):
     """forward(maps) -> HeadOutput with logits (B, A, 1) and regression (B, A, 4), R-CNN deltas of the anchor boxes.
 
-    A runs over levels, rows, columns, anchors. One head serves all levels, which are `width` wide. `anchors` are widths
-    and heights by level; without any they are the paper's.
+    A runs over levels, rows, columns, anchors. One head serves all levels, which have `width` channels. `anchors` are
+    widths and heights by level. Empty: the paper's.
     """
 
     sizes: Tensor
@@ -54,9 +54,12 @@ class RPNHead(nn.Module):
 
     @torch.no_grad()
     def propose(self, raw: HeadOutput, shapes: Sequence[tuple[int, int]], size: tuple[int, int]) -> list[Tensor]:
-        """The best proposals (P, 4) xyxy px of each image of `size` (h, w), best first; no gradient flows through them.
+        """The best proposals of each image, (P, 4) xyxy in pixels by descending score; no gradient flows through them.
 
-        `shapes` (h, w) are those of the maps. Of each level the BEST enter suppression, of all the MOST come out.
+        Args:
+            raw: what `forward` returned.
+            shapes: (h, w) of the feature maps. The BEST of each go into NMS; at most MOST of all come out.
+            size: height and width of the canvas.
         """
         assert raw.priors.boxes is not None
         boxes = clip(decode_deltas(raw.regression.float(), raw.priors.boxes), size).nan_to_num()
@@ -71,7 +74,7 @@ class RPNHead(nn.Module):
 
 
 def suppressed(boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
-    """The MOST best of the boxes (N, 4) that have sides and that no better one of their level (N,) covers: (P, 4)."""
+    """The best of boxes (N, 4) after NMS within each level (N,), at most MOST: (P, 4)."""
     if boxes.is_meta:
         return boxes[:MOST]  # as many as there may be
     wide = ((boxes[:, 2:] - boxes[:, :2]) >= THIN).all(1)

@@ -1,4 +1,4 @@
-"""Losses over boxes and their codes; each gives one value a box, unreduced."""
+"""Losses of boxes and their codes; each gives one value for each box, not reduced."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
 
 @register("loss.coordinates", "l1")
 def l1(found: Tensor, wanted: Tensor) -> Tensor:
-    """The mean distance of the four numbers of boxes (N, 4): (N,)."""
+    """Mean absolute difference of the coordinates of boxes (N, 4): (N,)."""
     return (found - wanted).abs().mean(-1)
 
 
 @register("loss.coordinates", "l2")
 def l2(found: Tensor, wanted: Tensor) -> Tensor:
-    """The mean squared distance of the four numbers of boxes (N, 4): (N,)."""
+    """Mean squared difference of the coordinates of boxes (N, 4): (N,)."""
     return (found - wanted).square().mean(-1)
 
 
 @register("loss.coordinates", "smooth_l1")
 def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
-    """Squared below 0.1, straight above (Girshick, 2015, equation 3), of boxes (N, 4) in shares of the side: (N,)."""
+    """Squared below 0.1, linear above (Girshick, 2015, equation 3), for boxes (N, 4) in shares of the side: (N,)."""
     return smooth_l1_loss(found, wanted, reduction="none", beta=0.1).mean(-1)
 
 
 def overlap_loss(found: Tensor, wanted: Tensor, kind: str) -> Tensor:
-    """One less the overlap of `kind` of boxes (N, 4) xyxy: (N,)."""
+    """One minus an overlap of predicted and target boxes (N, 4) xyxy: (N,). See `anchors.boxes.iou_aligned`."""
     return 1 - iou_aligned(found, wanted, kind)
 
 

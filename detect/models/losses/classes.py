@@ -1,4 +1,4 @@
-"""Losses over scores."""
+"""Losses of class scores."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # logits and targets of one shape -> 
 
 
 def soft_targets(logits: Tensor, at: tuple[Tensor, ...], labels: Tensor, weight: Tensor) -> Tensor:
-    """Targets shaped like `logits` (…, C): `weight` (P,) at the places `at` and classes `labels` (P,), 0 elsewhere."""
+    """Targets shaped like `logits` (…, C): `weight` (P,) at positions `at` and classes `labels` (P,), 0 elsewhere."""
     return torch.zeros_like(logits).index_put((*at, labels), weight.to(logits.dtype))
 
 
 @register("loss.class", "focal")
 def focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """The focal loss of each logit, alpha 0.25 and gamma 2 (Lin et al., 2017).
+    """Focal loss of each logit, alpha 0.25 and gamma 2 (Lin et al., 2017).
 
     For targets between 0 and 1 it is as in Li et al., 2020: (1 - p_t)^2 becomes |target - p|^2, least at p = target.
     """
@@ -37,9 +37,14 @@ register("loss.class", "bce")(BCE)
 def cross_entropy(
     logits: Tensor, targets: Tensor, used: Tensor, each: Loss = BCE, weights: Tensor | None = None
 ) -> Tensor:
-    """The sum of the losses of `each` logit and its soft target, of one shape, over the predictions `used`.
+    """The sum of the losses of logits.
 
-    `used` is a mask of the leading axes; `weights` (C,) are those of the classes, the last axis.
+    Args:
+        logits: any shape.
+        targets: soft targets of that shape.
+        used: mask of the leading axes: predictions that count.
+        each: the loss of each logit.
+        weights: weights (C,) of the classes, the last axis.
     """
     loss = each(logits, targets)
     if weights is not None:
@@ -49,9 +54,13 @@ def cross_entropy(
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The weighted sum of the cross-entropies of softmax(logits (B, C)) to labels (B,); `weight` is (B,).
+    """The weighted sum of softmax cross-entropies.
 
-    Label smoothing (Szegedy et al., 2016, section 7) moves that share of the target evenly onto all classes.
+    Args:
+        logits: (B, C).
+        labels: (B,).
+        weight: (B,).
+        smoothing: share of the target that is spread evenly over all classes (Szegedy et al., 2016, section 7).
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)

@@ -1,6 +1,6 @@
-"""Losses over vectors of length one, two of which are near where they show the same person.
+"""Losses of vectors of length one, near for images of one identity.
 
-Axes: B pictures of a batch, D numbers of a vector. `same` (B, B) says which pairs show one person.
+Axes: B images of a batch, D numbers of a vector. `same` (B, B) marks the pairs of one identity.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ FAR = 8.0  # above any squared distance between vectors of length one, which is 
 
 
 def squared_distances(vectors: Tensor) -> Tensor:
-    """The squared Euclidean distance of every pair of vectors (B, D) of length one, (B, B) in 0..4."""
+    """Squared Euclidean distance of every pair of vectors (B, D) of length one, (B, B) in 0..4."""
     return (2 - 2 * vectors @ vectors.T).clamp(min=0)
 
 
 def same_person(labels: Tensor) -> Tensor:
-    """Which pairs of pictures with labels (B,) are of one person, (B, B)."""
+    """Which pairs of images with labels (B,) are of one identity, (B, B)."""
     return labels[:, None] == labels
 
 
 def random(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Every anchor and positive, with any negative of the anchor's: positive and negative distances (T,)."""
+    """Every anchor and positive with a random negative: distances of positives and negatives (T,)."""
     anchor, positive = _positives(same)
     if not len(anchor):
         return distances.new_zeros(0), distances.new_zeros(0)
@@ -36,9 +36,9 @@ def random(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def semi_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Every anchor and positive, with the nearest negative that is farther than the positive (Schroff et al., 2015).
+    """Every anchor and positive with the nearest negative that is farther than the positive (Schroff et al., 2015).
 
-    Where all negatives are nearer it is the farthest of them: of those that are wrong the least hard.
+    If all negatives are nearer, it is the farthest of them: the least hard.
     """
     anchor, positive = _positives(same)
     near, others = distances[anchor, positive], distances[anchor]
@@ -52,8 +52,8 @@ def semi_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
 def batch_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
     """Every anchor with its farthest positive and its nearest negative (Hermans et al., 2017).
 
-    By distances, not their squares, as there: the gradient of squares vanishes where vectors are near, and such hard
-    triplets then draw all of them into one place.
+    By distances, not their squares, as there: the gradient of squares vanishes for near vectors, and such hard triplets
+    then draw all of them into one place.
     """
     others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     anchors = others.any(1) & (~same).any(1)
@@ -65,7 +65,7 @@ def batch_hard(distances: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _positives(same: Tensor) -> tuple[Tensor, Tensor]:
-    """Anchors and positives (T,): all ordered pairs of one person, where a negative is there as well."""
+    """Anchors and positives (T,): all ordered pairs of one identity that have a negative."""
     others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device) & (~same).any(1, keepdim=True)
     anchor, positive = others.nonzero(as_tuple=True)
     return anchor, positive
@@ -81,7 +81,7 @@ MINING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict[str, LossTerm]:
     """max(|a - p|^2 - |a - n|^2 + margin, 0) over the triplets that `mining` chooses (Schroff et al., 2015).
 
-    Of batch-hard triplets the distances are not squared.
+    Distances of batch-hard triplets are not squared.
     """
     near, far = MINING[mining](squared_distances(vectors), same_person(labels))
     each = (near - far + margin).clamp(min=0)
@@ -89,9 +89,9 @@ def triplet(vectors: Tensor, labels: Tensor, margin: float, mining: str) -> dict
 
 
 def contrastive(vectors: Tensor, labels: Tensor, margin: float) -> dict[str, LossTerm]:
-    """d^2 / 2 over the pairs of one person, max(margin - d, 0)^2 / 2 over the others (Hadsell et al., 2006).
+    """d^2 / 2 over pairs of one identity, max(margin - d, 0)^2 / 2 over the others (Hadsell et al., 2006).
 
-    Each kind has a mean of its own: of the other there are many more.
+    Each kind of pair has a mean of its own: there are many more of the second.
     """
     first, second, same = _pairs(labels)
     squares = (vectors[first] - vectors[second]).square().sum(1)
@@ -100,9 +100,9 @@ def contrastive(vectors: Tensor, labels: Tensor, margin: float) -> dict[str, Los
 
 
 def siamese(vectors: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> dict[str, LossTerm]:
-    """Cross-entropy of a logistic unit on |a - b| (Taigman et al., 2014; Koch et al., 2015) that says "same".
+    """Cross-entropy of a logistic unit on |a - b| that predicts "same" (Taigman et al., 2014; Koch et al., 2015).
 
-    Its logit is bias () - weight (D,) . |a - b|. As in `contrastive` each kind of pairs has a mean of its own.
+    Its logit is bias () - weight (D,) . |a - b|. As in `contrastive` each kind of pair has a mean of its own.
     """
     first, second, same = _pairs(labels)
     logits = bias - (vectors[first] - vectors[second]).abs() @ weight
@@ -112,12 +112,12 @@ def siamese(vectors: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> di
 
 
 def _pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every pair once: first and second (P,), and whether both are of one person (P,)."""
+    """Every pair once: first and second (P,), and whether both have one identity (P,)."""
     first, second = torch.triu_indices(len(labels), len(labels), 1, device=labels.device)
     return first, second, labels[first] == labels[second]
 
 
 def _term(each: Tensor, *parts: Tensor) -> LossTerm:
-    """The sum and number of losses; the sum of none still has a gradient, zero, for all `parts`."""
+    """The sum and number of losses; an empty sum still has a gradient, zero, for all `parts`."""
     total = each.sum() + sum((0.0 * part).sum() for part in parts)
     return LossTerm(total, torch.tensor(float(len(each)), device=each.device))

@@ -1,4 +1,4 @@
-"""Losses over coordinates; each gives one value a coordinate, unreduced."""
+"""Losses of coordinates; each gives one value for each coordinate, not reduced."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WIDTH, CURVE = 10.0, 2.0  # w and epsilon, the best of the paper's
 
 @register("loss.keypoint", "wing")
 def wing(found: Tensor, wanted: Tensor) -> Tensor:
-    """Logarithmic below WIDTH, so that small errors count as well, and straight above (Feng et al., 2018, equation 5).
+    """Logarithmic below WIDTH, so that small errors count as well, linear above (Feng et al., 2018, equation 5).
 
-    Of any shape, in hundredths of the picture's side: the paper's numbers are for faces of 64 pixels.
+    Of any shape, in hundredths of the image's side: the paper's numbers are for faces of 64 pixels.
     """
     distance = (found - wanted).abs()
     jump = WIDTH - WIDTH * math.log1p(WIDTH / CURVE)
@@ -29,11 +29,17 @@ register("loss.keypoint", "smooth_l1")(partial(smooth_l1_loss, reduction="none")
 
 
 def spread_loss(heat: Tensor, places: Tensor, width: int, sigma: float = 1.0) -> Tensor:
-    """The cross-entropy of softmax(heat (P, H * W)) to a Gaussian around each of `places` (P, 2) x, y in cells: (P,).
+    """Cross-entropy of softmax(heat) to a Gaussian around each keypoint: (P,).
 
-    The centre of the first cell is at 0.5. It keeps the mass of a heatmap about its point, as the regularizer of
-    Nibali et al. (2018) does; the expectation alone would leave its shape free. Where all of a Gaussian is outside the
-    map, what is nearest to it stands for it.
+    It keeps a heatmap concentrated around its keypoint, as the regularizer of Nibali et al. (2018) does; the
+    expectation alone would leave its shape free. A Gaussian wholly outside the map is replaced by the cells nearest to
+    it.
+
+    Args:
+        heat: (P, H * W).
+        places: target positions (P, 2) x, y in cells, the centre of the first cell at 0.5.
+        width: W.
+        sigma: deviation of the Gaussian in cells.
     """
     cell = torch.arange(heat.shape[-1], device=heat.device)
     centers = torch.stack([cell % width, cell // width], -1) + 0.5
@@ -43,10 +49,17 @@ def spread_loss(heat: Tensor, places: Tensor, width: int, sigma: float = 1.0) ->
 
 
 def similarity_loss(found: Tensor, wanted: Tensor, there: Tensor, boxes: Tensor, sigmas: Tensor) -> Tensor:
-    """log(1 + e) of points (P, K, 2), the mean over those that are `there` (P, K), 0 where none is: (P,).
+    """log(1 + e) of keypoints, averaged over the labelled ones of each object, 0 if none is: (P,).
 
-    exp(-e) is COCO's object keypoint similarity, for objects that fill 0.53 of `boxes` (P, 4), as people do, and points
-    of spread `sigmas` (K,). Of far points 1 - exp(-e) has no gradient left; the logarithm has, as Cauchy's loss.
+    exp(-e) is COCO's object keypoint similarity, for objects that fill 0.53 of their boxes, as people do. For far
+    keypoints 1 - exp(-e) has no gradient left; the logarithm has, as Cauchy's loss.
+
+    Args:
+        found: predicted keypoints (P, K, 2).
+        wanted: target keypoints (P, K, 2).
+        there: (P, K), whether each is labelled.
+        boxes: target boxes (P, 4).
+        sigmas: spread (K,) of each keypoint.
     """
     areas = 0.53 * (boxes[:, 2:] - boxes[:, :2]).prod(-1, keepdim=True).clamp(min=1)
     e = (found - wanted).square().sum(-1) / (2 * areas * (2 * sigmas).square())

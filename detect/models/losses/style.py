@@ -1,6 +1,6 @@
 """The costs of style transfer (Gatys et al., 2015), with the constants of the course that the project follows.
 
-Axes: B pictures, C channels, H rows, W columns.
+Axes: B images, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
