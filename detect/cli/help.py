@@ -136,7 +136,8 @@ def _facts(option: Option, everything: bool) -> Iterator[str]:
     if option.default is MISSING:
         yield "required"
     names = [str(one) for one in get_args(option.hint)] if get_origin(option.hint) is Literal else []
-    for rule in option.rules:
+    items = get_args(option.hint) if get_origin(option.hint) is list else ()
+    for rule in (*option.rules, *(rule for item in items for rule in getattr(item, "__metadata__", ()))):
         names += rule.names if isinstance(rule, Choice) else []
         if isinstance(rule, Range) and (everything or rule.high != float("inf")):
             yield f"{rule.low:g} to {rule.high:g}" if rule.high != float("inf") else f"from {rule.low:g}"

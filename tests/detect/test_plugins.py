@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detect import plugins
-from detect.cli.parser import from_values, parse
+from detect.cli.parser import from_values, parse, run
 from detect.cli.plugin_flag import load_plugins
 from detect.config.constraints import Registered
 from detect.data.workers import _Batches
@@ -120,6 +120,17 @@ def test_the_flag_may_stand_anywhere_and_in_a_configuration_file(tmp_path, toy, 
         parse("train", ["--config", str(tmp_path / "wrong.yaml")])
 
 
+def test_help_and_errors_know_what_a_plugin_registers(tmp_path, toy, monkeypatch, capsys):
+    callbacks = REGISTRIES["callback"]
+    for kept in ("_entries", "_modules"):
+        monkeypatch.setattr(callbacks, kept, dict(getattr(callbacks, kept)))
+    path = write(tmp_path / "beeper.py", TOY.format(name="beep").replace('"toy"', '"callback"'))
+    run("train", ["--help", "--plugin", path])
+    assert "[tensorboard, mlflow, wandb, beep]" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match="unknown value of --callbacks 'bep': did you mean 'beep'"):
+        parse("train", ["--data", "toy", "--callbacks", "bep"])
+
+
 def test_python_names_plugins_by_a_keyword(tmp_path, toy):
     path = tmp_path / "a.py"
     write(path, TOY.format(name="a"))
@@ -128,11 +139,11 @@ def test_python_names_plugins_by_a_keyword(tmp_path, toy):
 
 def test_every_command_loads_plugins_first_and_names_a_broken_one(tmp_path):
     path = write(tmp_path / "broken.py", "1 / 0")
-    run = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "detect", "info", "--plugin", path, "resnet18"], capture_output=True, text=True
     )
-    assert run.returncode == 2
-    assert run.stderr == f"error: plugin {path}: {path}:1: ZeroDivisionError: division by zero\n"
+    assert ended.returncode == 2
+    assert ended.stderr == f"error: plugin {path}: {path}:1: ZeroDivisionError: division by zero\n"
 
 
 def test_installed_packages_are_loaded_by_entry_point(tmp_path, toy, monkeypatch):
