@@ -407,7 +407,10 @@ def broken(people, weights, tmp_path_factory):
         ("evaluate --weights {w} --data {p} --pairs {b}/p8.csv", "line 2: same is ''"),
         ("evaluate --weights {w} --data {p} --tta", "--tta is for detectors"),
         ("train --model embedder --data {p} --out {b}/o --batch 40 --images-per-identity 4", "take --batch 20 at most"),
-        ("train --model embedder --data {b}/two --out {b}/o", "of 2 classes, two become the split val and none is left"),
+        (
+            "train --model embedder --data {b}/two --out {b}/o",
+            "of 2 classes, two become the split val and none is left",
+        ),
         ("train --model embedder --data {p} --out {b}/o --batch 10 --images-per-identity 4", "no multiple"),
         (
             "train --model embedder --data {p} --out {b}/o --model.loss.kind siamese --model.loss.margin 1",
