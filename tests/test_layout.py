@@ -100,8 +100,8 @@ def test_files_and_functions_are_short():
     files, functions = hops.lengths()
     assert set(files) == set(TREES)
     assert statistics.median(files.values()) <= 110
-    assert [name for name, lines in files.items() if lines > 354] == []
-    assert [name for name, lines in functions.items() if lines > 67] == []
+    assert [name for name, lines in files.items() if lines > 350] == []
+    assert [name for name, lines in functions.items() if lines > 60] == []
     assert statistics.quantiles(functions.values(), n=100)[-1] <= 50
 
 

@@ -17,7 +17,8 @@ from anchors.boxes import iou_aligned
 from detect.__main__ import main
 from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, verify
-from detect.data_check.findings import DOUBLE, KINDS, anchors_of, check, copies, doubled
+from detect.data_check.doubled import DOUBLE, doubled
+from detect.data_check.findings import KINDS, anchors_of, check, copies
 from detect.data_check.images import Seen, near_pairs, same_files
 from detect.report.html import Page
 from tests.reference.doubles import doubled as naive_doubled
@@ -329,7 +330,7 @@ def test_doubles_in_blocks_are_those_of_all_with_all(count, seed, pairs):
     corners = corners + rng.choice([0, 1e6]) + rng.normal(0, rng.choice([0, 0.02]), corners.shape)
     labels, plain = rng.integers(0, 2, count), rng.random(count) < 0.9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detect.data_check.findings.PAIRS", pairs)
+        patch.setattr("detect.data_check.doubled.PAIRS", pairs)
         assert doubled(corners, labels, plain).tolist() == naive_doubled(corners, labels, plain, DOUBLE).tolist()
 
 
@@ -341,7 +342,7 @@ def test_the_boxes_of_a_crowded_image_are_compared_in_small_blocks(monkeypatch, 
         "equal": (np.zeros((count, 2)), np.full((count, 2), 10.0)),
         "nested": (np.zeros((count, 2)), np.arange(1, count + 1)[:, None] * np.ones(2)),
     }[kind]
-    monkeypatch.setattr("detect.data_check.findings.PAIRS", 5000)
+    monkeypatch.setattr("detect.data_check.doubled.PAIRS", 5000)
     counted = lambda a, b: blocks.append(len(a)) or iou_aligned(a, b)  # noqa: E731
     monkeypatch.setattr("detect.data_check.findings.iou_aligned", counted)
     doubled(np.hstack([low, low + sides]), np.zeros(count, int), np.ones(count, bool))
