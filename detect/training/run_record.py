@@ -1,4 +1,4 @@
-"""The record of a run: the settings and facts it runs with, and what becomes of a resumed run that has others."""
+"""The record of a run: its settings and facts, and what happens where a run is resumed with others."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.configs import model_class
 
-Record = dict[str, Any]  # by name, of values that JSON holds
+Record = dict[str, Any]  # values that JSON holds, by name
 
-# Settings without which the tensors and counts of a checkpoint mean something else: they never change.
+# Settings that the tensors and counts of a checkpoint depend on: they can never change.
 STATE = (
     *("model.", "preprocessing of the model", "classes", "seed", "imgsz", "batches an epoch"),
     *(
@@ -36,7 +36,7 @@ STATE = (
         "repeat",
     ),
 )
-# Settings that leave every remaining step as it is, or that only say how many there are.
+# Settings that change no remaining step, except how many there are.
 FREE = (
     *(
         "model.name",
@@ -51,18 +51,18 @@ FREE = (
         "features",
         "torch",
     ),
-    *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # what they began is in the checkpoint
-    *("device", "precision"),  # what they came to is recorded beside them
+    *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # their effect is in the checkpoint
+    *("device", "precision"),  # what was chosen is recorded as a fact
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
-ASKED = ("resume", "resume_anyway")  # they say what to do now, and are no settings of the run
+ASKED = ("resume", "resume_anyway")  # requests, not settings of the run
 # Fields of annotations whose first names are in the fingerprints of runs that go on.
 HASHED_AS = {"keypoints": "points", "keypoint_names": "keypoints"}
 LONGEST = 60  # letters of a value in a message
 
 
 class Difference(NamedTuple):
-    """A setting that a resumed run has otherwise than its checkpoint."""
+    """A setting that differs between a resumed run and its checkpoint."""
 
     name: str
     before: Any
@@ -70,7 +70,7 @@ class Difference(NamedTuple):
 
     @property
     def breaks(self) -> str:
-        """What such a change breaks: the "state" of the checkpoint, the "steps" to come as they were begun, or ""."""
+        """What the change breaks: the "state" in the checkpoint, the remaining "steps", or nothing ("")."""
         if _matches(self.name, FREE):
             return ""
         return "state" if _matches(self.name, STATE) and not self.name.startswith("model.loss.") else "steps"
@@ -80,31 +80,40 @@ class Difference(NamedTuple):
 
 
 def settings_of(config: TrainConfig, model: Model) -> dict[str, Any]:
-    """`config` as nested plain values, with the model as it was built: what `config.yaml` holds."""
+    """The settings as nested plain values, with the model as it was built and the plugins: what `config.yaml` holds."""
     values = dataclasses.asdict(dataclasses.replace(config, model=model.config))
     named = {"plugin": plugins.loaded()} if plugins.loaded() else {}
     return named | {name: value for name, value in values.items() if name not in ASKED}
 
 
 def facts_of(
-    model: Model, stores: Sequence[Annotations], batches: int, world: int, device: torch.device, dtype: torch.dtype
+    model: Model, sets: Sequence[Annotations], batches: int, world: int, device: torch.device, dtype: torch.dtype
 ) -> Record:
-    """What a run turned out to be made of, given its settings, the machine and the data (`stores`: train, val)."""
+    """What the settings came to on this machine with this data.
+
+    Args:
+        model: the model as it was built.
+        sets: the training and the validation set.
+        batches: batches in an epoch.
+        world: processes of the run.
+        device: where it runs.
+        dtype: what it computes in.
+    """
     facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
     facts |= {"torch": torch.__version__, "classes": model.metadata.names}
     facts["preprocessing of the model"] = dataclasses.asdict(model.metadata.preprocess)
     facts["batches an epoch (images / --batch / processes)"] = batches
-    for name, store in zip(("train", "val"), stores, strict=True):
-        facts[f"{name} images"] = str(store.root.resolve())
-        facts[f"{name} annotations"] = fingerprint(store)
+    for name, one in zip(("train", "val"), sets, strict=True):
+        facts[f"{name} images"] = str(one.root.resolve())
+        facts[f"{name} annotations"] = fingerprint(one)
     return facts
 
 
-def fingerprint(store: Annotations) -> str:
-    """How much a store holds, and a hash of all it says, wherever it lies."""
+def fingerprint(annotations: Annotations) -> str:
+    """The size of a dataset and a hash of its annotations, which do not depend on where it lies."""
     digest = hashlib.sha256()
-    for field in dataclasses.fields(store):
-        value = getattr(store, field.name)
+    for field in dataclasses.fields(annotations):
+        value = getattr(annotations, field.name)
         if field.name in ("path", "root", "left_out"):
             continue
         digest.update(HASHED_AS.get(field.name, field.name).encode())
@@ -113,11 +122,11 @@ def fingerprint(store: Annotations) -> str:
             digest.update(np.ascontiguousarray(value).data)
         else:
             digest.update(repr(value).encode("utf-8", "surrogatepass"))
-    return f"{len(store)} images, {len(store.labels)} objects, {digest.hexdigest()[:12]}"
+    return f"{len(annotations)} images, {len(annotations.labels)} objects, {digest.hexdigest()[:12]}"
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Record:
-    """Nested settings as one level, with dotted names, and values as JSON gives them back."""
+    """Nested settings as one level with dotted names, and values as JSON returns them."""
     found: Record = {}
     for name, value in values.items():
         nested = isinstance(value, dict) and value and prefix + name != "preprocessing of the model"
@@ -126,7 +135,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Record:
 
 
 def differences(before: Record, after: Record) -> list[Difference]:
-    """What is not as before; a setting that did not exist then counts as if it had had its default."""
+    """The settings that differ. One that did not exist before counts as if it had had its default."""
     default = flat(dataclasses.asdict(TrainConfig(data="", model=model_class(after["model.kind"])())))
     names = [*after, *(name for name in before if name not in after)]
     pairs = ((name, before.get(name, default.get(name)), after.get(name)) for name in names)
@@ -134,7 +143,17 @@ def differences(before: Record, after: Record) -> list[Difference]:
 
 
 def require_same(before: Record, after: Record, out: Path, anyway: bool) -> None:
-    """Raises UserError where a resumed run differs from its checkpoint as it may not, or not unless told `anyway`."""
+    """Check that a run may be resumed with its present settings.
+
+    Args:
+        before: the record in the checkpoint.
+        after: the record of now.
+        out: the folder of the run, for messages.
+        anyway: whether settings may change that only the remaining steps depend on.
+
+    Raises:
+        UserError: a setting has changed that must not; the line names its values.
+    """
     found = differences(before, after)
     as_before = f"give the settings in {out / 'config.yaml'}"
     broken = [str(one) for one in found if one.breaks == "state"]
@@ -143,12 +162,12 @@ def require_same(before: Record, after: Record, out: Path, anyway: bool) -> None
         raise UserError(f"{what}; {as_before}, or start with another --out")
     other = [str(one) for one in found if one.breaks == "steps"]
     if other and not anyway:
-        what = f"the rest of the run in {out} would not be as it was begun: {'; '.join(other)}"
+        what = f"the rest of the run in {out} would differ from how it was begun: {'; '.join(other)}"
         raise UserError(f"{what}; {as_before}, or add --resume-anyway to go on with these")
 
 
 def _matches(name: str, rules: Sequence[str]) -> bool:
-    """Whether a rule names it, or the group it is in, such as `model.`; what a name has in brackets explains it."""
+    """Whether a rule names the setting, or its group, such as `model.`; brackets in a name only explain it."""
     return any(name.partition(" (")[0] == rule or (rule[-1] == "." and name.startswith(rule)) for rule in rules)
 
 
@@ -158,7 +177,7 @@ def _short(value: Any) -> str:
 
 
 def config_text(settings: dict[str, Any], record: Record) -> str:
-    """`config.yaml`: the settings, below what they came to, as comments."""
+    """The text of `config.yaml`: the facts as comments, then the settings."""
     facts = {name: record[name] for name in record.keys() - flat(settings).keys()}
     said = [f"# {name}: {json.dumps(facts[name])}" for name in sorted(facts) if isinstance(facts[name], str | int)]
     return "\n".join(said) + "\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)

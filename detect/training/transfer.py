@@ -1,4 +1,4 @@
-"""Transfer learning: what a model begins with, and which of its parts train, when and how fast."""
+"""Transfer learning: the initial weights of a model, and which of its stages are frozen in which epoch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,16 @@ from detect.utils.names import say
 
 
 class Source(NamedTuple):
-    """Weights from elsewhere: what to call them, the tensors, how they want images, and whose names they bear.
+    """Initial weights.
 
-    `part` is "model" (all of one of ours), "backbone" (that of one of ours) or "published" (a backbone's own names);
-    `folded` is as in ModelMetadata; `metadata` is that of one of ours, published weights have none.
+    Attributes:
+        name: what messages call them.
+        tensors: by name.
+        pixels: the preprocessing that they expect.
+        part: "model" (all of a weights file of ours), "backbone" (its backbone) or "published" (a backbone under the
+            names that its authors gave).
+        folded: as in `ModelMetadata`.
+        metadata: of a weights file of ours; None for published weights.
     """
 
     name: str
@@ -37,11 +43,18 @@ class Source(NamedTuple):
 
 
 def find_source(config: TrainConfig) -> Source | None:
-    """The weights that `config` begins with, None for none. Raises UserError for more than one, or unreadable ones."""
+    """Read the initial weights that the settings name.
+
+    Returns:
+        The weights; None: there are none.
+
+    Raises:
+        UserError: several are named, or they cannot be read.
+    """
     given = [flag for flag in ("weights", "backbone_weights", "pretrained") if getattr(config, flag)]
     if len(given) > 1:
         flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
-        raise UserError(f"{flags} were given: a model begins with one kind of weights")
+        raise UserError(f"{flags} exclude one another: give one")
     if config.weights:
         _, metadata, tensors = read_weights(Path(config.weights))
         return Source(f"--weights {config.weights}", tensors, metadata.preprocess, "model", metadata.folded, metadata)
@@ -58,16 +71,25 @@ def find_source(config: TrainConfig) -> Source | None:
 
 
 def choose_pixels(config: TrainConfig, source: Source | None) -> Preprocess:
-    """How images become numbers: as `config` says, else as the weights want it."""
+    """The preprocessing: that of `--pixels`, else the one that the weights expect."""
     if config.pixels != "auto":
         return PIXELS[config.pixels]
     return source.pixels if source else Preprocess()
 
 
 def begin(model: Model, source: Source, tell: bool) -> list[str]:
-    """Give `model` what fits of `source`, and `tell` what was taken, what was not, and why.
+    """Copy what fits from initial weights into a model.
 
-    Returns the names of the tensors that were left at their start. Raises UserError where nothing fits.
+    Args:
+        model: changed in place.
+        source: the weights.
+        tell: whether to print what was taken, what was not, and why.
+
+    Returns:
+        Names of the tensors that keep their initial values.
+
+    Raises:
+        UserError: nothing fits.
     """
     tensors = source.tensors
     if source.part != "model":
@@ -76,7 +98,7 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
             theirs = tuple(f"{name}.stages." for name in ("backbone", "network"))
             found = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(theirs)}
         elif not net.names:
-            raise UserError(f"{source.name}: backbone {model.config.backbone} bears no published names: nothing fits")
+            raise UserError(f"{source.name}: backbone {model.config.backbone} has no published weights: nothing fits")
         else:
             found = net.renamed(tensors)
         known = set(net.names.values())
@@ -86,7 +108,7 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
     if not moved.taken:
         raise UserError(f"{source.name}: nothing in it fits {model.config.name}; name its --model")
     if tell:
-        left = f"{len(moved.left)} left at their start, {len(moved.extra)} of the file not used"
+        left = f"{len(moved.left)} keep their initial values, {len(moved.extra)} of the file are not used"
         say(f"{source.name}: {len(moved.taken)} tensors taken, {left}", sys.stderr)
         for line in _named(model, source.metadata, set(moved.taken)):
             say(line, sys.stderr)
@@ -96,7 +118,7 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
 
 
 def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Iterator[str]:
-    """Which classes and keypoints of a model come from the metadata `theirs`, which start fresh, which are left."""
+    """Lines on the classes and keypoints that are taken from the file, that start fresh, and that are not used."""
     layouts = named_tensors(model)
     for of, what in (("names", "classes"), ("keypoint_names", "keypoints")):
         layers = [name for name, layout in layouts.items() if layout.of == of]
@@ -117,14 +139,15 @@ def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Itera
 
 
 def parts(model: Model) -> list[str]:
-    """The parts of the trunk that have weights, from the pixels on."""
+    """The stages of the backbone that have weights, from the image on."""
     return [name for name in model.backbone_stages() if next(model.get_submodule(name).parameters(), None) is not None]
 
 
 def frozen_parts(config: TrainConfig, model: Model, epoch: int) -> tuple[str, ...]:
-    """The parts that do not train in `epoch`: the first `freeze`, one fewer every `thaw` epochs, from the back.
+    """The stages that are frozen in an epoch: the first `freeze`, one fewer every `unfreeze_every` epochs.
 
-    Raises UserError where there are not so many.
+    Raises:
+        UserError: there are fewer stages.
     """
     names = parts(model)
     count = len(names) if config.freeze < 0 else config.freeze
@@ -134,15 +157,16 @@ def frozen_parts(config: TrainConfig, model: Model, epoch: int) -> tuple[str, ..
 
 
 def freeze(model: Model, names: tuple[str, ...]) -> None:
-    """Have these parts and no others keep their weights and their batch statistics."""
+    """Freeze the weights and batch statistics of these stages, and of no others."""
     model.frozen = names
     for name, p in model.named_parameters():
         p.requires_grad_(not name.startswith(tuple(f"{part}." for part in names)))
 
 
 def initialize(model: Model, kind: str) -> None:
-    """Draw the weights of convolutions and dense layers anew; biases stay, for a detector's hold what it expects.
+    """Draw new weights for convolutions and dense layers. Biases stay: those of a detector hold its prior scores.
 
+    The kinds are
     gaussian  deviation 0.01 (Krizhevsky et al., 2012)
     uniform   within 1 / sqrt(inputs) (the usual heuristic, equation 1 in Glorot and Bengio, 2010)
     xavier    uniform, within sqrt(6 / (inputs + outputs)) (Glorot and Bengio, 2010)

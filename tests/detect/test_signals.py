@@ -332,7 +332,7 @@ def test_short_signals_of_several_channels_are_trained_further(tmp_path, capsys)
     assert (config.in_channels, metadata.size, len(metadata.preprocess.mean)) == (3, 20, 3)
     again = ["train", "--weights", str(weights), "--data", str(data), "--epochs", "1", "--out", str(tmp_path / "again")]
     assert main([*again, *CPU]) == 0
-    assert "0 left at their start, 0 of the file not used" in capsys.readouterr().err
+    assert "0 keep their initial values, 0 of the file are not used" in capsys.readouterr().err
     assert main(["train", "--config", str(tmp_path / "again" / "config.yaml"), "--out", str(tmp_path / "third")]) == 0
 
 

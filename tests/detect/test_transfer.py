@@ -249,7 +249,7 @@ def test_published_names_fit_a_detector_too(tmp_path, digits, capsys):
     assert torch.equal(model.backbone.stages[0][0].weight, published["features.0.weight"])
     assert "classifier.1.weight: extra" in capsys.readouterr().err
     nameless = dataclasses.replace(config, model=MODEL)
-    with pytest.raises(UserError, match="bears no published names"):
+    with pytest.raises(UserError, match="has no published weights"):
         begin(detector(), find_source(nameless), tell=False)
 
 
