@@ -344,7 +344,7 @@ def test_the_boxes_of_a_crowded_image_are_compared_in_small_blocks(monkeypatch, 
     }[kind]
     monkeypatch.setattr("detect.data_check.doubled.PAIRS", 5000)
     counted = lambda a, b: blocks.append(len(a)) or iou_aligned(a, b)  # noqa: E731
-    monkeypatch.setattr("detect.data_check.findings.iou_aligned", counted)
+    monkeypatch.setattr("detect.data_check.doubled.iou_aligned", counted)
     doubled(np.hstack([low, low + sides]), np.zeros(count, int), np.ones(count, bool))
     assert max(blocks) <= 5000 and sum(blocks) < count**2 / 4
 
