@@ -296,10 +296,10 @@ def test_naming_a_model_replaces_that_of_a_file_as_a_whole(tmp_path):
 
 def test_settings_of_older_runs_have_their_names_of_now(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text("data: toy\nthaw: 2\neach: 3\nfreeze: 1\ntask: locate\nmodel: {kind: localizer}\n")
+    file.write_text("data: toy\nthaw: 2\neach: 3\nfreeze: 1\nmodel: {kind: localizer}\n")
     with pytest.raises(UserError, match="--images-per-identity is"):  # known by its new name
         parse("train", ["--config", str(file)])
-    file.write_text("data: toy\nthaw: 2\nfreeze: 1\ntask: locate\nmodel: {kind: localizer}\n")
+    file.write_text("data: toy\nthaw: 2\nfreeze: 1\nmodel: {kind: localizer}\n")
     got = parse("train", ["--config", str(file)])
     assert (got.unfreeze_every, got.task) == (2, "localize")
 

@@ -22,14 +22,14 @@ PLACES = {
         "detect.training.loop:Trainer._between_steps",
         ["config.yaml", "last.ckpt"],
     ),
-    "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.evaluation.evaluate:opened", []),
+    "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.evaluation.evaluate:open_split", []),
     "predict": (
         "--weights w.safetensors --source data/val --out out",
-        "detect.inference.pipeline:draw",
+        "detect.types:Detections.plot",
         [".predict.jsonl", "000017.jpg", "detections.part.json"],
     ),
-    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.embedding.image_embedder:Eyes", []),
-    "verify": ("a b --weights w.safetensors", "detect.embedding.image_embedder:Eyes", []),
+    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.embedding.image_embedder:ImageEmbedder", []),
+    "verify": ("a b --weights w.safetensors", "detect.embedding.image_embedder:ImageEmbedder", []),
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
     "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),
     "report": ("--run out", "detect.report.run_report:_settings", []),
@@ -38,7 +38,7 @@ PLACES = {
     "import": ("--weights w.safetensors --out out/w.safetensors", "detect.commands.import_weights:_model", []),
     "export": ("--weights w.safetensors --out out/m.onnx", "detect.export.exporter:write", []),
     "see": ("--weights w.safetensors --data data --out out", "detect.explain.model_page:load_weights", []),
-    "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.style.artist:Artist", []),
+    "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.style.artist:Stylizer", []),
     "info": ("yolo_n", "detect.explain.summary:describe", []),
 }
 
