@@ -24,32 +24,27 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
     Raises:
         UserError: an option was set that nothing would read.
     """
-    if task:
-        _refuse_of_other_tasks(command, config, task)
-    if isinstance(config, TrainConfig):
-        _refuse_ignored(config)
+    for option, reason in ignored_options(command, config, task).items() if task else ():
+        if _value(config, option) != _default(config, option):
+            raise UserError(f"{_flag(option)} {reason}: leave it out")
     _refuse_unread(config)
 
 
-def _refuse_of_other_tasks(command: str, config: Any, task: str) -> None:
-    """Check every option that some tasks list as their own."""
+def ignored_options(command: str, config: Any, task: str) -> dict[str, str]:
+    """The options that only other tasks or models read, each with the reason that follows it in a message."""
+    ignored, name = dict[str, str](), _model_name(config)
     readers: dict[str, list[Task]] = {}
     for one in map(get_task, REGISTRIES["task"]):
         for option in one.options.get(command, ()):
             readers.setdefault(option, []).append(one)
     for option, tasks in readers.items():
-        if task not in {one.name for one in tasks} and _value(config, option) != _default(config, option):
+        if task not in {one.name for one in tasks}:
             nouns = [f"{one.noun}s" for one in tasks]
             known = " and ".join(filter(None, (", ".join(nouns[:-1]), nouns[-1])))
-            model = config.model.name if isinstance(config, TrainConfig) else _named(config.weights)
-            raise UserError(f"{_flag(option)} is for {known}, and {model} is none: leave it out")
-
-
-def _refuse_ignored(config: TrainConfig) -> None:
-    """Check every option that the model says to ignore."""
-    for option in config.model.ignored_options():
-        if _value(config, option) != _default(config, option):
-            raise UserError(f"{_flag(option)} has no effect on model {config.model.name}: leave it out")
+            ignored[option] = f"is for {known}, and {name} is none"
+    if isinstance(config, TrainConfig):
+        ignored |= dict.fromkeys(config.model.ignored_options(), f"has no effect on model {name}")
+    return ignored
 
 
 def _refuse_unread(config: Any) -> None:
@@ -68,8 +63,11 @@ def _reason(decider: str, values: Sequence[str]) -> str:
     return f"is read with {flag} alone: leave it out, or give that"
 
 
-def _named(weights: str | list[str]) -> str:
-    return weights if isinstance(weights, str) else ", ".join(weights)
+def _model_name(config: Any) -> str:
+    """How messages call the model: by its name, or by its weights files."""
+    if isinstance(config, TrainConfig):
+        return config.model.name
+    return config.weights if isinstance(config.weights, str) else ", ".join(config.weights)
 
 
 def _flag(option: str) -> str:

@@ -6,7 +6,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,7 +16,7 @@ from detect.config.constraints import Choice, Range, ReadWith
 from detect.config.fields import Option, own_options
 
 INDENT = 30  # columns before the explanations
-CHOICES = 12  # names that one line shows; --help-all has them all
+CHOICES = 8  # names that a line may list; --help-all lists all
 FILES = "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b"
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
@@ -35,6 +35,7 @@ GROUPS = {
     "callbacks k channels images",
     "Hardware": "device precision workers cache_gb",
 }
+IDENTITY = ("model.name", "model.kind")  # what --model NAME has said
 NESTED = {"optim": "Optimizer", "augment": "Augmentation", "tracker": "Tracking", "model": "Architecture"}
 GENERAL = {
     "--config FILE": "YAML file with any of these options; several: the later file wins",
@@ -53,12 +54,14 @@ class Help:
         values: what to show as defaults in place of those of the configuration class, by field.
         model: whether to show the options of the model.
         everything: whether to show advanced options, and explanations as a whole.
+        ignored: dotted names of options that the model does not read; only `everything` shows them.
     """
 
     command: str
     values: Mapping[str, Any]
     model: bool = False
     everything: bool = False
+    ignored: Collection[str] = ()
 
     def text(self) -> str:
         """The whole text."""
@@ -94,7 +97,8 @@ class Help:
             name = prefix + option.name
             if not option.nested or name == "model":
                 shown = replace(option, name=name, default=getattr(value, "name", value))
-                if self.everything or not option.advanced:
+                hidden = option.advanced or name in self.ignored or name in IDENTITY
+                if self.everything or not hidden:
                     yield _heading(name), shown
             if option.nested and (self.model or self.everything or name != "model"):
                 yield from self._options(type(value), value, f"{name}.")
@@ -127,7 +131,12 @@ def _left(option: Option) -> str:
     several = get_origin(option.hint) is list
     hint = get_args(option.hint)[0] if several else option.hint
     name = option.name.rpartition(".")[2]
-    word = {int: "N", float: "X"}.get(hint) or ("FILE" if name in FILES.split() else name.upper().replace("_", "-"))
+    named = get_origin(hint) is Literal or any(isinstance(rule, Choice) for rule in option.rules)
+    word = (
+        {int: "N", float: "X"}.get(hint)
+        or ("NAME" if named else "")
+        or ("FILE" if name in FILES.split() else name.upper().replace("_", "-"))
+    )
     return f"{flag} {word}" + " ..." * several
 
 
@@ -144,7 +153,7 @@ def _facts(option: Option, everything: bool) -> Iterator[str]:
         if isinstance(rule, ReadWith):
             yield f"with --{rule.option.replace('_', '-')} {' or '.join(rule.values)}".removesuffix(" true").strip()
     if names:
-        yield ", ".join(names if everything or len(names) <= CHOICES else [*names[:CHOICES], "…"])
+        yield ", ".join(names) if everything or len(names) <= CHOICES else "names: --help-all"
     value = option.default
     if value is not MISSING and value not in ("", "auto", None, False, []):
         yield f"default {f'{value:g}' if isinstance(value, float) else 'on' if value is True else value}"

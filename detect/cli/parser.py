@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from detect.cli.applicability import refuse_unused
+from detect.cli.applicability import ignored_options, refuse_unused
 from detect.cli.arguments import read
 from detect.cli.help import Help
 from detect.cli.plugin_flag import load_listed, load_plugins
@@ -140,4 +140,6 @@ def _help(command: str, arguments: Sequence[str], everything: bool) -> str:
         return Help(command, {}, everything=everything).text()
     config = with_task(checked(config_of(command), {"data": "", **_layered(command, given.values, given.files)}, "--"))
     values = {name: getattr(config, name) for name in own_options(config_of(command)) if name != "data"}
-    return Help(command, values, bool({"model", "weights"} & set(given.values)), everything).text()
+    named = bool({"model", "weights", "task"} & set(given.values))
+    ignored = ignored_options(command, config, config.task) if named else ()
+    return Help(command, values, named, everything, ignored).text()

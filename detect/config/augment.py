@@ -56,9 +56,9 @@ class AugmentConfig:
     albumentations: list[dict[str, dict]] = field(default_factory=list)
     """Further transforms, a list of {transform: arguments}. Needs the extra albumentations; `rotate_method:
     largest_box` takes the four corners of a box."""
-    transforms: list[dict[str, dict]] = field(default_factory=list)
+    transforms: Annotated[list[dict[str, dict]], ADVANCED] = field(default_factory=list)
     """Registered transforms that come next, those of plugins, say: a list of {transform: arguments}."""
     stylized: Annotated[str, ADVANCED] = ""
     """Folder of copies made by detect stylize, which stand in for their images."""
     stylized_share: Annotated[Share, ReadWith("augment.stylized"), ADVANCED] = 0.2
-    """Probability that a copy stands in for its image."""
+    """Registered transforms, which come next: a list of {transform: arguments}."""

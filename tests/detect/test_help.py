@@ -8,6 +8,8 @@ import pytest
 from detect.__main__ import main
 from detect.commands import COMMANDS, config_of
 from detect.config.fields import explanations, options_of
+from detect.models.configs import model_class
+from detect.registry import REGISTRIES
 
 LINES = 100  # two screens
 
@@ -26,7 +28,7 @@ def help_of(capsys, command, *arguments):
 def test_every_option_is_explained_in_full(command, capsys):
     said = help_of(capsys, command, "--help-all")
     for option in options_of(config_of(command)):
-        if option.name.startswith("model."):  # as many as the model has
+        if option.name.startswith("model."):  # those of each kind are below
             continue
         assert re.fullmatch(r"[A-Z0-9].*[.!)]", option.explanation), option.name
         assert option.nested or f"--{option.name.replace('_', '-')} " in said.replace("\n", " "), option.name
@@ -43,9 +45,25 @@ def test_help_fits_two_screens(command, capsys):
     assert len(wrapped) <= 0.2 * len(said)  # an option is a line, all but a few
 
 
+@pytest.mark.parametrize("kind", REGISTRIES["model"])
+def test_help_beside_a_model_fits_two_screens_and_explains_its_options(kind, capsys):
+    said = help_of(capsys, "train", "--model", kind, "--help").splitlines()
+    assert len(said) <= LINES
+    for option in options_of(model_class(kind), "model."):
+        assert re.fullmatch(r"[A-Z0-9].*[.!)]", option.explanation) or option.nested, option.name
+        rare = option.advanced or option.nested or option.name in ("model.name", "model.kind")
+        assert rare or any(f"--{option.name.replace('_', '-')}" in line for line in said), option.name
+
+
+def test_help_beside_a_model_leaves_out_what_it_does_not_read(capsys):
+    assert "--augment.mosaic" not in help_of(capsys, "train", "--model", "resnet18", "--help")
+    assert "--augment.mosaic" in help_of(capsys, "train", "--model", "resnet18", "--help-all")
+    assert "--images-per-identity" in help_of(capsys, "train", "--model", "embedder", "--help")
+
+
 def test_help_names_choices_ranges_and_defaults(capsys):
     said = help_of(capsys, "train", "--help")
-    assert re.search(r"--balance BALANCE .*none, weights, sampling; default none\]", said.replace("\n", " "))
+    assert re.search(r"--balance NAME .*none, weights, sampling; default none\]", said.replace("\n", " "))
     assert re.search(r"--augment.rotate X .*\[0 to 180\]", said)
     assert "--data DATA" in said.splitlines()[0] and "[required]" in said
     assert "cosine" in said and "muon" in said  # what is registered

@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_flag_of_the_page_is_one_of_a_command():
     page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    flags = {field.name for command in COMMANDS for field in dataclasses.fields(config_of(command))} | {"config", "plugin"}
+    flags = {field.name for command in COMMANDS for field in dataclasses.fields(config_of(command))} | {
+        "config",
+        "plugin",
+    }
     named = {name.replace("-", "_") for name in re.findall(r"`--([\w-]+)", page)}
     assert len(named) > 10 and named <= flags
 

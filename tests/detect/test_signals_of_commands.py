@@ -28,7 +28,11 @@ PLACES = {
         "detect.types:Detections.plot",
         [".predict.jsonl", "000017.jpg", "detections.part.json"],
     ),
-    "embed": ("--weights w.safetensors --source data/val --out out/g", "detect.embedding.image_embedder:ImageEmbedder", []),
+    "embed": (
+        "--weights w.safetensors --source data/val --out out/g",
+        "detect.embedding.image_embedder:ImageEmbedder",
+        [],
+    ),
     "verify": ("a b --weights w.safetensors", "detect.embedding.image_embedder:ImageEmbedder", []),
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
     "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),

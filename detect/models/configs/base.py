@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from detect.config.constraints import Length, Positive, Range, Registered, Width
+from detect.config.fields import ADVANCED
 from detect.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LossConfig:
 class ClassLossConfig(LossConfig):
     """The options of a loss with a term for the classes."""
 
-    class_weights: list[Positive] = field(default_factory=list)
+    class_weights: Annotated[list[Positive], ADVANCED] = field(default_factory=list)
     """Weight of each class in the classification loss, in the order of the classes. Default: all 1."""
 
 
@@ -52,7 +53,7 @@ class ModelConfig:
     """Name of the model, as messages and reports show it. Default: its kind."""
     kind: str = ""
     """Kind of model: it decides what other options there are."""
-    in_channels: Width = 3
+    in_channels: Annotated[Width, ADVANCED] = 3
     """Channels of the input: 3; 1 converts images to grey; signals and volumes have as many as the data."""
     loss: LossConfig = field(default_factory=LossConfig)
 

@@ -25,7 +25,7 @@ class DarknetConfig(ModelConfig):
     darknet_cfg: Annotated[str, Length(0, 10**6)] = ""
     """Text of the Darknet cfg that describes the network."""
     assigner: AssignerName = "sim_ota"
-    """Assigner, which decides which predictions are trained on which target."""
+    """Assigner. It decides which predictions are trained on which target."""
     loss: YoloLossConfig = field(default_factory=YoloLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:

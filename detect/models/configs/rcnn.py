@@ -28,9 +28,9 @@ class RegionLossConfig(ClassLossConfig):
     """The loss of regions, a sum of weighted terms."""
 
     classes: LossWeight = 1.0
-    """Weight of the classification loss of regions, 0 or more."""
+    """Weight of the classification loss of regions."""
     box: LossWeight = 1.0
-    """Weight of the box loss of regions, smooth L1 of the deltas, 0 or more."""
+    """Weight of the box loss of regions. Smooth L1 of the deltas."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class ProposalLossConfig(RegionLossConfig):
     """The loss of regions and of the region proposal network."""
 
     objectness: LossWeight = 1.0
-    """Weight of the objectness loss of the region proposal network, 0 or more."""
+    """Weight of the objectness loss of the proposals."""
     regression: LossWeight = 1.0
-    """Weight of the box loss of the region proposal network, 0 or more."""
+    """Weight of the box loss of the proposals."""
 
 
 @register("model", "rcnn")
@@ -53,7 +53,7 @@ class RcnnConfig(ModelConfig):
 
     kind: str = "rcnn"
     backbone: BackboneName = "csp_n"
-    """Backbone: a registered name, or timm:NAME."""
+    """Backbone. A registered name, or timm:NAME."""
     levels: Levels = field(default_factory=lambda: [5])
     """Feature map that the head reads, as the exponent of its stride: 5 is stride 32; of several, the coarsest."""
     window: Annotated[int, Range(1, 8192)] = 64
@@ -77,9 +77,9 @@ class PooledConfig(PyramidConfig):
 
     neck: NeckName = "fpn"
     hidden: Hidden = field(default_factory=lambda: [256, 256])
-    """Widths of the dense layers that read the features of a region."""
+    """Widths of the dense layers of a region."""
     pooling: Annotated[str, Choice("align", "max")] = "align"
-    """How features of a region are pooled: RoIAlign (align), or the largest cell (max), as published for Fast R-CNN."""
+    """Pooling of the features of a region. RoIAlign (align), or the largest cell (max), as published for Fast R-CNN."""
     loss: RegionLossConfig = field(default_factory=RegionLossConfig)
 
 
@@ -106,10 +106,10 @@ class FasterRcnnConfig(PooledConfig):
 
     kind: str = "faster_rcnn"
     anchors: Anchors = field(default_factory=list)
-    """Anchor boxes, [width, height] in pixels at the training size, by area. Default: those that K-means finds in the
+    """Anchor boxes: [width, height] in pixels, by area. At the training size. Default: those that K-means finds in the
     training labels."""
     anchors_per_level: Annotated[int, Range(0, 1000)] = 3
-    """Anchor boxes of each feature map, 0 to 1000. 0: the paper's."""
+    """Anchor boxes of each feature map. 0: the paper's."""
     loss: ProposalLossConfig = field(default_factory=ProposalLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:

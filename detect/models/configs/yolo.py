@@ -30,13 +30,13 @@ class DenseLossConfig(ClassLossConfig):
     box: LossWeight = 7.5
     """Weight of the box loss, 0 or more."""
     box_kind: Annotated[str, Registered("loss.box")] = "ciou"
-    """Box loss: one minus this overlap of the predicted and the target box."""
+    """Box loss. One minus this overlap of the predicted and the target box."""
     regression: LossWeight = 1.5
-    """Weight of the loss on the raw regression outputs, from which boxes are decoded, 0 or more."""
+    """Weight of the loss on the raw regression outputs. Boxes are decoded from these, 0 or more."""
     classes: LossWeight = 0.5
     """Weight of the classification loss, 0 or more."""
     class_kind: ClassLossName = "bce"
-    """Classification loss of each class of each prediction: binary cross-entropy or focal loss."""
+    """Classification loss. For each class of each prediction: binary cross-entropy or focal loss."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class YoloLossConfig(DenseLossConfig):
     """The loss of a dense detector whose head may predict objectness."""
 
     objectness: LossWeight = 1.0
-    """Weight of the objectness loss, 0 or more; read by heads that predict objectness."""
+    """Weight of the objectness loss. 0 or more; read by heads that predict objectness."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class PyramidConfig(ModelConfig):
     """The options of a model with a backbone, a neck and feature maps of several strides."""
 
     backbone: BackboneName = "csp_n"
-    """Backbone: a registered name, or timm:NAME."""
+    """Backbone. A registered name, or timm:NAME."""
     neck: NeckName = "pan"
-    """Neck, which joins the feature maps of the backbone."""
+    """Neck. It joins the feature maps of the backbone."""
     levels: Levels = field(default_factory=lambda: [3, 4, 5])
-    """Feature maps that the head reads, as exponents of their strides: 3 is stride 8. 1 to 7."""
+    """Feature maps of the head, as exponents of strides. 3 is stride 8. 1 to 7."""
     width: Width = 64
     """Channels of the neck and the head."""
     depth: Annotated[int, Range(1, 100)] = 1
-    """Residual blocks in each stage of the neck, 1 to 100."""
+    """Residual blocks in each stage of the neck."""
 
 
 @register("model", "yolo")
@@ -80,16 +80,16 @@ class YoloConfig(PyramidConfig):
 
     kind: str = "yolo"
     head: Annotated[str, Registered("head")] = "point"
-    """Head: without anchor boxes (point), with bounded offsets to them (anchor), or the classic grid (grid)."""
+    """Head. Without anchor boxes (point), with bounded offsets to them (anchor), or the classic grid (grid)."""
     head_convs: Annotated[int, Range(0, 100)] = 1
-    """3x3 convolutions in each branch of the head before its prediction, 0 to 100."""
+    """3x3 convolutions in each branch of the head."""
     assigner: AssignerName = "task_aligned"
-    """Assigner, which decides which predictions are trained on which target."""
+    """Assigner. It decides which predictions are trained on which target."""
     anchors: Anchors = field(default_factory=list)
-    """Anchor boxes, [width, height] in pixels at the training size, by area. Default: those that K-means finds in the
+    """Anchor boxes: [width, height] in pixels, by area. At the training size. Default: those that K-means finds in the
     training labels."""
     anchors_per_level: Annotated[int, Range(0, 1000)] = 3
-    """Anchor boxes of each feature map, 0 to 1000. 0: one of the size of a cell."""
+    """Anchor boxes of each feature map. 0: one of the size of a cell."""
     loss: YoloLossConfig = field(default_factory=YoloLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:
@@ -120,9 +120,9 @@ class YoloKeypointsConfig(PyramidConfig):
 
     kind: str = "yolo_points"
     head_convs: Annotated[int, Range(0, 100)] = 1
-    """3x3 convolutions in each branch of the head before its prediction, 0 to 100."""
+    """3x3 convolutions in each branch of the head."""
     assigner: AssignerName = "task_aligned"
-    """Assigner, which decides which predictions are trained on which target."""
+    """Assigner. It decides which predictions are trained on which target."""
     loss: KeypointLossConfig = field(default_factory=KeypointLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:

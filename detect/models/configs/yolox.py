@@ -29,7 +29,7 @@ class YoloxConfig(ModelConfig):
     depth: Annotated[int, Range(1, 100)] = 1
     """Bottlenecks of the shallowest stage, 1 to 100; the other stages have multiples of it."""
     assigner: AssignerName = "sim_ota"
-    """Assigner, which decides which predictions are trained on which target; not max_iou, which needs anchor boxes."""
+    """Assigner. It decides which predictions are trained on which target; not max_iou, which needs anchor boxes."""
     loss: YoloLossConfig = field(default_factory=YoloLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:
