@@ -163,7 +163,7 @@ def test_what_is_taken_what_is_not_and_why(capsys):
     tensors["else.weight"] = torch.zeros(1)
     begin(model, Source("--weights W", tensors, Preprocess(), "model"), tell=True)
     said = capsys.readouterr().err
-    assert "1 of the file not used" in said and f"{gone}: absent in the file" in said
+    assert "1 of the file are not used" in said and f"{gone}: absent in the file" in said
     assert "else.weight: extra, the model has no such tensor" in said
     assert "shape [2, 84], the model's is [3, 84]" in said
     mine = model.state_dict()
