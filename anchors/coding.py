@@ -1,8 +1,8 @@
-"""Codes of boxes relative to what a prediction starts from, and their inverses.
+"""Codes of boxes relative to priors, and their inverses.
 
 The distances of anchor-free heads are coded by `anchors.grid.Priors`.
 Boxes are (..., 4) xyxy px, centres (..., 2) px, strides (...), anchors (..., 2) width and height in px; all broadcast.
-Encoding is finite for any box: what a code cannot say is brought to the nearest it can.
+Encoding is finite for any box: values that a code cannot express become the nearest that it can.
 """
 
 import math
@@ -40,9 +40,9 @@ def decode_deltas(
 def encode_offsets(
     boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
 ) -> Tensor:
-    """YOLO offsets (Redmon and Farhadi 2018): logit of the place in the cell, log ratio of the size to the anchor's.
+    """YOLO offsets (Redmon and Farhadi 2018): logit of the position in the cell, log ratio of the size to the anchor's.
 
-    The place may be `reach` (...) strides wide around the cell's centre (scale_x_y of Bochkovskiy et al. 2020).
+    The position may be `reach` (...) strides wide around the cell's centre (scale_x_y of Bochkovskiy et al. 2020).
     """
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
     place = (center - centers) / (strides * reach)[..., None] + 0.5
@@ -53,14 +53,14 @@ def encode_offsets(
 def decode_offsets(
     codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
 ) -> Tensor:
-    """Boxes of YOLO offsets: sigmoid of the place in the cell, exp of the size; growth is limited to 62.5 times."""
+    """Boxes of YOLO offsets: sigmoid of the position in the cell, exp of the size; growth is limited to 62.5 times."""
     place, growth = codes.chunk(2, -1)
     center = (place.sigmoid() - 0.5) * (strides * reach)[..., None] + centers
     return cxcywh_to_xyxy(torch.cat((center, growth.clamp_max(_LOG_LIMIT).exp() * anchors), -1))
 
 
 def encode_bounded(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
-    """Bounded offsets (as of Scaled-YOLOv4, Wang et al. 2021): the logits that `decode_bounded` undoes."""
+    """Bounded offsets (as of Scaled-YOLOv4, Wang et al. 2021): the logits that `decode_bounded` inverts."""
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
     place = (center - centers) / strides[..., None] / 2 + 0.5
     growth = (size / anchors.clamp_min(_TINY)).clamp_min(0).sqrt() / 2

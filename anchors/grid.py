@@ -1,4 +1,4 @@
-"""Priors: the points, and where there are any the anchor boxes, of a pyramid of feature maps."""
+"""Priors: the centres, and with anchors the anchor boxes, of a pyramid of feature maps."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Priors(NamedTuple):
-    """What each of A predictions starts from: its centre (A, 2) x, y and stride (A,) in pixels, its box (A, 4) xyxy."""
+    """The prior of each of A predictions: its centre (A, 2) x, y and stride (A,) in pixels, its box (A, 4) xyxy."""
 
     centers: Tensor
     strides: Tensor
@@ -37,10 +37,17 @@ def priors(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Priors:
-    """The priors of maps of `shapes` (height, width) and `strides`, in the order level, row, column, anchor.
+    """The priors of feature maps, in the order level, row, column, anchor.
 
-    Centres are those of the cells: (column + 0.5, row + 0.5) * stride. `sizes` holds the anchors of each level, (n, 2)
-    width and height in pixels. Raises ValueError where the levels of the arguments do not match.
+    Args:
+        shapes: height and width of each map.
+        strides: stride of each map. Centres are those of the cells: (column + 0.5, row + 0.5) * stride.
+        sizes: anchors of each level, (n, 2) width and height in pixels. None: no anchor boxes.
+        device: of the result.
+        dtype: of the result.
+
+    Raises:
+        ValueError: the arguments have different numbers of levels.
     """
     if len(shapes) != len(strides) or (sizes is not None and len(sizes) != len(strides)):
         raise ValueError(f"{len(shapes)} shapes, {len(strides)} strides and sizes must name the same levels")

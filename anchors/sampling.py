@@ -1,4 +1,4 @@
-"""Which of many priors or regions a loss looks at: a drawn few, so that those without an object do not outvote all."""
+"""Sampling of priors or regions for a loss, so that those without an object do not dominate it."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,12 @@ from anchors.assign.truth import NONE
 
 
 def sampled(index: Tensor, most: int, share: float) -> Tensor:
-    """A mask (B, A) of at most `most` entries a row of index (B, A), as in Assignment, drawn evenly with torch's seed.
+    """A random mask (B, A) of at most `most` entries in each row of an assignment, drawn evenly with torch's seed.
 
-    At most that `share` of them answer for an object, the others for none; what is ignored is never drawn (Ren et al.
-    2015, section 3.1.3).
+    Args:
+        index: (B, A), as in Assignment; ignored entries are never drawn.
+        most: entries of a row.
+        share: at most that share of them is assigned to an object (Ren et al. 2015, section 3.1.3).
     """
     draw = torch.rand(index.shape, device=index.device)
     limit = torch.full((len(index), 1), int(most * share), device=index.device)

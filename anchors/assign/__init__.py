@@ -1,7 +1,7 @@
-"""Which prior answers for which object: an assigner takes predictions, priors and truth, and knows no network.
+"""Assigners: which prior is trained on which object. They take predictions, priors and targets, and know no network.
 
-An assigner is called with scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, priors and truth, and answers without
-gradient. Priors left over whose centre lies in a crowd region are ignored.
+An assigner is called with scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, priors and padded targets, and works
+without gradient. Unassigned priors whose centre lies in a crowd region are ignored.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What assigners take and give, and the steps they share.
+"""Inputs and outputs of assigners, and the steps they share.
 
 Axes: B batch, A priors, C classes, M objects padded over a batch; G objects of the whole batch, P pairs of an object
 and a prior. Working on pairs keeps the memory to what can match at all.
@@ -17,7 +17,7 @@ NONE, IGNORE = -1, -2
 
 
 class PaddedTargets(NamedTuple):
-    """The truth of a batch, padded: boxes (B, M, 4) xyxy px, labels (B, M) int64, valid and crowd (B, M) bool."""
+    """The targets of a batch, padded: boxes (B, M, 4) xyxy px, labels (B, M) int64, valid and crowd (B, M) bool."""
 
     boxes: Tensor
     labels: Tensor
@@ -26,7 +26,12 @@ class PaddedTargets(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """index (B, A) int64: the object (0..M-1) a prior answers for, -1 none, -2 ignored; weight (B, A): target 0..1."""
+    """The assignment of priors to objects.
+
+    Attributes:
+        index: (B, A) int64: the object (0..M-1) that a prior is assigned to, -1 none, -2 ignored.
+        weight: (B, A): soft target, 0..1.
+    """
 
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     weight: Tensor
@@ -46,7 +51,7 @@ def pad_targets(truth: Sequence[tuple[Tensor, Tensor, Tensor]]) -> PaddedTargets
 
 
 class Objects(NamedTuple):
-    """The objects to be answered for, unpadded: image and slot (G,) say where in the batch each stands."""
+    """The objects to assign priors to, unpadded: image and slot (G,) say where in the batch each stands."""
 
     image: Tensor
     slot: Tensor
@@ -109,17 +114,10 @@ def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
 def settle(
     pairs: Pairs, chosen: Tensor | slice, quality: Tensor, found: Objects, shape: torch.Size
 ) -> tuple[Tensor, Tensor]:
-    """Gives each prior wanted by several objects to the pair of highest quality, the earlier object among equals.
-
-    Args:
-        pairs: P objects and priors.
-        chosen: the positions of the pairs that match.
-        quality: (P,) of all pairs.
-        found: the objects.
-        shape: (B, A).
+    """Give each prior that several objects compete for to the pair of highest quality, the earlier object among equals.
 
     Returns:
-        index (B, A) as in Assignment, and which of the chosen pairs won (bool).
+        index (B, A) as in Assignment, and the mask of the pairs that won.
     """
     owner_of, key, quality = pairs.object[chosen], pairs.key[chosen], quality[chosen]
     top = quality.new_full((shape.numel(),), -torch.inf).scatter_reduce(0, key, quality, "amax")

@@ -1,4 +1,4 @@
-"""Fine-tuning by name: the outputs of a layer that belong to classes or keypoints go to those of the same name."""
+"""Fine-tuning by name: outputs of classes and keypoints are copied to those of the same name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from detect.utils.names import find
 
 
 def places(metadata: ModelMetadata, theirs: ModelMetadata, of: str) -> list[int]:
-    """For each class or keypoint of the metadata its place in another one's list, -1 for none.
+    """The index of each class or keypoint of a model in the list of another one, -1 for none.
 
-    `of` is the attribute with the list: "names" or "keypoint_names".
+    Args:
+        metadata: of the model.
+        theirs: of the other model.
+        of: the list of the metadata, "names" or "keypoint_names".
 
-    Raises UserError where names of the other metadata cannot be told apart.
+    Raises:
+        UserError: names of the other metadata are ambiguous.
     """
     mine, known = getattr(metadata, of), getattr(theirs, of)
     if mine == known:
@@ -27,17 +31,23 @@ def places(metadata: ModelMetadata, theirs: ModelMetadata, of: str) -> list[int]
 
 
 def named_tensors(model: Model) -> dict[str, NamedRows]:
-    """The tensors of a model whose rows belong to classes or keypoints: the weights and biases of such layers."""
+    """The tensors of a model whose rows belong to classes or keypoints: weights and biases of such layers."""
     layouts = {id(layer): rows for layer, rows in model.named_rows()}
     modules = [(name, module) for name, module in model.named_modules() if id(module) in layouts]
     return {f"{n}.{t}": layouts[id(m)] for n, m in modules for t, _ in m.named_parameters(recurse=False)}
 
 
 def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: ModelMetadata) -> dict[str, Tensor | None]:
-    """What the tensors of `named_tensors` become of `tensors`, those of a model with the metadata `theirs`.
+    """The tensors of `named_tensors`, with rows copied by name from those of another model.
 
-    Names that they lack keep the rows that the model has now. None for a tensor of which nothing can be taken: it is
-    another layer's, or knows none of the names.
+    Args:
+        model: rows of names that the other model lacks are its own.
+        tensors: of the other model.
+        theirs: metadata of the other model.
+
+    Returns:
+        Tensors by name; None for one from which nothing can be copied: another layer's, or one without any of the
+        names.
     """
     mine, made = model.state_dict(), dict[str, Tensor | None]()
     for name, layout in named_tensors(model).items():
@@ -48,7 +58,7 @@ def renamed(model: Model, tensors: Mapping[str, Tensor], theirs: ModelMetadata) 
 
 
 def _placed(mine: Tensor, theirs: Tensor, layout: NamedRows, place: list[int], count: int) -> Tensor | None:
-    """`mine` with the rows of each name from where `place` says they are among the `count` names of `theirs`."""
+    """`mine` with the rows of each name from index `place` among the `count` names of `theirs`."""
     if mine.shape[1:] != theirs.shape[1:]:
         return None
     start, new = _grouped(mine, layout, len(place)), _grouped(theirs, layout, count)
@@ -67,7 +77,8 @@ def _placed(mine: Tensor, theirs: Tensor, layout: NamedRows, place: list[int], c
 def _grouped(tensor: Tensor, layout: NamedRows, count: int) -> tuple[Tensor, Tensor, Tensor] | None:
     """The rows before, of and behind `count` names: (groups, rows, ...), of names (groups, count, each, ...).
 
-    None for a tensor that has not that layout.
+    Returns:
+        None for a tensor that does not have that layout.
     """
     width, rest = divmod(len(tensor), layout.groups)
     behind = width - layout.before - count * layout.each

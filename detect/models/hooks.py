@@ -1,4 +1,4 @@
-"""LayerOutputs: what named layers of a network say while it runs."""
+"""Hooks that read the outputs of named layers while a network runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from detect.errors import UserError, unknown
 
-_ABOVE = ("", "stages.", "network.", "network.stages.", "backbone.", "backbone.stages.")  # what a name may leave out
+_ABOVE = ("", "stages.", "network.", "network.stages.", "backbone.", "backbone.stages.")  # may be left out
 
 
 def find_layer(net: nn.Module, name: str) -> str:
-    """The whole name of a layer: as `detect info` prints it, or the number of a stage.
+    """The full name of a layer.
 
-    Raises UserError where there is none, with the nearest name.
+    Args:
+        net: the network.
+        name: a name as `detect info` prints it, or the number of a stage.
+
+    Raises:
+        UserError: there is no such layer; the nearest name is suggested.
     """
     names = [n for n, _ in net.named_modules(remove_duplicate=False) if n]  # a graph may hold a layer in several places
     found = next((above + name for above in _ABOVE if name and above + name in names), None)
@@ -28,9 +33,9 @@ def find_layer(net: nn.Module, name: str) -> str:
 
 
 class LayerOutputs:
-    """While entered, `said` has what each of the named layers gave, by name; gradients reach it.
+    """While entered, `outputs` has the output of each of the named layers, by name; gradients reach it.
 
-    What follows a layer works on a copy, for some layers write their answer over what they were given.
+    Later layers work on a copy, because some layers overwrite their input.
     """
 
     def __init__(self, net: nn.Module, names: Iterable[str]) -> None:
@@ -52,16 +57,20 @@ class LayerOutputs:
             handle.remove()
 
     def maps(self, name: str) -> list[Tensor]:
-        """The maps (B, C, H, W) of more than one cell that layer `name` gave; none where it gave anything else."""
+        """The output of layer `name` as feature maps (B, C, H, W) of more than one cell; empty for anything else."""
         given = self._given(name)
         return given if all(x.ndim == 4 and x[0, 0].numel() > 1 for x in given) else []
 
     def map(self, name: str) -> Tensor:
-        """What layer `name` gave, one map (B, C, H, W). Raises UserError where it is none, or several."""
+        """The output of layer `name`, one feature map (B, C, H, W).
+
+        Raises:
+            UserError: the output is anything else.
+        """
         given = self._given(name)
         if len(given) != 1 or given[0].ndim != 4:
             form = f"{tuple(given[0].shape[1:])}" if len(given) == 1 else f"{len(given)} tensors"
-            raise UserError(f"layer {name} gives no map of channels, rows and columns but {form}: take another")
+            raise UserError(f"layer {name} has the output {form}, which is no feature map: choose another")
         return given[0]
 
     def _given(self, name: str) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Weights of backbones from elsewhere: files of state dictionaries, and torchvision's, with the pixels they want."""
+"""Pretrained backbones: files of state dictionaries, and those of torchvision, with their preprocessing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Receptive fields and strides, followed along the tensors of a pass on the meta device.
 
 Every map carries, for each of its axes, how many pixels of the input one of its cells can see, how many pixels
-apart neighbouring cells are, and where the field of the first cell starts, which padding puts outside of the picture
+apart neighbouring cells are, and where the field of the first cell starts, which padding puts outside of the image
 (Araujo et al., 2019). A window of f cells, d apart, moved by s over a map padded by p: field + (f - 1) * d * stride,
 stride * s, and start - p * stride; exact for chains of convolutions and pools, the mean over cells behind an
 upsampling. Where branches meet (sum, concatenation) the widest field counts. A map that becomes a vector (global
@@ -57,7 +57,7 @@ class Sight(NamedTuple):
         return tuple(j * s for j, s in zip(self.stride, self._each(stride), strict=True))
 
     def _each(self, values: Sequence[Any]) -> Sequence[Any]:
-        """A value an axis: one stands for all, and torch pools a signal as a picture one pixel high."""
+        """A value an axis: one stands for all, and torch pools a signal as an image one pixel high."""
         axes = len(self.field)
         return values[-axes:] if len(values) >= axes else [values[0]] * axes
 

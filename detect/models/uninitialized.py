@@ -1,4 +1,4 @@
-"""Networks without numbers: to learn the shapes that a configuration asks for, or because a file has the numbers."""
+"""Networks without initial weights: to learn the shapes of a configuration, or because a file has the weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _RANDOM = {"uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_"}
 
 
 class Unfilled(TorchFunctionMode):
-    """Within it no random numbers are drawn for new weights, which takes most of the time of building a network.
+    """While entered, no random numbers are drawn for new weights, which takes most of the time of building a network.
 
-    For `shapes` alone, weights lie on the meta device and take no memory, whatever their size. `torch.device("meta")`
-    would put small constants there too, and computing with them imports half of torch, which takes seconds.
+    With `shapes` weights are on the meta device and take no memory, whatever their size. `torch.device("meta")` would
+    put small constants there too, and computing with them imports half of torch, which takes seconds.
     """
 
     def __init__(self, shapes: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The weights file: safetensors whose header says everything that is needed to use them."""
+"""The weights file: safetensors with a header that holds everything needed to use them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = None) -> None:
-    """Write `model`, or another `state` of it, to `path` atomically."""
+    """Write a weights file atomically.
+
+    Args:
+        path: the file.
+        model: the model, whose configuration and metadata go into the header.
+        state: tensors to write in place of the model's own.
+    """
     about = {
         "format": FORMAT,
         "model": dataclasses.asdict(model.config),
@@ -51,8 +57,7 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
 def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
     """The CRC-32 of a header without its checksum and of all tensors, by name.
 
-    It finds damage, which a checksum can; that nobody changed the file, it cannot say. A SHA-256 would take longer than
-    reading the file does.
+    It detects damage, not tampering. A SHA-256 would take longer than reading the file.
     """
     crc = zlib.crc32(json.dumps({k: v for k, v in about.items() if k != "checksum"}, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -62,10 +67,16 @@ def checksum(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> int:
 
 
 def read_weights(path: Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tensor]]:
-    """What a weights file holds. Raises UserError for a file that is missing, damaged or not ours.
+    """Read a weights file.
 
-    Names, shapes and types are compared with the network that the header describes before anything is read: what such
-    a file makes us allocate is no more than it is long.
+    Names, shapes and types are compared with the network that the header describes before tensors are read: such a file
+    never makes us allocate more than its own length.
+
+    Returns:
+        The configuration of the model, its metadata and its tensors.
+
+    Raises:
+        UserError: the file is missing, damaged, or not gridhead's.
     """
     if path.is_dir():
         raise UserError(f"{path} is not a weights file but a folder: name the file in it")
@@ -85,7 +96,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tens
 
 
 def _read_header(about: Any, path: Path) -> tuple[ModelConfig, ModelMetadata]:
-    """The model and metadata in the header of a file. Raises UserError for what this version cannot read."""
+    """The configuration and metadata in the header of a file. Raises UserError if this version cannot read it."""
     if about is None:
         raise UserError(f"{path} is a safetensors file, but not one of gridhead's: its header has no {_KEY!r}")
     if not isinstance(about, dict):
@@ -102,7 +113,7 @@ def _read_header(about: Any, path: Path) -> tuple[ModelConfig, ModelMetadata]:
 
 
 def _read_model(values: Any, path: Path) -> ModelConfig:
-    """The configuration of the kind that the header names. Raises UserError for one that this version cannot read."""
+    """The configuration of the kind that the header names. Raises UserError if this version cannot read it."""
     kind = values.get("kind") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise UserError(f"{path} is damaged or not gridhead's: its header names no kind of model")
@@ -114,7 +125,7 @@ def _read_model(values: Any, path: Path) -> ModelConfig:
 
 
 def require_format(found: Any, known: int, path: object) -> None:
-    """Raises UserError where a file has a format that is none, or newer than this version."""
+    """Raise UserError if the format of a file is no number, or newer than this version."""
     if type(found) is not int or found < 1:
         raise UserError(f"{path} is damaged or not gridhead's: its format is {str(found)[:20]!r}, not a number from 1")
     if found > known:
@@ -122,7 +133,7 @@ def require_format(found: Any, known: int, path: object) -> None:
 
 
 def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels: int = 3) -> None:
-    """Raises UserError where values of the metadata, each allowed, do not go together."""
+    """Raise UserError if values of the metadata, each allowed, contradict each other."""
     mean, count = len(metadata.preprocess.mean), len(metadata.keypoint_names)
     pairs = [*metadata.skeleton, *(metadata.flip_pairs or [])]
     wrong = ""
@@ -141,7 +152,7 @@ def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels
 
 
 def shapes_of(config: ModelConfig, metadata: ModelMetadata, path: object) -> dict[str, Tensor]:
-    """`shapes` of the model in the header of `path`. Raises UserError where nothing can be built of it."""
+    """`shapes` of the model in the header of `path`. Raises UserError if it cannot be built."""
     try:
         return shapes(config, metadata)
     except UserError as error:
@@ -152,7 +163,7 @@ def shapes_of(config: ModelConfig, metadata: ModelMetadata, path: object) -> dic
 
 
 def _require_fit(wanted: dict[str, Tensor], file: Any, path: Path) -> None:
-    """Raises UserError where the tensors of `file` have not the names, shapes and kinds of those `wanted`."""
+    """Raise UserError if the tensors of `file` do not have the names, shapes and types of those `wanted`."""
     names = set(file.keys())
     what = f"{path}: its tensors are not those of the model in its header"
     if odd := sorted(names ^ wanted.keys()):
@@ -166,7 +177,7 @@ def _require_fit(wanted: dict[str, Tensor], file: Any, path: Path) -> None:
 
 
 def require_finite(tensors: Mapping[str, Tensor], path: object) -> None:
-    """Raises UserError, naming the tensor, where one holds NaN or infinity."""
+    """Raise UserError, with the name of the tensor, if one holds NaN or infinity."""
     for name, tensor in tensors.items():
         # A sum is much faster than a look at each number; numbers whose sum overflows are looked at.
         if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
@@ -174,7 +185,11 @@ def require_finite(tensors: Mapping[str, Tensor], path: object) -> None:
 
 
 def load_weights(path: str | Path) -> Model:
-    """The model in a weights file, in evaluation mode, on the CPU. Raises UserError as `read_weights` does."""
+    """The model in a weights file, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, or not gridhead's.
+    """
     config, metadata, tensors = read_weights(Path(path))
     with Unfilled():
         model = build(config, metadata)
@@ -183,7 +198,7 @@ def load_weights(path: str | Path) -> Model:
 
 
 class Transfer(NamedTuple):
-    """Names of tensors: those taken, those left as they were and those of the file not used, each with the reason."""
+    """Names of tensors: those copied, those left as they were and those of the file not used, each with the reason."""
 
     taken: list[str]
     left: dict[str, str]
@@ -191,11 +206,12 @@ class Transfer(NamedTuple):
 
 
 def transfer(model: nn.Module, tensors: dict[str, Tensor], metadata: ModelMetadata | None = None) -> Transfer:
-    """Copy into `model` what fits by name and shape.
+    """Copy into `model` the tensors that fit by name and shape.
 
-    With the `metadata` of the tensors, outputs of classes and keypoints go to those of the same name, whatever their
-    order and number (see `Model.named_rows`); names that the metadata lacks keep their start. Without, they go by their
-    order.
+    Args:
+        model: the model. tensors: the tensors to copy from. metadata: that of the tensors. With it, outputs of classes
+        and keypoints are copied by name, whatever their order
+            and number (see `Model.named_rows`); names that it lacks keep their initial weights. Without, by position.
     """
     mine = model.state_dict()
     by_name = renamed(model, tensors, metadata) if metadata is not None and isinstance(model, Model) else {}
@@ -215,7 +231,7 @@ def _why(mine: Tensor, theirs: Tensor | None) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `path` is a safetensors file of gridhead's."""
+    """Whether `path` is a weights file of gridhead's."""
     try:
         open_file(path).close()
         with safe_open(path, "pt") as file:

@@ -424,7 +424,7 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     [
         (["train", "--data", "{d}", "--model", "landmarker"], "declare no keypoints"),
         (["train", "--data", "{t}", "--model", "landmarker"], "mirroring needs to know"),
-        (["train", "--data", "{t}", "--model", "landmarker", "--balance", "sampling"], "--balance is read with"),
+        (["train", "--data", "{t}", "--model", "landmarker", "--balance", "sampling"], "--balance is for"),
         (
             ["train", "--data", "{t}", "--model", "landmarker", "--model.loss.box_kind", "l1"],
             "unknown flag '--model.loss.box_kind'",

@@ -1,7 +1,7 @@
 """Backbones by name: each is a registered function (in_channels, padding) -> Parts; a family of them is one file.
 
-`padding` is "same" (a pyramid: the side of a map is ceil(side / stride)), "paper" (the published network) or "valid"
-(none: the answers of a sliding window are then exactly those of its crops).
+`padding` is "same" (the side of a feature map is ceil(side / stride)), "paper" (the published network) or "valid"
+(none: outputs of a sliding window then equal those of its crops).
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from detect.utils.operators import explain_torchvision_errors
 
 @explain_torchvision_errors()
 def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
-    """The network called `name` in 1, 2 or 3 dimensions, in parts.
+    """The network called `name`, in parts.
 
-    Raises UserError for an unknown name, for one that needs its padding, or for one that has two dimensions alone.
+    Args:
+        name: a registered name, or timm:NAME.
+        in_channels: channels of the input.
+        padding: "same", "paper" or "valid".
+        dims: dimensions of the input, 1 to 3.
+
+    Raises:
+        UserError: an unknown name, one that needs its padding, or one that exists in two dimensions alone.
     """
     if name.startswith(timm.PREFIX):
         if dims != 2:
@@ -38,10 +45,12 @@ def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
 
 @explain_torchvision_errors()
 def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
-    """The backbone called `name`, giving the maps of `levels` (stride 2 ** level), finest first.
+    """The backbone called `name`, with the feature maps of `levels` (stride 2 ** level), finest first.
 
-    Levels coarser than its coarsest map are left to the neck (see `Backbone`). Raises UserError for an unknown name or
-    another level that the network lacks.
+    Levels coarser than its coarsest feature map are left to the neck (see `Backbone`).
+
+    Raises:
+        UserError: an unknown name, or another level that the network lacks.
     """
     try:
         if name.startswith(timm.PREFIX):

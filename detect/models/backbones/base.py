@@ -1,6 +1,6 @@
-"""What a network is: stages one after the other, each stating its channels and stride, and what makes logits of them.
+"""What a network is: stages that run in order, each with its channels and stride, and layers that make logits of them.
 
-A family states its `Parts` once; they are used as a pyramid (`Backbone`) or whole, as a classifier (`Network`).
+A family states its `Parts` once; they are used for feature maps (`Backbone`) or whole, as a classifier (`Network`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A network in parts, as a function (in_channels, padding) of its family makes them.
+    """A network in parts, as the function (in_channels, padding) of its family makes them.
 
-    stages    run in order; stage i gives (B, channels[i], H / strides[i], W / strides[i])
-    tail      classes -> the layers that turn the last map into logits (B, classes)
-    size      the side in pixels that the network was made for
-    aux       index of a stage -> (classes -> the auxiliary classifier that reads its map)
-    original  the network as its weights were published, sharing its layers with stages, tail and aux: from it the
-              published names of our tensors are known
-    unpadded  whether it can run without padding ("valid")
+    Attributes:
+        stages: run in order; stage i gives (B, channels[i], H / strides[i], W / strides[i]).
+        channels: channels of the output of each stage.
+        strides: strides of the output of each stage.
+        tail: classes -> the layers that turn the last feature map into logits (B, classes).
+        size: side in pixels that the network was published for.
+        aux: index of a stage -> (classes -> the auxiliary classifier that reads its output).
+        original: the network as its weights were published, sharing its layers with stages, tail and aux: it gives the
+            published names of our tensors.
+        unpadded: whether it can run without padding ("valid").
     """
 
     stages: Sequence[nn.Module]
@@ -40,14 +43,14 @@ class Parts:
 
 
 class Logits(NamedTuple):
-    """What a whole network says: logits (B, C); aux: those of the auxiliary classifiers, which only the loss reads."""
+    """Output of a whole network: logits (B, C); aux: those of the auxiliary classifiers, for the loss alone."""
 
     logits: Tensor
     aux: tuple[Tensor, ...] = ()
 
 
 class Staged(nn.Module):
-    """`stages` to run in order; `names`: our name of a tensor -> the one it was published under, where it was."""
+    """`stages` that run in order; `names`: our name of a tensor -> its published name, if it was published."""
 
     stages: nn.ModuleList
     names: dict[str, str]
@@ -57,7 +60,7 @@ class Staged(nn.Module):
         self.names = {k: theirs[id(t)] for k, t in self.state_dict(keep_vars=True).items() if id(t) in theirs}
 
     def renamed(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors under our names; filters for colour are summed where this network sees grey."""
+        """Published tensors under our names; filters for colour are summed if the input of this network is grey."""
         mine = self.state_dict()
         found = {ours: published[theirs] for ours, theirs in self.names.items() if theirs in published}
         for name, tensor in found.items():
@@ -67,7 +70,11 @@ class Staged(nn.Module):
 
 
 def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
-    """Of the `strides` of a network those that `levels` want, the coarsest for any coarser; ValueError for others."""
+    """The strides of a network that `levels` ask for; its coarsest one stands for any coarser level.
+
+    Raises:
+        ValueError: the network lacks another level.
+    """
     wanted = sorted({min(2**level, max(strides)) for level in levels})
     missing = [stride for stride in wanted if stride not in strides]
     if missing:
@@ -76,12 +83,14 @@ def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
 
 
 class Backbone(Staged):
-    """A row of stages of which some are handed on.
+    """Stages that run in order, some of which give feature maps.
 
     Stage i turns its input into (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])). `levels` are exponents of
-    two: level 3 is the last stage of stride 8. `channels` and `strides` are those of the maps handed on; in place of
-    levels coarser than the network's own stands its coarsest map, from which the neck makes them (`Coarser`).
-    Raises ValueError for any other level that is not there.
+    two: level 3 is the last stage of stride 8. `channels` and `strides` are those of the feature maps; levels coarser
+    than the network's own are replaced by its coarsest map, from which the neck computes them (`Coarser`).
+
+    Raises:
+        ValueError: the network lacks another level.
     """
 
     def __init__(self, parts: Parts, levels: Sequence[int]):
@@ -103,11 +112,11 @@ class Backbone(Staged):
 
 
 class Network(Staged):
-    """A whole network: images (B, in_channels, H, W) -> Logits, whatever the mode.
+    """A whole network: images (B, in_channels, H, W) -> Logits, in every mode.
 
     `stages`, then `neck` make the features; `head` is the last layer with weights, the dropout before it and what
-    follows. `width` is the channels of the features, `size` the side it was made for, `stride` the
-    pixels between cells of the last map, `aux` the auxiliary classifiers.
+    follows. `width` is the channels of the features, `size` the side it was published for, `stride` the pixels between
+    cells of the last feature map, `aux` the auxiliary classifiers.
     """
 
     def __init__(self, parts: Parts, classes: int):
@@ -132,19 +141,19 @@ class Network(Staged):
         return Logits(self.head(self.neck(x)), tuple(aux))
 
     def features(self, x: Tensor) -> Tensor:
-        """What `head` takes: vectors (B, width), or maps (B, width, H, W) where the head is a convolution."""
+        """The input of `head`: vectors (B, width), or maps (B, width, H, W) if the head is a convolution."""
         for stage in self.stages:
             x = stage(x)
         return self.neck(x)
 
     def outputs(self) -> list[nn.Module]:
-        """The layers that make the logits, of the auxiliary classifiers too: each one's outputs come in their order."""
+        """The layers that make the logits, those of the auxiliary classifiers too, one output for each class."""
         parts = [self.head, *self.aux.values()]
         weighted = ([m for m in p.modules() if next(m.parameters(recurse=False), None) is not None] for p in parts)
         return [layers[-1] for layers in weighted]
 
     def drop_aux(self) -> None:
-        """Forget the auxiliary classifiers: inference does not need them."""
+        """Remove the auxiliary classifiers: inference does not need them."""
         self.aux.clear()
 
 
@@ -160,9 +169,10 @@ def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential
 
 
 def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> Parts:
-    """`parts` up to the last stage of `stride`, then dense layers that read all cells of a `window` of pixels.
+    """`parts` up to the last stage of `stride`, then dense layers that read all cells of a `window` in pixels.
 
-    Raises ValueError where there is no such stage, or it leaves nothing of the window.
+    Raises:
+        ValueError: there is no such stage, or it leaves nothing of the window.
     """
     if stride not in parts.strides:
         raise ValueError(f"its strides are {sorted(set(parts.strides))}, not {stride}")
@@ -181,7 +191,7 @@ def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> 
 
 
 def cells(part: nn.Module, window: int) -> int:
-    """The side of the map that `part` makes of a window, 0 for none; nothing is computed, only shapes."""
+    """The side of the feature map that `part` makes of a window, 0 for none; only shapes are computed."""
     channels = next(part.parameters()).shape[1]
     tensors = {name: t.to("meta") for name, t in chain(part.named_parameters(), part.named_buffers())}
     try:
@@ -192,7 +202,7 @@ def cells(part: nn.Module, window: int) -> int:
 
 
 def take_channels(network: M, in_channels: int) -> M:
-    """`network` with its first convolution made anew where that takes another number of channels."""
+    """`network` with its first convolution replaced if that takes another number of channels."""
     name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != in_channels:
         layer = nn.Conv2d(
