@@ -54,19 +54,20 @@ def write_page(config: SeeConfig) -> Path:
     if model.config.dims != 2:
         raise UserError(f"{config.weights} takes signals or volumes: only models for images are shown")
     layer = find_layer(model, config.layer) if config.layer else ""
-    store = load_data(config.data, config.split, False, get_task(model.task).image_level_labels, config.allow_outside)
-    if not len(store):
+    image_level = get_task(model.task).image_level_labels
+    annotations = load_data(config.data, config.split, False, image_level, config.allow_outside)
+    if not len(annotations):
         raise UserError(f"{config.data} has no image in split {config.split!r}")
-    store = store.select(range(min(len(store), config.images)))
-    image = read_image(config.source) if config.source else store.read(0)
+    annotations = annotations.select(range(min(len(annotations), config.images)))
+    image = read_image(config.source) if config.source else annotations.read(0)
     fit = Letterbox.fit(image.shape[:2], model.metadata.size, model.metadata.preprocess, model.square)
     canvas = fit.apply(image)
-    name = config.source or store.file_name(0)
+    name = config.source or annotations.file_name(0)
     layer = layer or last_map(model, as_images(canvas))
     page = Page(f"{Path(config.weights).name}: inside {model.config.name}")
-    page.text(f"Layer {layer}; images of {config.data} ({config.split}, {len(store)}); maps over {name}.")
+    page.text(f"Layer {layer}; images of {config.data} ({config.split}, {len(annotations)}); maps over {name}.")
     show_filters(page, model, canvas, resize(image, *fit.inner[::-1]))
-    show_channels(page, model, layer, store, canvas, config)
+    show_channels(page, model, layer, annotations, canvas, config)
     show_predictions(page, model, layer, canvas, config)
     out = Path(config.out) / PAGE
     replace_text(out, str(page))
@@ -119,29 +120,29 @@ def show_filters(page: Page, model: Model, canvas: np.ndarray, image: np.ndarray
 
 
 def show_channels(
-    page: Page, model: Model, layer: str, store: Annotations, canvas: np.ndarray, config: SeeConfig
+    page: Page, model: Model, layer: str, annotations: Annotations, canvas: np.ndarray, config: SeeConfig
 ) -> None:
     """For channels of the layer: the nine patches with the highest activations, and the map of the canvas."""
     maps = layer_map(model, layer, as_images(canvas))[0]
     sight = sight_of_cell(model, layer, model.metadata.size)
     channels = sorted(set(np.linspace(0, len(maps) - 1, config.channels).round().astype(int).tolist()))
     loader = get_task(model.task).eval_loader(
-        store, model.metadata.size, config.batch, model.metadata.preprocess, square=model.square
+        annotations, model.metadata.size, config.batch, model.metadata.preprocess, square=model.square
     )
     found = top_patches(model, layer, sight, track(loader, len(loader), "patches"), channels)
     page.heading(f"Patches with the highest activations in {layer}")
     field, step, part = (f"{a:g} x {b:g}" for a, b in (sight.field, sight.stride, shown(sight, max(canvas.shape))))
     page.text(
-        f"{len(channels)} of its {len(maps)} channels: for each, the nine patches of {len(store)} images with the "
-        "highest activations, at most one of each image, and its map of the image below. The receptive field of a cell "
-        f"is {field} pixels (rows x columns), of which the central {part} are shown; cells are {step} apart."
+        f"{len(channels)} of its {len(maps)} channels: for each, the nine patches of {len(annotations)} images with "
+        "the highest activations, at most one of each image, and its map of the image below. The receptive field of a "
+        f"cell is {field} pixels (rows x columns), of which the central {part} are shown; cells are {step} apart."
     )
     page.image(_small(canvas), "the image of the maps")
     for channel in channels:
         patches, here = found[channel], maps[channel]
         tiles = [grid([p.tile for p in patches], 3)] if patches else []
-        told = f"{patches[0].value:.3g} to {patches[-1].value:.3g}" if patches else "none"
-        caption = f"channel {channel}: {told} in the patches, {here.min():.3g} to {here.max():.3g} in the map"
+        values = f"{patches[0].value:.3g} to {patches[-1].value:.3g}" if patches else "none"
+        caption = f"channel {channel}: {values} in the patches, {here.min():.3g} to {here.max():.3g} in the map"
         page.image(row([*tiles, map_tile(here, 220)]), caption)
 
 

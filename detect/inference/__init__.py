@@ -1,4 +1,4 @@
-"""Prediction: where frames come from, the network's answer in source pixels, drawing, and where results go."""
+"""Prediction: sources of frames, predictors, drawing, and sinks of results."""
 
 from detect.inference.pipeline import Summary, predict_to
 from detect.inference.predictor import Predictor

@@ -50,13 +50,14 @@ def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool]) -> l
             skipped.setdefault(reason, []).append(path.name)
         else:
             kept.append(path)
-    said = ", ".join(f"{len(names)} {reason} ({min(names)})" for reason, names in sorted(skipped.items())) or "nothing"
+    counts = (f"{len(names)} {reason} ({min(names)})" for reason, names in sorted(skipped.items()))
+    message = ", ".join(counts) or "nothing"
     if _FOLDERS in skipped:
-        said += "; for those in its folders put /**/* after its name, quoted, or --recursive on detect predict"
+        message += "; for those in its folders put /**/* after its name, quoted, or --recursive on detect predict"
     if not kept:
-        raise UserError(f"{what}: no image or video in it, but {said}")
+        raise UserError(f"{what}: no image or video in it, but {message}")
     if skipped:
-        _log.warning("%s", shown(f"{what}: skipped {said}"))
+        _log.warning("%s", shown(f"{what}: skipped {message}"))
     return sorted(kept, key=lambda p: [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(p))])
 
 

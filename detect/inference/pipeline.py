@@ -139,7 +139,7 @@ def _reporting(out: Path, results_file: str, summary: Summary) -> Iterator[None]
 
 
 def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
-    sink.close(whole=kind is None)
+    sink.close(finished=kind is None)
 
 
 def _kept(out: Path, results_file: str, summary: Summary) -> str:

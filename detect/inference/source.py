@@ -47,13 +47,13 @@ class SignalPart:
     rate: Fraction | None = None
 
     def __init__(self, path: Path, name: str) -> None:
-        self.name, self.stores = name, list(unlabelled(path))
-        self.count: int | None = sum(map(len, self.stores))
+        self.name, self.datasets = name, list(unlabelled(path))
+        self.count: int | None = sum(map(len, self.datasets))
 
     def __iter__(self) -> Iterator[Frame]:
-        rows = ((store, i) for store in self.stores for i in range(len(store)))
-        for index, (store, i) in enumerate(rows):
-            yield Frame(store.values[i], f"{self.name} {store.file_name(i)}", index)
+        rows = ((dataset, i) for dataset in self.datasets for i in range(len(dataset)))
+        for index, (dataset, i) in enumerate(rows):
+            yield Frame(dataset.values[i], f"{self.name} {dataset.file_name(i)}", index)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -44,8 +44,8 @@ class TiledPredictor:
                 views = [replace(frame, image=frame.image[y1:y2, x1:x2]) for x1, y1, x2, y2 in places.tolist()]
                 with self.keep.limit_hits.one_image():
                     detections = [one for _, one in self.predictor(views)]
-                    whole = detections[0] if len(detections) == 1 else self._merge(detections, places)
-                yield frame, whole
+                    merged = detections[0] if len(detections) == 1 else self._merge(detections, places)
+                yield frame, merged
 
     def _merge(self, detections: list[Detections], places: np.ndarray) -> Detections:
         low, high = detections[0].boxes[:, None].split(2, -1)

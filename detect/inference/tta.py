@@ -35,8 +35,8 @@ class TTAPredictor:
                     for predictor in self.predictors:
                         (_, straight), (_, turned) = predictor([frame, mirrored])
                         detections += [straight, mirror(turned, frame.image.shape[1])]
-                    whole = suppress(fuse_boxes(detections), self.keep)
-                yield frame, whole
+                    fused = suppress(fuse_boxes(detections), self.keep)
+                yield frame, fused
 
 
 def mirror(detections: Detections, width: int) -> Detections:

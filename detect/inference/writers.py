@@ -30,12 +30,12 @@ _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}) 
 class Sink(Protocol):
     """Takes each frame with its result and the annotated image (H, W, 3) uint8 RGB.
 
-    It is closed in any case; `whole` tells whether the run came to its end.
+    It is closed in any case; `finished` tells whether the run came to its end.
     """
 
     def write(self, frame: Frame, result: Any, annotated: np.ndarray) -> None: ...
 
-    def close(self, whole: bool = True) -> None: ...
+    def close(self, finished: bool = True) -> None: ...
 
 
 class WindowClosed(Exception):
@@ -67,7 +67,7 @@ class AnnotatedSink:
         self.last = frame.index
         self.video.write(annotated, frame.time)
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         video, self.video = self.video, None
         if video is not None:
             video.close()
@@ -101,12 +101,12 @@ class JsonSink:
             self.file.write(json_text(image | record))
             self.records += 1
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         with self.file:
             self.file.write("\n]\n")
             self.file.flush()
             os.fsync(self.file.fileno())
-        if whole:
+        if finished:
             self.part.replace(self.path)
         elif not self.images:
             self.part.unlink()
@@ -122,8 +122,8 @@ class CountsSink:
     def write(self, frame: Frame, result: Detections, annotated: np.ndarray) -> None:
         """Do nothing: `VideoTracker` counts."""
 
-    def close(self, whole: bool = True) -> None:
-        replace_text(self.path if whole else self.part, json.dumps(self.counts(), indent=1) + "\n")
+    def close(self, finished: bool = True) -> None:
+        replace_text(self.path if finished else self.part, json.dumps(self.counts(), indent=1) + "\n")
 
 
 def part_of(path: Path) -> Path:
@@ -139,7 +139,7 @@ class PrintSink:
             name = f"{frame.name} [{frame.index}]" if frame.pages > 1 else frame.name
             say(f"{name}: {result.text()}")
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         """Do nothing: no file is open."""
 
 
@@ -159,7 +159,7 @@ class YoloTxtSink:
             lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f} {score:.5f}\n")
         replace_text(self.paths.written.claim(self.paths.of(frame, ".txt")), "".join(lines), durable=False)
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         """Do nothing: each file was closed once it was written."""
 
 
@@ -191,7 +191,7 @@ class CropSink:
             view = aligned(image, result, self.shape)
             yield "", image if view is None else view
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         """Do nothing: each file was closed once it was written."""
 
 
@@ -213,5 +213,5 @@ class WindowSink:
         if cv2.waitKey(1) & 0xFF in (ord("q"), 27) or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
             raise WindowClosed
 
-    def close(self, whole: bool = True) -> None:
+    def close(self, finished: bool = True) -> None:
         cv2.destroyAllWindows()

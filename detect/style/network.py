@@ -67,10 +67,10 @@ class FeatureExtractor:
         self.model, self.layers = model, {name: find_layer(model.network, name) for name in layers}
         stages = [f"stages.{i}" for i in range(len(model.network.stages))]
         depths = []
-        for name, whole in self.layers.items():
-            if not whole.startswith("stages."):
+        for name, path in self.layers.items():
+            if not path.startswith("stages."):
                 raise unknown("layer with a map", name, stages)
-            depths.append(int(whole.split(".")[1]))
+            depths.append(int(path.split(".")[1]))
         self.stages = model.network.stages[: max(depths) + 1]
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
@@ -84,7 +84,7 @@ class FeatureExtractor:
             except (RuntimeError, ValueError) as error:
                 height, width = image.shape[2:]
                 raise UserError(f"an image of {width} x {height} px is too small: take a larger --imgsz") from error
-            maps = {name: taps.map(whole) for name, whole in self.layers.items()}
+            maps = {name: taps.map(path) for name, path in self.layers.items()}
         if any(0 in m.shape for m in maps.values()):
             raise UserError("the image is too small for these layers: take a larger --imgsz")
         return maps

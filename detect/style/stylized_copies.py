@@ -43,36 +43,37 @@ def copy_all(config: StylizeConfig, styles: Sequence[np.ndarray], paint: Paint) 
     Raises:
         UserError: --out lies among the images, or holds other images or copies made with other options.
     """
-    store = load_data(config.data, config.split, image_level_labels="images", allow_outside=config.allow_outside)
-    store, out = verify(store, decode=False), Path(config.out)
-    _require_apart(out, store, config.data)
+    annotations = load_data(config.data, config.split, image_level_labels="images", allow_outside=config.allow_outside)
+    annotations, out = verify(annotations, decode=False), Path(config.out)
+    _require_apart(out, annotations, config.data)
     with locked_folder(out):
-        _copy(config, store, styles, paint)
+        _copy(config, annotations, styles, paint)
 
 
-def _copy(config: StylizeConfig, store: Annotations, styles: Sequence[np.ndarray], paint: Paint) -> None:
+def _copy(config: StylizeConfig, annotations: Annotations, styles: Sequence[np.ndarray], paint: Paint) -> None:
     out = Path(config.out)
-    draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(store))]
+    draws = [generator(Stream.COPY, config.seed, i).random(2).tolist() for i in range(len(annotations))]
     chosen = [i for i, (share, _) in enumerate(draws) if share < config.share]
-    missing = [i for i in chosen if not (out / store.file_name(i)).exists()]
+    missing = [i for i in chosen if not (out / annotations.file_name(i)).exists()]
     for i in missing:
-        if Path(store.file_name(i)).suffix.lower() not in WRITTEN:
-            raise UserError(f"{store.image_path(i)}: such files cannot be written: convert it to JPEG or PNG")
+        if Path(annotations.file_name(i)).suffix.lower() not in WRITTEN:
+            raise UserError(f"{annotations.image_path(i)}: such files cannot be written: convert it to JPEG or PNG")
     if len(missing) < len(chosen) and not (out / ABOUT).exists():
         raise UserError(f"--out {out} holds images, but no {ABOUT} that tells how they were made: choose another --out")
     _claim(out, config)
     for i in track(missing, len(missing), "stylize"):
-        content = store.read(i)
+        content = annotations.read(i)
         *_, (image, _) = paint(content, styles[int(draws[i][1] * len(styles))])
-        save_image(out / store.file_name(i), resize(to_image(image), content.shape[1], content.shape[0]))
-    say(f"{out}: {len(chosen)} copies of {len(store)} images, {len(missing)} of them new")
+        save_image(out / annotations.file_name(i), resize(to_image(image), content.shape[1], content.shape[0]))
+    say(f"{out}: {len(chosen)} copies of {len(annotations)} images, {len(missing)} of them new")
 
 
-def _require_apart(out: Path, store: Annotations, data: str) -> None:
+def _require_apart(out: Path, annotations: Annotations, data: str) -> None:
     """Raise a UserError if copies in `out` would overwrite images of the dataset, or be taken for more of them."""
-    parts = {os.path.dirname(store.file_name(i)) for i in range(len(store))}
-    folders = [str((store.root / part).resolve()) for part in parts]
-    if folders and (out.resolve() == store.root.resolve() or out.resolve().is_relative_to(os.path.commonpath(folders))):
+    parts = {os.path.dirname(annotations.file_name(i)) for i in range(len(annotations))}
+    folders = [str((annotations.root / part).resolve()) for part in parts]
+    place = out.resolve()
+    if folders and (place == annotations.root.resolve() or place.is_relative_to(os.path.commonpath(folders))):
         raise UserError(f"--out {out} is where the images of {data} are: choose a folder beside them")
 
 

@@ -84,12 +84,12 @@ def computed_in(device: torch.device, dtype: torch.dtype) -> str:
 
 def trained_in(device: torch.device, dtype: torch.dtype) -> str:
     """The line by which training tells the same, on the CPU with the measurement that decided."""
-    said = f"training is {computed_in(device, dtype)}"
+    message = f"training is {computed_in(device, dtype)}"
     if device.type != "cpu":
-        return said
+        return message
     ratio, threads = bfloat16_speed(), torch.get_num_threads()
     measured = f" (bfloat16 was measured {ratio:.2f} times as fast as float32 here)" if ratio else ""
-    return f"{said}, {threads} {'thread' if threads == 1 else 'threads'}{measured}"
+    return f"{message}, {threads} {'thread' if threads == 1 else 'threads'}{measured}"
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

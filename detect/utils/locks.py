@@ -139,8 +139,8 @@ def _holder(descriptor: int) -> str:
     """Who holds a lock, as its file tells."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        said = json.loads(os.read(descriptor, 1000))
-        return f"{said['command']} ({said['process']}, since {said['since']})"
+        holder = json.loads(os.read(descriptor, 1000))
+        return f"{holder['command']} ({holder['process']}, since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):  # it is being written right now
         return "another run"
 

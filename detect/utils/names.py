@@ -48,8 +48,8 @@ def require_names(names: Sequence[Any], ids: Sequence[int], where: object, what:
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
         if not isinstance(name, str):
-            said = f"{where}: the name of {what} {ids[i]} is read as {name!r} ({type(name).__name__}), not as text"
-            raise UserError(f"{said}; quote it in the file")
+            problem = f"{where}: the name of {what} {ids[i]} is read as {name!r} ({type(name).__name__}), not as text"
+            raise UserError(f"{problem}; quote it in the file")
         if not key(name):
             raise UserError(f"{where}: the name of {what} {ids[i]} is empty ({name!r}); give it one")
         first = seen.setdefault(key(name), i)
@@ -161,8 +161,8 @@ def _file_name(name: str) -> str:
     part = "".join("_" if bad else c for c, bad in zip(name, hidden, strict=True)).strip(". ") or "_"
     if _RESERVED.fullmatch(part):
         part = f"_{part}"
-    whole = part.encode()
-    if len(whole) <= _LONGEST:
+    data = part.encode()
+    if len(data) <= _LONGEST:
         return part
-    mark = hashlib.sha256(whole).hexdigest()[:8]
-    return f"{whole[:_LONGEST].decode(errors='ignore').strip('. ')}-{mark}"
+    mark = hashlib.sha256(data).hexdigest()[:8]
+    return f"{data[:_LONGEST].decode(errors='ignore').strip('. ')}-{mark}"

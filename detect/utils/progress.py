@@ -51,11 +51,11 @@ def _bar(iterable: Iterable[T], total: int | None, title: str, note: Callable[[]
 
 
 def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[[], str]) -> Generator[T, None, None]:
-    start = said = time.monotonic()
+    start = printed = time.monotonic()
     for done, item in enumerate(iterable, 1):
         yield item
-        if time.monotonic() - said >= _EVERY:
-            said = time.monotonic()
+        if time.monotonic() - printed >= _EVERY:
+            printed = time.monotonic()
             of = f"/{total}" if total else ""
             say(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
 

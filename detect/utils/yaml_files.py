@@ -101,8 +101,8 @@ def parse_yaml(text: str, words: bool = False) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
-        raise yaml.YAMLError(where + said) from None
+        message = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise yaml.YAMLError(where + message) from None
     except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError, TypeError) as error:
         raise yaml.YAMLError(" ".join(str(error).split())) from None
 
