@@ -349,7 +349,7 @@ def test_a_classifier_and_a_picture_of_odd_size(weights, scenes, tmp_path, one_t
     path = weights(lenet, "lenet5")
     assert run(path, scenes[0], tmp_path, "--layer", "stages.1.1", "--source", str(tmp_path / "odd.png")) == 0
     text = (tmp_path / "see.html").read_text()
-    assert "Layer network.stages.1.1" in text and "A cell sees 14 x 14 pixels" in text
+    assert "Layer network.stages.1.1" in text and "cell is 14 x 14 pixels" in text
 
 
 def test_what_scores_nothing_says_so(weights, marked, tmp_path, one_thread):
@@ -367,7 +367,7 @@ def test_what_scores_nothing_says_so(weights, marked, tmp_path, one_thread):
         ),
         (("--layer", "conv4_2"), "unknown layer 'conv4_2': known: "),
         (("--layer", "9"), "unknown layer '9': known: "),
-        (("--layer", "neck"), "layer neck gives no map of channels, rows and columns but 3 tensors"),
+        (("--layer", "neck"), "layer neck has the output 3 tensors, which is no feature map"),
         (("--source", "no.png"), "no.png: there is no such image file"),
         (("--split", "test"), "there is no split 'test'"),
         (("--channels", "0"), "--channels is 0"),

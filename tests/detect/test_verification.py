@@ -527,7 +527,15 @@ def test_an_embedder_killed_and_resumed_is_as_never_killed(people, tmp_path):
     """Random triplets are drawn by the seed of the step, and batches by the place in the epoch."""
     loss = EmbedderLossConfig(mining="random")
     model = EmbedderConfig(name="e", backbone="lenet5", dimensions=4, loss=loss)
-    given = {"task": "embed", "model": model, "imgsz": 32, "batch": 12, "each": 3, "multi_scale": 0.0, "save_steps": 2}
+    given = {
+        "task": "embed",
+        "model": model,
+        "imgsz": 32,
+        "batch": 12,
+        "images_per_identity": 3,
+        "multi_scale": 0.0,
+        "save_steps": 2,
+    }
     whole, killed = (settings_of(people, tmp_path / name, **given) for name in ("whole", "killed"))
     train(whole)
     assert status(doomed, killed, "at_step", 5, "die") == -signal.SIGKILL
