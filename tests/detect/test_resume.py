@@ -326,7 +326,7 @@ def test_a_run_goes_on_by_its_folder_alone(digits, tmp_path, whole, capsys):
 
 def test_a_folder_to_go_on_in_is_a_run_and_the_only_one(tmp_path, capsys):
     assert command("--resume", tmp_path) == 2
-    assert "no run is there" in capsys.readouterr().err
+    assert "there is no run to continue" in capsys.readouterr().err
     (tmp_path / "config.yaml").write_text("data: toy\n")
     assert command("--resume", tmp_path, "--out", tmp_path / "other") == 2
     assert "leave --out" in capsys.readouterr().err
