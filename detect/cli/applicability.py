@@ -1,4 +1,4 @@
-"""Options that nothing would read: refused in one line, not ignored."""
+"""Options that a command, task or model does not read: an error in one line, never ignored in silence."""
 
 from __future__ import annotations
 

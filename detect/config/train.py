@@ -1,7 +1,4 @@
-"""The configuration: frozen dataclasses that a YAML file and the command line fill; their ranges are `ranges`'.
-
-This file imports neither torch nor numpy, so that `detect --help` and configuration errors are quick.
-"""
+"""The options of `detect train`. Importing this file imports neither torch nor numpy, so that help is quick."""
 
 from __future__ import annotations
 
@@ -114,10 +111,10 @@ class TrainConfig:
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
-    """`config` with the task of its model in place of auto, and the defaults of its optimizer in place of None.
+    """Fill in what a model and an optimizer decide: the task in place of auto, learning rate and the like if unset.
 
-    Raises UserError for a task that is not the model's, a schedule that cannot be, or one that does not read what is
-    set.
+    Raises:
+        UserError: the task is not the model's, or the model, the optimizer or the schedule does not read what is set.
     """
     task = config.model.task
     if config.task not in ("auto", task):
