@@ -67,8 +67,8 @@ def train_and_tell(config: TrainConfig) -> None:
 
 def in_float64(config: TrainConfig) -> None:
     """`train_and_tell` with a network of float64."""
-    single = setup._model
-    setup._model = lambda *arguments: single(*arguments).double()
+    single = setup._build_model
+    setup._build_model = lambda *arguments: single(*arguments).double()
     train_and_tell(config)
 
 
