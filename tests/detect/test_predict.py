@@ -23,7 +23,7 @@ from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.yolo import YoloConfig
 from detect.models.yolo import select_detections
-from detect.types import Batch, Detections, Frame, Postprocess, Preprocess, Target
+from detect.types import Batch, Detections, Frame, Postprocess, Target
 from tests.reference.planted import MagentaFinder, planted
 
 
@@ -83,7 +83,8 @@ def test_evaluation_leaves_the_canvas_as_prediction_does() -> None:
     """Boxes without area in the image are in neither."""
 
     class Fixed(torch.nn.Module):
-        square, needs_proposals, pixels, task = False, False, Preprocess(), "detect"
+        square, needs_proposals, task = False, False, "detect"
+        metadata = ModelMetadata(["a", "b", "c", "d"], [1, 2, 3, 4])
 
         def postprocess(self, raw: object, keep: Postprocess) -> list[Detections]:
             boxes = torch.tensor([[-8.0, 0, 80, 96], [0, 0, 40, 8], [40, 48, 40, 60], [80, 48, 160, 88]])

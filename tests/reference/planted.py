@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import torch
 
-from detect.types import Detections, Postprocess, Preprocess
+from detect.models.base import ModelMetadata
+from detect.types import Detections, Postprocess
 
 MAGENTA = (255, 0, 255)
 
@@ -16,7 +17,7 @@ MAGENTA = (255, 0, 255)
 class MagentaFinder(torch.nn.Module):
     """One box around all magenta pixels of each image; notes the shapes it was given."""
 
-    pixels = Preprocess()
+    metadata = ModelMetadata(["nothing", "magenta"], [1, 2])
     square = False
     needs_proposals = False
 
@@ -29,7 +30,7 @@ class MagentaFinder(torch.nn.Module):
         self.shapes.append(tuple(images.shape))
         return images
 
-    def decode(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
         found = []
         for image in raw.cpu().int():
             rows, columns = torch.where((image[0] > 180) & (image[1] < 90) & (image[2] > 180))
@@ -44,7 +45,7 @@ class MagentaFinder(torch.nn.Module):
 class ThingFinder(MagentaFinder):
     """A box around each connected patch of magenta."""
 
-    def decode(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
+    def postprocess(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
         found = []
         for image in raw.cpu().int():
             mask = (image[0] > 180) & (image[1] < 90) & (image[2] > 180)
