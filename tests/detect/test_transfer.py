@@ -272,7 +272,7 @@ def test_files_that_are_no_weights_are_the_users_error(tmp_path, monkeypatch):
 
 
 def test_one_kind_of_weights_at_a_time(digits, tmp_path):
-    with pytest.raises(UserError, match=r"--weights and --pretrained were given"):
+    with pytest.raises(UserError, match=r"--weights and --pretrained exclude one another"):
         find_source(settings(digits, tmp_path, weights="w", pretrained=True))
 
 
