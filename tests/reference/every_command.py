@@ -99,7 +99,7 @@ def ask(port: int, image: Path) -> None:
             break
         except OSError:
             time.sleep(0.1)
-    opened(urllib.request.Request(address + "picture", image.read_bytes(), {"Content-Type": "image/png"})).close()
+    opened(urllib.request.Request(address + "image", image.read_bytes(), {"Content-Type": "image/png"})).close()
     os.kill(os.getpid(), signal.SIGINT)
 
 
