@@ -26,7 +26,7 @@ imgsz: 64
 model: {name: small, backbone: csp_n, levels: [3, 4], anchors: [], loss: {box: 7.5, class_weights: [1.0, 2.0]}}
 optim: {name: adamw, lr: 1e-3, schedule: piecewise, milestones: [0.6, 0.8]}
 augment: {mosaic: 0.5, albumentations: [{Blur: {p: 0.1}}]}
-log: [tensorboard]
+callbacks: [tensorboard]
 """
 
 
@@ -98,7 +98,7 @@ def make_yaml(folder: Path) -> None:
         "train: &t {annotations: train.coco, images: images}\nval: *t\ntest:\n  <<: *t\n  images: images\n"
     )
     (folder / "settings.yaml").write_text(SETTINGS)
-    (folder / "model.yaml").write_text("name: mine\nbackbone: csp_n\nwidth: 16\nlevels: [3, 4]\nloss: {box: 5}\n")
+    (folder / "model.yaml").write_text("{name: mine, backbone: csp_n, width: 16, levels: [3, 4], loss: {box: 5}}\n")
 
 
 def read_data(path: Path) -> None:

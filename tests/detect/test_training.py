@@ -302,7 +302,7 @@ def test_fine_tuning_takes_what_fits_and_names_the_rest(digits, tmp_path, monkey
     left = {k for k in new if f"not taken: {k}: shape" in said}
     assert left == {k for k in new if old[k].shape != new[k].shape} != set()
     assert all(torch.equal(new[k], old[k]) for k in new.keys() - left)
-    assert f"{len(new) - len(left)} tensors taken, {len(left)} left" in said
+    assert f"{len(new) - len(left)} tensors taken, {len(left)} keep their initial values" in said
     trained = train(settings(other, tmp_path / "third", weights=str(weights), epochs=1))
     assert read_weights(trained)[1].names == ["even", "odd"] and read_weights(trained)[1].category_ids == [5, 6]
 
