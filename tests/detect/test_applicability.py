@@ -72,7 +72,7 @@ def test_what_is_read_may_be_given(flags):
         (["--model", "embedder", "--model.dims", "1"], "of a model of kind embedder: those of kind classifier have it"),
         (["--model.loss.smoothing", "0.1"], "of kind yolo: those of kind localizer or classifier have it"),
         ([*CLASSIFY, "--model.loss.class_kind", "focal"], "of kind classifier: those of kind yolo or"),
-        (["--model.widht", "8"], "unknown flag '--model.widht': did you mean '--model.width'"),
+        (["--model.widthh", "8"], "unknown flag '--model.widthh': did you mean '--model.width'"),
     ],
 )
 def test_a_model_has_no_options_but_its_own(flags, said):
