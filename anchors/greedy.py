@@ -1,11 +1,13 @@
-"""Greedy suppression among many boxes without comparing them all; exact, as the bounds only say where to look.
+"""Exact greedy NMS for many boxes without comparing all pairs.
 
-The best boxes come first, a block at a time: those of it that stay strike out what they overlap. Where many fall, as in
-a crowd, little is left after a few blocks. Where few fall, `_sweep` finds all overlapping pairs of the rest at once.
-Both look only where a pair can be: from IoU > t follows that the extents of two boxes along either axis differ by less
-than a factor 1 / t, and their centres by less than (1 - t) / (2 t) times the smaller extent.
+Boxes are processed by descending score, one block at a time: the boxes kept from a block suppress the lower-scored
+boxes they overlap. Where many boxes are suppressed, as in a crowd, few remain after a few blocks. Where few are
+suppressed, `_sweep` finds all overlapping pairs of the remaining boxes at once. It only tests pairs that can overlap
+enough: IoU > t implies that the extents of two boxes along either axis differ by less than a factor of 1 / t, and their
+centres by less than (1 - t) / (2 t) times the smaller extent. The result stays exact, because these bounds only select
+the pairs whose IoU is computed.
 
-Boxes are columns (4, N), x1 y1 x2 y2 in their own type, by descending score. N boxes, P pairs of them.
+Boxes are arrays of columns (4, N), x1 y1 x2 y2, in their own dtype and by descending score. N boxes, P pairs.
 """
 
 import math
@@ -15,22 +17,31 @@ import torch
 
 from anchors.nms import decide, operator, overlaps
 
-_BLOCK = 32  # boxes: few, so that a sparse scene loses little by it
-_FEW = 500  # boxes, which the operator compares as quickly
-_THINNED = 1 / 16  # of the rest that a block strikes out: below it one sweep is quicker than more blocks
-_LEAST_IOU = 0.2  # below it the bounds say little
-_SLACK = 1e-4  # of reaches and levels: far above what rounding does to an IoU
-_MOST = 0.05  # of all pairs: above it the operator compares all of them as quickly
-_BITE = 1 << 15  # pairs looked at together: their numbers stay in the cache
+_BLOCK = 32  # boxes per block; small, so that it costs little where few boxes overlap
+_FEW = 500  # boxes; up to this number the compiled operator is as fast
+_THINNED = 1 / 16  # share of the other boxes that a block suppresses; below it, one sweep is faster than more blocks
+_LEAST_IOU = 0.2  # below this IoU threshold the bounds exclude too few pairs
+_SLACK = 1e-4  # tolerance of reaches and levels; far larger than the rounding error of an IoU
+_MOST = 0.05  # share of all pairs; above it the compiled operator is as fast
+_BITE = 1 << 15  # pairs compared at a time, so that their values fit in the CPU cache
 
-Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # box `who` has to meet places start..stop-1 of some order
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]  # box `who` is compared with positions start..stop-1 of an order
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def survivors(columns: np.ndarray, iou: float) -> np.ndarray | None:
-    """Places (K,) of the boxes that stay, ascending; None where the bounds say too little or areas lose digits."""
+    """Return the indices of the boxes that NMS keeps, or None where this method does not apply.
+
+    Args:
+        columns: boxes (4, N), x1 y1 x2 y2, by descending score.
+        iou: IoU threshold.
+
+    Returns:
+        Indices (K,), ascending; None if the threshold is too low for the bounds to help or not below 1, if all boxes
+        are empty, or if the areas would lose precision.
+    """
     extent = columns[2:] - columns[:2]
-    solid = np.flatnonzero((extent > 0).all(axis=0))  # an empty box overlaps nothing
+    solid = np.flatnonzero((extent > 0).all(axis=0))  # an empty box overlaps no other box
     if not _LEAST_IOU <= iou < 1 or not len(solid):
         return None
     if len(solid) < columns.shape[1]:
@@ -45,7 +56,7 @@ def survivors(columns: np.ndarray, iou: float) -> np.ndarray | None:
 
 
 def _thin_out(columns: np.ndarray, iou: float) -> np.ndarray:
-    """Places (K,) of the boxes that stay, of boxes none of which is empty."""
+    """Return the indices (K,) of the boxes that NMS keeps; no box may be empty."""
     rest, kept = np.arange(columns.shape[1]), []
     while len(rest) > _FEW:
         best = _compare_all(columns[:, :_BLOCK], iou)
@@ -61,7 +72,7 @@ def _thin_out(columns: np.ndarray, iou: float) -> np.ndarray:
 
 
 def _struck(best: np.ndarray, columns: np.ndarray, iou: float) -> np.ndarray:
-    """Which (N,) bool of the boxes overlap one of `best` (4, A) by more than `iou`."""
+    """Return a mask (N,) of the boxes whose IoU with any of `best` (4, A) exceeds `iou`."""
     x1, y1, x2, y2 = best[:, :, None]
     struck = np.zeros(columns.shape[1], dtype=bool)
     tile = _BITE // best.shape[1]
@@ -72,7 +83,7 @@ def _struck(best: np.ndarray, columns: np.ndarray, iou: float) -> np.ndarray:
         inter.clip(0, out=inter)
         height = np.minimum(y2, some[3])
         height -= np.maximum(y1, some[1])
-        inter *= height  # below 0 where they are apart
+        inter *= height  # at most 0 for boxes that do not overlap
         union = _areas(best)[:, None] + _areas(some)
         union -= inter
         inter /= union
@@ -86,7 +97,7 @@ def _areas(columns: np.ndarray) -> np.ndarray:
 
 
 def _below(iou: float, dtype: np.dtype) -> np.floating:
-    """The largest number of this type that is not above `iou`: a number of the type exceeds either both or none."""
+    """Return the largest value of `dtype` not above `iou`; a value of that dtype exceeds both of them or neither."""
     limit: np.floating = dtype.type(iou)
     return limit if limit <= iou else np.nextafter(limit, dtype.type(-np.inf))
 
@@ -97,7 +108,15 @@ def _compare_all(columns: np.ndarray, iou: float) -> np.ndarray:
 
 
 def _overlapping(columns: np.ndarray, y: np.ndarray, reach: np.ndarray, runs: Runs, iou: float) -> np.ndarray:
-    """Pairs (2, P) of IoU above `iou` among those of the runs; the first one's reach is an upper bound of their dy."""
+    """Return the pairs (2, P) within `runs` whose IoU exceeds `iou`.
+
+    Args:
+        columns: boxes (4, N), in the order that the runs refer to.
+        y: centre (N,) of each box along y.
+        reach: largest distance (N,) along y of a centre that the first box of a pair can overlap enough.
+        runs: candidate pairs.
+        iou: IoU threshold.
+    """
     who, start, lengths = runs[0], runs[1], runs[2] - runs[1]
     some = np.flatnonzero(lengths > 0)
     who, start, lengths = who.take(some), start.take(some), lengths.take(some)
@@ -108,7 +127,7 @@ def _overlapping(columns: np.ndarray, y: np.ndarray, reach: np.ndarray, runs: Ru
     pairs, limit = [np.zeros((2, 0), dtype=np.int64)], _below(iou, columns.dtype)
     for last in [*cuts, len(who)]:
         if last == first:
-            continue  # one run may be more than a bite
+            continue  # a single run may exceed _BITE
         one, many = who[first:last], lengths[first:last]
         b = np.arange(done, ends[last - 1]) + shift[first:last].repeat(many)
         apart = y.take(b)
@@ -122,10 +141,11 @@ def _overlapping(columns: np.ndarray, y: np.ndarray, reach: np.ndarray, runs: Ru
 
 
 def _sweep(columns: np.ndarray, iou: float) -> np.ndarray | None:
-    """Places (K,) of the boxes that stay; None where the pairs to look at are too many.
+    """Return the indices (K,) of the boxes that NMS keeps; None if there are too many candidate pairs.
 
-    Boxes are sorted by level of width and height, row, and x. Each meets its own level and four of the eight beside it,
-    there the one or two rows that its reach touches, and in these a run of boxes.
+    Boxes are sorted by size level (logarithm of width and height), row and x. Each box is compared with its own level
+    and four of the eight neighbouring levels; in each of them with the one or two rows within its reach, and in each
+    row with a run of consecutive boxes.
     """
     low, high = columns[:2].astype(np.float64), columns[2:].astype(np.float64)
     reach = ((1 - iou) / (2 * iou) + _SLACK) * (high - low)
@@ -134,7 +154,7 @@ def _sweep(columns: np.ndarray, iou: float) -> np.ndarray | None:
     step = max(-math.log(iou), math.log(2)) + _SLACK
     size = np.log(high - low)
     across, up = np.floor((size - size.min(axis=1, keepdims=True)) / step).astype(np.int64)
-    stride = up.max() + 2  # one level of height stays empty: what is below the lowest is none of the next width
+    stride = up.max() + 2  # one empty level of height separates the widths, so that neighbours never wrap around
     order, runs = _runs(center, reach, across * stride + up, stride)
     if (runs[2] - runs[1]).sum() > _MOST * len(order) ** 2:
         return None
@@ -144,14 +164,14 @@ def _sweep(columns: np.ndarray, iou: float) -> np.ndarray | None:
 
 
 def _runs(center: np.ndarray, reach: np.ndarray, level: np.ndarray, stride: int) -> tuple[np.ndarray, Runs]:
-    """The sorted order of the boxes, and runs by places in it that hold every pair that can overlap enough, once.
+    """Return the sorted order of the boxes, and runs in that order that hold every candidate pair exactly once.
 
-    Rounding cannot lose a pair: a key is a monotone function of x within its row, and a row of y.
+    Rounding cannot lose a pair: a key is a monotonic function of x within a row, and the row is one of y.
     """
     filled = np.bincount(level, minlength=level.max() + stride + 2) > 0
     tallest = np.zeros(len(filled))
     np.maximum.at(tallest, level, reach[1])
-    height = np.where(filled, 2.01 * tallest, 1)  # of a row
+    height = np.where(filled, 2.01 * tallest, 1)  # height of a row in each level
     rows = np.where(filled, np.ceil(center[1].max() / height) + 3, 0)
     base, span = rows.cumsum() - rows + 1, center[0].max() * 1.01 + 1
 
@@ -179,7 +199,7 @@ def _runs(center: np.ndarray, reach: np.ndarray, level: np.ndarray, stride: int)
         if beside:
             look(who, goal, low)
         else:
-            low = row  # in its own level a box has looked to the right, and those below it up
+            low = row  # within its own level, its own row and the row before are already covered
         more = np.flatnonzero(high > low)
         look(who[more], goal[more], high[more])
     who, start, stop = map(np.concatenate, zip(*runs, strict=True))

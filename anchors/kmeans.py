@@ -1,7 +1,10 @@
-"""Anchor sizes by k-means with the distance 1 - IoU (Redmon and Farhadi 2017, YOLO9000), and how well they fit.
+"""K-means clustering of box sizes into anchors with the distance 1 - IoU, and measures of how well anchors fit.
 
-Sizes are (N, d), the extents of boxes: width and height for d = 2; two are compared as boxes of one centre. Axes: N
-sizes, k anchors.
+Sizes are (N, d), the extents of boxes: width and height for d = 2. The IoU of two sizes is that of boxes with the same
+centre. Axes: N sizes, k anchors.
+
+Reference:
+    Redmon and Farhadi, YOLO9000, 2017.
 """
 
 from collections.abc import Iterator
@@ -15,19 +18,19 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-_STARTS = 8  # from seeds, beside the Euclidean solution
-_EXACT = 5_000  # sizes; above, they are refined as a histogram,
-_BINS = 128  # bins along the logarithm of either side, and
-_LARGE = 50_000  # sizes, above which the Euclidean solution is that of the histogram too
-_CHUNK = 16_384  # sizes; their table of IoUs stays in the cache
+_STARTS = 8  # k-means++ initializations, in addition to the Euclidean solution
+_EXACT = 5_000  # sizes; more are refined as a histogram
+_BINS = 128  # histogram bins along the logarithm of each side
+_LARGE = 50_000  # sizes; for more, the Euclidean solution also uses the histogram
+_CHUNK = 16_384  # sizes compared at a time, so that their IoU table fits in the CPU cache
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for torch and for scikit-learn.
+    """Limit torch and scikit-learn to one thread.
 
-    The steps are so short that waiting for a second thread costs more than it does: seconds, on a busy machine. And
-    several threads of scikit-learn add up in any order, so that anchors would differ from run to run.
+    The steps are so short that waiting for a second thread costs more than it saves: seconds, on a busy machine. With
+    several threads, scikit-learn also sums in varying order, so that anchors would differ from run to run.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -40,10 +43,21 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
-    """k anchors (k, d) float32, by ascending area, for which the mean highest IoU over sizes (N, d) is large.
+    """Cluster box sizes into k anchors that maximize the mean highest IoU.
 
-    Up to 50,000 sizes it is never below that of scikit-learn's KMeans(n_init=10), one of the starts; above, that start
-    is found on a histogram. Raises ValueError where a size is not finite and positive, or less than k sizes differ.
+    Up to 50,000 sizes the mean IoU is never below that of scikit-learn's KMeans(n_init=10), which is one of the
+    initializations; for more sizes, that initialization is computed on a histogram.
+
+    Args:
+        sizes: box extents (N, d).
+        k: number of anchors.
+        seed: seed of the random initializations.
+
+    Returns:
+        Anchors (k, d) float32, by ascending area.
+
+    Raises:
+        ValueError: a size is not finite and positive, or there are fewer than k distinct sizes.
     """
     sizes = torch.as_tensor(sizes, dtype=torch.float32)
     _check(sizes, k)
@@ -60,14 +74,14 @@ def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
-    """The mean over sizes (N, d) of the highest IoU with an anchor (k, d)."""
+    """Return the mean over sizes (N, d) of the highest IoU with any of the anchors (k, d)."""
     return float(_nearest(sizes, anchors)[0].double().mean())
 
 
 def recall(sizes: Tensor, anchors: Tensor, ratio: float = 4.0) -> float:
-    """Best possible recall: the share of sizes (N, d) that some anchor (k, d) is near enough to be trained on.
+    """Return the best possible recall: the share of sizes (N, d) that match at least one of the anchors (k, d).
 
-    Near enough means, as is usual for YOLO's anchors, that every extent differs by less than a factor `ratio`.
+    As is usual for YOLO's anchors, a size matches an anchor if every extent differs by less than a factor of `ratio`.
     """
     near = torch.zeros(len(sizes), dtype=torch.bool)
     for anchor in anchors:
@@ -81,7 +95,7 @@ def _check(sizes: Tensor, k: int) -> None:
         raise ValueError("sizes must be (N, d), d at most 3, finite and above zero: remove the others first")
     if not len(sizes):
         raise ValueError("no sizes to find anchors for: annotate boxes, or give the anchors")
-    row = torch.zeros(len(sizes), dtype=torch.int64)  # which different one it is
+    row = torch.zeros(len(sizes), dtype=torch.int64)  # index of the distinct size in each row
     for side in sizes.T:
         values, place = side.unique(return_inverse=True)
         row = (row * len(values) + place).unique(return_inverse=True)[1]
@@ -91,21 +105,21 @@ def _check(sizes: Tensor, k: int) -> None:
 
 
 def _overlap(sizes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU of sizes (d, ...) and anchors (d, ...): the sides come first, so that the rest is contiguous."""
+    """Return the IoU of sizes (d, ...) and anchors (d, ...); d is the first axis to keep the others contiguous."""
     inter: Tensor = reduce(mul, map(torch.minimum, sizes, anchors))
     union: Tensor = reduce(mul, sizes) + reduce(mul, anchors) - inter
     return inter / union
 
 
 def _nearest(sizes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest IoU (N,) of each size, and the anchor (N,) that has it."""
+    """Return the highest IoU (N,) of each size with an anchor, and the index (N,) of that anchor."""
     chunks = torch.split(sizes.T.contiguous(), _CHUNK, 1)
     best = [_overlap(chunk, anchors.T[..., None]).max(0) for chunk in chunks]
     return torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
 
 
 def _histogram(sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean size (P, d) and the number of sizes (P,) in each bin that holds any."""
+    """Return the mean size (P, d) and the number of sizes (P,) of each non-empty histogram bin."""
     place = sizes.log()
     place = place - place.amin(0)
     cell = (place / place.amax(0).clamp_min(1e-6) * (_BINS - 1)).round().long()
@@ -116,7 +130,10 @@ def _histogram(sizes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _seeds(points: Tensor, weight: Tensor, k: int, rng: np.random.Generator) -> Tensor:
-    """k-means++ (Arthur and Vassilvitskii 2007): each next seed is drawn by the squared distance to those chosen."""
+    """Choose initial anchors (k, d) by k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each further anchor is drawn with probability proportional to the squared distance to the nearest one chosen.
+    """
     distance, anchors = torch.ones(len(points)), points[:0]
     while len(anchors) < k:
         chance = (distance.double().square() * weight).numpy() + 1e-12
@@ -126,10 +143,11 @@ def _seeds(points: Tensor, weight: Tensor, k: int, rng: np.random.Generator) -> 
 
 
 def _refine(points: Tensor, weight: Tensor, anchors: Tensor, step: float = 0.2, least: float = 0.004) -> Tensor:
-    """Lloyd's algorithm for the mean IoU, whose best centre has no closed form.
+    """Refine anchors by Lloyd's algorithm for the mean IoU, whose optimal centre has no closed form.
 
-    Each anchor moves to the best of: itself, its members' mean, one side longer or shorter by `step`, which is halved
-    when none moves. So the mean IoU never falls.
+    Each anchor moves to the best of these candidates: itself, the mean of its members, and itself with one side longer
+    or shorter by `step`. When no anchor moves, `step` is halved, until it is not above `least`. The mean IoU therefore
+    never decreases.
     """
     sides, k = points.T.contiguous(), len(anchors)
     longer = torch.eye(len(sides))[:, None]
@@ -148,7 +166,7 @@ def _refine(points: Tensor, weight: Tensor, anchors: Tensor, step: float = 0.2, 
 
 
 def _means(sides: Tensor, weight: Tensor, owner: Tensor, anchors: Tensor) -> Tensor:
-    """The mean size of each anchor's members; of none, the anchor."""
+    """Return the mean size (k, d) of each anchor's members; an anchor without members stays unchanged."""
     count, *total = (torch.bincount(owner, w.double(), minlength=len(anchors)) for w in (weight, *(sides * weight)))
     mean = torch.stack(total, 1) / count.clamp_min(1)[:, None]
     return torch.where(count[:, None] > 0, mean, anchors).to(anchors.dtype)

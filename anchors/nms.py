@@ -1,7 +1,8 @@
-"""Greedy non-max suppression, exact: of boxes that overlap too much the one of highest score stays.
+"""Exact greedy non-maximum suppression (NMS), per-class NMS and Soft-NMS.
 
-The indices are those of the plain loop over inter / (area + area - inter) > iou in the boxes' own arithmetic. A few
-boxes are compared by the compiled operator, many by `greedy.survivors`, many small groups, as of classes, together.
+The result equals that of the plain loop over inter / (area + area - inter) > iou, computed in the dtype of the boxes.
+Few boxes are compared by torchvision's compiled operator, many by `survivors`, and many small groups, such as classes,
+are processed together in numpy.
 """
 
 import functools
@@ -13,33 +14,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_MANY = 2000  # boxes, from which on not comparing all of them pays
+_MANY = 2000  # boxes; from this number on, it pays not to compare all pairs
 _EXACT = (torch.float32, torch.float64)
-_FEW = 64  # boxes of a label: for fewer a call of their own costs more than comparing them in numpy
-_ROUNDS = 8
+_FEW = 64  # boxes of one label; up to this number a separate call costs more than comparing them in numpy
+_ROUNDS = 8  # vectorized rounds of `decide` before it processes the remaining pairs one by one
 
 
 def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """Indices (K,) int64 of the boxes (N, 2d) that stay, by descending score, the lower index first among equals.
+    """Suppress every box whose IoU with a kept box of higher score exceeds a threshold.
 
-    A box falls where its IoU with one that stays and has a higher score exceeds `iou`; empty boxes do neither. Scores
-    (N,) are compared in the type of the boxes. Raises ValueError for NaN and for lengths that differ.
+    Empty boxes neither suppress others nor are suppressed.
+
+    Args:
+        boxes: (N, 2d), the lower corner and then the upper corner; xyxy for d = 2.
+        scores: (N,), compared in the dtype of the boxes.
+        iou: IoU threshold.
+
+    Returns:
+        Indices (K,) int64 of the kept boxes, by descending score; the lower index comes first among equal scores.
+
+    Raises:
+        ValueError: boxes or scores contain NaN, or their lengths differ.
     """
     if scores.numel() < _MANY and scores.dtype is boxes.dtype and boxes.dtype in _EXACT:
-        try:  # among a few boxes every look that comes first counts
+        try:  # for few boxes, even the time of checks before the call matters
             kept = operator()(boxes, scores, iou)
-        except RuntimeError:  # shapes that do not fit, as is said below
+        except RuntimeError:  # shapes do not match; `_checked` reports it below
             kept = None
         if kept is not None and boxes.equal(boxes) and scores.equal(scores):
             return kept
     boxes, scores = _checked(boxes, scores)
-    if boxes.shape[1] == 2:  # as high as one: the same numbers
+    if boxes.shape[1] == 2:  # 1-D boxes become 2-D boxes of height 1, with the same IoU
         boxes = torch.stack((boxes[:, 0], torch.zeros_like(scores), boxes[:, 1], torch.ones_like(scores)), 1)
     if boxes.shape[1] != 4:
         return _one_by_one(boxes, scores, iou)
     if len(boxes) < _MANY or not boxes.is_cpu:
         return operator()(boxes, scores, iou)
-    from anchors.greedy import survivors  # builds on what follows here
+    from anchors.greedy import survivors  # imported late: that module imports this one
 
     order = (-scores.numpy(force=True)).argsort(kind="stable")
     found = survivors(boxes.numpy(force=True).T.take(order, axis=1), iou)
@@ -47,14 +58,27 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, labels: Tensor, iou: float) -> Tensor:
-    """`nms` among the boxes of each label (N,) alone, all that stay in one order."""
+    """Apply `nms` separately to the boxes of each label.
+
+    Args:
+        boxes: (N, 2d), as in `nms`.
+        scores: (N,).
+        labels: (N,); boxes of different labels do not suppress each other.
+        iou: IoU threshold.
+
+    Returns:
+        Indices (K,) int64 of the kept boxes of all labels, by descending score.
+
+    Raises:
+        ValueError: boxes or scores contain NaN, or lengths differ.
+    """
     boxes, scores = _checked(boxes, scores)
     if len(labels) != len(boxes):
         raise ValueError(f"{len(labels)} labels for {len(boxes)} boxes")
     box, score, label = (x.numpy(force=True) for x in (boxes, scores, labels))
     ranking = (-score).argsort(kind="stable")
     box, label = box[ranking], label[ranking]
-    order = label.argsort(kind="stable")  # ranks, label by label
+    order = label.argsort(kind="stable")  # ranks, grouped by label
     label = label[order]
     ends = np.append(np.flatnonzero(label[1:] != label[:-1]) + 1, len(order))
     counts = np.diff(ends, prepend=0)
@@ -74,10 +98,27 @@ def soft_nms(
     least: float = 0.001,
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Soft-NMS with the Gaussian penalty (Bodla et al. 2017): indices (K,) and lowered scores (K,), best first.
+    """Apply Soft-NMS with the Gaussian penalty, which lowers the scores of overlapping boxes.
 
-    Each box taken multiplies the scores left, of its label only where labels (N,) are given, by exp(-iou^2 / sigma).
-    It ends at `limit` boxes, or where no score reaches `least`.
+    The box of the highest score is selected repeatedly; the scores of the remaining boxes are multiplied by
+    exp(-iou^2 / sigma), where iou is that with the selected box.
+
+    Args:
+        boxes: (N, 2d), as in `nms`.
+        scores: (N,).
+        labels: (N,); if given, a box only lowers the scores of boxes with its own label.
+        sigma: width of the Gaussian penalty, above 0.
+        least: minimum score; boxes below it are dropped.
+        limit: maximum number of boxes. Default: unlimited.
+
+    Returns:
+        Indices (K,) int64 and lowered scores (K,), by descending score.
+
+    Raises:
+        ValueError: `sigma` is not above 0, boxes or scores contain NaN, or their lengths differ.
+
+    Reference:
+        Bodla et al., Soft-NMS, 2017.
     """
     boxes, scores = _checked(boxes, scores)
     if sigma <= 0:
@@ -99,27 +140,27 @@ def soft_nms(
 
 @functools.cache
 def operator() -> Callable[[Tensor, Tensor, float], Tensor]:
-    """The compiled comparison of all pairs: (boxes (N, 4), scores (N,), iou) -> indices that stay, best first."""
-    import torchvision  # noqa: F401  (registers it)
+    """Return torchvision's compiled NMS: (boxes (N, 4), scores (N,), iou) -> kept indices by descending score."""
+    import torchvision  # noqa: F401  (registers the operator)
 
     return torch.ops.torchvision.nms.default
 
 
 def _checked(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the floating type of the boxes."""
+    """Return boxes and scores in the floating-point dtype of the boxes. Raises ValueError as `nms` does."""
     if boxes.dtype not in _EXACT:
         boxes = boxes.float()
     if scores.dtype != boxes.dtype:
         scores = scores.to(boxes.dtype)
     if scores.ndim != 1 or boxes.ndim != 2 or len(boxes) != len(scores) or boxes.shape[1] % 2 or not boxes.shape[1]:
         raise ValueError(f"boxes {tuple(boxes.shape)} and scores {tuple(scores.shape)} must be (N, 2d) and (N,)")
-    if not (boxes.equal(boxes) and scores.equal(scores)):  # the quickest look: NaN alone differs from itself
+    if not (boxes.equal(boxes) and scores.equal(scores)):  # the fastest NaN check: only NaN differs from itself
         raise ValueError("boxes or scores hold NaN: remove those rows before suppression")
     return boxes, scores
 
 
 def _one_by_one(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """`nms` of boxes of any d: each that stays strikes out what it overlaps."""
+    """Apply `nms` to boxes of any d by the plain loop: each kept box suppresses the boxes it overlaps."""
     columns, left = boxes.numpy(force=True).T, (-scores.numpy(force=True)).argsort(kind="stable")
     kept = []
     while len(left):
@@ -131,8 +172,9 @@ def _one_by_one(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 
 def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou: float) -> np.ndarray:
-    """What stays of `order` (M,), which holds one group of ranks after the other."""
-    after = counts.cumsum().repeat(counts) - np.arange(1, len(order) + 1)  # boxes of the same group, worse than each
+    """Return the kept part of `order` (M,), the ranks of consecutive groups whose sizes are `counts`."""
+    # For each box, the number of lower-scored boxes of the same group.
+    after = counts.cumsum().repeat(counts) - np.arange(1, len(order) + 1)
     better = np.arange(len(order)).repeat(after)
     worse = better + 1 + np.arange(len(better)) - (after.cumsum() - after).repeat(after)
     columns = boxes.T.take(order, axis=1)
@@ -143,7 +185,7 @@ def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou:
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (P,) of boxes as columns (2d, P), NaN for two empty ones, in their own type, as the operator computes it."""
+    """Return the IoU (P,) of boxes as columns (2d, P), in their dtype, as the operator does; NaN for two empty ones."""
     d = len(b) // 2
     inter = reduce(mul, [(np.minimum(a[d + i], b[d + i]) - np.maximum(a[i], b[i])).clip(0) for i in range(d)])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -153,9 +195,17 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def decide(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:
-    """Which (count,) bool of the boxes stay when these pairs (P,) of places overlap, the better at the lower place."""
+    """Return a mask (count,) of the boxes that greedy NMS keeps, given all pairs of boxes that overlap too much.
+
+    Args:
+        better: rank (P,) of the higher-scored box of each pair, lower than that of the other.
+        worse: rank (P,) of the lower-scored box of each pair.
+        count: number of boxes.
+    """
     alive = np.ones(count, dtype=bool)
-    for _ in range(_ROUNDS):  # who is worse than none stays, and those it overlaps fall: most pairs go at once
+    for _ in range(
+        _ROUNDS
+    ):  # a box that is worse in no pair is kept and suppresses its partners; this settles most pairs
         if not len(better):
             return alive
         threatened = np.zeros(count, dtype=bool)
@@ -166,6 +216,6 @@ def decide(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:
         better, worse = better.take(open_), worse.take(open_)
     order = better.argsort(kind="stable")
     for i, j in zip(better[order].tolist(), worse[order].tolist(), strict=True):
-        if alive[i]:  # all that is better than i was decided before
+        if alive[i]:  # every box better than i is already decided
             alive[j] = False
     return alive

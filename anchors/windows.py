@@ -1,4 +1,4 @@
-"""Sliding windows: their positions, how well one fits an object, and which object each is assigned to.
+"""Sliding windows: their positions, their fit to boxes, and their assignment to objects.
 
 Axes: B batch, A windows, M objects padded over a batch, N objects.
 """
@@ -12,9 +12,18 @@ from anchors.grid import Priors
 
 
 def slid(size: tuple[int, int], side: int, step: int, device: torch.device | str | None = None) -> Tensor:
-    """The square windows (A, 4) xyxy of `side` pixels, `step` apart, within an image of `size` (h, w), row by row.
+    """Return the square windows that slide over an image.
 
-    A rest at the right and at the bottom, less than a step, is not covered. A is 0 if none fits.
+    A remainder of less than a step at the right and bottom edge is not covered.
+
+    Args:
+        size: image size (height, width) in pixels.
+        side: side of a window in pixels.
+        step: distance between neighbouring windows in pixels.
+        device: device of the result.
+
+    Returns:
+        Windows (A, 4) xyxy, row by row. A is 0 if no window fits into the image.
     """
     y, x = (torch.arange(0, n - side + 1, step, device=device) if n >= side else torch.zeros(0) for n in size)
     corners = torch.stack(torch.meshgrid(x.to(y), y, indexing="xy"), -1).reshape(-1, 2).to(device, torch.float32)
@@ -22,10 +31,13 @@ def slid(size: tuple[int, int], side: int, step: int, device: torch.device | str
 
 
 def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
-    """How well each window (A, 4) fits each box (..., N, 4), 0..1: (..., N, A).
+    """Return how well each window fits each box, from 0 to 1.
 
-    A window is square and most boxes are not. A square as long as the longer side of a box, that contains the box,
-    shows it as well as any window can; the fit is the IoU of the window and the nearest such square.
+    Windows are square and most boxes are not. The ideal window for a box is a square that contains the box and whose
+    side is the longer side of the box. The fit is the IoU of the window with the nearest such square.
+
+    Shape:
+        boxes (..., N, 4) and windows (A, 4), both xyxy -> (..., N, A).
     """
     low, high = boxes[..., None, :].chunk(2, -1)
     half = (high - low).amax(-1, keepdim=True) / 2
@@ -35,10 +47,19 @@ def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
 
 
 def assign(priors: Priors, truth: PaddedTargets, positive: float, negative: float) -> Tensor:
-    """The object (B, A) that each window is assigned to: -1 none, -2 ignored.
+    """Assign each window to the object that it fits best.
 
-    It is the object that the window fits best, if at least by `positive`; a window whose best fit is below `negative`
-    has none. In between it is ignored, and so are unassigned windows whose centre lies in a crowd region.
+    A window is positive if its best fit is at least `positive`, negative if it is below `negative`, and ignored in
+    between. Negative windows whose centre lies in a crowd region are ignored too.
+
+    Args:
+        priors: windows as boxes (A, 4).
+        truth: target boxes of the batch.
+        positive: minimum fit (`square_iou`) of a positive window.
+        negative: fit below which a window is negative.
+
+    Returns:
+        Index (B, A) of the assigned object; -1 for negative, -2 for ignored.
 
     Raises:
         ValueError: the priors have no boxes.

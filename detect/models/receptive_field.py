@@ -1,13 +1,17 @@
-"""Receptive fields and strides, followed along the tensors of a pass on the meta device.
+"""Receptive fields and strides of feature maps, computed by tracing a forward pass on the meta device.
 
-Every map carries, for each of its axes, how many pixels of the input one of its cells can see, how many pixels
-apart neighbouring cells are, and where the field of the first cell starts, which padding puts outside of the image
-(Araujo et al., 2019). A window of f cells, d apart, moved by s over a map padded by p: field + (f - 1) * d * stride,
-stride * s, and start - p * stride; exact for chains of convolutions and pools, the mean over cells behind an
-upsampling. Where branches meet (sum, concatenation) the widest field counts. A map that becomes a vector (global
-pooling, flattening) sees all of the map. A gate of one cell multiplied into a map (squeeze-excitation) does not widen
-it, although it has seen everything: else no layer behind the first gate would have a field worth telling. All else is
-taken to be pointwise.
+For each axis, every feature map has a receptive field (the number of input pixels that one cell sees), a stride (the
+number of pixels between neighbouring cells) and a start (where the field of the first cell begins; with padding, this
+is outside the image). These follow Araujo et al. (2019). A window of f cells with dilation d and stride s over a
+feature map padded by p gives:
+
+    field + (f - 1) * d * stride,    stride * s,    start - p * stride
+
+This is exact for chains of convolutions and pools; after an upsampling it is the mean over cells. Where branches meet
+(sum, concatenation), the widest field counts. A vector made from a feature map (global pooling, flattening) sees all of
+that map. A gate of one cell that is multiplied into a feature map (squeeze-excitation) does not widen the field,
+although it depends on the whole image: otherwise no layer after the first gate would have an informative field. All
+other operations are taken to be pointwise.
 """
 
 from __future__ import annotations
@@ -26,9 +30,14 @@ aten = torch.ops.aten
 
 
 class Sight(NamedTuple):
-    """What one cell of a map sees, in pixels along each axis: its field, how far apart cells are, the first's start.
+    """Receptive field of the cells of a feature map, in input pixels along each axis.
 
-    The cell in row i and column j sees the rows from start[0] + i * stride[0] on, and the columns alike.
+    The cell in row i sees `field[0]` rows from start[0] + i * stride[0] on; columns are analogous.
+
+    Attributes:
+        field: size of the receptive field of one cell.
+        stride: distance between neighbouring cells.
+        start: where the receptive field of the first cell begins.
     """
 
     field: tuple[float, ...] = (1, 1)
@@ -42,37 +51,41 @@ class Sight(NamedTuple):
         dilation: Sequence[int] = (1,),
         padding: Sequence[float] = (0,),
     ) -> Sight:
-        """The sight of a window over this map, `padding` cells before its first one."""
+        """Return the receptive field after a sliding window over this map, padded by `padding` cells at the start."""
         sides = zip(self.field, self.stride, self._each(kernel), self._each(dilation), strict=True)
         field = tuple(f + (k - 1) * d * j for f, j, k, d in sides)
         return Sight(field, self.step(stride), self.shifted(padding).start)
 
     def shifted(self, padding: Sequence[float]) -> Sight:
-        """The sight of this map with so many cells put before its first one, or taken away."""
+        """Return the receptive field with `padding` cells added before the first one, or removed if negative."""
         sides = zip(self.start, self._each(padding), self.stride, strict=True)
         return self._replace(start=tuple(a - p * j for a, p, j in sides))
 
     def step(self, stride: Sequence[float]) -> tuple[float, ...]:
-        """How far apart cells are when only every `stride`-th is kept; below 1 for cells put in between."""
+        """Return the distance between cells if only every `stride`-th is kept; `stride` below 1 means upsampling."""
         return tuple(j * s for j, s in zip(self.stride, self._each(stride), strict=True))
 
     def _each(self, values: Sequence[Any]) -> Sequence[Any]:
-        """A value an axis: one stands for all, and torch pools a signal as an image one pixel high."""
+        """Return one value per axis: a single value is repeated; torch pools a signal as an image one pixel high."""
         axes = len(self.field)
         return values[-axes:] if len(values) >= axes else [values[0]] * axes
 
 
 class Sights(TorchDispatchMode):
-    """While entered, follows `image` and whatever is computed from it; `sights[tensor]` answers, None for others."""
+    """Context manager that traces the receptive fields of all tensors computed from an image.
+
+    Args:
+        image: input (B, C, ...); `get` returns the receptive field of any tensor computed from it.
+    """
 
     def __init__(self, image: Tensor):
         super().__init__()
         axes = image.ndim - 2
         first = Sight((1,) * axes, (1,) * axes, (0,) * axes)
-        self.kept: dict[int, tuple[Tensor, Sight]] = {id(image): (image, first)}  # the tensor too: ids are reused
+        self.kept: dict[int, tuple[Tensor, Sight]] = {id(image): (image, first)}  # keeps tensors alive: ids are reused
 
     def get(self, tensor: Tensor) -> Sight | None:
-        """The sight of a tensor computed from the image."""
+        """Return the receptive field of a tensor; None if it was not computed from the image."""
         found = self.kept.get(id(tensor))
         return found[1] if found else None
 
@@ -91,7 +104,7 @@ class Sights(TorchDispatchMode):
         if kind in _WINDOWS:
             return _WINDOWS[kind](before, named, x, out)
         axes = len(before.field)
-        flattened = out.ndim == 2 and len(out) == len(x)  # unlike (B * H * W, C), where cells stay apart
+        flattened = out.ndim == 2 and len(out) == len(x)  # unlike (B * H * W, C), where cells stay separate
         pooled = _cells(out, axes) == 1 and out.numel() < x.numel()
         if _cells(x, axes) > 1 and (flattened or pooled):
             return before.window(x.shape[2:], x.shape[2:])
@@ -99,12 +112,12 @@ class Sights(TorchDispatchMode):
 
 
 def _cells(x: Tensor, axes: int) -> int:
-    """Cells of a map (B, C, H, W), or of one of other `axes`; 0 where there is no map."""
+    """Return the number of cells of a feature map with `axes` spatial axes; 0 if `x` is not a feature map."""
     return math.prod(x.shape[2:]) if x.ndim in (axes + 2, max(axes + 2, 4)) else 0
 
 
 def _widest(joined: list[tuple[Tensor, Sight]]) -> Sight:
-    """The widest field and the finest stride, axis by axis, of the maps; gates of one cell do not count."""
+    """Return the widest field and finest stride of the feature maps, for each axis; gates of one cell are ignored."""
     axes = len(joined[0][1].field)
     if any(_cells(x, axes) > 1 for x, _ in joined):
         joined = [(x, sight) for x, sight in joined if _cells(x, axes) != 1]
@@ -114,10 +127,10 @@ def _widest(joined: list[tuple[Tensor, Sight]]) -> Sight:
 
 def _convolution(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     kernel, stride = named["weight"].shape[2:], named["stride"]
-    if named["transposed"]:  # a cell of the output lies under ceil(f / s) cells of the input
+    if named["transposed"]:  # an output cell depends on ceil(f / s) input cells
         cells = [math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)]
         sides = zip(cells, before._each(named["padding"]), kernel, before._each(stride), strict=True)
-        ahead = [(n - 1) / 2 - (p - (k - 1) / 2) / s for n, p, k, s in sides]  # their middle stays where it is
+        ahead = [(n - 1) / 2 - (p - (k - 1) / 2) / s for n, p, k, s in sides]  # keeps the centre of the field in place
         return before.window(cells, [1 / s for s in stride], padding=ahead)
     return before.window(kernel, stride, named["dilation"], named["padding"])
 
@@ -141,7 +154,7 @@ def _resize(kernel: int, before: Sight, named: dict[str, Any], x: Tensor, out: T
 
 def _pad(before: Sight, named: dict[str, Any], x: Tensor, out: Tensor) -> Sight:
     axes = len(before.field)
-    ahead = [*named["pad"][: 2 * axes : 2], *[0] * axes][:axes]  # torch names the last axis first
+    ahead = [*named["pad"][: 2 * axes : 2], *[0] * axes][:axes]  # torch lists the last axis first
     return before.shifted(ahead[::-1]) if x.ndim == axes + 2 else before
 
 

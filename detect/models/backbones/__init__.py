@@ -1,7 +1,7 @@
-"""Backbones by name: each is a registered function (in_channels, padding) -> Parts; a family of them is one file.
+"""Backbones by name. Each is a registered function (in_channels, padding) -> Parts; each family has its own file.
 
-`padding` is "same" (the side of a feature map is ceil(side / stride)), "paper" (the published network) or "valid"
-(none: outputs of a sliding window then equal those of its crops).
+`padding` is "same" (the side of a feature map is ceil(side / stride)), "paper" (as in the published network) or "valid"
+(no padding, so that the outputs of a sliding window equal those of the cropped windows).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from detect.utils.operators import explain_torchvision_errors
 
 @explain_torchvision_errors()
 def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
-    """The network called `name`, in parts.
+    """Build the network called `name`, as its parts.
 
     Args:
-        name: a registered name, or timm:NAME.
-        in_channels: channels of the input.
+        name: registered name, or timm:NAME.
+        in_channels: number of input channels.
         padding: "same", "paper" or "valid".
-        dims: dimensions of the input, 1 to 3.
+        dims: number of spatial dimensions of the input, 1 to 3.
 
     Raises:
-        UserError: an unknown name, one that needs its padding, or one that exists in two dimensions alone.
+        UserError: the name is unknown, or the network needs padding or exists in two dimensions only.
     """
     if name.startswith(timm.PREFIX):
         if dims != 2:
@@ -45,12 +45,16 @@ def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
 
 @explain_torchvision_errors()
 def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 4, 5)) -> Backbone | timm.Pyramid:
-    """The backbone called `name`, with the feature maps of `levels` (stride 2 ** level), finest first.
+    """Build the backbone called `name`.
 
-    Levels coarser than its coarsest feature map are left to the neck (see `Backbone`).
+    Args:
+        name: registered name, or timm:NAME.
+        in_channels: number of input channels.
+        levels: levels of the feature maps (stride 2 ** level), returned finest first. The neck computes levels that are
+            coarser than the backbone's coarsest feature map (see `Backbone`).
 
     Raises:
-        UserError: an unknown name, or another level that the network lacks.
+        UserError: the name is unknown, or the network lacks one of the other levels.
     """
     try:
         if name.startswith(timm.PREFIX):
@@ -61,5 +65,5 @@ def build_backbone(name: str, in_channels: int = 3, levels: Sequence[int] = (3, 
 
 
 def build_network(name: str, classes: int, in_channels: int = 3, padding: str = "paper", dims: int = 2) -> Network:
-    """The whole network called `name`, as a classifier. Raises UserError as `parts` does."""
+    """Build the whole network called `name`, as a classifier. Raises UserError as `parts` does."""
     return Network(parts(name, in_channels, padding, dims), classes)

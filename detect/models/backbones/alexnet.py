@@ -1,7 +1,7 @@
-"""AlexNet (Krizhevsky et al., 2012) as the course draws it: 55, 27, 13, 6, then 9216-4096-4096 and the classes.
+"""AlexNet (Krizhevsky et al., 2012) as drawn in the course: sides 55, 27, 13, 6, then 9216-4096-4096 and the classes.
 
-On one device, so without the paper's two groups, and without local response normalization, which later work found to
-bring little (Simonyan and Zisserman, 2015).
+It runs on one device and therefore lacks the paper's two groups. It also lacks local response normalization, which
+later work found to help little (Simonyan and Zisserman, 2015).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIZE = 227
 
 @register("backbone", "alexnet")
 def alexnet(in_channels: int, padding: str) -> Parts:
-    """Stages of stride 4, 8, 16 and 32: 11x11, 5x5, and three 3x3 convolutions between max pools."""
+    """Build AlexNet: stages of stride 4, 8, 16 and 32, with 11x11, 5x5 and three 3x3 convolutions between max pools."""
 
     def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0), nn.ReLU(inplace=True)]
@@ -29,7 +29,7 @@ def alexnet(in_channels: int, padding: str) -> Parts:
         nn.MaxPool2d(3, 2),
     )
     padded(initialized(features), padding)
-    side = min(6, side_after(SIZE, features))  # 6 in the paper; less is left without padding
+    side = min(6, side_after(SIZE, features))  # 6 in the paper; smaller without padding
 
     def tail(classes: int) -> nn.Sequential:
         dense = [nn.Dropout(), nn.Linear(256 * side * side, 4096), nn.ReLU(inplace=True)]

@@ -1,6 +1,6 @@
-"""What a network is: stages that run in order, each with its channels and stride, and layers that make logits of them.
+"""Base classes of networks: stages that run in order, each with its channels and stride, and a classifier tail.
 
-A family states its `Parts` once; they are used for feature maps (`Backbone`) or whole, as a classifier (`Network`).
+A family defines its `Parts` once. They are used for feature maps (`Backbone`) or as a whole classifier (`Network`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A network in parts, as the function (in_channels, padding) of its family makes them.
+    """Parts of a network, as built by the registered function (in_channels, padding) of its family.
 
     Attributes:
-        stages: run in order; stage i gives (B, channels[i], H / strides[i], W / strides[i]).
-        channels: channels of the output of each stage.
-        strides: strides of the output of each stage.
-        tail: classes -> the layers that turn the last feature map into logits (B, classes).
-        size: side in pixels that the network was published for.
-        aux: index of a stage -> (classes -> the auxiliary classifier that reads its output).
-        original: the network as its weights were published, sharing its layers with stages, tail and aux: it gives the
-            published names of our tensors.
-        unpadded: whether it can run without padding ("valid").
+        stages: modules that run in order; the output of stage i is (B, channels[i], H / strides[i], W / strides[i]).
+        channels: output channels of each stage.
+        strides: output stride of each stage.
+        tail: function from the number of classes to the layers that turn the last feature map into logits (B, classes).
+        size: image side in pixels that the network was published for.
+        aux: stage index -> function from the number of classes to the auxiliary classifier on the stage's output.
+        original: the network whose weights were published, sharing its layers with stages, tail and aux. It provides
+            the published names of our tensors.
+        unpadded: whether the network can run without padding ("valid").
     """
 
     stages: Sequence[nn.Module]
@@ -43,14 +43,24 @@ class Parts:
 
 
 class Logits(NamedTuple):
-    """Output of a whole network: logits (B, C); aux: those of the auxiliary classifiers, for the loss alone."""
+    """Output of a whole network.
+
+    Attributes:
+        logits: (B, C).
+        aux: logits of the auxiliary classifiers, used only for the loss.
+    """
 
     logits: Tensor
     aux: tuple[Tensor, ...] = ()
 
 
 class Staged(nn.Module):
-    """`stages` that run in order; `names`: our name of a tensor -> its published name, if it was published."""
+    """Base class of networks made of stages that run in order.
+
+    Attributes:
+        stages: the stages.
+        names: our name of a tensor -> its published name, for tensors with published weights.
+    """
 
     stages: nn.ModuleList
     names: dict[str, str]
@@ -60,7 +70,7 @@ class Staged(nn.Module):
         self.names = {k: theirs[id(t)] for k, t in self.state_dict(keep_vars=True).items() if id(t) in theirs}
 
     def renamed(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Published tensors under our names; filters for colour are summed if the input of this network is grey."""
+        """Rename published tensors to our names; RGB filters are summed if this network takes grayscale images."""
         mine = self.state_dict()
         found = {ours: published[theirs] for ours, theirs in self.names.items() if theirs in published}
         for name, tensor in found.items():
@@ -70,10 +80,17 @@ class Staged(nn.Module):
 
 
 def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
-    """The strides of a network that `levels` ask for; its coarsest one stands for any coarser level.
+    """Select the strides (2 ** level) of the requested levels; the coarsest stride replaces any coarser level.
+
+    Args:
+        strides: output strides of the network's stages.
+        levels: requested levels.
+
+    Returns:
+        Distinct strides, ascending.
 
     Raises:
-        ValueError: the network lacks another level.
+        ValueError: the network lacks one of the other levels.
     """
     wanted = sorted({min(2**level, max(strides)) for level in levels})
     missing = [stride for stride in wanted if stride not in strides]
@@ -83,14 +100,20 @@ def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
 
 
 class Backbone(Staged):
-    """Stages that run in order, some of which give feature maps.
+    """Backbone: stages that run in order, some of which return feature maps.
 
-    Stage i turns its input into (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])). `levels` are exponents of
-    two: level 3 is the last stage of stride 8. `channels` and `strides` are those of the feature maps; levels coarser
-    than the network's own are replaced by its coarsest map, from which the neck computes them (`Coarser`).
+    `channels` and `strides` are those of the returned feature maps. Levels coarser than the network's coarsest feature
+    map are replaced by that one, from which the neck computes them (`Coarser`).
+
+    Args:
+        parts: parts of the network.
+        levels: exponents of two; level 3 is the output of the last stage of stride 8.
+
+    Shape:
+        images (B, C, H, W) -> list of (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])), finest first.
 
     Raises:
-        ValueError: the network lacks another level.
+        ValueError: the network lacks one of the other levels.
     """
 
     def __init__(self, parts: Parts, levels: Sequence[int]):
@@ -112,11 +135,19 @@ class Backbone(Staged):
 
 
 class Network(Staged):
-    """A whole network: images (B, in_channels, H, W) -> Logits, in every mode.
+    """Whole network, used as a classifier.
 
-    `stages`, then `neck` make the features; `head` is the last layer with weights, the dropout before it and what
-    follows. `width` is the channels of the features, `size` the side it was published for, `stride` the pixels between
-    cells of the last feature map, `aux` the auxiliary classifiers.
+    Attributes:
+        stages: stages of the backbone.
+        aux: auxiliary classifiers, by stage index.
+        neck: layers between the stages and the head; stages and neck compute the features.
+        head: the last layer with weights, the dropout before it and everything after it.
+        width: channels of the features.
+        size: image side in pixels that the network was published for.
+        stride: stride of the last feature map, in pixels.
+
+    Shape:
+        images (B, in_channels, H, W) -> `Logits`, in training and in evaluation mode.
     """
 
     def __init__(self, parts: Parts, classes: int):
@@ -141,24 +172,24 @@ class Network(Staged):
         return Logits(self.head(self.neck(x)), tuple(aux))
 
     def features(self, x: Tensor) -> Tensor:
-        """The input of `head`: vectors (B, width), or maps (B, width, H, W) if the head is a convolution."""
+        """Compute the input of `head`: vectors (B, width), or feature maps (B, width, H, W) if it is a convolution."""
         for stage in self.stages:
             x = stage(x)
         return self.neck(x)
 
     def outputs(self) -> list[nn.Module]:
-        """The layers that make the logits, those of the auxiliary classifiers too, one output for each class."""
+        """Return the layers that compute the logits, also of the auxiliary classifiers; one output per class."""
         parts = [self.head, *self.aux.values()]
         weighted = ([m for m in p.modules() if next(m.parameters(recurse=False), None) is not None] for p in parts)
         return [layers[-1] for layers in weighted]
 
     def drop_aux(self) -> None:
-        """Remove the auxiliary classifiers: inference does not need them."""
+        """Remove the auxiliary classifiers, which inference does not need."""
         self.aux.clear()
 
 
 def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential]:
-    """The usual tail: global average pooling (Lin et al., 2014) and one dense layer."""
+    """Return the usual tail: global average pooling (Lin et al., 2014), optional dropout and one dense layer."""
 
     def tail(classes: int) -> nn.Sequential:
         layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
@@ -169,10 +200,16 @@ def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential
 
 
 def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> Parts:
-    """`parts` up to the last stage of `stride`, then dense layers that read all cells of a `window` in pixels.
+    """Truncate a network after a stage, and append dense layers that read all cells of a window.
+
+    Args:
+        parts: parts of the network; its auxiliary classifiers are dropped.
+        stride: stride of the last stage to keep.
+        window: side of the window in pixels.
+        hidden: widths of the hidden dense layers.
 
     Raises:
-        ValueError: there is no such stage, or it leaves nothing of the window.
+        ValueError: no stage has this stride, or the window is too small for the stages.
     """
     if stride not in parts.strides:
         raise ValueError(f"its strides are {sorted(set(parts.strides))}, not {stride}")
@@ -191,7 +228,7 @@ def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> 
 
 
 def cells(part: nn.Module, window: int) -> int:
-    """The side of the feature map that `part` makes of a window, 0 for none; only shapes are computed."""
+    """Return the side in cells of the feature map of a `window` in pixels; 0 for none. Only shapes are computed."""
     channels = next(part.parameters()).shape[1]
     tensors = {name: t.to("meta") for name, t in chain(part.named_parameters(), part.named_buffers())}
     try:
@@ -202,7 +239,7 @@ def cells(part: nn.Module, window: int) -> int:
 
 
 def take_channels(network: M, in_channels: int) -> M:
-    """`network` with its first convolution replaced if that takes another number of channels."""
+    """Replace the first convolution of `network`, in place, if it takes another number of input channels."""
     name, first = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != in_channels:
         layer = nn.Conv2d(
@@ -218,7 +255,7 @@ def take_channels(network: M, in_channels: int) -> M:
 
 
 def initialized(network: M, act: str = "relu") -> M:
-    """`network` with Gaussian weights after He et al. (2015) for the activation, and biases of zero."""
+    """Initialize `network` in place: Gaussian weights after He et al. (2015) for `act`, and zero biases."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity=act)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The few blocks that networks are made of. Shapes are (B, C, H, W)."""
+"""Building blocks of networks. Feature maps have shape (B, C, H, W)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """An activation by name. Not in place: where its gradient needs the input, that would copy it."""
+    """Return an activation by name. It is not in place, which would copy the input where its gradient needs it."""
     return ACTIVATIONS[name]()
 
 
 class Conv(nn.Sequential):
-    """Convolution with same padding (odd kernels), batch normalization, activation."""
+    """Convolution with same padding (for odd kernels), batch normalization and activation."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "hardswish", groups: int = 1
@@ -36,7 +36,7 @@ class Conv(nn.Sequential):
 
 
 class Separable(nn.Sequential):
-    """A convolution in two (Howard et al., 2017): a depthwise one, and a 1x1 one across the channels."""
+    """Depthwise separable convolution (Howard et al., 2017): a depthwise and a pointwise (1x1) convolution."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, act: str = "hardswish"):
         super().__init__(
@@ -46,9 +46,10 @@ class Separable(nn.Sequential):
 
 
 class Fused(nn.Module):
-    """A convolution with its activation, for inference on the CPU: one oneDNN primitive, weights once in its layout.
+    """Convolution fused with its activation into one oneDNN primitive, for inference on the CPU.
 
-    It saves a pass over memory and a reordering of the weights: a sixth of a convolution's time in bfloat16.
+    The weights are reordered into oneDNN's layout once for each dtype. This saves a pass over memory and a reordering
+    of the weights in each call: a sixth of a convolution's time in bfloat16.
     """
 
     NAMES: ClassVar = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Identity: "none"}
@@ -68,7 +69,7 @@ class Fused(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with an identity shortcut around them (He et al., 2016)."""
+    """Residual block: two 3x3 convolutions with an identity shortcut (He et al., 2016)."""
 
     def __init__(self, channels: int, act: str = "hardswish"):
         super().__init__()
@@ -80,7 +81,7 @@ class Residual(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1x1 and a 3x3 convolution of the kind `block`, with or without an identity `shortcut` around them."""
+    """A 1x1 convolution and a 3x3 `block`, with an identity shortcut if `shortcut` is true."""
 
     def __init__(self, channels: int, act: str, shortcut: bool = True, block: Callable[..., nn.Module] = Conv):
         super().__init__()
@@ -94,9 +95,10 @@ class Bottleneck(nn.Module):
 
 
 class CSP(nn.Module):
-    """Cross-stage partial stage (Wang et al., 2020): half of the channels pass through `depth` blocks, half go around.
+    """Cross-stage partial stage (Wang et al., 2020): half of the channels pass through `depth` blocks, half skip them.
 
-    (B, inputs, H, W) -> (B, outputs, H, W).
+    Shape:
+        (B, inputs, H, W) -> (B, outputs, H, W).
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class CSP(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """Spatial pyramid pooling by repeated 5x5 max pooling: sees 5, 9 and 13 cells wide (He et al., 2015)."""
+    """Spatial pyramid pooling (He et al., 2015) by repeated 5x5 max pooling: windows of 5, 9 and 13 cells."""
 
     def __init__(self, channels: int, act: str = "hardswish"):
         super().__init__()
@@ -135,7 +137,7 @@ class PyramidPool(nn.Module):
 
 
 class Predict(nn.Conv2d):
-    """A convolution in the type of its weights whatever the autocast: bfloat16 is too coarse for borders of boxes."""
+    """Convolution in the dtype of its weights, ignoring autocast: bfloat16 is too coarse for box coordinates."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.amp.is_autocast_available(x.device.type):  # the meta device
@@ -147,13 +149,22 @@ class Predict(nn.Conv2d):
 def tower(
     channels: int, outputs: int, depth: int, act: str, bias: list[float], block: Callable[..., nn.Module] = Conv
 ) -> nn.Sequential:
-    """`depth` 3x3 convolutions and a 1x1 prediction whose biases start at `bias`, repeated."""
+    """Return a prediction branch: `depth` 3x3 convolutions and a 1x1 convolution.
+
+    Args:
+        channels: input channels.
+        outputs: output channels.
+        depth: number of 3x3 convolutions.
+        act: name of the activation.
+        bias: initial biases of the 1x1 convolution, repeated to `outputs` values.
+        block: kind of the 3x3 convolutions.
+    """
     predict = Predict(channels, outputs, 1)
     predict.bias = nn.Parameter(torch.tensor(bias).repeat(outputs // len(bias)))
     return nn.Sequential(*(block(channels, channels, 3, act=act) for _ in range(depth)), predict)
 
 
 def flat(x: Tensor, anchors: int = 1) -> Tensor:
-    """(B, anchors * R, H, W) -> (B, H * W * anchors, R): rows, then columns, then anchors."""
+    """Reshape (B, anchors * R, H, W) to (B, H * W * anchors, R), by rows, then columns, then anchors."""
     b, _, h, w = x.shape
     return x.permute(0, 2, 3, 1).reshape(b, h * w * anchors, -1)

@@ -1,4 +1,4 @@
-"""The windows of convolutions and pools: their padding, and how far they shrink a map."""
+"""Padding of convolutions and pools, and the size of the feature maps they produce."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ def _pair(value: int | tuple[int, ...] | str) -> tuple[int, int]:
 
 
 def padded(network: M, padding: str) -> M:
-    """`network` with the padding of every convolution and pooling window rewritten in place.
+    """Set the padding of every convolution and pool of `network`, in place.
 
-    "paper" leaves them alone; "valid" takes padding away; "same" makes the side of a map ceil(side / stride): odd
-    windows get half of themselves, even ones, which must be as long as their stride, may reach over the edge.
+    Args:
+        network: the network; it is also returned.
+        padding: "paper" leaves the padding unchanged, "valid" removes it, and "same" makes the side of each feature map
+            ceil(side / stride). For "same", odd windows are padded by half of their size; even windows must be pools
+            with a stride equal to their size, and may extend beyond the edge.
+
+    Raises:
+        ValueError: `padding` is unknown, or a layer has no same padding.
     """
     if padding not in ("paper", "valid", "same"):
         raise ValueError(f"padding is paper, valid or same, not {padding!r}")
@@ -42,9 +48,10 @@ def padded(network: M, padding: str) -> M:
 
 
 def side_after(side: int, *layers: nn.Module) -> int:
-    """The side of a square map after the convolutions and pools in `layers`, one after the other.
+    """Return the side of a square feature map after the convolutions and pools in `layers`, applied in order.
 
-    floor((side + 2 * padding - window) / stride + 1), or its ceiling where the last window may reach over the edge.
+    Each gives floor((side + 2 * padding - window) / stride + 1), or the ceiling if the last window may extend beyond
+    the edge.
     """
     for layer in (inner for outer in layers for inner in outer.modules() if isinstance(inner, Window)):
         kernel, stride, padding = (_pair(v)[0] for v in (layer.kernel_size, layer.stride, layer.padding))
@@ -52,7 +59,7 @@ def side_after(side: int, *layers: nn.Module) -> int:
         steps = (side + 2 * padding - reach) / stride
         ceil = getattr(layer, "ceil_mode", False)
         steps = math.ceil(steps) if ceil else math.floor(steps)
-        if ceil and steps * stride >= side + padding:  # a window that would begin beyond the image is left out
+        if ceil and steps * stride >= side + padding:  # a window that would begin beyond the image is dropped
             steps -= 1
         side = steps + 1
     return side

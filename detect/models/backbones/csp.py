@@ -1,4 +1,4 @@
-"""The CSP family: cross-stage partial networks (Wang et al., 2020), the modern backbone of grid detectors."""
+"""Cross-stage partial (CSP) networks (Wang et al., 2020), the modern backbones of grid detectors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from detect.registry import register
 
 
 def csp(widths: Sequence[int], depths: Sequence[int], in_channels: int, padding: str, act: str = "hardswish") -> Parts:
-    """`widths` are the channels at strides 4, 8, 16 and 32; `depths` the residual blocks there.
+    """Build a CSP network with stages of stride 4, 8, 16 and 32.
 
-    The first convolution goes to stride 4 at once, as the patches of vision transformers do: maps of stride 2 are the
-    largest of all, and no head looks at them.
+    The first convolution has stride 4, like the patch embedding of vision transformers: feature maps of stride 2 would
+    be the largest of all, and no head reads them.
+
+    Args:
+        widths: channels of each stage.
+        depths: residual blocks of each stage.
+        in_channels: number of input channels.
+        padding: see `padded`.
+        act: name of the activation.
     """
     stages: list[nn.Module] = []
     for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):

@@ -1,4 +1,4 @@
-"""CSPDarknet as YOLOX has it (Ge et al., 2021): a Focus stem and four cross-stage partial stages of bottlenecks."""
+"""CSPDarknet as in YOLOX (Ge et al., 2021): a Focus stem and four cross-stage partial stages of bottlenecks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from torch import nn
 from detect.models.backbones.base import Parts, pooled
 from detect.models.backbones.blocks import CSP, Bottleneck, Conv, PyramidPool, Separable
 
-# What the 3x3 convolutions that shrink and refine maps are: those of the smallest network are depthwise.
+# Kind of the 3x3 convolutions that downsample and refine feature maps: depthwise separable in the smallest network.
 BLOCKS: dict[str, Callable[..., nn.Module]] = {"cspdarknet": Conv, "cspdarknet_light": Separable}
 
 
 def cspdarknet(width: int, depth: int, block: Callable[..., nn.Module], in_channels: int, act: str = "silu") -> Parts:
-    """`width` is the channels at stride 8; `depth` the bottlenecks of the first and last stage, a third of the others'.
+    """Build a CSPDarknet with outputs of stride 2, 4, 8, 16 and 32.
 
-    The stem folds 2x2 pixels into channels (Focus); images must have sides that are multiples of 32.
+    The stem folds 2x2 pixels into channels (Focus). Image sides must be multiples of 32.
+
+    Args:
+        width: channels at stride 8.
+        depth: bottlenecks of the first and the last stage; the other stages have three times as many.
+        block: kind of the 3x3 convolutions.
+        in_channels: number of input channels.
+        act: name of the activation.
     """
     widths = [width * 2**i // 4 for i in range(5)]
     stages: list[nn.Module] = [nn.Sequential(nn.PixelUnshuffle(2), Conv(4 * in_channels, widths[0], 3, act=act))]

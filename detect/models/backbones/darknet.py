@@ -1,4 +1,4 @@
-"""Networks that a Darknet cfg describes (Redmon and Farhadi, 2018): a graph of layers, each reading earlier ones."""
+"""Networks described by a Darknet cfg (Redmon and Farhadi, 2018): a graph of layers that read earlier layers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "logistic": nn.Sigmoid,
 }
-MOST_CHANNELS, COARSEST, LARGEST = 65536, 1024, 64  # of a map: channels and stride; the side of a window
-LARGEST_IMAGE = 8192
-EPS = 1e-6  # what Darknet adds to the deviation, and OpenCV's reader of these files to the variance
+MOST_CHANNELS, COARSEST, LARGEST = 65536, 1024, 64  # limits: channels and stride of a feature map; side of a kernel
+LARGEST_IMAGE = 8192  # limit of the image side in pixels
+EPS = 1e-6  # Darknet adds it to the standard deviation, and OpenCV's importer to the variance
 
 
 class Layer(NamedTuple):
-    """A layer: what it computes of the outputs of the layers `sources` (-1 is the image), its channels and stride.
+    """One layer of the graph.
 
-    The module of a [yolo] layer, and of the convolution that predicts for it, is none of the graph's but the head's.
+    A [yolo] layer and the convolution that predicts for it belong to the head. In the graph, they are placeholders
+    without sources.
+
+    Attributes:
+        module: the module that is applied to the outputs of the source layers.
+        sources: indices of the layers that it reads; -1 is the image.
+        channels: output channels.
+        stride: output stride.
     """
 
     module: nn.Module
@@ -41,7 +48,17 @@ class Layer(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """One [yolo] layer: the layer that predicts for it, and the one that this reads; how its boxes are coded."""
+    """One [yolo] layer and the encoding of its boxes.
+
+    Attributes:
+        predictor: index of the convolution that predicts for it.
+        source: index of the layer that this convolution reads.
+        channels: channels of that layer.
+        stride: stride of that layer.
+        anchors: anchor sizes (width, height), as in the file.
+        reach: `scale_x_y`.
+        bounded: `new_coords`.
+    """
 
     predictor: int
     source: int
@@ -53,9 +70,16 @@ class Scale(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a cfg says: image size (height, width), layers, [yolo] layers by stride, classes; whether images stretch.
+    """Network described by a cfg.
 
-    They do to a square; where it is none, it has the shape of what it was made for, and ours keep their own.
+    Attributes:
+        sections: sections of the file, [net] first.
+        size: image size (height, width) in pixels.
+        stretch: whether images are stretched to the input size. True for square inputs, unless `letter_box` is set. A
+            non-square input has the aspect ratio of the images it was designed for; other images keep their own.
+        layers: layers of the graph, in the order of the file.
+        scales: [yolo] layers, by ascending stride.
+        classes: number of classes.
     """
 
     sections: list[Section]
@@ -67,7 +91,7 @@ class Plan(NamedTuple):
 
 
 class Route(nn.Module):
-    """Joins maps by their channels, of each the `part`-th of `groups` equal parts alone."""
+    """Concatenate feature maps along the channels, taking part `part` of `groups` equal parts from each of them."""
 
     def __init__(self, groups: int, part: int):
         super().__init__()
@@ -79,7 +103,7 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The sum of maps, and an activation."""
+    """Sum of feature maps, followed by an activation."""
 
     def __init__(self, act: nn.Module):
         super().__init__()
@@ -92,9 +116,9 @@ class Shortcut(nn.Module):
 
 
 class Pool(nn.MaxPool2d):
-    """Max pooling by an even window, which reaches one cell further over the right and lower edge than over the left.
+    """Max pooling with an even window, padded by one more cell at the right and bottom than at the left and top.
 
-    What is outside of the map counts as nothing.
+    The padding is minus infinity, so that it is never the maximum.
     """
 
     def __init__(self, size: int, stride: int):
@@ -106,7 +130,11 @@ class Pool(nn.MaxPool2d):
 
 
 class Graph(Staged):
-    """images (B, 3, H, W) -> the maps that heads read. `stages` bear the numbers that Darknet gives their layers."""
+    """Backbone and neck described by a cfg. `stages` have the layer numbers of Darknet.
+
+    Shape:
+        images (B, 3, H, W) -> list of the feature maps that the [yolo] layers' convolutions read, by ascending stride.
+    """
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -123,13 +151,21 @@ class Graph(Staged):
         for i, (stage, sources, done) in enumerate(zip(self.stages, self.sources, self.done, strict=True)):
             if sources:
                 maps[i] = stage(*(maps[j] for j in sources))
-            for j in done:  # nobody reads it any more
+            for j in done:  # no later layer reads it
                 del maps[j]
         return [maps[i] for i in self.taken]
 
 
 def plan(text: str, file: str) -> Plan:
-    """What the cfg in `text` describes. Raises UserError naming `file` and the section of what cannot be."""
+    """Build the network described by a cfg.
+
+    Args:
+        text: contents of the cfg.
+        file: its name, for error messages.
+
+    Raises:
+        UserError: a section cannot be imported; the message names the file and the section.
+    """
     sections = parse(text, file)
     net, *rest = sections
     if net.integer("channels", 3) != 3:
@@ -157,7 +193,7 @@ def plan(text: str, file: str) -> Plan:
 
 
 def _bounded(section: Section, layer: Layer) -> Layer:
-    """The layer. Raises UserError for one that no memory would hold: routes may double channels with every section."""
+    """Return the layer. Raises UserError if it is too large for memory: each route may double the channels."""
     if layer.channels > MOST_CHANNELS:
         raise section.error(f"its map has {layer.channels} channels: at most {MOST_CHANNELS} can be imported")
     if layer.stride > COARSEST:
@@ -168,7 +204,7 @@ def _bounded(section: Section, layer: Layer) -> Layer:
 
 
 def _input(section: Section, layers: Sequence[Layer], index: int) -> Layer:
-    """The layer of that number, -1 for the image."""
+    """Return the layer with this index; -1 is the image. Raises UserError if it cannot be read."""
     if index == -1:
         return Layer(nn.Identity(), [], 3, 1)
     if not 0 <= index < len(layers):
@@ -179,7 +215,7 @@ def _input(section: Section, layers: Sequence[Layer], index: int) -> Layer:
 
 
 def _inputs(section: Section, layers: Sequence[Layer], key: str) -> tuple[list[int], list[Layer]]:
-    """The layers that a list names, negative ones counted from this section; all must have one stride."""
+    """Return the indices and layers of a list of layers, which must have equal strides; negative ones are relative."""
     indices = [i if i >= 0 else len(layers) + i for i in section.integers(key)]
     if min(indices) < 0:
         raise section.error(f"{key}={section.values[key]}: only {len(layers)} layers come before it: correct it")
@@ -207,7 +243,7 @@ def _convolutional(section: Section, layers: Sequence[Layer]) -> Layer:
     around = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
     if given.channels % groups or filters % groups:
         raise section.error(f"groups={groups} divides not both of {given.channels} channels and {filters} filters")
-    if not 0 < size - 2 * around <= stride:  # else a map of N strides would not have N cells
+    if not 0 < size - 2 * around <= stride:  # otherwise N strides of pixels would not give N cells
         raise section.error(f"size={size}, stride={stride} with padding {around} change the map's side: give pad=1")
     norm = bool(section.integer("batch_normalize", 0))
     parts: list[nn.Module] = [nn.Conv2d(given.channels, filters, size, stride, around, groups=groups, bias=not norm)]
@@ -261,7 +297,7 @@ def _dropout(section: Section, layers: Sequence[Layer]) -> Layer:
 
 
 def _scale(section: Section, sections: Sequence[Section], layers: Sequence[Layer]) -> Scale:
-    """A [yolo] section, whose input must be a plain 1x1 convolution of the right number of filters."""
+    """Parse a [yolo] section, whose input must be a plain 1x1 convolution with the right number of filters."""
     sizes, classes = section.numbers("anchors"), section.integer("classes", 20, 1)
     mask = section.integers("mask") if "mask" in section.values else list(range(len(sizes) // 2))
     count = section.integer("num", len(sizes) // 2)

@@ -1,7 +1,7 @@
-"""Darknet's cfg files: sections of `key=value` lines. What is not known is refused, never ignored in silence.
+"""Parser of Darknet cfg files: sections of `key=value` lines. Unknown content is rejected, never silently ignored.
 
-The format is that of Darknet (Redmon, 2013 to 2018) as continued by Bochkovskiy (2020); layers count from the section
-after [net], and [dropout] counts.
+The format is that of Darknet (Redmon, 2013 to 2018) as continued by Bochkovskiy (2020). Layers are numbered from the
+section after [net]; [dropout] sections count as layers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from detect.errors import UserError, unknown
 
 ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
-# Of each kind of section the keys that say what the network computes.
+# For each kind of section, the keys that define what the network computes.
 READ = {
     "net": "width height channels letter_box",
     "convolutional": "batch_normalize filters size stride pad padding groups activation",
@@ -24,20 +24,27 @@ READ = {
     "dropout": "probability",
     "yolo": "mask anchors classes num scale_x_y new_coords",
 }
-# And those that speak of Darknet's training alone; those of [net] all do.
+# The keys that only affect training in Darknet; all other keys of [net] do.
 TRAINING = {
     "convolutional": "stopbackward burnin_update train_only_bn",
     "yolo": "jitter ignore_thresh truth_thresh random iou_thresh cls_normalizer iou_normalizer obj_normalizer "
     "delta_normalizer iou_loss iou_thresh_kind nms_kind beta_nms max max_delta resize focal_loss label_smooth_eps "
     "objectness_smooth map counters_per_class",
 }
-MOST = 65536  # of any whole number: layers, channels, pixels; far above those of any network
-SECTIONS, LETTERS = 2000, 10**6
+MOST = 65536  # largest number allowed (layers, channels, pixels); far above that of any real network
+SECTIONS, LETTERS = 2000, 10**6  # largest number of sections, and of characters in a file
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section: its number (0 is [net], then the layers), kind, values as written, and where it stands."""
+    """One section of a cfg.
+
+    Attributes:
+        number: 0 for [net]; layers follow.
+        kind: name of the section, without aliases.
+        values: values by key, as written.
+        where: file and line of the section, for error messages.
+    """
 
     number: int
     kind: str
@@ -45,15 +52,15 @@ class Section:
     where: str
 
     def error(self, text: str) -> UserError:
-        """The error about this section, to be raised."""
+        """Return an error about this section, for the caller to raise."""
         return UserError(f"{self.where}, section {self.number} [{self.kind}]: {text}")
 
     def integers(self, key: str) -> list[int]:
-        """A list of whole numbers. Raises UserError where there is none, or one that is too large."""
+        """Parse a list of integers. Raises UserError if it is empty, malformed or has too large a number."""
         return [int(v) for v in self.numbers(key, r"[+-]?\d+")]
 
     def numbers(self, key: str, form: str = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?") -> list[float]:
-        """A list of numbers. Raises UserError where there is none."""
+        """Parse a list of numbers. Raises UserError if it is empty, malformed or has too large a number."""
         words = [w for w in self.values.get(key, "").split(",") if w]
         if not words or not all(re.fullmatch(form, w) for w in words):
             raise self.error(f"{key}={self.values.get(key, '')[:60]} is no list of numbers: correct it")
@@ -62,11 +69,11 @@ class Section:
         return [float(w) for w in words]
 
     def number_of(self, key: str, default: float) -> float:
-        """One number, `default` where the key is absent."""
+        """Parse one number; `default` if the key is absent."""
         return self._one(key, self.numbers(key)) if key in self.values else default
 
     def integer(self, key: str, default: int, least: int = 0) -> int:
-        """One whole number of at least `least`, `default` where the key is absent."""
+        """Parse one integer of at least `least`; `default` if the key is absent."""
         value = int(self._one(key, self.integers(key))) if key in self.values else default
         if value < least:
             raise self.error(f"{key}={value}: it must be at least {least}")
@@ -78,13 +85,21 @@ class Section:
         return values[0]
 
     def text(self) -> str:
-        """The section again, with the keys alone that say what the network computes."""
+        """Return the section as text, with only the keys that define what the network computes."""
         kept = [f"{key}={self.values[key]}" for key in READ[self.kind].split() if key in self.values]
         return "\n".join([f"[{self.kind}]", *kept])
 
 
 def parse(text: str, file: str) -> list[Section]:
-    """The sections of a cfg, [net] first. Raises UserError naming the file and section of what is not known."""
+    """Parse a cfg into its sections, [net] first.
+
+    Args:
+        text: contents of the cfg.
+        file: its name, for error messages.
+
+    Raises:
+        UserError: the text is no cfg, or has an unknown section or key; the message names the file and the section.
+    """
     if len(text) > LETTERS:
         raise UserError(f"{file} has {len(text)} letters: is this a Darknet cfg? They have thousands")
     sections: list[Section] = []

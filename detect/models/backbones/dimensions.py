@@ -1,10 +1,11 @@
-"""Networks in one and three dimensions: every layer of a two-dimensional one gives way to its twin of equal side.
+"""Conversion of 2-D networks to 1-D and 3-D: every layer is replaced by its counterpart with the same window side.
 
-A window of f x f cells becomes one of f, or of f x f x f. Nothing else changes: channels, strides, paddings, shortcuts
-and names stay. A dense layer that reads a map of s x s cells reads s, or s x s x s.
+A window of f x f cells becomes one of f, or of f x f x f. Channels, strides, paddings, shortcuts and names stay the
+same. A dense layer that reads a feature map of s x s cells then reads s, or s x s x s cells.
 
-Weights are drawn from those of the layer that gives way, whatever law made them, times sqrt(inputs before / inputs
-now): the sum over the inputs keeps its variance, as the usual initializers want it (He et al., 2015, equation 10).
+New weights are sampled from the weights of the replaced layer, whatever their distribution, and multiplied by
+sqrt(old inputs / new inputs): the sum over the inputs keeps its variance, as the usual initializers require (He et al.,
+2015, equation 10).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
 _MEAN = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
-# A layer, its twins in one and in three dimensions, and what they are made with.
+# 2-D layer -> its 1-D and 3-D counterparts, and the constructor arguments that are copied.
 TWINS: dict[type[nn.Module], tuple[Any, Any, Sequence[str]]] = {
     nn.Conv2d: (nn.Conv1d, nn.Conv3d, _CONVOLUTION),
     Same: (Same1d, Same3d, _CONVOLUTION),
@@ -39,7 +40,15 @@ TWINS: dict[type[nn.Module], tuple[Any, Any, Sequence[str]]] = {
 
 
 def in_dimensions(parts: Parts, dims: int) -> Parts:
-    """The network in 1, 2 or 3 dimensions, its layers replaced in place. Raises ValueError for one without a twin."""
+    """Convert a network to 1, 2 or 3 dimensions, replacing its layers in place.
+
+    Args:
+        parts: parts of a 2-D network.
+        dims: number of spatial dimensions.
+
+    Raises:
+        ValueError: a layer has no counterpart.
+    """
     if dims == 2:
         return parts
 
@@ -51,18 +60,28 @@ def in_dimensions(parts: Parts, dims: int) -> Parts:
         stages=[spread(stage, dims) for stage in parts.stages],
         tail=with_twins(parts.tail),
         aux={i: with_twins(make) for i, make in parts.aux.items()},
-        original=None,  # no published weights fit
+        original=None,  # published weights do not fit
     )
 
 
 def spread(network: M, dims: int) -> M:
-    """`network` with all its layers replaced, in place; a layer alone gives its twin. In 2 dimensions all stays.
+    """Replace all layers of a 2-D network by their counterparts in `dims` dimensions, in place.
 
-    Behind a pool to several cells the next dense layer is resized. Raises ValueError for a layer without a twin.
+    The dense layer after an adaptive pool to several cells is resized.
+
+    Args:
+        network: a network, or a single layer.
+        dims: number of spatial dimensions; 2 changes nothing.
+
+    Returns:
+        The network; for a single layer, its counterpart.
+
+    Raises:
+        ValueError: a layer has no counterpart.
     """
     if dims == 2:
         return network
-    twins: dict[nn.Module, nn.Module] = {}  # layers that occur twice are one
+    twins: dict[nn.Module, nn.Module] = {}  # a layer that is used twice stays shared
 
     def walk(module: Any) -> Any:
         if module not in twins:
@@ -83,7 +102,7 @@ def spread(network: M, dims: int) -> M:
 
 
 def twin(layer: nn.Module, dims: int) -> nn.Module:
-    """The layer in `dims` dimensions; itself where it does not know how many there are."""
+    """Return the counterpart of a layer in `dims` dimensions; the layer itself if it fits any number."""
     if type(layer) not in TWINS:
         leaf = next(layer.children(), None) is None
         if isinstance(layer, tuple(TWINS)) or (leaf and type(layer).__name__.endswith("2d")):
@@ -100,7 +119,7 @@ def twin(layer: nn.Module, dims: int) -> nn.Module:
 
 
 def side(value: Any) -> int:
-    """The side of a window, all of whose sides must be equal. Raises ValueError where they are not."""
+    """Return the side of a window. Raises ValueError if its sides differ."""
     sides = set(value) if isinstance(value, tuple) else {value}
     if len(sides) > 1:
         raise ValueError(f"a window of {' x '.join(map(str, value))} has no one side")
@@ -115,7 +134,7 @@ def _dense(layer: nn.Linear, inputs: int) -> nn.Module:
 
 @torch.no_grad()
 def _like(old: nn.Module, new: nn.Module) -> nn.Module:
-    """`new` where `old` is, in its mode, with its tensors, or weights drawn from its where there are more or fewer."""
+    """Copy device, mode and tensors of `old` to `new`; tensors of another shape are sampled from those of `old`."""
     tensors = old.state_dict()
     for name, tensor in tensors.items():
         mine = new.state_dict()[name]

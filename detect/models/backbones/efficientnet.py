@@ -1,4 +1,4 @@
-"""EfficientNets (Tan and Le, 2019): B0 to B7 torchvision's, and Lite0."""
+"""EfficientNet B0 to B7 (Tan and Le, 2019), built by torchvision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detect.registry import register
 
 
 class Scale(NamedTuple):
-    """How many times as wide and deep as B0, and the side of the image in pixels."""
+    """Width and depth as multiples of B0's, and the side of the image in pixels."""
 
     width: float
     depth: float
     size: float
 
 
-PUBLISHED = {  # as they were trained; torchvision builds the networks from the same widths and depths
+PUBLISHED = {  # the published models; torchvision uses the same widths and depths
     "efficientnet_b0": Scale(1.0, 1.0, 224),
     "efficientnet_b1": Scale(1.0, 1.1, 240),
     "efficientnet_b2": Scale(1.1, 1.2, 260),
@@ -31,12 +31,12 @@ PUBLISHED = {  # as they were trained; torchvision builds the networks from the 
 
 
 def compound(phi: float) -> Scale:
-    """The paper's compound scaling: width 1.1, depth 1.2 and resolution 1.15, each to the power of phi."""
+    """Return the paper's compound scaling: width 1.1, depth 1.2 and resolution 1.15, each to the power of phi."""
     return Scale(1.1**phi, 1.2**phi, 224 * 1.15**phi)
 
 
 def efficientnet(name: str, in_channels: int, padding: str) -> Parts:
-    """torchvision's network `name`, one of B0 to B7, at the image size of the paper."""
+    """Build torchvision's network `name`, one of B0 to B7, with the image size of the paper."""
     return features(name, int(PUBLISHED[name].size), in_channels, padding)
 
 

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 (Liu, 2020): B0 without squeeze-excitation, with ReLU6, for small devices.
+"""EfficientNet-Lite0 (Liu, 2020): B0 without squeeze-excitation and with ReLU6, for small devices.
 
-Published weights are named as in the PyTorch port of TensorFlow's and want TensorFlow's padding.
+Published weights have the names of the PyTorch port of the TensorFlow model and require TensorFlow's padding.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PLAN = (  # expansion, kernel, stride, channels, blocks
 )
 
 _NAMES = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-_DROP = 0.2  # of the last block; earlier ones drop less
+_DROP = 0.2  # stochastic depth of the last block; lower for earlier blocks
 
 
 class _SamePadding(_ConvNd):
-    """TensorFlow's same padding for a convolution: what cannot be halved is longer at the end of an axis."""
+    """Convolution with TensorFlow's same padding: odd padding is one cell longer at the end of an axis."""
 
     def forward(self, x: Tensor) -> Tensor:
         sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
@@ -34,33 +34,34 @@ class _SamePadding(_ConvNd):
 
 
 class Same1d(_SamePadding, nn.Conv1d):
-    """In one dimension."""
+    """1-D convolution with TensorFlow's same padding."""
 
 
 class Same3d(_SamePadding, nn.Conv3d):
-    """In three dimensions."""
+    """3-D convolution with TensorFlow's same padding."""
 
 
 class Same(_SamePadding, nn.Conv2d):
-    """A convolution with TensorFlow's same padding."""
+    """2-D convolution with TensorFlow's same padding."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution with same padding, and batch normalization with TensorFlow's constants."""
+    """Return a convolution with same padding, and batch normalization with TensorFlow's constants."""
     kind, padding = (Same, 0) if stride > 1 else (nn.Conv2d, kernel // 2)
     layer = kind(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return [layer, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)]
 
 
 class Inverted(nn.Module):
-    """Inverted bottleneck (Sandler et al., 2018): expand by a 1x1, filter depthwise, project by a linear 1x1.
+    """Inverted bottleneck (Sandler et al., 2018): 1x1 expansion, depthwise convolution and linear 1x1 projection.
 
-    Where shapes stay, the input is added; in training the branch of a picture is dropped with probability `drop`.
+    If the shape does not change, the input is added. In training, the branch is then dropped for each image with
+    probability `drop` (stochastic depth).
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int, drop: float):
         super().__init__()
-        from torchvision.ops import StochasticDepth  # late: it takes half a second
+        from torchvision.ops import StochasticDepth  # imported late: it takes half a second
 
         inner = inputs * expansion
         layers = [*conv(inputs, inner), nn.ReLU6(inplace=True)] if expansion > 1 else []
@@ -75,7 +76,7 @@ class Inverted(nn.Module):
 
 @register("backbone", "efficientnet_lite0")
 def efficientnet_lite0(in_channels: int, padding: str) -> Parts:
-    """Stages of stride 2, 4, 8, 16 and 32; the padding is same, as published."""
+    """Build EfficientNet-Lite0: stages of stride 2, 4, 8, 16 and 32; same padding, as published."""
     stem = nn.Sequential(*conv(in_channels, 32, 3, 2), nn.ReLU6(inplace=True))
     blocks: list[Inverted] = []
     inputs, total = 32, sum(depth for *_, depth in _PLAN)
@@ -97,7 +98,7 @@ def efficientnet_lite0(in_channels: int, padding: str) -> Parts:
 
 
 def published(stem: nn.Sequential, blocks: list[Inverted], last: nn.Sequential) -> nn.Module:
-    """The same layers under their published names."""
+    """Return a module with the same layers under their published names."""
     net = nn.Module()
     names = ("_conv_stem", "_bn0", "_conv_head", "_bn1")
     for name, layer in zip(names, chain(stem[:2], last[:2]), strict=True):

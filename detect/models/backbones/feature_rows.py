@@ -1,4 +1,4 @@
-"""torchvision's networks that are one row of blocks: `features`, then `classifier`."""
+"""torchvision networks that are a sequence of blocks: `features`, then `classifier`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from detect.models.backbones.base import Parts, take_channels
 
 
 def by_stride(blocks: nn.Sequential) -> tuple[list[nn.Module], list[int], list[int]]:
-    """The blocks in stages that each begin where the map shrinks, the channels after each stage, and the strides."""
+    """Group blocks into stages; a new stage begins at each block that downsamples.
+
+    Returns:
+        The stages, and the output channels and the output stride of each stage.
+    """
     stages: list[list[nn.Module]] = []
     channels: list[int] = []
     strides: list[int] = []
@@ -27,8 +31,8 @@ def by_stride(blocks: nn.Sequential) -> tuple[list[nn.Module], list[int], list[i
 
 
 def features(name: str, size: int, in_channels: int, padding: str) -> Parts:
-    """torchvision's network `name`, whose own padding is same. Its last 1x1 convolution belongs to the classifier."""
-    from torchvision import models  # late: it takes half a second
+    """Build torchvision's network `name`, which has same padding. Its last 1x1 convolution is part of the tail."""
+    from torchvision import models  # imported late: it takes half a second
 
     net = take_channels(models.get_model(name, weights=None), in_channels)
     stages, channels, strides = by_stride(net.features[:-1])

@@ -1,7 +1,7 @@
-"""A network as one convolution: what it says of every window of a picture, in one pass.
+"""Conversion of a classifier to a fully convolutional network, which classifies all windows of an image in one pass.
 
-A dense layer that reads a map of s x s cells is an s x s convolution, and one that reads a vector a 1 x 1 convolution;
-then nothing in a network wants a picture of one size any more (Sermanet et al., 2014, OverFeat, section 3.5).
+A dense layer that reads a feature map of s x s cells is an s x s convolution, and one that reads a vector is a 1 x 1
+convolution. The network then accepts images of any size (Sermanet et al., 2014, OverFeat, section 3.5).
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from detect.models.backbones.base import Network, cells
 
 
 def convolutional(network: Network, window: int) -> Network:
-    """`network`, in place and with the same weights, as a convolution that reads windows of `window` pixels.
+    """Convert `network` to a fully convolutional network over windows, in place and with the same weights.
 
-    Of pictures (B, channels, H, W) it makes Logits with logits (B, outputs, rows, columns), windows `network.stride`
-    pixels apart; there are at least (H - window) // stride + 1 rows. Of a single window it says what it said before.
-    Without padding it does so of every window; with padding windows see beyond their borders where crops see zeros.
+    For an image of the window's size, the outputs are the same as before. Without padding, the outputs for every window
+    equal those for its crop; with padding, a window sees beyond its borders where a crop sees zeros.
 
-    Pooling to s x s cells becomes pooling of fixed size with stride 1, and the dense layer behind it a convolution
-    over s x s cells that far apart. Raises ValueError where the last map of a window cannot be pooled evenly, or the
-    network has layers that have no such form.
+    Pooling to s x s cells becomes pooling of fixed size with stride 1, and the dense layer after it becomes a
+    convolution over s x s cells with that size as its dilation.
+
+    Args:
+        network: the classifier.
+        window: side of a window in pixels.
+
+    Shape:
+        images (B, channels, H, W) -> `Logits` with logits (B, outputs, rows, columns) for windows `network.stride`
+        pixels apart; at least (H - window) // stride + 1 rows.
+
+    Raises:
+        ValueError: the last feature map of a window cannot be pooled evenly, or a layer has no convolutional form.
     """
     side, gap = cells(nn.Sequential(*network.stages), window), 1
     for part in (network.neck, network.head):
@@ -47,7 +56,7 @@ def _cells(pool: nn.AdaptiveAvgPool2d) -> int:
 
 
 def _slid(dense: nn.Linear, side: int, gap: int) -> nn.Conv2d:
-    """The dense layer as a convolution over `side` x `side` cells, `gap` apart."""
+    """Return the dense layer as a convolution over `side` x `side` cells with dilation `gap`."""
     with torch.device("meta"):
         conv = nn.Conv2d(dense.in_features // side**2, dense.out_features, side, dilation=gap, bias=False)
     conv.weight = nn.Parameter(dense.weight.detach().view(conv.weight.shape))

@@ -1,4 +1,4 @@
-"""Inception: parallel convolutions of several sizes. GoogLeNet (Szegedy et al., 2015) and Inception v3 (2016)."""
+"""Inception networks, with parallel convolutions of several sizes: GoogLeNet (Szegedy et al., 2015) and v3 (2016)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from detect.registry import register
 
 
 class Inception(nn.Module):
-    """1x1, 1x1 then 3x3, 1x1 then 5x5, and max pool then 1x1, side by side.
+    """Inception block of four parallel branches: 1x1; 1x1 and 3x3; 1x1 and 5x5; max pool and 1x1.
 
-    `widths` are the outputs of those convolutions in that order; (B, inputs, H, W) -> (B, sum of the last ones, H, W).
+    Args:
+        inputs: input channels.
+        widths: output channels of these convolutions, in this order.
+
+    Shape:
+        (B, inputs, H, W) -> (B, channels, H, W); `channels` is the sum over the last convolution of each branch.
     """
 
     def __init__(self, inputs: int, widths: Sequence[int]):
@@ -36,7 +41,8 @@ class Inception(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
-_STAGES = [  # the paper's table 1, cut where strides change and where auxiliary classifiers look: 3a 3b, 4a, 4b-4d, ...
+# Table 1 of the paper, split where the stride changes and at the auxiliary classifiers: 3a 3b, 4a, 4b-4d, 4e, 5a 5b.
+_STAGES = [
     [(64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)],
     [(192, 96, 208, 16, 48, 64)],
     [(160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64), (112, 144, 288, 32, 64, 64)],
@@ -47,7 +53,7 @@ _STAGES = [  # the paper's table 1, cut where strides change and where auxiliary
 
 @register("backbone", "googlenet")
 def googlenet(in_channels: int, padding: str) -> Parts:
-    """The paper's network with its 5x5 branches, and batch normalization in place of local response normalization."""
+    """Build GoogLeNet with 5x5 branches as in the paper; batch normalization replaces local response normalization."""
 
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -81,8 +87,8 @@ def googlenet(in_channels: int, padding: str) -> Parts:
 
 @register("backbone", "inception_v3")
 def inception_v3(in_channels: int, padding: str) -> Parts:
-    """torchvision's network, under its names; its published weights take colours in -1..1 (mean and deviation 0.5)."""
-    from detect.models.backbones.inception_v3 import whole  # late: torchvision takes half a second
+    """Build torchvision's Inception v3; published weights take images in -1..1 (mean and standard deviation 0.5)."""
+    from detect.models.backbones.inception_v3 import whole  # imported late: torchvision takes half a second
 
     net = padded(take_channels(whole(), in_channels), padding)
     stages = [

@@ -1,4 +1,4 @@
-"""Inception v3 (Szegedy et al., 2016): torchvision's network, with its pools as layers whose padding can be changed."""
+"""Inception v3 (Szegedy et al., 2016): torchvision's network, with pools as modules whose padding can change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torchvision.models import inception
 
 
 class Reduce(inception.InceptionB):
-    """From stride 8 to 16."""
+    """Block that downsamples from stride 8 to 16."""
 
     def __init__(self, in_channels: int):
         super().__init__(in_channels)
@@ -19,7 +19,7 @@ class Reduce(inception.InceptionB):
 
 
 class ReduceAgain(inception.InceptionD):
-    """From stride 16 to 32."""
+    """Block that downsamples from stride 16 to 32."""
 
     def __init__(self, in_channels: int):
         super().__init__(in_channels)
@@ -31,7 +31,7 @@ class ReduceAgain(inception.InceptionD):
 
 
 class Aux(inception.InceptionAux):
-    """The auxiliary classifier, which reads the map of stride 16."""
+    """Auxiliary classifier on the feature map of stride 16."""
 
     def __init__(self, in_channels: int, num_classes: int):
         super().__init__(in_channels, num_classes)
@@ -42,7 +42,7 @@ class Aux(inception.InceptionAux):
 
 
 def whole() -> inception.Inception3:
-    """torchvision's network of these blocks; images go in as they are given."""
+    """Build torchvision's network from these blocks, without its transform of the input."""
     blocks = [inception.BasicConv2d, inception.InceptionA, Reduce, inception.InceptionC, ReduceAgain]
     blocks += [inception.InceptionE, Aux]
     return inception.Inception3(inception_blocks=blocks, transform_input=False, init_weights=True)

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al., 1998) as the course draws it: 28, 14, 10, 5, then 400-120-84 and the classes."""
+"""LeNet-5 (LeCun et al., 1998) as drawn in the course: sides 28, 14, 10, 5, then 400-120-84 and the classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE = 32
 
 @register("backbone", "lenet5")
 def lenet5(in_channels: int, padding: str) -> Parts:
-    """Two 5x5 convolutions without padding, each before average pooling, and tanh as in the paper."""
+    """Build LeNet-5: two unpadded 5x5 convolutions, each followed by average pooling, and tanh as in the paper."""
     features = nn.Sequential(
         nn.Sequential(nn.Conv2d(in_channels, 6, 5), nn.Tanh()),
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh()),
@@ -26,7 +26,7 @@ def lenet5(in_channels: int, padding: str) -> Parts:
             *(nn.AdaptiveAvgPool2d(side), nn.Flatten()),
             *(nn.Linear(16 * side * side, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, classes)),
         )
-        return initialized(layers, "linear")  # what tanh is about zero
+        return initialized(layers, "linear")  # tanh is nearly linear around zero
 
     stages = list(padded(initialized(features, "linear"), padding))
     return Parts(stages, [6, 16, 16], [1, 2, 4], tail, SIZE, unpadded=True)

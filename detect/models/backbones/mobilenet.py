@@ -1,4 +1,7 @@
-"""MobileNets: v1 (Howard et al., 2017) ours, v2 (Sandler et al., 2018) and v3 (Howard et al., 2019) torchvision's."""
+"""MobileNet v1 (Howard et al., 2017), v2 (Sandler et al., 2018) and v3 (Howard et al., 2019).
+
+v1 is implemented here; v2 and v3 are torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,18 @@ _V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 
 
 
 def separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """A depthwise 3x3 and a pointwise convolution: 1 / outputs + 1 / 9 of a 3x3 convolution's multiplications."""
+    """Return a depthwise separable convolution: a depthwise 3x3 and a pointwise convolution.
+
+    It needs 1 / outputs + 1 / 9 of the multiplications of a 3x3 convolution.
+    """
     return nn.Sequential(Conv(inputs, inputs, 3, stride, "relu", groups=inputs), Conv(inputs, outputs, 1, act="relu"))
 
 
 @register("backbone", "mobilenet_v1")
 def mobilenet_v1(in_channels: int, padding: str) -> Parts:
-    """A 3x3 convolution and thirteen separable ones; the padding is same, as in the paper.
+    """Build MobileNet v1: a 3x3 and thirteen depthwise separable convolutions; same padding, as in the paper.
 
-    The paper's table gives the last depthwise convolution stride 2, the sizes beside it say 1, and 1 it is.
+    The paper's table gives stride 2 for the last depthwise convolution, but its sizes imply stride 1, which is used.
     """
     blocks: list[nn.Module] = [Conv(in_channels, 32, 3, 2, "relu")]
     inputs = 32
@@ -34,7 +40,7 @@ def mobilenet_v1(in_channels: int, padding: str) -> Parts:
 
 
 def mobilenet(name: str, in_channels: int, padding: str) -> Parts:
-    """torchvision's network `name`, of version 2 or 3."""
+    """Build torchvision's network `name`, of version 2 or 3."""
     return features(name, 224, in_channels, padding)
 
 

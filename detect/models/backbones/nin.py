@@ -1,4 +1,4 @@
-"""Network in network (Lin et al., 2014), its authors' ImageNet version: 1x1 convolutions after each convolution."""
+"""Network in Network (Lin et al., 2014), the authors' ImageNet version: 1x1 convolutions after each convolution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detect.registry import register
 
 
 def mlpconv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """A convolution and two 1x1 convolutions: a small dense network that slides over the map."""
+    """Return a convolution and two 1x1 convolutions: a small dense network that slides over the feature map."""
     first = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0)
     layers = [first, nn.Conv2d(outputs, outputs, 1), nn.Conv2d(outputs, outputs, 1)]
     return [part for layer in layers for part in (layer, nn.ReLU(inplace=True))]
@@ -18,7 +18,10 @@ def mlpconv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.
 
 @register("backbone", "nin")
 def nin(in_channels: int, padding: str) -> Parts:
-    """Stages of stride 4, 8, 16 and 32; the last 1x1 convolution gives a map a class, whose mean is its logit."""
+    """Build Network in Network: stages of stride 4, 8, 16 and 32.
+
+    The last 1x1 convolution computes one feature map per class, whose mean is the logit of that class.
+    """
     features = nn.Sequential(
         nn.Sequential(*mlpconv(in_channels, 96, 11, 4)),
         nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), *mlpconv(96, 256, 5)),

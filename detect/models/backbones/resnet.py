@@ -1,12 +1,12 @@
 """Residual networks (He et al., 2016): a[l+2] = g(z[l+2] + shortcut(a[l])).
 
-Under torchvision's names the networks are torchvision's: the stride of a bottleneck is in its 3x3 convolution, and a
-learned 1x1 convolution is the shortcut where shapes change (the paper's option B). The other names are ours:
+Names without a suffix are torchvision's networks: the stride of a bottleneck is in its 3x3 convolution, and where the
+shape changes, the shortcut is a learned 1x1 convolution (option B of the paper). The suffixes are our variants:
 
-    _paper       the stride of a bottleneck in its first 1x1 convolution, where the paper has it
-    _identity    option A: shortcuts without weights; where shapes change, the fixed W_s appends channels of zeros
-    _projection  option C: a learned 1x1 convolution is the shortcut everywhere
-    _plain       the paper's plain network: no shortcuts
+    _paper       stride of a bottleneck in its first 1x1 convolution, as in the paper
+    _identity    option A: shortcuts without weights; where the shape changes, the fixed W_s appends zero channels
+    _projection  option C: every shortcut is a learned 1x1 convolution
+    _plain       the plain network of the paper: no shortcuts
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Shortcut = Callable[[int, int, int], nn.Module | None]  # (inputs, outputs, stri
 
 
 def _along(x: Tensor, part: slice) -> Tensor:
-    """This part of every axis of a map (B, C, ...)."""
+    """Return the slice `part` of every spatial axis of a feature map (B, C, ...)."""
     place: Any = (..., *[part] * (x.ndim - 2))
     return x[place]
 
 
 class Widen(nn.Module):
-    """The fixed W_s: every `stride`-th pixel, and `more` channels of zeros."""
+    """Fixed shortcut W_s of option A: takes every `stride`-th cell and appends `more` channels of zeros."""
 
     def __init__(self, more: int, stride: int):
         super().__init__()
@@ -44,14 +44,14 @@ class Widen(nn.Module):
 
 
 class Nothing(nn.Module):
-    """In the place of a shortcut: nothing to add."""
+    """Placeholder for a missing shortcut; returns 0."""
 
     def forward(self, x: Tensor) -> float:
         return 0.0
 
 
 class Cropped(nn.Sequential):
-    """A shortcut beside convolutions without padding: loses the same `margin` at every side."""
+    """Shortcut parallel to convolutions without padding: crops the same `margin` of cells from every side."""
 
     def __init__(self, margin: int, *layers: nn.Module):
         super().__init__(*layers)
@@ -62,26 +62,27 @@ class Cropped(nn.Sequential):
 
 
 def identity(inputs: int, outputs: int, stride: int) -> nn.Module | None:
-    """Option A."""
+    """Return the shortcut of option A: None (the identity) if the shape does not change, `Widen` otherwise."""
     return None if (inputs, stride) == (outputs, 1) else Widen(outputs - inputs, stride)
 
 
 def projection(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Option C: the learned W_s."""
+    """Return the shortcut of option C: the learned W_s, a 1x1 convolution with batch normalization."""
     return initialized(nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)))
 
 
 def nothing(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Return the missing shortcut of the plain network."""
     return Nothing()
 
 
 def convolutions(block: nn.Module) -> list[nn.Conv2d]:
-    """Those of the residual branch of torchvision's block, in order."""
+    """Return the convolutions of the residual branch of a torchvision block, in order."""
     return [layer for layer in block.children() if isinstance(layer, nn.Conv2d)]
 
 
 def crop(block: nn.Module) -> None:
-    """Crop the shortcut of a block that has lost its padding."""
+    """Crop the shortcut of a block without padding to the size of its residual branch, in place."""
     margin, jump = 0, 1
     for conv in convolutions(block):
         margin, jump = margin + conv.kernel_size[0] // 2 * jump, jump * conv.stride[0]
@@ -95,11 +96,16 @@ def crop(block: nn.Module) -> None:
 def resnet(
     of: str, in_channels: int, padding: str, shortcut: Shortcut | None = None, stride_first: bool = False
 ) -> Parts:
-    """torchvision's network `of`, in stages of stride 2, 4, 8, 16 and 32; its padding is the paper's and is same.
+    """Build a residual network with stages of stride 2, 4, 8, 16 and 32.
 
-    `shortcut` replaces its shortcuts; `stride_first` moves the stride of a block to its first convolution.
+    Args:
+        of: name of torchvision's network.
+        in_channels: number of input channels.
+        padding: see `padded`; "paper" and "same" are equal here.
+        shortcut: function that replaces the shortcuts. Default: those of torchvision.
+        stride_first: whether the stride of a block is moved to its first convolution.
     """
-    from torchvision import models  # late: it takes half a second
+    from torchvision import models  # imported late: it takes half a second
 
     net = padded(take_channels(models.get_model(of, weights=None), in_channels), padding)
     groups = [net.layer1, net.layer2, net.layer3, net.layer4]

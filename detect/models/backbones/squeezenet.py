@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 (Iandola et al., 2016): fire modules, 1x1 before 1x1 and 3x3; torchvision's, under its names."""
+"""SqueezeNet 1.1 (Iandola et al., 2016) from torchvision: fire modules, a 1x1 before parallel 1x1 and 3x3."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from detect.registry import register
 
 @register("backbone", "squeezenet1_1")
 def squeezenet1_1(in_channels: int, padding: str) -> Parts:
-    """Stages of stride 2, 4, 8 and 16; a 1x1 convolution gives a map a class, whose mean is its logit."""
-    from torchvision import models  # late: it takes half a second
+    """Build SqueezeNet 1.1: stages of stride 2, 4, 8 and 16.
+
+    A final 1x1 convolution computes one feature map per class, whose mean is the logit of that class.
+    """
+    from torchvision import models  # imported late: it takes half a second
 
     net = padded(take_channels(models.squeezenet1_1(weights=None), in_channels), padding)
     stages = [net.features[a:b] for a, b in ((0, 2), (2, 5), (5, 8), (8, 13))]

@@ -1,4 +1,4 @@
-"""Any convolutional network of the library timm (Wightman, 2019), where it is installed, as `timm:NAME`."""
+"""Convolutional networks of the timm library (Wightman, 2019), as `timm:NAME`. timm must be installed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ PREFIX = "timm:"
 
 
 def create(name: str, **options: Any) -> Any:
-    """timm's network of that name, without weights. Raises UserError where timm is absent or has no such network."""
+    """Build timm's network `name` without pretrained weights.
+
+    Args:
+        name: name of the network in timm.
+        options: arguments of `timm.create_model`.
+
+    Raises:
+        UserError: timm is not installed, has no such network, or cannot build it with these options.
+    """
     try:
         import timm
     except ImportError as error:
         raise UserError(f"backbone {PREFIX}{name} needs timm: pip install 'gridhead[timm]'") from error
-    if name not in timm.list_models():  # a name with a scheme would be looked for on a hub
+    if name not in timm.list_models():  # timm would look up a name with a scheme on a model hub
         raise unknown("network of timm", name, timm.list_models())
     try:
         return timm.create_model(name, pretrained=False, **options)
@@ -30,7 +38,23 @@ def create(name: str, **options: Any) -> Any:
 
 
 class Pyramid(Staged):
-    """One stage: all that the wanted maps need. Maps have sides ceil(side / stride) whatever padding timm's have."""
+    """Backbone from timm, as a single stage that computes the feature maps of the requested levels.
+
+    Images are padded to a multiple of the coarsest stride and the feature maps cropped, so that their sides are
+    ceil(side / stride) whatever the padding of timm's network.
+
+    Args:
+        name: name of the network in timm.
+        in_channels: number of input channels.
+        levels: levels of the feature maps (stride 2 ** level).
+
+    Shape:
+        images (B, in_channels, H, W) -> list of (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
+
+    Raises:
+        UserError: timm cannot build the network, or it is not convolutional.
+        ValueError: the network lacks one of the levels.
+    """
 
     def __init__(self, name: str, in_channels: int, levels: Sequence[int]):
         super().__init__()
@@ -54,7 +78,7 @@ class Pyramid(Staged):
 
 
 def parts(name: str, in_channels: int) -> Parts:
-    """The whole network: one stage that ends in a vector, and a dense layer."""
+    """Build timm's whole network: one stage that returns a vector, and a dense layer as the tail."""
     net = create(name, in_chans=in_channels, num_classes=0)
     size = net.pretrained_cfg["input_size"][-1]
     width = net.head_hidden_size if hasattr(net, "head_hidden_size") else net.num_features

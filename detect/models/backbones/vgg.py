@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman, 2015): 3x3 convolutions and 2x2 max pools alone; torchvision's, under its names."""
+"""VGG (Simonyan and Zisserman, 2015) from torchvision: 3x3 convolutions and 2x2 max pools only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from detect.models.backbones.base import Parts, initialized, take_channels
 from detect.models.backbones.conv_windows import padded, side_after
 from detect.registry import register
 
-_PLANS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # the paper's columns
+_PLANS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}  # columns of the paper's table
 
 
 def vgg(name: str, in_channels: int, padding: str) -> Parts:
-    """Stages of stride 1 to 32: each begins with the pool that halves the map, and the last is that alone."""
-    from torchvision.models.vgg import cfgs, make_layers  # late: it takes half a second
+    """Build a VGG network: stages of stride 1 to 32. All but the first begin with a max pool; the last is only one."""
+    from torchvision.models.vgg import cfgs, make_layers  # imported late: it takes half a second
 
     net = nn.Module()
     base, _, norm = name.partition("_")
@@ -23,7 +23,7 @@ def vgg(name: str, in_channels: int, padding: str) -> Parts:
     net.features = padded(initialized(layers), padding)
     pools = [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     stages = [nn.Sequential(*layers[a:b]) for a, b in zip([0, *pools], [*pools, len(layers)], strict=True)]
-    # The dense layers take 7 x 7 as in the paper; less is left without padding, and nothing of vgg19.
+    # The dense layers read 7 x 7 cells as in the paper; fewer are left without padding, and none for vgg19.
     side = min(7, side_after(224, layers))
 
     def tail(classes: int) -> nn.Sequential:

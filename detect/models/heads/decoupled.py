@@ -1,4 +1,4 @@
-"""The decoupled head of YOLOX (Ge et al., 2021): one prediction for each cell, classes apart from the box."""
+"""Decoupled head of YOLOX (Ge et al., 2021): one prediction per cell, with separate branches for class and box."""
 
 from __future__ import annotations
 
@@ -12,14 +12,30 @@ from anchors.coding import decode_deltas, encode_deltas
 from detect.models.backbones.blocks import Conv, flat, tower
 from detect.types import HeadOutput, NamedRows
 
-RARE = -4.6  # a class or an object is there one time in a hundred, before anything is learned
+RARE = -4.6  # initial bias: an initial probability of 1 % for a class or an object
 
 
 class DecoupledHead(nn.Module):
-    """forward(maps) -> HeadOutput with logits (B, A, C), regression (B, A, 4), objectness (B, A).
+    """Decoupled detection head, with one branch for classes and one for box and objectness at each level.
 
-    A runs over levels, rows, columns. A box is coded by its centre, in strides from the upper left corner of the cell,
-    and the logarithm of its size in strides. `width` is the channels of the branches, `depth` their convolutions.
+    A box is encoded by the offset of its centre from the upper left corner of the cell, in strides, and by the
+    logarithm of its size in strides.
+
+    Args:
+        channels: channels of each input feature map.
+        strides: stride of each input feature map.
+        classes: number of classes.
+        width: channels of the branches.
+        depth: number of convolutions in each branch.
+        block: kind of convolution in the branches.
+        act: name of the activation.
+
+    Shape:
+        feature maps (B, channels[i], H_i, W_i) -> `HeadOutput` with logits (B, A, C), regression (B, A, 4) and
+        objectness (B, A). A runs over levels, rows and columns.
+
+    Reference:
+        Ge et al., YOLOX, 2021.
     """
 
     def __init__(
@@ -49,22 +65,22 @@ class DecoupledHead(nn.Module):
         return HeadOutput(logits, rest[..., :4], priors, objectness=rest[..., 4])
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
-        """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
+        """Yield the layers whose output channels are classes, and their channel layout; see `Model.named_rows`."""
         yield from ((tower[-1], NamedRows()) for tower in self.classify)  # type: ignore[index]
 
     def boxes(self, raw: HeadOutput) -> Tensor:
-        """The predicted boxes (B, A, 4), or (P, 4), decoded from `raw`."""
+        """Decode the predicted boxes (B, A, 4), or (P, 4) for P selected predictions, from `raw`."""
         return decode_deltas(raw.regression, _reference(raw.priors))
 
     def scores(self, raw: HeadOutput) -> Tensor:
-        """Objectness times class scores (B, A, C)."""
+        """Return scores (B, A, C): the probability of each class times objectness."""
         return raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None]  # type: ignore[union-attr]
 
     def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
-        """Distance of the codes of P predictions from those of target boxes (P, 4): (P,)."""
+        """Return the L1 loss (P,) between the encoded boxes of P predictions and encoded target boxes (P, 4)."""
         return (raw.regression - encode_deltas(boxes, _reference(raw.priors))).abs().sum(-1)
 
 
 def _reference(priors: grid.Priors) -> Tensor:
-    """Boxes (A, 4) with sides of one stride around the upper left corners of the cells."""
+    """Return reference boxes (A, 4) with sides of one stride, centred at the upper left corners of the cells."""
     return torch.cat((priors.centers - priors.strides[..., None], priors.centers), -1)
