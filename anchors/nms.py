@@ -50,7 +50,7 @@ def nms(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
         return _one_by_one(boxes, scores, iou)
     if len(boxes) < _MANY or not boxes.is_cpu:
         return operator()(boxes, scores, iou)
-    from anchors.greedy import survivors  # imported late: that module imports this one
+    from anchors.large_nms import survivors  # imported late: that module imports this one
 
     order = (-scores.numpy(force=True)).argsort(kind="stable")
     found = survivors(boxes.numpy(force=True).T.take(order, axis=1), iou)

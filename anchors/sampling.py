@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import NONE
+from anchors.assign.targets import NONE
 
 
 def sampled(index: Tensor, most: int, share: float) -> Tensor:

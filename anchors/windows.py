@@ -6,7 +6,7 @@ Axes: B batch, A windows, M objects padded over a batch, N objects.
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, PaddedTargets, ignore_crowd
+from anchors.assign.targets import IGNORE, NONE, PaddedTargets, ignore_crowd
 from anchors.boxes import iou_aligned
 from anchors.grid import Priors
 
@@ -46,7 +46,7 @@ def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
     return iou_aligned(torch.cat((center - half, center + half), -1), windows)
 
 
-def assign(priors: Priors, truth: PaddedTargets, positive: float, negative: float) -> Tensor:
+def assign(priors: Priors, targets: PaddedTargets, positive: float, negative: float) -> Tensor:
     """Assign each window to the object that it fits best.
 
     A window is positive if its best fit is at least `positive`, negative if it is below `negative`, and ignored in
@@ -54,7 +54,7 @@ def assign(priors: Priors, truth: PaddedTargets, positive: float, negative: floa
 
     Args:
         priors: windows as boxes (A, 4).
-        truth: target boxes of the batch.
+        targets: target boxes of the batch.
         positive: minimum fit (`square_iou`) of a positive window.
         negative: fit below which a window is negative.
 
@@ -66,9 +66,9 @@ def assign(priors: Priors, truth: PaddedTargets, positive: float, negative: floa
     """
     if priors.boxes is None:
         raise ValueError("windows are boxes, and these priors have none")
-    counts = truth.valid & ~truth.crowd
+    counts = targets.valid & ~targets.crowd
     if not counts.shape[1]:
         return torch.full((len(counts), len(priors.boxes)), NONE, device=counts.device)
-    fit, index = (square_iou(truth.boxes, priors.boxes) * counts[..., None]).max(1)
+    fit, index = (square_iou(targets.boxes, priors.boxes) * counts[..., None]).max(1)
     index = torch.where(fit >= positive, index, torch.where(fit < negative, NONE, IGNORE))
-    return ignore_crowd(index, priors, truth)
+    return ignore_crowd(index, priors, targets)

@@ -11,8 +11,8 @@ from torch import Tensor
 from anchors.assign.grid_cell import GridCell
 from anchors.assign.max_iou import MaxIoU
 from anchors.assign.sim_ota import SimOTA
+from anchors.assign.targets import IGNORE, NONE, Assignment, PaddedTargets, pad_targets
 from anchors.assign.task_aligned import TaskAligned
-from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, pad_targets
 from anchors.grid import Priors
 
 Assigner = Callable[[Tensor, Tensor, Priors, PaddedTargets], Assignment]

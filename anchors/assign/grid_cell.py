@@ -5,7 +5,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, best, ignore_crowd, objects, pairs_of, settle
+from anchors.assign.targets import (
+    IGNORE,
+    NONE,
+    Assignment,
+    PaddedTargets,
+    best,
+    ignore_crowd,
+    objects,
+    pairs_of,
+    settle,
+)
 from anchors.boxes import iou, iou_aligned, xyxy_to_cxcywh
 from anchors.grid import Priors
 
@@ -25,9 +35,9 @@ class GridCell:
     ignore: float = 1.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, targets: PaddedTargets) -> Assignment:
         """scores are not looked at; boxes (B, A, 4) xyxy px only to ignore."""
-        found = objects(truth)
+        found = objects(targets)
         center, half = xyxy_to_cxcywh(found.boxes)[:, None, :2], priors.strides / 2
         x, y = (center[..., i] - priors.centers[:, i] for i in (0, 1))
         pairs = pairs_of((x >= -half) & (x < half) & (y >= -half) & (y < half), found)
@@ -38,9 +48,9 @@ class GridCell:
         index, _ = settle(pairs, chosen, likeness, found, boxes.shape[:2])
         weight = (index >= 0).to(boxes.dtype)
         if self.ignore < 1:
-            close = (iou(truth.boxes, boxes) > self.ignore) & (truth.valid & ~truth.crowd)[..., None]
+            close = (iou(targets.boxes, boxes) > self.ignore) & (targets.valid & ~targets.crowd)[..., None]
             index = torch.where((index == NONE) & close.any(1), IGNORE, index)
-        return Assignment(ignore_crowd(index, priors, truth), weight)
+        return Assignment(ignore_crowd(index, priors, targets), weight)
 
 
 def _shapes(priors: Priors) -> Tensor:

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import IGNORE, NONE, Assignment, PaddedTargets, ignore_crowd, objects, pairs_of, settle
+from anchors.assign.targets import IGNORE, NONE, Assignment, PaddedTargets, ignore_crowd, objects, pairs_of, settle
 from anchors.boxes import iou
 from anchors.grid import Priors
 
 
 @dataclass(frozen=True)
 class MaxIoU:
-    """A prior answers for the object it overlaps most if their IoU is at least `positive`; below `negative` for none.
+    """Assign each prior to the object of highest IoU if that is at least `positive`; below `negative`: background.
 
-    In between it is ignored. With `lowest` the priors that overlap an object most are positive however low that IoU is,
-    though still for the object that they themselves overlap most. Among equals the earlier object wins. Weights are 1.
+    In between it is ignored. With `lowest` the priors with the highest IoU of an object are positive however low it is,
+    though assigned to the object with which they themselves have the highest IoU. Of equal objects the earlier one
+    wins. Weights are 1.
     """
 
     positive: float = 0.5
@@ -23,11 +24,11 @@ class MaxIoU:
     lowest: bool = True
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, targets: PaddedTargets) -> Assignment:
         """Looks at the shape of scores (B, A, C) alone. Raises ValueError where the priors have no boxes."""
         if priors.boxes is None:
             raise ValueError("MaxIoU compares anchor boxes, and these priors have none: make them with sizes")
-        found, shape = objects(truth), scores.shape[:2]
+        found, shape = objects(targets), scores.shape[:2]
         overlap = iou(found.boxes, priors.boxes)
         pairs = pairs_of(overlap > 0, found)
         value = overlap[overlap > 0]
@@ -39,4 +40,4 @@ class MaxIoU:
             positive[pairs.key[value == greatest[pairs.object]]] = True
         rest = torch.where(top < self.negative, NONE, IGNORE)
         index = torch.where(positive, owner.view(-1), rest).view(shape)
-        return Assignment(ignore_crowd(index, priors, truth), (index >= 0).to(boxes.dtype))
+        return Assignment(ignore_crowd(index, priors, targets), (index >= 0).to(boxes.dtype))

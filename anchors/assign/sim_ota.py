@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import Assignment, PaddedTargets, best, ignore_crowd, objects, paired, pairs_of, settle
+from anchors.assign.targets import Assignment, PaddedTargets, best, ignore_crowd, objects, paired, pairs_of, settle
 from anchors.boxes import xyxy_to_cxcywh
 from anchors.grid import Priors
 
@@ -26,9 +26,9 @@ class SimOTA:
     iou_cost: float = 3.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
-        """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
-        found = objects(truth)
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, targets: PaddedTargets) -> Assignment:
+        """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the targets of the same images."""
+        found = objects(targets)
         count = len(found.slot)
         center, reach = xyxy_to_cxcywh(found.boxes)[:, None, :2], self.radius * priors.strides
         x, y = ((priors.centers[:, i] - center[..., i]).abs() <= reach for i in (0, 1))
@@ -41,7 +41,7 @@ class SimOTA:
         index, won = settle(pairs, chosen, -cost, found, boxes.shape[:2])
         chosen = chosen[won]
         weight = overlap.new_zeros(index.numel()).index_copy(0, pairs.key[chosen], overlap[chosen])
-        return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))
+        return Assignment(ignore_crowd(index, priors, targets), weight.view(index.shape))
 
 
 def _class_cost(scores: Tensor, score: Tensor, key: Tensor) -> Tensor:

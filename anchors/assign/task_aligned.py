@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anchors.assign.truth import (
+from anchors.assign.targets import (
     Assignment,
     PaddedTargets,
     best,
@@ -33,9 +33,9 @@ class TaskAligned:
     beta: float = 6.0
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, truth: PaddedTargets) -> Assignment:
-        """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the truth of the same images."""
-        found = objects(truth)
+    def __call__(self, scores: Tensor, boxes: Tensor, priors: Priors, targets: PaddedTargets) -> Assignment:
+        """scores (B, A, C) in 0..1, boxes (B, A, 4) xyxy px, the targets of the same images."""
+        found = objects(targets)
         count = len(found.slot)
         low, high = found.boxes.chunk(2, -1)
         center, half = (low + high) / 2, (high - low).clamp_min(priors.strides.min()) / 2
@@ -50,4 +50,4 @@ class TaskAligned:
         # the greatest alignment and the greatest IoU, above zero, among the pairs of each pair's object
         greatest = both.new_zeros(2, count).scatter_reduce(1, owner.expand(2, -1), both, "amax")[:, owner]
         weight = overlap.new_zeros(index.numel()).index_copy(0, key, both[0] / greatest[0] * greatest[1])
-        return Assignment(ignore_crowd(index, priors, truth), weight.view(index.shape))
+        return Assignment(ignore_crowd(index, priors, targets), weight.view(index.shape))

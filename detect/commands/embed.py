@@ -29,7 +29,7 @@ class EmbedConfig:
     """Gallery file to write."""
     detector: list[str] = field(default_factory=list)
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
-    what it finds. Several: each works on what the one before it cut out."""
+    what it finds. Several: each runs on the crops of the one before it."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
@@ -75,7 +75,7 @@ def embed(config: EmbedConfig) -> Path:
 
 
 def known_people(source: Path) -> list[tuple[str, Path]]:
-    """Every picture under `source` with who it shows: its folder there, or the name of a picture that is in none.
+    """Every image under `source` with its identity: its folder there, or the name of a picture that is in none.
 
     Raises UserError where there is no picture, or names differ in blanks or Unicode form alone.
     """

@@ -37,7 +37,7 @@ class IdentifyConfig:
     of two identities are taken for one."""
     detector: list[str] | None = None
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
-    what it finds. Several: each works on what the one before it cut out. Default: those the gallery was built with; []:
+    what it finds. Several: each runs on the crops of the one before it. Default: those the gallery was built with; []:
     none."""
     json: bool = False
     """Print the results as JSON."""
@@ -48,7 +48,7 @@ class IdentifyConfig:
 
 
 def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
-    """Say who of a gallery is in each picture of a source."""
+    """Identify the people of a gallery in each image of a source."""
     from detect.embedding.gallery import Gallery, fingerprint
     from detect.embedding.image_embedder import ImageEmbedder
     from detect.inference.source import open_source

@@ -32,7 +32,7 @@ class VerifyConfig:
     validation pairs."""
     detector: list[str] = field(default_factory=list)
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
-    what it finds. Several: each works on what the one before it cut out."""
+    what it finds. Several: each runs on the crops of the one before it."""
     json: bool = False
     """Print the result as JSON."""
     device: str = "auto"

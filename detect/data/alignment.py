@@ -36,7 +36,7 @@ def mean_shape(places: np.ndarray, there: np.ndarray) -> np.ndarray:
     for _ in range(ROUNDS):
         turn, shift = nearest(points, there, shape)
         shape = _mean(turn[:, None] * points + shift[:, None], there)
-    # A mean of what does not quite agree is smaller than what it is of: give it the mean size again, and angle.
+    # Averaging shapes that are not quite aligned shrinks them: rescale the mean to the mean size and angle.
     turn, _ = nearest(points, there, shape)
     size, angle = np.exp(np.log(np.abs(turn)).mean()), np.angle((turn / np.abs(turn)).mean())
     shape = shape.mean() + (shape - shape.mean()) * np.exp(-1j * angle) / size

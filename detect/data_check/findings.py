@@ -137,7 +137,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
     checked.findings += classes(datasets)
     checked.findings += copies(seen)
     everywhere = [datasets.get(split) or load(known[split], split)[0] for split in known]
-    if all(everywhere):  # of a split that cannot be read nobody knows what it lists
+    if all(everywhere):  # what an unreadable split lists is unknown
         checked.findings += nowhere(
             [one for one in everywhere if one],
             checked.findings,

@@ -50,7 +50,7 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
         about["plugins"] = made_with
     tensors = {k: v.detach().cpu().contiguous() for k, v in (state or model.state_dict()).items()}
     header = {_KEY: json.dumps(about | {"checksum": checksum(about, tensors)}, sort_keys=True)}
-    # Bytes of ours, for safetensors' own files are readable by their owner alone, and it hides what a disk says.
+    # We write the bytes: safetensors' own files are readable by their owner alone, and it hides errors of the disk.
     replace_file(path, lambda part: part.write_bytes(save(tensors, header)))
 
 
@@ -90,7 +90,7 @@ def read_weights(path: Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tens
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a weights file that can be read: {error}") from error
     if "checksum" in about and about["checksum"] != checksum(about, tensors):
-        raise UserError(f"{path} is damaged: its checksum is not that of what it holds; copy or train it again")
+        raise UserError(f"{path} is damaged: the checksum does not match; copy it again, or train again")
     require_finite(tensors, path)
     return config, metadata, tensors
 

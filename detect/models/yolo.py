@@ -79,37 +79,36 @@ class Yolo(Model):
             targets: the target of each image.
         """
         padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
-        truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
-        with torch.no_grad():  # the boxes that answer for nothing need no gradient
-            found: Assignment = self.assigner(self.head.scores(raw), self.head.boxes(raw), raw.priors, truth)
-        at = torch.where(found.index >= 0)
-        chosen, mine = found.index[at], raw.at(at)
-        weight, wanted = found.weight[at], truth.boxes[at[0], chosen]
-        w: Any = self.config.loss  # of objectness and keypoints it has the weights where the head predicts them
-        distance = self.box_loss(self.head.boxes(mine), wanted)
-        count = weight.sum()
-        labels = truth.labels[at[0], chosen]
+        objects = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        with torch.no_grad():  # assignment needs no gradient
+            assignment: Assignment = self.assigner(self.head.scores(raw), self.head.boxes(raw), raw.priors, objects)
+        positive = torch.where(assignment.index >= 0)
+        matched, outputs = (positive[0], assignment.index[positive]), raw.at(positive)
+        weight, target_boxes, labels = assignment.weight[positive], objects.boxes[matched], objects.labels[matched]
+        loss: Any = self.config.loss  # of objectness and keypoints it has the weights where the head predicts them
+        distance, count = self.box_loss(self.head.boxes(outputs), target_boxes), weight.sum()
+        regression = self.head.regression_loss(outputs, target_boxes)
         terms = {
-            "box": LossTerm(w.box * (weight * distance).sum(), count),
-            "regression": LossTerm(w.regression * (weight * self.head.regression_loss(mine, wanted)).sum(), count),
+            "box": LossTerm(loss.box * (weight * distance).sum(), count),
+            "regression": LossTerm(loss.regression * (weight * regression).sum(), count),
         }
-        used, kind = found.index != -2, (self.class_loss, self.class_weights)
+        used, kind = assignment.index != -2, (self.class_loss, self.class_weights)
         if raw.objectness is None:
-            target = soft_targets(raw.logits, at, labels, weight)
-            terms["classes"] = LossTerm(w.classes * cross_entropy(raw.logits, target, used, *kind), count)
+            target = soft_targets(raw.logits, positive, labels, weight)
+            terms["classes"] = LossTerm(loss.classes * cross_entropy(raw.logits, target, used, *kind), count)
         else:
-            fit = torch.minimum(weight, iou_aligned(self.head.boxes(mine), wanted)).detach()
-            quality = torch.zeros_like(raw.objectness).index_put(at, fit)
+            iou = torch.minimum(weight, iou_aligned(self.head.boxes(outputs), target_boxes)).detach()
+            quality = torch.zeros_like(raw.objectness).index_put(positive, iou)
             rows = torch.arange(len(labels), device=labels.device)
-            target = soft_targets(mine.logits, (rows,), labels, weight)
-            terms["classes"] = LossTerm(w.classes * cross_entropy(mine.logits, target, weight > 0, *kind), count)
-            terms["objectness"] = LossTerm(w.objectness * cross_entropy(raw.objectness, quality, used), count)
+            target = soft_targets(outputs.logits, (rows,), labels, weight)
+            terms["classes"] = LossTerm(loss.classes * cross_entropy(outputs.logits, target, weight > 0, *kind), count)
+            terms["objectness"] = LossTerm(loss.objectness * cross_entropy(raw.objectness, quality, used), count)
         if raw.keypoints is not None:
             k = raw.keypoints.shape[2]
-            each_image = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
-            points = pad_sequence(each_image, batch_first=True)
-            each = self.head.keypoint_losses(mine, points.to(chosen.device)[at[0], chosen], wanted)
-            terms |= {name: LossTerm(w.keypoints * (weight * value).sum(), count) for name, value in each.items()}
+            keypoints = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
+            target_keypoints = pad_sequence(keypoints, batch_first=True).to(weight.device)[matched]
+            losses = self.head.keypoint_losses(outputs, target_keypoints, target_boxes)
+            terms |= {name: LossTerm(loss.keypoints * (weight * value).sum(), count) for name, value in losses.items()}
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms as compiled
 
-from anchors.greedy import _below, survivors
+from anchors.large_nms import _below, survivors
 from anchors.nms import batched_nms, nms, soft_nms
 from tests.reference import nms as naive
 from tests.reference.box_scenes import crowded, half, scattered, sparse
@@ -41,7 +41,7 @@ def test_many_equal_naive(rows, iou, canvas, seed):
     boxes = torch.cat((table[:, :4], scattered(60, seed, canvas=canvas)[0]))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"_BLOCK": 4, "_FEW": 8, "_BITE": 64, "_MOST": 1}.items():
-            patch.setattr(f"anchors.greedy.{name}", value)
+            patch.setattr(f"anchors.large_nms.{name}", value)
         patch.setattr(import_module("anchors.nms"), "_ROUNDS", 1)
         found = survivors(np.ascontiguousarray(boxes.numpy().T), iou)
     ranks = -torch.arange(len(boxes), dtype=torch.float32)

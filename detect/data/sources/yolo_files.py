@@ -45,8 +45,8 @@ def yolo_files(
 
     `entry` is a folder, a text file that lists images, an image, or a list of such, relative to `base`, or to the YAML
     at `path`. The files of folders and lists must lie `inside`, in `base`, in such a folder, or in that of the list.
-    The bad_records is told of those that do not, and of: images that cannot be decoded, an image listed twice, a label
-    file without an image in the folders named, two label files of one image, two images with one label file.
+    `bad_records` takes those that do not, and: images that cannot be decoded, an image listed twice, a label file
+    without an image in the folders named, two label files of one image, two images with one label file.
     """
     finder, folders, named = Finder(), list[str](), dict[str, str]()
     for part in entry if isinstance(entry, list) else [entry]:

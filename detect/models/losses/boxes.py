@@ -28,27 +28,27 @@ def distribution_loss(logits: Tensor, distances: Tensor) -> Tensor:
 
 
 @register("loss.coordinates", "l1")
-def l1(found: Tensor, wanted: Tensor) -> Tensor:
+def l1(predicted_boxes: Tensor, target_boxes: Tensor) -> Tensor:
     """Mean absolute difference of the coordinates of boxes (N, 4): (N,)."""
-    return (found - wanted).abs().mean(-1)
+    return (predicted_boxes - target_boxes).abs().mean(-1)
 
 
 @register("loss.coordinates", "l2")
-def l2(found: Tensor, wanted: Tensor) -> Tensor:
+def l2(predicted_boxes: Tensor, target_boxes: Tensor) -> Tensor:
     """Mean squared difference of the coordinates of boxes (N, 4): (N,)."""
-    return (found - wanted).square().mean(-1)
+    return (predicted_boxes - target_boxes).square().mean(-1)
 
 
 @register("loss.coordinates", "smooth_l1")
-def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
+def smooth_l1(predicted_boxes: Tensor, target_boxes: Tensor) -> Tensor:
     """Squared below 0.1, linear above (Girshick, 2015, equation 3), for boxes (N, 4) in shares of the side: (N,)."""
-    return smooth_l1_loss(found, wanted, reduction="none", beta=0.1).mean(-1)
+    return smooth_l1_loss(predicted_boxes, target_boxes, reduction="none", beta=0.1).mean(-1)
 
 
-def overlap_loss(found: Tensor, wanted: Tensor, kind: str) -> Tensor:
+def iou_loss(predicted_boxes: Tensor, target_boxes: Tensor, kind: str) -> Tensor:
     """One minus an overlap of predicted and target boxes (N, 4) xyxy: (N,). See `anchors.boxes.iou_aligned`."""
-    return 1 - iou_aligned(found, wanted, kind)
+    return 1 - iou_aligned(predicted_boxes, target_boxes, kind)
 
 
 for _kind in ("iou", "giou", "diou", "ciou"):
-    register("loss.box", _kind)(partial(overlap_loss, kind=_kind))
+    register("loss.box", _kind)(partial(iou_loss, kind=_kind))

@@ -37,15 +37,15 @@ class Assignment(NamedTuple):
     weight: Tensor
 
 
-def pad_targets(truth: Sequence[tuple[Tensor, Tensor, Tensor]]) -> PaddedTargets:
+def pad_targets(targets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> PaddedTargets:
     """Pads the (boxes (N, 4), labels (N,), crowd (N,)) of each image to the longest."""
-    if not truth:
+    if not targets:
         nothing = torch.zeros(0, 0, dtype=torch.bool)
         return PaddedTargets(torch.zeros(0, 0, 4), nothing.long(), nothing, nothing)
     boxes, labels, crowd = [
-        torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*truth, strict=True)
+        torch.nn.utils.rnn.pad_sequence(list(column), batch_first=True) for column in zip(*targets, strict=True)
     ]
-    counts = torch.tensor([len(b) for b, _, _ in truth], device=boxes.device)
+    counts = torch.tensor([len(b) for b, _, _ in targets], device=boxes.device)
     valid = torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
     return PaddedTargets(boxes, labels.long(), valid, crowd.bool())
 
@@ -59,10 +59,10 @@ class Objects(NamedTuple):
     labels: Tensor
 
 
-def objects(truth: PaddedTargets) -> Objects:
+def objects(targets: PaddedTargets) -> Objects:
     """The valid objects that are no crowd."""
-    image, slot = (truth.valid & ~truth.crowd).nonzero(as_tuple=True)
-    return Objects(image, slot, truth.boxes[image, slot], truth.labels[image, slot])
+    image, slot = (targets.valid & ~targets.crowd).nonzero(as_tuple=True)
+    return Objects(image, slot, targets.boxes[image, slot], targets.labels[image, slot])
 
 
 class Pairs(NamedTuple):
@@ -128,11 +128,11 @@ def settle(
     return slot[owner].view(shape), owner[key] == owner_of
 
 
-def ignore_crowd(index: Tensor, priors: Priors, truth: PaddedTargets) -> Tensor:
+def ignore_crowd(index: Tensor, priors: Priors, targets: PaddedTargets) -> Tensor:
     """The index with unassigned priors whose centre lies in a crowd region set to ignored."""
-    image, slot = (truth.valid & truth.crowd).nonzero(as_tuple=True)
+    image, slot = (targets.valid & targets.crowd).nonzero(as_tuple=True)
     if not len(image):
         return index
-    inside = centered(priors.centers, truth.boxes[image, slot])
+    inside = centered(priors.centers, targets.boxes[image, slot])
     covered = torch.zeros_like(index, dtype=torch.int64).index_add(0, image, inside.long()) > 0
     return torch.where(covered & (index == NONE), IGNORE, index)
