@@ -8,6 +8,7 @@ The release workflow runs it on the tag before anything is built.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import tomllib
@@ -48,7 +49,9 @@ def problems(root: Path, tag: str | None = None) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Print the problems of this repository; return the exit status, 2 if there are any."""
-    found = problems(ROOT, *arguments[:1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tag", nargs="?", help="Git tag of the release, such as v1.2.3")
+    found = problems(ROOT, parser.parse_args(arguments).tag)
     for line in found:
         print(line, file=sys.stderr)
     return 2 if found else 0

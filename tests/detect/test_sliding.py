@@ -21,7 +21,7 @@ from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.sliding_window import SlidingWindowConfig, WindowLossConfig
-from detect.models.sliding_window import BEND, HARD, NEGATIVE, POSITIVE, hardest
+from detect.models.sliding_window import HARD, NEGATIVE, POSITIVE, SMOOTH_L1_BETA, hardest
 from detect.models.weights import load_weights, save_weights
 from detect.types import HeadOutput, Postprocess, Target
 from tests.reference import windows as naive
@@ -273,7 +273,7 @@ def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without
             each.append((loss, [1.0, 5.0, 0.5][label]))
             window = raw.priors.boxes[a]
             wanted = (seen[b].boxes[i] - window) / (window[2] - window[0])
-            boxes.append(smooth_l1_loss(raw.regression[b, a], wanted, beta=BEND, reduction="sum").item())
+            boxes.append(smooth_l1_loss(raw.regression[b, a], wanted, beta=SMOOTH_L1_BETA, reduction="sum").item())
         elif i == -1:
             hard.append(loss)
     each += [(loss, 1.0) for loss in sorted(hard, reverse=True)[: HARD * len(boxes)]]
