@@ -48,7 +48,7 @@ def measured(detector: Detector, things: Instances, every: int, looks: int, move
     """The numbers of `LandmarkEvaluator` for each `every`-th thing."""
     rng = np.random.default_rng(0) if moved else None
     judge, predictor = LandmarkEvaluator(things.annotations), detector.predictor(Postprocess(0.0))
-    predictor.looks = looks
+    predictor.passes = looks
     windows, shape = things.windows(), np.pad(detector.metadata.shape, ((0, 0), (0, 1)), constant_values=1.0)
     for i in range(0, len(things), every):
         image, way = things.annotations.read(int(things.images[i])), pose(windows[i].tolist(), rng)
