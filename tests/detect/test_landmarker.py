@@ -454,3 +454,8 @@ def test_landmarks_mean_small_pictures_and_gentle_zoom():
     assert (got.model.name, got.imgsz, got.augment.scale) == ("landmarker", 128, 0.2)
     got = parse("train", ["--data", "toy", "--model", "landmarker_heatmap", "--imgsz", "96"])
     assert (got.task, got.model.head, got.imgsz, got.augment.translate) == ("landmarks", "heatmap", 96, 0.05)
+
+
+def test_heatmaps_have_presence_by_one_layer_as_published_here():
+    """An option that a model file leaves out has the default of its kind, which is for coordinates."""
+    assert model_config("landmarker_heatmap").hidden == [] and model_config("landmarker").hidden == [256]
