@@ -150,7 +150,7 @@ def test_no_flipped_bit_goes_unseen(model, tmp_path):
 def test_files_without_a_checksum_are_read(model, tmp_path):
     found = load_weights(crafted(tmp_path / "w.safetensors", model, sign=False))
     assert found.metadata == model.metadata
-    with pytest.raises(UserError, match="is damaged: its checksum"):
+    with pytest.raises(UserError, match="is damaged: the checksum"):
         load_weights(crafted(tmp_path / "w.safetensors", model, {"checksum": None}, sign=False))
     with pytest.raises(UserError, match="its header has 'checksue'"):  # one flipped bit
         load_weights(crafted(tmp_path / "w.safetensors", model, {"checksue": 1}, sign=False))
