@@ -74,7 +74,18 @@ def paths(tmp_path_factory):
 @pytest.mark.parametrize(
     ("path", "stations"),
     [
-        ("loss", ["decode_image", "mosaic", "stream", "Yolo.forward", "Yolo.loss", "TaskAligned.__call__", "_overlap"]),
+        (
+            "loss",
+            [
+                "decode_image",
+                "mosaic",
+                "stream",
+                "PyramidModel.forward",
+                "Yolo.loss",
+                "TaskAligned.__call__",
+                "_overlap",
+            ],
+        ),
         (
             "boxes",
             ["decode_image", "ImagePart.__iter__", "prefetch", "Letterbox.apply", "Yolo.postprocess", "batched_nms"],

@@ -75,9 +75,9 @@ def embed(config: EmbedConfig) -> Path:
 
 
 def known_people(source: Path) -> list[tuple[str, Path]]:
-    """Every image under `source` with its identity: its folder there, or the name of a picture that is in none.
+    """Every image under `source` with its identity: its folder there, or the name of an image that is in none.
 
-    Raises UserError where there is no picture, or names differ in blanks or Unicode form alone.
+    Raises UserError where there is no image, or names differ in blanks or Unicode form alone.
     """
     from detect.data.image_formats import is_image
 

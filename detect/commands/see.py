@@ -47,7 +47,7 @@ class SeeConfig:
 
 @under(lambda config: locked_folder(Path(config.out)))
 def see(config: SeeConfig) -> Path:
-    """Write see.html into --out; returns it. Raises UserError for a layer, model or picture that cannot be shown."""
+    """Write see.html into --out; returns it. Raises UserError for a layer, model or image that cannot be shown."""
     from detect.explain.model_page import write_page
 
     return write_page(config)

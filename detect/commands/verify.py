@@ -42,7 +42,7 @@ class VerifyConfig:
 
 
 def verify(config: VerifyConfig) -> dict[str, Any]:
-    """Say whether two pictures show one person."""
+    """Say whether two images show one person."""
     from detect.data.images import read_image
     from detect.embedding.image_embedder import ImageEmbedder
     from detect.types import Frame

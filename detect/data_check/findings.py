@@ -243,12 +243,12 @@ def classes(datasets: Mapping[str, Annotations]) -> Iterator[Finding]:
 def copies(seen: Mapping[str, Sequence[Seen]]) -> Iterator[Finding]:
     """Yield images that occur more than once, exactly or nearly, within splits and across them."""
     every = [(split, one) for split, some in seen.items() for one in some]
-    pictures_ = [one for _, one in every]
-    for group in same_files(pictures_):
+    files = [one for _, one in every]
+    for group in same_files(files):
         yield from _copies(every, group[0], group[1:], "leak", "duplicate", "is the same image as")
     splits = np.unique([split for split, _ in every], return_inverse=True)[1]
     near = np.full((2, len(every)), -1)  # the first image that is almost the same, and the first in another split
-    for i, others in near_pairs(pictures_):
+    for i, others in near_pairs(files):
         for kind, found in enumerate((others, others[splits[others] != splits[i]])):
             near[kind, found[near[kind, found] < 0]] = i
     for j in np.flatnonzero(near[0] >= 0).tolist():

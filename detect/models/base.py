@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detect.config.constraints import Length, Range
+from detect.models.backbones.base import Staged
 from detect.models.backbones.blocks import Fused
 from detect.models.configs.base import ModelConfig
 from detect.types import LossTerm, NamedRows, Postprocess, Preprocess, Target
@@ -199,6 +200,34 @@ class Model(nn.Module):
         if device.type == "cpu" and fused.gain.dtype == torch.float32 and use_fused(dtype):
             fuse(fused)
         return fused
+
+
+class PyramidModel(Model):
+    """Base of models of three parts, one after the other: `backbone`, `neck` and `head`."""
+
+    def __init__(self, config: ModelConfig, metadata: ModelMetadata, backbone: Staged, neck: nn.Module, head: Any):
+        super().__init__(config, metadata)
+        self.backbone, self.neck, self.head = backbone, neck, head
+
+    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> Any:
+        """The output of the head for images (B, 3, H, W) uint8; `given` is not used."""
+        return self.head(self.neck(self.backbone(self.preprocess(images))))
+
+    def backbone_stages(self) -> list[str]:
+        """The stages of the backbone, then the neck."""
+        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
+
+    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
+        """Those of the head."""
+        return self.head.named_rows()
+
+    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
+        """The feature maps of the neck."""
+        return self.neck(self.backbone(self.preprocess(images)))
+
+    def forward_head(self, features: list[Tensor], given: Any = None) -> Any:
+        """The output of the head on the feature maps of the neck."""
+        return self.head(features)
 
 
 def fold(module: nn.Module) -> None:

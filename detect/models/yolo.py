@@ -5,7 +5,7 @@ Axes: B batch, A predictions, C classes, P predictions that are assigned to an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,17 +18,17 @@ from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
 from detect.errors import UserError
 from detect.models.backbones.base import Staged
-from detect.models.base import Model, ModelMetadata
+from detect.models.base import ModelMetadata, PyramidModel
 from detect.models.configs.base import ModelConfig
 from detect.models.configs.yolo import YoloConfig, YoloKeypointsConfig
 from detect.models.heads.keypoints import KeypointHead
 from detect.models.losses.classes import cross_entropy, soft_targets
 from detect.models.necks import build_pyramid
 from detect.registry import REGISTRIES
-from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
+from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, LossTerm, Postprocess, Target
 
 
-class Yolo(Model):
+class Yolo(PyramidModel):
     """images (B, 3, H, W) uint8 -> HeadOutput, one prediction for each prior."""
 
     def __init__(
@@ -40,8 +40,8 @@ class Yolo(Model):
         head: Any,
         assigner: Assigner,
     ):
-        super().__init__(config, metadata)
-        self.backbone, self.neck, self.head, self.assigner = backbone, neck, head, assigner
+        super().__init__(config, metadata, backbone, neck, head)
+        self.assigner = assigner
         loss: Any = config.loss
         self.box_loss, self.class_loss = (
             REGISTRIES["loss.box"][loss.box_kind],
@@ -50,26 +50,6 @@ class Yolo(Model):
         weights = config.class_weights
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
-
-    def forward(self, images: Tensor, given: Sequence[Target] | None = None) -> HeadOutput:
-        """Raw predictions for images (B, 3, H, W) uint8; `given` is not used."""
-        return self.head(self.neck(self.backbone(self.preprocess(images))))
-
-    def backbone_stages(self) -> list[str]:
-        """The stages of the backbone, then the neck."""
-        return [*(f"backbone.stages.{i}" for i in range(len(self.backbone.stages))), "neck"]
-
-    def named_rows(self) -> Iterable[tuple[nn.Module, NamedRows]]:
-        """Those of the head."""
-        return self.head.named_rows()
-
-    def features(self, images: Tensor, given: Any = None) -> list[Tensor]:
-        """The feature maps of the neck."""
-        return self.neck(self.backbone(self.preprocess(images)))
-
-    def forward_head(self, features: list[Tensor], given: Any = None) -> HeadOutput:
-        """Raw predictions from the feature maps of the neck."""
-        return self.head(features)
 
     def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
         """Box, regression and classification loss of assigned predictions; objectness and keypoints if predicted.

@@ -118,6 +118,29 @@ def numbers(result: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in result.items() if isinstance(value, int | float)}
 
 
+def sample_loader(
+    samples: Callable[[Annotations, int, Preprocess, float], Any],
+    annotations: Annotations,
+    size: int,
+    batch: int,
+    preprocess: Preprocess,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    cache_gb: float = 0.0,
+    pin: bool = False,
+    square: bool = True,
+) -> EvalBatches:
+    """A `Task.eval_loader` for a dataset of samples of one size: `partial(sample_loader, samples)`.
+
+    Args:
+        samples: (annotations, image size, preprocessing, gigabytes of the image cache) -> the dataset.
+    """
+    from detect.data.loader import SampleLoader
+
+    return SampleLoader(samples(annotations, size, preprocess, cache_gb), batch, workers, rank, world, pin)
+
+
 def _number_lines(result: dict[str, Any]) -> Iterable[str]:
     return ["  ".join(f"{name} {value:.3f}" for name, value in numbers(result).items())]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from detect.errors import UserError
-from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Late, Task, numbers
+from detect.tasks.base import Evaluation, ExportForm, Late, Task, numbers, sample_loader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,23 +28,9 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
     return annotations.class_dataset(config.imgsz, augment, config.seed, preprocess, cache_gb, balanced)
 
 
-def eval_loader(
-    annotations: Annotations,
-    size: int,
-    batch: int,
-    preprocess: Preprocess,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    cache_gb: float = 0.0,
-    pin: bool = False,
-    square: bool = True,
-) -> EvalBatches:
+def eval_samples(annotations: Annotations, size: int, preprocess: Preprocess, cache_gb: float) -> Any:
     """The crops or records as they are; crops on square canvases."""
-    from detect.data.loader import SampleLoader
-
-    data: Any = annotations.class_dataset(size, preprocess=preprocess, cache_gb=cache_gb)
-    return SampleLoader(data, batch, workers, rank, world, pin)
+    return annotations.class_dataset(size, preprocess=preprocess, cache_gb=cache_gb)
 
 
 def make_evaluator(annotations: Annotations, names: Sequence[str] = ()) -> Any:
@@ -126,7 +113,7 @@ TASK = Task(
     image_level_labels="images",
     check_data=Late("detect.data.datasets.crops:require_classes"),
     training_data=training_data,
-    eval_loader=eval_loader,
+    eval_loader=partial(sample_loader, eval_samples),
     evaluate=evaluate,
     progress_metrics=("top1", "top5"),
     summary_lines=Late("detect.evaluation.classification:class_lines"),

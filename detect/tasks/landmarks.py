@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from detect.tasks.base import EvalBatches, Evaluation, ExportForm, Late, Task, numbers
+from detect.tasks.base import Evaluation, ExportForm, Late, Task, numbers, sample_loader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,24 +28,11 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
     return LandmarkDataset(Instances.of(annotations), config.imgsz, augment, config.seed, preprocess, cache_gb)
 
 
-def eval_loader(
-    annotations: Annotations,
-    size: int,
-    batch: int,
-    preprocess: Preprocess,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    cache_gb: float = 0.0,
-    pin: bool = False,
-    square: bool = True,
-) -> EvalBatches:
+def eval_samples(annotations: Annotations, size: int, preprocess: Preprocess, cache_gb: float) -> Any:
     """The crops as they are, on square canvases."""
     from detect.data.datasets.landmarks import Instances, LandmarkDataset
-    from detect.data.loader import SampleLoader
 
-    data = LandmarkDataset(Instances.of(annotations), size, preprocess=preprocess, cache_gb=cache_gb)
-    return SampleLoader(data, batch, workers, rank, world, pin)
+    return LandmarkDataset(Instances.of(annotations), size, preprocess=preprocess, cache_gb=cache_gb)
 
 
 def metadata(annotations: Annotations, preprocess: Preprocess) -> dict[str, Any]:
@@ -93,7 +81,7 @@ TASK = Task(
     },
     check_data=Late("detect.data.datasets.landmarks:require_points"),
     training_data=training_data,
-    eval_loader=eval_loader,
+    eval_loader=partial(sample_loader, eval_samples),
     metadata=metadata,
     postprocess=postprocess,
     match_classes=Late("detect.evaluation.landmarks:one_class"),

@@ -20,21 +20,10 @@ from detect.models.configs.yolo import YoloConfig
 from detect.models.necks import build_neck
 from detect.models.weights import transfer
 from detect.registry import REGISTRIES
+from tools import backbones
 
 BACKBONES = REGISTRIES["backbone"]
-SMALLEST = [
-    "lenet5",
-    "alexnet",
-    "vgg11",
-    "nin",
-    "googlenet",
-    "resnet18",
-    "squeezenet1_1",
-    "mobilenet_v1",
-    "efficientnet_b0",
-    "csp_n",
-]  # of each family, run for real
-SMALLEST += ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "resnet18_identity"]
+SMALLEST = [*backbones.SMALLEST, "mobilenet_v2", "mobilenet_v3_small", "efficientnet_lite0", "resnet18_identity"]
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
 CARD = ModelMetadata(["a", "b"], [1, 2], size=64)
 

@@ -25,6 +25,7 @@ from detect.models.sliding_window import HARD, NEGATIVE, POSITIVE, SMOOTH_L1_BET
 from detect.models.weights import load_weights, save_weights
 from detect.types import HeadOutput, Postprocess, Target
 from tests.reference import windows as naive
+from tools.backbones import SMALLEST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,18 +140,7 @@ def test_of_a_single_window_it_says_what_the_network_said_with_padding_too(name,
 
 @pytest.mark.parametrize(
     "backbone",
-    [
-        "lenet5",
-        "alexnet",
-        "vgg11",
-        "nin",
-        "googlenet",
-        "resnet18",
-        "squeezenet1_1",
-        "mobilenet_v1",
-        "efficientnet_b0",
-        "csp_n",
-    ],
+    SMALLEST,
 )
 def test_every_family_has_a_convolutional_form(backbone):
     with torch.device("meta"):
