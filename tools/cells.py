@@ -1,4 +1,4 @@
-"""The oldest way to detect with a grid, worked through: one picture, its target cell by cell, and the way back.
+"""The oldest way to detect with a grid, worked through: one image, its target cell by cell, and the way back.
 
 python tools/cells.py [--index 0] [--imgsz 96] [--out docs]    # writes yolo_grid.md and yolo_grid.png there
 """
@@ -78,15 +78,15 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
         "",
         "    python tools/cells.py",
         "",
-        f"`yolo_grid` cuts a picture of {side * stride} x {side * stride} pixels into {side} x {side} cells of "
-        f"{stride} pixels. Each says p (is there the centre of an object in me?), x and y (where in me is it, 0 to 1), "
-        f"w and h (how large is it, in cells, so possibly above 1) and {classes} classes: "
-        f"{side} x {side} x (5 + {classes}) = {count:,} numbers a picture. The cell that holds the centre of an object "
-        "answers for it, and no other.",
+        f"`yolo_grid` divides an image of {side * stride} x {side * stride} pixels into {side} x {side} cells of "
+        f"{stride} pixels. Each cell predicts p (whether the centre of an object lies in it), x and y (where in the "
+        "cell the centre lies, 0 to 1), w and h (the size of the object in cells, so possibly above 1) and "
+        f"{classes} classes: {side} x {side} x (5 + {classes}) = {count:,} numbers an image. Only the cell that holds "
+        "the centre of an object is assigned to it.",
         "",
-        "![the picture, its grid, boxes and their centres](yolo_grid.png)",
+        "![the image, its grid, boxes and their centres](yolo_grid.png)",
         "",
-        "## The truth",
+        "## The ground truth",
         "| object | left | top | right | bottom | centre | cell (row, column) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -111,21 +111,22 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
     cx, cy = (c + x) * stride, (r + y) * stride
     lines += [
         "",
-        "All numbers of other cells are 0. What a cell with p = 0 says of box and class does not count in the loss.",
+        "All numbers of other cells are 0. The box and class predictions of a cell with p = 0 do not count in "
+        "the loss.",
         "",
         "## And back",
-        f"A cell that says so is read backwards. Cell ({r}, {c}): its centre lies at (({c} + {x:.4f}) x {stride}, "
+        f"Decoding reverses these steps. For cell ({r}, {c}), the centre lies at (({c} + {x:.4f}) x {stride}, "
         f"({r} + {y:.4f}) x {stride}) = ({cx:.2f}, {cy:.2f}), its sides are {w:.4f} x {stride} = {w * stride:.2f} and "
         f"{h:.4f} x {stride} = {h * stride:.2f}, so its borders are {cx - w * stride / 2:.2f}, "
         f"{cy - h * stride / 2:.2f}, {cx + w * stride / 2:.2f} and {cy + h * stride / 2:.2f}.",
         "",
-        "The network says x and y through a sigmoid and w and h through exp, so that any number it gives is a box; the "
-        "score of a class is p times that class's own probability (YOLO v3; v1 had a softmax). "
-        "`tests/detect/test_cells.py` decodes a prediction by hand, number by number, and takes the target apart in "
-        "plain Python.",
+        "The network predicts x and y through a sigmoid and w and h through exp, so that any output is a valid "
+        "box. The score of a class is p times that class's own probability (YOLO v3; v1 had a softmax). "
+        "`tests/detect/test_cells.py` decodes a prediction by hand, number by number, and checks the target in plain "
+        "Python.",
         "",
-        "Two objects whose centres share a cell cannot both be said: one of them is left out. That is what several "
-        "anchor boxes a cell are for (`--model.anchors-per-level 5`), and finer maps (`yolo_anchor_n`, `yolo_n`).",
+        "If the centres of two objects share a cell, the target holds only one of them. Several anchors a cell "
+        "(`--model.anchors-per-level 5`) and finer feature maps (`yolo_anchor_n`, `yolo_n`) avoid that.",
     ]
     return "\n".join(lines) + "\n"
 
