@@ -150,16 +150,3 @@ class EvalLoader(SampleLoader):
         super().__init__(
             _Letterboxed(annotations, size, preprocess, cache_gb, square), batch, workers, rank, world, pin
         )
-
-
-def eval_batches(
-    annotations: Annotations,
-    size: int,
-    batch: int,
-    preprocess: Preprocess = Preprocess(),  # noqa: B008 (frozen)
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-) -> Iterator[Batch]:
-    """Return the batches of one pass of an EvalLoader that caches nothing."""
-    return iter(EvalLoader(annotations, size, batch, preprocess, workers, rank, world, cache_gb=0.0))

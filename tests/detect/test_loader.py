@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
-from detect.data.loader import EvalLoader, TrainLoader, eval_batches
+from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.rng import batches
 from detect.data.workers import _has_sockets, _tell_small
 from detect.errors import UserError
@@ -206,7 +206,7 @@ def test_a_user_error_arrives_as_itself(workers):
     data = dataset(9)
     data.annotations.bad = {3}
     assert message(TrainLoader(data, 64, 4, workers=workers).epoch(0)) == "image-3.jpg: cannot be read"
-    assert message(eval_batches(data.annotations, 64, 4, workers=workers)) == "image-3.jpg: cannot be read"
+    assert message(EvalLoader(data.annotations, 64, 4, workers=workers, cache_gb=0.0)) == "image-3.jpg: cannot be read"
 
 
 def test_workers_share_one_cache():
