@@ -20,6 +20,7 @@ from detect.config.constraints import check, from_values
 from detect.errors import UserError, unknown
 from detect.export.forms import form_of
 from detect.export.runtime import Exported, is_exported, open_exported
+from detect.hub import resolve
 from detect.inference.landmark_refiner import LandmarkRefiner
 from detect.inference.predictions import Predictions
 from detect.inference.predictor import Predictor
@@ -44,22 +45,22 @@ class Detector:
 
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-        """Load a model from a weights file, or from an exported file.
+        """Load a model from a weights file, from an exported file, or by the name of published weights.
 
         Args:
-            weights: the file.
+            weights: the file, or a name that `detect weights` lists; its file is downloaded on first use.
             device: auto, cpu, cuda, cuda:N or mps.
             precision: auto, float32, bfloat16 or float16.
 
         Raises:
-            UserError: the file, device or precision cannot be used.
+            UserError: the file, device or precision cannot be used, or the download fails.
         """
         given = str(weights) if isinstance(weights, Path) else weights
         config = from_values(
             PredictConfig, {"weights": given, "source": "", "device": str(device), "precision": precision}, ""
         )
         device, precision = config.device, config.precision
-        weights = config.weights
+        weights = str(resolve(config.weights))
         if is_exported(weights):  # it chooses device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detect.config.constraints import Precision
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.utils.locks import locked_files, under
 from detect.utils.names import require_names, say
 from detect.utils.progress import track
@@ -55,9 +56,10 @@ def embed(config: EmbedConfig) -> Path:
 
     source, out = Path(config.source), Path(config.out)
     images = known_people(source)
-    print_of = fingerprint(Path(config.weights))  # first: should the file change now, the gallery fits neither
-    detectors = [(str(Path(path).resolve()), fingerprint(Path(path))) for path in config.detector]
-    embedder = ImageEmbedder(config.weights, config.detector, config.device, config.precision)
+    weights, croppers = resolve(config.weights), [resolve(path) for path in config.detector]
+    print_of = fingerprint(weights)  # first: should the file change now, the gallery fits neither
+    detectors = [(str(path.resolve()), fingerprint(path)) for path in croppers]
+    embedder = ImageEmbedder(str(weights), [str(path) for path in croppers], config.device, config.precision)
     vectors, people, files = [], [], []
     for person, file in track(iter(images), len(images), "embed"):
         vector = embedder(Frame(read_image(file), file.name))
@@ -69,7 +71,7 @@ def embed(config: EmbedConfig) -> Path:
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
         raise UserError(f"{source}: the detectors find nothing in any of {len(images)} images: no gallery was written")
-    Gallery(np.stack(vectors), people, files, str(Path(config.weights).resolve()), print_of, detectors).save(out)
+    Gallery(np.stack(vectors), people, files, str(weights.resolve()), print_of, detectors).save(out)
     say(f"{out}: {len(vectors)} images of {len(set(people))} people")
     return out
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from detect.config.constraints import Count, Registered, Share, SideOrDefault
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.registry import REGISTRIES
 from detect.utils.atomic_io import replace_file, temporary_folder
 from detect.utils.locks import locked_files
@@ -75,7 +76,7 @@ def export(config: ExportConfig) -> Path:
     from detect.models.weights import load_weights
 
     _refuse(config)
-    model = load_weights(config.weights)
+    model = load_weights(resolve(config.weights))
     refuse_unused("export", config, model.task)
     require_exportable(model, config.weights)
     about, fused = exporter.about_export(config, model), model.fused()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from detect.config.constraints import Precision
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.utils.names import say
 from detect.utils.progress import track
 
@@ -54,7 +55,7 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     from detect.inference.source import open_source
 
     gallery = Gallery.load(Path(config.gallery))
-    weights = config.weights or gallery.weights
+    weights = str(resolve(config.weights or gallery.weights))
     if not Path(weights).is_file():
         raise UserError(f"{config.gallery} was built with {weights}, which is not there: give --weights")
     if fingerprint(Path(weights)) != gallery.fingerprint:

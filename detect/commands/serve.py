@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from detect.config.constraints import Count, Precision, Range, SideOrDefault
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.utils.atomic_io import temporary_folder
 
 
@@ -70,6 +71,7 @@ def serve(config: ServeConfig) -> None:
         raise UserError("detect serve needs the extra serve: pip install 'gridhead[serve]'") from error
     from detect.serve.server import run
 
+    config = replace(config, weights=str(resolve(config.weights)))  # once, before the workers open it
     with _listen(config.host, config.port) as listening, temporary_folder() as folder:
         asyncio.run(run(config, listening, folder))
 

@@ -19,6 +19,7 @@ from detect.explain.cam import explain_predictions, grad_cam
 from detect.explain.edges import EDGES, edge_similarity, edges
 from detect.explain.images import filter_tile, grid, map_tile, overlay_heat, row
 from detect.explain.top_patches import layer_map, shown, sight_of_cell, top_patches
+from detect.hub import resolve
 from detect.inference.draw import draw
 from detect.models.base import Model
 from detect.models.hooks import LayerOutputs, find_layer
@@ -48,7 +49,7 @@ def write_page(config: SeeConfig) -> Path:
         UserError: the layer, model or image cannot be shown.
     """
     require_own(Path(config.out) / PAGE, "page")
-    model = load_weights(config.weights).to(pick_device(config.device))
+    model = load_weights(resolve(config.weights)).to(pick_device(config.device))
     if model.needs_proposals:
         raise UserError(f"{config.weights}: {model.config.name} takes single regions, not images: take another model")
     if model.config.dims != 2:

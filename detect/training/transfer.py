@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from detect.config.train import TrainConfig
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata
 from detect.models.class_transfer import named_tensors, places
@@ -56,14 +56,14 @@ def find_source(config: TrainConfig) -> Source | None:
         flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
         raise UserError(f"{flags} exclude one another: give one")
     if config.weights:
-        _, metadata, tensors = read_weights(Path(config.weights))
+        _, metadata, tensors = read_weights(resolve(config.weights))
         return Source(f"--weights {config.weights}", tensors, metadata.preprocess, "model", metadata.folded, metadata)
-    backbone, path = config.model.backbone, Path(config.backbone_weights)
+    backbone = config.model.backbone
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
     if not config.backbone_weights:
         return None
-    name = f"--backbone-weights {path}"
+    name, path = f"--backbone-weights {config.backbone_weights}", resolve(config.backbone_weights)
     if is_ours(path):
         _, metadata, tensors = read_weights(path)
         return Source(name, tensors, metadata.preprocess, "backbone", metadata.folded)

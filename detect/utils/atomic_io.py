@@ -10,8 +10,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from detect.errors import FULL, UserError
 from detect.utils.locks import Draft
@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading. Every reader of the user's files opens them here.
 
     Anything else could block for ever (a named pipe), have no end (/dev/zero) or react to being opened (a device).

@@ -37,6 +37,7 @@ _HELD: set[int] = set()  # descriptors of locked files
 _TEMPORARY = re.compile(r"\.gridhead-[0-9a-f]{12}\.part")
 _OPEN_FILES_STAY = sys.platform == "win32"  # where an open file can be neither removed nor replaced
 _BEYOND = 2**30  # the byte that Windows locks; other processes could not read a byte within the content
+_PAUSE = 0.1  # seconds between two looks at a lock that is waited for
 _FLAGS = getattr(os, "O_BINARY", 0)  # otherwise Windows changes line ends
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _log = logging.getLogger("detect")
@@ -71,6 +72,18 @@ def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
         yield
 
 
+@contextmanager
+def locked_in_turn(file: Path) -> Iterator[None]:
+    """Hold the lock of a file in the cache; if another process holds it, wait until that process is done.
+
+    Raises:
+        UserError: its folder cannot be written.
+    """
+    name = hashlib.sha256(os.fsencode(file.name)).hexdigest()[:12]
+    with _locked(file.with_name(f".gridhead-{name}.lock"), file, "cache folder with XDG_CACHE_HOME", wait=True):
+        yield
+
+
 def under(lock: Callable[[Any], AbstractContextManager[None]]) -> Callable[[Callable[[C], R]], Callable[[C], R]]:
     """A decorator that runs a command, a function of its configuration, under the lock `lock(configuration)`."""
 
@@ -86,11 +99,11 @@ def under(lock: Callable[[Any], AbstractContextManager[None]]) -> Callable[[Call
 
 
 @contextmanager
-def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
+def _locked(lock: Path, target: Path, option: str, wait: bool = False) -> Iterator[None]:
     missing = [folder for folder in (lock.parent, *lock.parent.parents) if not folder.exists()]
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take(lock, target, option)
+        descriptor = _take(lock, target, option, wait)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}; choose another {option}") from error
     try:
@@ -103,7 +116,7 @@ def _locked(lock: Path, target: Path, option: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(lock: Path, target: Path, option: str) -> int:
+def _take(lock: Path, target: Path, option: str, wait: bool) -> int:
     """The descriptor of the lock file, locked."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | _FLAGS | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -118,6 +131,9 @@ def _take(lock: Path, target: Path, option: str) -> int:
         if not free:
             holder = _holder(descriptor)
             os.close(descriptor)
+            if wait:
+                time.sleep(_PAUSE)
+                continue
             raise UserError(f"{target} is in use by {holder}: wait until it ends, or choose another {option}")
         if _is_there(lock, descriptor):
             break
