@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from detect import plugins
 from detect.callbacks.base import Callback, watched
 from detect.cli.applicability import refuse_unused
 from detect.commands.predict import PredictConfig
 from detect.config.constraints import check, from_values
+from detect.convert.open import open_model
 from detect.errors import UserError, unknown
 from detect.export.forms import form_of
 from detect.export.runtime import Exported, is_exported, open_exported
@@ -29,7 +31,6 @@ from detect.inference.source import open_source
 from detect.inference.tiles import TiledPredictor
 from detect.inference.tta import SCALES, VIEWS, TTAPredictor
 from detect.models.base import Model, ModelMetadata
-from detect.models.weights import load_weights
 from detect.tasks import get_task
 from detect.types import Frame, Postprocess
 from detect.utils.device import computed_in, pick_device, pick_dtype
@@ -45,16 +46,18 @@ class Detector:
 
     @staticmethod
     def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-        """Load a model from a weights file, from an exported file, or by the name of published weights.
+        """Load a model from weights or from an exported file; plugins of installed packages are loaded first.
 
         Args:
-            weights: the file, or a name that `detect weights` lists; its file is downloaded on first use.
+            weights: a weights file, an exported file, a published file that `detect import` knows, or a name that
+                `detect weights` lists; its file is downloaded on first use.
             device: auto, cpu, cuda, cuda:N or mps.
             precision: auto, float32, bfloat16 or float16.
 
         Raises:
             UserError: the file, device or precision cannot be used, or the download fails.
         """
+        plugins.load_installed()
         given = str(weights) if isinstance(weights, Path) else weights
         config = from_values(
             PredictConfig, {"weights": given, "source": "", "device": str(device), "precision": precision}, ""
@@ -64,7 +67,7 @@ class Detector:
         if is_exported(weights):  # it chooses device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)
-        return Detector(load_weights(weights), where, pick_dtype(precision, where))
+        return Detector(open_model(weights), where, pick_dtype(precision, where))
 
     @property
     def metadata(self) -> ModelMetadata:

@@ -199,6 +199,7 @@ REGISTRIES: dict[str, Registry] = {
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
+    "importer": Registry("importer", _built_in("detect.convert", darknet="darknet", yolox="yolox")),  # in this order
     "export": Registry("export format", _built_in("detect.export", formats="onnx torchscript openvino")),
     "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

@@ -23,7 +23,6 @@ from detect.models.configs.base import ModelConfig
 from detect.models.configs.landmarker import LandmarkerConfig
 from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import load_weights, save_weights
-from detect.types import Preprocess
 from tools import fuzz_data
 
 SMALL = YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8, head_convs=0)
@@ -59,10 +58,9 @@ def _state_dict(folder: Path) -> None:
 
 
 def _read_state_dict(path: Path) -> None:
-    from detect.convert.published import read_pth
     from detect.models.pretrained import read_state
 
-    (read_pth if path.stem == "yolox" else read_state)(path)
+    read_state(path)
 
 
 def _checkpoint(folder: Path) -> None:
@@ -144,12 +142,10 @@ def _cfg(folder: Path) -> None:
 
 
 def _read_cfg(path: Path) -> None:
-    from detect.convert.darknet import import_darknet
+    from detect.convert.open import import_model
+    from detect.convert.published import PublishedFile
 
-    def metadata(classes: int, size: int, pixels: Preprocess) -> ModelMetadata:
-        return ModelMetadata([str(i) for i in range(classes)], list(range(classes)), size, pixels)
-
-    import_darknet(path.with_suffix(".cfg"), path.with_suffix(".weights"), metadata)
+    import_model(PublishedFile(path, names=["0", "1"]))
 
 
 def _npz(folder: Path) -> None:

@@ -78,10 +78,10 @@ def _default_model(task: str, weights: str) -> tuple[dict[str, Any], dict[str, A
     """The values of the model that is trained where none is named, and other values that go with it."""
     if not weights:
         return model_values(_task_defaults(task).get("model", MODEL)), {}
+    from detect.convert.open import open_weights  # late: it needs torch
     from detect.hub import resolve  # late: it may download
-    from detect.models.weights import read_weights  # late: it needs torch
 
-    config, metadata, _ = read_weights(resolve(weights))
+    config, metadata, _ = open_weights(resolve(weights))
     if config.class_weights:  # of its own classes
         config = config.with_class_weights([])
     # The data of signals and volumes say their size.

@@ -69,14 +69,14 @@ def export(config: ExportConfig) -> Path:
         UserError: the model or the options do not suit the format, or the results differ.
     """
     from detect.cli.applicability import refuse_unused
+    from detect.convert.open import open_model
     from detect.export import exporter
     from detect.export.comparison import sample_images, verify
     from detect.export.forms import is_square, require_exportable
     from detect.export.runtime import open_exported
-    from detect.models.weights import load_weights
 
     _refuse(config)
-    model = load_weights(resolve(config.weights))
+    model = open_model(resolve(config.weights))
     refuse_unused("export", config, model.task)
     require_exportable(model, config.weights)
     about, fused = exporter.about_export(config, model), model.fused()
@@ -111,5 +111,7 @@ def _refuse(config: ExportConfig) -> None:
     if not kind.has_operators and (config.nms or config.int8):
         able = " and ".join(name for name, one in kinds.items() if one.has_operators)
         raise UserError(f"--nms and --int8 are for --format {able}: {config.format} has no such operators")
+    if not config.out and Path(config.weights).suffix == kind.suffix:
+        raise UserError(f"--weights {config.weights} has the name that the exported file would get: give --out")
     if config.out and Path(config.out).suffix != kind.suffix:
         raise UserError(f"--out {config.out}: a --format {config.format} file ends in {kind.suffix}")

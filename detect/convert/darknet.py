@@ -10,29 +10,54 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detect.convert.published import PublishedFile
 from detect.errors import UserError
-from detect.models.backbones.darknet import plan
+from detect.models.backbones.darknet import Plan, plan
 from detect.models.backbones.darknet_cfg import LETTERS
-from detect.models.base import ModelMetadata
 from detect.models.configs.darknet import DarknetConfig
 from detect.models.darknet import build_darknet
 from detect.models.uninitialized import Unfilled
-from detect.models.weights import require_finite
 from detect.models.yolo import Yolo
+from detect.registry import register
 from detect.types import Preprocess
 
 
-def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Preprocess], ModelMetadata]) -> Yolo:
-    """Import a detector of Darknet.
+@register("importer", "darknet")
+def import_darknet(file: PublishedFile) -> Yolo | None:
+    """Import a detector of Darknet, a .weights file with the .cfg that describes its network, or the other way round.
 
-    Args:
-        cfg: describes the network.
-        weights: the .weights file.
-        metadata: makes the metadata, given the number of classes, the image size and the preprocessing.
+    Returns:
+        The model; None for another file.
 
     Raises:
-        UserError: the cfg has unknown parts, or the weights have another length than it needs.
+        UserError: the cfg is absent or has unknown parts, or the weights have another length than it needs.
     """
+    if file.cfg is None and file.path.suffix.lower() not in (".cfg", ".weights"):
+        return None
+    weights = file.path.with_suffix(".weights") if file.path.suffix.lower() == ".cfg" else file.path
+    cfg = file.cfg or file.path.with_suffix(".cfg")
+    config, described, pixels = _described(cfg, weights)
+    metadata = file.metadata(described.classes, max(described.size), pixels)
+    levels = {scale.predictor: level for level, scale in enumerate(described.scales)}
+    with Unfilled(shapes=True):
+        need = sum(t.numel() for t, _ in _slots(build_darknet(config, metadata), levels))
+    numbers = _numbers(weights, need, cfg)
+    model = build_darknet(config, metadata).eval()
+    wanted = list(_slots(model, levels))
+    parts = numbers.split([t.numel() for t, _ in wanted])
+    with torch.no_grad():
+        for (like, put), part in zip(wanted, parts, strict=True):
+            put(part.view_as(like))
+    return model
+
+
+def _described(cfg: Path, weights: Path) -> tuple[DarknetConfig, Plan, Preprocess]:
+    """The model that a cfg describes, the plan of its network and its preprocessing."""
+    if missing := next((path for path in (cfg, weights) if not path.is_file()), None):
+        raise UserError(
+            f"{missing} cannot be read: there is no such file. Darknet has a network in two files: put the .cfg "
+            "beside the .weights under the same name, or give both to detect import (--weights, --cfg)"
+        )
     try:
         with cfg.open(encoding="utf-8") as file:
             text = file.read(LETTERS + 1)
@@ -41,23 +66,8 @@ def import_darknet(cfg: Path, weights: Path, metadata: Callable[[int, int, Prepr
     with Unfilled(shapes=True):
         described = plan(text, str(cfg))
     pixels = Preprocess(stretch=True) if described.stretch else Preprocess(pad=127)
-    config = DarknetConfig(
-        name=cfg.stem,
-        darknet_cfg="\n".join(section.text() for section in described.sections) + "\n",
-    )
-    about = metadata(described.classes, max(described.size), pixels)
-    levels = {scale.predictor: level for level, scale in enumerate(described.scales)}
-    with Unfilled(shapes=True):
-        need = sum(t.numel() for t, _ in _slots(build_darknet(config, about), levels))
-    numbers = _numbers(weights, need, cfg)
-    model = build_darknet(config, about).eval()
-    wanted = list(_slots(model, levels))
-    parts = numbers.split([t.numel() for t, _ in wanted])
-    with torch.no_grad():
-        for (like, put), part in zip(wanted, parts, strict=True):
-            put(part.view_as(like))
-    require_finite(model.state_dict(), weights)
-    return model
+    sections = "\n".join(section.text() for section in described.sections) + "\n"
+    return DarknetConfig(name=cfg.stem, darknet_cfg=sections), described, pixels
 
 
 def _numbers(path: Path, need: int, cfg: Path) -> Tensor:

@@ -1,89 +1,125 @@
-"""Reads the convolutions of published files in the order they run, each with its bias or batch statistics."""
+"""A published weights file as importers see it: the tensors in it, and what the user said about it."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from detect.convert import coco_classes as coco
 from detect.errors import UserError
-from detect.models.pretrained import require_stored
+from detect.models.base import ModelMetadata
+from detect.models.pretrained import read_state
+from detect.types import Preprocess
 
-NORM = ("weight", "bias", "running_mean", "running_var")
-# The order in which the parts of YOLOX run, by the start of their names; a level of the head is one part.
-_RUN = ["stem", "dark2", "dark3", "dark4", "dark5", "lateral_conv0", "C3_p4", "reduce_conv1", "C3_p3", "bu_conv2"]
-_RUN += ["C3_n3", "bu_conv1", "C3_n4"]
-_HEAD = ["stems", "cls_convs", "cls_preds", "reg_convs", "reg_preds", "obj_preds"]
+TORCH, ONNX = (".pth", ".pt"), (".onnx",)  # suffixes
 
 
-def read_onnx(path: Path) -> list[dict[str, Tensor]]:
-    """The convolutions of an ONNX file.
+@dataclass(frozen=True)
+class PublishedFile:
+    """A weights file of another program; it is read when an importer first asks what is in it.
 
-    Raises:
-        UserError: it cannot be read, or the weights of its convolutions are not constants.
+    Attributes:
+        path: the file.
+        cfg: the network description of Darknet weights. None: the file beside them, with the suffix .cfg.
+        names: the class names. None: those that the network was published with.
+        imgsz: image size in pixels. 0: the size that the network was made for.
     """
+
+    path: Path
+    cfg: Path | None = None
+    names: Sequence[str] | None = None
+    imgsz: int = 0
+
+    @cached_property
+    def state(self) -> Mapping[str, Tensor]:
+        """The tensors of a torch file by name; none of another file. Raises UserError; no pickle is loaded."""
+        return read_state(self.path) if self.path.suffix.lower() in TORCH else {}
+
+    @cached_property
+    def graph(self) -> Any:
+        """The graph of an ONNX file (`onnx.GraphProto`); None for another file. Raises UserError."""
+        return _read_graph(self.path) if self.path.suffix.lower() in ONNX else None
+
+    @cached_property
+    def convolutions(self) -> list[dict[str, Tensor]]:
+        """The constant `weight` and `bias` of the convolutions of an ONNX file in the order they run. Raises UserError.
+
+        What is not constant is absent; batch normalization is folded in.
+        """
+        if self.graph is None:
+            return []
+        constants = {node.output[0]: _value(node) for node in self.graph.node if node.op_type == "Constant"}
+        constants |= {value.name: value for value in self.graph.initializer}
+        found = (zip(("weight", "bias"), n.input[1:], strict=False) for n in self.graph.node if n.op_type == "Conv")
+        return [
+            {part: _tensor(constants[name], self.path) for part, name in parts if constants.get(name) is not None}
+            for parts in found
+        ]
+
+    def metadata(
+        self,
+        classes: int,
+        size: int,
+        preprocess: Preprocess,
+        names: Sequence[str] = coco.NAMES,
+        folded: bool = False,
+    ) -> ModelMetadata:
+        """The metadata of the network in the file.
+
+        Args:
+            classes: how many classes the network has.
+            size: the image size in pixels that it was made for.
+            preprocess: its preprocessing.
+            names: the class names that it was published with.
+            folded: as in `ModelMetadata`.
+
+        Raises:
+            UserError: the class names are not known, because the network has another number of classes.
+        """
+        known = list(names if self.names is None else self.names)
+        if len(known) != classes:
+            whose = "--names" if self.names is not None else "COCO" if names is coco.NAMES else "ImageNet"
+            raise UserError(
+                f"{self.path}: {whose} has {len(known)} classes, the network {classes}: "
+                "give detect import a file of --names with that many lines"
+            )
+        ids = coco.IDS if known == coco.NAMES else list(range(1, classes + 1))
+        return ModelMetadata(known, list(ids), self.imgsz or size, preprocess, folded=folded)
+
+
+def _read_graph(path: Path) -> Any:
+    import onnx  # late: only who reads ONNX waits for it
+
     try:
-        import onnx  # late: an extra
-    except ImportError as error:
-        raise UserError(f"{path}: to read ONNX, install gridhead[export]") from error
+        return onnx.load(str(path), load_external_data=False).graph
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf and onnx raise several kinds
+        raise _unreadable(path, error) from error
+
+
+def _value(node: Any) -> Any:
+    """The tensor of a node of type Constant; None where it is of another kind."""
+    return next((one.t for one in node.attribute if one.name == "value"), None)
+
+
+def _tensor(value: Any, path: Path) -> Tensor:
     from onnx import numpy_helper
 
     try:
-        graph = onnx.load(path).graph
-        constants = {value.name: value for value in graph.initializer}
-        nodes = [node for node in graph.node if node.op_type == "Conv"]
-        if odd := [n.name for n in nodes if len(n.input) != 3 or not all(i in constants for i in n.input[1:])]:
-            raise UserError(f"{path}: convolution {odd[0]} has no constant weight and bias, as released files have")
-        read = [[torch.tensor(numpy_helper.to_array(constants[name])) for name in n.input[1:]] for n in nodes]
-    except (UserError, MemoryError):
+        return torch.tensor(numpy_helper.to_array(value))
+    except MemoryError:
         raise
-    except Exception as error:  # protobuf, numpy and onnx raise several kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not an ONNX file that can be read: {reason}") from error
-    return [{"weight": weight, "bias": bias} for weight, bias in read]
+    except Exception as error:  # numpy and onnx raise several kinds
+        raise _unreadable(path, error) from error
 
 
-def read_pth(path: Path) -> list[dict[str, Tensor]]:
-    """The convolutions of a checkpoint of YOLOX; no pickle is loaded.
-
-    Raises:
-        UserError: it is not a checkpoint of YOLOX.
-    """
-    try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files and for those of other programs
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not a weights file that can be read safely: {reason}") from error
-    state = file.get("model", file) if isinstance(file, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dictionary (names and tensors), as released files do")
-    require_stored(state, path)
-    names = [key.removesuffix(".weight") for key, value in state.items() if key.endswith(".weight") and value.ndim == 4]
-    return [_part(state, name) for name in sorted(names, key=lambda name: _place(name, path))]
-
-
-def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A convolution with its bias or its batch normalization, which stands beside one called `conv`."""
-    part = {"weight": state[f"{name}.weight"]}
-    if f"{name}.bias" in state:
-        return part | {"bias": state[f"{name}.bias"]}
-    norm = f"{name.removesuffix('conv')}bn"
-    return part | {f"norm.{key}": state[f"{norm}.{key}"] for key in NORM if f"{norm}.{key}" in state}
-
-
-def _place(name: str, path: Path) -> tuple:
-    """The place of a convolution in the order: its part, then conv1, conv2, the blocks, conv3; depthwise first."""
-    words = name.split(".")
-    if words[0] == "head" and len(words) > 2 and words[1] in _HEAD and words[2].isdecimal():
-        return len(_RUN), int(words[2]), _HEAD.index(words[1]), _natural(".".join(words[3:]))
-    part = next((word for word in words if word in _RUN), None)
-    if words[0] != "backbone" or part is None:
-        raise UserError(f"{path} is not a YOLOX: it has a convolution called {name}")
-    return _RUN.index(part), 0, 0, _natural(name.partition(part)[2].replace("conv3", "z"))
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts words by letters and numbers by value."""
-    return [(int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"\.", text) if word]
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{path} is not an ONNX file that can be read: {reason}")

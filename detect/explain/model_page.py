@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from detect.commands.see import SeeConfig
+from detect.convert.open import open_model
 from detect.data.annotations import Annotations
 from detect.data.images import read_image, resize, scaled
 from detect.data.letterbox import Letterbox
@@ -23,7 +24,6 @@ from detect.hub import resolve
 from detect.inference.draw import draw
 from detect.models.base import Model
 from detect.models.hooks import LayerOutputs, find_layer
-from detect.models.weights import load_weights
 from detect.report.html import Page
 from detect.tasks import get_task
 from detect.types import Classification, Detections, Postprocess
@@ -49,7 +49,7 @@ def write_page(config: SeeConfig) -> Path:
         UserError: the layer, model or image cannot be shown.
     """
     require_own(Path(config.out) / PAGE, "page")
-    model = load_weights(resolve(config.weights)).to(pick_device(config.device))
+    model = open_model(resolve(config.weights)).to(pick_device(config.device))
     if model.needs_proposals:
         raise UserError(f"{config.weights}: {model.config.name} takes single regions, not images: take another model")
     if model.config.dims != 2:

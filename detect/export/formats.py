@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +20,7 @@ from detect.export.quantize import quantized
 from detect.export.writers import to_onnx, write_onnx, write_openvino, write_torchscript
 from detect.models.base import Model
 from detect.registry import REGISTRIES, register
-from detect.utils.atomic_io import temporary_folder
+from detect.utils.atomic_io import open_file, temporary_folder
 from detect.utils.device import pick_device
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -55,6 +56,10 @@ class ExportFormat:
         """
         raise NotImplementedError
 
+    def wrote(self, path: Path) -> bool:
+        """Whether a file of this suffix is one that `write` made: needed where other programs write such files too."""
+        return True
+
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """Open a file.
 
@@ -73,9 +78,10 @@ class ExportFormat:
 
 
 def format_of(path: str | Path) -> ExportFormat | None:
-    """The format of a file by its suffix; None for one that is no exported file."""
-    kinds = (kind for kind in REGISTRIES["export"].values() if kind.suffix == Path(path).suffix)
-    return next((kind() for kind in kinds), None)
+    """The format of an exported file, by its suffix and by what is in it; None for one that is no exported file."""
+    path = Path(path)
+    kinds = (kind() for kind in REGISTRIES["export"].values() if kind.suffix == path.suffix)
+    return next((kind for kind in kinds if kind.wrote(path)), None)
 
 
 @register("export", "onnx")
@@ -92,6 +98,14 @@ class Onnx(ExportFormat):
             with temporary_folder() as folder:
                 graph = quantized(graph, calibration(), folder)
         write_onnx(graph, about, path)
+
+    def wrote(self, path: Path) -> bool:
+        """See `ExportFormat.wrote`: published networks are ONNX files too, but have no metadata under our key."""
+        try:
+            with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.rfind(KEY.encode()) >= 0
+        except (OSError, ValueError):  # missing or empty: `open` says so
+            return True
 
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """See `ExportFormat.open`."""

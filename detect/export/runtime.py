@@ -124,7 +124,7 @@ class Exported:
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether `path` has the suffix of an exported file."""
+    """Whether `path` is an exported file, by its suffix and by what is in it."""
     return format_of(path) is not None
 
 

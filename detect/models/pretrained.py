@@ -32,7 +32,11 @@ _FILES = {"616bb9a19d357e1e21d937fdea5f437d0a6c943686b36425b9d3f7b23319946f": "c
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file. Raises UserError where it is neither; no pickle is loaded."""
+    """The tensors of a safetensors or torch file, by name; in a torch file they may be under the key "model".
+
+    Raises:
+        UserError: the file is neither, or is damaged; no pickle is loaded.
+    """
     from safetensors.torch import load_file
 
     try:
@@ -47,6 +51,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no file of weights that can be read safely: {reason}") from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} holds no state dictionary, names with tensors: save model.state_dict()")
     require_stored(state, path)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from detect.config.train import TrainConfig
+from detect.convert.open import open_weights
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.models.backbones.base import Staged
@@ -28,10 +29,10 @@ class Source(NamedTuple):
         name: what messages call them.
         tensors: by name.
         pixels: the preprocessing that they expect.
-        part: "model" (all of a weights file of ours), "backbone" (its backbone) or "published" (a backbone under the
+        part: "model" (all of a weights file), "backbone" (its backbone) or "published" (a backbone under the
             names that its authors gave).
         folded: as in `ModelMetadata`.
-        metadata: of a weights file of ours; None for published weights.
+        metadata: of a whole model; None for weights of a backbone.
     """
 
     name: str
@@ -56,7 +57,7 @@ def find_source(config: TrainConfig) -> Source | None:
         flags = " and ".join(f"--{flag.replace('_', '-')}" for flag in given)
         raise UserError(f"{flags} exclude one another: give one")
     if config.weights:
-        _, metadata, tensors = read_weights(resolve(config.weights))
+        _, metadata, tensors = open_weights(resolve(config.weights))
         return Source(f"--weights {config.weights}", tensors, metadata.preprocess, "model", metadata.folded, metadata)
     backbone = config.model.backbone
     if config.pretrained:

@@ -274,7 +274,7 @@ def test_weights_of_another_length_are_refused(tmp_path, capsys, extra, header, 
         (["--out", "{d}/net.cfg/w.safetensors"], "cannot be written"),
         (["--weights", "{d}/no.weights"], "no such file"),
         (["--cfg", "{d}/no.cfg"], "cannot be read"),
-        (["--cfg", ""], "give the --cfg"),
+        (["--weights", "{d}/alone.weights", "--cfg", ""], "alone.cfg cannot be read"),
         (["--names", ""], "COCO"),
         (["--names", "{d}/no.names"], "no.names: cannot be read"),
         (["--names", "{d}/twice.names"], "have the same name"),
@@ -284,7 +284,12 @@ def test_weights_of_another_length_are_refused(tmp_path, capsys, extra, header, 
 )
 def test_other_mistakes_are_said_in_one_line(tmp_path, capsys, flags, said):
     cfg, weights, _ = write(tmp_path)
-    for name, text in (("twice.names", "cat\ncat\n"), ("three.names", "a\nb\nc\n"), ("w.onnx", "")):
+    for name, text in (
+        ("alone.weights", ""),
+        ("twice.names", "cat\ncat\n"),
+        ("three.names", "a\nb\nc\n"),
+        ("w.onnx", ""),
+    ):
         (tmp_path / name).write_text(text)
     names = ["--names", str(tmp_path / "net.names")]
     assert run(tmp_path, cfg, weights, *names, *(flag.format(d=tmp_path) for flag in flags)) == 2

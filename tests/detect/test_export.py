@@ -328,7 +328,7 @@ def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"m\.onnx does not exist"):
         Detector.load(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"m\.onnx cannot be read by ONNX Runtime"):
+    with pytest.raises(UserError, match=r"m\.onnx is not an ONNX file that can be read"):
         Detector.load(tmp_path / "m.onnx")
     (tmp_path / "m.torchscript").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"m\.torchscript cannot be read by torch"):
@@ -336,6 +336,10 @@ def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
     graph = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 18]> g (float[1] x) => (float[1] y) { y = Abs(x) }'
     )
+    onnx.save(graph, str(tmp_path / "m.onnx"))
+    with pytest.raises(UserError, match=r"m\.onnx holds no network that detect import knows"):
+        Detector.load(tmp_path / "m.onnx")
+    onnx.helper.set_model_props(graph, {"gridhead": ""})
     onnx.save(graph, str(tmp_path / "m.onnx"))
     with pytest.raises(UserError, match="was not written by detect export"):
         Detector.load(tmp_path / "m.onnx")

@@ -1,0 +1,60 @@
+"""Opens a weights file: gridhead's own, or a published one of another program, which is imported in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from detect.convert.published import PublishedFile
+from detect.errors import UserError
+from detect.models.base import Model, ModelMetadata
+from detect.models.configs.base import ModelConfig
+from detect.models.weights import is_ours, load_weights, read_weights, require_finite
+from detect.registry import REGISTRIES
+
+KNOWN = "YOLOX (.onnx, .pth), Darknet (.weights with its .cfg)"
+
+
+def open_model(path: str | Path) -> Model:
+    """The model in a weights file, in evaluation mode, on the CPU.
+
+    Args:
+        path: a weights file of ours, or one that an importer knows: what is in it decides.
+
+    Raises:
+        UserError: the file is missing, damaged, or unknown.
+    """
+    path = Path(path)
+    return load_weights(path) if _is_own(path) else import_model(PublishedFile(path))
+
+
+def open_weights(path: str | Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tensor]]:
+    """The configuration, metadata and tensors of the model that `open_model` returns. Raises UserError as it does."""
+    path = Path(path)
+    if _is_own(path):
+        return read_weights(path)
+    model = import_model(PublishedFile(path))
+    return model.config, model.metadata, model.state_dict()
+
+
+def import_model(file: PublishedFile) -> Model:
+    """The model in a published file, in evaluation mode: the first that an importer makes of it.
+
+    An importer is a function, registered in the kind "importer", from a `PublishedFile` to a model. It returns None
+    for a file that is of another network.
+
+    Raises:
+        UserError: no importer knows the file, or it is damaged.
+    """
+    for importer in REGISTRIES["importer"].values():
+        model: Model | None = importer(file)
+        if model is not None:
+            require_finite(model.state_dict(), file.path)
+            return model.eval()
+    raise UserError(f"{file.path} holds no network that detect import knows: it reads {KNOWN}")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether `load_weights` reads the file, or says best what is wrong with it."""
+    return path.suffix.lower() == ".safetensors" or not path.is_file() or is_ours(path)
