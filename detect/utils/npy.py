@@ -36,6 +36,8 @@ def read_npy(file: BinaryIO, length: int) -> np.ndarray:
     shape, _, kind = _HEADERS[version](file)
     if kind.hasobject:
         raise ValueError("it holds Python objects, not numbers")
+    if kind.subdtype or kind.fields:  # "1U1" is such a one too: its letters would go unchecked
+        raise ValueError(f"its elements are arrays or records themselves, {kind}: it must hold numbers or words")
     wanted, there = math.prod(shape) * kind.itemsize, length - file.tell()
     if wanted != there or not kind.itemsize or min(shape, default=0) < 0:
         raise ValueError(f"its header says {kind} {list(shape)}, {wanted} bytes, and it has {there}: it is damaged")

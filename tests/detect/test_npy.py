@@ -34,6 +34,9 @@ WRONG = [
     npy("(1,)", "<U1000000000", b"abcd"),
     npy("(4,)", "<U1", b"\xff" * 16),
     npy("(1,)", ">U1", b"a\0\0\0"),  # written the other way round
+    npy("(4,)", "1U1", b"\xff" * 16),  # an array of one letter in each element
+    npy("(2,)", "2f4"),
+    npy("(2,)", [("a", "<f4"), ("b", "<f4")]),
     npy(kind="nonsense"),
     npy("(" * 3000),
     npy("(4,) 1L 1.2.3L"),
