@@ -24,7 +24,7 @@ GROUPS = {
     "vid_stride pairs classes",
     "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
-    "Training": "epochs batch seed resume resume_anyway patience multi_scale balance repeat images_per_identity "
+    "Training": "auto epochs batch seed resume resume_anyway patience multi_scale balance repeat images_per_identity "
     "deterministic proposals cache_features features",
     "Detection": "conf iou max_det agnostic soft crops tta tile predictions",
     "Tracking": "track lines zones",

@@ -11,6 +11,7 @@ from typing import Any
 
 from detect.cli.applicability import ignored_options, refuse_unused
 from detect.cli.arguments import read
+from detect.cli.auto_values import chosen_layers
 from detect.cli.help import Help
 from detect.cli.plugin_flag import load_listed, load_plugins
 from detect.cli.suggest import unknown_flag
@@ -105,7 +106,7 @@ def _layered(command: str, values: dict[str, Any], files: Sequence[str]) -> dict
     layers: list[Layer] = [*((_settings(file), Path(file).parent) for file in files), (values, None)]
     try:
         if command == "train":
-            return train_values(layers)
+            return train_values([*chosen_layers(layers), *layers])
         return merged(*(nested(kind, layer, folder=folder) for layer, folder in layers))
     except UnknownOption as error:
         raise unknown_flag(f"--{error.name}", command, error.model) from None
@@ -138,7 +139,8 @@ def _help(command: str, arguments: Sequence[str], everything: bool) -> str:
     given = read(command, [word for word in arguments if word not in HELP])
     if command != "train":
         return Help(command, {}, everything=everything).text()
-    config = with_task(checked(config_of(command), {"data": "", **_layered(command, given.values, given.files)}, "--"))
+    values = _layered(command, given.values | {"auto": False}, given.files)  # help looks at no data
+    config = with_task(checked(config_of(command), {"data": "", **values}, "--"))
     values = {name: getattr(config, name) for name in own_options(config_of(command)) if name != "data"}
     named = bool({"model", "weights", "task"} & set(given.values))
     ignored = ignored_options(command, config, config.task) if named else ()

@@ -39,6 +39,9 @@ class TrainConfig:
     """Task. Default: the model's. Without a model it chooses one: classify takes resnet18."""
     model: ModelConfig = field(default_factory=YoloConfig)
     """Model: a name of detect info, or a YAML file."""
+    auto: bool = False
+    """Choose what is not given from the data, and say why. Published weights (which may be downloaded), image size,
+    batch size, epochs, workers, and whether to mirror images."""
     epochs: Count = 100
     """Passes over the training set."""
     imgsz: Side = 640
