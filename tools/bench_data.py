@@ -1,4 +1,4 @@
-"""The dataset of a benchmark in the layout of the peer."""
+"""Writes the dataset of a benchmark in the peer's layout."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from detect.utils.atomic_io import replace_text
 
 
 def lay_out(source: Path, folder: Path) -> str:
-    """Write the dataset at `source` as the peer reads it: images under images/, a text file of boxes for each."""
+    """Write the dataset `source` in YOLO format to `folder`; returns the path of its data.yaml."""
+
     import yaml
 
     from detect.data.sources.formats import load_data, splits
 
     for split in splits(str(source)):
-        store = load_data(str(source), split)
+        annotations = load_data(str(source), split)
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
-        for i in range(len(store)):
-            path, target = store.image_path(i).resolve(), store.target(i)
+        for i in range(len(annotations)):
+            path, target = annotations.image_path(i).resolve(), annotations.target(i)
             (folder / "images" / split / path.name).symlink_to(path)
             height, width = target.size
             low, high = target.boxes.chunk(2, 1)
@@ -28,6 +29,11 @@ def lay_out(source: Path, folder: Path) -> str:
                 for label, (x, y), (w, h) in zip(target.labels.tolist(), *(r.tolist() for r in rows), strict=True)
             ]
             replace_text((folder / "labels" / split / path.name).with_suffix(".txt"), "\n".join(lines), durable=False)
-    about = {"path": str(folder), "train": "images/train", "val": "images/val", "names": dict(enumerate(store.names))}
+    about = {
+        "path": str(folder),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(annotations.names)),
+    }
     replace_text(folder / "data.yaml", yaml.safe_dump(about))
     return str(folder / "data.yaml")
