@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 
 from detect.utils.atomic_io import replace_text  # noqa: E402
-from tools.bench_data import lay_out  # noqa: E402
+from tools.bench_data import lay_out, random_dataset  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
@@ -192,7 +192,7 @@ def evaluate(setting: Setting) -> list[Line]:
     from detect.evaluation.coco_protocol import summarize
 
     ground_truth = setting.folder / "ground_truth.json"
-    records = scene(setting.some(2_000), 80, ground_truth)
+    records = random_dataset(setting.some(2_000), 80, ground_truth)
     annotations = load_coco(ground_truth, setting.folder)
     images = records.image_ids.repeat(records.counts)
     rows = np.column_stack([images, records.boxes, records.scores, annotations.category_ids[records.labels]])
@@ -214,36 +214,6 @@ def evaluate(setting: Setting) -> list[Line]:
         raise SystemExit(f"bench: {ours()} differ from the numbers of pycocotools, {pycocotools()}")
     times = by_turns(setting.some(3), timed(ours), {"pycocotools": timed(pycocotools)})
     return [Line(f"COCO evaluation, {len(annotations):,} images of 80 detections", ">= 20", *times)]
-
-
-def scene(count: int, detections: int, ground_truth: Path) -> Any:
-    """Write random annotations of `count` images with 1 to 14 objects of 80 classes each.
-
-    Returns:
-        Detections in every image: boxes near random objects, half of them with the right class.
-    """
-    from detect.evaluation.coco_protocol import Records
-
-    rng = np.random.default_rng(0)
-    annotations: list[dict[str, Any]] = []
-    predicted, labels = [], []
-    for image in range(count):
-        objects = int(rng.integers(1, 15))
-        boxes = np.concatenate([rng.uniform(0, 400, (objects, 2)), rng.lognormal(4, 0.7, (objects, 2))], 1)
-        classes = rng.integers(80, size=objects)
-        for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
-            annotation = {"id": len(annotations) + 1, "image_id": image + 1, "category_id": label + 1, "iscrowd": 0}
-            annotations.append({**annotation, "bbox": box, "area": box[2] * box[3]})
-        of = rng.integers(objects, size=detections)
-        predicted.append(boxes[of] * rng.normal(1, 0.1, (detections, 4)).clip(0.5))
-        labels.append(np.where(rng.random(detections) < 0.5, classes[of], rng.integers(80, size=detections)))
-    sizes = {"width": 640, "height": 640}
-    images = [{"id": i + 1, "file_name": f"{i}.jpg", **sizes} for i in range(count)]
-    categories = [{"id": c + 1, "name": f"class {c}"} for c in range(80)]
-    replace_text(ground_truth, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    counts = np.full(count, detections)
-    scores = rng.random(count * detections)
-    return Records(np.arange(1, count + 1), counts, np.concatenate(predicted), scores, np.concatenate(labels))
 
 
 def windows(setting: Setting) -> list[Line]:

@@ -87,7 +87,7 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert compare.main([*arguments, *flags]) == 0
     said = capsys.readouterr().out
     assert "| `yolo_n` |" in said and "(p " in said
-    assert (tmp_path / "out" / "page.md").read_text().startswith("8 images of instances_val.json, none used in training")
+    assert (tmp_path / "out" / "page.md").read_text().startswith("8 images of instances_val.json")
     assert (tmp_path / "out" / "images.jpg").stat().st_size > 1000
     assert {k: len(v) for k, v in json.loads((tmp_path / "out" / "page.json").read_text()).items()} == {
         "yolo_n": 20,
