@@ -42,7 +42,7 @@ WORDS += ["\ufeff", "é"]
 
 
 def mutate(data: bytes, suffix: str, rng: random.Random) -> bytes:
-    """Damage `data`, the content of a file with that suffix, one to three times."""
+    """`data`, the content of a file with that suffix, with one to three kinds of damage."""
     if suffix in CODECS and rng.random() < 0.7:
         with contextlib.suppress(Exception):  # what a damaged tree cannot be packed into is damaged as bytes
             tree, pack = CODECS[suffix](data)
@@ -55,7 +55,7 @@ def mutate(data: bytes, suffix: str, rng: random.Random) -> bytes:
 
 
 def _damage(data: bytes, rng: random.Random) -> bytes:
-    """Damage text as text or as bytes, and other data as bytes."""
+    """Bytes damaged as text where they are text, as bytes else."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -73,7 +73,7 @@ def _flip(data: bytearray, rng: random.Random) -> bytes:
 
 
 def _number(data: bytearray, rng: random.Random) -> bytes:
-    """Overwrite four or eight bytes with a boundary value, or with NaN or infinity."""
+    """Four or eight bytes as a number that is at an edge, or a float that is none."""
     at = rng.randrange(max(1, min(len(data), rng.choice([64, 1 << 40]))))
     kind = rng.choice("iqIQf")
     bits = 8 * struct.calcsize(kind)
@@ -88,22 +88,22 @@ def _cut(data: bytearray, rng: random.Random) -> bytes:
 
 
 def _move(data: bytearray, rng: random.Random) -> bytes:
-    """Remove a range of bytes, repeat it elsewhere, or zero it."""
+    """A piece taken out, or put in a second time, or zeroed."""
     start, to = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)
     end = min(len(data), start + rng.choice([1, 4, 16, 256, 4096]))
-    part = bytes(data[start:end])
+    piece = bytes(data[start:end])
     kind = rng.randrange(3)
     if kind == 0:
         del data[start:end]
     elif kind == 1:
-        data[to:to] = part
+        data[to:to] = piece
     else:
-        data[start:end] = bytes(len(part))
+        data[start:end] = bytes(len(piece))
     return bytes(data)
 
 
 def _word(text: str, rng: random.Random) -> str:
-    """Replace a word or number by another one."""
+    """A word or number of the text as another one."""
     words = list(re.finditer(r"[\w.+-]+|[^\w\s]", text))
     if not words:
         return rng.choice(WORDS)
@@ -113,7 +113,7 @@ def _word(text: str, rng: random.Random) -> str:
 
 
 def _line(text: str, rng: random.Random) -> str:
-    """Remove a line, or repeat it elsewhere, once or thousands of times."""
+    """A line taken out, said again, moved, or said very often."""
     lines = text.splitlines(keepends=True) or [""]
     at, kind = rng.randrange(len(lines)), rng.randrange(4)
     line = lines[at]
@@ -125,7 +125,7 @@ def _line(text: str, rng: random.Random) -> str:
 
 
 def _nest(text: str, rng: random.Random) -> str:
-    """Insert deeply nested brackets."""
+    """Deep brackets somewhere."""
     at, mark = rng.randrange(len(text) + 1), rng.choice(["[", "{", "<a>", "- ", '{"a":', "[["])
     return text[:at] + mark * rng.choice([2, 50, 5000]) + text[at:]
 
@@ -135,7 +135,7 @@ _TEXTS: list[Callable[[str, random.Random], str]] = [_word, _word, _word, _line,
 
 
 def change(tree: Any, rng: random.Random) -> Any:
-    """Copy the tree with one value changed, removed or repeated."""
+    """A copy of the tree with one value in it changed, taken out, or said twice."""
     tree = copy.deepcopy(tree)
     places = list(_places(tree))
     if not places:
@@ -161,7 +161,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _other(value: Any, rng: random.Random) -> Any:
-    """Choose another value: often of the same type, sometimes of another."""
+    """Something else in the place of a value: often of its kind, sometimes of none."""
     if isinstance(value, np.ndarray):
         return _other_array(value, rng)
     if isinstance(value, bytes):
@@ -212,8 +212,8 @@ def _npy(data: bytes) -> tuple[Any, Pack]:
     head = {"descr": dtype.str, "fortran_order": fortran, "shape": list(shape)}
 
     def pack(tree: Any) -> bytes:
-        header = {k: tuple(v) if k == "shape" else v for k, v in tree["head"].items()}
-        text = repr(header).encode() + b"\n"
+        said = {k: tuple(v) if k == "shape" else v for k, v in tree["head"].items()}
+        text = repr(said).encode() + b"\n"
         return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + tree["data"]
 
     return {"head": head, "data": file.read()}, pack
@@ -264,7 +264,7 @@ def _onnx(data: bytes) -> tuple[Any, Pack]:
 
 
 def _checkpoint(data: bytes) -> tuple[Any, Pack]:
-    """The content of a checkpoint; packing it computes a valid checksum."""
+    """What torch loads of a checkpoint; put together again, its checksum is right."""
     import torch
 
     from detect.training.checkpoint import sign

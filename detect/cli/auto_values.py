@@ -104,10 +104,10 @@ def _weights(data: Data, machine: Machine, given: Mapping[str, Any]) -> Choice:
 
 def _best(data: Data, machine: Machine, model: str, cached: bool) -> Choice:
     """The weights to take of those that are published for a model ("": any); `cached`: that are in the cache."""
-    from detect.hub import CATALOGUE, is_cached
+    from detect.hub import catalogue, is_cached
     from detect.training.auto import Choice, choose_weights
 
-    offers = [one for one in CATALOGUE.values() if one.task == "detect" and model in ("", one.model)]
+    offers = [one for one in catalogue().values() if one.metric == "AP" and model in ("", one.model)]
     chosen = choose_weights(data, machine, [one for one in offers if not cached or is_cached(one)])
     if chosen is None:
         chosen = Choice("", f"no published ones {f'of {model} ' * bool(model)}suit: from scratch")

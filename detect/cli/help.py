@@ -21,7 +21,7 @@ FILES = "weights backbone_weights json page detections cfg names pairs gallery a
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
     "Data": "data split splits source gallery a b content style share run skip_bad allow_outside recursive max_pixels "
-    "vid_stride pairs classes",
+    "vid_stride pairs classes action file",
     "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto epochs batch seed resume resume_anyway patience multi_scale balance repeat images_per_identity "
@@ -40,8 +40,8 @@ NESTED = {"optim": "Optimizer", "augment": "Augmentation", "tracker": "Tracking"
 GENERAL = {
     "--config FILE": "YAML file with any of these options; several: the later file wins",
     "--plugin PLUGIN": PLUGIN_HELP,
-    "--help": "this text; for train, beside --model NAME, with that model's options",
-    "--help-all": "all options, explained in full",
+    "--offline": "forbid downloads: published weights must be in the cache",
+    "--help, --help-all": "this text (beside --model NAME: with its options), or all in full",
 }
 
 

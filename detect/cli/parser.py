@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
@@ -22,15 +23,21 @@ from detect.config.fields import own_options
 from detect.config.fill import SWITCH, UnknownOption, merged, nested, settings
 from detect.config.train import with_task
 from detect.errors import UserError
+from detect.hub import offline
 from detect.models.legacy import current_settings
 from detect.utils.interrupt import uninterrupted
 from detect.utils.names import say, warn_once
 
+OFFLINE = "--offline"  # of every command, as --plugin
 HELP = frozenset(("-h", "--help", "--help-all"))
 
 
 def run(command: str, arguments: Sequence[str]) -> None:
     """Run a command, or print its help."""
+    if OFFLINE in arguments:
+        with offline():
+            run(command, [word for word in arguments if word != OFFLINE])
+        return
     with uninterrupted():
         arguments = load_plugins(list(arguments))
         if asked := HELP.intersection(arguments):
@@ -38,7 +45,8 @@ def run(command: str, arguments: Sequence[str]) -> None:
                 say(line)
             return
         config = _parsed(command, arguments)
-        importlib.import_module("detect.api")  # torch and whatever else is native, before anything may break it off
+        if getattr(config, "native", True):
+            importlib.import_module("detect.api")  # torch and whatever else is native, before anything may break it off
     warn_once.cache_clear()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     function_of(command)(config)
@@ -90,12 +98,23 @@ def _configured(command: str, values: dict[str, Any], files: Sequence[str]) -> A
     filled = _layered(command, values, files)
     absent = [name for name, one in own_options(kind).items() if one.default is MISSING and name not in filled]
     if absent:
-        raise UserError(f"detect {command} needs --{' and --'.join(absent)}")
+        raise UserError(f"detect {command} needs --{' and --'.join(absent)}{_remedy(command, absent, filled)}")
     config: Any = checked(kind, filled, "--")
     if command == "train":
         config = with_task(config)
     refuse_unused(command, config, config.task if command == "train" else "")
     return config
+
+
+def _remedy(command: str, absent: Sequence[str], values: Mapping[str, Any]) -> str:
+    """The two commands that would work where only the weights are missing; "" where none are published for it."""
+    published = getattr(config_of(command), "published", "")
+    if absent != ["weights"] or not published:
+        return ""
+    texts = {name.replace("_", "-"): value for name, value in values.items() if isinstance(value, str)}
+    rest = " ".join(f"--{name} {shlex.quote(text)}" for name, text in texts.items())
+    named, own = (f"`detect {command} --weights {one} {rest}`" for one in (published, "runs/train/best.safetensors"))
+    return f": {named} takes published ones (`detect weights` lists them), {own} those of a training run"
 
 
 def _layered(command: str, values: dict[str, Any], files: Sequence[str]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def flags_of(command: str, model: str = "") -> list[str]:
         command: a key of `COMMANDS`.
         model: the kind of model whose options are among them. Default: those of every kind.
     """
-    flags = ["config", "plugin", *(option.name for option in options_of(config_of(command)))]
+    flags = ["config", "plugin", "offline", *(option.name for option in options_of(config_of(command)))]
     if command != "train":
         return flags
     kinds = [model] if model else list(REGISTRIES["model"])

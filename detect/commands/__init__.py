@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "write the HTML report of a training run",
     "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",
+    "weights": "list published weights, or download some",
     "import": "convert published weights of Darknet or YOLOX",
     "export": "write weights as ONNX, OpenVINO or TorchScript",
     "see": "explain a model: filters, feature maps, class activation",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Precision, Range, Share, SideOrDefault
 from detect.errors import UserError
@@ -17,6 +17,8 @@ class EvaluateConfig:
     Detectors are measured by the COCO protocol, classifiers by accuracy, landmarkers by normalized error, embedders by
     verification of pairs.
     """
+
+    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: list[str]
     """Weights file, exported files too. Several classifiers: their probabilities are averaged."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from detect.config.constraints import Count, Registered, Share, SideOrDefault
 from detect.errors import UserError
@@ -27,6 +27,8 @@ class ExportConfig:
 
     The file is compared with PyTorch on real images before it is written.
     """
+
+    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
     """Weights file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from detect.config.constraints import CallbackName, Count, Natural, Precision, ReadWith, Share, SideOrDefault
 from detect.config.tracking import TrackConfig
@@ -26,6 +26,8 @@ class PredictConfig:
 
     Files that an earlier `detect predict` left in `out` are removed first.
     """
+
+    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
     """Weights file, or an exported one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from detect.config.constraints import Count, Natural, Share
 from detect.utils.locks import locked_folder, under
@@ -13,6 +14,8 @@ from detect.utils.locks import locked_folder, under
 class SeeConfig:
     """Explain a model on an HTML page: its filters, what excites each channel of a layer, and why it predicts what it
     does."""
+
+    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
     """Weights file."""

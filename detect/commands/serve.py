@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from detect.config.constraints import Count, Precision, Range, SideOrDefault
 from detect.errors import UserError
@@ -19,6 +19,8 @@ class ServeConfig:
 
     By default only this machine can reach it.
     """
+
+    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
     """Weights file, or an exported one."""

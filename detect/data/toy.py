@@ -34,7 +34,7 @@ CATEGORIES = [{"id": digit + 1, "name": str(digit), "supercategory": "digit"} fo
 
 
 def toy_folder() -> Path:
-    """Return the toy dataset in the user's cache (XDG_CACHE_HOME or ~/.cache) or the temporary folder; built if absent.
+    """Return the toy dataset in the user's cache (see `cache_folder`) or the temporary folder; built if absent.
 
     Raises UserError where neither can be written.
     """

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from detect.errors import UserError, unknown
 from detect.hub.cache import folder, is_cached, require_intact
-from detect.hub.catalogue import CATALOGUE, Published
+from detect.hub.catalogue import Published, catalogue
+from detect.utils.atomic_io import replace_file
 
 OFFLINE = "GRIDHEAD_OFFLINE"
 
 
-def resolve(weights: str | Path, offline: bool | None = None) -> Path:
+def resolve(weights: str | Path) -> Path:
     """The local file of what `--weights` names: a file, or published weights, which are downloaded on first use.
 
     Args:
         weights: a path, or a name of the catalogue in any case. A file that exists wins over a name.
-        offline: whether to forbid the download. Default: what the environment variable GRIDHEAD_OFFLINE says.
 
     Raises:
         UserError: there is no such name, or its file cannot be had, or is not the published one.
@@ -29,14 +33,14 @@ def resolve(weights: str | Path, offline: bool | None = None) -> Path:
     if published is None:
         if path.suffix or len(path.parts) != 1:
             return path  # whoever opens it says that it is not there
-        hint = str(unknown("weights", weights, CATALOGUE)).partition(": ")[2]
+        hint = str(unknown("weights", weights, catalogue())).partition(": ")[2]
         raise UserError(f"--weights {weights}: neither a file nor a name that `detect weights` lists: {hint}")
-    return pull(published, is_offline() if offline is None else offline)
+    return pull(published)
 
 
 def find(name: str) -> Published | None:
     """The published weights of a name, in any case and with hyphens or underscores; None where there are none."""
-    return CATALOGUE.get(name.lower().replace("-", "_"))
+    return catalogue().get(name.lower().replace("-", "_"))
 
 
 def is_offline() -> bool:
@@ -44,17 +48,30 @@ def is_offline() -> bool:
     return os.environ.get(OFFLINE, "").lower() not in ("", "0", "false", "no")
 
 
-def pull(published: Published, offline: bool = False) -> Path:
+@contextmanager
+def offline() -> Iterator[None]:
+    """Forbid downloads, in child processes too."""
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(OFFLINE)
+        os.environ.update({OFFLINE: before} if before is not None else {})
+
+
+def pull(published: Published) -> Path:
     """Download what is not in the cache yet, check all files, and return the one to open.
 
     Raises:
-        UserError: a file cannot be had, or is not the published one.
+        UserError: a file cannot be had, or is not the published one, or the environment forbids downloads.
     """
     if not is_cached(published):
         from detect.hub.download import download  # late: it needs the network's modules
 
-        if offline:
-            raise UserError(f"{published.name} is not in {folder()}, and no download is allowed: {by_hand(published)}")
+        if is_offline():
+            where = f"{published.name} is not in {folder()}, and --offline forbids the download"
+            raise UserError(f"{where}: {by_hand(published)}")
         download(published)
     paths = [folder() / file.name for file in published.files]
     for path, file in zip(paths, published.files, strict=True):
@@ -63,6 +80,22 @@ def pull(published: Published, offline: bool = False) -> Path:
         except UserError as error:
             raise UserError(f"{error}; remove it, and name {published.name} again") from error
     return paths[0]
+
+
+def copy_in(published: Published, path: Path) -> Path:
+    """Copy a local file into the cache, once it has passed the checks, and return the copy.
+
+    Of several files, as Darknet's .weights and .cfg, the others are taken from beside it.
+
+    Raises:
+        UserError: a file is missing, or is not the published one.
+    """
+    found = [path.with_suffix(Path(file.name).suffix) if len(published.files) > 1 else path for file in published.files]
+    for one, file in zip(found, published.files, strict=True):
+        require_intact(one, file)
+    for one, file in zip(found, published.files, strict=True):
+        replace_file(folder() / file.name, partial(shutil.copyfile, one))
+    return folder() / published.files[0].name
 
 
 def by_hand(published: Published) -> str:

@@ -19,6 +19,7 @@ from detect.errors import UserError
 from detect.hub.cache import folder, require_intact
 from detect.hub.catalogue import Published, RemoteFile, Source
 from detect.utils.atomic_io import replace_text
+from detect.utils.interrupt import interruptible
 from detect.utils.locks import locked_in_turn
 from detect.utils.names import say
 from detect.utils.progress import track
@@ -43,7 +44,7 @@ def download(published: Published) -> None:
     """
     for file in published.files:
         target = folder() / file.name
-        with locked_in_turn(target):
+        with interruptible(), locked_in_turn(target):
             if not target.is_file():
                 _fetch(published, file, target)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.hub import is_offline
 from detect.models.weights import require_finite
 from detect.types import Preprocess
 from detect.utils.atomic_io import open_file
@@ -93,6 +94,9 @@ def download(backbone: str) -> dict[str, Tensor]:
             f"--pretrained: torchvision publishes no weights of {backbone}; name a file with --backbone-weights"
         )
     weights = models.get_model_weights(backbone)["DEFAULT"]
+    kept = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    if is_offline() and not kept.is_file():
+        raise UserError(f"--pretrained: {kept} is not there, and --offline forbids the download of {weights.url}")
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch announces there what it begins
             return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))

@@ -162,13 +162,17 @@ def without_compiler_cache() -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """The folder for cached files: `gridhead` in XDG_CACHE_HOME, or in ~/.cache.
+    """The folder for cached files: `gridhead` in XDG_CACHE_HOME or ~/.cache; elsewhere as macOS and Windows have it.
 
     Raises:
         OSError: the user has no home folder.
     """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    from platformdirs import user_cache_path  # late: most commands need no cache
+
     try:
-        return (named if named.is_absolute() else Path.home() / ".cache") / "gridhead"
+        path = user_cache_path("gridhead", appauthor=False)
     except RuntimeError as error:
         raise FileNotFoundError(str(error)) from error
+    if not path.is_absolute():  # older versions of platformdirs raise nothing
+        raise FileNotFoundError("the user has no home folder")
+    return path

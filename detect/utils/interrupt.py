@@ -98,6 +98,21 @@ def uninterrupted() -> Iterator[None]:
         raise Interrupted
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at a first request again, inside `uninterrupted`, too: for waiting, as for a network."""
+    held = [one for one in _open if not one.at_once]
+    if held and _requests:
+        raise Interrupted
+    for one in held:
+        one.at_once = True
+    try:
+        yield
+    finally:
+        for one in held:
+            one.at_once = False
+
+
 def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:
     """Append a signal to `requests`, unless it repeats the last one. Returns whether it was appended."""
     now = time.monotonic()

@@ -79,7 +79,7 @@ def test_a_cache_that_cannot_be_written_costs_a_measurement(cached, slow, monkey
     cached.parent.write_text("a file in the place of the folder")
     assert precision.fastest() is torch.bfloat16
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without a home folder
     precision.timings.cache_clear()
     assert precision.fastest() is torch.bfloat16 and len(calls) == 2
 

@@ -15,6 +15,7 @@ def test_every_flag_of_the_page_is_one_of_a_command():
     flags = {field.name for command in COMMANDS for field in dataclasses.fields(config_of(command))} | {
         "config",
         "plugin",
+        "offline",
     }
     named = {name.replace("-", "_") for name in re.findall(r"`--([\w-]+)", page)}
     assert len(named) > 10 and named <= flags

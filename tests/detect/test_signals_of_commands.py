@@ -39,6 +39,7 @@ PLACES = {
     "report": ("--run out", "detect.report.run_report:_settings", []),
     "check": ("--data data --json out/c.json", "detect.data_check.summary:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.data.sources.formats:load_data", []),
+    "weights": ("", "detect.commands.weights:catalogue", []),
     "import": ("--weights w.safetensors --out out/w.safetensors", "detect.commands.import_weights:_model", []),
     "export": ("--weights w.safetensors --out out/m.onnx", "detect.export.exporter:write", []),
     "see": ("--weights w.safetensors --data data --out out", "detect.explain.model_page:load_weights", []),

@@ -16,6 +16,7 @@ import time
 import tomllib
 import urllib.request
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 
 from detect.__main__ import COMMANDS, main
 from detect.data.toy import build
+from detect.hub.catalogue import RemoteFile, Source, catalogue
 
 ROOT = Path(__file__).parents[2]
 CFG = "[net]\nwidth=32\nheight=32\nchannels=3\n[convolutional]\nfilters=4\nsize=3\nstride=8\npad=1\nactivation=leaky\n"
@@ -43,6 +45,9 @@ train --data {f}/data --out {f}/run --config {f}/tiny.yaml --workers 2 --callbac
 train --data {f}/people --out {f}/who --model embedder --config {f}/lenet.yaml --workers 0
 evaluate --weights {f}/run/best.safetensors --data {f}/data
 predict --weights {f}/run/best.safetensors --source {f}/data/video.mp4 --out {f}/video
+weights
+weights pull tiny --file {f}/run/best.safetensors
+predict --weights tiny --source {f}/face.png --out {f}/named
 export --weights {f}/run/best.safetensors --format onnx --out {f}/m.onnx --conf 0.001
 evaluate --weights {f}/m.onnx --data {f}/data --workers 0
 predict --weights {f}/m.onnx --source {f}/face.png --out {f}/onnx
@@ -77,6 +82,9 @@ def prepare(folder: Path) -> None:
             cv2.imwrite(str(folder / "people" / person / f"{i}.png"), rng.integers(0, 256, (32, 32, 3), np.uint8))
     shutil.copy(folder / "people/val/e/0.png", folder / "face.png")
     torch.save(squeezenet1_1(weights=None).state_dict(), folder / "net.pth")
+    tiny = RemoteFile("tiny.safetensors", (Source("https://weights.example/tiny.safetensors"),))
+    size = {"parameters": 0.06, "imgsz": 64, "classes": 10}
+    catalogue()["tiny"] = replace(catalogue()["yolox_nano"], name="tiny", files=(tiny,), **size)
     (folder / "net.cfg").write_text(CFG)
     (folder / "net.names").write_text("cat\ndog\n")
     (folder / "net.weights").write_bytes(struct.pack("<iiiq", 0, 2, 5, 64) + np.zeros(CFG_PARAMETERS, "<f4").tobytes())
