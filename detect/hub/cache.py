@@ -27,6 +27,11 @@ def is_cached(published: Published) -> bool:
     return all((folder() / file.name).is_file() for file in published.files)
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins so is a web page: no format of weights begins with "<"."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+
+
 def require_intact(path: Path, file: RemoteFile, name: str = "") -> None:
     """Check that a file is what one of the sources of `file` has, as far as that is known.
 
@@ -41,14 +46,14 @@ def require_intact(path: Path, file: RemoteFile, name: str = "") -> None:
     name = name or str(path)
     try:
         with open_file(path) as stream:
-            head = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+            page = is_page(stream.read(512))
             length = stream.seek(0, 2)
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{name} cannot be read: {error.strerror or error}") from error
-    if head[:1] in (b"<", b""):
-        raise UserError(f"{name} is {'a web page' if head else 'empty'}, not weights: a login or an error came instead")
+    if page or not length:
+        raise UserError(f"{name} is {'a web page, a login or an error' if page else 'empty'}: it is no weights file")
     lengths = {source.bytes for source in file.sources}
     if 0 not in lengths and length not in lengths:
         wanted = " or ".join(f"{one:,}" for one in sorted(lengths))

@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from detect.errors import UserError
-from detect.hub.cache import folder, require_intact
+from detect.hub.cache import folder, is_page, require_intact
 from detect.hub.catalogue import Published, RemoteFile, Source
 from detect.utils.atomic_io import replace_text
 from detect.utils.interrupt import interruptible
@@ -29,6 +29,7 @@ _CUTS = 5  # times that a connection may break at one address
 _PIECE = 2**16
 _MB = 10**6
 _UNSATISFIABLE = 416
+_PAGE = "a web page came in place of the file: a login, or an error"
 
 
 class _FailedError(Exception):
@@ -51,21 +52,21 @@ def download(published: Published) -> None:
 
 def _fetch(published: Published, file: RemoteFile, target: Path) -> None:
     """Try the sources of a file in turn."""
-    reasons = dict[str, str]()
+    reasons = list[str]()
     for source in file.sources:
         part = target.with_name(f"{target.name}.part")
         try:
             _complete(source, part, published)
             _require_published(part, file, source)
         except _FailedError as error:
-            reasons[urlsplit(source.url).hostname or ""] = str(error)
+            reasons.append(f"{urlsplit(source.url).netloc}: {error}")
             continue
         except KeyboardInterrupt as error:
             raise type(error)(f"{part} keeps what came: the same command continues from there") from None
         part.replace(target)
         _note_of(part).unlink(missing_ok=True)
         return
-    why = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
+    why = "; ".join(dict.fromkeys(reasons))
     raise UserError(f"{published.name} cannot be downloaded ({why}): try again, or put {file.name} into {folder()}")
 
 
@@ -98,13 +99,15 @@ def _complete(source: Source, part: Path, published: Published) -> None:
         except HTTPError as error:
             error.close()
             if error.code != _UNSATISFIABLE or not part.exists():
-                raise _FailedError(f"HTTP {error.code} {error.reason}") from None
+                raise _FailedError(" ".join(f"HTTP {error.code} {error.reason}".split())) from None
             part.unlink()  # longer than the file there
         except URLError as error:  # no connection at all
             reason = getattr(error.reason, "strerror", None) or str(error.reason)
             if isinstance(error.reason, socket.gaierror):
                 reason = f"no network, or no such host ({reason})"
             raise _FailedError(reason) from None
+        except ValueError as error:  # of a header, or the address of a redirect
+            raise _FailedError(f"its answer cannot be understood: {error}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise _FailedError(f"broke off {_CUTS} times: {reason}")
@@ -160,7 +163,7 @@ def _receive(response: Any, source: Source, part: Path, limit: int) -> bool:
         etag = response.headers.get("ETag", "")
         version = response.headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
         part.unlink(missing_ok=True)
-        replace_text(_note_of(part), json.dumps({"url": source.url, "version": version}))
+        replace_text(_note_of(part), json.dumps({"url": source.url, "version": version}), durable=False)
     pieces = _written(response, part, start, wanted or limit)
     with closing(track(pieces, -(-(wanted - start) // _MB) if wanted else None, f"{part.stem} (MB)")) as shown:
         for _ in shown:
@@ -172,40 +175,52 @@ def _extent(response: Any, part: Path) -> tuple[int, int]:
     """The first byte that the response has, and the length of the whole file (0: not said)."""
     headers = response.headers
     if headers.get_content_type() == "text/html":
-        raise _FailedError("a web page came in place of the file: a login, or an error")
+        raise _FailedError(_PAGE)
     if headers.get("Content-Encoding", "identity") != "identity":
         raise _FailedError("it sends the file in another encoding")
     if response.status != 206:
-        return 0, int(headers.get("Content-Length") or 0)
+        return 0, _number(headers.get("Content-Length"))
     start, have = headers.get("Content-Range", ""), part.stat().st_size
     if not start.startswith(f"bytes {have}-"):
         part.unlink()
         raise HTTPException("it sends another range than was asked for")
-    total = start.rpartition("/")[2]
-    return have, int(total) if total.isdecimal() else 0
+    return have, _number(start.rpartition("/")[2])
+
+
+def _number(text: str | None) -> int:
+    """A length in a header; 0: it says none."""
+    return int(text) if text and text.isdecimal() else 0
 
 
 def _written(response: Any, part: Path, size: int, most: int) -> Iterator[int]:
     """Append the body to `part`, and yield after each megabyte."""
     told = size
-    try:
+    with _written_to(part):
         file = part.open("ab")
-    except OSError as error:
-        raise UserError(f"{part} cannot be written: {error.strerror}") from error
     with file:
         while piece := response.read1(_PIECE):
+            if not size and is_page(piece):
+                raise _FailedError(_PAGE)
             size += len(piece)
             if size > most:
                 part.unlink()
                 raise _FailedError(f"it sends more than the {most:,} bytes that were announced")
-            try:
+            with _written_to(part):
                 file.write(piece)
                 file.flush()
-            except OSError as error:
-                raise UserError(f"{part} cannot be written: {error.strerror}; free some space") from error
             while size - told >= _MB:
                 told += _MB
                 yield size
-        os.fsync(file.fileno())
+        with _written_to(part):
+            os.fsync(file.fileno())
     if size > told:
         yield size
+
+
+@contextmanager
+def _written_to(part: Path) -> Iterator[None]:
+    """Turn the error of a disk into a UserError, so that it is not taken for one of the network."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{part} cannot be written: {error.strerror}; free some space: what came is kept") from error

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from detect.errors import UserError
+from detect.utils.names import warn_once
 from detect.utils.overwrite import require_own
 
 if sys.platform == "win32":
@@ -132,6 +133,7 @@ def _take(lock: Path, target: Path, option: str, wait: bool) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             if wait:
+                warn_once(f"{target} is in use by {holder}: waiting")
                 time.sleep(_PAUSE)
                 continue
             raise UserError(f"{target} is in use by {holder}: wait until it ends, or choose another {option}")
