@@ -24,8 +24,8 @@ GROUPS = {
     "vid_stride pairs classes action file",
     "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
-    "Training": "auto epochs batch seed resume resume_anyway patience multi_scale balance repeat images_per_identity "
-    "deterministic proposals cache_features features",
+    "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
+    "images_per_identity deterministic proposals cache_features features",
     "Detection": "conf iou max_det agnostic soft crops tta tile predictions",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",

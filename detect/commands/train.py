@@ -12,11 +12,14 @@ from detect.utils.names import say
 
 
 def train(config: TrainConfig) -> Path:
-    """Train, and leave a report in the folder of the run; returns the file of the best weights."""
+    """Train, and leave a report in the folder of the run; returns the file of the best weights.
+
+    With `find_lr` nothing is trained, and the file returned is the curve of the losses.
+    """
     from detect.training.setup import train as run_training
 
     best = run_training(config)
-    if os.environ.get("RANK", "0") == "0":
+    if not config.find_lr and os.environ.get("RANK", "0") == "0":
         _report(best.parent, config.device)
     return best
 

@@ -42,6 +42,9 @@ class TrainConfig:
     auto: bool = False
     """Choose what is not given from the data, and say why. Published weights (which may be downloaded), image size,
     batch size, epochs, workers, and whether to mirror images."""
+    find_lr: bool = False
+    """Try learning rates, from low to high, and suggest one. Takes 100 steps in place of the training, and writes
+    lr.svg and lr.jsonl into --out."""
     epochs: Count = 100
     """Passes over the training set."""
     imgsz: Side = 640

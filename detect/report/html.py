@@ -84,19 +84,7 @@ class Page:
 
     def curves(self, lines: Mapping[str, Points], caption: str, x: str = "", y: str = "", log: bool = False) -> None:
         """Add a chart of lines; `log` makes its y axis logarithmic. Values that are not finite are left out."""
-        known = {
-            name: [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b) and (b > 0 or not log)]
-            for name, points in lines.items()
-        }
-        frame = _Frame([p for points in known.values() for p in points], x, y, log)
-        drawn = []
-        for i, points in enumerate(known.values()):
-            colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{u:.1f},{v:.1f}" for u, v in map(frame.at, points))
-            drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-            if len(points) == 1:
-                u, v = frame.at(points[0])
-                drawn.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3" fill="{colour}"/>')
-        self._figure(_legend(list(known)) + frame.svg(drawn), caption)
+        self._figure(_legend(list(lines)) + line_chart(lines, x, y, log_y=log), caption)
 
     def dots(self, groups: Mapping[str, Points], caption: str, x: str = "", y: str = "") -> None:
         """Add a scatter plot, a colour for each group."""
@@ -157,20 +145,54 @@ class Page:
         )
 
 
+def line_chart(
+    lines: Mapping[str, Points], x: str, y: str, log_x: bool = False, log_y: bool = False, legend: bool = False
+) -> str:
+    """A chart of lines as SVG, for a page or a file of its own.
+
+    Args:
+        lines: the points of each line, by its name. Those that are not finite are left out, and on a logarithmic axis
+            those that are not positive.
+        x: name of the horizontal axis.
+        y: name of the vertical axis.
+        log_x: whether the horizontal axis is logarithmic.
+        log_y: whether the vertical axis is.
+        legend: whether the chart names its lines itself, at the lower left.
+    """
+    known = [
+        [(a, b) for a, b in points if math.isfinite(a + b) and (a > 0 or not log_x) and (b > 0 or not log_y)]
+        for points in lines.values()
+    ]
+    frame = _Frame([p for points in known for p in points], x, y, (log_x, log_y))
+    drawn = []
+    for i, points in enumerate(known):
+        colour, path = COLOURS[i % len(COLOURS)], " ".join(f"{u:.1f},{v:.1f}" for u, v in map(frame.at, points))
+        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        if len(points) == 1:
+            u, v = frame.at(points[0])
+            drawn.append(f'<circle cx="{u:.1f}" cy="{v:.1f}" r="3" fill="{colour}"/>')
+    for i, name in enumerate(lines if legend else ()):
+        colour, bottom = COLOURS[i % len(COLOURS)], HEIGHT - EDGE - 8 - 14 * (len(lines) - 1 - i)
+        drawn.append(f'<text x="{LEFT + 6}" y="{bottom}" style="fill:{colour}">{escape(name)}</text>')
+    return frame.svg(drawn)
+
+
 class _Frame:
     """The axes of a chart: from values to pixels, with grid lines and numbers."""
 
-    def __init__(self, points: Points, x: str, y: str, log: bool = False) -> None:
+    def __init__(self, points: Points, x: str, y: str, log: tuple[bool, bool] = (False, False)) -> None:
         self.log, self.names = log, (x, y)
-        values = np.array([(a, math.log10(b) if log else b) for a, b in points] or [(0, 0), (1, 1)], float)
+        values = np.array([self._value(point) for point in points] or [[0, 0], [1, 1]], float)
         self.low, self.high = values.min(0), values.max(0)
         flat = self.high - self.low < 1e-12
         self.low, self.high = self.low - 0.5 * flat, self.high + 0.5 * flat
 
+    def _value(self, point: tuple[float, float]) -> list[float]:
+        return [math.log10(number) if log else number for number, log in zip(point, self.log, strict=True)]
+
     def at(self, point: tuple[float, float]) -> tuple[float, float]:
         """The pixel of a point."""
-        value = np.array([point[0], math.log10(point[1]) if self.log else point[1]])
-        u, v = ((value - self.low) / (self.high - self.low)).tolist()
+        u, v = ((np.array(self._value(point)) - self.low) / (self.high - self.low)).tolist()
         return LEFT + u * (WIDTH - LEFT - RIGHT), (HEIGHT - EDGE) - v * (HEIGHT - EDGE - 8)
 
     def svg(self, drawn: Sequence[str]) -> str:
@@ -178,16 +200,18 @@ class _Frame:
         parts = []
         for i in range(5):
             a, b = (self.low + (self.high - self.low) * i / 4).tolist()
+            numbers = [_number(10**n if log else n) for n, log in zip((a, b), self.log, strict=True)]
             u, v = LEFT + i / 4 * (WIDTH - LEFT - RIGHT), HEIGHT - EDGE - i / 4 * (HEIGHT - EDGE - 8)
             parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{v:.1f}" y2="{v:.1f}" stroke="#e4e4e4"/>')
-            parts.append(f'<text x="{u:.1f}" y="{HEIGHT - EDGE + 14}" text-anchor="middle">{_number(a)}</text>')
-            shown = _number(10**b if self.log else b)
-            parts.append(f'<text x="{LEFT - 5}" y="{v + 4:.1f}" text-anchor="end">{shown}</text>')
+            parts.append(f'<text x="{u:.1f}" y="{HEIGHT - EDGE + 14}" text-anchor="middle">{numbers[0]}</text>')
+            parts.append(f'<text x="{LEFT - 5}" y="{v + 4:.1f}" text-anchor="end">{numbers[1]}</text>')
         x, y = map(escape, self.names)
         parts.append(f'<text x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{x}</text>')
         turn = f"rotate(-90 11 {HEIGHT / 2})"
         parts.append(f'<text x="11" y="{HEIGHT / 2}" text-anchor="middle" transform="{turn}">{y}</text>')
-        return f'<svg width="{WIDTH}" height="{HEIGHT}" role="img">{"".join(parts)}{"".join(drawn)}</svg>'
+        style = 'font-family="sans-serif" font-size="11" style="background:#fff"'  # for a file of its own
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" role="img" {style}>'
+        return f"{head}{''.join(parts)}{''.join(drawn)}</svg>"
 
 
 def _legend(names: Sequence[str]) -> str:

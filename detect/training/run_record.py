@@ -55,7 +55,7 @@ FREE = (
     *("device", "precision"),  # what was chosen is recorded as a fact
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
-ASKED = ("resume", "resume_anyway", "auto")  # requests, not settings of the run
+ASKED = ("resume", "resume_anyway", "auto", "find_lr")  # requests, not settings of the run
 # Fields of annotations whose first names are in the fingerprints of runs that go on.
 HASHED_AS = {"keypoints": "points", "keypoint_names": "keypoints"}
 LONGEST = 60  # letters of a value in a message

@@ -31,6 +31,7 @@ from detect.tasks.base import EvalBatches
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
 from detect.training.dist import Attempts, Ranks, join_ranks
+from detect.training.find_lr import RangeTest
 from detect.training.loop import Trainer
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
@@ -50,7 +51,7 @@ def train(config: TrainConfig) -> Path:
         config: the settings of the run.
 
     Returns:
-        The file of the best weights.
+        The file of the best weights; with `find_lr` the file of the curve.
 
     Raises:
         UserError: a setting, the data or a file cannot be used.
@@ -72,6 +73,9 @@ def train(config: TrainConfig) -> Path:
         if ranks.world > 1:
             model = over_ranks(model, device)
         trainer = _build_trainer(fitted, model, training, validation, device, ranks, resumed_from)
+        if config.find_lr:
+            trainer.train()
+            return out / "lr.svg"
         _write_settings(trainer, config, resumed_from)  # last: an error before it leaves --out free
         if ranks.main:
             say(trained_in(trainer.device, trainer.dtype))
@@ -95,6 +99,8 @@ def _check_folder(out: Path, config: TrainConfig, ranks: Ranks) -> TrainConfig:
         config = dataclasses.replace(config, resume=True)
         if ranks.main:
             say("torchrun starts this run again: it resumes from its checkpoint", file=sys.stderr)
+    if config.find_lr and config.resume:
+        raise UserError("--find-lr tries learning rates from the beginning: leave --resume out")
     held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
     if held and not config.resume:
         raise UserError(f"{out} holds a run already: resume it with --resume, or choose another --out")
@@ -286,7 +292,8 @@ def _build_trainer(
     )
     record = flat(settings_of(config, model))
     record |= flat(facts_of(model, (training, validation), len(loader), ranks.world, device, dtype))
-    callbacks = make_callbacks(config.callbacks)
+    kind = RangeTest if config.find_lr else Trainer
+    callbacks = make_callbacks([] if config.find_lr else config.callbacks)
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
         record["callbacks that take part"] = active
     float16 = device.type == "cuda" and dtype == torch.float16
@@ -297,9 +304,9 @@ def _build_trainer(
     sharing = workers, ranks.rank, ranks.world, cache_gb, pin
     batches = task.eval_loader(validation, config.imgsz, config.batch, preprocess, *sharing, model.square)
     if not config.cache_features:
-        return Trainer(config, run, loader, batches, task, validation, device, dtype, ranks)
+        return kind(config, run, loader, batches, task, validation, device, dtype, ranks)
     features = _over_features(config, model, data, batches, (training, validation), device, dtype)
-    return Trainer(config, run, *features, task, validation, device, dtype, ranks, Top)
+    return kind(config, run, *features, task, validation, device, dtype, ranks, Top)
 
 
 def _over_features(

@@ -64,7 +64,7 @@ class PyramidConfig(ModelConfig):
     neck: NeckName = "pan"
     """Neck. It joins the feature maps of the backbone."""
     levels: Levels = field(default_factory=lambda: [3, 4, 5])
-    """Feature maps of the head, as exponents of strides. 3 is stride 8. 1 to 7."""
+    """Feature maps, as exponents of strides. 3 is stride 8. 1 to 7."""
     width: Width = 64
     """Channels of the neck and the head."""
     depth: Annotated[int, Range(1, 100)] = 1
