@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detect.config.fill import UnknownOption, fill, mapping, merged, nested, plain
+from detect.config.fill import UnknownOption, fill, mapping, merged, named_file, nested, plain
 from detect.config.train import TrainConfig
 from detect.models.configs import model_class, model_values
 from detect.registry import REGISTRIES
@@ -56,8 +56,7 @@ def _with(model: dict[str, Any], name: str, value: Any, folder: Path | None) -> 
     value = plain(f"--{name}", value)
     parts = name.split(".")[1:]
     if not parts and isinstance(value, str) and not value.lstrip().startswith("{"):
-        there = any((place / value).exists() and not (place / value).is_dir() for place in (folder or Path(), Path()))
-        return _nest(mapping("--model", value, folder)) if there else model_values(value)
+        return _nest(mapping("--model", value, folder)) if named_file(value, folder) else model_values(value)
     value = value if parts else mapping("--model", value)
     for part in reversed(parts):
         value = {part.replace("-", "_"): value}

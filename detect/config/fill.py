@@ -94,7 +94,7 @@ def mapping(flag: str, value: Any, folder: Path | None = None) -> dict[str, Any]
         UserError: it is none of these.
     """
     if isinstance(value, str) and not value.lstrip().startswith("{"):
-        path = next((p for p in ((folder or Path()) / value, Path(value)) if p.exists() and not p.is_dir()), None)
+        path = named_file(value, folder)
         if path is None:
             raise UserError(f"{flag} {value}: it has several values; give one as {flag}.NAME (see --help)")
         return settings(path)
@@ -102,7 +102,15 @@ def mapping(flag: str, value: Any, folder: Path | None = None) -> dict[str, Any]
         value = _yaml(flag, value)
     if not isinstance(value, dict):
         raise UserError(f"{flag} is {value!r}: it must hold names with values")
+    _require_names(value, flag)
     return value
+
+
+def named_file(value: str, folder: Path | None = None) -> Path | None:
+    """The file of that name in `folder`, or else where the command runs; None if there is none."""
+    places = ((folder or Path()) / value, Path(value))
+    # Not Path.exists: it raises where the text is too long to be a name.
+    return next((path for path in places if os.path.exists(path) and not os.path.isdir(path)), None)
 
 
 def settings(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -110,7 +118,17 @@ def settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: it holds no settings, which are lines such as 'epochs: 10', but {values!r:.40}")
+    _require_names(values, str(path))
     return values
+
+
+def _require_names(values: dict[Any, Any], where: str) -> None:
+    """Raise UserError unless every name is text, in nested settings too: YAML reads `null:` and `7:` as other types."""
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise UserError(f"{where}: {name!r} is not the name of a setting: names are text")
+        if isinstance(value, dict):
+            _require_names(value, where)
 
 
 def converted(flag: str, value: Any, hint: Any) -> Any:

@@ -112,3 +112,21 @@ def test_files_that_are_no_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="larger than"):
         (tmp_path / "large.yaml").write_bytes(b"#" * ((8 << 20) + 1))
         read_yaml(tmp_path / "large.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["7: {mosaic: 0.5}", "null: 1", "optim: {null: 5}", "model: {name: a, loss: {1.5: 5}}"]
+)
+def test_names_of_settings_are_text(tmp_path, text):
+    (tmp_path / "run.yaml").write_text(f"data: toy\n{text}\n")
+    with pytest.raises(UserError, match=r"run\.yaml: .* is not the name of a setting"):
+        parse("train", ["--config", str(tmp_path / "run.yaml")])
+    for flag in ("--model", "--model.loss"):
+        with pytest.raises(UserError, match=f"{flag}: None is not the name of a setting"):
+            parse("train", ["--data", "toy", flag, "{null: 5}"])
+
+
+def test_text_too_long_for_a_file_name_is_a_model_that_is_not_known(tmp_path):
+    (tmp_path / "run.yaml").write_text(f"data: toy\nmodel: {'a' * 5000}\n")
+    with pytest.raises(UserError, match="unknown model"):
+        parse("train", ["--config", str(tmp_path / "run.yaml")])
