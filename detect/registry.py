@@ -144,7 +144,7 @@ REGISTRIES: dict[str, Registry] = {
             csp="csp_n csp_s csp_m csp_l",
         ),
     ),
-    "neck": Registry("neck", _built_in("detect.models", necks="pan fpn straight")),
+    "neck": Registry("neck", _built_in("detect.models", necks="pan fpn fpn_paper straight")),
     "head": Registry("head", _built_in("detect.models.heads", point="point", anchor="anchor grid")),
     "head.landmarks": Registry("head", _built_in("detect.models.heads", single_object="coordinates heatmap")),
     "assigner": Registry(
@@ -199,7 +199,10 @@ REGISTRIES: dict[str, Registry] = {
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
-    "importer": Registry("importer", _built_in("detect.convert", darknet="darknet", yolox="yolox")),  # in this order
+    "importer": Registry(
+        "importer",
+        _built_in("detect.convert", darknet="darknet", yolox="yolox", faster_rcnn="faster_rcnn", imagenet="imagenet"),
+    ),  # in this order
     "export": Registry("export format", _built_in("detect.export", formats="onnx torchscript openvino")),
     "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

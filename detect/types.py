@@ -296,7 +296,8 @@ class Preprocess:
     """Preprocessing of images, stored with the weights: value = (pixel * scale - mean) / std, channels in `order`.
 
     `pad` is the pixel value of the canvas around the image; `alignment`, "center" or "topleft", its place on the
-    canvas; `stretch` ignores the aspect ratio.
+    canvas; `stretch` ignores the aspect ratio. The longer side gets the image size; with a `long_side` above 1 the
+    shorter one does, unless the longer one would get more than that many times the size.
     """
 
     order: Annotated[str, Choice("RGB", "BGR")] = "RGB"
@@ -306,6 +307,7 @@ class Preprocess:
     pad: Annotated[int, Range(0, 255)] = 114
     alignment: Annotated[str, Choice("center", "topleft")] = "center"
     stretch: bool = False
+    long_side: Annotated[float, Range(1, 16)] = 1.0
 
 
 @dataclass(frozen=True, eq=False)

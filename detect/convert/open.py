@@ -13,7 +13,10 @@ from detect.models.configs.base import ModelConfig
 from detect.models.weights import is_ours, load_weights, read_weights, require_finite
 from detect.registry import REGISTRIES
 
-KNOWN = "YOLOX (.onnx, .pth), Darknet (.weights with its .cfg)"
+KNOWN = (
+    "YOLOX (.onnx, .pth), Darknet (.weights with its .cfg), "
+    "torchvision's Faster R-CNN with a ResNet and its ImageNet classifiers (.pth)"
+)
 
 
 def open_model(path: str | Path) -> Model:

@@ -52,7 +52,8 @@ class Letterbox:
 
         Args:
             source: (height, width) of the image.
-            size: what its long side becomes, in pixels; or the (height, width) that it must fit into.
+            size: what its long side becomes, in pixels (see `Preprocess.long_side`); or the (height, width) that it
+                must fit into.
             preprocess: padding, alignment, and stretching to `size` without regard to the aspect ratio.
             square: the canvas is exactly `size`; else the scaled image, rounded up to a multiple of `stride`.
             stride: see `square`.
@@ -65,6 +66,8 @@ class Letterbox:
             raise ValueError(f"a letterbox needs sides of at least 1 pixel, not {tuple(source)} into {room}")
         height, width = int(source[0]), int(source[1])
         ratio = min(room[0] / height, room[1] / width)
+        if preprocess.long_side > 1 and isinstance(size, int) and not square:
+            ratio = min(ratio * preprocess.long_side, size / min(height, width))
         inner = room if preprocess.stretch else (max(1, round(height * ratio)), max(1, round(width * ratio)))
         canvas = room
         if not square and not preprocess.stretch:

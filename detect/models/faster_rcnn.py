@@ -36,7 +36,7 @@ class FasterRCNN(PooledModel):
         self, config: FasterRcnnConfig, metadata: ModelMetadata, backbone: nn.Module, neck: nn.Module, head: RoIHead
     ):
         super().__init__(config, metadata, backbone, neck, head)
-        self.rpn = RPNHead(config.width, self.strides, config.anchors)
+        self.rpn = RPNHead(config.width, self.strides, config.anchors, config.regions, config.cells == "corner")
 
     def propose(
         self, maps: list[Tensor], size: tuple[int, int], given: Given

@@ -63,6 +63,33 @@ class PAN(FPN):
         return out
 
 
+@register("neck", "fpn_paper")
+class PaperFPN(nn.Module):
+    """Feature pyramid as published (Lin et al., 2017): coarse maps are upsampled and added to finer ones.
+
+    There may be more strides than channels, coarser ones at the end: those maps are cells of the coarsest one, at that
+    distance. `subsampled` is how many there are; they are for proposals and have no features of their own.
+    """
+
+    makes_coarser = True
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = ""):
+        super().__init__()
+        self.channels, self.strides = [width] * len(strides), list(strides)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
+        self.subsampled = len(strides) - len(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        for i in reversed(range(len(out) - 1)):
+            out[i] = out[i] + interpolate(out[i + 1], size=out[i].shape[-2:], mode="nearest")
+        out = [smooth(x) for smooth, x in zip(self.smooth, out, strict=True)]
+        for fine, coarse in pairwise(self.strides[len(maps) - 1 :]):
+            out.append(out[-1][..., :: coarse // fine, :: coarse // fine])
+        return out
+
+
 class Coarser(nn.Module):
     """A neck of `kind` over a backbone that lacks the coarsest of the `wanted` strides.
 
@@ -112,8 +139,9 @@ def build_neck(
         UserError: there is no such neck.
     """
     kind = REGISTRIES["neck"][name]
-    if list(strides) == list(wanted):
-        neck: nn.Module = kind(channels, strides, width, depth)
+    makes_coarser = getattr(kind, "makes_coarser", False) and list(strides) == list(wanted[: len(strides)])
+    if list(strides) == list(wanted) or makes_coarser:
+        neck: nn.Module = kind(channels, wanted, width, depth)
         return neck
     return Coarser(kind, channels, strides, wanted, width, depth)
 

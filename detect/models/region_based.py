@@ -141,7 +141,8 @@ class PooledModel(RegionModel):
         size = features[0].shape[2] * self.strides[0], features[0].shape[3] * self.strides[0]
         proposals, proposed = self.propose(features, size, given)
         boxes, valid = pad_boxes(proposals)
-        seen = pooled(features, self.strides, boxes, self.config.pooling)
+        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps with features of their own
+        seen = pooled(features[:own], self.strides[:own], boxes, self.config.pooling, self.config.cells == "corner")
         logits, deltas = self.head(seen.flatten(2))
         return RegionOutput(boxes, valid, logits, deltas, boxes.new_tensor([*size[::-1]] * 2), proposed)
 

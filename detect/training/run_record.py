@@ -19,12 +19,14 @@ from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.configs import model_class
+from detect.types import Preprocess
 
 Record = dict[str, Any]  # values that JSON holds, by name
 
+PREPROCESSING = "preprocessing of the model"
 # Settings that the tensors and counts of a checkpoint depend on: they can never change.
 STATE = (
-    *("model.", "preprocessing of the model", "classes", "seed", "imgsz", "batches an epoch"),
+    *("model.", PREPROCESSING, "classes", "seed", "imgsz", "batches an epoch"),
     *(
         "optim.name",
         "optim.accumulate",
@@ -101,7 +103,7 @@ def facts_of(
     """
     facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
     facts |= {"torch": torch.__version__, "classes": model.metadata.names}
-    facts["preprocessing of the model"] = dataclasses.asdict(model.metadata.preprocess)
+    facts[PREPROCESSING] = dataclasses.asdict(model.metadata.preprocess)
     facts["batches an epoch (images / --batch / processes)"] = batches
     for name, one in zip(("train", "val"), sets, strict=True):
         facts[f"{name} images"] = str(one.root.resolve())
@@ -129,7 +131,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Record:
     """Nested settings as one level with dotted names, and values as JSON returns them."""
     found: Record = {}
     for name, value in values.items():
-        nested = isinstance(value, dict) and value and prefix + name != "preprocessing of the model"
+        nested = isinstance(value, dict) and value and prefix + name != PREPROCESSING
         found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: json.loads(json.dumps(value))}
     return found
 
@@ -137,6 +139,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> Record:
 def differences(before: Record, after: Record) -> list[Difference]:
     """The settings that differ. One that did not exist before counts as if it had had its default."""
     default = flat(dataclasses.asdict(TrainConfig(data="", model=model_class(after["model.kind"])())))
+    if PREPROCESSING in before:
+        before = before | {PREPROCESSING: dataclasses.asdict(Preprocess()) | before[PREPROCESSING]}
     names = [*after, *(name for name in before if name not in after)]
     pairs = ((name, before.get(name, default.get(name)), after.get(name)) for name in names)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]

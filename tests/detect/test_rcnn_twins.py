@@ -39,7 +39,7 @@ def their_rpn(head: rpn.RPNHead, width: int) -> RegionProposalNetwork:
     pairs = {"conv.0.0": head.hidden[0], "cls_logits": head.objectness, "bbox_pred": head.deltas}
     for name, layer in pairs.items():
         theirs.get_submodule(name).load_state_dict(layer.state_dict())
-    counts = {"training": rpn.BEST, "testing": rpn.BEST}, {"training": rpn.MOST, "testing": rpn.MOST}
+    counts = {"training": rpn.BEST, "testing": rpn.BEST}, {"training": head.most, "testing": head.most}
     anchors = AnchorGenerator(tuple((rpn.SCALE * s,) for s in STRIDES), (rpn.RATIOS,) * 3)
     return RegionProposalNetwork(anchors, theirs, 0.7, 0.3, faster.ANCHORS, faster.SHARE, *counts, rpn.IOU).eval()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from detect.config.constraints import Choice, Range
+from detect.config.fields import ADVANCED
 from detect.models.configs.base import (
     Anchors,
     BackboneName,
@@ -80,6 +81,9 @@ class PooledConfig(PyramidConfig):
     """Widths of the dense layers of a region."""
     pooling: Annotated[str, Choice("align", "max")] = "align"
     """Pooling of the features of a region. RoIAlign (align), or the largest cell (max), as published for Fast R-CNN."""
+    cells: Annotated[str, Choice("middle", "corner"), ADVANCED] = "middle"
+    """Place of a cell's value in the image, for anchors and RoIAlign: its middle, or its upper left corner (corner), as
+    torchvision's weights have it."""
     loss: RegionLossConfig = field(default_factory=RegionLossConfig)
 
 
@@ -110,6 +114,8 @@ class FasterRcnnConfig(PooledConfig):
     training labels."""
     anchors_per_level: Annotated[int, Range(0, 1000)] = 3
     """Anchor boxes of each feature map. 0: the paper's."""
+    regions: Annotated[int, Range(1, 10000), ADVANCED] = 300
+    """Proposals of an image that are classified, the best of all feature maps."""
     loss: ProposalLossConfig = field(default_factory=ProposalLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:
