@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -21,7 +22,20 @@ def train(config: TrainConfig) -> Path:
     best = run_training(config)
     if not config.find_lr and os.environ.get("RANK", "0") == "0":
         _report(best.parent, config.device)
+        say(f"next: {_next(config, best)}")
     return best
+
+
+def _next(config: TrainConfig, weights: Path) -> str:
+    """The command to go on with."""
+    from detect.tasks import get_task
+
+    task, file = get_task(config.model.task), shlex.quote(str(weights))
+    if task.results_file:
+        return f"detect predict --weights {file} --source {'FILE' if config.model.dims != 2 else 'IMAGE_OR_FOLDER'}"
+    if task.makes_embeddings:
+        return f"detect embed --weights {file} --source FOLDER --out gallery.safetensors"
+    return f"detect evaluate --weights {file} --data {shlex.quote(config.data)}"
 
 
 def _report(run: Path, device: str) -> None:

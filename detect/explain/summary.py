@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from detect.errors import UserError, unknown
 from detect.models.backbones import build_network
 from detect.models.backbones.timm import PREFIX
-from detect.models.base import ModelMetadata
+from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config, model_names
 from detect.models.configs.sliding_window import SlidingWindowConfig
@@ -144,6 +145,34 @@ def macs(layer: nn.Module, output: Tensor) -> int:
     else:
         return 0
     return each * output.numel()
+
+
+def multiply_accumulates(model: Model, size: int) -> int:
+    """Multiply-accumulates of a forward pass on one sample of side `size`; 0 where they cannot be counted.
+
+    Parameters and buffers are replaced by shapes without values during the pass, so the model stays as it is.
+    """
+    total, training = 0, model.training
+
+    def add(layer: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal total
+        total += macs(layer, output)
+
+    layers = [layer for layer in model.modules() if isinstance(layer, _ConvNd | nn.Linear)]
+    handles = [layer.register_forward_hook(add) for layer in layers]
+    tensors = {n: t.detach().to("meta") for n, t in (*model.named_parameters(), *model.named_buffers())}
+    image = model.dummy_input(size).to("meta")
+    proposals = [[image.new_zeros(SLOTS, 4, dtype=torch.float32)]] if model.needs_proposals else []
+    try:
+        with torch.no_grad():
+            functional_call(model.eval(), tensors, (image, *proposals))
+    except (RuntimeError, TypeError, ValueError):  # a network that reads values, or takes no such input
+        return 0
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return total
 
 
 def table(result: dict[str, Any]) -> str:

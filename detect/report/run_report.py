@@ -17,6 +17,7 @@ from detect.data.sources.formats import splits
 from detect.errors import UserError
 from detect.report.html import Page
 from detect.tasks import Task, get_task
+from detect.training.notes import read_notes
 from detect.training.state import best_of
 from detect.utils.atomic_io import read_bytes, replace_text
 from detect.utils.yaml_files import read_yaml
@@ -50,6 +51,7 @@ def write_report(run: Path, device: str = "auto") -> Path:
     best, found = best_of(rows, task.metric)
     chosen = f"the best is {best['epoch'] + 1}" if found else "no epoch detected anything, so the last one is kept"
     page.text(f"{len(rows)} epochs; {chosen}, chosen by {task.metric.lstrip('-')}.")
+    _notes(page, read_notes(run))
     _training(page, rows, task)
     same = {name: settings.get(name, False) for name in ("skip_bad", "allow_outside")} | {
         "workers": settings["workers"]
@@ -62,6 +64,16 @@ def write_report(run: Path, device: str = "auto") -> Path:
     _settings_section(page, settings, _lines(run / "changes.jsonl"))
     replace_text(run / "report.html", str(page))
     return run / "report.html"
+
+
+def _notes(page: Page, notes: Mapping[str, Any]) -> None:
+    """What the run warned of, and how it started."""
+    if warnings := notes.get("warnings"):
+        page.heading("Warnings")
+        page.table(("after epoch", "warning"), [(one["epoch"], one["text"]) for one in warnings.values()])
+    if start := notes.get("start"):
+        page.heading("Start")
+        page.table(("", ""), list(start.items()))
 
 
 def _training(page: Page, rows: Sequence[Mapping[str, Any]], task: Task) -> None:

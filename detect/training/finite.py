@@ -12,9 +12,14 @@ from detect.errors import UserError
 
 
 class FiniteCheck:
-    """Collects the losses of steps on the device, and looks at all of them at once now and then."""
+    """Collects the losses of steps on the device, and looks at all of them at once now and then.
 
-    def __init__(self) -> None:
+    Args:
+        lr: the learning rate, for the message.
+    """
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
         self.seen: list[tuple[int, list[int], Tensor]] = []
 
     def __len__(self) -> int:
@@ -57,5 +62,5 @@ class FiniteCheck:
         kept = "the checkpoint before it is intact" if checkpoint.exists() else "there was no checkpoint yet"
         raise UserError(
             f"the loss is not finite at step {step}: {said}; images {ids}; {kept}: "
-            "lower --optim.lr, use --precision float32, or check these images"
+            f"lower --optim.lr (try {self.lr / 10:.2g}), use --precision float32, or check these images"
         )

@@ -25,8 +25,9 @@ from detect.tasks.base import EvalBatches, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
 from detect.training.finite import FiniteCheck
+from detect.training.notes import Notes
 from detect.training.schedules import lr_factor
-from detect.training.state import Run, best_of, seed_all
+from detect.training.state import Run, best_of, goodness, seed_all
 from detect.training.transfer import freeze, frozen_parts
 from detect.types import Batch, LossTerm, Target
 from detect.utils.device import autocast
@@ -83,6 +84,7 @@ class Trainer:
         dtype: what it computes in.
         ranks: this process among those of the run.
         view: from the model to what of it runs on the batches: all of it, or its head on cached features.
+        notes: what the run says of itself; None on all but the main rank.
         stop: whether the run ends after the current epoch; a callback may set it.
     """
 
@@ -96,11 +98,12 @@ class Trainer:
     dtype: torch.dtype
     ranks: Ranks
     view: Callable[[Model], Any] = lambda model: model
+    notes: Notes | None = None
     stop: bool = False
 
     def __post_init__(self) -> None:
         self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
-        self.finite = FiniteCheck()
+        self.finite = FiniteCheck(self.run.optimizer.defaults["lr"])
         self.last_save = time.monotonic()
         accumulate = self.config.optim.accumulate
         self.steps_per_epoch = math.ceil(len(self.loader) / accumulate)
@@ -143,6 +146,8 @@ class Trainer:
             self._call("on_fit_start")
             while self.run.epoch < self.config.epochs and not self._out_of_patience() and not self.stop:
                 self._epoch()
+            if self.notes:
+                self.notes.end()
             self._call("on_fit_end")
         except BaseException as error:
             self._call("on_exception", error)
@@ -267,6 +272,8 @@ class Trainer:
         run, config = self.run, self.config
         if len(self.finite) >= CHECK_EVERY:
             self.finite.require(self.run.terms, self.run.checkpoint)
+        if self.notes:
+            self.notes.step()
         by_step = config.save_steps > 0 and run.step % config.save_steps == 0
         by_time = config.save_seconds > 0 and time.monotonic() - self.last_save >= config.save_seconds
         if by_step or by_time:
@@ -331,5 +338,8 @@ class Trainer:
         if not best_of(self.run.history, self.task.metric)[1]:
             numbers.append("nothing detected yet")
         elif better:
-            numbers.append("best")
+            shown = abs(goodness(row, self.task.metric)) >= 0.0005  # with three decimals
+            numbers.append("best" if shown or self.task.metric[0] == "-" else "almost nothing detected yet")
         say(f"epoch {row['epoch'] + 1:>3}/{self.config.epochs}  {'  '.join(numbers)}", flush=True)
+        if self.notes:
+            self.notes.epoch(row)

@@ -33,12 +33,13 @@ from detect.training.cached_features import FeatureLoader, Features, Top, about,
 from detect.training.dist import Attempts, Ranks, join_ranks
 from detect.training.find_lr import RangeTest
 from detect.training.loop import Trainer
+from detect.training.notes import Notes
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
 from detect.training.sync_batch_norm import over_ranks
 from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
 from detect.utils.atomic_io import replace_text
-from detect.utils.device import pick_device, pick_dtype, pick_workers, trained_in
+from detect.utils.device import pick_device, pick_dtype, pick_workers
 from detect.utils.locks import locked_folder
 from detect.utils.names import say, shown
 from detect.utils.overwrite import require_own
@@ -78,7 +79,7 @@ def train(config: TrainConfig) -> Path:
             return out / "lr.svg"
         _write_settings(trainer, config, resumed_from)  # last: an error before it leaves --out free
         if ranks.main:
-            say(trained_in(trainer.device, trainer.dtype))
+            trainer.notes = Notes(trainer, training)
         trainer.train()
         if ranks.main:
             say(f"best weights: {out / 'best.safetensors'}")

@@ -82,14 +82,15 @@ def computed_in(device: torch.device, dtype: torch.dtype) -> str:
     return f"computed in {str(dtype).removeprefix('torch.')} on {device}"
 
 
-def trained_in(device: torch.device, dtype: torch.dtype) -> str:
-    """The line by which training tells the same, on the CPU with the measurement that decided."""
-    message = f"training is {computed_in(device, dtype)}"
-    if device.type != "cpu":
-        return message
-    ratio, threads = bfloat16_speed(), torch.get_num_threads()
-    measured = f" (bfloat16 was measured {ratio:.2f} times as fast as float32 here)" if ratio else ""
-    return f"{message}, {threads} {'thread' if threads == 1 else 'threads'}{measured}"
+def why_dtype(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """The type that training computes in, and why: --precision `name` and what `pick_dtype` made of it."""
+    said = str(dtype).removeprefix("torch.")
+    if name != "auto":
+        return f"{said} (--precision)"
+    if device.type == "cuda":
+        return said if dtype == torch.bfloat16 else f"{said} (this GPU has no bfloat16)"
+    ratio = bfloat16_speed() if device.type == "cpu" else 0.0
+    return f"{said} (bfloat16 was measured {ratio:.2f} times as fast as float32 here)" if ratio else said
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

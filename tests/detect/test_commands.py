@@ -54,10 +54,11 @@ def test_train_evaluate_predict_anchors_info(digits, tmp_path, capsys):
     small = ["--model.width", "16", "--imgsz", "64", "--batch", "8", "--workers", "0", *CPU]
     assert main(["train", "--data", str(digits), "--model", "yolo_n", "--epochs", "1", "--out", str(out), *small]) == 0
     assert {p.name for p in out.iterdir()} == {
-        *("config.yaml", "metrics.jsonl", "best.safetensors", "last.ckpt", "report.html")
+        *("config.yaml", "metrics.jsonl", "notes.json", "best.safetensors", "last.ckpt", "report.html")
     }
     last = [f"best weights: {out / 'best.safetensors'}", f"report: {out / 'report.html'}"]
-    assert capsys.readouterr().out.splitlines()[-2:] == last
+    last += [f"next: detect predict --weights {out / 'best.safetensors'} --source IMAGE_OR_FOLDER"]
+    assert capsys.readouterr().out.splitlines()[-3:] == last
     again = ["train", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again")]
     assert main(again) == 0  # a run's own configuration starts it anew
     assert (tmp_path / "again" / "best.safetensors").read_bytes() == (out / "best.safetensors").read_bytes()

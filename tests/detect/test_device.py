@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detect.errors import UserError
-from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers, trained_in
+from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers, why_dtype
 
 
 @pytest.fixture
@@ -59,15 +59,16 @@ def test_types_by_name_and_by_the_hardware(monkeypatch):
     assert pick_dtype("auto", torch.device("mps")) is torch.float32
 
 
-def test_where_and_in_which_type_a_command_computes_is_said(monkeypatch):
-    cpu = torch.device("cpu")
+def test_in_which_type_training_computes_and_why(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:1")
     monkeypatch.setattr("detect.utils.device.bfloat16_speed", lambda: 0.7)
-    said = trained_in(cpu, torch.float32)
-    assert said.startswith("training is computed in float32 on cpu, ") and "0.70 times as fast as float32" in said
+    said = why_dtype("auto", cpu, torch.float32)
+    assert said == "float32 (bfloat16 was measured 0.70 times as fast as float32 here)"
+    assert why_dtype("float32", cpu, torch.float32) == "float32 (--precision)"
     monkeypatch.setattr("detect.utils.device.bfloat16_speed", lambda: 0.0)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert trained_in(cpu, torch.float32) == "training is computed in float32 on cpu, 1 thread"
-    assert trained_in(torch.device("cuda:1"), torch.float16) == "training is computed in float16 on cuda:1"
+    assert why_dtype("auto", cpu, torch.float32) == "float32"
+    assert why_dtype("auto", cuda, torch.float16) == "float16 (this GPU has no bfloat16)"
+    assert why_dtype("auto", cuda, torch.bfloat16) == "bfloat16"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

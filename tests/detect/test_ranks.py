@@ -52,7 +52,10 @@ def test_two_ranks_end_with_one_model_and_one_set_of_files(digits, tmp_path, por
     out = tmp_path / "run"
     config = settings(digits, out, batch=2, workers=1)
     assert together(train_and_tell, config, port) == [0, 0]
-    assert {path.name for path in out.iterdir()} == {"best.safetensors", "config.yaml", "last.ckpt", "metrics.jsonl"}
+    assert {path.name for path in out.iterdir()} == {
+        *("best.safetensors", "config.yaml", "last.ckpt"),
+        *("metrics.jsonl", "notes.json"),
+    }
     first, second = loaded(out, 0), loaded(out, 1)
     assert first["best"] == second["best"]
     for part in ("model", "ema"):
@@ -236,7 +239,7 @@ def test_torchrun_starts_a_run_again_and_nothing_is_lost(digits, tmp_path, port)
     assert work.stderr.count(LOST) == 2 and "--resume" in work.stderr
     assert work.stderr.count("torchrun starts this run again") == 1
     assert remains(tmp_path / "again") == remains(tmp_path / "whole")
-    assert len(list((tmp_path / "again").iterdir())) == 5  # with the report
+    assert len(list((tmp_path / "again").iterdir())) == 6  # with the report
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_moving_average_against_a_naive_twin():
 
 
 def test_watch_finds_the_first_bad_step_and_forgets():
-    watch = FiniteCheck()
+    watch = FiniteCheck(0.02)
     assert watch.first_bad() is None
     good, bad = torch.tensor([1.0, 2.0]), torch.tensor([1.0, float("inf")])
     watch.add(3, [7], good)
