@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Natural, Range, SideOrDefault
+from detect.hub.catalogue import catalogue
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_files, under
 from detect.utils.names import say
@@ -44,6 +45,10 @@ def info(config: InfoConfig) -> dict[str, Any]:
     result = describe(config.name, config.imgsz, config.classes, config.in_channels, config.dims)
     for line in table(result).split("\n"):
         say(line)
+    known = [one for one in catalogue().values() if one.model == config.name]
+    if known:
+        named = ", ".join(f"{one.name} ({one.metric} {one.score:.1f})" for one in known)
+        say(f"published weights: {named}: see detect weights")
     if config.json:
         replace_text(Path(config.json), json.dumps(result, indent=1) + "\n")
     return result

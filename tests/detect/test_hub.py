@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from detect.__main__ import main
+from detect.convert.imagenet import SIZES
 from detect.errors import UserError
 from detect.hub import OFFLINE, cache, copy_in, download, find, pull, resolve
 from detect.hub.catalogue import RemoteFile, Source, catalogue
+from detect.models.backbones import build_network
 from tests.reference.file_server import CONTENT, serving
 from tests.reference.runs import tiny_weights
 
@@ -91,7 +94,11 @@ def test_the_entries_of_torchvision_are_what_it_says_of_itself():
         assert one.score == pytest.approx(scores.get("acc@1", scores.get("box_map")), abs=0.06)
         assert one.parameters == pytest.approx(weights.meta["num_params"] / 1e6, abs=0.006)
         assert one.size == pytest.approx(weights.meta["_file_size"] * 2**20 / 1e6, abs=0.06)
-    assert len(entries) == 29
+        if one.task == "classify":  # a network of ours that equals torchvision's
+            with torch.device("meta"):
+                network = build_network(one.model, 1000)
+            assert network.names and SIZES.get(one.model, network.size) == one.imgsz
+    assert len(entries) == 27
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="GRIDHEAD_DATA names no folder with weights")

@@ -17,7 +17,7 @@ from detect.commands import info
 from detect.errors import UserError
 from detect.inference.source import open_source
 from detect.utils import interrupt
-from detect.utils.interrupt import ENDING, Caller, Interrupt, Interrupted, uninterrupted
+from detect.utils.interrupt import ENDING, Caller, Interrupt, Interrupted, interruptible, uninterrupted
 from tests.reference.planted import film, moving
 from tests.reference.runs import apart
 from tests.reference.stalled import server, watch
@@ -74,6 +74,18 @@ def test_an_import_of_native_code_is_not_broken_off(number):
             pass
     with uninterrupted():
         pass
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_waiting_for_a_network_is_broken_off_even_there(early):
+    with closing(Interrupt(at_once=True)) as request:
+        with pytest.raises(Interrupted), uninterrupted():
+            if early:
+                os.kill(os.getpid(), signal.SIGINT)
+            with interruptible():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(60)
+        assert request.at_once
 
 
 def test_nohup_is_heeded():
