@@ -1,13 +1,13 @@
-"""The table of docs/backbones.md: what every network costs, and what the smallest of each family finds.
+"""Writes the tables of docs/backbones.md: the cost of every network, and the AP of the smallest of each family.
 
     python tools/backbones.py [--latency] [--ap] [--only NAME ...] [--again]
 
-Parameters and multiply-accumulates are counted, always. --latency times one image on the CPU, --ap trains the smallest
-network of each family on the embedded set. Every figure goes into docs/backbones.json as soon as it is known; what is
-there is not measured anew, so that a command that was stopped goes on where it was, unless --again is given.
+It always counts parameters and multiply-accumulates. --latency times one image on the CPU; --ap trains the smallest
+network of each family on the toy set. Every figure is written to docs/backbones.json at once and is not measured again
+unless --again is given, so that an interrupted command continues.
 
-It runs on one thread. A core of an AMD EPYC at 2.6 GHz is busy for about a minute with counting, eight with --latency
-and eighteen with --ap, of which VGG takes five and csp_n one; latencies want a machine with nothing else to do.
+It runs on one thread. A core of an AMD EPYC at 2.6 GHz needs about a minute to count, eight for --latency and eighteen
+for --ap, of which VGG takes five and csp_n one. Measure latencies on an idle machine.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ UNMIRRORED = {"flip": 0.0, "scale": 0.25}  # as in detect demo: a mirrored 2 is 
 
 
 def counts(name: str) -> dict[str, Any]:
-    """Side and field of the published network, parameters, and multiply-accumulates at the first of `SIZES`."""
+    """Count image size and receptive field of the published network, parameters, and MACs at the first of `SIZES`."""
     whole = describe(name)
     maps = [layer["field"] for layer in whole["layers"] if len(layer["output"]) == 3 and layer["output"][1] > 1]
     macs = describe(name, SIZES[0])["macs"]
@@ -64,7 +64,7 @@ def counts(name: str) -> dict[str, Any]:
 
 
 def latency(name: str, size: int, least: int = 5, seconds: float = 2.0) -> float:
-    """Milliseconds for one image through the whole network, as inference runs it: the median of at least five runs."""
+    """Time one image through the whole network as inference runs it: median milliseconds of at least five runs."""
     net = build_network(name, 1000).eval()
     net.drop_aux()
     fold(net)
@@ -81,7 +81,7 @@ def latency(name: str, size: int, least: int = 5, seconds: float = 2.0) -> float
 
 
 def precision(name: str) -> float:
-    """AP on the embedded set's held-out pictures of yolo_n on this backbone, trained with `BUDGET`."""
+    """Train yolo_n on this backbone with `BUDGET` on the toy set; returns its AP on the validation set."""
     from detect.cli.parser import from_values
     from detect.commands.evaluate import evaluate
     from detect.commands.train import train
@@ -95,13 +95,13 @@ def precision(name: str) -> float:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, numbers to the right."""
+    """Format a Markdown table with numbers aligned right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
 
 def networks(figures: dict[str, dict[str, Any]]) -> str:
-    """The table of all networks; a dash for what was not measured."""
+    """Format the table of all networks; a dash where nothing was measured."""
     header = ["network", "made for", "field", "parameters (M)", f"MACs at {SIZES[0]} (G)"]
     header += [*(f"ms at {size}" for size in SIZES), "AP"]
     rows = []
@@ -115,7 +115,7 @@ def networks(figures: dict[str, dict[str, Any]]) -> str:
 
 
 def scaling() -> str:
-    """Compound scaling beside what was published."""
+    """Format the table of compound scaling beside the published values."""
     rows = []
     for phi, (name, published) in enumerate(PUBLISHED.items()):
         formula = compound(phi)
@@ -126,7 +126,7 @@ def scaling() -> str:
 
 
 def written(page: str, figures: dict[str, dict[str, Any]]) -> str:
-    """`page` with the table between each pair of markers made anew."""
+    """Replace the table between each pair of markers of `page`."""
     for name, text in (("networks", networks(figures)), ("scaling", scaling())):
         before, _, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
@@ -134,30 +134,32 @@ def written(page: str, figures: dict[str, dict[str, Any]]) -> str:
     return page
 
 
-def wanted(name: str, timed: bool, trained: bool) -> dict[str, Callable[[], float]]:
-    """How each figure that is asked for is measured."""
-    found: dict[str, Callable[[], float]] = {}
+def measurements(name: str, timed: bool, trained: bool) -> dict[str, Callable[[], float]]:
+    """Choose the functions that measure the requested figures of a network."""
+    measures: dict[str, Callable[[], float]] = {}
     if timed:
-        found |= {f"ms{size}": partial(latency, name, size) for size in SIZES}
+        measures |= {f"ms{size}": partial(latency, name, size) for size in SIZES}
     if trained and name in SMALLEST:
-        found["ap"] = partial(precision, name)
-    return found
+        measures["ap"] = partial(precision, name)
+    return measures
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency", action="store_true", help="time every network")
     parser.add_argument("--ap", action="store_true", help="train the smallest of each family")
-    parser.add_argument("--again", action="store_true", help="measure anew what is known")
-    parser.add_argument("--only", nargs="+", choices=list(BACKBONES), default=list(BACKBONES), metavar="NAME")
+    parser.add_argument("--again", action="store_true", help="measure figures again that exist")
+    names = list(BACKBONES)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="default: all networks")
     options = parser.parse_args(arguments)
     if options.latency or options.ap:
-        torch.set_num_threads(1)  # how many cores are free, and bits, depend on the day
+        torch.set_num_threads(1)  # free cores, and bits, vary otherwise
+
     figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     for name in options.only:
         one = figures.setdefault(name, {})
         one |= counts(name)
-        for key, measure in wanted(name, options.latency, options.ap).items():
+        for key, measure in measurements(name, options.latency, options.ap).items():
             if options.again or key not in one:
                 one[key] = measure()
         replace_text(FIGURES, json.dumps(figures, indent=1) + "\n")

@@ -1,12 +1,12 @@
-"""How fast it is: one table of ratios, ours and a peer's measured by turns in one run.
+"""Measures speed: one table of ratios of gridhead to a peer, both measured in turns in one run.
 
     python tools/bench.py [--peer PYTHON] [--rows NAME ...] [--device cuda] [--json FILE]
 
-PYTHON is the interpreter of an environment in which ultralytics was installed by hand; without it the rows that need it
-show our number alone. torchvision and pycocotools are in the environment of development.
-Every round takes each side once, in changing order, so that whatever else the machine does meets both; a ratio is the
-median over the rounds, with the quartiles beside it, and `by CPU` the same ratio of processor time, which other
-programs disturb less. Loader processes do not count in the latter.
+PYTHON is the interpreter of an environment with ultralytics; without it, the rows that need it show our number only.
+torchvision and pycocotools belong to the development environment.
+Every round runs each side once, in alternating order, so that other load on the machine affects both; a ratio is the
+median over the rounds, with the quartiles beside it. `by CPU` is the same ratio of CPU time, which depends less on
+other load; it does not include loader processes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 
 from detect.utils.atomic_io import replace_text  # noqa: E402
-from tools.bench_data import lay_out  # noqa: E402
+from tools.bench_data import lay_out, random_dataset  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 NANO = ("yolo11n", "yolo26n")
@@ -53,10 +53,10 @@ def train(setting: Setting) -> list[Line]:
     source = setting.data / "bccd"
     job = {"size": 320, "batch": 16, "out": str(setting.folder / "train")}
     ours = started(setting, sys.executable, "ours", "train", {**job, "model": "yolo_n", "data": str(source)})
-    theirs = peers(setting, "train", source, {**job, "workers": setting.threads}, NANO)
+    peer_sides = peers(setting, "train", source, {**job, "workers": setting.threads}, NANO)
     images = len(load_data(str(source), "train"))
-    taken = by_turns(setting.some(5), ours, theirs)
-    return [Line("training images, bccd, 320 px, batch 16", ">= 3.5", *taken, images, rate=True)]
+    times = by_turns(setting.some(5), ours, peer_sides)
+    return [Line("training images, bccd, 320 px, batch 16", ">= 3.5", *times, images, rate=True)]
 
 
 def samples(setting: Setting) -> list[Line]:
@@ -65,13 +65,13 @@ def samples(setting: Setting) -> list[Line]:
     source = setting.data / "bccd"
     job = {"size": 640, "batch": 16, "threads": 1, "out": str(setting.folder / "samples")}
     ours = started(setting, sys.executable, "ours", "samples", {**job, "data": str(source)})
-    theirs = peers(setting, "samples", source, job, NANO[:1])
-    taken = by_turns(setting.some(10), ours, theirs)
-    return [Line("augmented samples a core, bccd, 640 px", ">= 2", *taken, len(load_data(str(source), "train")), True)]
+    peer_sides = peers(setting, "samples", source, job, NANO[:1])
+    times = by_turns(setting.some(10), ours, peer_sides)
+    return [Line("augmented samples a core, bccd, 640 px", ">= 2", *times, len(load_data(str(source), "train")), True)]
 
 
 def predict(setting: Setting) -> list[Line]:
-    """Untrained networks on both sides: speed does not depend on what they learned, as long as few boxes are found."""
+    """Predict with untrained networks on both sides: the weights do not change the speed while detections are few."""
     from detect.data.sources.formats import load_data
 
     lines = []
@@ -85,22 +85,24 @@ def predict(setting: Setting) -> list[Line]:
         source = setting.data / name
         if not source.is_dir():
             continue
-        store = load_data(str(source), "val")
-        files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
+        annotations = load_data(str(source), "val")
+        files = [str(annotations.image_path(i)) for i in range(min(len(annotations), setting.some(32)))]
         job = {"files": files, "size": size, "together": together}
         weights, _ = untrained(setting.folder)
         ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
-        theirs = {}
+        peer_sides = {}
         if setting.peer:
-            theirs = {n: started(setting, setting.peer, "peer", "predict", {**job, "model": f"{n}.yaml"}) for n in NANO}
-        taken = by_turns(setting.some(10), ours, theirs)
+            peer_sides = {
+                n: started(setting, setting.peer, "peer", "predict", {**job, "model": f"{n}.yaml"}) for n in NANO
+            }
+        times = by_turns(setting.some(10), ours, peer_sides)
         what = "files in one call" if together else "file to boxes"
-        lines.append(Line(f"predict, {what}, {name}, {size} px, batch 1", target, *taken, len(files)))
+        lines.append(Line(f"predict, {what}, {name}, {size} px, batch 1", target, *times, len(files)))
     return lines
 
 
 def exported(setting: Setting) -> list[Line]:
-    """Each runtime beside torch, and beside the peer's export for it; untrained networks, as in `predict`."""
+    """Compare each runtime with PyTorch and with the peer's export; untrained networks, as in `predict`."""
     import torch
 
     from detect.commands.export import ExportConfig
@@ -112,8 +114,8 @@ def exported(setting: Setting) -> list[Line]:
     from detect.utils.precision import has_bfloat16
 
     source, folder, size = setting.data / "bccd", setting.folder, 640
-    store = load_data(str(source), "val")
-    files = [str(store.image_path(i)) for i in range(min(len(store), setting.some(32)))]
+    annotations = load_data(str(source), "val")
+    files = [str(annotations.image_path(i)) for i in range(min(len(annotations), setting.some(32)))]
     weights, model, job = *untrained(folder), {"files": files, "size": size}
     about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
@@ -125,25 +127,25 @@ def exported(setting: Setting) -> list[Line]:
         file = folder / f"yolo_n{len(lines)}.onnx"
         write_onnx(graph, about, file)
         write_openvino(file, about, file.with_suffix(".xml"))
-        turned = file.with_suffix(".xml")
-        runtimes = [("ONNX Runtime", "onnx", file, "auto"), ("OpenVINO", "openvino", turned, "auto")]
-        if has_bfloat16():  # OpenVINO's own choice then
-            runtimes.append(("OpenVINO in bfloat16", "openvino", turned, "bfloat16"))
+        xml = file.with_suffix(".xml")
+        runtimes = [("ONNX Runtime", "onnx", file, "auto"), ("OpenVINO", "openvino", xml, "auto")]
+        if has_bfloat16():  # then OpenVINO's default
+            runtimes.append(("OpenVINO in bfloat16", "openvino", xml, "bfloat16"))
         for runtime, form, path, precision in runtimes:
             ours = started(setting, sys.executable, "ours", "predict", {**job, "model": str(path), "as": precision})
-            theirs = {
+            peer_sides = {
                 "ours, torch": started(setting, sys.executable, "ours", "predict", {**job, "model": str(weights)})
             }
             for name in NANO if setting.peer else ():
                 given = {**job, "model": f"{name}.yaml", "flags": {"format": form, **flags}}
-                theirs[name] = started(setting, setting.peer, "peer", "exported", given)
-            taken = by_turns(setting.some(10), ours, theirs)
-            lines.append(Line(f"predict with {runtime}{what}, bccd, {size} px, batch 1", "", *taken, len(files)))
+                peer_sides[name] = started(setting, setting.peer, "peer", "exported", given)
+            times = by_turns(setting.some(10), ours, peer_sides)
+            lines.append(Line(f"predict with {runtime}{what}, bccd, {size} px, batch 1", "", *times, len(files)))
     return lines
 
 
 def untrained(folder: Path) -> tuple[Path, Any]:
-    """A fresh yolo_n of 80 classes, and its weights file."""
+    """Build yolo_n for 80 classes with random weights; returns its weights file and the model."""
     from detect.models.base import ModelMetadata
     from detect.models.builder import build
     from detect.models.configs import model_config
@@ -171,13 +173,15 @@ def nms(setting: Setting) -> list[Line]:
             times = max(1, 20_000 // n)
             sides = [timed(lambda f=f, b=boxes, s=scores: f(b, s, 0.5), times) for f in (ours, compare_all)]  # type: ignore[misc]
             target = ">= 10" if n > 8_000 and len(kept) > len(boxes) / 2 else ">= 1"
-            taken = by_turns(setting.some(11), sides[0], {"torchvision": sides[1]})
-            lines.append(Line(f"NMS, {n:,} boxes, {scene.__name__}, {len(kept) / len(boxes):.0%} stay", target, *taken))
+            samples = by_turns(setting.some(11), sides[0], {"torchvision": sides[1]})
+            lines.append(
+                Line(f"NMS, {n:,} boxes, {scene.__name__}, {len(kept) / len(boxes):.0%} stay", target, *samples)
+            )
     return lines
 
 
 def evaluate(setting: Setting) -> list[Line]:
-    """From truth and detections in memory to the twelve numbers, which must be equal."""
+    """Compute the twelve COCO numbers from ground truth and detections in memory; both sides must agree."""
     from contextlib import redirect_stdout
     from io import StringIO
 
@@ -187,59 +191,33 @@ def evaluate(setting: Setting) -> list[Line]:
     from detect.data.sources.coco import load_coco
     from detect.evaluation.coco_protocol import summarize
 
-    truth = setting.folder / "truth.json"
-    records = scene(setting.some(2_000), 80, truth)
-    store = load_coco(truth, setting.folder)
+    ground_truth = setting.folder / "ground_truth.json"
+    records = random_dataset(setting.some(2_000), 80, ground_truth)
+    annotations = load_coco(ground_truth, setting.folder)
     images = records.image_ids.repeat(records.counts)
-    rows = np.column_stack([images, records.boxes, records.scores, store.category_ids[records.labels]])
+    rows = np.column_stack([images, records.boxes, records.scores, annotations.category_ids[records.labels]])
     with redirect_stdout(StringIO()):
-        coco = COCO(str(truth))
+        coco = COCO(str(ground_truth))
 
     def ours() -> list[float]:
-        return list(summarize(store, records).numbers.values())
+        return list(summarize(annotations, records).numbers.values())
 
-    def theirs() -> list[float]:
+    def pycocotools() -> list[float]:
         with redirect_stdout(StringIO()):
-            judge = COCOeval(coco, coco.loadRes(rows), "bbox")
-            judge.evaluate()
-            judge.accumulate()
-            judge.summarize()
-        return judge.stats.tolist()
+            evaluator = COCOeval(coco, coco.loadRes(rows), "bbox")
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+        return evaluator.stats.tolist()
 
-    if ours() != theirs():
-        raise SystemExit(f"bench: {ours()} are not the numbers of pycocotools, {theirs()}")
-    taken = by_turns(setting.some(3), timed(ours), {"pycocotools": timed(theirs)})
-    return [Line(f"COCO evaluation, {len(store):,} images of 80 detections", ">= 20", *taken)]
-
-
-def scene(count: int, detections: int, truth: Path) -> Any:
-    """Random truth of `count` images, 1 to 14 objects of 80 classes each, in a file; detections near it, and astray."""
-    from detect.evaluation.coco_protocol import Records
-
-    rng = np.random.default_rng(0)
-    annotations: list[dict[str, Any]] = []
-    found, labels = [], []
-    for image in range(count):
-        objects = int(rng.integers(1, 15))
-        boxes = np.concatenate([rng.uniform(0, 400, (objects, 2)), rng.lognormal(4, 0.7, (objects, 2))], 1)
-        classes = rng.integers(80, size=objects)
-        for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
-            annotation = {"id": len(annotations) + 1, "image_id": image + 1, "category_id": label + 1, "iscrowd": 0}
-            annotations.append({**annotation, "bbox": box, "area": box[2] * box[3]})
-        of = rng.integers(objects, size=detections)
-        found.append(boxes[of] * rng.normal(1, 0.1, (detections, 4)).clip(0.5))
-        labels.append(np.where(rng.random(detections) < 0.5, classes[of], rng.integers(80, size=detections)))
-    sizes = {"width": 640, "height": 640}
-    pictures = [{"id": i + 1, "file_name": f"{i}.jpg", **sizes} for i in range(count)]
-    categories = [{"id": c + 1, "name": f"class {c}"} for c in range(80)]
-    replace_text(truth, json.dumps({"images": pictures, "annotations": annotations, "categories": categories}))
-    counts = np.full(count, detections)
-    scores = rng.random(count * detections)
-    return Records(np.arange(1, count + 1), counts, np.concatenate(found), scores, np.concatenate(labels))
+    if ours() != pycocotools():
+        raise SystemExit(f"bench: {ours()} differ from the numbers of pycocotools, {pycocotools()}")
+    times = by_turns(setting.some(3), timed(ours), {"pycocotools": timed(pycocotools)})
+    return [Line(f"COCO evaluation, {len(annotations):,} images of 80 detections", ">= 20", *times)]
 
 
 def windows(setting: Setting) -> list[Line]:
-    """Every window of a pyramid: in one pass a scale, and cut out one by one, a row of them in a batch."""
+    """Run every window of an image pyramid: convolutionally, one pass a scale, and as crops, one row a batch."""
     import torch
 
     from detect.models.base import ModelMetadata
@@ -256,10 +234,10 @@ def windows(setting: Setting) -> list[Line]:
         with torch.inference_mode():
             one, other = model(image), model.by_crops(image)
             if (one.logits - other.logits).abs().max() > 1e-4:
-                raise SystemExit(f"bench: {backbone} says something else of crops")
-            ours, theirs = (timed(lambda f=f, x=image: f(x).logits.sum().item()) for f in (model, model.by_crops))  # type: ignore[misc]
-            taken = by_turns(setting.some(5), ours, {"crops": theirs})
-        lines.append(Line(f"{one.logits.shape[1]:,} windows of {window} px, {backbone}, {size} px", ">= 1", *taken))
+                raise SystemExit(f"bench: the logits of {backbone} differ between the convolutional pass and crops")
+            ours, by_crops = (timed(lambda f=f, x=image: f(x).logits.sum().item()) for f in (model, model.by_crops))  # type: ignore[misc]
+            times = by_turns(setting.some(5), ours, {"crops": by_crops})
+        lines.append(Line(f"{one.logits.shape[1]:,} windows of {window} px, {backbone}, {size} px", ">= 1", *times))
     return lines
 
 
@@ -271,12 +249,12 @@ def kmeans(setting: Setting) -> list[Line]:
     count = setting.some(860_000, least=100)
     generator = torch.Generator().manual_seed(0)
     sizes = (torch.randn(count, 2, generator=generator) + torch.randn(count, 1, generator=generator) + 4).exp()
-    taken = by_turns(setting.some(5), timed(lambda: cluster(sizes, 9)), {})
-    return [Line(f"K-means, {count:,} boxes, k = 9", "<= 3 s", *taken)]
+    times = by_turns(setting.some(5), timed(lambda: cluster(sizes, 9)), {})
+    return [Line(f"K-means, {count:,} boxes, k = 9", "<= 3 s", *times)]
 
 
 def start(setting: Setting) -> list[Line]:
-    """Fresh interpreters; their processor time is not ours to see, so the clock stands for both."""
+    """Start new interpreters; wall time stands for CPU time, which the parent process cannot see."""
     lines = []
     for what, arguments, target in (
         ("detect --help", ["-m", "detect", "--help"], "<= 0.3 s"),
@@ -304,7 +282,7 @@ ROWS = {
 
 
 def machine(device: str, threads: int) -> str:
-    """What it ran on."""
+    """Describe the machine in one line."""
     import torch
 
     info = Path("/proc/cpuinfo")
@@ -316,15 +294,16 @@ def machine(device: str, threads: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Line]:
-    """Measure the rows that were asked for and print the table."""
+    """Measure the rows of --rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME", help=", ".join(ROWS))
     parser.add_argument("--peer", default="", metavar="PYTHON", help="interpreter of an environment with ultralytics")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GRIDHEAD_DATA", ROOT / "../shared/data")))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--scale", type=float, default=1.0, help="of numbers of images, boxes and rounds, not of sizes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="every sample")
+    default_data = Path(os.environ.get("GRIDHEAD_DATA", ROOT / "../shared/data"))
+    parser.add_argument("--data", type=Path, default=default_data, help="folder of datasets; default: $GRIDHEAD_DATA")
+    parser.add_argument("--threads", type=int, default=2, help="default: 2")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of images, boxes and rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to this file")
     options = parser.parse_args(arguments)
     import torch
 

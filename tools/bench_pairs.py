@@ -1,4 +1,4 @@
-"""Paired measurement: sides that take turns, in this process or in their own, and the table that compares them."""
+"""Paired measurement: sides that take turns, in this process or in one of their own, and the table of their ratios."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class Sample(NamedTuple):
-    """One round: seconds of the clock, seconds of the processor, device memory held at most (bytes, 0 on the CPU)."""
+    """One round: seconds of wall time and of CPU time, and the peak of device memory in bytes (0 on the CPU)."""
 
     wall: float
     cpu: float
@@ -28,7 +28,7 @@ Side = Callable[[], Sample]
 
 @dataclass
 class Setting:
-    """How to measure: `scale` times the usual numbers of images, boxes and rounds; `stack` ends what a row starts."""
+    """How to measure: `scale` multiplies the numbers of images, boxes and rounds; `stack` ends what a row starts."""
 
     data: Path
     peer: str
@@ -49,7 +49,7 @@ class Line:
     what: str
     target: str
     ours: list[Sample]
-    theirs: dict[str, list[Sample]] = field(default_factory=dict)
+    peers: dict[str, list[Sample]] = field(default_factory=dict)
     count: int = 1
     rate: bool = False
 
@@ -60,37 +60,37 @@ class Line:
         return f"{text}, {memory / 2**20:,.0f} MiB" if memory else text
 
     def rows(self) -> list[tuple[str, ...]]:
-        """(what, ours, peer, theirs, ratio, by CPU, target), one a peer."""
-        if not self.theirs:
+        """Cells of the table, one row for each peer: what, ours, peer, its time, ratio, ratio by CPU, target."""
+        if not self.peers:
             missing = "no peer given" if self.target.startswith(">") else ""
             return [(self.what, self.show(self.ours), missing, "", "", "", self.target)]
         return [
-            (self.what, self.show(self.ours), name, self.show(theirs), *self.ratios(theirs), self.target)
-            for name, theirs in self.theirs.items()
+            (self.what, self.show(self.ours), name, self.show(samples), *self.ratios(samples), self.target)
+            for name, samples in self.peers.items()
         ]
 
-    def ratios(self, theirs: Sequence[Sample]) -> tuple[str, str]:
-        """How many times faster ours is."""
-        pairs = list(zip(self.ours, theirs, strict=True))
+    def ratios(self, peer: Sequence[Sample]) -> tuple[str, str]:
+        """Format how many times faster ours is, by wall time with quartiles and by CPU time."""
+        pairs = list(zip(self.ours, peer, strict=True))
         wall = statistics.quantiles([b.wall / a.wall for a, b in pairs], n=4, method="inclusive")
         cpu = statistics.median(b.cpu / a.cpu for a, b in pairs)
         return f"{wall[1]:.2f} ({wall[0]:.2f} to {wall[2]:.2f})", f"{cpu:.2f}"
 
 
-def by_turns(rounds: int, ours: Side, theirs: dict[str, Side]) -> tuple[list[Sample], dict[str, list[Sample]]]:
-    """Every side once a round, after one round that does not count."""
-    sides = {"": ours, **theirs}
-    taken: dict[str, list[Sample]] = {name: [] for name in sides}
+def by_turns(rounds: int, ours: Side, peers: dict[str, Side]) -> tuple[list[Sample], dict[str, list[Sample]]]:
+    """Run every side once a round, after one warm-up round; returns our samples, and those of each peer."""
+    sides = {"": ours, **peers}
+    times: dict[str, list[Sample]] = {name: [] for name in sides}
     for i in range(-1, max(2, rounds)):
         for name in list(sides) if i % 2 else reversed(sides):
             sample = sides[name]()
             if i >= 0:
-                taken[name].append(sample)
-    return taken.pop(""), taken
+                times[name].append(sample)
+    return times.pop(""), times
 
 
 def timed(work: Callable[[], Any], times: int = 1) -> Side:
-    """A side in this process: the mean of `times` calls."""
+    """Make a side that runs in this process; a sample is the mean of `times` calls."""
 
     def side() -> Sample:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -102,7 +102,7 @@ def timed(work: Callable[[], Any], times: int = 1) -> Side:
 
 
 def started(setting: Setting, python: str, side: str, name: str, job: dict[str, Any]) -> Side:
-    """A side in a process of its own; see bench_side.py."""
+    """Start a side in a process of its own; see bench_side.py."""
     job = {"device": setting.device, "threads": setting.threads, **job}
     log = setting.folder / f"{side}-{name}-{len(list(setting.folder.iterdir()))}.log"
     environment = {**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "YOLO_CONFIG_DIR": str(setting.folder)}
@@ -118,19 +118,19 @@ def started(setting: Setting, python: str, side: str, name: str, job: dict[str, 
         assert process.stdin and process.stdout
         try:
             print(file=process.stdin, flush=True)
-            answer = process.stdout.readline()
+            line = process.stdout.readline()
         except BrokenPipeError:
-            answer = ""
-        if not answer:
+            line = ""
+        if not line:
             raise SystemExit(f"bench: {side} {name} ended:\n{log.read_text()[-2000:]}")
-        return Sample(*json.loads(answer))
+        return Sample(*json.loads(line))
 
     return turn
 
 
 def table(lines: Sequence[Line]) -> str:
-    """The lines as Markdown."""
-    head = ("what", "ours", "peer", "theirs", "times as fast", "by CPU", "target")
+    """Format the lines as a Markdown table."""
+    head = ("what", "ours", "peer", "peer's", "times as fast", "by CPU", "target")
     rows = [head, *(row for line in lines for row in line.rows())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     texts = [

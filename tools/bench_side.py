@@ -1,10 +1,10 @@
-"""One side of a paired measurement: a process that works when told to, so that two sides can take turns.
+"""One side of a paired measurement: a process that runs a round on request, so that two sides can take turns.
 
-    PYTHON tools/bench_side.py SIDE JOB JSON        (started by tools/bench.py, which speaks to it through its pipes)
+    PYTHON tools/bench_side.py SIDE JOB JSON        (started by tools/bench.py, which uses its pipes)
 
-SIDE `ours` needs gridhead, SIDE `peer` ultralytics, which is driven through its documented interface alone. Each JOB
-prepares itself and then answers every line on standard input with one JSON line: the seconds that its next round took,
-of the clock and of this process's cores, and the device memory it has held at most.
+SIDE `ours` needs gridhead; SIDE `peer` needs ultralytics and uses its documented interface only. Each JOB prepares
+itself, then runs a round for every line on standard input and writes one JSON line: seconds of wall time, seconds of
+this process's CPU time, and the peak of device memory in bytes.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from typing import Any
 
 
 class Turns:
-    """Waits for its turn, works, and says how long that took."""
+    """Waits for a request, runs a round, and reports how long it took."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.answers = os.fdopen(os.dup(1), "w", buffering=1)
-        os.dup2(2, 1)  # what libraries print is not an answer
-        self.taken: tuple[float, float, int] | None = None
+        self.results = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)  # what libraries print must not mix with the results
+        self.last: tuple[float, float, int] | None = None
 
     def start(self) -> None:
-        """Say how long the last round took, now that what follows one is done too, and wait to be called.
+        """Report the last round, after everything that follows it is done, and wait for the next request.
 
-        The process ends when nobody calls any more.
+        The process ends at the end of standard input.
         """
-        if self.taken:
-            self.answers.write(json.dumps(self.taken) + "\n")
+        if self.last:
+            self.results.write(json.dumps(self.last) + "\n")
         if not sys.stdin.readline():
             os._exit(0)
         self.began = self._clocks()
 
     def stop(self) -> None:
         wall, cpu = (now - then for now, then in zip(self._clocks(), self.began, strict=True))
-        self.taken = wall, cpu, self._memory()
+        self.last = wall, cpu, self._memory()
 
     def serve(self, work: Callable[[], Any]) -> None:
-        """Do the work once for every call, for ever."""
+        """Run `work` once for every request."""
         while True:
             self.start()
             work()
@@ -67,7 +67,7 @@ class Turns:
 
 
 def ours_train(turns: Turns, job: dict[str, Any]) -> None:
-    """A round is the training of one epoch: its batches with their data, without evaluation and checkpoint."""
+    """Train one epoch a round: loading and steps, without evaluation and checkpoint."""
     import detect
     from detect.training import setup
 
@@ -77,7 +77,7 @@ def ours_train(turns: Turns, job: dict[str, Any]) -> None:
             yield from super().epoch(epoch, start)
             turns.stop()
 
-    setattr(setup, "TrainLoader", InTurn)  # noqa: B010  (mypy rightly minds an assignment)
+    setattr(setup, "TrainLoader", InTurn)  # noqa: B010  (mypy rejects an assignment)
     flags = {"data": job["data"], "model": job["model"], "imgsz": job["size"], "batch": job["batch"]}
     detect.train(**flags, epochs=1000, device=turns.device, out=job["out"])
 
@@ -87,7 +87,7 @@ def peer_train(turns: Turns, job: dict[str, Any]) -> None:
 
 
 def ours_samples(turns: Turns, job: dict[str, Any]) -> None:
-    """A round is one epoch of augmented batches, made by this process alone out of decoded pictures in memory."""
+    """Load one epoch of augmented batches a round, in this process, from decoded images in memory."""
     from detect.config.augment import AugmentConfig
     from detect.data.datasets.detection import CocoDataset
     from detect.data.loader import TrainLoader
@@ -107,7 +107,7 @@ def peer_samples(turns: Turns, job: dict[str, Any]) -> None:
 
 
 def ours_predict(turns: Turns, job: dict[str, Any]) -> None:
-    """A round is every image once, from its file to boxes, with default settings: in one call, or in one for each."""
+    """Predict every image once a round, from file to boxes, with default settings: in one call or one call each."""
     import detect
 
     detector = detect.load(job["model"], turns.device, job.get("as", "auto"))
@@ -124,7 +124,7 @@ def _sources(job: dict[str, Any]) -> list[Any]:
 
 
 def peer_exported(turns: Turns, job: dict[str, Any]) -> None:
-    """As `peer_predict`, through a file that the peer has exported itself."""
+    """Predict like `peer_predict` with a file that the peer has exported."""
     size, files, network = job["size"], job["files"], _peer(job["model"])
     model = type(network)(network.export(imgsz=size, device=turns.device, **job["flags"]), task="detect")
     turns.serve(lambda: [model.predict(f, imgsz=size, verbose=False, device=turns.device) for f in files])
@@ -145,7 +145,7 @@ def _peer(name: str) -> Any:
 
 
 def _peer_training(job: dict[str, Any], turns: Turns, hooks: dict[str, Callable]) -> None:
-    """The peer's own training with its default augmentation, but for the mosaic that it ends with."""
+    """Train with the peer's default augmentation, but without the last epochs that have no mosaic."""
     model = _peer(job["model"])
     for event, act in hooks.items():
         takes_trainer = event == "on_train_start"

@@ -1,4 +1,4 @@
-"""The oldest way to detect with a grid, worked through: one image, its target cell by cell, and the way back.
+"""Writes a worked example of the first YOLO's grid: one image, its target cell by cell, and the decoding of a box.
 
 python tools/cells.py [--index 0] [--imgsz 96] [--out docs]    # writes yolo_grid.md and yolo_grid.png there
 """
@@ -43,35 +43,35 @@ class Cells(NamedTuple):
 
 
 def cells(model: Yolo, target: Target, size: int) -> Cells:
-    """What the loss of the grid model asks each cell for; `size` is the side of the image in pixels."""
+    """Compute the target of each cell in the loss of the grid model; `size` is the side of the image in pixels."""
     raw = model.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    truth = pad_targets([(target.boxes, target.labels, target.crowd)])
-    index = model.assigner(model.head.scores(raw), model.head.boxes(raw), raw.priors, truth).index[0]
+    targets = pad_targets([(target.boxes, target.labels, target.crowd)])
+    index = model.assigner(model.head.scores(raw), model.head.boxes(raw), raw.priors, targets).index[0]
     box, label = np.zeros((len(index), 4)), np.full(len(index), -1)
     for a in torch.where(index >= 0)[0].tolist():
-        place = raw.at((torch.tensor([0]), torch.tensor([a])))
-        wanted = target.boxes[index[a]][None]
-        stride = place.priors.strides
-        code = model.head.encode(wanted, place.priors.centers, stride, stride[:, None].expand(-1, 2))[0]
+        prediction = raw.at((torch.tensor([0]), torch.tensor([a])))
+        target_box = target.boxes[index[a]][None]
+        stride = prediction.priors.strides
+        code = model.head.encode(target_box, prediction.priors.centers, stride, stride[:, None].expand(-1, 2))[0]
         box[a] = [*code[:2].sigmoid().tolist(), *code[2:].exp().tolist()]
         label[a] = int(target.labels[index[a]])
     side = round(len(index) ** 0.5)
     return Cells((label >= 0).astype(int).reshape(side, side), box.reshape(side, side, 4), label.reshape(side, side))
 
 
-def picture(image: np.ndarray, target: Target, names: Sequence[str], stride: int) -> np.ndarray:
-    """The image with its boxes, the grid, and a dot in the centre of each object."""
+def plot(image: np.ndarray, target: Target, names: Sequence[str], stride: int) -> np.ndarray:
+    """Draw the image with its boxes, the grid, and a dot at the centre of each object."""
     drawn = annotate(image, target, names, ZOOM)
-    for at in range(0, len(drawn) + 1, stride * ZOOM):
-        drawn[:, min(at, len(drawn) - 1)] = drawn[min(at, len(drawn) - 1)] = 255
+    for line in range(0, len(drawn) + 1, stride * ZOOM):
+        drawn[:, min(line, len(drawn) - 1)] = drawn[min(line, len(drawn) - 1)] = 255
     for x1, y1, x2, y2 in (target.boxes * ZOOM).tolist():
         cv2.circle(drawn, (round((x1 + x2) / 2), round((y1 + y2) / 2)), 4, (255, 0, 0), -1)
     return drawn
 
 
-def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str:
+def page(target: Target, grid: Cells, names: Sequence[str], stride: int) -> str:
     """The worked page as Markdown."""
-    side, classes = len(found.p), len(names)
+    side, classes = len(grid.p), len(names)
     count = side * side * (5 + classes)
     lines = [
         "# The grid of the first YOLO, worked through",
@@ -95,19 +95,19 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
         corners = " | ".join(f"{v:g}" for v in (x1, y1, x2, y2))
         lines.append(f"| {names[label]} | {corners} | ({x:g}, {y:g}) | ({int(y // stride)}, {int(x // stride)}) |")
     lines += ["", "## p of every cell", "|   |" + "".join(f" {c} |" for c in range(side)), "|" + " --- |" * (side + 1)]
-    lines += [f"| **{r}** |" + "".join(f" {p} |" for p in row) for r, row in enumerate(found.p.tolist())]
+    lines += [f"| **{r}** |" + "".join(f" {p} |" for p in row) for r, row in enumerate(grid.p.tolist())]
     lines += [
         "",
         "## The cells with p = 1",
         "| cell (row, column) | p | x | y | w | h | classes |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for r, c in zip(*np.nonzero(found.p), strict=True):
-        numbers = " | ".join(f"{v:.4f}" for v in found.box[r, c])
-        hot = " ".join(str(int(label == found.label[r, c])) for label in range(classes))
+    for r, c in zip(*np.nonzero(grid.p), strict=True):
+        numbers = " | ".join(f"{v:.4f}" for v in grid.box[r, c])
+        hot = " ".join(str(int(label == grid.label[r, c])) for label in range(classes))
         lines.append(f"| ({r}, {c}) | 1 | {numbers} | {hot} |")
-    r, c = (int(v) for v in np.argwhere(found.p)[0])
-    x, y, w, h = found.box[r, c].tolist()
+    r, c = (int(v) for v in np.argwhere(grid.p)[0])
+    x, y, w, h = grid.box[r, c].tolist()
     cx, cy = (c + x) * stride, (r + y) * stride
     lines += [
         "",
@@ -132,28 +132,29 @@ def page(target: Target, found: Cells, names: Sequence[str], stride: int) -> str
 
 
 def grid_model(names: Sequence[str], size: int) -> Yolo:
-    """`yolo_grid` with fresh weights for these classes."""
+    """Build `yolo_grid` with random weights for these classes."""
+
     model = build(model_config("yolo_grid"), ModelMetadata(list(names), list(range(1, len(names) + 1)), size))
     assert isinstance(model, Yolo)
     return model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page and its picture."""
+    """Write the page and its plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=int, default=0)
-    parser.add_argument("--imgsz", type=int, default=96)
-    parser.add_argument("--out", default="docs")
+    parser.add_argument("--index", type=int, default=0, help="image of the toy set's val split; default: 0")
+    parser.add_argument("--imgsz", type=int, default=96, help="image size in pixels; default: 96")
+    parser.add_argument("--out", default="docs", help="folder to write; default: docs")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         data = build_toy(Path(folder) / "toy", train=1, val=given.index + 1, size=given.imgsz)
-        store = load_data(str(data), "val")
-        image, target = CocoDataset(store, given.imgsz).sample(given.index)
-    model = grid_model(store.names, given.imgsz)
+        annotations = load_data(str(data), "val")
+        image, target = CocoDataset(annotations, given.imgsz).sample(given.index)
+    model = grid_model(annotations.names, given.imgsz)
     out, stride = Path(given.out), model.head.strides[0]
     out.mkdir(parents=True, exist_ok=True)
-    save_image(out / "yolo_grid.png", picture(image, target, store.names, stride))
-    text = page(target, cells(model, target, given.imgsz), store.names, stride)
+    save_image(out / "yolo_grid.png", plot(image, target, annotations.names, stride))
+    text = page(target, cells(model, target, given.imgsz), annotations.names, stride)
     replace_text(out / "yolo_grid.md", text)
     return 0
 

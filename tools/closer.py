@@ -1,11 +1,11 @@
-"""What it is worth that a landmarker looks again: its errors by the number of looks, on pictures as they are and moved.
+"""Measures what repeated passes of a landmarker gain: its errors by number of passes, on plain and on moved images.
 
     python tools/closer.py --weights W --data D [--split val] [--every 1]
 
-Moved is: turned by up to 25 degrees, shown at 0.6 to 1 of the size, and shifted by up to 0.12 of the side, at random
-(seed 0); what lies outside the picture repeats its border. Errors are those of `detect evaluate`, which cuts out each
-thing by its labelled box; this is the truth, so pictures as they are say how good points can be at best. Where nothing
-is found, points count where they lie on average.
+Moved images are rotated by up to 25 degrees, scaled by 0.6 to 1, and shifted by up to 0.12 of the side, at random
+(seed 0); pixels outside the image repeat its border. Errors are those of `detect evaluate`, which crops each instance
+by its labelled box; this box is ground truth, so plain images give an upper bound. An instance without a detection
+counts with the mean shape.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ANGLE, SMALLEST, SHIFT = np.deg2rad(25), 0.6, 0.12
 
 
 def pose(window: Sequence[float], rng: np.random.Generator | None) -> Pose:
-    """How a view shows the window (x0, y0, x1, y1) of a picture: whole, or moved at random."""
+    """Map the window (x0, y0, x1, y1) of an image to a view: centred, or moved at random if `rng` is given."""
     side = max(window[2] - window[0], window[3] - window[1])
     middle = complex(window[0] + window[2], window[1] + window[3]) / 2
     turn, off = complex(1 / side), 0j
@@ -44,35 +44,35 @@ def pose(window: Sequence[float], rng: np.random.Generator | None) -> Pose:
     return Pose(turn, 0.5 + 0.5j + off - turn * middle)
 
 
-def measured(detector: Detector, things: Instances, every: int, looks: int, moved: bool) -> dict[str, float]:
-    """The numbers of `LandmarkEvaluator` for each `every`-th thing."""
+def evaluate(detector: Detector, instances: Instances, every: int, passes: int, moved: bool) -> dict[str, float]:
+    """Evaluate every `every`-th instance with `passes` passes; returns the metrics of `LandmarkEvaluator`."""
     rng = np.random.default_rng(0) if moved else None
-    judge, predictor = LandmarkEvaluator(things.annotations), detector.predictor(Postprocess(0.0))
-    predictor.passes = looks
-    windows, shape = things.windows(), np.pad(detector.metadata.shape, ((0, 0), (0, 1)), constant_values=1.0)
-    for i in range(0, len(things), every):
-        image, way = things.annotations.read(int(things.images[i])), pose(windows[i].tolist(), rng)
-        view, side = way.view(image), way.side(image)
-        ((_, found),) = predictor([Frame(view, "")])
-        points = found.keypoints[0].double().numpy() if len(found) else shape * [side, side, 1]
-        judge.update([int(things.ids[i])], [answer(way.undo(points, side))])
-    return judge.result()
+    evaluator, predictor = LandmarkEvaluator(instances.annotations), detector.predictor(Postprocess(0.0))
+    predictor.passes = passes
+    windows, shape = instances.windows(), np.pad(detector.metadata.shape, ((0, 0), (0, 1)), constant_values=1.0)
+    for i in range(0, len(instances), every):
+        image, view_pose = instances.annotations.read(int(instances.images[i])), pose(windows[i].tolist(), rng)
+        view, side = view_pose.view(image), view_pose.side(image)
+        ((_, detections),) = predictor([Frame(view, "")])
+        points = detections.keypoints[0].double().numpy() if len(detections) else shape * [side, side, 1]
+        evaluator.update([int(instances.ids[i])], [detection_of(view_pose.undo(points, side))])
+    return evaluator.result()
 
 
-def answer(points: np.ndarray) -> Detections:
-    """The record of one thing with points (K, 3)."""
-    places = torch.from_numpy(points)
-    return Detections(around(places)[None], places[:, 2].mean()[None], torch.zeros(1).long(), places[None])
+def detection_of(points: np.ndarray) -> Detections:
+    """Make the detection of one instance with keypoints (K, 3)."""
+    keypoints = torch.from_numpy(points)
+    return Detections(around(keypoints)[None], keypoints[:, 2].mean()[None], torch.zeros(1).long(), keypoints[None])
 
 
-def table(detector: Detector, things: Instances, every: int) -> Iterator[str]:
-    """The errors as Markdown."""
-    yield "| looks | NME | failures | NME, moved | failures, moved |"
+def table(detector: Detector, instances: Instances, every: int) -> Iterator[str]:
+    """Yield the lines of the table of errors in Markdown."""
+    yield "| passes | NME | failures | NME, moved | failures, moved |"
     yield "| --- | --- | --- | --- | --- |"
-    for looks in PASSES:
-        plain, moved = (measured(detector, things, every, looks, moved) for moved in (False, True))
+    for passes in PASSES:
+        plain, moved = (evaluate(detector, instances, every, passes, moved) for moved in (False, True))
         numbers = [plain["nme"], plain["failures"], moved["nme"], moved["failures"]]
-        yield f"| {looks} | " + " | ".join(f"{100 * number:.1f} %" for number in numbers) + " |"
+        yield f"| {passes} | " + " | ".join(f"{100 * number:.1f} %" for number in numbers) + " |"
 
 
 @in_one_line
@@ -81,16 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--weights", required=True, help="weights file of a landmarker")
+    parser.add_argument("--data", required=True, help="a dataset with keypoints")
+    parser.add_argument("--split", default="val", help="default: val")
+    parser.add_argument("--every", type=int, default=1, help="use every N-th instance; default: 1")
     options = parser.parse_args(arguments)
     detector = Detector.load(options.weights)
     if not detector.metadata.shape:
-        raise UserError(f"{options.weights} is no landmarker that knows where its points lie on average")
+        raise UserError(f"{options.weights} is no landmarker with a mean shape; name weights of `detect train`")
     if options.every < 1:
-        raise UserError(f"--every {options.every}: take 1 for every picture, 2 for every other one")
+        raise UserError(f"--every {options.every}: must be at least 1; 1 uses every instance, 2 every other one")
+
     print("\n".join(table(detector, Instances.of(load_data(options.data, options.split)), options.every)))
 
 

@@ -1,8 +1,9 @@
-"""Compare ways to train on the same data, over several seeds: mean and spread of AP, over all and of each class.
+"""Compares training settings on the same dataset over several seeds: mean and standard deviation of AP.
 
 python tools/compare.py --data D --out R --seeds 5 [--images 60] --arm "NAME: flags" --arm "NAME: flags" FLAGS OF ALL
-Every arm is `detect train` with FLAGS OF ALL and its own flags, measured on the split test, or else val, by its best
-weights. With --images each seed draws as many training images, the same for all arms. What is done is not done again.
+Every arm is `detect train` with FLAGS OF ALL and its own flags; its best weights are evaluated on the test split, or on
+val where there is no test split. With --images each seed draws that number of training images, the same for all arms.
+Results that exist are not computed again.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ from tools import side_by_side as ways
 
 
 def subset(data: str, count: int, seed: int, folder: Path) -> Path:
-    """A data YAML in `folder` whose training split is `count` images of that of `data`, drawn by `seed`."""
+    """Write a data YAML whose training split is `count` images drawn from that of `data`; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     there: dict[str, dict[str, str]] = {}
     for split in splits(data):
-        store = load_data(data, split)
+        annotations = load_data(data, split)
         if split == "train":
-            if count > len(store):
-                raise UserError(f"--images {count}: {data} has {len(store)} training images")
-            chosen = np.random.default_rng(seed).choice(len(store), count, replace=False)
-            store = store.select(np.sort(chosen))
+            if count > len(annotations):
+                raise UserError(f"--images {count}: {data} has {len(annotations)} training images")
+            chosen = np.random.default_rng(seed).choice(len(annotations), count, replace=False)
+            annotations = annotations.select(np.sort(chosen))
         file = folder / f"instances_{split}.json"
-        replace_text(file, json.dumps(store.to_coco()))
-        there[split] = {"annotations": str(file.resolve()), "images": str(store.root.resolve())}
+        replace_text(file, json.dumps(annotations.to_coco()))
+        there[split] = {"annotations": str(file.resolve()), "images": str(annotations.root.resolve())}
     path = folder / "data.yaml"
     replace_text(path, yaml.safe_dump(there))
     return path
 
 
 def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str, Any]:
-    """Train with `flags` into `out`, measure the best weights; kept in `out`/result.json."""
+    """Train with `flags` into `out` and evaluate the best weights; the result is kept in `out`/result.json."""
     kept = out / "result.json"
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
@@ -66,11 +67,11 @@ def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str,
 
 
 def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
-    """Train and judge the models of --models; the page, also written to OUT."""
+    """Train and evaluate the models of --models; returns the page, which is also written to OUT."""
     out = Path(given.out)
-    models: dict[str, list[ways.Found]] = {}
-    store = ways.held_out(given.data)
-    for name, *wanted in map(str.split, given.models):
+    models: dict[str, list[ways.SeedResult]] = {}
+    annotations = ways.evaluation_split(given.data)
+    for name, *extra in map(str.split, given.models):
         models[name] = []
         for seed in range(given.seeds):
             folder = out / f"{name}_{seed}"
@@ -78,10 +79,10 @@ def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
             spent, started = folder / "seconds.json", time.monotonic()
             best = folder / "best.safetensors"
             if not spent.exists():
-                best = train(parse("train", [*own, "--out", str(folder), *flags, *wanted, "--resume"]))
+                best = train(parse("train", [*own, "--out", str(folder), *flags, *extra, "--resume"]))
                 replace_text(spent, json.dumps(time.monotonic() - started))
             seconds = json.loads(spent.read_text(encoding="utf-8"))
-            models[name].append(ways.found_by(best, store, seconds))
+            models[name].append(ways.evaluate_weights(best, annotations, seconds))
     return ways.write(given.data, models, out)
 
 
@@ -95,20 +96,20 @@ def row(name: str, results: Sequence[dict[str, Any]]) -> str:
 
 @in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, and write it to OUT/table.md. Exit status 2 is the user's mistake."""
+    """Print the table and write it to OUT/table.md. Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", required=True, help="a dataset, as in `detect train`")
+    parser.add_argument("--out", required=True, help="folder of runs and tables")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each arm or model; default: 3")
     parser.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--arm", action="append", help="NAME: flags of detect train")
+    what.add_argument("--arm", action="append", help="'NAME: flags of detect train'; repeat for each arm")
     what.add_argument(
-        "--models", nargs="+", help="ways to detect, side by side; each may bring flags of its own: 'NAME --flag value'"
+        "--models", nargs="+", help="models to compare on one page; with flags of their own: 'NAME --flag value'"
     )
-    parser.add_argument("--backbone", default="csp_n", help="of all --models")
+    parser.add_argument("--backbone", default="csp_n", help="backbone of all --models")
     given, flags = parser.parse_known_args(arguments)
     out, arms = Path(given.out), dict(arm.partition(":")[::2] for arm in given.arm or ())
     if given.models:

@@ -1,12 +1,12 @@
-"""Turns YOLO, VOC or COCO data, or tables of landmarks, into COCO json; cuts a train and a val set out of one set.
+"""Converts YOLO, VOC or COCO datasets, or tables of landmarks, to COCO json; splits one set into train and val.
 
     python tools/convert.py SOURCE --out FOLDER               instances_{split}.json and a data.yaml for --data
     python tools/convert.py SOURCE --out FOLDER --split 0.8   instances_train.json, instances_val.json and data.yaml
     python tools/convert.py SOURCE --out FILE.json            one file, where the source is one set
 
 SOURCE is whatever `--data` takes, or one COCO json file. Images are not copied: file names stay relative to the image
-folder, which data.yaml names, and each json file under `info`. Nothing is overwritten.
-COCO records pass as they are, with segmentations; with --skip-bad they are written anew from what the program keeps.
+folder, which data.yaml and the `info` of each json file name. Nothing is overwritten.
+COCO records are copied unchanged, with segmentations; with --skip-bad they are written from what the program reads.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ SWAPS, CANDIDATES = 2000, 128
 
 @in_one_line
 def main(arguments: list[str] | None = None) -> None:
-    """The exit status: 0, or 2 after one line on stderr."""
+    """Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("source", metavar="SOURCE", help="a dataset, as `--data` takes it, or one COCO json file")
     parser.add_argument("--out", required=True, type=Path, help="a folder, or one FILE.json")
-    parser.add_argument("--split", type=float, metavar="SHARE", help="the share of the images that is for training")
-    parser.add_argument("--seed", type=int, default=0, help="of the cut")
-    parser.add_argument("--skip-bad", action="store_true", help="leave bad records out, and list them")
-    parser.add_argument("--allow-outside", action="store_true", help="use files that lists and links lead to elsewhere")
+    parser.add_argument("--split", type=float, metavar="SHARE", help="share of the images for training, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --split; default: 0")
+    parser.add_argument("--skip-bad", action="store_true", help="skip bad records and list them")
+    parser.add_argument("--allow-outside", action="store_true", help="allow files outside the dataset folder")
     options = parser.parse_args(arguments)
     convert(options.source, options.out, options.split, options.seed, options.skip_bad, options.allow_outside)
 
@@ -55,60 +55,85 @@ def convert(
     skip_bad: bool = False,
     allow_outside: bool = False,
 ) -> None:
-    """Reads and checks all of `source`, then writes; UserError is raised before anything is written."""
-    stores = _read(source, skip_bad, allow_outside)
+    """Read and check a dataset, then write it as COCO json.
+
+    Args:
+        source: Whatever `--data` takes, or one COCO json file.
+        out: Folder, or one `.json` file.
+        share: Share of the images for training, to split one set. Default: keep the splits of `source`.
+        seed: Seed of the split.
+        skip_bad: Skip bad records and list them.
+        allow_outside: Allow files outside the dataset folder.
+
+    Raises:
+        UserError: If anything is wrong, before anything is written.
+    """
+    sets = _read(source, skip_bad, allow_outside)
     if share is not None:
-        if len(stores) > 1:
+        if len(sets) > 1:
             raise UserError(
-                f"{source}: is split already ({', '.join(stores)}); --split cuts one set, such as one json file"
+                f"{source} has splits already ({', '.join(sets)}); --split needs a single set, such as one json file"
             )
-        (store,) = stores.values()
-        train, val = cut(store, share, seed)
-        stores = {"train": store.select(train), "val": store.select(val)}
+        (annotations,) = sets.values()
+        train, val = cut(annotations, share, seed)
+        sets = {"train": annotations.select(train), "val": annotations.select(val)}
     single = out.suffix.lower() == ".json"
-    if single and len(stores) > 1:
-        raise UserError(f"{out}: cannot hold {len(stores)} sets ({', '.join(stores)}); give a folder as --out")
-    files = {split: out if single else out / f"instances_{split}.json" for split in stores}
+    if single and len(sets) > 1:
+        raise UserError(f"{out} cannot hold {len(sets)} sets ({', '.join(sets)}); give a folder as --out")
+    files = {split: out if single else out / f"instances_{split}.json" for split in sets}
     description = [] if single else [out / "data.yaml"]
     for path in (*files.values(), *description):
         if path.exists():
-            raise UserError(f"{path}: is there already and is not overwritten; choose another --out")
+            raise UserError(f"{path} exists and is not overwritten; choose another --out")
     for split, path in files.items():
-        _write(stores[split], path, skip_bad)
+        _write(sets[split], path, skip_bad)
     for path in description:
-        parts = {split: {"annotations": file.name, "images": _root(stores[split])} for split, file in files.items()}
+        parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
         replace_text(path, yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
         print(f"{path}: use it as --data")
 
 
-def cut(store: Annotations, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices, ascending, of a train set with `share` of the images and of a val set with the rest.
+def cut(annotations: Annotations, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split a dataset into train and val with stratified classes.
 
-    Starts from a random cut and swaps images between the halves where that brings the classes nearer to proportion,
-    by the squared deviations from it, of each class's objects and of its images. Images without objects are cut by
-    chance. The same seed gives the same cut. (Iterative stratification, Sechidis et al. 2011, left two to five times
-    the deviation on COCO images: its greedy order gives the fullest ones to one half.)
+    Starts from a random split and swaps images between the two while that lowers the squared deviations from
+    proportion, of each class's objects and of its images. Images without objects are split at random. (Iterative
+    stratification, Sechidis et al. 2011, left two to five times the deviation on COCO images: its greedy order gives
+    the images with the most objects to one side.)
+
+    Args:
+        annotations: The dataset.
+        share: Share of the images for training, between 0 and 1.
+        seed: Seed; the same seed gives the same split.
+
+    Returns:
+        Ascending image indices of train and of val.
+
+    Raises:
+        UserError: If `share` is out of range or there are fewer than two images.
     """
-    count, classes = len(store), len(store.names)
+    count, classes = len(annotations), len(annotations.names)
     if not 0 < share < 1 or count < 2:
-        raise UserError(f"{store.path}: {count} images cannot be cut by {share}; give a --split between 0 and 1")
+        raise UserError(
+            f"{annotations.path}: {count} images cannot be split by {share}; give a --split between 0 and 1"
+        )
     generator = np.random.default_rng(seed)
     order = generator.permutation(count)
     train, val = np.split(order, [min(max(round(share * count), 1), count - 1)])
-    owner = np.repeat(np.arange(count), np.diff(store.starts))
-    objects = np.bincount(owner * classes + store.labels, minlength=count * classes).reshape(count, classes)
+    owner = np.repeat(np.arange(count), np.diff(annotations.starts))
+    objects = np.bincount(owner * classes + annotations.labels, minlength=count * classes).reshape(count, classes)
     parts = np.concatenate([objects, objects > 0], axis=1).astype(np.float32)
-    parts /= parts.sum(0).clip(min=1)  # every image's part of each total
+    parts /= parts.sum(0).clip(min=1)  # share of every image in each total
     away = parts[val].sum(0) - parts.sum(0) * (len(val) / count)
     for _ in range(SWAPS):
-        mine = generator.integers(len(val))
-        theirs = generator.integers(len(train), size=CANDIDATES)
-        after = away - parts[val[mine]] + parts[train[theirs]]
+        chosen = generator.integers(len(val))
+        candidates = generator.integers(len(train), size=CANDIDATES)
+        after = away - parts[val[chosen]] + parts[train[candidates]]
         cost = np.square(after).sum(1)
         best = int(cost.argmin())
         if cost[best] < np.square(away).sum():
             away = after[best]
-            val[mine], train[theirs[best]] = train[theirs[best]], val[mine]
+            val[chosen], train[candidates[best]] = train[candidates[best]], val[chosen]
     return np.sort(train), np.sort(val)
 
 
@@ -118,33 +143,34 @@ def _read(source: str, skip_bad: bool, allow_outside: bool) -> dict[str, Annotat
         name = path.stem.partition("_")[2]
         base = path.parent.parent if path.parent.name == "annotations" else path.parent
         load = coco_loader(path, image_roots(base, name), Roots(base, anywhere=allow_outside))
-        return {split_name(name) or "train": _told(load(skip_bad))}
-    return {s: _told(load(skip_bad)) for s, load in recognise(source, allow_outside=allow_outside).items()}
+        return {split_name(name) or "train": _report_skipped(load(skip_bad))}
+    return {s: _report_skipped(load(skip_bad)) for s, load in recognise(source, allow_outside=allow_outside).items()}
 
 
-def _told(store: Annotations) -> Annotations:
-    for line in store.left_out:
+def _report_skipped(annotations: Annotations) -> Annotations:
+    for line in annotations.left_out:
         say(f"left out: {line}")
-    return store
+    return annotations
 
 
-def _root(store: Annotations) -> str:
-    return str(store.root.resolve())
+def _root(annotations: Annotations) -> str:
+    return str(annotations.root.resolve())
 
 
-def _write(store: Annotations, path: Path, anew: bool) -> None:
-    """One COCO file; the records of a COCO source as they are, unless `anew`."""
-    content = store.to_coco() if anew or store.path.suffix.lower() != ".json" else _chosen(store)
+def _write(annotations: Annotations, path: Path, anew: bool) -> None:
+    """Write one COCO file; the records of a COCO source are copied unless `anew`."""
+    content = annotations.to_coco() if anew or annotations.path.suffix.lower() != ".json" else _chosen(annotations)
     info = content.get("info")
-    content["info"] = {**(info if isinstance(info, dict) else {}), "images": _root(store)}
+    content["info"] = {**(info if isinstance(info, dict) else {}), "images": _root(annotations)}
     replace_text(path, json_text(content))
-    say(f"{path}: {len(store)} images, {len(store.boxes)} objects ({_shares(store)}); images in {_root(store)}")
+    objects = f"{len(annotations.boxes)} objects ({_shares(annotations)})"
+    say(f"{path}: {len(annotations)} images, {objects}; images in {_root(annotations)}")
 
 
-def _chosen(store: Annotations) -> dict:
-    """The records of the store's COCO file that belong to the store's images."""
-    content = read_json(store.path)
-    chosen = set(store.image_ids.tolist())
+def _chosen(annotations: Annotations) -> dict:
+    """Read the records of the source's COCO file that belong to the images of `annotations`."""
+    content = read_json(annotations.path)
+    chosen = set(annotations.image_ids.tolist())
     return {
         **content,
         "images": [record for record in content["images"] if record["id"] in chosen],
@@ -152,9 +178,9 @@ def _chosen(store: Annotations) -> dict:
     }
 
 
-def _shares(store: Annotations) -> str:
-    counts: Iterable[int] = np.bincount(store.labels, minlength=len(store.names)).tolist()
-    return ", ".join(f"{name} {count}" for name, count in zip(store.names, counts, strict=True))
+def _shares(annotations: Annotations) -> str:
+    counts: Iterable[int] = np.bincount(annotations.labels, minlength=len(annotations.names)).tolist()
+    return ", ".join(f"{name} {count}" for name, count in zip(annotations.names, counts, strict=True))
 
 
 if __name__ == "__main__":

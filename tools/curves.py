@@ -1,8 +1,8 @@
-"""Training curves of several runs side by side: a picture, and the same as a table in Markdown.
+"""Plots training curves of several runs side by side, and prints them as a Markdown table.
 
     python tools/curves.py runs/plain runs/residual --of classes top1 --out curves.png
 
-A panel for each number of metrics.jsonl that --of names, a line for each run, from the first epoch to the last.
+The plot has a panel for each number of metrics.jsonl in --of, and a line for each run from first to last epoch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ Curves = Mapping[str, Sequence[float]]  # the name of a run -> its numbers by ep
 
 
 def curves(runs: Sequence[Path], number: str) -> dict[str, list[float]]:
-    """What the metrics of each run say of `number`, epoch by epoch. UserError: no such file or number."""
-    found = {}
+    """Read `number` from metrics.jsonl of each run, epoch by epoch.
+
+    Raises:
+        UserError: If there is no such file or number.
+    """
+    numbers = {}
     for run in runs:
         try:
             rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -38,12 +42,12 @@ def curves(runs: Sequence[Path], number: str) -> dict[str, list[float]]:
             raise UserError(f"{run / 'metrics.jsonl'} cannot be read: {error}; name the folder of a run") from error
         if not rows or number not in rows[0]:
             raise unknown(f"number of {run / 'metrics.jsonl'}", number, rows[0] if rows else ())
-        found[run.name] = [float(row[number]) for row in rows]
-    return found
+        numbers[run.name] = [float(row[number]) for row in rows]
+    return numbers
 
 
 def panel(title: str, lines: Curves) -> np.ndarray:
-    """One number of all runs, (HEIGHT, WIDTH, 3) uint8 RGB."""
+    """Draw one number of all runs, (HEIGHT, WIDTH, 3) uint8 RGB."""
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     values = [v for line in lines.values() for v in line]
     low, high = min(values), max(values)
@@ -65,7 +69,7 @@ def panel(title: str, lines: Curves) -> np.ndarray:
 
 
 def write(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: Sequence[int] = (0, 0, 0)) -> int:
-    """Write `text` with its top left corner there, as far as the canvas goes; returns its width."""
+    """Write `text` with its top left corner at `corner`, cut off at the border of the canvas; returns its width."""
     x, y = corner
     place = canvas[y:, x:]
     cover = render(text, LETTER)[: place.shape[0], : place.shape[1], None] / 255
@@ -87,17 +91,17 @@ def table(numbers: Mapping[str, Curves]) -> str:
 
 @in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the picture, print the table. Exit status 2 is the user's mistake."""
+    """Write the plot and print the table. Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help=f"folders of runs, at most {len(COLOURS)}")
     parser.add_argument("--of", nargs="+", default=["classes"], help="numbers of metrics.jsonl")
-    parser.add_argument("--out", type=Path, required=True, help="the picture, a PNG")
-    given = parser.parse_args(arguments)
-    if len(given.runs) > len(COLOURS) or len({run.name for run in given.runs}) < len(given.runs):
-        raise UserError(f"name at most {len(COLOURS)} runs, each folder by another name")
-    numbers = {number: curves(given.runs, number) for number in given.of}
-    picture = np.hstack([panel(number, lines) for number, lines in numbers.items()])
-    save_image(given.out, picture)
+    parser.add_argument("--out", type=Path, required=True, help="image file of the plot")
+    options = parser.parse_args(arguments)
+    if len(options.runs) > len(COLOURS) or len({run.name for run in options.runs}) < len(options.runs):
+        raise UserError(f"{len(options.runs)} runs: name at most {len(COLOURS)}, in folders of different names")
+    numbers = {number: curves(options.runs, number) for number in options.of}
+    plot = np.hstack([panel(number, lines) for number, lines in numbers.items()])
+    save_image(options.out, plot)
     print(table(numbers))
 
 

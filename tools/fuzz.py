@@ -1,11 +1,11 @@
-"""Fuzz everything that reads files: damage small valid files at random; nothing but UserError may come out.
+"""Fuzzes everything that reads files: damages small valid files at random; only UserError may be raised.
 
     python -m tools.fuzz [--target weights,npz] [--seconds 60] [--seed 0] [--out runs/fuzz]
     python -m tools.fuzz --target weights --file runs/fuzz/weights-1a2b3c4d/a.safetensors
 
-The reader works in a process of its own, with a bound on memory and on the time of each input, so that a crash of a
-native library, an endless loop and a gigantic allocation count as findings too. Each finding is saved with the files it
-needs; `--file` reads one again. The exit status is 1 if there was any. Targets are in `fuzz_targets`.
+The reader runs in a process of its own with limits on memory and on the time of each input, so that a crash of a native
+library, an endless loop and a huge allocation count as findings too. Each finding is saved with the files it needs;
+`--file` reads one again. The exit status is 1 if there was any. Targets are in `fuzz_targets`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from detect.errors import UserError
 from tools.fuzz_mutations import mutate
 from tools.fuzz_targets import TARGETS, Target
 
-INPUT_SECONDS = 30.0  # generous: other work on the machine must not become a finding
-MEMORY = 1 << 30  # bytes beyond what the process has once it has read the valid files
-INNOCENT = {".jpg", ".png"}  # files that a target needs beside those it reads; they stay as they are
+INPUT_SECONDS = 30.0  # generous: other load on the machine must not become a finding
+MEMORY = 1 << 30  # bytes beyond those of the process after it has read the valid files
+COMPANIONS = {".jpg", ".png"}  # images that belong to a target; they are not damaged
 
 
 class Finding(Exception):
-    """What came out of a reader and is no UserError: the text of a traceback, or what ended the process."""
+    """A failure of a reader other than UserError: the text of a traceback, or how the process ended."""
 
 
 class Reader:
-    """A process that reads files with the function of a target, started again when an input ended it."""
+    """A process that reads files with the function of a target; started again after an input ended it."""
 
     def __init__(self, name: str):
         self.name = name
@@ -49,19 +49,26 @@ class Reader:
         self.pipe: Any = None  # a Connection, of another class on Windows
 
     def start(self, seeds: list[Path]) -> None:
-        """Start the process and let it read the valid files, then bound its memory."""
+        """Start the process, let it read the valid files, then limit its memory."""
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(self.name, theirs), daemon=True)
+        self.pipe, child = context.Pipe()
+        self.process = context.Process(target=_serve, args=(self.name, child), daemon=True)
         self.process.start()
-        theirs.close()
+        child.close()
         for path in seeds:
-            if said := self._ask(path, 20 * INPUT_SECONDS):
-                raise SystemExit(f"{self.name}: the valid file {path.name} is refused: {said}")
+            if reason := self._ask(path, 20 * INPUT_SECONDS):
+                raise SystemExit(f"{self.name}: the valid file {path.name} is rejected: {reason}")
         self._ask(None, INPUT_SECONDS)
 
     def read(self, path: Path) -> str:
-        """Why the file was refused, or "". Raises Finding for everything else that happened."""
+        """Read a file.
+
+        Returns:
+            Why it was rejected, or "".
+
+        Raises:
+            Finding: If anything else happened.
+        """
         return self._ask(path, INPUT_SECONDS)
 
     def _ask(self, path: Path | None, seconds: float) -> str:
@@ -87,7 +94,7 @@ class Reader:
 
 
 def _bound_memory() -> None:
-    """Let this process take MEMORY bytes more than it has, where the system has such a limit."""
+    """Limit this process to MEMORY bytes more than it has, where the system has such a limit."""
     if sys.platform == "linux":
         import resource
 
@@ -96,7 +103,7 @@ def _bound_memory() -> None:
 
 
 def _serve(name: str, pipe: Connection) -> None:
-    """What the process does: read each file it is told, and say how that ended."""
+    """Main function of the reader's process: read each file that is sent, and send the outcome back."""
     read = TARGETS[name].read
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
@@ -112,13 +119,13 @@ def _serve(name: str, pipe: Connection) -> None:
 
 
 def outcome(read, path: Path) -> tuple[str, str]:
-    """("ok" or "refused" or "finding", text): a refusal is one line, and not for want of memory."""
+    """Read a file; returns ("ok", "rejected" or "finding", text). A rejection for lack of memory is a finding."""
     try:
         read(path)
     except UserError as error:
         if any("alloc" in repr(cause) or isinstance(cause, MemoryError) for cause in _causes(error)):
-            return "finding", "too much memory was asked for\n" + traceback.format_exc()
-        return "refused", str(error)
+            return "finding", "out of memory\n" + traceback.format_exc()
+        return "rejected", str(error)
     except BaseException:
         return "finding", traceback.format_exc()
     return "ok", ""
@@ -131,9 +138,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def fuzz(name: str, seconds: float, seed: int, out: Path) -> int:
-    """Damage and read files of a target for so long. Returns how many different findings there were."""
+    """Damage and read files of a target for `seconds`; returns the number of different findings."""
     rng, known = random.Random(f"{name} {seed}"), set[str]()
-    count = refused = 0
+    count = rejected = 0
     with tempfile.TemporaryDirectory() as folder:
         work, reader = Path(folder), Reader(name)
         files = _make(TARGETS[name], work)
@@ -146,7 +153,7 @@ def fuzz(name: str, seconds: float, seed: int, out: Path) -> int:
                 path = rng.choice(files)
                 path.write_bytes(mutate(contents[path], path.suffix, rng))
                 try:
-                    refused += bool(reader.read(path))
+                    rejected += bool(reader.read(path))
                 except Finding as finding:
                     _report(name, str(finding), path, work, out, known)
                     reader.stop()
@@ -154,19 +161,19 @@ def fuzz(name: str, seconds: float, seed: int, out: Path) -> int:
                 path.write_bytes(contents[path])
         finally:
             reader.stop()
-    print(f"{name}: {count} inputs, {refused} refused, {len(known)} findings", flush=True)
+    print(f"{name}: {count} inputs, {rejected} rejected, {len(known)} findings", flush=True)
     return len(known)
 
 
 def _make(target: Target, folder: Path) -> list[Path]:
-    """The valid files of a target that are to be damaged."""
+    """Make the valid files of a target; returns those to damage."""
     with contextlib.redirect_stdout(io.StringIO()):
         target.make(folder)
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in INNOCENT)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in COMPANIONS)
 
 
 def _report(name: str, text: str, path: Path, work: Path, out: Path, known: set[str]) -> None:
-    """Save and print a finding, unless one that ended at the same place is known."""
+    """Save and print a finding, unless one from the same line of code is known."""
     lines = text.strip().splitlines()
     place = [line.strip() for line in lines if line.strip().startswith("File ")][-1:]
     key = hashlib.sha256("".join([lines[-1].partition(":")[0], *place]).encode()).hexdigest()[:8]
@@ -183,7 +190,7 @@ def _report(name: str, text: str, path: Path, work: Path, out: Path, known: set[
 def main() -> int:
     """Fuzz the targets one after the other, or read one file again. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default=",".join(TARGETS), help="targets, by comma; default: all")
+    parser.add_argument("--target", default=",".join(TARGETS), help="targets, separated by commas; default: all")
     parser.add_argument("--seconds", type=float, default=60, help="how long each target is fuzzed")
     parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="folder for findings")

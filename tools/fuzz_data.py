@@ -1,4 +1,4 @@
-"""What of annotations, tables and settings is fuzzed: see `fuzz_targets`."""
+"""Targets of the fuzzer for annotations, tables and settings: see `fuzz_targets`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def make_json(folder: Path) -> None:
 
 
 def make_xml(folder: Path) -> None:
-    """Pascal VOC with a list."""
+    """Pascal VOC with a list of images."""
     _images(folder, "JPEGImages/a.png", "JPEGImages/b.png")
     (folder / "Annotations").mkdir()
     for name in "ab":
@@ -71,7 +71,7 @@ def make_xml(folder: Path) -> None:
 
 
 def make_yolo(folder: Path) -> None:
-    """A folder of images with label files, a list of others, and the YAML that names both."""
+    """YOLO: a folder of images with label files, a list of other images, and the data.yaml of both."""
     _images(folder, "images/train/a.png", "images/train/b.png", "images/val/c.png")
     for name in ("train/a", "train/b", "val/c"):
         path = folder / "labels" / f"{name}.txt"
@@ -82,7 +82,7 @@ def make_yolo(folder: Path) -> None:
 
 
 def make_csv(folder: Path) -> None:
-    """Landmarks, labels of whole images, and signals."""
+    """Tables of landmarks, of image labels, and of signals."""
     _images(folder, "a.png", "b.png")
     (folder / "points.csv").write_text("file,x0,y0,x1,y1\na.png,1,2,3.5,4\nb.png,5,6,,\n")
     (folder / "labels.csv").write_text('file,label,split\na.png,cat,train\n"b.png","d,og",val\n')
@@ -91,18 +91,18 @@ def make_csv(folder: Path) -> None:
 
 
 def make_yaml(folder: Path) -> None:
-    """Data of ours, settings of a run, and a model."""
+    """A data YAML, settings of a run, and a model."""
     make_json(folder)
     (folder / "instances_train.json").rename(folder / "train.coco")
     (folder / "data.yaml").write_text(
         "train: &t {annotations: train.coco, images: images}\nval: *t\ntest:\n  <<: *t\n  images: images\n"
     )
     (folder / "settings.yaml").write_text(SETTINGS)
-    (folder / "model.yaml").write_text("{name: mine, backbone: csp_n, width: 16, levels: [3, 4], loss: {box: 5}}\n")
+    (folder / "model.yaml").write_text("{name: small, backbone: csp_n, width: 16, levels: [3, 4], loss: {box: 5}}\n")
 
 
 def read_data(path: Path) -> None:
-    """Look through the set in the folder that holds the file, or above it, as training and `check` do."""
+    """Read the dataset that the file belongs to, as training and `detect check` do."""
     above = [*path.parents][:3]
     folder = next(
         p for p in above if any((p / n).exists() for n in ("data.yaml", "Annotations", "instances_train.json"))
@@ -111,7 +111,7 @@ def read_data(path: Path) -> None:
 
 
 def read_csv(path: Path) -> None:
-    """Read a table as what it was before it was damaged."""
+    """Read a table as the kind that it was before the damage."""
     from detect.data.sources.formats import load_data, splits
 
     whole = "" if path.stem == "points" else "images"
@@ -124,7 +124,7 @@ def read_csv(path: Path) -> None:
 
 
 def read_yaml(path: Path) -> None:
-    """Read data, or settings, as a file and as the value of a flag."""
+    """Read a data YAML, or settings as a file and as the value of a flag."""
     from detect.cli.parser import parse
 
     if path.stem in ("data", "train"):
@@ -143,15 +143,15 @@ def _whole(data: Path) -> None:
 
     def trained(skip_bad: bool) -> None:
         for split in splits(data):
-            store = usable(verify(load_data(data, split, skip_bad), skip_bad), skip_bad)
-            for i in range(len(store)):
-                store.target(i)
+            annotations = usable(verify(load_data(data, split, skip_bad), skip_bad), skip_bad)
+            for i in range(len(annotations)):
+                annotations.target(i)
 
     _each(lambda: trained(True), lambda: trained(False), lambda: check(str(data), 64, 2))
 
 
 def _each(*works: Callable[[], object]) -> None:
-    """Do all, and raise the first UserError afterwards."""
+    """Call all functions, then raise the first UserError."""
     refused: list[UserError] = []
     for work in works:
         try:

@@ -42,7 +42,7 @@ WORDS += ["\ufeff", "é"]
 
 
 def mutate(data: bytes, suffix: str, rng: random.Random) -> bytes:
-    """`data`, the content of a file with that suffix, with one to three kinds of damage."""
+    """Damage `data`, the content of a file with that suffix, one to three times."""
     if suffix in CODECS and rng.random() < 0.7:
         with contextlib.suppress(Exception):  # what a damaged tree cannot be packed into is damaged as bytes
             tree, pack = CODECS[suffix](data)
@@ -55,7 +55,7 @@ def mutate(data: bytes, suffix: str, rng: random.Random) -> bytes:
 
 
 def _damage(data: bytes, rng: random.Random) -> bytes:
-    """Bytes damaged as text where they are text, as bytes else."""
+    """Damage text as text or as bytes, and other data as bytes."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -73,7 +73,7 @@ def _flip(data: bytearray, rng: random.Random) -> bytes:
 
 
 def _number(data: bytearray, rng: random.Random) -> bytes:
-    """Four or eight bytes as a number that is at an edge, or a float that is none."""
+    """Overwrite four or eight bytes with a boundary value, or with NaN or infinity."""
     at = rng.randrange(max(1, min(len(data), rng.choice([64, 1 << 40]))))
     kind = rng.choice("iqIQf")
     bits = 8 * struct.calcsize(kind)
@@ -88,22 +88,22 @@ def _cut(data: bytearray, rng: random.Random) -> bytes:
 
 
 def _move(data: bytearray, rng: random.Random) -> bytes:
-    """A piece taken out, or put in a second time, or zeroed."""
+    """Remove a range of bytes, repeat it elsewhere, or zero it."""
     start, to = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)
     end = min(len(data), start + rng.choice([1, 4, 16, 256, 4096]))
-    piece = bytes(data[start:end])
+    part = bytes(data[start:end])
     kind = rng.randrange(3)
     if kind == 0:
         del data[start:end]
     elif kind == 1:
-        data[to:to] = piece
+        data[to:to] = part
     else:
-        data[start:end] = bytes(len(piece))
+        data[start:end] = bytes(len(part))
     return bytes(data)
 
 
 def _word(text: str, rng: random.Random) -> str:
-    """A word or number of the text as another one."""
+    """Replace a word or number by another one."""
     words = list(re.finditer(r"[\w.+-]+|[^\w\s]", text))
     if not words:
         return rng.choice(WORDS)
@@ -113,7 +113,7 @@ def _word(text: str, rng: random.Random) -> str:
 
 
 def _line(text: str, rng: random.Random) -> str:
-    """A line taken out, said again, moved, or said very often."""
+    """Remove a line, or repeat it elsewhere, once or thousands of times."""
     lines = text.splitlines(keepends=True) or [""]
     at, kind = rng.randrange(len(lines)), rng.randrange(4)
     line = lines[at]
@@ -125,7 +125,7 @@ def _line(text: str, rng: random.Random) -> str:
 
 
 def _nest(text: str, rng: random.Random) -> str:
-    """Deep brackets somewhere."""
+    """Insert deeply nested brackets."""
     at, mark = rng.randrange(len(text) + 1), rng.choice(["[", "{", "<a>", "- ", '{"a":', "[["])
     return text[:at] + mark * rng.choice([2, 50, 5000]) + text[at:]
 
@@ -135,7 +135,7 @@ _TEXTS: list[Callable[[str, random.Random], str]] = [_word, _word, _word, _line,
 
 
 def change(tree: Any, rng: random.Random) -> Any:
-    """A copy of the tree with one value in it changed, taken out, or said twice."""
+    """Copy the tree with one value changed, removed or repeated."""
     tree = copy.deepcopy(tree)
     places = list(_places(tree))
     if not places:
@@ -161,7 +161,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _other(value: Any, rng: random.Random) -> Any:
-    """Something else in the place of a value: often of its kind, sometimes of none."""
+    """Choose another value: often of the same type, sometimes of another."""
     if isinstance(value, np.ndarray):
         return _other_array(value, rng)
     if isinstance(value, bytes):
@@ -212,8 +212,8 @@ def _npy(data: bytes) -> tuple[Any, Pack]:
     head = {"descr": dtype.str, "fortran_order": fortran, "shape": list(shape)}
 
     def pack(tree: Any) -> bytes:
-        said = {k: tuple(v) if k == "shape" else v for k, v in tree["head"].items()}
-        text = repr(said).encode() + b"\n"
+        header = {k: tuple(v) if k == "shape" else v for k, v in tree["head"].items()}
+        text = repr(header).encode() + b"\n"
         return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + tree["data"]
 
     return {"head": head, "data": file.read()}, pack
@@ -264,7 +264,7 @@ def _onnx(data: bytes) -> tuple[Any, Pack]:
 
 
 def _checkpoint(data: bytes) -> tuple[Any, Pack]:
-    """What torch loads of a checkpoint; put together again, its checksum is right."""
+    """The content of a checkpoint; packing it computes a valid checksum."""
     import torch
 
     from detect.training.checkpoint import sign

@@ -1,8 +1,8 @@
-"""What is fuzzed: for each kind of file how small valid ones are made, and how one is read.
+"""Targets of the fuzzer: for each kind of file, how to make small valid ones and how to read one.
 
-A new target is two functions and a line in TARGETS: `make` fills an empty folder with valid files, each of which is
-damaged in turn (images stay as they are); `read` is told the path of the damaged one, the others beside it are valid.
-Files are read in another process than they are made in, so a reader must find everything it needs in that folder.
+A new target is two functions and a line in TARGETS: `make` fills an empty folder with valid files, which are damaged
+one at a time (images are not); `read` gets the path of the damaged one, the files beside it are valid. Files are made
+and read in different processes, so a reader must find everything it needs in that folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from detect.models.weights import load_weights, save_weights
 from tools import fuzz_data
 
 SMALL = YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8, head_convs=0)
-CARD = ModelMetadata(["cat", "dog"], [1, 7], 64)
+METADATA = ModelMetadata(["cat", "dog"], [1, 7], 64)
 
 
 class Target(NamedTuple):
@@ -36,22 +36,22 @@ class Target(NamedTuple):
     read: Callable[[Path], object]
 
 
-def _model(config: ModelConfig = SMALL, metadata: ModelMetadata = CARD) -> Model:
+def _model(config: ModelConfig = SMALL, metadata: ModelMetadata = METADATA) -> Model:
     torch.manual_seed(0)
     return build(config, metadata)
 
 
 def _weights(folder: Path) -> None:
-    """A detector, and a landmarker whose metadata holds more."""
+    """A detector, and a landmarker with more metadata."""
     save_weights(folder / "yolo.safetensors", _model())
     points = LandmarkerConfig(backbone="lenet5", head="coordinates", hidden=[8])
     names = ["nose", "left eye", "right eye"]
-    metadata = replace(CARD, keypoint_names=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
+    metadata = replace(METADATA, keypoint_names=names, flip_pairs=[[1, 2]], skeleton=[[0, 1]], shape=[[0.5, 0.5]] * 3)
     save_weights(folder / "points.safetensors", _model(points, metadata))
 
 
 def _state_dict(folder: Path) -> None:
-    """Those of a model, and a part of YOLOX's."""
+    """The state dict of a model of ours, and a part of YOLOX's."""
     torch.save(_model().state_dict(), folder / "model.pth")
     state = {"head.stems.0.conv.weight": torch.ones(4, 4, 1, 1), "head.stems.0.bn.bias": torch.ones(4)}
     torch.save({"model": state}, folder / "yolox.pth")
@@ -68,7 +68,7 @@ def _checkpoint(folder: Path) -> None:
 
 
 def small_run(folder: Path):
-    """The state of a run that has done one step."""
+    """Build the state of a run after one step."""
     from detect.training.state import Run
 
     model = _model()

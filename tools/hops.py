@@ -1,11 +1,11 @@
-"""How many of our files and functions an image passes from its file to its loss, and from its file to its boxes.
+"""Counts the files and functions of this project on an image's path to its loss and to its boxes.
 
     python tools/hops.py [--list]
 
-Counted with sys.setprofile on the embedded set and a fresh yolo_n, in every thread, once things run: reading and
+It counts with sys.setprofile on the toy set with an untrained yolo_n, in every thread, after the start: reading and
 decoding files counts, setting up (opening the source, building loader and predictor) does not. The path to the loss
-ends in what the model gives the training loop; the loop itself is not on it. Also prints how long files and functions
-are.
+ends with what the model returns to the training loop; the loop itself does not count. It also prints the lengths of
+files and functions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZE = 160  # pixels
 
 
 class Counter:
-    """While `on`, notes every function of ours that is at work, in this thread and those started inside the block."""
+    """While `on`, records every function that runs in this thread and in those started inside the block."""
 
     def __init__(self) -> None:
         self.on = False
@@ -42,12 +42,12 @@ class Counter:
         threading.setprofile(None)
 
     def _note(self, frame: FrameType | None, event: str, _: Any) -> None:
-        while self.on and frame is not None:  # callers too: one may wait in a loop since before the counting
+        while self.on and frame is not None:  # callers too: one may have started before the counting
             self.codes.add(frame.f_code)
             frame = frame.f_back
 
     def hops(self) -> set[tuple[str, str]]:
-        """(file, function) of what was noted. Comprehensions belong to their function, lambdas count."""
+        """(file, function) of each recorded function of this project; comprehensions belong to their function."""
         folders = tuple(f"{ROOT / package}/" for package in PACKAGES)
         ours = [code for code in self.codes if code.co_filename.startswith(folders)]
         named = [code for code in ours if not code.co_name.startswith("<") or code.co_name == "<lambda>"]
@@ -55,7 +55,7 @@ class Counter:
 
 
 def to_loss(folder: Path) -> set[tuple[str, str]]:
-    """What an image passes from its file to its loss: the second batch of a loader that keeps no pictures."""
+    """List the functions from image file to loss: those of the second batch of a loader without an image cache."""
     import torch
 
     from detect.config.augment import AugmentConfig
@@ -67,9 +67,9 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
     from detect.models.configs import model_config
 
     torch.manual_seed(0)
-    store = load_data(folder, "train").select(range(16))
-    model = build(model_config("yolo_n"), ModelMetadata(store.names, store.category_ids.tolist()))
-    loader = TrainLoader(CocoDataset(store, SIZE, AugmentConfig(), epochs=100, cache_gb=0.0), SIZE, batch=8)
+    annotations = load_data(folder, "train").select(range(16))
+    model = build(model_config("yolo_n"), ModelMetadata(annotations.names, annotations.category_ids.tolist()))
+    loader = TrainLoader(CocoDataset(annotations, SIZE, AugmentConfig(), epochs=100, cache_gb=0.0), SIZE, batch=8)
     with Counter() as counter:
         for batch in loader.epoch(0):
             model.loss(model(batch.images), batch.targets)
@@ -78,7 +78,7 @@ def to_loss(folder: Path) -> set[tuple[str, str]]:
 
 
 def to_boxes(folder: Path) -> set[tuple[str, str]]:
-    """What an image passes from its file to its boxes: all but the first ones of an opened source."""
+    """List the functions from image file to boxes: those of all but the first images of an opened source."""
     import torch
 
     from detect.inference.predictor import Predictor
@@ -93,19 +93,17 @@ def to_boxes(folder: Path) -> set[tuple[str, str]]:
     model = model.for_inference(torch.device("cpu"), torch.float32)
     source = open_source([min((folder / "val").glob("*.jpg"))] * 16)
     ((_, everything), *_) = Predictor(model, SIZE, Postprocess(score=0.0))(source)
-    keep = Postprocess(
-        score=float(everything.scores[9])
-    )  # a few boxes; what a fresh network's scores say means nothing
+    keep = Postprocess(score=float(everything.scores[9]))  # a few boxes: the scores of an untrained network say nothing
     with Counter() as counter:
-        answers = Predictor(model, SIZE, keep)(source)
-        for _ in range(8):  # it reads a few images ahead, but does not come to the end
-            next(answers)
+        predictions = Predictor(model, SIZE, keep)(source)
+        for _ in range(8):  # it reads a few images ahead, but not to the end of the source
+            next(predictions)
             counter.on = True
     return counter.hops()
 
 
 def lengths() -> tuple[dict[str, int], dict[str, int]]:
-    """Lines of every file, and of every function, of the packages and tools."""
+    """Count the lines of every file and of every function of the packages and tools."""
     files, functions = {}, {}
     for package in (*PACKAGES, "tools"):
         for path in sorted((ROOT / package).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What hostile clients send: small files that cost much to decode, and files that are not what they say."""
+"""Makes files that hostile clients send: small ones that cost much to decode, and ones with false headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def png_bomb(side: int) -> bytes:
-    """A PNG of a few kilobytes that says it has side x side pixels."""
+    """Make a PNG of a few kilobytes whose header says side x side pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -22,7 +22,7 @@ def png_bomb(side: int) -> bytes:
 
 
 def jpeg_of_scans(side: int, scans: int) -> bytes:
-    """A progressive JPEG that has its last scan again and again: each of them goes through the whole image."""
+    """Make a progressive JPEG that repeats its last scan; the decoder goes through the whole image for each."""
     file = io.BytesIO()
     Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
@@ -30,8 +30,9 @@ def jpeg_of_scans(side: int, scans: int) -> bytes:
     return data[:last] + data[last:-2] * scans + b"\xff\xd9"
 
 
-def film(width: int, height: int, frames: int) -> bytes:
-    """H.264 in MP4: a moving bar."""
+def moving_bar(width: int, height: int, frames: int) -> bytes:
+    """Make an H.264 video of a moving bar, in MP4."""
+
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", 30, options={"preset": "ultrafast"})

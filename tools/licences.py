@@ -1,10 +1,10 @@
-"""The licences of what an installation brings: every wheel, and the libraries that are bundled in it.
+"""Lists the licences of everything that an installation brings: each wheel, and the libraries bundled in it.
 
     python tools/licences.py [--page docs/licences.md]
 
-Reads the environment of the interpreter that runs it, without the extras of gridhead: what the metadata of each
-installed dependency says of its licence, and the shared libraries in its wheel, by the table below; what FFmpeg says of
-itself is asked of it. With --page the tables of that page are written anew, else they are printed.
+It reads the environment of the interpreter that runs it, without the extras of gridhead: the licence in the metadata of
+each installed dependency, and the shared libraries in its wheel by the table below; FFmpeg's libraries are asked for
+their licence. With --page the tables of that page are replaced; without it they are printed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from detect.errors import UserError, in_one_line  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 
 BEGIN = "<!-- written by tools/licences.py -->"
-_HASH = re.compile(r"-[0-9a-f]{8}|\.[0-9a-f]{8}(?=\.)")  # in the name of a bundled file, so that no two are alike
+_HASH = re.compile(r"-[0-9a-f]{8}|\.[0-9a-f]{8}(?=\.)")  # in the name of a bundled file, to make it unique
 _X11, _GPL2, _LGPL2 = "MIT (X11)", "GPL-2.0-or-later", "LGPL-2.1-or-later"
 _GNU_RUNTIME, _EITHER = "GPL-3.0-or-later WITH GCC-exception-3.1", "LGPL-3.0-or-later OR GPL-2.0-or-later"
 _NVIDIA = "NVIDIA's own, proprietary"
-# Beginning of a library's name -> (project, licence); None: the library is asked. The longest that fits counts.
+# Prefix of a library's name -> (project, licence); None: the library reports it. The longest prefix that fits counts.
 BUNDLED: dict[str, tuple[str, str | None]] = {
     **dict.fromkeys(("avcodec", "avdevice", "avfilter", "avformat", "avutil"), ("FFmpeg", None)),
     **dict.fromkeys(("swresample", "swscale", "postproc"), ("FFmpeg", None)),
@@ -92,9 +92,10 @@ def dependencies() -> list[str]:
 
 
 def brought(lines: list[str]) -> dict[str, Distribution]:
-    """By name, what those requirements bring in this environment, their own requirements included.
+    """Find the installed distributions of these requirements and of all that they require, by name.
 
-    Raises UserError for one that is not installed.
+    Raises:
+        UserError: If one is not installed.
     """
     found: dict[str, Distribution] = {}
     left, seen = [(line, "") for line in lines], set[tuple[str, str]]()
@@ -103,29 +104,30 @@ def brought(lines: list[str]) -> dict[str, Distribution]:
         if (line, extra) in seen:
             continue
         seen.add((line, extra))
-        wanted = Requirement(line)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
             continue
         try:
-            one = found[canonicalize_name(wanted.name)] = distribution(wanted.name)
+            one = found[canonicalize_name(requirement.name)] = distribution(requirement.name)
         except PackageNotFoundError as error:
-            raise UserError(f"{wanted.name} is not installed: pip install . in a fresh environment") from error
-        left += [(line, extra) for line in one.requires or [] for extra in ("", *wanted.extras)]
+            raise UserError(f"{requirement.name} is not installed: pip install . in a fresh environment") from error
+        left += [(line, extra) for line in one.requires or [] for extra in ("", *requirement.extras)]
     return dict(sorted(found.items()))
 
 
 def licence(one: Distribution) -> str:
-    """What the metadata of a wheel declares: an SPDX expression, else a short text, else the classifiers."""
-    told, text = ((one.metadata.get_all(name) or [""])[0].strip() for name in ("License-Expression", "License"))
+    """Read the licence in a wheel's metadata: an SPDX expression, else a short text, else the classifiers."""
+    expression, text = ((one.metadata.get_all(name) or [""])[0].strip() for name in ("License-Expression", "License"))
     named = [c.split(" :: ")[-1] for c in one.metadata.get_all("Classifier") or [] if c.startswith("License ::")]
-    for said in (told, text if "\n" not in text and len(text) < 60 else "", ", ".join(named), text.split("\n")[0]):
-        if said:
-            return said.removeprefix("OSI Approved :: ")
+    short = text if "\n" not in text and len(text) < 60 else ""
+    for declared in (expression, short, ", ".join(named), text.split("\n")[0]):
+        if declared:
+            return declared.removeprefix("OSI Approved :: ")
     return "not declared"
 
 
 def libraries(one: Distribution) -> Iterator[tuple[str, str, str]]:
-    """(project, file, licence) of each shared library in a wheel that is not the wheel's own."""
+    """Yield (project, file, licence) of each shared library of another project in a wheel."""
     for file in sorted(one.files or [], key=str):
         match = re.match(r"(?:lib)?(.+?)(?:[-.]|$)", file.name)
         apart = any(part.endswith((".libs", ".dylibs")) for part in file.parts)
@@ -133,13 +135,13 @@ def libraries(one: Distribution) -> Iterator[tuple[str, str, str]]:
             continue
         known = [name for name in BUNDLED if file.name.removeprefix("lib").startswith(name)]
         if not apart and match[1] not in ("gomp", "omp"):
-            continue  # an extension module, or a library that the wheel is there for
+            continue  # an extension module, or the library that the wheel exists for
         project, text = BUNDLED[max(known, key=len)] if known else ("unknown", "not in the table of this tool")
         yield project, file.name, text or asked(Path(str(one.locate_file(file))), match[1])
 
 
 def asked(path: Path, name: str) -> str:
-    """What a library of FFmpeg or OpenSSL says of itself."""
+    """Read the licence that a library of FFmpeg or OpenSSL reports."""
     if name in ("crypto", "ssl"):
         version = re.search(rb"OpenSSL (\d+\.\d+\.\d+\w*)", path.read_bytes())
         old = version is not None and version[1].startswith((b"0.", b"1."))
@@ -153,7 +155,7 @@ def asked(path: Path, name: str) -> str:
 
 
 def tables(found: dict[str, Distribution]) -> str:
-    """Both tables, in Markdown: every wheel, and every library bundled in one."""
+    """Format both tables in Markdown: every wheel, and every library bundled in one."""
     direct = {canonicalize_name(Requirement(line).name) for line in dependencies()}
     lines = ["## Every wheel", "", "| wheel | version | licence, as it declares it |", "| --- | --- | --- |"]
     for name, one in found.items():
@@ -171,9 +173,9 @@ def tables(found: dict[str, Distribution]) -> str:
 
 @in_one_line
 def main() -> None:
-    """Print the tables, or write them into the page."""
+    """Print the tables, or write them to the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--page", type=Path, help="write what follows the line of this tool in that page anew")
+    parser.add_argument("--page", type=Path, help="replace everything after this tool's marker in that page")
     page = parser.parse_args().page
     written = tables(brought(dependencies()))
     if page is None:

@@ -1,8 +1,8 @@
-"""Look at training samples as the network gets them: a contact sheet of augmented pictures with their boxes.
+"""Draws training samples as the network gets them: a contact sheet of augmented images with their boxes.
 
 python tools/look.py --data D [--epoch E] [--count 16 | --index I] [--out FILE.png] [any flag of detect train]
-python tools/look.py --run runs/train --epoch 7 --index 123    # what that run saw, to the bit
-A sample is named by its seed, its epoch and its place in the epoch's order; --index draws one large.
+python tools/look.py --run runs/train --epoch 7 --index 123    # the sample of that run, bit by bit
+A sample is identified by seed, epoch and position in the epoch's order; --index draws one of them large.
 """
 
 from __future__ import annotations
@@ -32,48 +32,69 @@ from detect.types import Preprocess, Target
 
 
 def annotate(image: np.ndarray, target: Target, names: Sequence[str], zoom: int = 1) -> np.ndarray:
-    """The sample (H, W, 3) enlarged `zoom` times, with its boxes, class names and keypoints; crowd regions white."""
-    picture = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    """Draw the boxes, class names and keypoints of a sample.
+
+    Args:
+        image: The sample, (H, W, 3) uint8 RGB.
+        target: Its ground truth; crowd regions are drawn white.
+        names: Class names.
+        zoom: Integer factor of enlargement.
+
+    Returns:
+        A new image, `zoom` times as large.
+    """
+    canvas = cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
     corners = (target.boxes * zoom).round().int().tolist()
     for i, (left, top, right, bottom) in enumerate(corners):
         label, crowd = int(target.labels[i]), bool(target.crowd[i])
         color = (255, 255, 255) if crowd else color_of(label)
-        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), color, 1)
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, 1)
         cover = render(names[label] + " (crowd)" * crowd, 11)[..., None] / 255
-        room = picture[top : top + cover.shape[0], left : left + cover.shape[1]]
+        room = canvas[top : top + cover.shape[0], left : left + cover.shape[1]]
         cover = cover[: room.shape[0], : room.shape[1]]
         room[:] = (cover * ink_on(color) + (1 - cover) * np.array(color)).round()
         for x, y, seen in [] if target.keypoints is None else (target.keypoints[i]).tolist():
             if seen:
-                cv2.circle(picture, (round(x * zoom), round(y * zoom)), 2, color, -1 if seen == 2 else 1)
-    return picture
+                cv2.circle(canvas, (round(x * zoom), round(y * zoom)), 2, color, -1 if seen == 2 else 1)
+    return canvas
 
 
-def sheet(pictures: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:
-    """The pictures in rows and columns, white between them."""
-    columns = math.ceil(math.sqrt(len(pictures)))
-    side = max(max(picture.shape[:2]) for picture in pictures) + gap
-    canvas = np.full((side * math.ceil(len(pictures) / columns), side * columns, 3), 255, np.uint8)
-    for i, picture in enumerate(pictures):
+def sheet(images: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:
+    """Arrange images in rows and columns, `gap` white pixels apart."""
+    columns = math.ceil(math.sqrt(len(images)))
+    side = max(max(image.shape[:2]) for image in images) + gap
+    canvas = np.full((side * math.ceil(len(images) / columns), side * columns, 3), 255, np.uint8)
+    for i, image in enumerate(images):
         y, x = i // columns * side, i % columns * side
-        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+        canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
     return canvas
 
 
 def samples(
     config: TrainConfig, split: str, epoch: int, positions: Sequence[int], ranks: int = 1
 ) -> tuple[list[tuple[np.ndarray, Target]], list[str]]:
-    """The samples at these positions of the epoch's order, as a run of `config` gets them, and the class names.
+    """Load the samples at these positions of the epoch's order, as a run with `config` gets them.
 
-    `ranks`, the processes of the run, matter only to --multi-scale, which draws a side for each step.
+    Args:
+        config: The options of the run.
+        split: Dataset split.
+        epoch: Epoch, counted from 0.
+        positions: Positions in the epoch's order.
+        ranks: Processes of the run; only --multi-scale, which draws an image size for each step, depends on it.
+
+    Returns:
+        (image, target) of each position, and the class names.
+
+    Raises:
+        UserError: If the dataset has no images, or a number is out of range.
     """
     task = get_task(with_task(config).task)
-    store = load_data(config.data, split, config.skip_bad, task.image_level_labels, config.allow_outside)
-    if store.dims != 2:
-        raise UserError(f"{store.path} holds no pictures: there is nothing to draw")
-    store = verify(store, config.skip_bad, decode=False)  # a bad image leaves the order of the others
-    store = usable(store, config.skip_bad, learned=split == "train" or not task.counts_degenerate_boxes)
-    data = task.training_data(store, config, Preprocess(), 0.0)
+    annotations = load_data(config.data, split, config.skip_bad, task.image_level_labels, config.allow_outside)
+    if annotations.dims != 2:
+        raise UserError(f"{annotations.path} has no images to draw")
+    annotations = verify(annotations, config.skip_bad, decode=False)  # a bad image leaves the order of the others
+    annotations = usable(annotations, config.skip_bad, learned=split == "train" or not task.counts_degenerate_boxes)
+    data = task.training_data(annotations, config, Preprocess(), 0.0)
     if epoch < 0 or ranks < 1:
         raise UserError(f"--epoch counts from 0 and --ranks from 1, not {epoch} and {ranks}")
     if not positions or not 0 <= min(positions) <= max(positions) < len(data):
@@ -84,34 +105,33 @@ def samples(
             batches(len(data), config.batch, rank, ranks), config.imgsz, config.multi_scale, config.seed, epoch
         )
         keys |= {key.position: key for batch in plan for key in batch}
-    return [data[keys[position]] for position in positions], store.names
+    return [data[keys[position]] for position in positions], annotations.names
 
 
 @in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the sheet. Exit status 2 is the user's mistake."""
+    """Write the sheet. Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--run", help="a run's folder: short for --config RUN/config.yaml")
-    parser.add_argument("--ranks", type=int, default=1, help="processes of that run, where it had several")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--run", help="a run folder: short for --config RUN/config.yaml")
+    parser.add_argument("--ranks", type=int, default=1, help="processes of that run; default: 1")
+    parser.add_argument("--split", default="train", help="dataset split; default: train")
     parser.add_argument("--epoch", type=int, default=0, help="counted from 0, as in metrics.jsonl")
-    parser.add_argument("--count", type=int, default=16)
-    parser.add_argument("--index", type=int, help="one place in the epoch's order, drawn large")
-    parser.add_argument("--out", default="runs/look.png")
+    parser.add_argument("--count", type=int, default=16, help="number of samples; default: 16")
+    parser.add_argument("--index", type=int, help="draw only the sample at this position of the epoch's order, large")
+    parser.add_argument("--out", default="runs/look.png", help="image file to write; default: runs/look.png")
     given, flags = parser.parse_known_args(arguments)
     if given.run is not None:
         flags = ["--config", str(Path(given.run) / "config.yaml"), *flags]
     if not cv2.haveImageWriter(given.out):
-        raise UserError(f"--out {given.out}: name a picture to write, such as picture.png")
+        raise UserError(f"--out {given.out}: must be an image file, such as look.png")
     positions, zoom = (range(given.count), 1) if given.index is None else ([given.index], 2)
     config = parse("train", flags)
-    pictures, names = samples(config, given.split, given.epoch, positions, given.ranks)
-    picture = sheet([annotate(image, target, names, zoom) for image, target in pictures])
+    drawn, names = samples(config, given.split, given.epoch, positions, given.ranks)
     out = Path(given.out)
-    save_image(out, picture)
-    ids = f", image id {pictures[0][1].image_id}" if given.index is not None else ""
+    save_image(out, sheet([annotate(image, target, names, zoom) for image, target in drawn]))
+    ids = f", image id {drawn[0][1].image_id}" if given.index is not None else ""
     print(f"{out}: {len(positions)} samples of epoch {given.epoch}, seed {config.seed}{ids}")
 
 

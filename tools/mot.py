@@ -1,11 +1,11 @@
-"""How good tracks are: MOTA, IDF1 and HOTA by TrackEval, an evaluator that is not ours.
+"""Evaluates tracks with TrackEval, an independent evaluator: MOTA, IDF1 and HOTA.
 
-    python tools/mot.py --gt gt/gt.txt --found detections.json --judge PYTHON          # of `detect predict --track`
-    python tools/mot.py --gt gt/gt.txt --given det/det.txt --judge PYTHON              # our tracks of given detections
+    python tools/mot.py --gt gt/gt.txt --tracks detections.json --trackeval PYTHON     # of `detect predict --track`
+    python tools/mot.py --gt gt/gt.txt --detections det/det.txt --trackeval PYTHON     # our tracks of these detections
 
-Files are MOTChallenge's: frame, number, left, top, width, height, score a line. The scores of given detections are
-divided by their largest, and those from --conf on are believed. PYTHON is the interpreter of an environment with the
-package trackeval, which brings an OpenCV of its own and so cannot live beside this one.
+Text files are in the MOTChallenge format, a line each: frame, number, left, top, width, height, score. The scores of
+--detections are divided by their maximum; those of at least --conf start tracks. PYTHON is the interpreter of an
+environment with the package trackeval, which installs another OpenCV and so cannot share this environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from detect.errors import UserError, in_one_line
 from detect.tracking.bytetrack import ByteTrack
 from detect.types import Detections
 
-JUDGE = """
+TRACKEVAL = """
+
 import contextlib, io, json, sys
 import numpy as np
 data = json.load(sys.stdin)
@@ -45,7 +46,7 @@ print(json.dumps({"HOTA": float(np.mean(hota["HOTA"])), "MOTA": float(clear["MOT
 
 
 def read(path: Path) -> np.ndarray:
-    """The rows of a MOTChallenge file: frame, number, left, top, width, height, score."""
+    """Read the rows (N, 7) of a MOTChallenge file: frame, number, left, top, width, height, score."""
     try:
         rows = np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
@@ -59,23 +60,23 @@ def read(path: Path) -> np.ndarray:
     return rows if rows.shape[1] > 6 else np.hstack([rows, np.ones((len(rows), 1))])
 
 
-def tracked(rows: np.ndarray, frames: range, sure: float) -> np.ndarray:
-    """The tracks of detections (as of `read`), in the same form."""
-    tracker, answers = ByteTrack(sure), []
+def tracked(rows: np.ndarray, frames: range, conf: float) -> np.ndarray:
+    """Track detections in the form of `read`; returns the tracks in the same form."""
+    tracker, tracks = ByteTrack(conf), []
     scores = rows[:, 6] / max(rows[:, 6].max(initial=0), 1e-9)
     for frame in frames:
         here = rows[:, 0] == frame
         boxes = xywh_to_xyxy(torch.from_numpy(rows[here, 2:6]))
         labels = torch.zeros(len(boxes), dtype=torch.int64)
-        found = tracker.update(Detections(boxes, torch.from_numpy(scores[here]), labels))
-        assert found.tracks is not None
-        for track, (left, top, right, bottom) in zip(found.tracks.tolist(), found.boxes.tolist(), strict=True):
-            answers.append((frame, track, left, top, right - left, bottom - top, 1.0))
-    return np.array(answers).reshape(-1, 7)
+        updated = tracker.update(Detections(boxes, torch.from_numpy(scores[here]), labels))
+        assert updated.tracks is not None
+        for track, (left, top, right, bottom) in zip(updated.tracks.tolist(), updated.boxes.tolist(), strict=True):
+            tracks.append((frame, track, left, top, right - left, bottom - top, 1.0))
+    return np.array(tracks).reshape(-1, 7)
 
 
 def predicted(path: Path) -> np.ndarray:
-    """The tracks in the detections.json of `predict --track`; a picture's frame is the last number of its name."""
+    """Read the tracks of `predict --track` from detections.json; an image's frame is the last number in its name."""
     rows = []
     for record in json.loads(path.read_text(encoding="utf-8")):
         if "track_id" not in record:
@@ -85,21 +86,25 @@ def predicted(path: Path) -> np.ndarray:
     return np.array(rows).reshape(-1, 7)
 
 
-def judged(truth: np.ndarray, rows: np.ndarray, frames: range, judge: str) -> dict[str, float]:
-    """What TrackEval says of the tracks `rows`."""
+def evaluate(ground_truth: np.ndarray, rows: np.ndarray, frames: range, python: str) -> dict[str, float]:
+    """Evaluate the tracks `rows` with TrackEval, run by the interpreter `python`.
+
+    Raises:
+        UserError: If that interpreter fails.
+    """
     data: dict[str, list] = {"gt_ids": [], "tracker_ids": [], "similarity_scores": []}
-    numbers = [{n: i for i, n in enumerate(sorted(set(some[:, 1].tolist())))} for some in (truth, rows)]
+    numbers = [{n: i for i, n in enumerate(sorted(set(some[:, 1].tolist())))} for some in (ground_truth, rows)]
     for frame in frames:
-        here = [some[some[:, 0] == frame] for some in (truth, rows)]
-        for name, some, known in zip(("gt_ids", "tracker_ids"), here, numbers, strict=True):
-            data[name].append([known[n] for n in some[:, 1].tolist()])
+        here = [some[some[:, 0] == frame] for some in (ground_truth, rows)]
+        for name, some, index in zip(("gt_ids", "tracker_ids"), here, numbers, strict=True):
+            data[name].append([index[n] for n in some[:, 1].tolist()])
         real, ours = (xywh_to_xyxy(torch.from_numpy(some[:, 2:6])) for some in here)
         data["similarity_scores"].append(iou(real, ours).tolist())
-    counts = {"num_gt_dets": len(truth), "num_tracker_dets": len(rows), "num_timesteps": len(frames)}
+    counts = {"num_gt_dets": len(ground_truth), "num_tracker_dets": len(rows), "num_timesteps": len(frames)}
     counts |= {"num_gt_ids": len(numbers[0]), "num_tracker_ids": len(numbers[1])}
-    done = subprocess.run([judge, "-c", JUDGE], input=json.dumps(data | counts), capture_output=True, text=True)
+    done = subprocess.run([python, "-c", TRACKEVAL], input=json.dumps(data | counts), capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"--judge {judge} failed: {(done.stderr.strip().splitlines() or ['nothing said'])[-1]}")
+        raise UserError(f"--trackeval {python} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)
 
 
@@ -109,17 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--gt", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--gt", type=Path, required=True, metavar="FILE", help="ground truth")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--found", type=Path, metavar="JSON")
-    what.add_argument("--given", type=Path, metavar="FILE")
-    parser.add_argument("--conf", type=float, default=0.25)
-    parser.add_argument("--judge", required=True, metavar="PYTHON")
+    what.add_argument("--tracks", type=Path, metavar="JSON", help="detections.json of `detect predict --track`")
+    what.add_argument("--detections", type=Path, metavar="FILE", help="detections to track")
+    parser.add_argument("--conf", type=float, default=0.25, help="confidence that starts a track; default: 0.25")
+    parser.add_argument("--trackeval", required=True, metavar="PYTHON", help="interpreter with the package trackeval")
     options = parser.parse_args(arguments)
-    truth = read(options.gt)
-    frames = range(int(truth[:, 0].min()), int(truth[:, 0].max()) + 1)
-    rows = predicted(options.found) if options.found else tracked(read(options.given), frames, options.conf)
-    print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **judged(truth, rows, frames, options.judge)}))
+    ground_truth = read(options.gt)
+    frames = range(int(ground_truth[:, 0].min()), int(ground_truth[:, 0].max()) + 1)
+    rows = predicted(options.tracks) if options.tracks else tracked(read(options.detections), frames, options.conf)
+    metrics = evaluate(ground_truth, rows, frames, options.trackeval)
+    print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **metrics}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Check that a release names one version everywhere.
+"""Checks that a release names one version everywhere.
 
     python -m tools.release           # the files agree with one another
     python -m tools.release v1.2.3    # and with this tag; the release has a date

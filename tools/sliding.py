@@ -1,9 +1,9 @@
-"""What padding does to sliding windows: how far the convolutional form is from the crops, network by network.
+"""Measures what padding does to sliding windows: how far the convolutional form differs from crops, by network.
 
     python tools/sliding.py [--windows N]
 
-Every network looks at N x N windows of one random picture twice: all in one pass, as a convolution, and at each crop by
-itself, with dense layers. Weights are random (seed 0). Differences are of logits, beside their standard deviation.
+Every network classifies N x N windows of one random image twice: all in one convolutional pass, and each crop on its
+own with dense layers. Weights are random (seed 0). Differences are those of logits, beside their standard deviation.
 """
 
 from __future__ import annotations
@@ -27,18 +27,25 @@ OUTPUTS = 10
 
 
 def difference(name: str, padding: str, window: int, count: int) -> tuple[float, float]:
-    """The greatest difference of a logit between the two forms, and the standard deviation of the crops' logits."""
+    """Measure the largest difference of a logit between the two forms, and the standard deviation of the crops' logits.
+
+    Args:
+        name: Registered backbone.
+        padding: "valid", or "paper" for the padding of its paper.
+        window: Side of a window in pixels.
+        count: Windows along each axis.
+    """
     torch.manual_seed(0)
     network = build_network(name, OUTPUTS, 3, padding).eval()
     slides, step = convolutional(copy.deepcopy(network), window), network.stride
     side = window + (count - 1) * step
-    picture = torch.rand(1, 3, side, side)
+    image = torch.rand(1, 3, side, side)
     with torch.inference_mode():
-        whole = slides(picture).logits[0, :, :count, :count].flatten(1).T
-        places = [(y * step, x * step) for y in range(count) for x in range(count)]
-        crops = [network(picture[..., y : y + window, x : x + window]).logits[0] for y, x in places]
+        dense = slides(image).logits[0, :, :count, :count].flatten(1).T
+        corners = [(y * step, x * step) for y in range(count) for x in range(count)]
+        crops = [network(image[..., y : y + window, x : x + window]).logits[0] for y, x in corners]
     each = torch.stack(crops)
-    return float((whole - each).abs().max()), float(each.std())
+    return float((dense - each).abs().max()), float(each.std())
 
 
 def line(cells: Sequence[str]) -> str:
@@ -46,16 +53,16 @@ def line(cells: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[tuple[str, ...]]:
-    """Print the table as Markdown; its rows."""
+    """Print the table as Markdown; returns its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=2, metavar="N")
-    parser.add_argument("--networks", nargs="+", default=None, metavar="NAME", help="these alone")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--windows", type=int, default=2, metavar="N", help="windows along each axis; default: 2")
+    parser.add_argument("--networks", nargs="+", default=None, metavar="NAME", help="only these; default: all")
+    options = parser.parse_args(arguments)
     rows: list[tuple[str, ...]] = [("network", "padding", "window", "greatest difference", "deviation of the logits")]
     print(f"{line(rows[0])}\n|{'---|' * len(rows[0])}")
     for name, padding, window in [*((n, "valid", w) for n, w in WINDOWS.items()), *PADDED]:
-        if given.networks is None or name in given.networks:
-            worst, spread = difference(name, padding, window, given.windows)
+        if options.networks is None or name in options.networks:
+            worst, spread = difference(name, padding, window, options.windows)
             rows.append((name, padding, f"{window} px", f"{worst:.1e}", f"{spread:.2f}"))
             print(line(rows[-1]), flush=True)
     return rows

@@ -1,9 +1,9 @@
-"""Hostile and honest requests to `detect serve`, many at once, for minutes.
+"""Sends hostile and honest requests to `detect serve`, many at once, for minutes.
 
 python tools/soak.py [--weights W] [--minutes 5] [--requests 500] [--at-a-time 32]
-Without weights a small detector is trained on the toy set first. It checks that each honest request is answered right
-and in bounded time, that no hostile one is, and that processes, memory, open files and the temporary folder are in the
-end as they were in the beginning. Linux only: it reads /proc.
+Without weights it trains a small detector on the toy set first. It checks that each honest request gets the right
+response in bounded time, that each hostile one is rejected, and that processes, memory, open files and the temporary
+folder return to their initial state. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.data.toy import build
 from detect.errors import UserError, in_one_line
-from tools.hostile import film, jpeg_of_scans, png_bomb
+from tools.hostile import jpeg_of_scans, moving_bar, png_bomb
 
 DETECT = [sys.executable, "-m", "detect"]
 BOUNDS = ["--image-seconds", "3", "--seconds", "10", "--max-mb", "16", "--device", "cpu", "--precision", "float32"]
-LONGEST = 60.0  # seconds that an honest request may take beside 31 others
+LONGEST = 60.0  # seconds that an honest request may take among 31 others
 
 
 class Server:
@@ -52,35 +52,35 @@ class Server:
         self.address, self.temporary = (found[1], int(found[2])), temporary
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body."""
+        """Send a request; returns status and body."""
         wire = http.client.HTTPConnection(*self.address, timeout=300)
         try:
             wire.request(method, path, body, headers)
-            answer = wire.getresponse()
-            return answer.status, answer.read()
+            response = wire.getresponse()
+            return response.status, response.read()
         finally:
             wire.close()
 
     def send(self, data: bytes, seconds: float) -> int:
-        """The status after some bytes, or 0 where there was none in so many seconds."""
+        """Send raw bytes; returns the status, or 0 if none came within `seconds`."""
         with socket.create_connection(self.address) as wire:
             wire.settimeout(seconds)
             wire.sendall(data)
             try:
-                answer = wire.recv(4096)
+                response = wire.recv(4096)
             except TimeoutError:
                 return 0
-        return int(answer.split()[1]) if answer else 0
+        return int(response.split()[1]) if response else 0
 
     def footprint(self) -> dict[str, float]:
-        """Processes, their megabytes, open files of the server, and megabytes in the temporary folder."""
+        """Count processes, their megabytes, the server's open files, and files in the temporary folder."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         files = [one for one in self.temporary.rglob("*") if one.is_file() and not one.parent.name.endswith("-out")]
-        found = {"processes": 1 + len(children), "server MB": _memory(pid)}
-        found |= {f"worker {i} MB": _memory(int(child)) for i, child in enumerate(children)}
-        found |= {"open files": len(os.listdir(f"/proc/{pid}/fd"))}
-        return found | {"files on disk": len(files)}
+        counts = {"processes": 1 + len(children), "server MB": _memory(pid)}
+        counts |= {f"worker {i} MB": _memory(int(child)) for i, child in enumerate(children)}
+        counts |= {"open files": len(os.listdir(f"/proc/{pid}/fd"))}
+        return counts | {"files on disk": len(files)}
 
 
 def _memory(pid: int) -> float:
@@ -89,7 +89,7 @@ def _memory(pid: int) -> float:
 
 
 class Case(NamedTuple):
-    """A kind of request: what it does, and whether its status is right."""
+    """A kind of request: how it is sent, and whether its outcome is right."""
 
     name: str
     ask: Callable[[Server], object]
@@ -98,20 +98,20 @@ class Case(NamedTuple):
 
 
 def honest(scenes: Path, server: Server) -> list[Case]:
-    """Requests whose answers are known: each was answered alone before."""
+    """Honest requests, each with the response that it got alone before."""
     cases = [Case("the page", lambda one: one.ask("GET", "/")[0], lambda status: status == 200, True)]
     bodies = [("image", path.read_bytes()) for path in sorted((scenes / "val").iterdir())[:6]]
-    for kind, body in [*bodies, ("video", film(96, 96, 12))]:
-        answer = partial(_answered, kind=kind, body=body)
-        cases.append(Case(f"an honest {kind}", answer, partial(_equals, answer(server)), True))
+    for kind, body in [*bodies, ("video", moving_bar(96, 96, 12))]:
+        send = partial(_detections, kind=kind, body=body)
+        cases.append(Case(f"an honest {kind}", send, partial(_equals, send(server)), True))
     return cases
 
 
-def _answered(server: Server, kind: str, body: bytes) -> object:
-    status, answer = server.ask("POST", f"/{kind}?conf=0.05", body)
-    found = json.loads(answer)
-    found.pop("name", None)
-    return status, found
+def _detections(server: Server, kind: str, body: bytes) -> object:
+    status, text = server.ask("POST", f"/{kind}?conf=0.05", body)
+    response = json.loads(text)
+    response.pop("name", None)
+    return status, response
 
 
 def _equals(expected: object, got: object) -> bool:
@@ -119,12 +119,12 @@ def _equals(expected: object, got: object) -> bool:
 
 
 def hostile(scenes: Path) -> list[Case]:
-    """Requests that must not be answered, each with the statuses that it may get; 0 is none at all."""
+    """Hostile requests, each with the statuses that it may get; 0: no response at all."""
     image = next((scenes / "val").iterdir()).read_bytes()
-    clip, large = film(96, 96, 60), film(4096, 4096, 1)
+    clip, large = moving_bar(96, 96, 60), moving_bar(4096, 4096, 1)
     posted = {
         "an image of many scans": ("/image", jpeg_of_scans(4000, 3000)),
-        "an image that takes long": ("/image", jpeg_of_scans(8000, 90)),
+        "a slow image": ("/image", jpeg_of_scans(8000, 90)),
         "a decompression bomb": ("/image", png_bomb(30_000)),
         "half an image": ("/image", image[: len(image) // 2]),
         "PostScript as .jpg": ("/image", b"%!PS-Adobe-3.0\n{} loop\n"),
@@ -132,7 +132,7 @@ def hostile(scenes: Path) -> list[Case]:
         "large frames": ("/video", large),
         "half a video": ("/video", clip[: len(clip) // 3]),
         "a playlist": ("/video", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n"),
-        "too much": ("/image", bytes(17 << 20)),
+        "a large upload": ("/image", bytes(17 << 20)),
     }
     head = b"POST /video HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     sent = {
@@ -142,10 +142,10 @@ def hostile(scenes: Path) -> list[Case]:
         "half an upload": (head % len(clip) + clip[:5000], 0.1),
         "an abandoned video": (head % len(clip) + clip, 0.3),
         "no http": (b"\x16\x03\x01" * 99, 5.0),
-        "a large announcement": (head % (1 << 40), 5.0),
-        "another name": (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 5.0),
+        "a large Content-Length": (head % (1 << 40), 5.0),
+        "another host name": (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 5.0),
         "a path": (b"GET /video/../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", 5.0),
-        "another page": (b"POST /image HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 5.0),
+        "another origin": (b"POST /image HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n", 5.0),
     }
     refused = {0, 400, 403, 404, 408, 413, 415, 422, 503}
     cases = [Case(name, partial(_status, path, body), refused.__contains__) for name, (path, body) in posted.items()]
@@ -169,7 +169,7 @@ def _silences(server: Server) -> object:
 
 
 def soak(server: Server, cases: list[Case], minutes: float, requests: int, at_a_time: int) -> bool:
-    """Ask in rounds of `requests`, half of them honest, until the time is over; whether all were right."""
+    """Send rounds of `requests`, half of them honest, for `minutes`; returns whether all outcomes were right."""
     seconds, wrong, chance = defaultdict[str, list[float]](list), Counter[str](), random.Random(0)
 
     def ask(case: Case) -> None:
@@ -198,7 +198,7 @@ def soak(server: Server, cases: list[Case], minutes: float, requests: int, at_a_
 
 
 def run(weights: str, minutes: float, requests: int, at_a_time: int) -> bool:
-    """Whether the server came through."""
+    """Run the server and all requests; returns whether everything was right."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scenes = build(folder / "digits", train=64, val=8, size=96)
@@ -221,33 +221,33 @@ def run(weights: str, minutes: float, requests: int, at_a_time: int) -> bool:
             server.process.send_signal(signal.SIGTERM)
             status = server.process.wait(60)
         left = list((folder / "temporary").iterdir())
-        print(f"ended with {status}, left: {[one.name for one in left]}")
+        print(f"exit status {status}, files left: {[one.name for one in left]}")
         same = all(before[key] == after[key] for key in ("processes", "open files", "files on disk"))
         grown = max(after[key] - before.get(key, 0) for key in after if key.endswith("MB"))
         return good and same and grown < 300 and status == 143 and not left
 
 
 def _settle(server: Server) -> None:
-    """Wait until nothing is worked on, and both workers are there."""
+    """Wait until the server is idle and both workers run."""
     for _ in range(100):
         time.sleep(1)
         now = server.footprint()
         if now["processes"] == 3 and not now["files on disk"]:
             break
-    time.sleep(12)  # connections that said nothing are closed by now
+    time.sleep(12)  # silent connections are closed by now
 
 
 @in_one_line
 def main() -> None:
-    """Soak, and end with status 2 where anything was wrong."""
+    """Exit status: 0, or 2 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="", help="a weights file; default: one that is trained for this")
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--requests", type=int, default=500, help="of a round; rounds follow until the time is over")
-    parser.add_argument("--at-a-time", type=int, default=32)
+    parser.add_argument("--weights", default="", help="weights file; default: a detector trained on the toy set")
+    parser.add_argument("--minutes", type=float, default=5.0, help="default: 5")
+    parser.add_argument("--requests", type=int, default=500, help="requests in a round; default: 500")
+    parser.add_argument("--at-a-time", type=int, default=32, help="concurrent requests; default: 32")
     given = parser.parse_args()
     if not run(given.weights, given.minutes, given.requests, given.at_a_time):
-        raise UserError("the server did not come through: see above")
+        raise UserError("the server failed: see above")
 
 
 if __name__ == "__main__":

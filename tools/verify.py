@@ -1,16 +1,16 @@
-"""Embedders beside what was done before them: the table of docs/verification.md.
+"""Compares embedders with classical baselines: the table of docs/verification.md.
 
     python tools/verify.py --data FOLDER [--test-csv CSV] [--more FOLDER] --out R --row "NAME: flags" FLAGS OF ALL
 
-FOLDER holds train/ and test/ with a folder a person, or identities.csv with columns file, identity and verif_split.
-Of the people who are not for the test so many as --held-out says, drawn with seed 0, choose the best weights and the
-thresholds; nobody of the test is seen before it. People of --more who are not for its test join the training, and
-nothing else. Every row is `detect train` with FLAGS OF ALL and its own flags. Pairs
-are all of the test people, or those of --test-csv. What is done is not done again.
+FOLDER holds train/ and test/ with a folder for each person, or identities.csv with columns file, identity and
+verif_split. As many training people as --val-people says, drawn with seed 0, form the validation set, which selects the
+best weights and the thresholds; people of the test split are used in the test only. Training people of --more join the
+training set. Every row is `detect train` with FLAGS OF ALL and its own flags. The pairs are all pairs of test people,
+or those of --test-csv. Results that exist are not computed again.
 
-Baselines know all people that are not for the test: distances of grey pixels, and cosines of linear discriminants
-(scikit-learn, after principal components) of pixels and of histograms of gradients (scikit-image; Dalal and Triggs,
-2005).
+Baselines are fitted on all people outside the test split: distances of grey pixels, and cosines of linear discriminants
+(scikit-learn, after principal components) of pixels and of histograms of oriented gradients (scikit-image; Dalal and
+Triggs, 2005).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from detect.training.setup import train
 from detect.types import Distance
 from detect.utils.atomic_io import replace_file, replace_text
 
-SIDE = 64  # pixels of what histograms are taken of; pixels themselves are compared at half of that
+SIDE = 64  # image side in pixels for histograms of gradients; grey pixels are compared at half of that
 COMPONENTS, DISCRIMINANTS = 150, 40  # the best of those tried for HOG on faces: 60 to 300, and 20 to all
 NUMBERS = ("auc", "eer", *SHARES, "accuracy")
 
 
 def people_of(data: Path) -> list[tuple[str, str, str]]:
-    """Person, file and split (train or test) of every picture."""
+    """List identity, file and split (train or test) of every image."""
     table = data / "identities.csv"
     if table.exists():
         with table.open(encoding="utf-8", newline="") as stream:
@@ -57,13 +57,26 @@ def people_of(data: Path) -> list[tuple[str, str, str]]:
     return [(f.parent.name, f.relative_to(data).as_posix(), f.relative_to(data).parts[0]) for f in files]
 
 
-def prepared(data: Path, more: Path | None, held_out: int, out: Path) -> Path:
-    """identities.csv in `out` with splits train, val and test, and links to the pictures; those of `more` in more/."""
+def prepared(data: Path, more: Path | None, val_people: int, out: Path) -> Path:
+    """Write identities.csv with splits train, val and test to `out`, and links to the images; those of `more` in more/.
+
+    Args:
+        data: Dataset folder.
+        more: Folder of a second dataset for training only, or None.
+        val_people: Number of training people that form the validation set.
+        out: Folder to write to.
+
+    Returns:
+        Path of identities.csv.
+
+    Raises:
+        UserError: If `data` has no people.
+    """
     rows = people_of(data)
     if not rows:
         raise UserError(f"{data} has no people: neither train/ and test/ nor identities.csv")
     known = sorted({person for person, _, split in rows if split == "train"})
-    chosen = {known[i] for i in np.random.default_rng(0).permutation(len(known))[:held_out]}
+    chosen = {known[i] for i in np.random.default_rng(0).permutation(len(known))[:val_people]}
     out.mkdir(parents=True, exist_ok=True)
     for name in {file.split("/")[0] for _, file, _ in rows}:
         if not (out / name).exists():
@@ -83,24 +96,24 @@ def prepared(data: Path, more: Path | None, held_out: int, out: Path) -> Path:
 
 
 def seen(data: Path, splits: Sequence[str]) -> tuple[Crops, np.ndarray]:
-    """The crops of these splits, one after the other, as the last one's, and their grey pictures (N, SIDE, SIDE)."""
-    pictures = []
+    """Read the grey images (N, SIDE, SIDE) of these splits, one split after the other, and the crops of the last."""
+    images = []
     for split in splits:
         crops = Crops.of(load_data(data, split, image_level_labels="classes", allow_outside=True))
         for i in crops.images.tolist():
             grey = cv2.cvtColor(read_image(crops.annotations.image_path(i)), cv2.COLOR_RGB2GRAY)
-            pictures.append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
-    return crops, np.array(pictures)
+            images.append(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA))
+    return crops, np.array(images)
 
 
 def baselines(data: Path, pairs: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name and the measures of each baseline."""
+    """Yield the name and the metrics of each baseline."""
     from skimage.feature import hog
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    crops, pictures = seen(data, ("train", "val", "test"))
-    known = len(pictures) - len(crops)
+    crops, images = seen(data, ("train", "val", "test"))
+    known = len(images) - len(crops)
     people = np.concatenate(
         [
             Crops.of(load_data(data, s, image_level_labels="classes", allow_outside=True)).labels
@@ -108,25 +121,25 @@ def baselines(data: Path, pairs: str) -> Iterator[tuple[str, dict[str, Any]]]:
         ]
     )
     asked = read_pairs(Path(pairs), crops) if pairs else all_pairs(crops.labels)
-    small = [cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in pictures]
-    pixels = np.array(small).reshape(len(pictures), -1) / 255
-    shapes = np.array([hog(one, 9, (8, 8), (2, 2), transform_sqrt=True) for one in pictures])
+    small = [cv2.resize(one, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA) for one in images]
+    pixels = np.array(small).reshape(len(images), -1) / 255
+    shapes = np.array([hog(one, 9, (8, 8), (2, 2), transform_sqrt=True) for one in images])
 
-    def judged(values: np.ndarray) -> dict[str, Any]:
+    def metrics_of(values: np.ndarray) -> dict[str, Any]:
         return measure(pair_distances(values[known:], asked.first, asked.second, Distance()), asked.same)
 
-    yield "pixels", judged(pixels)
+    yield "pixels", metrics_of(pixels)
     for name, values in (("pixels, LDA", pixels), ("HOG, LDA", shapes)):
         few = PCA(min(COMPONENTS, known - 1), random_state=0).fit(values[:known]).transform(values)
         kept = min(DISCRIMINANTS, len(np.unique(people)) - 1)
         model = LinearDiscriminantAnalysis(n_components=kept).fit(few[:known], people)
-        found = model.transform(few)
-        yield name, judged(found / np.linalg.norm(found, axis=1, keepdims=True))
+        vectors = model.transform(few)
+        yield name, metrics_of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def trained(data: Path, pairs: str, flags: Sequence[str], out: Path) -> dict[str, Any]:
-    """Train into `out` and measure the best weights on the test; with the minutes of one core that it took."""
-    started = time.process_time()  # a machine that others use takes longer by the clock
+    """Train into `out` and evaluate the best weights on the test split; adds the training's minutes of CPU time."""
+    started = time.process_time()  # wall time depends on the load of the machine
     best = train(
         parse(
             "train",
@@ -165,14 +178,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--test-csv", default="", metavar="FILE")
-    parser.add_argument("--more", type=Path, metavar="FOLDER")
-    parser.add_argument("--held-out", type=int, default=4)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="dataset of identities")
+    parser.add_argument("--test-csv", default="", metavar="FILE", help="test pairs; default: all pairs of test people")
+    parser.add_argument("--more", type=Path, metavar="FOLDER", help="a second dataset, for training only")
+    parser.add_argument("--val-people", type=int, default=4, help="training people in the validation set; default: 4")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and results.json")
+    parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS", help="a row of the table")
     options, flags = parser.parse_known_args(arguments)
-    data = prepared(options.data, options.more, options.held_out, options.out / "data")
+    data = prepared(options.data, options.more, options.val_people, options.out / "data")
     kept = options.out / "results.json"
     results = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     if "pixels" not in results:

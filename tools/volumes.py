@@ -1,9 +1,9 @@
-"""Signals and volumes to try classifiers on, and what the plainest of all makes of them.
+"""Makes volumes to try classifiers on, and measures a nearest-neighbour baseline.
 
     python tools/volumes.py make digits.npz      volumes of scikit-learn's digits, turned and noisy
     python tools/volumes.py nearest DATA         accuracy of the nearest neighbour (Euclidean), without any training
 
-A volume has 16 x 16 x 16 cells. A digit of 8 x 8 pixels is drawn out to a slab a quarter of the side thick, turned by
+A volume has 16 x 16 x 16 cells. A digit of 8 x 8 pixels is extruded to a slab a quarter of the side thick, rotated by
 up to `turn` degrees about each of the three axes, shifted by up to 2 cells, and given Gaussian noise.
 """
 
@@ -33,7 +33,7 @@ PARTS = {"train": 1200, "val": 297, "test": 300}
 
 
 def turned(angles: Tensor) -> Tensor:
-    """Rotations (N, 3, 3) by angles (N, 3) in radians about the three axes, one after the other."""
+    """Build rotation matrices (N, 3, 3) from angles (N, 3) in radians about the three axes, applied in order."""
     whole = torch.eye(3).repeat(len(angles), 1, 1)
     for axis in range(3):
         a, b = (i for i in range(3) if i != axis)
@@ -46,7 +46,7 @@ def turned(angles: Tensor) -> Tensor:
 
 
 def volumes(digits: np.ndarray, turn: float, seed: int) -> np.ndarray:
-    """Digits (N, 8, 8) of 0 to 16 as volumes (N, 16, 16, 16) float32, about 0 to 1."""
+    """Turn digits (N, 8, 8) of 0 to 16 into volumes (N, 16, 16, 16) float32, about 0 to 1."""
     generator = torch.Generator().manual_seed(seed)
     n = len(digits)
     faces = interpolate(torch.from_numpy(digits).float()[:, None] / 16, (SIDE - 4, SIDE - 4), mode="bilinear")
@@ -55,12 +55,12 @@ def volumes(digits: np.ndarray, turn: float, seed: int) -> np.ndarray:
     angles = (torch.rand(n, 3, generator=generator) * 2 - 1) * math.radians(turn)
     shift = torch.randint(-SHIFT, SHIFT + 1, (n, 3, 1), generator=generator) * 2 / SIDE
     grid = affine_grid(torch.cat((turned(angles), shift), 2), list(slabs.shape), align_corners=False)
-    seen = grid_sample(slabs, grid, align_corners=False)[:, 0]
-    return (seen + NOISE * torch.randn(seen.shape, generator=generator)).numpy()
+    rendered = grid_sample(slabs, grid, align_corners=False)[:, 0]
+    return (rendered + NOISE * torch.randn(rendered.shape, generator=generator)).numpy()
 
 
 def make(path: Path, turn: float, seed: int) -> None:
-    """Write an npz of the digits as volumes: 1,200 to train on, 297 to choose weights by, 300 to test them."""
+    """Write an npz of the digits as volumes: 1,200 for training, 297 for validation, 300 for the test."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     cubes = volumes(digits.images[order], turn, seed).astype(np.float16)
@@ -80,27 +80,27 @@ def make(path: Path, turn: float, seed: int) -> None:
 
 
 def nearest(data: str) -> dict[str, float]:
-    """The share of each held-out split whose nearest training record is of its class."""
-    known = load_data(data, "train", image_level_labels="images")
-    found = {}
+    """Measure the accuracy of the nearest neighbour in the training split, for each other split."""
+    train_data = load_data(data, "train", image_level_labels="images")
+    accuracy = {}
     for split in splits(data, "images")[1:]:
-        asked = load_data(data, split, image_level_labels="images")
-        if not isinstance(known, Signals) or not isinstance(asked, Signals):
+        split_data = load_data(data, split, image_level_labels="images")
+        if not isinstance(train_data, Signals) or not isinstance(split_data, Signals):
             raise UserError(f"{data} holds no signals")
-        model = KNeighborsClassifier(1).fit(known.values.reshape(len(known), -1), known.labels)
-        said = model.predict(asked.values.reshape(len(asked), -1))
-        found[split] = float((said == asked.labels).mean())
-        print(f"{data} {split}: nearest neighbour right in {found[split]:.3f} of {len(asked)}")
-    return found
+        model = KNeighborsClassifier(1).fit(train_data.values.reshape(len(train_data), -1), train_data.labels)
+        predicted = model.predict(split_data.values.reshape(len(split_data), -1))
+        accuracy[split] = float((predicted == split_data.labels).mean())
+        print(f"{data} {split}: nearest-neighbour accuracy {accuracy[split]:.3f} on {len(split_data)} records")
+    return accuracy
 
 
 @in_one_line
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("make", "nearest"))
-    parser.add_argument("path")
-    parser.add_argument("--turn", type=float, default=30.0, help="degrees")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("path", help="npz file to make, or dataset to measure")
+    parser.add_argument("--turn", type=float, default=30.0, help="largest rotation in degrees; default: 30")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
     options = parser.parse_args(arguments)
     if options.what == "make":
         make(Path(options.path), options.turn, options.seed)

@@ -1,8 +1,8 @@
-"""Measure what an augmentation costs: processor time of a sample on one thread, and how wide a rotated box becomes.
+"""Measures what augmentations cost: CPU time of a sample on one thread, and how wide a rotated box becomes.
 
 python tools/warps.py --data D [--imgsz 640] [--count 60]
-Rows of albumentations need the extra of that name. Times are the best of five rounds, over `--count` samples each,
-without mosaic; images are kept in memory.
+Rows of albumentations need the extra of that name. Times are the best of five rounds of `--count` samples each, without
+mosaic and with images cached in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from detect.data.sources.formats import load_data
 from detect.errors import in_one_line
 
 OURS = {
-    "nothing more than by default": AugmentConfig(mosaic=0),
+    "defaults only": AugmentConfig(mosaic=0),
     "rotate 15": AugmentConfig(mosaic=0, rotate=15),
     "rotate 15, shear 5, perspective 0.1": AugmentConfig(mosaic=0, rotate=15, shear=5, perspective=0.1),
     "warp 0.02": AugmentConfig(mosaic=0, warp=0.02),
@@ -42,7 +42,7 @@ PIPELINES: dict[str, list[dict[str, dict]]] = {
 
 
 def best(run: Callable[[], object], rounds: int = 5) -> float:
-    """The least processor seconds of a run."""
+    """Measure the CPU seconds of `run`: the minimum over the rounds."""
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
@@ -52,7 +52,11 @@ def best(run: Callable[[], object], rounds: int = 5) -> float:
 
 
 def torchvision_row(size: int) -> tuple[float, float]:
-    """Seconds of torchvision's RandomAffine on one image, and the width of a 100 x 80 box that it rotates by 45°."""
+    """Measure torchvision's RandomAffine on one image.
+
+    Returns:
+        CPU seconds, and the width of a 100 x 80 box that torchvision rotates by 45 degrees.
+    """
     from torchvision import tv_tensors
     from torchvision.transforms import InterpolationMode, v2
 
@@ -61,34 +65,34 @@ def torchvision_row(size: int) -> tuple[float, float]:
     corners = torch.tensor([[middle - 50, middle - 40, middle + 50, middle + 40]])
     boxes = tv_tensors.BoundingBoxes(corners, format="XYXY", canvas_size=(size, size))
     affine = v2.RandomAffine(15, shear=5, interpolation=InterpolationMode.BILINEAR)
-    found = v2.RandomRotation((45, 45))(image, boxes)[1]
-    return best(lambda: affine(image, boxes)), float(found[0, 2] - found[0, 0])
+    rotated = v2.RandomRotation((45, 45))(image, boxes)[1]
+    return best(lambda: affine(image, boxes)), float(rotated[0, 2] - rotated[0, 0])
 
 
 @in_one_line
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table. Exit status 2 is the user's mistake."""
+    """Print the table. Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--imgsz", type=int, default=640)
-    parser.add_argument("--count", type=int, default=60, help="samples in a round")
+    parser.add_argument("--data", required=True, help="a detection dataset")
+    parser.add_argument("--imgsz", type=int, default=640, help="image size in pixels; default: 640")
+    parser.add_argument("--count", type=int, default=60, help="samples in a round; default: 60")
     given = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    store = load_data(given.data, "train")
-    count = min(given.count, len(store))
+    annotations = load_data(given.data, "train")
+    count = min(given.count, len(annotations))
     rows = dict(OURS)
     if find_spec("albumentations"):
         rows |= {name: AugmentConfig(mosaic=0, albumentations=spec) for name, spec in PIPELINES.items()}
     print("| augmentation | ms a sample |\n| --- | --- |")
     for name, config in rows.items():
-        data = CocoDataset(store, given.imgsz, config)
+        data = CocoDataset(annotations, given.imgsz, config)
         samples = [SampleKey(0, position, given.imgsz) for position in range(count)]
-        for draw in samples:  # into the cache
-            data[draw]
-        print(f"| {name} | {1e3 * best(lambda d=data, s=samples: [d[draw] for draw in s]) / count:.2f} |")  # type: ignore[misc]
+        for key in samples:  # fills the cache
+            data[key]
+        print(f"| {name} | {1e3 * best(lambda d=data, s=samples: [d[key] for key in s]) / count:.2f} |")  # type: ignore[misc]
     seconds, wide = torchvision_row(given.imgsz)
     print(f"| torchvision v2 RandomAffine, alone | {1e3 * seconds:.2f} |\n")
     half = 0.5**0.5

@@ -136,8 +136,8 @@ def test_mistakes_end_in_one_line_and_write_nothing(tmp_path, capsys):
         ((tmp_path / "none", "--out", out), "no such file"),
         ((tmp_path / "all.json", "--out", out, "--split", 1.5), "between 0 and 1"),
         ((tmp_path / "all.json", "--out", out, "--split", "nan"), "between 0 and 1"),
-        ((tmp_path / "yolo", "--out", out, "--split", 0.5), "is split already"),
-        ((tmp_path / "all.json", "--out", tmp_path / "all.json"), "is there already"),
+        ((tmp_path / "yolo", "--out", out, "--split", 0.5), "has splits already"),
+        ((tmp_path / "all.json", "--out", tmp_path / "all.json"), "exists and is not overwritten"),
     ):
         assert run(*arguments) == 2
         error = capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_mistakes_are_one_line(runs, tmp_path, capsys):
     for given, said in (
         ([*runs, "--of", "top2"], "did you mean 'top1'"),
         ([str(tmp_path / "absent")], "name the folder of a run"),
-        ([runs[0], runs[0]], "each folder by another name"),
+        ([runs[0], runs[0]], "in folders of different names"),
     ):
         assert tool.main([*given, "--out", str(tmp_path / "c.png")]) == 2
         err = capsys.readouterr().err

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from detect.errors import UserError
-from tools.fuzz import INNOCENT, outcome
+from tools.fuzz import COMPANIONS, outcome
 from tools.fuzz_mutations import CODECS, mutate
 from tools.fuzz_targets import TARGETS
 
@@ -16,7 +16,7 @@ QUICK = [name for name in TARGETS if name != "onnx"]  # an export takes many sec
 @pytest.mark.parametrize("name", QUICK)
 def test_valid_files_are_read_and_damage_is_repeatable(name, tmp_path):
     TARGETS[name].make(tmp_path)
-    files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in INNOCENT)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in COMPANIONS)
     assert files
     for path in files:
         assert outcome(TARGETS[name].read, path) == ("ok", "")
@@ -44,7 +44,7 @@ def hide_a_bomb(path):
 @pytest.mark.parametrize(
     ("read", "kind"),
     [
-        (refuse, "refused"),
+        (refuse, "rejected"),
         (hide_a_bomb, "finding"),
         (lambda path: [][0], "finding"),
         (lambda path: sys.exit(0), "finding"),

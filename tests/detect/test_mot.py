@@ -101,7 +101,7 @@ def test_what_predict_wrote_becomes_tracks(tmp_path):
 
 @needs_others
 def test_the_judge_says_what_is_plain(files, capsys):
-    given = ["--gt", str(files / "gt.txt"), "--given", str(files / "det.txt"), "--judge", OTHERS]
+    given = ["--gt", str(files / "gt.txt"), "--detections", str(files / "det.txt"), "--trackeval", OTHERS]
     assert mot.main(given) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["MOTA"] == 0.95 and said["switches"] == 0 and said["missed"] == 1 and said["tracks"] == 2
@@ -111,7 +111,12 @@ def test_the_judge_says_what_is_plain(files, capsys):
 @pytest.mark.parametrize(("text", "said"), [("a,b\n", "cannot be read"), ("1,2,3\n", "3 numbers a line")])
 def test_files_that_are_none_are_one_line(files, tmp_path, text, said, capsys):
     (tmp_path / "bad.txt").write_text(text)
-    assert mot.main(["--gt", str(tmp_path / "bad.txt"), "--given", str(files / "det.txt"), "--judge", "false"]) == 2
+    assert (
+        mot.main(["--gt", str(tmp_path / "bad.txt"), "--detections", str(files / "det.txt"), "--trackeval", "false"])
+        == 2
+    )
     assert said in capsys.readouterr().err
-    assert mot.main(["--gt", str(files / "gt.txt"), "--given", str(files / "det.txt"), "--judge", "false"]) == 2
-    assert "--judge false failed" in capsys.readouterr().err
+    assert (
+        mot.main(["--gt", str(files / "gt.txt"), "--detections", str(files / "det.txt"), "--trackeval", "false"]) == 2
+    )
+    assert "--trackeval false failed" in capsys.readouterr().err

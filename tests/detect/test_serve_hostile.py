@@ -26,7 +26,7 @@ from detect.serve.responses import HEADERS, RequestRejected
 from detect.serve.uploads import KEPT, Uploads
 from detect.serve.workers import Workers
 from tests.reference.server import BOUNDS, Server
-from tools.hostile import film, jpeg_of_scans
+from tools.hostile import jpeg_of_scans, moving_bar
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +80,15 @@ def test_a_worker_that_takes_too_long_is_ended_and_holds_up_nobody(server, image
 
 
 def test_large_frames_are_refused_before_they_take_memory(server, temporary):
-    status, answer = server.ask("POST", "/video", film(1280, 1024, 1), "video/mp4")
+    status, answer = server.ask("POST", "/video", moving_bar(1280, 1024, 1), "video/mp4")
     assert status == 400 and "1280 x 1024" in answer["error"] and "--" not in answer["error"]
     assert uploads(temporary) == []
 
 
 def test_errors_name_no_folder_and_leave_no_file(server, temporary, image):
     for path, body, kind in [
-        ("/video", b"no film at all" * 99, "video/mp4"),
-        ("/video", film(64, 64, 3)[:900], "video/mp4"),
+        ("/video", b"no moving_bar at all" * 99, "video/mp4"),
+        ("/video", moving_bar(64, 64, 3)[:900], "video/mp4"),
         ("/video", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "video/mp4"),
         ("/image", b"%!PS-Adobe-3.0\n(%pipe%touch x) (w) file\n", "image/jpeg"),
         ("/image", image[:500], "image/jpeg"),
@@ -104,11 +104,11 @@ def test_errors_name_no_folder_and_leave_no_file(server, temporary, image):
 def test_a_video_that_nobody_waits_for_is_left(server, temporary):
     kept = set(temporary.glob("gridhead-*/*-out"))
     with socket.create_connection((server.host, server.port)) as one:
-        body = film(64, 64, 3000)
+        body = moving_bar(64, 64, 3000)
         head = f"POST /video HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
         one.sendall(head.encode() + body)
         until(lambda: list(temporary.glob("gridhead-*/*/out")))
-    assert server.ask("POST", "/video", film(64, 64, 2), "video/mp4")[0] == 200
+    assert server.ask("POST", "/video", moving_bar(64, 64, 2), "video/mp4")[0] == 200
     until(lambda: uploads(temporary) == [])
     assert len(set(temporary.glob("gridhead-*/*-out")) - kept) == 1
 

@@ -87,8 +87,8 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert compare.main([*arguments, *flags]) == 0
     said = capsys.readouterr().out
     assert "| `yolo_n` |" in said and "(p " in said
-    assert (tmp_path / "out" / "page.md").read_text().startswith("8 held-out images")
-    assert (tmp_path / "out" / "pictures.jpg").stat().st_size > 1000
+    assert (tmp_path / "out" / "page.md").read_text().startswith("8 images of instances_val.json")
+    assert (tmp_path / "out" / "images.jpg").stat().st_size > 1000
     assert {k: len(v) for k, v in json.loads((tmp_path / "out" / "page.json").read_text()).items()} == {
         "yolo_n": 20,
         "yolo_grid": 20,
@@ -106,8 +106,8 @@ def test_faults_of_the_truth_itself_and_of_half_of_it(digits):
     half = np.repeat(np.arange(len(store)) % 2 == 0, counts)  # every second image
     seen = np.where(np.arange(len(store)) % 2 == 0, counts, 0)
     part = Records(store.image_ids, seen, store.boxes[half], np.ones(half.sum()), store.labels[half])
-    given = {name: [ways.Found(None, records, 0.0)] for name, records in (("all", truth), ("half", part))}
-    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.faults(store, given)[-2:]]
+    given = {name: [ways.SeedResult(None, records, 0.0)] for name, records in (("all", truth), ("half", part))}
+    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.error_table(store, given)[-2:]]
     assert rows[0] == [1.0] * 4 + [0.0] * 6
     assert 0 < rows[1][0] < 1 and rows[1][4:9] == [0.0] * 5 and rows[1][9] > 0.1  # nothing wrong but what is missed
 
@@ -117,7 +117,7 @@ def test_a_second_suppression_takes_the_weaker_of_near_boxes_of_one_class_and_im
     found = Records(
         np.array([7, 5, 9]), np.array([3, 0, 2]), boxes, np.array([0.5, 0.6, 0.4, 0.9, 0.1]), np.arange(5) // 2
     )
-    got = ways.suppressed(found, 0.5)  # image 7 has labels 0, 0, 1, image 9 labels 1, 2
+    got = ways.stricter_nms(found, 0.5)  # image 7 has labels 0, 0, 1, image 9 labels 1, 2
     assert got.counts.tolist() == [2, 0, 2] and got.scores.tolist() == [0.6, 0.4, 0.9, 0.1]
     none = Records(np.array([1]), np.array([0]), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
-    assert ways.suppressed(none, 0.5).counts.tolist() == [0]
+    assert ways.stricter_nms(none, 0.5).counts.tolist() == [0]

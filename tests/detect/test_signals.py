@@ -392,7 +392,7 @@ def test_volumes_of_digits(tmp_path, capsys):
     assert 0.5 < (square.sum() - empty.sum()) / (4 * 6 * 6) < 1.5  # a slab 4 thick, with the face of 8 x 8 at 12 x 12
     assert np.array_equal(volumes.volumes(images, 30.0, 1)[1], square)
     assert volumes.main(["nearest", str(write(tmp_path / "a.npz", waves))]) == 0
-    assert "val: nearest neighbour right in" in capsys.readouterr().out
+    assert "val: nearest-neighbour accuracy" in capsys.readouterr().out
     assert volumes.main(["nearest", str(tmp_path / "none.npz")]) == 2
 
 

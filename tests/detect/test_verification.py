@@ -477,7 +477,7 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
         "lenet5",
         *CPU,
     ]
-    asked = ["--data", str(data), "--out", str(out), "--held-out", "2", *flags]
+    asked = ["--data", str(data), "--out", str(out), "--val-people", "2", *flags]
     assert (
         verify.main(
             [*asked, "--row", "random: --model.loss.mining random", "--row", "twins: --model.loss.kind siamese"]
