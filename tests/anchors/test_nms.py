@@ -209,7 +209,7 @@ def test_other_dimensions_equal_naive(rows, d, iou):
 
 @pytest.mark.parametrize("scene", [sparse, crowded, half])
 def test_many_boxes_of_unit_depth_are_their_faces(scene):
-    """Through the path of volumes and through those of pictures; intervals are pictures one pixel high."""
+    """Through the path of volumes and through those of images; intervals are images one pixel high."""
     boxes, scores = scene(2500, 3)
     lines = torch.cat((torch.zeros(len(boxes), 1), boxes[:, :2], torch.ones(len(boxes), 1), boxes[:, 2:]), 1)
     assert torch.equal(nms(lines, scores, 0.5), nms(boxes, scores, 0.5))

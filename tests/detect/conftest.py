@@ -13,7 +13,7 @@ from tests.reference.server import weights_file
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
-    """The embedded set with 16 training and 8 held-out pictures of 96 pixels. Read only."""
+    """The embedded set with 16 training and 8 held-out images of 96 pixels. Read only."""
     return build(tmp_path_factory.mktemp("toy") / "digits", train=16, val=8, size=96)
 
 

@@ -1,4 +1,4 @@
-"""Pipelines of albumentations: planted points stay on their pixels, and what truth cannot follow is refused."""
+"""Pipelines of albumentations: planted points stay on their pixels, and what ground truth cannot follow is refused."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ DUAL = sorted(name for name, made in TRANSFORMS.items() if issubclass(made, A.Du
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def truth():
+def make_target():
     points = torch.tensor([[(x, y, 2.0) for x, y in POINTS]])
     nothing = torch.zeros(1, dtype=torch.int64)
     return Target(torch.tensor([[10.0, 10.0, 110.0, 90.0]]), nothing, nothing.bool(), 0, (96, 128), points)
@@ -52,7 +52,7 @@ def truth():
 def moved(spec, keypoint, seed):
     """Where that point is said to be and where its spot is, (2,) each; None where the spot is not whole."""
     image, target = Pipeline([spec], 0.0, True, 0)(
-        spot(96, 128, *POINTS[keypoint]), truth(), np.random.default_rng(seed)
+        spot(96, 128, *POINTS[keypoint]), make_target(), np.random.default_rng(seed)
     )
     ink = np.where(image[..., 0] > 40, image[..., 0], 0).astype(float)
     if not len(target) or ink.sum() < 1500:
@@ -74,8 +74,8 @@ def farthest(spec, seeds=2):
 def test_points_stay_on_their_pixels(name):
     spec = {name: {**NEEDED.get(name, {}), "p": 1}}
     if name in HIDING.split():
-        _, target = Pipeline([spec], 0.0, True, 0)(spot(96, 128, 64, 48), truth(), np.random.default_rng(0))
-        assert torch.allclose(target.keypoints, truth().keypoints, atol=1e-3)
+        _, target = Pipeline([spec], 0.0, True, 0)(spot(96, 128, 64, 48), make_target(), np.random.default_rng(0))
+        assert torch.allclose(target.keypoints, make_target().keypoints, atol=1e-3)
     else:
         assert farthest(spec) < (1 if name in TORN else 0.3)
 
@@ -99,7 +99,7 @@ def test_points_stay_on_their_pixels_with_other_arguments(spec):
 def test_what_points_cannot_follow_is_refused_by_name(name):
     with pytest.raises(UserError, match=rf"augment\.albumentations: (.* )?{name}"):
         arguments = {"num_grid_xy": (4, 4), "magnitude": 8} if name == "GridElasticDeform" else {}
-        Pipeline([{name: arguments}], 0.0, True, 0)(spot(96, 128, 64, 48), truth(), np.random.default_rng(0))
+        Pipeline([{name: arguments}], 0.0, True, 0)(spot(96, 128, 64, 48), make_target(), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("mode", [2, 4])
@@ -128,7 +128,7 @@ def test_the_box_of_a_turned_object_can_be_chosen():
     widths = {}
     for method in ("ellipse", "largest_box", None):
         arguments = {"limit": (45, 45), "p": 1} | ({"rotate_method": method} if method else {})
-        target = truth()
+        target = make_target()
         target.boxes[:] = torch.tensor([44.0, 38.0, 84.0, 58.0])
         target.keypoints[:] = torch.tensor([64.0, 48.0, 2.0])
         _, turned = Pipeline([{"Rotate": arguments}], 0.0, True)(

@@ -1,4 +1,4 @@
-"""Alignment: similarities, mean shapes, views of pictures, and looking again."""
+"""Alignment: similarities, mean shapes, views of images, and looking again."""
 
 import cv2
 import numpy as np
@@ -50,8 +50,8 @@ def test_the_nearest_is_that_of_the_naive_twin(points, shape):
     z, m = points @ [1, 1j], shape @ [1, 1j]
     turn, shift = nearest(z[None], np.ones((1, 5), bool), m)
     got = turn * z + shift
-    wanted = brought(points, shape) @ [1, 1j]
-    assert np.sum(np.abs(got - m) ** 2) <= np.sum(np.abs(wanted - m) ** 2) + 1e-6
+    expected = brought(points, shape) @ [1, 1j]
+    assert np.sum(np.abs(got - m) ** 2) <= np.sum(np.abs(expected - m) ** 2) + 1e-6
     assert np.std(got) == pytest.approx(np.std(m))
 
 
@@ -93,12 +93,12 @@ def test_a_view_has_the_points_where_the_shape_has_them():
 
 
 def centres(image: np.ndarray) -> np.ndarray:
-    """(3, 2) where the red, green and blue of a picture are."""
+    """(3, 2) where the red, green and blue of an image are."""
     spots = [np.argwhere((image[..., i] > 128) & (image.sum(-1) < 400)) for i in range(3)]
     return np.stack([spot.mean(0)[::-1] + 0.5 for spot in spots])
 
 
-def test_the_pose_that_changes_nothing_gives_the_picture_itself():
+def test_the_pose_that_changes_nothing_gives_the_image_itself():
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
     assert np.abs(Pose(1 / 20, 0).view(image).astype(int) - image).max() <= 1
 
@@ -109,7 +109,7 @@ def test_points_on_one_another_have_no_view():
         assert Pose.of(points, TRIANGLE).side(image) == 0
 
 
-def test_a_view_is_not_much_larger_than_its_picture():
+def test_a_view_is_not_much_larger_than_its_image():
     def side(long: int, size: float) -> int:
         return Pose.of(sure(TRIANGLE * size), TRIANGLE).side(np.broadcast_to(np.uint8(0), (20, long, 3)))
 
@@ -142,7 +142,7 @@ class Half:
 
 
 class Beyond:
-    """Sees nothing but what lies to the right of every picture."""
+    """Sees nothing but what lies to the right of every image."""
 
     def __call__(self, frames):
         for frame in frames:
@@ -176,7 +176,7 @@ def test_a_look_that_finds_nothing_leaves_what_was_found(spots, lost, count):
     assert len(found) == count
 
 
-def test_what_leaves_the_picture_is_not_found(spots):
+def test_what_leaves_the_image_is_not_found(spots):
     ((_, found),) = LandmarkRefiner(Beyond(), TRIANGLE, Postprocess())([spots[0]])
     assert len(found) == 0
 

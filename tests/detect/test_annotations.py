@@ -54,19 +54,19 @@ def load(folder, content, **options):
 
 
 def test_columns(tmp_path):
-    store = load(tmp_path, sample())
-    assert len(store) == 3
-    assert store.image_ids.tolist() == [40, 7, 13]
-    assert store.sizes.tolist() == [[50, 60], [50, 60], [20, 30]]
-    assert store.starts.tolist() == [0, 1, 1, 3]
-    assert store.ids.tolist() == [3, 5, 9]
-    assert store.boxes.tolist() == [[-4, 0, 20, 30], [1, 2, 10, 5.5], [0, 0, 4, 4]]
-    assert store.category_ids.tolist() == [2, 17, 90]
-    assert store.names == ["bicycle", "cat", "brush"]
-    assert store.labels.tolist() == [0, 2, 0]
-    assert store.crowd.tolist() == [True, False, False]
-    assert store.areas.tolist() == [600, 33.5, 16]
-    assert store.keypoints is None and store.keypoint_names == [] and store.flip_pairs is None
+    annotations = load(tmp_path, sample())
+    assert len(annotations) == 3
+    assert annotations.image_ids.tolist() == [40, 7, 13]
+    assert annotations.sizes.tolist() == [[50, 60], [50, 60], [20, 30]]
+    assert annotations.starts.tolist() == [0, 1, 1, 3]
+    assert annotations.ids.tolist() == [3, 5, 9]
+    assert annotations.boxes.tolist() == [[-4, 0, 20, 30], [1, 2, 10, 5.5], [0, 0, 4, 4]]
+    assert annotations.category_ids.tolist() == [2, 17, 90]
+    assert annotations.names == ["bicycle", "cat", "brush"]
+    assert annotations.labels.tolist() == [0, 2, 0]
+    assert annotations.crowd.tolist() == [True, False, False]
+    assert annotations.areas.tolist() == [600, 33.5, 16]
+    assert annotations.keypoints is None and annotations.keypoint_names == [] and annotations.flip_pairs is None
     kinds = {
         "image_ids": "i8",
         "sizes": "i4",
@@ -77,23 +77,23 @@ def test_columns(tmp_path):
         "ids": "i8",
     }
     for name, kind in kinds.items():
-        assert getattr(store, name).dtype == kind
-    assert store.file_name(2) == "sub/a b é.png"
-    assert store.image_path(2) == tmp_path / "sub" / "a b é.png"
+        assert getattr(annotations, name).dtype == kind
+    assert annotations.file_name(2) == "sub/a b é.png"
+    assert annotations.image_path(2) == tmp_path / "sub" / "a b é.png"
 
 
 def test_target(tmp_path):
-    store = load(tmp_path, sample())
-    target = store.target(2)
+    annotations = load(tmp_path, sample())
+    target = annotations.target(2)
     assert target.boxes.dtype == torch.float32
     assert target.boxes.tolist() == [[1, 2, 11, 7.5], [0, 0, 4, 4]]
     assert target.labels.tolist() == [2, 0] and target.image_id == 13 and target.size == (20, 30)
-    assert store.target(0).crowd.tolist() == [True]
-    empty = store.target(1)
+    assert annotations.target(0).crowd.tolist() == [True]
+    empty = annotations.target(1)
     assert empty.boxes.shape == (0, 4) and empty.image_id == 7
     target.boxes[:] = -1
     target.labels[:] = -1
-    assert store.target(2).boxes.min() == 0 and store.labels.min() == 0
+    assert annotations.target(2).boxes.min() == 0 and annotations.labels.min() == 0
 
 
 def test_optional_fields_may_be_missing(tmp_path):
@@ -105,12 +105,12 @@ def test_optional_fields_may_be_missing(tmp_path):
         del record["width"]
     for record in content["categories"]:
         del record["name"]
-    store = load(tmp_path, content)
-    assert store.areas.tolist() == [600, 55, 16]
-    assert not store.crowd.any()
-    assert store.names == ["2", "17", "90"]
-    assert len(set(store.ids.tolist())) == 3 and store.ids.min() > 0
-    assert store.sizes.tolist() == [[0, 0]] * 3 or store.size(0) is None
+    annotations = load(tmp_path, content)
+    assert annotations.areas.tolist() == [600, 55, 16]
+    assert not annotations.crowd.any()
+    assert annotations.names == ["2", "17", "90"]
+    assert len(set(annotations.ids.tolist())) == 3 and annotations.ids.min() > 0
+    assert annotations.sizes.tolist() == [[0, 0]] * 3 or annotations.size(0) is None
     content["annotations"][0]["id"] = 77
     ids = load(tmp_path, content).ids.tolist()
     assert 77 in ids and len(set(ids)) == 3
@@ -118,11 +118,11 @@ def test_optional_fields_may_be_missing(tmp_path):
 
 def test_images_without_any_object_and_file_root(tmp_path):
     content = sample() | {"annotations": []}
-    store = load(tmp_path, content, root=tmp_path / "elsewhere")
-    assert store.boxes.shape == (0, 4) and store.target(1).boxes.shape == (0, 4)
-    assert store.image_path(0) == tmp_path / "elsewhere" / "b.png"
+    annotations = load(tmp_path, content, root=tmp_path / "elsewhere")
+    assert annotations.boxes.shape == (0, 4) and annotations.target(1).boxes.shape == (0, 4)
+    assert annotations.image_path(0) == tmp_path / "elsewhere" / "b.png"
     with pytest.raises(UserError, match="training set is empty"):
-        require_objects(store)
+        require_objects(annotations)
     crowd = sample()
     crowd["annotations"] = crowd["annotations"][1:2]
     with pytest.raises(UserError, match="training set is empty"):
@@ -135,12 +135,16 @@ def test_keypoints(tmp_path):
     names = ["nose", "left_eye", "right_eye"]
     content["categories"][2] |= {"keypoints": names, "skeleton": [[1, 2], [2, 3]]}
     content["annotations"][2]["keypoints"] = [1, 2, 2, 3.5, 4, 1, 0, 0, 0]
-    store = load(tmp_path, content)
-    assert store.keypoints.shape == (3, 3, 3) and store.keypoints.dtype == np.float64
-    assert store.keypoints[:2].max() == 0
-    assert store.keypoints[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
-    assert store.keypoint_names == names and store.skeleton == [[0, 1], [1, 2]] and store.flip_pairs == [[1, 2]]
-    assert store.target(2).keypoints.shape == (2, 3, 3) and store.target(2).keypoints.dtype == torch.float32
+    annotations = load(tmp_path, content)
+    assert annotations.keypoints.shape == (3, 3, 3) and annotations.keypoints.dtype == np.float64
+    assert annotations.keypoints[:2].max() == 0
+    assert annotations.keypoints[2].tolist() == [[1, 2, 2], [3.5, 4, 1], [0, 0, 0]]
+    assert (
+        annotations.keypoint_names == names
+        and annotations.skeleton == [[0, 1], [1, 2]]
+        and annotations.flip_pairs == [[1, 2]]
+    )
+    assert annotations.target(2).keypoints.shape == (2, 3, 3) and annotations.target(2).keypoints.dtype == torch.float32
     content["annotations"][2]["keypoints"] = outside = [-5, 2, 2, 3.5, 1e4, 1, 0, 0, 0]  # kept, as COCO does
     assert load(tmp_path, content).keypoints[2].ravel().tolist() == outside
     for bad in ([1, 2], [1, 2, 2, float("nan"), 4, 1, 0, 0, 0], "abc"):
@@ -169,15 +173,15 @@ def test_flip_pairs(names, pairs):
 
 
 def test_select(tmp_path):
-    store = load(tmp_path, sample())
-    part = store.select([2, 0])
+    annotations = load(tmp_path, sample())
+    part = annotations.select([2, 0])
     assert part.image_ids.tolist() == [13, 40]
     assert part.file_name(0) == "sub/a b é.png" and part.file_name(1) == "b.png"
     for index, old in enumerate((2, 0)):
-        mine, theirs = part.target(index), store.target(old)
-        assert torch.equal(mine.boxes, theirs.boxes) and torch.equal(mine.labels, theirs.labels)
-        assert mine.image_id == theirs.image_id and mine.size == theirs.size
-    none = store.select([])
+        ours, reference = part.target(index), annotations.target(old)
+        assert torch.equal(ours.boxes, reference.boxes) and torch.equal(ours.labels, reference.labels)
+        assert ours.image_id == reference.image_id and ours.size == reference.size
+    none = annotations.select([])
     assert len(none) == 0 and none.boxes.shape == (0, 4) and none.starts.tolist() == [0]
 
 
@@ -185,8 +189,8 @@ def test_to_coco_round_trip(tmp_path):
     content = sample()
     content["categories"][2] |= {"keypoints": ["left_eye", "right_eye"], "skeleton": [[1, 2]]}
     content["annotations"][2]["keypoints"] = [1, 2, 2, 3, 4, 0]
-    store = load(tmp_path, content)
-    coco = json.loads(json.dumps(store.to_coco()))
+    annotations = load(tmp_path, content)
+    coco = json.loads(json.dumps(annotations.to_coco()))
     again = load(tmp_path, coco)
     for name in (
         "image_ids",
@@ -200,8 +204,12 @@ def test_to_coco_round_trip(tmp_path):
         "keypoints",
         "category_ids",
     ):
-        assert np.array_equal(getattr(store, name), getattr(again, name))
-    assert again.skeleton == store.skeleton and again.flip_pairs == store.flip_pairs and again.names == store.names
+        assert np.array_equal(getattr(annotations, name), getattr(again, name))
+    assert (
+        again.skeleton == annotations.skeleton
+        and again.flip_pairs == annotations.flip_pairs
+        and again.names == annotations.names
+    )
     assert [a.get("num_keypoints") for a in coco["annotations"]] == [0, 0, 1]
 
 
@@ -266,18 +274,18 @@ def test_bad_records_are_named_or_left_out(tmp_path, kind):
     text = str(caught.value)
     assert text.startswith(str(tmp_path / "instances_train.json")) and "--skip-bad" in text and "\n" not in text
 
-    store = load(tmp_path, content, skip_bad=True)
-    assert store.left_out[0] in text
-    assert len(store) + len(store.boxes) < 6
+    annotations = load(tmp_path, content, skip_bad=True)
+    assert annotations.left_out[0] in text
+    assert len(annotations) + len(annotations.boxes) < 6
 
 
 def test_annotations_of_an_image_left_out_go_with_it(tmp_path):
     content = sample()
     content["images"][2]["file_name"] = "../x.png"
-    store = load(tmp_path, content, skip_bad=True)
-    assert store.image_ids.tolist() == [40, 7] and store.ids.tolist() == [3]
-    assert len(store.left_out) == 3
-    assert "annotation id 5 belongs to image 13" in store.left_out[1]
+    annotations = load(tmp_path, content, skip_bad=True)
+    assert annotations.image_ids.tolist() == [40, 7] and annotations.ids.tolist() == [3]
+    assert len(annotations.left_out) == 3
+    assert "annotation id 5 belongs to image 13" in annotations.left_out[1]
 
 
 def test_dots_in_names_are_no_folders(tmp_path):
@@ -345,7 +353,7 @@ VALUES = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_any_change_gives_a_store_or_a_user_error(tmp_path_factory, data):
+def test_any_change_gives_a_annotations_or_a_user_error(tmp_path_factory, data):
     content = sample()
     content["categories"][0]["keypoints"] = ["a", "b"]
     content["categories"][0]["skeleton"] = [[1, 2]]
@@ -358,60 +366,60 @@ def test_any_change_gives_a_store_or_a_user_error(tmp_path_factory, data):
     before = copy.deepcopy(content)
     for skip_bad in (False, True):
         try:
-            store = load(folder, content, skip_bad=skip_bad)
+            annotations = load(folder, content, skip_bad=skip_bad)
         except UserError as error:
             assert "\n" not in str(error)
             continue
-        assert store.starts[-1] == len(store.boxes) == len(store.labels) == len(store.ids)
-        assert np.isfinite(store.boxes).all() and (store.boxes[:, 2:] >= 0).all()
-        assert store.labels.max(initial=0) < len(store.names)
-        assert len(set(store.ids.tolist())) == len(store.ids)
-        assert skip_bad or not store.left_out
-        for index in range(len(store)):
-            store.target(index)
-            assert store.image_path(index).is_relative_to(folder)
+        assert annotations.starts[-1] == len(annotations.boxes) == len(annotations.labels) == len(annotations.ids)
+        assert np.isfinite(annotations.boxes).all() and (annotations.boxes[:, 2:] >= 0).all()
+        assert annotations.labels.max(initial=0) < len(annotations.names)
+        assert len(set(annotations.ids.tolist())) == len(annotations.ids)
+        assert skip_bad or not annotations.left_out
+        for index in range(len(annotations)):
+            annotations.target(index)
+            assert annotations.image_path(index).is_relative_to(folder)
     assert str(content) == str(before)
 
 
 def test_read_and_verify(tmp_path):
     content = sample()
     make_images(tmp_path, content)
-    store = load(tmp_path, content)
-    assert store.read(2).shape == (20, 30, 3)
-    assert verify(store) is store
-    assert verify(store, skip_bad=True) is store
-    assert not any(problem or oddity for _, problem, oddity in check_images(store))
+    annotations = load(tmp_path, content)
+    assert annotations.read(2).shape == (20, 30, 3)
+    assert verify(annotations) is annotations
+    assert verify(annotations, skip_bad=True) is annotations
+    assert not any(problem or oddity for _, problem, oddity in check_images(annotations))
 
 
 def test_bad_images(tmp_path):
     content = sample()
     make_images(tmp_path, content)
-    store = load(tmp_path, content)
+    annotations = load(tmp_path, content)
     whole = (tmp_path / "b.png").read_bytes()
 
     (tmp_path / "b.png").unlink()
     with pytest.raises(UserError, match=r"b\.png: there is no such image file; .*--skip-bad"):
-        verify(store)
+        verify(annotations)
     Image.new("RGB", (61, 50)).save(tmp_path / "b.png")
     with pytest.raises(UserError, match=r"b\.png: annotated as 60 x 50 .* 61 x 50"):
-        verify(store)
-    (tmp_path / "b.png").write_text("no picture")
+        verify(annotations)
+    (tmp_path / "b.png").write_text("no image")
     with pytest.raises(UserError, match=r"b\.png: not a readable image"):
-        verify(store)
+        verify(annotations)
     (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
-    assert verify(store, decode=False) is store  # the header is fine; reading it is not
+    assert verify(annotations, decode=False) is annotations  # the header is fine; reading it is not
     with pytest.raises(UserError, match=r"b\.png"):
-        verify(store)
+        verify(annotations)
     with pytest.raises(UserError, match=r"b\.png"):
-        store.read(0)
-    left = verify(store, skip_bad=True)
+        annotations.read(0)
+    left = verify(annotations, skip_bad=True)
     assert left.image_ids.tolist() == [7, 13] and left.ids.tolist() == [5, 9]
     assert len(left.left_out) == 1 and "b.png" in left.left_out[0] and "its 1 objects" in left.left_out[0]
     for name in ("empty.png", "sub/a b é.png"):
         (tmp_path / name).unlink()
-    assert all(problem for _, problem, _ in check_images(store))
+    assert all(problem for _, problem, _ in check_images(annotations))
     with pytest.raises(UserError, match="no image that can be used"):
-        verify(store, skip_bad=True)
+        verify(annotations, skip_bad=True)
 
 
 @real
@@ -419,16 +427,16 @@ def test_real_files_match_pycocotools():
     from pycocotools.coco import COCO
 
     for name in ("bccd/instances_val.json", "coco-mini/instances_val.json", "coco-mini/person_keypoints_val.json"):
-        store, coco = load_coco(DATA / name), COCO(DATA / name)
-        assert sorted(store.image_ids.tolist()) == sorted(coco.getImgIds())
-        assert store.category_ids.tolist() == sorted(coco.getCatIds())
-        assert [coco.loadCats(i)[0]["name"] for i in store.category_ids.tolist()] == store.names
-        for index in range(len(store)):
-            rows = slice(store.starts[index], store.starts[index + 1])
-            records = coco.imgToAnns[int(store.image_ids[index])]
-            assert store.ids[rows].tolist() == [r["id"] for r in records]
-            assert store.boxes[rows].tolist() == [r["bbox"] for r in records]
-            assert store.areas[rows].tolist() == [r["area"] for r in records]
-            assert store.crowd[rows].tolist() == [bool(r["iscrowd"]) for r in records]
-            assert store.category_ids[store.labels[rows]].tolist() == [r["category_id"] for r in records]
-        assert verify(store.select(range(20)), skip_bad=True).left_out == []
+        annotations, coco = load_coco(DATA / name), COCO(DATA / name)
+        assert sorted(annotations.image_ids.tolist()) == sorted(coco.getImgIds())
+        assert annotations.category_ids.tolist() == sorted(coco.getCatIds())
+        assert [coco.loadCats(i)[0]["name"] for i in annotations.category_ids.tolist()] == annotations.names
+        for index in range(len(annotations)):
+            rows = slice(annotations.starts[index], annotations.starts[index + 1])
+            records = coco.imgToAnns[int(annotations.image_ids[index])]
+            assert annotations.ids[rows].tolist() == [r["id"] for r in records]
+            assert annotations.boxes[rows].tolist() == [r["bbox"] for r in records]
+            assert annotations.areas[rows].tolist() == [r["area"] for r in records]
+            assert annotations.crowd[rows].tolist() == [bool(r["iscrowd"]) for r in records]
+            assert annotations.category_ids[annotations.labels[rows]].tolist() == [r["category_id"] for r in records]
+        assert verify(annotations.select(range(20)), skip_bad=True).left_out == []

@@ -24,7 +24,7 @@ from tests.reference.scenes import Store, ink
 PLAIN = AugmentConfig(hue=0, saturation=0, value=0, visibility=0)
 
 
-def truth(boxes, points=None, size=(100, 100)):
+def make_target(boxes, points=None, size=(100, 100)):
     n = len(boxes)
     return Target(
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -55,12 +55,12 @@ def check_against_pixels(image, target):
     return len(drawn)
 
 
-def test_a_single_picture_takes_its_boxes_along():
-    store, checked = Store(20), 0
+def test_a_single_image_takes_its_boxes_along():
+    annotations, checked = Store(20), 0
     config = AugmentConfig(scale=0.5, translate=0.3, visibility=0)
-    for i in range(len(store)):
+    for i in range(len(annotations)):
         rng = np.random.default_rng(i)
-        image, target = single(ImageTarget(store.read(i), store.target(i)), 160, config, rng, 114)
+        image, target = single(ImageTarget(annotations.read(i), annotations.target(i)), 160, config, rng, 114)
         assert image.shape == (160, 160, 3) and target.size == (160, 160)
         checked += check_against_pixels(image, target)
     assert checked > 20
@@ -68,29 +68,29 @@ def test_a_single_picture_takes_its_boxes_along():
 
 def test_every_tile_of_a_mosaic_takes_its_boxes_along():
     """Three of the four tiles are empty in turn, so that each class occurs once."""
-    store, checked = Store(30), 0
-    for i in range(len(store)):
+    annotations, checked = Store(30), 0
+    for i in range(len(annotations)):
         for spot in range(4):
-            chosen = [0, 5, 10, 15]  # pictures without objects
+            chosen = [0, 5, 10, 15]  # images without objects
             chosen[spot] = i
-            tiles = [ImageTarget(store.read(k), store.target(k)) for k in chosen]
+            tiles = [ImageTarget(annotations.read(k), annotations.target(k)) for k in chosen]
             config = AugmentConfig(scale=0.5, visibility=0)
             image, target = mosaic(tiles, 128, config, np.random.default_rng([i, spot]), 114)
-            assert target.image_id == store.image_ids[chosen[0]]
+            assert target.image_id == annotations.image_ids[chosen[0]]
             checked += check_against_pixels(image, target)
     assert checked > 60
 
 
-def test_a_shrunk_picture_stands_for_its_source():
+def test_a_shrunk_image_stands_for_its_source():
     """Boxes are in pixels of the source, of which the tile may be a smaller copy."""
     canvas = np.zeros((100, 100, 3), np.uint8)
-    target = truth([[200, 100, 400, 200]], size=(200, 400))
+    target = make_target([[200, 100, 400, 200]], size=(200, 400))
     move = paste(canvas, ImageTarget(np.zeros((50, 100, 3), np.uint8), target), (0, 0), 1.0)
     assert place([target], [move], 0, (100, 100)).boxes.tolist() == [[50, 25, 100, 50]]
 
 
 def test_paste_outside_the_canvas_draws_and_keeps_nothing():
-    target = truth([[0, 0, 10, 10]], size=(10, 10))
+    target = make_target([[0, 0, 10, 10]], size=(10, 10))
     for corner in [(200.0, 0.0), (-50.0, -50.0), (0.0, 100.0)]:
         canvas = np.zeros((100, 100, 3), np.uint8)
         move = paste(canvas, ImageTarget(np.full((10, 10, 3), 255, np.uint8), target), corner, 1.3)
@@ -119,7 +119,7 @@ def test_place_is_its_naive_twin(visibility):
         Placement((0.7, 1.3), (5.0, -8.0), (5, 0, 60, 90)),
         Placement((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100)),
     ]
-    parts = [truth(boxes[:25].tolist()), truth(boxes[25:].tolist())]
+    parts = [make_target(boxes[:25].tolist()), make_target(boxes[25:].tolist())]
     found = place(parts, moves, visibility, (100, 100))
     expected = [
         (i, box)
@@ -133,23 +133,23 @@ def test_place_is_its_naive_twin(visibility):
 
 
 def test_keypoints_outside_are_unlabelled():
-    target = truth([[0, 0, 50, 50]], [[[10, 10, 2], [45, 10, 1], [0, 0, 0]]])
+    target = make_target([[0, 0, 50, 50]], [[[10, 10, 2], [45, 10, 1], [0, 0, 0]]])
     moved = place([target], [Placement((1.0, 1.0), (-20.0, 0.0), (0, 0, 100, 100))], 0.1, (100, 100))
     assert moved.keypoints.tolist() == [[[0, 0, 0], [25, 10, 1], [0, 0, 0]]]
 
 
 def test_no_objects_anywhere():
-    empty = truth([], np.zeros((0, 3, 3)))
+    empty = make_target([], np.zeros((0, 3, 3)))
     move = Placement((1.0, 1.0), (0.0, 0.0), (0, 0, 100, 100))
     moved = place([empty, empty], [move, move], 0.1, (100, 100))
     assert len(moved) == 0 and moved.keypoints.shape == (0, 3, 3)
     assert len(mirror(moved, None)) == 0
-    assert len(merge([empty, truth([[0, 0, 9, 9]], np.zeros((1, 3, 3)))], (100, 100))) == 1
+    assert len(merge([empty, make_target([[0, 0, 9, 9]], np.zeros((1, 3, 3)))], (100, 100))) == 1
 
 
 def test_mirror_swaps_sides_and_is_its_own_inverse():
     swap = mirror_swap(["nose", "left_eye", "right_eye"], [[1, 2]])
-    target = truth([[10, 5, 30, 25]], [[[20, 10, 2], [15, 9, 2], [0, 0, 0]]])
+    target = make_target([[10, 5, 30, 25]], [[[20, 10, 2], [15, 9, 2], [0, 0, 0]]])
     turned = mirror(target, swap)
     assert turned.boxes.tolist() == [[70, 5, 90, 25]]
     assert turned.keypoints.tolist() == [[[80, 10, 2], [0, 0, 0], [85, 9, 2]]]

@@ -72,8 +72,8 @@ TORCHVISIONS = ({*models.list_models(module=models)} & {*SMALLEST, "vgg11_bn", "
 def test_published_names_are_torchvisions(name):
     with torch.device("meta"):
         net = build_network(name, 1000)
-        theirs = getattr(models, name)(**{"init_weights": False} if name == "inception_v3" else {})
-    assert sorted(net.names.values()) == sorted(theirs.state_dict())
+        reference = getattr(models, name)(**{"init_weights": False} if name == "inception_v3" else {})
+    assert sorted(net.names.values()) == sorted(reference.state_dict())
 
 
 def backward(net, x):
@@ -191,12 +191,12 @@ def test_torchvisions_weights_give_torchvisions_numbers(name):
     net = build_network(name, 1000).eval()
     net.drop_aux()
     options = {"init_weights": False, "transform_input": False} if name == "inception_v3" else {}
-    theirs = getattr(models, name)(**options).eval()
-    taken, left, _ = transfer(net, net.renamed(theirs.state_dict()))
+    reference = getattr(models, name)(**options).eval()
+    taken, left, _ = transfer(net, net.renamed(reference.state_dict()))
     assert left == {} and set(taken) == set(net.state_dict())
     x = torch.rand(1, 3, 107, 139)
     with torch.no_grad():
-        assert torch.allclose(net(x).logits, theirs(x), atol=1e-5)
+        assert torch.allclose(net(x).logits, reference(x), atol=1e-5)
 
 
 def test_published_colour_filters_are_summed_for_grey():
@@ -259,11 +259,11 @@ def test_levels_that_cannot_be_made_are_the_users_mistake():
 def test_the_neck_makes_the_levels_that_a_network_lacks(levels):
     net = build_backbone("lenet5", levels=levels)
     assert net.strides == [4] and net.channels == [16]
-    wanted = [2**level for level in levels]
-    neck = build_neck("pan", net.channels, net.strides, wanted, 8, 1)
+    expected = [2**level for level in levels]
+    neck = build_neck("pan", net.channels, net.strides, expected, 8, 1)
     maps = neck(net(torch.rand(2, 3, 97, 131)))
-    assert [tuple(m.shape) for m in maps] == [(2, 8, ceil(97, s), ceil(131, s)) for s in wanted]
-    assert (neck.channels, neck.strides) == ([8] * len(levels), wanted)
+    assert [tuple(m.shape) for m in maps] == [(2, 8, ceil(97, s), ceil(131, s)) for s in expected]
+    assert (neck.channels, neck.strides) == ([8] * len(levels), expected)
     backward(neck, net(torch.rand(2, 3, 97, 131)))
 
 

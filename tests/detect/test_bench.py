@@ -46,10 +46,10 @@ def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
 def test_ratios_are_of_pairs_and_say_how_far_they_spread(bench):
     line, sample = bench["Line"], bench["by_turns"].__globals__["Sample"]
     ours = [sample(1.0, 2.0), sample(2.0, 2.0), sample(4.0, 2.0)]
-    theirs = [sample(3.0, 8.0), sample(6.0, 8.0), sample(12.0, 8.0)]
-    assert line("x", ">= 2", ours).ratios(theirs) == ("3.00 (3.00 to 3.00)", "4.00")
+    reference = [sample(3.0, 8.0), sample(6.0, 8.0), sample(12.0, 8.0)]
+    assert line("x", ">= 2", ours).ratios(reference) == ("3.00 (3.00 to 3.00)", "4.00")
     assert line("x", ">= 2", ours, count=10, rate=True).show(ours) == "5.0 /s"
-    assert line("x", ">= 2", ours, {"p": theirs}).rows()[0][2:4] == ("p", "6,000.00 ms")
+    assert line("x", ">= 2", ours, {"p": reference}).rows()[0][2:4] == ("p", "6,000.00 ms")
 
 
 def test_sides_take_turns_and_the_first_round_does_not_count(bench):
@@ -58,9 +58,9 @@ def test_sides_take_turns_and_the_first_round_does_not_count(bench):
     def side(name):
         return lambda: called.append(name) or sample(len(called), 1.0)
 
-    ours, theirs = bench["by_turns"](2, side("a"), {"b": side("b")})
+    ours, reference = bench["by_turns"](2, side("a"), {"b": side("b")})
     assert called == ["a", "b", "b", "a", "a", "b"]
-    assert [s.wall for s in ours] == [4, 5] and [s.wall for s in theirs["b"]] == [3, 6]
+    assert [s.wall for s in ours] == [4, 5] and [s.wall for s in reference["b"]] == [3, 6]
 
 
 def test_a_side_that_ends_is_named_with_its_last_words(bench, tmp_path):

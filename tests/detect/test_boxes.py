@@ -17,8 +17,8 @@ SMALL = "--model yolo_n --imgsz 64 --batch 8 --epochs 1 --workers 0 --device cpu
 YOLO = "--model.width 16 --model.levels [3] --model.neck straight --model.head-convs 0"
 
 
-def store_of(folder, boxes, size=(100, 60), crowd=()):
-    """A store of one image of (width, height) `size`."""
+def annotations_of(folder, boxes, size=(100, 60), crowd=()):
+    """Annotations of one image of (width, height) `size`."""
     content = {
         "images": [{"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}],
         "categories": [{"id": 1, "name": "x"}],
@@ -27,21 +27,21 @@ def store_of(folder, boxes, size=(100, 60), crowd=()):
             for i, box in enumerate(boxes, 1)
         ],
     }
-    (folder / "truth.json").write_text(json.dumps(content))
-    return load_coco(folder / "truth.json")
+    (folder / "ground_truth.json").write_text(json.dumps(content))
+    return load_coco(folder / "ground_truth.json")
 
 
 def test_flat_boxes_and_boxes_away(tmp_path):
     boxes = [[5, 5, 0, 9], [5, 5, 9, 0], [5, 5, 9, 9], [100, 5, 9, 9], [-9, 5, 9, 9], [99, 5, 9, 9], [5, 70, 9, 9]]
-    store = store_of(tmp_path, boxes, crowd=[7])
-    assert flat(store).tolist() == [True, True, *[False] * 5]
-    assert away(store, store.sizes).tolist() == [False, False, False, True, True, False, False]
-    assert not away(store, np.zeros((1, 2))).any()  # nothing is known of the image
-    left = usable(store, skip_bad=True)
+    annotations = annotations_of(tmp_path, boxes, crowd=[7])
+    assert flat(annotations).tolist() == [True, True, *[False] * 5]
+    assert away(annotations, annotations.sizes).tolist() == [False, False, False, True, True, False, False]
+    assert not away(annotations, np.zeros((1, 2))).any()  # nothing is known of the image
+    left = usable(annotations, skip_bad=True)
     assert left.ids.tolist() == [3, 6, 7] and left.starts.tolist() == [0, 3] and len(left.left_out) == 4
     assert "annotation id 4 (object 4 of a.png) has a box wholly outside its image" in left.left_out[2]
-    kept = usable(store, learned=False)
-    assert kept.ids.tolist() == store.ids.tolist() and len(kept.notes) == 4
+    kept = usable(annotations, learned=False)
+    assert kept.ids.tolist() == annotations.ids.tolist() and len(kept.notes) == 4
 
 
 @pytest.mark.parametrize(
@@ -56,41 +56,46 @@ def test_flat_boxes_and_boxes_away(tmp_path):
     ],
 )
 def test_relative_boxes(tmp_path, boxes, wrong):
-    store = store_of(tmp_path, boxes)
-    assert bool(relative(store, store.sizes)) == wrong
-    assert relative(store_of(tmp_path, boxes, (1, 1)), np.ones((1, 2))) == ""
+    annotations = annotations_of(tmp_path, boxes)
+    assert bool(relative(annotations, annotations.sizes)) == wrong
+    assert relative(annotations_of(tmp_path, boxes, (1, 1)), np.ones((1, 2))) == ""
 
 
 def test_a_few_boxes_in_the_first_pixel_are_told_of(tmp_path):
-    store = store_of(tmp_path, [[10, 10, 20, 20], [0.2, 0.3, 0.5, 0.5], [10, 10, 0.5, 0.5]])
-    assert "1 of 3 boxes lie" in (said := partly_relative(store, store.sizes)) and "annotation id 2 (object 2" in said
-    assert partly_relative(store, np.zeros((1, 2), np.int64)) == ""  # nothing is known of the image
-    assert partly_relative(store_of(tmp_path, [[10, 10, 20, 20]]), store.sizes) == ""
+    annotations = annotations_of(tmp_path, [[10, 10, 20, 20], [0.2, 0.3, 0.5, 0.5], [10, 10, 0.5, 0.5]])
+    assert (
+        "1 of 3 boxes lie" in (said := partly_relative(annotations, annotations.sizes))
+        and "annotation id 2 (object 2" in said
+    )
+    assert partly_relative(annotations, np.zeros((1, 2), np.int64)) == ""  # nothing is known of the image
+    assert partly_relative(annotations_of(tmp_path, [[10, 10, 20, 20]]), annotations.sizes) == ""
 
 
 def test_boxes_of_two_corners_are_guessed(tmp_path):
-    store = store_of(tmp_path, [[50, 20, 90, 50], [60, 30, 99, 55], [5, 5, 80, 40]])
-    assert "2 of 3 boxes reach" in (said := out_of_images(store, store.sizes)) and "x1, y1, x2, y2" in said
-    store = store_of(tmp_path, [[50, 20, 90, 50], [60, 30, 20, 20]])
-    assert "1 of 2" in (said := out_of_images(store, store.sizes)) and "x1" not in said
-    store = store_of(tmp_path, [[50, 20, 50.5, 20]])
-    assert out_of_images(store, store.sizes) == ""
+    annotations = annotations_of(tmp_path, [[50, 20, 90, 50], [60, 30, 99, 55], [5, 5, 80, 40]])
+    assert "2 of 3 boxes reach" in (said := out_of_images(annotations, annotations.sizes)) and "x1, y1, x2, y2" in said
+    annotations = annotations_of(tmp_path, [[50, 20, 90, 50], [60, 30, 20, 20]])
+    assert "1 of 2" in (said := out_of_images(annotations, annotations.sizes)) and "x1" not in said
+    annotations = annotations_of(tmp_path, [[50, 20, 50.5, 20]])
+    assert out_of_images(annotations, annotations.sizes) == ""
 
 
 def test_boxes_that_no_image_size_of_this_kind_shows(tmp_path):
-    store = store_of(tmp_path, [[5, 5, 4, 9], [5, 5, 3, 9]], (1000, 600))
-    assert "--imgsz 576 shows half of them" in too_small(store, store.sizes, 64)
-    assert too_small(store, store.sizes, 512) == "" and "tiles" in too_small(store, store.sizes * 100, 64)
-    assert too_small(store, store.sizes * 100, 50_000) == ""
-    wide = store_of(tmp_path, [[5, 5, 30, 30]], (1000, 100))
+    annotations = annotations_of(tmp_path, [[5, 5, 4, 9], [5, 5, 3, 9]], (1000, 600))
+    assert "--imgsz 576 shows half of them" in too_small(annotations, annotations.sizes, 64)
+    assert too_small(annotations, annotations.sizes, 512) == "" and "tiles" in too_small(
+        annotations, annotations.sizes * 100, 64
+    )
+    assert too_small(annotations, annotations.sizes * 100, 50_000) == ""
+    wide = annotations_of(tmp_path, [[5, 5, 30, 30]], (1000, 100))
     assert too_small(wide, wide.sizes, 64) and too_small(wide, wide.sizes, 64, stretch=True)
     assert too_small(wide, wide.sizes, 70) == ""
 
 
 def test_some_boxes_that_are_too_small_are_counted(tmp_path):
-    store = store_of(tmp_path, [[5, 5, 4, 9], [5, 5, 30, 90], [5, 5, 3, 9]], (1000, 600), crowd=[3])
-    assert "1 of 2 boxes are less than 2 pixels" in partly_small(store, store.sizes, 128)
-    assert partly_small(store, store.sizes, 640) == ""
+    annotations = annotations_of(tmp_path, [[5, 5, 4, 9], [5, 5, 30, 90], [5, 5, 3, 9]], (1000, 600), crowd=[3])
+    assert "1 of 2 boxes are less than 2 pixels" in partly_small(annotations, annotations.sizes, 128)
+    assert partly_small(annotations, annotations.sizes, 640) == ""
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tools.cells import cells, grid_model, main, page
 NAMES = ["a", "b", "c"]
 
 
-def truth(boxes, labels):
+def make_target(boxes, labels):
     count = len(boxes)
     crowd = torch.zeros(count, dtype=torch.bool)
     return Target(torch.tensor(boxes).float().view(count, 4), torch.tensor(labels).long(), crowd, 1, (96, 96))
@@ -43,9 +43,9 @@ def test_the_target_is_that_of_plain_python(places, seed):
         w, h = rng.uniform(4, 60, 2)
         boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
         labels.append(int(rng.integers(3)))
-    found, wanted = cells(grid_model(NAMES, 96), truth(boxes, labels), 96), by_hand(boxes, labels, 96, 16)
-    assert found.p.shape == (6, 6) and found.p.sum() == len(wanted)
-    for (row, column), (*box, label) in wanted.items():
+    found, expected = cells(grid_model(NAMES, 96), make_target(boxes, labels), 96), by_hand(boxes, labels, 96, 16)
+    assert found.p.shape == (6, 6) and found.p.sum() == len(expected)
+    for (row, column), (*box, label) in expected.items():
         assert found.box[row, column].tolist() == pytest.approx(box, abs=1e-3)
         assert found.label[row, column] == label
 
@@ -68,14 +68,14 @@ def test_a_prediction_decoded_by_hand():
     assert found.boxes[0].tolist() == pytest.approx([44, 28, 76, 52], abs=1e-3)
 
 
-def test_the_page_and_its_picture(tmp_path):
+def test_the_page_and_its_image(tmp_path):
     assert main(["--out", str(tmp_path), "--imgsz", "96"]) == 0
     text = (tmp_path / "yolo_grid.md").read_text()
     assert "6 x 6 x (5 + 10) = 540" in text and (tmp_path / "yolo_grid.png").stat().st_size > 1000
 
 
 def test_a_page_says_where_an_object_is():
-    target = truth([[17.0, 2, 41, 38]], [2])
+    target = make_target([[17.0, 2, 41, 38]], [2])
     text = page(target, cells(grid_model(NAMES, 96), target, 96), NAMES, 16)
     assert "| (1, 1) | 1 | 0.8125 | 0.2500 | 1.5000 | 2.2500 | 0 0 1 |" in text
     assert "its borders are 17.00, 2.00, 41.00 and 38.00" in text

@@ -27,14 +27,14 @@ RNG = np.random.default_rng
 
 
 def photo(seed, side=96):
-    """A smooth picture unlike those of other seeds."""
+    """A smooth image unlike those of other seeds."""
     small = RNG(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """Twelve and six pictures with two boxes each, and nothing wrong with them."""
+    """Twelve and six images with two boxes each, and nothing wrong with them."""
     folder, number = tmp_path_factory.mktemp("clean"), itertools.count(1)
     for split, seeds in (("train", range(12)), ("val", range(20, 26))):
         images, boxes = [], []
@@ -74,7 +74,7 @@ def found(folder, **options):
 def test_nothing_is_invented(clean, digits):
     before = {path: path.stat().st_mtime_ns for path in clean.rglob("*")}
     assert found(clean) == {}
-    assert set(found(digits)) <= {"rare", "classes", "tiny"}  # ten classes on eight pictures
+    assert set(found(digits)) <= {"rare", "classes", "tiny"}  # ten classes on eight images
     assert {path: path.stat().st_mtime_ns for path in clean.rglob("*")} == before
 
 
@@ -104,9 +104,9 @@ def without(folder, name):
 
 
 def reencoded(path, target):
-    """The picture a little brighter, smaller, and coded anew."""
-    picture = cv2.imread(str(path))
-    smaller = cv2.resize(picture, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    """The image a little brighter, smaller, and coded anew."""
+    image = cv2.imread(str(path))
+    smaller = cv2.resize(image, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(target), cv2.convertScaleAbs(smaller, alpha=1.05, beta=8), [cv2.IMWRITE_JPEG_QUALITY, 60])
 
 
@@ -145,7 +145,7 @@ def skeleton(record):
 
 
 def moving(path):
-    """The same picture as the first frame of an animation."""
+    """The same image as the first frame of an animation."""
     opened = Image.open(path).convert("RGB")
     opened.save(path, "PNG", save_all=True, append_images=[opened.rotate(180)])
 
@@ -272,7 +272,7 @@ def test_a_set_of_which_nothing_is_usable_says_why(data, tmp_path, capsys):
     assert json.loads((tmp_path / "found.json").read_text())["counts"]["record"] >= 12
 
 
-def test_pictures_that_no_annotation_lists_are_found_whatever_they_are(data):
+def test_images_that_no_annotation_lists_are_found_whatever_they_are(data):
     (data / "train" / "x.heic").write_text("?")
     shutil.copy(data / "train" / "3.jpg", data / "train" / "y.jpg_")
     (data / "deep").mkdir()

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=64)
 LENET = ClassifierConfig(name="lenet5", backbone="lenet5")
 EMPTY = Annotations(
-    *(Path("truth.json"), Path("."), np.zeros(0, np.int64), np.zeros((0, 2), np.int32), np.zeros(1, np.int64)),
+    *(Path("ground_truth.json"), Path("."), np.zeros(0, np.int64), np.zeros((0, 2), np.int32), np.zeros(1, np.int64)),
     *(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0), np.zeros(0, np.int64), None),
     *(np.arange(1), ["a"], np.zeros(0, np.uint8), np.zeros(1, np.int64)),
 )
@@ -147,24 +147,24 @@ def test_best_keeps_the_first_and_what_scores_enough():
 def test_measures_are_those_of_the_naive_twin(data):
     c = data.draw(st.integers(2, 8))
     n = data.draw(st.integers(1, 20))
-    truth = data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n))
+    ground_truth = data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n))
     answers = [data.draw(st.permutations(range(c)))[:5] for _ in range(n)]
     names = [f"c{i}" for i in range(c)]
-    store = dataclasses.replace(EMPTY, names=names)
-    crops = Crops(store, np.zeros(n, np.int64), np.zeros((n, 4)), np.array(truth), np.arange(n) + 5)
+    annotations = dataclasses.replace(EMPTY, names=names)
+    crops = Crops(annotations, np.zeros(n, np.int64), np.zeros((n, 4)), np.array(ground_truth), np.arange(n) + 5)
     parts = [ClassEvaluator(crops) for _ in range(3)]
     for part, evaluator in enumerate(parts[:2]):  # as two ranks do
-        mine = range(part, n, 2)
-        found = [Classification(torch.zeros(len(answers[i])), torch.tensor(answers[i])) for i in mine]
-        evaluator.update([i + 5 for i in mine], found)
+        ours = range(part, n, 2)
+        found = [Classification(torch.zeros(len(answers[i])), torch.tensor(answers[i])) for i in ours]
+        evaluator.update([i + 5 for i in ours], found)
         parts[2].extend(evaluator.records())
     result = parts[2].result()
-    top1, top5, balanced, confusion = naive.measure(truth, answers, c)
+    top1, top5, balanced, confusion = naive.measure(ground_truth, answers, c)
     assert (result["top1"], result["top5"]) == (pytest.approx(top1), pytest.approx(top5))
     assert result["balanced"] == pytest.approx(balanced)
     assert result["confusion"] == {"names": names, "counts": confusion}
     for i, name in enumerate(names):
-        row, count = result["per_class"][name], truth.count(i)
+        row, count = result["per_class"][name], ground_truth.count(i)
         assert row["count"] == count and row["recall"] == (pytest.approx(confusion[i][i] / count) if count else None)
     json.dumps(result)
     with pytest.raises(ValueError, match="twice"):
@@ -191,9 +191,9 @@ def undisturbed(one_thread, digits, tmp_path_factory):
 
 
 def test_balance_weighs_by_one_over_the_size_of_a_class(digits, tmp_path):
-    store = load_data(digits, "train")
-    config = with_weights(small(digits, tmp_path, balance="weights"), store)
-    weights, counts = np.array(config.model.loss.class_weights), Crops.of(store).counts
+    annotations = load_data(digits, "train")
+    config = with_weights(small(digits, tmp_path, balance="weights"), annotations)
+    weights, counts = np.array(config.model.loss.class_weights), Crops.of(annotations).counts
     assert (weights * counts).sum() == pytest.approx(counts.sum())
     assert np.ptp((weights * counts)[counts > 0]) < 1e-9
     train(dataclasses.replace(config, epochs=1))
@@ -233,8 +233,8 @@ def test_the_commands_from_a_folder_to_classes(colours, weights, tmp_path, capsy
     assert len(said) == 21 and said[0].startswith("00.png: red ") and said[-1].startswith("20 frames: 20 red")
     found = json.loads((tmp_path / "p" / "classes.json").read_text())
     assert {r["category"] for r in found} == {"red"} and "bbox" not in found[0]
-    picture = np.array(Image.open(tmp_path / "p" / "00.png"))
-    assert not np.array_equal(picture, np.array(Image.open(colours / "red" / "00.png")))
+    image = np.array(Image.open(tmp_path / "p" / "00.png"))
+    assert not np.array_equal(image, np.array(Image.open(colours / "red" / "00.png")))
     (frame, answer), *_ = detect.load(weights, device="cpu").predict(str(colours / "blue"), conf=0.0)
     assert isinstance(answer, Classification) and len(answer) == 2 and answer.labels[0] == 0 and frame.name == "00.png"
 

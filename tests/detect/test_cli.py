@@ -74,7 +74,7 @@ def test_a_mistake_is_one_line(command, arguments, said):
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("words", "expected"),
     [
         ([], None),
         (["--detector", "a", "b"], ["a", "b"]),
@@ -83,9 +83,9 @@ def test_a_mistake_is_one_line(command, arguments, said):
         (["--detector", "[]"], []),
     ],
 )
-def test_a_list_is_words_or_yaml_or_one_flag_after_the_other(words, wanted):
-    assert parse("identify", ["--gallery", "g", *words, "--source", "s"]).detector == wanted
-    assert parse("embed", ["--weights", "w", *words, "--source", "s"]).detector == (wanted or [])
+def test_a_list_is_words_or_yaml_or_one_flag_after_the_other(words, expected):
+    assert parse("identify", ["--gallery", "g", *words, "--source", "s"]).detector == expected
+    assert parse("embed", ["--weights", "w", *words, "--source", "s"]).detector == (expected or [])
 
 
 def test_yaml_cannot_construct_classes(tmp_path):
@@ -139,7 +139,7 @@ def test_public_names_resolve():
 
 
 @pytest.mark.parametrize(
-    ("command", "values", "field", "wanted"),
+    ("command", "values", "field", "expected"),
     [
         ("train", {"data": Path("a b")}, "data", "a b"),
         ("train", {"data": "toy", "callbacks": ("mlflow", "wandb")}, "callbacks", ["mlflow", "wandb"]),
@@ -151,8 +151,8 @@ def test_public_names_resolve():
         ("anchors", {"data": Path("toy"), "json": None}, "json", ""),
     ],
 )
-def test_keywords_of_python_types(command, values, field, wanted):
-    assert attrgetter(field)(from_values(command, values)) == wanted
+def test_keywords_of_python_types(command, values, field, expected):
+    assert attrgetter(field)(from_values(command, values)) == expected
 
 
 @pytest.mark.parametrize(

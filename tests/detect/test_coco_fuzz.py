@@ -43,17 +43,23 @@ def files(draw) -> dict:
 
 
 @st.composite
-def results(draw, truth: dict, most: int) -> list[dict]:
+def results(draw, ground_truth: dict, most: int) -> list[dict]:
     """Detections, near objects and anywhere, some of no width, in any order."""
     found = []
     for _ in range(draw(st.integers(0, most))):
-        near = draw(st.sampled_from(truth["annotations"])) if truth["annotations"] and draw(st.booleans()) else None
+        near = (
+            draw(st.sampled_from(ground_truth["annotations"]))
+            if ground_truth["annotations"] and draw(st.booleans())
+            else None
+        )
         u = draw(unit)
         box = near["bbox"] if near else [u * draw(place), u * draw(place), u * (draw(length) - 1), u * draw(length)]
         shift = [draw(st.sampled_from([0, 0, 0, 0.37, 1, 2.125])) for _ in range(4)]
         one = {
-            "image_id": (near or {"image_id": draw(st.sampled_from(truth["images"]))["id"]})["image_id"],
-            "category_id": (near or {"category_id": draw(st.sampled_from(truth["categories"]))["id"]})["category_id"],
+            "image_id": (near or {"image_id": draw(st.sampled_from(ground_truth["images"]))["id"]})["image_id"],
+            "category_id": (near or {"category_id": draw(st.sampled_from(ground_truth["categories"]))["id"]})[
+                "category_id"
+            ],
             "bbox": [float(side + by) for side, by in zip(box, shift, strict=True)],
             "score": draw(st.sampled_from(SCORES)) if draw(st.booleans()) else draw(st.floats(0, 1, width=32)),
         }
@@ -61,17 +67,17 @@ def results(draw, truth: dict, most: int) -> list[dict]:
     return found
 
 
-def load(truth: dict, folder):
-    path = folder / "truth.json"
-    path.write_text(json.dumps(truth))
-    complete = copy.deepcopy(truth)
+def load(ground_truth: dict, folder):
+    path = folder / "ground_truth.json"
+    path.write_text(json.dumps(ground_truth))
+    complete = copy.deepcopy(ground_truth)
     for one in complete["annotations"]:
         one.setdefault("area", one["bbox"][2] * one["bbox"][3])  # without it pycocotools fails
     return load_coco(path, folder), complete
 
 
-def assert_equal(summary, truth: dict, found: list[dict]) -> None:
-    stats, arrays = reference(truth, copy.deepcopy(found))
+def assert_equal(summary, ground_truth: dict, found: list[dict]) -> None:
+    stats, arrays = reference(ground_truth, copy.deepcopy(found))
     assert [summary.numbers[name] for name in NUMBERS] == pytest.approx(stats.tolist(), rel=0, abs=1e-12)
     np.testing.assert_allclose(summary.precision, arrays["precision"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(summary.recall, arrays["recall"], rtol=0, atol=1e-12)
@@ -88,11 +94,11 @@ def test_results_file(tmp_path_factory, most):
     @settings(max_examples=200 if most == 12 else 40, deadline=None)
     @given(st.data())
     def check(data):
-        truth = data.draw(files())
-        found = data.draw(results(truth, most))
-        store, complete = load(truth, folder)
+        ground_truth = data.draw(files())
+        found = data.draw(results(ground_truth, most))
+        annotations, complete = load(ground_truth, folder)
         (folder / "found.json").write_text(json.dumps(found))
-        assert_equal(evaluate_file(store, folder / "found.json"), complete, found)
+        assert_equal(evaluate_file(annotations, folder / "found.json"), complete, found)
 
     check()
 
@@ -102,17 +108,17 @@ def test_results_file(tmp_path_factory, most):
 def test_evaluator(tmp_path_factory, data):
     """Image by image, in an order of its own, some images never."""
     folder = tmp_path_factory.mktemp("fuzz")
-    truth = data.draw(files())
-    found = data.draw(results(truth, 12))
-    store, complete = load(truth, folder)
-    evaluator = CocoEvaluator(store)
-    categories = store.category_ids.tolist()
+    ground_truth = data.draw(files())
+    found = data.draw(results(ground_truth, 12))
+    annotations, complete = load(ground_truth, folder)
+    evaluator = CocoEvaluator(annotations)
+    categories = annotations.category_ids.tolist()
     for image in data.draw(st.permutations(sorted({one["image_id"] for one in found}))):
-        mine = [one for one in found if one["image_id"] == image]
-        boxes = torch.tensor([one["bbox"] for one in mine], dtype=torch.float64)
+        ours = [one for one in found if one["image_id"] == image]
+        boxes = torch.tensor([one["bbox"] for one in ours], dtype=torch.float64)
         boxes[:, 2:] += boxes[:, :2]
-        scores = torch.tensor([one["score"] for one in mine])
-        labels = torch.tensor([categories.index(one["category_id"]) for one in mine])
+        scores = torch.tensor([one["score"] for one in ours])
+        labels = torch.tensor([categories.index(one["category_id"]) for one in ours])
         evaluator.update([image], [Detections(boxes, scores, labels)])
     assert_equal(evaluator.summary, complete, evaluator.detections())
 
@@ -127,29 +133,29 @@ def test_annotation_id_zero_costs_what_it_costs_in_pycocotools(tmp_path, crowd):
         {"id": i, "image_id": 1, "category_id": 1, "bbox": [x, 0, 20, 20], "area": 400, "iscrowd": crowd * (i == 0)}
         for i, x in ((0, 0), (4, 100))
     ]
-    truth = {
+    ground_truth = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
         "categories": [{"id": 1, "name": "x"}],
         "annotations": objects,
     }
     found = [box(1, 0.9), box(100, 0.8), box(2, 0.7)]  # the third would match, were the object not taken
     (tmp_path / "found.json").write_text(json.dumps(found))
-    store, complete = load(truth, tmp_path)
-    summary = evaluate_file(store, tmp_path / "found.json")
+    annotations, complete = load(ground_truth, tmp_path)
+    summary = evaluate_file(annotations, tmp_path / "found.json")
     assert_equal(summary, complete, found)
     assert summary.numbers["AR100"] == pytest.approx(1.0 if crowd else 0.5)
     complete["annotations"][0]["id"] = 1
     assert reference(complete, found)[0][8] == pytest.approx(1.0 if crowd else 0.95)
 
 
-def test_truth_without_area_counts_as_in_pycocotools(tmp_path):
+def test_ground_truth_without_area_counts_as_in_pycocotools(tmp_path):
     """As annotation 2206849 of COCO: it is an object, which not even a detection at its very place finds."""
     sides = [[0, 0, 20, 20], [100, 50, 30, 0], [200, 50, 0, 0]]
     objects = [
         {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "area": 300, "iscrowd": 0}
         for i, box in enumerate(sides, 1)
     ]
-    truth = {
+    ground_truth = {
         "images": [{"id": 1, "file_name": "a.jpg"}],
         "categories": [{"id": 1, "name": "x"}],
         "annotations": objects,
@@ -157,7 +163,7 @@ def test_truth_without_area_counts_as_in_pycocotools(tmp_path):
     near = [[1, 0, 20, 20], [100, 50, 30, 0], [100, 49.5, 30, 1], [200, 50, 0, 0]]
     found = [{**box(0, 0.9 - i / 10), "bbox": [float(v) for v in sides]} for i, sides in enumerate(near)]
     (tmp_path / "found.json").write_text(json.dumps(found))
-    store, complete = load(truth, tmp_path)
-    summary = evaluate_file(store, tmp_path / "found.json")
+    annotations, complete = load(ground_truth, tmp_path)
+    summary = evaluate_file(annotations, tmp_path / "found.json")
     assert_equal(summary, complete, found)
-    assert summary.numbers["AR100"] == pytest.approx(0.9 / 3, abs=0.04) and len(store.boxes) == 3
+    assert summary.numbers["AR100"] == pytest.approx(0.9 / 3, abs=0.04) and len(annotations.boxes) == 3

@@ -86,12 +86,12 @@ def test_the_twelve_numbers_are_pycocotools_on_the_detections_file(digits, weigh
     files = {"json": str(tmp_path / "n.json"), "detections": str(tmp_path / "d.json")}
     result = detect.evaluate(weights=weights, data=digits, split=split, workers=0, device="cpu", **files)
     assert json.loads((tmp_path / "n.json").read_text()) == result
-    truth = COCO(str(digits / f"instances_{split}.json"))
-    judge = COCOeval(truth, truth.loadRes(files["detections"]), "bbox")
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-    assert [result[name] for name in NUMBERS] == pytest.approx(judge.stats.tolist(), rel=0, abs=1e-12)
+    ground_truth = COCO(str(digits / f"instances_{split}.json"))
+    evaluator = COCOeval(ground_truth, ground_truth.loadRes(files["detections"]), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    assert [result[name] for name in NUMBERS] == pytest.approx(evaluator.stats.tolist(), rel=0, abs=1e-12)
     assert result["AP"] > 0.002 and result["AR100"] > 0.04
     assert result["per_class"].keys() == {str(i) for i in range(10)}
 
@@ -107,9 +107,9 @@ def test_training_and_evaluate_agree_on_ap(digits, weights):
 
 def test_evaluate_says_what_annotation_id_zero_costs(digits, weights, tmp_path, capsys):
     data = shutil.copytree(digits, tmp_path / "digits")
-    truth = json.loads((data / "instances_val.json").read_text())
-    truth["annotations"][0]["id"] = 0
-    (data / "instances_val.json").write_text(json.dumps(truth))
+    ground_truth = json.loads((data / "instances_val.json").read_text())
+    ground_truth["annotations"][0]["id"] = 0
+    (data / "instances_val.json").write_text(json.dumps(ground_truth))
     for source, lines in ((digits, 0), (data, 1)):
         assert main(["evaluate", "--weights", str(weights), "--data", str(source), "--workers", "0", *CPU]) == 0
         err = capsys.readouterr().err
@@ -167,10 +167,10 @@ def test_python_finds_what_the_command_finds(digits, weights, tmp_path):
     )
     written = json.loads((tmp_path / "detections.json").read_text())
     detector = detect.load(weights, device="cpu", precision="float32")
-    pictures = [read_image(path) for path in sorted((digits / "val").iterdir())]
+    images = [read_image(path) for path in sorted((digits / "val").iterdir())]
     count = 0
-    for picture, (frame, found) in zip(pictures, detector.predict(pictures, conf=0.02), strict=True):
-        assert np.array_equal(frame.image, picture)
+    for image, (frame, found) in zip(images, detector.predict(images, conf=0.02), strict=True):
+        assert np.array_equal(frame.image, image)
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
             record, count = written[count], count + 1
             assert record["category"] == detector.names[label] and record["score"] == pytest.approx(score, abs=1e-4)

@@ -12,7 +12,7 @@ def test_a_subset_is_drawn_by_its_seed_and_keeps_the_rest(digits, tmp_path):
     found = [
         load_data(compare.subset(str(digits), 5, seed, tmp_path / str(i)), "train") for i, seed in enumerate((0, 0, 1))
     ]
-    ids = [store.image_ids.tolist() for store in found]
+    ids = [annotations.image_ids.tolist() for annotations in found]
     assert ids[0] == ids[1] != ids[2] and all(len(set(i)) == 5 and set(i) < set(whole.image_ids.tolist()) for i in ids)
     first = found[0].target(0)
     index = whole.image_ids.tolist().index(first.image_id)

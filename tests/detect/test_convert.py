@@ -58,8 +58,8 @@ def test_split_keeps_records_and_proportions(tmp_path):
 
 def test_split_is_seeded(tmp_path):
     coco(tmp_path / "all.json")
-    store = load_coco(tmp_path / "all.json")
-    first, again, other = cut(store, 0.8, 1), cut(store, 0.8, 1), cut(store, 0.8, 2)
+    annotations = load_coco(tmp_path / "all.json")
+    first, again, other = cut(annotations, 0.8, 1), cut(annotations, 0.8, 1), cut(annotations, 0.8, 2)
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
     assert not np.array_equal(first[1], other[1])
 
@@ -68,13 +68,13 @@ def test_split_is_seeded(tmp_path):
 @pytest.mark.parametrize("count", [2, 3, 50])
 def test_split_is_a_partition_in_proportion(tmp_path, share, count):
     coco(tmp_path / "all.json", count)
-    store = load_coco(tmp_path / "all.json")
-    train, val = cut(store, share, 0)
+    annotations = load_coco(tmp_path / "all.json")
+    train, val = cut(annotations, share, 0)
     assert sorted([*train, *val]) == list(range(count)) and len(train) and len(val)
     assert abs(len(train) - share * count) <= 1
     if count == 50 and 0.4 < share < 0.9:
-        totals = np.bincount(store.labels, minlength=3)
-        part = np.bincount(store.select(train).labels, minlength=3)
+        totals = np.bincount(annotations.labels, minlength=3)
+        part = np.bincount(annotations.select(train).labels, minlength=3)
         assert np.abs(part - share * totals).max() <= 1.5
 
 
@@ -99,9 +99,9 @@ def test_yolo_to_coco(tmp_path, capsys):
     before = snapshot(yolo(tmp_path / "in"))
     assert run(tmp_path / "in", "--out", tmp_path / "out") == 0
     assert "cat 1, dog 1" in capsys.readouterr().out
-    store = load_data(tmp_path / "out" / "data.yaml", "train")
-    assert store.boxes.tolist() == [[10, 5, 20, 10], [0, 0, 20, 10]] and store.labels.tolist() == [1, 0]
-    assert store.names == ["cat", "dog"] and store.read(0).shape == (20, 40, 3)
+    annotations = load_data(tmp_path / "out" / "data.yaml", "train")
+    assert annotations.boxes.tolist() == [[10, 5, 20, 10], [0, 0, 20, 10]] and annotations.labels.tolist() == [1, 0]
+    assert annotations.names == ["cat", "dog"] and annotations.read(0).shape == (20, 40, 3)
     assert len(load_data(tmp_path / "out" / "data.yaml", "val").boxes) == 0
     assert snapshot(tmp_path / "in") == before
 
@@ -124,8 +124,12 @@ def test_voc_to_coco(tmp_path):
     box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>4</xmax><ymax>8</ymax></bndbox>"
     (tmp_path / "Annotations" / "a.xml").write_text(f"<annotation><object><name>cat</name>{box}</object></annotation>")
     assert run(tmp_path, "--out", tmp_path / "out") == 0
-    store = load_data(tmp_path / "out" / "data.yaml", "train")
-    assert store.boxes.tolist() == [[1, 2, 3, 6]] and store.names == ["cat"] and store.image_path(0).is_file()
+    annotations = load_data(tmp_path / "out" / "data.yaml", "train")
+    assert (
+        annotations.boxes.tolist() == [[1, 2, 3, 6]]
+        and annotations.names == ["cat"]
+        and annotations.image_path(0).is_file()
+    )
 
 
 def test_mistakes_end_in_one_line_and_write_nothing(tmp_path, capsys):
@@ -164,7 +168,7 @@ def test_skip_bad(tmp_path, capsys):
 @real
 def test_real_classes_stay_in_proportion():
     for name in ("bccd/instances_train.json", "cards/instances_train.json"):
-        store = load_coco(DATA / name)
-        train, _ = cut(store, 0.8, 0)
-        part = np.bincount(store.select(train).labels) / np.bincount(store.labels)
+        annotations = load_coco(DATA / name)
+        train, _ = cut(annotations, 0.8, 0)
+        part = np.bincount(annotations.select(train).labels) / np.bincount(annotations.labels)
         assert np.abs(part - 0.8).max() < 0.02

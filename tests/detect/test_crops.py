@@ -1,4 +1,4 @@
-"""Crops of a store, and labels of whole pictures."""
+"""Crops of annotations, and labels of whole images."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ STRETCH = Preprocess(stretch=True)
 
 
 def folder_of(root, **classes):
-    """FOLDER/class/0.png …, each picture (16, 24) of one colour that tells class and number."""
+    """FOLDER/class/0.png …, each image (16, 24) of one colour that tells class and number."""
     for c, (name, count) in enumerate(classes.items()):
         (root / name).mkdir(parents=True)
         for i in range(count):
@@ -45,32 +45,32 @@ def naive_window(box, width, height, stretch):
 
 @pytest.mark.parametrize("stretch", [False, True])
 def test_windows_are_those_of_the_naive_twin(digits, stretch):
-    store = load_data(digits, "train")
-    crops = Crops.of(store)
-    assert len(crops) == (~store.crowd).sum() == crops.counts.sum() > 20
+    annotations = load_data(digits, "train")
+    crops = Crops.of(annotations)
+    assert len(crops) == (~annotations.crowd).sum() == crops.counts.sum() > 20
     windows = crops.windows(stretch)
     for box, window in zip(crops.boxes.tolist(), windows.tolist(), strict=True):
         assert window == naive_window(box, 96, 96, stretch)
     assert (windows[:, :2] <= crops.boxes[:, :2]).all() and (windows[:, 2:] >= crops.boxes[:, 2:]).all()
 
 
-def test_the_window_of_a_whole_picture_is_the_picture(tmp_path):
-    store = load_data(folder_of(tmp_path, a=2, b=2), "train", image_level_labels="images")
-    crops = Crops.of(store)
+def test_the_window_of_a_whole_image_is_the_image(tmp_path):
+    annotations = load_data(folder_of(tmp_path, a=2, b=2), "train", image_level_labels="images")
+    crops = Crops.of(annotations)
     assert crops.windows().tolist() == [[0, 0, 24, 16]] * len(crops)
     image, target, fit = CropDataset(crops, 48).sample(0)
     expected = Letterbox.fit((16, 24), 48, square=True)
-    assert np.array_equal(image, expected.apply(store.read(0))) and fit.canvas == (48, 48)
+    assert np.array_equal(image, expected.apply(annotations.read(0))) and fit.canvas == (48, 48)
     assert target.labels.tolist() == [0] and target.boxes.tolist() == [[0, 0, 48, 48]]
     stretched, _, _ = CropDataset(crops, 48, preprocess=STRETCH).sample(0)
     assert (stretched == stretched[0, 0]).all() and not (image == image[0, 0]).all()
 
 
-def test_a_box_outside_its_picture_is_named(digits):
-    store = load_data(digits, "train")
-    store.boxes[3, :2] = 500
-    with pytest.raises(UserError, match=f"annotation id {store.ids[3]} lies outside its image"):
-        Crops.of(store).windows()
+def test_a_box_outside_its_image_is_named(digits):
+    annotations = load_data(digits, "train")
+    annotations.boxes[3, :2] = 500
+    with pytest.raises(UserError, match=f"annotation id {annotations.ids[3]} lies outside its image"):
+        Crops.of(annotations).windows()
 
 
 def test_samples_depend_on_seed_epoch_and_position_alone(digits):
@@ -80,8 +80,8 @@ def test_samples_depend_on_seed_epoch_and_position_alone(digits):
     draws = [SampleKey(epoch, position, 32) for epoch in (0, 1) for position in range(6)]
     images = [one[draw] for draw in draws]
     for draw, (image, target) in reversed(list(zip(draws, images, strict=True))):
-        again, truth = other[draw]
-        assert np.array_equal(image, again) and target.image_id == truth.image_id
+        again, ground_truth = other[draw]
+        assert np.array_equal(image, again) and target.image_id == ground_truth.image_id
         assert image.shape == (32, 32, 3) and len(target) == 1
     assert any(not np.array_equal(a[0], b[0]) for a, b in zip(images[:6], images[6:], strict=True))
     still = AugmentConfig(scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
@@ -115,7 +115,7 @@ def test_balanced_order_gives_every_class_its_share(labels, epoch):
     assert counts.max() - counts.min() <= 1
     for label in np.unique(labels):
         uses = np.bincount(drawn[labels[drawn] == label], minlength=len(labels))[labels == label]
-        assert uses.max() - uses.min() <= 1  # no picture again before all others
+        assert uses.max() - uses.min() <= 1  # no image again before all others
 
 
 def test_a_folder_without_splits_holds_out_a_fifth_of_each_class(tmp_path, capsys):
@@ -125,7 +125,7 @@ def test_a_folder_without_splits_holds_out_a_fifth_of_each_class(tmp_path, capsy
     assert capsys.readouterr().err.count("a fifth of each class becomes the split val") == 1
     assert train.names == val.names == ["cat", "dog", "one"]
     assert Crops.of(train).counts.tolist() == [8, 4, 1] and Crops.of(val).counts.tolist() == [2, 1, 0]
-    files = [store.file_name(i) for store in (train, val) for i in range(len(store))]
+    files = [annotations.file_name(i) for annotations in (train, val) for i in range(len(annotations))]
     assert len(set(files)) == 16
     pairs = [(f"{i}", "ab"[i % 2]) for i in range(20)]
     assert divided(pairs) == divided(pairs[::-1])  # the order of the files on the disk does not matter
@@ -143,7 +143,7 @@ def test_a_folder_with_splits_and_a_csv_are_the_same_data(tmp_path):
         assert one.to_coco() == other.to_coco()
 
 
-def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
+def test_detectors_are_told_what_whole_images_are_for(tmp_path):
     with pytest.raises(UserError, match="--task classify"):
         recognise(folder_of(tmp_path, a=1, b=1))
 
@@ -153,7 +153,7 @@ def test_detectors_are_told_what_whole_pictures_are_for(tmp_path):
     [
         (lambda f: (f / "empty").mkdir(), "a class without an image"),
         (lambda f: Image.new("L", (4, 4)).save(f / "x.png"), "beside the folders of classes"),
-        (lambda f: (f / "a" / "0.png").write_bytes(b"no picture"), "not a readable image"),
+        (lambda f: (f / "a" / "0.png").write_bytes(b"no image"), "not a readable image"),
         (lambda f: (f / "train").mkdir(), "not a dataset in a known format"),
         (lambda f: folder_of(f / "train", z=1) and (f / "val").mkdir(), "holds no folder of a class"),
         (lambda f: (f / "t.csv").write_text("file,kind\n"), "names no column label or class or identity"),
@@ -178,11 +178,11 @@ def test_bad_data_is_one_clear_line(tmp_path, spoil, named):
             load_data(spec, split, image_level_labels="images")
 
 
-def test_an_unreadable_picture_can_be_left_out(tmp_path):
+def test_an_unreadable_image_can_be_left_out(tmp_path):
     folder = folder_of(tmp_path, a=4, b=4)
     (folder / "a" / "0.png").write_bytes(b"")
-    stores = [load_data(folder, split, skip_bad=True, image_level_labels="images") for split in ("train", "val")]
-    assert sum(len(s) for s in stores) == 7 and sum(len(s.left_out) for s in stores) == 1
+    datasets = [load_data(folder, split, skip_bad=True, image_level_labels="images") for split in ("train", "val")]
+    assert sum(len(s) for s in datasets) == 7 and sum(len(s.left_out) for s in datasets) == 1
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path, capsys):

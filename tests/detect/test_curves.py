@@ -27,13 +27,13 @@ def test_the_table_has_every_epoch_of_every_run(runs, tmp_path, capsys):
         "| 2 | 1.500 | 0.500 | 0.625 | 0.875 |",
         "| 3 | 1.500 | - | 0.625 | - |",
     ]
-    picture = cv2.imread(str(tmp_path / "c.png"))
-    assert picture.shape == (tool.HEIGHT, 2 * tool.WIDTH, 3)
+    image = cv2.imread(str(tmp_path / "c.png"))
+    assert image.shape == (tool.HEIGHT, 2 * tool.WIDTH, 3)
 
 
-def height(picture, colour, x):
-    """The middle row of what has that colour in a column of the picture, axes aside."""
-    return np.flatnonzero((picture[:, x] == colour).all(1)).mean()
+def height(image, colour, x):
+    """The middle row of what has that colour in a column of the image, axes aside."""
+    return np.flatnonzero((image[:, x] == colour).all(1)).mean()
 
 
 def test_a_curve_passes_through_its_numbers():

@@ -89,7 +89,7 @@ def said(model, image):
     return out
 
 
-def picture(height: int = 64, width: int = 96) -> torch.Tensor:
+def random_image(height: int = 64, width: int = 96) -> torch.Tensor:
     return torch.randint(0, 256, (1, 3, height, width), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
 
 
@@ -108,11 +108,11 @@ def test_the_network_is_that_of_the_cfg(tmp_path, header):
     )
     assert model.metadata.preprocess == Preprocess(pad=127)
     with torch.no_grad():
-        mine, wanted = said(model.double(), picture()), twin(picture().double() / 255)
-    assert set(mine) == set(predictors(text)) == {8, 16}
+        ours, expected = said(model.double(), random_image()), twin(random_image().double() / 255)
+    assert set(ours) == set(predictors(text)) == {8, 16}
     for stride, i in predictors(text).items():
-        assert wanted[i].std() > 0.1
-        assert torch.allclose(mine[stride], wanted[i], atol=1e-6)
+        assert expected[i].std() > 0.1
+        assert torch.allclose(ours[stride], expected[i], atol=1e-6)
 
 
 def test_boxes_and_scores_are_decoded_as_darknet_does(tmp_path):
@@ -120,11 +120,11 @@ def test_boxes_and_scores_are_decoded_as_darknet_does(tmp_path):
     assert run(tmp_path, cfg, weights) == 0
     model = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
-        raw = model(picture())
+        raw = model(random_image())
         boxes, scores = model.candidates(raw)
-        maps = said(model, picture())
+        maps = said(model, random_image())
     anchors = {8: [(8, 10), (20, 14)], 16: [(30, 40), (50, 45)]}
-    wanted = []
+    expected = []
     for stride, scale in ((8, 1.2), (16, 1.05)):
         x = maps[stride][0].unflatten(0, (2, 7))
         for row in range(64 // stride):
@@ -134,10 +134,12 @@ def test_boxes_and_scores_are_decoded_as_darknet_does(tmp_path):
                     cx = (column + tx * scale - 0.5 * (scale - 1)) * stride
                     cy = (row + ty * scale - 0.5 * (scale - 1)) * stride
                     w, h = w * math.exp(numbers[2]) / 2, h * math.exp(numbers[3]) / 2
-                    wanted.append([cx - w, cy - h, cx + w, cy + h, there * one, there * two])
+                    expected.append([cx - w, cy - h, cx + w, cy + h, there * one, there * two])
     found = torch.cat([boxes[0], scores[0]], 1)
-    assert torch.allclose(found, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
-    codes = model.head.regression_loss(raw.at((torch.zeros(len(wanted)).long(), torch.arange(len(wanted)))), boxes[0])
+    assert torch.allclose(found, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    codes = model.head.regression_loss(
+        raw.at((torch.zeros(len(expected)).long(), torch.arange(len(expected)))), boxes[0]
+    )
     assert codes.max() < 1e-2
 
 
@@ -149,8 +151,8 @@ def test_bounded_boxes_of_scaled_yolo_v4(tmp_path):
     assert run(tmp_path, cfg, weights) == 0
     model = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
-        boxes, scores = model.candidates(model(picture()))
-        x, y, w, h, there, one, two = twin(picture().double() / 255)[predictors(text)[8]][0, :7, 0, 1].tolist()
+        boxes, scores = model.candidates(model(random_image()))
+        x, y, w, h, there, one, two = twin(random_image().double() / 255)[predictors(text)[8]][0, :7, 0, 1].tolist()
     center, size = ((2 * x + 0.5) * 8, (2 * y - 0.5) * 8), ((2 * w) ** 2 * 8, (2 * h) ** 2 * 10)
     box = [center[0] - size[0] / 2, center[1] - size[1] / 2, center[0] + size[0] / 2, center[1] + size[1] / 2]
     assert torch.allclose(boxes[0, 2], torch.tensor(box), rtol=1e-4, atol=1e-3)
@@ -160,7 +162,7 @@ def test_bounded_boxes_of_scaled_yolo_v4(tmp_path):
 @pytest.mark.parametrize(
     ("size", "box", "stretch"), [("width=64", 0, True), ("width=64", 1, False), ("width=96", 0, False)]
 )
-def test_pictures_are_stretched_to_a_square_alone(size, box, stretch):
+def test_images_are_stretched_to_a_square_alone(size, box, stretch):
     text = CFG.replace("width=96", size).replace("letter_box=1", f"letter_box={box}")
     assert plan(text, "cfg").stretch is stretch
 
@@ -174,12 +176,12 @@ def test_every_weight_trains_on_other_classes(tmp_path):
     metadata = load_weights(tmp_path / "w.safetensors").metadata
     metadata = type(metadata)(["a", "b", "c"], [4, 5, 6], 96, metadata.preprocess)
     model = build(config.model, metadata).train()
-    truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([2]), torch.tensor([False]), 0, (64, 96))
-    raw = model(picture().repeat(2, 1, 1, 1))
-    terms = model.loss(raw, [truth, truth[torch.tensor([False])]])
+    ground_truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([2]), torch.tensor([False]), 0, (64, 96))
+    raw = model(random_image().repeat(2, 1, 1, 1))
+    terms = model.loss(raw, [ground_truth, ground_truth[torch.tensor([False])]])
     sum(t.total / t.count.clamp(min=1) for t in terms.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    assert all(len(d) == 5 for d in model.eval().postprocess(model(picture()), Postprocess(score=0.0, limit=5)))
+    assert all(len(d) == 5 for d in model.eval().postprocess(model(random_image()), Postprocess(score=0.0, limit=5)))
 
 
 def test_fine_tuning_is_one_command_and_resumes(digits, tmp_path):
@@ -316,10 +318,10 @@ def test_opencv_reads_the_same_network(tmp_path):
     cfg, weights, _ = write(tmp_path)
     assert run(tmp_path, cfg, weights) == 0
     with torch.no_grad():
-        mine = said(load_weights(tmp_path / "w.safetensors"), picture())
+        ours = said(load_weights(tmp_path / "w.safetensors"), random_image())
     layers = predictors(CFG)
-    for stride, theirs in zip(layers, opencv(cfg, weights, picture(), layers.values(), tmp_path), strict=True):
-        assert torch.allclose(mine[stride], theirs, atol=1e-4)
+    for stride, reference in zip(layers, opencv(cfg, weights, random_image(), layers.values(), tmp_path), strict=True):
+        assert torch.allclose(ours[stride], reference, atol=1e-4)
 
 
 @needs_fastest
@@ -328,21 +330,21 @@ def test_opencv_reads_the_same_network(tmp_path):
 def test_opencv_reads_the_same_numbers(name, tmp_path):
     cfg, weights = (FASTEST / f"{name}.{suffix}" for suffix in ("cfg", "weights"))
     assert run(tmp_path, cfg, weights, "--names", "") == 0
-    image = picture(320, 320)
+    image = random_image(320, 320)
     with torch.no_grad():
-        mine = said(load_weights(tmp_path / "w.safetensors"), image)
+        ours = said(load_weights(tmp_path / "w.safetensors"), image)
     layers = predictors(cfg.read_text())
-    for stride, theirs in zip(layers, opencv(cfg, weights, image, layers.values(), tmp_path), strict=True):
-        assert theirs.abs().max() > 10 and torch.allclose(mine[stride], theirs, atol=1e-3)
+    for stride, reference in zip(layers, opencv(cfg, weights, image, layers.values(), tmp_path), strict=True):
+        assert reference.abs().max() > 10 and torch.allclose(ours[stride], reference, atol=1e-3)
 
 
 @pytest.mark.slow
 @needs_fastest
-@pytest.mark.parametrize(("name", "wanted"), [("yolo-fastest-1.1", 0.131), ("yolo-fastest-1.1-xl", 0.183)])
-def test_average_precision_of_the_real_files(name, wanted, tmp_path):
+@pytest.mark.parametrize(("name", "expected"), [("yolo-fastest-1.1", 0.131), ("yolo-fastest-1.1-xl", 0.183)])
+def test_average_precision_of_the_real_files(name, expected, tmp_path):
     """Their authors say AP50 0.244 and 0.343 on all of COCO val2017; coco-mini reads some points higher."""
     cfg, weights = (FASTEST / f"{name}.{suffix}" for suffix in ("cfg", "weights"))
     assert run(tmp_path, cfg, weights, "--names", "") == 0
     file = tmp_path / "w.safetensors"
     result = detect.evaluate(weights=file, data=DATA / "coco-mini", device="cpu", precision="float32", workers=0)
-    assert abs(result["AP"] - wanted) < 0.003
+    assert abs(result["AP"] - expected) < 0.003

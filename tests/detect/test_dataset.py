@@ -39,27 +39,27 @@ def test_an_order_is_a_permutation_of_its_own():
 
 
 def test_a_sample_depends_on_seed_epoch_and_position_alone():
-    store = Store(12, keypoints=4)
+    annotations = Store(12, keypoints=4)
     draws = [SampleKey(epoch, position, 96) for epoch in (0, 3) for position in range(12)]
-    first = digest(CocoDataset(store, 96, FULL, seed=1)[draw] for draw in draws)
-    data = CocoDataset(store, 96, FULL, seed=1)
+    first = digest(CocoDataset(annotations, 96, FULL, seed=1)[draw] for draw in draws)
+    data = CocoDataset(annotations, 96, FULL, seed=1)
     backwards = [data[draw] for draw in draws[::-1]]
     assert digest(backwards[::-1]) == first
     assert digest(data[draw] for draw in draws) == first  # now all from the cache
-    assert digest(CocoDataset(store, 96, FULL, seed=2)[draw] for draw in draws) != first
+    assert digest(CocoDataset(annotations, 96, FULL, seed=2)[draw] for draw in draws) != first
 
 
 def test_the_cache_changes_no_pixel_and_saves_every_second_reading():
-    store = Store(10, side=(100, 300))
+    annotations = Store(10, side=(100, 300))
     draws = [SampleKey(0, position, 64) for position in range(10)]
-    kept, fresh = CocoDataset(store, 64, FULL), CocoDataset(store, 64, FULL, cache_gb=0)
+    kept, fresh = CocoDataset(annotations, 64, FULL), CocoDataset(annotations, 64, FULL, cache_gb=0)
     expected = digest(fresh[draw] for draw in draws)
     assert digest(kept[draw] for draw in draws) == expected
     for i in range(10):
         kept.cache.get(i, kept.images.read)
-    reads = store.reads
+    reads = annotations.reads
     assert digest(kept[draw] for draw in draws) == expected
-    assert store.reads == reads
+    assert annotations.reads == reads
     assert fresh.cache.kept == 0
 
 
@@ -86,14 +86,14 @@ def test_cache_keeps_what_fits_and_is_shared_with_forked_processes():
 
 
 def test_without_augmentation_a_sample_is_the_square_letterbox():
-    store = Store(6, keypoints=2)
-    data = CocoDataset(store, 96)
+    annotations = Store(6, keypoints=2)
+    data = CocoDataset(annotations, 96)
     for position, index in enumerate(shuffled(6, 0)(0).tolist()):
         image, target = data[SampleKey(0, position, 128)]
         kept = data.cache.get(index, data.images.read)
         expected = Letterbox.fit(kept.shape[:2], 128, square=True).apply(kept)
         assert np.abs(image.astype(int) - expected).max() <= 1
-        assert target.image_id == store.image_ids[index] and target.size == (128, 128)
+        assert target.image_id == annotations.image_ids[index] and target.size == (128, 128)
         for label, box in zip(target.labels.tolist(), target.boxes.numpy(), strict=True):
             rows, columns = np.nonzero(ink(image, label))
             drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -101,18 +101,18 @@ def test_without_augmentation_a_sample_is_the_square_letterbox():
 
 
 def test_mirroring_keypoints_of_unknown_sides_is_refused():
-    store = Store(3, keypoints=2)
-    store.flip_pairs = None
+    annotations = Store(3, keypoints=2)
+    annotations.flip_pairs = None
     with pytest.raises(UserError, match="flip_pairs"):
-        CocoDataset(store, 64, AugmentConfig())
-    CocoDataset(store, 64, AugmentConfig(flip=0))
-    CocoDataset(store, 64, AugmentConfig(flip_pairs=[[0, 1]]))
+        CocoDataset(annotations, 64, AugmentConfig())
+    CocoDataset(annotations, 64, AugmentConfig(flip=0))
+    CocoDataset(annotations, 64, AugmentConfig(flip_pairs=[[0, 1]]))
     with pytest.raises(UserError, match="no images"):
         CocoDataset(Store(0), 64)
 
 
 def test_left_stays_left_of_the_mirrored_person():
-    """left_0 is right of right_1 in the pictures: after mirroring and swapping it still is, as for a real person."""
+    """left_0 is right of right_1 in the images: after mirroring and swapping it still is, as for a real person."""
     data = CocoDataset(Store(10, keypoints=2), 96, AugmentConfig(mosaic=0, flip=1, scale=0, translate=0))
     checked = 0
     for position in range(10):
@@ -155,9 +155,9 @@ PIPELINE = [{"OneOf": {"transforms": [{"Rotate": {"limit": 30, "p": 1}}, {"Elast
 )
 @pytest.mark.usefixtures("albumentations")
 def test_boxes_follow_the_object_through_a_pipeline(spec, least):
-    store = Store(20, ellipses=True, side=(90, 140))
+    annotations = Store(20, ellipses=True, side=(90, 140))
     config = AugmentConfig(mosaic=0, scale=0, translate=0, hue=0, saturation=0, value=0, albumentations=spec, flip=0)
-    data = CocoDataset(store, 160, config)
+    data = CocoDataset(annotations, 160, config)
     overlaps = []
     for position in range(20):
         image, target = data[SampleKey(0, position, 160)]
@@ -199,8 +199,8 @@ def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
 
     spec = [{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}]
     pipeline = Pipeline(spec, 0.1, keypoints=False)
-    store = Store(2)
-    image, target = store.read(1), store.target(1)
+    annotations = Store(2)
+    image, target = annotations.read(1), annotations.target(1)
     seen = set()
     for k in range(40):
         out, _ = pipeline(image, target, np.random.default_rng(k))
@@ -221,11 +221,11 @@ def test_a_pipeline_draws_by_sample_and_each_transform_for_itself():
 def test_a_pipeline_keeps_keypoints_and_labels_with_their_boxes():
     from detect.data.augment.albumentations_adapter import Pipeline
 
-    store = Store(12, keypoints=2)
+    annotations = Store(12, keypoints=2)
     pipeline = Pipeline([{"Affine": {"translate_px": {"x": [40, 40], "y": [0, 0]}, "p": 1}}], 0.5, keypoints=True)
     lost = 0
     for i in range(12):
-        image, target = store.read(i), store.target(i)
+        image, target = annotations.read(i), annotations.target(i)
         _, moved = pipeline(image, target, np.random.default_rng(i))
         lost += len(target) - len(moved)
         for k, label in enumerate(moved.labels.tolist()):
@@ -261,7 +261,7 @@ def test_a_wrong_pipeline_is_one_clear_line(spec, text):
 
 
 @pytest.mark.usefixtures("albumentations")
-def test_a_pipeline_that_fails_on_the_picture_says_so():
+def test_a_pipeline_that_fails_on_the_image_says_so():
     for spec in ([{"Normalize": {"p": 1}}], [{"Crop": {"x_max": 900, "y_max": 900, "p": 1}}]):
         data = CocoDataset(Store(3), 64, AugmentConfig(albumentations=spec))
         with pytest.raises(UserError, match=r"augment\.albumentations"):
@@ -277,9 +277,9 @@ def test_albumentations_is_imported_only_for_a_pipeline():
 
 
 def test_mixup_blends_two_scenes():
-    store = Store(20)
-    mixed = CocoDataset(store, 96, AugmentConfig(mixup=1.0))
-    alone = CocoDataset(store, 96, AugmentConfig(mixup=0.0))
+    annotations = Store(20)
+    mixed = CocoDataset(annotations, 96, AugmentConfig(mixup=1.0))
+    alone = CocoDataset(annotations, 96, AugmentConfig(mixup=0.0))
     count = {
         name: sum(len(data[SampleKey(0, p, 96)][1]) for p in range(20))
         for name, data in [("mix", mixed), ("one", alone)]
@@ -289,16 +289,16 @@ def test_mixup_blends_two_scenes():
     assert image.dtype == np.uint8 and target.boxes.dtype == torch.float32
 
 
-def test_a_model_of_stretched_pictures_trains_on_stretched_ones():
-    store, pixels = Store(8), Preprocess(stretch=True)
+def test_a_model_of_stretched_images_trains_on_stretched_ones():
+    annotations, pixels = Store(8), Preprocess(stretch=True)
     still = AugmentConfig(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0, value=0)
-    data = CocoDataset(store, 96, still, preprocess=pixels)
+    data = CocoDataset(annotations, 96, still, preprocess=pixels)
     for position in range(8):
         image, target = data[SampleKey(0, position, 96)]
         index = data.index(0, position)
-        fit = Letterbox.fit(tuple(store.sizes[index]), 96, pixels, square=True)
-        assert np.abs(image.astype(int) - fit.apply(store.read(index))).max() <= 1
-        assert torch.allclose(target.boxes, fit.forward(store.target(index).boxes), atol=1e-3)
+        fit = Letterbox.fit(tuple(annotations.sizes[index]), 96, pixels, square=True)
+        assert np.abs(image.astype(int) - fit.apply(annotations.read(index))).max() <= 1
+        assert torch.allclose(target.boxes, fit.forward(annotations.target(index).boxes), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,10 @@ def test_autocast_computes_in_the_type(dtype):
 def test_workers_are_half_of_the_cores_shared_among_ranks(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert (pick_workers(0), pick_workers(5)) == (0, 5)
-    for cores, ranks, wanted in ((1, 1, 1), (2, 1, 1), (8, 1, 4), (64, 1, 8), (16, 4, 2), (16, 16, 1)):
+    for cores, ranks, expected in ((1, 1, 1), (2, 1, 1), (8, 1, 4), (64, 1, 8), (16, 4, 2), (16, 16, 1)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
-        assert pick_workers(-1) == wanted
+        assert pick_workers(-1) == expected
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of glibc on Linux")

@@ -48,7 +48,7 @@ def classifier(backbone: str, dims: int, channels: int = 2, size: int = 32, **ch
 
 
 def flat(network: nn.Module) -> list[str]:
-    """The layers that know pictures alone."""
+    """The layers that know images alone."""
     kinds = {type(m).__name__ for m in network.modules() if next(m.children(), None) is None}
     return [kind for kind in kinds if kind.endswith("2d")]
 
@@ -96,26 +96,26 @@ def test_blocks_build(name, dims):
 
 
 @pytest.mark.parametrize("name", CENTRED)
-def test_a_picture_one_pixel_high_is_a_signal(name):
+def test_a_image_one_pixel_high_is_a_signal(name):
     """Beside a single row there is nothing but padding, so the middle rows of the windows are a network of signals."""
     torch.manual_seed(0)
-    pictures, signals = (build_network(name, 3, 2, "same", dims).eval() for dims in (2, 1))
-    middle = {k: v[:, :, v.shape[2] // 2] if v.ndim == 4 else v for k, v in pictures.state_dict().items()}
+    images, signals = (build_network(name, 3, 2, "same", dims).eval() for dims in (2, 1))
+    middle = {k: v[:, :, v.shape[2] // 2] if v.ndim == 4 else v for k, v in images.state_dict().items()}
     signals.load_state_dict(middle)
     x = torch.randn(2, 2, 70)
     with torch.no_grad():
-        assert torch.allclose(signals(x).logits, pictures(x[:, :, None]).logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(signals(x).logits, images(x[:, :, None]).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v1", "csp_n"])
-def test_a_volume_one_cell_deep_is_a_picture(name):
+def test_a_volume_one_cell_deep_is_a_image(name):
     torch.manual_seed(0)
-    volumes, pictures = (build_network(name, 3, 2, "same", dims).eval() for dims in (3, 2))
+    volumes, images = (build_network(name, 3, 2, "same", dims).eval() for dims in (3, 2))
     middle = {k: v[:, :, v.shape[2] // 2] if v.ndim == 5 else v for k, v in volumes.state_dict().items()}
-    pictures.load_state_dict(middle)
+    images.load_state_dict(middle)
     x = torch.randn(2, 2, 20, 24)
     with torch.no_grad():
-        assert torch.allclose(volumes(x[:, :, None]).logits, pictures(x).logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(volumes(x[:, :, None]).logits, images(x).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("dims", [1, 3])
@@ -145,8 +145,8 @@ def test_lenet_counted_by_hand(dims, params, macs):
 @pytest.mark.parametrize("dims", [1, 3])
 @pytest.mark.parametrize("name", ["lenet5", "resnet18", "mobilenet_v3_small"])
 def test_fields_and_strides_do_not_depend_on_dimensions(name, dims):
-    mine, pictures = (describe(name, 64, in_channels=1, dims=d)["layers"] for d in (dims, 2))
-    seen = [[(layer["name"], layer["field"], layer["stride"]) for layer in layers] for layers in (mine, pictures)]
+    ours, images = (describe(name, 64, in_channels=1, dims=d)["layers"] for d in (dims, 2))
+    seen = [[(layer["name"], layer["field"], layer["stride"]) for layer in layers] for layers in (ours, images)]
     assert seen[0] == seen[1]
 
 

@@ -1,4 +1,4 @@
-"""Boxes and labels on pictures: where they are, that they read, and that no script becomes question marks."""
+"""Boxes and labels on images: where they are, that they read, and that no script becomes question marks."""
 
 import itertools
 import logging
@@ -27,18 +27,18 @@ def one(box: list[float], label: int = 0, **more) -> Detections:
     return Detections(torch.tensor([box]).float(), torch.tensor([0.87]), torch.tensor([label]), **more)
 
 
-def where(picture: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
-    return (picture == color).all(axis=2)
+def where(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    return (image == color).all(axis=2)
 
 
 def test_the_box_is_drawn_on_its_edges_and_the_source_stays() -> None:
     image = grey()
-    picture = draw(image, one([50, 80, 150, 160]), ["person"])
-    assert (image == GREY).all() and picture.shape == image.shape and picture.dtype == np.uint8
-    lines = where(picture, color_of(0))
+    drawn = draw(image, one([50, 80, 150, 160]), ["person"])
+    assert (image == GREY).all() and drawn.shape == image.shape and drawn.dtype == np.uint8
+    lines = where(drawn, color_of(0))
     assert lines[159, 50:150].all() and lines[80:160, 50].all() and lines[80:160, 149].all()
-    assert (picture[90:150, 60:140] == GREY).all(), "the inside stays free"
-    assert (picture[170:, :] == GREY).all() and (picture[:, 200:] == GREY).all()
+    assert (drawn[90:150, 60:140] == GREY).all(), "the inside stays free"
+    assert (drawn[170:, :] == GREY).all() and (drawn[:, 200:] == GREY).all()
 
 
 def test_nothing_found_changes_nothing() -> None:
@@ -47,18 +47,18 @@ def test_nothing_found_changes_nothing() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.data())
-def test_labels_stay_inside_the_picture_of_any_size(height: int, width: int, data: st.DataObject) -> None:
+def test_labels_stay_inside_the_image_of_any_size(height: int, width: int, data: st.DataObject) -> None:
     x = sorted(data.draw(st.lists(st.floats(0, width), min_size=2, max_size=2)))
     y = sorted(data.draw(st.lists(st.floats(0, height), min_size=2, max_size=2)))
-    picture = draw(grey(height, width), one([x[0], y[0], x[1], y[1]]), ["a long class name"])
-    assert picture.shape == (height, width, 3)
-    assert (picture != GREY).any()
+    image = draw(grey(height, width), one([x[0], y[0], x[1], y[1]]), ["a long class name"])
+    assert image.shape == (height, width, 3)
+    assert (image != GREY).any()
 
 
 @pytest.mark.parametrize("box", [[1250, 2, 1299, 60], [0, 0, 1300, 900], [1280, 890, 1300, 900]])
 def test_a_label_at_the_edge_is_whole(box: list[int]) -> None:
-    def ink(picture: np.ndarray) -> int:
-        return int(where(picture, (ink_on(color_of(0)),) * 3).sum())
+    def ink(image: np.ndarray) -> int:
+        return int(where(image, (ink_on(color_of(0)),) * 3).sum())
 
     free = draw(grey(900, 1300), one([600, 600, 601, 601]), ["person"])
     assert ink(draw(grey(900, 1300), one(box), ["person"])) == ink(free) > 100
@@ -83,9 +83,9 @@ def test_label_ink_reads_on_its_colour(index: int) -> None:
 
 def test_keypoints_and_limbs() -> None:
     points = torch.tensor([[[100.0, 100, 2], [200, 100, 1], [150, 180, 0]]])
-    picture = draw(grey(), one([50, 60, 250, 190], keypoints=points), ["p"], [(0, 1), (1, 2)])
-    assert (picture[100, 110:190] != GREY).any(axis=1).all(), "a limb between visible points"
-    assert (picture[180, 150] == GREY).all() and (picture[140, 175] == GREY).all(), "none to one that is not"
+    image = draw(grey(), one([50, 60, 250, 190], keypoints=points), ["p"], [(0, 1), (1, 2)])
+    assert (image[100, 110:190] != GREY).any(axis=1).all(), "a limb between visible points"
+    assert (image[180, 150] == GREY).all() and (image[140, 175] == GREY).all(), "none to one that is not"
 
 
 def test_a_track_number_is_in_the_label() -> None:

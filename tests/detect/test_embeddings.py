@@ -46,7 +46,7 @@ def images(count: int) -> torch.Tensor:
 
 
 def portraits() -> torch.Tensor:
-    """Two people by turns, four pictures each: bright on the left or on the right, and noise."""
+    """Two people by turns, four images each: bright on the left or on the right, and noise."""
     x = images(8) // 4 * 3
     x[::2, :, :, :16] += 20
     x[1::2, :, :, 16:] += 20
@@ -73,9 +73,9 @@ crowds = st.lists(st.integers(0, 3), min_size=0, max_size=9)
 def test_triplets_are_those_of_the_plain_loops(people, seed, mining):
     x = vectors(len(people), seed=seed)
     term = triplet(x, torch.tensor(people, dtype=torch.int64), 0.3, mining)["triplet"]
-    wanted = naive.triplet_losses(x.tolist(), people, 0.3, mining)
-    assert term.count == len(wanted)
-    assert term.total.item() == pytest.approx(sum(wanted), abs=1e-9)
+    expected = naive.triplet_losses(x.tolist(), people, 0.3, mining)
+    assert term.count == len(expected)
+    assert term.total.item() == pytest.approx(sum(expected), abs=1e-9)
 
 
 @given(people=crowds, seed=st.integers(0, 1000))
@@ -84,11 +84,11 @@ def test_pairs_are_those_of_the_plain_loops(people, seed):
     x, labels = vectors(len(people), seed=seed), torch.tensor(people, dtype=torch.int64)
     weight = torch.linspace(-1, 2, 4, dtype=x.dtype)
     found = contrastive(x, labels, 0.8), siamese(x, labels, weight, torch.tensor(0.5, dtype=x.dtype))
-    wanted = (
+    expected = (
         naive.contrastive_losses(x.tolist(), people, 0.8),
         naive.siamese_losses(x.tolist(), people, weight.tolist(), 0.5),
     )
-    for terms, (same, different) in zip(found, wanted, strict=True):
+    for terms, (same, different) in zip(found, expected, strict=True):
         for name, each in (("same", same), ("different", different)):
             assert terms[name].count == len(each)
             assert terms[name].total.item() == pytest.approx(sum(each), abs=1e-9)
@@ -132,8 +132,8 @@ def test_gradients_are_those_of_small_steps_and_finite_for_equal_vectors(kind):
 
 def test_squared_distances_are_those_of_each_pair():
     x = vectors(5)
-    wanted = [[naive.squared(a, b) for b in x.tolist()] for a in x.tolist()]
-    assert torch.allclose(squared_distances(x), torch.tensor(wanted, dtype=x.dtype), atol=1e-12)
+    expected = [[naive.squared(a, b) for b in x.tolist()] for a in x.tolist()]
+    assert torch.allclose(squared_distances(x), torch.tensor(expected, dtype=x.dtype), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,7 +187,7 @@ def test_vectors_have_length_one_also_lean_and_from_a_file(changes, tmp_path):
 
 
 @pytest.mark.parametrize("loss", ["triplet", "siamese"])
-def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
+def test_a_image_and_its_mirror_image_have_one_vector_but_in_training(loss):
     changes = {"loss": {"kind": loss}}
     torch.manual_seed(0)
     model, plain = embedder(mirror=True, **changes), embedder(**changes)
@@ -200,16 +200,16 @@ def test_a_picture_and_its_mirror_image_have_one_vector_but_in_training(loss):
     model.eval(), plain.eval()
     with (
         LayerOutputs(model, ["network.neck", "network.head"]) as seen,
-        LayerOutputs(plain, ["network.neck", "network.head"]) as wanted,
+        LayerOutputs(plain, ["network.neck", "network.head"]) as expected,
     ):
         model(some), plain(some)
     assert all(
-        torch.allclose(seen.outputs[name], wanted.outputs[name], rtol=1e-4, atol=1e-5) for name in wanted.outputs
+        torch.allclose(seen.outputs[name], expected.outputs[name], rtol=1e-4, atol=1e-5) for name in expected.outputs
     )
     kept, alone = model.features(some), plain.features(some)
     assert len(kept) == 2
-    for mine, theirs in zip(kept, [*alone, *plain.features(turned)], strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    for ours, reference in zip(kept, [*alone, *plain.features(turned)], strict=True):
+        assert torch.allclose(ours, reference, rtol=1e-4, atol=1e-5)
     assert torch.allclose(
         model.train().forward_head(kept, []).vectors, plain.train().forward_head(alone, []).vectors, atol=1e-5
     )
@@ -258,7 +258,7 @@ def test_a_network_with_auxiliary_classifiers_is_refused():
     data=st.data(),
 )
 @settings(deadline=None)
-def test_every_batch_has_so_many_pictures_of_so_many_people(sizes, each, count, data):
+def test_every_batch_has_so_many_images_of_so_many_people(sizes, each, count, data):
     people = data.draw(st.integers(1, len(sizes)))
     labels = np.repeat(np.arange(len(sizes)), sizes)
     found = grouped(labels, count, people, each, np.random.default_rng(0))
@@ -293,8 +293,8 @@ def test_people_are_held_out_whole_where_nothing_says_which(tmp_path, capsys):
 
 
 def test_people_who_teach_nothing_are_told_of_or_refused(tmp_path, capsys):
-    store = load_data(folder_of(tmp_path / "few", a=3, b=1, c=1), "train", image_level_labels="images")
-    require_identities(store, store)
+    annotations = load_data(folder_of(tmp_path / "few", a=3, b=1, c=1), "train", image_level_labels="images")
+    require_identities(annotations, annotations)
     said = capsys.readouterr().err
     assert (
         "2 identities with one image, which make no pair: b, c" in said
@@ -302,9 +302,9 @@ def test_people_who_teach_nothing_are_told_of_or_refused(tmp_path, capsys):
     )
     alone = load_data(folder_of(tmp_path / "alone", a=1, b=1), "train", image_level_labels="images")
     with pytest.raises(UserError, match="two identities or more, one of them with two images"):
-        require_identities(alone, store)
+        require_identities(alone, annotations)
     with pytest.raises(UserError, match="two identities or more"):
-        require_identities(store, load_data(folder_of(tmp_path / "one", a=9), "val", image_level_labels="images"))
+        require_identities(annotations, load_data(folder_of(tmp_path / "one", a=9), "val", image_level_labels="images"))
 
 
 def test_a_card_without_thresholds_is_read(tmp_path):

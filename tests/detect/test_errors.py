@@ -48,11 +48,11 @@ print(json.dumps(answers))
 def scene(seed, images=6, classes=3):
     """Objects, and detections that are right, shifted, of another class, doubled, or of nothing; some crowd regions."""
     rng = np.random.default_rng(seed)
-    truth, found = [], []
+    ground_truth, found = [], []
     for i in range(images):
         for _ in range(int(rng.integers(0, 5))):
             box, label = [*rng.uniform(0, 200, 2), *rng.uniform(20, 80, 2)], int(rng.integers(classes))
-            truth.append((i, label, box, bool(rng.random() < 0.1)))
+            ground_truth.append((i, label, box, bool(rng.random() < 0.1)))
             for _ in range(int(rng.integers(0, 3))):
                 shift = rng.normal(0, rng.choice([2, 15]), 4)
                 other = label if rng.random() < 0.7 else int(rng.integers(classes))
@@ -61,14 +61,14 @@ def scene(seed, images=6, classes=3):
         for _ in range(int(rng.integers(0, 3))):
             stray = [*rng.uniform(0, 200, 2), *rng.uniform(20, 80, 2)]
             found.append((i, int(rng.integers(classes)), stray, float(rng.uniform(0.05, 1))))
-    plain = [[float(v) for v in row[2]] for row in (*truth, *found)]
-    truth = [(i, label, plain[n], crowd) for n, (i, label, _, crowd) in enumerate(truth)]
-    found = [(i, label, plain[len(truth) + n], score) for n, (i, label, _, score) in enumerate(found)]
-    return {"images": images, "classes": classes, "truth": truth, "found": found}
+    plain = [[float(v) for v in row[2]] for row in (*ground_truth, *found)]
+    ground_truth = [(i, label, plain[n], crowd) for n, (i, label, _, crowd) in enumerate(ground_truth)]
+    found = [(i, label, plain[len(ground_truth) + n], score) for n, (i, label, _, score) in enumerate(found)]
+    return {"images": images, "classes": classes, "truth": ground_truth, "found": found}
 
 
 def held(made):
-    """A scene as a store and records."""
+    """A scene as annotations and records."""
     record = {
         "images": [{"id": i, "file_name": f"{i}.png", "width": 300, "height": 300} for i in range(made["images"])],
         "categories": [{"id": c, "name": str(c)} for c in range(made["classes"])],
@@ -78,13 +78,13 @@ def held(made):
         ],
     }
     path = Path("scene.json")
-    store = from_coco(record, path, path.parent, BadRecords(path, False))
+    annotations = from_coco(record, path, path.parent, BadRecords(path, False))
     order = sorted(range(len(made["found"])), key=lambda n: made["found"][n][0])
     rows = [made["found"][n] for n in order]
     counts = np.bincount([row[0] for row in rows], minlength=made["images"]) if rows else np.zeros(made["images"], int)
     boxes = np.array([row[2] for row in rows], float).reshape(-1, 4)
     scores, labels = np.array([row[3] for row in rows], float), np.array([row[1] for row in rows], np.int64)
-    return store, Records(np.arange(made["images"]), counts, boxes, scores, labels)
+    return annotations, Records(np.arange(made["images"]), counts, boxes, scores, labels)
 
 
 @needs_tide
@@ -94,12 +94,12 @@ def test_budgets_are_those_of_the_authors_package():
     done = subprocess.run([OTHERS, "-c", TWIN], input=json.dumps(scenes), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     seen = dict.fromkeys(KINDS, 0)
-    for one, theirs in zip(scenes, json.loads(done.stdout), strict=True):
+    for one, reference in zip(scenes, json.loads(done.stdout), strict=True):
         ours = error_costs(analyze_errors(*held(one)), one["classes"])
         costs = {**ours.costs, "fp": ours.false_positives, "fn": ours.false_negatives}
-        assert ours.counts == theirs["counts"]
-        assert ours.ap == pytest.approx(theirs["ap"], abs=1e-12)
-        assert costs == pytest.approx(theirs["costs"], abs=1e-12)
+        assert ours.counts == reference["counts"]
+        assert ours.ap == pytest.approx(reference["ap"], abs=1e-12)
+        assert costs == pytest.approx(reference["costs"], abs=1e-12)
         seen = {kind: seen[kind] + ours.counts[kind] for kind in KINDS}
     assert min(seen.values()) > 20
 
@@ -142,15 +142,15 @@ def test_each_kind_of_error_by_hand():
 def test_kinds_are_complete_and_ap_is_cocos_without_crowds(seed):
     made = scene(seed)
     made["truth"] = [(i, c, b, False) for i, c, b, _ in made["truth"]]
-    store, records = held(made)
-    errors = analyze_errors(store, records)
+    annotations, records = held(made)
+    errors = analyze_errors(annotations, records)
     assert sorted(errors.row.tolist()) == list(range(len(records.scores)))
     assert errors.found.sum() == (errors.kind < 0).sum() and not (errors.found & errors.lost).any()
     found = error_costs(errors, made["classes"])
     assert all(cost >= -1e-9 for cost in found.costs.values())
     every = {c for _, c, _, _ in made["truth"]}
     if every and {c for _, c, _, _ in made["found"]} <= every:  # COCO leaves classes without objects out of the mean
-        per_class = [v for v in summarize(store, records).per_class_ap50.values() if v is not None]
+        per_class = [v for v in summarize(annotations, records).per_class_ap50.values() if v is not None]
         assert found.ap == pytest.approx(np.mean(per_class), abs=0.02)  # which of several objects is taken differs
 
 
@@ -158,18 +158,18 @@ def test_kinds_are_complete_and_ap_is_cocos_without_crowds(seed):
 @settings(max_examples=40, deadline=None)
 def test_curves_and_confusion_count_everything_once(seed):
     made = scene(seed)
-    store, records = held(made)
-    errors = analyze_errors(store, records)
+    annotations, records = held(made)
+    errors = analyze_errors(annotations, records)
     for label, (scores, precision, recall) in enumerate(curves(errors, made["classes"])):
         assert (np.diff(scores) <= 0).all() and (np.diff(recall) >= 0).all() and (recall <= 1).all()
         right = sum(k < 0 and c == label for k, c in zip(errors.kind, errors.labels, strict=True))
         assert not len(scores) or precision[-1] == pytest.approx(right / len(scores))
-    table = confusion(store, records, 0.3)
+    table = confusion(annotations, records, 0.3)
     objects = np.bincount([c for _, c, _, crowd in made["truth"] if not crowd], minlength=made["classes"])
     assert table[:-1].sum(1).tolist() == objects.tolist() and table[-1, -1] == 0
     sure = np.bincount([c for _, c, _, s in made["found"] if s >= 0.3], minlength=made["classes"])
     assert (table[:, :-1].sum(0) <= sure).all()
-    if not store.crowd.any():
+    if not annotations.crowd.any():
         assert table[:, :-1].sum(0).tolist() == sure.tolist()
 
 

@@ -18,14 +18,14 @@ from tests.reference.coco import reference
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2] / "../shared/data"))
 
 
-def make_store(image_ids, category_ids, objects) -> Annotations:
-    """A store from objects (image index, label, box, area, crowd), which are grouped by image here."""
+def make_annotations(image_ids, category_ids, objects) -> Annotations:
+    """Make annotations of objects (image index, label, box, area, crowd), which are grouped by image here."""
     objects = sorted(objects, key=lambda o: o[0])
     image_ids, category_ids = np.array(image_ids, np.int64), np.sort(np.array(category_ids, np.int64))
     owner = np.array([o[0] for o in objects], np.int64)
     letters, name_starts = encode_names([f"{i}.jpg" for i in image_ids])
     return Annotations(
-        path=Path("truth.json"),
+        path=Path("ground_truth.json"),
         root=Path(),
         image_ids=image_ids,
         sizes=np.full((len(image_ids), 2), 1000, np.int32),
@@ -54,23 +54,23 @@ def random_case(rng: np.random.Generator, many: bool, pool: list[int]) -> tuple[
         for box in boxes:
             area = float(rng.choice([box[2] * box[3], 500.0, 1024.0, 9216.0, 1e5]))
             objects.append((image, int(rng.integers(classes)), box.tolist(), area, bool(rng.random() < 0.2)))
-        mine = [o for o in objects if o[0] == image]
+        ours = [o for o in objects if o[0] == image]
         d = int(rng.integers(100, 260)) if many else int(rng.integers(0, 12))
         rows = np.concatenate([rng.integers(0, 60, (d, 2)), rng.integers(0, 100, (d, 2))], 1).astype(np.float32)
         labels = rng.integers(0, classes, d)
         for row in range(d):
-            if mine and rng.random() < 0.7:
-                _, labels[row], box, _, _ = mine[rng.integers(len(mine))]
+            if ours and rng.random() < 0.7:
+                _, labels[row], box, _, _ = ours[rng.integers(len(ours))]
                 rows[row] = np.array(box) + rng.choice([0, 0, 0.37, 2.1], 4) * rng.choice([-1, 1], 4)
         rows[:, 2:] = np.maximum(rows[:, 2:], 0) + rows[:, :2]
         scores = rng.integers(0, 8, d) / 8 if rng.random() < 0.5 else rng.random(d)
         found.append(Detections(*(torch.from_numpy(x) for x in (rows, scores.astype(np.float32), labels))))
     category_ids = rng.choice([0, 1, 2, 7, 90, 2**33, -3], classes, replace=False)
-    return make_store(image_ids, category_ids, objects), found
+    return make_annotations(image_ids, category_ids, objects), found
 
 
-def assert_equal_to_reference(store: Annotations, evaluator: CocoEvaluator) -> None:
-    stats, arrays = reference(store.to_coco(), json.loads(json.dumps(evaluator.detections())))
+def assert_equal_to_reference(annotations: Annotations, evaluator: CocoEvaluator) -> None:
+    stats, arrays = reference(annotations.to_coco(), json.loads(json.dumps(evaluator.detections())))
     assert [evaluator.result()[name] for name in NUMBERS] == pytest.approx(stats.tolist(), rel=0, abs=1e-12)
     np.testing.assert_allclose(evaluator.summary.precision, arrays["precision"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(evaluator.summary.recall, arrays["recall"], rtol=0, atol=1e-12)
@@ -82,53 +82,53 @@ IDS = [0, 1, 2, 3, 17, 5, 139, 2**31, 2**53 + 1, 2**62, -1, -(2**40)]
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_equal_to_pycocotools(seed):
-    store, found = random_case(np.random.default_rng(seed), False, IDS)
-    evaluator = CocoEvaluator(store)
-    evaluator.update(store.image_ids.tolist(), found)
-    assert_equal_to_reference(store, evaluator)
+    annotations, found = random_case(np.random.default_rng(seed), False, IDS)
+    evaluator = CocoEvaluator(annotations)
+    evaluator.update(annotations.image_ids.tolist(), found)
+    assert_equal_to_reference(annotations, evaluator)
 
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_equal_to_pycocotools_with_more_than_a_hundred(seed):
-    store, found = random_case(np.random.default_rng(seed), True, IDS)
-    evaluator = CocoEvaluator(store)
-    evaluator.update(store.image_ids.tolist(), found)
+    annotations, found = random_case(np.random.default_rng(seed), True, IDS)
+    evaluator = CocoEvaluator(annotations)
+    evaluator.update(annotations.image_ids.tolist(), found)
     assert len(evaluator.detections()) == sum(map(len, found))
-    assert_equal_to_reference(store, evaluator)
+    assert_equal_to_reference(annotations, evaluator)
 
 
 def test_no_detections_at_all():
-    store = make_store([5, 6], [1, 2], [(0, 0, [1, 2, 30, 30], 900.0, False)])
-    evaluator = CocoEvaluator(store)
+    annotations = make_annotations([5, 6], [1, 2], [(0, 0, [1, 2, 30, 30], 900.0, False)])
+    evaluator = CocoEvaluator(annotations)
     result = evaluator.result()
     assert result.pop("per_class") == {"class 1": 0.0, "class 2": None}
     expected = dict.fromkeys(NUMBERS, 0.0) | dict.fromkeys(["APm", "APl", "ARm", "ARl"], -1.0)
     assert result == expected
-    assert_equal_to_reference(store, evaluator)
+    assert_equal_to_reference(annotations, evaluator)
 
 
-@pytest.mark.parametrize("objects", [[], [(0, 0, [0, 0, 9, 9], 81.0, True)]], ids=["no truth", "a crowd alone"])
-def test_no_truth_to_measure_by(objects):
-    store = make_store([5, 6], [1], objects)
-    evaluator = CocoEvaluator(store)
+@pytest.mark.parametrize("objects", [[], [(0, 0, [0, 0, 9, 9], 81.0, True)]], ids=["no ground truth", "a crowd alone"])
+def test_no_ground_truth_to_measure_by(objects):
+    annotations = make_annotations([5, 6], [1], objects)
+    evaluator = CocoEvaluator(annotations)
     one = Detections(torch.tensor([[0.0, 0.0, 9.0, 9.0]]), torch.tensor([0.5]), torch.tensor([0]))
     evaluator.update([6, 5], [one, Detections.none()])
     result = evaluator.result()
     assert result.pop("per_class") == {"class 1": None}
     assert set(result.values()) == {-1.0}
-    assert_equal_to_reference(store, evaluator)
+    assert_equal_to_reference(annotations, evaluator)
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), ranks=st.integers(1, 3))
 def test_ranks_together_equal_one(seed, ranks):
-    store, found = random_case(np.random.default_rng(seed), False, IDS)
-    ids = store.image_ids.tolist()
-    alone, merged = CocoEvaluator(store), CocoEvaluator(store)
+    annotations, found = random_case(np.random.default_rng(seed), False, IDS)
+    ids = annotations.image_ids.tolist()
+    alone, merged = CocoEvaluator(annotations), CocoEvaluator(annotations)
     alone.update(ids, found)
     for rank in range(ranks):
-        part = CocoEvaluator(store)
+        part = CocoEvaluator(annotations)
         part.update(ids[rank::ranks], found[rank::ranks])
         merged.extend(part.records())
     np.testing.assert_array_equal(merged.summary.precision, alone.summary.precision)
@@ -137,27 +137,29 @@ def test_ranks_together_equal_one(seed, ranks):
 
 
 def test_file_gives_the_same_bits(tmp_path):
-    store, found = random_case(np.random.default_rng(4), False, IDS)
-    evaluator = CocoEvaluator(store)
-    for image, one in zip(store.image_ids.tolist(), found, strict=True):
+    annotations, found = random_case(np.random.default_rng(4), False, IDS)
+    evaluator = CocoEvaluator(annotations)
+    for image, one in zip(annotations.image_ids.tolist(), found, strict=True):
         evaluator.update([image], [one])
     path = tmp_path / "a folder" / "found é.json"
     evaluator.write(path)
     assert json.loads(path.read_text()) == evaluator.detections() != []
-    again = evaluate_file(store, path)
+    again = evaluate_file(annotations, path)
     assert again.numbers == {k: v for k, v in evaluator.result().items() if k != "per_class"}
     assert again.per_class == evaluator.result()["per_class"]
     np.testing.assert_array_equal(again.precision, evaluator.summary.precision)
 
-    CocoEvaluator(store).write(path)
+    CocoEvaluator(annotations).write(path)
     assert json.loads(path.read_text()) == []
-    assert evaluate_file(store, path).numbers == CocoEvaluator(store).summary.numbers
+    assert evaluate_file(annotations, path).numbers == CocoEvaluator(annotations).summary.numbers
 
 
 def test_update_leaves_what_it_was_given_alone_and_results_follow():
-    store = make_store([1, 2], [3], [(0, 0, [0, 0, 10, 10], 100.0, False), (1, 0, [0, 0, 10, 10], 100.0, False)])
+    annotations = make_annotations(
+        [1, 2], [3], [(0, 0, [0, 0, 10, 10], 100.0, False), (1, 0, [0, 0, 10, 10], 100.0, False)]
+    )
     boxes = torch.tensor([[5.0, 6.0, 15.0, 26.0]], dtype=torch.float64, requires_grad=True)
-    evaluator = CocoEvaluator(store)
+    evaluator = CocoEvaluator(annotations)
     evaluator.update([1], [Detections(boxes, torch.tensor([0.25], dtype=torch.bfloat16), torch.tensor([0]))])
     assert boxes.tolist() == [[5, 6, 15, 26]]
     expected = {"image_id": 1, "category_id": 3, "bbox": [5.0, 6.0, 10.0, 20.0], "score": 0.25}
@@ -178,7 +180,7 @@ def one(box=(0.0, 0.0, 9.0, 9.0), score=0.5, label=0) -> Detections:
 @pytest.mark.parametrize(
     ("ids", "found", "message"),
     [
-        ([7], [one()], "image id 7 is not in truth.json"),
+        ([7], [one()], "image id 7 is not in ground_truth.json"),
         ([1, 1], [one(), one()], "image id 1 was evaluated twice"),
         ([2], [one()], "image id 2 was evaluated twice"),
         ([1], [one(score=float("nan"))], "detections of image id 1 are not finite"),
@@ -188,7 +190,7 @@ def one(box=(0.0, 0.0, 9.0, 9.0), score=0.5, label=0) -> Detections:
     ],
 )
 def test_update_refuses(ids, found, message):
-    evaluator = CocoEvaluator(make_store([1, 2], [3], []))
+    evaluator = CocoEvaluator(make_annotations([1, 2], [3], []))
     evaluator.update([2], [Detections.none()])
     with pytest.raises(ValueError, match=message):
         evaluator.update(ids, found)
@@ -203,7 +205,7 @@ GOOD = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}
     [
         ("[", "broken json"),
         ("{}", "a list of detections, not a dict"),
-        (json.dumps([GOOD, GOOD | {"image_id": 7}]), "detection 1 is of image 7, which is not in truth.json"),
+        (json.dumps([GOOD, GOOD | {"image_id": 7}]), "detection 1 is of image 7, which is not in ground_truth.json"),
         (json.dumps([GOOD | {"image_id": 2**70}]), "detection 0"),
         (json.dumps([GOOD | {"image_id": 1.5}]), "detection 0"),
         (json.dumps([GOOD | {"category_id": 1}]), "detection 0 has category 1"),
@@ -220,45 +222,45 @@ def test_bad_results_file(tmp_path, text, message):
     path = tmp_path / "found.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        evaluate_file(make_store([1, 2], [3], []), path)
+        evaluate_file(make_annotations([1, 2], [3], []), path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_results_file_that_is_absent(tmp_path):
     with pytest.raises(UserError, match=r"found\.json"):
-        evaluate_file(make_store([1], [3], []), tmp_path / "found.json")
+        evaluate_file(make_annotations([1], [3], []), tmp_path / "found.json")
 
 
 def test_measuring_is_silent(capfd):
-    store, found = random_case(np.random.default_rng(0), False, IDS)
-    evaluator = CocoEvaluator(store)
-    evaluator.update(store.image_ids.tolist(), found)
+    annotations, found = random_case(np.random.default_rng(0), False, IDS)
+    evaluator = CocoEvaluator(annotations)
+    evaluator.update(annotations.image_ids.tolist(), found)
     evaluator.result()
     assert capfd.readouterr() == ("", "")
 
 
 def test_coco_mini_with_official_ids_and_crowds(tmp_path):
-    """Jittered truth of a real file, judged by pycocotools on the original json and on the file that was written."""
+    """Jittered boxes of a real file, evaluated by pycocotools on the original json and on the file that was written."""
     path = DATA / "coco-mini/instances_val.json"
     if not path.exists():
         pytest.skip(f"{path} is absent: set GRIDHEAD_DATA")
-    store = load_coco(path)
+    annotations = load_coco(path)
     rng = np.random.default_rng(0)
-    evaluator = CocoEvaluator(store)
-    for index in range(len(store)):
-        truth = store.target(index)
-        pick = torch.from_numpy(rng.integers(0, max(len(truth), 1), 3 * len(truth)))
-        boxes = truth.boxes[pick]
+    evaluator = CocoEvaluator(annotations)
+    for index in range(len(annotations)):
+        ground_truth = annotations.target(index)
+        pick = torch.from_numpy(rng.integers(0, max(len(ground_truth), 1), 3 * len(ground_truth)))
+        boxes = ground_truth.boxes[pick]
         sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         boxes = boxes + sides * torch.from_numpy(rng.normal(0, 0.08, boxes.shape).astype(np.float32))
         boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2])
-        labels = truth.labels[pick].clone()
+        labels = ground_truth.labels[pick].clone()
         wrong = torch.from_numpy(rng.random(len(labels)) < 0.1)
-        labels[wrong] = torch.from_numpy(rng.integers(0, len(store.names), int(wrong.sum())))
+        labels[wrong] = torch.from_numpy(rng.integers(0, len(annotations.names), int(wrong.sum())))
         scores = torch.from_numpy(rng.random(len(labels)).astype(np.float32).round(2))
-        evaluator.update([truth.image_id], [Detections(boxes, scores, labels)])
+        evaluator.update([ground_truth.image_id], [Detections(boxes, scores, labels)])
     evaluator.write(tmp_path / "found.json")
     stats, _ = reference(json.loads(path.read_text()), json.loads((tmp_path / "found.json").read_text()))
     assert [evaluator.result()[name] for name in NUMBERS] == pytest.approx(stats.tolist(), rel=0, abs=1e-12)
     assert 0.1 < evaluator.result()["AP"] < 0.9
-    assert store.crowd.sum() > 10 and store.category_ids.max() == 90
+    assert annotations.crowd.sum() > 10 and annotations.category_ids.max() == 90

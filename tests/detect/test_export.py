@@ -87,28 +87,28 @@ def frames(*sizes):
     return [Frame(rng.integers(0, 256, (h, w, 3), np.uint8), str(i)) for i, (h, w) in enumerate(sizes)]
 
 
-def same(mine, theirs):
+def same(ours, reference):
     """Equal to what a person can see of them."""
-    assert len(mine) == len(theirs) > 0
-    assert mine.labels.tolist() == theirs.labels.tolist()
-    assert torch.allclose(mine.scores, theirs.scores, atol=1e-4)
-    if isinstance(mine, Detections):
-        assert torch.allclose(mine.boxes, theirs.boxes, atol=0.02)
-        assert (mine.keypoints is None) == (theirs.keypoints is None)
-        assert mine.keypoints is None or torch.allclose(mine.keypoints, theirs.keypoints, atol=0.02)
+    assert len(ours) == len(reference) > 0
+    assert ours.labels.tolist() == reference.labels.tolist()
+    assert torch.allclose(ours.scores, reference.scores, atol=1e-4)
+    if isinstance(ours, Detections):
+        assert torch.allclose(ours.boxes, reference.boxes, atol=0.02)
+        assert (ours.keypoints is None) == (reference.keypoints is None)
+        assert ours.keypoints is None or torch.allclose(ours.keypoints, reference.keypoints, atol=0.02)
 
 
-def both(weights, kind, path, pictures, keep, size=0, batch=2):
-    """What the weights and the file say of pictures is the same."""
+def both(weights, kind, path, images, keep, size=0, batch=2):
+    """What the weights and the file say of images is the same."""
     model, file = Detector.load(weights(kind), "cpu", "float32"), Detector.load(path)
-    mine, theirs = (one.predictor(keep, size, batch)(pictures) for one in (model, file))
-    for (_, a), (_, b) in zip(mine, theirs, strict=True):
+    ours, reference = (one.predictor(keep, size, batch)(images) for one in (model, file))
+    for (_, a), (_, b) in zip(ours, reference, strict=True):
         same(a, b)
 
 
 @pytest.fixture(scope="module")
 def open_file(weights, tmp_path_factory):
-    """A file for pictures of any size and number, which suppresses itself."""
+    """A file for images of any size and number, which suppresses itself."""
     if not writers.DYNAMIC_ONNX:
         pytest.skip("needs torch 2.7")
     path = tmp_path_factory.mktemp("open") / "m.onnx"
@@ -116,9 +116,9 @@ def open_file(weights, tmp_path_factory):
 
 
 def test_an_open_file_with_suppression_answers_as_the_weights_do(weights, open_file):
-    pictures = frames((64, 64), (64, 64), (40, 64), (96, 50))
-    both(weights, "point", open_file, pictures, Postprocess(0.6, limit=20))
-    both(weights, "point", open_file, pictures, Postprocess(0.62, limit=5), size=96)
+    images = frames((64, 64), (64, 64), (40, 64), (96, 50))
+    both(weights, "point", open_file, images, Postprocess(0.6, limit=20))
+    both(weights, "point", open_file, images, Postprocess(0.62, limit=5), size=96)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_what_suppression_has_left_out_cannot_be_asked_for(open_file, keep, said
 
 def test_classes_are_refused_only_where_the_limit_of_the_file_may_hide_some(weights, tmp_path):
     path = exported(weights, "point", tmp_path / "m.onnx", nms=True, conf=0.6, max_det=20)
-    detector, pictures = Detector.load(path), frames((64, 64))
-    ((_, best),) = detector.predictor(Postprocess(0.6, limit=20))(pictures)
+    detector, images = Detector.load(path), frames((64, 64))
+    ((_, best),) = detector.predictor(Postprocess(0.6, limit=20))(images)
     assert len(best) == 20
     label, above = int(best.labels[0]), float(best.scores[-4:-2].mean())
     count = int((best.labels == label).sum())
     with pytest.raises(UserError, match="larger --max-det, or without --nms"):
-        list(detector.predictor(Postprocess(0.6, limit=20, classes=((label + 1) % 10,)))(pictures))
+        list(detector.predictor(Postprocess(0.6, limit=20, classes=((label + 1) % 10,)))(images))
     for keep in (Postprocess(0.6, limit=count, classes=(label,)), Postprocess(above, limit=20, classes=(label,))):
-        ((_, exact),) = Detector.load(weights("point"), "cpu", "float32").predictor(keep)(pictures)
-        ((_, found),) = detector.predictor(keep)(pictures)
+        ((_, exact),) = Detector.load(weights("point"), "cpu", "float32").predictor(keep)(images)
+        ((_, found),) = detector.predictor(keep)(images)
         assert len(found) > 0
         same(exact, found)
 
@@ -159,17 +159,17 @@ def test_several_threads_give_the_answers_of_one(weights, form, tmp_path):
             pytest.importorskip("openvino")
         path = exported(weights, "point", tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form)
     detector = Detector.load(path, "cpu")
-    pictures = [frame.image for frame in frames(*[(64, 64)] * 8)]
+    images = [frame.image for frame in frames(*[(64, 64)] * 8)]
 
     def answer(image):
         ((_, found),) = detector.predict(image, conf=0.6)
         return found
 
-    alone = [answer(image) for image in pictures]
-    assert len({tuple(one.scores.tolist()) for one in alone}) == len(pictures)  # no two images have one answer
+    alone = [answer(image) for image in images]
+    assert len({tuple(one.scores.tolist()) for one in alone}) == len(images)  # no two images have one answer
     with ThreadPoolExecutor(4) as pool:
-        for i, found in enumerate(pool.map(answer, pictures * 8)):
-            same(found, alone[i % len(pictures)])
+        for i, found in enumerate(pool.map(answer, images * 8)):
+            same(found, alone[i % len(images)])
 
 
 def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys):
@@ -192,8 +192,8 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     path = exported(weights, kind, tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form, dynamic=dynamic)
     model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
-    for mine, theirs in zip(*(one.postprocess(one(images), keep) for one in (model, file)), strict=True):
-        same(mine, theirs)
+    for ours, reference in zip(*(one.postprocess(one(images), keep) for one in (model, file)), strict=True):
+        same(ours, reference)
 
 
 def test_a_torch_that_cannot_leave_sizes_open_is_named(weights, tmp_path, monkeypatch):
@@ -205,12 +205,12 @@ def test_a_torch_that_cannot_leave_sizes_open_is_named(weights, tmp_path, monkey
 
 def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_path):
     path = exported(weights, "point", tmp_path / "m.torchscript", format="torchscript", dynamic=True)
-    mine, theirs = (
+    ours, reference = (
         detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, batch=3)
         for w, p in ((weights("point"), "float32"), (path, "auto"))
     )
-    assert [mine[name] for name in NUMBERS] == pytest.approx([theirs[name] for name in NUMBERS], abs=0.01)
-    assert mine["AP"] >= 0
+    assert [ours[name] for name in NUMBERS] == pytest.approx([reference[name] for name in NUMBERS], abs=0.01)
+    assert ours["AP"] >= 0
     fixed = exported(weights, "point", tmp_path / "fixed.torchscript", format="torchscript")
     assert detect.evaluate(weights=str(fixed), data=str(digits), workers=0)["AR100"] >= 0
     with pytest.raises(UserError, match="64 px only"):
@@ -219,11 +219,11 @@ def test_evaluation_takes_an_exported_file_like_weights(weights, digits, tmp_pat
 
 def test_a_classifier_is_evaluated_and_predicts(weights, digits, tmp_path):
     path = exported(weights, "classifier", tmp_path / "m.torchscript", format="torchscript", dynamic=True)
-    mine, theirs = (
+    ours, reference = (
         detect.evaluate(weights=str(w), data=str(digits), precision=p, workers=0, crops=2)
         for w, p in ((weights("classifier"), "float32"), (path, "auto"))
     )
-    assert mine["top5"] == pytest.approx(theirs["top5"], abs=0.1)
+    assert ours["top5"] == pytest.approx(reference["top5"], abs=0.1)
     both(weights, "classifier", path, frames((64, 64), (30, 64)), Postprocess())
 
 
@@ -262,13 +262,13 @@ def test_openvino_answers_sends_nothing_and_leaves_nothing_in_the_home_folder(we
     assert list(home.rglob("*")) == [] and out.with_suffix(".bin").is_file()
     told = json.loads((tmp_path / "detections.json").read_text())
     model = Detector.load(weights("point"), "cpu", "float32")
-    model.model.square = True  # as the file takes its pictures
+    model.model.square = True  # as the file takes its images
     ((_, found),) = model.predict(str(image), conf=0.6)
     assert len(told) == len(found) > 0
     assert np.allclose([one["score"] for one in told], found.scores, atol=1e-3)
 
 
-def test_fewer_bits_are_judged_by_the_boxes(weights, digits, tmp_path, monkeypatch, capsys):
+def test_fewer_bits_are_evaluated_by_the_boxes(weights, digits, tmp_path, monkeypatch, capsys):
     data = {"data": str(digits), "conf": 0.6}
     exported(weights, "point", tmp_path / "half.torchscript", format="torchscript", half=True, **data)
     assert "detections match PyTorch's" in capsys.readouterr().out
@@ -358,12 +358,12 @@ def test_files_that_are_not_ours_are_named(tmp_path, monkeypatch):
 
 def test_what_is_alike_counts_once():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [20, 20, 30, 30]])
-    mine = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]))
+    ours = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 1]))
     matches = check.matching_boxes
-    assert matches(mine, mine, 0.99) == 3
-    assert matches(mine, mine[:1], 0.99) == 1
-    assert matches(mine, Detections(boxes, mine.scores, torch.tensor([0, 0, 0])), 0.99) == 2
-    assert matches(mine, Detections.none(), 0.5) == matches(Detections.none(), mine, 0.5) == 0
+    assert matches(ours, ours, 0.99) == 3
+    assert matches(ours, ours[:1], 0.99) == 1
+    assert matches(ours, Detections(boxes, ours.scores, torch.tensor([0, 0, 0])), 0.99) == 2
+    assert matches(ours, Detections.none(), 0.5) == matches(Detections.none(), ours, 0.5) == 0
     same, other = (Classification(torch.ones(1), torch.tensor([label])) for label in (2, 1))
     assert [get_task("classify").export.matches(same, one, 0.5) for one in (same, other)] == [1, 0]
 
@@ -399,12 +399,12 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
     program = example(tmp_path)
     detector = Detector.load(open_file)
     for number, frame in enumerate(frames((64, 64), (40, 64), (200, 90))):
-        picture = tmp_path / f"{number}.jpg"
+        image = tmp_path / f"{number}.jpg"
         smooth = cv2.GaussianBlur(frame.image, (0, 0), 3) if number == 2 else frame.image  # resized in other ways
-        cv2.imwrite(str(picture), smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])
-        run = subprocess.run([*program, str(open_file), str(picture)], capture_output=True, text=True, check=True)
+        cv2.imwrite(str(image), smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        run = subprocess.run([*program, str(open_file), str(image)], capture_output=True, text=True, check=True)
         told = [line.split() for line in run.stdout.splitlines()]
-        ((_, found),) = detector.predict(str(picture), conf=0.6, max_det=20)
+        ((_, found),) = detector.predict(str(image), conf=0.6, max_det=20)
         assert [line[0] for line in told] == [NAMES[label] for label in found.labels] != []
         numbers = np.array([line[1:] for line in told], dtype=float)
         assert np.allclose(numbers[:, 0], found.scores, atol=0.01)

@@ -60,17 +60,17 @@ def model(one_thread, digits):
 
 @pytest.mark.parametrize("kind", ["train", "still"])
 def test_the_cache_holds_what_the_trunk_makes_of_each_sample(digits, tmp_path, model, kind):
-    store = load_data(digits, "val")
-    loader = SampleLoader(CocoDataset(store, 64), 3) if kind == "train" else EvalLoader(store, 64, 3)
+    annotations = load_data(digits, "val")
+    loader = SampleLoader(CocoDataset(annotations, 64), 3) if kind == "train" else EvalLoader(annotations, 64, 3)
     made = cached(tmp_path / "a.f32", loader, model, {}, CPU, torch.float32)
     for kept, batch in zip(made, loader, strict=True):
         with torch.no_grad():
-            wanted = model.eval().features(batch.images)
-        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(kept.images, wanted, strict=True))
+            expected = model.eval().features(batch.images)
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(kept.images, expected, strict=True))
         assert kept.fits == batch.fits and len(kept) == len(batch)
-        for mine, theirs in zip(kept.targets, batch.targets, strict=True):
-            assert torch.equal(mine.boxes, theirs.boxes) and torch.equal(mine.labels, theirs.labels)
-            assert (mine.image_id, mine.size) == (theirs.image_id, theirs.size)
+        for ours, reference in zip(kept.targets, batch.targets, strict=True):
+            assert torch.equal(ours.boxes, reference.boxes) and torch.equal(ours.labels, reference.labels)
+            assert (ours.image_id, ours.size) == (reference.image_id, reference.size)
 
 
 def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, monkeypatch):
@@ -94,17 +94,17 @@ def test_a_cache_is_used_again_and_refused_for_anything_else(digits, tmp_path, m
     refused("weights", seed=1)
     refused("image size", imgsz=96)
     refused("preprocessing or precision", pixels="caffe")
-    picture = next((data / "train").iterdir())
-    os.utime(picture, ns=(1, 1))
+    image = next((data / "train").iterdir())
+    os.utime(image, ns=(1, 1))
     refused("data")
 
 
 def test_a_cache_belongs_to_what_an_embedder_reads(digits):
-    store, metadata, seen = load_data(digits, "train"), ModelMetadata(["a"], [1], 64), set()
+    annotations, metadata, seen = load_data(digits, "train"), ModelMetadata(["a"], [1], 64), set()
     for changes in ({}, {"output_stride": 8}, {"mirror": True}):
         torch.manual_seed(0)
         net = build(EmbedderConfig(name="e", backbone="squeezenet1_1", **changes), metadata)
-        seen.add(json.dumps(about(net, store, 64, torch.float32)))
+        seen.add(json.dumps(about(net, annotations, 64, torch.float32)))
     assert len(seen) == 3
 
 
@@ -131,7 +131,7 @@ def test_what_features_cannot_follow_is_refused(digits, tmp_path, changes, named
 
 
 def test_what_a_cache_belongs_to_is_the_same_in_another_process_and_plain(digits, model):
-    store = load_data(digits, "train")
-    whose = about(model, store, 64, torch.float32)
+    annotations = load_data(digits, "train")
+    whose = about(model, annotations, 64, torch.float32)
     assert whose == about(model, load_data(digits, "train"), 64, torch.float32)
     assert json.loads(json.dumps(whose)) == whose

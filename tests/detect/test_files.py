@@ -112,8 +112,8 @@ def planted(folder, name, form):
         "instances_train.json": lambda path: path.write_text(json.dumps(coco)),
         "data.yaml": lambda path: path.write_text("{train: list.txt, names: [a]}"),
     }
-    wanted = ["x.png", "instances_train.json"] if form == "json" else ["x.png", "x.txt", "list.txt", "data.yaml"]
-    for one in (*wanted, name):
+    expected = ["x.png", "instances_train.json"] if form == "json" else ["x.png", "x.txt", "list.txt", "data.yaml"]
+    for one in (*expected, name):
         (folder / one).unlink(missing_ok=True)
         os.mkfifo(folder / one) if one == name else files[one](folder / one)
     return str(folder / "data.yaml" if form == "yaml" else folder)

@@ -84,8 +84,8 @@ def test_wrong_yaml(tmp_path, content, message):
 def test_folder_finds_its_images(tmp_path, place):
     coco(tmp_path / "instances_train.json", "gone.png", "x.png")
     image(tmp_path / place / "x.png")
-    store = load_data(tmp_path, "train")
-    assert store.image_path(1) == tmp_path / place / "x.png"
+    annotations = load_data(tmp_path, "train")
+    assert annotations.image_path(1) == tmp_path / place / "x.png"
 
 
 @pytest.mark.parametrize("place", ["val2017", "images/val2017"])
@@ -94,8 +94,8 @@ def test_cocos_own_layout(tmp_path, place):
         coco(tmp_path / "annotations" / f"{name}.json", "x.png")
     image(tmp_path / place / "x.png")
     assert splits(tmp_path) == ["val"]
-    store = load_data(tmp_path, "val")
-    assert store.path.name == "instances_val2017.json" and store.image_path(0) == tmp_path / place / "x.png"
+    annotations = load_data(tmp_path, "val")
+    assert annotations.path.name == "instances_val2017.json" and annotations.image_path(0) == tmp_path / place / "x.png"
 
 
 def test_keypoint_files_and_one_folder_a_split(tmp_path):
@@ -150,8 +150,8 @@ def test_images_that_are_named_by_their_url(tmp_path, places, root):
     path.write_text(json.dumps(record))
     for place in places:
         image(tmp_path / place)
-    store = load_data(tmp_path, "val")
-    assert store.root == tmp_path / root and all(store.image_path(i).is_file() for i in range(2))
+    annotations = load_data(tmp_path, "val")
+    assert annotations.root == tmp_path / root and all(annotations.image_path(i).is_file() for i in range(2))
     for one in record["images"]:
         one["coco_url"] = "http://x/../../gone.png"
     path.write_text(json.dumps(record))
@@ -203,7 +203,7 @@ def test_tables_in_windows_encodings_and_splits_by_other_names(tmp_path):
 
 
 def yolo(folder, rows="", **content):
-    """A YOLO set with one picture that has `rows`, one with an empty label file and one with none."""
+    """A YOLO set with one image that has `rows`, one with an empty label file and one with none."""
     for name in ("one.png", "two.jpg", "sub/three.png"):
         image(folder / "images" / "train" / name)
     text(folder / "labels" / "train" / "one.txt", rows)
@@ -214,14 +214,18 @@ def yolo(folder, rows="", **content):
 def test_yolo(tmp_path):
     spec = yolo(tmp_path, "1 0.5 0.5 0.25 0.5\n\n0 0.1 0.2 0.1 0.2\n")
     for given in (spec, tmp_path):
-        store = load_data(given, "train")
-        assert len(store) == 3 and store.names == ["cat", "dog"] and store.category_ids.tolist() == [0, 1]
-        assert sorted(store.file_name(i) for i in range(3)) == ["one.png", "sub/three.png", "two.jpg"]
-        index = next(i for i in range(3) if store.file_name(i) == "one.png")
-        target = store.target(index)
+        annotations = load_data(given, "train")
+        assert (
+            len(annotations) == 3
+            and annotations.names == ["cat", "dog"]
+            and annotations.category_ids.tolist() == [0, 1]
+        )
+        assert sorted(annotations.file_name(i) for i in range(3)) == ["one.png", "sub/three.png", "two.jpg"]
+        index = next(i for i in range(3) if annotations.file_name(i) == "one.png")
+        target = annotations.target(index)
         assert target.labels.tolist() == [1, 0] and target.size == (20, 40)
         assert np.allclose(target.boxes, [[15, 5, 25, 15], [2, 2, 6, 6]])
-        assert len(store.boxes) == 2 and store.image_path(index).is_file()
+        assert len(annotations.boxes) == 2 and annotations.image_path(index).is_file()
 
 
 @pytest.mark.parametrize(
@@ -229,16 +233,16 @@ def test_yolo(tmp_path):
 )
 def test_yolo_variants(tmp_path, entry):
     spec = yolo(tmp_path, "1 .5 .5 .5 .5", **entry)
-    store = load_data(spec, "train")
-    assert len(store) == 3 and store.names == ["cat", "dog"] and len(store.boxes) == 1
+    annotations = load_data(spec, "train")
+    assert len(annotations) == 3 and annotations.names == ["cat", "dog"] and len(annotations.boxes) == 1
 
 
 def test_yolo_lists_and_absolute_path(tmp_path):
     yolo(tmp_path / "set", "1 .5 .5 .5 .5")
     text(tmp_path / "set" / "list.txt", f"./images/train/one.png\n\n{tmp_path}/set/images/train/two.jpg\n")
     spec = text(tmp_path / "d.yaml", {"path": str(tmp_path / "set"), "val": "list.txt", "names": ["cat", "dog"]})
-    store = load_data(spec, "val")
-    assert len(store) == 2 and len(store.boxes) == 1
+    annotations = load_data(spec, "val")
+    assert len(annotations) == 2 and len(annotations.boxes) == 1
     text(tmp_path / "set" / "list.txt", "./images/train/one.png\nnone.png\n")
     with pytest.raises(UserError, match=r"none\.png: there is no such image"):
         load_data(spec, "val")
@@ -255,7 +259,7 @@ def test_a_line_that_no_file_can_be_called_is_named_shortly(tmp_path, name):
     assert len(str(caught.value)) < 500
 
 
-def test_yolo_polygons_pose_and_turned_pictures(tmp_path):
+def test_yolo_polygons_pose_and_turned_images(tmp_path):
     spec = yolo(tmp_path, "0 0.1 0.2 0.5 0.2 0.3 0.8")
     assert np.allclose(load_data(spec, "train").boxes, [[4, 4, 16, 12]])
     pose = yolo(tmp_path, "0 .5 .5 .5 .5 .1 .1 2 .2 .2 0", kpt_shape=[2, 3])
@@ -264,9 +268,9 @@ def test_yolo_polygons_pose_and_turned_pictures(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6
     image(tmp_path / "images" / "train" / "one.png", exif=turned)
-    store = load_data(spec, "train")
-    index = next(i for i in range(3) if store.file_name(i) == "one.png")
-    assert np.allclose(store.boxes, [[5, 10, 10, 20]]) and store.read(index).shape == (40, 20, 3)
+    annotations = load_data(spec, "train")
+    index = next(i for i in range(3) if annotations.file_name(i) == "one.png")
+    assert np.allclose(annotations.boxes, [[5, 10, 10, 20]]) and annotations.read(index).shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +294,8 @@ def test_bad_yolo_rows_are_named_or_left_out(tmp_path, rows, message):
     with pytest.raises(UserError, match=message) as caught:
         load_data(spec, "train")
     assert "one.txt line" in str(caught.value)
-    store = load_data(spec, "train", skip_bad=True)
-    assert len(store) == 3 and len(store.left_out) == 1 and len(store.boxes) == rows.count("\n")
+    annotations = load_data(spec, "train", skip_bad=True)
+    assert len(annotations) == 3 and len(annotations.left_out) == 1 and len(annotations.boxes) == rows.count("\n")
 
 
 @pytest.mark.parametrize(
@@ -423,8 +427,12 @@ def test_voc_wherever_it_lies(tmp_path, picture, annotation):
     image(tmp_path / picture)
     text(tmp_path / annotation, CAT.format(BOX.format(1)))
     text(tmp_path / "openvino.xml" if "/" in annotation else tmp_path / "far" / "openvino.xml", "<net/>")
-    store = load_data(tmp_path, "train")
-    assert splits(tmp_path) == ["train"] and store.boxes.tolist() == [[1, 2, 8, 7]] and store.image_path(0).is_file()
+    annotations = load_data(tmp_path, "train")
+    assert (
+        splits(tmp_path) == ["train"]
+        and annotations.boxes.tolist() == [[1, 2, 8, 7]]
+        and annotations.image_path(0).is_file()
+    )
 
 
 def test_lists_name_files_whose_names_are_no_text(tmp_path):
@@ -439,9 +447,9 @@ def test_lists_name_files_whose_names_are_no_text(tmp_path):
     (tmp_path / "set" / "labels" / "train" / "one.txt").rename(tmp_path / "set" / "labels" / "train" / f"{name}.txt")
     (tmp_path / "set" / "list.txt").write_bytes(b"./images/train/caf\xe9.png\n")
     spec = text(tmp_path / "d.yaml", {"path": "set", "train": "list.txt", "names": ["cat", "dog"]})
-    store = load_data(spec, "train")
-    assert os.fsencode(store.file_name(0)).endswith(b"caf\xe9.png") and len(store.boxes) == 1
-    assert verify(store).file_name(0) == store.file_name(0)
+    annotations = load_data(spec, "train")
+    assert os.fsencode(annotations.file_name(0)).endswith(b"caf\xe9.png") and len(annotations.boxes) == 1
+    assert verify(annotations).file_name(0) == annotations.file_name(0)
 
 
 def test_voc_in_folders_of_splits_and_lists_by_other_names(tmp_path):
@@ -463,8 +471,8 @@ def test_all_boxes_of_an_object_but_not_of_its_parts(tmp_path):
     image(tmp_path / "JPEGImages/x.png")
     part = f"<part><name>head</name>{BOX.format(4)}</part>"
     text(tmp_path / "Annotations/x.xml", CAT.format(BOX.format(1) + part + BOX.format(3)))
-    store = load_data(tmp_path, "train")
-    assert store.boxes[:, 0].tolist() == [1, 3] and store.names == ["cat"]
+    annotations = load_data(tmp_path, "train")
+    assert annotations.boxes[:, 0].tolist() == [1, 3] and annotations.names == ["cat"]
 
 
 @pytest.mark.parametrize(
@@ -540,22 +548,22 @@ def test_several_voc_folders_are_one_too_many(tmp_path):
 
 def test_toy():
     for split in splits("toy"):
-        store = load_data("toy", split)
-        assert store.image_path(0).is_file() and len(store.boxes)
+        annotations = load_data("toy", split)
+        assert annotations.image_path(0).is_file() and len(annotations.boxes)
     assert splits("toy")[:2] == ["train", "val"]
 
 
 @real
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_voc_of_bccd_agrees_with_its_coco_files(split):
-    theirs = load_data(DATA / "bccd", split)
+    reference = load_data(DATA / "bccd", split)
     ours = voc_splits(DATA / "bccd")[split](True)
-    assert len(ours) == len(theirs) and len(ours.boxes) == len(theirs.boxes)
-    places = {theirs.file_name(index): index for index in range(len(theirs))}
+    assert len(ours) == len(reference) and len(ours.boxes) == len(reference.boxes)
+    places = {reference.file_name(index): index for index in range(len(reference))}
     for index in range(len(ours)):
-        a, b = ours.target(index), theirs.target(places[ours.file_name(index)])
+        a, b = ours.target(index), reference.target(places[ours.file_name(index)])
         assert a.boxes.tolist() == b.boxes.tolist() and a.size == b.size
-        assert [ours.names[i] for i in a.labels] == [theirs.names[i] for i in b.labels]
+        assert [ours.names[i] for i in a.labels] == [reference.names[i] for i in b.labels]
 
 
 @real
@@ -564,14 +572,14 @@ def test_real_folders():
     assert found["tud-campus"] == ["val"]
     for folder, names in found.items():
         for split in names:
-            store = load_data(DATA / folder, split)
-            assert store.image_path(len(store) - 1).is_file()
+            annotations = load_data(DATA / folder, split)
+            assert annotations.image_path(len(annotations) - 1).is_file()
 
 
-def spots(store):
+def spots(annotations):
     """How many objects each image has, by its file name."""
-    counts = np.diff(store.starts).tolist()
-    return {Path(store.file_name(i)).name: count for i, count in enumerate(counts)}
+    counts = np.diff(annotations.starts).tolist()
+    return {Path(annotations.file_name(i)).name: count for i, count in enumerate(counts)}
 
 
 ROW = "0 .5 .5 .5 .5\n"
@@ -606,8 +614,8 @@ def test_labels_that_can_be_meant_are_used(tmp_path, entry, picture, label):
         image(tmp_path / "images/sub/y.png")
     text(tmp_path / label, ROW)
     text(tmp_path / "list.txt", "images/\u00e9.png\n")
-    store = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
-    assert len(store.boxes) == 1 and store.image_path(0).is_file()
+    annotations = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
+    assert len(annotations.boxes) == 1 and annotations.image_path(0).is_file()
 
 
 def test_a_flat_label_that_may_belong_to_several_images_is_refused(tmp_path):
@@ -628,8 +636,8 @@ def test_a_flat_label_of_an_image_beside_it_is_of_no_other(tmp_path):
     for name in ("images/x.png", "images/empty/x.png"):
         image(tmp_path / name)
     text(tmp_path / "labels/x.txt", ROW)
-    store = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
-    assert len(store) == 2 and len(store.boxes) == 1
+    annotations = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
+    assert len(annotations) == 2 and len(annotations.boxes) == 1
 
 
 @pytest.mark.parametrize("labels", ["labels_train", "annotations/train", "labels/train_labels"])
@@ -648,8 +656,8 @@ def test_folders_of_images_without_any_label_are_told(tmp_path, labels):
 def test_every_format_that_can_be_decoded_is_used(tmp_path, suffix):
     image(tmp_path / "images" / f"x{suffix}")
     text(tmp_path / "labels/x.txt", ROW)
-    store = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
-    assert len(store.boxes) == 1 and store.read(0).shape == (20, 40, 3)
+    annotations = load_data(text(tmp_path / "data.yaml", {"train": "images", "names": ["cat"]}), "train")
+    assert len(annotations.boxes) == 1 and annotations.read(0).shape == (20, 40, 3)
 
 
 def lose(folder, what):
@@ -698,9 +706,9 @@ def test_what_no_reader_uses_is_refused_or_left_out(tmp_path, what, said):
     lose(tmp_path, what)
     with pytest.raises(UserError, match=said):
         load_data(spec, "train")
-    store = load_data(spec, "train", skip_bad=True)
-    assert len(store.left_out) == 1 and sum(spots(store).values()) == 1
-    assert [line for line in (f.text for f in check(str(spec), 96, 2).findings) if line == store.left_out[0]]
+    annotations = load_data(spec, "train", skip_bad=True)
+    assert len(annotations.left_out) == 1 and sum(spots(annotations).values()) == 1
+    assert [line for line in (f.text for f in check(str(spec), 96, 2).findings) if line == annotations.left_out[0]]
 
 
 def test_ordinary_company_does_no_harm(tmp_path):
@@ -715,8 +723,8 @@ def test_ordinary_company_does_no_harm(tmp_path):
     text(tmp_path / "images" / "train" / "sub" / "one.txt", "caption")
     image(tmp_path / "images" / "train" / "one.png").rename(tmp_path / "images" / "train" / "one.png_original")
     image(tmp_path / "images" / "train" / "one.png")
-    store = load_data(spec, "train")
-    assert len(store) == 3 and spots(store)["one.png"] == 1
+    annotations = load_data(spec, "train")
+    assert len(annotations) == 3 and spots(annotations)["one.png"] == 1
 
 
 def test_annotations_of_another_format_beside_labels_do_no_harm(tmp_path):
@@ -725,8 +733,8 @@ def test_annotations_of_another_format_beside_labels_do_no_harm(tmp_path):
     text(tmp_path / "train" / "annotations" / "x.txt", "684,8,273,116,0,0,0,0\n")
     text(tmp_path / "train" / "annotations" / "x.xml", "<annotation/>")
     for entry in ("train", "train/images"):
-        store = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
-        assert len(store.boxes) == 1
+        annotations = load_data(text(tmp_path / "data.yaml", {"train": entry, "names": ["cat"]}), "train")
+        assert len(annotations.boxes) == 1
 
 
 def test_linked_folders_are_followed_once(tmp_path):
@@ -738,12 +746,12 @@ def test_linked_folders_are_followed_once(tmp_path):
     for name in ("images", "labels"):
         (tmp_path / "set" / name / "train" / "linked").symlink_to(tmp_path / "far" / name)
         (tmp_path / "set" / name / "train" / "round").symlink_to(tmp_path / "set" / name)
-    mine = {"one.png": 1, "two.jpg": 0, "three.png": 0}
-    assert spots(load_data(spec, "train", allow_outside=True)) == mine | {"far.png": 2}
+    ours = {"one.png": 1, "two.jpg": 0, "three.png": 0}
+    assert spots(load_data(spec, "train", allow_outside=True)) == ours | {"far.png": 2}
     with pytest.raises(UserError, match=r"linked is a link that leads outside the folder of the dataset"):
         load_data(spec, "train")
-    store = load_data(spec, "train", skip_bad=True)
-    assert spots(store) == mine and len(store.left_out) == 2
+    annotations = load_data(spec, "train", skip_bad=True)
+    assert spots(annotations) == ours and len(annotations.left_out) == 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])

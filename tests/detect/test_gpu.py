@@ -23,9 +23,9 @@ def test_two_epochs_leave_finite_numbers_and_weights_that_any_device_loads(digit
         detector = Detector.load(tmp_path / "run" / "best.safetensors", device, "float32")
         found.append([one for _, one in detector.predict(str(digits / "val"), conf=0.01)])
     assert len(found[0]) == 8
-    for ours, theirs in zip(*found, strict=True):
-        assert len(ours) == pytest.approx(len(theirs), abs=2)
-        assert torch.allclose(ours.scores[:3], theirs.scores[:3], atol=1e-2)
+    for ours, reference in zip(*found, strict=True):
+        assert len(ours) == pytest.approx(len(reference), abs=2)
+        assert torch.allclose(ours.scores[:3], reference.scores[:3], atol=1e-2)
 
 
 def test_a_deterministic_run_gives_the_same_bits_again(digits, tmp_path):

@@ -31,8 +31,8 @@ def test_predictions_run_over_rows_columns_anchors():
         for row in range(3):
             for column in range(4):
                 for anchor in range(2):
-                    wanted = [image * 10**6 + (3 * anchor + r) * 1000 + row * 100 + column for r in range(3)]
-                    assert got[image, (row * 4 + column) * 2 + anchor].tolist() == wanted
+                    expected = [image * 10**6 + (3 * anchor + r) * 1000 + row * 100 + column for r in range(3)]
+                    assert got[image, (row * 4 + column) * 2 + anchor].tolist() == expected
 
 
 def passes(towers: nn.ModuleList, first: int) -> None:
@@ -52,8 +52,8 @@ def test_point_head_lays_levels_end_to_end():
     passes(head.regress, 0)
     maps = [numbered(2, 4 * BINS + 3, 2, 3), 5e7 + numbered(2, 4 * BINS + 3, 1, 2)]
     raw = head([maps[0].double().float(), maps[1]])
-    wanted = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
-    assert torch.equal(raw.regression, wanted[..., : 4 * BINS]) and torch.equal(raw.logits, wanted[..., 4 * BINS :])
+    expected = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
+    assert torch.equal(raw.regression, expected[..., : 4 * BINS]) and torch.equal(raw.logits, expected[..., 4 * BINS :])
     assert raw.priors.centers.tolist()[:4] == [[4, 4], [12, 4], [20, 4], [4, 12]]
     assert raw.priors.centers.tolist()[6:] == [[8, 8], [24, 8]] and raw.priors.strides.tolist() == [8] * 6 + [16] * 2
 
@@ -83,8 +83,8 @@ def test_point_boxes_are_their_naive_twin():
     for image in range(2):
         for a in range(5):
             sides = raw.regression[image, a].view(4, BINS).tolist()
-            wanted = naive.point_box(sides, where.centers[a].tolist(), where.strides[a].item())
-            assert got[image, a].tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-3)
+            expected = naive.point_box(sides, where.centers[a].tolist(), where.strides[a].item())
+            assert got[image, a].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
 def test_a_point_box_by_hand():
@@ -110,11 +110,11 @@ def test_anchor_boxes_are_their_naive_twin(kind):
         for a in range(10):
             anchor = ANCHORS[a % 2 if a < 8 else 2 + a % 2]
             codes, center = raw.regression[image, a].tolist(), where.centers[a].tolist()
-            wanted = naive.anchor_box(codes, center, where.strides[a].item(), anchor, kind is AnchorHead)
-            assert got[image, a].tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-3)
+            expected = naive.anchor_box(codes, center, where.strides[a].item(), anchor, kind is AnchorHead)
+            assert got[image, a].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
             objectness = naive.sigmoid(raw.objectness[image, a].item())
-            wanted = [objectness * naive.sigmoid(x) for x in raw.logits[image, a].tolist()]
-            assert scores[image, a].tolist() == pytest.approx(wanted, rel=1e-5)
+            expected = [objectness * naive.sigmoid(x) for x in raw.logits[image, a].tolist()]
+            assert scores[image, a].tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_grid_of_the_course_by_hand():
@@ -125,19 +125,22 @@ def test_the_grid_of_the_course_by_hand():
     head = GridHead([8], [32], classes=3, depth=0)
     raw = head([torch.zeros(1, 8, 2, 2)])
     box, wide = torch.tensor([[10.0, 40.0, 30.0, 56.0]]), torch.tensor([[-44.0, 40.0, 84.0, 56.0]])
-    truth = pad_targets([(box, torch.tensor([2]), torch.tensor([False]))])
-    found = GridCell()(torch.zeros(1, 4, 3), torch.zeros(1, 4, 4), raw.priors, truth)
+    ground_truth = pad_targets([(box, torch.tensor([2]), torch.tensor([False]))])
+    found = GridCell()(torch.zeros(1, 4, 3), torch.zeros(1, 4, 4), raw.priors, ground_truth)
     assert found.index.tolist() == [[-1, -1, 0, -1]] and found.weight.tolist() == [[0, 0, 1, 0]]
     at = torch.tensor([0]), torch.tensor([2])
     logit = math.log(0.625 / 0.375)
-    for wanted, codes in ((box, [logit, 0, math.log(0.625), math.log(0.5)]), (wide, [logit, 0, math.log(4), -0.6931])):
+    for expected, codes in (
+        (box, [logit, 0, math.log(0.625), math.log(0.5)]),
+        (wide, [logit, 0, math.log(4), -0.6931]),
+    ):
         said = raw._replace(regression=torch.zeros(1, 4, 4))
         said.regression[0, 2] = torch.tensor(codes)
-        assert torch.allclose(head.boxes(said)[0, 2], wanted[0], atol=1e-2)
-        assert head.regression_loss(said.at(at), wanted).item() == pytest.approx(0, abs=1e-6)
+        assert torch.allclose(head.boxes(said)[0, 2], expected[0], atol=1e-2)
+        assert head.regression_loss(said.at(at), expected).item() == pytest.approx(0, abs=1e-6)
     blank = raw._replace(regression=torch.zeros(1, 4, 4))  # says the middle of the cell, and the cell's size
-    wanted = (0.625 - 0.5) ** 2 + math.log(0.625) ** 2 + math.log(0.5) ** 2
-    assert head.regression_loss(blank.at(at), box).item() == pytest.approx(wanted, rel=1e-5)
+    expected = (0.625 - 0.5) ** 2 + math.log(0.625) ** 2 + math.log(0.5) ** 2
+    assert head.regression_loss(blank.at(at), box).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [PointHead, AnchorHead, GridHead])

@@ -45,8 +45,8 @@ def image(path):
 def test_a_name_that_differs_in_spelling_alone_is_that_of_its_file(tmp_path, record, file, place):
     folder = coco(tmp_path, record)
     image(tmp_path / place / file)
-    store = verify(load_data(folder, "train"))
-    assert store.image_path(0) == tmp_path / place / file
+    annotations = verify(load_data(folder, "train"))
+    assert annotations.image_path(0) == tmp_path / place / file
 
 
 def test_names_that_are_there_or_may_mean_several_files_stay(tmp_path):
@@ -69,5 +69,5 @@ def test_a_name_never_becomes_that_of_a_file_outside_the_folder(tmp_path):
 def test_names_that_no_folder_can_have_are_not_looked_up(tmp_path, name):
     assert as_on_disk([name], tmp_path) == [name]
     image(tmp_path / "b.png")
-    store = load_coco(coco(tmp_path, name, "b.png") / "instances_train.json", skip_bad=True)
-    assert store.file_name(len(store) - 1) == "b.png"
+    annotations = load_coco(coco(tmp_path, name, "b.png") / "instances_train.json", skip_bad=True)
+    assert annotations.file_name(len(annotations) - 1) == "b.png"

@@ -18,8 +18,8 @@ from detect.errors import UserError
 from detect.types import Preprocess
 
 
-def picture(height=40, width=60, seed=0):
-    """A smooth picture, so that JPEG keeps it nearly as it is, without any symmetry."""
+def smooth_image(height=40, width=60, seed=0):
+    """A smooth image, so that JPEG keeps it nearly as it is, without any symmetry."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -42,13 +42,13 @@ def near(a, b, limit=6.0):
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM"])
 def test_colour_is_rgb_in_every_format(form):
-    image = picture()
+    image = smooth_image()
     assert near(decode_image(encoded(image, form), "x"), image)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "TIFF", "PPM"])
 def test_grey_is_repeated(form):
-    grey = picture()[..., 0]
+    grey = smooth_image()[..., 0]
     found = decode_image(encoded(grey, form), "x")
     assert found.shape == (40, 60, 3) and found.dtype == np.uint8
     assert near(found, np.repeat(grey[..., None], 3, 2))
@@ -56,7 +56,7 @@ def test_grey_is_repeated(form):
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
 def test_alpha_is_dropped(form):
-    image = picture()
+    image = smooth_image()
     alpha = np.full((40, 60, 1), 255, np.uint8)
     alpha[:20] = 90
     found = decode_image(encoded(np.concatenate([image, alpha], 2), form, lossless=True), "x")
@@ -81,7 +81,7 @@ def test_sixteen_bit_colour(suffix):
 
 
 def test_palette_one_bit_and_animation():
-    image = picture()
+    image = smooth_image()
     flat = Image.fromarray(image).quantize(16)
     assert np.array_equal(decode_image(encoded(flat, "PNG"), "x"), np.asarray(flat.convert("RGB")))
     bits = Image.fromarray(image).convert("1")
@@ -93,7 +93,7 @@ def test_palette_one_bit_and_animation():
 
 
 def test_cmyk_with_and_without_adobes_inversion():
-    image = picture()
+    image = smooth_image()
     ink = Image.fromarray(image).convert("CMYK")
     data = encoded(ink, "JPEG", quality=95)  # Pillow writes Adobe's mark and inverts
     assert b"Adobe" in data
@@ -107,7 +107,7 @@ def test_cmyk_with_and_without_adobes_inversion():
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_orientation_is_applied_as_viewers_do(form, turn):
-    data = encoded(picture(), form, exif=exif(turn))
+    data = encoded(smooth_image(), form, exif=exif(turn))
     shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     assert near(decode_image(data, "x"), shown, 1.0)
     assert near(decode_image(data, "x", shown.shape[:2]), shown, 1.0)
@@ -115,7 +115,7 @@ def test_orientation_is_applied_as_viewers_do(form, turn):
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_orientation_is_ignored_where_the_stored_size_was_annotated(turn):
-    image = picture()
+    image = smooth_image()
     data = encoded(image, "PNG", exif=exif(turn))
     found = decode_image(data, "x", (40, 60))
     if turn >= 5:
@@ -125,13 +125,13 @@ def test_orientation_is_ignored_where_the_stored_size_was_annotated(turn):
 
 
 def test_other_size_than_annotated_is_refused():
-    data = encoded(picture(), "JPEG", exif=exif(6))
+    data = encoded(smooth_image(), "JPEG", exif=exif(6))
     with pytest.raises(UserError, match=r"a\.jpg: annotated as 61 x 40 .* the file is 40 x 60"):
         decode_image(data, "a.jpg", (40, 61))
 
 
 def test_damaged_orientation_is_none():
-    data = encoded(picture(), "JPEG", exif=exif(6))
+    data = encoded(smooth_image(), "JPEG", exif=exif(6))
     for value in (0, 9, 77):
         odd = data.replace(b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06", bytes((1, 18, 0, 3, 0, 0, 0, 1, 0, value)))
         odd = odd.replace(b"\x12\x01\x03\x00\x01\x00\x00\x00\x06", bytes((18, 1, 3, 0, 1, 0, 0, 0, value)))
@@ -142,7 +142,7 @@ def test_damaged_orientation_is_none():
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"])
 def test_truncated_files_are_refused_and_named(form):
-    data = encoded(picture(200, 300), form)
+    data = encoded(smooth_image(200, 300), form)
     for length in [*range(1, 40), *range(40, len(data) - 24, max(1, len(data) // 60))]:
         with pytest.raises(UserError, match="some file"):
             decode_image(data[:length], "some file")
@@ -155,7 +155,7 @@ def test_a_png_without_its_last_rows_is_refused_though_it_ends_properly(mode):
 
     dark = Image.new(mode, (37, 23), 0)
     data = encoded(dark, "PNG")
-    assert not decode_image(data, "dark.png").any()  # a picture may be black
+    assert not decode_image(data, "dark.png").any()  # an image may be black
     start = data.index(b"IDAT") - 4
     rows = zlib.decompress(data[start + 8 : data.index(b"IEND") - 8])
     cut = data[:start] + chunk(b"IDAT", zlib.compress(rows[: len(rows) * 2 // 3])) + chunk(b"IEND", b"")
@@ -164,8 +164,8 @@ def test_a_png_without_its_last_rows_is_refused_though_it_ends_properly(mode):
 
 
 def test_truncated_after_an_embedded_thumbnail_is_refused():
-    thumbnail = encoded(picture(8, 12), "JPEG")
-    data = encoded(picture(200, 300), "JPEG", comment=thumbnail)
+    thumbnail = encoded(smooth_image(8, 12), "JPEG")
+    data = encoded(smooth_image(200, 300), "JPEG", comment=thumbnail)
     start = data.index(thumbnail) + len(thumbnail)
     for length in range(start, len(data) - 2, 97):
         with pytest.raises(UserError):
@@ -173,7 +173,7 @@ def test_truncated_after_an_embedded_thumbnail_is_refused():
 
 
 def test_progressive_and_trailing_bytes_are_fine():
-    image = picture(200, 300)
+    image = smooth_image(200, 300)
     data = encoded(image, "JPEG", progressive=True)
     assert near(decode_image(data, "x"), image)
     assert near(decode_image(data + b"trailer" * 50, "x"), image)
@@ -185,9 +185,9 @@ def test_progressive_and_trailing_bytes_are_fine():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_damaged_bytes_give_a_picture_or_a_user_error(data):
+def test_damaged_bytes_give_a_image_or_a_user_error(data):
     form = data.draw(st.sampled_from(["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP"]))
-    content = bytearray(encoded(picture(20, 30), form))
+    content = bytearray(encoded(smooth_image(20, 30), form))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -205,7 +205,7 @@ def test_noise_is_no_image(data):
 
 
 def test_paths(tmp_path):
-    image = picture()
+    image = smooth_image()
     for name in ("with space.png", "한글 é ß.png", "%41#.png"):
         path = tmp_path / name
         path.write_bytes(encoded(image, "PNG"))
@@ -231,7 +231,7 @@ def test_floating_point_pixels_are_refused():
 
 def test_result_owns_contiguous_rows():
     for turn in (1, 3, 6):
-        found = decode_image(encoded(picture(), "JPEG", exif=exif(turn)), "x")
+        found = decode_image(encoded(smooth_image(), "JPEG", exif=exif(turn)), "x")
         assert found.flags.c_contiguous and found.flags.writeable
 
 
@@ -242,7 +242,7 @@ def test_is_image(tmp_path):
 def test_only_named_formats_are_opened_and_postscript_is_none(tmp_path):
     assert not {"EPS", "WMF", "HDF5"} & set(FORMATS) and not SUFFIXES & UNREADABLE
     with pytest.raises(UserError, match="not a readable image"):
-        decode_image(encoded(picture(), "EPS"), "x.jpg")
+        decode_image(encoded(smooth_image(), "EPS"), "x.jpg")
     assert not is_image(tmp_path / "x.eps") and is_image(tmp_path / "x.JFIF")
 
 
@@ -266,7 +266,8 @@ WRITTEN = ("BLP", "DDS", "ICNS", "ICO", "MSP", "SPIDER", "XBM")
 
 @pytest.mark.parametrize("name", [*OTHERS, *WRITTEN])
 def test_a_format_that_is_not_named_is_opened_by_no_function(tmp_path, name):
-    grey = Image.fromarray(picture()).convert({"SPIDER": "F", "BLP": "P"}.get(name, "1" if name in "MSP XBM" else "L"))
+    mode = {"SPIDER": "F", "BLP": "P"}.get(name, "1" if name in "MSP XBM" else "L")
+    grey = Image.fromarray(smooth_image()).convert(mode)
     data = OTHERS.get(name) or encoded(grey.resize((64, 64)), name)
     path = tmp_path / "x.jpg"
     path.write_bytes(data)
@@ -277,17 +278,17 @@ def test_a_format_that_is_not_named_is_opened_by_no_function(tmp_path, name):
 
 
 def test_a_png_that_claims_two_billion_frames_is_damaged(tmp_path):
-    data, claim = encoded(picture(), "PNG"), b"acTL" + (2**31 - 1).to_bytes(4, "big") + bytes(4)
+    data, claim = encoded(smooth_image(), "PNG"), b"acTL" + (2**31 - 1).to_bytes(4, "big") + bytes(4)
     chunk = (8).to_bytes(4, "big") + claim + zlib.crc32(claim).to_bytes(4, "big")
     (tmp_path / "x.apng").write_bytes(data[:33] + chunk + data[33:])
-    assert np.array_equal(read_image(tmp_path / "x.apng"), picture())
+    assert np.array_equal(read_image(tmp_path / "x.apng"), smooth_image())
     with pytest.raises(UserError, match=r"x\.apng, page 1: .*damaged"):
         list(read_pages(tmp_path / "x.apng"))
 
 
 @pytest.mark.parametrize("lead", [b"", b"\xff\xfe\0\x06\xff\xd9\xff\xd9"], ids=["", "after a comment that ends it"])
 def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path, lead):
-    data = encoded(picture(), "JPEG", progressive=True)
+    data = encoded(smooth_image(), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     (tmp_path / "x.jpg").write_bytes(data[:last] + lead + data[last:-2] * 3000 + data[-2:])
     for look in (read_image, lambda path: list(read_pages(path))):
@@ -297,7 +298,7 @@ def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path, lead):
 
 
 def test_scans_of_single_components_are_counted_too():
-    data = encoded(picture(), "JPEG")
+    data = encoded(smooth_image(), "JPEG")
     place = data.rindex(b"\xff\xda")
     scans = [b"\xff\xda\0\x08\x01" + bytes([i % 3 + 1, 0x11 if i % 3 else 0, 0, 63, 0, 0]) for i in range(3000)]
     with pytest.raises(UserError, match="100 scans"):
@@ -305,8 +306,8 @@ def test_scans_of_single_components_are_counted_too():
 
 
 def test_marks_of_scans_that_are_none_are_not_counted(tmp_path):
-    data = encoded(picture(), "JPEG", progressive=True, comment=b"\xff\xda" * 300)
-    assert decode_image(data + b"\xff\xda\0\x08" * 300 + b"\xff\xd9", "x").shape == picture().shape
+    data = encoded(smooth_image(), "JPEG", progressive=True, comment=b"\xff\xda" * 300)
+    assert decode_image(data + b"\xff\xda\0\x08" * 300 + b"\xff\xd9", "x").shape == smooth_image().shape
 
 
 @given(st.integers(1, 5000), st.integers(1, 4), st.booleans(), st.floats(1e-4, 3))

@@ -65,8 +65,8 @@ def target(points: list | None, side: int = 64) -> Target:
 TRUTH = [target([[10.0, 20, 2], [30, 31.5, 1], [50, 20, 2]]), target([[12.0, 40, 2], [0, 0, 0], [40, 44, 2]])]
 
 
-def store(*rows, keypoints=NAMES, images=2, size=(100, 80)):
-    """A store of pictures of (width, height); rows are (image id, bbox, keypoints, crowd)."""
+def make_annotations(*rows, keypoints=NAMES, images=2, size=(100, 80)):
+    """Annotations of images of (width, height); rows are (image id, bbox, keypoints, crowd)."""
     width, height = size
     content = {
         "images": [{"id": i + 1, "file_name": f"{i}.png", "width": width, "height": height} for i in range(images)],
@@ -76,7 +76,7 @@ def store(*rows, keypoints=NAMES, images=2, size=(100, 80)):
         ],
         "categories": [{"id": 4, "name": "thing", "keypoints": keypoints}],
     }
-    return from_coco(content, Path("truth.json"), Path("."), BadRecords("truth.json", False))
+    return from_coco(content, Path("ground_truth.json"), Path("."), BadRecords("ground_truth.json", False))
 
 
 POINTS = [20, 30, 2, 30, 40, 1, 40, 30, 2]
@@ -84,9 +84,9 @@ POINTS = [20, 30, 2, 30, 40, 1, 40, 30, 2]
 
 @settings(max_examples=40, deadline=None)
 @given(numbers, numbers)
-def test_wing_is_that_of_the_naive_twin(found, wanted):
-    got = wing(torch.tensor(found, dtype=torch.float64), torch.tensor(wanted, dtype=torch.float64))
-    assert got.item() == pytest.approx(naive.wing(found, wanted), abs=1e-9)
+def test_wing_is_that_of_the_naive_twin(found, expected):
+    got = wing(torch.tensor(found, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64))
+    assert got.item() == pytest.approx(naive.wing(found, expected), abs=1e-9)
 
 
 def test_wing_is_continuous_and_steeper_near_zero_than_smooth_l1():
@@ -135,7 +135,7 @@ def test_a_landmarker_trains_answers_and_is_kept(head, tmp_path):
     assert raw.keypoints.shape == (2, 3, 2) and raw.presence.shape == (2, 3)
     terms = net.loss(raw, TRUTH)
     assert set(terms) == {"keypoints", "presence"} | ({"heat"} if head == "heatmap" else set())
-    assert set(terms).isdisjoint(LandmarkEvaluator(store((1, [0, 0, 9, 9], POINTS, 0))).result())
+    assert set(terms).isdisjoint(LandmarkEvaluator(make_annotations((1, [0, 0, 9, 9], POINTS, 0))).result())
     assert terms["keypoints"].count == 5 and terms["presence"].count == 6
     sum(t.total / t.count for t in terms.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
@@ -180,9 +180,9 @@ def test_training_moves_points_to_their_places(head, kind):
         optimizer.step()
         slower.step()
     found = net.postprocess(net(images()), Postprocess(0.0))
-    for one, truth in zip(found, TRUTH, strict=True):
-        seen = truth.keypoints[0, :, 2] > 0
-        away = (one.keypoints[0, seen, :2] - truth.keypoints[0, seen, :2]).norm(dim=1)
+    for one, ground_truth in zip(found, TRUTH, strict=True):
+        seen = ground_truth.keypoints[0, :, 2] > 0
+        away = (one.keypoints[0, seen, :2] - ground_truth.keypoints[0, seen, :2]).norm(dim=1)
         assert away.mean() < 5 and away.max() < 12  # from some 20 at first
         assert torch.equal(one.keypoints[0, :, 2] > 0.5, seen)
         there = one.keypoints[0, seen, :2]  # the box is around those
@@ -196,10 +196,10 @@ def test_a_landmarker_needs_keypoints_and_a_head_that_exists():
         build(LandmarkerConfig(head="point"), CARD)
 
 
-def test_the_instance_of_a_picture_is_the_largest_with_labelled_points():
+def test_the_instance_of_a_image_is_the_largest_with_labelled_points():
     none = [0] * 9
     found = Instances.of(
-        store(
+        make_annotations(
             *((1, [0, 0, 90, 70], none, 0), (1, [5, 5, 20, 30], POINTS, 0), (1, [10, 10, 40, 40], POINTS, 0)),
             *((2, [0, 0, 99, 79], POINTS, 1), (2, [1, 1, 9, 9], POINTS, 0)),
         )
@@ -207,12 +207,12 @@ def test_the_instance_of_a_picture_is_the_largest_with_labelled_points():
     assert found.ids.tolist() == [12, 14] and found.keypoints.shape == (2, 3, 3)
     assert found.boxes[0].tolist() == [10, 10, 50, 50]
     with pytest.raises(UserError, match=r"no object .* has a labelled keypoint"):
-        Instances.of(store((1, [0, 0, 90, 70], none, 0)))
+        Instances.of(make_annotations((1, [0, 0, 90, 70], none, 0)))
     with pytest.raises(UserError, match="declare no keypoints"):
-        Instances.of(store(keypoints=[]))
-    one = store((1, [0, 0, 9, 9], POINTS, 0))
+        Instances.of(make_annotations(keypoints=[]))
+    one = make_annotations((1, [0, 0, 9, 9], POINTS, 0))
     with pytest.raises(UserError, match="declare different keypoints"):
-        require_points(one, store((1, [0, 0, 9, 9], POINTS, 0), keypoints=["a", "b", "c"]))
+        require_points(one, make_annotations((1, [0, 0, 9, 9], POINTS, 0), keypoints=["a", "b", "c"]))
 
 
 @pytest.mark.parametrize(
@@ -225,11 +225,11 @@ def test_the_instance_of_a_picture_is_the_largest_with_labelled_points():
 )
 def test_keypoints_that_cannot_be_are_one_line_or_left_out(points, said):
     with pytest.raises(UserError, match=rf"annotation id 10 has {said}"):
-        store((1, [0, 0, 9, 9], points, 0))
+        make_annotations((1, [0, 0, 9, 9], points, 0))
 
 
-def picture(path, shape):
-    """Three blobs at the points (3, 2) of a picture of 96 x 64, red, green and blue."""
+def draw_blobs(path, shape):
+    """Three blobs at the points (3, 2) of an image of 96 x 64, red, green and blue."""
     canvas = np.full((64, 96, 3), 90, np.uint8)
     for (x, y), color in zip(shape, ((255, 0, 0), (0, 255, 0), (0, 0, 255)), strict=True):
         cv2.circle(canvas, (round(x), round(y)), 4, color[::-1], -1)
@@ -249,7 +249,7 @@ def table(tmp_path_factory):
             for i in range(count):
                 corner = rng.uniform((5, 15), (35, 35))
                 shape = corner + np.array([[0, 0], [20, 20], [40, 0]]) + rng.uniform(-3, 3, (3, 2))
-                picture(folder / split / f"{i}.png", shape)
+                draw_blobs(folder / split / f"{i}.png", shape)
                 values = [f"{v:.2f}" for v in shape.ravel()]
                 rows.writerow([f"{i}.png", *values[:2], *(["", ""] if i % 8 == 7 else values[2:4]), *values[4:], "x"])
     return folder
@@ -269,7 +269,7 @@ def test_a_table_is_keypoints(table):
 )
 def test_a_bad_row_of_a_table_is_one_line_or_left_out(table, tmp_path, row, said):
     (tmp_path / "data").mkdir()
-    picture(tmp_path / "data" / "0.png", [(9, 9)] * 3)
+    draw_blobs(tmp_path / "data" / "0.png", [(9, 9)] * 3)
     file = tmp_path / "data.csv"
     file.write_text(f"file,x0,y0,x1,y1,x2,y2\n{row}\n0.png,1,2,3,4,5,6\n")
     with pytest.raises(UserError, match=said):
@@ -302,29 +302,29 @@ def test_samples_carry_their_points_and_mirrors_swap_them(table):
     for flip in (0.0, 1.0):
         samples = LandmarkDataset(Instances.of(data), 64, AugmentConfig(flip=flip, **everything))
         for position in range(8):
-            image, truth = samples[SampleKey(0, position, 64)]
+            image, ground_truth = samples[SampleKey(0, position, 64)]
             order = (2, 1, 0) if flip else (0, 1, 2)
             for k, channel in enumerate(order):  # the point of a pair on the left is the other one in the mirror
-                x, y, seen = truth.keypoints[0, k].tolist()
+                x, y, seen = ground_truth.keypoints[0, k].tolist()
                 if seen and 3 < x < 61 and 3 < y < 61:
                     assert image[int(y), int(x)].argmax() == channel
-    image, truth, fit = samples.sample(3)
-    assert torch.allclose(fit.undo(truth.keypoints[0]), torch.from_numpy(data.keypoints[3]).float(), atol=1e-3)
+    image, ground_truth, fit = samples.sample(3)
+    assert torch.allclose(fit.undo(ground_truth.keypoints[0]), torch.from_numpy(data.keypoints[3]).float(), atol=1e-3)
 
 
-def test_pictures_without_labelled_points_are_not_used_and_that_is_said(capsys):
-    some = store((1, [0, 0, 9, 9], POINTS, 0), images=5)
+def test_images_without_labelled_points_are_not_used_and_that_is_said(capsys):
+    some = make_annotations((1, [0, 0, 9, 9], POINTS, 0), images=5)
     require_points(some, some)
     assert capsys.readouterr().err.count("4 of 5 images have no labelled keypoints: not used") == 2
 
 
-def test_a_window_in_a_picture_goes_there_and_back(tmp_path):
+def test_a_window_in_a_image_goes_there_and_back(tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((80, 100, 3), np.uint8))
-    data = dataclasses.replace(store((1, [20, 30, 30, 20], POINTS, 0), images=1), root=tmp_path)
-    _, truth, fit = LandmarkDataset(Instances.of(data), 64).sample(0)
+    data = dataclasses.replace(make_annotations((1, [20, 30, 30, 20], POINTS, 0), images=1), root=tmp_path)
+    _, ground_truth, fit = LandmarkDataset(Instances.of(data), 64).sample(0)
     assert fit.corner == (17, 22) and fit.source == (36, 36)
-    assert torch.allclose(fit.undo(truth.keypoints[0]), torch.from_numpy(data.keypoints[0]).float(), atol=1e-4)
-    assert torch.allclose(fit.undo(truth.boxes[0]), torch.tensor([20.0, 30, 50, 50]), atol=1e-4)
+    assert torch.allclose(fit.undo(ground_truth.keypoints[0]), torch.from_numpy(data.keypoints[0]).float(), atol=1e-4)
+    assert torch.allclose(fit.undo(ground_truth.boxes[0]), torch.tensor([20.0, 30, 50, 50]), atol=1e-4)
     assert fit.undo(fit.forward(torch.tensor([0.0, 99])), clip=True).tolist() == [17, 58]
 
 
@@ -333,16 +333,16 @@ shapes = arrays.arrays(np.float64, (4, 3, 2), elements=st.floats(-50, 150))
 
 @settings(max_examples=40, deadline=None)
 @given(shapes, shapes, arrays.arrays(np.int64, (4, 3), elements=st.integers(0, 2)))
-def test_errors_are_those_of_the_naive_twin(found, truth, seen):
+def test_errors_are_those_of_the_naive_twin(found, ground_truth, seen):
     seen[:, 0] = 2  # each has a point to be judged by
-    rows = [np.concatenate([t.astype(np.float32), s[:, None]], 1) for t, s in zip(truth, seen, strict=True)]
-    one = store(*((i + 1, [0, 0, 40, 10], row.ravel().tolist(), 0) for i, row in enumerate(rows)), images=4)
-    judge = LandmarkEvaluator(one)
-    judge.update(one.ids.tolist()[:1], [answer(found[0])])
+    rows = [np.concatenate([t.astype(np.float32), s[:, None]], 1) for t, s in zip(ground_truth, seen, strict=True)]
+    one = make_annotations(*((i + 1, [0, 0, 40, 10], row.ravel().tolist(), 0) for i, row in enumerate(rows)), images=4)
+    evaluator = LandmarkEvaluator(one)
+    evaluator.update(one.ids.tolist()[:1], [answer(found[0])])
     other = LandmarkEvaluator(one)
     other.update(one.ids.tolist()[1:], [answer(f) for f in found[1:]])
-    judge.extend(other.records())
-    got = judge.result()
+    evaluator.extend(other.records())
+    got = evaluator.result()
     single = found.astype(np.float32).tolist()
     errors = [naive.error(f, row.tolist(), 20.0) for f, row in zip(single, rows, strict=True)]
     assert got["nme"] == pytest.approx(sum(errors) / 4, rel=1e-5)
@@ -359,25 +359,25 @@ def answer(points, score=1.0) -> Detections:
 
 def test_faces_are_measured_by_their_outer_eye_corners(tmp_path):
     names = ["left_eye_outer", "nose", "right_eye_outer"]
-    away = [1000, 30, 2, 30, 40, 2, 990, 30, 2]  # outside the picture: kept, as COCO keeps them
+    away = [1000, 30, 2, 30, 40, 2, 990, 30, 2]  # outside the image: kept, as COCO keeps them
     flat = [20, 30, 0, 30, 40, 2, 40, 30, 2]
-    one = store((1, [0, 0, 64, 16], away, 0), (2, [0, 0, 64, 16], flat, 0), keypoints=names)
-    judge = LandmarkEvaluator(one)
-    assert judge.lengths.tolist() == pytest.approx([10, 32])  # where a corner is not labelled, the box serves
-    judge.update([10], [answer(np.array([[1000.0, 31], [30, 42], [990, 30]]))])
-    result = judge.result()
+    one = make_annotations((1, [0, 0, 64, 16], away, 0), (2, [0, 0, 64, 16], flat, 0), keypoints=names)
+    evaluator = LandmarkEvaluator(one)
+    assert evaluator.lengths.tolist() == pytest.approx([10, 32])  # where a corner is not labelled, the box serves
+    evaluator.update([10], [answer(np.array([[1000.0, 31], [30, 42], [990, 30]]))])
+    result = evaluator.result()
     assert result["nme"] == pytest.approx(0.1) and result["failures"] == 1 and result["auc"] == 0
     assert result["normalizer"] == "distance of the outer eye corners" and result["per_point"]["nose"] == pytest.approx(
         0.2
     )
-    judge.write(tmp_path / "found.json")
+    evaluator.write(tmp_path / "found.json")
     (record,) = json.loads((tmp_path / "found.json").read_text())
     assert record["image_id"] == 1 and record["category_id"] == 4 and record["keypoints"][4] == 42
     for ids, found in (([10], [answer(np.zeros((3, 2)))]), ([9], [answer(np.zeros((3, 2)))]), ([11], [])):
         with pytest.raises(ValueError, match=r"came twice|is not known|need one detection"):
-            judge.update(ids, found)
+            evaluator.update(ids, found)
     with pytest.raises(ValueError, match="not finite"):
-        judge.update([11], [answer(np.full((3, 2), math.nan))])
+        evaluator.update([11], [answer(np.full((3, 2), math.nan))])
     assert LandmarkEvaluator(one).result() == {"nme": -1.0, "failures": -1.0, "auc": -1.0}
 
 
@@ -402,10 +402,10 @@ def test_from_data_to_drawn_points_by_the_command_line(table, tmp_path, capsys):
     assert main([str(f) for f in [*predict, "--save-crop"]]) == 0
     answers = json.loads((found / "detections.json").read_text())
     assert len(answers) == 8 and all(len(one["keypoints"]) == 9 for one in answers)
-    truth = load_data(table, "val").keypoints[:, [0, 2], :2]
+    ground_truth = load_data(table, "val").keypoints[:, [0, 2], :2]
     got = np.array([np.array(one["keypoints"]).reshape(3, 3)[[0, 2], :2] for one in answers])
     place = {one["image"]: i for i, one in enumerate(answers)}
-    near = [np.abs(got[place[f"{i}.png"]] - truth[i]).mean() for i in range(8)]
+    near = [np.abs(got[place[f"{i}.png"]] - ground_truth[i]).mean() for i in range(8)]
     assert np.mean(near) < 12
     drawn = cv2.imread(str(found / "0.png"))
     assert (drawn != cv2.imread(str(table / "val" / "0.png"))).any()
@@ -449,7 +449,7 @@ def test_several_views_of_what_finds_no_boxes_are_refused(name):
             detect.api.Detector(net, torch.device("cpu"), torch.float32).predictor(Postprocess(), **how)
 
 
-def test_landmarks_mean_small_pictures_and_gentle_zoom():
+def test_landmarks_mean_small_images_and_gentle_zoom():
     got = parse("train", ["--data", "toy", "--task", "landmarks"])
     assert (got.model.name, got.imgsz, got.augment.scale) == ("landmarker", 128, 0.2)
     got = parse("train", ["--data", "toy", "--model", "landmarker_heatmap", "--imgsz", "96"])

@@ -22,7 +22,7 @@ def test_undo_is_the_inverse_of_forward(height, width, size, square, stretch, al
 
 
 @given(sides, sides, st.integers(1, 700), st.booleans(), st.sampled_from([8, 32]))
-def test_the_whole_picture_lies_on_the_canvas(height, width, size, square, stride):
+def test_the_whole_image_lies_on_the_canvas(height, width, size, square, stride):
     fit = Letterbox.fit((height, width), size, square=square, stride=stride)
     corners = fit.forward(torch.tensor([[0.0, 0.0, width, height]]))
     x0, y0, x1, y1 = corners[0].tolist()
@@ -34,7 +34,7 @@ def test_the_whole_picture_lies_on_the_canvas(height, width, size, square, strid
     assert fit.left == (fit.canvas[1] - w) // 2 and fit.top == (fit.canvas[0] - h) // 2
 
 
-def test_pixels_say_where_the_picture_lies():
+def test_pixels_say_where_the_image_lies():
     assert Letterbox.fit((50, 100), 64, Preprocess(alignment="topleft"), square=True).top == 0
     stretched = Letterbox.fit((50, 100), 64, Preprocess(stretch=True))
     assert stretched.canvas == stretched.inner == (64, 64)
@@ -56,7 +56,7 @@ def test_apply_draws_what_forward_says():
         assert not np.shares_memory(canvas, image)
 
 
-def test_apply_refuses_another_picture():
+def test_apply_refuses_another_image():
     fit = Letterbox.fit((40, 80), 64)
     with pytest.raises(ValueError, match="expected"):
         fit.apply(np.zeros((80, 40, 3), np.uint8))

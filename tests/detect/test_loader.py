@@ -219,23 +219,23 @@ def test_workers_share_one_cache():
 
 
 def test_evaluation_sees_every_image_once():
-    store = Store(23, keypoints=2)
+    annotations = Store(23, keypoints=2)
     for world, workers in [(1, 0), (1, 2), (3, 0)]:
         seen = []
         for rank in range(world):
-            loader = EvalLoader(store, 96, 4, workers=workers, rank=rank, world=world)
+            loader = EvalLoader(annotations, 96, 4, workers=workers, rank=rank, world=world)
             for _ in range(2):
                 found = []
                 for batch in loader:
                     assert len(batch) == len(batch.fits) <= 4
                     for image, target, fit in zip(batch.images, batch.targets, batch.fits, strict=True):
-                        index = store.image_ids.tolist().index(target.image_id)
+                        index = annotations.image_ids.tolist().index(target.image_id)
                         assert target.size == fit.canvas == tuple(image.shape[1:])
-                        assert np.array_equal(image.permute(1, 2, 0).numpy(), fit.apply(store.read(index)))
-                        assert torch.allclose(fit.undo(target.boxes), store.target(index).boxes, atol=1e-4)
+                        assert np.array_equal(image.permute(1, 2, 0).numpy(), fit.apply(annotations.read(index)))
+                        assert torch.allclose(fit.undo(target.boxes), annotations.target(index).boxes, atol=1e-4)
                         found.append(target.image_id)
             seen += found
-        assert sorted(seen) == sorted(store.image_ids.tolist())
+        assert sorted(seen) == sorted(annotations.image_ids.tolist())
 
 
 def test_evaluation_of_nothing():

@@ -77,9 +77,9 @@ def test_box_losses_are_those_of_the_naive_twin(pairs, kind):
 
 @pytest.mark.parametrize("kind", BOX_LOSSES)
 def test_every_box_loss_falls_to_zero_as_boxes_meet(kind):
-    wanted = torch.tensor([[0.2, 0.3, 0.6, 0.8]])
-    found = [(wanted + away).requires_grad_() for away in (0.2, 0.1, 0.0)]
-    losses = [BOX_LOSSES[kind](one, wanted) for one in found]
+    expected = torch.tensor([[0.2, 0.3, 0.6, 0.8]])
+    found = [(expected + away).requires_grad_() for away in (0.2, 0.1, 0.0)]
+    losses = [BOX_LOSSES[kind](one, expected) for one in found]
     for one, loss in zip(found, losses, strict=True):
         assert torch.autograd.grad(loss.sum(), one)[0].isfinite().all()
     assert losses[0] > losses[1] > losses[2] and losses[2].item() == pytest.approx(0, abs=1e-6)
@@ -145,8 +145,8 @@ def test_any_backbone_gives_one_answer_and_is_kept(backbone, tmp_path):
     assert {int(one.labels) for one in net.postprocess(raw, Postprocess(0.0, classes=(2,)))} == {2}
 
 
-def store(*rows, images=4):
-    """A store of 100 x 80 pictures; rows are (image id, bbox, category id, crowd)."""
+def make_annotations(*rows, images=4):
+    """Annotations of 100 x 80 images; rows are (image id, bbox, category id, crowd)."""
     content = {
         "images": [{"id": i + 1, "file_name": f"{i}.png", "width": 100, "height": 80} for i in range(images)],
         "annotations": [
@@ -155,7 +155,7 @@ def store(*rows, images=4):
         ],
         "categories": [{"id": 3, "name": "a"}, {"id": 5, "name": "b"}],
     }
-    return from_coco(content, Path("truth.json"), Path("."), BadRecords("truth.json", False))
+    return from_coco(content, Path("ground_truth.json"), Path("."), BadRecords("ground_truth.json", False))
 
 
 def said(box, score, label):
@@ -163,7 +163,7 @@ def said(box, score, label):
 
 
 def test_measures_are_those_counted_by_hand():
-    truth = store(
+    ground_truth = make_annotations(
         *((1, [10.0, 10, 20, 20], 5, 0), (1, [0, 0, 5, 5], 3, 0), (2, [0, 0, 50, 50], 3, 0)),
         *((3, [0, 0, 90, 70], 3, 1), (4, [0, 0, 10, 10], 3, 0)),
     )
@@ -173,24 +173,24 @@ def test_measures_are_those_counted_by_hand():
         said([0.0, 0, 9, 9], 0.3, 0),  # nothing but a crowd: rightly not said
         Detections.none(),
     ]
-    judge = LocalizationEvaluator(truth)
-    judge.update([1, 2, 3, 4], found)
-    got = judge.result()
+    evaluator = LocalizationEvaluator(ground_truth)
+    evaluator.update([1, 2, 3, 4], found)
+    got = evaluator.result()
     terms = build(tiny(), CARD).loss(build(tiny(), CARD)(images(1)), [target()])
     assert set(terms).isdisjoint(got)  # both go into one line of metrics
     assert got["localized"] == 0.5 and got["presence"] == 0.5 and got["class_accuracy"] == pytest.approx(1 / 3)
     assert got["iou"] == pytest.approx(0.5) and got["iou50"] == pytest.approx(2 / 3)
     assert (got["images"], got["objects"]) == (4, 3)
-    assert set(LocalizationEvaluator(truth).result().values()) == {-1.0}
-    empty = LocalizationEvaluator(store(images=1))
+    assert set(LocalizationEvaluator(ground_truth).result().values()) == {-1.0}
+    empty = LocalizationEvaluator(make_annotations(images=1))
     empty.update([1], [Detections.none()])
     assert empty.result()["localized"] == 1 and empty.result()["iou"] == -1
 
 
 def test_several_ranks_measure_as_one():
-    truth = store((1, [10.0, 10, 20, 20], 5, 0), (2, [0, 0, 50, 50], 3, 0), images=3)
+    ground_truth = make_annotations((1, [10.0, 10, 20, 20], 5, 0), (2, [0, 0, 50, 50], 3, 0), images=3)
     found = [said([10.0, 10, 30, 30], 0.9, 1), Detections.none(), said([0.0, 0, 9, 9], 0.8, 0)]
-    whole, one, other = (LocalizationEvaluator(truth) for _ in range(3))
+    whole, one, other = (LocalizationEvaluator(ground_truth) for _ in range(3))
     whole.update([1, 2, 3], found)
     one.update([3], found[2:])
     other.update([1, 2], found[:2])
@@ -198,15 +198,15 @@ def test_several_ranks_measure_as_one():
     assert one.result() == whole.result()
 
 
-def test_a_sample_is_one_picture_on_a_square_canvas(digits):
+def test_a_sample_is_one_image_on_a_square_canvas(digits):
     config = parse("train", ["--data", str(digits), "--model", "localizer", "--imgsz", "64"])
     data = load_data(digits, "train")
     samples = get_task("localize").training_data(data, config, Preprocess(), 0.1)
     single = dataclasses.replace(config, augment=dataclasses.replace(config.augment, mosaic=0.0))
     alone = get_task("detect").training_data(data, single, Preprocess(), 0.1)
     for position in range(4):
-        (image, truth), (other, same) = (one[SampleKey(0, position, 64)] for one in (samples, alone))
-        assert np.array_equal(image, other) and torch.equal(truth.boxes, same.boxes)
+        (image, ground_truth), (other, same) = (one[SampleKey(0, position, 64)] for one in (samples, alone))
+        assert np.array_equal(image, other) and torch.equal(ground_truth.boxes, same.boxes)
     loader = get_task("localize").eval_loader(data, 64, 4, Preprocess(), square=True)
     assert {tuple(batch.images.shape[2:]) for batch in loader} == {(64, 64)}
 
@@ -243,10 +243,10 @@ def blobs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("blobs")
     rng = np.random.default_rng(0)
     for split, count in (("train", 48), ("val", 12)):
-        pictures, annotations = [], []
+        images, annotations = [], []
         for i in range(count):
             canvas = np.full((64, 96, 3), 60, np.uint8)
-            pictures.append({"id": i + 1, "file_name": f"{split}_{i}.png", "width": 96, "height": 64})
+            images.append({"id": i + 1, "file_name": f"{split}_{i}.png", "width": 96, "height": 64})
             if i % 3:
                 label = i % 3 - 1
                 side = rng.integers(20, 40)
@@ -256,7 +256,7 @@ def blobs(tmp_path_factory):
                 annotations.append({"id": i + 1, "image_id": i + 1, "bbox": box, "category_id": label + 1})
             cv2.imwrite(str(folder / f"{split}_{i}.png"), canvas)
         categories = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}]
-        content = {"images": pictures, "annotations": annotations, "categories": categories}
+        content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / f"instances_{split}.json").write_text(json.dumps(content))
     return folder
 
@@ -296,12 +296,12 @@ def test_windows_hold_an_object_each_or_none(blobs, tmp_path, capsys):
     assert (counts > 0).sum() == 32 and 16 <= (counts == 0).sum() <= 40 and len(cut) == len(counts)
     assert cut.names == ["red", "green"]
     for i in range(len(cut)):
-        picture, truth = cut.read(i), cut.target(i)
-        colored = (picture.max(2) > 200).mean()
-        assert (colored > 0.05) == bool(len(truth)), cut.file_name(i)
-        if len(truth):
-            x0, y0, x1, y1 = truth.boxes[0].round().int().tolist()
-            assert picture[(y0 + y1) // 2, (x0 + x1) // 2].max() > 200 and x1 <= picture.shape[1]
+        image, ground_truth = cut.read(i), cut.target(i)
+        colored = (image.max(2) > 200).mean()
+        assert (colored > 0.05) == bool(len(ground_truth)), cut.file_name(i)
+        if len(ground_truth):
+            x0, y0, x1, y1 = ground_truth.boxes[0].round().int().tolist()
+            assert image[(y0 + y1) // 2, (x0 + x1) // 2].max() > 200 and x1 <= image.shape[1]
     assert TOOL["main"]([str(blobs), "--out", str(out)]) == 2
     assert "is not overwritten" in capsys.readouterr().err
     first = tmp_path / "again"
@@ -309,7 +309,7 @@ def test_windows_hold_an_object_each_or_none(blobs, tmp_path, capsys):
     assert (first / "instances_val.json").read_bytes() == (out / "instances_val.json").read_bytes()
 
 
-def test_a_picture_full_of_objects_has_no_window_without():
+def test_a_image_full_of_objects_has_no_window_without():
     rng = np.random.default_rng(0)
     assert TOOL["without"](np.array([[0.0, 0, 100, 80]]), 100, 80, rng) is None
     assert TOOL["without"](np.zeros((0, 4)), 100, 80, rng) is not None

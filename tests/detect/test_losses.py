@@ -21,8 +21,8 @@ def test_distribution_loss_is_its_naive_twin(seed, count, bins):
     logits = 3 * torch.randn(count, 4, bins, generator=rng, dtype=torch.float64)
     distances = torch.rand(count, 4, generator=rng, dtype=torch.float64) * (bins + 1) - 1  # some beyond the bins
     got = distribution_loss(logits, distances)
-    wanted = [naive.distribution_loss(a, b) for a, b in zip(logits.tolist(), distances.tolist(), strict=True)]
-    assert got.tolist() == pytest.approx(wanted, rel=1e-9)
+    expected = [naive.distribution_loss(a, b) for a, b in zip(logits.tolist(), distances.tolist(), strict=True)]
+    assert got.tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_distribution_loss_by_hand():
@@ -52,8 +52,8 @@ def test_cross_entropy_is_its_naive_twin(seed, rows, classes):
     logits = 3 * torch.randn(rows, classes, generator=rng, dtype=torch.float64)
     targets = torch.rand(rows, classes, generator=rng, dtype=torch.float64)
     used = torch.rand(rows, generator=rng) < 0.7
-    wanted = naive.cross_entropy(logits.tolist(), targets.tolist(), used.tolist())
-    assert cross_entropy(logits, targets, used).item() == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    expected = naive.cross_entropy(logits.tolist(), targets.tolist(), used.tolist())
+    assert cross_entropy(logits, targets, used).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_what_is_not_used_leaves_no_gradient_not_even_where_it_is_not_finite():
@@ -67,8 +67,8 @@ def test_what_is_not_used_leaves_no_gradient_not_even_where_it_is_not_finite():
 def test_soft_targets_stand_at_their_places():
     at = (torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3]))
     got = soft_targets(torch.randn(2, 4, 3), at, torch.tensor([1, 0, 2]), torch.tensor([0.25, 1.0, 0.5]))
-    wanted = torch.zeros(2, 4, 3)
-    wanted[0, 2, 1], wanted[1, 0, 0], wanted[1, 3, 2] = 0.25, 1.0, 0.5
-    assert torch.equal(got, wanted)
+    expected = torch.zeros(2, 4, 3)
+    expected[0, 2, 1], expected[1, 0, 0], expected[1, 3, 2] = 0.25, 1.0, 0.5
+    assert torch.equal(got, expected)
     nothing = torch.zeros(0, dtype=torch.int64)
     assert not soft_targets(torch.randn(2, 4, 3), (nothing, nothing), nothing, torch.zeros(0)).any()

@@ -58,13 +58,13 @@ def scene(seed, frames=28):
 def test_tracks_are_those_of_another_bytetrack(seed):
     rows = [np.round(one, 5) for one in scene(seed)]
     sent = json.dumps([one.tolist() for one in rows])
-    theirs = json.loads(subprocess.run([OTHERS, "-c", TWIN], input=sent, capture_output=True, text=True).stdout)
+    reference = json.loads(subprocess.run([OTHERS, "-c", TWIN], input=sent, capture_output=True, text=True).stdout)
     tracker, ours, names = ByteTrack(0.25), [], {}
     for one in rows:
         values = torch.from_numpy(one).float()
         found = tracker.update(Detections(values[:, :4], values[:, 4], torch.zeros(len(one), dtype=torch.int64)))
         ours.append({tuple(b): n for b, n in zip(found.boxes.tolist(), found.tracks.tolist(), strict=True)})
-    for mine, other in zip(ours, theirs, strict=True):
+    for mine, other in zip(ours, reference, strict=True):
         other = {tuple(row[:4]): row[4] for row in other}
         assert mine.keys() == other.keys()
         for box, number in mine.items():
@@ -75,13 +75,13 @@ def test_tracks_are_those_of_another_bytetrack(seed):
 @pytest.fixture
 def files(tmp_path):
     """Truth of two who walk, and detections that miss one of them for a frame."""
-    truth, given = [], []
+    ground_truth, given = [], []
     for t in range(1, 11):
         for number, x in ((7, 10 + 5 * t), (9, 300 - 5 * t)):
-            truth.append(f"{t},{number},{x},50,40,90,1")
+            ground_truth.append(f"{t},{number},{x},50,40,90,1")
             if (t, number) != (5, 9):
                 given.append(f"{t},-1,{x},50,40,90,{60 + number}")
-    (tmp_path / "gt.txt").write_text("\n".join(truth))
+    (tmp_path / "gt.txt").write_text("\n".join(ground_truth))
     (tmp_path / "det.txt").write_text("\n".join(given))
     return tmp_path
 
@@ -100,7 +100,7 @@ def test_what_predict_wrote_becomes_tracks(tmp_path):
 
 
 @needs_others
-def test_the_judge_says_what_is_plain(files, capsys):
+def test_the_evaluator_says_what_is_plain(files, capsys):
     given = ["--gt", str(files / "gt.txt"), "--detections", str(files / "det.txt"), "--trackeval", OTHERS]
     assert mot.main(given) == 0
     said = json.loads(capsys.readouterr().out)

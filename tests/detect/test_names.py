@@ -122,9 +122,9 @@ def test_file_names_are_one_part_of_a_path_and_apart():
 
 @pytest.mark.parametrize("categories", [ROOT, [*ROOT[:1], {"id": 1, "name": "car", "supercategory": "person"}]])
 def test_a_root_without_annotations_is_dropped_aloud(tmp_path, capsys, categories):
-    store = load_coco(coco(tmp_path, categories))
-    assert store.names == [categories[1]["name"]] and store.category_ids.tolist() == [1]
-    assert store.labels.tolist() == [0] and len(store.notes) == 1
+    annotations = load_coco(coco(tmp_path, categories))
+    assert annotations.names == [categories[1]["name"]] and annotations.category_ids.tolist() == [1]
+    assert annotations.labels.tolist() == [0] and len(annotations.notes) == 1
     said = capsys.readouterr().err
     assert "category id 0 ('person') has no annotation and is the root of the others" in said and said.count("\n") == 1
     load_coco(tmp_path / "instances_train.json")
@@ -151,7 +151,7 @@ def test_other_categories_of_one_name_are_refused(tmp_path):
 
 
 def held_out(folder, categories, labels=()):
-    """The store of one image with an object of each of the category ids `labels`."""
+    """The annotations of one image with an object of each of the category ids `labels`."""
     return load_coco(coco(folder, [{"id": i, "name": name} for i, name in categories.items()], labels))
 
 
@@ -268,14 +268,14 @@ def test_voc_classes_are_held_to_the_same(tmp_path):
         load_data(tmp_path, "train")
 
 
-def test_weights_with_two_classes_of_one_name_are_judged_by_id(tmp_path, capsys):
-    store = load_coco(coco(tmp_path, [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]))
+def test_weights_with_two_classes_of_one_name_are_evaluated_by_id(tmp_path, capsys):
+    annotations = load_coco(coco(tmp_path, [{"id": 1, "name": "person"}, {"id": 2, "name": "car"}]))
     twins = ModelMetadata(["person", "person", "car"], [0, 1, 2])
-    assert by_name(twins, store).tolist() == [-1, 0, 1]
+    assert by_name(twins, annotations).tolist() == [-1, 0, 1]
     assert "lacks, not counted: person (id 0)" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"'person' several times \(ids 5, 6\), none of id 1"):
-        by_name(ModelMetadata(["person", "person", "car"], [5, 6, 2]), store)
-    assert by_name(ModelMetadata([" car", "person"], [1, 2]), store).tolist() == [1, 0]
+        by_name(ModelMetadata(["person", "person", "car"], [5, 6, 2]), annotations)
+    assert by_name(ModelMetadata([" car", "person"], [1, 2]), annotations).tolist() == [1, 0]
 
 
 def test_a_name_that_several_classes_have_means_them_all():

@@ -43,7 +43,7 @@ def test_six_steps_of_an_optimizer_are_its_formula(name, momentum):
         net.weight.copy_(torch.tensor([[2.0, -1.0, 0.3]]))
         net.bias.fill_(0.5)
     steepness = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
-    wanted = [
+    expected = [
         naive.OPTIMIZERS[name](w, a, 6, 0.05, momentum, decay)
         for w, a, decay in zip([2.0, -1.0, 0.3, 0.5], [1.0, 4.0, 0.5, 2.0], [DECAY] * 3 + [0.0], strict=True)
     ]
@@ -52,7 +52,7 @@ def test_six_steps_of_an_optimizer_are_its_formula(name, momentum):
         optimizer.zero_grad()
         (0.5 * (steepness * (net.weight[0] - 1).square()).sum() + (net.bias - 1).square().sum()).backward()
         optimizer.step()
-    assert [*net.weight[0].tolist(), net.bias.item()] == pytest.approx(wanted, rel=1e-6)
+    assert [*net.weight[0].tolist(), net.bias.item()] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_muon_turns_the_kernels_before_a_normalization(shape):
             p.grad = torch.randn_like(p)
         gradients.append(net[0].weight.grad.flatten(1).numpy().copy())
         optimizer.step()
-    wanted = naive.muon(before.flatten(1).numpy(), gradients, 0.05, 0.9, DECAY)
-    assert np.allclose(net[0].weight.detach().flatten(1).numpy(), wanted, rtol=0, atol=1e-9)
+    expected = naive.muon(before.flatten(1).numpy(), gradients, 0.05, 0.9, DECAY)
+    assert np.allclose(net[0].weight.detach().flatten(1).numpy(), expected, rtol=0, atol=1e-9)
 
 
 def test_muon_goes_nowhere_without_a_gradient():
@@ -94,8 +94,8 @@ def test_muon_goes_nowhere_without_a_gradient():
 def test_a_schedule_is_its_formula(name, final):
     config = OptimConfig(schedule=name, final=final, milestones=[0.8, 0.5], gamma=0.3)
     got = [lr_factor(config, step, 20, 120) for step in range(20, 121)]
-    wanted = [naive.SCHEDULES[name](step, 20, 120, final, [0.5, 0.8], 0.3) for step in range(20, 121)]
-    assert got == pytest.approx(wanted, rel=1e-9)
+    expected = [naive.SCHEDULES[name](step, 20, 120, final, [0.5, 0.8], 0.3) for step in range(20, 121)]
+    assert got == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["exponential", "1/t"])
@@ -104,8 +104,8 @@ def test_a_schedule_in_epochs_is_its_formula(name, constant):
     """Ten epochs of 12 steps, after a warm-up; how long the run is makes no difference."""
     config = OptimConfig(schedule=name, decay_epochs=constant)
     got = [lr_factor(config, step, 20, 120, 12) for step in range(20, 121)]
-    wanted = [naive.SCHEDULES[name](step, 20, 120, 0.01, [], 1, 12, constant) for step in range(20, 121)]
-    assert got == pytest.approx(wanted, rel=1e-9)
+    expected = [naive.SCHEDULES[name](step, 20, 120, 0.01, [], 1, 12, constant) for step in range(20, 121)]
+    assert got == pytest.approx(expected, rel=1e-9)
     assert got[:40] == pytest.approx([lr_factor(config, step, 20, 9000, 12) for step in range(20, 60)])
 
 
@@ -184,7 +184,7 @@ def test_what_gets_gradients_late_is_optimized_from_then_on(name):
             (loss + (0.5 * (net[1].weight - 1).square().sum() if step >= 2 else 0)).backward()
             optimizer.step()
 
-    wanted = [naive.OPTIMIZERS[name](0.3, 1.0, n, 0.05, 0.9, DECAY) for n in (6, 4)]
+    expected = [naive.OPTIMIZERS[name](0.3, 1.0, n, 0.05, 0.9, DECAY) for n in (6, 4)]
     for stop in range(7):
         net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
         for layer in net:
@@ -195,7 +195,7 @@ def test_what_gets_gradients_late_is_optimized_from_then_on(name):
         again = build_optimizer(net, config)
         again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         steps(net, again, stop, 6)
-        assert [layer.weight.item() for layer in net] == pytest.approx(wanted, rel=1e-6)
+        assert [layer.weight.item() for layer in net] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_with_the_samples_that_are_left(digits, tmp_path, s
 
 
 def test_look_draws_what_the_run_saw(tmp_path, trainer, stream):
-    """From the configuration that the run wrote: the same samples, and of them the same picture."""
+    """From the configuration that the run wrote: the same samples, and of them the same image."""
     names = trainer.annotations.names
     out = tmp_path / "look.png"
     for epoch in EPOCHS:
@@ -161,7 +161,7 @@ def test_look_gives_the_very_samples(trainer, hashes):
 
 
 def test_look_knows_the_order_of_a_run_that_left_bad_images_out(tmp_path, monkeypatch):
-    """A picture that cannot be decoded leaves the order of the others, and all of them move."""
+    """An image that cannot be decoded leaves the order of the others, and all of them move."""
     folder = build(tmp_path / "digits", train=8, val=2, size=64)
     broken = sorted((folder / "train").iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:600])

@@ -16,8 +16,8 @@ WIDE = [70, 40, 20, 20]  # inside the stored one alone
 BOTH = [10, 10, 20, 20]
 
 
-def store_of(folder, images):
-    """A store of images, each stored 96 x 64, of EXIF `orientation` and annotated (h, w) `size`, with `boxes`."""
+def annotations_of(folder, images):
+    """Annotations of images, each stored 96 x 64, of EXIF `orientation` and annotated (h, w) `size`, with `boxes`."""
     records, annotations = [], []
     for i, (orientation, size, boxes) in enumerate(images, 1):
         exif = Image.Exif()
@@ -58,15 +58,15 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_boxes_decide_where_they_can(tmp_path, name, decode):
     images, sizes, notes = CASES[name]
-    store = verify(store_of(tmp_path, images), decode=decode)
-    assert [store.read(i).shape[:2] for i in range(len(store))] == sizes
-    assert [kind for kind, _ in store.notes] == ["turned"] * notes
+    annotations = verify(annotations_of(tmp_path, images), decode=decode)
+    assert [annotations.read(i).shape[:2] for i in range(len(annotations))] == sizes
+    assert [kind for kind, _ in annotations.notes] == ["turned"] * notes
     findings = [one for one in check(str(tmp_path), 96).findings if one.kind == "turned"]
-    assert [one.text for one in findings] == [line for _, line in store.notes]
+    assert [one.text for one in findings] == [line for _, line in annotations.notes]
 
 
 def test_the_pixels_are_turned_with_the_size(tmp_path):
-    image = verify(store_of(tmp_path, [(6, STORED, [LOW])])).read(0)
+    image = verify(annotations_of(tmp_path, [(6, STORED, [LOW])])).read(0)
     assert image[:48].min() == 250 and image[48:].max() == 0
-    image = verify(store_of(tmp_path, [(6, TURNED, [WIDE])])).read(0)
+    image = verify(annotations_of(tmp_path, [(6, TURNED, [WIDE])])).read(0)
     assert image[:, :48].min() == 250 and image[:, 48:].max() == 0

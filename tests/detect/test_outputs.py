@@ -44,12 +44,12 @@ def test_a_second_run_clears_what_the_first_wrote_and_nothing_else(tmp_path: Pat
     first, second = (save(tmp_path / f"{name}.png", planted(96, 128, BOX)) for name in "ab")
     run(first, out, save_txt=True, save_crop=True)
     assert files(out) == {"a.png", "detections.json", "labels/a.txt", "crops/dog/a_0.jpg"}
-    mine = {out / "notes.txt": "a", out / "labels" / "mine.txt": "b"}
-    for path, text in mine.items():
+    ours = {out / "notes.txt": "a", out / "labels" / "mine.txt": "b"}
+    for path, text in ours.items():
         path.write_text(text)
     run(second, out)
     assert files(out) == {"b.png", "detections.json", "notes.txt", "labels/mine.txt"}
-    assert all(path.read_text() == text for path, text in mine.items())
+    assert all(path.read_text() == text for path, text in ours.items())
     assert not (out / "crops").exists()
 
 

@@ -26,14 +26,14 @@ from detect.types import Detections
 PEOPLE = list(COCO_SIGMAS)
 
 
-def naive_similarity_loss(found, wanted, there, boxes, spread):
+def naive_similarity_loss(found, expected, there, boxes, spread):
     losses = []
     for p in range(len(found)):
         x1, y1, x2, y2 = boxes[p].tolist()
         area, terms = 0.53 * max(1.0, (x2 - x1) * (y2 - y1)), []
         for k in range(found.shape[1]):
             if there[p, k]:
-                square = sum((float(found[p, k, i]) - float(wanted[p, k, i])) ** 2 for i in (0, 1))
+                square = sum((float(found[p, k, i]) - float(expected[p, k, i])) ** 2 for i in (0, 1))
                 terms.append(math.log(1 + square / (2 * area * (2 * float(spread[k])) ** 2)))
         losses.append(sum(terms) / len(terms) if terms else 0.0)
     return losses
@@ -43,12 +43,12 @@ def naive_similarity_loss(found, wanted, there, boxes, spread):
 @settings(max_examples=30, deadline=None)
 def test_the_similarity_loss_is_its_naive_twin(p, k, seed):
     g = torch.Generator().manual_seed(seed)
-    found, wanted = (torch.rand(p, k, 2, generator=g, dtype=torch.float64) * 90 for _ in range(2))
+    found, expected = (torch.rand(p, k, 2, generator=g, dtype=torch.float64) * 90 for _ in range(2))
     corner, there = torch.rand(p, 2, generator=g, dtype=torch.float64) * 50, torch.rand(p, k, generator=g) > 0.4
     boxes = torch.cat([corner, corner + torch.rand(p, 2, generator=g, dtype=torch.float64) * 60], 1)
     spread = torch.tensor(sigmas(PEOPLE[:k]), dtype=torch.float64)
-    got = similarity_loss(found, wanted, there, boxes, spread)
-    assert got.tolist() == pytest.approx(naive_similarity_loss(found, wanted, there, boxes, spread))
+    got = similarity_loss(found, expected, there, boxes, spread)
+    assert got.tolist() == pytest.approx(naive_similarity_loss(found, expected, there, boxes, spread))
 
 
 def test_a_far_point_still_has_a_gradient():
@@ -122,11 +122,11 @@ def test_oks_numbers_are_those_of_pycocotools(tmp_path_factory, names, seed):
     out = path.parent / "found.json"
     evaluator.write(out)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(path))
+        ground_truth = COCO(str(path))
         written = json.loads(out.read_text())
         if not written:
             return
-        engine = COCOeval(truth, truth.loadRes(copy.deepcopy(written)), "keypoints")
+        engine = COCOeval(ground_truth, ground_truth.loadRes(copy.deepcopy(written)), "keypoints")
         engine.params.kpt_oks_sigmas = np.array(sigmas(names))
         engine.evaluate()
         engine.accumulate()
@@ -136,8 +136,8 @@ def test_oks_numbers_are_those_of_pycocotools(tmp_path_factory, names, seed):
 
 def test_nothing_found_and_wrong_shapes(tmp_path):
     path, _ = people(np.random.default_rng(3), tmp_path)
-    store = load_coco(path, tmp_path)
-    evaluator = KeypointEvaluator(store)
+    annotations = load_coco(path, tmp_path)
+    evaluator = KeypointEvaluator(annotations)
     evaluator.update([7], [Detections.none()])
     assert evaluator.result()["OKS_AP"] == 0.0 and evaluator.result()["AP"] == 0.0
     one = Detections(torch.tensor([[0.0, 0, 5, 5]]), torch.ones(1), torch.zeros(1).long(), torch.zeros(1, 2, 3))

@@ -114,8 +114,8 @@ def test_answers_are_ordinary_tensors_and_the_caller_keeps_its_gradients() -> No
 
 
 def test_sources_go_in_as_they_are() -> None:
-    pictures = [planted(60, 80, (10, 10, 50, 40)), planted(60, 80, None)]
-    assert [len(found) for _, found in predictor()(open_source(pictures))] == [1, 0]
+    images = [planted(60, 80, (10, 10, 50, 40)), planted(60, 80, None)]
+    assert [len(found) for _, found in predictor()(open_source(images))] == [1, 0]
 
 
 def test_an_error_of_the_source_comes_after_the_frames_before_it() -> None:

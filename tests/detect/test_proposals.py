@@ -1,4 +1,4 @@
-"""Selective search, its cache, and proposals on their way with the truth."""
+"""Selective search, its cache, and proposals on their way with the ground truth."""
 
 import dataclasses
 import json
@@ -42,8 +42,8 @@ def test_grouping_is_that_of_the_naive_twin(height, width, most, seed):
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     n = int(regions.max()) + 1
     _, _, looks = search._first(pixels, regions, n)
-    wanted = grouped([regions == i for i in range(n)], list(looks))
-    assert hierarchy(pixels, regions).tolist() == wanted
+    expected = grouped([regions == i for i in range(n)], list(looks))
+    assert hierarchy(pixels, regions).tolist() == expected
 
 
 def test_histograms_sum_to_one_and_boxes_hold_their_regions():
@@ -77,7 +77,7 @@ def test_plain_objects_are_proposed():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (40, 40)])
-def test_pictures_with_nothing_in_them(shape):
+def test_images_with_nothing_in_them(shape):
     found = selective_search(np.full((*shape, 3), 7, np.uint8))
     assert found.shape == ((1, 4) if min(shape) >= search.LEAST else (0, 4)) and found.dtype == np.float32
 
@@ -88,32 +88,32 @@ def test_without_the_extra_one_line_says_so(monkeypatch):
         selective_search(scene()[0])
 
 
-def test_a_picture_is_searched_once(digits, tmp_path, monkeypatch):
+def test_a_image_is_searched_once(digits, tmp_path, monkeypatch):
     data = tmp_path / "data"
     shutil.copytree(digits, data)
-    store = load_data(str(data), "val")
-    first = with_proposals(store, tmp_path / "kept")
-    assert len(first.proposal_starts) == len(store) + 1 and first.proposal_starts[-1] == len(first.proposals)
-    assert np.array_equal(first.target(2).proposals.numpy(), selective_search(store.read(2)))
+    annotations = load_data(str(data), "val")
+    first = with_proposals(annotations, tmp_path / "kept")
+    assert len(first.proposal_starts) == len(annotations) + 1 and first.proposal_starts[-1] == len(first.proposals)
+    assert np.array_equal(first.target(2).proposals.numpy(), selective_search(annotations.read(2)))
     asked = []
     monkeypatch.setattr(search, "selective_search", lambda image: asked.append(image) or np.ones((1, 4), np.float32))
-    assert np.array_equal(with_proposals(store, tmp_path / "kept").proposals, first.proposals) and not asked
-    picture = store.image_path(2)
+    assert np.array_equal(with_proposals(annotations, tmp_path / "kept").proposals, first.proposals) and not asked
+    picture = annotations.image_path(2)
     picture.write_bytes(picture.read_bytes() + b"\0")  # another file in its place
-    changed = with_proposals(store, tmp_path / "kept")
+    changed = with_proposals(annotations, tmp_path / "kept")
     assert len(asked) == 1 and changed.target(2).proposals.tolist() == [[1, 1, 1, 1]]
     some = first.select([3, 1])
     assert [torch.equal(some.target(i).proposals, first.target(j).proposals) for i, j in ((0, 3), (1, 1))] == [True] * 2
     monkeypatch.setattr(proposals, "VERSION", "other settings")
-    with_proposals(store, tmp_path / "kept")
-    assert len(asked) == 1 + len(store)
+    with_proposals(annotations, tmp_path / "kept")
+    assert len(asked) == 1 + len(annotations)
 
 
-def alike(store):
-    """The store with the boxes of its objects for proposals: both must go the same way."""
-    boxes = store.boxes.copy()
+def alike(annotations):
+    """The annotations with the boxes of its objects for proposals: both must go the same way."""
+    boxes = annotations.boxes.copy()
     boxes[:, 2:] += boxes[:, :2]
-    return dataclasses.replace(store, proposals=boxes.astype(np.float32), proposal_starts=store.starts)
+    return dataclasses.replace(annotations, proposals=boxes.astype(np.float32), proposal_starts=annotations.starts)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -178,9 +178,9 @@ def test_from_the_command_line(digits, tmp_path, kind, capsys):
     assert main(["evaluate", "--weights", str(weights), "--data", str(digits), *asked]) == 0
     assert sorted((out / "proposals").iterdir() if searched else []) == files  # they serve here, too
     assert len(json.loads(answers.read_text())) > 0
-    picture = next((digits / "val").iterdir())
+    image = next((digits / "val").iterdir())
     shown = ["--conf", "0", "--max-det", "3", "--device", "cpu", "--out", str(tmp_path / "shown")]
-    assert main(["predict", "--weights", str(weights), "--source", str(picture), *shown]) == 0
+    assert main(["predict", "--weights", str(weights), "--source", str(image), *shown]) == 0
     found = json.loads((tmp_path / "shown" / "detections.json").read_text())
     assert 0 < len(found) <= 3
     capsys.readouterr()
@@ -189,11 +189,11 @@ def test_from_the_command_line(digits, tmp_path, kind, capsys):
 def test_prediction_and_evaluation_look_at_the_same_regions(digits, tmp_path):
     config = tiny("fast_rcnn", digits, tmp_path / "run", epochs=1)
     detector = Detector.load(train(config), device="cpu", precision="float32")
-    store = with_proposals(load_data(str(digits), "val"), tmp_path / "run" / "proposals")
-    batch = next(iter(EvalLoader(store, 64, 1)))
+    annotations = with_proposals(load_data(str(digits), "val"), tmp_path / "run" / "proposals")
+    batch = next(iter(EvalLoader(annotations, 64, 1)))
     seen = []
     detector.model.register_forward_pre_hook(lambda _, given: seen.append(given[1]))
-    path = store.image_path([int(i) for i in store.image_ids].index(batch.targets[0].image_id))
+    path = annotations.image_path([int(i) for i in annotations.image_ids].index(batch.targets[0].image_id))
     list(detector.predict(str(path)))
     assert torch.allclose(seen[0][0], batch.proposals[0], atol=1e-4)
 

@@ -74,19 +74,19 @@ def sparse(digits, tmp_path_factory):
     for split in ("train", "val"):
         shutil.copytree(digits / split, folder / split)
     shutil.copy(digits / "instances_val.json", folder)
-    truth = json.loads((digits / "instances_train.json").read_text())
-    files = truth["images"]
-    truth["images"] = [{**files[i % len(files)], "id": i} for i in range(37)]
+    ground_truth = json.loads((digits / "instances_train.json").read_text())
+    files = ground_truth["images"]
+    ground_truth["images"] = [{**files[i % len(files)], "id": i} for i in range(37)]
     chosen = {5 * i: files[5 * i % len(files)]["id"] for i in range(8)}
-    objects = [(new, o) for new, old in chosen.items() for o in truth["annotations"] if o["image_id"] == old]
-    truth["annotations"] = [{**o, "id": i, "image_id": new} for i, (new, o) in enumerate(objects, 1)]
-    (folder / "instances_train.json").write_text(json.dumps(truth))
+    objects = [(new, o) for new, old in chosen.items() for o in ground_truth["annotations"] if o["image_id"] == old]
+    ground_truth["annotations"] = [{**o, "id": i, "image_id": new} for i, (new, o) in enumerate(objects, 1)]
+    (folder / "instances_train.json").write_text(json.dumps(ground_truth))
     return folder
 
 
-def apart_by(found, wanted):
+def apart_by(found, expected):
     """The relative difference of two tensors."""
-    return ((found - wanted).norm() / wanted.norm()).item()
+    return ((found - expected).norm() / expected.norm()).item()
 
 
 def one_and_two(config, folder, port):
@@ -178,8 +178,8 @@ def test_the_gradient_of_two_ranks_is_that_of_one(digits, tmp_path, port, monkey
     for rank in (0, 1):
         found = loaded(tmp_path / "two", rank)
         assert torch.allclose(found["means"], means, rtol=1e-4)
-        for ours, theirs in zip(alone.run.model.parameters(), found["grads"], strict=True):
-            assert torch.allclose(ours.grad, theirs, rtol=1e-3, atol=1e-5)
+        for ours, reference in zip(alone.run.model.parameters(), found["grads"], strict=True):
+            assert torch.allclose(ours.grad, reference, rtol=1e-3, atol=1e-5)
 
 
 def test_one_process_needs_no_group():

@@ -15,11 +15,11 @@ from detect.models.configs import model_config
 from detect.models.weights import load_weights, save_weights
 from detect.types import Postprocess, Target
 from detect.utils.device import autocast
-from tests.reference.regions import boxes_in, truth
+from tests.reference.regions import boxes_in, make_target
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 SIZES = [[8.0 * (i + 1), 6.0 * (i + 1)] for i in range(9)]
-TRUTH = [truth((10, 12, 40, 50, 1), (30, 30, 90, 80, 2)), truth()]
+TRUTH = [make_target((10, 12, 40, 50, 1), (30, 30, 90, 80, 2)), make_target()]
 FEW = torch.tensor([[8.0, 10, 42, 50], [28, 28, 92, 82], [0, 0, 96, 96], [60, 5, 80, 25], [1, 70, 20, 90]])
 KINDS = ("faster_rcnn", "fast_rcnn", "rcnn")
 CHANGES = {"rcnn": {"window": 32}, "faster_rcnn": {"width": 16, "hidden": [16], "anchors": SIZES}}
@@ -63,7 +63,7 @@ def test_gradients_reach_every_parameter(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("proposals", [FEW, FEW[:0]], ids=["proposals", "none"])
 def test_images_without_objects_train(kind, proposals):
-    net, targets = model(kind).train(), searched([truth(), truth()], proposals)
+    net, targets = model(kind).train(), searched([make_target(), make_target()], proposals)
     terms = net.loss(net(images(), targets), targets)
     total(terms).backward()
     assert all(t.total.isfinite() for t in terms.values()) and terms["box"].total == 0
@@ -90,13 +90,13 @@ def test_given_nothing_the_whole_image_is_the_one_region(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_crowd_region_costs_nothing(kind):
     net = model(kind)
-    targets = searched([truth((-9, -9, 200, 200, 0), crowd=True)] * 2)
+    targets = searched([make_target((-9, -9, 200, 200, 0), crowd=True)] * 2)
     terms = net.loss(net(images(), targets), targets)
     assert total(terms) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_truth_nothing_is_drawn_and_the_mode_does_not_matter(kind):
+def test_without_ground_truth_nothing_is_drawn_and_the_mode_does_not_matter(kind):
     net = model(kind).eval()
     with torch.no_grad():
         first = net(images(), shown(net))
@@ -145,10 +145,10 @@ def test_weights_file_and_lean_copy(kind, tmp_path):
     save_weights(tmp_path / "w.safetensors", net)
     again = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():
-        mine, theirs = (m(images(1), shown(m, 1)) for m in (net, again))
+        ours, reference = (m(images(1), shown(m, 1)) for m in (net, again))
         fused = net.fused()(images(1), shown(net, 1))
-    assert again.config == net.config and torch.equal(mine.logits, theirs.logits)
-    assert torch.allclose(mine.logits.sort(1).values, fused.logits.sort(1).values, atol=1e-3)
+    assert again.config == net.config and torch.equal(ours.logits, reference.logits)
+    assert torch.allclose(ours.logits.sort(1).values, fused.logits.sort(1).values, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["fast_rcnn", "rcnn"])

@@ -20,7 +20,7 @@ from detect.models.builder import build
 from detect.models.configs import model_config
 from detect.models.heads import roi, rpn
 from detect.types import Postprocess
-from tests.reference.regions import boxes_in, truth
+from tests.reference.regions import boxes_in, make_target
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 STRIDES = [8, 16, 32]
@@ -35,13 +35,13 @@ def small() -> Model:
 
 def their_rpn(head: rpn.RPNHead, width: int) -> RegionProposalNetwork:
     """torchvision's network with the weights of ours, and anchors of which ours are a shifted copy."""
-    theirs = TheirHead(width, head.sizes.shape[1])
+    reference = TheirHead(width, head.sizes.shape[1])
     pairs = {"conv.0.0": head.hidden[0], "cls_logits": head.objectness, "bbox_pred": head.deltas}
     for name, layer in pairs.items():
-        theirs.get_submodule(name).load_state_dict(layer.state_dict())
+        reference.get_submodule(name).load_state_dict(layer.state_dict())
     counts = {"training": rpn.BEST, "testing": rpn.BEST}, {"training": head.most, "testing": head.most}
     anchors = AnchorGenerator(tuple((rpn.SCALE * s,) for s in STRIDES), (rpn.RATIOS,) * 3)
-    return RegionProposalNetwork(anchors, theirs, 0.7, 0.3, faster.ANCHORS, faster.SHARE, *counts, rpn.IOU).eval()
+    return RegionProposalNetwork(anchors, reference, 0.7, 0.3, faster.ANCHORS, faster.SHARE, *counts, rpn.IOU).eval()
 
 
 def maps(width: int = 8, count: int = 2, seed: int = 0) -> list[torch.Tensor]:
@@ -51,9 +51,9 @@ def maps(width: int = 8, count: int = 2, seed: int = 0) -> list[torch.Tensor]:
 
 def test_anchors_are_those_of_torchvision_about_the_middle_of_a_cell():
     generator = AnchorGenerator(tuple((rpn.SCALE * s,) for s in STRIDES), (rpn.RATIOS,) * 3)
-    theirs = generator(ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)]), maps(count=1))[0]
+    reference = generator(ImageList(torch.zeros(1, 3, 96, 128), [(96, 128)]), maps(count=1))[0]
     priors = rpn.RPNHead(8, STRIDES)(maps(count=1)).priors
-    assert (priors.boxes - priors.strides[:, None] / 2 - theirs).abs().max() <= 0.5  # theirs are rounded
+    assert (priors.boxes - priors.strides[:, None] / 2 - reference).abs().max() <= 0.5  # theirs are rounded
     assert torch.allclose((priors.boxes[:, 2:] - priors.boxes[:, :2]).prod(1), (rpn.SCALE * priors.strides) ** 2)
 
 
@@ -71,28 +71,28 @@ def test_proposals_are_those_of_torchvision():
     ours, seen = rpn.RPNHead(8, STRIDES), maps()
     for layer in (ours.objectness, ours.deltas):
         torch.nn.init.normal_(layer.weight)
-    theirs = their_rpn(ours, 8)
+    reference = their_rpn(ours, 8)
     raw = ours(seen)
-    logits, _ = theirs.head(seen)
+    logits, _ = reference.head(seen)
     assert torch.allclose(raw.logits[..., 0], torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in logits], 1))
     places = raw.priors.boxes
     with torch.no_grad():
-        decoded = theirs.box_coder.decode_single(raw.regression.flatten(0, 1), places.repeat(2, 1)).view(2, -1, 4)
+        decoded = reference.box_coder.decode_single(raw.regression.flatten(0, 1), places.repeat(2, 1)).view(2, -1, 4)
         counts = [x.shape[2] * x.shape[3] * 3 for x in seen]
-        wanted, _ = theirs.filter_proposals(decoded, raw.logits, [(96, 128)] * 2, counts)
+        expected, _ = reference.filter_proposals(decoded, raw.logits, [(96, 128)] * 2, counts)
     got = ours.propose(raw, [(x.shape[2], x.shape[3]) for x in seen], (96, 128))
-    for mine, box in zip(got, wanted, strict=True):
+    for mine, box in zip(got, expected, strict=True):
         assert mine.shape == box.shape and len(mine) > 20
         assert torch.allclose(mine, box, atol=1e-3)
 
 
 def test_anchors_are_matched_as_torchvision_does():
     ours = rpn.RPNHead(8, STRIDES)
-    theirs, raw = their_rpn(ours, 8), ours(maps())
+    reference, raw = their_rpn(ours, 8), ours(maps())
     box = boxes_in(5, least=20)
     known = family.pad_targets([(box, torch.zeros(5), torch.zeros(5))] * 2)
     index = faster.MATCH(raw.logits, raw.regression, raw.priors, known)
-    labels, matched = theirs.assign_targets_to_anchors([raw.priors.boxes] * 2, [{"boxes": box}] * 2)
+    labels, matched = reference.assign_targets_to_anchors([raw.priors.boxes] * 2, [{"boxes": box}] * 2)
     mine = index.index[0]
     assert (mine >= 0).sum() >= 5
     assert torch.equal(torch.where(mine >= 0, 1, mine + 1), labels[0].long())  # ours -1 none, -2 ignored; theirs 0, -1
@@ -102,14 +102,14 @@ def test_anchors_are_matched_as_torchvision_does():
 def test_proposal_loss_is_that_of_torchvision(monkeypatch):
     torch.manual_seed(0)
     ours = rpn.RPNHead(8, STRIDES)
-    theirs, raw = their_rpn(ours, 8), ours(maps())
-    targets = [truth(*[(*row.tolist(), 0) for row in boxes_in(4, least=20, seed=i)]) for i in range(2)]
-    labels, matched = theirs.assign_targets_to_anchors([raw.priors.boxes] * 2, [{"boxes": t.boxes} for t in targets])
-    codes = theirs.box_coder.encode(matched, [raw.priors.boxes] * 2)
+    reference, raw = their_rpn(ours, 8), ours(maps())
+    targets = [make_target(*[(*row.tolist(), 0) for row in boxes_in(4, least=20, seed=i)]) for i in range(2)]
+    labels, matched = reference.assign_targets_to_anchors([raw.priors.boxes] * 2, [{"boxes": t.boxes} for t in targets])
+    codes = reference.box_coder.encode(matched, [raw.priors.boxes] * 2)
     drawn = sampled(torch.stack([torch.where(x > 0, 0, -1 - (x < 0).long()) for x in labels]), 256, 0.5)
     monkeypatch.setattr(faster, "sampled", lambda *_: drawn)
     monkeypatch.setattr(
-        theirs,
+        reference,
         "fg_bg_sampler",
         lambda _: (  # the same draw for both
             [(m & (x > 0)).byte() for m, x in zip(drawn, labels, strict=True)],
@@ -117,24 +117,24 @@ def test_proposal_loss_is_that_of_torchvision(monkeypatch):
         ),
     )
     flat = raw.logits.flatten(0, 1), raw.regression.flatten(0, 1)
-    wanted = theirs.compute_loss(*flat, labels, codes)
+    expected = reference.compute_loss(*flat, labels, codes)
     terms = small()._proposal_loss(raw, targets)
     assert drawn.sum(1).tolist() == [256, 256]
-    for name, value in zip(("objectness", "regression"), wanted, strict=True):
+    for name, value in zip(("objectness", "regression"), expected, strict=True):
         assert torch.allclose(terms[name].total / terms[name].count, value, rtol=1e-4)
 
 
 def test_regions_are_looked_at_in_the_levels_of_torchvision_and_give_its_features():
     seen = {str(i): x for i, x in enumerate(maps())}
     box = torch.cat((boxes_in(40, 90, 9), torch.tensor([[0.0, 0, 96, 96], [-200.0, -200, 300, 300]])))
-    theirs = MultiScaleRoIAlign(list(seen), roi.SIDE, roi.SAMPLES)
+    reference = MultiScaleRoIAlign(list(seen), roi.SIDE, roi.SAMPLES)
     level = roi.levels(box, STRIDES)
     shift = torch.tensor(STRIDES)[level][:, None] / 2  # ours asks between the middles of cells, theirs did not
-    wanted = theirs(seen, [box - shift] * 2, [(96, 128)] * 2).view(2, len(box), -1)
+    expected = reference(seen, [box - shift] * 2, [(96, 128)] * 2).view(2, len(box), -1)
     wide = ((box[:, 2:] - box[:, :2]) > torch.tensor(STRIDES)[level][:, None]).all(1)  # theirs widens narrower ones
     got = roi.pooled(list(seen.values()), STRIDES, box.expand(2, -1, -1)).flatten(2)
-    assert torch.equal(level, theirs.map_levels([box])) and wide.sum() > 20
-    assert torch.allclose(got[:, wide], wanted[:, wide], atol=1e-4)
+    assert torch.equal(level, reference.map_levels([box])) and wide.sum() > 20
+    assert torch.allclose(got[:, wide], expected[:, wide], atol=1e-4)
 
 
 def test_levels_follow_the_size():
@@ -175,31 +175,31 @@ def test_decoding_is_that_of_torchvision():
         codes[raw.valid],
         [b[v] for b, v in zip(raw.boxes, raw.valid, strict=True)],
     ]
-    wanted = heads.postprocess_detections(*parts, [(80, 96)] * 2)
+    expected = heads.postprocess_detections(*parts, [(80, 96)] * 2)
     found = small().postprocess(raw, Postprocess(score=0.05, iou=0.5, limit=30))
-    for mine, box, score, label in zip(found, *wanted, strict=True):
-        assert len(mine) == len(box) > 10
-        assert torch.allclose(mine.boxes, box, atol=1e-3) and torch.allclose(mine.scores, score, atol=1e-5)
-        assert torch.equal(mine.labels, label - 1)
+    for ours, box, score, label in zip(found, *expected, strict=True):
+        assert len(ours) == len(box) > 10
+        assert torch.allclose(ours.boxes, box, atol=1e-3) and torch.allclose(ours.scores, score, atol=1e-5)
+        assert torch.equal(ours.labels, label - 1)
 
 
 def test_region_loss_is_that_of_torchvision(monkeypatch):
     raw = said()
     heads = RoIHeads(None, None, None, 0.5, 0.5, 128, 0.25, family.WEIGHTS, 0.05, 0.5, 30)
     near = [b[:24:4] + torch.tensor([1.0, -1.0, 2.0, 0.0]) for b in raw.boxes]
-    targets = [truth(*[(*row.tolist(), i % 3) for i, row in enumerate(b)]) for b in near]
+    targets = [make_target(*[(*row.tolist(), i % 3) for i, row in enumerate(b)]) for b in near]
     places = [b[v] for b, v in zip(raw.boxes, raw.valid, strict=True)]
     matched, labels = heads.assign_targets_to_proposals(
         places, [t.boxes for t in targets], [t.labels + 1 for t in targets]
     )
-    mine = [family.matched_objects(b, t) for b, t in zip(places, targets, strict=True)]
-    for index, match, label in zip(mine, matched, labels, strict=True):
+    ours = [family.matched_objects(b, t) for b, t in zip(places, targets, strict=True)]
+    for index, match, label in zip(ours, matched, labels, strict=True):
         assert (index >= 0).sum() > 3
         assert torch.equal(index >= 0, label > 0) and torch.equal(index[index >= 0], match[label > 0])
     codes = heads.box_coder.encode([t.boxes[m] for t, m in zip(targets, matched, strict=True)], places)
     said_codes = torch.cat((torch.zeros(2, 60, 1, 4), raw.deltas), 2).flatten(2)[raw.valid]
-    wanted = fastrcnn_loss(theirs_of(raw.logits)[raw.valid], said_codes, labels, codes)
+    expected = fastrcnn_loss(theirs_of(raw.logits)[raw.valid], said_codes, labels, codes)
     monkeypatch.setattr(family, "REGIONS", int(raw.valid.sum()) / 2)  # they divide by how many there are
     terms = family.RegionModel.loss(small(), raw, targets)
-    for name, value in zip(("classes", "box"), wanted, strict=True):
+    for name, value in zip(("classes", "box"), expected, strict=True):
         assert torch.allclose(terms[name].total / terms[name].count, value, rtol=1e-4)

@@ -65,14 +65,14 @@ def test_it_loads_in_a_browser_and_tables_sort(run, tmp_path):
       const order = () => [...table.tBodies[0].rows].map(r => Number(r.cells[1].textContent));
       const before = order(); table.rows[0].cells[1].click();
       const up = order(); table.rows[0].cells[1].click();
-      const pictures = [...document.images];
-      return {before, up, down: order(), pictures: pictures.length, charts: document.querySelectorAll("svg").length,
-        shown: pictures.filter(i => i.complete && i.naturalWidth > 0).length, loaded: performance
+      const images = [...document.images];
+      return {before, up, down: order(), images: images.length, charts: document.querySelectorAll("svg").length,
+        shown: images.filter(i => i.complete && i.naturalWidth > 0).length, loaded: performance
         .getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name)};"""
     told, complaints = asked(run / "report.html", script, tmp_path)
     assert complaints == [] and told["loaded"] == []
     assert told["up"] == sorted(told["before"]) and told["down"] == told["up"][::-1]
-    assert told["pictures"] == told["shown"] >= 3 and told["charts"] >= 8
+    assert told["images"] == told["shown"] >= 3 and told["charts"] >= 8
 
 
 def test_a_report_is_written_again_on_request(run, tmp_path, capsys):

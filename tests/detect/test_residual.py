@@ -34,11 +34,11 @@ def passes(block, x):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_under_torchvisions_names_the_numbers_are_torchvisions(name):
     torch.manual_seed(0)
-    net, theirs = build_network(name, 1000).eval(), getattr(models, name)().eval()
-    net.load_state_dict(net.renamed(theirs.state_dict()))
+    net, reference = build_network(name, 1000).eval(), getattr(models, name)().eval()
+    net.load_state_dict(net.renamed(reference.state_dict()))
     x = torch.rand(2, 3, 75, 98)
     with torch.no_grad():
-        assert torch.allclose(net(x).logits, theirs(x), rtol=1e-4, atol=1e-4)
+        assert torch.allclose(net(x).logits, reference(x), rtol=1e-4, atol=1e-4)
 
 
 def test_with_weights_of_zero_a_block_is_the_identity():

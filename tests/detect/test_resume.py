@@ -195,7 +195,7 @@ def test_resume_of_nothing_and_of_a_finished_run(digits, tmp_path, whole):
     assert (tmp_path / "new" / "last.ckpt").read_bytes() == before
 
 
-def test_pictures_are_decoded_until_there_is_a_checkpoint(digits, tmp_path):
+def test_images_are_decoded_until_there_is_a_checkpoint(digits, tmp_path):
     data = shutil.copytree(digits, tmp_path / "digits")
     torn = sorted((data / "train").iterdir())[0]
     content = torn.read_bytes()
@@ -206,7 +206,7 @@ def test_pictures_are_decoded_until_there_is_a_checkpoint(digits, tmp_path):
     torn.write_bytes(content)
     train(config)
     torn.write_bytes(content[: len(content) * 2 // 3])
-    train(config)  # there is nothing left to do, and no picture is read
+    train(config)  # there is nothing left to do, and no image is read
 
 
 def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):

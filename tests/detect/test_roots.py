@@ -128,9 +128,12 @@ def test_nothing_outside_is_opened_unless_it_is_allowed(tmp_path, monkeypatch, w
         with pytest.raises(UserError, match=LETS) as error:
             load_data(data, "train", image_level_labels=whole)
         assert "\n" not in str(error.value)
-    store = load_data(data, "train", image_level_labels=whole, allow_outside=True)
-    assert any(os.path.isfile(store.image_path(i)) for i in range(len(store)))
-    assert all(not os.path.isabs(store.file_name(i)) and ".." not in store.file_name(i) for i in range(len(store)))
+    annotations = load_data(data, "train", image_level_labels=whole, allow_outside=True)
+    assert any(os.path.isfile(annotations.image_path(i)) for i in range(len(annotations)))
+    assert all(
+        not os.path.isabs(annotations.file_name(i)) and ".." not in annotations.file_name(i)
+        for i in range(len(annotations))
+    )
 
 
 def test_folders_that_the_user_names_and_links_within_are_followed(tmp_path):

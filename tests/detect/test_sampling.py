@@ -31,16 +31,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("threshold", [0.0, 0.001, 0.3, 1.0])
 def test_repeat_factors_are_their_naive_twin(digits, threshold):
-    store = load_data(digits, "train")
-    sets = [set(store.target(i).labels[~store.target(i).crowd].tolist()) for i in range(len(store))]
-    assert repeat_factors(store, threshold).tolist() == pytest.approx(naive.repeat_factors(sets, threshold))
+    annotations = load_data(digits, "train")
+    sets = [set(annotations.target(i).labels[~annotations.target(i).crowd].tolist()) for i in range(len(annotations))]
+    assert repeat_factors(annotations, threshold).tolist() == pytest.approx(naive.repeat_factors(sets, threshold))
 
 
 def test_crowds_and_images_without_objects_want_nothing(digits):
-    store = load_data(digits, "train")
-    empty = dataclasses.replace(store, crowd=np.ones_like(store.crowd))
-    assert repeat_factors(empty, 1.0).tolist() == [1.0] * len(store)
-    assert repeat_factors(store.select([]), 1.0).shape == (0,)
+    annotations = load_data(digits, "train")
+    empty = dataclasses.replace(annotations, crowd=np.ones_like(annotations.crowd))
+    assert repeat_factors(empty, 1.0).tolist() == [1.0] * len(annotations)
+    assert repeat_factors(annotations.select([]), 1.0).shape == (0,)
 
 
 @examples(max_examples=40, deadline=None)
@@ -49,8 +49,8 @@ def test_an_image_comes_as_often_as_its_factor_says(factors, seed, epoch):
     order = repeated(np.array(factors), seed)
     got = order(epoch)
     assert len(order) == len(got) and abs(len(got) - sum(factors)) <= 0.5 + 1e-9
-    counts, wanted = np.bincount(got, minlength=len(factors)), np.array(factors) * len(got) / sum(factors)
-    assert (counts >= np.floor(wanted - 1e-9)).all() and (counts <= np.ceil(wanted + 1e-9)).all()
+    counts, expected = np.bincount(got, minlength=len(factors)), np.array(factors) * len(got) / sum(factors)
+    assert (counts >= np.floor(expected - 1e-9)).all() and (counts <= np.ceil(expected + 1e-9)).all()
     assert np.array_equal(repeated(np.array(factors), seed)(epoch), got)
 
 
@@ -63,13 +63,13 @@ def test_over_many_epochs_the_mean_is_the_factor():
 
 
 def test_samples_come_in_that_order_and_the_epoch_is_as_long(digits):
-    store = load_data(digits, "train")
-    order = repeated(repeat_factors(store, 1.0), 0)
-    data = CocoDataset(store, 64, seed=0, order=order)
-    assert len(data) == len(order) > len(store)
+    annotations = load_data(digits, "train")
+    order = repeated(repeat_factors(annotations, 1.0), 0)
+    data = CocoDataset(annotations, 64, seed=0, order=order)
+    assert len(data) == len(order) > len(annotations)
     for position in (0, len(order) - 1):
-        wanted = int(store.image_ids[order(2)[position]])
-        assert data[SampleKey(2, position, 64)][1].image_id == wanted
+        expected = int(annotations.image_ids[order(2)[position]])
+        assert data[SampleKey(2, position, 64)][1].image_id == expected
 
 
 def test_a_run_with_repeated_images_resumes_to_the_bit(digits, tmp_path):
@@ -89,8 +89,8 @@ def test_focal_loss_of_hard_targets_is_its_naive_twin(seed, rows, classes):
     rng = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(rows, classes, generator=rng, dtype=torch.float64)
     targets = (torch.rand(rows, classes, generator=rng) < 0.3).double()
-    wanted = [naive.focal(x, t) for x, t in zip(logits.flatten().tolist(), targets.flatten().tolist(), strict=True)]
-    assert focal(logits, targets).flatten().tolist() == pytest.approx(wanted, rel=1e-9)
+    expected = [naive.focal(x, t) for x, t in zip(logits.flatten().tolist(), targets.flatten().tolist(), strict=True)]
+    assert focal(logits, targets).flatten().tolist() == pytest.approx(expected, rel=1e-9)
 
 
 def test_focal_loss_of_a_soft_target_is_least_at_the_target():
@@ -108,18 +108,18 @@ def test_class_weights_weigh_each_class(seed, rows, classes):
     targets = torch.rand(rows, classes, generator=rng, dtype=torch.float64)
     weights = torch.rand(classes, generator=rng, dtype=torch.float64)
     used = torch.rand(rows, generator=rng) < 0.7
-    wanted = sum(
+    expected = sum(
         weights[c].item()
         * naive_losses.cross_entropy(logits[:, c : c + 1].tolist(), targets[:, c : c + 1].tolist(), used.tolist())
         for c in range(classes)
     )
-    assert cross_entropy(logits, targets, used, BCE, weights).item() == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    assert cross_entropy(logits, targets, used, BCE, weights).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_balanced_weights_of_a_detector_are_one_over_the_size_of_the_class(digits, tmp_path):
-    store = load_data(digits, "train")
-    config = with_weights(settings(digits, tmp_path, balance="weights"), store)
-    counts = np.bincount(store.labels[~store.crowd], minlength=len(store.names))
+    annotations = load_data(digits, "train")
+    config = with_weights(settings(digits, tmp_path, balance="weights"), annotations)
+    counts = np.bincount(annotations.labels[~annotations.crowd], minlength=len(annotations.names))
     weights = np.array(config.model.loss.class_weights)
     assert (weights * counts)[counts > 0] == pytest.approx(counts.sum() / (counts > 0).sum())
     assert (weights * counts).sum() == pytest.approx(counts.sum())
@@ -132,8 +132,8 @@ def test_the_class_term_of_a_detector_is_that_loss(digits, tmp_path, monkeypatch
     model = ready(config, monkeypatch).run.model.eval()
     plain = ready(settings(digits, tmp_path / "b", model=MODEL), monkeypatch).run.model.eval()
     plain.load_state_dict(model.state_dict())
-    store = load_data(digits, "train")
-    image, target = CocoDataset(store, 64).sample(0)
+    annotations = load_data(digits, "train")
+    image, target = CocoDataset(annotations, 64).sample(0)
     x = torch.from_numpy(image).permute(2, 0, 1)[None]
     with torch.no_grad():
         terms, others = model.loss(model(x), [target]), plain.loss(plain(x), [target])

@@ -56,8 +56,8 @@ def answer(layer, image):
 def test_edge_filters_give_the_numbers_worked_by_hand():
     rows = [[3, 0, 1, 2, 7, 4], [1, 5, 8, 9, 3, 1], [2, 7, 2, 5, 1, 3], [0, 1, 3, 1, 7, 8], [4, 2, 1, 6, 2, 8]]
     image = torch.tensor([*rows, [2, 4, 5, 2, 3, 9]]).float()[None, None]
-    wanted = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
-    assert answer(edges("vertical"), image) == wanted
+    expected = [[-5, -4, 0, 8], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
+    assert answer(edges("vertical"), image) == expected
 
 
 @pytest.mark.parametrize(("name", "height"), [("vertical", 30), ("sobel_vertical", 40), ("scharr_vertical", 160)])
@@ -109,18 +109,18 @@ def test_a_filter_is_like_itself_unlike_its_opposite_and_the_other_direction():
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Twelve noisy pictures of several shapes, in each of which one place has a bright left and a dark right half."""
+    """Twelve noisy images of several shapes, in each of which one place has a bright left and a dark right half."""
     folder, rng, places = tmp_path_factory.mktemp("edges"), np.random.default_rng(0), []
     images = []
     for i in range(12):
         height, width = ((32, 32), (24, 32), (32, 20))[i % 3]
-        picture = rng.normal(120, 2, (height, width, 3)).clip(0, 255)
+        image = rng.normal(120, 2, (height, width, 3)).clip(0, 255)
         x, y = int(rng.integers(4, width - 4)), int(rng.integers(3, height - 3))
         step = 40 + 5 * i
-        picture[y - 3 : y + 3, x - 3 : x] += step
-        picture[y - 3 : y + 3, x : x + 3] -= step
+        image[y - 3 : y + 3, x - 3 : x] += step
+        image[y - 3 : y + 3, x : x + 3] -= step
         name = f"{i}.png"
-        cv2.imwrite(str(folder / name), picture.astype(np.uint8))
+        cv2.imwrite(str(folder / name), image.astype(np.uint8))
         places.append((x, y))
         images.append({"id": i + 1, "file_name": name, "width": width, "height": height})
     categories = [{"id": i + 1, "name": n} for i, n in enumerate(DIGITS)]
@@ -135,8 +135,10 @@ def scenes(tmp_path_factory):
 
 
 def stills(path, model):
-    store = load_data(path, "val")
-    return store, EvalLoader(store, model.metadata.size, 4, model.metadata.preprocess, cache_gb=0, square=True)
+    annotations = load_data(path, "val")
+    return annotations, EvalLoader(
+        annotations, model.metadata.size, 4, model.metadata.preprocess, cache_gb=0, square=True
+    )
 
 
 def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
@@ -148,13 +150,13 @@ def test_a_channel_that_is_an_edge_filter_is_excited_by_that_edge(scenes):
         first.weight[0] = torch.tensor([1.0, 1.0, 0.0, -1.0, -1.0])  # bright left, dark right, in all three colours
         first.weight[1] = -first.weight[0]
         first.bias.zero_()
-    store, loader = stills(path, model)
+    annotations, loader = stills(path, model)
     layer = "network.stages.0.0"
     found = top_patches(model, layer, sight_of_cell(model, layer, 32), loader, [0, 1])
     assert [p.image_id for p in found[0]] == list(range(12, 3, -1))  # by the height of their steps
     for patch in found[0]:
         index = patch.image_id - 1
-        height, width = store.size(index)
+        height, width = annotations.size(index)
         left, top = (32 - width) // 2, (32 - height) // 2  # of the letterbox
         x, y = places[index][0] + left, places[index][1] + top
         assert abs((patch.field[0] + patch.field[2]) / 2 - x) <= 0.5  # the edge is in the middle of the field
@@ -180,18 +182,18 @@ def test_patches_are_those_of_loops(scenes, layer):
         ids += [t.image_id for t in batch.targets]
         images += batch.images
     for channel in (0, 3, 5):
-        wanted = []
+        expected = []
         for i, one in enumerate(maps):
 
             def inside(row, column, fit=fits[i]):
                 y, x = (sight.start[a] + sight.field[a] / 2 + sight.stride[a] * c for a, c in enumerate((row, column)))
                 return 0 < y - fit.top < fit.inner[0] and 0 < x - fit.left < fit.inner[1]
 
-            wanted += [(cell[0], i, *cell[2:]) for cell in twin.strongest([one.tolist()], inside, channel, 1)]
-        wanted = sorted(wanted, key=lambda cell: (-cell[0], cell[1]))[:BEST]
-        assert [p.image_id for p in found[channel]] == [ids[i] for _, i, *_ in wanted]
-        assert [p.value for p in found[channel]] == pytest.approx([value for value, *_ in wanted])
-        for patch, (_, i, row, column) in zip(found[channel], wanted, strict=True):
+            expected += [(cell[0], i, *cell[2:]) for cell in twin.strongest([one.tolist()], inside, channel, 1)]
+        expected = sorted(expected, key=lambda cell: (-cell[0], cell[1]))[:BEST]
+        assert [p.image_id for p in found[channel]] == [ids[i] for _, i, *_ in expected]
+        assert [p.value for p in found[channel]] == pytest.approx([value for value, *_ in expected])
+        for patch, (_, i, row, column) in zip(found[channel], expected, strict=True):
             left, top = (round(sight.start[a] + c * sight.stride[a]) for a, c in ((1, column), (0, row)))
             assert patch.field[:2] == (left, top)
             assert np.array_equal(patch.tile, tile(cut(images[i], patch.field)))
@@ -218,12 +220,12 @@ def test_what_is_cut_beyond_the_border_is_grey():
     assert (piece[3:] == PAD).all() and (piece[:, :2] == PAD).all() and (piece[:, 7:] == PAD).all()
 
 
-def test_fewer_pictures_than_patches_and_none(scenes):
+def test_fewer_images_than_patches_and_none(scenes):
     path, _ = scenes
     model = lenet()
-    store = load_data(path, "val")
+    annotations = load_data(path, "val")
     sight = sight_of_cell(model, "network.stages.0", 32)
-    few = EvalLoader(store.select([2, 5]), 32, 4, model.metadata.preprocess, cache_gb=0, square=True)
+    few = EvalLoader(annotations.select([2, 5]), 32, 4, model.metadata.preprocess, cache_gb=0, square=True)
     assert sorted(p.image_id for p in top_patches(model, "network.stages.0", sight, few, [1])[1]) == [3, 6]
     assert top_patches(model, "network.stages.0", sight, [], [1, 2]) == {1: [], 2: []}
 
@@ -239,9 +241,9 @@ def test_class_activation_maps_are_those_of_loops(seed, local):
     weight = torch.randn(1, 4, 3, 5, generator=rng, dtype=torch.float64)
     score = (weight * maps.tanh()).sum()
     (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
-    wanted = torch.tensor(twin.grad_cam(maps[0].tolist(), gradient[0].tolist(), local))
+    expected = torch.tensor(twin.grad_cam(maps[0].tolist(), gradient[0].tolist(), local))
     found = grad_cam(score, [maps], (3, 5), local)
-    torch.testing.assert_close(found, (wanted / wanted.max().clamp(min=1e-30)).float(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, (expected / expected.max().clamp(min=1e-30)).float(), rtol=1e-4, atol=1e-6)
 
 
 def test_behind_global_pooling_it_is_the_map_of_the_class():
@@ -249,9 +251,9 @@ def test_behind_global_pooling_it_is_the_map_of_the_class():
     torch.manual_seed(0)
     maps, dense = torch.rand(1, 6, 4, 4, requires_grad=True), torch.nn.Linear(6, 3)
     score = dense(maps.mean((2, 3)))[0, 2]
-    wanted = (dense.weight[2][:, None, None] * maps[0]).sum(0).relu().detach()
+    expected = (dense.weight[2][:, None, None] * maps[0]).sum(0).relu().detach()
     for local in (False, True):
-        torch.testing.assert_close(grad_cam(score, [maps], (4, 4), local), wanted / wanted.max())
+        torch.testing.assert_close(grad_cam(score, [maps], (4, 4), local), expected / expected.max())
 
 
 def test_each_cell_by_itself_shows_what_alone_was_used():
@@ -275,10 +277,10 @@ def test_scores_are_those_of_the_answers(name):
     assert grad_cam(passed.scores[0], passed.maps, (96, 96), local=True).max() == pytest.approx(1)
 
 
-# Pictures
+# Images
 
 
-def test_numbers_become_pictures():
+def test_numbers_become_images():
     weight = torch.zeros(3, 2, 2)
     weight[0, 0, 0], weight[2, 1, 1] = 2.0, -2.0  # red in a corner, the opposite of blue in the other
     assert filter_tile(weight, bgr=False, side=2).tolist() == [
@@ -320,13 +322,13 @@ def run(weights_, data, out, *words):
 def test_the_page_opens_offline(weights, digits, tmp_path, one_thread):
     path = weights(lambda: model_of("yolo_n"), "yolo_n")
     assert run(path, digits, tmp_path, "--layer", "backbone.stages.1") == 0
-    script = """const pictures = [...document.images];
-      return {shown: pictures.filter(i => i.complete && i.naturalWidth > 0).length, all: pictures.length,
+    script = """const images = [...document.images];
+      return {shown: images.filter(i => i.complete && i.naturalWidth > 0).length, all: images.length,
         heads: [...document.querySelectorAll("h2")].map(h => h.textContent), text: document.body.innerText,
         loaded: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).map(e => e.name)};"""
     told, complaints = asked(tmp_path / "see.html", script, tmp_path)
     assert complaints == [] and told["loaded"] == []
-    assert told["shown"] == told["all"] == 3 + 1 + 3 + 2  # filters and edges, the picture, channels, answers
+    assert told["shown"] == told["all"] == 3 + 1 + 3 + 2  # filters and edges, the image, channels, answers
     assert told["heads"] == [
         "Filters of the first layer, and edge filters",
         "Patches with the highest activations in backbone.stages.1",
@@ -344,7 +346,7 @@ def test_every_kind_is_looked_into(weights, digits, tmp_path, one_thread, name):
     assert "Class-activation maps of predictions" in text and text.count("data:image/jpeg") >= 5
 
 
-def test_a_classifier_and_a_picture_of_odd_size(weights, scenes, tmp_path, one_thread):
+def test_a_classifier_and_a_image_of_odd_size(weights, scenes, tmp_path, one_thread):
     cv2.imwrite(str(tmp_path / "odd.png"), np.random.default_rng(0).integers(0, 256, (17, 61, 3), np.uint8))
     path = weights(lenet, "lenet5")
     assert run(path, scenes[0], tmp_path, "--layer", "stages.1.1", "--source", str(tmp_path / "odd.png")) == 0

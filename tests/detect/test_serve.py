@@ -1,4 +1,4 @@
-"""`detect serve`: pictures and videos by the page and by hand, whatever is sent, and many at once."""
+"""`detect serve`: images and videos by the page and by hand, whatever is sent, and many at once."""
 
 import http.client
 import json
@@ -43,14 +43,14 @@ def scenes(tmp_path_factory):
 
 
 @pytest.fixture
-def picture(scenes):
+def image_path(scenes):
     return next(path for path in sorted((scenes / "train").iterdir()))
 
 
-def test_a_picture_is_answered_as_predict_does(server, served_weights, picture):
-    status, answer = server.ask("POST", "/image?conf=0.02&iou=0.5", picture.read_bytes(), "image/jpeg")
+def test_a_image_is_answered_as_predict_does(server, served_weights, image_path):
+    status, answer = server.ask("POST", "/image?conf=0.02&iou=0.5", image_path.read_bytes(), "image/jpeg")
     detector = detect.load(str(served_weights), device="cpu", precision="float32")
-    ((_, found),) = detector.predict(str(picture), conf=0.02, iou=0.5)
+    ((_, found),) = detector.predict(str(image_path), conf=0.02, iou=0.5)
     assert status == 200 and (answer["width"], answer["height"]) == (96, 96)
     assert len(answer["detections"]) == len(found) > 0
     left, top, right, bottom = found.boxes[0].tolist()
@@ -82,30 +82,30 @@ HOSTILE = {
 }
 
 
-def alive(server, picture):
-    return server.ask("POST", "/image", picture.read_bytes(), "image/jpeg")[0] == 200
+def alive(server, image_path):
+    return server.ask("POST", "/image", image_path.read_bytes(), "image/jpeg")[0] == 200
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_whatever_is_sent_is_answered_in_a_line_and_the_server_lives_on(server, picture, name):
+def test_whatever_is_sent_is_answered_in_a_line_and_the_server_lives_on(server, image_path, name):
     body, kind, expected, said = HOSTILE[name]
     status, answer = server.ask("POST", "/image", body, kind)
     assert status == expected and said in answer["error"] and "\n" not in answer["error"]
-    assert alive(server, picture)
+    assert alive(server, image_path)
 
 
-def test_a_truncated_picture_and_a_video_that_is_none(server, picture):
-    data = picture.read_bytes()
+def test_a_truncated_image_and_a_video_that_is_none(server, image_path):
+    data = image_path.read_bytes()
     status, answer = server.ask("POST", "/image", data[: len(data) // 2], "image/jpeg")
     assert status == 400 and "the image" in answer["error"]
     status, answer = server.ask("POST", "/video", b"no film at all" * 99, "video/mp4")
     assert status == 400 and answer["error"]
     for query in ("conf=2", "conf=x", "iou=nan"):
         assert server.ask("POST", f"/image?{query}", data, "image/jpeg")[0] == 400
-    assert alive(server, picture)
+    assert alive(server, image_path)
 
 
-def test_more_than_was_announced_is_cut_off(server, picture):
+def test_more_than_was_announced_is_cut_off(server, image_path):
     def parts():
         for _ in range(40):
             yield b"x" * (1 << 16)
@@ -119,23 +119,23 @@ def test_more_than_was_announced_is_cut_off(server, picture):
         pass  # it closed before all was sent
     finally:
         wire.close()
-    assert alive(server, picture)
+    assert alive(server, image_path)
 
 
-def test_a_slow_sender_is_told_so_and_holds_up_nobody(server, picture):
+def test_a_slow_sender_is_told_so_and_holds_up_nobody(server, image_path):
     with socket.create_connection((server.host, server.port)) as slow:
         head = "POST /image HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
         slow.sendall(head.encode() + b"x" * 10)
         started = time.monotonic()
-        assert alive(server, picture) and time.monotonic() - started < 2.5
+        assert alive(server, image_path) and time.monotonic() - started < 2.5
         slow.settimeout(20)
         answer = slow.recv(4096)
         assert b" 408 " in answer.split(b"\r\n")[0]
-    assert alive(server, picture)
+    assert alive(server, image_path)
 
 
-def test_other_sites_and_other_names_are_refused(server, picture):
-    data = picture.read_bytes()
+def test_other_sites_and_other_names_are_refused(server, image_path):
+    data = image_path.read_bytes()
     status, answer = server.ask("POST", "/image", data, Origin="https://evil.example")
     assert status == 403 and "other sites" in answer["error"]
     assert server.ask("POST", "/image", data, "image/jpeg", Origin=server.url.rstrip("/"))[0] == 200
@@ -143,8 +143,8 @@ def test_other_sites_and_other_names_are_refused(server, picture):
     assert server.ask("GET", "/")[0] == 200
 
 
-def test_two_hundred_requests_sixteen_at_a_time(server, picture):
-    data = picture.read_bytes()
+def test_two_hundred_requests_sixteen_at_a_time(server, image_path):
+    data = image_path.read_bytes()
     expected = server.ask("POST", "/image", data, "image/jpeg")
     with ThreadPoolExecutor(16) as pool:
         first = list(pool.map(lambda _: server.ask("POST", "/image", data, "image/jpeg"), range(100)))
@@ -154,14 +154,14 @@ def test_two_hundred_requests_sixteen_at_a_time(server, picture):
     assert server.memory() - held < 60  # megabytes: a hundred requests, and how freed memory lies
 
 
-def test_more_than_may_wait_are_turned_away(served_weights, picture):
+def test_more_than_may_wait_are_turned_away(served_weights, image_path):
     one = Server(served_weights, *BOUNDS[:-1], "1")
     try:
         with ThreadPoolExecutor(24) as pool:
-            data = picture.read_bytes()
+            data = image_path.read_bytes()
             statuses = list(pool.map(lambda _: one.ask("POST", "/image", data, "image/jpeg")[0], range(72)))
         assert set(statuses) <= {200, 503} and 200 in statuses and 503 in statuses
-        assert alive(one, picture)
+        assert alive(one, image_path)
     finally:
         assert one.stop(signal.SIGHUP) == 129
     assert not (one.process.stdout.read() + one.process.stderr.read()).count("Traceback")
@@ -173,7 +173,7 @@ def test_hidden_wins_over_every_display_of_the_style():
 
 
 @needs_browser
-def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
+def test_the_page_in_a_browser(server, image_path, scenes, tmp_path):
     browser = Browser(server.url, tmp_path)
     try:
         browser.until("document.getElementById('drop') && document.readyState === 'complete'")
@@ -181,12 +181,12 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
             const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
             const moved = new DataTransfer(); moved.items.add(new File([bytes], name, { type }));
             document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: moved })); };"""
-        coded = b64encode(picture.read_bytes()).decode()
+        coded = b64encode(image_path.read_bytes()).decode()
         visible = "return ['canvas', 'video', 'list'].filter(id => document.getElementById(id).checkVisibility())"
         assert browser.run(visible) == []
         slide = """const slide = (id, value, kind) => { const one = document.getElementById(id); one.value = value;
             one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change')); };"""
-        _, answer = server.ask("POST", "/image?conf=0.01", picture.read_bytes(), "image/jpeg")
+        _, answer = server.ask("POST", "/image?conf=0.01", image_path.read_bytes(), "image/jpeg")
         scores = [one["score"] for one in answer["detections"]]
         conf = round(scores[0] - 0.005, 2)
         many = sum(score >= conf for score in scores)
@@ -198,7 +198,7 @@ def test_the_page_in_a_browser(server, picture, scenes, tmp_path):
         assert browser.run(visible) == ["canvas", "list"]
         painted = "return [...document.getElementById('canvas').getContext('2d').getImageData(0, 0, 96, 96).data]"
         image = np.array(browser.run(painted), np.uint8).reshape(96, 96, 4)[..., :3]
-        plain = cv2.imread(str(picture))[..., ::-1].astype(int)
+        plain = cv2.imread(str(image_path))[..., ::-1].astype(int)
         assert (np.abs(image - plain) > 60).any() and np.median(np.abs(image - plain)) < 12
         browser.run(f"{slide} slide('conf', 1);")
         assert browser.run("return document.getElementById('said').textContent") == "0 detections"

@@ -11,12 +11,12 @@ from tools import compare
 from tools import side_by_side as ways
 
 
-def guesses(store, rng, shift=3.0):
-    """What a sloppy detector finds: boxes near the truth of most objects."""
-    keep = rng.random(len(store.boxes)) < 0.8
-    counts = np.array([keep[a:b].sum() for a, b in zip(store.starts[:-1], store.starts[1:], strict=True)])
-    boxes = store.boxes[keep] + rng.uniform(-shift, shift, (keep.sum(), 4)).clip(-3, 3)
-    return Records(store.image_ids.copy(), counts, boxes, rng.random(keep.sum()), store.labels[keep])
+def guesses(annotations, rng, shift=3.0):
+    """What a sloppy detector finds: boxes near the ground truth of most objects."""
+    keep = rng.random(len(annotations.boxes)) < 0.8
+    counts = np.array([keep[a:b].sum() for a, b in zip(annotations.starts[:-1], annotations.starts[1:], strict=True)])
+    boxes = annotations.boxes[keep] + rng.uniform(-shift, shift, (keep.sum(), 4)).clip(-3, 3)
+    return Records(annotations.image_ids.copy(), counts, boxes, rng.random(keep.sum()), annotations.labels[keep])
 
 
 def naive(store, records, index):
@@ -41,10 +41,10 @@ def naive(store, records, index):
             box, score = records.boxes[k].tolist(), float(records.scores[k])
             found.append({"image_id": new, "category_id": category, "bbox": box, "score": score})
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = {"images": images, "annotations": annotations, "categories": whole["categories"]}
-        truth.createIndex()
-        engine = COCOeval(truth, truth.loadRes(found), "bbox")
+        ground_truth = COCO()
+        ground_truth.dataset = {"images": images, "annotations": annotations, "categories": whole["categories"]}
+        ground_truth.createIndex()
+        engine = COCOeval(ground_truth, ground_truth.loadRes(found), "bbox")
         engine.evaluate()
         engine.accumulate()
         engine.summarize()
@@ -53,12 +53,12 @@ def naive(store, records, index):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_resample_is_a_set_with_some_images_twice(digits, seed):
-    rng, store = np.random.default_rng(seed), load_data(digits, "val")
-    records, index = guesses(store, rng), rng.integers(len(store), size=len(store))
-    got = summarize(*ways.resample(store, records, index)).numbers["AP"]
-    assert got == pytest.approx(naive(store, records, index), abs=1e-12)
-    same = summarize(*ways.resample(store, records, np.arange(len(store)))).numbers
-    assert same == summarize(store, records).numbers
+    rng, annotations = np.random.default_rng(seed), load_data(digits, "val")
+    records, index = guesses(annotations, rng), rng.integers(len(annotations), size=len(annotations))
+    got = summarize(*ways.resample(annotations, records, index)).numbers["AP"]
+    assert got == pytest.approx(naive(annotations, records, index), abs=1e-12)
+    same = summarize(*ways.resample(annotations, records, np.arange(len(annotations)))).numbers
+    assert same == summarize(annotations, records).numbers
 
 
 def test_chance_is_small_for_what_is_always_better():
@@ -99,15 +99,17 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
-def test_faults_of_the_truth_itself_and_of_half_of_it(digits):
-    store = load_data(digits, "val")
-    counts = np.diff(store.starts)
-    truth = Records(store.image_ids, counts, store.boxes, np.ones(len(store.boxes)), store.labels)
-    half = np.repeat(np.arange(len(store)) % 2 == 0, counts)  # every second image
-    seen = np.where(np.arange(len(store)) % 2 == 0, counts, 0)
-    part = Records(store.image_ids, seen, store.boxes[half], np.ones(half.sum()), store.labels[half])
-    given = {name: [ways.SeedResult(None, records, 0.0)] for name, records in (("all", truth), ("half", part))}
-    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.error_table(store, given)[-2:]]
+def test_faults_of_the_ground_truth_itself_and_of_half_of_it(digits):
+    annotations = load_data(digits, "val")
+    counts = np.diff(annotations.starts)
+    ground_truth = Records(
+        annotations.image_ids, counts, annotations.boxes, np.ones(len(annotations.boxes)), annotations.labels
+    )
+    half = np.repeat(np.arange(len(annotations)) % 2 == 0, counts)  # every second image
+    seen = np.where(np.arange(len(annotations)) % 2 == 0, counts, 0)
+    part = Records(annotations.image_ids, seen, annotations.boxes[half], np.ones(half.sum()), annotations.labels[half])
+    given = {name: [ways.SeedResult(None, records, 0.0)] for name, records in (("all", ground_truth), ("half", part))}
+    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.error_table(annotations, given)[-2:]]
     assert rows[0] == [1.0] * 4 + [0.0] * 6
     assert 0 < rows[1][0] < 1 and rows[1][4:9] == [0.0] * 5 and rows[1][9] > 0.1  # nothing wrong but what is missed
 

@@ -85,16 +85,16 @@ def test_texts_of_the_archive(tmp_path, suffix):
 def test_arrays_of_four_shapes(tmp_path, shape, dims, kept, dtype):
     values = (np.arange(np.prod(shape)).reshape(shape) % 200).astype(dtype)
     np.savez(tmp_path / "a.npz", x_train=values, y_train=np.array(["b", "a", "a", "c", "b"]), more=np.zeros(3))
-    store = load_data(tmp_path / "a.npz", "train", image_level_labels="images")
-    assert isinstance(store, Signals) and store.dims == dims and store.values.shape == (kept or shape)
-    assert store.values.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-    assert np.array_equal(store.values.ravel(), values.ravel())
-    assert store.names == ["a", "b", "c"] and store.labels.tolist() == [1, 0, 0, 2, 1]
-    image, target = SignalDataset(store).sample(3)
-    assert image.shape == (*store.values.shape[2:], store.values.shape[1]) and image.dtype == np.float32
+    annotations = load_data(tmp_path / "a.npz", "train", image_level_labels="images")
+    assert isinstance(annotations, Signals) and annotations.dims == dims and annotations.values.shape == (kept or shape)
+    assert annotations.values.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+    assert np.array_equal(annotations.values.ravel(), values.ravel())
+    assert annotations.names == ["a", "b", "c"] and annotations.labels.tolist() == [1, 0, 0, 2, 1]
+    image, target = SignalDataset(annotations).sample(3)
+    assert image.shape == (*annotations.values.shape[2:], annotations.values.shape[1]) and image.dtype == np.float32
     assert target.labels.tolist() == [2] and target.image_id == 4
-    some = store.select([3, 0])
-    assert some.labels.tolist() == [2, 1] and np.array_equal(some.values, store.values[[3, 0]])
+    some = annotations.select([3, 0])
+    assert some.labels.tolist() == [2, 1] and np.array_equal(some.values, annotations.values[[3, 0]])
 
 
 X, Y = np.ones((4, 6), np.float32), np.array([0, 1, 0, 1])
@@ -182,7 +182,7 @@ def test_a_file_is_the_one_that_was_named(tmp_path):
         load_data(tmp_path, "train", image_level_labels="images")
 
 
-def test_a_table_of_pictures_is_no_text_of_signals(tmp_path):
+def test_a_table_of_images_is_no_text_of_signals(tmp_path):
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "birds_train.csv").write_text("file,label\na.png,wren\nb.png,tit\n")
@@ -236,8 +236,8 @@ def test_augmentation_shifts_mirrors_and_scales(shape, seed):
 
 
 def test_batches_depend_on_seed_epoch_and_position_alone(waved):
-    store = load_data(waved, "train", image_level_labels="images")
-    dataset = SignalDataset(store, AugmentConfig(), seed=3)
+    annotations = load_data(waved, "train", image_level_labels="images")
+    dataset = SignalDataset(annotations, AugmentConfig(), seed=3)
     seen = []
     for batch, workers in ((8, 0), (5, 2)):
         batches = list(TrainLoader(dataset, 40, batch, workers).epoch(1))
@@ -246,11 +246,11 @@ def test_batches_depend_on_seed_epoch_and_position_alone(waved):
     assert torch.equal(seen[0][0], seen[1][0]) and seen[0][1] == seen[1][1]
     assert sorted(seen[0][1]) == list(range(1, 33))
     assert np.array_equal(dataset[SampleKey(1, 0, 0)][0].T, seen[0][0][0].numpy())
-    balanced = SignalDataset(store.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
+    balanced = SignalDataset(annotations.select([0, 1, 3, 5, 7, 9]), seed=1, balanced=True)
     drawn = [balanced.annotations.labels[balanced.index(0, i)] for i in range(6)]
     assert sorted(drawn) == [0, 0, 0, 1, 1, 1]
-    still = list(SampleLoader(SignalDataset(store), 12))
-    assert torch.equal(torch.cat([b.images for b in still]), torch.from_numpy(store.values))
+    still = list(SampleLoader(SignalDataset(annotations), 12))
+    assert torch.equal(torch.cat([b.images for b in still]), torch.from_numpy(annotations.values))
 
 
 @pytest.fixture(scope="module")
@@ -288,9 +288,9 @@ def test_the_commands_from_data_to_classes(waved, bodied, tmp_path, capsys, dims
     assert "top1" in said.out and "no report" not in said.err and (out / "report.html").exists()
     weights = str(out / "best.safetensors")
     config, metadata, _ = read_weights(out / "best.safetensors")
-    store = load_data(data, "train", image_level_labels="images")
+    annotations = load_data(data, "train", image_level_labels="images")
     assert (config.dims, config.in_channels, metadata.size) == (dims, 1, {1: 40, 3: 10}[dims])
-    assert metadata.preprocess == store.preprocess() and metadata.names == store.names
+    assert metadata.preprocess == annotations.preprocess() and metadata.names == annotations.names
     judged = tmp_path / "judged.json"
     assert main(["evaluate", "--weights", weights, "--data", str(data), "--json", str(judged), *CPU]) == 0
     assert json.loads(judged.read_text())["top1"] >= 0.9
@@ -374,7 +374,7 @@ def test_what_does_not_fit_is_one_line(waved, bodied, digits, tmp_path, capsys):
         assert said in last and last.startswith("error: "), error
 
 
-def test_weights_of_pictures_say_so(waved, digits, tmp_path, capsys):
+def test_weights_of_images_say_so(waved, digits, tmp_path, capsys):
     weights = train(small(digits, tmp_path / "run", dims=2, epochs=1))
     out = ["--out", str(tmp_path / "p"), "--device", "cpu"]
     assert main(["predict", "--weights", str(weights), "--source", str(waved), *out]) == 2

@@ -50,7 +50,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def place(digits, tmp_path_factory):
-    """A folder with weights and pictures; the data are those of `digits`."""
+    """A folder with weights and images; the data are those of `digits`."""
     folder = tmp_path_factory.mktemp("place")
     tiny_weights(folder / "w.safetensors")
     shutil.copy(next((digits / "val").iterdir()), folder / "a.jpg")

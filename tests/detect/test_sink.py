@@ -1,4 +1,4 @@
-"""What prediction leaves behind: pictures, films, results, also when it is cut short."""
+"""What prediction leaves behind: images, films, results, also when it is cut short."""
 
 import errno
 import json
@@ -61,8 +61,8 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert (summary.frames, summary.objects) == (2, {"사람/a": 1})
     record = {"image_id": 1, "image": "one 1.png", "category_id": 18, "category": "사람/a"}
     assert results(out) == [{**record, "bbox": [20, 10, 40, 40], "score": 0.9}]
-    picture = np.asarray(Image.open(out / "one 1.png"))
-    assert tuple(picture[49, 30]) == color_of(1) and tuple(picture[80, 100]) == (90, 90, 90)
+    image = np.asarray(Image.open(out / "one 1.png"))
+    assert tuple(image[49, 30]) == color_of(1) and tuple(image[80, 100]) == (90, 90, 90)
     assert (out / "two.png").is_file()
     assert (out / "labels" / "one 1.txt").read_text() == "1 0.312500 0.312500 0.312500 0.416667 0.90000\n"
     assert (out / "labels" / "two.txt").read_text() == ""
@@ -75,16 +75,16 @@ def test_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
     run([planted(96, 128, (20, 10, 60, 50)), planted(96, 128, (1, 2, 50, 90))], tmp_path)
-    truth = {"images": [{"id": 1}, {"id": 2}], "annotations": [], "categories": [{"id": 18, "name": "x"}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    loaded = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "detections.json"))
+    ground_truth = {"images": [{"id": 1}, {"id": 2}], "annotations": [], "categories": [{"id": 18, "name": "x"}]}
+    (tmp_path / "ground_truth.json").write_text(json.dumps(ground_truth))
+    loaded = COCO(str(tmp_path / "ground_truth.json")).loadRes(str(tmp_path / "detections.json"))
     assert [a["image_id"] for a in loaded.loadAnns(loaded.getAnnIds())] == [1, 2]
 
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(30000, 1001)])
 def test_an_annotated_video_has_the_frames_and_times_of_its_source(tmp_path: Path, rate: Fraction) -> None:
-    pictures, boxes = moving(12)
-    film(tmp_path / "clip.mkv", pictures, [i / rate for i in range(12)], rate)
+    images, boxes = moving(12)
+    film(tmp_path / "clip.mkv", images, [i / rate for i in range(12)], rate)
     run(tmp_path / "clip.mkv", tmp_path / "out")
     source, copy = (list(open_source(p)) for p in (tmp_path / "clip.mkv", tmp_path / "out" / "clip.mp4"))
     assert len(copy) == 12
@@ -199,9 +199,9 @@ STEMS = [b"caf\xe9", b"\xff\xfe", b"a\nb", b"-x", b" x ", "\u05e2\u05d1".encode(
 
 
 def test_names_of_files_are_any_bytes_and_are_found_again(tmp_path: Path) -> None:
-    picture, folder = planted(96, 128, (20, 10, 60, 50)), os.fsencode(tmp_path / "in")
+    image, folder = planted(96, 128, (20, 10, 60, 50)), os.fsencode(tmp_path / "in")
     os.mkdir(folder)
-    data = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     try:
         for name in STEMS:
             with open(os.path.join(folder, name + b".png"), "wb") as file:
@@ -218,7 +218,7 @@ def test_names_of_files_are_any_bytes_and_are_found_again(tmp_path: Path) -> Non
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written - {LIST} <= set(listed) and len(list(out.glob("*.png"))) == len(STEMS)
     assert len(list((out / "labels").iterdir())) == len(list((out / "crops" / "사람_a").iterdir())) == len(STEMS) + 2
-    run([picture], out)
+    run([image], out)
     assert not list(out.glob("*.mp4")) and not (out / "crops").exists()
 
 

@@ -40,7 +40,7 @@ def sliding(**changes):
     return build(dataclasses.replace(SLIDING, **changes), CARD).eval()
 
 
-def pictures(count, height, width):
+def random_images(count, height, width):
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
 
@@ -51,7 +51,7 @@ def target(*rows, crowd=False, side=32):
     return Target(boxes, labels, torch.full((len(rows),), crowd), 0, (side, side))
 
 
-def truth(*targets):
+def pad_all(*targets):
     return pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
 
 
@@ -97,11 +97,11 @@ def test_a_window_answers_for_what_it_fits_best_and_for_none_far_from_all_and_in
     boxes = torch.tensor([[0.0, 0, 32, 32], [10, 0, 42, 32], [16, 0, 48, 32], [60, 60, 92, 92], [120, 0, 152, 32]])
     priors = Priors((boxes[:, :2] + boxes[:, 2:]) / 2, torch.full((5,), 4.0), boxes)
     seen = [target((0, 0, 32, 32, 1), (8, 0, 40, 32, 2)), target(), target((100, -20, 160, 60, 0), crowd=True)]
-    index = assign(priors, truth(*seen), 0.7, 0.4)
+    index = assign(priors, pad_all(*seen), 0.7, 0.4)
     assert index.tolist() == [[0, 1, -2, -1, -1], [-1] * 5, [-1, -1, -1, -1, -2]]
-    assert assign(priors, truth(target(), target()), 0.7, 0.4).tolist() == [[-1] * 5] * 2
+    assert assign(priors, pad_all(target(), target()), 0.7, 0.4).tolist() == [[-1] * 5] * 2
     with pytest.raises(ValueError, match="no"):
-        assign(priors._replace(boxes=None), truth(target()), 0.7, 0.4)
+        assign(priors._replace(boxes=None), pad_all(target()), 0.7, 0.4)
 
 
 # The convolutional form
@@ -112,17 +112,17 @@ def test_a_window_answers_for_what_it_fits_best_and_for_none_far_from_all_and_in
     [("lenet5", 32), ("lenet5", 52), ("alexnet", 227), ("vgg11", 224), ("nin", 224), ("resnet18", 435)],
 )
 def test_without_padding_one_pass_says_what_the_crops_say(name, window):
-    """Dense layers over crops, one by one, and convolutions over the picture, at several sizes of it."""
+    """Dense layers over crops, one by one, and convolutions over the image, at several sizes of it."""
     torch.manual_seed(0)
     plain = build_network(name, 4, 1, "valid").eval()
     slides, step = convolutional(copy.deepcopy(plain), window), plain.stride
     assert any(isinstance(m, nn.Linear) for m in plain.modules()) or name == "nin"
     assert not any(isinstance(m, nn.Linear) for m in slides.modules())
     for height, width in ((window, window), (window + 3, window + step + 1), (window + 2 * step - 1, window + step)):
-        picture = torch.rand(1, height, width)
+        image = torch.rand(1, height, width)
         with torch.no_grad():
-            expected = naive.answers(plain, picture, window, step)
-            got = slides(picture[None]).logits[0].permute(1, 2, 0)
+            expected = naive.answers(plain, image, window, step)
+            got = slides(image[None]).logits[0].permute(1, 2, 0)
         rows, columns = expected.shape[:2]
         assert (rows, columns) == ((height - window) // step + 1, (width - window) // step + 1)
         assert (got[:rows, :columns] - expected).abs().max() < 1e-4
@@ -134,8 +134,8 @@ def test_of_a_single_window_it_says_what_the_network_said_with_padding_too(name,
     plain = build_network(name, 4, 3, "same").eval()
     slides = convolutional(copy.deepcopy(plain), window)
     with torch.no_grad():
-        picture = torch.rand(2, 3, window, window)
-        assert torch.allclose(plain(picture).logits, slides(picture).logits[..., 0, 0], atol=1e-4)
+        image = torch.rand(2, 3, window, window)
+        assert torch.allclose(plain(image).logits, slides(image).logits[..., 0, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_a_network_that_ends_early_says_of_every_window_what_it_says_of_its_crop
     torch.manual_seed(0)
     model = sliding(backbone="vgg11", window=40, output_stride=4, hidden=[16], regress=False).eval()
     assert model.step == 4 and len(list(model.network.head)) == 1
-    picture = torch.randint(0, 256, (1, 3, 53, 61), dtype=torch.uint8)
+    image = torch.randint(0, 256, (1, 3, 53, 61), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.allclose(model(picture).logits, model.by_crops(picture).logits, atol=1e-4)
-        assert model(picture).logits.shape[1] >= 4 * 6
+        assert torch.allclose(model(image).logits, model.by_crops(image).logits, atol=1e-4)
+        assert model(image).logits.shape[1] >= 4 * 6
 
 
 def test_a_step_that_no_stage_has_is_named():
@@ -190,7 +190,7 @@ def test_a_step_that_no_stage_has_is_named():
 @pytest.mark.parametrize("regress", [True, False])
 def test_both_forms_say_the_same_of_every_window_of_the_pyramid(size, regress):
     model = sliding(regress=regress)
-    images = pictures(2, *size)
+    images = random_images(2, *size)
     with torch.no_grad():
         one, other = model(images), model.by_crops(images)
     count = len(one.priors.boxes)
@@ -206,7 +206,7 @@ def test_both_forms_say_the_same_of_every_window_of_the_pyramid(size, regress):
 def test_the_pyramid_goes_down_to_one_window_and_boxes_are_those_of_its_levels(height, width, step):
     with torch.device("meta"):
         model = sliding(scale_step=step)
-    got = [(tuple(level.shape[2:]), scale) for level, scale in model._levels(pictures(1, height, width))]
+    got = [(tuple(level.shape[2:]), scale) for level, scale in model._levels(random_images(1, height, width))]
     expected, shrunk = [], 1.0
     while not expected or max(height, width) / shrunk >= 32 - 1e-6:
         h, w = max(1, round(height / shrunk)), max(1, round(width / shrunk))
@@ -214,14 +214,14 @@ def test_the_pyramid_goes_down_to_one_window_and_boxes_are_those_of_its_levels(h
         shrunk *= step
     assert got == expected
     boxes = torch.cat([torch.tensor(naive.slid(*size, 32, 4)) * torch.tensor(scale * 2) for size, scale in expected])
-    raw = model(pictures(1, height, width).to("meta"))
+    raw = model(random_images(1, height, width).to("meta"))
     assert raw.logits.shape == (1, len(boxes), 4) and raw.priors.centers.shape == (len(boxes), 2)
-    assert (boxes[:, :2] < torch.tensor([width, height])).all()  # each begins within the picture
+    assert (boxes[:, :2] < torch.tensor([width, height])).all()  # each begins within the image
 
 
-def test_a_picture_smaller_than_a_window_is_padded_up_to_it():
+def test_a_image_smaller_than_a_window_is_padded_up_to_it():
     model = sliding()
-    small = pictures(1, 20, 12)
+    small = random_images(1, 20, 12)
     whole = torch.full((1, 3, 32, 32), CARD.preprocess.pad, dtype=torch.uint8)
     whole[..., :20, :12] = small
     with torch.no_grad():
@@ -251,9 +251,9 @@ def test_the_hardest_are_those_of_the_naive_twin(losses, count, data):
 @pytest.mark.parametrize("size", [32, 75])
 def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without(size):
     model = sliding(loss=WindowLossConfig(box=2.0, classes=3.0, class_weights=[1.0, 5.0, 0.5]))
-    raw = model(pictures(3, size, size))
+    raw = model(random_images(3, size, size))
     seen = [target((2, 3, 30, 31, 1), (4, 4, 20, 36, 2)), target(), target((0, 0, 200, 200, 0), crowd=True)]
-    index = assign(raw.priors, truth(*seen), POSITIVE, NEGATIVE)
+    index = assign(raw.priors, pad_all(*seen), POSITIVE, NEGATIVE)
     each, boxes, hard = [], [], []
     for b, a in np.ndindex(*index.shape):
         i = int(index[b, a])
@@ -262,8 +262,8 @@ def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without
         if i >= 0:
             each.append((loss, [1.0, 5.0, 0.5][label]))
             window = raw.priors.boxes[a]
-            wanted = (seen[b].boxes[i] - window) / (window[2] - window[0])
-            boxes.append(smooth_l1_loss(raw.regression[b, a], wanted, beta=SMOOTH_L1_BETA, reduction="sum").item())
+            expected = (seen[b].boxes[i] - window) / (window[2] - window[0])
+            boxes.append(smooth_l1_loss(raw.regression[b, a], expected, beta=SMOOTH_L1_BETA, reduction="sum").item())
         elif i == -1:
             hard.append(loss)
     each += [(loss, 1.0) for loss in sorted(hard, reverse=True)[: HARD * len(boxes)]]
@@ -279,17 +279,17 @@ def test_the_loss_is_that_of_the_windows_with_objects_and_of_the_hardest_without
 def test_it_trains_on_windows_with_objects_and_without_any(regress, objects):
     model = sliding(regress=regress).train()
     seen = [target((0, 0, 32, 32, 2)) if objects else target(), target()]
-    terms = model.loss(model(pictures(2, 32, 32)), seen)
+    terms = model.loss(model(random_images(2, 32, 32)), seen)
     assert set(terms) == ({"classes", "box"} if regress else {"classes"})
     total = sum(t.total / t.count for t in terms.values())
     total.backward()
     assert total.isfinite() and total > 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     everything = [target((0, 0, 32, 32, 0))] * 2  # no background to be had
-    assert model.loss(model(pictures(2, 32, 32)), everything)["classes"].count == 2
+    assert model.loss(model(random_images(2, 32, 32)), everything)["classes"].count == 2
 
 
-def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
+def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_image():
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = sliding().train()
@@ -319,13 +319,13 @@ def test_it_learns_objects_of_two_sizes_and_finds_them_in_a_larger_picture():
         raw = model.eval()(scene(128, *objects)[None])
     found = model.postprocess(raw, Postprocess(score=0.5, iou=0.3))[0]
     for x0, y0, x1, y1, label in objects:
-        mine = found[found.labels == label]
-        assert len(mine) and iou(mine.boxes[:1], torch.tensor([[x0, y0, x1, y1]]).float()) > 0.4
+        ours = found[found.labels == label]
+        assert len(ours) and iou(ours.boxes[:1], torch.tensor([[x0, y0, x1, y1]]).float()) > 0.4
     assert len(found[found.labels == 0]) == 0
 
 
 def test_the_lean_copy_and_the_weights_file_say_the_same(tmp_path):
-    model, images = sliding(), pictures(1, 64, 96)
+    model, images = sliding(), random_images(1, 64, 96)
     save_weights(tmp_path / "w.safetensors", model)
     again = load_weights(tmp_path / "w.safetensors")
     with torch.no_grad():

@@ -41,7 +41,7 @@ def save(path: Path, image: np.ndarray) -> Path:
 def folder(tmp_path: Path) -> Path:
     for i in (10, 9, 1):
         save(tmp_path / "ä b" / f"shot {i}.png", planted(20, 30, (i, 0, i + 5, 5)))
-    (tmp_path / "ä b" / "notes.txt").write_text("no picture")
+    (tmp_path / "ä b" / "notes.txt").write_text("no image")
     save(tmp_path / "ä b" / ".hidden.png", planted(4, 4, None))
     return tmp_path / "ä b"
 
@@ -192,7 +192,7 @@ def test_an_image_without_suffix_is_known_by_its_content(tmp_path: Path) -> None
     assert frame.image.shape == (4, 6, 3)
 
 
-def test_arrays_pictures_and_tensors() -> None:
+def test_arrays_images_and_tensors() -> None:
     image = planted(20, 30, (3, 4, 9, 8))
     chw = torch.from_numpy(image).permute(2, 0, 1)
     given = [image, image[:, :, 0], Image.fromarray(image), chw, chw.float() / 255, image[::-1]]
@@ -218,7 +218,7 @@ def test_arrays_pictures_and_tensors() -> None:
         object(),
     ],
 )
-def test_what_is_no_picture_is_refused(bad: object) -> None:
+def test_what_is_no_image_is_refused(bad: object) -> None:
     with pytest.raises(UserError, match="is not an image"):
         list(open_source(bad))
 
@@ -257,10 +257,10 @@ def test_a_password_in_a_url_stays_out_of_messages() -> None:
 
 
 def test_video_frames_names_and_times(tmp_path: Path) -> None:
-    pictures, _ = moving(12)
+    images, _ = moving(12)
     rate = Fraction(30000, 1001)
-    film(tmp_path / "clip é.mkv", pictures, [i / rate for i in range(12)], rate)
-    film(tmp_path / "clip.mp4", pictures, [i / rate for i in range(12)], rate)
+    film(tmp_path / "clip é.mkv", images, [i / rate for i in range(12)], rate)
+    film(tmp_path / "clip.mp4", images, [i / rate for i in range(12)], rate)
     source = open_source(tmp_path / "clip.mp4")
     assert (source.count, source.kind, source.is_video, source.fps) == (12, "video", True, rate)
     for path in (tmp_path / "clip.mp4", tmp_path / "clip é.mkv"):
@@ -268,8 +268,8 @@ def test_video_frames_names_and_times(tmp_path: Path) -> None:
         assert [f.index for f in frames] == list(range(12))
         assert [f.time for f in frames] == pytest.approx([float(i / rate) for i in range(12)], abs=0.001)
         assert {f.name for f in frames} == {path.name}
-        for frame, picture in zip(frames, pictures, strict=True):
-            assert np.abs(frame.image.astype(int) - picture).mean() < 3
+        for frame, image in zip(frames, images, strict=True):
+            assert np.abs(frame.image.astype(int) - image).mean() < 3
 
 
 def test_a_variable_rate_keeps_its_times_and_a_source_can_be_read_twice(tmp_path: Path) -> None:
@@ -300,18 +300,18 @@ def test_images_and_videos_of_a_folder(tmp_path: Path) -> None:
 def test_a_long_video_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
     film(tmp_path / "v.mp4", moving(60)[0], [Fraction(i, 10) for i in range(60)], Fraction(10))
     gc.collect()
-    before = pictures_alive()
+    before = images_alive()
     gc.disable()
     try:
         for _ in open_source(tmp_path / "v.mp4"):
             pass
-        left = pictures_alive() - before
+        left = images_alive() - before
     finally:
         gc.enable()
     assert left <= 4
 
 
-def pictures_alive() -> int:
+def images_alive() -> int:
     return sum(type(thing) in (av.VideoFrame, SideDataContainer) for thing in gc.get_objects())
 
 
@@ -326,16 +326,16 @@ def pictures_alive() -> int:
 )
 def test_a_turned_video_is_set_upright(tmp_path: Path, matrix: tuple[int, ...], turn) -> None:
     path = tmp_path / "v.mp4"
-    picture = planted(96, 128, (4, 4, 40, 20))
-    film(path, [picture] * 2, [Fraction(0), Fraction(1, 10)], Fraction(10))
+    image = planted(96, 128, (4, 4, 40, 20))
+    film(path, [image] * 2, [Fraction(0), Fraction(1, 10)], Fraction(10))
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # the matrix of a track header of version 0
     a, b, c, d = (v << 16 for v in matrix)
     data[at : at + 20] = struct.pack(">5i", a, b, 0, c, d)
     path.write_bytes(data)
     for frame in open_source(path):
-        assert frame.image.shape == turn(picture).shape
-        assert np.abs(frame.image.astype(int) - turn(picture)).mean() < 3
+        assert frame.image.shape == turn(image).shape
+        assert np.abs(frame.image.astype(int) - turn(image)).mean() < 3
 
 
 def test_a_truncated_video_gives_what_can_be_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -358,7 +358,7 @@ def test_a_truncated_video_gives_what_can_be_decoded(tmp_path: Path, caplog: pyt
 
 
 def striped(number: int) -> np.ndarray:
-    """A picture (96, 128, 3) that tells its number below 64 in six bright or dark stripes, over noise."""
+    """An image (96, 128, 3) that tells its number below 64 in six bright or dark stripes, over noise."""
     image = np.random.default_rng(number).integers(90, 160, (96, 128, 3), np.uint8)
     for bit in range(6):
         image[16 * bit : 16 * bit + 16, :64] = 250 if number >> bit & 1 else 5
@@ -431,11 +431,11 @@ def test_times_of_an_avi_with_reordered_frames_do_not_run_back(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_in_a_moving_picture_turns_it(tmp_path: Path, turn: int) -> None:
-    picture = planted(96, 128, (4, 4, 40, 20))
+def test_exif_in_a_moving_image_turns_it(tmp_path: Path, turn: int) -> None:
+    image = planted(96, 128, (4, 4, 40, 20))
     tags = Image.Exif()
     tags[0x0112] = turn
-    Image.fromarray(picture).save(tmp_path / "p.jpg", exif=tags, quality=95, subsampling=0)
+    Image.fromarray(image).save(tmp_path / "p.jpg", exif=tags, quality=95, subsampling=0)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "p.jpg")).convert("RGB")).astype(int)
     data = (tmp_path / "p.jpg").read_bytes()
     (tmp_path / "v.mjpeg").write_bytes(data * 3)

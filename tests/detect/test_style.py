@@ -1,4 +1,4 @@
-"""Style transfer: costs beside loops and gradients, pictures through the command, one line for what cannot be."""
+"""Style transfer: costs beside loops and gradients, images through the command, one line for what cannot be."""
 
 import json
 import shutil
@@ -32,11 +32,11 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 def test_costs_are_those_of_loops(shape, seed):
     rng = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(1, *shape, generator=rng, dtype=torch.float64) for _ in range(2))
-    mine, theirs = a[0].tolist(), b[0].tolist()
-    assert content_cost(a, b).item() == pytest.approx(twin.content_cost(mine, theirs))
-    torch.testing.assert_close(gram(a)[0], torch.tensor(twin.gram(mine), dtype=torch.float64))
-    assert style_cost(a, gram(b)).item() == pytest.approx(twin.style_cost(mine, theirs))
-    assert total_variation(a).item() == pytest.approx(twin.total_variation(mine))
+    ours, reference = a[0].tolist(), b[0].tolist()
+    assert content_cost(a, b).item() == pytest.approx(twin.content_cost(ours, reference))
+    torch.testing.assert_close(gram(a)[0], torch.tensor(twin.gram(ours), dtype=torch.float64))
+    assert style_cost(a, gram(b)).item() == pytest.approx(twin.style_cost(ours, reference))
+    assert total_variation(a).item() == pytest.approx(twin.total_variation(ours))
 
 
 def test_worked_numbers_of_the_costs():
@@ -54,7 +54,7 @@ def test_style_does_not_ask_where():
 
 
 class Two(nn.Module):
-    """Two layers that see pictures of three colours, in float64."""
+    """Two layers that see images of three colours, in float64."""
 
     def __init__(self):
         super().__init__()
@@ -78,9 +78,9 @@ def test_j_is_that_of_loops(problem):
     objective, content, style, other = problem
     said = [{k: v[0].tolist() for k, v in objective.sees(x).items()} for x in (other, content, style)]
     w = objective.weights
-    wanted = twin.objective(*said, w.styles, {"alpha": w.alpha, "beta": w.beta}, w.content)
-    wanted += w.tv * twin.total_variation(other[0].tolist()) / twin.total_variation(content[0].tolist())
-    assert sum(objective(other).values()).item() == pytest.approx(wanted)
+    expected = twin.objective(*said, w.styles, {"alpha": w.alpha, "beta": w.beta}, w.content)
+    expected += w.tv * twin.total_variation(other[0].tolist()) / twin.total_variation(content[0].tolist())
+    assert sum(objective(other).values()).item() == pytest.approx(expected)
 
 
 def test_gradients_are_those_of_differences(problem):
@@ -88,7 +88,7 @@ def test_gradients_are_those_of_differences(problem):
     assert torch.autograd.gradcheck(lambda x: torch.stack(list(objective(x).values())), other.clone().requires_grad_())
 
 
-def test_units_are_what_the_two_pictures_cost(problem):
+def test_units_are_what_the_two_images_cost(problem):
     objective, content, style, _ = problem
     at_content, at_style = ({k: v.item() for k, v in objective(x).items()} for x in (content, style))
     assert at_content == pytest.approx({"content": 0, "style": 3, "tv": 0.5})
@@ -114,7 +114,7 @@ def test_the_style_of_the_content_itself_costs_nothing(problem):
     assert sum(objective(content).values()).item() == pytest.approx(1.0)  # the variation alone
 
 
-def test_a_flat_picture_has_units_too():
+def test_a_flat_image_has_units_too():
     flat = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
     objective = Objective(Two(), flat, flat, Weights("first", {"second": 1.0}, tv=1.0))
     assert sum(objective(flat).values()).item() == 0
@@ -139,7 +139,7 @@ def test_layers_carry_weights():
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A picture of odd size, a style and weights nobody trained, in a folder."""
+    """An image of odd size, a style and weights nobody trained, in a folder."""
     from torchvision import models
 
     folder = tmp_path_factory.mktemp("style")
@@ -252,7 +252,7 @@ def test_several_styles_are_for_sets(desk, tmp_path, capsys):
     assert main(["stylize", *words]) == 2 and "several --style are for --data" in capsys.readouterr().err
 
 
-def test_a_picture_of_one_row_is_too_small(desk, tmp_path, capsys):
+def test_a_image_of_one_row_is_too_small(desk, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "row.png"), np.zeros((1, 90, 3), np.uint8))
     assert main(["stylize", *flags(desk, out=tmp_path / "o.png", content=tmp_path / "row.png")]) == 2
     assert "too small" in capsys.readouterr().err and not (tmp_path / "o.png").exists()

@@ -1,4 +1,4 @@
-"""Large pictures in tiles: what is planted is found as in the whole picture, each thing once."""
+"""Large images in tiles: what is planted is found as in the whole image, each thing once."""
 
 import itertools
 
@@ -33,7 +33,7 @@ def rows(found: Detections) -> list[list[float]]:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, int, int, int]]]:
-    """A picture larger than a tile and things in it, 24 pixels apart at least: they stay apart in the small whole."""
+    """An image larger than a tile and things in it, 24 pixels apart at least: they stay apart in the small whole."""
     height, width = draw(st.integers(100, 500)), draw(st.integers(SIDE + 1, 640))
     boxes: list[tuple[int, int, int, int]] = []
     for _ in range(draw(st.integers(0, 12))):
@@ -47,7 +47,7 @@ def scenes(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, int, int, int]]]:
 
 @settings(max_examples=60, deadline=None)
 @given(scenes())
-def test_tiles_find_what_the_whole_picture_shows(planted: tuple[int, int, list[tuple[int, int, int, int]]]) -> None:
+def test_tiles_find_what_the_whole_image_shows(planted: tuple[int, int, list[tuple[int, int, int, int]]]) -> None:
     height, width, boxes = planted
     frame = scene(height, width, boxes)
     ((back, found),) = tiled()([frame])
@@ -57,7 +57,7 @@ def test_tiles_find_what_the_whole_picture_shows(planted: tuple[int, int, list[t
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(32, 640))
-def test_tiles_cover_the_picture_and_overlap(height: int, width: int, side: int) -> None:
+def test_tiles_cover_the_image_and_overlap(height: int, width: int, side: int) -> None:
     whole, *parts = tile_places(height, width, side).tolist()
     assert whole == [0, 0, width, height]
     assert bool(parts) == (max(height, width) > side)
@@ -68,7 +68,7 @@ def test_tiles_cover_the_picture_and_overlap(height: int, width: int, side: int)
         assert all(before[1] - after[0] >= OVERLAP * side for before, after in itertools.pairwise(spans))
 
 
-def test_a_small_picture_goes_through_as_it_is() -> None:
+def test_a_small_image_goes_through_as_it_is() -> None:
     frame = scene(100, 150, [(10, 10, 40, 60)])
     ((_, one),), ((_, other),) = (p([frame]) for p in (tiled(), Predictor(ThingFinder(), SIDE)))
     assert torch.equal(one.boxes, other.boxes) and len(one) == 1

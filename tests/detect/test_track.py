@@ -135,10 +135,10 @@ def test_embeddings_of_a_track_are_a_moving_average_of_length_one():
     tracker, boxes = ByteTrack(0.5, dimensions=2), found((10, 10, 40, 40, 0.9))
     tracker.update(boxes, np.array([[1.0, 0.0]]))
     tracker.update(boxes, np.array([[0.0, 1.0]]))
-    wanted = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
-    assert np.allclose(tracker.tracks.embeddings, wanted)
+    expected = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
+    assert np.allclose(tracker.tracks.embeddings, expected)
     tracker.update(found((10, 10, 40, 40, 0.2)), np.zeros((1, 2)))  # unsure, and not looked at
-    assert np.allclose(tracker.tracks.embeddings, wanted)
+    assert np.allclose(tracker.tracks.embeddings, expected)
     tracker.update(found(), np.zeros((0, 2)))
     assert tracker.tracks.embeddings.shape == (1, 2)
 
@@ -188,7 +188,7 @@ def test_numbers_are_distinct_and_never_come_again(seed):
 
 
 def test_a_line_counts_who_crosses_between_its_ends():
-    line = Line((100, 0), (100, 100))  # down the picture: its right hand is the picture's left side
+    line = Line((100, 0), (100, 100))  # down the image: its right side is the left half of the image
     for x in (80, 100, 120):
         line.update(1, "car", (x, 50))
     assert line.counts() == {"line": [100, 0, 100, 100], "right": {}, "left": {"car": 1}}
@@ -213,12 +213,12 @@ def test_a_zone_counts_who_was_in_it():
 
 def test_every_film_has_tracks_of_its_own():
     tracker, box = VideoTracker(0.5, ["a"]), found((10, 10, 40, 40, 0.9))
-    picture = np.zeros((90, 90, 3), np.uint8)
-    frames = [Frame(picture, "x/1.png"), Frame(picture, "x/2.png"), Frame(picture, "y/1.png")]
-    frames += [Frame(picture, "z.mp4", i, i / 10) for i in (0, 1)] + [Frame(picture, "z.mp4", 0, 0.0)]
+    image = np.zeros((90, 90, 3), np.uint8)
+    frames = [Frame(image, "x/1.png"), Frame(image, "x/2.png"), Frame(image, "y/1.png")]
+    frames += [Frame(image, "z.mp4", i, i / 10) for i in (0, 1)] + [Frame(image, "z.mp4", 0, 0.0)]
     assert [tracker(frame, box).tracks.tolist() for frame in frames] == [[1]] * 6
     assert tracker.objects == {"a": 4} and tracker.counts() == {"x": [], "y": [], "z.mp4": []}
-    tracker.draw(picture)
+    tracker.draw(image)
 
 
 @pytest.mark.parametrize(
@@ -253,10 +253,10 @@ def walk(tmp_path_factory):
     """Frames of two bright squares that walk towards one another and past."""
     folder = tmp_path_factory.mktemp("walk")
     for t in range(12):
-        picture = np.zeros((96, 160, 3), np.uint8)
+        image = np.zeros((96, 160, 3), np.uint8)
         for x, y in ((8 + 10 * t, 10), (130 - 10 * t, 60)):
-            cv2.rectangle(picture, (x, y), (x + 20, y + 20), (255, 255, 255), -1)
-        cv2.imwrite(str(folder / f"{t:02d}.png"), picture)
+            cv2.rectangle(image, (x, y), (x + 20, y + 20), (255, 255, 255), -1)
+        cv2.imwrite(str(folder / f"{t:02d}.png"), image)
     return folder
 
 

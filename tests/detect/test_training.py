@@ -147,11 +147,11 @@ def test_what_a_step_draws_is_a_matter_of_its_number(digits, tmp_path, monkeypat
     drawn, forward = [], Losses.forward
     monkeypatch.setattr(Losses, "forward", lambda s, x, t: (drawn.append(torch.rand(1).item()), forward(s, x, t))[1])
     train(settings(digits, tmp_path, epochs=2, seed=5))
-    wanted = []
+    expected = []
     for step in range(8):
         seed_all(5, step, 0)
-        wanted.append(torch.rand(1).item())
-    assert drawn == wanted
+        expected.append(torch.rand(1).item())
+    assert drawn == expected
 
 
 def joined(batches: list[Batch]) -> Batch:
@@ -333,22 +333,22 @@ def test_bad_records_are_an_error_or_a_line_in_a_report(digits, tmp_path, capsys
     content = json.loads(path.read_text())
     content["annotations"][3]["bbox"][2] = -4
     path.write_text(json.dumps(content))
-    picture = data / content["images"][5]["file_name"]
-    picture.write_bytes(picture.read_bytes()[:900])
+    image = data / content["images"][5]["file_name"]
+    image.write_bytes(image.read_bytes()[:900])
     with pytest.raises(UserError, match=r"annotation"):
         train(settings(data, out, epochs=1))
     train(settings(data, out, epochs=1, skip_bad=True))
     lines = (out / "left_out.txt").read_text().splitlines()
-    assert len(lines) == 2 and f"{content['annotations'][3]['id']}" in lines[0] and picture.name in lines[1]
+    assert len(lines) == 2 and f"{content['annotations'][3]['id']}" in lines[0] and image.name in lines[1]
     assert "2 bad records were left out" in capsys.readouterr().err
 
 
 def test_an_image_that_breaks_in_a_worker_is_one_line(digits, tmp_path):
     data = tmp_path / "bad"
     shutil.copytree(digits, data)
-    picture = next((data / "train").iterdir())
-    picture.write_bytes(picture.read_bytes()[:900])
-    with pytest.raises(UserError, match=picture.name):
+    image = next((data / "train").iterdir())
+    image.write_bytes(image.read_bytes()[:900])
+    with pytest.raises(UserError, match=image.name):
         train(settings(data, tmp_path / "run", workers=1))
 
 
@@ -425,7 +425,7 @@ def test_anchors_are_computed_from_the_labels_and_kept(digits, tmp_path, monkeyp
 
 
 def test_box_sizes_where_the_annotations_do_not_say_how_large_an_image_is(digits, tmp_path, monkeypatch):
-    store = ready(settings(digits, tmp_path), monkeypatch).annotations
-    unsaid = dataclasses.replace(store, sizes=np.zeros_like(store.sizes))
-    assert torch.equal(box_sizes(unsaid, 192), box_sizes(store, 192))
-    assert torch.allclose(box_sizes(store, 192), 2 * torch.from_numpy(store.boxes[:, 2:]).float())
+    annotations = ready(settings(digits, tmp_path), monkeypatch).annotations
+    unsaid = dataclasses.replace(annotations, sizes=np.zeros_like(annotations.sizes))
+    assert torch.equal(box_sizes(unsaid, 192), box_sizes(annotations, 192))
+    assert torch.allclose(box_sizes(annotations, 192), 2 * torch.from_numpy(annotations.boxes[:, 2:]).float())

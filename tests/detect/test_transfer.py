@@ -166,8 +166,8 @@ def test_what_is_taken_what_is_not_and_why(capsys):
     assert "1 of the file are not used" in said and f"{gone}: absent in the file" in said
     assert "else.weight: extra, the model has no such tensor" in said
     assert "shape [2, 84], the model's is [3, 84]" in said
-    mine = model.state_dict()
-    assert all(torch.equal(mine[k], v) for k, v in tensors.items() if k in mine and mine[k].shape == v.shape)
+    ours = model.state_dict()
+    assert all(torch.equal(ours[k], v) for k, v in tensors.items() if k in ours and ours[k].shape == v.shape)
     with pytest.raises(UserError, match="nothing in it fits"):
         begin(model, Source("--weights W", {"x": torch.zeros(1)}, Preprocess(), "model"), tell=False)
 
@@ -200,13 +200,13 @@ def test_the_backbone_of_ours_serves_any_model(tmp_path, digits):
     assert source is not None and source.part == "backbone"
     model = classifier("csp_n")
     begin(model, source, tell=False)
-    theirs = load_file(weights)
+    reference = load_file(weights)
     for k, v in model.network.stages.state_dict().items():
         name = f"backbone.stages.{k}"
-        assert name not in theirs or torch.equal(v, theirs[name])
+        assert name not in reference or torch.equal(v, reference[name])
     assert torch.equal(
         model.network.stages[0].state_dict()[(key := next(iter(model.network.stages[0].state_dict())))],
-        theirs[f"backbone.stages.0.{key}"],
+        reference[f"backbone.stages.0.{key}"],
     )
 
 
@@ -224,15 +224,15 @@ def test_pixels_are_those_that_the_weights_want(tmp_path):
     torch.save({"a": torch.zeros(1)}, other)
     assert pixels_of("squeezenet1_1", other) == PIXELS["imagenet"]
     x = torch.tensor([[[[255]], [[0]], [[51]]]], dtype=torch.uint8)
-    wanted = {
+    expected = {
         "unit": [1, 0, 0.2],
         "imagenet": [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225],
         "half": [1, -1, -0.6],
         "caffe": [51 - 104, -117, 255 - 123],
         "tensorflow": [1, -127 / 128, (51 - 127) / 128],
     }
-    assert set(wanted) == set(PIXELS)
-    for name, numbers in wanted.items():
+    assert set(expected) == set(PIXELS)
+    for name, numbers in expected.items():
         model = build(MODEL, ModelMetadata(NAMES, [1, 2, 3], 64, PIXELS[name]))
         assert model.preprocess(x).flatten().tolist() == pytest.approx(numbers, abs=1e-4), name
 

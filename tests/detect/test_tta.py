@@ -24,8 +24,8 @@ def test_planted_things_are_found_where_they_are() -> None:
     image[10:60, 130:190] = MAGENTA
     ((frame, found),) = views()([Frame(image, "x")])
     assert frame.image is image and found.labels.tolist() == [1, 1]
-    truth = torch.tensor([[20.0, 30, 80, 90], [130, 10, 190, 60]])
-    assert (found.boxes[found.boxes[:, 0].argsort()] - truth).abs().max() < 3  # blur of resizing
+    ground_truth = torch.tensor([[20.0, 30, 80, 90], [130, 10, 190, 60]])
+    assert (found.boxes[found.boxes[:, 0].argsort()] - ground_truth).abs().max() < 3  # blur of resizing
     assert found.scores.tolist() == pytest.approx([0.9, 0.9])
 
 
@@ -54,8 +54,8 @@ def test_tiles_take_views_for_a_predictor() -> None:
     image = planted(150, 400, (120, 30, 260, 120))
     image[10:50, 350:380] = MAGENTA
     ((_, found),) = TiledPredictor(views(), 160, Postprocess())([Frame(image, "x")])
-    truth = torch.tensor([[120.0, 30, 260, 120], [350, 10, 380, 50]])
-    assert (found.boxes[found.boxes[:, 0].argsort()] - truth).abs().max() < 3
+    ground_truth = torch.tensor([[120.0, 30, 260, 120], [350, 10, 380, 50]])
+    assert (found.boxes[found.boxes[:, 0].argsort()] - ground_truth).abs().max() < 3
 
 
 boxes = st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(5, 25), st.integers(5, 25)).map(
@@ -72,11 +72,11 @@ def as_found(rows: list) -> Detections:
 @settings(deadline=None)
 @given(st.lists(found_rows, min_size=1, max_size=4))
 def test_fusion_is_that_of_plain_loops(rows: list) -> None:
-    mine = fuse_boxes([as_found(one) for one in rows])
+    ours = fuse_boxes([as_found(one) for one in rows])
     naive = fused(rows, SAME)
-    assert np.allclose(mine.boxes.numpy(), np.array([r[0] for r in naive]).reshape(-1, 4), atol=1e-4)
-    assert np.allclose(mine.scores.numpy(), [r[1] for r in naive])
-    assert mine.labels.tolist() == [r[2] for r in naive]
+    assert np.allclose(ours.boxes.numpy(), np.array([r[0] for r in naive]).reshape(-1, 4), atol=1e-4)
+    assert np.allclose(ours.scores.numpy(), [r[1] for r in naive])
+    assert ours.labels.tolist() == [r[2] for r in naive]
 
 
 @given(found_rows, st.integers(1, 50))

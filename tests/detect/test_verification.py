@@ -45,8 +45,8 @@ numbers = st.lists(st.integers(0, 12).map(lambda v: v / 4), min_size=1, max_size
 @settings(deadline=None)
 def test_measures_are_those_of_the_plain_loops(same, different):
     distances = np.array(same + different)
-    truth = np.arange(len(distances)) < len(same)
-    found = measure(distances, truth)
+    ground_truth = np.arange(len(distances)) < len(same)
+    found = measure(distances, ground_truth)
     assert found["auc"] == pytest.approx(naive.area(same, different))
     assert found["tar_1pct"] == pytest.approx(naive.true_accepts(same, different, 0.01))
     assert found["tar_01pct"] == pytest.approx(naive.true_accepts(same, different, 0.001))
@@ -63,13 +63,13 @@ def test_measures_are_those_of_the_plain_loops(same, different):
 
 def test_accuracy_is_measured_on_pairs_that_did_not_choose_the_threshold():
     rng = np.random.default_rng(0)
-    truth = np.arange(400) < 100
-    apart_by = np.where(truth, 0.0, 1.0) + rng.normal(0, 0.05, 400)
-    assert measure(apart_by, truth)["accuracy"] == 1  # and unequal numbers do not matter
+    ground_truth = np.arange(400) < 100
+    apart_by = np.where(ground_truth, 0.0, 1.0) + rng.normal(0, 0.05, 400)
+    assert measure(apart_by, ground_truth)["accuracy"] == 1  # and unequal numbers do not matter
     noise = rng.random(60)
     chosen = naive.best_accuracy(noise[:30].tolist(), noise[30:].tolist())
     assert measure(noise, np.arange(60) < 30)["accuracy"] < chosen
-    assert threshold(apart_by, truth) == pytest.approx(0.5, abs=0.25)
+    assert threshold(apart_by, ground_truth) == pytest.approx(0.5, abs=0.25)
 
 
 @pytest.mark.parametrize(("same", "different"), [(0, 0), (3, 0), (0, 3)])
@@ -95,7 +95,7 @@ def test_pairs_are_all_of_them_or_a_drawn_part(labels, most):
         assert all(np.array_equal(a, b) for a, b in zip((first, second), all_pairs(labels, most)[:2], strict=True))
 
 
-def test_of_a_person_with_very_many_pictures_a_part_is_drawn():
+def test_of_a_person_with_very_many_images_a_part_is_drawn():
     labels = np.repeat([0, 1], [300_000, 9])  # 45,000,000,000 pairs of one person
     first, second, same = all_pairs(labels)
     assert same.sum() == 100_000 == len(set(zip(first[same].tolist(), second[same].tolist(), strict=True)))
@@ -117,11 +117,11 @@ def test_distances_of_many_pairs_are_those_of_each():
 
 def portrait(person: int, rng: np.random.Generator) -> np.ndarray:
     """A person is a bar at an angle of his own, a little displaced, in noise."""
-    picture = rng.integers(0, 60, (40, 36, 3)).astype(np.uint8)
+    image = rng.integers(0, 60, (40, 36, 3)).astype(np.uint8)
     angle, shift = person * np.pi / 7, rng.integers(-2, 3, 2)
     way = 16 * np.array([np.cos(angle), np.sin(angle)])
     start, end = ((np.array([18, 20]) + shift + sign * way).round().astype(int).tolist() for sign in (-1, 1))
-    return cv2.line(picture, start, end, (220, 220, 220), 5)
+    return cv2.line(image, start, end, (220, 220, 220), 5)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_a_run_has_its_measures_its_report_and_its_thresholds(people, weights, t
     assert (found["same"], found["different"]) == (1, 1) and found["auc"] in (0, 1)
 
 
-def test_thresholds_over_cached_features_are_those_of_pictures_with_their_mirror_images(people, tmp_path):
+def test_thresholds_over_cached_features_are_those_of_images_with_their_mirror_images(people, tmp_path):
     flags = ["--model", "embedder", "--model.backbone", "lenet5", "--model.in_channels", "1", "--imgsz", "32"]
     flags += ["--model.dimensions", "8", "--batch", "12", "--epochs", "2", "--optim.lr", "0.01", "--multi-scale", "0"]
     flags += ["--model.mirror", "true", "--freeze", "-1", "--cache-features", "true", "--augment.on", "false", *CPU]
@@ -191,11 +191,11 @@ def test_thresholds_over_cached_features_are_those_of_pictures_with_their_mirror
 
 def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, capsys):
     known, out = tmp_path / "known", str(tmp_path / "g.safetensors")
-    for person in "ab":  # one picture each: one in a folder, one called as its person
-        picture = people / "train" / person / "0.png"
+    for person in "ab":  # one image each: one in a folder, one called as its person
+        image = people / "train" / person / "0.png"
         copy = known / person / "x.png" if person == "a" else known / "b.png"
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(picture.read_bytes())
+        copy.write_bytes(image.read_bytes())
     assert main(["embed", "--weights", str(weights), "--source", str(known), "--out", out, *CPU[:4]]) == 0
     assert "2 images of 2 people" in capsys.readouterr().out
     gallery = Gallery.load(tmp_path / "g.safetensors")
@@ -212,12 +212,12 @@ def test_a_gallery_knows_who_is_in_it_and_who_is_not(people, weights, tmp_path, 
 
 def test_a_gallery_replaces_nothing_but_a_gallery(people, weights, tmp_path, capsys):
     (copy := tmp_path / "w.safetensors").write_bytes(weights.read_bytes())
-    (picture := tmp_path / "p.png").write_bytes((people / "val" / "f" / "0.png").read_bytes())
-    asked = ["embed", "--weights", str(copy), "--source", str(picture), *CPU[:4], "--out"]
-    for out in (copy, picture, tmp_path):
+    (image := tmp_path / "p.png").write_bytes((people / "val" / "f" / "0.png").read_bytes())
+    asked = ["embed", "--weights", str(copy), "--source", str(image), *CPU[:4], "--out"]
+    for out in (copy, image, tmp_path):
         assert main([*asked, str(out)]) == 2
         assert f"{out} exists and is not a gallery file that gridhead wrote" in capsys.readouterr().err
-    assert copy.read_bytes() == weights.read_bytes() and sorted(tmp_path.iterdir()) == [picture, copy]
+    assert copy.read_bytes() == weights.read_bytes() and sorted(tmp_path.iterdir()) == [image, copy]
     for _ in range(2):
         assert main([*asked, str(tmp_path / "g")]) == 0
 
@@ -239,7 +239,7 @@ def test_weights_that_change_meanwhile_do_not_pass_for_those_that_made_a_gallery
     assert "was not built with" in capsys.readouterr().err
 
 
-def test_verify_says_the_distance_of_two_pictures(people, weights, capsys):
+def test_verify_says_the_distance_of_two_images(people, weights, capsys):
     one, other = (str(people / "val" / name) for name in ("f/0.png", "g/0.png"))
     for words in ([one, one, "--weights", str(weights)], ["--weights", str(weights), one, one]):
         assert main(["verify", *words, *CPU[:4]]) == 0
@@ -292,7 +292,7 @@ def test_what_finders_find_is_cut_out_one_after_the_other(weights, finders):
     assert not np.allclose(turned, plain(Frame(image, "p")), atol=1e-3)
 
 
-def test_a_gallery_remembers_what_cut_its_pictures_out(people, weights, finders, tmp_path, capsys, monkeypatch):
+def test_a_gallery_remembers_what_cut_its_images_out(people, weights, finders, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("left", "turned"):
         (tmp_path / name).touch()
@@ -329,7 +329,7 @@ def broken(people, weights, tmp_path_factory):
     root = tmp_path_factory.mktemp("broken")
     for name in ("empty", "bad", "one"):
         (root / name).mkdir()
-    (root / "bad" / "p.png").write_bytes(b"no picture")
+    (root / "bad" / "p.png").write_bytes(b"no image")
     for person in "fg":
         (root / "two" / person).mkdir(parents=True)
         (root / "two" / person / "0.png").write_bytes((people / "val" / person / "0.png").read_bytes())
@@ -428,7 +428,7 @@ def test_every_mistake_is_one_line(people, weights, broken, capsys, words, said)
     assert said.format(b=broken) in lines[-1] and len(lines) == 1, lines
 
 
-def test_a_picture_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
+def test_a_image_of_any_size_has_a_vector(weights, broken, tmp_path, capsys):
     out = str(tmp_path / "g")
     assert (
         main(["embed", "--weights", str(weights), "--source", str(broken / "one"), "--out", out, "--device=cpu"]) == 0
@@ -497,7 +497,7 @@ def test_the_table_has_the_baselines_and_the_rows(people, tmp_path, capsys):
     found = {
         one: load_data(table, one, image_level_labels="classes", allow_outside=True) for one in ("train", "val", "test")
     }
-    assert [len(store) for store in found.values()] == [18, 12, 12]
+    assert [len(annotations) for annotations in found.values()] == [18, 12, 12]
     told = json.loads((out / "results.json").read_text())
     assert told["twins"]["minutes"] > 0 and told["pixels"]["same"] == 30
     assert verify.main(asked) == 0  # what is done is not done again

@@ -1,4 +1,4 @@
-"""Views of a picture, and what a classifier says of them together, against naive twins."""
+"""Views of an image, and what a classifier says of them together, against naive twins."""
 
 from types import SimpleNamespace
 
@@ -27,9 +27,9 @@ def test_views_are_those_of_the_naive_twin(side, count, images, seed):
     assert all(v.shape == (images, 3, side, side) and v.dtype == torch.uint8 for v in got)
     for i in range(images):
         for channel in range(3):
-            wanted = naive.views(batch[i, channel].tolist(), side, count)
-            for place, (mine, theirs) in enumerate(zip(got, wanted, strict=True)):
-                off = np.abs(mine[i, channel].numpy() - np.array(theirs))
+            expected = naive.views(batch[i, channel].tolist(), side, count)
+            for place, (ours, reference) in enumerate(zip(got, expected, strict=True)):
+                off = np.abs(ours[i, channel].numpy() - np.array(reference))
                 assert off.max() <= (0.5 + 1e-3 if place < 2 else 0)  # the whole is rounded
 
 
@@ -43,7 +43,7 @@ def test_a_corner_shows_its_part_of_the_side(side, count):
 
 
 @given(side=SIDES, seed=st.integers(0, 99))
-def test_a_symmetric_picture_has_each_view_twice(side, seed):
+def test_a_symmetric_image_has_each_view_twice(side, seed):
     half = drawn(seed, 1, canvas_side(side, MOST))
     whole, mirror, *corners = views(torch.maximum(half, half.flip(3)), side, MOST)
     assert (whole.int() - mirror.int()).abs().max() <= 1  # a half may be rounded up or down
@@ -80,7 +80,7 @@ def batch(images, first):
 
 @settings(max_examples=25, deadline=None)
 @given(side=SIDES, count=COUNTS, lengths=st.lists(st.integers(0, 3), max_size=3), seed=st.integers(0, 999))
-def test_scores_are_means_over_the_views_of_each_picture(side, count, lengths, seed):
+def test_scores_are_means_over_the_views_of_each_image(side, count, lengths, seed):
     model, canvas = Weigher(), canvas_side(side, count)
     batches = [batch(drawn(seed + i, n, canvas), 10 * i) for i, n in enumerate(lengths)]
     found = list(class_scores(model, batches, side, count, torch.device("cpu"), torch.float32))
@@ -91,6 +91,6 @@ def test_scores_are_means_over_the_views_of_each_picture(side, count, lengths, s
 
     for (_, got), given_batch in zip(found, batches, strict=True):
         assert got.shape == (len(given_batch.images), 3)
-        for row, picture in zip(got.tolist(), given_batch.images[:, 0].tolist(), strict=True):
-            wanted = naive.mean_scores(scores, picture, side, count)
-            assert row == pytest.approx(wanted, abs=4e-3)  # a half may be rounded up or down
+        for row, image in zip(got.tolist(), given_batch.images[:, 0].tolist(), strict=True):
+            expected = naive.mean_scores(scores, image, side, count)
+            assert row == pytest.approx(expected, abs=4e-3)  # a half may be rounded up or down

@@ -36,7 +36,7 @@ def drawn(kind, size, seed):
     return random_warp(size, AugmentConfig(**KINDS[kind]), np.random.default_rng(seed))
 
 
-def truth(boxes, points=None, size=(100, 100), proposals=None):
+def make_target(boxes, points=None, size=(100, 100), proposals=None):
     n = len(boxes)
     return Target(
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -145,7 +145,7 @@ def test_points_stay_on_their_pixels(kind, zoom):
         warp = drawn(kind, 128, seed)
         place_at = np.random.default_rng(seed).uniform(30, 90, 2)
         corner = (64 - place_at * zoom + np.random.default_rng(seed).uniform(-20, 20, 2)).tolist()
-        tile = ImageTarget(spot(110, 120, *place_at), truth([[0, 0, 120, 110]], [[[*place_at, 2]]], (110, 120)))
+        tile = ImageTarget(spot(110, 120, *place_at), make_target([[0, 0, 120, 110]], [[[*place_at, 2]]], (110, 120)))
         canvas = np.zeros((128, 128, 3), np.uint8)
         move = paste(canvas, tile, tuple(corner), zoom, warp)
         found = place([tile.target], [move], 0, (128, 128)).keypoints
@@ -164,10 +164,12 @@ def extents(image, label):
 @kinds
 @pytest.mark.parametrize("scene", ["single", "mosaic"])
 def test_boxes_follow_ellipses_to_the_pixel(kind, scene):
-    store, checked = Store(40, ellipses=True, side=(90, 140)), 0
+    annotations, checked = Store(40, ellipses=True, side=(90, 140)), 0
     config = AugmentConfig(**{**STILL, "scale": 0.6}, **KINDS[kind])
     for i in range(1, 40):
-        tiles = [ImageTarget(store.read(k), store.target(k)) for k in (i, 0, 5, 10)]  # the others have no objects
+        tiles = [
+            ImageTarget(annotations.read(k), annotations.target(k)) for k in (i, 0, 5, 10)
+        ]  # the others have no objects
         rng = np.random.default_rng(i)
         if scene == "single":
             image, target = single(tiles[0], 160, config, rng, 114)
@@ -191,8 +193,8 @@ def test_a_still_warp_places_as_none_does():
         Placement((1.0, 1.0), (40.0, 20.0), (60, 20, 100, 100)),
     ]
     parts = [
-        truth(boxes[:25].tolist(), points[:25], proposals=boxes[:9].tolist()),
-        truth(boxes[25:].tolist(), points[25:], proposals=boxes[9:].tolist()),
+        make_target(boxes[:25].tolist(), points[:25], proposals=boxes[:9].tolist()),
+        make_target(boxes[25:].tolist(), points[25:], proposals=boxes[9:].tolist()),
     ]
     for visibility in (0.0, 0.1, 0.5, 1.0):
         plain = place(parts, moves, visibility, (100, 100))
@@ -209,13 +211,13 @@ def test_a_still_warp_places_as_none_does():
 def test_what_a_warp_moves_out_of_sight_is_dropped():
     """A box at the side of a wide image is out of the canvas once the image is upright; a box outside it never was."""
     quarter = Warp(100, np.array([[0.0, -1, 100], [1, 0, 0], [0, 0, 1]]))
-    target = truth(
+    target = make_target(
         [[0, 40, 20, 60], [90, 40, 110, 60], [-40, 40, -10, 60]], [[[5, 50, 2]], [[100, 50, 2]], [[0, 0, 0]]]
     )
     move = Placement((2.0, 1.0), (-50.0, 0.0), (-50, 0, 150, 100), quarter)
     found = place([target], [move], 0.1, (100, 100))
     assert len(found) == 0
-    found = place([truth([[25, 40, 35, 60]], [[[30, 50, 2]]])], [move], 0.1, (100, 100))
+    found = place([make_target([[25, 40, 35, 60]], [[[30, 50, 2]]])], [move], 0.1, (100, 100))
     assert found.boxes.tolist() == [pytest.approx([40, 0, 60, 20], abs=0.01)]
     assert found.keypoints.tolist() == [[pytest.approx([50, 10, 2], abs=0.01)]]
 
@@ -223,10 +225,10 @@ def test_what_a_warp_moves_out_of_sight_is_dropped():
 @pytest.mark.parametrize("shrunk", [1, 2])
 def test_a_crop_takes_its_boxes_and_points_along(shrunk):
     """The image that is cropped may be a smaller copy of its source."""
-    store, checked = Store(20, keypoints=2), 0
+    annotations, checked = Store(20, keypoints=2), 0
     config = AugmentConfig(**STILL, crop=1.0, crop_min=0.6)
     for i in range(1, 20):
-        image, target = store.read(i), store.target(i)
+        image, target = annotations.read(i), annotations.target(i)
         small = cv2.resize(image, None, fx=1 / shrunk, fy=1 / shrunk, interpolation=cv2.INTER_AREA)
         tile = random_crop(ImageTarget(small, target), config, np.random.default_rng(i))
         assert tile.target.size == tile.image.shape[:2]
@@ -243,7 +245,7 @@ def test_a_crop_takes_its_boxes_and_points_along(shrunk):
 
 
 def test_a_crop_is_drawn_in_its_share_and_obeys_visibility():
-    tile = ImageTarget(np.zeros((100, 100, 3), np.uint8), truth([[40, 0, 60, 100]]))
+    tile = ImageTarget(np.zeros((100, 100, 3), np.uint8), make_target([[40, 0, 60, 100]]))
     shares = AugmentConfig(**STILL, crop=0.3)
     drawn = [single(tile, 64, shares, np.random.default_rng(k), 0)[1].boxes for k in range(300)]
     whole = torch.tensor([[25.6, 0, 38.4, 64]])
@@ -267,8 +269,8 @@ def people(folder, count=6):
         annotations.append({"id": i, "image_id": i, "num_keypoints": 2, **person})
     kind = {"id": 1, "name": "person", "keypoints": ["left_eye", "right_eye"], "skeleton": []}
     record = {"images": images, "annotations": annotations, "categories": [kind]}
-    (folder / "truth.json").write_text(json.dumps(record))
-    text = "".join(f"{split}:\n  annotations: truth.json\n  images: images\n" for split in ("train", "val"))
+    (folder / "ground_truth.json").write_text(json.dumps(record))
+    text = "".join(f"{split}:\n  annotations: ground_truth.json\n  images: images\n" for split in ("train", "val"))
     (folder / "data.yaml").write_text(text)
     return folder / "data.yaml"
 

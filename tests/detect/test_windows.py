@@ -32,7 +32,7 @@ WHOLE = torch.tensor([[0.0, 0, 32, 32]])
 
 
 def stored(folder, *things):
-    """A COCO set of grey pictures: each is (height, width, [(x, y, width, height, class, crowd)]), the objects red."""
+    """A COCO set of grey images: each is (height, width, [(x, y, width, height, class, crowd)]), the objects red."""
     images, annotations = [], []
     (folder / "images").mkdir(parents=True)
     for i, (height, width, objects) in enumerate(things, 1):
@@ -45,8 +45,8 @@ def stored(folder, *things):
         images.append({"id": i, "file_name": f"{i}.png", "width": width, "height": height})
     names = [{"id": c, "name": f"c{c}"} for c in (1, 2)]
     record = {"images": images, "annotations": annotations, "categories": names}
-    (folder / "truth.json").write_text(json.dumps(record))
-    text = "".join(f"{split}:\n  annotations: truth.json\n  images: images\n" for split in ("train", "val"))
+    (folder / "ground_truth.json").write_text(json.dumps(record))
+    text = "".join(f"{split}:\n  annotations: ground_truth.json\n  images: images\n" for split in ("train", "val"))
     (folder / "data.yaml").write_text(text)
     return load_data(folder / "data.yaml", "train")
 
@@ -56,20 +56,20 @@ def same(one, other):
 
 
 def test_a_window_depends_on_seed_epoch_and_position_alone(digits):
-    store, augment = load_data(digits, "train"), AugmentConfig()
-    data, again = (WindowDataset(store, 96, 32, 1.5, augment, seed=1, balanced=True) for _ in range(2))
+    annotations, augment = load_data(digits, "train"), AugmentConfig()
+    data, again = (WindowDataset(annotations, 96, 32, 1.5, augment, seed=1, balanced=True) for _ in range(2))
     draws = [SampleKey(epoch, position, 96) for epoch in (0, 5) for position in range(0, len(data), 7)]
     first = [data[draw] for draw in draws]
     assert all(same(a, b) for a, b in zip(first, [again[d] for d in draws[::-1]][::-1], strict=True))
     assert not all(same(a, b) for a, b in zip(first, [data[d._replace(epoch=1)] for d in draws], strict=True))
-    other = WindowDataset(store, 96, 32, 1.5, augment, seed=2, balanced=True)
+    other = WindowDataset(annotations, 96, 32, 1.5, augment, seed=2, balanced=True)
     assert not all(same(a, b) for a, b in zip(first, [other[d] for d in draws], strict=True))
 
 
-def test_an_epoch_shows_every_object_once_and_every_picture(tmp_path):
+def test_an_epoch_shows_every_object_once_and_every_image(tmp_path):
     objects = [(4, 30, 40, 30, 0, 0), (50, 8, 36, 44, 1, 0), (0, 60, 30, 30, 0, 1)]
-    store = stored(tmp_path, (100, 120, objects), (64, 64, []), (40, 90, [(10, 2, 36, 36, 1, 0)]))
-    data = WindowDataset(store, 120, 32)
+    annotations = stored(tmp_path, (100, 120, objects), (64, 64, []), (40, 90, [(10, 2, 36, 36, 1, 0)]))
+    data = WindowDataset(annotations, 120, 32)
     samples = [data[SampleKey(0, position, 120)] for position in range(len(data))]
     assert len(data) == 3 * (1 + ANYWHERE)
     assert {t.image_id for _, t in samples} == {1, 2, 3}  # the one without objects too
@@ -84,10 +84,10 @@ def test_an_epoch_shows_every_object_once_and_every_picture(tmp_path):
 
 
 @pytest.mark.parametrize("stretch", [False, True])
-def test_the_truth_of_a_window_lies_on_its_pixels_and_objects_stay_whole(tmp_path, stretch):
-    store = stored(tmp_path, (90, 160, [(30, 20, 60, 50, 1, 0)]))
+def test_the_ground_truth_of_a_window_lies_on_its_pixels_and_objects_stay_whole(tmp_path, stretch):
+    annotations = stored(tmp_path, (90, 160, [(30, 20, 60, 50, 1, 0)]))
     augment = AugmentConfig(hue=0, saturation=0, value=0)
-    data = WindowDataset(store, 160, 32, 1.0, augment, preprocess=Preprocess(stretch=stretch))
+    data = WindowDataset(annotations, 160, 32, 1.0, augment, preprocess=Preprocess(stretch=stretch))
     cut = 0
     for position in range(200):
         image, found = data[SampleKey(position // len(data), position % len(data), 160)]
@@ -107,9 +107,9 @@ def test_the_truth_of_a_window_lies_on_its_pixels_and_objects_stay_whole(tmp_pat
 
 
 def test_windows_are_as_large_as_a_detection_has_them(tmp_path):
-    """From one window of the canvas to the longer side of the picture; objects below that are in smaller windows."""
-    store = stored(tmp_path, (60, 120, [(20, 10, 40, 40, 0, 0), (100, 30, 9, 9, 1, 0)]))
-    data = WindowDataset(store, 240, 32)
+    """From one window of the canvas to the longer side of the image; objects below that are in smaller windows."""
+    annotations = stored(tmp_path, (60, 120, [(20, 10, 40, 40, 0, 0), (100, 30, 9, 9, 1, 0)]))
+    data = WindowDataset(annotations, 240, 32)
     sides = []
     for position in range(100):
         _, found = data[SampleKey(position // len(data), position % len(data), 240)]
@@ -120,8 +120,8 @@ def test_windows_are_as_large_as_a_detection_has_them(tmp_path):
 
 @pytest.mark.parametrize("piece", [1.0, 1.5])
 def test_jitter_keeps_objects_in_their_windows(digits, piece):
-    store = load_data(digits, "train")
-    data = WindowDataset(store, 224, 32, piece, AugmentConfig())
+    annotations = load_data(digits, "train")
+    data = WindowDataset(annotations, 224, 32, piece, AugmentConfig())
     samples = [data[SampleKey(0, position, 224)] for position in range(len(data))]
     side = round(32 * piece)
     assert all(image.shape == (side, side, 3) and t.size == (side, side) for image, t in samples)
@@ -131,18 +131,18 @@ def test_jitter_keeps_objects_in_their_windows(digits, piece):
 
 
 def test_what_cannot_be_learned_is_said(tmp_path, digits, capsys):
-    store = load_data(digits, "train")
+    annotations = load_data(digits, "train")
     with pytest.raises(UserError, match=r"objects are too small for a window of 227 px in images of 96: raise --im"):
-        WindowDataset(store, 96, 227)
-    WindowDataset(store, 96, 32)
+        WindowDataset(annotations, 96, 227)
+    WindowDataset(annotations, 96, 32)
     assert "objects are too small for a window of 32 px in images of 96: a larger --imgsz" in capsys.readouterr().err
     crowds = stored(tmp_path, (50, 50, [(1, 1, 40, 40, 0, 1)]))
     with pytest.raises(UserError, match="no object"):
         WindowDataset(crowds, 96, 32)
     with pytest.raises(UserError, match="are for whole images"):
-        WindowDataset(store, 224, 32, 1.0, AugmentConfig(albumentations=[{"RandomGamma": {}}]))
+        WindowDataset(annotations, 224, 32, 1.0, AugmentConfig(albumentations=[{"RandomGamma": {}}]))
     with pytest.raises(UserError, match="--cache-features"):
-        _ = WindowDataset(store, 224, 32).canvases
+        _ = WindowDataset(annotations, 224, 32).canvases
 
 
 def small(data, out, **changes):
@@ -159,8 +159,8 @@ def test_a_run_killed_and_resumed_is_as_never_killed(digits, tmp_path, fate):
     assert remains(tmp_path / "run") == remains(tmp_path / "whole")
 
 
-def test_a_picture_that_is_all_object_and_one_below_a_window_train_and_are_looked_at(tmp_path):
-    """No background to be had, an object of the whole picture, and a picture of fewer pixels than a window."""
+def test_a_image_that_is_all_object_and_one_below_a_window_train_and_are_looked_at(tmp_path):
+    """No background to be had, an object of the whole image, and an image of fewer pixels than a window."""
     stored(tmp_path / "data", (40, 40, [(0, 0, 40, 40, 0, 0)]), (20, 12, [(0, 0, 12, 20, 1, 0)]), (300, 9, []))
     out, data = tmp_path / "run", str(tmp_path / "data" / "data.yaml")
     flags = ["--imgsz", "32", "--epochs", "1", "--batch", "8", "--model", "sliding_window", *CPU]

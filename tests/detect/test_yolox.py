@@ -82,9 +82,9 @@ def test_a_released_file_says_what_its_twin_says(published, tmp_path, suffix):
         raw = model.double()(image)
         fused = model.float().fused()(image)
     for one, tolerance in ((raw, 1e-5), (fused, 1e-3)):
-        mine = torch.cat([one.regression, one.objectness[..., None], one.logits], -1)
-        assert mine.shape == said.shape and said.std() > 0.5
-        assert torch.allclose(mine.double(), said, rtol=tolerance, atol=tolerance)
+        ours = torch.cat([one.regression, one.objectness[..., None], one.logits], -1)
+        assert ours.shape == said.shape and said.std() > 0.5
+        assert torch.allclose(ours.double(), said, rtol=tolerance, atol=tolerance)
 
 
 def test_boxes_are_those_of_the_paper():
@@ -94,15 +94,15 @@ def test_boxes_are_those_of_the_paper():
         codes = torch.randn(raw.regression.shape, generator=torch.Generator().manual_seed(0))
         raw = raw._replace(regression=codes)
         boxes, scores = model.candidates(raw)
-    wanted, i = [], 0
+    expected, i = [], 0
     for stride in (8, 16, 32):
         for row in range(64 // stride):
             for column in range(96 // stride):
                 x, y, w, h = codes[0, i].tolist()
                 x, y, w, h = (x + column) * stride, (y + row) * stride, np.exp(w) * stride, np.exp(h) * stride
-                wanted.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+                expected.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
                 i += 1
-    assert torch.allclose(boxes[0], torch.tensor(wanted, dtype=torch.float32), rtol=1e-4, atol=1e-3)
+    assert torch.allclose(boxes[0], torch.tensor(expected, dtype=torch.float32), rtol=1e-4, atol=1e-3)
     assert torch.allclose(scores, raw.logits.sigmoid() * raw.objectness.sigmoid()[..., None])
     there = boxes[0]
     again = model.head.regression_loss(raw.at((torch.zeros(i, dtype=torch.int64), torch.arange(i))), there)
@@ -119,9 +119,9 @@ def test_it_has_the_parameters_of_the_released_one(size, millions):
 def test_it_trains_and_every_weight_takes_part():
     torch.manual_seed(0)
     model = build(model_config("yolox_nano"), ModelMetadata(CLASSES, [1, 2, 3, 4, 5], size=64)).train()
-    truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([3]), torch.tensor([False]), 0, (64, 64))
+    ground_truth = Target(torch.tensor([[8.0, 8, 40, 56]]), torch.tensor([3]), torch.tensor([False]), 0, (64, 64))
     raw = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
-    terms = model.loss(raw, [truth, truth[torch.tensor([False])]])
+    terms = model.loss(raw, [ground_truth, ground_truth[torch.tensor([False])]])
     loss = sum(t.total / t.count.clamp(min=1) for t in terms.values())
     loss.backward()
     assert loss.isfinite() and [n for n, p in model.named_parameters() if p.grad is None] == []
@@ -152,12 +152,12 @@ def test_unfolding_changes_no_answer_and_brings_the_modes_together(published, tm
         unfold(model, images.split(4))
         after = model.eval()(images[:2])
     assert not model.metadata.folded and apart > 0.3 and spread(model, images) < 0.01
-    for mine, theirs in zip(after[:2], before[:2], strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-3)
+    for ours, reference in zip(after[:2], before[:2], strict=True):
+        assert torch.allclose(ours, reference, rtol=1e-3, atol=1e-3)
 
 
 class Samples:
-    """Sixty-six grey pictures."""
+    """Sixty-six grey images."""
 
     def __len__(self) -> int:
         return 66
@@ -247,9 +247,9 @@ def test_every_size_says_what_the_reference_package_says(name, tmp_path):
     assert model.config.name == name
     with torch.no_grad():
         raw = model(given["image"].flip(1))
-    mine = torch.cat([raw.regression, raw.objectness.sigmoid()[..., None], raw.logits.sigmoid()], -1)
+    ours = torch.cat([raw.regression, raw.objectness.sigmoid()[..., None], raw.logits.sigmoid()], -1)
     assert given["said"][..., 5:].std() > 0.01
-    assert (mine - given["said"]).abs().max() < 1e-5
+    assert (ours - given["said"]).abs().max() < 1e-5
 
 
 @needs_nano
@@ -263,8 +263,8 @@ def test_the_real_file_says_what_onnx_runtime_says(tmp_path):
     said = torch.from_numpy(session.run(None, {"images": image.flip(1).float().numpy()})[0])
     with torch.no_grad():
         raw = model(image)
-    mine = torch.cat([raw.regression, raw.objectness.sigmoid()[..., None], raw.logits.sigmoid()], -1)
-    assert torch.allclose(mine, said, rtol=1e-3, atol=1e-2)
+    ours = torch.cat([raw.regression, raw.objectness.sigmoid()[..., None], raw.logits.sigmoid()], -1)
+    assert torch.allclose(ours, said, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.slow
@@ -283,7 +283,7 @@ def test_the_objectness_wanted_is_the_iou_of_the_predicted_box():
     model = build(
         dataclasses.replace(model_config("yolox_nano"), width=16), ModelMetadata(CLASSES, [1, 2, 3, 4, 5], 64)
     )
-    truth = Target(
+    ground_truth = Target(
         boxes=torch.tensor([[4.0, 6.0, 40.0, 30.0], [30.0, 34.0, 60.0, 62.0]]),
         labels=torch.tensor([1, 3]),
         crowd=torch.zeros(2, dtype=torch.bool),
@@ -292,11 +292,13 @@ def test_the_objectness_wanted_is_the_iou_of_the_predicted_box():
     )
     raw = model.eval()(torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8))
     boxes, scores = model.candidates(raw)
-    found = model.assigner(scores, boxes, raw.priors, pad_targets([(truth.boxes, truth.labels, truth.crowd)]))
-    wanted = torch.zeros_like(raw.objectness)
+    found = model.assigner(
+        scores, boxes, raw.priors, pad_targets([(ground_truth.boxes, ground_truth.labels, ground_truth.crowd)])
+    )
+    expected = torch.zeros_like(raw.objectness)
     for a in torch.where(found.index[0] >= 0)[0].tolist():
-        wanted[0, a] = overlap(boxes[0, a].tolist(), truth.boxes[found.index[0, a]].tolist())
-    assert (wanted > 0).sum() > 1
-    each = nn.functional.binary_cross_entropy_with_logits(raw.objectness, wanted, reduction="sum")
-    term = model.loss(raw, [truth])["objectness"]
+        expected[0, a] = overlap(boxes[0, a].tolist(), ground_truth.boxes[found.index[0, a]].tolist())
+    assert (expected > 0).sum() > 1
+    each = nn.functional.binary_cross_entropy_with_logits(raw.objectness, expected, reduction="sum")
+    term = model.loss(raw, [ground_truth])["objectness"]
     assert term.total.item() == pytest.approx(model.config.loss.objectness * each.item(), rel=1e-4)

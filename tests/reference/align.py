@@ -11,7 +11,7 @@ def turned(points: np.ndarray, angle: float, size: float, shift: tuple[float, fl
 
 def brought(points: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """Points (K, 2) as large as the shape (K, 2), at its middle, turned by the best of very many angles."""
-    middle, wanted = points.mean(0), shape.mean(0)
-    size = np.sqrt(((shape - wanted) ** 2).sum() / ((points - middle) ** 2).sum())
-    tries = [turned((points - middle) * size, a, 1, tuple(wanted)) for a in np.linspace(0, 2 * np.pi, 7201)]
+    middle, expected = points.mean(0), shape.mean(0)
+    size = np.sqrt(((shape - expected) ** 2).sum() / ((points - middle) ** 2).sum())
+    tries = [turned((points - middle) * size, a, 1, tuple(expected)) for a in np.linspace(0, 2 * np.pi, 7201)]
     return min(tries, key=lambda one: ((one - shape) ** 2).sum())

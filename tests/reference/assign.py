@@ -11,7 +11,7 @@ def _inside(point, box):
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-def _answer(priors, truth, b, claims):
+def _answer(priors, ground_truth, b, claims):
     """claims: {prior: [(quality, object, weight)]}; the highest quality wins, then the earlier object."""
     index, weight = [], []
     for a, center in enumerate(priors.centers.tolist()):
@@ -21,17 +21,19 @@ def _answer(priors, truth, b, claims):
             weight.append(w)
             continue
         regions = [
-            truth.boxes[b, m].tolist() for m in range(truth.valid.shape[1]) if truth.valid[b, m] and truth.crowd[b, m]
+            ground_truth.boxes[b, m].tolist()
+            for m in range(ground_truth.valid.shape[1])
+            if ground_truth.valid[b, m] and ground_truth.crowd[b, m]
         ]
         index.append(-2 if any(_inside(center, r) for r in regions) else -1)
         weight.append(0.0)
     return index, weight
 
 
-def _objects(truth, b):
-    for m in range(truth.valid.shape[1]):
-        if truth.valid[b, m] and not truth.crowd[b, m]:
-            yield m, truth.boxes[b, m].tolist(), int(truth.labels[b, m])
+def _objects(ground_truth, b):
+    for m in range(ground_truth.valid.shape[1]):
+        if ground_truth.valid[b, m] and not ground_truth.crowd[b, m]:
+            yield m, ground_truth.boxes[b, m].tolist(), int(ground_truth.labels[b, m])
 
 
 def _claims(pairs):
@@ -41,12 +43,12 @@ def _claims(pairs):
     return claims
 
 
-def task_aligned(scores, boxes, priors, truth, topk=10, alpha=1.0, beta=6.0):
+def task_aligned(scores, boxes, priors, ground_truth, topk=10, alpha=1.0, beta=6.0):
     finest = float(priors.strides.min())
     answers = []
     for b in range(len(boxes)):
-        wanted = []
-        for m, (x1, y1, x2, y2), label in _objects(truth, b):
+        expected = []
+        for m, (x1, y1, x2, y2), label in _objects(ground_truth, b):
             cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, finest), max(y2 - y1, finest)
             grown = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
             scored = []
@@ -54,21 +56,21 @@ def task_aligned(scores, boxes, priors, truth, topk=10, alpha=1.0, beta=6.0):
                 if _inside(center, grown):
                     u = overlap((x1, y1, x2, y2), boxes[b, a].tolist())
                     scored.append((float(scores[b, a, label]) ** alpha * u**beta, u, a))
-            wanted += [(a, u, m, t) for t, u, a in sorted(scored, reverse=True)[:topk] if t > 0]
-        winners = {a: max(c, key=lambda c: (c[0], -c[1])) for a, c in _claims(wanted).items()}
+            expected += [(a, u, m, t) for t, u, a in sorted(scored, reverse=True)[:topk] if t > 0]
+        winners = {a: max(c, key=lambda c: (c[0], -c[1])) for a, c in _claims(expected).items()}
         claims = {}
         for a, (u, m, t) in winners.items():
-            mine = [c for c in winners.values() if c[1] == m]
-            claims[a] = [(u, m, t / max(c[2] for c in mine) * max(c[0] for c in mine))]
-        answers.append(_answer(priors, truth, b, claims))
+            ours = [c for c in winners.values() if c[1] == m]
+            claims[a] = [(u, m, t / max(c[2] for c in ours) * max(c[0] for c in ours))]
+        answers.append(_answer(priors, ground_truth, b, claims))
     return answers
 
 
-def sim_ota(scores, boxes, priors, truth, radius=2.5, pool=10, iou_cost=3.0):
+def sim_ota(scores, boxes, priors, ground_truth, radius=2.5, pool=10, iou_cost=3.0):
     answers = []
     for b in range(len(boxes)):
-        wanted = []
-        for m, box, label in _objects(truth, b):
+        expected = []
+        for m, box, label in _objects(ground_truth, b):
             cx, cy = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
             near = []
             for a, (x, y) in enumerate(priors.centers.tolist()):
@@ -78,15 +80,15 @@ def sim_ota(scores, boxes, priors, truth, radius=2.5, pool=10, iou_cost=3.0):
                     cost = -sum(math.log(s if c == label else 1 - s) for c, s in enumerate(p))
                     near.append((cost - iou_cost * math.log(max(u, 1e-8)), a, u))
             k = max(int(sum(sorted((u for _, _, u in near), reverse=True)[:pool])), 1)
-            wanted += [(a, -cost, m, u) for cost, a, u in sorted(near)[:k]]
-        answers.append(_answer(priors, truth, b, _claims(wanted)))
+            expected += [(a, -cost, m, u) for cost, a, u in sorted(near)[:k]]
+        answers.append(_answer(priors, ground_truth, b, _claims(expected)))
     return answers
 
 
-def grid_cell(scores, boxes, priors, truth, ignore=1.0):
+def grid_cell(scores, boxes, priors, ground_truth, ignore=1.0):
     answers = []
     for b in range(len(boxes)):
-        wanted, everything = [], list(_objects(truth, b))
+        expected, everything = [], list(_objects(ground_truth, b))
         for m, box, _ in everything:
             cx, cy, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
             alike = []
@@ -100,8 +102,8 @@ def grid_cell(scores, boxes, priors, truth, ignore=1.0):
                     alike.append((overlap((-w, -h, w, h), (-pw, -ph, pw, ph)), -a))
             if alike:
                 u, a = max(alike)
-                wanted.append((-a, u, m, 1.0))
-        index, weight = _answer(priors, truth, b, _claims(wanted))
+                expected.append((-a, u, m, 1.0))
+        index, weight = _answer(priors, ground_truth, b, _claims(expected))
         if ignore < 1:
             for a, i in enumerate(index):
                 if i == -1 and any(overlap(box, boxes[b, a].tolist()) > ignore for _, box, _ in everything):
@@ -110,11 +112,11 @@ def grid_cell(scores, boxes, priors, truth, ignore=1.0):
     return answers
 
 
-def max_iou(scores, boxes, priors, truth, positive=0.5, negative=0.4, lowest=True):
+def max_iou(scores, boxes, priors, ground_truth, positive=0.5, negative=0.4, lowest=True):
     anchors = priors.boxes.tolist()
     answers = []
     for b in range(len(boxes)):
-        table = {m: [overlap(box, anchor) for anchor in anchors] for m, box, _ in _objects(truth, b)}
+        table = {m: [overlap(box, anchor) for anchor in anchors] for m, box, _ in _objects(ground_truth, b)}
         chosen = {a for row in table.values() for a, u in enumerate(row) if lowest and u == max(row) and u > 0}
         claims, between = {}, []
         for a in range(len(anchors)):
@@ -123,7 +125,7 @@ def max_iou(scores, boxes, priors, truth, positive=0.5, negative=0.4, lowest=Tru
                 claims[a] = [(u, -m, 1.0)]
             elif u >= negative:
                 between.append(a)
-        index, weight = _answer(priors, truth, b, claims)
+        index, weight = _answer(priors, ground_truth, b, claims)
         for a in between:
             index[a] = -2
         answers.append((index, weight))

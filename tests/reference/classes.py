@@ -14,13 +14,13 @@ def cross_entropy(logits, label, smoothing):
     return total
 
 
-def measure(truth, answers, classes):
+def measure(ground_truth, answers, classes):
     """top1, top5, the mean recall of classes that occur, and the confusion counts, of lists of labels, best first."""
     confusion = [[0] * classes for _ in range(classes)]
     first = five = 0
-    for label, answer in zip(truth, answers, strict=True):
+    for label, answer in zip(ground_truth, answers, strict=True):
         confusion[label][answer[0]] += 1
         first += answer[0] == label
         five += label in answer[:5]
     recalls = [row[i] / sum(row) for i, row in enumerate(confusion) if sum(row)]
-    return first / len(truth), five / len(truth), sum(recalls) / len(recalls), confusion
+    return first / len(ground_truth), five / len(ground_truth), sum(recalls) / len(recalls), confusion

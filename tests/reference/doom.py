@@ -119,9 +119,9 @@ def fading(config: TrainConfig, *fate: int | str) -> None:
 
 def hold(folder: Path) -> None:
     """Wait for good, with two workers that hold batches larger than a pipe takes; their ids go to `workers`."""
-    store = Store(64)
-    store.things = [things * 2000 for things in store.things]
-    loader = TrainLoader(CocoDataset(store, 64, AugmentConfig()), 64, 8, workers=2)
+    annotations = Store(64)
+    annotations.things = [things * 2000 for things in annotations.things]
+    loader = TrainLoader(CocoDataset(annotations, 64, AugmentConfig()), 64, 8, workers=2)
     next(loader.epoch(0))
     files.replace_text(folder / "workers", " ".join(str(child.pid) for child in active_children()))
     time.sleep(600)

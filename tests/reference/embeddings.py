@@ -1,4 +1,4 @@
-"""Naive twins of what embedders are trained and measured with: plain loops over pictures, pairs and triplets."""
+"""Naive twins of what embedders are trained and measured with: plain loops over images, pairs and triplets."""
 
 import math
 from itertools import pairwise
@@ -42,7 +42,7 @@ def contrastive_losses(vectors: list[list[float]], people: list[int], margin: fl
 def siamese_losses(
     vectors: list[list[float]], people: list[int], weight: list[float], bias: float
 ) -> tuple[list[float], list[float]]:
-    """Minus the logarithm of the probability of the truth, for pairs of one person and of two."""
+    """Minus the logarithm of the probability of the ground truth, for pairs of one person and of two."""
     same, different = [], []
     for i in range(len(vectors)):
         for j in range(i):

@@ -128,9 +128,9 @@ def every_dependency() -> None:
     """Import the modules of all dependencies and extras that are installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
-    wanted = {re.match(r"[\w.-]+", line)[0].lower() for line in project["dependencies"] + extras}
+    expected = {re.match(r"[\w.-]+", line)[0].lower() for line in project["dependencies"] + extras}
     for module, distributions in packages_distributions().items():
-        if not module.startswith("_") and wanted & {name.lower() for name in distributions}:
+        if not module.startswith("_") and expected & {name.lower() for name in distributions}:
             with suppress(ImportError):
                 import_module(module)
 

@@ -28,8 +28,8 @@ def distribution_loss(logits, distances):
 def cross_entropy(logits, targets, used):
     """Sum over the used rows of logits (A lists of C) and targets of the same shape."""
     total = 0.0
-    for row, wanted, counts in zip(logits, targets, used, strict=True):
-        for x, t in zip(row, wanted, strict=True):
+    for row, expected, counts in zip(logits, targets, used, strict=True):
+        for x, t in zip(row, expected, strict=True):
             total -= counts * (t * math.log(sigmoid(x)) + (1 - t) * math.log(1 - sigmoid(x)))
     return total
 

@@ -22,7 +22,7 @@ from detect.training.setup import train
 from detect.utils.device import pick_device
 from tests.reference.runs import children
 
-FILES = 8  # pictures on the disk; all images of a crowded set are among them
+FILES = 8  # images on the disk; all images of a crowded set are among them
 SIDE = 64  # pixels
 
 
@@ -41,17 +41,17 @@ def crowded(folder: Path, images: int, boxes: int) -> Path:
     return path
 
 
-def column_bytes(store: Annotations) -> int:
-    """What the arrays of a store take."""
-    return sum(value.nbytes for value in vars(store).values() if isinstance(value, np.ndarray))
+def column_bytes(annotations: Annotations) -> int:
+    """What the arrays of annotations take."""
+    return sum(value.nbytes for value in vars(annotations).values() if isinstance(value, np.ndarray))
 
 
-def repeated(store: Annotations, images: int, boxes: int) -> Annotations:
-    """A store of the first image and box of `store`, so many times each."""
+def repeated(annotations: Annotations, images: int, boxes: int) -> Annotations:
+    """Annotations of the first image and box of `annotations`, repeated."""
     many = images * boxes
-    columns = {key: getattr(store, key)[:1].repeat(many, axis=0) for key in ("boxes", "labels", "crowd", "areas")}
+    columns = {key: getattr(annotations, key)[:1].repeat(many, axis=0) for key in ("boxes", "labels", "crowd", "areas")}
     return replace(
-        store.select(np.zeros(images, np.int64)),
+        annotations.select(np.zeros(images, np.int64)),
         **columns,
         image_ids=np.arange(images),
         starts=np.arange(images + 1) * boxes,
@@ -76,7 +76,7 @@ def open_files() -> int:
 
 
 class Leaky(CocoDataset):
-    """The twin that keeps as much as its picture of every sample it makes."""
+    """The twin that keeps as much as its image of every sample it makes."""
 
     def __getitem__(self, draw: SampleKey):
         sample = super().__getitem__(draw)
@@ -85,7 +85,7 @@ class Leaky(CocoDataset):
 
 
 class Copying(CocoDataset):
-    """The twin that makes the store its own."""
+    """The twin that makes the annotations its own."""
 
     def __getitem__(self, draw: SampleKey):
         if "own" not in vars(self):
@@ -97,9 +97,12 @@ def watch_loaders(path: Path, kind: type[CocoDataset], epochs: int, found: Path)
     """What is held after every epoch of training and evaluation loaders, two workers each, over the set of `path`."""
     pick_device("cpu")  # as training does: it changes how memory is kept
     torch.set_num_threads(1)
-    store = load_coco(path)
-    data = kind(store, SIDE, AugmentConfig(mixup=0.2), cache_gb=0.1)
-    loader, validation = TrainLoader(data, SIDE, 16, workers=2), EvalLoader(store, SIDE, 16, workers=2, cache_gb=0.1)
+    annotations = load_coco(path)
+    data = kind(annotations, SIDE, AugmentConfig(mixup=0.2), cache_gb=0.1)
+    loader, validation = (
+        TrainLoader(data, SIDE, 16, workers=2),
+        EvalLoader(annotations, SIDE, 16, workers=2, cache_gb=0.1),
+    )
     held_after, files = [], []
     for epoch in range(epochs):
         for batches in (loader.epoch(epoch), validation):
@@ -113,12 +116,12 @@ def watch_loaders(path: Path, kind: type[CocoDataset], epochs: int, found: Path)
 def watch_workers(folder: Path, kind: type[CocoDataset], boxes: int, found: Path) -> None:
     """What each of two workers has for itself alone, once it has read all of 2000 images of so many boxes each."""
     torch.set_num_threads(1)
-    store = repeated(load_coco(crowded(folder, 1, 1)), 2000, boxes)
-    loader = TrainLoader(kind(store, SIDE, cache_gb=0.0), SIDE, 50, workers=2)
+    annotations = repeated(load_coco(crowded(folder, 1, 1)), 2000, boxes)
+    loader = TrainLoader(kind(annotations, SIDE, cache_gb=0.0), SIDE, 50, workers=2)
     for _ in loader.epoch(0):
         pass
     alone = [held(pid, "Private_Clean", "Private_Dirty") for pid in children()]
-    columns = sum(value.nbytes for value in vars(store).values() if isinstance(value, np.ndarray))
+    columns = sum(value.nbytes for value in vars(annotations).values() if isinstance(value, np.ndarray))
     found.write_text(json.dumps({"alone": alone, "columns": columns / 2**20}))
 
 

@@ -1,4 +1,4 @@
-"""A network that finds pure magenta, pictures that hold some, and films of them: truth that tests can plant."""
+"""A network that finds pure magenta, images that hold some, and films of them: ground truth that tests can plant."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +57,7 @@ class ThingFinder(MagentaFinder):
 
 
 def planted(height: int, width: int, box: tuple[int, int, int, int] | None) -> np.ndarray:
-    """A grey picture with a magenta rectangle at box (x1, y1, x2, y2)."""
+    """A grey image with a magenta rectangle at box (x1, y1, x2, y2)."""
     image = np.full((height, width, 3), 90, np.uint8)
     if box:
         image[box[1] : box[3], box[0] : box[2]] = MAGENTA
@@ -71,14 +71,14 @@ def spot(height: int, width: int, x: float, y: float) -> np.ndarray:
     return np.repeat(light[..., None], 3, 2).astype(np.uint8)
 
 
-def film(path: Path, pictures: list[np.ndarray], times: list[Fraction], rate: Fraction) -> None:
-    """A video of the pictures shown at the times (seconds), near lossless."""
+def film(path: Path, images: list[np.ndarray], times: list[Fraction], rate: Fraction) -> None:
+    """A video of the images shown at the times (seconds), near lossless."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "4", "g": "10"})
-        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
         stream.codec_context.time_base = Fraction(1, 90_000)
-        for picture, time in zip(pictures, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for image, time in zip(images, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = round(time * 90_000), Fraction(1, 90_000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -3,9 +3,9 @@
 import math
 
 
-def wing(found: float, wanted: float, width: float = 10.0, curve: float = 2.0) -> float:
+def wing(found: float, expected: float, width: float = 10.0, curve: float = 2.0) -> float:
     """Feng et al. (2018), equation 5, of one coordinate."""
-    x = abs(found - wanted)
+    x = abs(found - expected)
     if x < width:
         return width * math.log(1 + x / curve)
     return x - (width - width * math.log(1 + width / curve))
@@ -32,9 +32,9 @@ def spread(heat: list[list[float]], place: tuple[float, float], sigma: float = 1
     return -sum(bell[cell] * (heat[cell[0]][cell[1]] - total) for cell in cells) / sum(bell.values())
 
 
-def error(found: list[list[float]], truth: list[list[float]], length: float) -> float:
+def error(found: list[list[float]], ground_truth: list[list[float]], length: float) -> float:
     """The mean distance of the labelled points (x, y, visibility) over a length."""
-    far = [math.dist(f[:2], t[:2]) for f, t in zip(found, truth, strict=True) if t[2] > 0]
+    far = [math.dist(f[:2], t[:2]) for f, t in zip(found, ground_truth, strict=True) if t[2] > 0]
     return sum(far) / len(far) / length
 
 

@@ -6,12 +6,12 @@ import math
 def repeat_factors(images, threshold):
     """`images` is a list of the sets of classes in each."""
     factors = []
-    for mine in images:
-        wanted = 1.0
-        for label in mine:
+    for ours in images:
+        expected = 1.0
+        for label in ours:
             share = sum(label in other for other in images) / len(images)
-            wanted = max(wanted, math.sqrt(threshold / share))
-        factors.append(wanted)
+            expected = max(expected, math.sqrt(threshold / share))
+        factors.append(expected)
     return factors
 
 

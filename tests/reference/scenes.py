@@ -1,4 +1,4 @@
-"""A store held in memory: pictures of plain rectangles or ellipses whose boxes are known to the pixel."""
+"""Annotations held in memory: images of plain rectangles or ellipses whose boxes are known to the pixel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ink(image: np.ndarray, label: int) -> np.ndarray:
 
 
 class Store:
-    """`count` pictures with up to three shapes, one of each class; every fifth has none. Counts what it reads."""
+    """`count` images with up to three shapes, one of each class; every fifth has none. Counts what it reads."""
 
     def __init__(
         self, count: int, seed: int = 0, keypoints: int = 0, side: tuple[int, int] = (60, 120), ellipses=False

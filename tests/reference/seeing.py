@@ -4,14 +4,14 @@ from typing import Any
 
 
 def strongest(maps: list[Any], inside: Any, channel: int, most: int) -> list[tuple[float, int, int, int]]:
-    """(value, picture, row, column) of the strongest cell inside each map (C, H, W); the best of them."""
+    """(value, image, row, column) of the strongest cell inside each map (C, H, W); the best of them."""
     best = []
-    for picture, one in enumerate(maps):
+    for image, one in enumerate(maps):
         found = None
         for row, line in enumerate(one[channel]):
             for column, value in enumerate(line):
                 if inside(row, column) and (found is None or value > found[0]):
-                    found = (value, picture, row, column)
+                    found = (value, image, row, column)
         if found is not None:
             best.append(found)
     return sorted(best, key=lambda cell: (-cell[0], cell[1]))[:most]

@@ -28,11 +28,11 @@ def server(kind, clip):
     listening, asked, connections = socket.create_server(("127.0.0.1", 0)), threading.Event(), []
 
     def answer(connection):
-        wanted = connection.recv(10000).split()[1:2]
+        expected = connection.recv(10000).split()[1:2]
         asked.set()
         content, length = clip, len(clip)
         if kind == "playlist":
-            content = PLAYLIST if wanted == [b"/clip.m3u8"] else clip
+            content = PLAYLIST if expected == [b"/clip.m3u8"] else clip
             length = len(content)
         elif kind != "connect":
             content, length = (clip if kind == "body" else clip[:100]), 2 * len(clip)

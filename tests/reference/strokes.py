@@ -1,4 +1,4 @@
-"""A picture with a style of its own, drawn in code: thick strokes that follow a swirling field, in few colours."""
+"""An image with a style of its own, drawn in code: thick strokes that follow a swirling field, in few colours."""
 
 import sys
 
@@ -11,7 +11,7 @@ COLOURS = ((18, 44, 108), (32, 96, 168), (86, 160, 206), (238, 196, 64), (226, 1
 def strokes(size: int = 256, seed: int = 0, count: int = 2600) -> np.ndarray:
     """(size, size, 3) uint8 RGB."""
     rng = np.random.default_rng(seed)
-    picture = np.full((size, size, 3), COLOURS[0], np.uint8)
+    image = np.full((size, size, 3), COLOURS[0], np.uint8)
     middles = rng.uniform(0, size, (5, 2))
     for _ in range(count):
         place, colour = rng.uniform(0, size, 2), COLOURS[rng.integers(len(COLOURS))]
@@ -25,8 +25,8 @@ def strokes(size: int = 256, seed: int = 0, count: int = 2600) -> np.ndarray:
             place = place + step / (np.linalg.norm(step) + 1e-9) * size / 64
         line = np.round(points).astype(np.int32).reshape(-1, 1, 2)
         shade = np.clip(np.array(colour) + rng.normal(0, 14, 3), 0, 255).astype(int).tolist()
-        cv2.polylines(picture, [line], False, shade, max(1, size // 80), cv2.LINE_AA)
-    return picture
+        cv2.polylines(image, [line], False, shade, max(1, size // 80), cv2.LINE_AA)
+    return image
 
 
 if __name__ == "__main__":  # python -m tests.reference.strokes FILE SIZE

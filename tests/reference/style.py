@@ -5,10 +5,10 @@ from typing import Any
 Map = list[list[list[float]]]  # channels, rows, columns
 
 
-def content_cost(mine: Map, theirs: Map) -> float:
+def content_cost(ours: Map, reference: Map) -> float:
     """Half the sum over channels, rows and columns of the squared differences."""
     total = 0.0
-    for plane, other in zip(mine, theirs, strict=True):
+    for plane, other in zip(ours, reference, strict=True):
         for row, other_row in zip(plane, other, strict=True):
             for a, b in zip(row, other_row, strict=True):
                 total += (b - a) ** 2
@@ -26,13 +26,13 @@ def gram(maps: Map) -> list[list[float]]:
     return made
 
 
-def style_cost(mine: Map, theirs: Map) -> float:
+def style_cost(ours: Map, reference: Map) -> float:
     """One over 2 H W C times the squared differences of the two Gram matrices."""
     total = 0.0
-    for row, other_row in zip(gram(mine), gram(theirs), strict=True):
+    for row, other_row in zip(gram(ours), gram(reference), strict=True):
         for a, b in zip(row, other_row, strict=True):
             total += (b - a) ** 2
-    return total / (2 * len(mine[0]) * len(mine[0][0]) * len(mine))
+    return total / (2 * len(ours[0]) * len(ours[0][0]) * len(ours))
 
 
 def total_variation(image: Map) -> float:
@@ -51,7 +51,7 @@ def total_variation(image: Map) -> float:
 def objective(
     maps: Any, content: Any, style: Any, layers: dict[str, float], weights: dict[str, float], at: str
 ) -> float:
-    """J in units of what the style picture's content and the content picture's style cost; `maps` of each by layer."""
+    """J in units of what the style image's content and the content image's style cost; `maps` of each by layer."""
     total = weights["alpha"] * content_cost(maps[at], content[at]) / content_cost(style[at], content[at])
     for name, share in layers.items():
         total += weights["beta"] * share * style_cost(maps[name], style[name]) / style_cost(content[name], style[name])

@@ -31,13 +31,13 @@ def square_iou(box, window):
     return inter / union if union else 0.0
 
 
-def answers(network, picture, side, step):
+def answers(network, image, side, step):
     """What a network with dense layers says of each crop: (rows, columns, outputs)."""
     rows = []
-    for y in range(0, picture.shape[1] - side + 1, step):
+    for y in range(0, image.shape[1] - side + 1, step):
         row = []
-        for x in range(0, picture.shape[2] - side + 1, step):
-            row.append(network(picture[None, :, y : y + side, x : x + side]).logits[0])
+        for x in range(0, image.shape[2] - side + 1, step):
+            row.append(network(image[None, :, y : y + side, x : x + side]).logits[0])
         rows.append(torch.stack(row))
     return torch.stack(rows)
 
