@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -46,10 +48,30 @@ def load(names: Iterable[str]) -> None:
 @functools.cache
 def load_installed() -> None:
     """Import the plugins of installed packages. Raises UserError as `load` does."""
+    if not any(map(_mentions_plugins, sys.path)):
+        return
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=GROUP):
         _import(entry.module, f"{entry.name} of the installed package {entry.dist.name if entry.dist else entry.name}")
+
+
+def _mentions_plugins(place: str) -> bool:
+    """Whether a folder or archive of `sys.path` may hold an installed package with plugins.
+
+    Few environments have one, and this takes a twentieth of the time of importlib.metadata, for which `--help` would
+    wait.
+    """
+    folder = place or "."
+    if os.path.isfile(folder):
+        return True  # an archive: importlib.metadata looks inside
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.endswith((".dist-info", ".egg-info")):
+                with suppress(OSError), open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                    if GROUP.encode() in file.read():
+                        return True
+    return False
 
 
 def loaded() -> list[str]:

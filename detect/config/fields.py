@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
@@ -85,16 +85,34 @@ def explanations(kind: type) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
-        if not is_dataclass(one):
-            continue
-        try:
-            (node,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
-        except (OSError, TypeError, SyntaxError):  # no source is there
-            continue
-        body = node.body if isinstance(node, ast.ClassDef) else []
-        for field, below in pairwise(body):
+        node = _class_nodes(one.__module__).get(one.__qualname__) if is_dataclass(one) else None
+        for field, below in pairwise(node.body if node else []):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 text = below.value if isinstance(below, ast.Expr) else None
                 if isinstance(text, ast.Constant) and isinstance(text.value, str):
                     found[field.target.id] = " ".join(text.value.split())
     return found
+
+
+@functools.cache
+def _class_nodes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes in the source of a module by qualified name; none where there is no source.
+
+    A module is parsed once: `inspect.getsource` of a class would parse and tokenize all of it for each class.
+    """
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError, KeyError):
+        return {}
+    return dict(_named_classes(tree, ""))
+
+
+def _named_classes(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield prefix + node.name, node
+            yield from _named_classes(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            yield from _named_classes(node, f"{prefix}{node.name}.<locals>.")
+        elif isinstance(node, ast.stmt):  # such as an if, whose classes carry no name of it
+            yield from _named_classes(node, prefix)

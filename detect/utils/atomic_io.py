@@ -7,14 +7,12 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
 from detect.errors import FULL, UserError
-from detect.utils.locks import Draft
 
 _ROOM = 2**22  # bytes; a disk with less free space counts as full
 _ELSEWHERE = "free some space, or let TMPDIR name a folder that can be written and has some"
@@ -88,6 +86,8 @@ def replace_file(path: Path, write: Callable[[Path], object], durable: bool = Tr
     Raises:
         UserError: the disk is full, or the folder cannot be written; the old file stays.
     """
+    from detect.utils.locks import Draft  # late, as is tempfile: nothing that `--help` needs writes a file
+
     draft = None
     try:
         if path.exists() and not path.is_file():
@@ -117,6 +117,8 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         UserError: it cannot be created, or its disk became full, whatever error a library made of that.
     """
+    import tempfile
+
     try:
         folder = tempfile.TemporaryDirectory(prefix="gridhead-", ignore_cleanup_errors=True)
     except OSError as error:

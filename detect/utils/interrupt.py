@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
@@ -178,6 +180,8 @@ class Caller:
             future.result()
 
     def _put(self, function: Callable[[], T]) -> Future[T]:
+        from concurrent.futures import Future  # late: it imports logging, for which `--help` would wait
+
         if self._calls is None:
             self._calls = SimpleQueue()
             threading.Thread(target=_make, args=(self._calls, self._last), daemon=True).start()
@@ -204,6 +208,8 @@ def _is_done(future: Future[Any]) -> bool:
 def _make(calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None], before: Future[Any] | None) -> None:
     """Make the calls of the queue, once the last call of the previous thread has returned."""
     if before is not None:
+        from concurrent.futures import wait
+
         wait((before,))
     while (item := calls.get()) is not None:
         future, function = item

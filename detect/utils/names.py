@@ -6,7 +6,6 @@ weights and json keep it as it is; `shown` makes it safe for a terminal, plot or
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -164,5 +163,7 @@ def _file_name(name: str) -> str:
     data = part.encode()
     if len(data) <= _LONGEST:
         return part
+    import hashlib  # late: it loads OpenSSL
+
     mark = hashlib.sha256(data).hexdigest()[:8]
     return f"{data[:_LONGEST].decode(errors='ignore').strip('. ')}-{mark}"
