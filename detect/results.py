@@ -67,20 +67,29 @@ class Result:
         """
         return optional("pandas", "to_dataframe").DataFrame(self.columns())
 
-    def plot(self, image: np.ndarray) -> np.ndarray:
+    def plot(
+        self, image: np.ndarray, *, line_width: int = 0, hide_labels: bool = False, hide_conf: bool = False
+    ) -> np.ndarray:
         """An annotated copy of the image (H, W, 3) uint8 RGB.
+
+        Args:
+            image: the image.
+            line_width: of boxes, in pixels; 0: by the size of image and boxes.
+            hide_labels: draw boxes and keypoints alone.
+            hide_conf: leave the scores out.
 
         Raises:
             UserError: the result is an embedding.
         """
         raise UserError("an embedding has nothing to draw: save it as .json, or compare it with another one")
 
-    def save(self, path: str | Path, image: np.ndarray | None = None) -> None:
+    def save(self, path: str | Path, image: np.ndarray | None = None, **options: Any) -> None:
         """Write the result to a file, which is replaced if it exists.
 
         Args:
             path: `*.json` for the records of `to_coco`; the suffix of an image for the annotated image.
             image: the image (H, W, 3) uint8 RGB to annotate; json files need none.
+            options: how to draw, as in `plot`: `line_width`, `hide_labels`, `hide_conf`.
 
         Raises:
             UserError: the file cannot be written, or an annotated image is wanted and `image` is missing.
@@ -95,7 +104,7 @@ class Result:
         elif image is None:
             raise UserError(f"{path}: a result does not hold its image: give it as well, as in save(path, frame.image)")
         else:
-            save_image(path, self.plot(image))
+            save_image(path, self.plot(image, **options))
 
 
 class ClassResult(Result):
@@ -148,11 +157,14 @@ class ClassResult(Result):
         columns: dict[str, Any] = {"score": self.scores.numpy(), "label": self.labels.numpy()}
         return columns | ({"name": [self.names[label] for label in self.labels.tolist()]} if self.names else {})
 
-    def plot(self, image: np.ndarray) -> np.ndarray:
+    def plot(
+        self, image: np.ndarray, *, line_width: int = 0, hide_labels: bool = False, hide_conf: bool = False
+    ) -> np.ndarray:
         """An annotated copy of the image (H, W, 3) uint8 RGB, with class names where they are known."""
         from detect.inference.draw import draw
 
-        return draw(image, self, self.names, self.skeleton)  # type: ignore[arg-type]  # one of the two that there are
+        shown = (self.names, self.skeleton, line_width, hide_labels, hide_conf)
+        return draw(image, self, *shown)  # type: ignore[arg-type]  # one of the two that there are
 
 
 class BoxResult(ClassResult):

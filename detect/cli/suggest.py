@@ -50,6 +50,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(["random_crop", "random_resized_crop"], ("augment.crop",)),
     **dict.fromkeys(["flipud", "blur"], ("augment.albumentations",)),
     "augment": ("tta",),
+    "line_thickness": ("line_width",),
     "cls": ("model.loss.classes",),
     "obj": ("model.loss.objectness",),
     "dfl": ("model.loss.regression",),

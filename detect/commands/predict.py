@@ -78,6 +78,12 @@ class PredictConfig:
     """Also write each detection as an image of its own."""
     show: bool = False
     """Show the annotated frames in a window."""
+    line_width: Natural = 0
+    """Width of the lines of boxes, in pixels. Default: by image and box size."""
+    hide_labels: bool = False
+    """Draw boxes without names and scores."""
+    hide_conf: bool = False
+    """Draw names without scores."""
     callbacks: list[CallbackName] = field(default_factory=list)
     """Callbacks that see, and may change, every result."""
     json: bool = False
@@ -128,6 +134,7 @@ def predict(config: PredictConfig) -> None:
         results_file=results_file,
         say=task.prints_results and not config.json,
         tracker=tracker,
+        plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf")},
     )
     _tell(source, summary, keep)
     if config.json:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import av
 
@@ -61,6 +61,7 @@ class PredictOutputs(TypedDict, total=False):
     shape: Sequence[Sequence[float]]  # the mean shape (K, 2) of a landmarker, to which crops are aligned
     show: bool  # the annotated images in a window
     say: bool  # a line for each image, on standard output
+    plot: Mapping[str, Any]  # how annotated copies are drawn: arguments of `Result.plot`
 
 
 def predict_to(
@@ -95,7 +96,7 @@ def predict_to(
     Raises:
         UserError: something cannot be read or written.
     """
-    out, summary, has_images = Path(out), Summary(), source.kind != "signals"
+    out, summary, has_images, style = Path(out), Summary(), source.kind != "signals", extras.get("plot", {})
     if extras.get("show") and not has_images:
         raise UserError("--show is for images: leave it out")
     with _reporting(out, results_file, summary), ExitStack() as stack:
@@ -110,7 +111,7 @@ def predict_to(
         stack.enter_context(suppress(WindowClosed))
         for frame, result in stack.enter_context(closing(track(predictions, source.count, "predict"))):
             result = (tracker(frame, result) if tracker else result).described(names, category_ids, skeleton)
-            annotated = result.plot(frame.image) if has_images else frame.image
+            annotated = result.plot(frame.image, **style) if has_images else frame.image
             if tracker:
                 tracker.draw(annotated)
             for sink in sinks:

@@ -24,14 +24,14 @@ class Prediction(NamedTuple):
     frame: Frame
     result: Any
 
-    def plot(self) -> np.ndarray:
-        """The annotated image (H, W, 3) uint8 RGB, a copy."""
-        annotated: np.ndarray = self.result.plot(self.frame.image)
+    def plot(self, **options: Any) -> np.ndarray:
+        """The annotated image (H, W, 3) uint8 RGB, a copy; `options` as of `Result.plot`."""
+        annotated: np.ndarray = self.result.plot(self.frame.image, **options)
         return annotated
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, **options: Any) -> None:
         """Write the annotated image, or with the suffix .json the records of `to_coco`: see `Result.save`."""
-        self.result.save(path, self.frame.image)
+        self.result.save(path, self.frame.image, **options)
 
 
 class Predictions(Sequence[Prediction]):

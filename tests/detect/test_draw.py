@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from detect.inference import text_rendering as text
 from detect.inference.draw import color_of, draw, ink_on
+from detect.inference.label_placement import CROWDED, HIDDEN, free_corner, overlap, place
 from detect.inference.text_rendering import render
-from detect.types import Detections
+from detect.types import Classification, Detections
 
 GREY = 100
 FIRST = [(255, 45, 45), (0, 240, 0), (15, 90, 255)]  # red, green, blue, in every run
@@ -95,6 +96,90 @@ def test_a_track_number_is_in_the_label() -> None:
 
 def test_a_label_beyond_the_names_is_its_number() -> None:
     assert (draw(grey(), one([50, 80, 150, 160], label=9), ["p"]) != GREY).any()
+
+
+def many(count: int, side: int, room: int, labels: int = 1, **more) -> Detections:
+    """Boxes of `side` px in random places of an image of `room` px."""
+    corners = torch.from_numpy(np.random.default_rng(0).integers(0, room - side, (count, 2))).float()
+    scores, classes = torch.linspace(0.9, 0.3, count), torch.arange(count) % labels
+    return Detections(torch.cat([corners, corners + side], 1), scores, classes, **more)
+
+
+@given(st.lists(st.tuples(st.integers(0, 280), st.integers(0, 180)), min_size=1, max_size=12), st.data())
+@settings(max_examples=60)
+def test_placed_labels_are_inside_and_hide_little_of_one_another(corners: list, data: st.DataObject) -> None:
+    boxes = [(x, y, x + 20, y + 20) for x, y in corners]
+    sizes = [data.draw(st.tuples(st.integers(1, 60), st.integers(1, 20))) for _ in boxes]
+    found = place(boxes, sizes, (300, 200), 2)
+    if found is None:
+        return
+    for (left, top, right, bottom), (w, h) in zip(found, sizes, strict=True):
+        assert min(left, top) >= 0 and right <= 300 and bottom <= 200 and (right - left, bottom - top) == (w, h)
+    hidden = sum(overlap(a, b) for a, b in itertools.combinations(found, 2))
+    assert hidden <= HIDDEN * sum(w * h for w, h in sizes) and sum(w * h for w, h in sizes) <= CROWDED * 60000
+
+
+def test_a_label_is_above_its_box_and_gives_way_to_a_better_one() -> None:
+    box, size = (100, 100, 200, 150), (60, 20)
+    assert place([box], [size], (400, 300), 2) == [(99, 79, 159, 99)]
+    first, second = place([box, box], [size, size], (400, 300), 2) or [box, box]
+    assert first == (99, 79, 159, 99) and overlap(first, second) == 0
+    assert place([box] * 9, [size] * 9, (400, 300), 2) is None, "nine labels of one box"
+    assert place([box], [(200, 100)], (400, 300), 2) is None, "a label that covers a sixth of the image"
+
+
+def test_overlaps_of_rectangles() -> None:
+    assert overlap((0, 0, 10, 10), (5, 8, 20, 20)) == 10 == overlap((5, 8, 20, 20), (0, 0, 10, 10))
+    assert overlap((0, 0, 10, 10), (10, 0, 20, 10)) == 0 == overlap((0, 0, 10, 10), (0, 30, 20, 40))
+
+
+def test_a_legend_goes_where_it_hides_fewest_boxes() -> None:
+    assert free_corner([], (50, 20), (300, 200)) == (250, 0)
+    right, left = [(200, 0, 300, 100)], [(0, 0, 80, 80)]
+    assert free_corner(right, (50, 20), (300, 200)) == (0, 0)
+    assert free_corner(right + left, (50, 20), (300, 200)) == (250, 180)
+
+
+def test_some_boxes_have_full_labels_more_have_small_ones_a_crowd_has_a_legend() -> None:
+    def colored(count: int, room: int, labels: int) -> np.ndarray:
+        side = 20 if count > 1 else 80
+        return draw(grey(room, room), many(count, side, room, labels), ["apple", "pear"])
+
+    letters = {int(color[0]) for color in np.unique(colored(1, 300, 1).reshape(-1, 3), axis=0)}
+    assert {255, GREY} <= letters, "full labels are opaque"
+    crowd = colored(300, 300, 2)
+    boxes = draw(grey(300, 300), many(300, 20, 300, 2), ["apple", "pear"], hide_labels=True)
+    changed = (crowd != boxes).any(2)
+    assert 0.02 < changed.mean() < 0.5, "numbers, and a legend in a corner"
+    whole = colored(300, 300, 1) != draw(grey(300, 300), many(300, 20, 300), ["apple"], hide_labels=True)
+    rows, columns = np.nonzero(whole.any(2))
+    assert np.ptp(rows) < 40 and np.ptp(columns) < 120, "one class needs no numbers, only the legend"
+    assert {0, 299} & {rows.min(), rows.max()} and {0, 299} & {columns.min(), columns.max()}, "in a corner"
+
+
+def test_small_boxes_have_thin_lines_unless_a_width_is_given() -> None:
+    dots, given = draw(grey(), many(5, 8, 200), ["p"], hide_labels=True), {"line_width": 3, "hide_labels": True}
+    assert 0 < (dots != GREY).any(2).sum() < (draw(grey(), many(5, 8, 200), ["p"], **given) != GREY).any(2).sum()
+
+
+def test_labels_and_scores_can_be_hidden() -> None:
+    box = one([50, 80, 150, 160])
+    full, names, boxes = (draw(grey(), box, ["p"], **how) for how in ({}, {"hide_conf": True}, {"hide_labels": True}))
+    bars = [int(where(picture, color_of(0)).sum()) for picture in (full, names, boxes)]
+    assert bars[0] > bars[1] > bars[2] and (boxes[:78] == GREY).all()
+    assert np.array_equal(box.plot(grey(), hide_labels=True), boxes)
+    classes = Classification(torch.tensor([0.9]), torch.tensor([0]), names=["p"])
+    assert (classes.plot(grey()) != classes.plot(grey(), hide_conf=True)).any()
+    assert (classes.plot(grey(), hide_labels=True) == GREY).all()
+
+
+@pytest.mark.parametrize("side", [1, 16, 64])
+def test_tiny_images_keep_most_of_their_pixels(side: int) -> None:
+    picture = draw(
+        grey(side, side), many(1, side // 2, side, names=["elephant"]) if side > 1 else one([0, 0, 1, 1]), []
+    )
+    assert picture.shape == (side, side, 3)
+    assert side < 64 or (picture == GREY).all(2).mean() > 0.6
 
 
 SCRIPTS = [

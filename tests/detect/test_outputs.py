@@ -53,6 +53,15 @@ def test_a_second_run_clears_what_the_first_wrote_and_nothing_else(tmp_path: Pat
     assert not (out / "crops").exists()
 
 
+def test_annotated_copies_are_drawn_as_asked(tmp_path: Path) -> None:
+    image, covered = save(tmp_path / "a.png", planted(96, 128, BOX)), []
+    for how in ({}, {"hide_conf": True}, {"hide_labels": True}):
+        run(image, tmp_path / "out", plot=how)
+        copy = np.array(Image.open(tmp_path / "out" / "a.png"))
+        covered.append(int((copy != planted(96, 128, BOX)).any(2).sum()))
+    assert covered[0] > covered[1] > covered[2] > 0
+
+
 def test_a_list_that_lies_removes_nothing_outside_and_follows_no_link(tmp_path: Path) -> None:
     out, outside = tmp_path / "out", tmp_path / "outside"
     for folder in (out, outside):
