@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detect.training.diagnosis import RULES, Figures, diagnose
+from detect.hub.catalogue import catalogue
+from detect.training.diagnosis import PUBLISHED, RULES, Figures, diagnose
 
 GOOD = Figures(
     metric="AP",
@@ -88,6 +89,14 @@ def test_other_tasks_need_fewer_steps_and_other_advice():
     assert diagnose(replace(classifier, steps=100)) == {}
 
 
+def test_fine_tuning_needs_fewer_steps_and_is_told_so():
+    tuned = replace(GOOD, scratch=False, steps=26, epochs=2)
+    assert diagnose(tuned) == {"few_steps": "26 steps are few even for fine-tuning: train longer (--epochs 24)"}
+    assert diagnose(replace(tuned, steps=52, epochs=4)) == {}
+    one = diagnose(tuned, rows([9], [0.0]), TERMS, ended=True)["nothing_detected"]
+    assert one.startswith("AP is 0.000 after 1 epoch (13 steps): 3 of 3 ") and one.endswith(", and train longer")
+
+
 def test_frozen_stages_need_weights():
     assert "--freeze keeps 5 stages" in diagnose(replace(GOOD, frozen=5))["frozen_at_random"]
     assert diagnose(replace(GOOD, frozen=5, scratch=False)) == {}
@@ -125,7 +134,7 @@ def test_objects_below_the_finest_stride_and_the_image_size_for_them():
     assert diagnose(replace(small, stride=0)) == {}
 
 
-RISING = "the learning rate may be too high: try --optim.lr 0.0002"
+RISING = "the learning rate may be too high: try --optim.lr 0.0002, or measure one with --find-lr"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +159,7 @@ def test_nothing_detected_after_many_steps_is_said_at_once():
     zero = rows([9, 8, 7, 6, 5], [0.0] * 5, steps=130)
     said = diagnose(replace(GOOD, steps=7800, lr=0.1), zero, TERMS)["nothing_detected"]
     assert "AP is 0.000 after 5 epochs (650 steps)" in said
-    assert "--optim.lr 0.1 is 50 times the optimizer's default" in said and "--optim.lr 0.01;" in said
+    assert "--optim.lr 0.1 is 50 times the optimizer's default" in said and "--optim.lr 0.01," in said
     assert diagnose(GOOD, zero[:4], TERMS) == {}
     flat = diagnose(GOOD, rows([9, 9, 8.9, 8.9, 8.8], [0.0] * 5, steps=130), TERMS)["nothing_detected"]
     assert "and the loss hardly fell, from 9 to 8.8" in flat
@@ -171,6 +180,10 @@ def test_an_error_to_be_small_is_read_as_one():
         GOOD, metric="-nme", detector=False, names=["face"], train_counts=np.ones(1), val_counts=np.ones(1)
     )
     assert diagnose(points, rows([9, 8, 7, 6], [0.4, 0.3, 0.2, 0.1], metric="nme"), TERMS, ended=True) == {}
+
+
+def test_the_weights_that_messages_offer_can_be_had():
+    assert PUBLISHED in catalogue()
 
 
 def test_every_rule_has_its_test():
