@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from detect.commands import COMMANDS
+from detect.errors import quiet_pipe
 
 
 def usage() -> str:
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 0 done, 1 a defect of ours, 2 a mistake of the user; 128 + N after signal N, with the work
         saved and temporary files removed: 130 for SIGINT (Ctrl-C), 143 for SIGTERM, 129 for SIGHUP.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with quiet_pipe():
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+    return 0  # the reader of our output left
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -61,9 +67,6 @@ def _guarded(arguments: list[str]) -> int:
                     what = "error" if isinstance(error, UserError) else "interrupted"
                     print(": ".join([what, *filter(None, [one_line(error)])]), file=sys.stderr)
                 return interrupt.status
-            if isinstance(error, BrokenPipeError):  # the reader of our output left, as `head` does
-                sys.stderr.close()
-                return 0
             if not (said := told_to_user(error)):
                 raise
             print(f"error: {said}", file=sys.stderr)

@@ -3,8 +3,10 @@
 import difflib
 import errno
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -73,10 +75,27 @@ def in_one_line(program: Callable[P, object]) -> Callable[P, int]:
     @functools.wraps(program)
     def main(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            program(*args, **kwargs)
+            with quiet_pipe():
+                program(*args, **kwargs)
         except (UserError, OSError) as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         return 0
 
     return main
+
+
+@contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """End the block without an error when the reader of our output has left, as `head` does once it has its lines."""
+    try:
+        yield
+    except BrokenPipeError:
+        pass
+    finally:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            try:
+                stream.flush()
+            except BrokenPipeError:  # Python would flush again at its end, and complain
+                with suppress(OSError), open(os.devnull, "wb") as null:
+                    os.dup2(null.fileno(), stream.fileno())

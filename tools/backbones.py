@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 import torch  # noqa: E402
 
+from detect.errors import quiet_pipe  # noqa: E402
 from detect.explain.summary import describe  # noqa: E402
 from detect.models.backbones import build_network  # noqa: E402
 from detect.models.backbones.efficientnet import PUBLISHED, compound  # noqa: E402
@@ -168,4 +169,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_pipe():
+        main()

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 
+from detect.errors import quiet_pipe  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 from tools.bench_data import lay_out, random_dataset  # noqa: E402
 from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
@@ -325,4 +326,5 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_pipe():
+        main()

@@ -23,6 +23,7 @@ from detect.data.datasets.detection import CocoDataset
 from detect.data.image_writer import save_image
 from detect.data.sources.formats import load_data
 from detect.data.toy import build as build_toy
+from detect.errors import quiet_pipe
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
@@ -160,4 +161,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_pipe():
+        sys.exit(main())

@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from detect.errors import UserError
+from detect.errors import UserError, quiet_pipe
 from tools.fuzz_mutations import mutate
 from tools.fuzz_targets import TARGETS, Target
 
@@ -207,4 +207,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_pipe():
+        sys.exit(main())

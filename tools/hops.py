@@ -137,4 +137,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # these files, not an installed copy
-    main()
+    from detect.errors import quiet_pipe
+
+    with quiet_pipe():
+        main()

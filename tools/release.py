@@ -14,6 +14,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from detect.errors import quiet_pipe
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -58,4 +60,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with quiet_pipe():
+        sys.exit(main(sys.argv[1:]))

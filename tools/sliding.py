@@ -18,6 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from detect.errors import quiet_pipe
 from detect.models.backbones import build_network
 from detect.models.backbones.fully_convolutional import convolutional
 
@@ -69,4 +70,5 @@ def main(arguments: Sequence[str] | None = None) -> list[tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    main()
+    with quiet_pipe():
+        main()
