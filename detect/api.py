@@ -102,7 +102,8 @@ class Detector:
             how = computed_in(self.device, self.dtype)
         if self.dims != 2:
             return how
-        return f"{how}, {'square canvas' if self.model.square else 'longer side'} of {side} px"
+        what = "shorter side" if self.metadata.preprocess.long_side > 1 else "longer side"
+        return f"{how}, {'square canvas' if self.model.square else what} of {side} px"
 
     def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """The function from frames to pairs of frame and result, with these options.

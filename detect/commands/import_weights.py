@@ -24,7 +24,7 @@ class ImportWeightsConfig:
     """
 
     weights: str
-    """Published file: .weights of Darknet, .onnx or .pth of YOLOX."""
+    """Published file: .weights of Darknet, .onnx or .pth of YOLOX, .pth of torchvision (Faster R-CNN, classifiers)."""
     out: str
     """Weights file to write (.safetensors)."""
     cfg: str = ""

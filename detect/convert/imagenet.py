@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,8 @@ def import_classifier(file: PublishedFile) -> Classifier | None:
     categories = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]
     names = distinct(categories, range(1, len(categories) + 1))  # some versions call two classes crane
     name, size = network.name, SIZES.get(network.name, network.size)
-    metadata = file.metadata(classes, size, pixels_of(name, file.path), names)
+    # Grey bars beside the image are new to these networks; a changed aspect ratio is not.
+    metadata = file.metadata(classes, size, replace(pixels_of(name, file.path), stretch=True), names)
     model = build(ClassifierConfig(name=name, backbone=name), metadata)
     assert isinstance(model, Classifier)
     counts = {k: torch.tensor(1) for k in model.network.state_dict() if k.endswith(COUNT)}
