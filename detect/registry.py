@@ -142,10 +142,11 @@ REGISTRIES: dict[str, Registry] = {
             "efficientnet_b5 efficientnet_b6 efficientnet_b7",
             efficientnet_lite="efficientnet_lite0",
             csp="csp_n csp_s csp_m csp_l",
+            esnet="esnet_s esnet_m esnet_l",
         ),
     ),
-    "neck": Registry("neck", _built_in("detect.models", necks="pan fpn fpn_paper straight")),
-    "head": Registry("head", _built_in("detect.models.heads", point="point", anchor="anchor grid")),
+    "neck": Registry("neck", _built_in("detect.models", necks="pan fpn fpn_paper straight csp_pan")),
+    "head": Registry("head", _built_in("detect.models.heads", point="point", anchor="anchor grid", pico="pico")),
     "head.landmarks": Registry("head", _built_in("detect.models.heads", single_object="coordinates heatmap")),
     "assigner": Registry(
         "assigner",
@@ -153,12 +154,13 @@ REGISTRIES: dict[str, Registry] = {
             "grid_cell": "anchors.assign:GridCell",
             "max_iou": "anchors.assign:MaxIoU",
             "sim_ota": "anchors.assign:SimOTA",
+            "sim_ota_varifocal": "anchors.assign:VarifocalSimOTA",
             "task_aligned": "anchors.assign:TaskAligned",
         },
     ),
     "loss.box": Registry("box loss", _built_in("detect.models.losses", boxes="iou giou diou ciou")),
     "loss.coordinates": Registry("box loss", _built_in("detect.models.losses", boxes="l1 l2 smooth_l1")),
-    "loss.class": Registry("class loss", _built_in("detect.models.losses", classes="bce focal")),
+    "loss.class": Registry("class loss", _built_in("detect.models.losses", classes="bce focal varifocal")),
     "loss.keypoint": Registry("keypoint loss", _built_in("detect.models.losses", keypoints="wing smooth_l1")),
     "model": Registry(
         "model kind",
@@ -167,6 +169,7 @@ REGISTRIES: dict[str, Registry] = {
             yolo="yolo yolo_points",
             darknet="darknet",
             yolox="yolox",
+            picodet="picodet",
             sliding_window="sliding_window",
             rcnn="faster_rcnn fast_rcnn rcnn",
             localizer="localizer",
@@ -199,10 +202,10 @@ REGISTRIES: dict[str, Registry] = {
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
-    "importer": Registry(
+    "importer": Registry(  # they are tried in this order
         "importer",
-        _built_in("detect.convert", darknet="darknet", yolox="yolox", faster_rcnn="faster_rcnn", imagenet="imagenet"),
-    ),  # in this order
+        {name: f"detect.convert.{name}" for name in ("darknet", "yolox", "picodet", "faster_rcnn", "imagenet")},
+    ),
     "export": Registry("export format", _built_in("detect.export", formats="onnx torchscript openvino")),
     "task": Registry("task", {name: f"detect.tasks.{name}:TASK" for name in _TASKS}),
 }

@@ -50,6 +50,7 @@ SMALLEST = [
     "mobilenet_v1",
     "efficientnet_b0",
     "csp_n",
+    "esnet_s",
 ]  # of each family
 SIDE = 96
 BUDGET = {"model": "yolo_n", "imgsz": SIDE, "epochs": 6, "optim.warmup": 1, "seed": 0, "workers": 0}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from anchors.assign.grid_cell import GridCell
 from anchors.assign.max_iou import MaxIoU
-from anchors.assign.sim_ota import SimOTA
+from anchors.assign.sim_ota import SimOTA, VarifocalSimOTA
 from anchors.assign.targets import IGNORE, NONE, Assignment, PaddedTargets, pad_targets
 from anchors.assign.task_aligned import TaskAligned
 from anchors.grid import Priors
@@ -27,5 +27,6 @@ __all__ = [
     "PaddedTargets",
     "SimOTA",
     "TaskAligned",
+    "VarifocalSimOTA",
     "pad_targets",
 ]

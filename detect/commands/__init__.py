@@ -25,7 +25,7 @@ COMMANDS = {
     "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",
     "weights": "list published weights, or download some",
-    "import": "convert published weights of Darknet or YOLOX",
+    "import": "convert published weights of Darknet, YOLOX or PicoDet",
     "export": "write weights as ONNX, OpenVINO or TorchScript",
     "see": "explain a model: filters, feature maps, class activation",
     "stylize": "give images the style of another one",

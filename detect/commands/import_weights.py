@@ -24,7 +24,8 @@ class ImportWeightsConfig:
     """
 
     weights: str
-    """Published file: .weights of Darknet, .onnx or .pth of YOLOX, .pth of torchvision (Faster R-CNN, classifiers)."""
+    """Published file: .weights of Darknet, .onnx or .pth of YOLOX, .onnx of PicoDet, .pth of torchvision (Faster R-CNN,
+    classifiers)."""
     out: str
     """Weights file to write (.safetensors)."""
     cfg: str = ""

@@ -14,7 +14,7 @@ from detect.models.weights import is_ours, load_weights, read_weights, require_f
 from detect.registry import REGISTRIES
 
 KNOWN = (
-    "YOLOX (.onnx, .pth), Darknet (.weights with its .cfg), "
+    "YOLOX (.onnx, .pth), PicoDet (.onnx), Darknet (.weights with its .cfg), "
     "torchvision's Faster R-CNN with a ResNet and its ImageNet classifiers (.pth)"
 )
 

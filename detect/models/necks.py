@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from detect.models.backbones import build_backbone
-from detect.models.backbones.blocks import CSP, Conv
+from detect.models.backbones.blocks import CSP, Bottleneck, Conv, Separable
 from detect.models.configs.yolo import PyramidConfig
 from detect.registry import REGISTRIES, register
 
@@ -87,6 +88,44 @@ class PaperFPN(nn.Module):
         out = [smooth(x) for smooth, x in zip(self.smooth, out, strict=True)]
         for fine, coarse in pairwise(self.strides[len(maps) - 1 :]):
             out.append(out[-1][..., :: coarse // fine, :: coarse // fine])
+        return out
+
+
+@register("neck", "csp_pan")
+class CSPPAN(nn.Module):
+    """CSP-PAN (Yu et al., 2021): path aggregation over maps of one width, by 5x5 depthwise separable convolutions.
+
+    There may be more `strides` than `channels`: each coarser level is the sum of a shrunk map of the backbone and the
+    shrunk output of the level before.
+    """
+
+    makes_coarser = True
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int, depth: int, act: str = "hardswish"):
+        super().__init__()
+        self.channels, self.strides = [width] * len(strides), list(strides)
+        steps = [partial(Separable, width, width, 5, coarse // fine, act) for fine, coarse in pairwise(strides)]
+        block = partial(Bottleneck, shortcut=False, block=Separable, kernel=5)
+        merge = partial(CSP, 2 * width, width, depth, act, block)
+        joined = len(channels) - 1
+        self.lateral = nn.ModuleList(Conv(c, width, 1, act=act) for c in channels)
+        self.down = nn.ModuleList(merge() for _ in range(joined))
+        self.shrink = nn.ModuleList(step() for step in steps[:joined])
+        self.up = nn.ModuleList(merge() for _ in range(joined))
+        self.extend = nn.ModuleList(nn.ModuleList((step(), step())) for step in steps[joined:])
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        out = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
+        top = out[-1]
+        for i in reversed(range(len(self.down))):
+            coarse = interpolate(out[i + 1], size=out[i].shape[-2:], mode="nearest")
+            out[i] = self.down[i](torch.cat([coarse, out[i]], 1))
+        for i, (shrink, up) in enumerate(zip(self.shrink, self.up, strict=True)):
+            out[i + 1] = up(torch.cat([shrink(out[i]), out[i + 1]], 1))
+        for pair in self.extend:
+            direct, shrink = pair.children()
+            top = direct(top)
+            out.append(top + shrink(out[-1]))
         return out
 
 

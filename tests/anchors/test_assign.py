@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anchors.assign import GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, pad_targets
+from anchors.assign import GridCell, MaxIoU, PaddedTargets, SimOTA, TaskAligned, VarifocalSimOTA, pad_targets
 from anchors.grid import priors
 from detect.registry import REGISTRIES
 from tests.reference import assign as naive
@@ -14,6 +14,8 @@ CONFIGURED = [
     ("task_aligned", {"topk": 3, "alpha": 0.5}),
     ("sim_ota", {}),
     ("sim_ota", {"radius": 1.0, "pool": 4}),
+    ("sim_ota_varifocal", {}),
+    ("sim_ota_varifocal", {"radius": 1.5, "iou_cost": 2.0}),
     ("grid_cell", {}),
     ("grid_cell", {"ignore": 0.3}),
     ("max_iou", {}),
@@ -113,7 +115,7 @@ def perfect(p, side=8.0):
     return torch.full((1, len(p.centers), 1), 0.5), torch.cat((p.centers - side / 2, p.centers + side / 2), -1)[None]
 
 
-@pytest.mark.parametrize("assigner", [TaskAligned(), SimOTA(), GridCell()])
+@pytest.mark.parametrize("assigner", [TaskAligned(), SimOTA(), VarifocalSimOTA(), GridCell()])
 def test_an_object_between_the_centres_gets_a_prior(assigner):
     p = priors([(8, 8)], [8])
     index, weight = assigner(*perfect(p), p, target_of([17.0, 17, 18, 18]))  # centres are at 12, 20

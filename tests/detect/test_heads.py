@@ -11,6 +11,7 @@ from anchors.assign.grid_cell import GridCell
 from anchors.grid import priors
 from detect.models.backbones.blocks import flat
 from detect.models.heads.anchor import AnchorHead, GridHead
+from detect.models.heads.pico import PicoHead
 from detect.models.heads.point import BINS, PointHead
 from detect.types import HeadOutput
 from tests.reference import losses as naive
@@ -74,15 +75,16 @@ def test_anchor_head_tells_codes_from_objectness():
                 assert (raw.priors.boxes[at, 2:] - raw.priors.boxes[at, :2]).tolist() == ANCHORS[anchor]
 
 
-def test_point_boxes_are_their_naive_twin():
+@pytest.mark.parametrize("kind", [PointHead, PicoHead])
+def test_point_boxes_are_their_naive_twin(kind):
     torch.manual_seed(0)
-    head = PointHead([8, 8], [8, 16], classes=1, depth=0)
+    head = kind([8, 8], [8, 16], classes=1, depth=0)
     where = priors([(2, 2), (1, 1)], [8, 16])
-    raw = HeadOutput(torch.zeros(2, 5, 1), 2 * torch.randn(2, 5, 4 * BINS), where)
+    raw = HeadOutput(torch.zeros(2, 5, 1), 2 * torch.randn(2, 5, 4 * head.bins), where)
     got = head.boxes(raw)
     for image in range(2):
         for a in range(5):
-            sides = raw.regression[image, a].view(4, BINS).tolist()
+            sides = raw.regression[image, a].view(4, head.bins).tolist()
             expected = naive.point_box(sides, where.centers[a].tolist(), where.strides[a].item())
             assert got[image, a].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
@@ -143,7 +145,7 @@ def test_the_grid_of_the_course_by_hand():
     assert head.regression_loss(blank.at(at), box).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", [PointHead, AnchorHead, GridHead])
+@pytest.mark.parametrize("kind", [PointHead, PicoHead, AnchorHead, GridHead])
 def test_code_loss_of_nothing_is_nothing(kind):
     head = kind([8], [8], classes=2, depth=1)
     raw = head([torch.randn(1, 8, 2, 2)])

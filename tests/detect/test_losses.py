@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.models.losses.boxes import distribution_loss
-from detect.models.losses.classes import cross_entropy, soft_targets
+from detect.models.losses.classes import cross_entropy, soft_targets, varifocal
 from tests.reference import losses as naive
 
 SEEDS = st.integers(0, 2**16)
@@ -54,6 +54,13 @@ def test_cross_entropy_is_its_naive_twin(seed, rows, classes):
     used = torch.rand(rows, generator=rng) < 0.7
     expected = naive.cross_entropy(logits.tolist(), targets.tolist(), used.tolist())
     assert cross_entropy(logits, targets, used).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logit=st.floats(-9, 9), target=st.just(0.0) | st.floats(0.01, 1))
+def test_varifocal_loss_is_its_naive_twin(logit, target):
+    got = varifocal(torch.tensor(logit, dtype=torch.float64), torch.tensor(target, dtype=torch.float64))
+    assert got.item() == pytest.approx(naive.varifocal(naive.sigmoid(logit), target), rel=1e-6)
 
 
 def test_what_is_not_used_leaves_no_gradient_not_even_where_it_is_not_finite():

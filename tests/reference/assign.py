@@ -3,6 +3,7 @@
 import math
 
 from tests.reference.boxes import overlap
+from tests.reference.losses import varifocal
 
 SQUARE = 4  # strides, the side of a prior without a box
 
@@ -79,6 +80,27 @@ def sim_ota(scores, boxes, priors, ground_truth, radius=2.5, pool=10, iou_cost=3
                     p = [min(max(float(s), 1e-6), 1 - 1e-6) for s in scores[b, a]]
                     cost = -sum(math.log(s if c == label else 1 - s) for c, s in enumerate(p))
                     near.append((cost - iou_cost * math.log(max(u, 1e-8)), a, u))
+            k = max(int(sum(sorted((u for _, _, u in near), reverse=True)[:pool])), 1)
+            expected += [(a, -cost, m, u) for cost, a, u in sorted(near)[:k]]
+        answers.append(_answer(priors, ground_truth, b, _claims(expected)))
+    return answers
+
+
+def sim_ota_varifocal(scores, boxes, priors, ground_truth, radius=2.5, pool=10, iou_cost=6.0):
+    finest, answers = float(priors.strides.min()), []
+    for b in range(len(boxes)):
+        expected = []
+        for m, box, label in _objects(ground_truth, b):
+            cx, cy, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+            w, h = max(w, finest), max(h, finest)
+            near = []
+            for a, (x, y) in enumerate(priors.centers.tolist()):
+                close = max(abs(x - cx), abs(y - cy)) <= radius * float(priors.strides[a])
+                if close and _inside((x, y), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)):
+                    predicted = boxes[b, a].tolist()
+                    u, p = overlap(box, predicted), [min(max(float(s), 1e-6), 1 - 1e-6) for s in scores[b, a]]
+                    cost = sum(varifocal(s, u if c == label else 0.0) for c, s in enumerate(p))
+                    near.append((cost + iou_cost * (1 - overlap(box, predicted, "giou")), a, u))
             k = max(int(sum(sorted((u for _, _, u in near), reverse=True)[:pool])), 1)
             expected += [(a, -cost, m, u) for cost, a, u in sorted(near)[:k]]
         answers.append(_answer(priors, ground_truth, b, _claims(expected)))

@@ -34,6 +34,12 @@ def cross_entropy(logits, targets, used):
     return total
 
 
+def varifocal(score, target):
+    """The varifocal loss of one score: its cross-entropy, by the target where there is an object."""
+    weight = target if target > 0 else 0.75 * score**2
+    return -weight * (target * math.log(score) + (1 - target) * math.log(1 - score))
+
+
 def point_box(logits, center, stride):
     """The box of four distributions over distances in strides from a cell's centre."""
     left, top, right, bottom = (sum(i * p for i, p in enumerate(softmax(side))) * stride for side in logits)

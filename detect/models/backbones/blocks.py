@@ -81,13 +81,20 @@ class Residual(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1x1 convolution and a 3x3 `block`, with an identity shortcut if `shortcut` is true."""
+    """A 1x1 convolution and a `block` of side `kernel`, with an identity shortcut if `shortcut` is true."""
 
-    def __init__(self, channels: int, act: str, shortcut: bool = True, block: Callable[..., nn.Module] = Conv):
+    def __init__(
+        self,
+        channels: int,
+        act: str,
+        shortcut: bool = True,
+        block: Callable[..., nn.Module] = Conv,
+        kernel: int = 3,
+    ):
         super().__init__()
         self.shortcut = shortcut
         self.first = Conv(channels, channels, 1, act=act)
-        self.second = block(channels, channels, 3, act=act)
+        self.second = block(channels, channels, kernel, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(self.first(x))

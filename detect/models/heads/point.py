@@ -21,7 +21,7 @@ BINS = 16
 
 @register("head", "point")
 class PointHead(nn.Module):
-    """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * BINS); A runs over levels, rows, columns.
+    """forward(maps) -> HeadOutput: logits (B, A, C), regression (B, A, 4 * bins); A goes by levels, rows, columns.
 
     Args:
         channels: channels of the feature maps, finest first.
@@ -33,6 +33,7 @@ class PointHead(nn.Module):
     """
 
     uses_anchors = False
+    bins = BINS
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class PointHead(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.classify = nn.ModuleList(tower(c, classes, depth, act, [-6.0]) for c in channels)
-        near = [-0.4 * i for i in range(BINS)]  # boxes are four cells wide at first, as most objects of a level are
-        self.regress = nn.ModuleList(tower(c, 4 * BINS, depth, act, near) for c in channels)
+        near = [
+            -0.4 * i for i in range(self.bins)
+        ]  # boxes are four cells wide at first, as most objects of a level are
+        self.regress = nn.ModuleList(tower(c, 4 * self.bins, depth, act, near) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
@@ -61,8 +64,8 @@ class PointHead(nn.Module):
 
     def boxes(self, raw: HeadOutput) -> Tensor:
         """The predicted boxes (B, A, 4), or (P, 4), decoded from `raw`."""
-        bins = torch.arange(BINS, dtype=raw.regression.dtype, device=raw.regression.device)
-        distances = raw.regression.unflatten(-1, (4, BINS)).softmax(-1) @ bins
+        bins = torch.arange(self.bins, dtype=raw.regression.dtype, device=raw.regression.device)
+        distances = raw.regression.unflatten(-1, (4, self.bins)).softmax(-1) @ bins
         return raw.priors.decode_distances(distances)
 
     def scores(self, raw: HeadOutput) -> Tensor:
@@ -72,4 +75,4 @@ class PointHead(nn.Module):
     def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """Distribution focal loss of P predictions for target boxes (P, 4): (P,)."""
         distances = raw.priors.encode_distances(boxes)
-        return distribution_loss(raw.regression.unflatten(-1, (4, BINS)), distances)
+        return distribution_loss(raw.regression.unflatten(-1, (4, self.bins)), distances)

@@ -30,6 +30,16 @@ def focal(logits: Tensor, targets: Tensor) -> Tensor:
     return balance * (targets - logits.sigmoid()).square() * BCE(logits, targets)
 
 
+@register("loss.class", "varifocal")
+def varifocal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Varifocal loss of each logit, alpha 0.75 and gamma 2 (Zhang et al., 2021, equation 2).
+
+    A positive weighs as much as its target, the IoU; of negatives, those with a low score weigh little.
+    """
+    weight = torch.where(targets > 0, targets, 0.75 * logits.sigmoid().square())
+    return weight * BCE(logits, targets)
+
+
 BCE: Loss = partial(binary_cross_entropy_with_logits, reduction="none")
 register("loss.class", "bce")(BCE)
 
