@@ -91,24 +91,25 @@ def _weights(data: Data, machine: Machine, given: Mapping[str, Any]) -> Choice:
         return Choice("", f"none: your --{own.replace('_', '-')} says what to start from")
     from detect.hub import is_offline, resolve
 
-    model = str(given.get("model", "")).lower()
-    chosen = _best(data, machine, model, is_offline())
+    chosen = _best(data, machine, given, is_offline())
     try:
         if chosen.value:
             resolve(chosen.value)
     except UserError as error:
         say(f"--auto: {one_line(error)}", sys.stderr)
-        chosen = _best(data, machine, model, cached=True)
+        chosen = _best(data, machine, given, cached=True)
     return chosen
 
 
-def _best(data: Data, machine: Machine, model: str, cached: bool) -> Choice:
-    """The weights to take of those that are published for a model ("": any); `cached`: that are in the cache."""
-    from detect.hub import catalogue, is_cached
+def _best(data: Data, machine: Machine, given: Mapping[str, Any], cached: bool) -> Choice:
+    """The weights to take of those that are published for the given model, or any; `cached`: that are in the cache."""
+    from detect.hub import is_cached
+    from detect.hub.catalogue import catalogue
     from detect.training.auto import Choice, choose_weights
 
-    offers = [one for one in catalogue().values() if one.metric == "AP" and model in ("", one.model)]
-    chosen = choose_weights(data, machine, [one for one in offers if not cached or is_cached(one)])
+    model, size = str(given.get("model", "")).lower(), int(given.get("imgsz", 0))
+    offers = [one for one in catalogue().values() if one.task == "detect" and model in ("", one.model)]
+    chosen = choose_weights(data, machine, [one for one in offers if not cached or is_cached(one)], size)
     if chosen is None:
         chosen = Choice("", f"no published ones {f'of {model} ' * bool(model)}suit: from scratch")
     return chosen._replace(reason=f"{chosen.reason}; offline: only what is in the cache") if cached else chosen

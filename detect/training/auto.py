@@ -167,20 +167,21 @@ def flip(names: Sequence[str]) -> Choice:
     return Choice(0.5, "no class name says left or right; if a mirror image is wrong all the same: --augment.flip 0")
 
 
-def choose_weights(data: Data, machine: Machine, offers: Sequence[Published]) -> Choice | None:
+def choose_weights(data: Data, machine: Machine, offers: Sequence[Published], size: int = 0) -> Choice | None:
     """The published weights whose training size is nearest to the one this data needs; of these the most accurate.
 
     Args:
         data: statistics of the training set.
         machine: a CPU takes networks of up to 2 million parameters, a GPU up to 10.
         offers: what can be had, all of the task in question.
+        size: image size in pixels; 0: by the boxes.
 
     Returns:
         A name of the catalogue; None: nothing is small enough.
     """
     most = 10 if machine.gpu else 2
     usual = Network(finest=8, coarsest=32, size=640, from_boxes=True, memory=0, batch=16, pretrained=True)
-    size = image_size(data, machine, usual).value
+    size = size or image_size(data, machine, usual).value
     small = [one for one in offers if one.parameters <= most]
     if not small:
         return None

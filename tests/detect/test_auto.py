@@ -112,6 +112,8 @@ def test_the_weights_suit_image_size_and_device() -> None:
     assert best(0.1, CPU) == "small_320" and best(0.055, CPU) == "small_416" and best(0.055, GPU) == "small_416"
     assert best(0.01, CPU) == "small_416" and best(0.01, GPU) == "large_640"
     assert choose_weights(data(), CPU, OFFERS[-1:]) is None
+    given = choose_weights(data(share=0.1), GPU, OFFERS, size=640)
+    assert given and given.value == "large_640"
 
 
 @pytest.mark.parametrize("model", ["yolo_n", "yolox_nano", "faster_rcnn", "yolo_anchor_n", "resnet18", "landmarker"])
