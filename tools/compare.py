@@ -1,8 +1,9 @@
 """Compares training settings on the same dataset over several seeds: mean and standard deviation of AP.
 
-python tools/compare.py --data D --out R --seeds 5 [--images 60] --arm "NAME: flags" --arm "NAME: flags" FLAGS OF ALL
+python tools/compare.py --data D --out R --seeds 5 [--images N | --per-class N] --arm "NAME: flags" ... FLAGS OF ALL
 Every arm is `detect train` with FLAGS OF ALL and its own flags; its best weights are evaluated on the test split, or on
 val where there is no test split. With --images each seed draws that number of training images, the same for all arms.
+With --per-class it draws images until each class is in that many of them, and no other images choose the best weights.
 Results that exist are not computed again.
 """
 
@@ -45,13 +46,42 @@ def subset(data: str, count: int, seed: int, folder: Path) -> Path:
         file = folder / f"instances_{split}.json"
         replace_text(file, json.dumps(annotations.to_coco()))
         there[split] = {"annotations": str(file.resolve()), "images": str(annotations.root.resolve())}
+    return _data_yaml(folder, there)
+
+
+def few_shot(data: str, count: int, seed: int, folder: Path) -> Path:
+    """Write a data YAML of training images alone, drawn until each class is in `count` of them; returns its path.
+
+    An image is left out if all its classes are in enough images already. A class that fewer images show has them all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    annotations = load_data(data, "train")
+    seen, chosen = np.zeros(len(annotations.names), np.int64), []
+    for i in np.random.default_rng(seed).permutation(len(annotations)):
+        classes = np.unique(annotations.labels[annotations.starts[i] : annotations.starts[i + 1]])
+        if (seen[classes] < count).any():
+            seen[classes] += 1
+            chosen.append(i)
+    file = folder / "instances_train.json"
+    replace_text(file, json.dumps(annotations.select(np.sort(chosen)).to_coco()))
+    return _data_yaml(
+        folder, {"train": {"annotations": str(file.resolve()), "images": str(annotations.root.resolve())}}
+    )
+
+
+def _data_yaml(folder: Path, splits: dict[str, dict[str, str]]) -> Path:
     path = folder / "data.yaml"
-    replace_text(path, yaml.safe_dump(there))
+    replace_text(path, yaml.safe_dump(splits))
     return path
 
 
-def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str, Any]:
-    """Train with `flags` into `out` and evaluate the best weights; the result is kept in `out`/result.json."""
+def measured(data: str, seed: int, flags: Sequence[str], out: Path, tested: str = "") -> dict[str, Any]:
+    """Train with `flags` into `out` and evaluate the best weights; the result is kept in `out`/result.json.
+
+    Args:
+        data: what is trained on. seed: of the run. flags: of `detect train`. out: the run folder.
+        tested: the dataset whose test or val split is evaluated. Default: `data`.
+    """
     kept = out / "result.json"
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
@@ -59,8 +89,9 @@ def measured(data: str, seed: int, flags: Sequence[str], out: Path) -> dict[str,
     given = ["--data", data, "--seed", str(seed), "--out", str(out), *flags]
     best = train(parse("train", [*given, "--resume"]))
     seconds = time.monotonic() - started
-    split = "test" if "test" in splits(data) else "val"
-    result = evaluate(parse("evaluate", ["--data", data, "--split", split, "--weights", str(best)]))
+    tested = tested or data
+    split = "test" if "test" in splits(tested) else "val"
+    result = evaluate(parse("evaluate", ["--data", tested, "--split", split, "--weights", str(best)]))
     result |= {"seconds": round(seconds, 1), "split": split}
     replace_text(kept, json.dumps(result, indent=1))
     return result
@@ -103,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="a dataset, as in `detect train`")
     parser.add_argument("--out", required=True, help="folder of runs and tables")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each arm or model; default: 3")
-    parser.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--images", type=int, default=0, help="training images that each seed draws; 0: all")
+    drawn.add_argument("--per-class", type=int, default=0, help="training images of each class that each seed draws")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--arm", action="append", help="'NAME: flags of detect train'; repeat for each arm")
     what.add_argument(
@@ -117,10 +150,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
     for seed in range(given.seeds):
-        images = given.images
-        data = str(subset(given.data, images, seed, out / f"data_{seed}")) if images else given.data
+        data, count, folder = given.data, given.images or given.per_class, out / f"data_{seed}"
+        if count:
+            data = str((few_shot if given.per_class else subset)(given.data, count, seed, folder))
         for name, own in arms.items():
-            results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}"))
+            results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}", given.data))
     first = next(iter(results.values()))[0]
     head = ["arm", f"{first['split']} AP", "AP50", *(f"AP {label}" for label in first["per_class"]), "seconds"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row(n, r) for n, r in results.items())]

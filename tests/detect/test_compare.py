@@ -22,6 +22,18 @@ def test_a_subset_is_drawn_by_its_seed_and_keeps_the_rest(digits, tmp_path):
     assert len(load_data(path, "val")) == len(load_data(digits, "val"))
 
 
+def test_few_shot_images_show_each_class_often_enough(digits, tmp_path):
+    whole = load_data(digits, "train")
+    found = [
+        load_data(compare.few_shot(str(digits), 3, s, tmp_path / str(i)), "train") for i, s in enumerate((0, 0, 1))
+    ]
+    ids = [annotations.image_ids.tolist() for annotations in found]
+    assert ids[0] == ids[1] != ids[2] and len(ids[0]) < len(whole)
+    shown = [set(found[0].target(i).labels.tolist()) for i in range(len(ids[0]))]
+    assert all(sum(label in labels for labels in shown) >= 3 for label in range(10))
+    assert set(splits(str(tmp_path / "0" / "data.yaml"))) == {"train"}
+
+
 def test_a_row_has_the_mean_and_the_deviation():
     values = [0.1, 0.3, 0.2]
     results = [{"AP": v, "AP50": 2 * v, "per_class": {"a": v, "b": None}, "seconds": 10 * v} for v in values]
