@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Listener
 from typing import Any, NamedTuple
 
@@ -168,12 +169,27 @@ def _killed(handler: Any, number: int, frame: Any) -> None:
         raise _failed(error) from None
 
 
+@contextmanager
+def _without_opencv_threads() -> Iterator[None]:
+    """End the threads of OpenCV's pool for the block, in which processes are forked.
+
+    A forked process has none of these threads, but all of their locks: it would wait for ever for one that was held.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
 def _started(loader: DataLoader) -> Iterator[Any]:
     """What a loader's workers send; they are started, and a worker that is killed raises an error of ours."""
     if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
-    items = iter(loader)
+    with _without_opencv_threads():
+        items = iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     if handler is not before:
         signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))

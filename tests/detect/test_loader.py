@@ -1,10 +1,13 @@
 import errno
 import hashlib
 import itertools
+import os
+import sys
 import tempfile
 from multiprocessing import current_process
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -241,3 +244,19 @@ def test_evaluation_sees_every_image_once():
 def test_evaluation_of_nothing():
     assert list(EvalLoader(Store(0), 64, 4)) == []
     assert len(list(EvalLoader(Store(2), 64, 4, rank=5, world=6))) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there are workers forked")
+def test_workers_are_forked_while_opencv_has_no_threads(monkeypatch):
+    before, counts, fork = cv2.getNumThreads(), [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: (counts.append(len(os.listdir("/proc/self/task"))), fork())[1])
+    try:
+        cv2.setNumThreads(1)
+        alone = len(os.listdir("/proc/self/task"))
+        cv2.setNumThreads(3)
+        cv2.GaussianBlur(np.zeros((999, 999, 3), np.uint8), (0, 0), 3)
+        assert len(os.listdir("/proc/self/task")) == alone + 2
+        assert len(list(TrainLoader(dataset(), 64, 8, workers=2).epoch(0))) == 3
+        assert len(counts) == 2 and max(counts) <= alone and cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
