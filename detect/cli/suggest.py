@@ -126,8 +126,11 @@ def instead(word: str, own: Sequence[str], cutoff: float = SURE) -> list[str]:
     if ends := [flag for flag in own if flag.rpartition(".")[2] == last]:
         return ends
     by_end = {flag.rpartition(".")[2]: flag for flag in own}
-    near = difflib.get_close_matches(plain, own, 1, cutoff)
-    return near or [by_end[x] for x in difflib.get_close_matches(last, by_end, 1, cutoff)]
+    by_peer = {word: peer for word, peers in PEERS.items() for peer in peers[::-1] if peer.split()[0] in own}
+    if near := difflib.get_close_matches(plain, own, 1, cutoff):
+        return near
+    near = [words[x] for words in (by_end, by_peer) for x in difflib.get_close_matches(last, words, 1, cutoff)]
+    return near[:1]
 
 
 def unknown_flag(word: str, command: str, model: str = "") -> UserError:
