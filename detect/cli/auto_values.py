@@ -44,8 +44,8 @@ def chosen_layers(layers: Sequence[Layer]) -> list[Layer]:
 
     config = _config(layers)
     data, machine, found = data_of(config), machine_of(config), dict[str, Choice]()
-    if config.task == "detect":
-        found["weights"] = _weights(data, machine, given)
+    if config.task in ("detect", "classify"):  # others have none that are published
+        found["weights"] = _weights(config, data, machine, given)
         if "weights" not in given and found["weights"].value:
             config = _config([({"weights": found["weights"].value}, None), *layers])
     network = network_of(config, data.names)
@@ -81,7 +81,7 @@ def _config(layers: Sequence[Layer]) -> TrainConfig:
     return with_task(from_values(TrainConfig, train_values(layers), "--"))
 
 
-def _weights(data: Data, machine: Machine, given: Mapping[str, Any]) -> Choice:
+def _weights(config: TrainConfig, data: Data, machine: Machine, given: Mapping[str, Any]) -> Choice:
     """Published weights to fine-tune: those of the given model, or of any; none where other weights are given."""
     from detect.training.auto import Choice
 
@@ -91,25 +91,25 @@ def _weights(data: Data, machine: Machine, given: Mapping[str, Any]) -> Choice:
         return Choice("", f"none: your --{own.replace('_', '-')} says what to start from")
     from detect.hub import is_offline, resolve
 
-    chosen = _best(data, machine, given, is_offline())
+    chosen = _best(config, data, machine, given, is_offline())
     try:
         if chosen.value:
             resolve(chosen.value)
     except UserError as error:
         say(f"--auto: {one_line(error)}", sys.stderr)
-        chosen = _best(data, machine, given, cached=True)
+        chosen = _best(config, data, machine, given, cached=True)
     return chosen
 
 
-def _best(data: Data, machine: Machine, given: Mapping[str, Any], cached: bool) -> Choice:
-    """The weights to take of those that are published for the given model, or any; `cached`: that are in the cache."""
+def _best(config: TrainConfig, data: Data, machine: Machine, given: Mapping[str, Any], cached: bool) -> Choice:
+    """The weights to take: of any detector, unless the model is given or the task another; `cached`: in the cache."""
     from detect.hub import is_cached
     from detect.hub.catalogue import catalogue
     from detect.training.auto import Choice, choose_weights
 
-    model, size = str(given.get("model", "")).lower(), int(given.get("imgsz", 0))
-    offers = [one for one in catalogue().values() if one.task == "detect" and model in ("", one.model)]
-    chosen = choose_weights(data, machine, [one for one in offers if not cached or is_cached(one)], size)
+    model = config.model.name if "model" in given or config.task != "detect" else ""
+    offers = [one for one in catalogue().values() if one.task == config.task and (is_cached(one) or not cached)]
+    chosen = choose_weights(data, machine, offers, model, int(given.get("imgsz", 0)))
     if chosen is None:
         chosen = Choice("", f"no published ones {f'of {model} ' * bool(model)}suit: from scratch")
     return chosen._replace(reason=f"{chosen.reason}; offline: only what is in the cache") if cached else chosen

@@ -167,26 +167,32 @@ def flip(names: Sequence[str]) -> Choice:
     return Choice(0.5, "no class name says left or right; if a mirror image is wrong all the same: --augment.flip 0")
 
 
-def choose_weights(data: Data, machine: Machine, offers: Sequence[Published], size: int = 0) -> Choice | None:
+def choose_weights(
+    data: Data, machine: Machine, offers: Sequence[Published], model: str = "", size: int = 0
+) -> Choice | None:
     """The published weights whose training size is nearest to the one this data needs; of these the most accurate.
 
     Args:
         data: statistics of the training set.
-        machine: a CPU takes networks of up to 2 million parameters, a GPU up to 10.
+        machine: where no model is given, a CPU takes detectors of up to 2 million parameters, a GPU up to 10.
         offers: what can be had, all of the task in question.
+        model: the model that they have to be of; "": any detector.
         size: image size in pixels; 0: by the boxes.
 
     Returns:
-        A name of the catalogue; None: nothing is small enough.
+        A name of the catalogue; None: nothing suits.
     """
     most = 10 if machine.gpu else 2
     usual = Network(finest=8, coarsest=32, size=640, from_boxes=True, memory=0, batch=16, pretrained=True)
     size = size or image_size(data, machine, usual).value
-    small = [one for one in offers if one.parameters <= most]
-    if not small:
+    suitable = [one for one in offers if one.model == model or (not model and one.parameters <= most)]
+    if not model:
+        suitable = [one for one in suitable if one.metric == "AP"]  # others cannot be compared
+    if not suitable:
         return None
-    best = min(small, key=lambda one: (abs(math.log(one.imgsz / size)), -one.score))
-    return Choice(best.name, f"the best for about {size} px on a {machine.device}: AP {best.score:g} on COCO")
+    best = min(suitable, key=lambda one: (abs(math.log(one.imgsz / size)), -one.score))
+    suits = f"the published weights of {model}" if model else f"the best for about {size} px on a {machine.device}"
+    return Choice(best.name, f"{suits}: {best.metric} {best.score:g} by {best.publisher}")
 
 
 def _multiple(side: float, of: int) -> int:

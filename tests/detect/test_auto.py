@@ -26,6 +26,9 @@ class Offer:
     imgsz: int
     parameters: float
     score: float
+    metric: str = "AP"
+    model: str = "some"
+    publisher: str = "us"
 
 
 OFFERS = [
@@ -33,7 +36,8 @@ OFFERS = [
     Offer("small_416", 416, 1.0, 30),
     Offer("other_416", 416, 1.5, 25),
     Offer("large_640", 640, 9.0, 40),
-    Offer("huge_640", 640, 90.0, 50),
+    Offer("odd_320", 320, 1.0, 44, metric="AP50"),
+    Offer("huge_640", 640, 90.0, 50, model="huge"),
 ]
 
 
@@ -112,6 +116,8 @@ def test_the_weights_suit_image_size_and_device() -> None:
     assert best(0.1, CPU) == "small_320" and best(0.055, CPU) == "small_416" and best(0.055, GPU) == "small_416"
     assert best(0.01, CPU) == "small_416" and best(0.01, GPU) == "large_640"
     assert choose_weights(data(), CPU, OFFERS[-1:]) is None
+    named = choose_weights(data(), CPU, OFFERS, "huge")
+    assert named and named.value == "huge_640" and "of huge: AP 50 by us" in named.reason
     given = choose_weights(data(share=0.1), GPU, OFFERS, size=640)
     assert given and given.value == "large_640"
 
