@@ -97,5 +97,5 @@ def quiet_pipe() -> Iterator[None]:
             try:
                 stream.flush()
             except BrokenPipeError:  # Python would flush again at its end, and complain
-                with suppress(OSError), open(os.devnull, "wb") as null:
-                    os.dup2(null.fileno(), stream.fileno())
+                with suppress(OSError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

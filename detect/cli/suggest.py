@@ -129,8 +129,9 @@ def instead(word: str, own: Sequence[str], cutoff: float = SURE) -> list[str]:
     by_peer = {word: peer for word, peers in PEERS.items() for peer in peers[::-1] if peer.split()[0] in own}
     if near := difflib.get_close_matches(plain, own, 1, cutoff):
         return near
-    near = [words[x] for words in (by_end, by_peer) for x in difflib.get_close_matches(last, words, 1, cutoff)]
-    return near[:1]
+    if near := difflib.get_close_matches(last, by_end, 1, cutoff):
+        return [by_end[near[0]]]
+    return [by_peer[word] for word in difflib.get_close_matches(last, by_peer, 1, SURE)]
 
 
 def unknown_flag(word: str, command: str, model: str = "") -> UserError:
