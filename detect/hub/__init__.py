@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from detect.errors import UserError, unknown
+from detect.errors import UserError
 from detect.hub.cache import folder, is_cached, require_intact
 from detect.hub.catalogue import Published, catalogue
 from detect.utils.atomic_io import replace_file
@@ -33,8 +34,9 @@ def resolve(weights: str | Path) -> Path:
     if published is None:
         if path.suffix or len(path.parts) != 1:
             return path  # whoever opens it says that it is not there
-        hint = str(unknown("weights", weights, catalogue())).partition(": ")[2]
-        raise UserError(f"--weights {weights}: neither a file nor a name that `detect weights` lists: {hint}")
+        near = get_close_matches(weights.lower(), catalogue(), n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"--weights {weights}: neither a file nor a name that `detect weights` lists{hint}")
     return pull(published)
 
 

@@ -60,6 +60,8 @@ def _fetch(published: Published, file: RemoteFile, target: Path) -> None:
             _require_published(part, file, source)
         except _FailedError as error:
             reasons.append(f"{urlsplit(source.url).netloc}: {error}")
+            if not part.is_file() or not part.stat().st_size:
+                _drop(part)
             continue
         except KeyboardInterrupt as error:
             raise type(error)(f"{part} keeps what came: the same command continues from there") from None
@@ -75,8 +77,13 @@ def _require_published(part: Path, file: RemoteFile, source: Source) -> None:
     try:
         require_intact(part, RemoteFile(file.name, (source,)), "what it sends")
     except UserError as error:
-        part.unlink()
+        _drop(part)
         raise _FailedError(str(error)) from None
+
+
+def _drop(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note_of(part).unlink(missing_ok=True)
 
 
 def _note_of(part: Path) -> Path:
@@ -100,7 +107,7 @@ def _complete(source: Source, part: Path, published: Published) -> None:
             error.close()
             if error.code != _UNSATISFIABLE or not part.exists():
                 raise _FailedError(" ".join(f"HTTP {error.code} {error.reason}".split())) from None
-            part.unlink()  # longer than the file there
+            _drop(part)  # it is longer than the file there
         except URLError as error:  # no connection at all
             reason = getattr(error.reason, "strerror", None) or str(error.reason)
             if isinstance(error.reason, socket.gaierror):
@@ -182,7 +189,7 @@ def _extent(response: Any, part: Path) -> tuple[int, int]:
         return 0, _number(headers.get("Content-Length"))
     start, have = headers.get("Content-Range", ""), part.stat().st_size
     if not start.startswith(f"bytes {have}-"):
-        part.unlink()
+        _drop(part)
         raise HTTPException("it sends another range than was asked for")
     return have, _number(start.rpartition("/")[2])
 
@@ -203,7 +210,7 @@ def _written(response: Any, part: Path, size: int, most: int) -> Iterator[int]:
                 raise _FailedError(_PAGE)
             size += len(piece)
             if size > most:
-                part.unlink()
+                file.truncate(0)
                 raise _FailedError(f"it sends more than the {most:,} bytes that were announced")
             with _written_to(part):
                 file.write(piece)
