@@ -20,7 +20,7 @@ PLACES = {
     "train": (
         f"--data data --model yolo_n --out out --device cpu {TINY}",
         "detect.training.loop:Trainer._between_steps",
-        ["config.yaml", "last.ckpt"],
+        ["config.yaml", "last.ckpt", "notes.json"],
     ),
     "evaluate": ("--weights w.safetensors --data data --json out/m.json", "detect.evaluation.evaluate:open_split", []),
     "predict": (
@@ -40,9 +40,9 @@ PLACES = {
     "check": ("--data data --json out/c.json", "detect.data_check.summary:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.data.sources.formats:load_data", []),
     "weights": ("", "detect.commands.weights:catalogue", []),
-    "import": ("--weights w.safetensors --out out/w.safetensors", "detect.commands.import_weights:_model", []),
+    "import": ("--weights w.safetensors --out out/w.safetensors", "detect.models.weights:is_ours", []),
     "export": ("--weights w.safetensors --out out/m.onnx", "detect.export.exporter:write", []),
-    "see": ("--weights w.safetensors --data data --out out", "detect.explain.model_page:load_weights", []),
+    "see": ("--weights w.safetensors --data data --out out", "detect.explain.model_page:open_model", []),
     "stylize": ("--style a.jpg --content a.jpg --out out/s.png", "detect.style.artist:Stylizer", []),
     "info": ("yolo_n", "detect.explain.summary:describe", []),
 }
