@@ -151,10 +151,12 @@ def _longer(f: Figures, epochs: int) -> str:
 
 def unknown_classes(f: Figures, seen: Progress) -> str:
     """Validation objects of classes that no training object has."""
+    if not f.closed:
+        return ""
     lost, present = (f.train_counts == 0) & (f.val_counts > 0), f.val_counts > 0
     objects = int(f.val_counts[lost].sum())
     share = max(lost.sum() / max(1, present.sum()), objects / max(1, f.val_counts.sum()))
-    if not f.closed or share < LOST_SHARE:
+    if share < LOST_SHARE:
         return ""
     some = sorted(np.flatnonzero(lost).tolist(), key=lambda i: -f.val_counts[i])
     listed = ", ".join(f"{f.names[i]} ({f.val_counts[i]})" for i in some[:5]) + (", …" if some[5:] else "")
@@ -240,6 +242,7 @@ def nothing_detected(f: Figures, seen: Progress) -> str:
         return ""
     first, last = seen.losses[0], seen.losses[-1]
     how = ", though the loss fell" if last < 0.9 * first else ", and the loss hardly fell,"
+    how = ", and the loss rose" if last > first else how
     fell = f"{how} from {first:.3g} to {last:.3g}" if seen.losses[1:] else ""
     shared = int(((f.train_counts > 0) & (f.val_counts > 0)).sum())
     said = [f"{shared} of {int((f.val_counts > 0).sum())} validation classes have training objects"]

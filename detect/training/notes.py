@@ -35,6 +35,7 @@ class Notes:
 
     def __init__(self, trainer: Trainer, training: Annotations):
         self.run: Run = trainer.run
+        self.begun = trainer.run.epoch
         self.epochs, self.total_steps = trainer.config.epochs, trainer.total_steps
         self.figures = figures_of(trainer, training)
         self.forecast = Forecast(trainer.steps_per_epoch, len(trainer.validation) / max(1, len(trainer.loader)))
@@ -58,7 +59,8 @@ class Notes:
 
     def end(self) -> None:
         """After the last epoch: print all that explains a poor result, even what was printed before."""
-        self._warn(ended=True)
+        if self.run.epoch > self.begun:  # not where a finished run is resumed
+            self._warn(ended=True)
 
     def _expect(self, expected: str) -> None:
         if expected:

@@ -163,6 +163,8 @@ def test_nothing_detected_after_many_steps_is_said_at_once():
     assert diagnose(GOOD, zero[:4], TERMS) == {}
     flat = diagnose(GOOD, rows([9, 9, 8.9, 8.9, 8.8], [0.0] * 5, steps=130), TERMS)["nothing_detected"]
     assert "and the loss hardly fell, from 9 to 8.8" in flat
+    higher = diagnose(GOOD, rows([8, 9, 9, 9, 9], [0.0] * 5, steps=130), TERMS)["nothing_detected"]
+    assert "and the loss rose from 8 to 9" in higher
 
 
 def test_a_classifier_that_guesses():
