@@ -191,6 +191,37 @@ def _read_onnx(path: Path) -> None:
     Detector.load(path, "cpu").predict(np.zeros((64, 64, 3), np.uint8))
 
 
+def _published(folder: Path) -> None:
+    """A classifier of two classes, and a graph of two convolutions."""
+    import onnx
+    from onnx import helper, numpy_helper
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    state = squeezenet1_1(num_classes=2).state_dict()
+    torch.save({"model": {name: tensor.half() for name, tensor in state.items()}}, folder / "squeezenet1_1.pth")
+    kernels = [np.ones((4, 12, 3, 3), np.float32), np.ones((2, 4, 1, 1), np.float16)]
+    values = [numpy_helper.from_array(array, name) for array, name in zip(kernels, "vw", strict=True)]
+    nodes = [
+        helper.make_node("Constant", [], ["b"], value=numpy_helper.from_array(np.zeros(2, np.float32))),
+        helper.make_node("Conv", ["x", "v"], ["y"]),
+        helper.make_node("Conv", ["y", "w", "b"], ["z"]),
+    ]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "net", [], [], values)), folder / "net.onnx")
+
+
+def _read_published(path: Path) -> None:
+    """Import the classifier; of the graph, which is no detector's, take the convolutions as importers do."""
+    from detect.convert.open import import_model
+    from detect.convert.published import PublishedFile
+
+    file = PublishedFile(path, names=["cat", "dog"])
+    if path.stem == "net":
+        _ = file.convolutions
+    else:
+        import_model(file)
+
+
 TARGETS = {
     "weights": Target(_weights, load_weights),
     "pth": Target(_state_dict, _read_state_dict),
@@ -198,6 +229,7 @@ TARGETS = {
     "cfg": Target(_cfg, _read_cfg),
     "npz": Target(_npz, _read_npz),
     "onnx": Target(_onnx, _read_onnx),
+    "published": Target(_published, _read_published),
     "json": Target(fuzz_data.make_json, fuzz_data.read_data),
     "xml": Target(fuzz_data.make_xml, fuzz_data.read_data),
     "yolo": Target(fuzz_data.make_yolo, fuzz_data.read_data),
