@@ -200,8 +200,10 @@ def _published(folder: Path) -> None:
     torch.manual_seed(0)
     state = squeezenet1_1(num_classes=2).state_dict()
     torch.save({"model": {name: tensor.half() for name, tensor in state.items()}}, folder / "squeezenet1_1.pth")
-    kernels = [np.ones((4, 12, 3, 3), np.float32), np.ones((2, 4, 1, 1), np.float16)]
-    values = [numpy_helper.from_array(array, name) for array, name in zip(kernels, "vw", strict=True)]
+    values = [
+        numpy_helper.from_array(np.ones((4, 12, 3, 3), np.float32), "v"),
+        numpy_helper.from_array(np.ones((2, 4, 1, 1), np.float16), "w"),
+    ]
     nodes = [
         helper.make_node("Constant", [], ["b"], value=numpy_helper.from_array(np.zeros(2, np.float32))),
         helper.make_node("Conv", ["x", "v"], ["y"]),

@@ -13,11 +13,13 @@ from detect.convert import coco_classes as coco
 from detect.convert.published import PublishedFile
 from detect.errors import UserError
 from detect.models.backbones.base import Staged
+from detect.models.base import Model
 from detect.models.builder import build
 from detect.models.configs.rcnn import FasterRcnnConfig
 from detect.models.faster_rcnn import FasterRCNN
 from detect.models.heads.rpn import pyramid_sizes
 from detect.models.pretrained import PIXELS
+from detect.models.uninitialized import Unfilled
 from detect.registry import register
 
 SIZE, LONGEST = 800, 1333  # pixels of the shorter side of an image, and the most of the longer one
@@ -53,7 +55,7 @@ def import_faster_rcnn(file: PublishedFile) -> FasterRCNN | None:
     Raises:
         UserError: the file begins like such a network, but has other parts.
     """
-    if HEAD not in file.state:
+    if HEAD not in file.state or file.state[HEAD].ndim != 2:
         return None
     state = {_current(name): tensor for name, tensor in file.state.items()}
     rows = list(range(1, len(state[HEAD])))
@@ -61,15 +63,22 @@ def import_faster_rcnn(file: PublishedFile) -> FasterRCNN | None:
         rows = list(coco.IDS)
     pixels = replace(PIXELS["imagenet"], alignment="topleft", long_side=LONGEST / SIZE)
     frozen = not any(name.endswith(COUNT) for name in state)
-    model = build(_config(state, file), file.metadata(len(rows), SIZE, pixels, folded=frozen))
-    assert isinstance(model, FasterRCNN)
-    found = _renamed(model, state, rows)
-    if frozen:
-        _thaw(model, found)
+    config, metadata = _config(state, file), file.metadata(len(rows), SIZE, pixels, folded=frozen)
+    with Unfilled(shapes=True):
+        like = build(config, metadata)
     try:
-        model.load_state_dict(found)
-    except RuntimeError as error:
+        found = _renamed(like, state, rows)
+        if frozen:
+            _thaw(like, found)
+    except (RuntimeError, IndexError, KeyError) as error:
         raise _other(file, " ".join(str(error).split())[:200]) from error
+    wanted = like.state_dict()
+    if odd := next((name for name, tensor in wanted.items() if found[name].shape != tensor.shape), None):
+        raise _other(file, f"{odd} has shape {list(found[odd].shape)}, not {list(wanted[odd].shape)}")
+    with Unfilled():
+        model = build(config, metadata)
+    assert isinstance(model, FasterRCNN)
+    model.load_state_dict(found)
     return model
 
 
@@ -111,12 +120,15 @@ def _other(file: PublishedFile, reason: str) -> UserError:
     return UserError(f"{file.path} is a Faster R-CNN, but not torchvision's with a ResNet and its pyramid: {reason}")
 
 
-def _renamed(model: FasterRCNN, state: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
-    """The tensors by our names; of the classes those of `rows`, background last."""
+def _renamed(model: Model, state: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    """The tensors by our names; of the classes those of `rows`, background last. KeyError: absent, or not known."""
     assert isinstance(model.backbone, Staged)
     places = {f"backbone.{ours}": f"backbone.body.{theirs}" for ours, theirs in model.backbone.names.items()}
     for ours, theirs in PLACES.items():
         places |= {name: theirs + name.removeprefix(ours) for name in model.state_dict() if name.startswith(ours)}
+    absent = {name for name in places.values() if not name.endswith(COUNT)} - state.keys()
+    if odd := sorted(absent | (state.keys() - set(places.values()))):
+        raise KeyError(f"{odd[0]} is {'absent' if odd[0] in absent else 'not known'}")
     found = {name: state[theirs] for name, theirs in places.items() if theirs in state}
     for name, tensor in found.items():
         if name.startswith("head.classify."):
@@ -126,7 +138,7 @@ def _renamed(model: FasterRCNN, state: Mapping[str, Tensor], rows: list[int]) ->
     return found
 
 
-def _thaw(model: FasterRCNN, found: dict[str, Tensor]) -> None:
+def _thaw(model: Model, found: dict[str, Tensor]) -> None:
     """Put what frozen batch normalization lacks: that of the released weights adds nothing to the variance."""
     for name, norm in model.named_modules():
         if isinstance(norm, torch.nn.BatchNorm2d) and f"{name}.weight" in found:

@@ -43,6 +43,8 @@ def import_yolox(file: PublishedFile) -> Yolo | None:
     if parts is None:
         return None
     config = _config(parts, path)
+    if not all(part.get("weight", torch.zeros(())).ndim == 4 for part in parts):
+        raise _other(path, config)
     light = config.backbone.endswith("_light")
     classes = len(parts[-7 if light else -5]["weight"])  # before the convolutions for boxes, their two predictions
     size = SMALL if config.name in ("yolox_nano", "yolox_tiny") else 640

@@ -143,21 +143,33 @@ def test_it_is_fine_tuned_like_any_other(released, digits, tmp_path):
     assert best.metadata.folded is False  # the statistics were measured first
 
 
+def in_memory(path: Path, state: dict[str, torch.Tensor]) -> PublishedFile:
+    file = PublishedFile(path)
+    file.__dict__["state"] = state
+    return file
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda s: s.pop("rpn.head.bbox_pred.weight"), "rpn.deltas.weight"),
+        (lambda s: s.pop("rpn.head.bbox_pred.weight"), "bbox_pred.weight is absent"),
+        (lambda s: s.update({"rpn.head.conv.1.0.weight": torch.ones(1)}), "conv.1.0.weight is not known"),
+        (lambda s: s.update({"roi_heads.box_predictor.bbox_pred.bias": torch.ones(7)}), "7"),
+        (lambda s: s.update({"roi_heads.box_predictor.cls_score.bias": torch.ones(7)}), "out of bounds"),
+        (lambda s: s.update({"backbone.fpn.inner_blocks.0.0.bias": torch.ones(10**7)}), "has shape"),
         (lambda s: s.pop("roi_heads.box_head.fc7.bias"), "fc7.bias"),
         (lambda s: s.update({"backbone.body.layer1.5.conv1.weight": torch.ones(1)}), "blocks"),
-        (lambda s: s.update({"backbone.body.conv1.weight": torch.ones(64, 4, 7, 7)}), "size mismatch"),
+        (
+            lambda s: s.update({"backbone.body.conv1.weight": torch.ones(64, 4, 7, 7)}),
+            r"stages.0.0.weight has shape \[64, 4, 7, 7\]",
+        ),
     ],
 )
 def test_another_faster_rcnn_is_refused_in_one_line(released, tmp_path, spoil, said):
     state = dict(released[0].state_dict())
     spoil(state)
-    torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=said) as caught:
-        open_model(tmp_path / "w.pth")
+        REGISTRIES["importer"]["faster_rcnn"](in_memory(tmp_path / "w.pth", state))
     assert "\n" not in str(caught.value) and "w.pth" in str(caught.value)
 
 
@@ -193,9 +205,7 @@ def test_a_classifier_gives_the_logits_of_torchvision(name, tmp_path):
 def test_a_network_that_differs_from_ours_is_not_taken_for_it(name, tmp_path):
     with torch.device("meta"):
         state = models.get_model(name, **({"init_weights": False} if name == "googlenet" else {})).state_dict()
-    file = PublishedFile(tmp_path / f"{name}.pth")
-    file.__dict__["state"] = state
-    assert REGISTRIES["importer"]["imagenet"](file) is None
+    assert REGISTRIES["importer"]["imagenet"](in_memory(tmp_path / f"{name}.pth", state)) is None
 
 
 @pytest.mark.parametrize(
