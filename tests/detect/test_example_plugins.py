@@ -13,6 +13,11 @@ import yaml
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "plugins").glob("*.py"))
 FAST = ["--imgsz", "64", "--batch", "8", "--device", "cpu", "--precision", "float32", "--cache-gb", "0"]
+NAMES = ("separable_backbone", "alpha_iou_loss", "jsonl_format", "vertical_flip", "gradient_norm")
+FIVE = [word for name in NAMES for word in ("--plugin", f"./{name}.py")]  # and a short run that uses all of them
+FIVE += ["--model.backbone", "separable", "--model.loss.box_kind", "alpha_iou", "--callbacks", "gradient_norm"]
+FIVE += ["--augment.transforms", "[{vertical_flip: {p: 0.5}}]"]
+FIVE += ["--epochs", "1", "--workers", "1", "--model.levels", "[4]", "--model.width", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +29,9 @@ def outside(tmp_path_factory):
     return folder
 
 
-def detect(folder, *arguments):
-    """The finished command `detect`, run in `folder`."""
-    command = [sys.executable, "-m", "detect", *map(str, arguments)]
+def detect(folder, *arguments, launcher=()):
+    """The finished command `detect`, run in `folder`, by a launcher such as torchrun."""
+    command = [sys.executable, *launcher, "-m", "detect", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -48,12 +53,7 @@ def run(outside, digits):
     """The folder of a run with a backbone, a loss, a dataset format, a transform and a callback of the examples."""
     (outside / "data").mkdir()
     as_jsonl(digits, outside / "data")
-    names = ("separable_backbone", "alpha_iou_loss", "jsonl_format", "vertical_flip", "gradient_norm")
-    plugins = [word for name in names for word in ("--plugin", f"./{name}.py")]
-    chosen = ["--model.backbone", "separable", "--model.loss.box_kind", "alpha_iou", "--callbacks", "gradient_norm"]
-    chosen += ["--augment.transforms", "[{vertical_flip: {p: 0.5}}]", "--data", "data", "--out", "run"]
-    small = ["--epochs", "1", "--workers", "1", "--model.levels", "[4]", "--model.width", "16"]
-    found = detect(outside, "train", *plugins, *chosen, *small, *FAST)
+    found = detect(outside, "train", *FIVE, "--data", "data", "--out", "run", *FAST)
     assert found.returncode == 0, found.stderr
     return outside / "run"
 
@@ -69,6 +69,15 @@ def test_a_run_with_five_plugins_is_resumed_from_its_folder_alone(run, outside):
     found = detect(outside, "train", "--resume", "run", "--epochs", "2")
     assert found.returncode == 0, found.stderr
     assert [row["gradient_norm"] > 0 for row in metrics(run)] == [True, True]
+
+
+@pytest.mark.slow
+def test_plugins_work_in_every_process_that_torchrun_starts(run, outside):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    found = detect(outside, "train", *FIVE, "--data", "data", "--out", "two", *FAST, launcher=torchrun)
+    assert found.returncode == 0, found.stderr
+    (row,), (alone, *_) = metrics(outside / "two"), metrics(run)
+    assert row["step"] == alone["step"] // 2 and row["gradient_norm"] > 0
 
 
 def test_weights_ask_for_the_plugins_that_they_were_made_with(run, outside):

@@ -8,16 +8,23 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from detect import plugins
 from detect.cli.parser import from_values, parse, run
 from detect.cli.plugin_flag import load_plugins
+from detect.config.augment import AugmentConfig
 from detect.config.constraints import Registered
+from detect.data import workers
+from detect.data.datasets.detection import CocoDataset
+from detect.data.loader import TrainLoader
 from detect.data.workers import _Batches
 from detect.errors import UserError
 from detect.models.weights import read_weights
 from detect.registry import REGISTRIES, Registry
 from tests.reference.runs import tiny_weights
+from tests.reference.scenes import Store
 
 TOY = """
 from detect.registry import register
@@ -186,6 +193,24 @@ def test_objects_of_a_plugin_reach_loader_workers_that_are_spawned(tmp_path, toy
     process.start()
     process.join()
     assert process.exitcode == 0
+
+
+def test_spawned_workers_make_the_samples_of_a_transform_of_a_plugin(toy, monkeypatch):
+    monkeypatch.setitem(REGISTRIES, "transform", Registry("transform"))
+    plugins.load([str(Path(__file__).parents[2] / "examples" / "plugins" / "vertical_flip.py")])
+    monkeypatch.setattr(workers, "DataLoader", _spawned)
+    plain, flipped = (
+        CocoDataset(Store(6), 64, AugmentConfig(transforms=[{"vertical_flip": {"p": p}}])) for p in (0.0, 1.0)
+    )
+    (one,), (other,) = (list(TrainLoader(data, 64, 6).epoch(0)) for data in (plain, flipped))
+    assert torch.equal(one.images.flip(2), other.images)
+    (got,) = TrainLoader(flipped, 64, 6, workers=1).epoch(0)
+    assert torch.equal(got.images, other.images)
+
+
+def _spawned(*args, **kwargs):
+    """A DataLoader whose workers are spawned, as on macOS and Windows."""
+    return DataLoader(*args, **{**kwargs, **({"multiprocessing_context": "spawn"} if kwargs["num_workers"] else {})})
 
 
 def test_weights_name_the_plugin_they_were_made_with_and_load_with_it_alone(tmp_path, toy, monkeypatch):
