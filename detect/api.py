@@ -95,7 +95,7 @@ class Detector:
         side = self.side(imgsz)
         if isinstance(self.model, Exported):
             about = self.model.about
-            how = f"computed in {about.precision}, {self.model.path.suffix[1:]} file"
+            how = f"computed in {self.model.computed}, {self.model.path.suffix[1:]} file"
             if self.model.square and form_of(about.task).rows:
                 return f"{how}, square canvas of {side} px (export with --dynamic for the canvases of the weights)"
         else:

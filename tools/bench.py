@@ -110,7 +110,7 @@ def exported(setting: Setting) -> list[Line]:
     from detect.data.sources.formats import load_data
     from detect.export.comparison import canvases, sample_images
     from detect.export.metadata import About
-    from detect.export.quantize import quantized
+    from detect.export.quantize import Quantizer
     from detect.export.writers import to_onnx, write_onnx, write_openvino
     from detect.utils.precision import has_bfloat16
 
@@ -121,7 +121,7 @@ def exported(setting: Setting) -> list[Line]:
     about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
     some = sample_images(ExportConfig("", data=str(source)), "train", model.task, setting.some(128))
-    small = quantized(plain, canvases(some, about), folder)
+    small = Quantizer(plain, canvases(some, about), folder)()
     data = lay_out(source, folder / "exported-data") if setting.peer else ""
     lines: list[Line] = []
     for what, graph, flags in (("", plain, {}), (", int8", small, {"int8": True, "data": data})):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -46,6 +46,9 @@ class ExportConfig:
     """Compute in float16."""
     int8: bool = False
     """Compute in int8, calibrated on training images of --data."""
+    int8_exclude: list[str] = field(default_factory=list)
+    """Layers that --int8 leaves in float32, by name or part of the network (head, backbone.stages.0), or auto: the most
+    sensitive ones, found on images of --data, as many as the check needs."""
     data: str = ""
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals. Its images
     calibrate and check the file; required with --half and --int8."""
@@ -88,7 +91,9 @@ def export(config: ExportConfig) -> Path:
     with locked_files(out, *beside, kind="exported"), temporary_folder() as folder:
         path = folder / out.name
         exporter.write(config, model, about, path)
-        said = verify(fused, open_exported(path, "cpu"), sample_images(config, config.split, model.task))
+        said = verify(
+            fused, open_exported(path, "cpu", kind().precisions()[0]), sample_images(config, config.split, model.task)
+        )
         for file in sorted(folder.iterdir()):  # the weights (.bin) before what names them (.xml)
             replace_file(out.with_suffix(file.suffix), partial(shutil.copyfile, file))
     say(f"{out}: {said}")
@@ -106,6 +111,8 @@ def _refuse(config: ExportConfig) -> None:
         raise UserError(f"{config.weights} is an exported file: give the weights that it was made of")
     if config.half and config.int8:
         raise UserError("--half and --int8 exclude one another: give one")
+    if config.int8_exclude and not config.int8:
+        raise UserError("--int8-exclude is for --int8: give both, or neither")
     if (config.half or config.int8) and not config.data:
         raise UserError("--half and --int8 are checked on images with objects: give --data")
     kinds: Mapping[str, type[ExportFormat]] = REGISTRIES["export"]

@@ -18,7 +18,7 @@ from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
-from detect.tasks import Evaluation, Task, get_task
+from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_workers
@@ -67,12 +67,25 @@ def evaluate_split(config: EvaluateConfig, members: Sequence[Detector], postproc
         annotations = with_proposals(
             annotations, Path(config.weights[0]).parent / "proposals"
         )  # where training puts them
+    evaluator = evaluated(config, detector, annotations, postprocess)
+    return Evaluation(annotations, evaluator, str(annotations.path), f"{len(annotations)} images")
+
+
+def evaluated(
+    config: EvaluateConfig, detector: Detector, annotations: Annotations, postprocess: Postprocess
+) -> Evaluator:
+    """The evaluator of the model's task, which has taken its predictions for every image of the annotations.
+
+    Raises:
+        UserError: the classes or keypoints of model and annotations have nothing in common.
+    """
+    task = get_task(detector.model.task)
     labels = task.match_classes(detector.metadata, annotations)
     points = task.match_keypoints(detector.metadata, annotations) if task.match_keypoints else None
     evaluator = task.evaluator(annotations)
     for ids, results in predictions(config, detector, annotations, postprocess):
         evaluator.update(ids, [_relabelled(one, labels, points) for one in results])
-    return Evaluation(annotations, evaluator, str(annotations.path), f"{len(annotations)} images")
+    return evaluator
 
 
 def only_one(members: Sequence[Detector]) -> Detector:

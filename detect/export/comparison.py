@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anchors.boxes import iou
+from anchors.boxes import iou, iou_aligned
 from detect.commands.export import ExportConfig
 from detect.data.letterbox import Letterbox
 from detect.data.sources.formats import load_data
@@ -27,6 +27,9 @@ from detect.tasks import get_task
 from detect.types import Detections, Postprocess
 
 IMAGES = 16  # to compare on
+COMPARED = 100  # boxes of an image, the best of float32
+SCORE_DISTANCE = 0.05  # between two precisions, and the mean IoU of their boxes, each weighted by its score. YOLOX-nano
+MEAN_IOU = 0.95  # in bfloat16 has 0.025 and 0.975, and its AP is the same but for 0.001
 # A hundred layers of sums in another order change a number by about 1e-6 of itself (float32 has 1.2e-7). Measured: 1e-6
 # of a score, 2e-4 of a pixel, at worst over all predictions. A hundred times that cannot be seen, and an error in the
 # graph changes far more.
@@ -34,6 +37,14 @@ DEFAULT_TOLERANCE = 1e-4  # for outputs that are not named below
 TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4, "presence": 1e-3, "logits": 1e-3}
 # precision -> (IoU from which two boxes match, share of boxes that must match)
 BOUNDS = {"float32": (0.99, 1.0), "float16": (0.9, 0.95), "int8": (0.7, 0.8)}
+
+
+def photographs() -> list[np.ndarray]:
+    """The two photographs of scikit-learn, (427, 640, 3) uint8 RGB: a temple and a flower."""
+    from sklearn.datasets import load_sample_images
+
+    images: list[np.ndarray] = load_sample_images().images
+    return images
 
 
 def sample_images(config: ExportConfig, split: str, task: str, count: int = IMAGES) -> list[np.ndarray]:
@@ -46,9 +57,7 @@ def sample_images(config: ExportConfig, split: str, task: str, count: int = IMAG
         count: largest number of images.
     """
     if not config.data:
-        from sklearn.datasets import load_sample_images
-
-        return load_sample_images().images
+        return photographs()
     labels = get_task(task).image_level_labels
     annotations = load_data(config.data, split, image_level_labels=labels, allow_outside=config.allow_outside)
     places = np.linspace(0, len(annotations) - 1, min(count, len(annotations))).astype(int)
@@ -115,9 +124,37 @@ def _compare_results(about: About, expected: Sequence[Any], actual: Sequence[Any
         )
     agreed = f"{matched / total:.1%} of {total:g} detections match PyTorch's (same class, IoU {least:g})"
     if matched / total < required:
-        more = "more images in --data, or --half" if about.precision == "int8" else "float32"
+        more = "--int8-exclude auto, more images in --data, or --half" if about.precision == "int8" else "float32"
         raise UserError(f"export rejected: only {agreed}; {required:.0%} are required: try {more}")
     return agreed
+
+
+def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) -> bool:
+    """Whether a file's outputs in fewer bits are those of float32, but for what cannot be seen.
+
+    Boxes before NMS are compared one by one, where float32 has the best scores: no object need be in the images.
+    Results of other files are compared as those of float16 files are.
+
+    Args:
+        exported: the file.
+        expected: the outputs for each image, in float32.
+        actual: the same in the other precision.
+    """
+    about = exported.about
+    if form_of(about.task).rows and not about.suppressed:
+        weights, overlaps, near = [], [], True
+        for (boxes, scores, *_), (other_boxes, other_scores, *_) in zip(expected, actual, strict=True):
+            highest, best = scores[0].amax(1).topk(min(COMPARED, scores.shape[1]))
+            near &= bool(((scores[0, best] - other_scores[0, best]).abs() <= SCORE_DISTANCE).all())  # NaN is not
+            weights.append(highest)
+            overlaps.append(iou_aligned(boxes[0, best], other_boxes[0, best]))
+        weight = torch.cat(weights)
+        return near and bool((torch.cat(overlaps) * weight).sum() >= MEAN_IOU * weight.sum())
+    least, required = BOUNDS["float16"]
+    postprocess, matches = Postprocess(about.conf, about.iou, about.max_det), form_of(about.task).matches
+    pairs = [[exported.postprocess(x, postprocess)[0] for x in both] for both in zip(expected, actual, strict=True)]
+    total = sum(len(a) + len(b) for a, b in pairs) / 2
+    return total > 0 and sum(matches(a, b, least) for a, b in pairs) / total >= required
 
 
 def matching_boxes(a: Detections, b: Detections, least: float) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from detect.commands.export import ExportConfig
-from detect.export.comparison import canvases, sample_images
 from detect.export.formats import ExportFormat
 from detect.export.forms import form_of, is_square
+from detect.export.int8 import to_int8
 from detect.export.metadata import About
 from detect.export.writers import halved
 from detect.models.base import Model
@@ -23,7 +24,7 @@ def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
     if config.half:
         fused = halved(fused)
     kind: type[ExportFormat] = REGISTRIES["export"][config.format]
-    kind().write(fused, about, path, lambda: canvases(sample_images(config, "train", model.task, 128), about))
+    kind().write(fused, about, path, partial(to_int8, config, about))
 
 
 def about_export(config: ExportConfig, model: Model) -> About:

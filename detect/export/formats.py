@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from detect.errors import UserError
 from detect.export.libraries import load_onnxruntime, load_openvino
 from detect.export.metadata import KEY, About
-from detect.export.quantize import quantized
 from detect.export.writers import to_onnx, write_onnx, write_openvino, write_torchscript
 from detect.models.base import Model
 from detect.registry import REGISTRIES, register
@@ -26,10 +25,11 @@ from detect.utils.device import pick_device
 Run = Callable[[Tensor], Sequence[Tensor]]
 """From images (B, 3, H, W) uint8 RGB to the outputs that `About.outputs` names, on the CPU."""
 
-Images = Callable[[], Iterable[Tensor]]
-"""Letterboxed images (1, 3, H, W) uint8 RGB of the training set, which int8 measures its ranges on."""
+Quantize = Callable[[Any], Any]
+"""From an ONNX model in float32, without NMS, to the same in int8."""
 
-_HINTS = {"auto": "f32", "float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_ABILITIES = {"bfloat16": "BF16", "float16": "FP16"}  # what OpenVINO calls them where it has instructions for them
 
 
 class ExportFormat:
@@ -38,21 +38,26 @@ class ExportFormat:
     Attributes:
         suffix: the suffix of a file of this format, which is how it is recognised.
         companions: suffixes of the files that are written beside it.
+        runtime: name of the package that runs it.
         has_operators: whether `--nms` and `--int8` are possible.
+        int8_outputs: whether int8 convolutions also return int8, which some runtimes need to compute in it; others join
+            a convolution with the activation after it, whose result then is quantized, faster and with less error.
     """
 
     suffix: ClassVar[str]
     companions: ClassVar[tuple[str, ...]] = ()
+    runtime: ClassVar[str] = "torch"
     has_operators: ClassVar[bool] = False
+    int8_outputs: ClassVar[bool] = True
 
-    def write(self, model: Model, about: About, path: Path, calibration: Images) -> None:
+    def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """Write a model to a new file.
 
         Args:
             model: as it is for inference, in float16 where `about.precision` says so.
             about: how the file is used; its text must be found in it by `open`.
             path: where to write; companions have the same name with their own suffixes.
-            calibration: gives images to measure ranges on, where `about.precision` is int8.
+            quantize: makes the model's ONNX form int8; called where `about.precision` is int8.
         """
         raise NotImplementedError
 
@@ -60,13 +65,20 @@ class ExportFormat:
         """Whether a file of this suffix is one that `write` made: needed where other programs write such files too."""
         return True
 
+    def precisions(self) -> list[str]:
+        """The values of `--precision` among which the runtime can choose here, the most exact one first.
+
+        Default: "auto" alone, where a file is computed as it was exported.
+        """
+        return ["auto"]
+
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """Open a file.
 
         Args:
             path: the file.
             device: "auto", or where to run it, as in `--device`.
-            precision: "auto", or the precision to compute in, as in `--precision`.
+            precision: one of `precisions`, or another that the user asks for where there are several.
 
         Returns:
             What the file says of itself, and a function that runs it.
@@ -89,14 +101,14 @@ class Onnx(ExportFormat):
     """ONNX, run by ONNX Runtime."""
 
     suffix = ".onnx"
+    runtime = "onnxruntime"
     has_operators = True
 
-    def write(self, model: Model, about: About, path: Path, calibration: Images) -> None:
+    def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """See `ExportFormat.write`."""
         graph = to_onnx(model, about)
         if about.precision == "int8":
-            with temporary_folder() as folder:
-                graph = quantized(graph, calibration(), folder)
+            graph = quantize(graph)
         write_onnx(graph, about, path)
 
     def wrote(self, path: Path) -> bool:
@@ -110,7 +122,6 @@ class Onnx(ExportFormat):
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """See `ExportFormat.open`."""
         onnxruntime = load_onnxruntime()
-        _refuse_precision(path, precision)
         providers = ["CPUExecutionProvider"]
         if device.startswith("cuda"):
             providers.insert(0, "CUDAExecutionProvider")
@@ -140,14 +151,21 @@ class OpenVino(ExportFormat):
 
     suffix = ".xml"
     companions = (".bin",)
+    runtime = "openvino"
     has_operators = True
+    int8_outputs = False
 
-    def write(self, model: Model, about: About, path: Path, calibration: Images) -> None:
+    def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """See `ExportFormat.write`."""
         with temporary_folder() as folder:
             source = folder / "model.onnx"
-            Onnx().write(model, about, source, calibration)
+            Onnx().write(model, about, source, quantize)
             write_openvino(source, about, path)
+
+    def precisions(self) -> list[str]:
+        """See `ExportFormat.precisions`."""
+        able = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return ["float32", *(name for name, ability in _ABILITIES.items() if ability in able)]
 
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """See `ExportFormat.open`."""
@@ -179,13 +197,12 @@ class TorchScript(ExportFormat):
 
     suffix = ".torchscript"
 
-    def write(self, model: Model, about: About, path: Path, calibration: Images) -> None:
+    def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """See `ExportFormat.write`."""
         write_torchscript(model, about, path)
 
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """See `ExportFormat.open`."""
-        _refuse_precision(path, precision)
         where, extra = pick_device(device), {KEY: ""}
         try:
             with warnings.catch_warnings():
@@ -201,11 +218,6 @@ class TorchScript(ExportFormat):
                 return [x.cpu() for x in module(images.to(where))]
 
         return about, run
-
-
-def _refuse_precision(path: Path, precision: str) -> None:
-    if precision != "auto":
-        raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")
 
 
 def _array(images: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
+from detect.export.fastest import fastest
 from detect.export.formats import Run, format_of
 from detect.export.forms import form_of, misfit
 from detect.export.metadata import About
@@ -22,13 +23,13 @@ class Exported:
     """A file that `detect export` wrote.
 
     Called with images (B, 3, H, W) uint8 RGB, it returns the outputs of its task; with NMS inside, the rows (N, 6 or
-    more) of each image.
+    more) of each image. `computed` says in which precision the runtime computes.
     """
 
     needs_proposals = False
 
     def __init__(self, path: Path, about: About, run: Run) -> None:
-        self.path, self.about, self.run = path, about, run
+        self.path, self.about, self.run, self.computed = path, about, run, about.precision
         self.metadata, self.task, self.square = about.metadata, about.task, about.square
 
     @property
@@ -137,7 +138,23 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     path, kind = Path(path), format_of(path)
     if kind is None or not path.is_file():
         raise UserError(f"{path} does not exist: write it with detect export")
-    about, run = kind.open(path, spelled(device), precision)
-    if form_of(about.task).rows:
-        require_operators()
-    return Exported(path, about, run)
+    precisions = kind.precisions()
+    if precision != "auto" and len(precisions) == 1:
+        raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")
+
+    def opened(name: str) -> Exported:
+        about, run = kind.open(path, spelled(device), name)
+        if form_of(about.task).rows:
+            require_operators()
+        return Exported(path, about, run)
+
+    if len(precisions) == 1:
+        return opened(precision)
+    if precision != "auto":
+        file, faster = opened(precision), ""
+    else:
+        parts = [path, *(path.with_suffix(suffix) for suffix in kind.companions)]
+        file, precision, speed = fastest(opened, precisions, kind.runtime, parts)
+        faster = f" (measured {speed:.2f} times as fast as {precisions[0]} here)" if speed > 1 else ""
+    file.computed = f"{'int8 and ' if file.about.precision == 'int8' else ''}{precision}{faster}"
+    return file

@@ -27,6 +27,7 @@ ROUNDS = 8  # the fastest one counts
 TOO_SLOW = 2  # times the fastest: no further round can change the order
 SIZE = (32, 40)  # cells of the stack's input: those of stride 16 in an image of 640 x 512
 FIRST_SIZE = (16, 20)  # weights are laid out for the first input, as those of a detector are for its first image
+KEPT = 200  # measurements in the cache: there is one for each exported file
 MARGIN = 1.1  # how many times faster another type or form must be: near ties would change from run to run
 
 
@@ -77,20 +78,33 @@ def timings(threads: int) -> dict[str, Timing]:
 
     They hold for one processor, number of threads and version of torch, and for what the environment lets these use.
     """
-    key = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
+    key = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
     key += f"{threads} threads, torch {torch.__version__}"
     try:
-        remembered = _read(cache_folder() / "precision.json")
-        found = {name: Timing(*map(float, remembered[key][name])) for name in _types()}
+        remembered = recall(key)
+        found = {name: Timing(*map(float, remembered[name])) for name in _types()}
         if all(0 < seconds < float("inf") for timing in found.values() for seconds in timing):
             return found
         raise ValueError("it holds no times")
-    except (OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         found = measure()
-    with suppress(OSError, UserError):  # a cache that cannot be written: the next process measures again
-        file = cache_folder() / "precision.json"
-        replace_text(file, json.dumps(_read(file) | {key: found}, indent=1) + "\n")
+    remember(key, found)
     return found
+
+
+def recall(key: str) -> Any:
+    """What `remember` stored under a key in the user's cache folder; None where there is nothing."""
+    with suppress(OSError):
+        return _read(cache_folder() / "precision.json").get(key)
+    return None
+
+
+def remember(key: str, value: Any) -> None:
+    """Store a measurement, as JSON. Where the cache cannot be written the next process measures again."""
+    with suppress(OSError, UserError):
+        file = cache_folder() / "precision.json"
+        latest = [*(_read(file) | {key: value}).items()][-KEPT:]
+        replace_text(file, json.dumps(dict(latest), indent=1) + "\n")
 
 
 def measure() -> dict[str, Timing]:
@@ -146,7 +160,7 @@ def _types() -> tuple[str, ...]:
     return ("float32", "bfloat16") if has_bfloat16() else ("float32",)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The name of the processor, as the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -190,7 +191,8 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     if dynamic and form != "torchscript" and not writers.DYNAMIC_ONNX:
         pytest.skip("needs torch 2.7")
     path = exported(weights, kind, tmp_path / f"m{REGISTRIES['export'][form].suffix}", format=form, dynamic=dynamic)
-    model, file = Detector.load(weights(kind), "cpu", "float32").model, Detector.load(path).model
+    exact = REGISTRIES["export"][form]().precisions()[0]
+    model, file = (Detector.load(w, "cpu", p).model for w, p in ((weights(kind), "float32"), (path, exact)))
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
     for ours, reference in zip(*(one.postprocess(one(images), keep) for one in (model, file)), strict=True):
         same(ours, reference)
@@ -244,7 +246,9 @@ events = []
 sys.addaudithook(lambda event, arguments: events.append((event, arguments)) if event.startswith("socket.") else None)
 from detect.__main__ import main
 assert main(["export", "--weights", {weights!r}, "--format", "openvino", "--out", {out!r}]) == 0
-assert main(["predict", "--weights", {out!r}, "--source", {image!r}, "--out", {folder!r}, "--conf", "0.6"]) == 0
+predict = ["predict", "--weights", {out!r}, "--source", {image!r}, "--conf", "0.6", "--out"]
+assert main([*predict, {folder!r}, "--precision", "float32"]) == 0
+assert main([*predict, {folder!r} + "/auto"]) == 0
 assert "openvino" in sys.modules and sys.modules["openvino_telemetry"] is None, "telemetry was imported"
 assert not events, events
 """
@@ -256,7 +260,8 @@ def test_openvino_answers_sends_nothing_and_leaves_nothing_in_the_home_folder(we
     home, out, image = tmp_path / "home", tmp_path / "m.xml", min((digits / "val").glob("*.jpg"))
     home.mkdir()
     code = QUIET.format(weights=str(weights("point")), out=str(out), image=str(image), folder=str(tmp_path))
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    places = {"HOME": str(home), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment = {**os.environ, **places, "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert list(home.rglob("*")) == [] and out.with_suffix(".bin").is_file()
@@ -316,6 +321,7 @@ def test_a_file_that_says_something_else_is_not_written(weights, tmp_path, monke
         ("point", {"format": "torchscript", "nms": True}, "for --format onnx and openvino"),
         ("point", {"format": "openvino"}, "file ends in .xml"),
         ("classifier", {"nms": True}, "--nms is for detectors"),
+        ("point", {"int8_exclude": ["head"]}, "--int8-exclude is for --int8"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(weights, kind, flags, said, tmp_path):
@@ -409,6 +415,32 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
         numbers = np.array([line[1:] for line in told], dtype=float)
         assert np.allclose(numbers[:, 0], found.scores, atol=0.01)
         assert np.allclose(numbers[:, 1:], found.boxes, atol=0.5)
+
+
+def script_of_the_page(path, picture, monkeypatch, capsys):
+    """What the Python in docs/export.md prints of an image: (name, score, x1, y1, x2, y2) for each box."""
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import.*?)```", page, re.DOTALL)
+    assert code.startswith("import json, sys, cv2, numpy as np, onnxruntime\n") and code.count("import ") == 1
+    monkeypatch.setattr(sys, "argv", ["boxes.py", str(path), str(picture)])
+    capsys.readouterr()
+    exec(compile(code, "docs/export.md", "exec"), {})
+    lines = [line.rsplit(" ", 5) for line in capsys.readouterr().out.splitlines()]
+    return [line[0] for line in lines], np.array([line[1:] for line in lines], float).reshape(-1, 5)
+
+
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_python_of_the_page_prints_the_boxes_of_detect_predict(weights, dynamic, tmp_path, monkeypatch, capsys):
+    if dynamic and not writers.DYNAMIC_ONNX:
+        pytest.skip("needs torch 2.7")
+    path = exported(weights, "point", tmp_path / "m.onnx", dynamic=dynamic, conf=0.6, max_det=20)
+    detector = Detector.load(path)
+    for number, frame in enumerate(frames((64, 64), (40, 64), (200, 90))):
+        cv2.imwrite(str(picture := tmp_path / f"{number}.png"), frame.image)
+        names, told = script_of_the_page(path, picture, monkeypatch, capsys)
+        ((_, found),) = detector.predict(str(picture), conf=0.6, max_det=20)
+        assert names == [NAMES[label] for label in found.labels] != []
+        assert np.allclose(told[:, 0], found.scores, atol=1e-3) and np.allclose(told[:, 1:], found.boxes, atol=0.02)
 
 
 def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):

@@ -1,0 +1,75 @@
+"""In which precision this machine runs an exported file fastest, with the results of float32; measured once a file.
+
+Neither the instructions of the processor nor another file tell it: in bfloat16 some networks are twice as fast, and
+others no faster than in float32.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from detect.utils.precision import MARGIN, ROUNDS, TOO_SLOW, processor, recall, remember
+
+if TYPE_CHECKING:
+    from detect.export.runtime import Exported
+
+
+def fastest(
+    opened: Callable[[str], Exported], precisions: Sequence[str], runtime: str, files: Iterable[Path]
+) -> tuple[Exported, str, float]:
+    """Open a file in the precision that is fastest here.
+
+    Args:
+        opened: opens the file in a precision.
+        precisions: names to choose from; the first is the exact one.
+        runtime: name of the package that runs the file.
+        files: the file and its companions.
+
+    Returns:
+        The opened file, its precision, and how many times as fast as in the exact one it is.
+    """
+    crc = 0
+    for file in files:
+        crc = zlib.crc32(file.read_bytes(), crc)
+    version = importlib.metadata.version(runtime)
+    key = f"{processor()}, {torch.get_num_threads()} threads, {runtime} {version}, file {crc:08x}"
+    exact, *others = precisions
+    speeds = recall(key)
+    if not isinstance(speeds, dict) or not all(isinstance(speeds.get(name), int | float) for name in others):
+        speeds = measure({name: opened(name) for name in precisions})
+        remember(key, speeds)
+    best = max(others, key=speeds.__getitem__)
+    best, speed = (best, float(speeds[best])) if speeds[best] > MARGIN else (exact, 1.0)
+    return opened(best), best, speed
+
+
+@torch.inference_mode()
+def measure(files: Mapping[str, Exported]) -> dict[str, float]:
+    """The speed of a file in each precision but the first, as a multiple of its speed in that.
+
+    It is 0 where the results are others than those of the first.
+    """
+    from detect.export.comparison import agree, canvases, photographs
+
+    exact, *others = files
+    images = list(canvases(photographs(), files[exact].about))
+    outputs: dict[str, Any] = {name: [file(x) for x in images] for name, file in files.items()}
+    least = dict.fromkeys(files, float("inf"))
+    for turn in range(ROUNDS):
+        for name, file in files.items():
+            if turn > 2 and least[name] > TOO_SLOW * min(least.values()):
+                continue
+            start = time.perf_counter()
+            file(images[0])
+            least[name] = min(least[name], time.perf_counter() - start)
+    return {
+        name: round(least[exact] / least[name], 3) if agree(files[exact], outputs[exact], outputs[name]) else 0.0
+        for name in others
+    }
