@@ -112,10 +112,11 @@ def _write(
     if found is None:
         said = _numbered(captions)
         found = [next(places(box, _extent(*one, letters), image, line)) for box, one in zip(boxes, said, strict=True)]
-        _legend(annotated, boxes, captions, letters)
     for (left, top, _, _), one in zip(reversed(found), reversed(said), strict=True):
         if one.number or one.name or one.score:
             _paste(annotated, _label(*one, letters), left, top, opacity)
+    if said is not captions:
+        _legend(annotated, boxes, captions, letters)
 
 
 def _classes(captions: Sequence[Caption]) -> list[tuple[Caption, int]]:
