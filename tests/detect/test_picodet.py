@@ -133,6 +133,18 @@ def test_an_assigner_of_anchor_boxes_is_refused():
         build(parse("train", ["--data", "toy", "--model", "picodet_s", "--model.assigner", "max_iou"]).model, METADATA)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "suffix"), [("onnx", "onnx"), ("torchscript", "torchscript"), ("openvino", "xml")])
+def test_it_is_exported_in_every_format(weights, digits, tmp_path, form, suffix):
+    """The command keeps a file only if its outputs are PyTorch's."""
+    if form != "torchscript":
+        pytest.importorskip("onnxscript" if form == "onnx" else "openvino", reason="needs the extra export")
+    out = tmp_path / f"m.{suffix}"
+    flags = ["--data", str(digits), "--imgsz", "64", "--format", form, "--out", str(out)]
+    assert main(["export", "--weights", str(weights), *flags]) == 0
+    assert out.exists()
+
+
 @needs_file
 @pytest.mark.parametrize("side", FILES)
 def test_the_real_file_says_what_onnx_runtime_says(side, tmp_path):

@@ -20,6 +20,7 @@ class PicoHead(PointHead):
     """
 
     bins = 8
+    rare = -4.6  # a probability of 1 %, as in the paper
 
     def __init__(
         self,

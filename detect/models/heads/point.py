@@ -34,6 +34,7 @@ class PointHead(nn.Module):
 
     uses_anchors = False
     bins = BINS
+    rare = -6.0  # initial bias of the logits of classes
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class PointHead(nn.Module):
     ):
         super().__init__()
         self.strides = list(strides)
-        self.classify = nn.ModuleList(tower(c, classes, depth, act, [-6.0]) for c in channels)
+        self.classify = nn.ModuleList(tower(c, classes, depth, act, [self.rare]) for c in channels)
         near = [
             -0.4 * i for i in range(self.bins)
         ]  # boxes are four cells wide at first, as most objects of a level are
