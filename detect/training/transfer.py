@@ -21,6 +21,8 @@ from detect.models.weights import is_ours, read_weights, transfer
 from detect.types import Preprocess
 from detect.utils.names import say
 
+LISTED = 12  # names that a line has of those that need no attention
+
 
 class Source(NamedTuple):
     """Initial weights.
@@ -136,7 +138,11 @@ def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Itera
             "starting fresh": [name for name, i in zip(names, place, strict=True) if i < 0],
             "of the file not used": [name for i, name in enumerate(known) if i not in used],
         }
-        yield from (f"  {what} {how} ({len(some)}): {', '.join(some)}" for how, some in groups.items() if some)
+        for how, some in groups.items():
+            fresh = how == "starting fresh"  # which must be learned; the others may be COCO's 80, a wall of names
+            listed = ", ".join(some if fresh else some[:LISTED]) + (", …" if not fresh and some[LISTED:] else "")
+            if some:
+                yield f"  {what} {how} ({len(some)}): {listed}"
 
 
 def parts(model: Model) -> list[str]:

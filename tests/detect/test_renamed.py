@@ -166,6 +166,14 @@ def test_the_list_says_which_classes_are_taken(capsys):
         "  keypoints starting fresh (1): nose",
         "  keypoints of the file not used (2): left_end, right_end",
     ]
+    many = ModelMetadata([str(i) for i in range(80)], list(range(80)))
+    begin(
+        made("classifier", OLD),
+        Source("--weights W", made("classifier", many).state_dict(), Preprocess(), "model", metadata=many),
+        tell=True,
+    )
+    long = next(line for line in capsys.readouterr().err.splitlines() if "not used (80): " in line)
+    assert long.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …")
     same = made("classifier", OLD)
     begin(
         same,
