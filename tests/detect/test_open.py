@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import detect
+from detect import plugins
 from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.convert.coco_classes import IDS, NAMES
@@ -61,6 +62,13 @@ def test_every_command_takes_a_published_file(darknet, digits, tmp_path):
     )
     out = ["--out", str(tmp_path / "net.torchscript")]
     assert main(["export", "--weights", str(darknet), "--format", "torchscript", *out]) == 0
+
+
+def test_python_loads_the_plugins_of_installed_packages(darknet, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(plugins, "load_installed", lambda: loaded.append(1))
+    detect.load(darknet, "cpu")
+    assert loaded == [1]
 
 
 def imported(path: Path, out: Path) -> Path:
