@@ -175,6 +175,6 @@ def cache_folder() -> Path:
         path = user_cache_path("gridhead", appauthor=False)
     except RuntimeError as error:
         raise FileNotFoundError(str(error)) from error
-    if not path.is_absolute():  # older versions of platformdirs raise nothing
-        raise FileNotFoundError("the user has no home folder")
+    if not path.is_absolute():  # no home folder, of which older versions of platformdirs say nothing
+        raise FileNotFoundError(f"{path} is not absolute")
     return path
