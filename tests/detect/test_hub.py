@@ -150,6 +150,12 @@ def test_a_cut_connection_is_continued_where_it_broke(server):
     ]
 
 
+def test_a_server_that_falls_silent_is_asked_for_the_rest(server, monkeypatch):
+    monkeypatch.setattr(download, "_PATIENCE", 0.5)
+    assert pull(made(server.url("stall"))).read_bytes() == CONTENT
+    assert server.asked[1] == ("stall", f"bytes={len(CONTENT) // 2}-", '"one"')
+
+
 @pytest.mark.parametrize("path", ["whole", "file"])
 def test_where_a_range_is_refused_or_the_file_is_another_by_now_it_begins_again(server, path, monkeypatch):
     monkeypatch.setattr(download, "_CUTS", 1)
