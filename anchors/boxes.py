@@ -45,9 +45,14 @@ def area(b: Tensor) -> Tensor:
 
 
 def clip(b: Tensor, size: Sequence[float]) -> Tensor:
-    """Boxes (..., 2d) cut to 0..size; size is (height, width), outermost axis first as in a tensor's shape.
+    """Clip boxes to an image.
 
-    Raises ValueError for a size of other than d axes.
+    Args:
+        b: boxes (..., 2d).
+        size: (height, width), outermost axis first as in a tensor's shape.
+
+    Raises:
+        ValueError: `size` does not have d axes.
     """
     if b.shape[-1] != 2 * len(size):
         raise ValueError(f"boxes {tuple(b.shape)} have {b.shape[-1] / 2:g} axes, the size has {len(size)}")
@@ -56,19 +61,38 @@ def clip(b: Tensor, size: Sequence[float]) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
-    """Overlap of every box of a (..., N, 2d) with every box of b (..., M, 2d): (..., N, M). See `iou_aligned`."""
+    """Compute the overlap of every box of `a` with every box of `b`.
+
+    Args:
+        a: boxes (..., N, 2d).
+        b: boxes (..., M, 2d).
+        kind: "iou", "giou", "diou" or "ciou": see `iou_aligned`.
+
+    Returns:
+        (..., N, M).
+    """
     low_a, high_a, low_b, high_b = _corners(a, b, kind)
     return _overlap(kind, low_a[..., None], high_a[..., None], low_b[..., None, :], high_b[..., None, :])
 
 
 def iou_aligned(a: Tensor, b: Tensor, kind: str = "iou") -> Tensor:
-    """Overlap of a (..., 2d) with b (..., 2d), broadcast: (...), in float32 or wider.
+    """Compute the overlap of boxes one by one.
 
-    "iou" is in 0..1; "giou" (Rezatofighi et al. 2019) subtracts the empty share of the hull; "diou" and "ciou"
-    (Zheng et al. 2020) subtract the centre distance, "ciou" also the difference of aspect, whose weight is held
-    constant in the gradient as the paper does. Values and gradients are finite for empty boxes too: 0 / 0 is 0. Raises
-    ValueError for an unknown kind, for boxes of different or odd widths, and for "ciou" of other than d = 2: the paper
-    defines no aspect there.
+    Values and gradients are finite for empty boxes too: 0 / 0 is 0.
+
+    Args:
+        a: boxes (..., 2d).
+        b: boxes (..., 2d); both broadcast.
+        kind: "iou" is in 0..1; "giou" (Rezatofighi et al. 2019) subtracts the empty share of the hull; "diou" and
+            "ciou" (Zheng et al. 2020) subtract the centre distance, "ciou" also the difference of aspect, whose weight
+            is held constant in the gradient as the paper does.
+
+    Returns:
+        (...), in float32 or wider.
+
+    Raises:
+        ValueError: the kind is unknown, the boxes have different or odd widths, or "ciou" is asked of other than d = 2:
+            the paper defines no aspect there.
     """
     return _overlap(kind, *_corners(a, b, kind))
 

@@ -20,7 +20,16 @@ _EDGE = 1e-4  # how near a sigmoid may be asked to come to 0 and 1
 def encode_deltas(
     boxes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
 ) -> Tensor:
-    """R-CNN deltas (Girshick 2014): centre shift over the reference's size, log ratio of sizes, times weights."""
+    """Encode boxes as R-CNN deltas (Girshick 2014): centre shift over the reference's size, log ratio of sizes.
+
+    Args:
+        boxes: boxes (..., 4) to encode.
+        reference: boxes (..., 4) that they are relative to, such as proposals.
+        weights: factors of the four deltas.
+
+    Returns:
+        Deltas (..., 4).
+    """
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
     origin, unit = xyxy_to_cxcywh(reference).chunk(2, -1)
     unit = unit.clamp_min(_TINY)
@@ -31,7 +40,16 @@ def encode_deltas(
 def decode_deltas(
     codes: Tensor, reference: Tensor, weights: tuple[float, float, float, float] = (1, 1, 1, 1)
 ) -> Tensor:
-    """Boxes of R-CNN deltas; growth is limited to 62.5 times the reference's side."""
+    """Decode R-CNN deltas; growth is limited to 62.5 times the reference's side.
+
+    Args:
+        codes: deltas (..., 4).
+        reference: boxes (..., 4) that they are relative to.
+        weights: factors of the four deltas, as in `encode_deltas`.
+
+    Returns:
+        Boxes (..., 4).
+    """
     shift, growth = (codes / codes.new_tensor(weights)).chunk(2, -1)
     origin, unit = xyxy_to_cxcywh(reference).chunk(2, -1)
     return cxcywh_to_xyxy(torch.cat((shift * unit + origin, growth.clamp_max(_LOG_LIMIT).exp() * unit), -1))
@@ -40,9 +58,18 @@ def decode_deltas(
 def encode_offsets(
     boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
 ) -> Tensor:
-    """YOLO offsets (Redmon and Farhadi 2018): logit of the position in the cell, log ratio of the size to the anchor's.
+    """Encode boxes as YOLO offsets (Redmon and Farhadi 2018): logit of the position in the cell, log ratio of sizes.
 
-    The position may be `reach` (...) strides wide around the cell's centre (scale_x_y of Bochkovskiy et al. 2020).
+    Args:
+        boxes: boxes (..., 4) to encode.
+        centers: centres of the cells (..., 2).
+        strides: strides of the cells (...).
+        anchors: width and height of the anchors (..., 2).
+        reach: width of the range of positions around the cell's centre, in strides (scale_x_y of Bochkovskiy et al.
+            2020).
+
+    Returns:
+        Offsets (..., 4).
     """
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
     place = (center - centers) / (strides * reach)[..., None] + 0.5
@@ -53,14 +80,32 @@ def encode_offsets(
 def decode_offsets(
     codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor, reach: Tensor | float = 1.0
 ) -> Tensor:
-    """Boxes of YOLO offsets: sigmoid of the position in the cell, exp of the size; growth is limited to 62.5 times."""
+    """Decode YOLO offsets: sigmoid of the position in the cell, exp of the size; growth is limited to 62.5 times.
+
+    Args:
+        codes: offsets (..., 4).
+        centers, strides, anchors, reach: as in `encode_offsets`.
+
+    Returns:
+        Boxes (..., 4).
+    """
     place, growth = codes.chunk(2, -1)
     center = (place.sigmoid() - 0.5) * (strides * reach)[..., None] + centers
     return cxcywh_to_xyxy(torch.cat((center, growth.clamp_max(_LOG_LIMIT).exp() * anchors), -1))
 
 
 def encode_bounded(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
-    """Bounded offsets (as of Scaled-YOLOv4, Wang et al. 2021): the logits that `decode_bounded` inverts."""
+    """Encode boxes as bounded offsets (Scaled-YOLOv4, Wang et al. 2021): the logits that `decode_bounded` inverts.
+
+    Args:
+        boxes: boxes (..., 4) to encode.
+        centers: centres of the cells (..., 2).
+        strides: strides of the cells (...).
+        anchors: width and height of the anchors (..., 2).
+
+    Returns:
+        Offsets (..., 4).
+    """
     center, size = xyxy_to_cxcywh(boxes).chunk(2, -1)
     place = (center - centers) / strides[..., None] / 2 + 0.5
     growth = (size / anchors.clamp_min(_TINY)).clamp_min(0).sqrt() / 2
@@ -68,9 +113,16 @@ def encode_bounded(boxes: Tensor, centers: Tensor, strides: Tensor, anchors: Ten
 
 
 def decode_bounded(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes of bounded offsets: centre within one stride of the cell's, each side below 4 times the anchor's.
+    """Decode bounded offsets: the centre is within one stride of the cell's, each side below 4 times the anchor's.
 
     With s the sigmoid: centre = cell centre + (2 s - 1) stride, size = (2 s)^2 anchor.
+
+    Args:
+        codes: offsets (..., 4).
+        centers, strides, anchors: as in `encode_bounded`.
+
+    Returns:
+        Boxes (..., 4).
     """
     place, growth = codes.sigmoid().chunk(2, -1)
     center = (2 * place - 1) * strides[..., None] + centers

@@ -16,7 +16,11 @@ class Priors(NamedTuple):
     boxes: Tensor | None = None
 
     def encode_distances(self, boxes: Tensor, limit: float = math.inf) -> Tensor:
-        """Boxes (..., A, 4) xyxy as distances from the centre, in strides (FCOS, Tian et al., 2019).
+        """Encode boxes as distances from the centre, in strides (FCOS, Tian et al., 2019).
+
+        Args:
+            boxes: boxes (..., A, 4) xyxy.
+            limit: largest distance; others are clipped.
 
         Returns:
             (..., A, 4) to the left, top, right and bottom side, in 0..limit.

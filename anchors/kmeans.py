@@ -74,14 +74,23 @@ def kmeans(sizes: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def mean_iou(sizes: Tensor, anchors: Tensor) -> float:
-    """Return the mean over sizes (N, d) of the highest IoU with any of the anchors (k, d)."""
+    """Return the mean over the sizes of the highest IoU with any of the anchors.
+
+    Args:
+        sizes: widths and heights (N, d).
+        anchors: anchors (k, d).
+    """
     return float(_nearest(sizes, anchors)[0].double().mean())
 
 
 def recall(sizes: Tensor, anchors: Tensor, ratio: float = 4.0) -> float:
-    """Return the best possible recall: the share of sizes (N, d) that match at least one of the anchors (k, d).
+    """Return the best possible recall: the share of sizes that match at least one of the anchors.
 
-    As is usual for YOLO's anchors, a size matches an anchor if every extent differs by less than a factor of `ratio`.
+    Args:
+        sizes: widths and heights (N, d).
+        anchors: anchors (k, d).
+        ratio: a size matches an anchor if every extent differs by less than this factor, as is usual for YOLO's
+            anchors.
     """
     near = torch.zeros(len(sizes), dtype=torch.bool)
     for anchor in anchors:

@@ -185,7 +185,12 @@ def _small_groups(boxes: np.ndarray, order: np.ndarray, counts: np.ndarray, iou:
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the IoU (P,) of boxes as columns (2d, P), in their dtype, as the operator does; NaN for two empty ones."""
+    """Return the IoU (P,) of pairs of boxes, in their dtype, as the operator does; NaN for two empty ones.
+
+    Args:
+        a: boxes as columns (2d, P).
+        b: the other box of each pair, (2d, P).
+    """
     d = len(b) // 2
     inter = reduce(mul, [(np.minimum(a[d + i], b[d + i]) - np.maximum(a[i], b[i])).clip(0) for i in range(d)])
     with np.errstate(invalid="ignore", over="ignore"):

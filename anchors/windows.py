@@ -36,8 +36,12 @@ def square_iou(boxes: Tensor, windows: Tensor) -> Tensor:
     Windows are square and most boxes are not. The ideal window for a box is a square that contains the box and whose
     side is the longer side of the box. The fit is the IoU of the window with the nearest such square.
 
-    Shape:
-        boxes (..., N, 4) and windows (A, 4), both xyxy -> (..., N, A).
+    Args:
+        boxes: boxes (..., N, 4) xyxy.
+        windows: square windows (A, 4) xyxy.
+
+    Returns:
+        (..., N, A).
     """
     low, high = boxes[..., None, :].chunk(2, -1)
     half = (high - low).amax(-1, keepdim=True) / 2

@@ -56,7 +56,13 @@ def _command(name: str, values: dict[str, Any]) -> Any:
 
 
 def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
-    """The detector in a weights file; see `Detector.predict`."""
+    """Load a model for prediction; see `Detector.predict`.
+
+    Args:
+        weights: weights file, exported file, or name of published weights.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, float32, bfloat16 or float16.
+    """
     from detect.api import Detector
 
     return Detector.load(weights, device, precision)

@@ -32,7 +32,13 @@ class Result:
     def described(
         self, names: Sequence[str], category_ids: Sequence[int], skeleton: Sequence[tuple[int, int]] = ()
     ) -> Self:
-        """A copy with class names, category ids and skeleton; a result without classes is returned as it is."""
+        """A copy with class names, category ids and skeleton; a result without classes is returned as it is.
+
+        Args:
+            names: class names by label.
+            category_ids: their ids in the annotation file.
+            skeleton: pairs of 0-based indices of keypoints to join in a plot.
+        """
         return self
 
     def counted(self) -> list[str]:
@@ -126,7 +132,7 @@ class ClassResult(Result):
     def described(
         self, names: Sequence[str], category_ids: Sequence[int], skeleton: Sequence[tuple[int, int]] = ()
     ) -> Self:
-        """A copy with class names, category ids and, where it has keypoints, their skeleton."""
+        """A copy with names, ids and, where it has keypoints, their skeleton. Args: see `Result.described`."""
         known: dict[str, Any] = {"names": names, "category_ids": category_ids, "skeleton": skeleton}
         own = {f.name for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
         return replace(self, **{name: value for name, value in known.items() if name in own})  # type: ignore[type-var]
@@ -214,9 +220,14 @@ class BoxResult(ClassResult):
 
 
 def optional(library: str, method: str) -> Any:
-    """A library that only `method` needs.
+    """A library that only one method needs.
+
+    Args:
+        library: its name.
+        method: the method, for the message.
 
     Raises:
+
         UserError: it is not installed.
     """
     try:

@@ -230,7 +230,12 @@ class LimitHits:
     lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, limited: bool = False, crowded: bool = False) -> None:
-        """Count an image; any thread may call it."""
+        """Count an image; any thread may call it.
+
+        Args:
+            limited: whether it had more detections than `Postprocess.limit`.
+            crowded: whether it had more boxes than take part in NMS.
+        """
         with self.lock:
             self.limited += limited
             self.crowded += crowded

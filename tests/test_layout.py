@@ -1,6 +1,9 @@
 """The shape of the code: short paths, short files, imports in one direction, nothing that loads a pickle."""
 
 import ast
+import importlib
+import inspect
+import pkgutil
 import statistics
 import subprocess
 import sys
@@ -10,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import anchors
+import detect
+from anchors import assign
 from detect.config import CONFIGS
 from detect.data.toy import build
 from detect.models.configs import model_config, shipped_names
@@ -285,3 +291,33 @@ def test_the_wheel_carries_every_configuration():
     }
     for name in shipped_names():
         assert model_config(name).name == name
+
+
+def public_functions():
+    """(name, function, docstrings) of anchors and of the public names of detect; methods have those of their bases."""
+    modules = [importlib.import_module(f"anchors.{one.name}") for one in pkgutil.iter_modules(anchors.__path__)]
+    modules += [importlib.import_module(f"anchors.assign.{one.name}") for one in pkgutil.iter_modules(assign.__path__)]
+    found = [(module.__name__, vars(module)) for module in modules] + [
+        ("detect", {name: getattr(detect, name) for name in detect.__all__})
+    ]
+    for where, names in found:
+        for name, value in names.items():
+            if name.startswith("_") or not getattr(value, "__module__", "").startswith(("anchors", "detect")):
+                continue
+            if inspect.isfunction(value):
+                yield f"{where.removeprefix('anchors.')}.{name}", value, [value.__doc__]
+            for own, method in inspect.getmembers(value) if inspect.isclass(value) else ():
+                if inspect.isfunction(method) and not own.startswith("_"):
+                    docs = [vars(base)[own].__doc__ for base in value.__mro__ if own in vars(base)]
+                    yield f"{where}.{name}.{own}", method, docs
+
+
+def test_public_functions_explain_their_arguments():
+    lacking, names = [], set()
+    for name, function, docs in public_functions():
+        names.add(name)
+        parameters = [one for one in inspect.signature(function).parameters if one not in ("self", "flags")]
+        if len(parameters) > 1 and not any("Args:" in (doc or "") for doc in docs):
+            lacking.append(name)
+    assert lacking == []
+    assert {"boxes.iou", "nms.nms", "detect.Detector.predict", "detect.Detections.plot"} <= names

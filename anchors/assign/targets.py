@@ -73,13 +73,28 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(match: Tensor, found: Objects) -> Pairs:
-    """The pairs that are true in match (G, A)."""
+    """List the object-prior pairs of a match.
+
+    Args:
+        match: whether object and prior may match, (G, A) bool.
+        found: the G objects.
+    """
     row, prior = match.nonzero(as_tuple=True)
     return Pairs(row, found.image.index_select(0, row) * match.shape[1] + prior)
 
 
 def paired(pairs: Pairs, found: Objects, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """For each pair the predicted score (P,) of the object's class, and the IoU (P,) of object and predicted box."""
+    """Look up what the network predicts for each pair.
+
+    Args:
+        pairs: P pairs of object and prior.
+        found: the objects.
+        scores: predicted scores (B, A, C).
+        boxes: predicted boxes (B, A, 4).
+
+    Returns:
+        The predicted score (P,) of the object's class, and the IoU (P,) of object and predicted box.
+    """
     # index_select on flattened tensors is several times faster than indexing by image and prior
     predicted = boxes.reshape(-1, 4).index_select(0, pairs.key)
     overlap = iou_aligned(found.boxes.index_select(0, pairs.object), predicted)
@@ -88,7 +103,15 @@ def paired(pairs: Pairs, found: Objects, scores: Tensor, boxes: Tensor) -> tuple
 
 
 def centered(centers: Tensor, boxes: Tensor) -> Tensor:
-    """Which centres (A, 2) lie in which boxes (G, 4), border included: (G, A) bool."""
+    """Find the centres inside each box.
+
+    Args:
+        centers: x, y of the priors, (A, 2).
+        boxes: boxes (G, 4) xyxy; their borders belong to them.
+
+    Returns:
+        (G, A) bool.
+    """
     x, y = centers.T.contiguous()
     x1, y1, x2, y2 = boxes.T.contiguous()[..., None]
     inside: Tensor = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
@@ -96,9 +119,16 @@ def centered(centers: Tensor, boxes: Tensor) -> Tensor:
 
 
 def best(pairs: Pairs, value: Tensor, count: int, k: int | Tensor) -> Tensor:
-    """Positions of the pairs with the k highest values of each of `count` objects; k is one number or (count,).
+    """Choose the pairs with the highest values of each object.
 
-    For k = 1 the earliest among equals.
+    Args:
+        pairs: P pairs, by ascending object.
+        value: their values (P,).
+        count: number of objects.
+        k: how many pairs an object gets: one number, or one for each object (count,).
+
+    Returns:
+        Positions of the chosen pairs in `pairs`; for k = 1 the earliest among equals.
     """
     lengths = torch.bincount(pairs.object, minlength=count)
     starts = lengths.cumsum(0) - lengths
@@ -116,6 +146,13 @@ def settle(
 ) -> tuple[Tensor, Tensor]:
     """Give each prior that several objects compete for to the pair of highest quality, the earlier object among equals.
 
+    Args:
+        pairs: P pairs of object and prior.
+        chosen: the pairs that compete, as positions or a slice.
+        quality: quality of each pair (P,).
+        found: the objects.
+        shape: (B, A).
+
     Returns:
         index (B, A) as in Assignment, and the mask of the pairs that won.
     """
@@ -129,7 +166,16 @@ def settle(
 
 
 def ignore_crowd(index: Tensor, priors: Priors, targets: PaddedTargets) -> Tensor:
-    """The index with unassigned priors whose centre lies in a crowd region set to ignored."""
+    """Set unassigned priors whose centre lies in a crowd region to ignored.
+
+    Args:
+        index: assigned objects (B, A), as in Assignment.
+        priors: the A priors.
+        targets: the padded targets of the batch.
+
+    Returns:
+        The new index (B, A).
+    """
     image, slot = (targets.valid & targets.crowd).nonzero(as_tuple=True)
     if not len(image):
         return index

@@ -195,8 +195,8 @@ def _checked(flag: str, value: Any, hint: Any) -> Any:
 
 
 def _one(flag: str, value: Any, kind: Any) -> Any:
-    wanted, name = _KINDS[kind]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+    expected, name = _KINDS[kind]
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{flag} is {_short(value)}: it must be {name}")
     if kind is float and not _is_finite(value):
         raise UserError(f"{flag} is {_short(value)}: it must be a finite number")

@@ -59,16 +59,17 @@ def points_by_name(metadata: ModelMetadata, annotations: Annotations) -> Tensor:
     Raises:
         UserError: the annotations have no keypoints, or one that the weights lack.
     """
-    mine, theirs = metadata.keypoint_names, annotations.keypoint_names
-    place = find(theirs, range(len(theirs)), mine, range(len(mine)), "the weights file")
-    if not theirs:
+    model_names, data_names = metadata.keypoint_names, annotations.keypoint_names
+    place = find(data_names, range(len(data_names)), model_names, range(len(model_names)), "the weights file")
+    if not data_names:
         raise UserError(
-            f"{annotations.path} declares no keypoints, and the weights predict {len(mine)}: choose data with keypoints"
+            f"{annotations.path} declares no keypoints, and the weights predict {len(model_names)}: "
+            "choose data with keypoints"
         )
     if -1 in place:
-        first, known = theirs[place.index(-1)], ", ".join(mine[:10])
+        first, known = data_names[place.index(-1)], ", ".join(model_names[:10])
         raise UserError(f"{annotations.path} has a keypoint {first!r}, which the weights lack; they have: {known}")
-    if lost := [name for i, name in enumerate(mine) if i not in place]:
+    if lost := [name for i, name in enumerate(model_names) if i not in place]:
         say(f"keypoints that {annotations.path} lacks, not counted: {', '.join(lost)}", sys.stderr)
     return torch.tensor(place)
 

@@ -31,7 +31,7 @@ class ErrorAnalysis(NamedTuple):
 
     kind: RIGHT or an index into KINDS; counts: false in a crowd region, where a detection is neither right nor wrong;
     image: index of its image; row: its place in the Records; matched: the object that it matches, or would match if
-    corrected, -1 for none; mends: whether it is the best detection that could match this object; object_labels: the
+    corrected, -1 for none; corrects: whether it is the best detection that could match this object; object_labels: the
     classes of the objects; found: whether an object is matched; lost: whether it is missed in the sense of TIDE.
     """
 
@@ -42,7 +42,7 @@ class ErrorAnalysis(NamedTuple):
     image: np.ndarray
     row: np.ndarray
     matched: np.ndarray
-    mends: np.ndarray
+    corrects: np.ndarray
     object_labels: np.ndarray
     found: np.ndarray
     lost: np.ndarray
@@ -70,7 +70,7 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
         here = slice(annotations.starts[i], annotations.starts[i + 1])
         plain = ~annotations.crowd[here]
         targets, labels = annotations.boxes[here], annotations.labels[here]
-        kind, matched, mends, lost = _image(
+        kind, matched, corrects, lost = _image(
             records.boxes[rows], records.labels[rows], records.scores[rows], targets[plain], labels[plain]
         )
         inside = _inside(records.boxes[rows], records.labels[rows], targets[~plain], labels[~plain]) & (kind != RIGHT)
@@ -86,7 +86,7 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
             np.full(len(rows), i),
             rows,
             matched,
-            mends,
+            corrects,
         )
         parts.append((*scores, labels[plain], found, lost))
     return ErrorAnalysis(*map(np.concatenate, zip(*parts, strict=True)))
@@ -95,11 +95,11 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
 def _image(
     boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, targets: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """For the detections of one image, best first: kind, matched and mends (N,); for its objects: lost (G,)."""
+    """For the detections of one image, best first: kind, matched and corrects (N,); for its objects: lost (G,)."""
     kind, matched = np.full(len(boxes), BACKGROUND), np.full(len(boxes), -1)
-    mends = np.zeros(len(boxes), bool)
+    corrects = np.zeros(len(boxes), bool)
     if not len(targets) or not len(boxes):
-        return kind, matched, mends, np.ones(len(targets), bool)
+        return kind, matched, corrects, np.ones(len(targets), bool)
     overlap = _overlaps(boxes, targets)
     same = labels[:, None] == classes
     own, other = overlap * same, overlap * ~same
@@ -116,8 +116,8 @@ def _image(
             matched[n], reachable[g] = g, True
             if best_of[g] < 0 or scores[n] > scores[best_of[g]]:
                 best_of[g] = n
-    mends[best_of[best_of >= 0]] = True
-    return kind, matched, mends, ~taken & ~reachable
+    corrects[best_of[best_of >= 0]] = True
+    return kind, matched, corrects, ~taken & ~reachable
 
 
 def _wrong(own: np.ndarray, other: np.ndarray, taken: np.ndarray, overlap: np.ndarray) -> tuple[int, int]:
@@ -160,10 +160,10 @@ def error_costs(errors: ErrorAnalysis, classes: int) -> ErrorCosts:
     for kind, name in enumerate(KINDS):
         if kind == MISSED:
             left = object_counts - np.bincount(j.object_labels[j.lost], minlength=classes)
-            mended = _mended(j, wrong, right, np.zeros_like(right), left)
+            corrected = _ap_corrected(j, wrong, right, np.zeros_like(right), left)
         else:
-            mended = _mended(j, wrong & (j.kind != kind), right, j.mends & (j.kind == kind), object_counts)
-        costs[name] = max(0.0, mended - whole)
+            corrected = _ap_corrected(j, wrong & (j.kind != kind), right, j.corrects & (j.kind == kind), object_counts)
+        costs[name] = max(0.0, corrected - whole)
     counts = {name: int((j.kind == kind).sum()) for kind, name in enumerate(KINDS)} | {"missed": int(j.lost.sum())}
     perfect = _ap(np.where(right, 1.0, 0.0), j.labels, right, right | wrong, object_counts)
     every = _ap(
@@ -176,12 +176,12 @@ def error_costs(errors: ErrorAnalysis, classes: int) -> ErrorCosts:
     return ErrorCosts(whole, costs, counts, perfect - whole, every - whole)
 
 
-def _mended(
-    j: ErrorAnalysis, wrong: np.ndarray, right: np.ndarray, mended: np.ndarray, object_counts: np.ndarray
+def _ap_corrected(
+    j: ErrorAnalysis, wrong: np.ndarray, right: np.ndarray, corrected: np.ndarray, object_counts: np.ndarray
 ) -> float:
-    """AP with the `mended` detections counted as right, of the class of their object. Equal scores keep their order."""
-    labels = np.where(mended & (j.matched >= 0), j.object_labels[j.matched] if len(j.object_labels) else 0, j.labels)
-    return _ap(j.scores, labels, right | mended, wrong | right | mended, object_counts)
+    """AP with the `corrected` detections right, of the class of their object; equal scores keep their order."""
+    labels = np.where(corrected & (j.matched >= 0), j.object_labels[j.matched] if len(j.object_labels) else 0, j.labels)
+    return _ap(j.scores, labels, right | corrected, wrong | right | corrected, object_counts)
 
 
 def _ap(

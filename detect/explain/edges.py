@@ -47,5 +47,5 @@ def edge_similarity(filters: Tensor) -> Tensor:
     1: the same edge filter; -1: that of the opposite edge; 0: unrelated.
     """
     fixed = interpolate(torch.stack(list(EDGES.values()))[None], filters.shape[2:], mode="bilinear", align_corners=True)
-    mine, theirs = filters.detach().float().cpu().mean(1).flatten(1), fixed[0].flatten(1)
-    return normalize(mine, dim=1) @ normalize(theirs, dim=1).mT
+    learned, edges = filters.detach().float().cpu().mean(1).flatten(1), fixed[0].flatten(1)
+    return normalize(learned, dim=1) @ normalize(edges, dim=1).mT

@@ -90,9 +90,9 @@ def merge_tiles(detections: list[Detections], places: np.ndarray, near: float) -
 
     def similarity(i: int) -> np.ndarray:
         zone = _common(frame, frame[i])
-        mine, theirs = _common(zone, boxes[i]), _common(zone, boxes)
-        inter = _area(_common(mine, theirs))
-        return inter / np.maximum(_area(mine) + _area(theirs) - inter, 1e-9)
+        own_parts, other_parts = _common(zone, boxes[i]), _common(zone, boxes)
+        inter = _area(_common(own_parts, other_parts))
+        return inter / np.maximum(_area(own_parts) + _area(other_parts) - inter, 1e-9)
 
     group = group_views(merged, view, similarity, SAME)
     cut = (np.abs(boxes - frame) <= near) & (frame != places[0])

@@ -38,15 +38,15 @@ class Landmarker(SingleObjectModel):
         """
         w, k, device = self.config.loss, raw.keypoints.shape[1], raw.keypoints.device
         first = [t.keypoints[0] if t.keypoints is not None and len(t) else torch.zeros(k, 3) for t in targets]
-        truth = torch.stack(first).to(device, non_blocking=True)
-        there = truth[..., 2] > 0
+        target_keypoints = torch.stack(first).to(device, non_blocking=True)
+        there = target_keypoints[..., 2] > 0
         part = 100 / canvas_sizes(targets, device)[:, None].expand(-1, k, -1)[there]
-        wanted = truth[..., :2][there]
-        distance = REGISTRIES["loss.keypoint"][w.keypoint_kind](raw.keypoints[there] * part, wanted * part)
+        target_points = target_keypoints[..., :2][there]
+        distance = REGISTRIES["loss.keypoint"][w.keypoint_kind](raw.keypoints[there] * part, target_points * part)
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")
         terms = {"keypoints": LossTerm(w.keypoints * distance.mean(-1).sum(), there.sum())}
         if raw.heat is not None:
-            cells = wanted / self.head.stride
+            cells = target_points / self.head.stride
             spread = spread_loss(raw.heat.flatten(2)[there], cells, raw.heat.shape[3])
             terms["heat"] = LossTerm(w.regression * spread.sum(), there.sum())
         return terms | {

@@ -130,7 +130,7 @@ class CSPPAN(nn.Module):
 
 
 class Coarser(nn.Module):
-    """A neck of `kind` over a backbone that lacks the coarsest of the `wanted` strides.
+    """A neck of `kind` over a backbone that lacks the coarsest of the `out_strides`.
 
     3x3 convolutions of stride 2 continue from the coarsest feature map; maps of other strides are dropped.
     """
@@ -140,19 +140,19 @@ class Coarser(nn.Module):
         kind: Callable[..., nn.Module],
         channels: Sequence[int],
         strides: Sequence[int],
-        wanted: Sequence[int],
+        out_strides: Sequence[int],
         width: int,
         depth: int,
         act: str = "hardswish",
     ):
         super().__init__()
-        added = [2**i for i in range(strides[-1].bit_length(), wanted[-1].bit_length())]
+        added = [2**i for i in range(strides[-1].bit_length(), out_strides[-1].bit_length())]
         inputs = [channels[-1], *[width] * (len(added) - 1)]
         self.shrink = nn.ModuleList(Conv(c, width, 3, 2, act) for c in inputs)
-        self.kept = [i for i, stride in enumerate([*strides, *added]) if stride in wanted]
+        self.kept = [i for i, stride in enumerate([*strides, *added]) if stride in out_strides]
         given = [*channels, *[width] * len(added)]
-        self.neck = kind([given[i] for i in self.kept], wanted, width, depth, act)
-        self.channels, self.strides = [width] * len(wanted), list(wanted)
+        self.neck = kind([given[i] for i in self.kept], out_strides, width, depth, act)
+        self.channels, self.strides = [width] * len(out_strides), list(out_strides)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         out = list(maps)
@@ -162,7 +162,7 @@ class Coarser(nn.Module):
 
 
 def build_neck(
-    name: str, channels: Sequence[int], strides: Sequence[int], wanted: Sequence[int], width: int, depth: int
+    name: str, channels: Sequence[int], strides: Sequence[int], out_strides: Sequence[int], width: int, depth: int
 ) -> nn.Module:
     """A registered neck.
 
@@ -170,7 +170,7 @@ def build_neck(
         name: its registered name.
         channels: channels of the feature maps of the backbone, finest first.
         strides: their strides.
-        wanted: strides of the feature maps that the neck gives.
+        out_strides: strides of the feature maps that the neck gives.
         width: their channels.
         depth: residual blocks in each stage.
 
@@ -178,11 +178,11 @@ def build_neck(
         UserError: there is no such neck.
     """
     kind = REGISTRIES["neck"][name]
-    makes_coarser = getattr(kind, "makes_coarser", False) and list(strides) == list(wanted[: len(strides)])
-    if list(strides) == list(wanted) or makes_coarser:
-        neck: nn.Module = kind(channels, wanted, width, depth)
+    makes_coarser = getattr(kind, "makes_coarser", False) and list(strides) == list(out_strides[: len(strides)])
+    if list(strides) == list(out_strides) or makes_coarser:
+        neck: nn.Module = kind(channels, out_strides, width, depth)
         return neck
-    return Coarser(kind, channels, strides, wanted, width, depth)
+    return Coarser(kind, channels, strides, out_strides, width, depth)
 
 
 def build_pyramid(config: PyramidConfig) -> tuple[Any, Any]:
@@ -192,5 +192,7 @@ def build_pyramid(config: PyramidConfig) -> tuple[Any, Any]:
         UserError: an unknown name, or a level that the backbone lacks.
     """
     backbone = build_backbone(config.backbone, config.in_channels, config.levels)
-    wanted = sorted(2**level for level in config.levels)
-    return backbone, build_neck(config.neck, backbone.channels, backbone.strides, wanted, config.width, config.depth)
+    out_strides = sorted(2**level for level in config.levels)
+    return backbone, build_neck(
+        config.neck, backbone.channels, backbone.strides, out_strides, config.width, config.depth
+    )

@@ -86,20 +86,20 @@ class RegionModel(Model):
             targets: the target of each image.
         """
         index = torch.stack([matched_objects(box, target) for box, target in zip(raw.boxes, targets, strict=True)])
-        used = raw.valid & (index != IGNORE)
-        shown = used & (index >= 0)
-        wanted, labels = (_of_objects(x, index, targets) for x in ("boxes", "labels"))
-        labels = torch.where(shown, labels, raw.logits.shape[-1] - 1)
-        each = cross_entropy(raw.logits.float().flatten(0, 1), labels.flatten(), reduction="none")
-        classes = (each * self.class_weights[labels.flatten()] * used.flatten()).sum()
-        codes = encode_deltas(wanted[shown], raw.boxes[shown], WEIGHTS)
+        counted = raw.valid & (index != IGNORE)
+        positive = counted & (index >= 0)
+        target_boxes, labels = (_of_objects(x, index, targets) for x in ("boxes", "labels"))
+        labels = torch.where(positive, labels, raw.logits.shape[-1] - 1)
+        losses = cross_entropy(raw.logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        classes = (losses * self.class_weights[labels.flatten()] * counted.flatten()).sum()
+        codes = encode_deltas(target_boxes[positive], raw.boxes[positive], WEIGHTS)
         rows = torch.arange(len(codes), device=codes.device)
-        mine = raw.deltas[shown][rows, labels[shown]].float()
-        far = smooth_l1_loss(mine, codes, beta=SMOOTH_L1_BETA, reduction="sum")
+        predicted_deltas = raw.deltas[positive][rows, labels[positive]].float()
+        box_loss = smooth_l1_loss(predicted_deltas, codes, beta=SMOOTH_L1_BETA, reduction="sum")
         count, w = torch.tensor(float(len(targets)), device=index.device), self.config.loss
         return {
             "classes": LossTerm(w.classes * classes / REGIONS, count),
-            "box": LossTerm(w.box * far / REGIONS, count),
+            "box": LossTerm(w.box * box_loss / REGIONS, count),
         }
 
     def candidates(self, raw: RegionOutput) -> tuple[Tensor, Tensor]:
@@ -173,8 +173,8 @@ def given_regions(given: Given, count: int, size: tuple[int, int], device: torch
 def matched_objects(boxes: Tensor, target: Target) -> Tensor:
     """The object (P,) that each of boxes (P, 4) is assigned to, -1 none, -2 ignored: it lies in a crowd region."""
     priors = Priors((boxes[:, :2] + boxes[:, 2:]) / 2, boxes.new_ones(len(boxes)), boxes)
-    truth = PaddedTargets(*(x.to(boxes.device) for x in pad_targets([(target.boxes, target.labels, target.crowd)])))
-    return REGION_MATCHER(boxes.new_zeros(1, len(boxes), 1), boxes[None], priors, truth).index[0]
+    padded = PaddedTargets(*(x.to(boxes.device) for x in pad_targets([(target.boxes, target.labels, target.crowd)])))
+    return REGION_MATCHER(boxes.new_zeros(1, len(boxes), 1), boxes[None], priors, padded).index[0]
 
 
 def _of_objects(field: str, index: Tensor, targets: Sequence[Target]) -> Tensor:

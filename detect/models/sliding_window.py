@@ -76,24 +76,26 @@ class SlidingWindow(Model):
             targets: the target of each image.
         """
         padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
-        truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
-        index = assign(raw.priors, truth, POSITIVE, NEGATIVE)
-        at = torch.where(index >= 0)
-        nothing = raw.logits.shape[-1] - 1
-        labels = torch.full_like(index, nothing).index_put(at, truth.labels[at[0], index[at]])
+        ground_truth = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
+        index = assign(raw.priors, ground_truth, POSITIVE, NEGATIVE)
+        matched = torch.where(index >= 0)
+        background = raw.logits.shape[-1] - 1
+        labels = torch.full_like(index, background).index_put(matched, ground_truth.labels[matched[0], index[matched]])
         logits = raw.logits.to(torch.promote_types(raw.logits.dtype, torch.float32))
-        each = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-        shown = index >= 0
-        used = shown | hardest(each.detach(), index == -1, HARD * shown.sum().clamp(min=1))
-        weight = self.get_buffer("class_weights")[labels] * used
+        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+        positive = index >= 0
+        counted = positive | hardest(losses.detach(), index == -1, HARD * positive.sum().clamp(min=1))
+        weight = self.get_buffer("class_weights")[labels] * counted
         count, w = weight.sum(), self.config.loss
-        terms = {"classes": LossTerm(w.classes * (weight * each).sum(), count)}
+        terms = {"classes": LossTerm(w.classes * (weight * losses).sum(), count)}
         if self.config.regress:
             assert raw.priors.boxes is not None
-            windows = raw.priors.boxes[at[1]]
-            wanted = (truth.boxes[at[0], index[at]] - windows) / sides(windows)
-            far = smooth_l1_loss(raw.regression[at].float(), wanted, beta=SMOOTH_L1_BETA, reduction="none").sum(-1)
-            terms["box"] = LossTerm(w.box * far.sum(), count)
+            windows = raw.priors.boxes[matched[1]]
+            target_deltas = (ground_truth.boxes[matched[0], index[matched]] - windows) / sides(windows)
+            box_losses = smooth_l1_loss(
+                raw.regression[matched].float(), target_deltas, beta=SMOOTH_L1_BETA, reduction="none"
+            ).sum(-1)
+            terms["box"] = LossTerm(w.box * box_losses.sum(), count)
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,6 @@ def _restate(norm: _BatchNorm, mean: Tensor, var: Tensor) -> None:
     gain = old[2] * (old[1] + norm.eps).rsqrt()
     shift = old[3] - old[0] * gain
     new = mean, var, gain * (var + norm.eps).sqrt(), shift + gain * mean
-    for mine, value in zip((norm.running_mean, norm.running_var, norm.weight, norm.bias), new, strict=True):
-        mine.copy_(value)
+    for statistic, value in zip((norm.running_mean, norm.running_var, norm.weight, norm.bias), new, strict=True):
+        statistic.copy_(value)
     norm.num_batches_tracked.fill_(1)

@@ -56,7 +56,7 @@ class Top(nn.Module):
         return self.model.postprocess(raw, keep)
 
 
-def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> dict[str, str]:
+def about(model: Model, annotations: Annotations, size: int, dtype: torch.dtype) -> dict[str, str]:
     """What features depend on, by name: a cache is used only where all of it is the same.
 
     Weights and labels enter by content, images by name, length and time of change.
@@ -66,14 +66,14 @@ def about(model: Model, store: Annotations, size: int, dtype: torch.dtype) -> di
         for name, tensor in model.get_submodule(part).state_dict().items():
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    columns = store.image_ids, store.starts, store.boxes, store.labels, store.crowd
-    for array in (*columns, store.keypoints, store.proposals, store.proposal_starts):
+    columns = annotations.image_ids, annotations.starts, annotations.boxes, annotations.labels, annotations.crowd
+    for array in (*columns, annotations.keypoints, annotations.proposals, annotations.proposal_starts):
         if array is None:
             continue
         data.update(np.ascontiguousarray(array).tobytes())
-    for i in range(len(store)):
-        found = store.image_path(i).stat()
-        data.update(f"{store.file_name(i)} {found.st_size} {found.st_mtime_ns}".encode())
+    for i in range(len(annotations)):
+        found = annotations.image_path(i).stat()
+        data.update(f"{annotations.file_name(i)} {found.st_size} {found.st_mtime_ns}".encode())
     options = {"padding": "auto", "output_stride": 0, "mirror": False} | model.config.feature_options()
     return {
         "weights": weights.hexdigest(),
@@ -163,11 +163,11 @@ def cached(file: Path, loader: Any, model: Model, whose: dict[str, str], device:
         replace_text(index, json.dumps(rows))
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        theirs, length = current_features(found["about"]), found["starts"][-1] * 4
+        current, length = current_features(found["about"]), found["starts"][-1] * 4
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index} cannot be read as an index of features: delete it") from error
     for name, value in whose.items():
-        if theirs.get(name) != value:
+        if current.get(name) != value:
             raise UserError(f"{file} holds the features of other {name}: delete it, or name another folder: --features")
     if not file.exists() or file.stat().st_size != length:
         raise UserError(f"{file} does not have the {length} bytes that {index.name} says: delete both")

@@ -159,14 +159,14 @@ def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], group
     callbacks = state.get("callbacks", {})
     if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
         raise ValueError("the states of callbacks are no dictionaries")
-    theirs, sums = state["optimizer"]["param_groups"], state["sums"]
-    if [len(g["params"]) for g in theirs] != [len(g["params"]) for g in groups]:
+    saved_groups, sums = state["optimizer"]["param_groups"], state["sums"]
+    if [len(g["params"]) for g in saved_groups] != [len(g["params"]) for g in groups]:
         raise ValueError("the optimizer has other groups of parameters")
-    if not all(isinstance(g["lr"], float) and 0 <= g["lr"] < math.inf for g in theirs):
-        raise ValueError(f"its learning rates are {[g['lr'] for g in theirs][:3]}")
+    if not all(isinstance(g["lr"], float) and 0 <= g["lr"] < math.inf for g in saved_groups):
+        raise ValueError(f"its learning rates are {[g['lr'] for g in saved_groups][:3]}")
     if sums is not None and not (isinstance(sums, Tensor) and sums.shape == (len(state["terms"]),)):
         raise ValueError("sums are not one number for each loss term")
-    own = dict(zip(chain(*(g["params"] for g in theirs)), chain(*(g["params"] for g in groups)), strict=True))
+    own = dict(zip(chain(*(g["params"] for g in saved_groups)), chain(*(g["params"] for g in groups)), strict=True))
     for key, values in state["optimizer"]["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape != own[key].shape and value.numel() != 1:

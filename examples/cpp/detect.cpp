@@ -61,7 +61,7 @@ std::vector<std::string> names(const std::string& about) {
     return found;
 }
 
-// Where one side of an image lies on its canvas: so many pixels of a canvas of so many, from `start` on.
+// Where one side of an image lies on its canvas: its pixels on the canvas, from `start` on.
 struct Side {
     int inner, canvas, start;
 };

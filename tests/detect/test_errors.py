@@ -199,7 +199,7 @@ def test_equal_scores_hide_no_cost():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_mended_error_lowers_ap_where_scores_are_few(seed):
+def test_no_corrected_error_lowers_ap_where_scores_are_few(seed):
     made = scene(seed)
     made["found"] = [(i, c, b, round(score)) for i, c, b, score in made["found"]]
     errors = analyze_errors(*held(made))

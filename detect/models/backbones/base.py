@@ -66,15 +66,15 @@ class Staged(nn.Module):
     names: dict[str, str]
 
     def _know(self, original: nn.Module | None) -> None:
-        theirs = {} if original is None else {id(t): k for k, t in original.state_dict(keep_vars=True).items()}
-        self.names = {k: theirs[id(t)] for k, t in self.state_dict(keep_vars=True).items() if id(t) in theirs}
+        originals = {} if original is None else {id(t): k for k, t in original.state_dict(keep_vars=True).items()}
+        self.names = {k: originals[id(t)] for k, t in self.state_dict(keep_vars=True).items() if id(t) in originals}
 
     def renamed(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename published tensors to our names; RGB filters are summed if this network takes grayscale images."""
-        mine = self.state_dict()
-        found = {ours: published[theirs] for ours, theirs in self.names.items() if theirs in published}
+        own = self.state_dict()
+        found = {ours: published[original] for ours, original in self.names.items() if original in published}
         for name, tensor in found.items():
-            if tensor.ndim == 4 and tensor.shape[1] == 3 and mine[name].shape[1] == 1:
+            if tensor.ndim == 4 and tensor.shape[1] == 3 and own[name].shape[1] == 1:
                 found[name] = tensor.sum(1, keepdim=True)
         return found
 
@@ -92,11 +92,11 @@ def chosen(strides: Sequence[int], levels: Sequence[int]) -> list[int]:
     Raises:
         ValueError: the network lacks one of the other levels.
     """
-    wanted = sorted({min(2**level, max(strides)) for level in levels})
-    missing = [stride for stride in wanted if stride not in strides]
+    reached = sorted({min(2**level, max(strides)) for level in levels})
+    missing = [stride for stride in reached if stride not in strides]
     if missing:
         raise ValueError(f"this backbone has strides {sorted(set(strides))}, not {missing}")
-    return wanted
+    return reached
 
 
 class Backbone(Staged):

@@ -137,9 +137,9 @@ def _like(old: nn.Module, new: nn.Module) -> nn.Module:
     """Copy device, mode and tensors of `old` to `new`; tensors of another shape are sampled from those of `old`."""
     tensors = old.state_dict()
     for name, tensor in tensors.items():
-        mine = new.state_dict()[name]
-        if mine.shape != tensor.shape:
-            place = torch.randint(tensor.numel(), mine.shape, device=tensor.device)
-            tensors[name] = tensor.flatten()[place] * math.sqrt(tensor[0].numel() / mine[0].numel())
+        resized = new.state_dict()[name]
+        if resized.shape != tensor.shape:
+            place = torch.randint(tensor.numel(), resized.shape, device=tensor.device)
+            tensors[name] = tensor.flatten()[place] * math.sqrt(tensor[0].numel() / resized[0].numel())
     new.load_state_dict(tensors, assign=True)
     return new.train(old.training)

@@ -55,18 +55,18 @@ class KeypointHead(PointHead):
         assert raw.keypoints is not None
         return torch.cat([self.positions(raw), raw.keypoints[..., 2:].sigmoid()], -1)
 
-    def keypoint_losses(self, raw: HeadOutput, wanted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+    def keypoint_losses(self, raw: HeadOutput, target_keypoints: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """The loss of position and of visibility of P predictions, (P,) each.
 
         An object none of whose keypoints is labelled has no loss.
 
         Args:
             raw: the predictions.
-            wanted: target keypoints (P, K, 3) x, y, visibility.
+            target_keypoints: (P, K, 3) x, y, visibility.
             boxes: target boxes (P, 4).
         """
         assert raw.keypoints is not None
-        there = wanted[..., 2] > 0
+        there = target_keypoints[..., 2] > 0
         seen = binary_cross_entropy_with_logits(raw.keypoints[..., 2], there.to(raw.keypoints.dtype), reduction="none")
-        distance = similarity_loss(self.positions(raw), wanted[..., :2], there, boxes, self.sigmas)
+        distance = similarity_loss(self.positions(raw), target_keypoints[..., :2], there, boxes, self.sigmas)
         return {"keypoints": distance, "seen": seen.mean(-1) * there.any(-1)}

@@ -85,6 +85,6 @@ def pooled(
 
 def levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     """The index (N,) of the map that each of boxes (N, 4) is pooled from (Lin et al., 2017, equation 1)."""
-    wanted = torch.floor(LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL) + 1e-6)
-    there = torch.tensor([stride.bit_length() - 1 for stride in strides], dtype=wanted.dtype, device=boxes.device)
-    return torch.bucketize(wanted, there).clamp(max=len(strides) - 1)
+    levels = torch.floor(LEVEL + torch.log2(area(boxes).sqrt() / CANONICAL) + 1e-6)
+    there = torch.tensor([stride.bit_length() - 1 for stride in strides], dtype=levels.dtype, device=boxes.device)
+    return torch.bucketize(levels, there).clamp(max=len(strides) - 1)
