@@ -127,7 +127,7 @@ def _import_file(name: str, path: Path) -> str:
     file = package if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"plugin {name}: there is no file {file}")
-    module_name = f"gridhead_plugin_{path.stem}"  # a prefix, lest yolo.py or types.py stand for another module
+    module_name = f"gridhead_plugin_{path.stem}"  # a prefix, so that yolo.py or types.py do not replace another module
     if module_name in sys.modules:
         raise UserError(f"plugin {name}: {sys.modules[module_name].__file__} is a plugin of the same name; rename one")
     spec = spec_from_file_location(module_name, file, submodule_search_locations=[str(path)] if path.is_dir() else None)

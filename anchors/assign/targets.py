@@ -158,9 +158,9 @@ def settle(
     """
     owner_of, key, quality = pairs.object[chosen], pairs.key[chosen], quality[chosen]
     top = quality.new_full((shape.numel(),), -torch.inf).scatter_reduce(0, key, quality, "amax")
-    nobody = len(found.slot)
-    claim = torch.where(quality == top[key], owner_of, nobody)
-    owner = claim.new_full(top.shape, nobody).scatter_reduce(0, key, claim, "amin")
+    unclaimed = len(found.slot)
+    claim = torch.where(quality == top[key], owner_of, unclaimed)
+    owner = claim.new_full(top.shape, unclaimed).scatter_reduce(0, key, claim, "amin")
     slot = torch.cat((found.slot, found.slot.new_tensor([NONE])))
     return slot[owner].view(shape), owner[key] == owner_of
 

@@ -129,7 +129,7 @@ def watched(predictor: Any, callbacks: Iterable[Callback], model: Any) -> Any:
 
     Args:
         predictor: a function from frames to a generator of pairs, a frame and its result.
-        callbacks: none: `predictor` itself is returned.
+        callbacks: their order is that of the calls; if empty, `predictor` itself is returned.
         model: what is passed on to the callbacks.
     """
     chosen = list(callbacks)

@@ -13,7 +13,7 @@ from detect.config.fields import ADVANCED
 class AugmentConfig:
     """How training images are augmented. Probabilities and shares are from 0 to 1.
 
-    `rotate`, `shear`, `perspective`, `warp` and `crop` are drawn anew for each image, mosaic or crop, and are off by
+    `rotate`, `shear`, `perspective`, `warp` and `crop` are drawn for each image, mosaic or crop, and are off by
     default. A rotated box is the bounding box of the ellipse in it.
     """
 

@@ -117,7 +117,7 @@ class TrainConfig:
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
-    """Fill in what a model and an optimizer decide: the task in place of auto, learning rate and the like if unset.
+    """Fill in what a model and an optimizer decide: the task instead of auto, learning rate and the like if unset.
 
     Raises:
         UserError: the task is not the model's, or the model, the optimizer or the schedule does not read what is set.

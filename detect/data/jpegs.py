@@ -27,7 +27,7 @@ MOST_SCANS = 100  # of a progressive file; encoders write about ten, and each co
 _MARK = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # but for those that stand among the data of a scan
 _BARE, _EOI, _SOS = (0x01, 0xD8), 0xD9, 0xDA  # marks that no length follows, of the end, of a scan
 _NOISE = bytes((i * i * 89 + 41) % 251 for i in range(600))
-_NOISE += b"".join(bytes([0xFF, 0xD0 + i]) + _NOISE for i in range(8))  # after each mark at which data may begin anew
+_NOISE += b"".join(bytes([0xFF, 0xD0 + i]) + _NOISE for i in range(8))  # after each mark at which data may restart
 
 
 class Decoder:

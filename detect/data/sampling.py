@@ -81,7 +81,7 @@ def grouped(labels: np.ndarray, batches: int, identities: int, each: int, rng: n
 
 
 def _next(queue: list[int], everyone: list[int], count: int, rng: np.random.Generator) -> list[int]:
-    """Take the next `count` of a queue; `everyone` joins it anew, shuffled, while it is shorter."""
+    """Take the next `count` of a queue; `everyone` joins it again, shuffled, while it is shorter."""
     while len(queue) < count:
         fresh = rng.permutation(everyone).tolist()
         queue += [one for one in fresh if one not in queue] + [one for one in fresh if one in queue]

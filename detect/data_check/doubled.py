@@ -42,8 +42,8 @@ def _window(keys: np.ndarray, reach_: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """For each of N boxes the least of `rows` (N,) of those from `start` to `stop` at its place, itself among them."""
-    nobody = rows.max() + 1
-    least, counts, boxes_ = np.full(len(rows), nobody), stop - start, torch.from_numpy(corners)
+    none_yet = rows.max() + 1
+    least, counts, boxes_ = np.full(len(rows), none_yet), stop - start, torch.from_numpy(corners)
     ends, n = np.cumsum(counts), 0
     while n < len(rows):
         before = ends[n] - counts[n]
@@ -52,6 +52,6 @@ def _first(corners: np.ndarray, rows: np.ndarray, start: np.ndarray, stop: np.nd
         one = np.repeat(np.arange(len(rows))[block], counts[block])
         other = np.arange(len(one)) + np.repeat(start[block] - begins, counts[block])
         same = iou_aligned(boxes_[one], boxes_[other]).numpy() > DOUBLE
-        least[block] = np.minimum.reduceat(np.where(same, rows[other], nobody), begins)
+        least[block] = np.minimum.reduceat(np.where(same, rows[other], none_yet), begins)
         n = block.stop
     return least

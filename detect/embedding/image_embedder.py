@@ -55,7 +55,7 @@ class ImageEmbedder:
 
     Args:
         weights: weights of an embedder.
-        detectors: weights of detectors or landmarkers; none: the whole image is embedded.
+        detectors: weights of detectors or landmarkers. Default: embed the whole image.
         device: where the models run.
         precision: what they compute in.
     """

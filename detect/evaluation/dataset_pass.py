@@ -1,4 +1,4 @@
-"""Predictions for a whole dataset: the path of `detect predict`, with a loader in place of a source."""
+"""Predictions for a whole dataset: the path of `detect predict`, with a loader instead of a source."""
 
 from __future__ import annotations
 

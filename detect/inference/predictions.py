@@ -58,7 +58,7 @@ class Predictions(Sequence[Prediction]):
                 yield Prediction(frame, result)
 
     def _source(self) -> Source:
-        """The opened source: the same one for images, one that is opened anew for what is read once."""
+        """The opened source: the same one for images, one that is opened again for what can be read once only."""
         source = self._opened or self._open_source()
         self._opened = source if self._kind in READ_AGAIN else None
         return source

@@ -43,10 +43,10 @@ class Localizer(SingleObjectModel):
             targets: the target of each image.
         """
         w, device = self.config.loss, raw.boxes.device
-        wanted, labels = (x.to(device, non_blocking=True) for x in largest_objects(targets))
+        target_boxes, labels = (x.to(device, non_blocking=True) for x in largest_objects(targets))
         there = labels >= 0
         scale = canvas_sizes(targets, device).repeat(1, 2)[there]
-        distance = self.box_loss(raw.boxes[there] / scale, wanted[there] / scale)
+        distance = self.box_loss(raw.boxes[there] / scale, target_boxes[there] / scale)
         weights = torch.tensor(w.class_weights or [1.0] * raw.logits.shape[1], device=device)
         weight = weights[labels[there]]
         presence = binary_cross_entropy_with_logits(raw.presence, there.to(raw.presence.dtype), reduction="sum")

@@ -63,7 +63,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def require_stored(state: dict[Any, Tensor], path: Path) -> None:
     """Raises UserError unless names are texts and tensors finite numbers, each of them in the file.
 
-    A tensor may say that it repeats one number without end: whoever adds it up, or copies it, has none.
+    A tensor may say that it repeats one number without end: adding it up, or copying it, never ends.
     """
     for name, tensor in state.items():
         known = isinstance(name, str) and tensor.layout == torch.strided and not tensor.is_complex()

@@ -71,7 +71,7 @@ class Inference:
             )
         except UserError as error:
             full = getattr(error.__cause__, "errno", None) in FULL
-            line, _, _ = one_line(error).partition(", or raise --")  # options are for whoever started the server
+            line, _, _ = one_line(error).partition(", or raise --")  # options are for the person who started the server
             return 507 if full else 400, {"error": line}
         except Exception:
             print_exc()

@@ -29,7 +29,7 @@ def training_data(
         config: image size, augmentation, class balance and seed.
         preprocess: how images become numbers.
         cache_gb: gigabytes of decoded images that are kept.
-        points: whether keypoints go along. Without them nobody need say which of them a mirror swaps.
+        points: whether keypoints go along. Without them mirror pairs are not needed.
 
     Raises:
         UserError: every box is too small at this image size.

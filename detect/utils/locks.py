@@ -188,7 +188,7 @@ def _release(descriptor: int) -> None:
 
 
 def _remove(path: Path, descriptor: int) -> None:
-    """Remove a locked file, and then release the lock, so that whoever takes the lock sees that the file is gone."""
+    """Remove a locked file, and then release the lock, so that the next holder sees that the file is gone."""
     if _OPEN_FILES_STAY:
         _release(descriptor)
     with suppress(OSError):

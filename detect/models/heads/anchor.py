@@ -76,8 +76,8 @@ class AnchorHead(nn.Module):
 
     def regression_loss(self, raw: HeadOutput, boxes: Tensor) -> Tensor:
         """Squared error of the bounded codes of P predictions from those of target boxes (P, 4): (P,)."""
-        wanted = self.encode(boxes, *self.reference(raw.priors))
-        return (self.bounded(raw.regression) - self.bounded(wanted)).square().sum(-1)
+        target_codes = self.encode(boxes, *self.reference(raw.priors))
+        return (self.bounded(raw.regression) - self.bounded(target_codes)).square().sum(-1)
 
     def bounded(self, codes: Tensor) -> Tensor:
         """Codes (..., 4) as they are decoded: position in the cell and size, each 0..1."""
