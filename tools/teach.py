@@ -1,10 +1,10 @@
 """Train a detector on labels and on what another detector, its teacher, predicts for the same augmented images.
 
 python tools/teach.py --teacher W --data D --out R FLAGS OF DETECT TRAIN
-The teacher is any weights file of a detector with the student's strides and at least its classes. Three loss terms are
-added to the student's own: its class scores and boxes are compared with the teacher's at every position where the
-teacher is confident (Zheng et al., 2022), and its feature maps, through a 1x1 convolution, by their correlation (Cao et
-al., 2022). The weights that result are those of the student alone.
+The teacher is any detector with the student's strides and at least its classes, such as picodet_s_320. Its predictions
+add three terms to the student's loss: class scores everywhere and boxes where the teacher is confident (Zheng et al.,
+2022), and the correlation of feature maps through a 1x1 convolution (Cao et al., 2022). The weights that result are
+those of the student alone.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.callbacks import Callback
 from detect.cli.parser import parse
+from detect.convert.open import open_model
 from detect.errors import UserError, in_one_line
+from detect.hub import resolve
 from detect.models.losses.classes import cross_entropy
-from detect.models.weights import load_weights
 from detect.registry import register
 from detect.training.setup import train
 from detect.types import Batch, HeadOutput, LossTerm, Target
@@ -67,7 +68,8 @@ class TaughtLosses(nn.Module):
         terms: dict[str, LossTerm] = self.student.loss(raw, targets)
         with torch.no_grad():
             teacher_maps = self.teacher[0].features(images)
-            boxes, scores = self.teacher[0].candidates(self.teacher[0].forward_head(teacher_maps))
+            predictions = self.teacher[0].candidates(self.teacher[0].forward_head(teacher_maps))
+            boxes, scores = (x.float() for x in predictions)
         count = raw.logits.shape[1]  # a teacher may have coarser levels besides
         terms |= self.output_terms(raw, boxes[:, :count], scores[:, :count, self.labels])
         maps = [project(x) for project, x in zip(self.project, maps, strict=True)]
@@ -156,9 +158,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--teacher", required=True, help="weights file of the teacher")
+    parser.add_argument(
+        "--teacher", required=True, help="weights of the teacher: a file, or a name that detect weights lists"
+    )
     given, flags = parser.parse_known_args(arguments)
-    teacher = load_weights(given.teacher)
+    teacher = open_model(resolve(given.teacher))
     register("callback", "teach")(lambda: Teach(teacher))
     train(parse("train", [*flags, "--callbacks", "teach"]))
 
