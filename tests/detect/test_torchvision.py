@@ -195,10 +195,12 @@ def test_a_classifier_gives_the_logits_of_torchvision(name, tmp_path):
     preset = models.get_model_weights(name)["IMAGENET1K_V1"].transforms()
     assert (model.task, model.config.name, model.metadata.size) == ("classify", name, preset.crop_size[0])
     assert len(set(model.metadata.names)) == 1000 and model.metadata.names[0] == "tench"
-    image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    side = 299 if name == "inception_v3" else 96  # its auxiliary classifier needs that
+    image = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preset.mean, preset.std))
     with torch.no_grad():
-        assert torch.allclose(model(image).logits, theirs((image / 255 - mean) / std), atol=1e-4)
+        found, wanted = model(image).logits, theirs((image / 255 - mean) / std)
+    assert (found - wanted).abs().max() < 1e-4 * max(1.0, float(wanted.abs().max()))  # random ones may be huge
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
