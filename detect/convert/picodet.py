@@ -39,11 +39,11 @@ def import_picodet(file: PublishedFile) -> Yolo | None:
     classes, size = len(parts[-1]["weight"]) - SIDES, _side(file.graph)
     model = build(config, file.metadata(classes, size, STRETCHED, folded=True))
     assert isinstance(model, Yolo)
-    left = iter(_separated(parts, len(config.levels), config.head_convs))
     takes: dict[nn.Module, Take] = {}
     for stage in modules(model, CSP):  # the file has the half that bypasses the blocks first, and merges it second
         takes |= {stage.split[0]: join, stage.merge[0]: swap_inputs}
     try:
+        left = iter(_separated(parts, len(config.levels), config.head_convs))
         fill(model.eval(), left, takes, 2 ** max(config.levels))
         extra = next(left, None)
     except (RuntimeError, LookupError, TypeError, StopIteration) as error:
@@ -55,17 +55,18 @@ def import_picodet(file: PublishedFile) -> Yolo | None:
 
 def _config(parts: Sequence[Part]) -> PicoDetConfig | None:
     """The configuration whose head has the width of the file's; None for the parts of another network."""
-    if len(parts) < 2 or parts[0].get("weight", nn.Parameter()).shape != STEM or len(parts[-1]) < 2:
+    if len(parts) < 2 or parts[0].get("weight", nn.Parameter()).shape != STEM:
         return None
     configs = [config for name in shipped_names() if isinstance(config := model_config(name), PicoDetConfig)]
-    outputs, width = parts[-1]["weight"].shape[:2]
-    return next((config for config in configs if config.width == width and outputs > SIDES), None)
+    last = parts[-1].get("weight", nn.Parameter())
+    wide = last.shape[1] if last.ndim == 4 and len(last) > SIDES else 0
+    return next((config for config in configs if config.width == wide), None)
 
 
 def _side(graph: Any) -> int:
-    """The image size in pixels of the first input of an ONNX graph; 416 if any is allowed."""
+    """The image size in pixels of the first input of an ONNX graph; 416 where it says none."""
     sides = [one.dim_value for image in graph.input[:1] for one in image.type.tensor_type.shape.dim]
-    return next((side for side in sides[-1:] if side), 416)
+    return next((side for side in sides[-1:] if 32 <= side <= 8192), 416)
 
 
 def _separated(parts: Sequence[Part], levels: int, head_convs: int) -> list[Part]:

@@ -117,7 +117,15 @@ def test_fine_tuning_is_one_command(weights, digits, tmp_path):
     assert all(norm.num_batches_tracked > 0 for norm in norms)
 
 
-@pytest.mark.parametrize("spoil", [lambda p: p.pop(40), lambda p: p.insert(9, p[9]), lambda p: p[7][0].squeeze_()])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda parts: parts.pop(40),
+        lambda parts: parts.insert(9, parts[9]),
+        lambda parts: parts[7][0].squeeze_(),
+        lambda parts: parts[-1].__setitem__(1, torch.tensor(1.0)),
+    ],
+)
 def test_a_file_that_only_begins_and_ends_like_one_is_refused(published, tmp_path, capsys, spoil):
     parts = [[t.clone() for t in part] for part in published[1].parts]
     spoil(parts)
