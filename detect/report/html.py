@@ -210,7 +210,7 @@ class _Frame:
         turn = f"rotate(-90 11 {HEIGHT / 2})"
         parts.append(f'<text x="11" y="{HEIGHT / 2}" text-anchor="middle" transform="{turn}">{y}</text>')
         style = 'font-family="sans-serif" font-size="11" style="background:#fff"'  # for a file of its own
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" role="img" {style}>'
+        head = f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" {style}>'
         return f"{head}{''.join(parts)}{''.join(drawn)}</svg>"
 
 

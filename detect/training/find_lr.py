@@ -124,4 +124,5 @@ def _chart(rates: Sequence[float], losses: Sequence[float], found: float | None)
     lines = {name: [(a, min(b, top)) for a, b in zip(rates, line, strict=True)] for name, line in shown.items()}
     if found is not None:
         lines[f"--optim.lr {found:.2g}"] = [(found, min(losses)), (found, min(top, max(losses)))]
-    return line_chart(lines, "learning rate", "loss", log_x=True, legend=True)
+    chart = line_chart(lines, "learning rate", "loss", log_x=True, legend=True)
+    return chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)  # a file of its own needs it
