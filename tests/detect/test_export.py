@@ -443,6 +443,21 @@ def test_python_of_the_page_prints_the_boxes_of_detect_predict(weights, dynamic,
         assert np.allclose(told[:, 0], found.scores, atol=1e-3) and np.allclose(told[:, 1:], found.boxes, atol=0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["yolox_nano/yolox_nano.onnx", "picodet/picodet_s_416_coco.onnx"])
+def test_python_of_the_page_reads_published_detectors(file, tmp_path, monkeypatch, capsys):
+    data = Path(os.environ.get("GRIDHEAD_DATA", ROOT.parent / "shared" / "data"))
+    if not (data / "weights" / file).is_file():
+        pytest.skip(f"real data are not at {data} (set GRIDHEAD_DATA)")
+    path = export(ExportConfig(str(data / "weights" / file), out=str(tmp_path / "m.onnx")))
+    detector = Detector.load(path)
+    for picture in sorted((data / "coco-mini" / "val2017").glob("*.jpg"))[:6]:
+        names, told = script_of_the_page(path, picture, monkeypatch, capsys)
+        ((_, found),) = detector.predict(str(picture))
+        assert names == [detector.names[label] for label in found.labels]
+        assert np.allclose(told[:, 0], found.scores, atol=1e-3) and np.allclose(told[:, 1:], found.boxes, atol=0.02)
+
+
 def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
     path = exported(weights, "point", tmp_path / "m.onnx")
     assert "--dynamic keeps those of detect predict" in capsys.readouterr().out
