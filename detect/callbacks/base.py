@@ -34,7 +34,10 @@ class Callback:
     """Whether it only watches. A passive callback may be added or left out when a run is resumed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What to save in every checkpoint: plain containers, text, numbers and tensors."""
+        """What to save in every checkpoint: plain containers, text, numbers and tensors.
+
+        A run that is resumed with changed settings is saved before `on_fit_start`, too.
+        """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
