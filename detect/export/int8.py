@@ -32,7 +32,7 @@ EVALUATION_IMAGES = 500
 ALLOWED_LOSS = 0.01  # of the task's metric
 AUTO = "auto"
 NAMED = 8  # layers in a line
-MOST_EXCLUDED = 0.5  # of all convolutions: beyond it little is left that int8 could speed up
+MOST_EXCLUDED = 0.75  # of all convolutions: beyond it little is left that int8 could speed up
 
 
 def to_int8(config: ExportConfig, about: About, graph: Any) -> Any:

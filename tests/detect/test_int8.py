@@ -148,7 +148,7 @@ def test_a_file_that_loses_too_much_is_rejected_with_what_to_do(exported):
     with pytest.raises(UserError, match=r"AP falls by 0\.200; up to 0\.01 .* try --int8-exclude auto, or --half"):
         exported([], 0.2)
     with pytest.raises(UserError, match=r"AP falls by 0\.150; .* try more images in --data, or --half"):
-        exported(["auto"], 0.3, 0.2, 0.2, 0.15)
+        exported(["auto"], 0.3, 0.2, 0.2, 0.2, 0.15)
 
 
 @pytest.mark.slow
