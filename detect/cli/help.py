@@ -31,7 +31,7 @@ GROUPS = {
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
-    "Output": "out json page detections format dynamic nms half int8 save_txt save_crop show line_width "
+    "Output": "out json page detections format dynamic nms half int8 int8_exclude save_txt save_crop show line_width "
     "hide_labels hide_conf save_seconds save_steps callbacks k channels images",
     "Hardware": "device precision workers cache_gb",
 }

@@ -49,7 +49,7 @@ def test_weights_and_frozen_stages_are_told(digits, tmp_path, monkeypatch, capsy
     said = capsys.readouterr()
     frozen = f"2 of {len(parts(trainer.run.model))} stages of the backbone frozen, one fewer every 2 epochs"
     assert f"{frozen}, fine-tuned from {weights}" in said.out
-    assert "warning" not in said.err
+    assert said.err.count("warning") == 1 and "warning: 12 steps are few even for fine-tuning: " in said.err
 
 
 @pytest.mark.parametrize("name", ["yolo_n", "faster_rcnn", "localizer"])
