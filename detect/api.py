@@ -103,6 +103,8 @@ class Detector:
         if self.dims != 2:
             return how
         what = "shorter side" if self.metadata.preprocess.long_side > 1 else "longer side"
+        if self.metadata.preprocess.stretch:
+            return f"{how}, stretched to {side} px"
         return f"{how}, {'square canvas' if self.model.square else what} of {side} px"
 
     def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:

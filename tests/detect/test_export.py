@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from detect.models.builder import build
 from detect.models.weights import load_weights, save_weights
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
-from detect.types import Classification, Detections, Frame, Postprocess
+from detect.types import Classification, Detections, Frame, Postprocess, Preprocess
 from tests.reference.models import fitting
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -462,8 +463,10 @@ def test_what_is_computed_how_is_said_in_a_line(weights, tmp_path, capsys):
     path = exported(weights, "point", tmp_path / "m.onnx")
     assert "--dynamic keeps those of detect predict" in capsys.readouterr().out
     assert "float32, onnx file, square canvas of 64 px (export with --dynamic" in Detector.load(path).computed()
-    said = Detector.load(weights("point"), "cpu", "bfloat16").computed(96)
-    assert said == "computed in bfloat16 on cpu, longer side of 96 px"
+    detector = Detector.load(weights("point"), "cpu", "bfloat16")
+    assert detector.computed(96) == "computed in bfloat16 on cpu, longer side of 96 px"
+    detector.model.metadata = replace(detector.metadata, preprocess=Preprocess(stretch=True))
+    assert detector.computed(96) == "computed in bfloat16 on cpu, stretched to 96 px"
 
 
 def said_by(*outputs, task="detect", suppressed=False):
