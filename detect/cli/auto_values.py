@@ -14,7 +14,7 @@ from detect.config.constraints import from_values
 from detect.config.fill import merged, nested, settings
 from detect.config.train import TrainConfig, with_task
 from detect.errors import UserError, one_line
-from detect.utils.names import say
+from detect.utils.names import counted, say
 
 if TYPE_CHECKING:
     from detect.training.auto import Choice, Data, Machine
@@ -50,7 +50,7 @@ def chosen_layers(layers: Sequence[Layer]) -> list[Layer]:
             config = _config([({"weights": found["weights"].value}, None), *layers])
     network = network_of(config, data.names)
     found |= choose(data, machine, network, given)
-    say(f"--auto chose for these {data.images:,} images:")
+    say(f"--auto chose for {counted(data.images, 'image')}:")
     flags = [f"--{option.replace('_', '-')} {choice.value}" for option, choice in found.items()]
     for flag, choice in zip(flags, found.values(), strict=True):
         say(f"  {flag:<{max(map(len, flags))}}  {choice.reason}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from detect.utils.names import counted
+
 if TYPE_CHECKING:
     from detect.hub.catalogue import Published
 
@@ -147,7 +149,9 @@ def batch_size(data: Data, machine: Machine, network: Network, size: int) -> Cho
         room = f"{machine.memory / 2**30:.1f} GB of memory are free, an image takes about {each / 2**20:.0f} MB"
         return Choice(value, f"{room}, and half of the memory is left alone")
     if value < batch:
-        return Choice(value, f"{math.ceil(data.images / value)} steps an epoch from {data.images} images")
+        return Choice(
+            value, f"{counted(math.ceil(data.images / value), 'step')} an epoch from {counted(data.images, 'image')}"
+        )
     return Choice(value, f"the usual size, which fits into {machine.memory / 2**30:.1f} GB of free memory")
 
 
@@ -156,7 +160,9 @@ def epochs(images: int, batch: int, pretrained: bool) -> Choice:
     steps, (least, most) = math.ceil(images / batch), EPOCHS[pretrained]
     value = min(most, max(least, math.ceil(STEPS[pretrained] / steps)))
     start = "from trained weights" if pretrained else "from scratch"
-    return Choice(value, f"{value * steps:,} steps of {batch} images; {start} about {STEPS[pretrained]:,} are needed")
+    reason = f"{value * steps:,} steps of {batch} images; {start} about {STEPS[pretrained]:,} are needed"
+    short = value * steps < STEPS[pretrained]
+    return Choice(value, reason + f", but --auto chooses {most} epochs at most" * short)
 
 
 def flip(names: Sequence[str]) -> Choice:

@@ -12,7 +12,7 @@ from detect.data.annotations import Annotations
 from detect.explain.summary import multiply_accumulates
 from detect.training.transfer import parts
 from detect.utils.device import pick_workers, why_dtype
-from detect.utils.names import say
+from detect.utils.names import counted, say
 
 if TYPE_CHECKING:
     from detect.config.train import TrainConfig
@@ -30,7 +30,7 @@ def banner(trainer: Trainer, training: Annotations) -> dict[str, str]:
     config, run, world = trainer.config, trainer.run, trainer.ranks.world
     batch = f"{config.batch * config.optim.accumulate * world} {SAMPLES[training.dims]}"
     done = f", {run.step:,} of them done" if run.step else ""
-    total = f"{trainer.total_steps:,} in {_count(config.epochs, 'epoch')}{done}"
+    total = f"{trainer.total_steps:,} in {counted(config.epochs, 'epoch')}{done}"
     same = trainer.annotations.path == training.path
     return {
         "train": _data(training, names=True),
@@ -52,7 +52,7 @@ def _data(annotations: Annotations, names: bool = False) -> str:
     objects, classes = len(annotations.labels), len(annotations.names)
     present = len(set(annotations.labels.tolist()))
     text = f"{len(annotations):,} {SAMPLES[annotations.dims]}"
-    text += f", {_count(objects, 'object')}" if objects != len(annotations) else ""
+    text += f", {counted(objects, 'object')}" if objects != len(annotations) else ""
     text += f", {'' if present == classes else f'{present} of '}{classes} class{'es' * (classes != 1)}"
     return text + (f" ({', '.join(annotations.names)})" if names and classes <= NAMED else "")
 
@@ -82,20 +82,16 @@ def _device(trainer: Trainer) -> str:
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     text = f"{device}{name} in {why_dtype(trainer.config.precision, device, trainer.dtype)}"
     if device.type == "cpu":
-        text += f", {_count(torch.get_num_threads(), 'thread')}"
-    text += f", {_count(workers, 'worker')}" if workers else ", no workers"
+        text += f", {counted(torch.get_num_threads(), 'thread')}"
+    text += f", {counted(workers, 'worker')}" if workers else ", no workers"
     return text + (f", in each of {world} processes" if world > 1 else "")
 
 
 def _optimizer(trainer: Trainer) -> str:
     optim, warmup = trainer.config.optim, trainer.warmup_steps
     text = f"{optim.name}, learning rate {optim.lr:g}, {optim.schedule}"
-    text += f" after a warm-up of {_count(warmup, 'step')}" if warmup else ""
+    text += f" after a warm-up of {counted(warmup, 'step')}" if warmup else ""
     return f"{text}, weight decay {optim.weight_decay:g}, EMA {optim.ema:g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _short(number: float) -> str:
@@ -145,7 +141,7 @@ class Forecast:
 
     def _say(self, seconds: float, epochs: int, by: str) -> str:
         self.said = True
-        return f"about {duration(seconds)} for {_count(epochs, 'epoch')}, by the first {by}" if epochs else ""
+        return f"about {duration(seconds)} for {counted(epochs, 'epoch')}, by the first {by}" if epochs else ""
 
 
 def duration(seconds: float) -> str:

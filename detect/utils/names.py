@@ -116,6 +116,11 @@ def _visible(letter: str, how: str = "") -> str:
     return f"\\u{ord(letter):04x}" if letter < "\U00010000" else json.dumps(letter)[1:-1]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, as in "1 image" and "2,000 images"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def say(line: str, file: TextIO | None = None, flush: bool = False) -> None:
     """Print one line safely, on standard output or to `file`.
 

@@ -89,7 +89,9 @@ def test_epochs_follow_from_the_steps_that_training_takes() -> None:
     assert choose(data(205), CPU, YOLO, {})["epochs"].value == 154
     assert choose(data(100_000), CPU, YOLO, {})["epochs"].value == 30
     assert choose(data(100_000), CPU, replace(YOLO, pretrained=True), {})["epochs"].value == 10
-    assert choose(data(4), CPU, YOLO, {})["epochs"].value == 300
+    few = choose(data(4), CPU, YOLO, {})
+    assert few["epochs"].value == 300 and few["epochs"].reason.endswith("needed, but --auto chooses 300 epochs at most")
+    assert few["batch"].reason == "1 step an epoch from 4 images"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_the_command_says_what_it_chose_and_why(digits, capsys) -> None:
     said = capsys.readouterr().out
     assert (config.model.name, config.weights, config.imgsz, config.batch) == ("yolo_n", "", 160, 4)
     assert config.epochs == 7 and config.augment.flip == 0
-    assert "for these 16 images" in said and "offline: only what is in the cache" in said
+    assert "for 16 images:" in said and "offline: only what is in the cache" in said
     assert said.count("yours") == 2 and "from scratch" in said
 
 
