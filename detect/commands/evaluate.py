@@ -21,7 +21,8 @@ class EvaluateConfig:
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: list[str]
-    """Weights file, exported files too. Several classifiers: their probabilities are averaged."""
+    """Weights: files, exported ones, or names of `detect weights`. Several classifiers: their probabilities are
+    averaged."""
     data: str
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     split: str = "val"

@@ -31,7 +31,7 @@ class ExportConfig:
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
-    """Weights file."""
+    """Weights: a file, or a name of `detect weights`."""
     format: Annotated[str, Registered("export")] = "onnx"
     """File format."""
     out: str = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from detect.config.constraints import SideOrDefault
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.utils.locks import locked_files, under
 from detect.utils.names import require_names, say
 from detect.utils.text_files import read_text
@@ -25,7 +26,7 @@ class ImportWeightsConfig:
 
     weights: str
     """Published file: .weights of Darknet, .onnx or .pth of YOLOX, .onnx of PicoDet, .pth of torchvision (Faster R-CNN,
-    classifiers)."""
+    classifiers); or a name of `detect weights`."""
     out: str
     """Weights file to write (.safetensors)."""
     cfg: str = ""
@@ -43,9 +44,10 @@ def import_weights(config: ImportWeightsConfig) -> Path:
     from detect.convert.published import ONNX, TORCH, PublishedFile
     from detect.models.weights import is_ours, save_weights
 
-    path, out = Path(config.weights), Path(config.out)
+    out = Path(config.out)
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
+    path = resolve(config.weights)
     if not path.is_file():
         raise UserError(f"--weights {path}: there is no such file")
     if is_ours(path):

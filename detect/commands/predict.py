@@ -30,7 +30,7 @@ class PredictConfig:
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
-    """Weights file, or an exported one."""
+    """Weights: a file, an exported one, or a name of `detect weights`."""
     source: str
     """Image, folder, glob, video, camera number or stream URL."""
     out: str = "runs/predict"

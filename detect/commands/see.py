@@ -18,7 +18,7 @@ class SeeConfig:
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
-    """Weights file."""
+    """Weights: a file, or a name of `detect weights`."""
     data: str
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     allow_outside: bool = False

@@ -23,7 +23,7 @@ class ServeConfig:
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     weights: str
-    """Weights file, or an exported one."""
+    """Weights: a file, an exported one, or a name of `detect weights`."""
     host: str = "127.0.0.1"
     """Address to listen at. Other than a loopback address opens the server to other machines: set --token then."""
     port: Annotated[int, Range(0, 65535)] = 8000

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from detect.errors import UserError, unknown
-from detect.hub import copy_in, find, pull
+from detect.errors import UserError
+from detect.hub import copy_in, find, pull, unlisted
 from detect.hub.cache import folder, is_cached
 from detect.hub.catalogue import Published, catalogue
 from detect.utils.names import say
@@ -52,9 +52,11 @@ def weights(config: WeightsConfig) -> list[Path]:
         for line in _table():
             say(line)
         return [folder() / one.files[0].name for one in catalogue().values() if is_cached(one)]
+    if not config.name:
+        raise UserError("detect weights pull needs the name of published weights: detect weights lists them")
     published = find(config.name)
     if published is None:
-        raise unknown("published weights", config.name, catalogue())
+        raise UserError(f"detect weights pull {config.name}: this is not {unlisted(config.name)}")
     given = Path(config.file) if config.file else pull(published)
     said = _require_fit(published, given)
     path = copy_in(published, given) if config.file else given

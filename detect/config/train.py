@@ -56,7 +56,7 @@ class TrainConfig:
     out: str = "runs/train"
     """Folder of the run."""
     weights: str = ""
-    """Weights file to fine-tune."""
+    """Weights to fine-tune: a file, or a name of `detect weights`."""
     backbone_weights: str = ""
     """Weights of the backbone alone: a file."""
     pretrained: bool = False

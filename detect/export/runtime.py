@@ -137,7 +137,7 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     """
     path, kind = Path(path), format_of(path)
     if kind is None or not path.is_file():
-        raise UserError(f"{path} does not exist: write it with detect export")
+        raise UserError(f"{path} does not exist: check the path, or write the file with detect export")
     precisions = kind.precisions()
     if precision != "auto" and len(precisions) == 1:
         raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")

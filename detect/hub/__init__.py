@@ -32,17 +32,21 @@ def resolve(weights: str | Path) -> Path:
         return path
     published = find(weights)
     if published is None:
-        if path.suffix or len(path.parts) != 1:
+        if path.suffix or len(path.parts) > 1:
             return path  # whoever opens it says that it is not there
-        near = get_close_matches(weights.lower(), catalogue(), n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"--weights {weights}: neither a file nor a name that `detect weights` lists{hint}")
+        raise UserError(f"--weights {weights or repr(weights)}: neither a file nor {unlisted(weights)}")
     return pull(published)
 
 
 def find(name: str) -> Published | None:
     """The published weights of a name, in any case and with hyphens or underscores; None where there are none."""
     return catalogue().get(name.lower().replace("-", "_"))
+
+
+def unlisted(name: str) -> str:
+    """What is said of a name that no published weights have: the nearest one instead of a list of all."""
+    near = get_close_matches(name.lower(), catalogue(), n=1)
+    return "a name that `detect weights` lists" + (f": did you mean {near[0]!r}?" if near else "")
 
 
 def is_offline() -> bool:
@@ -72,7 +76,7 @@ def pull(published: Published) -> Path:
         from detect.hub.download import download  # late: it needs the network's modules
 
         if is_offline():
-            where = f"{published.name} is not in {folder()}, and --offline forbids the download"
+            where = f"{published.name} is not in {folder()}, and --offline or {OFFLINE} forbids the download"
             raise UserError(f"{where}: {by_hand(published)}")
         download(published)
     paths = [folder() / file.name for file in published.files]

@@ -123,6 +123,21 @@ def test_a_file_wins_over_a_name_and_a_name_may_be_written_in_any_case(tmp_path,
     assert resolve("absent.onnx") == Path("absent.onnx") and resolve("runs/absent") == Path("runs/absent")
     with pytest.raises(UserError, match=r"neither a file nor a name that `detect weights` lists: did you mean 'yolox_"):
         resolve("yolox_nan")
+    with pytest.raises(UserError, match="--weights '': neither a file nor a name"):
+        resolve("")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "error: detect weights pull needs the name of published weights: detect weights lists them\n"),
+        (["nothing"], "error: detect weights pull nothing: this is not a name that `detect weights` lists\n"),
+        (["picodets416"], "a name that `detect weights` lists: did you mean 'picodet_s_416'?\n"),
+    ],
+)
+def test_a_name_to_pull_that_is_missing_or_unknown_is_one_short_line(words, said, capsys):
+    assert main(["weights", "pull", *words]) == 2
+    assert capsys.readouterr().err.endswith(said)
 
 
 # --- the download
@@ -250,7 +265,9 @@ def test_offline_no_connection_is_tried(words, monkeypatch, capsys):
         monkeypatch.setenv(OFFLINE, "1")
     assert main(["weights", "pull", "yolo_fastest", *words]) == 2
     said = capsys.readouterr().err
-    assert "--offline forbids the download" in said and "yolo-fastest-1.1.cfg into that folder" in said
+    assert (
+        "--offline or GRIDHEAD_OFFLINE forbids the download" in said and "yolo-fastest-1.1.cfg into that folder" in said
+    )
     assert os.environ.get(OFFLINE) == (None if words else "1")
 
 
@@ -346,6 +363,8 @@ def test_a_name_is_enough_for_every_command_and_what_does_not_fit_is_not_pulled(
     assert "is not other: it holds tiny, 0.06 M parameters, 10 classes, 64 px" in capsys.readouterr().err
     assert main(["weights", "pull", "tiny", "--file", str(weights)]) == 0
     monkeypatch.setattr(socket, "socket", None)
+    assert main(["import", "--weights", "Tiny", "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "tiny.safetensors is a weights file of gridhead's already" in capsys.readouterr().err
     assert main(["evaluate", "--weights", "Tiny", "--data", str(digits), "--workers", "0"]) == 0
     assert main(["weights"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]
