@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
-from detect.export.libraries import load_onnxruntime, load_openvino
+from detect.export.libraries import load_onnxruntime, openvino_core
 from detect.export.metadata import KEY, About
 from detect.export.writers import to_onnx, write_onnx, write_openvino, write_torchscript
 from detect.models.base import Model
@@ -164,14 +164,14 @@ class OpenVino(ExportFormat):
 
     def precisions(self) -> list[str]:
         """See `ExportFormat.precisions`."""
-        able = load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ["float32", *(name for name, ability in _ABILITIES.items() if ability in able)]
 
     def open(self, path: Path, device: str, precision: str) -> tuple[About, Run]:
         """See `ExportFormat.open`."""
         if device not in ("auto", "cpu"):
             raise UserError(f"--device {device}: OpenVINO is run on the CPU; use --device cpu")
-        core = load_openvino().Core()
+        core = openvino_core()
         try:
             model = core.read_model(str(path))
             text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None

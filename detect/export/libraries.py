@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,6 +27,19 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's Core, one for the process.
+
+    Its plugin for processors gives the thread that loads it a stack for signal handlers, and frees that stack when the
+    last Core goes, but does not take it back: the next signal, such as Ctrl-C, would end the process.
+
+    Raises:
+        UserError: openvino is not installed.
+    """
+    return load_openvino().Core()
 
 
 def load_onnxruntime() -> Any:

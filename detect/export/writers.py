@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detect.errors import UserError
 from detect.export.forms import Bare
-from detect.export.libraries import load_openvino, require
+from detect.export.libraries import load_openvino, openvino_core, require
 from detect.export.metadata import KEY, About
 from detect.export.nms import with_suppression
 from detect.models.backbones.blocks import Predict
@@ -88,7 +88,7 @@ def write_onnx(graph: Any, about: About, path: Path) -> None:
 def write_openvino(source: Path, about: About, path: Path) -> None:
     """Convert the ONNX file `source` to OpenVINO: `path` and, beside it, the weights (.bin)."""
     openvino = load_openvino()
-    model = openvino.Core().read_model(str(source))
+    model = openvino_core().read_model(str(source))
     model.set_rt_info(about.text(), KEY)
     openvino.save_model(model, str(path), compress_to_fp16=False)
 

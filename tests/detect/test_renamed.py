@@ -33,6 +33,7 @@ CASES = {
     "yolo_points": {"kind": "yolo_points"},
     "darknet": {"kind": "darknet", "darknet_cfg": CFG},
     "yolox": {"kind": "yolox", "backbone": "cspdarknet_light", "depth": 1, "width": 8},
+    "picodet": {"kind": "picodet", "backbone": "esnet_s"},
     "sliding_window": {"kind": "sliding_window", "backbone": "lenet5"},
     "sliding_window without boxes": {"kind": "sliding_window", "backbone": "lenet5", "regress": False},
     "faster_rcnn": {"kind": "faster_rcnn", "neck": "fpn", "hidden": [8]},
