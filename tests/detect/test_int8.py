@@ -153,9 +153,20 @@ def test_a_file_that_loses_too_much_is_rejected_with_what_to_do(exported):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"real data are not at {DATA} (set GRIDHEAD_DATA)")
-@pytest.mark.parametrize("form", ["onnx", "openvino"])
-@pytest.mark.parametrize("file", ["yolox_nano/yolox_nano.onnx", "picodet/picodet_s_416_coco.onnx"])
-def test_published_detectors_lose_less_than_a_point(form, file, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [
+        ("yolox_nano/yolox_nano.onnx", "onnx"),
+        ("yolox_nano/yolox_nano.onnx", "openvino"),
+        pytest.param(
+            "picodet/picodet_s_416_coco.onnx",
+            "onnx",
+            marks=pytest.mark.xfail(raises=UserError, strict=True, reason="it loses 1.3 points: docs/export.md"),
+        ),
+        ("picodet/picodet_s_416_coco.onnx", "openvino"),
+    ],
+)
+def test_published_detectors_lose_less_than_a_point(file, form, tmp_path, capsys):
     if form == "openvino":
         pytest.importorskip("openvino")
     out = tmp_path / f"m.{'onnx' if form == 'onnx' else 'xml'}"
