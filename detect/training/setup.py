@@ -37,7 +37,7 @@ from detect.training.notes import Notes
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
 from detect.training.sync_batch_norm import over_ranks
-from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, parts
+from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, kept_preprocess, parts
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import pick_device, pick_dtype, pick_workers
 from detect.utils.locks import locked_folder
@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> Path:
         torch.use_deterministic_algorithms(config.deterministic)
         training, validation = _load_annotations(config, ranks)
         fitted = fitted_to(config, training, validation)
-        model = _build_model(with_weights(fitted, training), training, ranks)
+        model = _build_model(with_weights(fitted, training), training, ranks, resumed_from)
         model.to(device).to(memory_format=model.layout)
         if ranks.world > 1:
             model = over_ranks(model, device)
@@ -192,10 +192,11 @@ def _list_bad_records(out: Path, sets: list[Annotations]) -> None:
         say(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
 
 
-def _build_model(config: TrainConfig, annotations: Annotations, ranks: Ranks) -> Model:
+def _build_model(config: TrainConfig, annotations: Annotations, ranks: Ranks, resumed_from: Record) -> Model:
     """Build the model for the classes of the training set, with initial or pretrained weights."""
-    source = find_source(config)
-    preprocess = (None if source else annotations.preprocess()) or choose_pixels(config, source)
+    kept = kept_preprocess(resumed_from, config)
+    source = None if kept else find_source(config)
+    preprocess = kept or (None if source else annotations.preprocess()) or choose_pixels(config, source)
     metadata = ModelMetadata(
         names=list(annotations.names),
         category_ids=annotations.category_ids.tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from detect.config.constraints import from_values
+from detect.config.fill import plain
 from detect.config.train import TrainConfig
 from detect.convert.open import open_weights
 from detect.errors import UserError
@@ -18,6 +21,7 @@ from detect.models.base import Model, ModelMetadata
 from detect.models.class_transfer import named_tensors, places
 from detect.models.pretrained import PIXELS, download, pixels_of, read_state
 from detect.models.weights import is_ours, read_weights, transfer
+from detect.training.run_record import PREPROCESSING, Record
 from detect.types import Preprocess
 from detect.utils.names import say
 
@@ -71,6 +75,17 @@ def find_source(config: TrainConfig) -> Source | None:
         _, metadata, tensors = read_weights(path)
         return Source(name, tensors, metadata.preprocess, "backbone", metadata.folded)
     return Source(name, read_state(path), pixels_of(backbone, path), "published")
+
+
+def kept_preprocess(before: Record, config: TrainConfig) -> Preprocess | None:
+    """The preprocessing of a run that is resumed; None where the initial weights or `--pixels` decide it anew.
+
+    The initial weights need not be read again where they are the same: what they gave is in the checkpoint.
+    """
+    of_run = ("weights", "backbone_weights", "pretrained", "pixels")
+    if PREPROCESSING not in before or any(before.get(name) != plain(name, getattr(config, name)) for name in of_run):
+        return None
+    return from_values(Preprocess, dataclasses.asdict(Preprocess()) | before[PREPROCESSING], f"{PREPROCESSING}: ")
 
 
 def choose_pixels(config: TrainConfig, source: Source | None) -> Preprocess:
