@@ -121,14 +121,19 @@ def exported(setting: Setting) -> list[Line]:
     about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
     some = sample_images(ExportConfig("", data=str(source)), "train", model.task, setting.some(128))
-    small = Quantizer(plain, canvases(some, about), folder)()
+    forms = {
+        what: Quantizer(plain, list(canvases(some, about)), folder, outputs=outputs)()
+        for what, outputs in (("onnx", True), ("openvino", False))
+    }
     data = lay_out(source, folder / "exported-data") if setting.peer else ""
     lines: list[Line] = []
-    for what, graph, flags in (("", plain, {}), (", int8", small, {"int8": True, "data": data})):
-        file = folder / f"yolo_n{len(lines)}.onnx"
-        write_onnx(graph, about, file)
-        write_openvino(file, about, file.with_suffix(".xml"))
+    every = {"onnx": plain, "openvino": plain}
+    for what, graphs, flags in (("", every, {}), (", int8", forms, {"int8": True, "data": data})):
+        file, source_of_xml = folder / f"yolo_n{len(lines)}.onnx", folder / f"openvino{len(lines)}.onnx"
         xml = file.with_suffix(".xml")
+        write_onnx(graphs["onnx"], about, file)
+        write_onnx(graphs["openvino"], about, source_of_xml)
+        write_openvino(source_of_xml, about, xml)
         runtimes = [("ONNX Runtime", "onnx", file, "auto"), ("OpenVINO", "openvino", xml, "auto")]
         if has_bfloat16():  # then OpenVINO's default
             runtimes.append(("OpenVINO in bfloat16", "openvino", xml, "bfloat16"))
