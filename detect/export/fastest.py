@@ -7,15 +7,15 @@ others no faster than in float32.
 from __future__ import annotations
 
 import importlib.metadata
-import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from detect.utils.precision import MARGIN, ROUNDS, TOO_SLOW, processor, recall, remember
+from detect.utils.precision import MARGIN, least_seconds, processor, recall, remember
 
 if TYPE_CHECKING:
     from detect.export.runtime import Exported
@@ -61,14 +61,7 @@ def measure(files: Mapping[str, Exported]) -> dict[str, float]:
     exact, *others = files
     images = list(canvases(photographs(), files[exact].about))
     outputs: dict[str, Any] = {name: [file(x) for x in images] for name, file in files.items()}
-    least = dict.fromkeys(files, float("inf"))
-    for turn in range(ROUNDS):
-        for name, file in files.items():
-            if turn > 2 and least[name] > TOO_SLOW * min(least.values()):
-                continue
-            start = time.perf_counter()
-            file(images[0])
-            least[name] = min(least[name], time.perf_counter() - start)
+    least = least_seconds({name: partial(file, images[0]) for name, file in files.items()})
     return {
         name: round(least[exact] / least[name], 3) if agree(files[exact], outputs[exact], outputs[name]) else 0.0
         for name in others

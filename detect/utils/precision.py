@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detect.errors import UserError
 from detect.models.backbones.blocks import Conv, Fused
 from detect.utils.atomic_io import cache_folder, replace_text
+
+Key = TypeVar("Key")
 
 ROUNDS = 8  # the fastest one counts
 TOO_SLOW = 2  # times the fastest: no further round can change the order
@@ -120,17 +122,23 @@ def measure() -> dict[str, Timing]:
             blocks = Conv(64, 64), Conv(64, 128, 3, 2), Conv(128, 128), Conv(128, 64, 1), Conv(64, 128, 3, 2)
             stack = nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last)
             forms = {(name, fused): _form(stack, name, fused) for name in _types() for fused in (False, True)}
-            least = dict.fromkeys(forms, float("inf"))
-            for turn in range(ROUNDS):
-                for form, run in forms.items():
-                    if turn > 2 and least[form] > TOO_SLOW * min(least.values()):
-                        continue
-                    start = time.perf_counter()
-                    run()
-                    least[form] = min(least[form], time.perf_counter() - start)
+            least = least_seconds(forms)
     finally:
         torch.set_num_threads(threads)
     return {name: Timing(least[name, False], least[name, True]) for name in _types()}
+
+
+def least_seconds(runs: Mapping[Key, Callable[[], Any]]) -> dict[Key, float]:
+    """The least time of each function, in seconds, of several rounds by turns; those that are far slower stop early."""
+    least = dict.fromkeys(runs, float("inf"))
+    for turn in range(ROUNDS):
+        for name, run in runs.items():
+            if turn > 2 and least[name] > TOO_SLOW * min(least.values()):
+                continue
+            start = time.perf_counter()
+            run()
+            least[name] = min(least[name], time.perf_counter() - start)
+    return least
 
 
 def _form(stack: nn.Sequential, name: str, fused: bool) -> Callable[[], Any]:
