@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from detect.config.train import TrainConfig
     from detect.training.loop import Trainer
 
-SAMPLES = {1: "signals", 2: "images", 3: "volumes"}  # by their dimensions
+SAMPLES = {1: "signal", 2: "image", 3: "volume"}  # by their dimensions
 NAMED = 6  # classes that are listed by name
 FIRST_STEPS = 20  # by which the time is estimated
 SKIPPED = 4  # of them: they wait for the loader, and libraries choose their algorithms
@@ -28,7 +28,7 @@ FORWARD = 1 / 3  # work of a validation image in that of a training image, which
 def banner(trainer: Trainer, training: Annotations) -> dict[str, str]:
     """The data, model, device, optimizer and steps of a run, by label."""
     config, run, world = trainer.config, trainer.run, trainer.ranks.world
-    batch = f"{config.batch * config.optim.accumulate * world} {SAMPLES[training.dims]}"
+    batch = counted(config.batch * config.optim.accumulate * world, SAMPLES[training.dims])
     done = f", {run.step:,} of them done" if run.step else ""
     total = f"{trainer.total_steps:,} in {counted(config.epochs, 'epoch')}{done}"
     same = trainer.annotations.path == training.path
@@ -51,7 +51,7 @@ def tell(lines: dict[str, str]) -> None:
 def _data(annotations: Annotations, names: bool = False) -> str:
     objects, classes = len(annotations.labels), len(annotations.names)
     present = len(set(annotations.labels.tolist()))
-    text = f"{len(annotations):,} {SAMPLES[annotations.dims]}"
+    text = counted(len(annotations), SAMPLES[annotations.dims])
     text += f", {counted(objects, 'object')}" if objects != len(annotations) else ""
     text += f", {'' if present == classes else f'{present} of '}{classes} class{'es' * (classes != 1)}"
     return text + (f" ({', '.join(annotations.names)})" if names and classes <= NAMED else "")
@@ -131,8 +131,8 @@ class Forecast:
         self.last = now
         if len(self.seconds) < FIRST_STEPS:
             return ""
-        counted = self.seconds[SKIPPED:]
-        seconds = sum(counted) / len(counted) * left * (1 + FORWARD * self.validation)
+        typical = self.seconds[SKIPPED:]
+        seconds = sum(typical) / len(typical) * left * (1 + FORWARD * self.validation)
         return self._say(seconds, -(-left // self.steps_per_epoch), f"{FIRST_STEPS} steps")
 
     def epoch(self, seconds: float, left: int) -> str:

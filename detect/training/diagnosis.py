@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from detect.utils.names import counted
+
 Row = Mapping[str, Any]  # of metrics.jsonl
 
 PUBLISHED = "picodet_s_416"  # the weights that messages offer
@@ -124,17 +126,18 @@ def diagnose(
 
 def few_steps(f: Figures, seen: Progress) -> str:
     """Too few steps: said before the first one, and at the end where the result is poor."""
-    few = (FEW_STEPS if f.scratch else FEW_TUNED) if f.detector else FEW_STEPS // 3 * f.scratch
+    least = (FEW_STEPS if f.scratch else FEW_TUNED) if f.detector else FEW_STEPS // 3 * f.scratch
     ended_poor = seen.ended and f.scratch and f.detector and seen.best < 0.1 and f.steps < MANY_STEPS
-    if (seen.rows and not seen.ended) or not (f.steps < few or ended_poor):
+    if (seen.rows and not seen.ended) or not (f.steps < least or ended_poor):
         return ""
     epochs = math.ceil((MANY_STEPS / 3 if f.detector and f.scratch else FEW_STEPS) / f.steps_per_epoch)
+    few = f"{counted(f.steps, 'step')} {'is' if f.steps == 1 else 'are'} few"
     if not f.scratch:
-        return f"{f.steps} steps are few even for fine-tuning: {_longer(f, epochs)}"
+        return f"{few} even for fine-tuning: {_longer(f, epochs)}"
     if not f.detector:
-        return f"{f.steps} steps are few to learn from scratch: begin from pretrained weights, or {_longer(f, epochs)}"
+        return f"{few} to learn from scratch: begin from pretrained weights, or {_longer(f, epochs)}"
     need = "from scratch a detector needs some thousand, a few hundred where objects are easy"
-    return f"{f.steps} steps are few; {need}: fine-tune with --weights {PUBLISHED}, or {_longer(f, epochs)}"
+    return f"{few}; {need}: fine-tune with --weights {PUBLISHED}, or {_longer(f, epochs)}"
 
 
 def frozen_at_random(f: Figures, seen: Progress) -> str:
@@ -258,7 +261,7 @@ def nothing_detected(f: Figures, seen: Progress) -> str:
 
 
 def _epochs(seen: Progress) -> str:
-    return f"{len(seen.rows)} epoch{'s' * (len(seen.rows) > 1)} ({seen.steps} steps)"
+    return f"{counted(len(seen.rows), 'epoch')} ({counted(seen.steps, 'step')})"
 
 
 def guessing(f: Figures, seen: Progress) -> str:

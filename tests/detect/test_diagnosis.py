@@ -92,6 +92,7 @@ def test_other_tasks_need_fewer_steps_and_other_advice():
 def test_fine_tuning_needs_fewer_steps_and_is_told_so():
     tuned = replace(GOOD, scratch=False, steps=26, epochs=2)
     assert diagnose(tuned) == {"few_steps": "26 steps are few even for fine-tuning: train longer (--epochs 24)"}
+    assert diagnose(replace(tuned, steps=1, epochs=1))["few_steps"].startswith("1 step is few even for fine-tuning: ")
     assert diagnose(replace(tuned, steps=52, epochs=4)) == {}
     one = diagnose(tuned, rows([9], [0.0]), TERMS, ended=True)["nothing_detected"]
     assert one.startswith("AP is 0.000 after 1 epoch (13 steps): 3 of 3 ") and one.endswith(", and train longer")

@@ -48,9 +48,8 @@ class PointHead(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.classify = nn.ModuleList(tower(c, classes, depth, act, [self.rare]) for c in channels)
-        near = [
-            -0.4 * i for i in range(self.bins)
-        ]  # boxes are four cells wide at first, as most objects of a level are
+        # Boxes are four cells wide at first, as most objects of a level are.
+        near = [-0.4 * i for i in range(self.bins)]
         self.regress = nn.ModuleList(tower(c, 4 * self.bins, depth, act, near) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
