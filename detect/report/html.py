@@ -69,10 +69,14 @@ class Page:
         self.parts.append(f"<pre>{lines}</pre>")
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Add a table, sorted by a click on a column title. Floats have three decimals, None is a dash."""
+        """Add a table, sorted by a click on a column title. Floats have three decimals, None is a dash.
+
+        Without a `header` there is no row of titles.
+        """
         head = "".join(f"<th>{escape(name)}</th>" for name in header)
         body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
-        self.parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        head = f"<thead><tr>{head}</tr></thead>" if head else ""
+        self.parts.append(f"<table>{head}<tbody>{body}</tbody></table>")
 
     def image(self, image: np.ndarray, caption: str = "", width: int = 0) -> None:
         """Add an image (H, W, 3) uint8 RGB, as JPEG inside the page."""

@@ -73,7 +73,7 @@ def _notes(page: Page, notes: Mapping[str, Any]) -> None:
         page.table(("after epoch", "warning"), [(one["epoch"], one["text"]) for one in warnings.values()])
     if start := notes.get("start"):
         page.heading("Start")
-        page.table(("", ""), list(start.items()))
+        page.table((), list(start.items()))
 
 
 def _training(page: Page, rows: Sequence[Mapping[str, Any]], task: Task) -> None:
