@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from detect.data.annotations import Annotations
@@ -31,10 +32,9 @@ def banner(trainer: Trainer, training: Annotations) -> dict[str, str]:
     batch = counted(config.batch * config.optim.accumulate * world, SAMPLES[training.dims])
     done = f", {run.step:,} of them done" if run.step else ""
     total = f"{trainer.total_steps:,} in {counted(config.epochs, 'epoch')}{done}"
-    same = trainer.annotations.path == training.path
     return {
         "train": _data(training, names=True),
-        "val": "the training set itself" if same else _data(trainer.annotations),
+        "val": _validation(trainer.annotations, training),
         "model": _model(trainer),
         "device": _device(trainer),
         "optimizer": _optimizer(trainer),
@@ -46,6 +46,13 @@ def tell(lines: dict[str, str]) -> None:
     """Print the lines with their texts aligned."""
     for label, text in lines.items():
         say(f"{label:<10} {text}", flush=True)
+
+
+def _validation(annotations: Annotations, training: Annotations) -> str:
+    same = annotations.path == training.path and all(  # all splits of a YOLO data.yaml have its path
+        np.array_equal(getattr(annotations, column), getattr(training, column)) for column in ("name_bytes", "labels")
+    )
+    return "the training set itself" if same else _data(annotations)
 
 
 def _data(annotations: Annotations, names: bool = False) -> str:

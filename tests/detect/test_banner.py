@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from detect.__main__ import main
+from detect.data.sources.formats import load_data
 from detect.explain.summary import describe, multiply_accumulates, network
 from detect.models.builder import build
 from detect.training import banner
@@ -41,6 +43,12 @@ def test_the_start_is_told_in_six_lines(digits, tmp_path, monkeypatch, capsys):
     )
     assert found["steps"] == "4 an epoch, each of 4 images; 12 in 3 epochs"
     assert said.err.count("warning: 12 steps are few; ") == 1
+
+
+def test_splits_of_one_file_are_not_taken_for_one_another(digits):
+    train, val = (load_data(digits, split) for split in ("train", "val"))
+    assert banner._validation(train, train) == "the training set itself"
+    assert banner._validation(replace(val, path=train.path), train).startswith("8 images, ")  # as of a YOLO data.yaml
 
 
 def test_weights_and_frozen_stages_are_told(digits, tmp_path, monkeypatch, capsys):
