@@ -1,4 +1,5 @@
-# `make demo` does the whole job on the embedded set, `make test` runs every check, `make fuzz` damages files at random.
+# `make demo` does the whole job on the embedded set, `make test` runs every check, `make docs` builds the
+# site, `make fuzz` damages files at random.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -12,6 +13,9 @@ test: .venv/installed
 	$(BIN)/codespell
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 fuzz: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.fuzz --seconds 60
 
@@ -20,4 +24,4 @@ fuzz: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-.PHONY: demo test fuzz
+.PHONY: demo test docs fuzz

@@ -1,10 +1,10 @@
-"""Writes the tables of docs/backbones.md: the cost of every network, and the AP of the smallest of each family.
+"""Writes the tables of docs/results/backbones.md: the cost of every network, and the AP of the smallest of each family.
 
     python tools/backbones.py [--latency] [--ap] [--only NAME ...] [--again]
 
 It always counts parameters and multiply-accumulates. --latency times one image on the CPU; --ap trains the smallest
-network of each family on the toy set. Every figure is written to docs/backbones.json at once and is not measured again
-unless --again is given, so that an interrupted command continues.
+network of each family on the toy set. Every figure is written to docs/results/backbones.json at once, and is not
+measured again unless --again is given, so that an interrupted command continues.
 
 It runs on one thread. A core of an AMD EPYC at 2.6 GHz needs about a minute to count, eight for --latency and eighteen
 for --ap, of which VGG takes five and csp_n one. Measure latencies on an idle machine.
@@ -36,7 +36,7 @@ from detect.models.base import fold  # noqa: E402
 from detect.registry import REGISTRIES  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 
-PAGE, FIGURES = ROOT / "docs/backbones.md", ROOT / "docs/backbones.json"
+PAGE, FIGURES = ROOT / "docs/results/backbones.md", ROOT / "docs/results/backbones.json"
 SIZES = (224, 640)
 BACKBONES = REGISTRIES["backbone"]
 SMALLEST = [

@@ -1,6 +1,6 @@
 """Writes a worked example of the first YOLO's grid: one image, its target cell by cell, and the decoding of a box.
 
-python tools/cells.py [--index 0] [--imgsz 96] [--out docs]    # writes yolo_grid.md and yolo_grid.png there
+python tools/cells.py [--index 0] [--imgsz 96] [--out docs]    # explanations/yolo_grid.md and assets/yolo_grid.png
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def page(target: Target, grid: Cells, names: Sequence[str], stride: int) -> str:
     lines = [
         "# The grid of the first YOLO, worked through",
         "",
-        "    python tools/cells.py",
+        "```sh\npython tools/cells.py\n```",
         "",
         f"`yolo_grid` divides an image of {side * stride} x {side * stride} pixels into {side} x {side} cells of "
         f"{stride} pixels. Each cell predicts p (whether the centre of an object lies in it), x and y (where in the "
@@ -85,7 +85,7 @@ def page(target: Target, grid: Cells, names: Sequence[str], stride: int) -> str:
         f"{classes} classes: {side} x {side} x (5 + {classes}) = {count:,} numbers an image. Only the cell that holds "
         "the centre of an object is assigned to it.",
         "",
-        "![the image, its grid, boxes and their centres](yolo_grid.png)",
+        "![the image, its grid, boxes and their centres](../assets/yolo_grid.png)",
         "",
         "## The ground truth",
         "| object | left | top | right | bottom | centre | cell (row, column) |",
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=int, default=0, help="image of the toy set's val split; default: 0")
     parser.add_argument("--imgsz", type=int, default=96, help="image size in pixels; default: 96")
-    parser.add_argument("--out", default="docs", help="folder to write; default: docs")
+    parser.add_argument("--out", default="docs", help="folder of the documentation; default: docs")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         data = build_toy(Path(folder) / "toy", train=1, val=given.index + 1, size=given.imgsz)
@@ -153,10 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         image, target = CocoDataset(annotations, given.imgsz).sample(given.index)
     model = grid_model(annotations.names, given.imgsz)
     out, stride = Path(given.out), model.head.strides[0]
-    out.mkdir(parents=True, exist_ok=True)
-    save_image(out / "yolo_grid.png", plot(image, target, annotations.names, stride))
+    for name in ("assets", "explanations"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    save_image(out / "assets" / "yolo_grid.png", plot(image, target, annotations.names, stride))
     text = page(target, cells(model, target, given.imgsz), annotations.names, stride)
-    replace_text(out / "yolo_grid.md", text)
+    replace_text(out / "explanations" / "yolo_grid.md", text)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Lists the licences of everything that an installation brings: each wheel, and the libraries bundled in it.
 
-    python tools/licences.py [--page docs/licences.md]
+    python tools/licences.py [--page docs/reference/licences.md]
 
 It reads the environment of the interpreter that runs it, without the extras of gridhead: the licence in the metadata of
 each installed dependency, and the shared libraries in its wheel by the table below; FFmpeg's libraries are asked for

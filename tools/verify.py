@@ -1,4 +1,4 @@
-"""Compares embedders with classical baselines: the table of docs/verification.md.
+"""Compares embedders with classical baselines: the table of docs/how-to/verification.md.
 
     python tools/verify.py --data FOLDER [--test-csv CSV] [--more FOLDER] --out R --row "NAME: flags" FLAGS OF ALL
 

@@ -1,4 +1,4 @@
-"""docs/backbones.md and the command that writes its tables."""
+"""docs/results/backbones.md and the command that writes its tables."""
 
 import json
 

@@ -161,5 +161,5 @@ def test_predictions_are_seen_and_may_be_replaced():
 
 
 def test_the_page_explains_every_hook():
-    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
     assert [name for name in vars(Callback) if name.startswith("on_") and f"`{name}`" not in page] == []

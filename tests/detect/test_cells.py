@@ -70,8 +70,8 @@ def test_a_prediction_decoded_by_hand():
 
 def test_the_page_and_its_image(tmp_path):
     assert main(["--out", str(tmp_path), "--imgsz", "96"]) == 0
-    text = (tmp_path / "yolo_grid.md").read_text()
-    assert "6 x 6 x (5 + 10) = 540" in text and (tmp_path / "yolo_grid.png").stat().st_size > 1000
+    text = (tmp_path / "explanations" / "yolo_grid.md").read_text()
+    assert "6 x 6 x (5 + 10) = 540" in text and (tmp_path / "assets" / "yolo_grid.png").stat().st_size > 1000
 
 
 def test_a_page_says_where_an_object_is():

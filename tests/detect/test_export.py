@@ -419,13 +419,13 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
 
 
 def script_of_the_page(path, picture, monkeypatch, capsys):
-    """What the Python in docs/export.md prints of an image: (name, score, x1, y1, x2, y2) for each box."""
-    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    """What the Python in docs/how-to/export.md prints of an image: (name, score, x1, y1, x2, y2) for each box."""
+    page = (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(import.*?)```", page, re.DOTALL)
     assert code.startswith("import json, sys, cv2, numpy as np, onnxruntime\n") and code.count("import ") == 1
     monkeypatch.setattr(sys, "argv", ["boxes.py", str(path), str(picture)])
     capsys.readouterr()
-    exec(compile(code, "docs/export.md", "exec"), {})
+    exec(compile(code, "docs/how-to/export.md", "exec"), {})
     lines = [line.rsplit(" ", 5) for line in capsys.readouterr().out.splitlines()]
     return [line[0] for line in lines], np.array([line[1:] for line in lines], float).reshape(-1, 5)
 

@@ -161,7 +161,7 @@ def test_a_file_that_loses_too_much_is_rejected_with_what_to_do(exported):
         pytest.param(
             "picodet/picodet_s_416_coco.onnx",
             "onnx",
-            marks=pytest.mark.xfail(raises=UserError, strict=True, reason="it loses 1.3 points: docs/export.md"),
+            marks=pytest.mark.xfail(raises=UserError, strict=True, reason="it loses 1.3 points: docs/how-to/export.md"),
         ),
         ("picodet/picodet_s_416_coco.onnx", "openvino"),
     ],

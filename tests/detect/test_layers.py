@@ -159,7 +159,7 @@ def test_mistakes_are_named():
 
 def test_regions_are_counted_as_the_page_says():
     """Of R-CNN each region costs the same at any image size; of the others the image counts too."""
-    page = (Path(__file__).parents[2] / "docs" / "rcnn.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "explanations" / "rcnn.md").read_text(encoding="utf-8")
     for name in ("rcnn", "fast_rcnn", "faster_rcnn"):
         small, large = (layers.describe(name, size) for size in (160, 320))
         assert small["regions"] == 300

@@ -1,4 +1,4 @@
-"""docs/licences.md and the command that writes its tables."""
+"""docs/reference/licences.md and the command that writes its tables."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from detect.errors import UserError
 from tools import licences as tool
 
-PAGE = tool.ROOT / "docs/licences.md"
+PAGE = tool.ROOT / "docs/reference/licences.md"
 NAMES = [canonicalize_name(Requirement(line).name) for line in tool.dependencies()]
 
 

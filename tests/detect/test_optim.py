@@ -147,7 +147,7 @@ def test_what_is_unset_is_the_optimizers_own():
 
 
 def test_help_and_page_tell_every_default(capsys):
-    page = (Path(__file__).parents[2] / "docs" / "optimizers.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "optimizers.md").read_text(encoding="utf-8")
     for name in OPTIMIZERS:
         lr, momentum, decay = optimizer_defaults(name)
         plain = "-" if momentum is None else f"{momentum:g}"

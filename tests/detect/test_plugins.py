@@ -228,5 +228,5 @@ def test_weights_name_the_plugin_they_were_made_with_and_load_with_it_alone(tmp_
 
 
 def test_the_page_names_every_kind():
-    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
     assert [kind for kind in REGISTRIES if f"| `{kind}` |" not in page] == []

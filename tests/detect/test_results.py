@@ -25,7 +25,7 @@ from detect.models.weights import save_weights
 from detect.types import Classification, Detections, Distance, Embedding
 
 NAMES, IDS = ["cat", "dog", "bird"], [1, 7, 9]
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 40, 64, 3), np.uint8)
 
 
