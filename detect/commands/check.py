@@ -13,7 +13,7 @@ from detect.utils.locks import locked_files, under
 from detect.utils.names import json_text, say
 
 if TYPE_CHECKING:
-    from detect.data_check.findings import Checked
+    from detect.data_check.kinds import Checked
 
 
 @dataclass(frozen=True)

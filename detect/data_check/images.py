@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.data.datasets.signals import Signals
 from detect.data.images import Header, count_pages, decode_image
 from detect.data.roots import Roots
 from detect.data.sources.inventory import take_stock
@@ -80,6 +81,14 @@ def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[
                 yield from pool.map(lambda i: look(annotations.image_path(i), annotations.size(i)), chunk)
 
     return list(track(looked(), len(annotations), title))
+
+
+def records(annotations: Signals) -> list[Seen]:
+    """Return `Seen` for every signal or volume: they are in memory, and equal where all their numbers are."""
+    return [
+        Seen(annotations.image_path(i), hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest())
+        for i, values in enumerate(annotations.values)
+    ]
 
 
 def same_files(seen: Sequence[Seen]) -> list[list[int]]:

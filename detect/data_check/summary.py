@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from detect.data_check.findings import KINDS, Checked
+from collections import Counter
+from collections.abc import Sequence
+
+from detect.data_check.kinds import KINDS, Checked, Finding
 from detect.report.html import Page
 
 SHOWN = 5  # findings of a kind that the text names; json and page have all
@@ -14,7 +17,7 @@ def lines(checked: Checked) -> list[str]:
     said = []
     for split, facts in checked.splits.items():
         said.append(
-            f"{split}: {facts['images']} images ({facts['without_objects']} without objects), "
+            f"{split}: {facts['images']} {facts['samples']} ({facts['without_objects']} without objects), "
             f"{facts['objects']} objects, {facts['crowd_regions']} crowd regions, {len(facts['per_class'])} classes"
         )
         counts = sorted(facts["per_class"].items(), key=lambda pair: -pair[1])
@@ -25,11 +28,12 @@ def lines(checked: Checked) -> list[str]:
             f"{len(found['anchors'])} anchors at {found['imgsz']} px: mean IoU {found['mean_iou']:.3f}, "
             f"best possible recall {found['recall']:.3f}"
         )
-    for kind, (level, what) in KINDS.items():
-        found_ = [one for one in checked.findings if one.kind == kind]
+    for kind, (_, what) in KINDS.items():
+        found_ = checked.of_kind(kind)
         if found_:
-            said.append(f"{level}: {len(found_)} {what}")
-            said += [f"  {one.split}: {_told(one.where, one.text)}" for one in found_[:SHOWN]]
+            level = found_[0].level
+            said.append(f"{level}: {len(found_)} {what}{_relations(found_)}")
+            said += [f"  {one.split + ': ' * bool(one.split)}{_told(one.where, one.text)}" for one in found_[:SHOWN]]
             said += [f"  … and {len(found_) - SHOWN} more"] * (len(found_) > SHOWN)
     counts_ = ", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note"))
     return [*said, counts_]
@@ -72,3 +76,9 @@ def page(data: str, checked: Checked) -> Page:
 
 def _told(where: str, text: str) -> str:
     return text if text.startswith(where) else f"{where} {text}"
+
+
+def _relations(found: Sequence[Finding]) -> str:
+    """Such as ": 3 leak, 1 leak with label conflict", of copies."""
+    counts = Counter(one.twin.relation for one in found if one.twin)
+    return ": " + ", ".join(f"{count} {relation}" for relation, count in counts.items()) if counts else ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from detect.api import Detector
 from detect.data.annotations import Annotations, known_sizes
-from detect.data_check.findings import anchors_of, facts
+from detect.data_check.statistics import anchors_of, facts
 from detect.evaluation.tide import KINDS, ErrorAnalysis, analyze_errors, confusion, curves, error_costs
 from detect.report.examples import show
 from detect.report.html import Page

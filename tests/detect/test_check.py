@@ -17,9 +17,12 @@ from anchors.boxes import iou_aligned
 from detect.__main__ import main
 from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, verify
+from detect.data_check.copies import copies
 from detect.data_check.doubled import DOUBLE, doubled
-from detect.data_check.findings import KINDS, anchors_of, check, copies
+from detect.data_check.findings import check
 from detect.data_check.images import Seen, near_pairs, same_files
+from detect.data_check.kinds import KINDS
+from detect.data_check.statistics import anchors_of
 from detect.report.html import Page
 from tests.reference.doubles import doubled as naive_doubled
 

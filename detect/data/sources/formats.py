@@ -13,6 +13,10 @@ from detect.registry import REGISTRIES
 from detect.utils.atomic_io import require_file
 
 
+class UnknownFormatError(UserError):
+    """No format recognises the data; one that takes labels of whole images may."""
+
+
 def load_data(
     spec: str | Path, split: str, skip_bad: bool = False, image_level_labels: str = "", allow_outside: bool = False
 ) -> Annotations:
@@ -44,7 +48,8 @@ def recognise(spec: str | Path, image_level_labels: str = "", allow_outside: boo
     """Return the reader of each split of a dataset, train first.
 
     Raises:
-        UserError: there is no such file, or no format recognises it.
+        UserError: there is no such file, or it cannot be used.
+        UnknownFormatError: no format recognises it.
     """
     source = Source(Path(spec).expanduser(), image_level_labels, allow_outside)
     if os.path.exists(source.path) and not os.path.isdir(source.path):
@@ -53,7 +58,7 @@ def recognise(spec: str | Path, image_level_labels: str = "", allow_outside: boo
     if found is None:
         there = os.path.exists(source.path)
         problem = "this is not a dataset in a known format" if there else "there is no such file or folder"
-        raise UserError(f"{spec}: {problem}. {accepted()}")
+        raise UnknownFormatError(f"{spec}: {problem}. {accepted()}")
     order = {name: place for place, name in enumerate(("train", "val", "test"))}
     return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
 

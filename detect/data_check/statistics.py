@@ -1,0 +1,66 @@
+"""Statistics of a split: classes, sizes, places and brightness, and how well anchors fit.
+
+Axes: I images, N objects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+
+from anchors.kmeans import kmeans, mean_iou, recall
+from detect.data.annotations import Annotations
+from detect.data.boxes import owners
+
+
+def of_whole_images(annotations: Annotations, sizes: np.ndarray) -> bool:
+    """Return whether all boxes fill their images, of `sizes` (I, 2): the labels are those of whole images."""
+    room = sizes[owners(annotations)][:, ::-1]
+    known = (room > 0).all(1)
+    boxes = annotations.boxes
+    return bool(known.any() and (boxes[known, :2] == 0).all() and (boxes[known, 2:] >= room[known] - 1).all())
+
+
+def facts(annotations: Annotations, sizes: np.ndarray, size: int) -> dict[str, Any]:
+    """Return the statistics of a split: numbers, and for charts `sides` (N, 2) at `size`, `aspects`, `shares` (N,)."""
+    plain = ~annotations.crowd
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))[plain]
+    known = sizes[owner].max(1) > 0
+    sides, owner = annotations.boxes[plain][known][:, 2:], owner[known]
+    longest = sizes[owner].max(1, keepdims=True)
+    counts = np.bincount(annotations.labels[plain], minlength=len(annotations.names))
+    shown = Counter(f"{w} x {h}" for h, w in sizes.tolist() if h)
+    return {
+        "file": str(annotations.path),
+        "samples": {1: "signals", 2: "images", 3: "volumes"}[annotations.dims],
+        "whole_images": annotations.dims != 2 or of_whole_images(annotations, sizes),
+        "images": len(annotations),
+        "without_objects": int((np.diff(annotations.starts) == 0).sum()),
+        "objects": int(plain.sum()),
+        "crowd_regions": int(annotations.crowd.sum()),
+        "per_class": dict(zip(annotations.names, counts.tolist(), strict=True)),
+        "image_sizes": dict(shown.most_common(10)),
+        "objects_per_image": round(float(plain.sum() / max(1, len(annotations))), 2),
+        "sides": sides * (size / np.maximum(longest, 1)),
+        "aspects": sides[:, 0] / np.maximum(sides[:, 1], 1e-9),
+        "shares": np.sqrt(sides.prod(1) / np.maximum(sizes[owner].prod(1), 1)),
+    }
+
+
+def anchors_of(sides: np.ndarray, k: int, size: int) -> dict[str, Any]:
+    """Return how well `k` anchors computed from box sides (N, 2) fit them; nothing where there are too few boxes."""
+    found = torch.from_numpy(sides).float()
+    found = found[(found > 0).all(dim=1) & found.isfinite().all(dim=1)]
+    if len(found.unique(dim=0)) < k:
+        return {}
+    best = kmeans(found, k)
+    rows = [[round(v, 2) for v in row] for row in best.tolist()]
+    return {
+        "imgsz": size,
+        "anchors": rows,
+        "mean_iou": round(float(mean_iou(found, best)), 4),
+        "recall": round(float(recall(found, best)), 4),
+    }
