@@ -84,7 +84,10 @@ def decode_offsets(
 
     Args:
         codes: offsets (..., 4).
-        centers, strides, anchors, reach: as in `encode_offsets`.
+        centers: centres of the cells (..., 2).
+        strides: strides of the cells (...).
+        anchors: width and height of the anchors (..., 2).
+        reach: as in `encode_offsets`.
 
     Returns:
         Boxes (..., 4).
@@ -119,7 +122,9 @@ def decode_bounded(codes: Tensor, centers: Tensor, strides: Tensor, anchors: Ten
 
     Args:
         codes: offsets (..., 4).
-        centers, strides, anchors: as in `encode_bounded`.
+        centers: centres of the cells (..., 2).
+        strides: strides of the cells (...).
+        anchors: width and height of the anchors (..., 2).
 
     Returns:
         Boxes (..., 4).

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 WORKFLOWS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+MADE = re.compile(r"docs/reference/(commands|models|weights|registries|python)\b")  # while the site is built
 
 
 def test_the_wheel_ships_types_and_configurations(tmp_path):
@@ -94,5 +95,7 @@ def test_links_lead_somewhere(page):
             continue
         path, _, fragment = link.partition("#")
         target = page.parent / path if path else page
+        if MADE.search(target.resolve().as_posix()):  # mkdocs checks these: tests/test_docs.py
+            continue
         assert target.exists(), f"{link}: no such file"
         assert not fragment or fragment in anchors_of(target), f"{link}: no such heading"

@@ -1,6 +1,9 @@
-"""What mkdocs adds to docs/ while it builds the site: a page for each file of the repository that pages link to.
+"""What mkdocs adds to docs/ while it builds the site.
 
-GitHub shows such a file itself; the site has to be complete without a network.
+- The pages of the reference that `tools/reference.py` makes from the code.
+- A page for each file of the repository that pages link to. GitHub shows such a file itself; the site has to be
+  complete without a network.
+- In `nav`, an entry that ends in / stands for all pages of that folder, in the order of their names.
 """
 
 from __future__ import annotations
@@ -8,11 +11,15 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
+
+from tools.reference import pages
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "repository/"  # of the pages of files outside docs/
@@ -21,6 +28,15 @@ LANGUAGES = {".py": "python", ".js": "js", ".cpp": "cpp", ".json": "json", ".yam
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made, and place those of whole folders in the navigation."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    _add_linked(files, config)
+    config.nav = _expanded(config.nav, sorted(file.src_uri for file in files.documentation_pages()))
+    return files
+
+
+def _add_linked(files: Files, config: MkDocsConfig) -> None:
     """Add a page for every file outside docs/ that a page links to, and for those that it links to."""
     waiting = list(files.documentation_pages())
     while waiting:
@@ -33,7 +49,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 )
                 files.append(file)
                 waiting.append(file)
-    return files
+
+
+def _expanded(nav: Any, paths: Sequence[str]) -> Any:
+    """A part of `nav` with the pages of a folder in place of its name; a folder without pages is left out."""
+    if isinstance(nav, dict):
+        return {title: _expanded(part, paths) for title, part in nav.items()}
+    if isinstance(nav, list):
+        parts = [_expanded(part, paths) for part in nav]
+        flat = [one for part in parts for one in (part if isinstance(part, list) else [part])]
+        return [one for one in flat if not isinstance(one, dict) or all(one.values())]
+    return [path for path in paths if path.startswith(nav)] if nav.endswith("/") else nav
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

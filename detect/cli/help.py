@@ -68,10 +68,10 @@ class Help:
         kind, width = config_of(self.command), max(80, min(shutil.get_terminal_size((100, 24)).columns, 120))
         blocks = [self._usage(), *self._description(inspect.getdoc(kind) or "", width)]
         groups: dict[str, list[Option]] = {heading: [] for heading in GROUPS}
-        for heading, option in self._options(kind, self.values, ""):
+        for heading, option in self.options():
             groups.setdefault(heading, []).append(option)
         for heading, options in groups.items():
-            lines = [line for one in options for line in self._lines(_left(one), self._right(one), width)]
+            lines = [line for one in options for line in self._lines(flag_of(one), self._right(one), width)]
             blocks += ["\n".join([f"{heading}:", *lines])] if lines else []
         general = [
             line for flag, text in GENERAL.items() for line in self._lines(flag, f"{text[0].upper()}{text[1:]}.", width)
@@ -82,15 +82,18 @@ class Help:
         kind = config_of(self.command)
         words = [name.upper() for name in getattr(kind, "positional", ())]
         options = own_options(kind).values()
-        words += [_left(o) for o in options if o.default is MISSING and o.name not in getattr(kind, "positional", ())]
+        words += [flag_of(o) for o in options if o.default is MISSING and o.name not in getattr(kind, "positional", ())]
         return " ".join(["usage: detect", self.command, *words, "[--flag value ...]"])
 
     def _description(self, text: str, width: int) -> list[str]:
         paragraphs = text.split("\n\n")
         return [textwrap.fill(" ".join(p.split()), width) for p in (paragraphs if self.everything else paragraphs[:1])]
 
-    def _options(self, kind: type, values: Any, prefix: str) -> Iterator[tuple[str, Option]]:
+    def options(self) -> Iterator[tuple[str, Option]]:
         """The options to show, each with its heading and with the value that it has here as default."""
+        return self._options(config_of(self.command), self.values, "")
+
+    def _options(self, kind: type, values: Any, prefix: str) -> Iterator[tuple[str, Option]]:
         for option in own_options(kind).values():
             value = values.get(option.name, MISSING) if isinstance(values, Mapping) else getattr(values, option.name)
             value = option.default if value is MISSING else value
@@ -105,7 +108,7 @@ class Help:
 
     def _right(self, option: Option) -> str:
         said = option.explanation if self.everything else _first_sentence(option.explanation)
-        facts = "; ".join(_facts(option, self.everything))
+        facts = "; ".join(facts_of(option, self.everything))
         return f"{said} [{facts}]" if facts else said
 
     def _lines(self, left: str, right: str, width: int) -> list[str]:
@@ -123,7 +126,7 @@ def _heading(name: str) -> str:
     return next((heading for heading, names in GROUPS.items() if name in names.split()), "Options")
 
 
-def _left(option: Option) -> str:
+def flag_of(option: Option) -> str:
     """The flag and what comes after it."""
     flag = f"--{option.name.replace('_', '-')}"
     if option.hint is bool:
@@ -140,7 +143,7 @@ def _left(option: Option) -> str:
     return f"{flag} {word}" + " ..." * several
 
 
-def _facts(option: Option, everything: bool) -> Iterator[str]:
+def facts_of(option: Option, everything: bool) -> Iterator[str]:
     """Required or not, choices or range, what it is read with, default."""
     if option.default is MISSING:
         yield "required"
