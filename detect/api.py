@@ -135,7 +135,8 @@ class Detector:
             return LandmarkRefiner(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
         predictor: Any = of(side, keep)
         if tta:
-            view = replace(keep, score=keep.score / VIEWS)  # a box may score low in some of the views
+            # a box may score low in some of the views
+            view = replace(keep, score=keep.score / VIEWS, class_scores=None)
             predictor = TTAPredictor([of(self.side(round(side * scale)), view) for scale in SCALES], keep)
         return TiledPredictor(predictor, side, keep) if tile else predictor
 
@@ -153,7 +154,7 @@ class Detector:
         self,
         source: Any,
         *,
-        conf: float = 0.25,
+        conf: float | None = None,
         iou: float = 0.7,
         max_det: int = 300,
         agnostic: bool = False,
@@ -169,7 +170,7 @@ class Detector:
 
         Args:
             source: path, URL, camera, RGB array (H, W, 3) or tensor (3, H, W), PIL image, or a list: see `open_source`.
-            conf: confidence threshold, 0 to 1.
+            conf: confidence threshold, 0 to 1; None: those stored with the weights, or 0.25.
             iou: IoU threshold of NMS, 0 to 1: of two boxes of a class that overlap more, the better one is kept.
             max_det: most detections of an image.
             agnostic: boxes of different classes suppress one another, too.
@@ -205,7 +206,7 @@ class Detector:
         labels = None if classes is None else self.labels(classes)
         if labels == ():
             raise UserError("classes is an empty list: name some, or leave it out to keep all")
-        keep = Postprocess(config.conf, config.iou, config.max_det, agnostic, classes=labels)
+        keep = self.metadata.postprocess(config.conf, config.iou, config.max_det, agnostic=agnostic, classes=labels)
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
         results = watched(partial(self._described, predictor), callbacks, self)
         return Predictions(partial(open_source, source, config.vid_stride), results)

@@ -286,6 +286,9 @@ class Postprocess:
     classes: tuple[int, ...] | None = None
     """Labels to keep; None: all."""
 
+    class_scores: tuple[Share, ...] | None = None
+    """Confidence threshold of each class, by label, the least of which is `score`; None: `score` for all."""
+
     keep_empty: bool = False
     """Whether boxes without area inside the image are kept."""
 
@@ -294,6 +297,19 @@ class Postprocess:
 
     def __post_init__(self) -> None:
         checked_values(self, "Postprocess.")
+
+
+@dataclass(frozen=True)
+class ConfidenceThresholds:
+    """Confidence thresholds chosen on a split, stored with the weights: what `detect predict` uses without `--conf`.
+
+    `classes` has one for each class, by label, `overall` one for all of them together; `basis` tells messages what they
+    were chosen for and where, such as "precision 0.95 on val.json".
+    """
+
+    overall: Share
+    classes: list[Share]
+    basis: str = ""
 
 
 @dataclass(frozen=True)

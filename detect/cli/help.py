@@ -17,7 +17,10 @@ from detect.config.fields import Option, own_options
 
 INDENT = 30  # columns before the explanations
 CHOICES = 8  # names that a line may list; --help-all lists all
-FILES = "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b"
+FILES = (
+    "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b "
+    "save_thresholds"
+)
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
     "Data": "data split splits source gallery a b content style share run skip_bad allow_outside recursive max_pixels "
@@ -26,13 +29,13 @@ GROUPS = {
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features",
-    "Detection": "conf iou max_det agnostic soft crops tta tile predictions",
+    "Detection": "conf iou max_det agnostic soft crops tta tile predictions target_precision target_recall",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
-    "Output": "out json page detections format dynamic nms half int8 int8_exclude save_txt save_crop show line_width "
-    "hide_labels hide_conf save_seconds save_steps callbacks k channels images",
+    "Output": "out json page examples detections save_thresholds format dynamic nms half int8 int8_exclude save_txt "
+    "save_crop show line_width hide_labels hide_conf save_seconds save_steps callbacks k channels images",
     "Hardware": "device precision workers cache_gb",
 }
 IDENTITY = ("model.name", "model.kind")  # what --model NAME has said

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from detect.config.constraints import Count, Precision, Range, Share, SideOrDefault
+from detect.config.constraints import Count, Precision, Range, ReadWith, Share, ShareOrUnset, SideOrDefault
 from detect.errors import UserError
 from detect.utils.locks import locked_files, under
 
@@ -44,6 +46,17 @@ class EvaluateConfig:
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
     """Detect in overlapping tiles where an image is larger than --imgsz."""
+    page: str = ""
+    """File to write a page of the evaluation to, as HTML: curves, classes, errors and images. It opens offline."""
+    examples: Annotated[int, Range(1), ReadWith("page")] = 8
+    """Images of each sort on the page: the best, the worst and the most surprising ones."""
+    target_precision: ShareOrUnset = None
+    """Wanted precision: prints the confidence thresholds that reach it at IoU 0.5, for all classes and for each."""
+    target_recall: ShareOrUnset = None
+    """Wanted recall: prints the confidence thresholds that reach it at IoU 0.5, for all classes and for each."""
+    save_thresholds: str = ""
+    """Weights file to write: --weights with a confidence threshold for each class. They are those of --target-precision
+    or --target-recall, or of the best F1; predict, serve and export then use them where no --conf is given."""
     json: str = ""
     """File to write the metrics to, as JSON."""
     detections: str = ""
@@ -62,7 +75,17 @@ class EvaluateConfig:
     """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
 
-@under(lambda config: locked_files(config.json, config.detections))
+@contextmanager
+def _locks(config: EvaluateConfig) -> Iterator[None]:
+    with (
+        locked_files(config.json, config.detections),
+        locked_files(config.page, kind="page"),
+        locked_files(config.save_thresholds, kind="weights"),
+    ):
+        yield
+
+
+@under(_locks)
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     from detect.api import Detector

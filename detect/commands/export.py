@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from detect.config.constraints import Count, Registered, Share, SideOrDefault
+from detect.config.constraints import Count, Registered, Share, ShareOrUnset, SideOrDefault
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.registry import REGISTRIES
@@ -56,8 +56,9 @@ class ExportConfig:
     """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
     split: str = "val"
     """Split whose images check the file."""
-    conf: Share = 0.25
-    """Confidence threshold. Detections with a lower score are dropped."""
+    conf: ShareOrUnset = None
+    """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped. Weights
+    have thresholds of their own, one for each class, from `detect evaluate --save-thresholds`."""
     iou: Share = 0.7
     """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from detect.config.constraints import CallbackName, Count, Natural, Precision, ReadWith, Share, SideOrDefault
+from detect.config.constraints import (
+    CallbackName,
+    Count,
+    Natural,
+    Precision,
+    ReadWith,
+    Share,
+    ShareOrUnset,
+    SideOrDefault,
+)
 from detect.config.tracking import TrackConfig
 from detect.errors import UserError
 from detect.utils.names import say
@@ -18,6 +27,9 @@ if TYPE_CHECKING:
     from detect.inference.source import Source
     from detect.tracking.video_tracker import VideoTracker
     from detect.types import Postprocess
+
+
+SHOWN = 12  # classes up to which a message names the threshold of each
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,9 @@ class PredictConfig:
     """Image size in pixels. Default: the training size."""
     batch: Count = 1
     """Images that go through the network together."""
-    conf: Share = 0.25
-    """Confidence threshold. Detections with a lower score are dropped."""
+    conf: ShareOrUnset = None
+    """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped. Weights
+    have thresholds of their own, one for each class, from `detect evaluate --save-thresholds`."""
     iou: Share = 0.7
     """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300
@@ -106,16 +119,12 @@ def predict(config: PredictConfig) -> None:
     from detect.inference.pipeline import predict_to
     from detect.inference.source import open_source
     from detect.tasks import get_task
-    from detect.types import Postprocess
 
     detector = Detector.load(config.weights, config.device, config.precision)
     refuse_unused("predict", config, detector.model.task)
     task = get_task(detector.model.task)
     results_file = task.require_results_file(config.weights)
-    least = min(config.conf, config.tracker.low) if config.track else config.conf
-    keep = Postprocess(
-        least, config.iou, config.max_det, config.agnostic, config.soft, detector.labels(config.classes) or None
-    )
+    keep = _postprocess(config, detector)
     tracker = _tracker(config, detector)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
@@ -146,6 +155,35 @@ def predict(config: PredictConfig) -> None:
     )
 
 
+def _postprocess(config: PredictConfig, detector: Detector) -> Postprocess:
+    """How predictions are made; prints the confidence thresholds that come with the weights."""
+    stored, conf = detector.metadata.confidence, config.conf
+    if conf is None and stored:
+        named = dict(zip(detector.names, stored.classes, strict=True))
+        each = ", ".join(f"{name} {value:g}" for name, value in named.items())
+        if len(named) > SHOWN:
+            each = f"{min(named.values()):g} to {max(named.values()):g}, by class"
+        each = f"{stored.overall:g} for all classes" if config.track else each
+        say(f"confidence thresholds of the weights, for {stored.basis}: {each}; --conf overrides them", sys.stderr)
+    if config.track:
+        conf = min(_track_conf(config, detector), config.tracker.low)
+    return detector.metadata.postprocess(
+        conf,
+        config.iou,
+        config.max_det,
+        agnostic=config.agnostic,
+        soft=config.soft,
+        classes=detector.labels(config.classes) or None,
+    )
+
+
+def _track_conf(config: PredictConfig, detector: Detector) -> float:
+    """The confidence threshold of all classes, as the tracker takes it."""
+    stored = detector.metadata.confidence
+    default = stored.overall if stored else detector.metadata.postprocess().score
+    return default if config.conf is None else config.conf
+
+
 def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
     """The tracker of --track; None without."""
     from detect.api import Detector
@@ -159,7 +197,9 @@ def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
         embed = BoxEmbedder(embedder)
     if not config.track:
         return None
-    return VideoTracker(config.conf, detector.names, config.tracker, config.lines, config.zones, embed)
+    return VideoTracker(
+        _track_conf(config, detector), detector.names, config.tracker, config.lines, config.zones, embed
+    )
 
 
 def _tell(source: Source, summary: Summary, keep: Postprocess) -> None:

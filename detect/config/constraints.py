@@ -84,6 +84,7 @@ class ReadWith:
 
 
 Share = Annotated[float, Range(0, 1)]
+ShareOrUnset = Annotated[float | None, Range(0, 1)]
 Positive = Annotated[float, Range(1e-12)]
 Natural = Annotated[int, Range(0)]
 Count = Annotated[int, Range(1)]

@@ -13,6 +13,7 @@ import torch
 
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
+from detect.evaluation.tide import ErrorAnalysis, analyze_errors
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
 
@@ -76,17 +77,31 @@ class CocoEvaluator:
             )
         self._seen.update(images)
         self._parts.append(records)
-        self.__dict__.pop("summary", None)
+        self._forget_results()
 
     def reset(self) -> None:
         """Forget all detections."""
         self._seen, self._parts = set(), []
-        self.__dict__.pop("summary", None)
+        self._forget_results()
+
+    def _forget_results(self) -> None:
+        for name in ("summary", "errors"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def boxes(self) -> CocoEvaluator:
+        """The evaluator of the boxes: this one. That of keypoints has another."""
+        return self
 
     @cached_property
     def summary(self) -> Summary:
         """All metrics: see `Summary`."""
         return summarize(self.annotations, self.records())
+
+    @cached_property
+    def errors(self) -> ErrorAnalysis:
+        """What is right and wrong about every detection: see `analyze_errors`."""
+        return analyze_errors(self.annotations, self.records())
 
     def result(self) -> dict[str, Any]:
         """The metrics.

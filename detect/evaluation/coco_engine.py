@@ -6,6 +6,7 @@ Axes as in `coco_protocol`: N rows, T IoU thresholds, R recall levels, C classes
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import hotcoco
@@ -48,7 +49,40 @@ def measure(images: int, classes: int, objects: GroundTruth, detections: np.ndar
     return precision, recall
 
 
+def measure_groups(
+    images: int,
+    classes: int,
+    objects: GroundTruth,
+    detections: np.ndarray,
+    areas: np.ndarray,
+    ranges: Sequence[tuple[float, float]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """`measure` of groups of objects in place of sizes: an area may be any property of an object or a detection.
+
+    Args:
+        images, classes, detections: as in `measure`.
+        objects: the annotated objects, whose `areas` hold the property.
+        areas: that of the detections (N,).
+        ranges: its least and greatest value in each group.
+    """
+    engine = _prepared(images, classes, objects, detections, areas)
+    engine.params.area_rng = [list(one) for one in ranges]
+    engine.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
+    engine.evaluate()
+    engine.accumulate()
+    arrays = engine.eval or {}
+    return arrays["precision"], arrays["recall"]
+
+
 def _engine(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> hotcoco.COCOeval:
+    engine = _prepared(images, classes, objects, detections)
+    engine.evaluate()
+    return engine
+
+
+def _prepared(
+    images: int, classes: int, objects: GroundTruth, detections: np.ndarray, areas: np.ndarray | None = None
+) -> hotcoco.COCOeval:
     ground_truth = hotcoco.COCO.from_arrays(
         [{"id": image} for image in range(images)],
         [{"id": label, "name": str(label)} for label in range(classes)],
@@ -58,9 +92,10 @@ def _engine(images: int, classes: int, objects: GroundTruth, detections: np.ndar
         area=objects.areas,
         iscrowd=objects.crowd,
     )
-    engine = hotcoco.COCOeval(ground_truth, ground_truth.load_res(detections), "bbox")
-    engine.evaluate()
-    return engine
+    found = ground_truth.load_res(detections)
+    if areas is not None:
+        found.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
+    return hotcoco.COCOeval(ground_truth, found, "bbox")
 
 
 def _count_as_missed(

@@ -54,6 +54,12 @@ class Records(NamedTuple):
         empty = Records(none, none, np.zeros((0, 4)), np.zeros(0), none)
         return Records(*(np.concatenate(column) for column in zip(empty, *parts, strict=True)))
 
+    def of_images(self, image_ids: np.ndarray) -> Records:
+        """The detections of some images."""
+        kept = np.isin(self.image_ids, image_ids)
+        rows = np.repeat(kept, self.counts)
+        return Records(self.image_ids[kept], self.counts[kept], self.boxes[rows], self.scores[rows], self.labels[rows])
+
 
 class Summary(NamedTuple):
     """The metrics of a set of detections.
@@ -69,8 +75,8 @@ class Summary(NamedTuple):
     recall: np.ndarray
 
 
-def summarize(annotations: Annotations, records: Records) -> Summary:
-    """Evaluate detections in the images of `annotations`. An image that `records` does not have has no detections."""
+def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, np.ndarray]:
+    """The arguments of `measure`: numbers of images and classes, the objects, and the detections (N, 7)."""
     order = np.sort(annotations.image_ids)  # the engine wants ids from 0; their order decides between ties
     image = np.repeat(np.searchsorted(order, annotations.image_ids), np.diff(annotations.starts))
     objects = GroundTruth(
@@ -78,7 +84,12 @@ def summarize(annotations: Annotations, records: Records) -> Summary:
     )
     image = np.repeat(np.searchsorted(order, records.image_ids), records.counts)
     rows = np.column_stack([image, records.boxes, records.scores, records.labels]).astype(np.float64)
-    precision, recall = measure(len(annotations), len(annotations.names), objects, rows)
+    return len(annotations), len(annotations.names), objects, rows
+
+
+def summarize(annotations: Annotations, records: Records) -> Summary:
+    """Evaluate detections in the images of `annotations`. An image that `records` does not have has no detections."""
+    precision, recall = measure(*engine_inputs(annotations, records))
     arrays = {"precision": precision, "recall": recall}
     numbers = {
         name: mean_defined(arrays[which][threshold][..., size, limit])

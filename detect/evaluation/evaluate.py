@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +19,8 @@ from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
+from detect.evaluation.operating_points import choose_thresholds
+from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
 from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
@@ -39,15 +42,27 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     Raises:
         UserError: the data or the weights cannot be used, or not with one another.
     """
-    task = get_task(members[0].model.task)
+    task, targets = get_task(members[0].model.task), targets_of(config)
     postprocess = task.postprocess(config)
-    _, evaluator, source, amount = task.evaluate(config, members, postprocess)
+    evaluation = task.evaluate(config, members, postprocess)
+    annotations, evaluator, source, amount = evaluation
     if config.detections:
         evaluator.write(Path(config.detections))
     result: dict[str, Any] = evaluator.result()
     computed = members[0].computed(config.imgsz)
     for line in (f"{', '.join(config.weights)} on {source} ({amount}, {computed})", *task.summary_lines(result)):
         say(line)
+    chosen = [choose_thresholds(evaluator.boxes.errors, annotations.names, target) for target in targets]
+    for line in chain.from_iterable(threshold_lines(one, config.split) for one in chosen):
+        say(line)
+    if chosen:
+        result["thresholds"] = {one.target.kind: one.values() for one in chosen}
+    if config.save_thresholds:
+        say(save_thresholds(config, members[0], annotations, chosen[0]))
+    if config.page:
+        from detect.report.evaluation_page import write_page  # late: few ask for it
+
+        say(f"see {write_page(config, evaluation, members[0])}")
     if config.json:
         replace_text(Path(config.json), json_text(result, indent=1) + "\n")
     say_cuts(postprocess)

@@ -24,7 +24,7 @@ from detect.export.metadata import About
 from detect.export.runtime import Exported
 from detect.models.base import Model
 from detect.tasks import get_task
-from detect.types import Detections, Postprocess
+from detect.types import Detections
 
 IMAGES = 16  # to compare on
 COMPARED = 100  # boxes of an image, the best of float32
@@ -93,7 +93,7 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
     outputs = [bare(x) for x in batches]
     if about.precision == "float32" and not about.suppressed:
         return _compare_outputs(about, outputs, [exported(x) for x in batches])
-    postprocess = Postprocess(about.conf, about.iou, about.max_det)
+    postprocess = about.postprocess()
     expected = chain.from_iterable(form_of(about.task).decode(x, postprocess) for x in outputs)
     actual = chain.from_iterable(exported.postprocess(exported(x), postprocess) for x in batches)
     return _compare_results(about, list(expected), list(actual))
@@ -151,7 +151,7 @@ def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) ->
         weight = torch.cat(weights)
         return near and bool((torch.cat(overlaps) * weight).sum() >= MEAN_IOU * weight.sum())
     least, required = BOUNDS["float16"]
-    postprocess, matches = Postprocess(about.conf, about.iou, about.max_det), form_of(about.task).matches
+    postprocess, matches = about.postprocess(), form_of(about.task).matches
     pairs = [[exported.postprocess(x, postprocess)[0] for x in both] for both in zip(expected, actual, strict=True)]
     total = sum(len(a) + len(b) for a, b in pairs) / 2
     return total > 0 and sum(matches(a, b, least) for a, b in pairs) / total >= required

@@ -28,7 +28,8 @@ def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
 
 
 def about_export(config: ExportConfig, model: Model) -> About:
-    metadata = replace(model.metadata, size=config.imgsz or model.metadata.size)
+    confidence = model.metadata.confidence if config.conf is None else None
+    metadata = replace(model.metadata, size=config.imgsz or model.metadata.size, confidence=confidence)
     return About(
         model=model.config.name,
         task=model.task,
@@ -38,7 +39,7 @@ def about_export(config: ExportConfig, model: Model) -> About:
         dynamic=config.dynamic,
         suppressed=config.nms,
         precision="int8" if config.int8 else "float16" if config.half else "float32",
-        conf=config.conf,
+        conf=metadata.postprocess(config.conf).score,
         iou=config.iou,
         max_det=config.max_det,
     )

@@ -14,6 +14,7 @@ from detect.models.legacy import current_header
 from detect.models.weights import require_format, require_sound
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
+from detect.types import Postprocess
 
 FORMAT = 2
 KEY = "gridhead"
@@ -47,6 +48,11 @@ class About:
     max_det: Annotated[int, Range(1, 1 << 24)] = 300
     stride: Annotated[int, Range(1, 1024)] = 32
     format: int = FORMAT
+
+    def postprocess(self) -> Postprocess:
+        """The postprocessing that the file was exported for."""
+        conf = None if self.metadata.confidence else self.conf
+        return self.metadata.postprocess(conf, self.iou, self.max_det)
 
     def text(self) -> str:
         """The JSON value."""

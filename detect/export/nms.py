@@ -1,7 +1,8 @@
 """Non-maximum suppression as ONNX operators behind an exported network: `detect export --nms`.
 
-It keeps the boxes that `detect.models.yolo.choose` keeps, without the limit on candidates: scores above `conf`, in each
-class the best of those that overlap by more than `iou`, and the best `max_det` of an image.
+It keeps the boxes that `detect.models.yolo.select_detections` keeps, without the limit on candidates: scores above
+`conf`, or above the threshold of their class where the weights have such, in each class the best of those that overlap
+by more than `iou`, and the best `max_det` of an image.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ _GRAPH = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (float[N, D] found)
 <int64[1] most = {{{most}}}, float[1] overlap = {{{iou}}}, float[1] least = {{{conf}}}, int64[1] limit = {{{most}}},
- int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[3] parts = {{1, 1, 1}}>
+ int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[3] parts = {{1, 1, 1}}{constants}>
 {{
-    by_class = Transpose <perm = [0, 2, 1]> (scores)
+{passing}    by_class = Transpose <perm = [0, 2, 1]> ({scores})
     rows = NonMaxSuppression (boxes, by_class, most, overlap, least)
     chosen = GatherND (by_class, rows)
     count = Shape (chosen)
@@ -52,6 +53,12 @@ _POINTS = """
 """
 
 
+_BY_CLASS = """    passes = Greater (scores, least_of_class)
+    nothing = Sub (scores, scores)
+    passing = Where (passes, scores, nothing)
+"""
+
+
 def with_suppression(model: Any, about: About) -> Any:
     """The ONNX model with one output `found` (N, 7 + 3 K) instead of boxes, scores and keypoints.
 
@@ -59,13 +66,17 @@ def with_suppression(model: Any, about: About) -> Any:
     """
     from onnx import compose, parser
 
-    points = "points" in about.outputs
+    points, confidence = "points" in about.outputs, about.metadata.confidence
+    each = ", ".join(map(str, confidence.classes)) if confidence else ""
     text = _GRAPH.format(
         ir=model.ir_version,
         opset=next(one.version for one in model.opset_import if not one.domain),
         most=about.max_det,
         iou=about.iou,
         conf=about.conf,
+        constants=f", float[{len(confidence.classes)}] least_of_class = {{{each}}}" if confidence else "",
+        passing=_BY_CLASS if confidence else "",
+        scores="passing" if confidence else "scores",
         more_in=", float[batch, A, K, 3] points" if points else "",
         more=_POINTS if points else "",
         more_out=", spots" if points else "",

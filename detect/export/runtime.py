@@ -113,6 +113,8 @@ class Exported:
         detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
         wanted = detections.scores > keep.score
         full = len(rows) >= self.about.max_det and bool(wanted.all())  # otherwise all above `keep.score` are there
+        if keep.class_scores is not None:
+            wanted &= detections.scores > torch.tensor(keep.class_scores)[detections.labels]
         if keep.classes is not None:
             wanted &= torch.isin(detections.labels, torch.tensor(keep.classes))
         if full and int(wanted.sum()) < keep.limit and keep.classes is not None:

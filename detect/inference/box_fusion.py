@@ -57,7 +57,8 @@ def group_views(
 
 def suppress(detections: Detections, keep: Postprocess) -> Detections:
     """The detections that score, NMS and the limit of `keep` leave, by descending score."""
-    detections = detections[detections.scores > keep.score]
+    least = keep.score if keep.class_scores is None else torch.tensor(keep.class_scores)[detections.labels]
+    detections = detections[detections.scores > least]
     groups = torch.zeros_like(detections.labels) if keep.agnostic else detections.labels
     kept = batched_nms(detections.boxes, detections.scores, groups, keep.iou)
     keep.limit_hits.add(limited=len(kept) > keep.limit)

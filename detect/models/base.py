@@ -18,7 +18,7 @@ from detect.config.constraints import Length, Range
 from detect.models.backbones.base import Staged
 from detect.models.backbones.blocks import Fused
 from detect.models.configs.base import ModelConfig
-from detect.types import LossTerm, NamedRows, Postprocess, Preprocess, Target
+from detect.types import ConfidenceThresholds, LossTerm, NamedRows, Postprocess, Preprocess, Target
 from detect.utils.precision import use_fused
 
 _Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoints
@@ -39,6 +39,7 @@ class ModelMetadata:
         shape: mean position of each keypoint of a landmarker in a view of side 1. Empty: unknown.
         folded: whether batch normalization was folded into the convolutions, so that it holds no statistics.
         thresholds: distances up to which an embedder takes two images for one identity, by name: see `Model.calibrate`.
+        confidence: confidence thresholds for prediction, by `detect evaluate --save-thresholds`. None: 0.25 for all.
     """
 
     names: list[str]
@@ -51,6 +52,19 @@ class ModelMetadata:
     shape: list[Annotated[list[float], Length(2, 2)]] = field(default_factory=list)
     folded: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
+    confidence: ConfidenceThresholds | None = None
+
+    def postprocess(self, conf: float | None = None, iou: float = 0.7, limit: int = 300, **options: Any) -> Postprocess:
+        """The postprocessing of predictions.
+
+        Args:
+            conf: confidence threshold. None: those of `confidence`, or 0.25.
+            iou, limit, options: other fields of `Postprocess`.
+        """
+        if conf is None and self.confidence is not None:
+            scores = tuple(self.confidence.classes)
+            return Postprocess(min(scores, default=0.25), iou, limit, class_scores=scores, **options)
+        return Postprocess(0.25 if conf is None else conf, iou, limit, **options)
 
 
 class Model(nn.Module):

@@ -145,6 +145,8 @@ def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels
         wrong = f"skeleton or flip_pairs name keypoints that are not there: it has {count}"
     elif len(metadata.shape) not in (0, count):
         wrong = f"shape has {len(metadata.shape)} points for {count} keypoints"
+    elif metadata.confidence and len(metadata.confidence.classes) != len(metadata.names):
+        wrong = f"confidence has {len(metadata.confidence.classes)} thresholds for {len(metadata.names)} classes"
     elif metadata.size**dims * (3 if dims == 2 else channels) > MOST:
         wrong = f"size {metadata.size} is too large"
     if wrong:

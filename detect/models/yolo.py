@@ -115,7 +115,8 @@ def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, points: 
         mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
         mask[list(keep.classes)] = True
         scores = scores.masked_fill(~mask, -1)
-    prior, label = torch.where(scores > keep.score)
+    least = keep.score if keep.class_scores is None else scores.new_tensor(keep.class_scores)
+    prior, label = torch.where(scores > least)
     score = scores[prior, label]
     if len(score) > (most := max(CANDIDATES, PER_DETECTION * keep.limit)):
         score, best = score.topk(most)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detect.api import Detector
+from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.statistics import anchors_of, facts
 from detect.evaluation.tide import KINDS, ErrorAnalysis, analyze_errors, confusion, curves, error_costs
@@ -18,7 +19,7 @@ from detect.tasks.base import Evaluation, numbers
 MATRIX = 30  # classes up to which the confusion matrix is shown
 
 
-def detection_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+def detection_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
     """Add the evaluation of boxes: metrics, curves, classes, errors, sizes and examples."""
     annotations, evaluator = evaluation.annotations, evaluation.evaluator
     result = evaluator.result()

@@ -60,7 +60,7 @@ def write_report(run: Path, device: str = "auto") -> Path:
     split = next((s for s in ("val", "test") if s in available), "train")
     config = EvaluateConfig([str(weights)], settings["data"], split, device=device, **same)
     page.heading(f"The best weights on {split}")
-    task.report_section(page, task.evaluate(config, [detector], task.postprocess(config)), detector)
+    task.report_section(page, task.evaluate(config, [detector], task.postprocess(config)), detector, config)
     _settings_section(page, settings, _lines(run / "changes.jsonl"))
     replace_text(run / "report.html", str(page))
     return run / "report.html"

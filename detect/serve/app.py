@@ -80,17 +80,15 @@ class Service:
             raise RequestRejected(400, "the upload is empty")
 
 
-def _thresholds(request: Request) -> dict[str, float]:
-    """The thresholds in the query: the sliders of the page."""
+def _thresholds(request: Request) -> dict[str, float | None]:
+    """The thresholds in the query: the sliders of the page. Without a conf they are those of the weights."""
     try:
-        chosen = {
-            name: float(request.query_params.get(name, default)) for name, default in (("conf", 0.25), ("iou", 0.7))
-        }
+        chosen = {name: float(request.query_params[name]) for name in ("conf", "iou") if name in request.query_params}
     except ValueError:
         chosen = {"conf": -1}
     if not all(0 <= value <= 1 for value in chosen.values()):
         raise RequestRejected(400, "conf and iou must be numbers from 0 to 1")
-    return chosen
+    return {"conf": None, "iou": 0.7, **chosen}
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -28,7 +28,7 @@ from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
 from detect.tasks import get_task
-from detect.types import Detections, Frame, Postprocess
+from detect.types import Detections, Frame
 from detect.utils.names import json_text
 
 Response = tuple[int, dict[str, Any]]
@@ -64,7 +64,8 @@ class Inference:
 
     def respond(self, job: dict[str, Any]) -> Response:
         """The HTTP status and the response to a job."""
-        predictor = self.detector.predictor(Postprocess(job["conf"], job["iou"]), self.settings["imgsz"])
+        keep = self.detector.metadata.postprocess(job["conf"], iou=job["iou"])
+        predictor = self.detector.predictor(keep, self.settings["imgsz"])
         try:
             return (
                 self.predict_video(job["name"], predictor) if job["kind"] == "video" else self.predict_image(predictor)

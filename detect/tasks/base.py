@@ -145,7 +145,7 @@ def _number_lines(result: dict[str, Any]) -> Iterable[str]:
     return ["  ".join(f"{name} {value:.3f}" for name, value in numbers(result).items())]
 
 
-def _number_table(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+def _number_table(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
     values = numbers(evaluation.evaluator.result())
     page.table(list(values), [list(values.values())])
 
@@ -271,9 +271,9 @@ class Task:
     """Metrics drawn over the epochs in the report. Default: `metric`. The one that the evaluator gives first must be
     among them: the report takes what comes before it in `metrics.jsonl` for loss terms."""
 
-    report_section: Callable[[Page, Evaluation, Detector], None] = _number_table
-    """(page, evaluation of the best weights, their model) -> None: adds what the report says of them. Default: a table
-    of the single numbers."""
+    report_section: Callable[[Page, Evaluation, Detector, EvaluateConfig], None] = _number_table
+    """(page, evaluation, its model, the options of `detect evaluate`) -> None: adds what the report of a run and
+    `detect evaluate --page` say of an evaluation. Default: a table of the single numbers."""
 
     def __post_init__(self) -> None:
         if self.name != self.name.lower() or not self.name:

@@ -90,7 +90,7 @@ def same_best_class(a: Any, b: Any, iou: float) -> int:
     return len(a) if a.labels[0] == b.labels[0] else 0
 
 
-def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+def report_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
     """The metrics, a table by class and the confusion matrix."""
     import numpy as np
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from detect.types import Postprocess, Preprocess
 
 
+THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds")  # of detect evaluate
+
+
 def training_data(
     annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float, points: bool = False
 ) -> Any:
@@ -75,7 +78,7 @@ TASK = Task(
     evaluator=Late("detect.evaluation.coco:CocoEvaluator"),
     options={
         "train": IMAGE_OPTIONS,
-        "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections"),
+        "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections", *THRESHOLDS),
         "predict": ("iou", "agnostic", "soft", "track", "tta", "tile", "save_txt", "save_crop"),
         "export": ("nms", "conf", "iou", "max_det"),
     },

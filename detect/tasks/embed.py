@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     return Evaluation(annotations, evaluator, config.pairs or str(annotations.path), f"{len(annotations)} images")
 
 
-def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+def report_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
     """The metrics, the thresholds and the ROC curve."""
     result = evaluation.evaluator.result()
     page.table([name for name in result if name not in ("roc", "thresholds")], [[*result.values()][:-2]])

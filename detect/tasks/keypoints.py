@@ -17,7 +17,7 @@ TASK = replace(
     options={
         **detect.TASK.options,
         "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
-        "evaluate": ("conf", "iou", "max_det", "detections"),
+        "evaluate": ("conf", "iou", "max_det", "detections", *detect.THRESHOLDS),
         "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
     },
     check_data=Late("detect.evaluation.oks:require_keypoints"),

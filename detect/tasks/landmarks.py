@@ -57,7 +57,7 @@ def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
     return landmark_detections(LandmarkOutput(*outputs), postprocess)
 
 
-def report_section(page: Page, evaluation: Evaluation, detector: Detector) -> None:
+def report_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
     """The metrics, the cumulative error curve and the error of each keypoint."""
     result = evaluation.evaluator.result()
     values = numbers(result)

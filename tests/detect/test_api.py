@@ -58,7 +58,7 @@ def test_classes_are_names_or_indices(detector, given, labels):
         ({"conf": 25}, "conf is 25: it must be from 0 to 1"),
         ({"conf": float("nan")}, "conf is nan"),
         ({"conf": "0.5"}, "conf is '0.5': it must be a number"),
-        ({"conf": None}, "conf is None: it must be a number"),
+        ({"iou": None}, "iou is None: it must be a number"),
         ({"conf": True}, "conf is True: it must be a number"),
         ({"iou": -0.1}, "iou is -0.1"),
         ({"max_det": -1}, "max_det is -1: it must be at least 1"),

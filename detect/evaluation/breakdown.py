@@ -1,0 +1,104 @@
+"""AP of parts of a split: by the size and the aspect ratio of objects, by the number of objects and the brightness of
+images.
+
+An object's group is what pycocotools does with an area range: objects of other groups, what matches them, and unmatched
+detections of other groups are left out. A group of images is a split of its own. So every AP is pycocotools'.
+
+Axes: I images, G objects, N detections, B groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from detect.data.annotations import Annotations
+from detect.evaluation.coco_engine import measure_groups
+from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, mean_defined, summarize
+
+SIZES = ("small: below 32 x 32 px", "medium: to 96 x 96 px", "large")
+AREAS = (0.0, 32.0**2, 96.0**2, np.inf)  # COCO's, in pixels
+ASPECTS = ("below 1:2 (tall)", "1:2 to 4:5", "4:5 to 5:4 (square)", "5:4 to 2:1", "above 2:1 (wide)")
+RATIOS = (0.0, 0.5, 0.8, 1.25, 2.0, np.inf)  # width to height
+CROWDING = (1, 2, 4, 8, 16, 32)  # least number of objects in an image of each group
+
+
+class Group(NamedTuple):
+    """A part of a split: its name, its objects and images, and its AP, AP50 and AR100, None where undefined."""
+
+    name: str
+    objects: int
+    images: int
+    ap: float | None
+    ap50: float | None
+    recall: float | None
+
+
+def by_size(annotations: Annotations, summary: Summary) -> list[Group]:
+    """COCO's three groups by the annotated area of objects; their AP is that of `summary`: APs, APm and APl."""
+    place = np.searchsorted(AREAS[1:-1], annotations.areas, side="right")
+    return _groups(annotations, SIZES, place, summary.precision[..., 1:, 2], summary.recall[..., 1:, 2])
+
+
+def by_aspect(annotations: Annotations, records: Records) -> list[Group]:
+    """Five groups of objects by the aspect ratio of their boxes, width to height."""
+    own, found = (boxes[:, 2] / np.maximum(boxes[:, 3], 1e-9) for boxes in (annotations.boxes, records.boxes))
+    images, classes, objects, rows = engine_inputs(annotations, records)
+    ranges = list(pairwise(RATIOS))
+    precision, recall = measure_groups(images, classes, objects._replace(areas=own), rows, found, ranges)
+    place = np.searchsorted(RATIOS[1:-1], own, side="right")
+    return _groups(annotations, ASPECTS, place, precision[..., -1], recall[..., -1])
+
+
+def _groups(
+    annotations: Annotations, names: Sequence[str], place: np.ndarray, precision: np.ndarray, recall: np.ndarray
+) -> list[Group]:
+    """The groups of objects in `place` (G,), of precision (T, R, C, B) and recall (T, C, B)."""
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+    found = []
+    for k, name in enumerate(names):
+        here = (place == k) & ~annotations.crowd
+        values = precision[..., k], precision[0, ..., k], recall[..., k]
+        found.append(Group(name, int(here.sum()), len(np.unique(owner[here])), *map(mean_defined, values)))
+    return found
+
+
+def by_crowding(annotations: Annotations, records: Records) -> list[Group]:
+    """Groups of images by the number of objects in each; images without objects are in none."""
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+    count = np.bincount(owner[~annotations.crowd], minlength=len(annotations))
+    place = np.searchsorted(CROWDING, count, side="right") - 1
+    last = [f"{low} to {high - 1}" for low, high in pairwise(CROWDING[1:])]
+    return by_image(annotations, records, place, ["1 object", *last, f"{CROWDING[-1]} and more"])
+
+
+def by_brightness(annotations: Annotations, records: Records, brightness: np.ndarray) -> list[Group]:
+    """Quarters of the images by their brightness (I,), the darkest first."""
+    edges = np.unique(np.quantile(brightness, (0, 0.25, 0.5, 0.75, 1)))
+    place = np.minimum(np.searchsorted(edges, brightness, side="right") - 1, max(len(edges) - 2, 0))
+    names = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)] or [f"{edges[0]:.0f}"]
+    return by_image(annotations, records, place, names)
+
+
+def by_image(annotations: Annotations, records: Records, place: np.ndarray, names: Sequence[str]) -> list[Group]:
+    """Groups of images: that of each is `place` (I,), an index into `names`; groups without images are left out."""
+    found = []
+    for k, name in enumerate(names):
+        indices = np.flatnonzero(place == k)
+        if len(indices):
+            some = annotations.select(indices)
+            summary = summarize(some, records.of_images(some.image_ids))
+            values = (summary.numbers[one] for one in ("AP", "AP50", "AR100"))
+            objects = int((~some.crowd).sum())
+            found.append(Group(name, objects, len(some), *(None if value < 0 else value for value in values)))
+    return found
+
+
+def mean_brightness(annotations: Annotations) -> np.ndarray:
+    """The mean value of all pixels and channels of each image (I,), 0 black to 255 white."""
+    with ThreadPoolExecutor(4) as pool:  # decoding leaves Python's lock
+        return np.array(list(pool.map(lambda i: float(annotations.read(i).mean()), range(len(annotations)))))

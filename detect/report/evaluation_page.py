@@ -1,0 +1,21 @@
+"""The page of `detect evaluate --page`: what an evaluation of any weights on any split says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detect.api import Detector
+from detect.commands.evaluate import EvaluateConfig
+from detect.report.html import Page
+from detect.tasks import Evaluation, get_task
+from detect.utils.atomic_io import replace_text
+
+
+def write_page(config: EvaluateConfig, evaluation: Evaluation, detector: Detector) -> Path:
+    """Write the page that `config` names; its sections are those of the task, as in the report of a run."""
+    names = ", ".join(Path(one).name for one in config.weights)
+    page = Page(f"{names} on {config.split} of {Path(config.data).name}")
+    page.text(f"{evaluation.amount}; {detector.computed(config.imgsz)}.")
+    get_task(detector.model.task).report_section(page, evaluation, detector, config)
+    replace_text(Path(config.page), str(page))
+    return Path(config.page)
