@@ -24,7 +24,8 @@ class InfoConfig:
     positional: ClassVar = ("name",)
 
     name: str
-    """Backbone or model, such as resnet18 or yolo_n."""
+    """Backbone or model, such as resnet18 or yolo_n. A backbone may have options: mobilenet_v1:width=0.5,
+    efficientnet_b0:phi=0.5, or resnet50:stages=3, which keeps the first three stages."""
     imgsz: SideOrDefault = 0
     """Image size in pixels. Default: the size the network was made for; 640 for detectors."""
     classes: Natural = 0
@@ -40,11 +41,13 @@ class InfoConfig:
 @under(lambda config: locked_files(config.json))
 def info(config: InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
-    from detect.explain.summary import describe, table
+    from detect.explain.summary import describe, option_names, table
 
     result = describe(config.name, config.imgsz, config.classes, config.in_channels, config.dims)
     for line in table(result).split("\n"):
         say(line)
+    if options := option_names(config.name):
+        say(f"options: {options}")
     known = [one for one in catalogue().values() if one.model == config.name]
     if known:
         named = ", ".join(f"{one.name} ({one.metric} {one.score:.1f})" for one in known)

@@ -131,7 +131,8 @@ def registered_parts(config: Any) -> list[tuple[str, str]]:
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
         rules = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, Registered)]
-        parts += [(kind, value) for rule in rules for kind in rule.kinds if value in REGISTRIES[kind]]
+        base = value.partition(":")[0] if rules else ""  # a backbone may have options after its name
+        parts += [(kind, base) for rule in rules for kind in rule.kinds if base in REGISTRIES[kind]]
         parts += registered_parts(value) if is_dataclass(value) else []
     return parts
 

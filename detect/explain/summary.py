@@ -13,16 +13,15 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from detect.errors import UserError, unknown
-from detect.models.backbones import build_network
-from detect.models.backbones.timm import PREFIX
+from detect.models.backbones import build_network, options
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config, model_names
+from detect.models.configs.backbone_names import TIMM, is_backbone, split
 from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
 from detect.models.region_based import RegionModel
-from detect.registry import REGISTRIES
 from detect.tasks import get_task
 
 _CLASSES = {"lenet5": 10}  # digits; the others were published for the 1000 classes of ImageNet
@@ -44,10 +43,10 @@ def network(
     Raises:
         UserError: there is no such network.
     """
-    name = name if name.startswith(PREFIX) else name.lower()
-    if name in REGISTRIES["backbone"] or name.startswith(PREFIX):
+    name = name if name.startswith(TIMM) else name.lower()
+    if is_backbone(name):
         with torch.device("meta"):
-            net = build_network(name, classes or _CLASSES.get(name, 1000), in_channels, dims=dims).eval()
+            net = build_network(name, classes or _CLASSES.get(split(name)[0], 1000), in_channels, dims=dims).eval()
             net.drop_aux()
             return net, torch.empty(1, in_channels, *[size or net.size] * dims)
     if name not in model_names():
@@ -83,6 +82,14 @@ def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, d
     sums = {"params": sum(p.numel() for p in net.parameters()), "macs": sum(layer["macs"] for layer in layers)}
     regions = {"regions": SLOTS} if isinstance(net, RegionModel) else {}
     return {"name": name, "imgsz": image.shape[-1], **regions, "layers": layers, **sums}
+
+
+def option_names(name: str) -> str:
+    """The options that a backbone may have after its name, with their defaults; "" for anything else."""
+    if name.startswith(TIMM) or not is_backbone(name):
+        return ""
+    base, _ = split(name)
+    return ", ".join([*(f"{base}:{option}={value}" for option, value in options(base).items()), f"{base}:stages=N"])
 
 
 def trace(net: nn.Module, image: Tensor, *given: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from detect.hub import resolve
 from detect.models.backbones.base import Staged
 from detect.models.base import Model, ModelMetadata
 from detect.models.class_transfer import named_tensors, places
+from detect.models.configs.backbone_names import split
 from detect.models.pretrained import PIXELS, download, pixels_of, read_state
 from detect.models.weights import is_ours, read_weights, transfer
 from detect.training.run_record import PREPROCESSING, Record
@@ -65,7 +66,7 @@ def find_source(config: TrainConfig) -> Source | None:
     if config.weights:
         _, metadata, tensors = open_weights(resolve(config.weights))
         return Source(f"--weights {config.weights}", tensors, metadata.preprocess, "model", metadata.folded, metadata)
-    backbone = config.model.backbone
+    backbone, _ = split(config.model.backbone)  # a variant takes what fits of the published weights
     if config.pretrained:
         return Source(f"--pretrained {backbone}", download(backbone), pixels_of(backbone), "published")
     if not config.backbone_weights:

@@ -199,6 +199,24 @@ def pooled(channels: int, dropout: float = 0.0) -> Callable[[int], nn.Sequential
     return tail
 
 
+def cut(parts: Parts, count: int) -> Parts:
+    """Keep the first stages of a network, and append global average pooling and a dense layer.
+
+    Args:
+        parts: parts of the network; its auxiliary classifiers are dropped.
+        count: number of stages to keep.
+
+    Raises:
+        ValueError: it has fewer stages.
+    """
+    total = len(parts.stages)
+    if not 1 <= count <= total:
+        raise ValueError(f"stages is {count}: it must be from 1 to {total}")
+    channels, strides = parts.channels[:count], parts.strides[:count]
+    tail = pooled(channels[-1])
+    return replace(parts, stages=parts.stages[:count], channels=channels, strides=strides, tail=tail, aux={})
+
+
 def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> Parts:
     """Truncate a network after a stage, and append dense layers that read all cells of a window.
 

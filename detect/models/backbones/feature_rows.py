@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -30,11 +31,16 @@ def by_stride(blocks: nn.Sequential) -> tuple[list[nn.Module], list[int], list[i
     return [nn.Sequential(*stage) for stage in stages], channels, strides
 
 
-def features(name: str, size: int, in_channels: int, padding: str) -> Parts:
+def features(name: str, size: int, in_channels: int, padding: str, **options: Any) -> Parts:
     """Build torchvision's network `name`, which has same padding. Its last 1x1 convolution is part of the tail."""
     from torchvision import models  # imported late: it takes half a second
 
-    net = take_channels(models.get_model(name, weights=None), in_channels)
+    return as_parts(models.get_model(name, weights=None, **options), size, in_channels)
+
+
+def as_parts(net: Any, size: int, in_channels: int) -> Parts:
+    """The parts of a torchvision network with `features`, the last of which is a 1x1 convolution, and `classifier`."""
+    net = take_channels(net, in_channels)
     stages, channels, strides = by_stride(net.features[:-1])
 
     def tail(classes: int) -> nn.Sequential:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from detect.config import CONFIGS
 from detect.config.constraints import from_values
 from detect.errors import unknown
+from detect.models.configs.backbone_names import TIMM, is_backbone
 from detect.registry import REGISTRIES
 from detect.utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from detect.models.configs.base import ModelConfig
-
-TIMM = "timm:"  # before the name of a network of the library timm
 
 
 def model_class(kind: str) -> type[ModelConfig]:
@@ -43,7 +42,7 @@ def model_values(name: str) -> dict[str, Any]:
     """The configuration that `name` stands for, as plain values with at least `name` and `kind`; others are defaults.
 
     Args:
-        name: one of `model_names`, in any case, or timm:NAME.
+        name: one of `model_names`, in any case, a backbone with options, or timm:NAME.
 
     Raises:
         UserError: there is no such model; the nearest one is suggested.
@@ -54,7 +53,7 @@ def model_values(name: str) -> dict[str, Any]:
         return values
     if known in REGISTRIES["model"]:
         return {"name": known, "kind": known}
-    if known in REGISTRIES["backbone"] or known.startswith(TIMM):
+    if is_backbone(known):
         return {"name": known, "kind": "classifier", "backbone": known}
     raise unknown("model", name, model_names())
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from detect.config.constraints import Length, Positive, Range, Registered, Width
 from detect.config.fields import ADVANCED
 from detect.errors import UserError
+from detect.models.configs.backbone_names import BackboneNames
 
 if TYPE_CHECKING:
     from detect.models.base import Model, ModelMetadata
 
-BackboneName = Annotated[str, Registered("backbone", prefix="timm:")]
+BackboneName = Annotated[str, BackboneNames("backbone")]
 NeckName = Annotated[str, Registered("neck")]
 AssignerName = Annotated[str, Registered("assigner")]
 ClassLossName = Annotated[str, Registered("loss.class")]

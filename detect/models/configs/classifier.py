@@ -35,7 +35,7 @@ class ClassifierConfig(ModelConfig):
 
     kind: str = "classifier"
     backbone: BackboneName = "resnet18"
-    """Backbone. A registered name, or timm:NAME."""
+    """Backbone. A registered name, with options such as resnet50:stages=3 (see detect info), or timm:NAME."""
     dims: Annotated[int, Range(1, 3)] = 2
     """Dimensions of the input: 2 for images, 1 for signals, 3 for volumes."""
     padding: Annotated[str, Choice("auto", "same", "paper")] = "auto"

@@ -35,7 +35,7 @@ class EmbedderConfig(ModelConfig):
 
     kind: str = "embedder"
     backbone: BackboneName = "csp_n"
-    """Backbone. A registered name, or timm:NAME."""
+    """Backbone. A registered name, with options such as resnet50:stages=3 (see detect info), or timm:NAME."""
     hidden: Hidden = field(default_factory=list)
     """Widths of dense layers before the vector. Default: none."""
     dimensions: Width = 128

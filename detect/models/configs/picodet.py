@@ -39,7 +39,7 @@ class PicoDetConfig(PyramidConfig):
 
     kind: str = "picodet"
     backbone: BackboneName = "esnet_s"
-    """Backbone. A registered name, or timm:NAME."""
+    """Backbone. A registered name, with options such as resnet50:stages=3 (see detect info), or timm:NAME."""
     neck: NeckName = "csp_pan"
     """Neck. It joins the feature maps of the backbone."""
     levels: Levels = field(default_factory=lambda: [3, 4, 5, 6])

@@ -54,7 +54,7 @@ class RcnnConfig(ModelConfig):
 
     kind: str = "rcnn"
     backbone: BackboneName = "csp_n"
-    """Backbone. A registered name, or timm:NAME."""
+    """Backbone. A registered name, with options such as resnet50:stages=3 (see detect info), or timm:NAME."""
     levels: Levels = field(default_factory=lambda: [5])
     """Feature map that the head reads, as the exponent of its stride: 5 is stride 32; of several, the coarsest."""
     window: Annotated[int, Range(1, 8192)] = 64

@@ -60,7 +60,7 @@ class PyramidConfig(ModelConfig):
     """The options of a model with a backbone, a neck and feature maps of several strides."""
 
     backbone: BackboneName = "csp_n"
-    """Backbone. A registered name, or timm:NAME."""
+    """Backbone. A registered name, with options such as resnet50:stages=3 (see detect info), or timm:NAME."""
     neck: NeckName = "pan"
     """Neck. It joins the feature maps of the backbone."""
     levels: Levels = field(default_factory=lambda: [3, 4, 5])
