@@ -1,143 +1,65 @@
-"""The web application: the page, its requests, and the limits that every client is held to.
-
-Uploads are written to disk and processed by other processes: see `uploads` and `workers`. Their time, size and number
-are limited, and an error is one line.
-"""
+"""The web application: the page, its files, the description of its requests, and the errors of all of them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, Self
 
+import yaml
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from detect.commands.serve import ServeConfig
 from detect.serve.access import Access, Guard
-from detect.serve.connections import client_of
-from detect.serve.responses import PAGE, JsonAnswer, RequestRejected
-from detect.serve.uploads import Upload, Uploads
-from detect.serve.workers import Workers
+from detect.serve.responses import JsonAnswer, RequestRejected
 
-T = TypeVar("T")
-GRACE = 5.0  # seconds to close a video whose time is over
+STATIC = Path(__file__).with_name("static")
 
 
-class Service:
-    """Workers and uploads, and the limits of requests."""
+class Service(Protocol):
+    """What a server does besides showing its page, a file in `static`: it runs in a context, and answers requests."""
 
-    def __init__(self, config: ServeConfig, workers: Workers, uploads: Uploads) -> None:
-        self.config, self.workers, self.uploads = config, workers, uploads
-        self.pending = Counter[str]()  # requests that wait or are processed, by client
+    page: str
 
-    async def respond(self, request: Request, kind: str) -> Response:
-        """The response to an upload, an "image" or a "video"."""
-        job = {"kind": kind, **_thresholds(request)}
-        with self.uploads.open() as upload:
-            await self._receive(request, upload, kind)
-            status, answer = await _unless_gone(request, self._work(request, {**job, "name": upload.name}))
-            if kind == "video" and status == 200:
-                self.uploads.keep(upload)
-        return Response(answer, status, media_type="application/json")
+    async def __aenter__(self) -> Self: ...
 
-    async def _work(self, request: Request, job: dict[str, Any]) -> tuple[int, bytes]:
-        """The response of a worker. Raises RequestRejected where too many requests wait already."""
-        client = client_of(request.client)
-        if self.pending.total() >= self.config.waiting or self.pending[client] >= self.config.connections:
-            raise RequestRejected(503, f"{self.pending.total()} requests are waiting already: try again later")
-        longest = self.config.seconds
-        seconds = longest + GRACE if job["kind"] == "video" else min(longest, self.config.image_seconds)
-        self.pending[client] += 1
-        try:
-            return await self.workers.run(job, client, seconds)
-        finally:
-            self.pending -= Counter([client])  # which forgets those at 0
+    async def __aexit__(self, *_: object) -> None: ...
 
-    async def _receive(self, request: Request, upload: Upload, kind: str) -> None:
-        """Write the body into `upload`, within the limits of size and time; its content type must be of `kind`."""
-        said = request.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
-        if not said.startswith((f"{kind}/", "application/octet-stream")):
-            article = "a video" if kind == "video" else "an image"
-            raise RequestRejected(415, f"content type {said[:80]!r}: send the bytes of {article}")
-        most, too_large = int(self.config.max_mb * 2**20), RequestRejected(413, f"more than {self.config.max_mb:g} MB")
-        if int(request.headers.get("content-length", "0")) > most:
-            raise too_large
-        try:
-            async with asyncio.timeout(self.config.seconds):
-                async for part in request.stream():
-                    if upload.size + len(part) > most:
-                        raise too_large
-                    upload.write(part)
-        except TimeoutError:
-            raise RequestRejected(408, f"the upload took longer than {self.config.seconds:g} seconds") from None
-        if not upload.size:
-            raise RequestRejected(400, "the upload is empty")
+    async def close(self) -> None: ...
+
+    def routes(self) -> list[Route]: ...
 
 
-def _thresholds(request: Request) -> dict[str, float | None]:
-    """The thresholds in the query: the sliders of the page. Without a conf they are those of the weights."""
-    try:
-        chosen = {name: float(request.query_params[name]) for name in ("conf", "iou") if name in request.query_params}
-    except ValueError:
-        chosen = {"conf": -1}
-    if not all(0 <= value <= 1 for value in chosen.values()):
-        raise RequestRejected(400, "conf and iou must be numbers from 0 to 1")
-    return {"conf": None, "iou": 0.7, **chosen}
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. If the client disconnects first, it is cancelled and ClientDisconnect raised."""
-    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(request))
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        gone.cancel()
-        working.cancel()
-        await asyncio.wait({working})  # its files are in use until then
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def build(config: ServeConfig, workers: Workers, uploads: Uploads) -> ASGIApp:
+def build(config: ServeConfig, service: Service) -> ASGIApp:
     """The application. Raises UserError for host names and tokens that cannot be used."""
-    service, access = Service(config, workers, uploads), Access(config)
+    access, files = Access(config), {path.name for path in STATIC.iterdir()}
 
     async def page(request: Request) -> Response:
-        return access.remember(request.query_params) or HTMLResponse(PAGE.read_text(encoding="utf-8"))
+        return access.remember(request.query_params) or FileResponse(STATIC / service.page)
 
-    async def image(request: Request) -> Response:
-        return await service.respond(request, "image")
+    async def static(request: Request) -> Response:
+        if (file := request.path_params["file"]) not in files:
+            raise RequestRejected(404, "no such file")
+        return FileResponse(STATIC / file)
 
-    async def video(request: Request) -> Response:
-        return await service.respond(request, "video")
+    async def openapi(_: Request) -> Response:
+        return JsonAnswer(api)
 
-    async def result_file(request: Request) -> Response:
-        file = request.path_params["file"]
-        path = uploads.result(request.path_params["name"], file)
-        if path is None or file not in ("video.mp4", "detections.json"):
-            raise RequestRejected(404, "no such result: only the last few videos are kept")
-        return FileResponse(path)
-
-    routes = [
-        Route("/", page),
-        Route("/image", image, methods=["POST"]),
-        Route("/video", video, methods=["POST"]),
-        Route("/video/{name}/{file}", result_file),
-    ]
+    routes = [*service.routes(), Route("/openapi.json", openapi)]
+    api = described(routes)
+    routes += [Route("/", page), Route("/static/{file}", static)]
     errors = {RequestRejected: _rejected, HTTPException: _no_route, ClientDisconnect: _gone, Exception: _defect}
     return Guard(Starlette(routes=routes, exception_handlers=errors), access)  # type: ignore[arg-type]
+
+
+def described(routes: list[Route]) -> dict[str, Any]:
+    """The OpenAPI document of these requests, from `openapi.yaml`, which describes those of every service."""
+    document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+    return document | {"paths": {route.path: document["paths"][route.path] for route in routes}}
 
 
 async def _rejected(_: Request, error: RequestRejected) -> Response:

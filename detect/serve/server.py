@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ import uvicorn
 
 from detect.commands.serve import ServeConfig
 from detect.serve.access import parse_address
-from detect.serve.app import build
+from detect.serve.app import Service, build
 from detect.serve.connections import Connection, Connections
-from detect.serve.uploads import Uploads
-from detect.serve.workers import Workers
+from detect.serve.detection import Detection
 from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
 
@@ -37,14 +35,12 @@ async def run(config: ServeConfig, listening: socket.socket, folder: Path) -> No
     Raises:
         UserError: the weights, a host name or the token cannot be used.
     """
-    most = int(config.max_total_mb * 2**20)
-    settings = {name: value for name, value in asdict(config).items() if name != "token"}
-    workers = Workers({**settings, "folder": str(folder), "most": most}, config.workers)
+    service = Detection(config, folder)
     connections = Connections(config.connections, config.seconds + END_SECONDS)
-    app = build(config, workers, Uploads(folder, most))
-    async with workers:
+    app = build(config, service)
+    async with service:
         _announce(config, listening)
-        server = _Server(_settings(app, connections), workers, connections)
+        server = _Server(_settings(app, connections), service, connections)
         watching = asyncio.create_task(connections.watch())
         try:
             await server.serve([listening])
@@ -84,9 +80,9 @@ def _announce(config: ServeConfig, listening: socket.socket) -> None:
 class _Server(uvicorn.Server):
     """A uvicorn server that ends at the signals of `Interrupt`, without waiting for clients."""
 
-    def __init__(self, config: uvicorn.Config, workers: Workers, connections: Connections) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, connections: Connections) -> None:
         super().__init__(config)
-        self.workers, self.all = workers, connections
+        self.service, self.all = service, connections
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,5 +98,5 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close silent connections, and answer the requests in work with one line."""
         self.all.close()
-        await self.workers.close()
+        await self.service.close()
         await super().shutdown(sockets)

@@ -24,6 +24,7 @@ from detect import plugins
 from detect.api import Detector
 from detect.data.images import decode_image, parse_header
 from detect.errors import FULL, UserError, one_line
+from detect.inference.draw import color_of
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
@@ -61,6 +62,17 @@ class Inference:
         if not get_task(self.detector.model.task).detects_objects:
             raise UserError(f"{settings['weights']} is no detector: detect serve shows boxes")
         self.detector.side(settings["imgsz"])
+
+    def model(self) -> dict[str, Any]:
+        """The classes with their colours and confidence thresholds, the joints of keypoints, and the image size."""
+        detector, metadata = self.detector, self.detector.metadata
+        keep = metadata.postprocess()
+        scores = keep.class_scores or [keep.score] * len(detector.names)
+        colors = ["#" + bytes(color_of(label)).hex() for label in range(len(detector.names))]
+        columns = zip(metadata.category_ids, detector.names, colors, scores, strict=True)
+        classes = [dict(zip(("id", "name", "color", "conf"), row, strict=True)) for row in columns]
+        weights, size = Path(self.settings["weights"]).name, detector.side(self.settings["imgsz"])
+        return {"weights": weights, "imgsz": size, "classes": classes, "skeleton": metadata.skeleton}
 
     def respond(self, job: dict[str, Any]) -> Response:
         """The HTTP status and the response to a job."""
@@ -102,11 +114,13 @@ class Inference:
 
     def predict_video(self, name: str, predictor: Predictor) -> Response:
         """Process a video until its time is over or the job is cancelled; the results are in the folder `out`."""
-        end = time.monotonic() + self.settings["seconds"]
+        end, size = time.monotonic() + self.settings["seconds"], (0, 0)
 
         def in_time(frames: Any) -> Iterator[Any]:
+            nonlocal size
             with closing(predictor(frames)) as pairs:
                 for pair in pairs:
+                    size = pair[0].image.shape[:2]
                     yield pair
                     if time.monotonic() > end or self.jobs.stopped.is_set():
                         return
@@ -116,7 +130,8 @@ class Inference:
         skeleton = [(a, b) for a, b in self.detector.metadata.skeleton]
         known = (self.detector.names, self.detector.metadata.category_ids, "out")
         done = predict_to(source, in_time, *known, skeleton=skeleton)  # type: ignore[arg-type]  # it only has to be callable
-        return 200, {"name": name, "frames": done.frames, "of": source.count, "objects": dict(done.objects)}
+        seen = {"width": size[1], "height": size[0], "frames": done.frames, "of": source.count}
+        return 200, {"name": name, **seen, "objects": dict(done.objects)}
 
 
 def _too_large(what: str, width: int, height: int, most: float) -> Response:
@@ -150,7 +165,7 @@ def main() -> None:
     except UserError as error:
         replies.write(json.dumps({"error": str(error)}).encode() + b"\n")
         return
-    replies.write(b"{}\n")
+    replies.write(f"{json_text(inference.model())}\n".encode())
     _limit_files(settings["most"])
     while True:
         job = jobs.queue.get()

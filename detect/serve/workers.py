@@ -29,6 +29,7 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process, temporary: Path) -> None:
         self.process, self.temporary = process, temporary
+        self.model: dict[str, Any] = {}  # what it has said of it
         assert process.stdin and process.stdout
         self.jobs, self.responses = process.stdin, process.stdout
 
@@ -52,6 +53,7 @@ class Worker:
             )
             if "error" in said:
                 raise UserError(said["error"])
+            worker.model = said
         except BaseException:
             await worker.end()
             raise
@@ -148,6 +150,7 @@ class Workers:
 
     def __init__(self, settings: dict[str, Any], count: int) -> None:
         self.settings, self.count, self.closed = settings, count, False
+        self.model: dict[str, Any] = {}  # its classes, colours and image size, once a worker has loaded it
         self.videos = 0  # in work
         self.all, self.idle, self.starting = set[Worker](), list[Worker](), set[asyncio.Task[None]]()
         self.waiting: list[_Waiting] = []
@@ -155,7 +158,9 @@ class Workers:
 
     async def __aenter__(self) -> Workers:
         """Start the workers, and wait for the first one."""
-        self._give(await Worker.start(self.settings))
+        first = await Worker.start(self.settings)
+        self.model = first.model
+        self._give(first)
         for _ in range(self.count - 1):
             self._begin()
         return self

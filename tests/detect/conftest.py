@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detect.data.toy import build
-from tests.reference.server import weights_file
+from tests.reference.server import BOUNDS, Server, weights_file
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,14 @@ def digits(tmp_path_factory) -> Path:
 def served_weights(tmp_path_factory) -> Path:
     """Weights that `detect serve` is started with: they see a few cats everywhere."""
     return weights_file(tmp_path_factory.mktemp("served") / "w.safetensors")
+
+
+@pytest.fixture(scope="session")
+def server(served_weights):
+    """`detect serve` with tight bounds."""
+    one = Server(served_weights, *BOUNDS)
+    yield one
+    one.stop()
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,12 @@
 
 import http.client
 import json
-import re
 import signal
 import socket
 import sys
 import time
-from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
-import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -24,17 +20,8 @@ from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.classifier import ClassifierConfig
 from detect.models.weights import save_weights
-from detect.serve.app import PAGE
-from tests.reference.browser import Browser, needs_browser
 from tests.reference.server import BOUNDS, Server
 from tools.hostile import png_bomb
-
-
-@pytest.fixture(scope="module")
-def server(served_weights):
-    one = Server(served_weights, *BOUNDS)
-    yield one
-    one.stop()
 
 
 @pytest.fixture(scope="module")
@@ -165,82 +152,6 @@ def test_more_than_may_wait_are_turned_away(served_weights, image_path):
     finally:
         assert one.stop(signal.SIGHUP) == 129
     assert not (one.process.stdout.read() + one.process.stderr.read()).count("Traceback")
-
-
-def test_hidden_wins_over_every_display_of_the_style():
-    style = re.search("<style>(.*)</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
-    assert re.search(r"\[hidden\]\s*{\s*display:\s*none\s*!important", style)
-
-
-@needs_browser
-def test_the_page_in_a_browser(server, image_path, scenes, tmp_path):
-    browser = Browser(server.url, tmp_path)
-    try:
-        browser.until("document.getElementById('drop') && document.readyState === 'complete'")
-        drop = """const file = (name, type, text) => {
-            const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
-            const moved = new DataTransfer(); moved.items.add(new File([bytes], name, { type }));
-            document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: moved })); };"""
-        coded = b64encode(image_path.read_bytes()).decode()
-        visible = "return ['canvas', 'video', 'list'].filter(id => document.getElementById(id).checkVisibility())"
-        assert browser.run(visible) == []
-        slide = """const slide = (id, value, kind) => { const one = document.getElementById(id); one.value = value;
-            one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change')); };"""
-        _, answer = server.ask("POST", "/image?conf=0.01", image_path.read_bytes(), "image/jpeg")
-        scores = [one["score"] for one in answer["detections"]]
-        conf = round(scores[0] - 0.005, 2)
-        many = sum(score >= conf for score in scores)
-        browser.run(f"{slide} slide('conf', {conf});")
-        browser.run(f"{drop} file('a.jpg', 'image/jpeg', '{coded}');")
-        counted = "document.getElementById('said').textContent.match(/(\\d+) detections/)?.[1]"
-        assert int(browser.until(counted)) == many > 0
-        assert browser.run("return document.querySelectorAll('#list tbody tr').length") == many
-        assert browser.run(visible) == ["canvas", "list"]
-        painted = "return [...document.getElementById('canvas').getContext('2d').getImageData(0, 0, 96, 96).data]"
-        image = np.array(browser.run(painted), np.uint8).reshape(96, 96, 4)[..., :3]
-        plain = cv2.imread(str(image_path))[..., ::-1].astype(int)
-        assert (np.abs(image - plain) > 60).any() and np.median(np.abs(image - plain)) < 12
-        browser.run(f"{slide} slide('conf', 1);")
-        assert browser.run("return document.getElementById('said').textContent") == "0 detections"
-        assert not browser.run("return document.getElementById('json').disabled")
-        browser.run(f"{drop} file('a.txt', 'text/plain', 'aGVsbG8=');")
-        browser.until("document.getElementById('said').className === 'wrong'")
-        assert browser.run(visible) == []
-        film = b64encode((scenes / "video.mp4").read_bytes()).decode()
-        browser.run(f"{drop} file('a.mp4', 'video/mp4', '{film}');")
-        browser.until("/of 90 frames/.test(document.getElementById('said').textContent)")
-        assert browser.run(visible) == ["video"]
-        assert browser.run("return document.getElementById('video').src").endswith("/video.mp4")
-        assert browser.complaints == []
-    finally:
-        browser.close()
-
-
-@needs_browser
-def test_the_page_shows_the_image_that_was_chosen_last(server, tmp_path):
-    """However long the browser takes to open the one before it."""
-    browser = Browser(server.url, tmp_path)
-    try:
-        browser.until("document.getElementById('drop') && document.readyState === 'complete'")
-        coded = []
-        for shape, colour in (((48, 64, 3), (0, 0, 255)), ((32, 96, 3), (255, 0, 0))):
-            data = cv2.imencode(".png", np.full(shape, colour, np.uint8))[1]
-            coded.append(b64encode(data.tobytes()).decode())
-        browser.run("document.getElementById('conf').value = 1;")  # no box is drawn
-        browser.run(f"""const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-            const file = (name, text) => new File([bytes(text)], name);
-            const plain = window.createImageBitmap, slow = new Promise(done => {{ window.open_slow = done; }});
-            window.createImageBitmap = async one => {{ if (one.name === "slow") await slow; return plain(one); }};
-            window.taken = take(file("slow", "{coded[0]}"));
-            await take(file("quick", "{coded[1]}"));""")
-        paint = "document.getElementById('canvas')"
-        seen = f"const c = {paint}; return [c.width, c.height, ...c.getContext('2d').getImageData(95, 31, 1, 1).data];"
-        assert browser.run(seen) == [96, 32, 0, 0, 255, 255]
-        browser.run("window.open_slow(); await window.taken;")
-        assert browser.run(f"await ask(); {seen}") == [96, 32, 0, 0, 255, 255]
-        assert browser.complaints == []
-    finally:
-        browser.close()
 
 
 def test_what_cannot_be_served_is_one_line(served_weights, tmp_path, monkeypatch, capsys):
