@@ -10,7 +10,6 @@ Axes: N detections, G objects, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -203,16 +202,6 @@ def _class_ap(right: np.ndarray, objects: int) -> float:
     precision = np.maximum.accumulate((hits / np.arange(1, len(right) + 1))[::-1])[::-1]
     place = np.searchsorted(hits / objects, np.arange(101) / 100)
     return float(np.append(precision, 0.0)[np.minimum(place, len(right))].sum() / 101)
-
-
-def curves(errors: ErrorAnalysis, classes: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each class the falling scores, with precision and recall at IoU 0.5 of the detections down to each."""
-    for label in range(classes):
-        rows = np.flatnonzero(errors.counts & (errors.labels == label))
-        rows = rows[np.argsort(-errors.scores[rows], kind="stable")]
-        hits = (errors.kind[rows] == RIGHT).cumsum()
-        objects = int((errors.object_labels == label).sum())
-        yield errors.scores[rows], hits / np.arange(1, len(rows) + 1), hits / max(1, objects)
 
 
 def confusion(annotations: Annotations, records: Records, conf: float) -> np.ndarray:

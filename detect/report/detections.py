@@ -1,98 +1,134 @@
-"""The report's section on a detector: curves, classes, error kinds, box sizes and examples."""
+"""What a page says of an evaluation of boxes: the report of a run and `detect evaluate --page`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
-from detect.data_check.statistics import anchors_of, facts
-from detect.evaluation.tide import KINDS, ErrorAnalysis, analyze_errors, confusion, curves, error_costs
+from detect.data_check.findings import anchors_of, facts
+from detect.evaluation.breakdown import Group, by_aspect, by_brightness, by_crowding, by_size, mean_brightness
+from detect.evaluation.coco_protocol import Records, Summary
+from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
+from detect.evaluation.thresholds import targets_of
+from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
+from detect.report.calibration import calibration_section
 from detect.report.examples import show
 from detect.report.html import Page
+from detect.report.operating_points import curves_section, thresholds_section
 from detect.tasks.base import Evaluation, numbers
 
-MATRIX = 30  # classes up to which the confusion matrix is shown
+CONFUSIONS = 20  # pairs of classes that are listed
+
+
+class Detected(NamedTuple):
+    """An evaluation of boxes: annotations, detections, and what the sections of a page are made of.
+
+    curves: of each class; conf: the confidence threshold from which detections count where there must be one.
+    """
+
+    annotations: Annotations
+    records: Records
+    errors: ErrorAnalysis
+    summary: Summary
+    curves: list[Curve]
+    overall: Curve
+    conf: float
 
 
 def detection_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
-    """Add the evaluation of boxes: metrics, curves, classes, errors, sizes and examples."""
-    annotations, evaluator = evaluation.annotations, evaluation.evaluator
-    result = evaluator.result()
-    values = numbers(result)
+    """Add the evaluation of boxes: metrics, curves, thresholds, classes, errors, groups, calibration and examples."""
+    annotations, boxes = evaluation.annotations, evaluation.evaluator.boxes
+    values = numbers(evaluation.evaluator.result())
     page.table(list(values), [list(values.values())])
-    records = getattr(evaluator, "boxes", evaluator).records()
-    errors = analyze_errors(annotations, records)
-    lines = list(curves(errors, len(annotations.names)))
-    conf = _scores(page, annotations, lines)
-    _per_class(page, annotations, result, lines, conf)
-    if len(annotations.names) <= MATRIX:
-        names = [*annotations.names, "background"]
-        page.matrix(
-            confusion(annotations, records, conf),
-            names,
-            names,
-            f"annotated classes (rows) by predicted classes (columns), scores from {conf:.2f}, IoU 0.5; "
-            "last row: detections without an object, last column: objects that were missed",
-        )
-    _errors(page, errors, len(annotations.names))
-    _sizes(page, annotations, errors, detector)
-    show(page, annotations, records, errors, conf)
+    curves, overall = list(class_curves(boxes.errors, len(annotations.names))), overall_curve(boxes.errors)
+    targets = [target for target in targets_of(config) if target.kind != "F1"]
+    conf, why = _threshold(annotations, curves, overall, targets)
+    found = Detected(annotations, boxes.records(), boxes.errors, boxes.summary, curves, overall, conf)
+    _told(page, found, why)
+    page.heading("Precision and recall")
+    curves_section(page, annotations.names, curves, overall, found.summary)
+    page.heading("Classes")
+    _classes(page, found)
+    page.heading("Confidence thresholds")
+    thresholds_section(page, annotations, curves, overall, targets, config.split)
+    _confusion(page, found)
+    _errors(page, found)
+    _groups(page, found)
+    _sizes(page, found, detector)
+    page.heading("Calibration")
+    calibration_section(page, boxes.errors)
+    show(page, annotations, found.records, found.errors, conf, config.examples)
 
 
-def _scores(page: Page, annotations: Annotations, lines: Sequence[tuple[np.ndarray, ...]]) -> float:
-    """Plot precision against recall, and F1 against the score threshold; return the threshold of the best mean F1."""
-    levels = np.linspace(0, 1, 101)
-    f1s, mean = {}, np.zeros(101)
-    known = [i for i in range(len(annotations.names)) if (annotations.labels[~annotations.crowd] == i).any()]
-    for i in known:
-        scores, precision, recall = lines[i]
-        f1 = np.append(0.0, 2 * precision * recall / np.maximum(precision + recall, 1e-12))
-        f1s[annotations.names[i]] = f1[np.searchsorted(-scores, -levels, side="right")]
-        mean += f1s[annotations.names[i]] / len(known)
-    shown = known if len(known) <= 10 else []  # more lines cannot be told apart
-    recalls = {annotations.names[i]: list(zip(lines[i][2].tolist(), lines[i][1].tolist(), strict=True)) for i in shown}
-    recalls |= {} if shown else {"all classes": _mean_precision(lines)}
-    page.curves(recalls, "precision against recall, IoU 0.5", "recall", "precision")
-    drawn = {annotations.names[i]: f1s[annotations.names[i]] for i in shown} | {"mean of all classes": mean}
-    pairs = {name: list(zip(levels.tolist(), values.tolist(), strict=True)) for name, values in drawn.items()}
-    page.curves(pairs, "F1 by score threshold, IoU 0.5", "score threshold", "F1")
-    best = float(levels[mean.argmax()])
-    page.text(f"The mean F1 is highest, {mean.max():.3f}, at score threshold {best:.2f}, used from here on.")
-    return best
+def _threshold(
+    annotations: Annotations, curves: Sequence[Curve], overall: Curve, targets: Sequence[Target]
+) -> tuple[float, str]:
+    """The confidence threshold that the page uses, and why: that of the target, else of the best mean F1."""
+    points = [(one, point) for one in targets if (point := one.choose(overall))]
+    if points:
+        return points[0][1].conf, f"chosen for {points[0][0]}"
+    known = [curve for curve in curves if curve.objects]
+    mean = np.mean([curve.by_level()["f1"] for curve in known], 0) if known else np.zeros(len(LEVELS))
+    return float(LEVELS[mean.argmax()]), f"where the mean F1 of the classes is highest, {mean.max():.3f}"
 
 
-def _mean_precision(lines: Sequence[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]:
-    """The mean precision of all classes at 101 recall levels."""
-    levels, total = np.linspace(0, 1, 101), np.zeros(101)
-    for _, precision, recall in lines:
-        smooth = np.maximum.accumulate(precision[::-1])[::-1]
-        total += np.append(smooth, 0.0)[np.searchsorted(recall, levels)] / len(lines)
-    return list(zip(levels.tolist(), total.tolist(), strict=True))
+def _told(page: Page, found: Detected, why: str) -> None:
+    point = found.overall.at(found.conf)
+    if point.precision is None or point.recall is None:
+        page.text("Nothing is detected, or nothing is annotated: there is no precision or recall to tell of.")
+        return
+    page.text(
+        f"At confidence {found.conf:g}, {why}, {point.predicted:,} detections find {point.recall:.0%} of "
+        f"{point.objects:,} objects, and {point.precision:.0%} of them are right (IoU 0.5). Classes, confusion and "
+        "images below are at this threshold."
+    )
 
 
-def _per_class(
-    page: Page,
-    annotations: Annotations,
-    result: Mapping[str, Any],
-    lines: Sequence[tuple[np.ndarray, ...]],
-    conf: float,
-) -> None:
+def _classes(page: Page, found: Detected) -> None:
+    ap, ap50 = found.summary.per_class, found.summary.per_class_ap50
     rows: list[tuple[object, ...]] = []
-    counts = np.bincount(annotations.labels[~annotations.crowd], minlength=len(annotations.names)).tolist()
-    for (scores, precision, recall), (name, ap), count in zip(lines, result["per_class"].items(), counts, strict=True):
-        last = int((scores >= conf).sum()) - 1
-        both = (float(precision[last]), float(recall[last])) if last >= 0 else (None, 0.0)
-        rows.append((name, count, ap, *both))
-    page.table(("class", "objects", "AP", "precision", "recall"), rows)
+    for name, curve in zip(found.annotations.names, found.curves, strict=True):
+        point = curve.at(found.conf)
+        counts = point.right, point.predicted - point.right, point.objects - point.right
+        rows.append(
+            (name, point.objects, point.predicted, *counts, point.precision, point.recall, ap[name], ap50[name])
+        )
+    header = ("class", "objects", "detections", "TP", "FP", "FN", "precision", "recall", "AP", "AP50")
+    page.table(header, rows)
+    page.text(f"TP, FP, FN, precision and recall at confidence {found.conf:g} and IoU 0.5; AP over all confidences.")
 
 
-def _errors(page: Page, errors: ErrorAnalysis, classes: int) -> None:
-    costs = error_costs(errors, classes)
+def _confusion(page: Page, found: Detected) -> None:
+    page.heading("Confusion")
+    names = [*found.annotations.names, "background"]
+    counts = confusion(found.annotations, found.records, found.conf)
+    page.matrix(
+        counts,
+        names,
+        names,
+        f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, IoU 0.5; last row: "
+        "detections without an object, last column: objects that were missed",
+    )
+    classes = counts[:-1, :-1] * (1 - np.eye(len(names) - 1, dtype=np.int64))
+    order = np.argsort(-classes, axis=None, kind="stable")[:CONFUSIONS]
+    total = np.maximum(counts.sum(1), 1)
+    rows = [
+        (names[a], names[b], int(classes[a, b]), float(classes[a, b] / total[a]))
+        for a, b in zip(*np.unravel_index(order, classes.shape), strict=True)
+        if classes[a, b]
+    ]
+    if rows:
+        page.text("The most frequent confusions of two classes:")
+        page.table(("annotated", "detected as", "objects", "share of the class"), rows)
+
+
+def _errors(page: Page, found: Detected) -> None:
+    costs = error_costs(found.errors, len(found.annotations.names))
     page.heading("Cost of errors")
     page.text(
         f"TIDE: AP at IoU 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting it alone. "
@@ -102,12 +138,32 @@ def _errors(page: Page, errors: ErrorAnalysis, classes: int) -> None:
     page.table(("kind", "detections or objects", "cost"), [(k, costs.counts[k], costs.costs[k]) for k in KINDS])
 
 
-def _sizes(page: Page, annotations: Annotations, errors: ErrorAnalysis, detector: Detector) -> None:
+def _groups(page: Page, found: Detected) -> None:
+    """AP by object size, aspect ratio, crowding and brightness."""
+    annotations, records = found.annotations, found.records
+    page.heading("What is hard")
+    page.text(
+        "AP of parts of the split. A group of objects leaves out what belongs to other groups; a group of images is "
+        "evaluated alone. Groups of few objects say little."
+    )
+    brightness = by_brightness(annotations, records, mean_brightness(annotations)) if len(annotations) else []
+    _group(page, "object size", by_size(annotations, found.summary))
+    _group(page, "aspect ratio (width to height)", by_aspect(annotations, records))
+    _group(page, "objects in the image", by_crowding(annotations, records))
+    _group(page, "mean brightness of the image (0 to 255)", brightness)
+
+
+def _group(page: Page, title: str, groups: Sequence[Group]) -> None:
+    page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")
+    page.table((title, *("objects", "images", "AP", "AP50", "AR100")), groups)
+
+
+def _sizes(page: Page, found: Detected, detector: Detector) -> None:
     """Box sizes with the anchors, and the recall by box size."""
+    annotations, errors, size = found.annotations, found.errors, detector.metadata.size
     page.heading("Sizes")
-    size = detector.metadata.size
     seen = facts(annotations, known_sizes(annotations), size)
-    own = [(row[0], row[1]) for row in getattr(detector.model.config, "anchors", [])]
+    own = [(row[0], row[1]) for row in getattr(getattr(detector.model, "config", None), "anchors", [])]
     anchors = anchors_of(seen["sides"], 9, size)
     shown = own or [(w, h) for w, h in anchors.get("anchors", [])]
     named = "the model's anchors" if own else "nine anchors by K-means (not used by this model)"

@@ -11,35 +11,27 @@ from anchors.boxes import xywh_to_xyxy
 from detect.data.annotations import Annotations
 from detect.data.images import scaled
 from detect.evaluation.coco_protocol import Records
-from detect.evaluation.tide import KINDS, RIGHT, ErrorAnalysis
+from detect.evaluation.image_ranking import best_images, count_images, surprising_errors, worst_images
+from detect.evaluation.tide import KINDS, ErrorAnalysis
 from detect.inference.draw import draw
 from detect.report.html import Page
 from detect.types import Detections
 
 SIDE = 380  # pixels of the longer side of each of the two images
-SHOWN = 4  # images of each sort
 
 
-def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAnalysis, conf: float) -> None:
-    """Add the images with the highest and lowest F1, and those with the most confident wrong detections.
+def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAnalysis, conf: float, most: int) -> None:
+    """Add the images with the lowest and highest F1, and those with the most confident wrong detections.
 
     Args:
-        page: the report.
+        page: the page.
         annotations: the split that was evaluated.
         records: all detections in it.
         errors: what is right and wrong about them.
         conf: score from which detections count.
+        most: images of each sort.
     """
-    confident = (errors.scores >= conf) & errors.counts
-    right = np.bincount(errors.image[confident & (errors.kind == RIGHT)], minlength=len(annotations))
-    predicted = np.bincount(errors.image[confident], minlength=len(annotations))
-    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
-    annotated = np.bincount(owner[~annotations.crowd], minlength=len(annotations))
-    f1 = 2 * right / np.maximum(1, predicted + annotated)
-    some = np.flatnonzero(annotated > 0)
-    best = some[np.lexsort((-annotated[some], -f1[some]))][:SHOWN]
-    worst = some[np.lexsort((-annotated[some], f1[some]))][:SHOWN]
-    surprising = _surprising(errors)
+    counts = count_images(annotations, errors, conf)
 
     def add(title: str, images: Sequence[int], captions: Sequence[str]) -> None:
         page.heading(title)
@@ -51,28 +43,19 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
 
     def counted(images: np.ndarray) -> list[str]:
         return [
-            f"{right[i]} of {annotated[i]} found, {predicted[i] - right[i]} false positives, F1 {f1[i]:.2f}"
+            f"{counts.right[i]} of {counts.annotated[i]} found, {counts.predicted[i] - counts.right[i]} false "
+            f"positives, F1 {counts.f1[i]:.2f}"
             for i in images.tolist()
         ]
 
-    add("Best images", best.tolist(), counted(best))
-    add("Worst images", worst.tolist(), counted(worst))
+    for title, images in (("Worst images", worst_images(counts, most)), ("Best images", best_images(counts, most))):
+        add(title, images.tolist(), counted(images))
+    surprising = surprising_errors(errors, most)
     captions = [
         f"{annotations.names[errors.labels[n]]} {errors.scores[n]:.2f} is a {KINDS[errors.kind[n]]} error"
         for n in surprising
     ]
     add("Most surprising errors", [int(errors.image[n]) for n in surprising], captions)
-
-
-def _surprising(errors: ErrorAnalysis) -> list[int]:
-    """Indices of the wrong detections with the highest scores, one an image."""
-    wrong = np.flatnonzero((errors.kind != RIGHT) & errors.counts)
-    chosen: dict[int, int] = {}
-    for n in wrong[np.argsort(-errors.scores[wrong], kind="stable")].tolist():
-        chosen.setdefault(int(errors.image[n]), n)
-        if len(chosen) == SHOWN:
-            break
-    return list(chosen.values())
 
 
 def side_by_side(annotations: Annotations, records: Records, index: int, conf: float) -> np.ndarray:

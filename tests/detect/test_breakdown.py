@@ -1,4 +1,4 @@
-"""AP of parts of a split: equal to pycocotools with areas and images to match."""
+"""AP of parts of a split, equal to pycocotools with areas and images to match; and its best and worst images."""
 
 from itertools import pairwise
 
@@ -10,6 +10,8 @@ from pycocotools.cocoeval import COCOeval
 from detect.data.sources.coco import load_coco
 from detect.evaluation.breakdown import ASPECTS, RATIOS, by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.coco_protocol import summarize
+from detect.evaluation.image_ranking import best_images, count_images, surprising_errors, worst_images
+from detect.evaluation.tide import analyze_errors
 from tests.detect.test_errors import held, scene
 
 
@@ -86,3 +88,24 @@ def test_brightness_is_the_mean_of_the_pixels(digits):
     annotations = load_coco(digits / "instances_val.json")
     values = mean_brightness(annotations)
     assert values.shape == (len(annotations),) and values[3] == pytest.approx(annotations.read(3).mean())
+
+
+def test_images_are_ranked_by_f1_and_errors_by_score(evaluated):
+    annotations, records = evaluated
+    errors = analyze_errors(annotations, records)
+    counts = count_images(annotations, errors, 0.3)
+    for i in range(len(annotations)):
+        here = (errors.image == i) & (errors.scores >= 0.3) & errors.counts
+        objects = int((~annotations.crowd[annotations.starts[i] : annotations.starts[i + 1]]).sum())
+        row = (int((here & (errors.kind < 0)).sum()), int(here.sum()), objects)
+        assert (counts.right[i], counts.predicted[i], counts.annotated[i]) == row
+    best, worst = best_images(counts, 5), worst_images(counts, 5)
+    known = counts.f1[counts.annotated > 0]
+    assert (
+        counts.f1[best].tolist() == sorted(known, reverse=True)[:5] and counts.f1[worst].tolist() == sorted(known)[:5]
+    )
+    assert len(worst_images(counts, 1000)) == len(known)  # as many as wanted, and no more than there are
+    surprising = surprising_errors(errors, 4)
+    assert len({int(errors.image[n]) for n in surprising}) == 4 and (errors.kind[surprising] >= 0).all()
+    wrong = errors.scores[(errors.kind >= 0) & errors.counts]
+    assert errors.scores[surprising[0]] == wrong.max() and (np.diff(errors.scores[surprising]) <= 0).all()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from detect.data.bad_records import BadRecords
 from detect.data.sources.coco import from_coco
 from detect.evaluation.coco_protocol import Records, summarize
-from detect.evaluation.tide import KINDS, analyze_errors, confusion, curves, error_costs
+from detect.evaluation.operating_points import class_curves
+from detect.evaluation.tide import KINDS, analyze_errors, confusion, error_costs
 
 OTHERS = os.environ.get("GRIDHEAD_TIDE", "")
 needs_tide = pytest.mark.skipif(not OTHERS, reason="GRIDHEAD_TIDE names no interpreter with tidecv")
@@ -160,10 +161,11 @@ def test_curves_and_confusion_count_everything_once(seed):
     made = scene(seed)
     annotations, records = held(made)
     errors = analyze_errors(annotations, records)
-    for label, (scores, precision, recall) in enumerate(curves(errors, made["classes"])):
-        assert (np.diff(scores) <= 0).all() and (np.diff(recall) >= 0).all() and (recall <= 1).all()
+    for label, curve in enumerate(class_curves(errors, made["classes"])):
+        scores, precision, recall = curve.scores, curve.precision, curve.recall
+        assert (np.diff(scores) < 0).all() and (np.diff(recall) >= 0).all() and (recall <= 1).all()
         right = sum(k < 0 and c == label for k, c in zip(errors.kind, errors.labels, strict=True))
-        assert not len(scores) or precision[-1] == pytest.approx(right / len(scores))
+        assert not len(scores) or precision[-1] == pytest.approx(right / curve.predicted[-1])
     table = confusion(annotations, records, 0.3)
     objects = np.bincount([c for _, c, _, crowd in made["truth"] if not crowd], minlength=made["classes"])
     assert table[:-1].sum(1).tolist() == objects.tolist() and table[-1, -1] == 0

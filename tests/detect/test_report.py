@@ -51,7 +51,14 @@ def test_every_kind_of_run_has_a_report(marked, tmp_path, model, capsys):
 
 def test_a_detector_is_told_of_in_full(run):
     text = (run / "report.html").read_text()
-    for part in ("loss terms", "precision against recall", "F1 by score", "Cost of errors", "were missed", "Sizes"):
+    for part in (
+        "loss terms",
+        "precision against recall",
+        "F1 by confidence",
+        "Cost of errors",
+        "were missed",
+        "Sizes",
+    ):
         assert part in text, part
     for part in ("Best images", "Worst images", "Most surprising", "Seed 0", "torchvision", "epochs: 2"):
         assert part in text, part

@@ -1,4 +1,4 @@
-"""Confidence thresholds for a wanted precision or recall: found by evaluate, kept in weights, used by predict."""
+"""`detect evaluate --page`, and confidence thresholds: found by evaluate, kept in weights, used by predict."""
 
 import dataclasses
 import json
@@ -179,3 +179,39 @@ def test_an_exported_file_keeps_the_thresholds(weights, tmp_path, capsys):
     assert "is an exported file" in capsys.readouterr().err
     assert main(["export", "--weights", str(chosen), "--conf", "0.01", "--out", str(file)]) == 0
     assert Detector.load(file).metadata.confidence is None  # the user's own threshold
+
+
+def test_a_page_tells_of_the_evaluation_in_full(known, tmp_path, capsys):
+    page = tmp_path / "out.html"
+    assert main([*known, "--page", str(page), "--examples", "2", "--target-precision", "0.97"]) == 0
+    assert f"see {page}" in capsys.readouterr().out
+    text = page.read_text()
+    for part in (
+        *(
+            "w.safetensors on val of digits",
+            "chosen for precision 0.97",
+            "precision against recall",
+            "F1 by confidence",
+        ),
+        *("Confusion", "Cost of errors", "AP by object size", "AP by aspect ratio", "AP by objects in the image"),
+        *("F1 by confidence", "AP by mean brightness", "expected calibration error", "Worst images", "Best images"),
+        "Most surprising",
+        *("precision 0.97: confidence", "recall 0.9: confidence", "95 % interval"),
+    ):
+        assert part in text, part
+    assert text.count("left: annotations, right: detections") >= 6  # two of each sort
+    assert main([*known, "--page", str(page)]) == 0  # a page of ours may be written again
+    (tmp_path / "mine.html").write_text("mine")
+    assert main([*known, "--page", str(tmp_path / "mine.html")]) == 2
+    assert "not a page file that gridhead wrote" in capsys.readouterr().err
+
+
+def test_a_page_of_nothing_detected_is_a_page(known, tmp_path, monkeypatch):
+    def nothing(config, detector, annotations, postprocess):
+        yield annotations.image_ids.tolist(), [Detections.none() for _ in range(len(annotations))]
+
+    monkeypatch.setattr(evaluation, "predictions", nothing)
+    assert main([*known, "--page", str(tmp_path / "out.html")]) == 0
+    assert "Nothing is detected" in (tmp_path / "out.html").read_text()
+    assert main([*known, "--save-thresholds", str(tmp_path / "t.safetensors")]) == 2
+    assert not (tmp_path / "t.safetensors").exists()
