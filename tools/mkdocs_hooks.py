@@ -24,6 +24,7 @@ from tools.reference import pages
 ROOT = Path(__file__).parents[1]
 FOLDER = "repository/"  # of the pages of files outside docs/
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)")
+RUN = re.compile(r"^( *```\w+) run$", re.M)  # a block that tests/test_docs.py runs; Markdown's fences know no such word
 LANGUAGES = {".py": "python", ".js": "js", ".cpp": "cpp", ".json": "json", ".yaml": "yaml", ".yml": "yaml", ".txt": ""}
 
 
@@ -63,14 +64,14 @@ def _expanded(nav: Any, paths: Sequence[str]) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of a page to other pages of the site, wherever their files are in the repository."""
+    """Lead links to pages of the site, wherever their files are in the repository, and leave "run" out of fences."""
     at = page.file.src_uri
 
     def leads(link: re.Match[str]) -> str:
         target = _page_of(_target(at, link[1]))
         return posixpath.relpath(target, posixpath.dirname(at) or ".")
 
-    return LINK.sub(leads, markdown)
+    return RUN.sub(r"\1", LINK.sub(leads, markdown))
 
 
 def _target(page: str, link: str) -> str:

@@ -1,0 +1,200 @@
+"""The pages of the documentation: every command is understood, what is marked runs, and the site builds."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import string
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from detect import plugins
+from detect.cli import parser, train_values
+from detect.hub.catalogue import catalogue
+from detect.models.configs import model_values
+from detect.registry import REGISTRIES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
+FENCE = re.compile(r"^( *)```(\w*)( run)?\n(.*?)^\1```$", re.M | re.S)
+LANGUAGES = {"sh", "python", "yaml", "json", "toml", "text", "js", "cpp"}
+SEPARATORS = {"&&", ";", "|", "||", "do", "done", "then", "fi", "&"}
+QUICK = ()  # pages whose blocks take a second or two
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    run: bool
+    text: str
+
+    @property
+    def file(self):
+        """The name of the file that a block with a first line such as "# birds.yaml" shows; "" for others."""
+        named = re.match(r"# ([\w-]+\.(?:py|yaml|yml|toml))\b", self.text)
+        return named[1] if named and self.language != "sh" else ""
+
+
+def blocks_of(page):
+    text = page.read_text(encoding="utf-8")
+    for fence in FENCE.finditer(text):
+        indent, language, run, body = fence.groups()
+        body = "\n".join(line.removeprefix(indent) for line in body.split("\n"))
+        yield Block(page, text.count("\n", 0, fence.start()) + 1, language, bool(run), body)
+
+
+BLOCKS = {page: list(blocks_of(page)) for page in PAGES}
+name_of = lambda page: page.relative_to(ROOT).as_posix()  # noqa: E731
+
+
+def commands_of(text):
+    """The commands of a block, each as its words, with variables replaced; the loops of a shell run once."""
+    values = {"DATA": "data"}
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        words, command = [*shlex.split(line, comments=True), ";"], []
+        for word in words:
+            if word not in SEPARATORS and not word.endswith(";"):
+                command.append(word)
+                continue
+            if word not in SEPARATORS:
+                command.append(word[:-1])
+            while command and (one := re.fullmatch(r"(\w+)=(.*)", command[0], re.S)):
+                values[one[1]] = command.pop(0)[len(one[1]) + 1 :]
+            if command and command[0] == "for":
+                values[command[1]] = command[3]
+            elif command:
+                filled = [(part, string.Template(part).safe_substitute(values)) for part in command]
+                yield [word for part, one in filled for word in (one.split() if part.startswith("$") else [one])]
+            command = []
+
+
+@pytest.fixture
+def forgets_plugins(monkeypatch):
+    """After the test nothing is registered that a plugin has registered."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+    before = {kind: set(registry._modules) for kind, registry in REGISTRIES.items()}
+    yield
+    for kind, registry in REGISTRIES.items():
+        for name in set(registry._modules) - before[kind]:
+            registry._modules.pop(name)
+            registry._entries.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("gridhead_plugin_")]:
+        del sys.modules[name]
+
+
+def test_every_block_names_its_language():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(re.findall(r"^ *```", text, re.M)) == 2 * len(BLOCKS[page]), f"{page}: a fence that is not closed"
+        assert [block for block in BLOCKS[page] if block.language not in LANGUAGES] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
+@pytest.mark.usefixtures("forgets_plugins")
+def test_the_commands_of_a_page_are_understood(page, tmp_path, monkeypatch):
+    """Every flag exists, and every value is one that it may have; nothing is run, and no weights are opened."""
+    monkeypatch.chdir(tmp_path)
+    for plugin in ROOT.glob("examples/plugins/*.py"):
+        shutil.copy(plugin, tmp_path)
+    monkeypatch.setattr(parser, "chosen_layers", lambda layers: [])  # --auto
+    model_of = train_values._default_model
+
+    def default_model(task, weights):
+        known = catalogue().get(weights)
+        return (model_values(known.model), {}) if known else model_of(task, "")
+
+    monkeypatch.setattr(train_values, "_default_model", default_model)
+    for block in BLOCKS[page]:
+        if block.file:
+            Path(block.file).write_text(block.text, encoding="utf-8")
+    for block in BLOCKS[page]:
+        for words in commands_of(block.text) if block.language == "sh" else ():
+            try:
+                understand(words)
+            except Exception as error:
+                pytest.fail(f"{name_of(page)}:{block.line}: {shlex.join(words)}: {error}")
+
+
+def understand(words):
+    """Check one command without running it. Raises where a flag or a tool does not exist."""
+    program, *rest = words
+    if program in ("python", "python3") and rest:
+        tool = rest[1].replace(".", "/") + ".py" if rest[0] == "-m" else rest[0]
+        if tool.startswith(("tools/", "tests/")):
+            assert (ROOT / tool).is_file(), f"there is no {tool}"
+            source = (ROOT / tool).read_text(encoding="utf-8")
+            return [flag for flag in rest if flag.startswith("--") and flag not in source]
+        if rest[:2] == ["-m", "detect"]:
+            program, rest = "detect", rest[2:]
+    if program in ("detect", ".venv/bin/detect"):
+        assert rest, "there is no command"
+        command, *rest = [word for word in rest if word not in ("--help", "--help-all", "--offline")]
+        if "--resume" in rest and (run := rest[rest.index("--resume") + 1 :][:1]):
+            Path(run[0]).mkdir(parents=True, exist_ok=True)
+            (Path(run[0]) / "config.yaml").write_text("data: toy\n")
+        parser.parse(command, rest)
+    return []
+
+
+def run_blocks(page, folder):
+    """Run the marked blocks of a page one after the other in a folder; Python blocks share their names."""
+    program = folder / "bin" / "detect"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m detect "$@"\n')
+    program.chmod(0o755)
+    paths = os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    given = {**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT), "GRIDHEAD_OFFLINE": "1"}
+    script = ["import runpy, subprocess, sys"]
+    for block in BLOCKS[page]:
+        if block.file:
+            (folder / block.file).write_text(block.text, encoding="utf-8")
+        if block.run and block.language == "sh":
+            script.append(f"subprocess.run(['bash', '-euc', {block.text!r}], check=True)")
+        elif block.run:
+            where = f"{name_of(page)}:{block.line}"
+            script.append(f"exec(compile({block.text!r}, {where!r}, 'exec'), globals())")
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(script)], cwd=folder, env=given, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, f"{name_of(page)}: {ran.stdout[-500:]} {ran.stderr[-1500:]}"
+
+
+RUN = [page for page in PAGES if any(block.run for block in BLOCKS[page])]
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(one, marks=() if name_of(one) in QUICK else pytest.mark.slow) for one in RUN], ids=name_of
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="the blocks are written for a shell of Unix")
+def test_the_blocks_of_a_page_run(page, tmp_path):
+    run_blocks(page, tmp_path)
+
+
+# What somebody who knows nothing of gridhead searches for, and the page that has to come up.
+SEARCHES = {}
+
+
+def test_the_site_builds_without_a_warning_and_finds_what_people_ask(tmp_path, monkeypatch):
+    mkdocs = pytest.importorskip("mkdocs.commands.build", reason="mkdocs is not installed")
+    from mkdocs.config import load_config
+
+    monkeypatch.chdir(ROOT)
+    mkdocs.build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|source|link)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', page.read_text("utf-8")
+        )
+        assert [one for one in loaded if "canonical" not in one] == [], page
+    index = json.loads((tmp_path / "search" / "search_index.json").read_text(encoding="utf-8"))
+    titles = {entry["location"]: entry["title"].lower() for entry in index["docs"]}
+    for words, page in SEARCHES.items():
+        assert any(at.startswith(page) and all(word in title for word in words.split()) for at, title in titles.items())
