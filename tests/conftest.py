@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.browser import browser, page_at  # noqa: F401
+
 # How long an example takes says what else the machine does, not whether it is right.
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")

@@ -13,17 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.data.image_writer import save_image
+from detect.data.images import decode_image
 from detect.errors import UserError, in_one_line, unknown
-from detect.inference.text_rendering import render
-
-COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
-WIDTH, HEIGHT, EDGE, LETTER = 440, 300, 64, 13  # of a panel, its margin and its letters, in pixels
+from detect.report.charts import line_spec, png
 
 Curves = Mapping[str, Sequence[float]]  # the name of a run -> its numbers by epoch
 
@@ -46,36 +43,13 @@ def curves(runs: Sequence[Path], number: str) -> dict[str, list[float]]:
     return numbers
 
 
-def panel(title: str, lines: Curves) -> np.ndarray:
-    """Draw one number of all runs, (HEIGHT, WIDTH, 3) uint8 RGB."""
-    canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    values = [v for line in lines.values() for v in line]
-    low, high = min(values), max(values)
-    last = max(2, *(len(line) for line in lines.values())) - 1
-    cv2.rectangle(canvas, (EDGE, EDGE), (WIDTH - EDGE, HEIGHT - EDGE), (160, 160, 160))
-    for colour, line in zip(COLOURS, lines.values(), strict=False):
-        x = EDGE + np.arange(len(line)) / last * (WIDTH - 2 * EDGE)
-        y = HEIGHT - EDGE - (np.array(line) - low) / max(high - low, 1e-9) * (HEIGHT - 2 * EDGE)
-        cv2.polylines(canvas, [np.rint(np.stack([x, y], 1)).astype(np.int32)], False, colour, 2, cv2.LINE_AA)
-    write(canvas, title, (EDGE, 6))
-    left = EDGE
-    for colour, name in zip(COLOURS, lines, strict=False):
-        left += write(canvas, name, (left, 28), colour) + 16
-    write(canvas, f"{high:.3g}", (4, EDGE - 8))
-    write(canvas, f"{low:.3g}", (4, HEIGHT - EDGE - 8))
-    write(canvas, "epoch 1", (EDGE - 8, HEIGHT - EDGE + 6))
-    write(canvas, str(last + 1), (WIDTH - EDGE - 8, HEIGHT - EDGE + 6))
-    return canvas
-
-
-def write(canvas: np.ndarray, text: str, corner: tuple[int, int], colour: Sequence[int] = (0, 0, 0)) -> int:
-    """Write `text` with its top left corner at `corner`, cut off at the border of the canvas; returns its width."""
-    x, y = corner
-    place = canvas[y:, x:]
-    cover = render(text, LETTER)[: place.shape[0], : place.shape[1], None] / 255
-    part = place[: cover.shape[0], : cover.shape[1]]
-    part[:] = np.rint(part * (1 - cover) + np.array(colour) * cover)
-    return cover.shape[1]
+def plot(numbers: Mapping[str, Curves]) -> np.ndarray:
+    """Draw each number of all runs, side by side, (H, W, 3) uint8 RGB."""
+    specs = {}
+    for number, lines in numbers.items():
+        points = {name: list(enumerate(line, 1)) for name, line in lines.items()}
+        specs[number] = line_spec(points, "epoch", number)
+    return decode_image(png(specs), "the plot")
 
 
 def table(numbers: Mapping[str, Curves]) -> str:
@@ -93,15 +67,14 @@ def table(numbers: Mapping[str, Curves]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the plot and print the table. Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help=f"folders of runs, at most {len(COLOURS)}")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--of", nargs="+", default=["classes"], help="numbers of metrics.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="image file of the plot")
     options = parser.parse_args(arguments)
-    if len(options.runs) > len(COLOURS) or len({run.name for run in options.runs}) < len(options.runs):
-        raise UserError(f"{len(options.runs)} runs: name at most {len(COLOURS)}, in folders of different names")
+    if len({run.name for run in options.runs}) < len(options.runs):
+        raise UserError(f"{len(options.runs)} runs: name runs in folders of different names")
     numbers = {number: curves(options.runs, number) for number in options.of}
-    plot = np.hstack([panel(number, lines) for number, lines in numbers.items()])
-    save_image(options.out, plot)
+    save_image(options.out, plot(numbers))
     print(table(numbers))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from detect.config.optim import optimizer_defaults
 from detect.errors import UserError
-from detect.report.html import line_chart
+from detect.report.charts import line_spec, svg
 from detect.training.loop import Trainer
 from detect.types import Batch
 from detect.utils.atomic_io import replace_text
@@ -124,5 +124,4 @@ def _chart(rates: Sequence[float], losses: Sequence[float], found: float | None)
     lines = {name: [(a, min(b, top)) for a, b in zip(rates, line, strict=True)] for name, line in shown.items()}
     if found is not None:
         lines[f"--optim.lr {found:.2g}"] = [(found, min(losses)), (found, min(top, max(losses)))]
-    chart = line_chart(lines, "learning rate", "loss", log_x=True, legend=True)
-    return chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)  # a file of its own needs it
+    return svg(line_spec(lines, "learning rate", "loss", log_x=True))

@@ -1,12 +1,10 @@
-"""A real browser without a window, where one is installed: what a page is like once it has been loaded."""
+"""A real browser without a window, where one is installed, driven from several threads of a test."""
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,7 @@ import pytest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=4000",
-    "--dump-dom",
-]
-
-
-def asked(page: Path, script: str, folder: Path) -> tuple[dict, list[str]]:
-    """What `script`, the body of a function, returns once the page is there; and what the console complained of."""
-    told = f"<script>document.body.dataset.told = JSON.stringify((() => {{{script}}})())</script>"
-    copy = folder / "asked.html"
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{told}</body>"), encoding="utf-8")
-    flags = [*FLAGS, f"--user-data-dir={folder / 'profile'}"]
-    done = subprocess.run([BROWSER, *flags, copy.as_uri()], capture_output=True, text=True, timeout=120)
-    answer = re.search(r'data-told="([^"]*)"', done.stdout)
-    assert answer, done.stderr[-1000:]
-    return json.loads(unescape(answer[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu"]
 
 
 class Browser:
@@ -42,7 +21,7 @@ class Browser:
     def __init__(self, url: str, folder: Path) -> None:
         to_read, self.write_end = os.pipe()
         self.read_end, to_write = os.pipe()
-        command = shlex.join([BROWSER, *FLAGS[:3], "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"])
+        command = shlex.join([BROWSER, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}"])
         line = f"exec {command} 3<&{to_read} 4>&{to_write}"  # the browser reads at 3 and writes at 4
         self.process = subprocess.Popen(["bash", "-c", line], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL)
         os.close(to_read)
