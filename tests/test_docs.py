@@ -197,4 +197,12 @@ def test_the_site_builds_without_a_warning_and_finds_what_people_ask(tmp_path, m
     index = json.loads((tmp_path / "search" / "search_index.json").read_text(encoding="utf-8"))
     titles = {entry["location"]: entry["title"].lower() for entry in index["docs"]}
     for words, page in SEARCHES.items():
-        assert any(at.startswith(page) and all(word in title for word in words.split()) for at, title in titles.items())
+        found = [at for at, title in titles.items() if all(word in title for word in words.split())]
+        assert page in {at.partition("#")[0] for at in found}, f"{words}: {found}"
+
+
+def test_troubleshooting_quotes_texts_that_the_code_has():
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("detect/**/*.py"))
+    quoted = [part for row in re.findall(r"^\| (`.+?) \|", page, re.M) for part in re.findall(r"`([^`]+)`", row)]
+    assert len(quoted) > 20 and [text for text in quoted if text not in code] == []
