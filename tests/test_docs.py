@@ -26,7 +26,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.gl
 FENCE = re.compile(r"^( *)```(\w*)( run)?\n(.*?)^\1```$", re.M | re.S)
 LANGUAGES = {"sh", "python", "yaml", "json", "toml", "text", "js", "cpp"}
 SEPARATORS = {"&&", ";", "|", "||", "do", "done", "then", "fi", "&"}
-OF_TRAIN = " ".join(f"--{option.name.replace('_', '-')}" for option in options_of(TrainConfig))
+OF_TRAIN = "--config --plugin " + " ".join(f"--{option.name.replace('_', '-')}" for option in options_of(TrainConfig))
 QUICK = ()  # pages whose blocks take a second or two
 
 
