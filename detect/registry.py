@@ -175,9 +175,11 @@ REGISTRIES: dict[str, Registry] = {
             localizer="localizer",
             landmarker="landmarker",
             classifier="classifier",
+            layers="layers",
             embedder="embedder",
         ),
     ),
+    "layer": Registry("layer", _built_in("detect.models", layers="conv separable residual max mean dense dropout")),
     "optimizer": Registry(
         "optimizer",
         _built_in("detect.training", optimizers="sgd momentum nesterov adagrad rmsprop adam adamw muon"),

@@ -24,7 +24,7 @@ class InfoConfig:
     positional: ClassVar = ("name",)
 
     name: str
-    """Backbone or model, such as resnet18 or yolo_n. A backbone may have options: mobilenet_v1:width=0.5,
+    """Backbone, model, or YAML file of a model, such as resnet18. A backbone may have options: mobilenet_v1:width=0.5,
     efficientnet_b0:phi=0.5, or resnet50:stages=3, which keeps the first three stages."""
     imgsz: SideOrDefault = 0
     """Image size in pixels. Default: the size the network was made for; 640 for detectors."""

@@ -16,8 +16,9 @@ from detect.errors import UserError, unknown
 from detect.models.backbones import build_network, options
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
-from detect.models.configs import model_config, model_names
+from detect.models.configs import file_config, model_config, model_names
 from detect.models.configs.backbone_names import TIMM, is_backbone, split
+from detect.models.configs.base import ModelConfig
 from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.models.rcnn import SLOTS
 from detect.models.receptive_field import Sight, Sights
@@ -34,7 +35,8 @@ def network(
     """A network on the meta device, as inference runs it, and an input (1, C, size, size) for it.
 
     Args:
-        name: of a backbone, which is then the whole classifier as published, or of a model of any task.
+        name: of a backbone, which is then the whole classifier as published, of a model of any task, or of the YAML
+            file of a model.
         size: side of the input in pixels; 0: that of its training.
         classes: number of classes; 0: as published.
         in_channels: of a backbone.
@@ -43,25 +45,32 @@ def network(
     Raises:
         UserError: there is no such network.
     """
-    name = name if name.startswith(TIMM) else name.lower()
     if is_backbone(name):
+        name = name if name.startswith(TIMM) else name.lower()
         with torch.device("meta"):
             net = build_network(name, classes or _CLASSES.get(split(name)[0], 1000), in_channels, dims=dims).eval()
             net.drop_aux()
             return net, torch.empty(1, in_channels, *[size or net.size] * dims)
-    if name not in model_names():
-        raise unknown("backbone or model", name, model_names())
     if dims != 2:
         raise UserError(f"--dims {dims} is for classifiers: model {name} takes images alone")
-    config = dataclasses.replace(model_config(name), in_channels=in_channels)
+    config = dataclasses.replace(_config(name), in_channels=in_channels)
     if missing := config.anchors_missing():
         config = config.with_anchors([[1.0, 1.0]] * missing)  # any will do
-    names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
-    metadata = ModelMetadata(names, list(range(1, len(names) + 1)), keypoint_names=points)
     size = size or (config.window if isinstance(config, SlidingWindowConfig) else 0)  # one window
     size = size or int(get_task(config.task).defaults.get("imgsz", _SIZE))
+    names, points = ([str(i) for i in range(n)] for n in (classes or _NAMES, _POINTS))
+    metadata = ModelMetadata(names, list(range(1, len(names) + 1)), size=size, keypoint_names=points)
     model = build(config, metadata).eval().to("meta")
-    return model, torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta")
+    return model, model.dummy_input(size).to("meta")
+
+
+def _config(name: str) -> ModelConfig:
+    """The configuration that a name or a YAML file stands for."""
+    if name.lower().endswith((".yaml", ".yml")):
+        return file_config(name)
+    if name.lower() not in model_names():
+        raise unknown("backbone or model", name, model_names())
+    return model_config(name.lower())
 
 
 def describe(name: str, size: int = 0, classes: int = 0, in_channels: int = 3, dims: int = 2) -> dict[str, Any]:

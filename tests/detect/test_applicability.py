@@ -69,8 +69,11 @@ def test_what_is_read_may_be_given(flags):
     ("flags", "said"),
     [
         (["--hidden", "32", "16"], "'--model.hidden' of a model of kind yolo: those of kind sliding_window or"),
-        (["--model", "embedder", "--model.dims", "1"], "of a model of kind embedder: those of kind classifier have it"),
-        (["--model.loss.smoothing", "0.1"], "of kind yolo: those of kind localizer or classifier have it"),
+        (
+            ["--model", "embedder", "--model.dims", "1"],
+            "of a model of kind embedder: those of kind classifier or layers have it",
+        ),
+        (["--model.loss.smoothing", "0.1"], "of kind yolo: those of kind localizer or classifier or layers have it"),
         ([*CLASSIFY, "--model.loss.class_kind", "focal"], "of kind classifier: those of kind yolo or"),
         (["--model.widthh", "8"], "unknown flag '--model.widthh': did you mean '--model.width'"),
     ],

@@ -47,6 +47,7 @@ CASES = {
     "classifier": {"kind": "classifier", "backbone": "lenet5"},
     "classifier with hidden layers": {"kind": "classifier", "backbone": "lenet5", "hidden": [8]},
     "classifier by convolution": {"kind": "classifier", "backbone": "squeezenet1_1"},
+    "layers": {"kind": "layers", "layers": ["conv 4 3", "max 2", "dense 8"]},
     "embedder": {"kind": "embedder", "backbone": "lenet5", "dimensions": 6},
 }
 

@@ -245,9 +245,15 @@ def shortened(parts: Parts, stride: int, window: int, hidden: Sequence[int]) -> 
     return replace(parts, stages=stages, channels=parts.channels[:end], strides=parts.strides[:end], tail=tail, aux={})
 
 
-def cells(part: nn.Module, window: int) -> int:
-    """Return the side in cells of the feature map of a `window` in pixels; 0 for none. Only shapes are computed."""
-    channels = next(part.parameters()).shape[1]
+def cells(part: nn.Module, window: int, channels: int = 0) -> int:
+    """Return the side in cells of the feature map of a `window` in pixels; 0 for none. Only shapes are computed.
+
+    Args:
+        part: layers.
+        window: side of their input.
+        channels: of their input; 0: those of the filters of the first layer.
+    """
+    channels = channels or next(part.parameters()).shape[1]
     tensors = {name: t.to("meta") for name, t in chain(part.named_parameters(), part.named_buffers())}
     try:
         out: Tensor = torch.func.functional_call(part, tensors, torch.empty(2, channels, window, window, device="meta"))

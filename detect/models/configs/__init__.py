@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from detect.config import CONFIGS
 from detect.config.constraints import from_values
-from detect.errors import unknown
+from detect.config.fill import fill, settings
+from detect.errors import UserError, unknown
 from detect.models.configs.backbone_names import TIMM, is_backbone
 from detect.registry import REGISTRIES
 from detect.utils.yaml_files import read_yaml
@@ -56,6 +57,18 @@ def model_values(name: str) -> dict[str, Any]:
     if is_backbone(known):
         return {"name": known, "kind": "classifier", "backbone": known}
     raise unknown("model", name, model_names())
+
+
+def file_config(path: str) -> ModelConfig:
+    """The configuration in a YAML file, as `--model FILE` of `detect train` reads it.
+
+    Raises:
+        UserError: the file cannot be read, names no kind of model, or has an option or value that is not allowed.
+    """
+    values = settings(path)
+    if "kind" not in values:
+        raise UserError(f"{path}: the file of a model says its kind, such as 'kind: layers'")
+    return fill(model_class(str(values["kind"])), values, f"{path}: ")
 
 
 def model_config(name: str) -> ModelConfig:

@@ -25,6 +25,11 @@ _WARPS = ("scale", "rotate", "shear", "perspective", "warp", "hue", "saturation"
 _FOR_IMAGES = ("multi_scale", "pixels", "pretrained", "cache_features", *(f"augment.{name}" for name in _WARPS))
 
 
+def ignored_for(dims: int) -> tuple[str, ...]:
+    """The options that a classifier of inputs of so many dimensions has no use for."""
+    return () if dims == 2 else _FOR_IMAGES
+
+
 @register("model", "classifier")
 @dataclass(frozen=True)
 class ClassifierConfig(ModelConfig):
@@ -53,8 +58,7 @@ class ClassifierConfig(ModelConfig):
 
     def ignored_options(self) -> tuple[str, ...]:
         """Those that signals and volumes have no use for, where the input is such."""
-        ignored = super().ignored_options()
-        return ignored if self.dims == 2 else (*ignored, *_FOR_IMAGES)
+        return (*super().ignored_options(), *ignored_for(self.dims))
 
     def feature_options(self) -> dict[str, Any]:
         """See `ModelConfig.feature_options`."""
