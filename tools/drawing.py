@@ -121,6 +121,48 @@ def _width(tile: Tile) -> int:
     return max(image.shape[1], *(render(line, LETTER).shape[1] for line in caption.split("\n")))
 
 
+def blocks(shapes: Sequence[tuple[str, tuple[int, ...]]], unit: float = 0.55, gap: int = 34) -> np.ndarray:
+    """Feature maps as boxes: the face is the map, the thickness its channels; both are drawn smaller than they are.
+
+    Args:
+        shapes: for each box what is written below it, and (C, H, W), or (C,) for a vector.
+        unit: pixels of a box for a pixel of a map of 256; smaller ones are drawn larger, by the root of their side.
+        gap: pixels from one box to the next.
+    """
+    boxes, left, top = [], gap // 2, 0
+    for label, shape in shapes:
+        side = max(unit * 16 * (shape[1] if len(shape) > 1 else 1) ** 0.5, 4)
+        thick = max(4 * np.log2(shape[0] + 1), 3) if len(shape) > 1 else 6
+        side, slant = (side, 0.42 * side) if len(shape) > 1 else (10 + 12 * np.log2(shape[0]), 4)
+        lines = [*label.split("\n"), " × ".join(map(str, (*shape[1:], shape[0])))]
+        wide = max([thick + slant, *(render(line, LETTER - 2).shape[1] for line in lines)])
+        boxes.append((left, thick, side, slant, lines))
+        left, top = round(left + wide + gap), max(top, round(side + slant))
+    canvas = np.full((top + LINE * max(len(lines) for *_, lines in boxes) + 14, left, 3), 255, np.uint8)
+    for x, thick, side, slant, lines in boxes:
+        _box(canvas, x, top, thick, side, slant)
+        for i, line in enumerate(lines):
+            write(canvas, line, (round(x), top + 8 + i * LINE), LETTER - 2)
+    return canvas
+
+
+def _box(canvas: np.ndarray, x: float, bottom: float, thick: float, side: float, slant: float) -> None:
+    """A box whose front is `thick` wide and `side` high; its depth goes up and to the right by `slant`."""
+    ahead, back = bottom - side, slant
+    faces = {
+        (198, 219, 239): [(x, ahead), (x + thick, ahead), (x + thick, bottom), (x, bottom)],
+        (222, 235, 247): [(x, ahead), (x + back, ahead - back), (x + back + thick, ahead - back), (x + thick, ahead)],
+        (158, 188, 218): [
+            *((x + thick, ahead), (x + thick + back, ahead - back)),
+            *((x + thick + back, bottom - back), (x + thick, bottom)),
+        ],
+    }
+    for color, corners in faces.items():
+        points = np.rint(np.array(corners)).astype(np.int32)
+        cv2.fillPoly(canvas, [points], color, cv2.LINE_AA)
+        cv2.polylines(canvas, [points], True, (66, 103, 145), 1, cv2.LINE_AA)
+
+
 def chart(spec: dict[str, Any], scale: float = 1.5) -> np.ndarray:
     """A Vega-Lite chart, (H, W, 3) uint8 RGB.
 
