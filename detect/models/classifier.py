@@ -20,6 +20,7 @@ from detect.models.backbones.base import Logits, Network, initialized
 from detect.models.backbones.dimensions import spread
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.classifier import ClassifierConfig
+from detect.models.configs.layers import LayersConfig
 from detect.models.losses.classes import softmax_cross_entropy
 from detect.types import Classification, LossTerm, NamedRows, Postprocess, Target
 
@@ -36,9 +37,9 @@ class Classifier(Model):
 
     square = True
 
-    config: ClassifierConfig
+    config: ClassifierConfig | LayersConfig
 
-    def __init__(self, config: ClassifierConfig, metadata: ModelMetadata, network: Network):
+    def __init__(self, config: ClassifierConfig | LayersConfig, metadata: ModelMetadata, network: Network):
         super().__init__(config, metadata)
         self.network = network
         weights = config.class_weights or [1.0] * len(metadata.names)

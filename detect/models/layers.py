@@ -61,7 +61,7 @@ def layered_network(layers: Sequence[str], classes: int, in_channels: int, size:
         vectors, units = _vectors(rest, width, side)
         return initialized(nn.Sequential(*vectors, nn.Linear(units, classes)))
 
-    made = Parts(initialized(nn.Sequential(*stages)), channels, strides, tail, size)
+    made = Parts(list(initialized(nn.Sequential(*stages))), channels, strides, tail, size)
     return Network(in_dimensions(made, dims), classes)
 
 
@@ -150,7 +150,7 @@ def conv(
         raise ValueError(f"{inputs} channels to {filters} filters do not divide into {groups} groups")
     same = padding == "same"
     kind, around = (Same, 0) if same and size % 2 == 0 else (nn.Conv2d, size // 2 if same else 0)
-    layers = [kind(inputs, filters, size, stride, around, groups=groups, bias=not norm)]
+    layers: list[nn.Module] = [kind(inputs, filters, size, stride, around, groups=groups, bias=not norm)]
     layers += [nn.BatchNorm2d(filters)] if norm else []
     return nn.Sequential(*layers, _activation(activation)), filters
 

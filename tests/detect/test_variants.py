@@ -64,6 +64,7 @@ def test_a_detector_takes_a_cut_or_narrow_backbone():
     ("name", "said"),
     [
         ("mobilenet_v1:widht=0.5", "did you mean 'width'"),
+        ("resnet18:shortcut=A", "unknown option of backbone resnet18"),
         ("resnet18:stages=9", "from 1 to 5"),
         ("resnet18:3", "such as resnet18:stages=3"),
         ("mobilenet_v2:width=half", "must be a number"),

@@ -44,7 +44,7 @@ def small() -> list[str]:
 def _network() -> np.ndarray:
     layers = small()
     network = layered_network(layers, 10, 3, SIDE).eval()
-    x, shapes = torch.zeros(1, 3, SIDE, SIDE), [("image", (3, SIDE, SIDE))]
+    x, shapes = torch.zeros(1, 3, SIDE, SIDE), list[tuple[str, tuple[int, ...]]]([("image", (3, SIDE, SIDE))])
     for text, stage in zip(layers, network.stages, strict=False):
         x = stage(x)
         name = " ".join(word for word in text.split() if "=" not in word)

@@ -46,8 +46,9 @@ def parts(name: str, in_channels: int, padding: str, dims: int = 2) -> Parts:
 
 
 def options(base: str) -> dict[str, Any]:
-    """The options of the backbone registered as `base`, each with its default, beside `stages`, which all have."""
-    return dict(list(parameters(REGISTRIES["backbone"][base]).items())[2:])
+    """The options of the backbone registered as `base`, numbers each with its default; all have `stages` besides."""
+    found = list(parameters(REGISTRIES["backbone"][base]).items())[2:]
+    return {name: value for name, value in found if type(value) in (int, float)}
 
 
 def variant(name: str, in_channels: int, padding: str) -> Parts:
