@@ -8,6 +8,7 @@ import pytest
 
 from detect.report import charts
 from detect.report.html import Page
+from detect.utils.overwrite import require_own
 from tests.browser import WIDTHS, check_width
 
 RNG = np.random.default_rng(0)
@@ -132,6 +133,10 @@ def test_the_same_parts_are_the_same_small_bytes():
     bare = Page("t")
     bare.table(("a",), [(1,)])
     assert len(str(bare)) < 20_000  # without charts, none of their code
+
+
+def test_a_page_may_be_written_again(files):
+    require_own(files[80], "page")
 
 
 def test_many_points_are_thinned_and_ticks_are_whole_epochs():
