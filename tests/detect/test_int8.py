@@ -20,7 +20,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 torch = pytest.importorskip("torch")
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-FORMS = ["onnx", "openvino"]
 RANGES = " with averaged ranges"
 LAYERS = ["backbone.0", "backbone.1", "head.0", "head.1"]
 
@@ -140,12 +139,13 @@ class Stub:
 def exported(monkeypatch, capsys):
     """What is left in float32, and what is printed, where the metric is 0.5 and falls by the given numbers."""
 
-    def run(exclude, *losses, task="detect"):
+    def run(exclude, *losses, task="detect", matching=0):
         told = iter([0.0, *losses])
         sign = -1 if task == "landmarks" else 1
         monkeypatch.setattr(int8, "Quantizer", Stub)
         monkeypatch.setattr(int8, "sample_images", lambda *given: [])
         monkeypatch.setattr(int8, "_measure", lambda *given: lambda graph: sign * 0.5 - next(told))
+        monkeypatch.setattr(int8, "_share", lambda *given: lambda kept: 0.7 if len(kept) < matching else 0.9)
         about = About("m", task, ModelMetadata(["a"], [1]), ["boxes", "scores"], precision="int8")
         kept = int8.to_int8(ExportConfig("w", int8=True, int8_exclude=exclude), about, None)
         return kept, capsys.readouterr().out.splitlines()
@@ -165,6 +165,12 @@ def test_layers_are_excluded_until_the_metric_is_kept(exported):
     assert exported([], 0.005, task="landmarks")[1] == ["nme 0.500 in float32, 0.505 in int8"]
 
 
+def test_layers_are_excluded_until_the_detections_match(exported):
+    assert exported(["auto"], 0.004, 0.004, 0.004, 0.004, matching=2)[0] == ["head.1", "head.0"]
+    losses = [0.0] * 5
+    assert len(exported(["auto"], *losses, matching=9)[0]) == 3, "the last attempt, which the check then rejects"
+
+
 def test_a_file_that_loses_too_much_is_rejected_with_what_to_do(exported):
     with pytest.raises(UserError, match=r"AP falls by 0\.200; up to 0\.01 .* try --int8-exclude auto, or --half"):
         exported([], 0.2)
@@ -175,7 +181,8 @@ def test_a_file_that_loses_too_much_is_rejected_with_what_to_do(exported):
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"real data are not at {DATA} (set GRIDHEAD_DATA)")
 @pytest.mark.parametrize(
-    ("file", "form"), itertools.product(["yolox_nano/yolox_nano.onnx", "picodet/picodet_s_416_coco.onnx"], FORMS)
+    ("file", "form"),
+    [*itertools.product(["yolox_nano/yolox_nano.onnx", "picodet/picodet_s_416_coco.onnx"], ["onnx", "openvino"])],
 )
 def test_published_detectors_lose_less_than_a_point(file, form, tmp_path, capsys):
     if form == "openvino":
