@@ -57,6 +57,7 @@ class Quantizer:
             if node.op_type == "Conv":
                 name = node.input[1].removeprefix("model.").removesuffix(".weight")
                 self.layers.setdefault(name, []).append(node.name)
+        self.measured: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.calibrate(images)
 
     def calibrate(self, images: Iterable[Tensor], averaged: bool = False) -> None:
