@@ -34,7 +34,7 @@ class CheckConfig:
     json: str = ""
     """File to write every finding to, as JSON."""
     page: str = ""
-    """File to write every finding to, as an HTML page with charts."""
+    """File to write every finding to, as an HTML page with images of the findings and charts."""
     allow_outside: bool = False
     """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
@@ -55,7 +55,9 @@ def check(config: CheckConfig) -> Checked:
     if config.json:
         replace_text(Path(config.json), json_text(checked.plain(), indent=1) + "\n")
     if config.page:
-        replace_text(Path(config.page), str(summary.page(config.data, checked)))
+        from detect.data_check import page
+
+        replace_text(Path(config.page), page.html(config.data, checked))
     if not checked.splits:
         why = checked.findings[0].text if checked.findings else "it has no split"
         raise UserError(f"{config.data}: nothing of it can be used: {why}")

@@ -197,8 +197,8 @@ def _agreement(annotations: Annotations, image: int) -> str:
 
 
 def _difference(one: Annotations, rows: np.ndarray, other: Annotations, other_rows: np.ndarray) -> str:
-    parts = [f"only here {_named(one, rows)}"] * bool(len(rows))
-    parts += [f"only there {_named(other, other_rows)}"] * bool(len(other_rows))
+    parts = [f"only the first has {_named(one, rows)}"] * bool(len(rows))
+    parts += [f"only the second has {_named(other, other_rows)}"] * bool(len(other_rows))
     return ", ".join(parts)
 
 

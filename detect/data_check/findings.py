@@ -39,6 +39,7 @@ from detect.data_check.copies import compared, copies
 from detect.data_check.doubled import doubled
 from detect.data_check.images import Seen, look_at_all, records, unlisted
 from detect.data_check.kinds import Checked, Finding
+from detect.data_check.needs import needs
 from detect.data_check.statistics import anchors_of, facts, of_whole_images
 from detect.errors import UserError, unknown
 
@@ -51,7 +52,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
 
     Raises UserError where it is no data, or has no split of a name in `splits`.
     """
-    checked = Checked()
+    checked = Checked(imgsz=size)
     known = known_splits(data, allow_outside)
     for split in splits or [name for name in USUAL if name in known] or known:
         if split not in known:
@@ -69,6 +70,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
     first = next(iter(checked.splits.values()), None)
     if first and not first["whole_images"]:
         checked.anchors = anchors_of(first["sides"], k, size)
+    checked.needs = needs(checked.splits, checked.annotations, size)
     return checked
 
 
@@ -95,7 +97,8 @@ def one_split(checked: Checked, split: str, annotations: Annotations, size: int)
     known_sizes = [(annotations.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen)]
     sizes = np.array(known_sizes).reshape(-1, 2)
     checked.findings += boxes(split, annotations, sizes, size)
-    checked.splits[split] = facts(annotations, sizes, size)
+    grey = np.array([np.nan if one.thumbnail is None else one.thumbnail.mean() for one in seen])
+    checked.splits[split] = facts(annotations, sizes, size, grey)
     checked.seen[split] = seen
     filled = np.where(sizes > 0, sizes, annotations.sizes).astype(annotations.sizes.dtype)
     checked.annotations[split] = replace(annotations, sizes=filled)

@@ -101,6 +101,7 @@ class Checked:
         splits: statistics of each split, see `facts`.
         anchors: how well anchors fit the boxes of the first split.
         needs: what the dataset asks for, one sentence each.
+        imgsz: image size in pixels that boxes are measured at.
         annotations, seen: the annotations and images of each split.
     """
 
@@ -108,6 +109,7 @@ class Checked:
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     anchors: dict[str, Any] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
+    imgsz: int = 640
     annotations: dict[str, Annotations] = field(default_factory=dict)
     seen: dict[str, list[Seen]] = field(default_factory=dict)
 

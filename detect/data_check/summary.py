@@ -1,4 +1,4 @@
-"""The findings about a dataset, as text and as a page."""
+"""The findings about a dataset as text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from detect.data_check.kinds import KINDS, Checked, Finding
-from detect.report.html import Page
 
 SHOWN = 5  # findings of a kind that the text names; json and page have all
-LISTED = 500  # and the page as many as can be read
 
 
 def lines(checked: Checked) -> list[str]:
@@ -28,6 +26,7 @@ def lines(checked: Checked) -> list[str]:
             f"{len(found['anchors'])} anchors at {found['imgsz']} px: mean IoU {found['mean_iou']:.3f}, "
             f"best possible recall {found['recall']:.3f}"
         )
+    said += checked.needs
     for kind, (_, what) in KINDS.items():
         found_ = checked.of_kind(kind)
         if found_:
@@ -37,41 +36,6 @@ def lines(checked: Checked) -> list[str]:
             said += [f"  … and {len(found_) - SHOWN} more"] * (len(found_) > SHOWN)
     counts_ = ", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note"))
     return [*said, counts_]
-
-
-def page(data: str, checked: Checked) -> Page:
-    """The findings as a page, with charts of what there is."""
-    made = Page(f"{data}: what there is to know before training")
-    made.text(", ".join(f"{checked.level(level)} {level}s" for level in ("error", "warning", "note")) + ".")
-    rows = [(level, checked.count(kind), what) for kind, (level, what) in KINDS.items()]
-    made.table(("level", "found", "what"), rows)
-    keys = ("images", "without_objects", "objects", "crowd_regions", "objects_per_image")
-    made.heading("What there is")
-    made.table(("split", *keys), [(split, *(facts[key] for key in keys)) for split, facts in checked.splits.items()])
-    for split, facts in checked.splits.items():
-        made.heading(f"{split}")
-        counts = dict(sorted(facts["per_class"].items(), key=lambda pair: -pair[1])[:40])
-        made.bars(
-            counts, f"objects of each class, {split}" + (" (the 40 largest)" if len(facts["per_class"]) > 40 else "")
-        )
-        if len(facts["sides"]):
-            known = {"boxes": facts["sides"].tolist()} | (
-                {"anchors": checked.anchors["anchors"]} if checked.anchors else {}
-            )
-            made.dots(
-                known, "width and height of boxes in pixels at the image size of training, and the anchors", "w", "h"
-            )
-            made.histogram(facts["shares"], "side of a box as a share of its image's (square roots of areas)")
-            made.histogram(facts["aspects"].clip(0, 5), "width / height of boxes (5: or more)")
-        made.table(("image size", "images"), list(facts["image_sizes"].items()))
-    for kind, (level, what) in KINDS.items():
-        found = [one for one in checked.findings if one.kind == kind]
-        if found:
-            made.heading(f"{level}: {len(found)} {what}")
-            made.table(("split", "where", "what"), [(one.split, one.where, one.text) for one in found[:LISTED]])
-            if found[LISTED:]:
-                made.text(f"… and {len(found) - LISTED} more: --json has them all")
-    return made
 
 
 def _told(where: str, text: str) -> str:

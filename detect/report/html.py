@@ -71,14 +71,18 @@ class Page:
         """Add an image (H, W, 3) uint8 RGB, as JPEG inside the page. It opens large."""
         self._add("image", source=_jpeg(image), caption=caption, width=width)
 
-    def gallery(self, images: Sequence[tuple[np.ndarray, str]], side: int = 260) -> None:
+    def gallery(self, images: Sequence[tuple[np.ndarray, str] | tuple[np.ndarray, str, str]], side: int = 260) -> None:
         """Add thumbnails in rows that open large.
 
         Args:
-            images: images (H, W, 3) uint8 RGB, each with its caption; those larger than `LARGEST` are made smaller.
+            images: images (H, W, 3) uint8 RGB, each with its caption, and perhaps what is shown over the caption and
+                below the large image, such as the full path; those larger than `LARGEST` are made smaller.
             side: width of a thumbnail in pixels.
         """
-        kept = [{"source": _jpeg(_at_most(image, LARGEST)), "caption": caption} for image, caption in images]
+        kept = [
+            {"source": _jpeg(_at_most(image, LARGEST)), "caption": caption, "title": "".join(title)}
+            for image, caption, *title in images
+        ]
         self._add("gallery", images=kept, side=side)
 
     def curves(self, lines: Mapping[str, Points], caption: str, x: str = "", y: str = "", log: bool = False) -> None:

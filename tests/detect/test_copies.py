@@ -99,7 +99,7 @@ def test_one_file_in_two_splits_with_other_labels(tmp_path, capsys):
     assert main(["check", "--data", str(tmp_path), "--k", "2"]) == 0
     said = capsys.readouterr().out
     assert "warning: 1 the same image in several splits: 1 leak with label conflict" in said
-    assert "of train: leak with label conflict: only there 1 object (cat)" in said
+    assert "of train: leak with label conflict: only the second has 1 object (cat)" in said
 
 
 def test_keypoints_are_labels_too(tmp_path):

@@ -87,7 +87,8 @@ function show(index) {
   const image = images[current], large = dialog.querySelector("img");
   large.src = image.src;
   large.alt = image.alt;
-  dialog.querySelector("p").textContent = image.closest("figure").querySelector("figcaption")?.textContent ?? "";
+  const caption = image.closest("figure").querySelector("figcaption");
+  dialog.querySelector("p").textContent = [caption?.textContent, caption?.title].filter(Boolean).join("\n");
 }
 images.forEach((image, index) => image.parentElement.addEventListener("click", () => {
   show(index);
