@@ -66,7 +66,7 @@ def test_a_detector_is_told_of_in_full(run):
 
 def test_it_opens_in_a_browser_and_tables_sort(run, page_at):
     page = page_at(run / "report.html")
-    table = page.locator("table", has=page.get_by_role("columnheader", name="precision", exact=True))
+    table = page.locator("table", has=page.get_by_role("columnheader", name="TP", exact=True))
     head = table.get_by_role("columnheader", name="objects")
 
     def order():
