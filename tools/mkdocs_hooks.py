@@ -24,6 +24,7 @@ from tools.reference import pages
 ROOT = Path(__file__).parents[1]
 FOLDER = "repository/"  # of the pages of files outside docs/
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)")
+BOOST = {"how-to/": 2, "reference/": 0.5, FOLDER: 0.3}  # what the search shows first; sources it does not show
 RUN = re.compile(r"^( *```\w+) run$", re.M)  # a block that tests/test_docs.py runs; Markdown's fences know no such word
 LANGUAGES = {".py": "python", ".js": "js", ".cpp": "cpp", ".json": "json", ".yaml": "yaml", ".yml": "yaml", ".txt": ""}
 
@@ -66,6 +67,8 @@ def _expanded(nav: Any, paths: Sequence[str]) -> Any:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to pages of the site, wherever their files are in the repository, and leave "run" out of fences."""
     at = page.file.src_uri
+    boost = next((factor for folder, factor in BOOST.items() if at.startswith(folder)), 1)
+    page.meta.setdefault("search", {"exclude": True} if Path(at).stem.count(".") else {"boost": boost})
 
     def leads(link: re.Match[str]) -> str:
         target = _page_of(_target(at, link[1]))
@@ -93,4 +96,6 @@ def _page_of(path: str) -> str:
 def _content(path: str) -> str:
     """The Markdown that shows a file of the repository."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    return text if path.endswith(".md") else f"# {path}\n\n````{LANGUAGES.get(Path(path).suffix, '')}\n{text}\n````\n"
+    if path.endswith(".md"):
+        return text
+    return f"# `{path}`\n\n````{LANGUAGES.get(Path(path).suffix, '')}\n{text}\n````\n"

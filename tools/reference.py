@@ -21,8 +21,6 @@ from detect.hub.catalogue import catalogue
 from detect.models.configs import model_class, model_values, shipped_names
 from detect.registry import REGISTRIES
 
-HEAD = "---\nsearch:\n  boost: 0.5\n---\n"  # a guide comes before the list of all options
-
 
 def pages() -> dict[str, str]:
     """The Markdown of each page by its path in docs/."""
@@ -32,7 +30,7 @@ def pages() -> dict[str, str]:
     found |= {f"reference/models/{kind}.md": model(kind, names) for kind, names in by_kind().items()}
     found["reference/weights.md"] = weights()
     found["reference/registries.md"] = registries()
-    return {path: HEAD + text for path, text in found.items()}
+    return found
 
 
 def by_kind() -> dict[str, list[str]]:
