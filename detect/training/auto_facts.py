@@ -11,19 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from detect.config.optim import optimizer_defaults
 from detect.config.train import TrainConfig
+from detect.convert.open import open_weights
 from detect.data.annotations import Annotations
 from detect.data.datasets.crops import MARGIN
 from detect.data.image_cache import free_memory
 from detect.data.images import read_header
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.uninitialized import Unfilled
 from detect.tasks import get_task
 from detect.training.auto import Data, Machine, Network
 from detect.utils.device import pick_device, pick_workers
+from detect.utils.names import find
 
 SAMPLE = 2000  # images whose boxes and sizes are measured
 KEPT = 1.5  # bytes that training takes for each byte that the layers put out: gradients and the loss come on top
@@ -90,7 +94,15 @@ def network_of(config: TrainConfig, names: Sequence[str]) -> Network:
         memory=memory_of(model.eval().to("meta"), usual),
         batch=config.batch,
         pretrained=bool(config.weights),
+        known=bool(config.weights) and knows(config.weights, names),
+        lr=optimizer_defaults(config.optim.name).lr,
     )
+
+
+def knows(weights: str, names: Sequence[str]) -> bool:
+    """Whether weights have all of these classes, by name. Raises UserError if they cannot be read."""
+    _, theirs, _ = open_weights(resolve(weights))
+    return -1 not in find(names, range(len(names)), theirs.names, theirs.category_ids, "the weights file")
 
 
 def memory_of(model: Model, size: int) -> float:

@@ -10,7 +10,8 @@ import detect
 from detect.cli.parser import parse
 from detect.errors import UserError
 from detect.training.auto import Data, Machine, Network, choose, choose_weights, flip, image_size
-from detect.training.auto_facts import network_of
+from detect.training.auto_facts import knows, network_of
+from tests.reference.runs import tiny_weights
 
 CPU, GPU = Machine("CPU", 8 * 2**30, 2), Machine("GPU", 40 * 2**30, 8)
 YOLO = Network(finest=8, coarsest=32, size=640, from_boxes=True, memory=500.0, batch=16, pretrained=False)
@@ -92,6 +93,18 @@ def test_epochs_follow_from_the_steps_that_training_takes() -> None:
     few = choose(data(4), CPU, YOLO, {})
     assert few["epochs"].value == 300 and few["epochs"].reason.endswith("needed, but --auto chooses 300 epochs at most")
     assert few["batch"].reason == "1 step an epoch from 4 images"
+
+
+def test_weights_that_know_all_classes_are_trained_at_a_tenth_of_the_learning_rate(digits, tmp_path) -> None:
+    known = replace(YOLO, pretrained=True, known=True, lr=0.002)
+    chosen = choose(data(), CPU, known, {})["optim.lr"]
+    assert chosen.value == 0.0002 and "default of 0.002 would make them forget" in chosen.reason
+    assert choose(data(), CPU, known, {"optim.lr": 0.01})["optim.lr"] == (0.01, "yours")
+    assert "optim.lr" not in choose(data(), CPU, replace(known, known=False), {})
+    weights = str(tiny_weights(tmp_path / "w.safetensors"))
+    config = parse("train", ["--data", str(digits), "--auto", "--weights", weights])
+    assert config.optim.lr == 0.0002
+    assert knows(weights, ["3", "7"]) and not knows(weights, ["3", "cat"])
 
 
 @pytest.mark.parametrize(
