@@ -14,13 +14,14 @@ import numpy as np
 from detect.data.annotations import Annotations
 from detect.data.boxes import objects, owners
 from detect.data_check.kinds import Checked
+from detect.data_check.marked import grid
 from detect.report.charts import line_spec
 from detect.report.html import Page
 
 DRAWN = 1500  # boxes of a split in a scatter plot
 BARS, SIZES = 40, 5  # classes in a bar chart, and sizes in a table
 BINS = 24  # of a distribution, and cells of a map in width and height
-CELL = 10  # pixels of a cell
+CELL, SLICE = 10, 128  # pixels of a cell of a map, and of a slice of a volume
 SIGNALS, RECORDS = 6, 4  # classes of signals that are drawn, and records of each
 
 
@@ -111,6 +112,8 @@ def images(made: Page, checked: Checked) -> None:
     for split, one in checked.annotations.items():
         if checked.splits[split]["samples"] == "signals":
             _signals(made, one, split)
+        elif checked.splits[split]["samples"] == "volumes":
+            _volumes(made, one, split)
     splits = {split: facts for split, facts in checked.splits.items() if facts["samples"] == "images"}
     if not splits:
         return
@@ -172,6 +175,20 @@ def _signals(made: Page, annotations: Any, split: str) -> None:
                 lines[f"{name} {n}"] = _points(annotations.values[row, channel])
         made.curves(means, f"mean of each class, channel {channel}", "sample", "value")
         made.curves(lines, f"{RECORDS} signals of each class, channel {channel}", "sample", "value")
+
+
+def _volumes(made: Page, annotations: Any, split: str) -> None:
+    """Add the middle slices of some volumes of each class: their first channel, darkest to brightest value."""
+    made.heading(f"Volumes of {split}")
+    sheets = []
+    for label, name in list(enumerate(annotations.names))[:BARS]:
+        rows = np.flatnonzero(annotations.labels == label)
+        slices = annotations.values[rows[:RECORDS], 0, annotations.values.shape[2] // 2].astype(np.float32)
+        grey = [255 * (one - one.min()) / max(float(np.ptp(one)), 1e-9) for one in slices]
+        if grey:
+            shown = [np.repeat(one[..., None], 3, axis=2).astype(np.uint8) for one in grey]
+            sheets.append((grid(shown, SLICE, RECORDS), f"{name}: middle slices of {len(shown)} of {len(rows):,}"))
+    made.gallery(sheets)
 
 
 def _points(values: np.ndarray) -> list[tuple[float, float]]:

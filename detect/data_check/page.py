@@ -86,9 +86,9 @@ def _page(
     counts = ", ".join(counted(checked.level(level), level) for level in ("error", "warning", "note"))
     made.text(f"{counts}. Dataset: {data}")
     kinds = {kind: checked.of_kind(kind) for kind in KINDS}
-    rows = [(some[0].level, TITLES[kind], len(some), KINDS[kind][1]) for kind, some in kinds.items() if some]
+    rows = [(TITLES[kind], len(some), some[0].level) for kind, some in kinds.items() if some]
     if rows:
-        made.table(("level", "kind", "found", "what"), rows)
+        made.table(("kind of finding", "found", "level"), rows, filter=False)
     if checked.needs:
         made.heading("What the dataset asks for")
         made.table(("about", "what"), [line.split(": ", 1) for line in checked.needs])
@@ -120,8 +120,11 @@ def _kind(made: Page, kind: str, some: Sequence[Finding], images: Sequence[Thumb
             lack = "the others cannot be read, or there is no room for them on this page"
             made.text(f"{len(images):,} of {total:,} images are shown; {lack}.")
         made.gallery([(one.image, one.caption, one.path) for one in images], side=PAIR if kind in COPIES else SINGLE)
-    header = ("split", "where", "what")
-    listed = [(one.split, names(one.where), names.relative(one.text)) for one in some[:LISTED]]
-    made.table(header, listed)
+    listed = [(_where(one, names), names.relative(one.text.removeprefix(f"{one.where}: "))) for one in some[:LISTED]]
+    made.table(("where", "what"), listed)
     if some[LISTED:]:
         made.text(f"… and {len(some) - LISTED:,} more: --json has them all.")
+
+
+def _where(one: Finding, names: ShortNames) -> str:
+    return f"{one.split}: {names(one.where)}" if one.split else names(one.where)

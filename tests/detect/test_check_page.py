@@ -19,7 +19,7 @@ from detect.data_check.short_names import ShortNames
 from detect.data_check.statistics import facts
 from tests.browser import WIDTHS, check_width
 from tests.detect.test_copies import photo
-from tests.reference.signals import waves
+from tests.reference.signals import bodies, waves, write
 
 
 def near(image, color, of=40):
@@ -150,7 +150,12 @@ def test_pages_of_classes_and_of_signals(tmp_path):
             cv2.imwrite(str(tmp_path / "c" / name / f"{seed}.png"), photo(seed))
     values, labels = waves(8)
     np.savez(tmp_path / "w.npz", x_train=values[:5], y_train=labels[:5], x_val=values[5:], y_val=labels[5:])
-    for data, parts in (("c", ("cat: 2 objects in train", "grey level")), ("w.npz", ("Signals of train",))):
+    write(tmp_path / "v.npz", bodies)
+    for data, parts in (
+        ("c", ("cat: 2 objects in train", "grey level")),
+        ("w.npz", ("Signals of train",)),
+        ("v.npz", ("Volumes of val", "middle slices of 4 of 16")),
+    ):
         page = tmp_path / f"{data}.html"
         assert main(["check", "--data", str(tmp_path / data), "--page", str(page), "--k", "2"]) == 0
         text = page.read_text()
