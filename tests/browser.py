@@ -8,6 +8,7 @@ A test file imports `page_at` and `browser` from here, and asks `page_at` for a 
 """
 
 import shutil
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = (400, 1000, 1600)  # CSS pixels: a phone, a tablet or small window, a wide screen
+FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 LOCAL = ("file", "data", "blob", "about")
 OVERFLOW = """() => [...document.querySelectorAll("body *")].filter(node => {
   for (let at = node.parentElement; at; at = at.parentElement)
@@ -30,7 +32,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield started
         started.close()
 
@@ -67,6 +69,15 @@ def page_at(browser):
     for context in contexts:
         context.close()
     check()
+
+
+def until(page, expression):
+    """Wait until JavaScript is true of the page, also where its policy forbids Playwright's way; the value."""
+    for _ in range(600):
+        if value := page.evaluate(expression):
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{expression}: {page.inner_text('body')}")
 
 
 def check_width(page):

@@ -1,13 +1,13 @@
-"""`detect serve`: serve a page to drop images and videos on, until interrupted."""
+"""`detect serve`: serve a page to drop images and videos on, or a live view of training, until interrupted."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from detect.config.constraints import Count, Precision, Range, SideOrDefault
+from detect.config.constraints import Count, Precision, Range, ReadWith, SideOrDefault
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.utils.atomic_io import temporary_folder
@@ -15,15 +15,15 @@ from detect.utils.atomic_io import temporary_folder
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Serve a page to drop images and videos on, at http://HOST:PORT, until interrupted.
+    """Serve a page at http://HOST:PORT until interrupted: for images, videos and the camera, or a view of training.
 
     By default only this machine can reach it.
     """
 
-    published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
-
-    weights: str
+    weights: str = ""
     """Weights: a file, an exported one, or a name of `detect weights`."""
+    run: list[str] = field(default_factory=list)
+    """In place of --weights: folders of training runs. The page shows how they go on; it only reads them."""
     host: str = "127.0.0.1"
     """Address to listen at. Other than a loopback address opens the server to other machines: set --token then."""
     port: Annotated[int, Range(0, 65535)] = 8000
@@ -33,30 +33,30 @@ class ServeConfig:
     token: str = ""
     """Secret that other machines have to know. They open /?token=TOKEN, or send Authorization: Bearer TOKEN. A --config
     file keeps it out of the list of processes."""
-    imgsz: SideOrDefault = 0
+    imgsz: Annotated[SideOrDefault, ReadWith("weights")] = 0
     """Image size in pixels. Default: the training size."""
-    workers: Annotated[int, Range(1, 64)] = 2
+    workers: Annotated[int, Range(1, 64), ReadWith("weights")] = 2
     """Processes that each hold the model. With 2 or more, images never wait for a video."""
-    max_mb: Annotated[float, Range(0.01)] = 64.0
+    max_mb: Annotated[float, Range(0.01), ReadWith("weights")] = 64.0
     """Largest upload, in megabytes."""
-    max_total_mb: Annotated[float, Range(0.01)] = 1024.0
+    max_total_mb: Annotated[float, Range(0.01), ReadWith("weights")] = 1024.0
     """All files on the server together, in megabytes."""
-    max_megapixels: Annotated[float, Range(0.01)] = 64.0
+    max_megapixels: Annotated[float, Range(0.01), ReadWith("weights")] = 64.0
     """Largest image, in megapixels."""
-    max_frame_megapixels: Annotated[float, Range(0.01)] = 10.0
+    max_frame_megapixels: Annotated[float, Range(0.01), ReadWith("weights")] = 10.0
     """Largest frame of a video, in megapixels."""
     seconds: Annotated[float, Range(0.1)] = 60.0
     """Time limit of an upload, in seconds. It holds for sending it, and for working on it: an image is then rejected, a
     video ends early."""
-    image_seconds: Annotated[float, Range(0.1)] = 10.0
+    image_seconds: Annotated[float, Range(0.1), ReadWith("weights")] = 10.0
     """Time limit of an image, in seconds. It counts where it is less than --seconds."""
-    waiting: Count = 128
+    waiting: Annotated[Count, ReadWith("weights")] = 128
     """Requests that may wait; more are rejected."""
     connections: Count = 48
     """Connections of one client; more are rejected."""
-    device: str = "auto"
+    device: Annotated[str, ReadWith("weights")] = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
-    precision: Precision = "auto"
+    precision: Annotated[Precision, ReadWith("weights")] = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
 
 
@@ -64,8 +64,15 @@ def serve(config: ServeConfig) -> None:
     """Serve the page until a signal ends it.
 
     Raises:
-        UserError: the weights, the address or the temporary folder cannot be used, or the extra serve is not installed.
+        UserError: the weights, the runs, the address or the temporary folder cannot be used, or the extra serve is not
+            installed.
     """
+    if bool(config.weights) == bool(config.run):
+        raise UserError(
+            "detect serve needs either --weights or --run: `detect serve --weights picodet_s_416` takes published "
+            "weights (`detect weights` lists them) for a page to drop images on, `detect serve --run runs/train` shows "
+            "a training run"
+        )
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
@@ -73,7 +80,8 @@ def serve(config: ServeConfig) -> None:
         raise UserError("detect serve needs the extra serve: pip install 'gridhead[serve]'") from error
     from detect.serve.server import run
 
-    config = replace(config, weights=str(resolve(config.weights)))  # once, before the workers open it
+    if config.weights:
+        config = replace(config, weights=str(resolve(config.weights)))  # once, before the workers open it
     with _listen(config.host, config.port) as listening, temporary_folder() as folder:
         asyncio.run(run(config, listening, folder))
 

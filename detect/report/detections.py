@@ -11,7 +11,7 @@ from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
-from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
+from detect.evaluation.breakdown import Group, by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.coco_protocol import Records, Summary
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.thresholds import targets_of
@@ -146,16 +146,16 @@ def _groups(page: Page, found: Detected) -> None:
         "AP of parts of the split. A group of objects leaves out what belongs to other groups; a group of images is "
         "evaluated alone. Groups of few objects say little."
     )
-    parts = {
-        "object size": by_size(annotations, found.summary),
-        "aspect ratio (width to height)": by_aspect(annotations, records),
-        "objects in the image": by_crowding(annotations, records),
-        "mean brightness of the image (0 to 255)": by_brightness(annotations, records, mean_brightness(annotations)),
-    }
-    for title, groups in parts.items():
-        page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")
-    rows = [(title, *group) for title, groups in parts.items() for group in groups]
-    page.table(("by", "group", "objects", "images", "AP", "AP50", "AR100"), rows)
+    brightness = by_brightness(annotations, records, mean_brightness(annotations)) if len(annotations) else []
+    _group(page, "object size", by_size(annotations, found.summary))
+    _group(page, "aspect ratio (width to height)", by_aspect(annotations, records))
+    _group(page, "objects in the image", by_crowding(annotations, records))
+    _group(page, "mean brightness of the image (0 to 255)", brightness)
+
+
+def _group(page: Page, title: str, groups: Sequence[Group]) -> None:
+    page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")
+    page.table((title, *("objects", "images", "AP", "AP50", "AR100")), groups)
 
 
 def _sizes(page: Page, found: Detected, detector: Detector) -> None:
@@ -167,11 +167,11 @@ def _sizes(page: Page, found: Detected, detector: Detector) -> None:
     anchors = anchors_of(seen["sides"], 9, size)
     shown = own or [(w, h) for w, h in anchors.get("anchors", [])]
     named = "the model's anchors" if own else "nine anchors by K-means (not used by this model)"
+    page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     if anchors:
         page.text(
             f"Nine anchors reach a mean IoU of {anchors['mean_iou']:.3f} and a recall of {anchors['recall']:.3f}."
         )
-    page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     sides = np.sqrt(seen["sides"].prod(1))
     if len(sides) == len(errors.found) and len(sides):
         edges = np.quantile(sides, np.linspace(0, 1, 9))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,9 +17,7 @@ from detect.inference.draw import draw
 from detect.report.html import Page
 from detect.types import Detections
 
-SIDE = 440  # pixels of the longer side of each of the two images
-WIDTH = 380  # of a thumbnail of both
-SIDES = "Left: annotations; right: detections."
+SIDE = 380  # pixels of the longer side of each of the two images
 
 
 def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAnalysis, conf: float, most: int) -> None:
@@ -37,9 +34,12 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
     counts = count_images(annotations, errors, conf)
 
     def add(title: str, images: Sequence[int], captions: Sequence[str]) -> None:
-        panels = [side_by_side(annotations, records, i, conf) for i in images]
-        texts = [f"{annotations.file_name(i)}: {text}" for i, text in zip(images, captions, strict=True)]
-        add_examples(page, title, list(zip(panels, texts, strict=True)), SIDES)
+        page.heading(title)
+        for i, text in zip(images, captions, strict=True):
+            page.image(
+                side_by_side(annotations, records, i, conf),
+                f"{annotations.file_name(i)}: {text}; left: annotations, right: detections",
+            )
 
     def counted(images: np.ndarray) -> list[str]:
         return [
@@ -58,27 +58,19 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
     add("Most surprising errors", [int(errors.image[n]) for n in surprising], captions)
 
 
-def add_examples(page: Page, title: str, images: Sequence[tuple[np.ndarray, str]], about: str) -> None:
-    """Add a section of images (H, W, 3) with captions; `about` says what they show. Nothing where there are none."""
-    if images:
-        page.heading(title)
-        page.text(about)
-        page.gallery(images, WIDTH)
-
-
 def side_by_side(annotations: Annotations, records: Records, index: int, conf: float) -> np.ndarray:
     """Image `index` twice, (h, w, 3): with its annotations, and with the detections that score at least `conf`."""
-    target, image = annotations.target(index), annotations.read(index)
+    target = annotations.target(index)
     known = Detections(target.boxes, torch.ones(len(target)), target.labels)
-    found = detections(records, annotations, index, conf)
-    scale = min(1.0, SIDE / max(image.shape[:2]))
-    small = scaled(image, scale)  # before drawing, so that labels stay legible
+    image = annotations.read(index)
     panels = [
-        draw(small, replace(one, boxes=one.boxes * scale), annotations.names, hide_conf=one is known)
-        for one in (known, found)
+        draw(image, known, annotations.names),
+        draw(image, detections(records, annotations, index, conf), annotations.names),
     ]
-    gap = np.full((small.shape[0], 6, 3), 255, np.uint8)
-    return np.hstack([panels[0], gap, panels[1]])
+    scale = min(1.0, SIDE / max(image.shape[:2]))
+    small = [scaled(panel, scale) for panel in panels]
+    gap = np.full((small[0].shape[0], 6, 3), 255, np.uint8)
+    return np.hstack([small[0], gap, small[1]])
 
 
 def detections(records: Records, annotations: Annotations, index: int, conf: float) -> Detections:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,14 +15,13 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.data.sources.formats import splits
 from detect.errors import UserError
 from detect.report.html import Page
+from detect.report.run_files import losses_and_metrics, read_rows, read_settings
 from detect.tasks import Task, get_task
 from detect.training.notes import read_notes
 from detect.training.state import best_of
-from detect.utils.atomic_io import read_bytes, replace_text
-from detect.utils.yaml_files import read_yaml
+from detect.utils.atomic_io import replace_text
 
 PACKAGES = ("gridhead", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "hotcoco")
-NO_METRICS = {"epoch", "step", "images_per_second", "lr", "seconds"}  # entries of metrics.jsonl
 
 
 def write_report(run: Path, device: str = "auto") -> Path:
@@ -39,7 +37,7 @@ def write_report(run: Path, device: str = "auto") -> Path:
     Raises:
         UserError: the folder holds no run, or none with a finished epoch.
     """
-    settings, rows = _settings(run), _lines(run / "metrics.jsonl")
+    settings, rows = read_settings(run), read_rows(run / "metrics.jsonl")
     weights = run / "best.safetensors"
     if not weights.exists() or not rows:
         raise UserError(
@@ -61,7 +59,7 @@ def write_report(run: Path, device: str = "auto") -> Path:
     config = EvaluateConfig([str(weights)], settings["data"], split, device=device, **same)
     page.heading(f"The best weights on {split}")
     task.report_section(page, task.evaluate(config, [detector], task.postprocess(config)), detector, config)
-    _settings_section(page, settings, _lines(run / "changes.jsonl"))
+    _settings_section(page, settings, read_rows(run / "changes.jsonl"))
     replace_text(run / "report.html", str(page))
     return run / "report.html"
 
@@ -79,10 +77,7 @@ def _notes(page: Page, notes: Mapping[str, Any]) -> None:
 def _training(page: Page, rows: Sequence[Mapping[str, Any]], task: Task) -> None:
     """Losses, metrics and learning rate over the epochs."""
     page.heading("Training")
-    names = [name for name in rows[0] if name not in NO_METRICS]
-    metrics = [name for name in (task.curves or (task.metric.lstrip("-"),)) if name in names]
-    first = names.index(min(metrics, key=names.index)) if metrics else len(names)
-    terms = names[:first] or names  # the loop writes loss terms first, then the metrics of the evaluator
+    terms, metrics = losses_and_metrics(rows, task)
 
     def line(name: str) -> list[tuple[float, float]]:
         return [(row["epoch"] + 1, row[name]) for row in rows if name in row]
@@ -110,26 +105,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _settings(run: Path) -> dict[str, Any]:
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is not the folder of a run: it has no config.yaml")
-    found = read_yaml(run / "config.yaml")
-    if not isinstance(found, dict) or not {"data", "model", "seed", "workers"} <= set(found):
-        raise UserError(f"{run / 'config.yaml'} is not the configuration of a run")
-    return found
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file; empty where there is no file."""
-    try:
-        lines = read_bytes(file).decode("utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is not a JSON object")
-        return rows
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error

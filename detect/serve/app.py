@@ -57,9 +57,10 @@ def build(config: ServeConfig, service: Service) -> ASGIApp:
 
 
 def described(routes: list[Route]) -> dict[str, Any]:
-    """The OpenAPI document of these requests, from `openapi.yaml`, which describes those of every service."""
+    """The OpenAPI document of those requests that are for programs, from `openapi.yaml`, which has all of them."""
     document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
-    return document | {"paths": {route.path: document["paths"][route.path] for route in routes}}
+    paths = [route.path_format for route in routes if route.include_in_schema]
+    return document | {"paths": {path: document["paths"][path] for path in paths}}
 
 
 async def _rejected(_: Request, error: RequestRejected) -> Response:

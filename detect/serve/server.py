@@ -35,7 +35,7 @@ async def run(config: ServeConfig, listening: socket.socket, folder: Path) -> No
     Raises:
         UserError: the weights, a host name or the token cannot be used.
     """
-    service = Detection(config, folder)
+    service = _service(config, folder)
     connections = Connections(config.connections, config.seconds + END_SECONDS)
     app = build(config, service)
     async with service:
@@ -46,6 +46,14 @@ async def run(config: ServeConfig, listening: socket.socket, folder: Path) -> No
             await server.serve([listening])
         finally:
             watching.cancel()
+
+
+def _service(config: ServeConfig, folder: Path) -> Service:
+    if not config.run:
+        return Detection(config, folder)
+    from detect.serve.live import LiveView  # late: it imports torch, which only the workers of a detector need
+
+    return LiveView(config, folder)
 
 
 def _settings(app: Any, connections: Connections) -> uvicorn.Config:
@@ -74,7 +82,7 @@ def _announce(config: ServeConfig, listening: socket.socket) -> None:
     if is_open and not config.allowed_host:
         names = "by its address alone, not by a name: --allowed-host NAME adds one"
         say(f"warning: --host {config.host}: other machines reach this server {names}", sys.stderr)
-    say(f"serving {config.weights} at {url} (Ctrl-C ends it)", flush=True)
+    say(f"serving {config.weights or ', '.join(config.run)} at {url} (Ctrl-C ends it)", flush=True)
 
 
 class _Server(uvicorn.Server):

@@ -58,6 +58,33 @@ def locked_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def in_use_since(folder: Path) -> float | None:
+    """When the run began that holds the lock of a folder, in seconds since 1970; None where there is none.
+
+    Only the file is read: taking the lock to try it could turn away a run that starts at this moment. A killed run
+    leaves the file behind; on this machine its process is looked for.
+    """
+    lock = folder / LOCK
+    try:
+        since, process = lock.stat().st_mtime, str(json.loads(lock.read_text(encoding="utf-8"))["process"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    number, _, node = process.removeprefix("process ").partition(" on ")
+    here = sys.platform != "win32" and node == platform.node() and number.isdecimal()
+    return None if here and _has_ended(int(number)) else since
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except (OSError, IndexError):  # another user's, or a system without /proc
+        return False
+    return state in ("Z", "X")  # killed, and its parent has not asked for its status
+
+
 @contextmanager
 def locked_files(*files: str | Path, kind: str = "results") -> Iterator[None]:
     """`locked_folder` for single files; "" is skipped. The lock of each is a file beside it.

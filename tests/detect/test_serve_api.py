@@ -20,6 +20,7 @@ import detect.serve
 from detect.commands.serve import ServeConfig
 from detect.serve.app import described
 from detect.serve.detection import Detection
+from detect.serve.live import LiveView
 from tests.reference.server import ROOT
 
 FOLDER = Path(detect.serve.__file__).parent
@@ -28,8 +29,11 @@ PAGE = ROOT / "docs" / "reference" / "http_api.md"
 JSON = "application/json"
 
 
-def services(folder):
-    return [Detection(ServeConfig("w"), folder)]
+@pytest.fixture
+def services(tmp_path):
+    """What both forms of the command serve."""
+    (tmp_path / "config.yaml").write_text("{data: d, model: m, seed: 0, workers: 0}")
+    return [Detection(ServeConfig("w"), tmp_path), LiveView(ServeConfig(run=[str(tmp_path)]), tmp_path)]
 
 
 def operations():
@@ -56,11 +60,13 @@ def values(node):
         yield from values(one)
 
 
-def test_the_document_describes_every_request_and_no_other(tmp_path):
-    routes = {route.path: route.methods - {"HEAD"} for one in services(tmp_path) for route in one.routes()}
-    assert operations() == routes | {"/openapi.json": {"GET"}}
-    for service in services(tmp_path):
-        assert set(described(service.routes())["paths"]) == {route.path for route in service.routes()}
+def test_the_document_describes_every_request_and_no_other(services):
+    routes = [route for one in services for route in one.routes() if route.include_in_schema]
+    known = {route.path_format: route.methods - {"HEAD"} for route in routes}
+    assert operations() == known | {"/openapi.json": {"GET"}}
+    for service in services:
+        own = {route.path_format for route in service.routes() if route.include_in_schema}
+        assert set(described(service.routes())["paths"]) == own
 
 
 def test_the_document_is_sound():

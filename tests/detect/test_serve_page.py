@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import re
-import shutil
-import time
 import zipfile
 from base64 import b64encode
 from pathlib import Path
@@ -19,6 +17,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 import detect.serve
+from tests.browser import WIDTHS, check_width, until
 
 STATIC = Path(detect.serve.__file__).parent / "static"
 
@@ -28,43 +27,11 @@ def images(digits):
     return sorted((digits / "train").iterdir())[:2]
 
 
-@pytest.fixture(scope="module")
-def page(server):
-    sync = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no Chromium is installed")
-    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with sync.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=flags)
-        yield browser.new_page()
-        browser.close()
-
-
 @pytest.fixture
-def opened(page, server):
-    """The page anew; at the end of the test there must be no complaint of the browser."""
-    wrong = []
-    hear = {
-        "console": lambda one: one.type == "error" and wrong.append(one.text),
-        "pageerror": lambda one: wrong.append(str(one)),
-    }
-    for event, hearer in hear.items():
-        page.on(event, hearer)
-    page.set_viewport_size({"width": 1000, "height": 800})
-    page.goto(server.url)
-    page.wait_for_selector("html[data-ready]", state="attached")
-    yield page
-    for event, hearer in hear.items():
-        page.remove_listener(event, hearer)
-    assert wrong == []
-
-
-def until(page, expression):
-    """Wait until JavaScript is true of the page; its policy forbids the way in which playwright does it."""
-    for _ in range(600):
-        if value := page.evaluate(expression):
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"{expression}: {page.inner_text('body')}")
+def page(page_at, server):
+    one = page_at(server.url)
+    one.wait_for_selector("html[data-ready]", state="attached")
+    return one
 
 
 def drop(page, *files):
@@ -88,8 +55,8 @@ def slide(page, name, value):
     page.evaluate(script, [name, value])
 
 
-def test_several_files_are_filtered_and_downloaded_without_asking_again(opened, server, images):
-    page, asked = opened, []
+def test_several_files_are_filtered_and_downloaded_without_asking_again(page, server, images):
+    asked = []
     page.on("request", lambda one: asked.append(one.url))
     datas = [path.read_bytes() for path in images]
     found = [server.ask("POST", "/image?conf=0.01", data, "image/jpeg")[1] for data in datas]
@@ -128,13 +95,12 @@ def test_several_files_are_filtered_and_downloaded_without_asking_again(opened, 
     page.click("#all")
     assert f"{len(kept[0])} detection" in page.inner_text("#caption")
     assert [url for url in asked[sent:] if not url.startswith("blob:")] == []
-    for width in (400, 1000, 1600):
+    for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        check_width(page)
 
 
-def test_boxes_lie_over_the_image_that_was_chosen_last(opened, images):
-    page = opened
+def test_boxes_lie_over_the_image_that_was_chosen_last(page, images):
     colours = {"wide.png": ((48, 128, 3), 250), "high.png": ((128, 48, 3), 10)}
     datas = [
         (name, "image/png", cv2.imencode(".png", np.full(*one, np.uint8))[1].tobytes()) for name, one in colours.items()
@@ -166,8 +132,9 @@ def test_boxes_lie_over_the_image_that_was_chosen_last(opened, images):
     assert not page.is_visible("#workplace")
 
 
-def test_a_video_has_its_boxes_over_it_and_what_is_no_image_is_told(page, server, digits):
-    page.goto(server.url)  # without `opened`: the console tells the status 400 of what is none
+def test_a_video_has_its_boxes_over_it_and_what_is_no_image_is_told(browser, server, digits):
+    page = browser.new_page()  # not by `page_at`: the console tells the status 400 of what is none
+    page.goto(server.url)
     page.wait_for_selector("html[data-ready]", state="attached")
     drop(page, ("a.txt", "image/png", b"hello"), ("a.mp4", "video/mp4", (digits / "video.mp4").read_bytes()))
     assert "not a readable image" in page.locator("#files li.failed").inner_text()
@@ -177,10 +144,11 @@ def test_a_video_has_its_boxes_over_it_and_what_is_no_image_is_told(page, server
     frames = {one["file_name"] for one in json.loads(downloaded(page, "#coco"))["images"]}
     assert frames and all(re.fullmatch(r"a_\d{6}\.jpg", name) for name in frames)
     assert downloaded(page, "#save")[4:8] == b"ftyp"
+    page.close()
 
 
-def test_the_camera_is_sent_a_frame_at_a_time(opened):
-    page, at_once = opened, []
+def test_the_camera_is_sent_a_frame_at_a_time(page):
+    at_once = []
     page.on("request", lambda one: at_once.append(1) if "/image?" in one.url else None)
     page.on("requestfinished", lambda one: at_once.append(-1) if "/image?" in one.url else None)
     page.click("#camera")
@@ -192,8 +160,7 @@ def test_the_camera_is_sent_a_frame_at_a_time(opened):
     assert not page.is_visible("#workplace") and page.evaluate("document.getElementById('video').srcObject === null")
 
 
-def test_where_the_browser_gives_no_camera_the_page_says_why(opened):
-    page = opened
+def test_where_the_browser_gives_no_camera_the_page_says_why(page):
     page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined, configurable: true })")
     page.click("#camera")
     assert "only to pages at localhost or over HTTPS" in page.inner_text("#said")

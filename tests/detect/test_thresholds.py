@@ -196,10 +196,10 @@ def test_a_page_tells_of_the_evaluation_in_full(known, tmp_path, capsys):
         *("Confusion", "Cost of errors", "AP by object size", "AP by aspect ratio", "AP by objects in the image"),
         *("F1 by confidence", "AP by mean brightness", "expected calibration error", "Worst images", "Best images"),
         "Most surprising",
-        *("for precision 0.97", "for recall 0.9", "95 % interval"),
+        *("precision 0.97: confidence", "recall 0.9: confidence", "95 % interval"),
     ):
         assert part in text, part
-    assert text.count("data:image/jpeg;base64,") >= 6  # two of each sort
+    assert text.count("left: annotations, right: detections") >= 6  # two of each sort
     assert main([*known, "--page", str(page)]) == 0  # a page of ours may be written again
     (tmp_path / "mine.html").write_text("mine")
     assert main([*known, "--page", str(tmp_path / "mine.html")]) == 2
