@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detect.config.constraints import Count, Natural, Side
 from detect.errors import UserError
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_files, under
 from detect.utils.names import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class AnchorsConfig:
     """Seed of the random start."""
     json: str = ""
     """File to write the anchors to, as JSON."""
+    plot: str = ""
+    """File to write a page to that plots boxes and anchors, such as anchors.html."""
     skip_bad: bool = False
     """Leave out broken images and annotations, and list them."""
     allow_outside: bool = False
@@ -37,6 +42,7 @@ class AnchorsConfig:
 
 
 @under(lambda config: locked_files(config.json))
+@under(lambda config: locked_files(config.plot, kind="page"))
 def anchors(config: AnchorsConfig) -> dict[str, Any]:
     """Compute anchor boxes, and print them in the form that `--model.anchors` takes.
 
@@ -73,4 +79,34 @@ def anchors(config: AnchorsConfig) -> dict[str, Any]:
     say(f"anchors: {json.dumps(result['anchors'])}")
     if config.json:
         replace_text(Path(config.json), json.dumps(result) + "\n")
+    if config.plot:
+        replace_text(Path(config.plot), _page(sizes, result, str(annotations.path)))
     return result
+
+
+def _page(sizes: Tensor, result: dict[str, Any], path: str) -> str:
+    """A page with the sizes of boxes (N, 2) and of anchors, and how many boxes each anchor is nearest to."""
+    import torch
+
+    from anchors.boxes import iou
+    from detect.report.html import Page
+
+    anchors = torch.tensor(result["anchors"], dtype=sizes.dtype)
+    zero = torch.zeros(1, dtype=sizes.dtype)
+    corners = [torch.cat([zero.expand(len(sides), 2), sides], 1) for sides in (sizes, anchors)]
+    overlap, nearest = iou(*corners).max(1)
+    page = Page("Anchors")
+    page.text(
+        f"{len(sizes):,} boxes of {path} at {result['imgsz']} px. Mean IoU of a box and its nearest anchor, both placed "
+        f"at one corner: {result['mean_iou']:.4f}; best possible recall: {result['recall']:.4f}."
+    )
+    names = ("box", "anchor")
+    points = {name: list(map(tuple, sides.tolist())) for name, sides in zip(names, (sizes, anchors), strict=True)}
+    page.dots(points, "width and height, in pixels", "width", "height")
+    rows = [
+        [i + 1, *sides, int((nearest == i).sum()), float(overlap[nearest == i].mean()) if (nearest == i).any() else None]
+        for i, sides in enumerate(result["anchors"])
+    ]
+    page.table(["anchor", "width", "height", "nearest to boxes", "mean IoU with them"], rows)
+    page.histogram(overlap.tolist(), "IoU of each box with its nearest anchor", "IoU")
+    return str(page)

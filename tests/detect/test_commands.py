@@ -71,10 +71,13 @@ def test_train_evaluate_predict_anchors_info(digits, tmp_path, capsys):
         main(["predict", "--weights", best, "--source", str(digits / "val"), "--out", str(tmp_path / "p"), *CPU]) == 0
     )
     assert len(list((tmp_path / "p").glob("*.jpg"))) == 8
-    assert main(["anchors", "--data", str(digits), "--k", "3", "--json", str(tmp_path / "a.json")]) == 0
+    plotted = ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.html")]
+    assert main(["anchors", "--data", str(digits), "--k", "3", *plotted]) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "a.json").read_text())
     assert printed.splitlines()[-1] == f"anchors: {json.dumps(found['anchors'])}"
+    page = (tmp_path / "a.html").read_text()
+    assert all(f'data-value="{side!r}"' in page for sides in found["anchors"] for side in sides)
     flags = ["--model", "yolo_anchor_n", "--model.levels", "[3]", "--model.anchors", json.dumps(found["anchors"])]
     with_anchors = ["train", "--data", str(digits), "--epochs", "1", "--out", str(tmp_path / "b"), *flags, *small]
     assert main(with_anchors) == 0  # in the form that --model.anchors takes
