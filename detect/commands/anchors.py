@@ -92,20 +92,20 @@ def _page(sizes: Tensor, result: dict[str, Any], path: str) -> str:
     from detect.report.html import Page
 
     anchors = torch.tensor(result["anchors"], dtype=sizes.dtype)
-    zero = torch.zeros(1, dtype=sizes.dtype)
-    corners = [torch.cat([zero.expand(len(sides), 2), sides], 1) for sides in (sizes, anchors)]
-    overlap, nearest = iou(*corners).max(1)
+    of_boxes, of_anchors = (torch.cat([torch.zeros_like(sides), sides], 1) for sides in (sizes, anchors))
+    overlap, nearest = iou(of_boxes, of_anchors).max(1)
     page = Page("Anchors")
     page.text(
-        f"{len(sizes):,} boxes of {path} at {result['imgsz']} px. Mean IoU of a box and its nearest anchor, both placed "
-        f"at one corner: {result['mean_iou']:.4f}; best possible recall: {result['recall']:.4f}."
+        f"{len(sizes):,} boxes of {path} at {result['imgsz']} px. Mean IoU of a box and its nearest anchor, both "
+        f"placed at one corner: {result['mean_iou']:.4f}; best possible recall: {result['recall']:.4f}."
     )
     names = ("box", "anchor")
     points = {name: list(map(tuple, sides.tolist())) for name, sides in zip(names, (sizes, anchors), strict=True)}
     page.dots(points, "width and height, in pixels", "width", "height")
     rows = [
-        [i + 1, *sides, int((nearest == i).sum()), float(overlap[nearest == i].mean()) if (nearest == i).any() else None]
+        [i + 1, *sides, len(near), float(near.mean()) if len(near) else None]
         for i, sides in enumerate(result["anchors"])
+        for near in [overlap[nearest == i]]
     ]
     page.table(["anchor", "width", "height", "nearest to boxes", "mean IoU with them"], rows)
     page.histogram(overlap.tolist(), "IoU of each box with its nearest anchor", "IoU")

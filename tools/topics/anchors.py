@@ -23,7 +23,8 @@ def draw() -> dict[str, np.ndarray]:
 
 def _clusters(sizes: Tensor) -> np.ndarray:
     anchors = kmeans(sizes, 3)
-    overlap = iou(*(torch.cat([torch.zeros_like(sides), sides], 1) for sides in (sizes, anchors)))
+    of_boxes, of_anchors = (torch.cat([torch.zeros_like(sides), sides], 1) for sides in (sizes, anchors))
+    overlap = iou(of_boxes, of_anchors)
     rows = [
         {"width": w, "height": h, "nearest": f"anchor {i + 1}", "kind": "box"}
         for (w, h), i in zip(sizes.tolist(), overlap.argmax(1).tolist(), strict=True)

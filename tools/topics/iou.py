@@ -49,7 +49,11 @@ def _away() -> np.ndarray:
             value = iou(still, moved, kind).item()
             rows.append({"shift": shift, "value": value, "kind": {"iou": "IoU"}.get(kind, kind[0].upper() + "IoU")})
     encoding = {
-        "x": {"field": "shift", "type": "quantitative", "title": "pixels that the centre of a box of 60 × 120 lies right of that of one of 100 × 100"},
+        "x": {
+            "field": "shift",
+            "type": "quantitative",
+            "title": "pixels that the centre of a box of 60 × 120 lies right of that of one of 100 × 100",
+        },
         "y": {"field": "value", "type": "quantitative", "title": None},
         "color": {"field": "kind", "type": "nominal", "title": None, "sort": ["IoU", "GIoU", "DIoU", "CIoU"]},
     }
