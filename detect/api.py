@@ -60,10 +60,10 @@ class Detector:
         plugins.load_installed()
         given = str(weights) if isinstance(weights, Path) else weights
         config = from_values(
-            PredictConfig, {"weights": given, "source": "", "device": str(device), "precision": precision}, ""
+            PredictConfig, {"weights": [given], "source": "", "device": str(device), "precision": precision}, ""
         )
         device, precision = config.device, config.precision
-        weights = str(resolve(config.weights))
+        weights = str(resolve(config.weights[0]))
         if is_exported(weights):  # it chooses device and precision itself
             return Detector(open_exported(weights, device, precision), torch.device("cpu"), torch.float32)
         where = pick_device(device)
@@ -189,7 +189,7 @@ class Detector:
             UserError: a value or the source cannot be used; raised at once, before the first image.
         """
         given = PredictConfig(
-            weights="the model",
+            weights=["the model"],
             source="",
             conf=conf,
             iou=iou,

@@ -102,7 +102,7 @@ def _place(strays: list[tuple[str, str]], command: str, values: dict[str, Any]) 
             values[names.pop(0)] = word
         elif flag == "weights" and "=" not in word:
             raise UserError(
-                f"--weights takes one file in detect {command}: what is {word!r}? Only evaluate takes several"
+                f"--weights takes one file in detect {command}: what is {word!r}? Evaluate and predict take several"
             )
         else:
             raise unknown_flag(word, command)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from detect.config.constraints import (
     CallbackName,
     Count,
     Natural,
     Precision,
+    Range,
     ReadWith,
     Share,
     ShareOrUnset,
@@ -23,6 +24,7 @@ from detect.utils.names import say
 
 if TYPE_CHECKING:
     from detect.api import Detector
+    from detect.inference.class_ensemble import ClassEnsemble
     from detect.inference.pipeline import Summary
     from detect.inference.source import Source
     from detect.tracking.video_tracker import VideoTracker
@@ -41,8 +43,9 @@ class PredictConfig:
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
-    weights: str
-    """Weights: a file, an exported one, or a name of `detect weights`."""
+    weights: list[str]
+    """Weights: a file, an exported one, or a name of `detect weights`. Several classifiers: their probabilities are
+    averaged."""
     source: str
     """Image, folder, glob, video, camera number or stream URL."""
     out: str = "runs/predict"
@@ -71,6 +74,9 @@ class PredictConfig:
     """Soft-NMS: lower the score of overlapping boxes, keep them."""
     classes: list[str] = field(default_factory=list)
     """Names or indices of the classes to keep. Default: all."""
+    crops: Annotated[int, Range(1, 10)] = 1
+    """Views of an image that a classifier averages. In this order: whole, mirrored, the four corners, their mirror
+    images."""
     tta: bool = False
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
@@ -120,14 +126,18 @@ def predict(config: PredictConfig) -> None:
     from detect.inference.source import open_source
     from detect.tasks import get_task
 
-    detector = Detector.load(config.weights, config.device, config.precision)
+    members = [Detector.load(path, config.device, config.precision) for path in config.weights]
+    detector = members[0]
     refuse_unused("predict", config, detector.model.task)
     task = get_task(detector.model.task)
-    results_file = task.require_results_file(config.weights)
+    results_file = task.require_results_file(config.weights[0])
     keep = _postprocess(config, detector)
     tracker = _tracker(config, detector)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
-    predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
+    if len(members) > 1 or config.crops > 1:
+        predictor: Any = _ensemble(config, members, keep)
+    else:
+        predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     predictor = watched(predictor, make_callbacks(config.callbacks).values(), detector)
     summary = predict_to(
         source,
@@ -153,6 +163,16 @@ def predict(config: PredictConfig) -> None:
         f"{summary.frames} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
         sys.stderr if config.json else sys.stdout,
     )
+
+
+def _ensemble(config: PredictConfig, members: list[Detector], keep: Postprocess) -> ClassEnsemble:
+    """The predictor of several classifiers, or of several views. Raises UserError for other models."""
+    from detect.inference.class_ensemble import ClassEnsemble, require_same_classes
+
+    if members[0].model.task != "classify" or any(member.dims != 2 for member in members):
+        raise UserError("several --weights, and --crops, are for classifiers of images: give one file")
+    require_same_classes(members, config.weights)
+    return ClassEnsemble(members, keep, config.imgsz, config.crops)
 
 
 def _postprocess(config: PredictConfig, detector: Detector) -> Postprocess:

@@ -1,20 +1,19 @@
 """Multi-crop evaluation of classifiers: probabilities averaged over several views of each image.
 
-Axes: B batch, N crops, C classes, S side of the network's input.
+Axes: B batch, N crops, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from detect.data.annotations import Annotations
 from detect.data.loader import SampleLoader
+from detect.models.class_views import canvas_side, mean_over_views
 from detect.types import Batch
 from detect.utils.device import autocast, pick_workers
 from detect.utils.progress import track
@@ -22,34 +21,6 @@ from detect.utils.progress import track
 if TYPE_CHECKING:
     from detect.api import Detector
     from detect.commands.evaluate import EvaluateConfig
-
-MOST = 10
-PART = 0.875  # side of a corner view over that of the image: 224 of 256, as Krizhevsky et al. (2012) tested
-
-
-def canvas_side(side: int, count: int) -> int:
-    """Side of the images that `views` takes, for a network with inputs of `side` pixels."""
-    return side if count <= 2 else round(side / PART)
-
-
-def views(images: Tensor, side: int, count: int) -> Iterator[Tensor]:
-    """Several views (B, 3, S, S) uint8 of images, in this order: whole, mirrored, four corners, their mirror images.
-
-    Args:
-        images: (B, 3, H, W) uint8, of `canvas_side` pixels.
-        side: S, side of a view.
-        count: number of views, 1 to 10.
-    """
-    if images.ndim != 4 or (count == 1 and images.shape[-1] == side):  # signals and volumes have no other view
-        yield images
-        return
-    resized = images
-    if images.shape[-1] != side:
-        small = interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
-        resized = small.round().clamp(0, 255).to(torch.uint8)
-    corners = [images[..., y, x] for y in (slice(side), slice(-side, None)) for x in (slice(side), slice(-side, None))]
-    every = [resized, resized.flip(3), *corners, *(corner.flip(3) for corner in corners)]
-    yield from islice(every, count)
 
 
 @torch.inference_mode()
@@ -59,12 +30,8 @@ def class_scores(
     """Ids and mean probabilities (B, C) over `count` views, batch by batch; `model` is fused and on `device`."""
     for batch in batches:
         images = batch.images.to(device, non_blocking=True)
-        scores = []
-        for view in views(images, side, count):
-            with autocast(device, dtype):
-                output = model(view)
-            scores.append(model.scores(output).cpu())
-        yield [t.image_id for t in batch.targets], torch.stack(scores).mean(0)
+        scores = mean_over_views(model, images, side, count, autocast(device, dtype))
+        yield [t.image_id for t in batch.targets], scores
 
 
 def mean_scores(

@@ -55,13 +55,12 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     from detect.evaluation.class_matching import labels_of
     from detect.evaluation.evaluate import open_split
     from detect.evaluation.multi_crop import mean_scores
+    from detect.inference.class_ensemble import require_same_classes
     from detect.models.classifier import top_classes
     from detect.types import Classification
 
     first, names = members[0], members[0].names
-    for path, member in zip(config.weights, members, strict=True):
-        if member.names != names:
-            raise UserError(f"{path}: its classes are not those of the first weights: they cannot be averaged")
+    require_same_classes(members, config.weights)
     annotations = open_split(config, TASK)
     for member in members:
         require_fit(annotations, member.dims, member.channels)
@@ -109,7 +108,7 @@ TASK = Task(
     metric="top1",
     evaluator=make_evaluator,
     defaults={"model": "resnet18", "imgsz": "224"},
-    options={"train": ("balance", "augment.stylized", "augment.crop"), "evaluate": ("crops",)},
+    options={"train": ("balance", "augment.stylized", "augment.crop"), "predict": ("crops",), "evaluate": ("crops",)},
     image_level_labels="images",
     check_data=Late("detect.data.datasets.crops:require_classes"),
     training_data=training_data,

@@ -252,7 +252,7 @@ REQUIRED = {
         ("predict", "--epochs 3", "it is of detect demo and train"),
         ("predict", "--zzz 3", "detect predict --help lists the flags"),
         ("predict", "stray", "'stray' belongs to no flag"),
-        ("predict", "--weights a b", "--weights takes one file in detect predict: what is 'b'?"),
+        ("see", "--weights a b", "--weights takes one file in detect see: what is 'b'?"),
     ],
 )
 def test_a_word_that_is_no_flag_leads_to_one(command, words, said):

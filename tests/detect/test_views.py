@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detect.evaluation.multi_crop import MOST, PART, canvas_side, class_scores, views
+from detect.evaluation.multi_crop import class_scores
+from detect.models.class_views import MOST, PART, canvas_side, views
 from tests.reference import views as naive
 
 SIDES, COUNTS = st.integers(2, 24), st.integers(1, MOST)
