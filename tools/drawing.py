@@ -138,6 +138,7 @@ def blocks(shapes: Sequence[tuple[str, tuple[int, ...]]], unit: float = 0.55, ga
         wide = max([thick + slant, *(render(line, LETTER - 2).shape[1] for line in lines)])
         boxes.append((left, thick, side, slant, lines))
         left, top = round(left + wide + gap), max(top, round(side + slant))
+    top += 6
     canvas = np.full((top + LINE * max(len(lines) for *_, lines in boxes) + 14, left, 3), 255, np.uint8)
     for x, thick, side, slant, lines in boxes:
         _box(canvas, x, top, thick, side, slant)
