@@ -35,11 +35,13 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
 
     def add(title: str, images: Sequence[int], captions: Sequence[str]) -> None:
         page.heading(title)
-        for i, text in zip(images, captions, strict=True):
-            page.image(
-                side_by_side(annotations, records, i, conf),
-                f"{annotations.file_name(i)}: {text}; left: annotations, right: detections",
-            )
+        if len(images):
+            page.text("Left: annotations. Right: detections.")
+        both = [
+            (side_by_side(annotations, records, i, conf), f"{annotations.file_name(i)}: {text}")
+            for i, text in zip(images, captions, strict=True)
+        ]
+        page.gallery(both, side=340)
 
     def counted(images: np.ndarray) -> list[str]:
         return [
