@@ -27,6 +27,7 @@ from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
 from detect.data.validate import verify
+from detect.evaluation.bootstrap import draw_weights, match, p_value, resampled_ap
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import Records, mean_defined, summarize
@@ -78,42 +79,15 @@ def evaluate_weights(weights: Path, annotations: Annotations, seconds: float) ->
     return SeedResult(weights, evaluator.records(), seconds)
 
 
-def resample(annotations: Annotations, records: Records, index: np.ndarray) -> tuple[Annotations, Records]:
-    """Build a dataset of the images `index` (I,), which may repeat, and the detections in them."""
-    chosen = annotations.select(index)
-    rows = {image: row for row, image in enumerate(records.image_ids.tolist())}
-    at = np.array([rows[image] for image in chosen.image_ids.tolist()])
-    ends = records.counts.cumsum()
-    take = np.concatenate([np.arange(ends[i] - records.counts[i], ends[i]) for i in at]).astype(np.int64)
-    names = np.arange(len(index))
-    new = replace(chosen, image_ids=names, ids=np.arange(1, len(chosen.ids) + 1))
-    return new, Records(names, records.counts[at], records.boxes[take], records.scores[take], records.labels[take])
-
-
 def bootstrap(
     annotations: Annotations, models: Mapping[str, Sequence[SeedResult]], seed: int = 0
 ) -> dict[str, np.ndarray]:
     """AP (R,) of each model on the same resamples of the images, each the mean over its seeds."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(annotations), size=(RESAMPLES, len(annotations)))
+    weights = draw_weights(len(annotations), RESAMPLES, seed)
     return {
-        name: np.array(
-            [
-                np.mean([summarize(*resample(annotations, one.records, draw)).numbers["AP"] for one in seeds])
-                for draw in draws
-            ]
-        )
+        name: np.mean([resampled_ap(match(annotations, one.records), weights) for one in seeds], axis=0)
         for name, seeds in models.items()
     }
-
-
-def chance(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p-value of a paired bootstrap test: how often the difference of resamples (R,) has the other sign.
-
-    Never less than 1/R.
-    """
-    less, more = (a <= b).mean(), (a >= b).mean()
-    return float(min(1.0, max(1 / len(a), 2 * min(less, more))))
 
 
 def milliseconds(models: Mapping[str, Sequence[SeedResult]], files: Sequence[str], rounds: int = 3) -> dict[str, float]:
@@ -248,7 +222,7 @@ def page(
     lines += ["", "AP of the row's model minus AP of the column's, with the p-value of a paired test:", ""]
     lines += ["|   |" + "".join(f" `{name}` |" for name in models), "|" + " --- |" * (1 + len(models))]
     for a in models:
-        cells = [f"{(aps[a] - aps[b]).mean():+.3f} (p {chance(aps[a], aps[b]):.2g})" if a != b else "" for b in models]
+        cells = [f"{(aps[a] - aps[b]).mean():+.3f} (p {p_value(aps[a], aps[b]):.2g})" if a != b else "" for b in models]
         lines.append(f"| `{a}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

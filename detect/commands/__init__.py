@@ -21,7 +21,7 @@ COMMANDS = {
     "verify": "compare two images: the same identity?",
     "identify": "identify who is in each image, with a gallery",
     "serve": "serve a page to drop images and videos on",
-    "report": "write the HTML report of a training run",
+    "report": "write the HTML report of a training run, or compare runs",
     "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",
     "weights": "list published weights, or download some",

@@ -43,6 +43,6 @@ def _report(run: Path, device: str) -> None:
     from detect.commands.report import ReportConfig, report
 
     try:
-        say(f"report: {report(ReportConfig(str(run), device))}")
+        say(f"report: {report(ReportConfig(str(run), device=device))}")
     except (UserError, OSError) as error:
         say(f"no report: {one_line(error)}", sys.stderr)

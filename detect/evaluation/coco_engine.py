@@ -6,8 +6,8 @@ Axes as in `coco_protocol`: N rows, T IoU thresholds, R recall levels, C classes
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import hotcoco
 import numpy as np
@@ -72,6 +72,17 @@ def measure_groups(
     engine.accumulate()
     arrays = engine.eval or {}
     return arrays["precision"], arrays["recall"]
+
+
+def matched_images(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> Iterator[dict[str, Any]]:
+    """What matches in each image and class that has objects or detections, whatever their size: `eval_imgs`.
+
+    Its `dtMatches` (T, N) count objects from 1 in the order of `objects`; 0 is no match.
+    """
+    engine = _prepared(images, classes, objects, detections)
+    engine.params.area_rng, engine.params.area_rng_lbl = [[0.0, 1e10]], ["all"]
+    engine.evaluate()
+    return (one for one in engine.eval_imgs if one is not None)
 
 
 def _engine(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> hotcoco.COCOeval:

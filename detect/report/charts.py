@@ -135,6 +135,27 @@ def bar_spec(values: Mapping[str, float]) -> Spec:
     return _spec(rows, 22 * max(1, len(rows)), layer=layers, encoding=encoding)
 
 
+def interval_spec(values: Mapping[str, tuple[float, float, float]], x: str) -> Spec:
+    """A dot for each name with its interval: (value, low, high), in the order given."""
+    keys = ("x", "low", "high")
+    rows: list[Spec] = [
+        {"series": shown(name)} | dict(zip(keys, map(_rounded, given), strict=True)) for name, given in values.items()
+    ]
+    encoding = {
+        "y": {"field": "series", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 150}},
+        "x": {"field": "low", "type": "quantitative", "title": shown(x), "scale": {"zero": False}},
+    }
+    dot = {"field": "x", "type": "quantitative"}
+    layers = [
+        {
+            "mark": {"type": "rule", "color": COLOURS[0], "strokeWidth": 3, **_READ},
+            "encoding": {"x2": {"field": "high"}},
+        },
+        {"mark": {"type": "circle", "color": COLOURS[1], "size": 120, "opacity": 1, **_READ}, "encoding": {"x": dot}},
+    ]
+    return _spec(rows, 36 * max(1, len(rows)), layer=layers, encoding=encoding)
+
+
 def histogram_spec(values: Sequence[float], x: str = "", bins: int = 30) -> Spec:
     """Counts of the values in `bins` intervals."""
     finite = np.asarray(values, float)

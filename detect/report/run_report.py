@@ -10,12 +10,9 @@ from typing import Any
 
 import yaml
 
-from detect.api import Detector
-from detect.commands.evaluate import EvaluateConfig
-from detect.data.sources.formats import splits
-from detect.errors import UserError
 from detect.report.html import Page
-from detect.report.run_files import losses_and_metrics, read_rows, read_settings
+from detect.report.run_files import losses_and_metrics, read_rows
+from detect.report.runs import evaluate_best, read_run
 from detect.tasks import Task, get_task
 from detect.training.notes import read_notes
 from detect.training.state import best_of
@@ -37,31 +34,27 @@ def write_report(run: Path, device: str = "auto") -> Path:
     Raises:
         UserError: the folder holds no run, or none with a finished epoch.
     """
-    settings, rows = read_settings(run), read_rows(run / "metrics.jsonl")
-    weights = run / "best.safetensors"
-    if not weights.exists() or not rows:
-        raise UserError(
-            f"{run} has no finished epoch (best.safetensors, metrics.jsonl): there is nothing to report yet"
-        )
-    detector = Detector.load(weights, device)
-    task = get_task(detector.model.task)
-    page = Page(f"{settings['model']['name']} on {settings['data']}")
+    known = read_run(run)
+    detector, config, evaluation = evaluate_best(known, device)
+    task, rows, settings = get_task(detector.model.task), known.rows, known.settings
+    page = Page(f"{settings['model']['name']} on {Path(str(settings['data'])).name}")
     best, found = best_of(rows, task.metric)
     chosen = f"the best is {best['epoch'] + 1}" if found else "no epoch detected anything, so the last one is kept"
-    page.text(f"{len(rows)} epochs; {chosen}, chosen by {task.metric.lstrip('-')}.")
+    page.text(f"{len(rows)} epochs{_duration(rows)}; {chosen}, chosen by {task.metric.lstrip('-')}.")
     _notes(page, read_notes(run))
     _training(page, rows, task)
-    same = {name: settings.get(name, False) for name in ("skip_bad", "allow_outside")} | {
-        "workers": settings["workers"]
-    }
-    available = splits(settings["data"], task.image_level_labels, same["allow_outside"])
-    split = next((s for s in ("val", "test") if s in available), "train")
-    config = EvaluateConfig([str(weights)], settings["data"], split, device=device, **same)
-    page.heading(f"The best weights on {split}")
-    task.report_section(page, task.evaluate(config, [detector], task.postprocess(config)), detector, config)
+    page.heading(f"The best weights on {config.split}")
+    task.report_section(page, evaluation, detector, config)
     _settings_section(page, settings, read_rows(run / "changes.jsonl"))
     replace_text(run / "report.html", str(page))
     return run / "report.html"
+
+
+def _duration(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Such as " in 3 min 9 s"; nothing for runs of before, which kept no times."""
+    seconds = round(sum(row.get("seconds", 0) for row in rows))
+    minutes = f"{seconds // 60} min " * (seconds >= 60)
+    return f" in {minutes}{seconds % 60} s" if seconds else ""
 
 
 def _notes(page: Page, notes: Mapping[str, Any]) -> None:
@@ -97,7 +90,7 @@ def _settings_section(page: Page, settings: Mapping[str, Any], changes: Sequence
         page.text("The run was resumed with other settings. The settings below are the last ones; these changed:")
         made = [(c["epoch"] + 1, c["step"], name, *both) for c in changes for name, both in c["changed"].items()]
         page.table(("epoch", "after step", "setting", "before", "after"), [(*map(str, row),) for row in made])
-    page.code(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True))
+    page.code(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), "All settings")
 
 
 def _version(name: str) -> str | None:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from detect.__main__ import main
+from detect.report.comparison import short_names
+from tests.browser import WIDTHS
 from tools import look
 
 SMALL = "--imgsz 64 --batch 8 --epochs 2 --workers 0 --device cpu --precision float32"
@@ -119,6 +121,54 @@ def test_without_a_report_training_has_still_ended_well(marked, tmp_path, monkey
     assert "no report: [Errno 28]" in said.err and "best weights" in said.out
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])["epoch"] == 0
+
+
+@pytest.fixture(scope="module")
+def other(run, tmp_path_factory):
+    """A run like `run`, with another seed and other metrics."""
+    folder = tmp_path_factory.mktemp("other") / "run"
+    shutil.copytree(run, folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    settings |= {"seed": 7, "augment": settings["augment"] | {"flip": 0.25}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (folder / "metrics.jsonl").write_text(json.dumps(rows[0] | {"AP": 0.5}) + "\n")
+    return folder
+
+
+def test_runs_are_compared_on_a_page(run, other, tmp_path, page_at):
+    assert main(["report", "--runs", str(run), str(other), "--page", str(tmp_path / "c.html"), "--device", "cpu"]) == 0
+    page = page_at(tmp_path / "c.html", WIDTHS[0])
+    first, second = short_names([run, other])
+    assert first.endswith("/run") and first != second
+    text = page.locator("main").inner_text()
+    for part in ("95 % interval of AP", "more than chance", "1,000 resamples", "augment.flip", "AP of each class"):
+        assert part in text, part
+    settings = page.locator("table", has=page.get_by_role("columnheader", name="setting"))
+    assert settings.locator("tbody tr td:first-child").all_inner_texts() == ["seed", "augment.flip"]
+    assert page.locator(".plot svg").count() >= 7
+    assert page.locator("table", has_text=f"{first} − {second}").locator("td:nth-child(2)").inner_text() == "0.000"
+
+
+def test_runs_that_cannot_be_compared_are_one_line(run, other, tmp_path, capsys):
+    def said(*runs):
+        assert main(["report", *runs, "--page", str(tmp_path / "c.html"), "--device", "cpu"]) == 2
+        return capsys.readouterr().err
+
+    assert "at least two folders" in said("--runs", str(run))
+    assert "named twice" in said("--runs", str(run), str(run))
+    assert "is not the folder of a run" in said("--runs", str(run), str(tmp_path / "none"))
+    assert "--run, or the folders of several" in said("--run", str(run), "--runs", str(run), str(other))
+    shutil.copytree(other, tmp_path / "elsewhere")
+    settings = (other / "config.yaml").read_text()
+    data = yaml.safe_load(settings)["data"]
+    shutil.copytree(data, tmp_path / "data")
+    content = json.loads((tmp_path / "data/instances_val.json").read_text())
+    content["annotations"] = content["annotations"][1:]
+    (tmp_path / "data/instances_val.json").write_text(json.dumps(content))
+    (tmp_path / "elsewhere/config.yaml").write_text(settings.replace(data, str(tmp_path / "data")))
+    assert "on different images, annotations or classes" in said("--runs", str(run), str(tmp_path / "elsewhere"))
+    assert not (tmp_path / "c.html").exists()
 
 
 THIN = [(4, 4000), (1, 3000), (3000, 1), (4000, 4), (1, 1), (60, 80)]  # heights and widths

@@ -1,73 +1,13 @@
-"""The page of ways to detect: resamples, paired differences, and a small run."""
+"""The page of ways to detect: its tables, and a small run."""
 
 import json
 
 import numpy as np
-import pytest
 
 from detect.data.sources.formats import load_data
-from detect.evaluation.coco_protocol import Records, summarize
+from detect.evaluation.coco_protocol import Records
 from tools import compare
 from tools import side_by_side as ways
-
-
-def guesses(annotations, rng, shift=3.0):
-    """What a sloppy detector finds: boxes near the ground truth of most objects."""
-    keep = rng.random(len(annotations.boxes)) < 0.8
-    counts = np.array([keep[a:b].sum() for a, b in zip(annotations.starts[:-1], annotations.starts[1:], strict=True)])
-    boxes = annotations.boxes[keep] + rng.uniform(-shift, shift, (keep.sum(), 4)).clip(-3, 3)
-    return Records(annotations.image_ids.copy(), counts, boxes, rng.random(keep.sum()), annotations.labels[keep])
-
-
-def naive(store, records, index):
-    """The COCO dictionary and results of a resample, image by image, measured by pycocotools."""
-    import contextlib
-    import io
-
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    whole = store.to_coco()
-    images, annotations, found = [], [], []
-    starts = np.append(0, records.counts.cumsum())
-    for new, i in enumerate(index.tolist()):
-        images.append({"id": new})
-        for one in whole["annotations"]:
-            if one["image_id"] == store.image_ids[i]:
-                annotations.append({**one, "image_id": new, "id": len(annotations) + 1})
-        row = records.image_ids.tolist().index(store.image_ids[i])
-        for k in range(starts[row], starts[row + 1]):
-            category = int(store.category_ids[records.labels[k]])
-            box, score = records.boxes[k].tolist(), float(records.scores[k])
-            found.append({"image_id": new, "category_id": category, "bbox": box, "score": score})
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = COCO()
-        ground_truth.dataset = {"images": images, "annotations": annotations, "categories": whole["categories"]}
-        ground_truth.createIndex()
-        engine = COCOeval(ground_truth, ground_truth.loadRes(found), "bbox")
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return engine.stats[0]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_resample_is_a_set_with_some_images_twice(digits, seed):
-    rng, annotations = np.random.default_rng(seed), load_data(digits, "val")
-    records, index = guesses(annotations, rng), rng.integers(len(annotations), size=len(annotations))
-    got = summarize(*ways.resample(annotations, records, index)).numbers["AP"]
-    assert got == pytest.approx(naive(annotations, records, index), abs=1e-12)
-    same = summarize(*ways.resample(annotations, records, np.arange(len(annotations)))).numbers
-    assert same == summarize(annotations, records).numbers
-
-
-def test_chance_is_small_for_what_is_always_better():
-    rng = np.random.default_rng(0)
-    a = rng.normal(0.5, 0.05, 1000)
-    assert ways.chance(a, a - 0.01) == 1 / 1000
-    assert ways.chance(a, a) == 1.0
-    assert ways.chance(a, rng.permutation(a)) > 0.5
-    assert ways.chance(a, a + 0.01) == ways.chance(a + 0.01, a)
 
 
 def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):

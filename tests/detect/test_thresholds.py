@@ -199,7 +199,7 @@ def test_a_page_tells_of_the_evaluation_in_full(known, tmp_path, capsys):
         *("precision 0.97: confidence", "recall 0.9: confidence", "95 % interval"),
     ):
         assert part in text, part
-    assert text.count("left: annotations, right: detections") >= 6  # two of each sort
+    assert text.count("<li><figure>") >= 6  # two of each sort
     assert main([*known, "--page", str(page)]) == 0  # a page of ours may be written again
     (tmp_path / "mine.html").write_text("mine")
     assert main([*known, "--page", str(tmp_path / "mine.html")]) == 2

@@ -30,9 +30,9 @@ for (const box of all(".filter input")) box.addEventListener("input", () => {
 });
 
 // Charts: drawn by Vega-Lite from the specification beside each, with expressions interpreted (no code from strings).
-const titled = (name, spec) => (name === "series" ? "" : spec.encoding[name]?.title ?? {x2: "to"}[name] ?? "value");
+const titled = (name, spec) => (name === "series" ? "" : spec.encoding[name]?.title ?? {x2: "to", low: "from", high: "to"}[name] ?? "value");
 const told = (value, sanitize, spec) => Object.entries(value)
-  .filter(([name, one]) => one !== "" && ["series", "x", "x2", "y"].includes(name))
+  .filter(([name, one]) => one !== "" && ["series", "x", "x2", "y", "low", "high"].includes(name))
   .map(([name, one]) => `${sanitize(titled(name, spec))} <b>${sanitize(one)}</b>`).join("<br>");
 function valuesTable(details, spec) {
   const rows = spec.data.values, scroll = made("div", "", details), table = made("table", "", scroll);
