@@ -135,8 +135,8 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
         about = (str(run.settings["model"]["name"]), parameters, len(run.rows), best["epoch"] + 1, minutes)
         rows.append((name, *([_between(*interval(aps[name]))] if aps else []), *found[name].values(), *about))
     extra = ["95 % interval of AP"] if aps else []
-    about = ("model", "parameters", "epochs", "best epoch", "minutes")
-    page.table(("run", *extra, *next(iter(found.values())), *about), rows)
+    metrics = next(iter(found.values()))
+    page.table(("run", *extra, *metrics, "model", "parameters", "epochs", "best epoch", "minutes"), rows)
     if not aps:
         return page.text("Intervals and tests are made for boxes alone.")
     page.chart(
