@@ -94,17 +94,19 @@ def boxes(made: Page, checked: Checked) -> None:
 
 
 def keypoints(made: Page, checked: Checked) -> None:
-    """Add how often each keypoint is labelled, of the objects that have any."""
+    """Add how often each keypoint is labelled, and labelled as visible, of the objects that have any."""
+    shares: dict[str, np.ndarray] = {}
+    names: list[str] = []
     for split, one in checked.annotations.items():
-        if one.keypoints is None or not (one.keypoints[..., 2] > 0).any():
-            continue
-        made.heading(f"Keypoints of {split}")
-        labelled = one.keypoints[..., 2] > 0
-        share = labelled[labelled.any(axis=1)].mean(axis=0)
-        visible = (one.keypoints[..., 2] == 2)[labelled.any(axis=1)].mean(axis=0)
-        made.text(f"{int(labelled.any(axis=1).sum()):,} of {len(labelled):,} objects have keypoints.")
-        rows = zip(one.keypoint_names or map(str, range(len(share))), share.tolist(), visible.tolist(), strict=True)
-        made.table(("keypoint", "labelled", "visible"), list(rows))
+        seen = np.zeros((0, 0)) if one.keypoints is None else one.keypoints[..., 2]
+        seen = seen[(seen > 0).any(axis=1)]
+        if len(seen):
+            names = one.keypoint_names or [str(k) for k in range(seen.shape[1])]
+            shares |= {f"{split} labelled": (seen > 0).mean(axis=0), f"{split} visible": (seen == 2).mean(axis=0)}
+    if shares:
+        made.heading("Keypoints")
+        made.text("Of the objects that have keypoints, the share in which each is labelled, and labelled as visible.")
+        made.table(("keypoint", *shares), list(zip(names, *(one.tolist() for one in shares.values()), strict=False)))
 
 
 def images(made: Page, checked: Checked) -> None:

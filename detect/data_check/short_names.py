@@ -17,7 +17,7 @@ class ShortNames:
 
         Args:
             paths: every file of the dataset.
-            base: the folder that paths are shown relative to where no end is short enough.
+            base: the folder of the dataset, with a slash at its end: other paths are shown relative to it.
         """
         self.counts, self.base = Counter(end for path in paths for end in _ends(path)), base
 
@@ -27,7 +27,9 @@ class ShortNames:
 
     def relative(self, text: str) -> str:
         """Return a text whose paths are relative to the folder of the dataset."""
-        return text.replace(self.base, "") if self.base else text
+        if not self.base:
+            return text
+        return text.replace(self.base, "").replace(self.base[:-1], PurePath(self.base).name)
 
 
 def _ends(path: str) -> list[str]:

@@ -29,6 +29,7 @@ from detect.types import Detections
 from detect.utils.names import counted
 
 SIDES = ((24, 800), (60, 560), (10**9, 400))  # pixels of an image, by how many there are to show at most
+SMALLEST = 200  # pixels that a small image is enlarged to
 TURN = 6  # images that a kind of finding gets before the next kind has its turn
 TOLD, NAMED = 3, 6  # objects that a caption tells of, and up to how many in an image are named in it
 CELL, CROPS, MOST_CROPS = 112, 240, 8  # pixels of a crop; crops of all classes together, and of one class
@@ -74,10 +75,15 @@ def _bytes(one: Thumbnail) -> int:
 
 
 def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Return findings by the image that they are about; copies are alone, and those about no image are left out."""
-    found = defaultdict[tuple[str, int, int], list[Finding]](list)
+    """Return findings by the image that shows them: the one that they are about, or of a coding, the first that has it.
+
+    Copies are alone, and findings about no image are left out.
+    """
+    found = defaultdict[tuple[str, int, object], list[Finding]](list)
     for n, one in enumerate(findings):
-        if one.image >= 0 or one.kind == "unlisted":
+        if one.kind == "encoding":
+            found[one.split, -1, one.text].append(one)
+        elif one.image >= 0 or one.kind == "unlisted":
             found[one.split, one.image, n if one.twin or one.image < 0 else -1].append(one)
     return list(found.values())
 
@@ -103,8 +109,9 @@ def of_finding(checked: Checked, group: Sequence[Finding], names: ShortNames, si
     path = str(annotations.image_path(one.image))
     rows = [row for finding in group for row in finding.rows]
     image = _marked(annotations, one.image, rows, side)
-    told = [_told(annotations, finding, names) for finding in group]
+    told = list(dict.fromkeys(_told(annotations, finding, names) for finding in group))
     text = "; ".join(told[:TOLD]) + f"; and {len(told) - TOLD} more" * (len(told) > TOLD)
+    text += f", as are {len(group) - 1:,} more" * (one.kind == "encoding" and len(group) > 1)
     return None if image is None else Thumbnail(image, f"{names(path)} ({one.split}): {text}", path)
 
 
@@ -138,7 +145,7 @@ def _marked(
     tags = [annotations.names[annotations.labels[row]] * named if row in chosen else None for row in here]
     if annotations.keypoints is not None:
         image = _dotted(image, annotations.keypoints[here.start : here.stop])
-    return marked(image, boxes, tags, side, zoom)
+    return marked(image, boxes, tags, min(side, max(SMALLEST, *image.shape[:2])), zoom)
 
 
 def _dotted(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:

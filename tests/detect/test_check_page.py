@@ -1,6 +1,7 @@
 """The page of `detect check`: its images, its short names, its charts, and what it says a dataset asks for."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,12 +12,13 @@ from detect.data.annotations import Annotations
 from detect.data.sources.formats import load_data
 from detect.data_check import charts, thumbnails
 from detect.data_check.findings import check
-from detect.data_check.kinds import KINDS, Finding
+from detect.data_check.kinds import KINDS, Checked, Finding
 from detect.data_check.marked import BLUE, GAP, GREY, RED, grid, marked
 from detect.data_check.needs import hidden, needs
 from detect.data_check.page import LARGEST, REMEDIES, TITLES, html
 from detect.data_check.short_names import ShortNames
 from detect.data_check.statistics import facts
+from detect.report.html import Page
 from tests.browser import WIDTHS, check_width
 from tests.detect.test_copies import photo
 from tests.reference.signals import bodies, waves, write
@@ -86,7 +88,7 @@ def test_short_names_are_ends_that_no_other_has():
         "val/a/1.jpg",
     ]
     assert names("/d/new/3.jpg") == "new/3.jpg" and names("/e/3.jpg") == "/e/3.jpg"
-    assert names.relative("/d/x.jpg is /d/y.jpg") == "x.jpg is y.jpg"
+    assert names.relative("/d/x.jpg is /d/y.jpg") == "x.jpg is y.jpg" and names.relative("/d") == "d"
 
 
 def test_images_are_drawn_until_there_is_no_room():
@@ -108,6 +110,8 @@ def test_findings_of_one_image_share_its_thumbnail():
     some = [Finding("tiny", "train", "", "", image, (n,)) for n, image in enumerate((3, 3, 5, 3))]
     assert [[one.rows for one in group] for group in thumbnails.groups(some)] == [[(0,), (1,), (3,)], [(2,)]]
     assert thumbnails.groups([Finding("record", "train", "", "")]) == []
+    coded = [Finding("encoding", "train", f"{n}", "is PPM" if n else "is GIF", n) for n in range(5)]
+    assert [len(group) for group in thumbnails.groups(coded)] == [1, 4]
     assert len(thumbnails.groups([Finding("unlisted", "", f"{n}.jpg", "") for n in range(3)])) == 3
 
 
@@ -208,3 +212,14 @@ def test_the_page_in_a_browser(broken, page_at, tmp_path):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(50)
         check_width(page)
+
+
+def test_how_often_keypoints_are_labelled(broken):
+    annotations = load_data(broken, "train")
+    points = np.zeros((7, 2, 3))
+    points[0, :, 2] = 2
+    points[1, 0, 2] = 1
+    both = {"train": replace(annotations, keypoints=points, keypoint_names=["nose", "tail"]), "val": annotations}
+    page = Page("")
+    charts.keypoints(page, Checked(annotations=both))
+    assert page.parts[-1]["rows"] == [["nose", 1.0, 0.5], ["tail", 0.5, 0.5]]
