@@ -24,6 +24,7 @@ from detect.report.charts import library, line_spec
 from detect.report.run_files import read_settings
 from detect.serve.responses import JsonAnswer, RequestRejected
 from detect.serve.run_state import as_text, run_lines, run_state
+from detect.serve.workers import environment_of_worker
 
 WATCHED = 60.0  # seconds since the last request for which images are still drawn
 LONGEST = 300.0  # seconds that drawing them may take
@@ -40,6 +41,7 @@ class Preview:
         folder: where the images are.
         captions: one for each.
         error: why there are none.
+        rest: until when they are not drawn again, by the monotonic clock.
     """
 
     run: Path
@@ -47,6 +49,7 @@ class Preview:
     folder: Path = Path()
     captions: list[str] = field(default_factory=list)
     error: str = ""
+    rest: float = 0.0
 
     def now(self) -> tuple[int, ...]:
         """What the best weights are like now; empty before the first epoch's end."""
@@ -140,14 +143,20 @@ class LiveView:
             await asyncio.sleep(1)
             for preview in self.runs.values():
                 stamp, began = preview.now(), time.monotonic()
-                if stamp and stamp != preview.stamp and began - self.asked < WATCHED:
+                looked_at = began - self.asked < WATCHED and began > preview.rest
+                if stamp and stamp != preview.stamp and looked_at:
                     await self._draw(preview, stamp)
-                    await asyncio.sleep(SHARE * (time.monotonic() - began))
+                    preview.rest = time.monotonic() + SHARE * (time.monotonic() - began)
 
     async def _draw(self, preview: Preview, stamp: tuple[int, ...]) -> None:
         folder = Path(mkdtemp(prefix="preview-", dir=self.folder))
         command = [sys.executable, "-P", "-m", "detect.serve.preview", str(preview.run), str(folder), *plugins.loaded()]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment_of_worker(folder),
+            start_new_session=True,  # Ctrl-C is for the server alone
+        )
         try:
             async with asyncio.timeout(LONGEST):
                 said, _ = await process.communicate()

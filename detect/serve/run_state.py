@@ -85,7 +85,8 @@ def run_lines(runs: Mapping[str, Path]) -> dict[str, dict[str, list[tuple[float,
         for title, quantities in groups.items() if rows else ():
             for quantity in quantities:
                 line = [(row["epoch"] + 1, row[quantity]) for row in rows if quantity in row]
-                chart, label = (title, quantity) if len(runs) == 1 else (quantity, name)
+                chart = title if len(runs) == 1 or len(quantities) == 1 else quantity
+                label = quantity if len(runs) == 1 else name
                 charts.setdefault(chart, {})[label] = line
     return charts
 

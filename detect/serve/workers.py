@@ -42,7 +42,7 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST,
-            env=_environment(temporary),
+            env=environment_of_worker(temporary),
             start_new_session=True,  # Ctrl-C is for the server alone
         )
         worker = Worker(process, temporary)
@@ -120,7 +120,7 @@ class Worker:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def _environment(temporary: Path) -> dict[str, str]:
+def environment_of_worker(temporary: Path) -> dict[str, str]:
     """The environment of a worker: the same modules are found, and temporary files lie in a folder of its own.
 
     Threads that wait for one another sleep: when they waited in a loop, an image took 60 times as long beside other

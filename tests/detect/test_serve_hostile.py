@@ -142,6 +142,10 @@ def headers_of(server, request):
     [
         ("GET / HTTP/1.1", "127.0.0.1", 200),
         ("GET /none HTTP/1.1", "127.0.0.1", 404),
+        ("GET /openapi.json HTTP/1.1", "127.0.0.1", 200),
+        ("GET /static/detect.js HTTP/1.1", "127.0.0.1", 200),
+        ("GET /static/..%2fapp.py HTTP/1.1", "127.0.0.1", 404),
+        ("GET /static/style.css HTTP/1.1", "evil.example", 403),
         ("DELETE /image HTTP/1.1", "127.0.0.1", 405),
         ("GET / HTTP/1.1", "evil.example", 403),
         ("POST /image?conf=2 HTTP/1.1", "127.0.0.1", 400),
