@@ -139,12 +139,14 @@ def show_channels(
         f"cell is {field} pixels (rows x columns), of which the central {part} are shown; cells are {step} apart."
     )
     page.image(_small(canvas), "the image of the maps")
+    rows = []
     for channel in channels:
         patches, here = found[channel], maps[channel]
         tiles = [grid([p.tile for p in patches], 3)] if patches else []
         values = f"{patches[0].value:.3g} to {patches[-1].value:.3g}" if patches else "none"
         caption = f"channel {channel}: {values} in the patches, {here.min():.3g} to {here.max():.3g} in the map"
-        page.image(row([*tiles, map_tile(here, 220)]), caption)
+        rows.append((row([*tiles, map_tile(here, 220)]), caption))
+    page.gallery(rows, side=400)
 
 
 def show_predictions(page: Page, model: Model, layer: str, canvas: np.ndarray, config: SeeConfig) -> None:
