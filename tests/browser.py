@@ -24,6 +24,28 @@ OVERFLOW = """() => [...document.querySelectorAll("body *")].filter(node => {
   return node.getBoundingClientRect().right > document.documentElement.clientWidth + 1;
 }).slice(0, 5).map(node => node.outerHTML.slice(0, 120))"""
 
+# Texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, AA), each with its contrast.
+FAINT = """() => {
+  const parts = text => [...text.matchAll(/[\\d.]+/g)].map(found => Number(found[0]));
+  const light = color => color.slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const over = (top, below) => below.map((v, i) => v + (top[i] - v) * (top[3] ?? 1));
+  const behind = node => {
+    if (!node) return matchMedia("(prefers-color-scheme: dark)").matches ? [0, 0, 0] : [255, 255, 255];
+    return over(parts(getComputedStyle(node).backgroundColor), behind(node.parentElement));
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll("h1, h2, h3, p, td, th, li, a, button, label, figcaption, pre")) {
+    const style = getComputedStyle(node), back = behind(node);
+    const own = [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim());
+    if (!own || !node.checkVisibility({opacityProperty: true}) || parseFloat(style.fontSize) < 1) continue;
+    const [a, b] = [light(over(parts(style.color), back)), light(back)].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) faint.push([node.outerHTML.slice(0, 80), (a + 0.05) / (b + 0.05)]);
+  }
+  return faint.slice(0, 5);
+}"""
+
 
 @pytest.fixture(scope="session")
 def browser():
@@ -84,6 +106,18 @@ def check_width(page):
     """Fail where the page is wider than its window, naming the parts that stick out."""
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{wide} pixels too wide: {page.evaluate(OVERFLOW)}"
+
+
+def check_look(page):
+    """Fail where the page is too wide at one of `WIDTHS`, or its text hard to read in light or dark."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(50)
+        check_width(page)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        faint = page.evaluate(FAINT)
+        assert not faint, (scheme, faint)
 
 
 def _elsewhere(url, own):

@@ -122,7 +122,7 @@ def bar_spec(values: Mapping[str, float]) -> Spec:
     ]
     axis = {"title": None, "labelLimit": 150, "grid": False, "domain": False}
     most = max([row["x"] for row in rows], default=0)
-    scale = {"domainMax": 1.15 * most} if most > 0 else {}  # room for the longest bar's value
+    scale = {"domainMax": 1.3 * most} if most > 0 else {}  # room for the longest bar's value
     encoding = {
         "y": {"field": "series", "type": "nominal", "sort": None, "axis": axis},
         "x": {"field": "x", "type": "quantitative", "title": None, "axis": {"tickCount": 5}, "scale": scale},

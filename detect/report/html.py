@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-FILTERED = 15  # rows from which a table has a filter
+FILTERED = 25  # rows from which a table has a filter and scrolls in itself
 DENSE = 24  # columns from which the cells of a matrix are squares without numbers
+WHITE = 0.75  # share of its row from which a cell is dark
 LARGEST = 1000  # pixels of the longer side of an image in a gallery
 FIGURES = {"chart", "image", "matrix"}  # parts that stand beside each other where there is room
 
@@ -182,10 +183,14 @@ def _matrix_cell(value: float, share: float, dense: bool) -> dict[str, object]:
     """A count with the strength of its colour; a zero of a dense matrix is left empty.
 
     Among many classes a small share matters and has no number beside it: there the strength is its square root.
+    Elsewhere a number is black up to `WHITE` and white above it; strengths on which neither is read well are left out.
     """
     text = "" if dense and not value else f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
-    strength = f"{0.04 + 0.96 * share ** (0.5 if dense else 1):.2f}" if share > 0 else ""
-    return {"value": text, "strength": strength, "deep": share > 0.5}
+    if dense:
+        strength = 0.04 + 0.96 * share**0.5
+    else:
+        strength = 0.85 + 0.6 * (share - WHITE) if share > WHITE else 0.04 + 0.9 * share
+    return {"value": text, "strength": f"{strength:.2f}" if share > 0 else "", "deep": share > WHITE}
 
 
 def _at_most(image: np.ndarray, side: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import yaml
 
 from detect.__main__ import main
 from detect.report.comparison import short_names
-from tests.browser import WIDTHS
+from tests.browser import check_look
 from tools import look
 
 SMALL = "--imgsz 64 --batch 8 --epochs 2 --workers 0 --device cpu --precision float32"
@@ -82,6 +82,7 @@ def test_it_opens_in_a_browser_and_tables_sort(run, page_at):
     assert up == sorted(before) and order() == up[::-1] and head.get_attribute("aria-sort") == "descending"
     images = page.evaluate("[...document.images].filter(i => i.src).map(i => i.complete && i.naturalWidth > 0)")
     assert all(images) and len(images) >= 3 and page.locator(".plot svg").count() >= 8
+    check_look(page)
 
 
 def test_a_report_is_written_again_on_request(run, tmp_path, capsys):
@@ -138,7 +139,8 @@ def other(run, tmp_path_factory):
 
 def test_runs_are_compared_on_a_page(run, other, tmp_path, page_at):
     assert main(["report", "--runs", str(run), str(other), "--page", str(tmp_path / "c.html"), "--device", "cpu"]) == 0
-    page = page_at(tmp_path / "c.html", WIDTHS[0])
+    page = page_at(tmp_path / "c.html")
+    check_look(page)
     first, second = short_names([run, other])
     assert first.endswith("/run") and first != second
     text = page.locator("main").inner_text()

@@ -25,6 +25,7 @@ from detect.models.configs.classifier import ClassifierConfig
 from detect.models.receptive_field import Sight
 from detect.models.weights import save_weights
 from detect.types import Batch, Postprocess, Target
+from tests.browser import check_look
 from tests.reference import seeing as twin
 
 DIGITS = [str(i) for i in range(10)]
@@ -321,6 +322,7 @@ def test_the_page_opens_offline(weights, digits, tmp_path, one_thread, page_at):
     path = weights(lambda: model_of("yolo_n"), "yolo_n")
     assert run(path, digits, tmp_path, "--layer", "backbone.stages.1") == 0
     page = page_at(tmp_path / "see.html")
+    check_look(page)
     images = page.evaluate("[...document.images].filter(i => i.src).map(i => i.complete && i.naturalWidth > 0)")
     assert all(images) and len(images) == 3 + 1 + 3 + 2  # filters and edges, the image, channels, answers
     assert [head.removesuffix("#").strip() for head in page.locator("h2").all_inner_texts()] == [
