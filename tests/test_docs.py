@@ -20,6 +20,7 @@ from detect.config.train import TrainConfig
 from detect.hub.catalogue import catalogue
 from detect.models.configs import model_values
 from detect.registry import REGISTRIES
+from tests.browser import WIDTHS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
@@ -190,22 +191,49 @@ def test_the_blocks_of_a_page_run(page, tmp_path):
 SEARCHES = {}
 
 
-def test_the_site_builds_without_a_warning_and_finds_what_people_ask(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, built in strict mode: any warning is an error."""
     mkdocs = pytest.importorskip("mkdocs.commands.build", reason="mkdocs is not installed")
     from mkdocs.config import load_config
 
-    monkeypatch.chdir(ROOT)
-    mkdocs.build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path), strict=True))
-    for page in tmp_path.rglob("*.html"):
+    folder = tmp_path_factory.mktemp("site")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        mkdocs.build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_finds_what_people_ask(site):
+    for page in site.rglob("*.html"):
         loaded = re.findall(
             r'<(?:script|img|source|link)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', page.read_text("utf-8")
         )
         assert [one for one in loaded if "canonical" not in one] == [], page
-    index = json.loads((tmp_path / "search" / "search_index.json").read_text(encoding="utf-8"))
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     titles = {entry["location"]: entry["title"].lower() for entry in index["docs"]}
     for words, page in SEARCHES.items():
         found = [at for at, title in titles.items() if all(word in title for word in words.split())]
         assert page in {at.partition("#")[0] for at in found}, f"{words}: {found}"
+
+
+@pytest.mark.slow
+def test_the_search_works_in_a_browser_without_a_server(site, page_at):
+    page = page_at(site / "index.html", 1600)
+    page.wait_for_function("window.IFrameWorker && document.querySelector('iframe')")
+    for words, target in SEARCHES.items():
+        page.click(".md-search__input")
+        page.fill(".md-search__input", "")
+        page.keyboard.type(words, delay=10)
+        page.wait_for_selector(f".md-search-result__item a[href*='{target}']", timeout=30_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_fit_a_phone_and_a_wide_screen(site, page_at, width):
+    for name in ("index", "how-to/troubleshooting", "reference/models/yolo", "reference/commands/train"):
+        page = page_at(site / f"{name}.html", width, dark=width == 400)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_troubleshooting_quotes_texts_that_the_code_has():

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, help="weights of a detector of the toy set's digits")
     parser.add_argument("--out", type=Path, default=Path("docs/assets/clip.webp"), help="file; default: %(default)s")
-    parser.add_argument("--scale", type=int, default=3, help="factor of width and height; default: %(default)s")
+    parser.add_argument("--scale", type=int, default=2, help="factor of width and height; default: %(default)s")
     parser.add_argument("--rate", type=int, default=12, help="frames a second; default: %(default)s")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         flags = {"weights": given.weights, "source": str(video), "out": f"{folder}/tracked", "track": True, "conf": 0.4}
         predict(from_values("predict", flags))
         first, *others = map(Image.fromarray, frames_of(Path(folder) / "tracked" / "digits.mp4", FRAMES))
-    more = {"save_all": True, "append_images": others, "duration": 1000 // given.rate, "loop": 0, "quality": 55}
-    replace_file(given.out, lambda part: first.save(part, "WEBP", method=6, **more))
+    more = {"save_all": True, "append_images": others, "duration": 1000 // given.rate, "loop": 0, "quality": 50}
+    replace_file(given.out, lambda part: first.save(part, "WEBP", method=4, **more))
     print(f"{given.out}: {len(others) + 1} frames, {given.out.stat().st_size / 1000:.0f} kB")
 
 
