@@ -222,7 +222,7 @@ def _crop(annotations: Annotations, row: int) -> np.ndarray | None:
     x, y, w, h = annotations.boxes[row].tolist()
     left, top = max(0, int(x - w / 10)), max(0, int(y - h / 10))
     part = image[top : max(top + 1, round(y + 1.1 * h)), left : max(left + 1, round(x + 1.1 * w))]
-    return part if part.size else None
+    return part.copy() if part.size else None  # a view would keep the whole image
 
 
 def _read(annotations: Annotations, index: int) -> np.ndarray | None:
