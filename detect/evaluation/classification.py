@@ -19,10 +19,14 @@ MATRIX = 20  # classes up to which the confusion matrix is printed
 
 
 class Best(NamedTuple):
-    """What ranks exchange: crop ids (N,) int64; labels (N, T) int64, best first, -1 where there are fewer."""
+    """What ranks exchange: crop ids (N,) int64; labels (N, T) int64, best first, -1 where there are fewer; and scores.
+
+    scores (N, T) float64: the probabilities, 0 where there are fewer.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
+    scores: np.ndarray
 
 
 class ClassEvaluator:
@@ -52,14 +56,14 @@ class ClassEvaluator:
         """
         if len(image_ids) != len(results):
             raise ValueError(f"{len(image_ids)} crops for {len(results)} results")
-        labels = np.full((len(results), BEST), -1, dtype=np.int64)
-        for row, one in zip(labels, results, strict=True):
-            row[: len(one)] = one.labels[:BEST].numpy()
-        self.extend(Best(np.array(image_ids, dtype=np.int64), labels))
+        labels, scores = np.full((len(results), BEST), -1, dtype=np.int64), np.zeros((len(results), BEST))
+        for n, one in enumerate(results):
+            labels[n, : len(one)], scores[n, : len(one)] = one.labels[:BEST].numpy(), one.scores[:BEST].numpy()
+        self.extend(Best(np.array(image_ids, dtype=np.int64), labels, scores))
 
     def records(self) -> Best:
         """Everything taken so far, for another rank's `extend`."""
-        none = Best(np.zeros(0, np.int64), np.zeros((0, BEST), np.int64))
+        none = Best(np.zeros(0, np.int64), np.zeros((0, BEST), np.int64), np.zeros((0, BEST)))
         self._parts = [Best(*(np.concatenate(column) for column in zip(none, *self._parts, strict=True)))]
         return self._parts[0]
 
@@ -71,6 +75,11 @@ class ClassEvaluator:
             self._seen.add(one)
         self._parts.append(records)
 
+    def right(self) -> np.ndarray:
+        """Whether the most probable class of each crop is its own (N,) bool, in the order of `records`."""
+        ids, labels, _ = self.records()
+        return labels[:, 0] == np.array([self._labels[one] for one in ids.tolist()], dtype=np.int64)
+
     def result(self) -> dict[str, Any]:
         """The metrics.
 
@@ -81,7 +90,7 @@ class ClassEvaluator:
         """
         from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # late: it takes half a second
 
-        ids, labels = self.records()
+        ids, labels, _ = self.records()
         if not len(ids):
             return {"top1": -1.0, "top5": -1.0, "balanced": -1.0, "per_class": {}, "confusion": {}}
         true_labels = np.array([self._labels[one] for one in ids.tolist()])

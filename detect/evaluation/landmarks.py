@@ -98,14 +98,11 @@ class LandmarkEvaluator:
             `errors`; `per_point`: mean error of each keypoint, None where it is never labelled; `normalizer`: the
             length that errors are divided by.
         """
-        ids, points, _ = self.records()
+        ids, _, _ = self.records()
         if not len(ids):
             return dict.fromkeys(NUMBERS, -1.0)
-        rows = np.array([self.row[one] for one in ids.tolist()])
-        annotated, length = self.instances.keypoints[rows], self.lengths[rows]
-        labelled = annotated[..., 2] > 0
-        distance = np.hypot(*np.moveaxis(points[..., :2] - annotated[..., :2], -1, 0)) / length[:, None]
-        error = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
+        distance, labelled = self._distances()
+        error = self.errors()
         each, counts = np.where(labelled, distance, 0).sum(0), labelled.sum(0)
         names = self.instances.annotations.keypoint_names
         corners = eye_corners(names) is not None
@@ -119,6 +116,20 @@ class LandmarkEvaluator:
             "curve": (error[:, None] <= CURVE).mean(0).tolist(),
             "per_point": {n: float(e / c) if c else None for n, e, c in zip(names, each, counts, strict=True)},
         }
+
+    def errors(self) -> np.ndarray:
+        """The error of each object (N,), in the order of `records`."""
+        distance, labelled = self._distances()
+        error: np.ndarray = np.where(labelled, distance, 0).sum(1) / labelled.sum(1)
+        return error
+
+    def _distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """The normalized distance of each keypoint from its annotation (N, K), and whether it is labelled (N, K)."""
+        ids, points, _ = self.records()
+        rows = np.array([self.row[one] for one in ids.tolist()])
+        annotated, length = self.instances.keypoints[rows], self.lengths[rows]
+        distance = np.hypot(*np.moveaxis(points[..., :2] - annotated[..., :2], -1, 0)) / length[:, None]
+        return distance, annotated[..., 2] > 0
 
     def write(self, path: Path) -> None:
         """Write the landmarks as COCO results: image_id, category_id, keypoints and score."""

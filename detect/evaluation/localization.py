@@ -6,7 +6,7 @@ Axes: I images.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,19 @@ from detect.evaluation.coco import CocoEvaluator
 PRESENT = 0.5  # score above which an object counts as predicted
 HIT = 0.5  # IoU from which a box is right (ILSVRC's localization task)
 NUMBERS = ("localized", "presence", "class_accuracy", "iou", "iou50")
+
+
+class Localized(NamedTuple):
+    """Of each image (I,): whether it has an object, the predicted presence, whether the class is right, and the IoU.
+
+    `localized`: whether all is right, as `LocalizationEvaluator.result` says.
+    """
+
+    has_object: np.ndarray
+    score: np.ndarray
+    right: np.ndarray
+    iou: np.ndarray
+    localized: np.ndarray
 
 
 class LocalizationEvaluator(CocoEvaluator):
@@ -30,9 +43,22 @@ class LocalizationEvaluator(CocoEvaluator):
         iou, iou50      over these images, the mean IoU of the box, and the share with an IoU of at least 0.5
         localized       images where all is right: no object and none predicted, or presence, class and box (IoU 0.5)
         """
-        records = self.records()
-        if not len(records.image_ids):
+        if not len(self.records().image_ids):
             return dict.fromkeys(NUMBERS, -1.0)
+        found = self.per_image()
+        return {
+            "localized": float(found.localized.mean()),
+            "presence": float(((found.score > PRESENT) == found.has_object).mean()),
+            "class_accuracy": _share(found.right[found.has_object]),
+            "iou": _share(found.iou[found.has_object]),
+            "iou50": _share(found.iou[found.has_object] >= HIT),
+            "images": len(found.has_object),
+            "objects": int(found.has_object.sum()),
+        }
+
+    def per_image(self) -> Localized:
+        """What was predicted for each image, in the order of `records`."""
+        records = self.records()
         boxes, labels = self._largest_objects(records.image_ids)
         first = np.cumsum(records.counts) - records.counts
         predicted = records.counts > 0
@@ -48,18 +74,9 @@ class LocalizationEvaluator(CocoEvaluator):
             records.boxes[rows],
         )
         overlap = _iou(predicted_boxes, boxes)
-        has_object, present = labels >= 0, score > PRESENT
-        right, hit = predicted_labels == labels, overlap >= HIT
-        localized = np.where(has_object, present & right & hit, ~present)
-        return {
-            "localized": float(localized.mean()),
-            "presence": float((present == has_object).mean()),
-            "class_accuracy": _share(right[has_object]),
-            "iou": _share(overlap[has_object]),
-            "iou50": _share(hit[has_object]),
-            "images": len(has_object),
-            "objects": int(has_object.sum()),
-        }
+        has_object, present, right = labels >= 0, score > PRESENT, predicted_labels == labels
+        localized = np.where(has_object, present & right & (overlap >= HIT), ~present)
+        return Localized(has_object, score, right, overlap, localized)
 
     def _largest_objects(self, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Box (I, 4) x, y, width, height and label (I,) of the largest object of each image; label -1 for none."""

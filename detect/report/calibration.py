@@ -17,7 +17,9 @@ def calibration_section(page: Page, errors: ErrorAnalysis) -> None:
     add_reliability(page, errors.scores[counted], errors.kind[counted] == RIGHT, "detections", LEAST)
 
 
-def add_reliability(page: Page, scores: np.ndarray, right: np.ndarray, what: str, least: float = 0.0) -> None:
+def add_reliability(
+    page: Page, scores: np.ndarray, right: np.ndarray, what: str, least: float = 0.0, means: str = "are right"
+) -> None:
     """Add a reliability diagram, its table and the expected calibration error.
 
     Args:
@@ -26,6 +28,7 @@ def add_reliability(page: Page, scores: np.ndarray, right: np.ndarray, what: str
         right: whether each prediction is right (N,) bool.
         what: what the predictions are called.
         least: confidence from which they count.
+        means: what is true of those that are `right`.
     """
     bins = reliability(scores, right, least=least)
     error = calibration_error(bins)
@@ -36,16 +39,16 @@ def add_reliability(page: Page, scores: np.ndarray, right: np.ndarray, what: str
     high = sum(one.number * (one.confidence - one.accuracy) for one in bins) / total
     which = f" with a confidence of {least:g} or more" if least else ""
     page.text(
-        f"Of {total:,} {what}{which} {sum(one.number * one.accuracy for one in bins) / total:.0%} are right, and their "
+        f"Of {total:,} {what}{which} {sum(one.number * one.accuracy for one in bins) / total:.0%} {means}, and their "
         f"mean confidence is {abs(high):.3f} too {'high' if high > 0 else 'low'}. The expected calibration error is "
-        f"{error:.3f} (mean difference of confidence and share right over ten bins; 0: a confidence of 0.8 means that "
-        "80 % are right)."
+        f"{error:.3f} (mean difference of confidence and share over ten bins; 0: a confidence of 0.8 means that 80 % "
+        f"{means})."
     )
     page.curves(
         {"measured": [(one.confidence, one.accuracy) for one in bins], "calibrated": [(0.0, 0.0), (1.0, 1.0)]},
-        f"share of {what} that are right, by confidence",
+        f"share of {what} that {means}, by confidence",
         "confidence",
-        "right",
+        "share",
     )
     rows = [(f"{one.low:g} to {one.high:g}", one.number, one.confidence, one.accuracy) for one in bins]
-    page.table(("confidence", what, "mean confidence", "right"), rows)
+    page.table(("confidence", what, "mean confidence", means), rows)

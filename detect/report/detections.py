@@ -11,18 +11,17 @@ from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
-from detect.evaluation.breakdown import Group, by_aspect, by_brightness, by_crowding, by_size, mean_brightness
+from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.coco_protocol import Records, Summary
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.thresholds import targets_of
 from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
 from detect.report.calibration import calibration_section
+from detect.report.confusions import add_confusions
 from detect.report.examples import show
 from detect.report.html import Page
 from detect.report.operating_points import curves_section, thresholds_section
 from detect.tasks.base import Evaluation, numbers
-
-CONFUSIONS = 20  # pairs of classes that are listed
 
 
 class Detected(NamedTuple):
@@ -114,17 +113,7 @@ def _confusion(page: Page, found: Detected) -> None:
         f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, IoU 0.5; last row: "
         "detections without an object, last column: objects that were missed",
     )
-    classes = counts[:-1, :-1] * (1 - np.eye(len(names) - 1, dtype=np.int64))
-    order = np.argsort(-classes, axis=None, kind="stable")[:CONFUSIONS]
-    total = np.maximum(counts.sum(1), 1)
-    rows = [
-        (names[a], names[b], int(classes[a, b]), float(classes[a, b] / total[a]))
-        for a, b in zip(*np.unravel_index(order, classes.shape), strict=True)
-        if classes[a, b]
-    ]
-    if rows:
-        page.text("The most frequent confusions of two classes:")
-        page.table(("annotated", "detected as", "objects", "share of the class"), rows)
+    add_confusions(page, found.annotations.names, counts, ("annotated", "detected as", "objects"))
 
 
 def _errors(page: Page, found: Detected) -> None:
@@ -146,16 +135,16 @@ def _groups(page: Page, found: Detected) -> None:
         "AP of parts of the split. A group of objects leaves out what belongs to other groups; a group of images is "
         "evaluated alone. Groups of few objects say little."
     )
-    brightness = by_brightness(annotations, records, mean_brightness(annotations)) if len(annotations) else []
-    _group(page, "object size", by_size(annotations, found.summary))
-    _group(page, "aspect ratio (width to height)", by_aspect(annotations, records))
-    _group(page, "objects in the image", by_crowding(annotations, records))
-    _group(page, "mean brightness of the image (0 to 255)", brightness)
-
-
-def _group(page: Page, title: str, groups: Sequence[Group]) -> None:
-    page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")
-    page.table((title, *("objects", "images", "AP", "AP50", "AR100")), groups)
+    parts = {
+        "object size": by_size(annotations, found.summary),
+        "aspect ratio (width to height)": by_aspect(annotations, records),
+        "objects in the image": by_crowding(annotations, records),
+        "mean brightness of the image (0 to 255)": by_brightness(annotations, records, mean_brightness(annotations)),
+    }
+    for title, groups in parts.items():
+        page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")
+    rows = [(title, *group) for title, groups in parts.items() for group in groups]
+    page.table(("by", "group", "objects", "images", "AP", "AP50", "AR100"), rows)
 
 
 def _sizes(page: Page, found: Detected, detector: Detector) -> None:
@@ -167,11 +156,11 @@ def _sizes(page: Page, found: Detected, detector: Detector) -> None:
     anchors = anchors_of(seen["sides"], 9, size)
     shown = own or [(w, h) for w, h in anchors.get("anchors", [])]
     named = "the model's anchors" if own else "nine anchors by K-means (not used by this model)"
-    page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     if anchors:
         page.text(
             f"Nine anchors reach a mean IoU of {anchors['mean_iou']:.3f} and a recall of {anchors['recall']:.3f}."
         )
+    page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     sides = np.sqrt(seen["sides"].prod(1))
     if len(sides) == len(errors.found) and len(sides):
         edges = np.quantile(sides, np.linspace(0, 1, 9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from detect.inference.draw import draw
 from detect.report.html import Page
 from detect.types import Detections
 
-SIDE = 380  # pixels of the longer side of each of the two images
+SIDE = 440  # pixels of the longer side of each of the two images
+WIDTH = 340  # of a thumbnail of both
+SIDES = "Left: annotations; right: detections."
 
 
 def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAnalysis, conf: float, most: int) -> None:
@@ -34,14 +37,9 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
     counts = count_images(annotations, errors, conf)
 
     def add(title: str, images: Sequence[int], captions: Sequence[str]) -> None:
-        page.heading(title)
-        if len(images):
-            page.text("Left: annotations. Right: detections.")
-        both = [
-            (side_by_side(annotations, records, i, conf), f"{annotations.file_name(i)}: {text}")
-            for i, text in zip(images, captions, strict=True)
-        ]
-        page.gallery(both, side=340)
+        panels = [side_by_side(annotations, records, i, conf) for i in images]
+        texts = [f"{annotations.file_name(i)}: {text}" for i, text in zip(images, captions, strict=True)]
+        add_examples(page, title, list(zip(panels, texts, strict=True)), SIDES)
 
     def counted(images: np.ndarray) -> list[str]:
         return [
@@ -60,19 +58,37 @@ def show(page: Page, annotations: Annotations, records: Records, errors: ErrorAn
     add("Most surprising errors", [int(errors.image[n]) for n in surprising], captions)
 
 
+def add_examples(
+    page: Page, title: str, images: Sequence[tuple[np.ndarray, str]], about: str, width: int = WIDTH
+) -> None:
+    """Add a section of images with captions; nothing where there are none.
+
+    Args:
+        page: the page.
+        title: that of the section.
+        images: images (H, W, 3) uint8 RGB, each with its caption.
+        about: what they show.
+        width: of a thumbnail, in pixels.
+    """
+    if images:
+        page.heading(title)
+        page.text(about)
+        page.gallery(images, width)
+
+
 def side_by_side(annotations: Annotations, records: Records, index: int, conf: float) -> np.ndarray:
     """Image `index` twice, (h, w, 3): with its annotations, and with the detections that score at least `conf`."""
-    target = annotations.target(index)
+    target, image = annotations.target(index), annotations.read(index)
     known = Detections(target.boxes, torch.ones(len(target)), target.labels)
-    image = annotations.read(index)
-    panels = [
-        draw(image, known, annotations.names),
-        draw(image, detections(records, annotations, index, conf), annotations.names),
-    ]
+    found = detections(records, annotations, index, conf)
     scale = min(1.0, SIDE / max(image.shape[:2]))
-    small = [scaled(panel, scale) for panel in panels]
-    gap = np.full((small[0].shape[0], 6, 3), 255, np.uint8)
-    return np.hstack([small[0], gap, small[1]])
+    small = scaled(image, scale)  # before drawing, so that labels stay legible
+    panels = [
+        draw(small, replace(one, boxes=one.boxes * scale), annotations.names, hide_conf=one is known)
+        for one in (known, found)
+    ]
+    gap = np.full((small.shape[0], 6, 3), 255, np.uint8)
+    return np.hstack([panels[0], gap, panels[1]])
 
 
 def detections(records: Records, annotations: Annotations, index: int, conf: float) -> Detections:

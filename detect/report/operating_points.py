@@ -87,22 +87,23 @@ def thresholds_section(
     """Add the confidence thresholds for wanted precisions and recalls: of all classes together, and of each class."""
     page.text(
         f"Which confidence threshold gives which precision or recall at IoU 0.5. Each is an estimate on {split}: other "
-        "images give other values, the more so the fewer objects there are. `detect evaluate --target-precision 0.95 "
-        "--save-thresholds FILE` writes weights that keep the threshold of each class for detect predict."
+        "images give other values, the more so the fewer objects there are (the interval holds the wanted value in 95 "
+        "of 100 such estimates). Weights that keep the threshold of each class for detect predict are written by:"
     )
+    page.code("detect evaluate … --target-precision 0.95 --save-thresholds FILE")
     listed = [*targets, Target("F1"), *(Target(kind, value) for kind in ("precision", "recall") for value in WANTED)]
     rows = [_row(target, target.choose(overall), len(annotations)) for target in dict.fromkeys(listed)]
-    header = ("wanted", "confidence", "precision", "95 % interval", "recall", "95 % interval", "F1", "false per image")
-    page.text("All classes together:")
-    page.table((*header, "reached"), rows)
+    header = ("wanted", "confidence", "precision", "recall", "95 % interval", "F1", "false per image")
+    page.heading("All classes together", 3)
+    page.table(header, rows, filter=False)
     wanted = {"precision": DEFAULT, "recall": DEFAULT, **{one.kind: one.value for one in targets}}
     precision, recall = (Target(kind, value) for kind, value in wanted.items())
-    page.text("Each class:")
+    page.heading("Each class", 3)
     page.table(
         (
-            *("class", "best F1: confidence", "F1"),
-            *(f"{precision}: confidence", "of these right", "recall there"),
-            *(f"{recall}: confidence", "of these found", "precision there"),
+            *("class", "confidence for the best F1", "F1"),
+            *(f"for {precision}", "right", "recall"),
+            *(f"for {recall}", "found", "precision"),
         ),
         [(name, *_by_class(curve, precision, recall)) for name, curve in zip(annotations.names, curves, strict=True)],
     )
@@ -110,17 +111,11 @@ def thresholds_section(
 
 def _row(target: Target, point: OperatingPoint | None, images: int) -> tuple[object, ...]:
     if point is None:
-        return (str(target), *[None] * 7, "no detection is right")
-    found, right = interval(point.right, point.objects), interval(point.right, point.predicted)
-    false = (point.predicted - point.right) / max(images, 1)
-    return (
-        *(str(target), f"{point.conf:g}", point.precision, _range(right), point.recall, _range(found)),
-        *(point.f1, round(false, 3), "yes" if point.reached else "no: the nearest"),
-    )
-
-
-def _range(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+        return (str(target), *[None] * 6)
+    low, high = interval(point.right, point.objects if target.kind == "recall" else point.predicted)
+    text = "" if target.kind == "F1" else f"{low:.2f} to {high:.2f}"
+    wanted, false = str(target) if point.reached else f"{target} (not reached)", point.predicted - point.right
+    return (wanted, f"{point.conf:g}", point.precision, point.recall, text, point.f1, false / max(images, 1))
 
 
 def _by_class(curve: Curve, precision: Target, recall: Target) -> tuple[object, ...]:

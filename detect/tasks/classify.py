@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from detect.errors import UserError
-from detect.tasks.base import Evaluation, ExportForm, Late, Task, numbers, sample_loader
+from detect.tasks.base import Evaluation, ExportForm, Late, Task, sample_loader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from detect.commands.evaluate import EvaluateConfig
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
-    from detect.report.html import Page
     from detect.types import Postprocess, Preprocess
-
-MATRIX = 30  # classes up to which the report shows the confusion matrix
 
 
 def training_data(annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float) -> Any:
@@ -89,26 +86,17 @@ def same_best_class(a: Any, b: Any, iou: float) -> int:
     return len(a) if a.labels[0] == b.labels[0] else 0
 
 
-def report_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
-    """The metrics, a table by class and the confusion matrix."""
-    import numpy as np
-
-    result = evaluation.evaluator.result()
-    values, keys = numbers(result), ("count", "precision", "recall", "f1")
-    page.table(list(values), [list(values.values())])
-    page.table(("class", *keys), [(name, *(row[k] for k in keys)) for name, row in result["per_class"].items()])
-    names, counts = result["confusion"].get("names", []), np.array(result["confusion"].get("counts", []))
-    if 0 < len(names) <= MATRIX:
-        page.matrix(counts, names, names, "true classes (rows) by predicted classes (columns)")
-
-
 TASK = Task(
     name="classify",
     noun="classifier",
     metric="top1",
     evaluator=make_evaluator,
     defaults={"model": "resnet18", "imgsz": "224"},
-    options={"train": ("balance", "augment.stylized", "augment.crop"), "predict": ("crops",), "evaluate": ("crops",)},
+    options={
+        "train": ("balance", "augment.stylized", "augment.crop"),
+        "predict": ("crops",),
+        "evaluate": ("crops", "examples"),
+    },
     image_level_labels="images",
     check_data=Late("detect.data.datasets.crops:require_classes"),
     training_data=training_data,
@@ -125,5 +113,5 @@ TASK = Task(
         matches=same_best_class,
     ),
     curves=("top1", "top5"),
-    report_section=report_section,
+    report_section=Late("detect.report.classification:class_section"),
 )

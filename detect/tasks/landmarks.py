@@ -5,18 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from detect.tasks.base import Evaluation, ExportForm, Late, Task, numbers, sample_loader
+from detect.tasks.base import ExportForm, Late, Task, sample_loader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from detect.api import Detector
     from detect.commands.evaluate import EvaluateConfig
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
-    from detect.report.html import Page
     from detect.types import Postprocess, Preprocess
 
 
@@ -57,17 +55,6 @@ def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
     return landmark_detections(LandmarkOutput(*outputs), postprocess)
 
 
-def report_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
-    """The metrics, the cumulative error curve and the error of each keypoint."""
-    result = evaluation.evaluator.result()
-    values = numbers(result)
-    page.table(list(values), [list(values.values())])
-    if "curve" in result:
-        curve = list(zip(result["errors"], result["curve"], strict=True))
-        page.curves({"": curve}, "share of images whose error is at most this large", "error", "share")
-        page.bars({k: v for k, v in result["per_point"].items() if v is not None}, "mean error of each keypoint")
-
-
 TASK = Task(
     name="landmarks",
     noun="landmarker",
@@ -76,7 +63,7 @@ TASK = Task(
     defaults={"model": "landmarker", "imgsz": "128", "augment.scale": "0.2", "augment.translate": "0.05"},
     options={
         "train": ("augment.visibility", "augment.stylized", "augment.crop", "augment.flip_pairs"),
-        "evaluate": ("detections",),
+        "evaluate": ("detections", "examples"),
         "predict": ("save_txt", "save_crop"),
     },
     check_data=Late("detect.data.datasets.landmarks:require_points"),
@@ -94,5 +81,5 @@ TASK = Task(
         tensors=lambda model, raw: raw[:2],
         decode=decode,
     ),
-    report_section=report_section,
+    report_section=Late("detect.report.landmarks:landmark_section"),
 )

@@ -40,7 +40,7 @@ TASK = Task(
     defaults={"model": "localizer", "imgsz": "256"},
     options={
         "train": ("balance", "repeat", "augment.visibility", "augment.stylized", "augment.crop"),
-        "evaluate": ("detections",),
+        "evaluate": ("detections", "examples"),
         "predict": ("save_txt", "save_crop"),
     },
     check_data=Late("detect.data.validate:require_objects"),
@@ -53,4 +53,5 @@ TASK = Task(
         tensors=lambda model, raw: raw,
         decode=decode,
     ),
+    report_section=Late("detect.report.localization:localization_section"),
 )

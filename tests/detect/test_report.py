@@ -41,6 +41,15 @@ def run(marked, tmp_path_factory):
     return out
 
 
+SECTIONS = {
+    "yolo_anchor_n": ["Confidence thresholds", "Calibration", "What is hard"],
+    "yolo_n_points": ["OKS_AP", "Confidence thresholds", "What is hard"],
+    "localizer": ["IoU of box and object", "images that show an object", "expected calibration error"],
+    "landmarker": ["mean error of each keypoint", "Worst images", "Best images"],
+    "csp_n": ["true classes (rows)", "expected calibration error", "Most surprising errors"],
+}
+
+
 @pytest.mark.parametrize("model", list(KINDS)[1:])
 def test_every_kind_of_run_has_a_report(marked, tmp_path, model, capsys):
     assert train(marked, tmp_path / "run", model) == 0
@@ -48,6 +57,7 @@ def test_every_kind_of_run_has_a_report(marked, tmp_path, model, capsys):
     assert "report.html" in said.out and "no report" not in said.err
     text = (tmp_path / "run/report.html").read_text()
     assert text.startswith("<!DOCTYPE html>") and "Settings and versions" in text and "learning rate" in text
+    assert [part for part in SECTIONS[model] if part not in text] == []
 
 
 def test_a_detector_is_told_of_in_full(run):

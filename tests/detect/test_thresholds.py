@@ -196,7 +196,7 @@ def test_a_page_tells_of_the_evaluation_in_full(known, tmp_path, capsys):
         *("Confusion", "Cost of errors", "AP by object size", "AP by aspect ratio", "AP by objects in the image"),
         *("F1 by confidence", "AP by mean brightness", "expected calibration error", "Worst images", "Best images"),
         "Most surprising",
-        *("precision 0.97: confidence", "recall 0.9: confidence", "95 % interval"),
+        *("for precision 0.97", "for recall 0.9", "95 % interval"),
     ):
         assert part in text, part
     assert text.count("<li><figure>") >= 6  # two of each sort
