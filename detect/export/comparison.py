@@ -113,20 +113,26 @@ def _compare_outputs(about: About, expected: Sequence[Any], actual: Sequence[Any
 
 
 def _compare_results(about: About, expected: Sequence[Any], actual: Sequence[Any]) -> str:
-    (least, required), matches = BOUNDS[about.precision], form_of(about.task).matches
-    matched = sum(matches(a, b, least) for a, b in zip(expected, actual, strict=True))
-    total = sum(len(a) + len(b) for a, b in zip(expected, actual, strict=True)) / 2
+    (least, required), (share, total) = BOUNDS[about.precision], matched_share(about, expected, actual)
     if not total:
         if about.precision == "float32":
             return "no detections, as with PyTorch"
         raise UserError(
             f"export rejected: PyTorch detects nothing at --conf {about.conf:g} to compare: lower it, or give --data"
         )
-    agreed = f"{matched / total:.1%} of {total:g} detections match PyTorch's (same class, IoU {least:g})"
-    if matched / total < required:
+    agreed = f"{share:.1%} of {total:g} detections match PyTorch's (same class, IoU {least:g})"
+    if share < required:
         more = "--int8-exclude auto, more images in --data, or --half" if about.precision == "int8" else "float32"
         raise UserError(f"export rejected: only {agreed}; {required:.0%} are required: try {more}")
     return agreed
+
+
+def matched_share(about: About, expected: Sequence[Any], actual: Sequence[Any]) -> tuple[float, float]:
+    """The share of the results for each image that match, at the IoU of the file's precision, and their number."""
+    least, matches = BOUNDS[about.precision][0], form_of(about.task).matches
+    matched = sum(matches(a, b, least) for a, b in zip(expected, actual, strict=True))
+    total = sum(len(a) + len(b) for a, b in zip(expected, actual, strict=True)) / 2
+    return matched / max(total, 1), total
 
 
 def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) -> bool:

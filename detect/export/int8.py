@@ -16,13 +16,14 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.commands.export import ExportConfig
 from detect.errors import UserError
 from detect.evaluation.evaluate import evaluated, open_split
-from detect.export.comparison import canvases, sample_images
+from detect.export.comparison import BOUNDS, canvases, matched_share, sample_images
 from detect.export.metadata import About
 from detect.export.quantize import Quantizer
 from detect.export.runtime import open_exported
 from detect.export.writers import write_onnx
 from detect.registry import REGISTRIES
 from detect.tasks import get_task
+from detect.types import Postprocess
 from detect.utils.atomic_io import temporary_folder
 from detect.utils.names import say
 
@@ -50,19 +51,22 @@ def to_int8(config: ExportConfig, about: About, graph: Any) -> Any:
         images = sample_images(config, "train", about.task, CALIBRATION_IMAGES)
         kind = REGISTRIES["export"][config.format]
         quantizer = Quantizer(graph, canvases(images, about), folder, kind.int8_outputs)
-        if config.int8_exclude == [AUTO]:
+        if auto := config.int8_exclude == [AUTO]:
             attempts = _attempts(quantizer, list(canvases(images, about)))
         else:
             attempts = iter([quantizer.matching(config.int8_exclude)])
         metric, measure = get_task(about.task).metric.lstrip("-"), _measure(config, about, folder)
-        before = measure(graph)
+        before, share = measure(graph), _share(config, about, folder, graph) if auto else None
         for exclude in attempts:
             quantized = quantizer(exclude)
             after = measure(quantized)
             say(f"{metric} {abs(before):.3f} in float32, {abs(after):.3f} in int8{_how(exclude, quantizer)}")
-            if after >= before - ALLOWED_LOSS:
+            kept = after >= before - ALLOWED_LOSS
+            if kept and (share is None or share(quantized) >= BOUNDS["int8"][1]):
                 return quantized
-    remedy = "more images in --data" if config.int8_exclude == [AUTO] else "--int8-exclude auto"
+    if kept:
+        return quantized  # the check of the file says what is wrong with it
+    remedy = "more images in --data" if auto else "--int8-exclude auto"
     verb = "rises" if get_task(about.task).metric.startswith("-") else "falls"
     raise UserError(
         f"export rejected: {metric} {verb} by {abs(after - before):.3f}; up to {ALLOWED_LOSS:g} is accepted: "
@@ -90,6 +94,27 @@ def _how(exclude: Sequence[str], quantizer: Quantizer) -> str:
     names = ", ".join(exclude[:NAMED]) + (" ..." if len(exclude) > NAMED else "")
     link = " and" if ranges else " with"
     return f"{ranges}{link} {len(exclude)} of {len(quantizer.layers)} convolutions in float32 ({names})"
+
+
+def _share(config: ExportConfig, about: About, folder: Path, graph: Any) -> Callable[[Any], float]:
+    """The function from an int8 model to the share of its results that are those of `graph`, as the check counts it."""
+    path, postprocess = folder / "compared.onnx", Postprocess(about.conf, about.iou, about.max_det)
+    images = list(canvases(sample_images(config, config.split, about.task), about))
+
+    def results(graph: Any) -> list[Any]:
+        write_onnx(graph, replace(about, suppressed=False), path)
+        opened = open_exported(path, "cpu")
+        return [opened.postprocess(opened(image), postprocess)[0] for image in images]
+
+    expected = results(graph)
+
+    def share(quantized: Any) -> float:
+        matched, total = matched_share(about, expected, results(quantized))
+        if total and matched < BOUNDS["int8"][1]:
+            say(f"  but only {matched:.0%} of its results are those of float32")
+        return matched if total else 1.0  # nothing can be compared, which the check of the file says
+
+    return share
 
 
 def _measure(config: ExportConfig, about: About, folder: Path) -> Callable[[Any], float]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detect.errors import unknown
 from detect.export.libraries import load_onnxruntime, require
+from detect.export.ranges import results, useful_ranges
 from detect.utils.progress import track
 
 
@@ -50,28 +51,34 @@ class Quantizer:
         self.source, self.target = folder / "float.onnx", folder / "int8.onnx"
         onnx.save(graph, str(self.source))
         self.options = {} if outputs else {"OpTypesToExcludeOutputQuantization": ["Conv"]}
+        self.useful, self.results = useful_ranges(graph.graph), results(graph.graph)
         self.layers: dict[str, list[str]] = {}
         for node in graph.graph.node:
             if node.op_type == "Conv":
                 name = node.input[1].removeprefix("model.").removesuffix(".weight")
                 self.layers.setdefault(name, []).append(node.name)
+        self.measured: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.calibrate(images)
 
     def calibrate(self, images: Iterable[Tensor], averaged: bool = False) -> None:
-        """Measure the ranges of activations.
+        """Measure the ranges of activations, as far as their values make a difference.
 
         Args:
             images: as `Quantizer` takes them.
             averaged: ranges are means of each image's extremes, rather than the extremes of all: rare values are cut
-                off, and frequent ones become finer.
+                off, and frequent ones become finer. Scores and boxes keep their extremes: the rare ones are objects.
         """
-        from onnxruntime.quantization.calibrate import create_calibrator
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, create_calibrator
 
         augmented = str(self.source.with_name("calibration.onnx"))
         options = {"moving_average": averaged}
         calibrator = create_calibrator(self.source, ["Conv"], augmented_model_path=augmented, extra_options=options)
         calibrator.collect_data(_Reader(images))
-        self.ranges, self.averaged = calibrator.compute_data(), averaged
+        extremes = self.measured if averaged else {}
+        self.measured = {name: found.range_value for name, found in calibrator.compute_data().items()}
+        self.measured |= {name: extremes[name] for name in self.results & extremes.keys()}
+        useful = {name: tuple(np.clip(found, *self.useful[name])) for name, found in self.measured.items()}
+        self.ranges, self.averaged = TensorsData(CalibrationMethod.MinMax, useful), averaged
 
     def __call__(self, exclude: Collection[str] = (), only: Collection[str] = ()) -> Any:
         """The model in int8.
