@@ -28,7 +28,7 @@ FENCE = re.compile(r"^( *)```(\w*)( run)?\n(.*?)^\1```$", re.M | re.S)
 LANGUAGES = {"sh", "python", "yaml", "json", "toml", "text", "js", "cpp"}
 SEPARATORS = {"&&", ";", "|", "||", "do", "done", "then", "fi", "&"}
 OF_TRAIN = "--config --plugin " + " ".join(f"--{option.name.replace('_', '-')}" for option in options_of(TrainConfig))
-QUICK = ()  # pages whose blocks take a second or two
+QUICK = ("docs/how-to/pretrained.md", "docs/how-to/settings.md")  # pages whose blocks take a second or two
 
 
 @dataclass(frozen=True)
