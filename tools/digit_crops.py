@@ -32,7 +32,7 @@ def fit(
     parameters: list[nn.Parameter],
     epochs: int,
     lr: float = 0.002,
-    images: int = 0,
+    data: tuple[Tensor, Tensor] | None = None,
     after: Callable[[int], None] = lambda epoch: None,
 ) -> list[float]:
     """Train by AdamW; returns the mean loss of each epoch.
@@ -42,11 +42,11 @@ def fit(
         parameters: those to train.
         epochs: passes over the images.
         lr: learning rate, the same throughout.
-        images: how many of the training images to use; 0: all.
+        data: images and labels; default: all training digits.
         after: called at the end of each epoch.
     """
-    inputs, labels = crops()
-    count = images or len(labels)
+    inputs, labels = data or crops()
+    count = len(labels)
     optimizer, losses = torch.optim.AdamW(parameters, lr), []
     generator = torch.Generator().manual_seed(0)
     for epoch in range(epochs):
@@ -63,9 +63,8 @@ def fit(
 
 
 @torch.inference_mode()
-def accuracy(network: Callable[[Tensor], Any], images: int = 0) -> float:
-    """The share of validation digits that are classified correctly; of the first `images` if given."""
-    inputs, labels = crops("val")
-    count = images or len(labels)
-    found = torch.cat([network(some).argmax(1) for some in inputs[:count].split(256)])
-    return float((found == labels[:count]).float().mean())
+def accuracy(network: Callable[[Tensor], Any], data: tuple[Tensor, Tensor] | None = None) -> float:
+    """The share of images that are classified correctly; default: all validation digits."""
+    inputs, labels = data or crops("val")
+    found = torch.cat([network(some).argmax(1) for some in inputs.split(256)])
+    return float((found == labels).float().mean())

@@ -10,6 +10,7 @@ from PIL import Image
 from detect.errors import UserError
 from detect.explain.edges import filter_image
 from tools import drawing, tour
+from tools.topics import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADINGS = ["Formula", "Run it", "Picture", "What to try next"]
@@ -38,6 +39,11 @@ def test_a_page_can_be_found(topic):
     assert f"({topic}.md)" in page("index")
     site = yaml.load((tour.ROOT / "mkdocs.yml").read_text(encoding="utf-8"), yaml.BaseLoader)
     assert "nav" not in site or f"tour/{topic}.md" in str(site["nav"])
+
+
+@pytest.mark.parametrize("name", ["lenet5", "googlenet"])
+def test_the_table_of_a_network_is_that_of_detect_info(name):
+    assert f"<!-- {name} -->\n{networks.table(name)}\n<!-- /{name} -->" in page("networks")
 
 
 def test_every_picture_has_a_page():

@@ -52,10 +52,11 @@ def network(block: type[Plain], depth: int) -> nn.Sequential:
 
 def _losses() -> np.ndarray:
     rows = []
+    images, labels = (one[:IMAGES] for one in crops())
     for name, block in (("plain", Plain), ("residual", Residual)):
         for depth in DEPTHS:
             made = network(block, depth)
-            losses = fit(made, list(made.parameters()), EPOCHS, 0.001, IMAGES)
+            losses = fit(made, list(made.parameters()), EPOCHS, 0.001, (images, labels))
             rows += [
                 {"epoch": epoch + 1, "training loss": loss, "kind": name, "layers": f"{2 * depth + 2} layers"}
                 for epoch, loss in enumerate(losses)
