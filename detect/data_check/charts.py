@@ -37,20 +37,20 @@ def classes(made: Page, checked: Checked) -> None:
     """Add how many objects, and images with them, each class has in each split."""
     made.heading("Classes")
     counts = {split: facts["per_class"] for split, facts in checked.splits.items()}
-    within = {split: images_of_classes(one) for split, one in checked.annotations.items()}
+    within = [images_of_classes(one) for one in checked.annotations.values()]
     names = list(dict.fromkeys(name for one in counts.values() for name in one))
     totals = {split: max(1, sum(one.values())) for split, one in counts.items()}
     header = ["class"]
     for split in counts:
-        header += [split, f"{split} share", f"{split} images"]
+        header += [split, f"{split} share"]
     rows = []
     for name in sorted(names, key=lambda name: -next(iter(counts.values())).get(name, 0)):
         row: list[object] = [name]
         for split, one in counts.items():
             known = one.get(name)
-            row += [known, None if known is None else known / totals[split], within[split].get(name)]
-        rows.append(row)
-    made.table(header, rows)
+            row += [known, None if known is None else known / totals[split]]
+        rows.append([*row, sum(one.get(name, 0) for one in within)])
+    made.table([*header, "images with it"], rows)
     for split, one in counts.items():
         largest = dict(sorted(one.items(), key=lambda pair: -pair[1])[:BARS])
         made.bars(largest, f"objects of each class, {split}" + f" (the {BARS} largest)" * (len(one) > BARS))
@@ -83,14 +83,18 @@ def boxes(made: Page, checked: Checked) -> None:
     anchors = {"anchors": checked.anchors["anchors"]} if checked.anchors else {}
     caption = f"width and height of boxes in pixels at --imgsz {size}" + ", and the anchors" * bool(anchors)
     made.dots(drawn | anchors, caption, "width", "height")
-    for split, facts in splits.items():
-        made.image(heat(facts["centers"]), f"where the centres of boxes are in the images of {split}: brighter is more")
     if anchors:
         found = checked.anchors
         made.text(
             f"{len(found['anchors'])} anchors reach a mean IoU of {found['mean_iou']:.3f} and a best possible recall "
             f"of {found['recall']:.3f}."
         )
+    made.text(
+        "Where the boxes are in their images, each stretched to a square: brighter cells hold more of the centres."
+    )
+    made.gallery(
+        [(heat(facts["centers"]), f"centres of boxes in {split}") for split, facts in splits.items()], side=200
+    )
 
 
 def keypoints(made: Page, checked: Checked) -> None:
