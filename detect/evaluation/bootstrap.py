@@ -95,6 +95,15 @@ def _class_ap(one: ClassMatches, weights: np.ndarray, objects: int) -> float:
     return float(np.mean([values[np.searchsorted(at, RECALLS)] for values, at in zip(padded, recall, strict=True)]))
 
 
+def centred(values: np.ndarray, estimate: float) -> np.ndarray:
+    """Resampled values (R,) moved so that their mean is the estimate.
+
+    An image that is drawn twice makes classes with few objects easier or lets them vanish: the AP of resamples is
+    biased, by more than its interval where there are many rare classes.
+    """
+    return values - np.nanmean(values) + estimate
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of resampled values."""
     low, high = np.nanquantile(values, [0.025, 0.975]).tolist()

@@ -11,7 +11,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.errors import UserError
-from detect.evaluation.bootstrap import draw_weights, interval, match, p_value, resampled_ap, resamples_for
+from detect.evaluation.bootstrap import centred, draw_weights, interval, match, p_value, resampled_ap, resamples_for
 from detect.report.charts import interval_spec
 from detect.report.html import Page
 from detect.report.run_files import losses_and_metrics
@@ -154,7 +154,9 @@ def _bootstrap(compared: Mapping[str, Compared]) -> dict[str, np.ndarray]:
     images = len(next(iter(evaluations.values())).annotations)
     weights = draw_weights(images, resamples_for(images))
     return {
-        name: resampled_ap(match(one.annotations, one.evaluator.boxes.records()), weights)
+        name: centred(
+            resampled_ap(match(one.annotations, one.evaluator.boxes.records()), weights), one.evaluator.result()["AP"]
+        )
         for name, one in track(list(evaluations.items()), len(evaluations), "resamples")
     }
 
@@ -171,10 +173,10 @@ def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float]
     count = len(next(iter(aps.values())))
     page.text(
         f"Intervals and tests are a bootstrap over images: {count:,} resamples, the same for all runs, so that "
-        "differences are paired; the interval holds the middle 95 %, p is two-sided. They say how much depends on the "
-        "choice of the validation images, not on the seed of the training: for that, train with several seeds "
-        f"(tools/compare.py). Of many comparisons about one in {round(1 / UNLIKELY)} seems to be more than chance "
-        "without being so."
+        "differences are paired. An interval holds the middle 95 % around the measured AP; p is two-sided. They say "
+        "how much depends on the choice of the validation images, not on the seed of the training: for that, train "
+        f"with several seeds (tools/compare.py). Of many comparisons about one in {round(1 / UNLIKELY)} seems to be "
+        "more than chance without being so."
     )
 
 
