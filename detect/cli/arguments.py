@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_origin
 
 from detect.cli.suggest import unknown_flag
@@ -55,7 +55,7 @@ def read(command: str, arguments: Sequence[str]) -> Given:
         elif flag.text and not of_model and (not flag.text.startswith("--") or flag.name not in options):
             raise unknown_flag(flag.text, command)
         else:
-            count = _add(given.values, flag, options.get(flag.name)) if flag.text else 0
+            count = _add(given.values, flag, options) if flag.text else 0
         strays += [(flag.name, word) for word in flag.words[count:]]
     _place(strays, command, given.values)
     return given
@@ -74,10 +74,15 @@ def _flags(arguments: Sequence[str]) -> Iterator[Flag]:
     yield flag
 
 
-def _add(values: dict[str, Any], flag: Flag, option: Option | None) -> int:
-    """Put the value of a flag into `values`; returns how many of its words that took."""
+def _add(values: dict[str, Any], flag: Flag, options: Mapping[str, Option]) -> int:
+    """Put the value of a flag into `values`; returns how many of its words that took.
+
+    A list ends before a word such as source=x.jpg: that was meant as another option.
+    """
+    option = options.get(flag.name)
     several = option is None or get_origin(option.hint) is list
-    count = 1 if flag.joined or not several else len(flag.words)
+    meant = (i for i, word in enumerate(flag.words) if i and "=" in word and word.partition("=")[0] in options)
+    count = 1 if flag.joined or not several else next(meant, len(flag.words))
     if option is not None and option.hint is bool:
         count = int(bool(flag.words) and (flag.joined or flag.name == "resume" or flag.words[0].lower() in SWITCH))
     elif not flag.words:
