@@ -20,7 +20,7 @@ COMMANDS = {
     "embed": "build a gallery of known identities",
     "verify": "compare two images: the same identity?",
     "identify": "identify who is in each image, with a gallery",
-    "serve": "serve a page to drop images and videos on",
+    "serve": "serve a page for images, videos and the camera, or a live view of training",
     "report": "write the HTML report of a training run, or compare runs",
     "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",

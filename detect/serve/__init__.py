@@ -1,1 +1,1 @@
-"""`detect serve`: a web page to drop images and videos on. Needs the extra `serve`."""
+"""`detect serve`: a web page for images, videos and the camera, or a live view of training. Needs the extra `serve`."""

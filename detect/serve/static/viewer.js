@@ -141,6 +141,6 @@ export class Viewer {
 function summary(detections) {
   const counts = new Map();
   for (const one of detections) counts.set(one.category, (counts.get(one.category) ?? 0) + 1);
-  const names = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${n} ${name}`);
+  const names = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${name} × ${n}`);
   return `${counted(detections.length, "detection")}${names.length ? `: ${names.join(", ")}` : ""}`;
 }
