@@ -35,7 +35,7 @@ def class_section(page: Page, evaluation: Evaluation, detector: Detector, config
     add_confusions(page, names, counts, ("true class", "predicted as", "samples"))
     page.heading("Calibration")
     right, scores = evaluator.right(), evaluator.records().scores[:, 0]
-    add_reliability(page, scores, right, "most probable classes")
+    add_reliability(page, scores, right, "predictions")
     if evaluation.annotations.dims == 2:
         _examples(page, evaluator, right, scores, config.examples)
 
@@ -66,9 +66,9 @@ def _file(crops: Crops, index: int) -> str:
 
 
 def crop_image(crops: Crops, index: int) -> np.ndarray:
-    """The crop at `index` with its margin, as the network sees it, scaled down to SIDE pixels."""
+    """The crop at `index` with its margin, as the network sees it, its longer side SIDE pixels."""
     image = crops.annotations.read(int(crops.images[index]))
     height, width = image.shape[:2]
     left, top, right, bottom = views(crops.boxes[index : index + 1], np.array([[width, height, width, height]]))[0]
     part = image[top:bottom, left:right]
-    return scaled(part, min(1.0, SIDE / max(part.shape[:2])))
+    return scaled(part, SIDE / max(part.shape[:2]))

@@ -23,6 +23,8 @@ from detect.report.html import Page
 from detect.report.operating_points import curves_section, thresholds_section
 from detect.tasks.base import Evaluation, numbers
 
+DOTS = 2000  # boxes that a chart shows, some more at most
+
 
 class Detected(NamedTuple):
     """An evaluation of boxes: annotations, detections, and what the sections of a page are made of.
@@ -160,7 +162,8 @@ def _sizes(page: Page, found: Detected, detector: Detector) -> None:
         page.text(
             f"Nine anchors reach a mean IoU of {anchors['mean_iou']:.3f} and a recall of {anchors['recall']:.3f}."
         )
-    page.dots({"boxes": seen["sides"].tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
+    some = seen["sides"][:: max(1, len(seen["sides"]) // DOTS)]
+    page.dots({"boxes": some.tolist(), named: shown}, f"boxes at {size} px, and {named}", "width", "height")
     sides = np.sqrt(seen["sides"].prod(1))
     if len(sides) == len(errors.found) and len(sides):
         edges = np.quantile(sides, np.linspace(0, 1, 9))
