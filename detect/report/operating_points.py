@@ -99,6 +99,10 @@ def thresholds_section(
     wanted = {"precision": DEFAULT, "recall": DEFAULT, **{one.kind: one.value for one in targets}}
     precision, recall = (Target(kind, value) for kind, value in wanted.items())
     page.heading("Each class", 3)
+    page.text(
+        "Beside each threshold: how many of its detections are right, or how many objects are found, and what the other "
+        "one then is. In brackets: the wanted value is not reached, and this comes nearest."
+    )
     page.table(
         (
             *("class", "confidence for the best F1", "F1"),
@@ -131,4 +135,4 @@ def _by_class(curve: Curve, precision: Target, recall: Target) -> tuple[object, 
 
 
 def _conf(point: OperatingPoint) -> str:
-    return f"{point.conf:g}" if point.reached else f"{point.conf:g} (not reached)"
+    return f"{point.conf:g}" if point.reached else f"({point.conf:g})"
