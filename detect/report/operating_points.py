@@ -100,8 +100,8 @@ def thresholds_section(
     precision, recall = (Target(kind, value) for kind, value in wanted.items())
     page.heading("Each class", 3)
     page.text(
-        "Beside each threshold: how many of its detections are right, or how many objects are found, and what the other "
-        "one then is. In brackets: the wanted value is not reached, and this comes nearest."
+        "Beside each threshold: how many of its detections are right, or how many objects are found, and what the "
+        "other one then is. In brackets: the wanted value is not reached, and this comes nearest."
     )
     page.table(
         (
