@@ -249,7 +249,9 @@ def _axes(
     axes = {}
     for name, title, logarithmic in zip("xy", titles, log, strict=True):
         whole = all(row[name] == int(row[name]) for row in values)
-        axis = {"tickMinStep": 1, "format": "d"} if whole and not logarithmic else {}
+        axis: Spec = {"tickMinStep": 1, "format": "d"} if whole and not logarithmic else {}
+        if len(known := {row[name] for row in values}) == 1:
+            axis = {"values": list(known), "format": ",.4~g"}  # else a lone 0.167 would stand at a tick named 0
         scale = {"type": "log"} if logarithmic else {"zero": False, "nice": name == "y" or nice}
         axes[name] = {
             "field": name,

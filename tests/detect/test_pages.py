@@ -95,6 +95,7 @@ def test_charts_are_read_switched_and_told_as_tables(files, page_at):
     lines.nth(2).wait_for(state="detached")
     assert lines.count() == 2
     chart.get_by_text("Values as a table").click()
+    chart.locator("details tr").first.wait_for()
     assert chart.locator("details tr").count() == 1 + 3 * 8
     cell = page.locator(".matrix tbody td").first
     cell.hover()
@@ -137,6 +138,7 @@ def test_many_points_are_thinned_and_ticks_are_whole_epochs():
     spec = charts.dot_spec({"boxes": [(i, i) for i in range(9000)], "few": [(1, 1)]})
     assert len(spec["data"]["values"]) == charts.MOST + 1
     assert charts.line_spec({"a": [(1, 0.5), (2, 0.7)]})["encoding"]["x"]["axis"]["tickMinStep"] == 1
+    assert charts.line_spec({"a": [(1, 0.167)]})["encoding"]["y"]["axis"]["values"] == [0.167]
     assert charts.line_spec({"a": [(1, 0), (2, 0.7)]}, log_y=True)["data"]["values"] == [
         {"series": "a", "x": 2, "y": 0.7}
     ]
