@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Natural, Range, SideOrDefault
+from detect.hub import find
 from detect.hub.catalogue import catalogue
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import locked_files, under
@@ -24,8 +25,8 @@ class InfoConfig:
     positional: ClassVar = ("name",)
 
     name: str
-    """Backbone, model, or YAML file of a model, such as resnet18. A backbone may have options: mobilenet_v1:width=0.5,
-    efficientnet_b0:phi=0.5, or resnet50:stages=3, which keeps the first three stages."""
+    """Backbone, model, YAML file of a model, or published weights, such as resnet18. A backbone may have options:
+    mobilenet_v1:width=0.5, efficientnet_b0:phi=0.5, or resnet50:stages=3, which keeps the first three stages."""
     imgsz: SideOrDefault = 0
     """Image size in pixels. Default: the size the network was made for; 640 for detectors."""
     classes: Natural = 0
@@ -42,13 +43,18 @@ class InfoConfig:
 def info(config: InfoConfig) -> dict[str, Any]:
     """Print the layers of a backbone or model."""
     from detect.explain.summary import describe, option_names, table
+    from detect.models.configs import shipped_names
 
-    result = describe(config.name, config.imgsz, config.classes, config.in_channels, config.dims)
+    name, size, published = config.name, config.imgsz, find(config.name)
+    if published and published.model != name and published.model in shipped_names():
+        name, size = published.model, size or published.imgsz
+        say(f"{config.name}: published weights of the model {name}")
+    result = describe(name, size, config.classes, config.in_channels, config.dims)
     for line in table(result).split("\n"):
         say(line)
-    if options := option_names(config.name):
+    if options := option_names(name):
         say(f"options: {options}")
-    known = [one for one in catalogue().values() if one.model == config.name]
+    known = [one for one in catalogue().values() if one.model == name]
     if known:
         named = ", ".join(f"{one.name} ({one.metric} {one.score:.1f})" for one in known)
         say(f"published weights: {named}: see detect weights")

@@ -58,23 +58,12 @@ def weights(config: WeightsConfig) -> list[Path]:
     if published is None:
         raise UserError(f"detect weights pull {config.name}: this is not {unlisted(config.name)}")
     given = Path(config.file) if config.file else pull(published)
-    said = _require_fit(published, given)
+    from detect.convert.open import open_model, require_fit  # late: it needs torch
+
+    said = require_fit(published, open_model(given), given)
     path = copy_in(published, given) if config.file else given
     say(f"{published.name}: {path}: {said}, licence {published.licence}")
     return [path]
-
-
-def _require_fit(published: Published, path: Path) -> str:
-    """Open the file, so that each tensor must fit its network, and describe that. Raises UserError if it is another."""
-    from detect.convert.open import open_model
-
-    model = open_model(path)
-    count, classes = sum(p.numel() for p in model.parameters()) / 1e6, len(model.metadata.names)
-    said = f"{model.config.name}, {count:.2f} M parameters, {classes} classes, {model.metadata.size} px"
-    fits = (model.task, classes) == (published.task, published.classes)
-    if not fits or not 0.8 < count / published.parameters < 1.2:  # some publishers count auxiliary heads
-        raise UserError(f"{path} is not {published.name}: it holds {said}")
-    return said
 
 
 def _table() -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from detect.convert.published import PublishedFile
 from detect.errors import UserError
+from detect.hub import in_cache
+from detect.hub.catalogue import Published
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.base import ModelConfig
 from detect.models.weights import is_ours, load_weights, read_weights, require_finite
@@ -29,15 +33,19 @@ def open_model(path: str | Path) -> Model:
         UserError: the file is missing, damaged, or unknown.
     """
     path = Path(path)
-    return load_weights(path) if _is_own(path) else import_model(PublishedFile(path))
+    with _published(path) as published:
+        model = load_weights(path) if _is_own(path) else import_model(PublishedFile(path))
+        if published:
+            require_fit(published, model, path)
+    return model
 
 
 def open_weights(path: str | Path) -> tuple[ModelConfig, ModelMetadata, dict[str, Tensor]]:
     """The configuration, metadata and tensors of the model that `open_model` returns. Raises UserError as it does."""
     path = Path(path)
-    if _is_own(path):
+    if in_cache(path) is None and _is_own(path):
         return read_weights(path)
-    model = import_model(PublishedFile(path))
+    model = open_model(path)
     return model.config, model.metadata, model.state_dict()
 
 
@@ -55,7 +63,31 @@ def import_model(file: PublishedFile) -> Model:
         if model is not None:
             require_finite(model.state_dict(), file.path)
             return model.eval()
-    raise UserError(f"{file.path} holds no network that detect import knows: it reads {KNOWN}")
+    others = [name for name, one in REGISTRIES["importer"].items() if not one.__module__.startswith("detect.convert.")]
+    known = ", ".join([KNOWN, *(f"{name} (a plugin's)" for name in others)])
+    raise UserError(f"{file.path} holds no network that detect import knows: it reads {known}")
+
+
+def require_fit(published: Published, model: Model, path: Path) -> str:
+    """Describe the model in a file of published weights. Raises UserError if it is another one than these have."""
+    count, classes = sum(p.numel() for p in model.parameters()) / 1e6, len(model.metadata.names)
+    said = f"{model.config.name}, {count:.2f} M parameters, {classes} classes, {model.metadata.size} px"
+    fits = (model.task, classes) == (published.task, published.classes)
+    if not fits or not 0.8 < count / published.parameters < 1.2:  # some publishers count auxiliary heads
+        raise UserError(f"{path} is not {published.name}: it holds {said}")
+    return said
+
+
+@contextmanager
+def _published(path: Path) -> Iterator[Published | None]:
+    """The published weights whose file in the cache this is, if any; what is wrong with it gets the remedy."""
+    published = in_cache(path)
+    try:
+        yield published
+    except UserError as error:
+        if published is None:
+            raise
+        raise UserError(f"{error}; remove it, and name {published.name} again") from error
 
 
 def _is_own(path: Path) -> bool:

@@ -33,7 +33,13 @@ def labels_of(metadata: ModelMetadata, annotations: Annotations) -> Tensor:
     labels = torch.full((len(metadata.names),), -1)
     labels[place[place >= 0]] = torch.where(place >= 0)[0]
     if not (labels >= 0).any():
-        raise UserError(f"{annotations.path} has none of the classes of the weights: {', '.join(metadata.names[:10])}")
+        theirs, ours = (
+            ", ".join(names[:10]) + ", …" * (len(names) > 10) for names in (metadata.names, annotations.names)
+        )
+        raise UserError(
+            f"{annotations.path} has none of the classes of the weights: {theirs}; it has {ours}: choose weights that "
+            "were trained on these, fine-tune with detect train, or rename the classes in the annotations"
+        )
     if missed := sorted(name for name, i in zip(annotations.names, place.tolist(), strict=True) if i < 0):
         say(f"classes that the weights lack, counted as missed: {', '.join(missed)}", sys.stderr)
     return labels

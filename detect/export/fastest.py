@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from detect.utils.precision import MARGIN, least_seconds, processor, recall, remember
+from detect.utils.precision import MARGIN, least_seconds, processor, recall, remember, watched
 
 if TYPE_CHECKING:
     from detect.export.runtime import Exported
@@ -43,8 +43,10 @@ def fastest(
     exact, *others = precisions
     speeds = recall(key)
     if not isinstance(speeds, dict) or not all(isinstance(speeds.get(name), int | float) for name in others):
-        speeds = measure({name: opened(name) for name in precisions})
-        remember(key, speeds)
+        candidates = {name: opened(name) for name in precisions}
+        speeds, undisturbed = watched(partial(measure, candidates))
+        if undisturbed:
+            remember(key, speeds)
     best = max(others, key=speeds.__getitem__)
     best, speed = (best, float(speeds[best])) if speeds[best] > MARGIN else (exact, 1.0)
     return opened(best), best, speed

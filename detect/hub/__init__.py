@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,14 @@ def resolve(weights: str | Path) -> Path:
 def find(name: str) -> Published | None:
     """The published weights of a name, in any case and with hyphens or underscores; None where there are none."""
     return catalogue().get(name.lower().replace("-", "_"))
+
+
+def in_cache(path: Path) -> Published | None:
+    """The published weights that a file of the cache folder belongs to; None for any other file."""
+    with suppress(UserError):  # there is no cache folder
+        if path.parent == folder():
+            return next((one for one in catalogue().values() if one.files[0].name == path.name), None)
+    return None
 
 
 def unlisted(name: str) -> str:

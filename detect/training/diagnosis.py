@@ -23,6 +23,7 @@ Row = Mapping[str, Any]  # of metrics.jsonl
 PUBLISHED = "picodet_s_416"  # the weights that messages offer
 FEW_STEPS = 300  # from scratch: yolo_n on blood cells has AP 0.00 after 100 steps and 0.59 after 390
 FEW_TUNED = 50  # from published weights: YOLOX-nano has AP 0.05 to 0.27 on blood cells after 26 steps, 0.33 after 39
+FEW_IMAGES = 5  # a handful is learned by heart
 MANY_STEPS = 3000  # from scratch: the demo's digits take 1,800 steps to AP 0.7, and photographs are harder
 SMALL_SHARE = 0.2  # of objects below the finest stride: COCO has 0.13 at 320 pixels
 SIZE_RATIO = 1.5  # between the median object of training and validation: real splits have up to 1.15
@@ -44,6 +45,7 @@ class Figures:
         detector: whether the task is to find objects in images.
         closed: whether the validation set has the classes of the training set, unlike that of an embedder.
         epochs, steps: those of the whole run.
+        images: number of training images.
         scratch: whether nothing was pretrained.
         frozen: frozen stages of the backbone.
         lr, default_lr: the learning rate, and that of the optimizer where none is set.
@@ -59,6 +61,7 @@ class Figures:
     closed: bool
     epochs: int
     steps: int
+    images: int
     scratch: bool
     frozen: int
     lr: float
@@ -132,6 +135,8 @@ def few_steps(f: Figures, seen: Progress) -> str:
         return ""
     epochs = math.ceil((MANY_STEPS / 3 if f.detector and f.scratch else FEW_STEPS) / f.steps_per_epoch)
     few = f"{counted(f.steps, 'step')} {'is' if f.steps == 1 else 'are'} few"
+    if f.images < FEW_IMAGES:
+        return f"{counted(f.images, 'image')} cannot teach what others look like, however long: annotate more of them"
     if not f.scratch:
         return f"{few} even for fine-tuning: {_longer(f, epochs)}"
     if not f.detector:

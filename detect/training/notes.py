@@ -95,6 +95,7 @@ def figures_of(trainer: Trainer, training: Annotations) -> Figures:
         closed=not task.makes_embeddings,
         epochs=config.epochs,
         steps=trainer.total_steps,
+        images=len(training),
         scratch=not (config.weights or config.backbone_weights or config.pretrained),
         frozen=len(model.frozen),
         lr=config.optim.lr,

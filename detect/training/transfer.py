@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -131,9 +131,17 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
         say(f"{source.name}: {len(moved.taken)} tensors taken, {left}", sys.stderr)
         for line in _named(model, source.metadata, set(moved.taken)):
             say(line, sys.stderr)
-        for name, reason in (moved.left | moved.extra).items():
-            say(f"  not taken: {name}: {reason}", sys.stderr)
+        for line in _not_taken(moved.left | moved.extra):
+            say(line, sys.stderr)
     return list(moved.left)
+
+
+def _not_taken(reasons: Mapping[str, str]) -> Iterator[str]:
+    """A line for each reason, with the tensors that it holds for."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, why in reasons.items() if why == reason]
+        more = f" and {len(names) - 1} more" * (len(names) > 1)
+        yield f"  not taken: {names[0]}{more}: {reason}"
 
 
 def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Iterator[str]:

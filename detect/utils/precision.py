@@ -24,12 +24,15 @@ from detect.models.backbones.blocks import Conv, Fused
 from detect.utils.atomic_io import cache_folder, replace_text
 
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 ROUNDS = 8  # the fastest one counts
 TOO_SLOW = 2  # times the fastest: no further round can change the order
 SIZE = (32, 40)  # cells of the stack's input: those of stride 16 in an image of 640 x 512
 FIRST_SIZE = (16, 20)  # weights are laid out for the first input, as those of a detector are for its first image
 KEPT = 200  # measurements in the cache: there is one for each exported file
+FREE = 0.7  # processor time as a share of the time that passed: less means that others had the processor, too
+SLACK = 0.01  # seconds, by which clocks may differ
 MARGIN = 1.1  # how many times faster another type or form must be: near ties would change from run to run
 
 
@@ -89,9 +92,18 @@ def timings(threads: int) -> dict[str, Timing]:
             return found
         raise ValueError("it holds no times")
     except (KeyError, TypeError, ValueError):
-        found = measure()
-    remember(key, found)
+        found, undisturbed = watched(measure)
+    if undisturbed:
+        remember(key, found)
     return found
+
+
+def watched(run: Callable[[], Result]) -> tuple[Result, bool]:
+    """The result of a measurement, and whether the processor was free for it: only such a one is worth keeping."""
+    wall, own = time.perf_counter(), time.process_time()
+    result = run()
+    wall, own = time.perf_counter() - wall, time.process_time() - own
+    return result, own >= FREE * wall - SLACK
 
 
 def recall(key: str) -> Any:

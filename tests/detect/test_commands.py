@@ -222,7 +222,7 @@ def test_classes_meet_by_name(digits, weights, tmp_path, capsys):
     assert result["per_class"] == pytest.approx(plain["per_class"] | {"5": 0.0, "6": 0.0})
 
     none = renamed(weights, tmp_path / "n.safetensors", [*"abcdefghij"])
-    with pytest.raises(UserError, match="none of the classes"):
+    with pytest.raises(UserError, match=r"none of the classes of the weights: a, b.*; it has 0, 1.*: choose weights"):
         detect.evaluate(weights=none, **flags)
 
 

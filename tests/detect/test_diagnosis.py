@@ -15,6 +15,7 @@ GOOD = Figures(
     closed=True,
     epochs=60,
     steps=780,
+    images=205,
     scratch=True,
     frozen=0,
     lr=0.002,
@@ -192,3 +193,8 @@ def test_the_weights_that_messages_offer_can_be_had():
 def test_every_rule_has_its_test():
     tests = Path(__file__).read_text(encoding="utf-8")
     assert [name for name in RULES if f'"{name}"' not in tests] == []
+
+
+def test_a_handful_of_images_is_not_advised_to_train_longer():
+    told = diagnose(replace(GOOD, images=1, steps=2))["few_steps"]
+    assert told == "1 image cannot teach what others look like, however long: annotate more of them"

@@ -371,6 +371,28 @@ def test_a_name_is_enough_for_every_command_and_what_does_not_fit_is_not_pulled(
     assert line.endswith("* tiny.safetensors")
 
 
+@pytest.mark.parametrize(("content", "said"), [("tiny", "is not made: it holds tiny"), ("", "can be read")])
+def test_a_file_in_the_cache_that_is_damaged_or_another_is_told_on_use(
+    empty_cache, content, said, digits, capsys, monkeypatch
+):
+    file = RemoteFile("w.safetensors", (Source("https://a.example/w.safetensors"),))
+    monkeypatch.setitem(catalogue(), "made", replace(made(), files=(file,)))
+    empty_cache.mkdir(parents=True)
+    (empty_cache / file.name).write_bytes(b"nothing")
+    if content:
+        tiny_weights(empty_cache / file.name)
+    assert main(["evaluate", "--weights", "made", "--data", str(digits), "--workers", "0"]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.endswith("; remove it, and name made again\n")
+
+
+def test_info_takes_published_weights_and_names_their_model(capsys):
+    assert main(["info", "picodet_s_320"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("picodet_s_320: published weights of the model picodet_s\n")
+    assert "picodet_s_416 (AP 30.7)" in out
+
+
 def test_predict_without_weights_says_the_two_commands_that_work(capsys):
     assert main(["predict", "--source", "my street.jpg"]) == 2
     said = capsys.readouterr().err

@@ -16,6 +16,7 @@ from detect.convert.coco_classes import IDS, NAMES
 from detect.convert.open import open_model, open_weights
 from detect.errors import UserError
 from detect.models.weights import load_weights, save_weights
+from detect.registry import REGISTRIES
 from detect.training.transfer import find_source
 from tools import fuzz_targets
 
@@ -131,3 +132,13 @@ def parse_and_export(path: Path) -> None:
     from detect.commands.export import export
 
     export(parse("export", ["--weights", str(path)]))
+
+
+def test_importers_of_plugins_are_named(tmp_path, monkeypatch):
+    def mine(file):
+        return None
+
+    monkeypatch.setitem(REGISTRIES, "importer", {**REGISTRIES["importer"], "mine": mine})
+    other_onnx(tmp_path / "x.onnx")
+    with pytest.raises(UserError, match=r"it reads YOLOX .*, mine \(a plugin's\)"):
+        open_model(tmp_path / "x.onnx")

@@ -30,7 +30,7 @@ from detect.models.weights import read_weights, transfer
 from detect.training.loop import Trainer
 from detect.training.optim import build_optimizer
 from detect.training.setup import train
-from detect.training.transfer import Source, begin, find_source, freeze, frozen_parts, initialize, parts
+from detect.training.transfer import Source, _not_taken, begin, find_source, freeze, frozen_parts, initialize, parts
 from detect.types import Preprocess
 from tests.reference.doom import doomed
 from tests.reference.rank import together, train_and_tell
@@ -170,6 +170,12 @@ def test_what_is_taken_what_is_not_and_why(capsys):
     assert all(torch.equal(ours[k], v) for k, v in tensors.items() if k in ours and ours[k].shape == v.shape)
     with pytest.raises(UserError, match="nothing in it fits"):
         begin(model, Source("--weights W", {"x": torch.zeros(1)}, Preprocess(), "model"), tell=False)
+
+
+def test_tensors_that_are_not_taken_for_one_reason_share_a_line():
+    reasons = {"a.weight": "shape", "a.bias": "absent", "b.weight": "shape", "c.weight": "shape"}
+    lines = ["  not taken: a.weight and 2 more: shape", "  not taken: a.bias: absent"]
+    assert list(_not_taken(reasons)) == lines
 
 
 @pytest.mark.parametrize("backbone", ["lenet5", "squeezenet1_1"])
