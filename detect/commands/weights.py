@@ -58,12 +58,17 @@ def weights(config: WeightsConfig) -> list[Path]:
     if published is None:
         raise UserError(f"detect weights pull {config.name}: this is not {unlisted(config.name)}")
     given = Path(config.file) if config.file else pull(published)
-    from detect.convert.open import open_model, require_fit  # late: it needs torch
-
-    said = require_fit(published, open_model(given), given)
+    said = _require_fit(published, given)
     path = copy_in(published, given) if config.file else given
     say(f"{published.name}: {path}: {said}, licence {published.licence}")
     return [path]
+
+
+def _require_fit(published: Published, path: Path) -> str:
+    """Open the file, so that each tensor must fit its network, and describe that. Raises UserError if it is another."""
+    from detect.convert.open import open_model, require_fit  # late: it needs torch
+
+    return require_fit(published, open_model(path), path)
 
 
 def _table() -> list[str]:

@@ -137,11 +137,11 @@ def begin(model: Model, source: Source, tell: bool) -> list[str]:
 
 
 def _not_taken(reasons: Mapping[str, str]) -> Iterator[str]:
-    """A line for each reason, with the tensors that it holds for."""
+    """A line for each tensor and its reason; one for all that share a reason if they are more than two."""
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, why in reasons.items() if why == reason]
-        more = f" and {len(names) - 1} more" * (len(names) > 1)
-        yield f"  not taken: {names[0]}{more}: {reason}"
+        listed = [f"{names[0]} and {len(names) - 1} more"] if len(names) > 2 else names
+        yield from (f"  not taken: {name}: {reason}" for name in listed)
 
 
 def _named(model: Model, theirs: ModelMetadata | None, taken: set[str]) -> Iterator[str]:
