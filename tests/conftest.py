@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -18,6 +19,18 @@ settings.load_profile("steady")
 # Under nohup the tests would inherit that SIGHUP is ignored, and so would the commands that are to end by it.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _own_event_loop(request):
+    """Let a test without a browser run an event loop: that of Playwright stays marked as running in this thread."""
+    running = asyncio._get_running_loop()
+    if running is None or "browser" in request.fixturenames:
+        yield
+        return
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(running)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -227,7 +227,7 @@ def test_layers_without_a_twin(layer, said):
 
 def test_what_is_refused():
     metadata = ModelMetadata(["a"], [1], 64)
-    with pytest.raises(UserError, match=r"'--model.dims' of a model of kind yolo: those of kind classifier have it"):
+    with pytest.raises(UserError, match=r"'--model.dims' of a model of kind yolo: those of kind classifier or"):
         parse("train", ["--data", "toy", "--model.dims", "3"])
     with pytest.raises(UserError, match=r"in-channels is 2: images have 3"):
         build(ClassifierConfig(name="r", backbone="lenet5", in_channels=2), metadata)

@@ -36,7 +36,7 @@ PLACES = {
     "verify": ("a b --weights w.safetensors", "detect.embedding.image_embedder:ImageEmbedder", []),
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
     "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),
-    "report": ("--run out", "detect.report.run_report:_settings", []),
+    "report": ("--run out", "detect.report.run_report:read_run", []),
     "check": ("--data data --json out/c.json", "detect.data_check.summary:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.data.sources.formats:load_data", []),
     "weights": ("", "detect.commands.weights:catalogue", []),
