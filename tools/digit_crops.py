@@ -19,6 +19,7 @@ SIDE, BATCH = 32, 64
 
 
 @cache
+@torch.inference_mode(False)  # what is kept is trained on later, whoever asks first
 def crops(split: str = "train", side: int = SIDE) -> tuple[Tensor, Tensor]:
     """The digits of a split: images (N, 3, side, side) float32 from -1 to 1, and labels (N,)."""
     data: Any = load_data("toy", split).class_dataset(side)
