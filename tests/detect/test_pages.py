@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from detect.__main__ import main
 from detect.report import charts
 from detect.report.html import Page
 from detect.utils.overwrite import require_own
@@ -152,3 +153,8 @@ def test_the_library_is_kept_in_the_cache_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("detect.report.charts.cache_folder", lambda: tmp_path / "cache")
     assert made.startswith("made") and charts.library.__wrapped__() == made
     assert "vegaEmbed" in charts.library() and "</script" not in charts.library()
+
+
+def test_the_page_of_anchors_fits_every_screen(digits, tmp_path, page_at):
+    assert main(["anchors", "--data", str(digits), "--k", "3", "--plot", str(tmp_path / "a.html")]) == 0
+    check_look(page_at(tmp_path / "a.html"))

@@ -19,6 +19,7 @@ from detect.models.configs import model_config
 from detect.models.weights import read_weights, save_weights
 from detect.models.yolo import select_detections
 from detect.types import ConfidenceThresholds, Detections, Postprocess
+from tests.browser import check_look
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,11 @@ def test_a_page_tells_of_the_evaluation_in_full(known, tmp_path, capsys):
     (tmp_path / "mine.html").write_text("mine")
     assert main([*known, "--page", str(tmp_path / "mine.html")]) == 2
     assert "not a page file that gridhead wrote" in capsys.readouterr().err
+
+
+def test_a_page_fits_every_screen(known, tmp_path, page_at):
+    assert main([*known, "--page", str(tmp_path / "out.html"), "--target-precision", "0.97"]) == 0
+    check_look(page_at(tmp_path / "out.html"))
 
 
 def test_a_page_of_nothing_detected_is_a_page(known, tmp_path, monkeypatch):
