@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
+import pkgutil
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +14,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import vl_convert
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from detect.data.images import decode_image
+from detect.errors import unknown
 from detect.inference.text_rendering import render
 from detect.utils.atomic_io import replace_file
 
@@ -186,3 +192,32 @@ def save(path: Path, drawn: np.ndarray | Sequence[np.ndarray], milliseconds: int
     held = io.BytesIO()
     images[0].save(held, "WEBP", quality=QUALITY, method=6, **(film if len(images) > 1 else {}))
     replace_file(path, lambda part: part.write_bytes(held.getvalue()), durable=False)
+
+
+def draw_all(package: str, folder: Path, description: str, arguments: Sequence[str] | None = None) -> None:
+    """Draw the pictures of the modules that are named on the command line, each by its `draw()`.
+
+    Args:
+        package: the package of the modules, such as "tools.topics".
+        folder: where pictures belong, unless `--out` names another folder.
+        description: what `--help` says.
+        arguments: the command line. Default: that of the process.
+
+    Raises:
+        UserError: there is no such module; the nearest one is suggested.
+    """
+    known = sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(known)}")
+    parser.add_argument("--out", type=Path, default=folder, help="folder of the pictures; default: where they belong")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # the same bits whatever the number of cores
+    for name in options.names or known:
+        if name not in known:
+            raise unknown("name", name, known)
+        start = time.perf_counter()
+        torch.manual_seed(0)
+        for picture, drawn in importlib.import_module(f"{package}.{name}").draw().items():
+            path = options.out / f"{picture}.webp"
+            save(path, drawn)
+            print(f"{name}: {path}, {path.stat().st_size // 1024} KB, {time.perf_counter() - start:.1f} s", flush=True)
