@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 CANDIDATES, PER_DETECTION = 4096, 10
 
 
+ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "tracks")
+
+
 class _Rows:
-    """Base of targets and detections: every field that is given has a row for each of `boxes` (N, 4)."""
+    """Base of targets and detections: every field of `ROWS` that is given has a row for each of `boxes` (N, 4)."""
 
     boxes: Tensor
 
@@ -38,13 +41,18 @@ class _Rows:
         kind = type(self).__name__
         if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
             raise ValueError(f"{kind}.boxes must be (N, 4), not {tuple(self.boxes.shape)}")
-        for name in ("labels", "crowd", "scores", "keypoints", "tracks"):
+        for name in ROWS:
             value = getattr(self, name, None)
             if value is not None and len(value) != len(self.boxes):
                 raise ValueError(f"{kind}.{name} has {len(value)} rows, boxes have {len(self.boxes)}")
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        """The rows of a mask, index or slice; the other fields stay."""
+        rows = {name: getattr(self, name, None) for name in ROWS}
+        return replace(self, **{name: row[index] for name, row in rows.items() if row is not None})  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +70,6 @@ class Target(_Rows):
     size: tuple[int, int]
     keypoints: Tensor | None = None
     proposals: Tensor | None = None
-
-    def __getitem__(self, index: Tensor) -> Target:
-        """The objects of a mask or index; the fields of the image stay."""
-        boxes, labels, crowd = self.boxes[index], self.labels[index], self.crowd[index]
-        keypoints = None if self.keypoints is None else self.keypoints[index]
-        return replace(self, boxes=boxes, labels=labels, crowd=crowd, keypoints=keypoints)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,8 @@ class Detections(_Rows, BoxResult):
     """The objects detected in one image, by descending score.
 
     boxes (N, 4) float32 xyxy in pixels of the source image; scores (N,) float32 in 0..1; labels (N,) int64 in 0..C-1;
-    keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks. See `BoxResult` for the others.
+    keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks; oriented (N, 5) float32 oriented boxes
+    (see `anchors.oriented`), which `boxes` enclose. See `BoxResult` for the others.
     """
 
     boxes: Tensor
@@ -103,14 +106,10 @@ class Detections(_Rows, BoxResult):
     labels: Tensor
     keypoints: Tensor | None = None
     tracks: Tensor | None = None
+    oriented: Tensor | None = None
     names: Sequence[str] = field(default=(), repr=False)
     category_ids: Sequence[int] = field(default=(), repr=False)
     skeleton: Sequence[tuple[int, int]] = field(default=(), repr=False)
-
-    def __getitem__(self, index: Tensor | slice) -> Detections:
-        """The detections of a mask, index or slice."""
-        rows = {name: getattr(self, name) for name in ("boxes", "scores", "labels", "keypoints", "tracks")}
-        return replace(self, **{name: row[index] for name, row in rows.items() if row is not None})
 
     @staticmethod
     def none() -> Detections:
