@@ -19,6 +19,8 @@ from detect.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from detect.masks import Masks
+
 
 class Result:
     """Base of all results, which are frozen dataclasses."""
@@ -174,11 +176,12 @@ class ClassResult(Result):
 
 
 class BoxResult(ClassResult):
-    """Base of results whose rows each have a box, and perhaps keypoints and the number of a track."""
+    """Base of results whose rows each have a box, and perhaps keypoints, the number of a track, and a mask."""
 
     boxes: Tensor
     keypoints: Tensor | None
     tracks: Tensor | None
+    masks: Masks | None
 
     def records(self) -> list[dict[str, Any]]:
         """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`."""

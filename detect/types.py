@@ -22,6 +22,7 @@ from detect.results import BoxResult, ClassResult, Result, optional
 if TYPE_CHECKING:
     from anchors.grid import Priors
     from detect.data.letterbox import Letterbox
+    from detect.masks import Masks
 
 
 # How many boxes of an image, the best by score, take part in NMS: the greater of CANDIDATES and PER_DETECTION for each
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CANDIDATES, PER_DETECTION = 4096, 10
 
 
-ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "tracks")
+ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "masks", "tracks")
 
 
 class _Rows:
@@ -98,7 +99,8 @@ class Detections(_Rows, BoxResult):
 
     boxes (N, 4) float32 xyxy in pixels of the source image; scores (N,) float32 in 0..1; labels (N,) int64 in 0..C-1;
     keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks; oriented (N, 5) float32 oriented boxes
-    (see `anchors.oriented`), which `boxes` enclose. See `BoxResult` for the others.
+    (see `anchors.oriented`), which `boxes` enclose; masks of the N objects in the model's own form or, in pixels of the
+    source image, `RleMasks`. See `BoxResult` for the others.
     """
 
     boxes: Tensor
@@ -107,6 +109,7 @@ class Detections(_Rows, BoxResult):
     keypoints: Tensor | None = None
     tracks: Tensor | None = None
     oriented: Tensor | None = None
+    masks: Masks | None = None
     names: Sequence[str] = field(default=(), repr=False)
     category_ids: Sequence[int] = field(default=(), repr=False)
     skeleton: Sequence[tuple[int, int]] = field(default=(), repr=False)

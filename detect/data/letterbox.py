@@ -145,4 +145,6 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     points = None if found.keypoints is None else fit.undo(found.keypoints.cpu().float())
     some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) | keep_empty
     scores, labels = found.scores.cpu().float(), found.labels.cpu()
-    return Detections(boxes[some], scores[some], labels[some], None if points is None else points[some])
+    masks = None if found.masks is None else found.masks[some].in_source(fit, boxes[some])
+    points = None if points is None else points[some]
+    return Detections(boxes[some], scores[some], labels[some], points, masks=masks)

@@ -1,0 +1,218 @@
+"""Masks of objects: a base that a model returns in a form of its own, and the final form, COCO's run-length encoding.
+
+A mask of an image (h, w) is a bool array of that shape. Run-length encoding (RLE) lists the lengths of its runs in
+column-major order, the first one of pixels outside; COCO packs these lengths into bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from detect.data.letterbox import Letterbox
+
+Index = Tensor | np.ndarray | slice | Sequence[int]
+Window = tuple[int, int, np.ndarray]  # x, y of the upper left pixel, and the bool array (h, w)
+
+
+class Masks:
+    """Base of the masks of N detections, in the form that a model makes; `in_source` makes the final form."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: Index) -> Masks:
+        """The masks of a mask, index or slice."""
+        raise NotImplementedError
+
+    def in_source(self, fit: Letterbox, boxes: Tensor) -> RleMasks:
+        """The masks in pixels of the source image.
+
+        Args:
+            fit: how the image lies on the canvas of the masks.
+            boxes: the detected boxes (N, 4) xyxy in pixels of the source image, inside it.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class RleMasks(Masks):
+    """Masks of N objects of one image, of which none is decoded until it is asked for.
+
+    Attributes:
+        size: (h, w) of the image in pixels.
+        counts: the runs of each mask, as the bytes of COCO's compressed RLE.
+    """
+
+    size: tuple[int, int]
+    counts: list[bytes]
+
+    @staticmethod
+    def of(dense: np.ndarray) -> RleMasks:
+        """Masks from bool arrays (N, h, w)."""
+        size = (int(dense.shape[1]), int(dense.shape[2]))
+        return RleMasks.of_windows(size, ((0, 0, mask) for mask in dense))
+
+    @staticmethod
+    def of_windows(size: tuple[int, int], windows: Iterable[Window]) -> RleMasks:
+        """Masks that are known within windows and empty elsewhere.
+
+        Args:
+            size: (h, w) of the image.
+            windows: for each object x, y and a bool array; what lies outside the image is left out.
+        """
+        return RleMasks(size, [_pack(size, _runs(size, *window)) for window in windows])
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, index: Index) -> RleMasks:
+        chosen = np.arange(len(self))[np.asarray(index) if isinstance(index, Tensor) else index]
+        return RleMasks(self.size, [self.counts[i] for i in chosen])
+
+    def in_source(self, fit: Letterbox, boxes: Tensor) -> RleMasks:
+        """These masks, which are in pixels of the source image already."""
+        return self
+
+    def decode(self, i: int) -> np.ndarray:
+        """Mask `i` as a bool array (h, w)."""
+        import hotcoco.mask
+
+        mask: np.ndarray = hotcoco.mask.decode(self.to_coco(i)).astype(bool)
+        return mask
+
+    def window(self, i: int) -> Window:
+        """The bounding box of mask `i`: x, y of its upper left pixel, and the bool array (h, w) inside."""
+        height = self.size[0]
+        runs = _unpack(self.counts[i])
+        edges = np.cumsum(runs)[: len(runs) // 2 * 2]  # without a last run outside
+        if not runs[1::2].any():
+            return 0, 0, np.zeros((0, 0), bool)
+        left, right = int(edges[0]) // height, (int(edges[-1]) - 1) // height + 1
+        flat = np.zeros((right - left) * height, bool)
+        inside = np.repeat(np.arange(len(edges)) % 2 == 1, np.diff(edges - left * height, prepend=0))
+        flat[: len(inside)] = inside
+        columns = flat.reshape(-1, height)
+        rows = np.flatnonzero(columns.any(0))
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        return left, top, np.ascontiguousarray(columns[:, top:bottom].T)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of each mask (N,) int64."""
+        import hotcoco.mask
+
+        return np.asarray(hotcoco.mask.area(self._all()), np.int64).reshape(-1)
+
+    def polygons(self, i: int) -> list[np.ndarray]:
+        """The outer borders of mask `i`, along the edges of its pixels: a polygon (V, 2) xy for each part.
+
+        Holes are left out. Coordinates are continuous: pixel (0, 0) covers 0 to 1.
+        """
+        import cv2
+
+        left, top, mask = self.window(i)
+        if not mask.size:
+            return []
+        # At twice the size the border of a region passes each edge of a pixel at a place of its own.
+        double = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+        borders, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return [_corners((border[:, 0] + 1) // 2) + (left, top) for border in borders]
+
+    def to_coco(self, i: int) -> dict[str, Any]:
+        """Mask `i` as the `segmentation` of COCO files: `size` and `counts`, ready for `json.dump`."""
+        return {"size": list(self.size), "counts": self.counts[i].decode("ascii")}
+
+    def iou(self, other: RleMasks) -> np.ndarray:
+        """IoU of each of these masks with each of `other`: (N, M) float64, 0 where both are empty.
+
+        Raises:
+            ValueError: the images differ in size.
+        """
+        import hotcoco.mask
+
+        if self.size != other.size:
+            raise ValueError(f"masks of images of {self.size} and {other.size} pixels cannot be compared")
+        if not len(self) or not len(other):
+            return np.zeros((len(self), len(other)))
+        return np.asarray(hotcoco.mask.iou(self._all(), other._all(), [0] * len(other)), np.float64)
+
+    def mirrored(self) -> RleMasks:
+        """The masks of the image mirrored left to right."""
+        width = self.size[1]
+        return self.of_windows(self.size, ((width - x - m.shape[1], y, m[:, ::-1]) for x, y, m in self.windows()))
+
+    def shifted(self, x: int, y: int, size: tuple[int, int]) -> RleMasks:
+        """The masks on another image, of which this one is a part or which is a part of this one.
+
+        Args:
+            x, y: where the upper left pixel of this image lies on the other, perhaps outside.
+            size: (h, w) of the other image.
+        """
+        return self.of_windows(size, ((left + x, top + y, mask) for left, top, mask in self.windows()))
+
+    def union(self, groups: Sequence[Sequence[int]]) -> RleMasks:
+        """One mask for each group of indices: every pixel that a mask of the group has."""
+        import hotcoco.mask
+
+        empty = _pack(self.size, np.array([self.size[0] * self.size[1]]))
+        parts = [[self.to_coco(i) for i in group] for group in groups]
+        return RleMasks(self.size, [hotcoco.mask.merge(part)["counts"] if part else empty for part in parts])
+
+    def windows(self) -> Iterator[Window]:
+        """The window of each mask."""
+        return map(self.window, range(len(self)))
+
+    def _all(self) -> list[dict[str, Any]]:
+        return [self.to_coco(i) for i in range(len(self))]
+
+
+def _runs(size: tuple[int, int], x: int, y: int, mask: np.ndarray) -> np.ndarray:
+    """The lengths of the runs of a mask that is known within a window."""
+    height, width = size
+    mask = mask[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)]
+    x, y = max(x, 0), max(y, 0)
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)  # a pixel outside before and after each column
+    columns[:, 1:-1] = mask.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    edges = (column + x) * height + row + y
+    joined = np.flatnonzero(edges[1:] == edges[:-1])  # a run that goes on at the top of the next column
+    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
+    runs = np.diff(edges, prepend=0, append=height * width)
+    return runs if runs[-1] else runs[:-1]
+
+
+def _pack(size: tuple[int, int], runs: np.ndarray) -> bytes:
+    """Lengths of runs as COCO's bytes."""
+    import hotcoco.mask
+
+    packed: bytes = hotcoco.mask.fr_py_objects({"size": list(size), "counts": runs.tolist()}, *size)["counts"]
+    return packed
+
+
+def _unpack(counts: bytes) -> np.ndarray:
+    """COCO's bytes as lengths of runs.
+
+    Each number is a chain of characters from "0" up with five bits each, the lowest first; a sixth bit says that more
+    follow. From the fourth on it is the difference to the length two before.
+    """
+    values = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(values & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    place = np.arange(len(values)) - np.repeat(first, last - first + 1)
+    numbers = np.add.reduceat((values & 31) << 5 * place, first)
+    numbers -= np.where(values[last] & 16, 1 << 5 * (last - first + 1), 0)  # the highest bit is the sign
+    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
+    return numbers
+
+
+def _corners(points: np.ndarray) -> np.ndarray:
+    """The corners (V, 2) float64 of a closed path along pixel edges, without the points between them."""
+    points = points[(points != np.roll(points, 1, 0)).any(1)]
+    before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
+    return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]].astype(np.float64)
