@@ -21,8 +21,6 @@ import torch
 from anchors import batched_nms, xywh_to_xyxy
 from detect.api import Detector
 from detect.data.annotations import Annotations
-from detect.data.image_writer import save_image
-from detect.data.images import scaled
 from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
@@ -35,16 +33,24 @@ from detect.evaluation.dataset_pass import predict_batches
 from detect.evaluation.tide import KINDS, analyze_errors, error_costs
 from detect.explain.summary import trace
 from detect.inference.draw import draw
-from detect.inference.text_rendering import render
 from detect.models.weights import load_weights
+from detect.report.html import Page
 from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
 
 POSTPROCESS = Postprocess(score=0.001, iou=0.7, limit=100)
 RESAMPLES = 300
 NMS_THRESHOLDS = (0.7, 0.5, 0.3)
-# Rows of images on the page, their height in pixels; the confidence and NMS IoU thresholds of the boxes drawn.
-ROWS, HEIGHT, CONF, NMS_IOU = 6, 240, 0.3, 0.5
+# Images on the page, the width of their thumbnails in pixels; the confidence and NMS IoU thresholds of the boxes drawn.
+IMAGES, THUMBNAIL, CONF, NMS_IOU = 6, 240, 0.3, 0.5
+
+
+class Table(NamedTuple):
+    """A table with the text that explains it; numbers in cells have three decimals."""
+
+    text: str
+    header: list[str]
+    rows: list[list[str | float]]
 
 
 class SeedResult(NamedTuple):
@@ -117,36 +123,24 @@ def size_of(weights: Path, annotations: Annotations) -> tuple[int, int]:
     return count, sum(layer["macs"] for layer in trace(model.to("meta"), image, *given))
 
 
-def image_panels(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> np.ndarray:
-    """Draw some images, one a row: ground truth, then each model's detections of at least CONF.
+def image_panels(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> list[tuple[np.ndarray, str]]:
+    """Draw some images, each with its ground truth, then with each model's detections of at least CONF; with captions.
 
-    The last row is an image without objects, where the dataset has one.
+    The last one is an image without objects, where the dataset has one.
     """
     has_objects = np.diff(annotations.starts) > 0
     filled, empty = np.flatnonzero(has_objects), np.flatnonzero(~has_objects)
-    spread = np.linspace(0, len(filled) - 1, min(ROWS, len(filled))).round().astype(int)
-    chosen = [*filled[spread], *empty[:1]][-ROWS:]
+    spread = np.linspace(0, len(filled) - 1, min(IMAGES, len(filled))).round().astype(int)
     detectors = {name: Detector.load(seeds[0].weights) for name, seeds in models.items()}
-    rows = []
-    for i in chosen:
-        image, target = annotations.read(i), annotations.target(i)
+    panels = []
+    for i in [*filled[spread], *empty[:1]][-IMAGES:]:
+        image, target, file = annotations.read(i), annotations.target(i), annotations.file_name(i)
         labelled = Detections(target.boxes, torch.ones(len(target)), target.labels)
-        panels = [draw(image, labelled, annotations.names)]
-
-        for detector in detectors.values():
+        panels.append((draw(image, labelled, annotations.names), f"ground truth, {file}"))
+        for name, detector in detectors.items():
             ((_, detections),) = detector.predict(image, conf=CONF, iou=NMS_IOU)
-            panels.append(draw(image, detections, detector.names))
-        scale = min(HEIGHT / image.shape[0], 4 * HEIGHT / image.shape[1])
-        rows.append([scaled(panel, scale) for panel in panels])
-    width = max(p.shape[1] for row in rows for p in row) + 4
-    canvas = np.full((24 + len(rows) * (HEIGHT + 4), width * (1 + len(models)), 3), 255, np.uint8)
-    for c, title in enumerate(["ground truth", *models]):
-        cover = render(title, 14)[:20, : width - 8]
-        canvas[2 : 2 + cover.shape[0], c * width : c * width + cover.shape[1]] = 255 - cover[..., None]
-        for r, row in enumerate(rows):
-            top, panel = 24 + r * (HEIGHT + 4), row[c]
-            canvas[top : top + panel.shape[0], c * width : c * width + panel.shape[1]] = panel
-    return canvas
+            panels.append((draw(image, detections, detector.names), f"{name}, {file}"))
+    return panels
 
 
 def stricter_nms(records: Records, iou: float) -> Records:
@@ -159,87 +153,102 @@ def stricter_nms(records: Records, iou: float) -> Records:
     return Records(records.image_ids, counts, records.boxes[keep], records.scores[keep], records.labels[keep])
 
 
-def nms_table(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> list[str]:
-    """The table of AP and AP50 by the IoU threshold of NMS: means over the seeds."""
-    heads = [f"{key}, {iou}" for iou in NMS_THRESHOLDS for key in ("AP", "AP50")]
-    lines = ["AP and AP50 by the IoU threshold of non-maximum suppression (NMS):", ""]
-    lines += [f"| model | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+def nms_table(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> Table:
+    """AP and AP50 by the IoU threshold of NMS: means over the seeds."""
+    rows: list[list[str | float]] = []
     for name, seeds in models.items():
-        rows = []
-        for one in seeds:
-            results = [summarize(annotations, stricter_nms(one.records, iou)).numbers for iou in NMS_THRESHOLDS]
-            rows.append([numbers[key] for numbers in results for key in ("AP", "AP50")])
-        lines.append(f"| `{name}` | {' | '.join(f'{value:.3f}' for value in np.mean(rows, 0))} |")
-    return lines
+        numbers = [
+            [summarize(annotations, stricter_nms(one.records, iou)).numbers for iou in NMS_THRESHOLDS] for one in seeds
+        ]
+        rows.append([name, *np.mean([[n[key] for n in row for key in ("AP", "AP50")] for row in numbers], 0).tolist()])
+    header = ["model", *(f"{key}, {iou}" for iou in NMS_THRESHOLDS for key in ("AP", "AP50"))]
+    return Table("AP and AP50 by the IoU threshold of non-maximum suppression (NMS):", header, rows)
 
 
-def error_table(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> list[str]:
-    """The table of AP at stricter IoU thresholds, recall, and what each kind of error costs: means over the seeds."""
-    lines = [
+def error_table(annotations: Annotations, models: Mapping[str, Sequence[SeedResult]]) -> Table:
+    """AP at stricter IoU thresholds, recall, and what each kind of error costs: means over the seeds."""
+    text = (
         "AP at stricter IoU thresholds, the recall with 100 boxes an image (AR100), and how much AP50 would rise "
-        "without each kind of error (Bolya et al., 2020):",
-        "",
-        f"| model | AP50 | AP75 | AP90 | AR100 | {' | '.join(KINDS)} |",
-        "| --- |" + " --- |" * (4 + len(KINDS)),
-    ]
+        "without each kind of error (Bolya et al., 2020):"
+    )
+    rows: list[list[str | float]] = []
     for name, seeds in models.items():
-        rows = []
+        numbers = []
         for one in seeds:
             summary = summarize(annotations, one.records)
             costs = error_costs(analyze_errors(annotations, one.records), len(annotations.names)).costs
             strict = mean_defined(summary.precision[8:9, :, :, 0, 2]) or 0.0  # at IoU 0.9
-            rows.append([*(summary.numbers[key] for key in ("AP50", "AP75")), strict, summary.numbers["AR100"]])
-            rows[-1] += [costs[kind] for kind in KINDS]
-        lines.append(f"| `{name}` | {' | '.join(f'{value:.3f}' for value in np.mean(rows, 0))} |")
-    return lines
+            numbers.append([*(summary.numbers[key] for key in ("AP50", "AP75")), strict, summary.numbers["AR100"]])
+            numbers[-1] += [costs[kind] for kind in KINDS]
+        rows.append([name, *np.mean(numbers, 0).tolist()])
+    return Table(text, ["model", "AP50", "AP75", "AP90", "AR100", *KINDS], rows)
 
 
-def page(
+def result_table(
     annotations: Annotations,
     models: Mapping[str, Sequence[SeedResult]],
     aps: Mapping[str, np.ndarray],
     ms: Mapping[str, float],
-) -> str:
-    """The page as Markdown, without its plot."""
-    lines = [
+) -> Table:
+    """Accuracy, size and speed of each model."""
+    text = (
         f"{len(annotations)} images of {annotations.path.name}, none used in training; AP is the mean over the "
-        f"seeds; the brackets hold the middle 95 % of {RESAMPLES} resamples of the images.",
-        "",
-        "| model | AP | AP50 | seeds, AP | parameters | multiply-accumulates | training | ms an image |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+        f"seeds; the brackets hold the middle 95 % of {RESAMPLES} resamples of the images."
+    )
+    rows: list[list[str | float]] = []
     for name, seeds in models.items():
         low, high = np.quantile(aps[name], (0.025, 0.975))
         numbers = [summarize(annotations, one.records).numbers for one in seeds]
-        each, ap50 = [n["AP"] for n in numbers], np.mean([n["AP50"] for n in numbers])
+        each, ap50 = [n["AP"] for n in numbers], float(np.mean([n["AP50"] for n in numbers]))
         parameters, macs = size_of(seeds[0].weights, annotations)
-        lines.append(
-            f"| `{name}` | {np.mean(each):.3f} ({low:.3f} to {high:.3f}) | {ap50:.3f} | "
-            f"{', '.join(f'{v:.3f}' for v in each)} | {parameters:,} | {macs / 1e6:,.0f} M | "
-            f"{np.mean([one.seconds for one in seeds]):.0f} s | {ms[name]:.1f} |"
-        )
-    lines += ["", *nms_table(annotations, models), "", *error_table(annotations, models)]
-    lines += ["", "AP of the row's model minus AP of the column's, with the p-value of a paired test:", ""]
-    lines += ["|   |" + "".join(f" `{name}` |" for name in models), "|" + " --- |" * (1 + len(models))]
-    for a in models:
-        cells = [f"{(aps[a] - aps[b]).mean():+.3f} (p {p_value(aps[a], aps[b]):.2g})" if a != b else "" for b in models]
-        lines.append(f"| `{a}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        interval, spread = f"{np.mean(each):.3f} ({low:.3f} to {high:.3f})", ", ".join(f"{v:.3f}" for v in each)
+        seconds = np.mean([one.seconds for one in seeds])
+        sizes = f"{parameters:,}", f"{macs / 1e6:,.0f} M", f"{seconds:.0f} s", f"{ms[name]:.1f}"
+        rows.append([name, interval, ap50, spread, *sizes])
+    sizes = "parameters", "multiply-accumulates", "training", "ms an image"
+    return Table(text, ["model", "AP", "AP50", "seeds, AP", *sizes], rows)
+
+
+def difference_table(aps: Mapping[str, np.ndarray]) -> Table:
+    """The difference of every two models in AP (R,) on the same resamples, with its p-value."""
+    rows: list[list[str | float]] = [
+        [a, *(f"{(x - y).mean():+.3f} (p {p_value(x, y):.2g})" if a != b else "" for b, y in aps.items())]
+        for a, x in aps.items()
+    ]
+    text = "AP of the row's model minus AP of the column's, with the p-value of a paired test:"
+    return Table(text, ["", *aps], rows)
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables as Markdown, to be pasted into a document."""
+    lines = []
+    for text, header, rows in tables:
+        lines += [text, "", f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
+        for name, *cells in rows:
+            shown = [f"{cell:.3f}" if isinstance(cell, float) else cell for cell in cells]
+            lines.append(f"| `{name}` | {' | '.join(shown)} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def write(data: str, models: Mapping[str, Sequence[SeedResult]], out: Path) -> str:
-    """Write OUT/page.md, OUT/images.jpg and OUT/page.json; returns the page as Markdown."""
+    """Write OUT/page.html and OUT/page.json; returns the tables as Markdown."""
     annotations = evaluation_split(data)
     aps = bootstrap(annotations, models)
     files = [str(annotations.image_path(i)) for i in range(min(16, len(annotations)))]
-    text = page(annotations, models, aps, milliseconds(models, files))
-    save_image(out / "images.jpg", image_panels(annotations, models), quality=85)
-    replace_text(
-        out / "page.md",
-        f"{text}\n![Ground truth and the predictions of each model with a score of at least {CONF}](images.jpg)\n",
-    )
+    results = result_table(annotations, models, aps, milliseconds(models, files))
+    tables = [results, nms_table(annotations, models), error_table(annotations, models), difference_table(aps)]
+    page = Page(f"{len(models)} models on {Path(data).name}")
+    for heading, table in zip(("Results", "Suppression", "Errors", "Differences"), tables, strict=True):
+        page.heading(heading)
+        page.text(table.text)
+        page.table(table.header, table.rows)
+    page.heading("Images")
+    page.text(f"Ground truth, then the predictions of each model with a score of at least {CONF}.")
+    page.gallery(image_panels(annotations, models), side=THUMBNAIL)
+    replace_text(out / "page.html", str(page))
     replace_text(out / "page.json", json.dumps({name: values.tolist() for name, values in aps.items()}))
-    return text
+    return markdown(tables)
 
 
 if __name__ == "__main__":

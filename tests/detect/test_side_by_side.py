@@ -6,11 +6,12 @@ import numpy as np
 
 from detect.data.sources.formats import load_data
 from detect.evaluation.coco_protocol import Records
+from tests.browser import check_look
 from tools import compare
 from tools import side_by_side as ways
 
 
-def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
+def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys, page_at):
     monkeypatch.setattr(ways, "RESAMPLES", 20)
     flags = ["--epochs", "1", "--imgsz", "64", "--batch", "8", "--workers", "0", "--device", "cpu"]
     arguments = [
@@ -27,8 +28,8 @@ def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys):
     assert compare.main([*arguments, *flags]) == 0
     said = capsys.readouterr().out
     assert "| `yolo_n` |" in said and "(p " in said
-    assert (tmp_path / "out" / "page.md").read_text().startswith("8 images of instances_val.json")
-    assert (tmp_path / "out" / "images.jpg").stat().st_size > 1000
+    assert "8 images of instances_val.json, none used in training" in said
+    check_look(page_at(tmp_path / "out" / "page.html"))
     assert {k: len(v) for k, v in json.loads((tmp_path / "out" / "page.json").read_text()).items()} == {
         "yolo_n": 20,
         "yolo_grid": 20,
@@ -49,7 +50,7 @@ def test_faults_of_the_ground_truth_itself_and_of_half_of_it(digits):
     seen = np.where(np.arange(len(annotations)) % 2 == 0, counts, 0)
     part = Records(annotations.image_ids, seen, annotations.boxes[half], np.ones(half.sum()), annotations.labels[half])
     given = {name: [ways.SeedResult(None, records, 0.0)] for name, records in (("all", ground_truth), ("half", part))}
-    rows = [[float(cell) for cell in line.split("|")[2:-1]] for line in ways.error_table(annotations, given)[-2:]]
+    rows = [cells for _, *cells in ways.error_table(annotations, given).rows]
     assert rows[0] == [1.0] * 4 + [0.0] * 6
     assert 0 < rows[1][0] < 1 and rows[1][4:9] == [0.0] * 5 and rows[1][9] > 0.1  # nothing wrong but what is missed
 
