@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from detect.data.images import read_header, read_image
+from detect.data.outlines import Outlines, gather
 from detect.types import Preprocess, Target
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Annotations:
         left_out: one line for each bad record that was left out with --skip-bad.
         notes: (kind, line) of what a user should know about the files; the kinds are those of `detect check`.
         proposals: (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None.
+        outlines: the outlines of the N objects, as in the file (not clipped); None where no object has one.
+        bad_outlines: what is wrong with the outlines that cannot be used, or of which a part is left out, by annotation
+            id. Only tasks that use outlines look at it.
     """
 
     path: Path
@@ -72,6 +76,8 @@ class Annotations:
     notes: list[tuple[str, str]] = field(default_factory=list)
     proposals: np.ndarray | None = None
     proposal_starts: np.ndarray | None = None
+    outlines: Outlines | None = None
+    bad_outlines: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -156,11 +162,11 @@ class Annotations:
             left_out: replaces `left_out`; default: keep it.
         """
         index = np.asarray(indices, dtype=np.int64).reshape(-1)
-        rows, starts = _gather(self.starts, index)
-        letters, name_starts = _gather(self.name_starts, index)
+        rows, starts = gather(self.starts, index)
+        letters, name_starts = gather(self.name_starts, index)
         proposals, proposal_starts = self.proposals, self.proposal_starts
         if proposals is not None and proposal_starts is not None:
-            kept, proposal_starts = _gather(proposal_starts, index)
+            kept, proposal_starts = gather(proposal_starts, index)
             proposals = proposals[kept]
         return replace(
             self,
@@ -178,18 +184,22 @@ class Annotations:
             left_out=self.left_out if left_out is None else left_out,
             proposals=proposals,
             proposal_starts=proposal_starts,
+            outlines=None if self.outlines is None else self.outlines[rows],
         )
 
     def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
         """Return the annotations without the objects in `rows` (N,) bool; `lines` are added to `left_out`."""
         keep = ~rows
-        columns = {key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")}
+        columns: dict[str, Any] = {
+            key: getattr(self, key)[keep] for key in ("boxes", "labels", "crowd", "areas", "ids")
+        }
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
-        points = None if self.keypoints is None else self.keypoints[keep]
-        return replace(self, **columns, starts=starts, keypoints=points, left_out=[*self.left_out, *lines])
+        columns["keypoints"] = None if self.keypoints is None else self.keypoints[keep]
+        columns["outlines"] = None if self.outlines is None else self.outlines[keep]
+        return replace(self, **columns, starts=starts, left_out=[*self.left_out, *lines])
 
     def to_coco(self) -> dict:
-        """Return a COCO dictionary of plain Python values, without segmentations, which are not kept."""
+        """Return a COCO dictionary of plain Python values; RLEs are compressed."""
         images = []
         for index, (image_id, (height, width)) in enumerate(
             zip(self.image_ids.tolist(), self.sizes.tolist(), strict=True)
@@ -205,6 +215,9 @@ class Annotations:
         categories: list[dict] = [
             {"id": i, "name": n} for i, n in zip(self.category_ids.tolist(), self.names, strict=True)
         ]
+        if self.outlines is not None:
+            for row, annotation in enumerate(annotations):
+                annotation["segmentation"] = self.outlines.segmentation(row)
         if self.keypoints is not None:
             for annotation, points in zip(annotations, self.keypoints, strict=True):
                 annotation["keypoints"] = points.ravel().tolist()
@@ -235,12 +248,3 @@ def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), starts
-
-
-def _gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the chosen groups, end to end, and where each group then starts."""
-    counts = starts[index + 1] - starts[index]
-    begins = np.zeros(len(index) + 1, dtype=np.int64)
-    np.cumsum(counts, out=begins[1:])
-    rows = np.arange(begins[-1]) + np.repeat(starts[index] - begins[:-1], counts)
-    return rows, begins

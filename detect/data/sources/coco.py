@@ -1,6 +1,6 @@
 """COCO json files, by path or by the folder that holds them.
 
-Left to the reader of the file: `segmentation` (not kept), `info`, `licenses` and keys of one's own are passed over.
+Left to the reader of the file: `info`, `licenses` and keys of one's own are passed over.
 Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
 """
 
@@ -20,6 +20,7 @@ from detect.data.categories import class_names, keypoint_names, skeleton_pairs, 
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_columns import annotation_columns, image_columns, whole
+from detect.data.sources.coco_outlines import read_outlines
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
 from detect.errors import UserError
@@ -118,8 +119,10 @@ def from_coco(
     if not files:
         raise EmptyDatasetError(path, bad_records.lines)
     columns = annotation_columns(annotations, image_ids, category_ids, len(keypoints), bad_records, where)
-    owner = columns.pop("owner")
+    owner, rows = columns.pop("owner"), columns.pop("rows")
     order = np.argsort(owner, kind="stable")
+    raw = [annotations[row].get("segmentation") for row in rows[order].tolist()]
+    outlines, bad_outlines = read_outlines(raw, sizes[owner[order]])
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
@@ -132,6 +135,8 @@ def from_coco(
         sizes=sizes,
         starts=starts,
         **grouped,
+        outlines=outlines,
+        bad_outlines={int(grouped["ids"][row]): line for row, line in bad_outlines.items()},
         category_ids=category_ids,
         names=names,
         name_bytes=name_bytes,

@@ -51,7 +51,7 @@ def annotation_columns(
     bad_records: BadRecords,
     where: list[str] | None,
 ) -> dict[str, Any]:
-    """Return the columns of the good annotations, and `owner` (N,), the index of each one's image."""
+    """Return the columns of the good annotations, the index `owner` (N,) of each one's image, and the `rows` of all."""
     raw = [record.get("id") for record in records]
 
     def say(reason: Reason) -> Say:
@@ -71,7 +71,8 @@ def annotation_columns(
     alive, boxes, areas, crowd = _shapes(records, alive, where is None, bad_records, say)
     alive, points = _points(records, alive, k, bad_records, say)
     columns = {"owner": owner, "boxes": boxes, "labels": labels, "crowd": crowd, "areas": areas, "ids": ids}
-    return {**{key: column[alive] for key, column in columns.items()}, "keypoints": points}
+    kept = {key: column[alive] for key, column in columns.items()}
+    return {**kept, "keypoints": points, "rows": np.flatnonzero(alive)}
 
 
 def _links(

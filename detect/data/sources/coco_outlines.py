@@ -1,0 +1,131 @@
+"""The `segmentation` of COCO annotations as flat arrays: polygons, and RLEs as lists of counts or as strings."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from detect.data import rle
+from detect.data.boxes import BEYOND, FARTHEST
+from detect.data.outlines import Outlines, gather
+
+MOST = 2**32  # pixels of a mask
+_SHAPE = "a segmentation is a list of polygons [x1, y1, x2, y2, …], or an RLE {size, counts}"
+_Encoded = tuple[int, tuple[int, int], bytes]  # row, size, characters
+
+
+def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None, dict[int, str]]:
+    """Read the segmentations of objects.
+
+    Args:
+        values: one of each of N objects, as a COCO file has it; None, or empty, for none.
+        sizes: (N, 2) height and width of each object's image; 0 where unknown.
+
+    Returns:
+        The outlines, None where no object has any, and what is wrong with those that cannot be used, by row. An object
+        has none where all of it is wrong; polygons of fewer than three points are left out beside others. Whether
+        strings of RLEs fill their masks is not looked at here: see `outline_faults`.
+    """
+    flat, lengths, counts = array("d"), list[int](), [0] * len(values)
+    encoded, bad = list[_Encoded](), dict[int, str]()
+    for row, value in enumerate(values):
+        if value is None or (type(value) in (list, dict) and not value):
+            continue
+        if type(value) is dict:
+            _read_rle(row, value, sizes[row], encoded, bad)
+            continue
+        before = len(lengths)
+        try:
+            for part in value if type(value[0]) is list else [value]:  # some exporters write one polygon without a list
+                flat.fromlist(part)
+                lengths.append(len(part))
+        except (TypeError, KeyError, OverflowError):
+            bad[row] = f"has segmentation {value!r:.60}; {_SHAPE}"
+        counts[row] = len(lengths) - before
+    if not lengths and not encoded:
+        return None, bad
+    outlines = _polygons(np.frombuffer(flat), np.array(lengths, np.int64), np.array(counts, np.int64), bad)
+    return _with_codes(outlines, encoded), bad
+
+
+def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded], bad: dict[int, str]) -> None:
+    """Add one RLE to `encoded`, or what is wrong with it to `bad`."""
+    size, counts = value.get("size"), value.get("counts")
+    if not (type(size) is list and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        bad[row] = f"has an RLE of size {size!r:.60}, not [height, width]"
+    elif (image.all() and size != image.tolist()) or size[0] * size[1] > MOST:
+        bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels where the image has {image[1]} x {image[0]}"
+    elif type(counts) is str and counts.isascii():
+        encoded.append((row, (size[0], size[1]), counts.encode()))
+    elif type(counts) is list:
+        try:
+            runs = np.array(array("q", counts), np.int64)
+        except (TypeError, OverflowError):
+            bad[row] = f"has an RLE of counts {counts!r:.60}, not whole numbers"
+            return
+        if (runs < 0).any():
+            bad[row] = f"has an RLE with a count of {runs.min()}; counts are lengths"
+            return
+        if sum(counts) != size[0] * size[1]:
+            bad[row] = f"has an RLE whose counts add up to {sum(counts)}, not to its {size[1]} x {size[0]} pixels"
+            return
+        codes, _ = rle.encode(runs, np.array([0, len(runs)]))
+        encoded.append((row, (size[0], size[1]), codes.tobytes()))
+    else:
+        bad[row] = f"has an RLE of counts {counts!r:.60}, not a list of numbers or a string"
+
+
+def _polygons(values: np.ndarray, lengths: np.ndarray, counts: np.ndarray, bad: dict[int, str]) -> Outlines:
+    """Outlines of the coordinates of all polygons: `lengths` (R,) of each, and `counts` (N,) of each object's.
+
+    Objects that are `bad` lose all of theirs, and so do those with a bad one; those of too few points go alone.
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    broken = np.zeros(len(counts), bool)
+    broken[list(bad)] = True
+    odd, few = lengths % 2 == 1, lengths < 6
+    wild, far = _any(~np.isfinite(values), starts), _any(np.abs(values) > FARTHEST, starts)
+    broken[owner[odd | wild | far]] = True
+    for ring in np.flatnonzero(odd | few | wild | far).tolist():
+        if odd[ring]:
+            reason = f"has a polygon of {lengths[ring]} numbers, not pairs of x and y"
+        elif wild[ring]:
+            reason = "has a polygon with a number that is NaN or infinite"
+        elif far[ring]:
+            reason = f"has a polygon with a point {BEYOND}"
+        else:
+            reason = f"has a polygon of {lengths[ring] // 2} points; a polygon takes three or more"
+        bad.setdefault(int(owner[ring]), reason)
+    good = ~few & ~broken[owner]
+    if not good.all():
+        rows, starts = gather(starts, np.flatnonzero(good))
+        values, owner = values[rows], owner[good]
+    none = Outlines.of_polygons([])
+    return replace(
+        none,
+        points=values.reshape(-1, 2),
+        ring_starts=starts // 2,
+        holes=np.zeros(len(owner), bool),
+        object_starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(counts)))]),
+        code_starts=np.zeros(len(counts) + 1, np.int64),
+        rle_sizes=np.zeros((len(counts), 2), np.int32),
+    )
+
+
+def _any(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether a flag is set in each group, by where the groups start."""
+    return np.asarray(np.diff(np.concatenate([[0], np.cumsum(flags)])[starts]) > 0)
+
+
+def _with_codes(outlines: Outlines, encoded: list[_Encoded]) -> Outlines:
+    if not encoded:
+        return outlines
+    lengths, sizes = np.zeros(len(outlines), np.int64), outlines.rle_sizes.copy()
+    for row, size, codes in encoded:
+        lengths[row], sizes[row] = len(codes), size
+    codes = np.frombuffer(b"".join(codes for _, _, codes in encoded), np.uint8)
+    return replace(outlines, codes=codes, code_starts=np.concatenate([[0], np.cumsum(lengths)]), rle_sizes=sizes)
