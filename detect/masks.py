@@ -122,7 +122,7 @@ class RleMasks(Masks):
         # At twice the size the border of a region passes each edge of a pixel at a place of its own.
         double = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
         borders, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        return [_corners((border[:, 0] + 1) // 2) + (left, top) for border in borders]
+        return [_corners((border[:, 0] + 1) // 2) + np.array([left, top]) for border in borders]
 
     def to_coco(self, i: int) -> dict[str, Any]:
         """Mask `i` as the `segmentation` of COCO files: `size` and `counts`, ready for `json.dump`."""
