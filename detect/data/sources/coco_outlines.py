@@ -127,5 +127,5 @@ def _with_codes(outlines: Outlines, encoded: list[_Encoded]) -> Outlines:
     lengths, sizes = np.zeros(len(outlines), np.int64), outlines.rle_sizes.copy()
     for row, size, codes in encoded:
         lengths[row], sizes[row] = len(codes), size
-    codes = np.frombuffer(b"".join(codes for _, _, codes in encoded), np.uint8)
-    return replace(outlines, codes=codes, code_starts=np.concatenate([[0], np.cumsum(lengths)]), rle_sizes=sizes)
+    joined = np.frombuffer(b"".join(codes for _, _, codes in encoded), np.uint8)
+    return replace(outlines, codes=joined, code_starts=np.concatenate([[0], np.cumsum(lengths)]), rle_sizes=sizes)
