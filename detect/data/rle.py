@@ -1,0 +1,155 @@
+"""COCO's run-length encoding (RLE) of masks: lengths of runs, column by column, the first of them outside.
+
+Counts are kept in their compressed form, `codes`: five bits of a number in each character, the sixth says that more
+follow, and from the fourth run on a number is the difference to the run two before it.
+Axes: N masks; L codes, R runs of all masks end to end, those of mask i at starts[i]:starts[i + 1].
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+LONGEST = 7  # characters of a number: 35 bits
+
+
+def encode(runs: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes (L,) uint8 of runs (R,), and where those of each mask start (N + 1,)."""
+    values = runs.astype(np.int64)
+    place = np.arange(len(values)) - np.repeat(starts[:-1], np.diff(starts))
+    later = np.flatnonzero(place > 2)
+    values[later] -= runs.astype(np.int64)[later - 2]
+    groups = values[:, None] >> (5 * np.arange(LONGEST + 1))  # arithmetic shifts: what is left, with its sign
+    bits = groups & 0x1F
+    over = np.where(bits[:, :-1] & 0x10, groups[:, 1:] != -1, groups[:, 1:] != 0)  # more has to follow
+    used = np.ones((len(values), LONGEST), bool)
+    np.logical_and.accumulate(over[:, :-1], axis=1, out=used[:, 1:])
+    codes = (bits[:, :-1] | np.where(over, 0x20, 0)) + 48
+    ends = np.concatenate([[0], np.cumsum(used.sum(1))])
+    return codes[used].astype(np.uint8), ends[starts]
+
+
+def decode(codes: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the runs (R,) int64 of codes (L,) uint8, and where those of each mask start (N + 1,).
+
+    Broken codes give runs that do not fill the mask; see `broken`.
+    """
+    values = codes.astype(np.int64) - 48
+    last = (values & 0x20) == 0
+    last[starts[1:][np.diff(starts) > 0] - 1] = True
+    number = np.cumsum(last) - last  # of each character
+    begins = np.concatenate([[0], np.flatnonzero(last) + 1])
+    digit = np.arange(len(values)) - begins[number]
+    parts = (values & 0x1F) << (5 * np.minimum(digit, LONGEST - 1))
+    numbers = np.add.reduceat(parts, begins[:-1]) if len(values) else np.zeros(0, np.int64)
+    sign = (values[last] & 0x10) != 0
+    numbers[sign] -= np.int64(1) << (5 * np.minimum(digit[last] + 1, LONGEST))[sign]
+    run_starts = np.concatenate([[0], np.cumsum(last)])[starts]
+    return _summed(numbers, run_starts), run_starts
+
+
+def _summed(numbers: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Runs of their differences: from the fourth on, each is a difference to the run two before it."""
+    place = np.arange(len(numbers)) - np.repeat(starts[:-1], np.diff(starts))
+    runs = numbers.copy()
+    for odd in (0, 1):
+        rows = np.flatnonzero((place % 2 == odd) & (place > 0))
+        if not len(rows):
+            continue
+        sums = np.cumsum(numbers[rows])
+        first = place[rows] == 2 - odd
+        before = np.where(first, sums - numbers[rows], 0)
+        runs[rows] = sums - before[np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))]
+    return runs
+
+
+def broken(codes: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return (N,) whether codes are not those of a mask of `sizes` (N, 2) height and width."""
+    runs, run_starts = decode(codes, starts)
+    filled = np.zeros(len(sizes), np.int64)
+    lengths, used = np.diff(run_starts), np.diff(run_starts) > 0
+    lowest = np.zeros(len(sizes), np.int64)
+    if used.any():
+        filled[used] = np.add.reduceat(runs, run_starts[:-1][used])
+        lowest[used] = np.minimum.reduceat(runs, run_starts[:-1][used])
+    wrong = (filled != sizes.astype(np.int64).prod(1)) | (lowest < 0) | (lengths == 0)
+    odd = (codes < 48) | (codes > 111)
+    owner = np.repeat(np.arange(len(sizes)), np.diff(starts))
+    wrong[owner[odd]] = True
+    ends = starts[1:][np.diff(starts) > 0] - 1
+    wrong[owner[ends[((codes[ends].astype(int) - 48) & 0x20) != 0]]] = True  # the last number is cut off
+    return wrong
+
+
+def spans(runs: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first and the last pixel + 1 of each run inside a mask, counted column by column, and its mask."""
+    total = np.concatenate([[0], np.cumsum(runs)])
+    place = np.arange(len(runs)) - np.repeat(starts[:-1], np.diff(starts))
+    owner = np.repeat(np.arange(len(sizes)), np.diff(starts))
+    inside = np.flatnonzero((place % 2 == 1) & (runs > 0))
+    base, end = total[starts[:-1]][owner[inside]], sizes.astype(np.int64).prod(1)[owner[inside]]
+    return (
+        (total[inside] - base).clip(0, end),  # within the mask, whatever the codes say
+        (total[inside + 1] - base).clip(0, end),
+        owner[inside],
+    )
+
+
+def bounds(codes: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return (N, 4) int64 x, y, x, y of the pixels inside masks; zeros for an empty one."""
+    first, end, owner = spans(*decode(codes, starts), sizes)
+    found = np.zeros((len(sizes), 4), np.int64)
+    if not len(owner):
+        return found
+    high = np.maximum(sizes[owner, 0].astype(np.int64), 1)
+    left, right = first // high, (end - 1) // high
+    along = left != right  # it goes on in the next column: from the top to the bottom
+    top, bottom = np.where(along, 0, first % high), np.where(along, high - 1, (end - 1) % high)
+    rows = np.flatnonzero(np.diff(owner, prepend=-1))
+    found[owner[rows]] = np.stack(
+        [
+            np.minimum.reduceat(left, rows),
+            np.minimum.reduceat(top, rows),
+            np.maximum.reduceat(right, rows) + 1,
+            np.maximum.reduceat(bottom, rows) + 1,
+        ],
+        1,
+    )
+    return found
+
+
+def pixels(codes: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounding box (4,) x, y, x, y of the pixels inside one mask of `size` (2,), and these (h, w) bool.
+
+    Only the columns that hold some are made.
+    """
+    starts = np.array([0, len(codes)])
+    box = bounds(codes, starts, size[None])[0]
+    left, top, right, bottom = box.tolist()
+    first, end, _ = spans(*decode(codes, starts), size[None])
+    high = int(size[0])
+    steps = np.zeros((right - left) * high + 1, np.int32)
+    np.add.at(steps, first - left * high, 1)
+    np.add.at(steps, end - left * high, -1)
+    return box, np.asarray(np.cumsum(steps[:-1]).reshape(right - left, high).T[top:bottom] > 0)
+
+
+def trace(pixels: np.ndarray) -> tuple[list[np.ndarray], list[bool]]:
+    """Return the rings (V, 2) along the edges of pixels (h, w) bool, and which are holes; outer ones come first.
+
+    An island in a hole comes after the hole: painted in this order, the rings give the pixels back.
+    """
+    doubled = np.repeat(np.repeat(pixels.astype(np.uint8), 2, 0), 2, 1)  # each of its pixels touches one corner
+    contours, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return [], []
+    rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2) for contour in contours]
+    order = sorted(range(len(rings)), key=lambda i: -float(cv2.contourArea(rings[i].astype(np.float32))))
+    return [rings[i].astype(np.float64) for i in order], [bool(tree[0, i, 3] >= 0) for i in order]
+
+
+def _corners(path: np.ndarray) -> np.ndarray:
+    """A closed path (V, 2) along pixel edges without points on straight lines."""
+    path = path[(path != np.roll(path, 1, axis=0)).any(1)]
+    turns = (np.sign(path - np.roll(path, 1, axis=0)) != np.sign(np.roll(path, -1, axis=0) - path)).any(1)
+    return path[turns]
