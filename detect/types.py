@@ -6,10 +6,8 @@ A network returns a NamedTuple of tensors; everything else is a frozen dataclass
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
@@ -17,17 +15,14 @@ import torch
 from torch import Tensor
 
 from detect.config.constraints import Choice, Count, Positive, Range, Share, checked_values
+from detect.limits import LimitHits
 from detect.results import BoxResult, ClassResult, Result, optional
 
 if TYPE_CHECKING:
     from anchors.grid import Priors
     from detect.data.letterbox import Letterbox
+    from detect.data.outlines import Outlines
     from detect.masks import Masks
-
-
-# How many boxes of an image, the best by score, take part in NMS: the greater of CANDIDATES and PER_DETECTION for each
-# detection of `Postprocess.limit`.
-CANDIDATES, PER_DETECTION = 4096, 10
 
 
 ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "masks", "tracks")
@@ -61,7 +56,10 @@ class Target(_Rows):
     """The ground truth of one image, in pixels of the image that it comes with.
 
     boxes (N, 4) float32 xyxy; labels (N,) int64 in 0..C-1; crowd (N,) bool; keypoints (N, K, 3) x, y, visibility;
-    size (height, width); proposals (P, 4) xyxy of regions that may be objects.
+    size (height, width); proposals (P, 4) xyxy of regions that may be objects. `outlines` go along while the image is
+    augmented; a task gets what it learns from, made of them: masks (N, S, S) uint8, the share, up to 255, of each cell
+    of the box's S x S grid that the object covers; oriented (N, 5) float32 boxes (see `anchors.oriented`), which may
+    reach out of the image; label_map (height, width) uint8, the class of each pixel, 255 where it is to be ignored.
     """
 
     boxes: Tensor
@@ -71,6 +69,10 @@ class Target(_Rows):
     size: tuple[int, int]
     keypoints: Tensor | None = None
     proposals: Tensor | None = None
+    outlines: Outlines | None = None
+    masks: Tensor | None = None
+    oriented: Tensor | None = None
+    label_map: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,53 +219,6 @@ class NamedRows(NamedTuple):
     each: int = 1
     before: int = 0
     groups: int = 1
-
-
-@dataclass
-class LimitHits:
-    """Counts the images that lost detections to the limits of postprocessing.
-
-    limited: images with more detections than `Postprocess.limit`; crowded: images with more boxes above
-    `Postprocess.score` than take part in NMS.
-    """
-
-    limited: int = 0
-    crowded: int = 0
-    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
-
-    def add(self, limited: bool = False, crowded: bool = False) -> None:
-        """Count an image; any thread may call it.
-
-        Args:
-            limited: whether it had more detections than `Postprocess.limit`.
-            crowded: whether it had more boxes than take part in NMS.
-        """
-        with self.lock:
-            self.limited += limited
-            self.crowded += crowded
-
-    @contextmanager
-    def one_image(self) -> Iterator[None]:
-        """Count several views of an image as one image."""
-        limited, crowded = self.limited, self.crowded
-        yield
-        self.limited = min(self.limited, limited + 1)
-        self.crowded = min(self.crowded, crowded + 1)
-
-    def lines(self, keep: Postprocess) -> list[str]:
-        """Lines that tell the user about it."""
-        most, lines = max(CANDIDATES, PER_DETECTION * keep.limit), []
-        if self.limited:
-            lines.append(
-                f"images with more detections than --max-det {keep.limit}: {self.limited}; those with the lowest "
-                "scores were left out, raise --max-det to keep them"
-            )
-        if self.crowded:
-            lines.append(
-                f"images with more than {most:,} boxes above --conf {keep.score:g}: {self.crowded}; only the best "
-                f"{most:,} took part in NMS, raise --conf, or --max-det above {most // PER_DETECTION}"
-            )
-        return lines
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from multiprocessing.connection import Listener
 from typing import Any, NamedTuple
 
@@ -29,6 +30,8 @@ from detect.types import Batch, Target
 from detect.utils.interrupt import follow_parent
 from detect.utils.names import say
 
+FIELDS = tuple(field.name for field in fields(Target))
+LARGE = 2**20  # bytes: from there on shared memory is faster than a pipe
 SCARCE = (errno.ENOSPC, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # a machine has no more of something
 
 
@@ -36,11 +39,7 @@ class Packed(NamedTuple):
     """A batch on its way from a worker: tensors travel by a file handle each, so all targets travel as few arrays."""
 
     images: torch.Tensor | np.ndarray  # (B, H, W, 3), or (B, ..., C) of signals; an array travels through a pipe
-    counts: list[int]  # objects of each target
-    columns: list[np.ndarray | None]  # boxes, labels, crowd, points of all of them
-    proposals: tuple[list[int], np.ndarray] | None  # how many each target has, and all of them
-    image_ids: list[int]
-    sizes: list[tuple[int, int]]
+    columns: dict[str, Any]  # the targets' fields: their values; tensors end to end, after the length of each
     fits: list[Letterbox]
 
 
@@ -61,12 +60,13 @@ class _Batches(Dataset):
 def _pack(batch: Any) -> Packed | UserError:
     """Samples (image (H, W, 3), Target, perhaps its Letterbox) of one size in arrays, each let go before the next."""
     count, samples = batch
+    info = get_worker_info()
     images, targets, fits = np.empty(0), [], []
     room: torch.Tensor | np.ndarray = images
     try:
         for i, (image, target, *fit) in enumerate(samples):
             if i == 0:
-                room, info = torch.empty((count, *image.shape), dtype=torch.from_numpy(image).dtype), get_worker_info()
+                room = torch.empty((count, *image.shape), dtype=torch.from_numpy(image).dtype)
                 if info is not None:
                     room = _shared(room, info.num_workers)
                 images = room.numpy() if isinstance(room, torch.Tensor) else room
@@ -75,12 +75,19 @@ def _pack(batch: Any) -> Packed | UserError:
             fits += fit
     except UserError as error:
         return error
-    rows = [(t.boxes, t.labels, t.crowd, t.keypoints) for t in targets]
-    columns = [None if column[0] is None else torch.cat(column).numpy() for column in zip(*rows, strict=True)]
-    ids, sizes = [t.image_id for t in targets], [t.size for t in targets]
-    searched = [t.proposals for t in targets if t.proposals is not None]
-    proposals = ([len(p) for p in searched], torch.cat(searched).numpy()) if searched else None
-    return Packed(room, [len(t.boxes) for t in targets], columns, proposals, ids, sizes, fits)
+    columns: dict[str, Any] = {}
+    for name in FIELDS:
+        values = columns[name] = [getattr(target, name) for target in targets]
+        if values[0] is None:
+            del columns[name]
+        elif isinstance(values[0], torch.Tensor):
+            joined = torch.cat(values)
+            rows: torch.Tensor | np.ndarray = joined.numpy()
+            if info is not None and joined.nbytes >= LARGE:
+                rows = _shared(joined, info.num_workers)
+                torch.as_tensor(rows).copy_(joined)
+            columns[name] = [len(value) for value in values], rows
+    return Packed(room, columns, fits)
 
 
 def _shared(room: torch.Tensor, workers: int) -> torch.Tensor | np.ndarray:
@@ -210,15 +217,12 @@ def stream(loader: DataLoader) -> Iterator[Batch]:
             if not isinstance(images, torch.Tensor):
                 _tell_small()
                 images = torch.from_numpy(images)
-            boxes, labels, crowd, points = (
-                [None] * len(packed.counts) if column is None else torch.from_numpy(column).split(packed.counts)
-                for column in packed.columns
+            columns = (
+                torch.as_tensor(column[1]).split(column[0]) if isinstance(column, tuple) else column
+                for column in packed.columns.values()
             )
-            proposals: Any = [None] * len(packed.counts)
-            if packed.proposals is not None:
-                proposals = torch.from_numpy(packed.proposals[1]).split(packed.proposals[0])
-            rows = zip(boxes, labels, crowd, packed.image_ids, packed.sizes, points, proposals, strict=True)
-            yield Batch(images.movedim(-1, 1), [Target(*row) for row in rows], packed.fits)
+            rows = (zip(packed.columns, row, strict=True) for row in zip(*columns, strict=True))
+            yield Batch(images.movedim(-1, 1), [Target(**dict(row)) for row in rows], packed.fits)
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) not in SCARCE and "shared memory" not in str(error):
             raise

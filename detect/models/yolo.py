@@ -17,6 +17,7 @@ from anchors.assign import Assigner, Assignment, MaxIoU, PaddedTargets, pad_targ
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
 from detect.errors import UserError
+from detect.limits import CANDIDATES, PER_DETECTION
 from detect.models.backbones.base import Staged
 from detect.models.base import ModelMetadata, PyramidModel
 from detect.models.configs.base import ModelConfig
@@ -25,7 +26,7 @@ from detect.models.heads.keypoints import KeypointHead
 from detect.models.losses.classes import cross_entropy, soft_targets
 from detect.models.necks import build_pyramid
 from detect.registry import REGISTRIES
-from detect.types import CANDIDATES, PER_DETECTION, Detections, HeadOutput, LossTerm, Postprocess, Target
+from detect.types import Detections, HeadOutput, LossTerm, Postprocess, Target
 
 
 class Yolo(PyramidModel):

@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from multiprocessing import current_process
 from types import SimpleNamespace
 
@@ -18,8 +19,10 @@ from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.rng import batches
-from detect.data.workers import _has_sockets, _tell_small
+from detect.data.workers import _has_sockets, _tell_small, through_workers
+from detect.data.workers import stream as stream_of
 from detect.errors import UserError
+from detect.types import Target
 from tests.reference.scenes import Store
 
 
@@ -192,6 +195,44 @@ def test_a_batch_is_what_the_types_say():
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert len(batch.targets) == 7 and batch.fits == []
     assert all(target.keypoints.shape == (len(target), 2, 3) for target in batch.targets)
+
+
+def outlined(key):
+    """A sample with what tasks other than detection learn from; `key` objects, none in sample 0."""
+    rng = np.random.default_rng(key)
+    target = Target(
+        torch.rand(key, 4),
+        torch.arange(key),
+        torch.zeros(key, dtype=torch.bool),
+        key,
+        (32, 48),
+        masks=torch.from_numpy(rng.integers(0, 256, (key, 56, 56), np.uint8)),
+        oriented=torch.rand(key, 5),
+        label_map=torch.from_numpy(rng.integers(0, 256, (32, 48), np.uint8)),
+    )
+    return np.zeros((32, 48, 3), np.uint8), target
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_field_of_a_target_arrives(workers, monkeypatch):
+    """Masks, oriented boxes and label maps too; large fields, as a crowd's masks, through shared memory."""
+    monkeypatch.setattr("detect.data.workers.LARGE", 2**13)
+    keys = [[3, 0, 2], [0, 0], [1]]
+    batches = list(stream_of(through_workers(outlined, keys, workers, False)))
+    for chosen, batch in zip(keys, batches, strict=True):
+        for key, target in zip(chosen, batch.targets, strict=True):
+            expected = outlined(key)[1]
+            assert (target.image_id, target.size, target.keypoints) == (key, (32, 48), None)
+            for name in ("labels", "masks", "label_map"):
+                assert torch.equal(getattr(target, name), getattr(expected, name))
+            assert target.oriented.shape == (key, 5) and target.oriented.dtype == torch.float32
+            assert target.masks.is_shared() == (workers > 0 and len(chosen) > 2)
+            assert target[target.labels > 0].masks.shape == (max(key - 1, 0), 56, 56)
+
+
+def test_rows_of_a_target_must_match():
+    with pytest.raises(ValueError, match=r"Target\.masks has 2 rows, boxes have 3"):
+        replace(outlined(3)[1], masks=torch.zeros(2, 56, 56, dtype=torch.uint8))
 
 
 def message(stream):
