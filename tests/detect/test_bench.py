@@ -18,29 +18,32 @@ def bench():
     return runpy.run_path(str(TOOL))
 
 
-@pytest.mark.skipif(not DYNAMIC_ONNX, reason="needs torch 2.7")
-def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
+def measured(bench, tmp_path, *flags):
+    """Run the tool on a tiny dataset; returns its lines and the file of samples."""
     build(tmp_path / "bccd", train=8, val=2, size=64)
-    out = tmp_path / "samples.json"
-    lines = bench["main"](["--data", str(tmp_path), "--scale", "0.002", "--threads", "1", "--json", str(out)])
-    whats = [line.what for line in lines]
-    for word in (
-        "training images",
-        "predict",
-        "with ONNX Runtime, int8",
-        "with OpenVINO, bccd",
-        "NMS",
-        "COCO evaluation",
-        "augmented samples",
-        "K-means",
-        "windows of",
-        "--help",
-    ):
-        assert any(word in what for what in whats)
+    small = ["--data", str(tmp_path), "--scale", "0.002", "--threads", "1", "--json", str(tmp_path / "samples.json")]
+    lines = bench["main"]([*small, *flags])
     assert all(sample.wall > 0 for line in lines for sample in line.ours)
-    assert len(json.loads(out.read_text())["lines"]) == len(lines)
+    return [line.what for line in lines], json.loads((tmp_path / "samples.json").read_text())["lines"]
+
+
+def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
+    rows = [row for row in bench["ROWS"] if row != "exported"]
+    whats, kept = measured(bench, tmp_path, "--rows", *rows)
+    words = ["training images", "predict", "NMS", "COCO evaluation", "augmented samples", "K-means", "windows of"]
+    for word in [*words, "--help"]:
+        assert any(word in what for what in whats)
+    assert len(kept) == len(whats)
     table = [row for row in capsys.readouterr().out.splitlines() if row.startswith("|")]
-    assert len(table) == len(lines) + 2 and len({len(row) for row in table}) == 1
+    assert len(table) == len(whats) + 2 and len({len(row) for row in table}) == 1
+
+
+@pytest.mark.slow  # a minute, most of it quantization
+@pytest.mark.skipif(not DYNAMIC_ONNX, reason="needs torch 2.7")
+def test_exported_files_are_measured_on_a_small_scale(bench, tmp_path):
+    whats, _ = measured(bench, tmp_path, "--rows", "exported")
+    for word in ("with ONNX Runtime, bccd", "with ONNX Runtime, int8", "with OpenVINO, bccd", "with OpenVINO, int8"):
+        assert any(word in what for what in whats)
 
 
 def test_ratios_are_of_pairs_and_say_how_far_they_spread(bench):
