@@ -1,6 +1,7 @@
 """Outlines of objects: kept flat, rasterized as pycocotools does it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ from pycocotools import mask as coco_mask
 
 from detect.data import rle
 from detect.data.annotations import Annotations
+from detect.data.image_writer import save_image
+from detect.data.outline_checks import outlined, outlined_areas
 from detect.data.outlines import Outlines
 from detect.data.sources.coco import load_coco
 from detect.data.sources.coco_outlines import read_outlines
+from detect.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools on NumPy 2
 SQUARE = np.array([[2.0, 1], [6, 1], [6, 5], [2, 5]])
 
 
@@ -179,6 +184,7 @@ GOOD = [2.0, 1, 6, 1, 6, 5, 2, 5]
         ({"size": [8, 9]}, False, "has an RLE of counts None"),
         ({"size": [9, 8], "counts": [72]}, False, "an RLE of 8 x 9 pixels where the image has 9 x 8"),
         ({"size": "ab", "counts": [72]}, False, "an RLE of size 'ab'"),
+        ({"size": [8, 9], "counts": ""}, False, "not a list of numbers or a string"),
         ({"size": [8, 9], "counts": "\u00e9"}, False, "not a list of numbers or a string"),
     ],
 )
@@ -232,3 +238,59 @@ def test_a_coco_file_without_outlines_has_none(tmp_path):
     annotations = read(tmp_path, [None, [], None])
     assert annotations.outlines is None
     assert "segmentation" not in annotations.to_coco()["annotations"][0]
+
+
+STRING = coco_mask.frPyObjects({"size": [8, 9], "counts": [10, 5, 57]}, 8, 9)["counts"].decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "has no outline, as other objects have"),
+        ([[1, 2]], "has a polygon of 1 points; a polygon takes three or more"),
+        ([[1, 2, 3, 2, 5, 2]], "has an outline that encloses nothing"),
+        ([[1, 2] * 4], "has an outline that encloses nothing"),
+        ({"size": [8, 9], "counts": [72]}, "has an outline that encloses nothing"),
+        ([[1, 20, 5, 20, 5, 30]], "has an outline wholly outside its image: x 1 to 5, y 20 to 30, in 9 x 8 pixels"),
+        ([[-5, 2, 0, 2, -3, 4]], "has an outline wholly outside its image"),
+        ({"size": [8, 9], "counts": STRING[:-1]}, "has an RLE whose counts do not fill its 9 x 8 pixels"),
+        ({"size": [8, 9], "counts": STRING + "0"}, "has an RLE whose counts do not fill"),
+        ({"size": [8, 9], "counts": "!!" + STRING}, "has an RLE whose counts do not fill"),
+        ({"size": [8, 9], "counts": "o" * 40}, "has an RLE whose counts do not fill"),
+        ({"size": [8, 9], "counts": "~~~~~"}, "has an RLE whose counts do not fill"),
+    ],
+)
+def test_an_object_without_a_usable_outline_is_an_error_or_left_out(tmp_path, value, reason):
+    annotations = read(tmp_path, [[GOOD], [GOOD], value])
+    with pytest.raises(UserError, match=re.escape(f"annotation id 3 (object 2 of 1.jpg) {reason}")) as error:
+        outlined(annotations)
+    assert "--skip-bad" in str(error.value)
+    rest = outlined(annotations, skip_bad=True)
+    assert rest.ids.tolist() == [1, 2]
+    assert len(rest.outlines) == 2
+    assert reason in rest.left_out[0]
+
+
+def test_a_set_without_outlines_is_told_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="no object has an outline, which this task learns: add 'segmentation'"):
+        outlined(read(tmp_path, [None, None]))
+    assert len(outlined(read(tmp_path, [])).outlines) == 0
+
+
+def test_an_rle_is_compared_with_the_size_of_the_image_file(tmp_path):
+    path = tmp_path / "set.json"
+    mask = {"size": [8, 9], "counts": [10, 5, 57]}
+    content = coco([mask, {"size": [9, 8], "counts": [10, 5, 57]}])
+    for image in content["images"]:
+        del image["width"], image["height"]
+        save_image(tmp_path / image["file_name"], np.zeros((8, 9, 3), np.uint8))
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"id 2 .* has an RLE of 8 x 9 pixels where the image has 9 x 8"):
+        outlined(load_coco(path))
+
+
+def test_areas_are_those_of_pycocotools_for_masks_and_exact_for_polygons():
+    masks = random_masks(20)
+    assert outlined_areas(Outlines.of_masks(masks)).tolist() == [mask.sum() for mask in masks]
+    assert outlined_areas(Outlines.of_masks(masks).as_rings()).tolist() == [mask.sum() for mask in masks]
+    assert outlined_areas(Outlines.of_polygons([[SQUARE, SQUARE[:3] + 50], []])).tolist() == [24, 0]

@@ -58,7 +58,7 @@ def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded],
         bad[row] = f"has an RLE of size {size!r:.60}, not [height, width]"
     elif (image.all() and size != image.tolist()) or size[0] * size[1] > MOST:
         bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels where the image has {image[1]} x {image[0]}"
-    elif type(counts) is str and counts.isascii():
+    elif type(counts) is str and counts and counts.isascii():
         encoded.append((row, (size[0], size[1]), counts.encode()))
     elif type(counts) is list:
         try:
