@@ -30,6 +30,10 @@ class Masks:
         """The masks of a mask, index or slice."""
         raise NotImplementedError
 
+    def cpu(self) -> Masks:
+        """The masks on the CPU."""
+        return self
+
     def in_source(self, fit: Letterbox, boxes: Tensor) -> RleMasks:
         """The masks in pixels of the source image.
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from anchors.assign import Assigner, Assignment, MaxIoU, PaddedTargets, pad_targets
 from anchors.boxes import iou_aligned
@@ -53,7 +52,7 @@ class Yolo(PyramidModel):
         self.register_buffer("class_weights", torch.tensor(weights) if weights else None, persistent=False)
 
     def loss(self, raw: HeadOutput, targets: Sequence[Target]) -> dict[str, LossTerm]:
-        """Box, regression and classification loss of assigned predictions; objectness and keypoints if predicted.
+        """Box, regression and classification loss of assigned predictions, and of what else the head predicts.
 
         Args:
             raw: what `forward` returned.
@@ -66,7 +65,7 @@ class Yolo(PyramidModel):
         positive = torch.where(assignment.index >= 0)
         matched, outputs = (positive[0], assignment.index[positive]), raw.at(positive)
         weight, target_boxes, labels = assignment.weight[positive], objects.boxes[matched], objects.labels[matched]
-        loss: Any = self.config.loss  # of objectness and keypoints it has the weights where the head predicts them
+        loss: Any = self.config.loss  # of what not every head predicts it has the weights where its own does
         distance, count = self.box_loss(self.head.boxes(outputs), target_boxes), weight.sum()
         regression = self.head.regression_loss(outputs, target_boxes)
         terms = {
@@ -84,12 +83,9 @@ class Yolo(PyramidModel):
             target = soft_targets(outputs.logits, (rows,), labels, weight)
             terms["classes"] = LossTerm(loss.classes * cross_entropy(outputs.logits, target, weight > 0, *kind), count)
             terms["objectness"] = LossTerm(loss.objectness * cross_entropy(raw.objectness, quality, used), count)
-        if raw.keypoints is not None:
-            k = raw.keypoints.shape[2]
-            keypoints = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
-            target_keypoints = pad_sequence(keypoints, batch_first=True).to(weight.device)[matched]
-            losses = self.head.keypoint_losses(outputs, target_keypoints, target_boxes)
-            terms |= {name: LossTerm(loss.keypoints * (weight * value).sum(), count) for name, value in losses.items()}
+        if extra := getattr(self.head, "extra", ""):
+            losses = self.head.extra_losses(outputs, targets, matched, target_boxes, weight)
+            terms |= {name: LossTerm(getattr(loss, extra) * total, count) for name, total in losses.items()}
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
@@ -99,18 +95,20 @@ class Yolo(PyramidModel):
     def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
         """The detections of each image after NMS, in canvas pixels, by descending score."""
         boxes, scores = (x.detach().float() for x in (self.head.boxes(raw), self.head.scores(raw)))
-        points = [None] * len(boxes) if raw.keypoints is None else self.head.keypoints(raw).detach().float()
-        return [select_detections(b, s, keep, p) for b, s, p in zip(boxes, scores, points, strict=True)]
+        more: list[dict[str, Any]] = [{}] * len(boxes)
+        if getattr(self.head, "extra", ""):
+            more = self.head.extra_rows(raw)
+        return [select_detections(b, s, keep, **rows) for b, s, rows in zip(boxes, scores, more, strict=True)]
 
 
-def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, points: Tensor | None = None) -> Detections:
+def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, **rows: Any) -> Detections:
     """The detections of one image that pass the confidence threshold and NMS, on the CPU, by descending score.
 
     Args:
         boxes: (A, 4) xyxy in pixels.
         scores: (A, C).
         keep: confidence threshold, NMS, classes and the number of detections.
-        points: keypoints (A, K, 3) of the predictions, if there are any.
+        rows: other fields of `Detections`, each with a row for each of the A predictions.
     """
     if keep.classes is not None:
         mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
@@ -134,7 +132,7 @@ def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, points: 
         kept, score = kept[: keep.limit], score[: keep.limit]
         keep.limit_hits.add(limited=True)
     found = Detections(box[kept], score, label[kept])
-    return found if points is None else replace(found, keypoints=points[prior.cpu()[kept]].cpu())
+    return replace(found, **{name: row[prior.cpu()[kept]].cpu() for name, row in rows.items()}) if rows else found
 
 
 def build_yolo(config: YoloConfig, metadata: ModelMetadata) -> Yolo:

@@ -64,11 +64,12 @@ def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
 
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
-    """Detections for each image from boxes (B, A, 4), scores (B, A, C) and, if there are any, points (B, A, K, 3)."""
+    """Detections for each image from boxes (B, A, 4), scores (B, A, C) and perhaps keypoints (B, A, K, 3)."""
     from detect.models.yolo import select_detections
 
-    boxes, scores, *points = outputs
-    return [select_detections(boxes[i], scores[i], postprocess, *(p[i] for p in points)) for i in range(len(boxes))]
+    boxes, scores, *keypoints = outputs
+    rows = [{"keypoints": points} for points in keypoints[0]] if keypoints else [{}] * len(boxes)
+    return [select_detections(b, s, postprocess, **more) for b, s, more in zip(boxes, scores, rows, strict=True)]
 
 
 TASK = Task(

@@ -51,7 +51,9 @@ def check(run, points: bool, batch: int, count: int, seed: int) -> None:
     file = Exported("m", about(points), lambda _: [torch.from_numpy(run({k: v.numpy() for k, v in given.items()}))])
     answers = file.postprocess(file(torch.zeros(batch, 3, 32, 32)), KEEP)
     for i, found in enumerate(answers):
-        expected = select_detections(given["b"][i], given["s"][i], KEEP, given["p"][i] if points else None)
+        expected = select_detections(
+            given["b"][i], given["s"][i], KEEP, **({"keypoints": given["p"][i]} if points else {})
+        )
         assert torch.equal(found.boxes, expected.boxes) and found.labels.tolist() == expected.labels.tolist()
         assert torch.equal(found.scores, expected.scores) and len(found) <= KEEP.limit
         assert not points or torch.equal(found.keypoints, expected.keypoints)

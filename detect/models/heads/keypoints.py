@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils.rnn import pad_sequence
 
 from detect.models.backbones.blocks import flat, tower
 from detect.models.heads.point import PointHead
 from detect.models.keypoints import sigmas
 from detect.models.losses.keypoints import similarity_loss
-from detect.types import HeadOutput, NamedRows
+from detect.types import HeadOutput, NamedRows, Target
 
 REACH = 2.0  # strides that a keypoint moves for an output of one
 
 
 class KeypointHead(PointHead):
     """forward(maps) -> HeadOutput as of PointHead, with keypoints (B, A, K, 3): x, y, visibility logit."""
+
+    extra = "keypoints"
 
     def __init__(
         self,
@@ -55,18 +59,28 @@ class KeypointHead(PointHead):
         assert raw.keypoints is not None
         return torch.cat([self.positions(raw), raw.keypoints[..., 2:].sigmoid()], -1)
 
-    def keypoint_losses(self, raw: HeadOutput, target_keypoints: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """The loss of position and of visibility of P predictions, (P,) each.
+    def extra_rows(self, raw: HeadOutput) -> list[dict[str, Any]]:
+        """The keypoints of each image, as a field of `Detections`: see `PointHead.extra`."""
+        return [{"keypoints": points} for points in self.keypoints(raw).detach().float()]
+
+    def extra_losses(
+        self,
+        raw: HeadOutput,
+        targets: Sequence[Target],
+        matched: tuple[Tensor, Tensor],
+        boxes: Tensor,
+        weight: Tensor,
+    ) -> dict[str, Tensor]:
+        """The sums of the losses of position and of visibility. Args: see `PointHead.extra`.
 
         An object none of whose keypoints is labelled has no loss.
-
-        Args:
-            raw: the predictions.
-            target_keypoints: (P, K, 3) x, y, visibility.
-            boxes: target boxes (P, 4).
         """
         assert raw.keypoints is not None
+        k = raw.keypoints.shape[1]
+        keypoints = [torch.zeros(len(t), k, 3) if t.keypoints is None else t.keypoints for t in targets]
+        target_keypoints = pad_sequence(keypoints, batch_first=True).to(weight.device)[matched]
         there = target_keypoints[..., 2] > 0
         seen = binary_cross_entropy_with_logits(raw.keypoints[..., 2], there.to(raw.keypoints.dtype), reduction="none")
         distance = similarity_loss(self.positions(raw), target_keypoints[..., :2], there, boxes, self.sigmas)
-        return {"keypoints": distance, "seen": seen.mean(-1) * there.any(-1)}
+        seen = seen.mean(-1) * there.any(-1)
+        return {"keypoints": (weight * distance).sum(), "seen": (weight * seen).sum()}

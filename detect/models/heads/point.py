@@ -30,8 +30,15 @@ class PointHead(nn.Module):
         depth: 3x3 convolutions in each branch.
         anchors: not used; heads are built alike.
         act: activation.
+
+    Attributes:
+        extra: what a subclass predicts besides class and box, as the option of the loss that weighs it. Such a head
+            has two methods more. `extra_rows(raw)` gives for each image the other fields of `Detections`, each with
+            A rows. `extra_losses(raw, targets, matched, boxes, weight)` gives sums over P positive predictions:
+            `raw` at these, all targets, (image, object) indices (P,) each, target boxes (P, 4), weights (P,).
     """
 
+    extra = ""
     uses_anchors = False
     bins = BINS
     rare = -6.0  # initial bias of the logits of classes
