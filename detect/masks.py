@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 Index = Tensor | np.ndarray | slice | Sequence[int]
 Window = tuple[int, int, np.ndarray]  # x, y of the upper left pixel, and the bool array (h, w)
+
+
+class Field(NamedTuple):
+    """A grid of logits over an image: an object is where their bilinear interpolation is above 0, in a window.
+
+    Attributes:
+        logits: (h, w), at least 1 x 1; beyond the outer ones their values go on.
+        origin: x, y of the first one in pixels of the image, where pixel (0, 0) covers 0 to 1.
+        step: distances between neighbours in x and y, in pixels of the image.
+        window: (left, top, right, bottom) in whole pixels of the image.
+    """
+
+    logits: np.ndarray
+    origin: tuple[float, float]
+    step: tuple[float, float]
+    window: tuple[int, int, int, int]
 
 
 class Masks:
@@ -71,6 +87,16 @@ class RleMasks(Masks):
             windows: for each object x, y and a bool array; what lies outside the image is left out.
         """
         return RleMasks(size, [_pack(size, _runs(size, *window)) for window in windows])
+
+    @staticmethod
+    def of_fields(size: tuple[int, int], fields: Iterable[Field]) -> RleMasks:
+        """The pixels whose centres have a logit above 0, found without an array of pixels.
+
+        Args:
+            size: (h, w) of the image.
+            fields: the logits of each object.
+        """
+        return RleMasks(size, [_pack(size, _closed(_crossings(size[0], field), size)) for field in fields])
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -184,11 +210,34 @@ def _runs(size: tuple[int, int], x: int, y: int, mask: np.ndarray) -> np.ndarray
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)  # a pixel outside before and after each column
     columns[:, 1:-1] = mask.T
     column, row = np.nonzero(np.diff(columns, axis=1))
-    edges = (column + x) * height + row + y
-    joined = np.flatnonzero(edges[1:] == edges[:-1])  # a run that goes on at the top of the next column
-    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    runs = np.diff(edges, prepend=0, append=height * width)
+    return _closed((column + x) * height + row + y, size)
+
+
+def _closed(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The lengths of runs between `edges`: where each run inside starts and ends, in column-major order."""
+    edges = edges[np.repeat(edges[::2] < edges[1::2], 2)]
+    joined = 2 * np.flatnonzero(edges[2::2] == edges[1:-1:2])  # a run that goes on at the top of the next column
+    edges = np.delete(edges, np.concatenate([joined + 1, joined + 2]))
+    runs = np.diff(edges, prepend=0, append=size[0] * size[1])
     return runs if runs[-1] else runs[:-1]
+
+
+def _crossings(height: int, field: Field) -> np.ndarray:
+    """Where each run inside starts and ends, as in `_closed`: within a cell of the grid a column crosses 0 once."""
+    logits, origin, step, (left, top, right, bottom) = field
+    place = ((np.arange(left, right) + 0.5 - origin[0]) / step[0]).clip(0, logits.shape[1] - 1)
+    before = place.astype(np.int64)
+    after = np.minimum(before + 1, logits.shape[1] - 1)
+    values = logits[:, before] + (place - before) * (logits[:, after] - logits[:, before])
+    inside = np.zeros((len(logits) + 2, right - left), bool)
+    inside[1:-1] = values > 0
+    column, row = np.nonzero((inside[1:] != inside[:-1]).T)
+    edge = np.where(row == 0, top, bottom)
+    within = (row > 0) & (row < len(logits))
+    above, below = values[row[within] - 1, column[within]], values[row[within], column[within]]
+    crossing = origin[1] + (row[within] - 1 + above / (above - below)) * step[1]
+    edge[within] = np.ceil(crossing - 0.5).clip(top, bottom)
+    return (left + column) * height + edge
 
 
 def _pack(size: tuple[int, int], runs: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ import torch
 from pycocotools import mask as reference
 
 from detect.data.letterbox import Letterbox, in_source
-from detect.masks import Masks, RleMasks
+from detect.masks import Field, Masks, RleMasks
 from detect.types import Detections
 
 
@@ -102,6 +102,24 @@ def test_masks_are_chosen_by_index_mask_or_slice():
     assert masks[kept].counts == masks[kept.numpy()].counts == masks[::3].counts == masks[[0, 3, 6, 9]].counts
     assert masks[torch.tensor([2, 1])].counts == [masks.counts[2], masks.counts[1]]
     assert len(masks[torch.tensor([], dtype=torch.int64)]) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_masks_of_fields_are_the_pixels_above_zero_of_the_interpolated_logits(seed):
+    rng = np.random.default_rng(seed)
+    fields, dense = [], []
+    for shape in [(1, 1), (1, 4), (5, 1), (6, 7), (9, 4)]:
+        logits = rng.normal(size=shape).astype(np.float32)
+        origin, step = rng.uniform(-6, 12, 2), rng.uniform(0.3, 7, 2)
+        left, top = rng.integers(0, 20, 2)
+        window = (left, top, left + rng.integers(0, 20), top + rng.integers(0, 12))
+        fields.append(Field(logits, tuple(origin), tuple(step), window))
+        y, x = ((np.arange(n) + 0.5 - o) / s for n, o, s in zip((32, 40), origin[::-1], step[::-1], strict=True))
+        rows = np.stack([np.interp(x, np.arange(shape[1]), row) for row in logits])
+        values = np.stack([np.interp(y, np.arange(shape[0]), column) for column in rows.T], 1)
+        dense.append(np.zeros((32, 40), bool))
+        dense[-1][top : window[3], left : window[2]] = values[top : window[3], left : window[2]] > 0
+    assert RleMasks.of_fields((32, 40), fields).counts == RleMasks.of(np.stack(dense)).counts
 
 
 class Everywhere(Masks):
