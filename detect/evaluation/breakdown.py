@@ -47,9 +47,9 @@ def by_size(annotations: Annotations, summary: Summary) -> list[Group]:
 def by_aspect(annotations: Annotations, records: Records) -> list[Group]:
     """Five groups of objects by the aspect ratio of their boxes, width to height."""
     own, found = (boxes[:, 2] / np.maximum(boxes[:, 3], 1e-9) for boxes in (annotations.boxes, records.boxes))
-    images, classes, objects, rows = engine_inputs(annotations, records)
-    ranges = list(pairwise(RATIOS))
-    precision, recall = measure_groups(images, classes, objects._replace(areas=own), rows, found, ranges)
+    images, classes, objects, detections = engine_inputs(annotations, records)
+    objects, detections, ranges = objects._replace(areas=own), detections._replace(areas=found), list(pairwise(RATIOS))
+    precision, recall = measure_groups(images, classes, objects, detections, ranges)
     place = np.searchsorted(RATIOS[1:-1], own, side="right")
     return _groups(annotations, ASPECTS, place, precision[..., -1], recall[..., -1])
 

@@ -43,15 +43,17 @@ class CocoEvaluator:
         """
         if len(image_ids) != len(detections):
             raise ValueError(f"{len(image_ids)} image ids for {len(detections)} records of detections")
-        if not detections:
-            return
+        if detections:
+            self.extend(self._collected(image_ids, detections))
+
+    def _collected(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> Records:
         boxes, scores, labels = (
             torch.cat([getattr(one, name) for one in detections]).detach().to("cpu", dtype).numpy()
             for name, dtype in (("boxes", torch.float64), ("scores", torch.float64), ("labels", torch.int64))
         )
         boxes[:, 2:] -= boxes[:, :2]  # exact to one rounding in float64: what is measured is what is written
         counts = np.array([len(one) for one in detections], dtype=np.int64)
-        self.extend(Records(np.array(image_ids, dtype=np.int64), counts, boxes, scores, labels))
+        return Records(np.array(image_ids, dtype=np.int64), counts, boxes, scores, labels)
 
     def records(self) -> Records:
         """Everything taken so far, for another rank's `extend`."""

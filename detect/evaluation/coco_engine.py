@@ -14,7 +14,10 @@ import numpy as np
 
 
 class GroundTruth(NamedTuple):
-    """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,)."""
+    """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,).
+
+    masks: COCO RLE dictionaries (N,), where masks are matched rather than boxes.
+    """
 
     image: np.ndarray
     label: np.ndarray
@@ -22,20 +25,38 @@ class GroundTruth(NamedTuple):
     areas: np.ndarray
     crowd: np.ndarray
     ids: np.ndarray
+    masks: np.ndarray | None = None
 
     def rows(self, at: np.ndarray) -> GroundTruth:
         """The objects at an index or mask."""
-        return GroundTruth(*(column[at] for column in self))
+        columns = {name: column[at] for name, column in self._asdict().items() if column is not None}
+        return GroundTruth(**columns)
 
 
-def measure(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The precision and recall arrays of pycocotools.
+class Predictions(NamedTuple):
+    """Detections: rows (N, 7) image, x, y, width, height, score, label.
+
+    areas (N,): default those of the boxes; masks as in `GroundTruth`, with which areas are given.
+    """
+
+    rows: np.ndarray
+    areas: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def at(self, index: np.ndarray) -> Predictions:
+        """The detections at an index or mask."""
+        columns = {name: column[index] for name, column in self._asdict().items() if column is not None}
+        return Predictions(**columns)
+
+
+def measure(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """The precision and recall arrays of pycocotools, of boxes, or of masks where both sides have them.
 
     Args:
         images: number of images.
         classes: number of classes.
         objects: the annotated objects.
-        detections: (N, 7) image, x, y, width, height, score, label.
+        detections: the detections.
 
     Returns:
         precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined.
@@ -50,22 +71,17 @@ def measure(images: int, classes: int, objects: GroundTruth, detections: np.ndar
 
 
 def measure_groups(
-    images: int,
-    classes: int,
-    objects: GroundTruth,
-    detections: np.ndarray,
-    areas: np.ndarray,
-    ranges: Sequence[tuple[float, float]],
+    images: int, classes: int, objects: GroundTruth, detections: Predictions, ranges: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """`measure` of groups of objects in place of sizes: an area may be any property of an object or a detection.
 
     Args:
-        images, classes, detections: as in `measure`.
+        images, classes: as in `measure`.
         objects: the annotated objects, whose `areas` hold the property.
-        areas: that of the detections (N,).
+        detections: the detections, likewise.
         ranges: its least and greatest value in each group.
     """
-    engine = _prepared(images, classes, objects, detections, areas)
+    engine = _prepared(images, classes, objects, detections)
     engine.params.area_rng = [list(one) for one in ranges]
     engine.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
     engine.evaluate()
@@ -74,7 +90,9 @@ def measure_groups(
     return arrays["precision"], arrays["recall"]
 
 
-def matched_images(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> Iterator[dict[str, Any]]:
+def matched_images(
+    images: int, classes: int, objects: GroundTruth, detections: Predictions
+) -> Iterator[dict[str, Any]]:
     """What matches in each image and class that has objects or detections, whatever their size: `eval_imgs`.
 
     Its `dtMatches` (T, N) count objects from 1 in the order of `objects`; 0 is no match.
@@ -85,15 +103,14 @@ def matched_images(images: int, classes: int, objects: GroundTruth, detections: 
     return (one for one in engine.eval_imgs if one is not None)
 
 
-def _engine(images: int, classes: int, objects: GroundTruth, detections: np.ndarray) -> hotcoco.COCOeval:
+def _engine(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> hotcoco.COCOeval:
     engine = _prepared(images, classes, objects, detections)
     engine.evaluate()
     return engine
 
 
-def _prepared(
-    images: int, classes: int, objects: GroundTruth, detections: np.ndarray, areas: np.ndarray | None = None
-) -> hotcoco.COCOeval:
+def _prepared(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> hotcoco.COCOeval:
+    masked = objects.masks is not None and detections.masks is not None
     ground_truth = hotcoco.COCO.from_arrays(
         [{"id": image} for image in range(images)],
         [{"id": label, "name": str(label)} for label in range(classes)],
@@ -102,21 +119,25 @@ def _prepared(
         objects.boxes,
         area=objects.areas,
         iscrowd=objects.crowd,
+        segmentation=list(objects.masks) if masked else None,  # type: ignore[arg-type]  # not None
     )
-    found = ground_truth.load_res(detections)
-    if areas is not None:
-        found.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
-    return hotcoco.COCOeval(ground_truth, found, "bbox")
+    found = ground_truth.load_res(
+        detections.rows,
+        segmentation=list(detections.masks) if masked else None,  # type: ignore[arg-type]
+    )
+    if detections.areas is not None:
+        found.update_anns(ids=np.arange(1, len(detections.areas) + 1), area=detections.areas)
+    return hotcoco.COCOeval(ground_truth, found, "segm" if masked else "bbox")
 
 
 def _count_as_missed(
-    precision: np.ndarray, recall: np.ndarray, images: int, objects: GroundTruth, detections: np.ndarray, zero: int
+    precision: np.ndarray, recall: np.ndarray, images: int, objects: GroundTruth, detections: Predictions, zero: int
 ) -> None:
     """Correct both arrays for the object in row `zero`, whose annotation id is 0.
 
     pycocotools marks a matched detection with the id of its object, and reads 0 as unmatched: the detection is then
     false, or ignored where its own area is out of range, but the object stays taken. The engine gives the same result
-    when the two are moved apart: far away each matches nothing, and no other match changes, since neither of them was
+    when the two are moved apart: each then matches nothing, and no other match changes, since neither of them was
     free for another. Which detection it is differs between IoU thresholds and sizes, so each needs a pass of its own
     over the class. A crowd, or an object out of range, is ignored with what it matches, whatever its id.
     """
@@ -124,26 +145,36 @@ def _count_as_missed(
     beside = np.flatnonzero(objects.label == label)
     none = np.zeros(len(beside), np.int64)
     objects = objects.rows(beside)._replace(label=none, ids=none + 1)
-    detections, zero = detections[detections[:, 6] == label], int(np.searchsorted(beside, zero))
-    detections[:, 6] = 0
-    far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (objects.boxes, detections[:, 1:5]))
-    objects_apart = objects._replace(boxes=objects.boxes.copy())
-    objects_apart.boxes[zero, :2] += far
+    detections, zero = detections.at(detections.rows[:, 6] == label), int(np.searchsorted(beside, zero))
+    detections.rows[:, 6] = 0
+    far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (objects.boxes, detections.rows[:, 1:5]))
+    boxes, masks = _away(objects.boxes, objects.masks, zero, far)
+    objects_apart = objects._replace(boxes=boxes, masks=masks)
     for detection, cells in _matches(objects, detections, zero).items():
-        apart = detections.copy()
-        apart[detection, 1:3] -= far
-        other_precision, other_recall = measure(images, 1, objects_apart, apart)
+        rows, masks = detections.rows.copy(), detections.masks
+        rows[:, 1:5], masks = _away(rows[:, 1:5], masks, detection, -far)
+        other_precision, other_recall = measure(images, 1, objects_apart, detections._replace(rows=rows, masks=masks))
         for t, s in cells:
             precision[t, :, label, s] = other_precision[t, :, 0, s]
             recall[t, label, s] = other_recall[t, 0, s]
 
 
-def _matches(objects: GroundTruth, detections: np.ndarray, zero: int) -> dict[int, list[tuple[int, int]]]:
+def _away(boxes: np.ndarray, masks: np.ndarray | None, row: int, far: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Copies in which one row matches nothing: its box is moved by `far` pixels, its mask is empty."""
+    boxes, masks = boxes.copy(), None if masks is None else masks.copy()
+    boxes[row, :2] += far
+    if masks is not None:
+        height, width = masks[row]["size"]
+        masks[row] = {"size": [height, width], "counts": [height * width]}
+    return boxes, masks
+
+
+def _matches(objects: GroundTruth, detections: Predictions, zero: int) -> dict[int, list[tuple[int, int]]]:
     """The detections of one class that match object `zero` where it counts: row -> IoU thresholds and sizes."""
     image = objects.image[zero]
-    beside, rows = np.flatnonzero(objects.image == image), np.flatnonzero(detections[:, 0] == image)
-    detections = detections[rows]
-    detections[:, 0] = 0
+    beside, rows = np.flatnonzero(objects.image == image), np.flatnonzero(detections.rows[:, 0] == image)
+    detections = detections.at(rows)
+    detections.rows[:, 0] = 0
     engine = _engine(1, 1, objects.rows(beside)._replace(image=np.zeros(len(beside), np.int64)), detections)
     name = int(np.searchsorted(beside, zero)) + 1  # the engine counts objects and detections from 1
     cells = defaultdict(list)

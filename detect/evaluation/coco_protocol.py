@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_engine import GroundTruth, measure
+from detect.evaluation.coco_engine import GroundTruth, Predictions, measure
+from detect.evaluation.rle import annotated_masks, detected_masks, image_sizes, mask_areas
 
 # metric -> array, IoU thresholds (indices into T), size, limit of detections
 NUMBERS: Mapping[str, tuple[str, slice, int, int]] = {
@@ -38,7 +39,9 @@ class Records(NamedTuple):
     """Detections as flat arrays, grouped by image: what ranks exchange.
 
     image_ids (I,) int64, each once; counts (I,) int64 detections in each image, which may be 0;
-    boxes (N, 4) float64 x, y, width, height in pixels of the source image; scores (N,) float64; labels (N,) int64.
+    boxes (N, 4) float64 x, y, width, height in pixels of the source image; scores (N,) float64; labels (N,) int64;
+    masks (N,) object, the `counts` of compressed COCO RLE as bytes, or None. Detections with masks are measured by
+    their masks, others by their boxes.
     """
 
     image_ids: np.ndarray
@@ -46,19 +49,24 @@ class Records(NamedTuple):
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    masks: np.ndarray | None = None
 
     @staticmethod
     def join(parts: list[Records]) -> Records:
         """All parts, one after the other; no detections where there are no parts."""
         none = np.zeros(0, np.int64)
         empty = Records(none, none, np.zeros((0, 4)), np.zeros(0), none)
-        return Records(*(np.concatenate(column) for column in zip(empty, *parts, strict=True)))
+        columns = dict(zip(Records._fields, zip(empty, *parts, strict=True), strict=True))
+        columns["masks"] = tuple(masks for masks in columns["masks"] if masks is not None)
+        return Records(**{name: np.concatenate(column) for name, column in columns.items() if column})
 
     def of_images(self, image_ids: np.ndarray) -> Records:
         """The detections of some images."""
         kept = np.isin(self.image_ids, image_ids)
         rows = np.repeat(kept, self.counts)
-        return Records(self.image_ids[kept], self.counts[kept], self.boxes[rows], self.scores[rows], self.labels[rows])
+        masks = None if self.masks is None else self.masks[rows]
+        columns = self.boxes[rows], self.scores[rows], self.labels[rows], masks
+        return Records(self.image_ids[kept], self.counts[kept], *columns)
 
 
 class Summary(NamedTuple):
@@ -75,21 +83,31 @@ class Summary(NamedTuple):
     recall: np.ndarray
 
 
-def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, np.ndarray]:
-    """The arguments of `measure`: numbers of images and classes, the objects, and the detections (N, 7)."""
-    order = np.sort(annotations.image_ids)  # the engine wants ids from 0; their order decides between ties
+def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, Predictions]:
+    """The arguments of `measure`: numbers of images and classes, the objects, and the detections."""
+    by_id = np.argsort(annotations.image_ids)
+    order = annotations.image_ids[by_id]  # the engine wants ids from 0; their order decides between ties
     image = np.repeat(np.searchsorted(order, annotations.image_ids), np.diff(annotations.starts))
     objects = GroundTruth(
         image, annotations.labels, annotations.boxes, annotations.areas, annotations.crowd, annotations.ids
     )
     image = np.repeat(np.searchsorted(order, records.image_ids), records.counts)
     rows = np.column_stack([image, records.boxes, records.scores, records.labels]).astype(np.float64)
-    return len(annotations), len(annotations.names), objects, rows
+    detections = Predictions(rows)
+    if records.masks is not None:
+        objects = objects._replace(masks=annotated_masks(annotations))
+        masks = detected_masks(image_sizes(annotations)[by_id[image]], records.masks)
+        detections = Predictions(rows, mask_areas(masks), masks)
+    return len(annotations), len(annotations.names), objects, detections
 
 
 def summarize(annotations: Annotations, records: Records) -> Summary:
     """Evaluate detections in the images of `annotations`. An image that `records` does not have has no detections."""
-    precision, recall = measure(*engine_inputs(annotations, records))
+    return summary_of(annotations, *measure(*engine_inputs(annotations, records)))
+
+
+def summary_of(annotations: Annotations, precision: np.ndarray, recall: np.ndarray) -> Summary:
+    """The metrics that precision (T, R, C, S, M) and recall (T, C, S, M) give."""
     arrays = {"precision": precision, "recall": recall}
     numbers = {
         name: mean_defined(arrays[which][threshold][..., size, limit])

@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from anchors.boxes import iou, xywh_to_xyxy
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import Records
+from detect.evaluation.overlaps import overlaps
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(6)
@@ -67,13 +66,10 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
         rows = rows[np.argsort(-records.scores[rows], kind="stable")][:LIMIT]
         here = slice(annotations.starts[i], annotations.starts[i + 1])
-        plain = ~annotations.crowd[here]
-        targets, labels = annotations.boxes[here], annotations.labels[here]
-        kind, matched, corrects, lost = _image(
-            records.boxes[rows], records.labels[rows], records.scores[rows], targets[plain], labels[plain]
-        )
-        inside = _inside(records.boxes[rows], records.labels[rows], targets[~plain], labels[~plain]) & (kind != RIGHT)
-        found = np.zeros(plain.sum(), bool)
+        names = annotations.labels[here][~annotations.crowd[here]]
+        overlap, inside = overlaps(annotations, records, i, rows)
+        kind, matched, corrects, lost = _image(overlap, records.labels[rows], records.scores[rows], names)
+        found = np.zeros(len(names), bool)
         found[matched[kind == RIGHT]] = True
         matched = np.where(matched >= 0, matched + objects, -1)
         objects += len(found)
@@ -81,34 +77,33 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
             records.scores[rows],
             records.labels[rows],
             kind,
-            ~inside,
+            ~inside | (kind == RIGHT),
             np.full(len(rows), i),
             rows,
             matched,
             corrects,
         )
-        parts.append((*scores, labels[plain], found, lost))
+        parts.append((*scores, names, found, lost))
     return ErrorAnalysis(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _image(
-    boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, targets: np.ndarray, classes: np.ndarray
+    overlap: np.ndarray, labels: np.ndarray, scores: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """For the detections of one image, best first: kind, matched and corrects (N,); for its objects: lost (G,)."""
-    kind, matched = np.full(len(boxes), BACKGROUND), np.full(len(boxes), -1)
-    corrects = np.zeros(len(boxes), bool)
-    if not len(targets) or not len(boxes):
-        return kind, matched, corrects, np.ones(len(targets), bool)
-    overlap = _overlaps(boxes, targets)
+    kind, matched = np.full(len(labels), BACKGROUND), np.full(len(labels), -1)
+    corrects = np.zeros(len(labels), bool)
+    if not overlap.size:
+        return kind, matched, corrects, np.ones(len(classes), bool)
     same = labels[:, None] == classes
     own, other = overlap * same, overlap * ~same
-    taken, free = np.zeros(len(targets), bool), own.copy()
-    for n in range(len(boxes)):
+    taken, free = np.zeros(len(classes), bool), own.copy()
+    for n in range(len(labels)):
         best = free[n].argmax()
         if free[n, best] >= FOREGROUND:
             kind[n], matched[n], taken[best] = RIGHT, best, True
             free[:, best] = 0
-    reachable, best_of = np.zeros(len(targets), bool), np.full(len(targets), -1)
+    reachable, best_of = np.zeros(len(classes), bool), np.full(len(classes), -1)
     for n in np.flatnonzero(kind != RIGHT).tolist():
         kind[n], g = _wrong(own[n], other[n], own[n] * taken, overlap[n])
         if g >= 0 and not taken[g]:
@@ -135,19 +130,6 @@ def _wrong(own: np.ndarray, other: np.ndarray, taken: np.ndarray, overlap: np.nd
     if taken.max() >= FOREGROUND:
         return DUPLICATE, -1
     return (BACKGROUND if overlap.max() <= NOTHING else BOTH), -1
-
-
-def _overlaps(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """IoU (N, G) of boxes x, y, width, height."""
-    return iou(xywh_to_xyxy(torch.from_numpy(boxes)), xywh_to_xyxy(torch.from_numpy(targets))).numpy()
-
-
-def _inside(boxes: np.ndarray, labels: np.ndarray, crowds: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Whether each detection lies by more than half in a crowd region of its class (N,)."""
-    low = np.maximum(boxes[:, None, :2], crowds[None, :, :2])
-    high = np.minimum(boxes[:, None, :2] + boxes[:, None, 2:], crowds[None, :, :2] + crowds[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(-1) / np.maximum(boxes[:, None, 2:].prod(-1), 1e-12)
-    return ((shared > FOREGROUND) & (labels[:, None] == classes)).any(1)
 
 
 def error_costs(errors: ErrorAnalysis, classes: int) -> ErrorCosts:
@@ -224,11 +206,8 @@ def confusion(annotations: Annotations, records: Records, conf: float) -> np.nda
         rows = rows[records.scores[rows] >= conf]
         rows = rows[np.argsort(-records.scores[rows], kind="stable")]
         here = slice(annotations.starts[i], annotations.starts[i + 1])
-        plain = ~annotations.crowd[here]
-        targets, labels = annotations.boxes[here], annotations.labels[here]
-        inside = _inside(records.boxes[rows], records.labels[rows], targets[~plain], labels[~plain])
-        free = _overlaps(records.boxes[rows], targets[plain])
-        names = labels[plain]
+        names = annotations.labels[here][~annotations.crowd[here]]
+        free, inside = overlaps(annotations, records, i, rows)
         left = np.ones(len(names), bool)
         for n, row in enumerate(rows.tolist()):
             best = int(free[n].argmax()) if len(names) else -1

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 
-def reference(ground_truth: dict, results: list[dict]) -> tuple[np.ndarray, dict]:
+def reference(ground_truth: dict, results: list[dict], kind: str = "bbox") -> tuple[np.ndarray, dict]:
     """pycocotools' twelve numbers and its arrays; it cannot load an empty list of results, but can evaluate one."""
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
@@ -20,7 +20,7 @@ def reference(ground_truth: dict, results: list[dict]) -> tuple[np.ndarray, dict
             dt = COCO()
             dt.dataset = {**ground_truth, "annotations": []}
             dt.createIndex()
-        evaluator = COCOeval(gt, dt, "bbox")
+        evaluator = COCOeval(gt, dt, kind)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
