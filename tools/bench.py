@@ -32,10 +32,9 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
 from detect.errors import quiet_pipe  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
-from tools.bench_data import lay_out, random_dataset  # noqa: E402
-from tools.bench_pairs import Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
-
-NANO = ("yolo11n", "yolo26n")
+from tools.bench_data import lay_out, random_dataset, untrained  # noqa: E402
+from tools.bench_outlines import masks, oriented  # noqa: E402
+from tools.bench_pairs import NANO, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 
 def peers(setting: Setting, name: str, source: Path, job: dict[str, Any], models: Sequence[str]) -> dict[str, Side]:
@@ -117,7 +116,8 @@ def exported(setting: Setting) -> list[Line]:
     source, folder, size = setting.data / "bccd", setting.folder, 640
     annotations = load_data(str(source), "val")
     files = [str(annotations.image_path(i)) for i in range(min(len(annotations), setting.some(32)))]
-    weights, model, job = *untrained(folder), {"files": files, "size": size}
+    weights, model = untrained(folder)
+    job = {"files": files, "size": size}
     about = About(model.config.name, model.task, model.metadata, ["boxes", "scores"], square=False, dynamic=True)
     plain = to_onnx(model.fused().to(memory_format=torch.contiguous_format), about)
     some = sample_images(ExportConfig("", data=str(source)), "train", model.task, setting.some(128))
@@ -148,18 +148,6 @@ def exported(setting: Setting) -> list[Line]:
             times = by_turns(setting.some(10), ours, peer_sides)
             lines.append(Line(f"predict with {runtime}{what}, bccd, {size} px, batch 1", "", *times, len(files)))
     return lines
-
-
-def untrained(folder: Path) -> tuple[Path, Any]:
-    """Build yolo_n for 80 classes with random weights; returns its weights file and the model."""
-    from detect.models.base import ModelMetadata
-    from detect.models.builder import build
-    from detect.models.configs import model_config
-    from detect.models.weights import save_weights
-
-    model = build(model_config("yolo_n"), ModelMetadata([str(c) for c in range(80)], list(range(80))))
-    save_weights(folder / "yolo_n.safetensors", model)
-    return folder / "yolo_n.safetensors", model
 
 
 def nms(setting: Setting) -> list[Line]:
@@ -278,6 +266,8 @@ ROWS = {
     "train": train,
     "predict": predict,
     "exported": exported,
+    "masks": masks,
+    "oriented": oriented,
     "nms": nms,
     "evaluate": evaluate,
     "samples": samples,
@@ -307,6 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     default_data = Path(os.environ.get("GRIDHEAD_DATA", ROOT / "../shared/data"))
     parser.add_argument("--data", type=Path, default=default_data, help="folder of datasets; default: $GRIDHEAD_DATA")
+    parser.add_argument(
+        "--trained", type=Path, metavar="FOLDER", help="trained weights for masks and oriented, by model"
+    )
     parser.add_argument("--threads", type=int, default=2, help="default: 2")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of images, boxes and rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to this file")
@@ -318,9 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Line]:
     for name in options.rows:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            setting = Setting(
-                options.data.resolve(), options.peer, options.device, options.threads, options.scale, stack, folder
-            )
+            own = options.device, options.threads, options.scale, stack, folder, options.trained
+            setting = Setting(options.data.resolve(), options.peer, *own)
             measured = ROWS[name](setting)
         print(table(measured), file=sys.stderr)
         lines += measured

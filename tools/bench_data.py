@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,34 @@ import numpy as np
 from detect.utils.atomic_io import replace_text
 
 
-def lay_out(source: Path, folder: Path) -> str:
-    """Write the dataset `source` in YOLO format to `folder`; returns the path of its data.yaml."""
+def lay_out(source: Path, folder: Path, form: str = "boxes", files: dict[str, str] | None = None) -> str:
+    """Write the dataset `source` in YOLO format to `folder`; returns the path of its data.yaml.
+
+    Args:
+        source: folder of the dataset.
+        folder: is made.
+        form: what a label is: "boxes", "masks" (the largest polygon of each object) or "oriented" (four corners).
+        files: annotation file of each split in the folder `source`. Default: its own train and val.
+    """
 
     import yaml
 
     from detect.data.sources.formats import load_data, splits
 
-    for split in splits(str(source)):
-        annotations = load_data(str(source), split)
+    data = str(source)
+    if files:
+        data = str(folder / "source.yaml")
+        folder.mkdir(parents=True)
+        places = {split: {"annotations": str(source / file), "images": str(source)} for split, file in files.items()}
+        replace_text(Path(data), yaml.safe_dump(places))
+    for split in splits(data):
+        annotations = load_data(data, split)
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         for i in range(len(annotations)):
-            path, target = annotations.image_path(i).resolve(), annotations.target(i)
+            path = annotations.image_path(i).resolve()
             (folder / "images" / split / path.name).symlink_to(path)
-            height, width = target.size
-            low, high = target.boxes.chunk(2, 1)
-            rows = ((low + high) / 2, high - low)
-            lines = [
-                f"{label} {x / width} {y / height} {w / width} {h / height}"
-                for label, (x, y), (w, h) in zip(target.labels.tolist(), *(r.tolist() for r in rows), strict=True)
-            ]
+            lines = [" ".join(map(str, row)) for row in _rows(annotations, i, form)]
             replace_text((folder / "labels" / split / path.name).with_suffix(".txt"), "\n".join(lines), durable=False)
     about = {
         "path": str(folder),
@@ -41,6 +49,27 @@ def lay_out(source: Path, folder: Path) -> str:
     }
     replace_text(folder / "data.yaml", yaml.safe_dump(about))
     return str(folder / "data.yaml")
+
+
+def _rows(annotations: Any, index: int, form: str) -> Iterator[list[float]]:
+    """The numbers of the label of each object of an image, in shares of its width and height."""
+    target, rows = annotations.target(index), slice(*annotations.starts[index : index + 2].tolist())
+    size, outlines = np.array(target.size[::-1]), annotations.outlines[rows] if form != "boxes" else None
+    low, high = target.boxes.numpy()[:, :2], target.boxes.numpy()[:, 2:]
+    for i, label in enumerate(target.labels.tolist()):
+        if outlines is None:
+            points = np.stack([(low[i] + high[i]) / 2, high[i] - low[i]])
+        elif form == "masks":
+            rings, holes = outlines.rings(i)
+            points = max((ring for ring, hole in zip(rings, holes, strict=True) if not hole), key=_area)
+        else:
+            points = outlines[i].corners()[0]
+        yield [label, *(points / size).ravel().tolist()]
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 def random_dataset(count: int, detections: int, ground_truth: Path) -> Any:
@@ -71,3 +100,15 @@ def random_dataset(count: int, detections: int, ground_truth: Path) -> Any:
     counts = np.full(count, detections)
     scores = rng.random(count * detections)
     return Records(np.arange(1, count + 1), counts, np.concatenate(predicted), scores, np.concatenate(labels))
+
+
+def untrained(folder: Path, name: str = "yolo_n") -> tuple[Path, Any]:
+    """Build a model for 80 classes with random weights; returns its weights file and the model."""
+    from detect.models.base import ModelMetadata
+    from detect.models.builder import build
+    from detect.models.configs import model_config
+    from detect.models.weights import save_weights
+
+    model = build(model_config(name), ModelMetadata([str(c) for c in range(80)], list(range(80))))
+    save_weights(folder / f"{name}.safetensors", model)
+    return folder / f"{name}.safetensors", model

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+NANO = ("yolo11n", "yolo26n")  # the peer's models of the size of ours
+
 
 class Sample(NamedTuple):
     """One round: seconds of wall time and of CPU time, and the peak of device memory in bytes (0 on the CPU)."""
@@ -28,7 +30,10 @@ Side = Callable[[], Sample]
 
 @dataclass
 class Setting:
-    """How to measure: `scale` multiplies the numbers of images, boxes and rounds; `stack` ends what a row starts."""
+    """How to measure: `scale` multiplies the numbers of images, boxes and rounds; `stack` ends what a row starts.
+
+    `trained` is a folder of trained weights by the name of their model; where it has none, networks are untrained.
+    """
 
     data: Path
     peer: str
@@ -37,9 +42,15 @@ class Setting:
     scale: float
     stack: ExitStack
     folder: Path
+    trained: Path | None = None
 
     def some(self, count: int, least: int = 2) -> int:
         return max(least, round(count * self.scale))
+
+    def weights(self, model: str, suffix: str) -> str:
+        """The trained weights of a model, "" if there are none."""
+        path = self.trained / f"{model}{suffix}" if self.trained else None
+        return str(path.resolve()) if path and path.exists() else ""
 
 
 @dataclass

@@ -1,0 +1,58 @@
+"""Rows of tools/bench.py for models that predict masks or oriented boxes."""
+
+from __future__ import annotations
+
+import sys
+
+from tools.bench_data import lay_out, untrained
+from tools.bench_pairs import NANO, Line, Setting, by_turns, started
+
+
+def outlined(setting: Setting, form: str, ours: str, ending: str, sets: dict[str, dict[str, str]]) -> list[Line]:
+    """Train and predict with masks or oriented boxes, beside the peer's nano models for them.
+
+    Args:
+        setting: how to measure.
+        form: of the labels, see `lay_out`.
+        ours: name of our model.
+        ending: what the names of the peer's models end with.
+        sets: annotation files by split, for each dataset.
+    """
+    from detect.data.sources.formats import load_data
+
+    lines = []
+    for name, files in sets.items():
+        source, folder = setting.data / name, setting.folder / f"{name}-{form}"
+        if not source.is_dir():
+            continue
+        data, own = lay_out(source, folder, form, files), str(folder / "source.yaml")
+        train, val = (load_data(own, split) for split in ("train", "val"))
+        job = {"size": 320, "batch": 16, "out": str(setting.folder / f"out-{name}"), "workers": setting.threads}
+        sides = {"": started(setting, sys.executable, "ours", "train", {**job, "model": ours, "data": own})}
+        shown = [str(val.image_path(i)) for i in range(min(len(val), setting.some(32)))]
+        see = {"files": shown, "size": 640}
+        weights = setting.weights(ours, ".safetensors") or str(untrained(setting.folder, ours)[0])
+        seen = {"": started(setting, sys.executable, "ours", "predict", {**see, "model": weights})}
+        for peer in (f"{nano}{ending}" for nano in NANO if setting.peer):
+            sides[peer] = started(
+                setting, setting.peer, "peer", "train", {**job, "model": f"{peer}.yaml", "data": data}
+            )
+            model = setting.weights(peer, ".pt") or f"{peer}.yaml"
+            seen[peer] = started(setting, setting.peer, "peer", "predict", {**see, "model": model})
+        what = f"{form}, {name}"
+        times = by_turns(setting.some(3), sides.pop(""), sides)
+        lines.append(Line(f"training images, {what}, 320 px, batch 16", ">= 2.5", *times, len(train), rate=True))
+        times = by_turns(setting.some(10), seen.pop(""), seen)
+        lines.append(Line(f"predict, file to {what}, 640 px, batch 1", ">= 2", *times, len(shown)))
+    return lines
+
+
+def masks(setting: Setting) -> list[Line]:
+    files = {"train": "instances_train.json", "val": "instances_val.json"}
+    return outlined(setting, "masks", "yolo_n_seg", "-seg", {"facade-parts": files, "dsb2018-nuclei": files})
+
+
+def oriented(setting: Setting) -> list[Line]:
+    parcels = {"train": "instances_train.json", "val": "instances_val.json"}
+    aerial = {"train": "obb_train.json", "val": "obb_val.json"}
+    return outlined(setting, "oriented", "yolo_n_obb", "-obb", {"parcel-boxes-obb": parcels, "nwpu-vhr10": aerial})
