@@ -98,6 +98,11 @@ class RleMasks(Masks):
         """
         return RleMasks(size, [_pack(size, _closed(_crossings(size[0], field), size)) for field in fields])
 
+    @staticmethod
+    def join(several: Sequence[RleMasks]) -> RleMasks:
+        """The masks of several results of one image, one after the other; at least one result."""
+        return RleMasks(several[0].size, [counts for one in several for counts in one.counts])
+
     def __len__(self) -> int:
         return len(self.counts)
 
@@ -139,6 +144,11 @@ class RleMasks(Masks):
 
         return np.asarray(hotcoco.mask.area(self._all()), np.int64).reshape(-1)
 
+    def by_area(self) -> list[int]:
+        """The indices of the masks, the largest first: painted in this order, small masks lie on large ones."""
+        order: list[int] = np.argsort(-self.areas, kind="stable").tolist()
+        return order
+
     def polygons(self, i: int) -> list[np.ndarray]:
         """The outer borders of mask `i`, along the edges of its pixels: a polygon (V, 2) xy for each part.
 
@@ -153,6 +163,10 @@ class RleMasks(Masks):
         double = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
         borders, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         return [_corners((border[:, 0] + 1) // 2) + np.array([left, top]) for border in borders]
+
+    def numpy(self) -> np.ndarray:
+        """All masks, decoded: (N, h, w) bool."""
+        return np.array([self.decode(i) for i in range(len(self))], bool).reshape(len(self), *self.size)
 
     def to_coco(self, i: int) -> dict[str, Any]:
         """Mask `i` as the `segmentation` of COCO files: `size` and `counts`, ready for `json.dump`."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from anchors.nms import batched_nms
+from detect.masks import RleMasks
 from detect.types import Detections, Postprocess
 
 
@@ -18,7 +19,10 @@ def concatenate_views(detections: Sequence[Detections]) -> tuple[Detections, np.
     """The detections of all views as one, and the number of the view (N,) of each."""
     columns = [(one.boxes, one.scores, one.labels) for one in detections]
     boxes, scores, labels = (torch.cat(column) for column in zip(*columns, strict=True))
-    return Detections(boxes, scores, labels), np.repeat(np.arange(len(detections)), [len(one) for one in detections])
+    masks = [one.masks for one in detections if isinstance(one.masks, RleMasks)]
+    return Detections(boxes, scores, labels, masks=RleMasks.join(masks) if masks else None), np.repeat(
+        np.arange(len(detections)), [len(one) for one in detections]
+    )
 
 
 def group_views(
@@ -53,6 +57,12 @@ def group_views(
             group[i], count = count, count + 1
         there[group[i], view[i]] = True
     return group
+
+
+def members_of(group: np.ndarray) -> list[np.ndarray]:
+    """The indices of the detections of each object, by the number of the object (N,) of each."""
+    order = group.argsort(kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(group) else []
 
 
 def suppress(detections: Detections, keep: Postprocess) -> Detections:

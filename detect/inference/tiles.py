@@ -1,9 +1,9 @@
 """Prediction on large images by overlapping tiles, whose detections of one object are merged.
 
-Boxes of two tiles are of one object if they agree in the zone that both tiles cover: this holds for an object that both
-show whole, for one that the border of a tile cuts, and for one too large for any tile. A merged box has each of its
-sides from the most confident tile that shows this side. The whole image is predicted too, scaled down, for objects that
-no tile shows whole.
+Boxes of two tiles are of one object if they, or the masks in them, agree in the zone that both tiles cover: this holds
+for an object that both show whole, for one that the border of a tile cuts, and for one too large for any tile. A merged
+box has each of its sides from the most confident tile that shows this side; a merged mask is the union of the masks.
+The whole image is predicted too, scaled down, for objects that no tile shows whole.
 
 Axes: N boxes of all views, T views: the whole image and its tiles.
 """
@@ -21,7 +21,9 @@ import torch
 
 from anchors.boxes import iou
 from detect.inference.box_fusion import concatenate_views, group_views, suppress
+from detect.inference.mask_fusion import agreement, united
 from detect.inference.predictor import prefetch
+from detect.masks import RleMasks
 from detect.types import Detections, Frame, Postprocess
 
 OVERLAP = 0.25  # least overlap of two tiles, as a share of a tile's side
@@ -54,8 +56,8 @@ class TiledPredictor:
             places[0].max() / self.side,
         )  # pixels of the image to one of the scaled-down image
         partial = ~((low >= tile[:, :2] - coarse) & (high <= tile[:, 2:] + coarse)).all(-1).any(1)
-        corners = torch.from_numpy(places[:, [0, 1, 0, 1]]).float()
-        moved = [replace(one, boxes=one.boxes + corner) for one, corner in zip(detections, corners, strict=True)]
+        size = (int(places[0, 3]), int(places[0, 2]))
+        moved = [_moved(one, x, y, size) for one, (x, y, _, _) in zip(detections, places.tolist(), strict=True)]
         return suppress(merge_tiles([moved[0][partial], *moved[1:]], places, EDGE * self.side), self.keep)
 
 
@@ -86,26 +88,36 @@ def merge_tiles(detections: list[Detections], places: np.ndarray, near: float) -
     merged, view = concatenate_views(detections)
     if not len(merged):
         return merged
-    boxes, frame = merged.boxes.double().numpy(), places[view].astype(float)
+    boxes, frame, masks = merged.boxes.double().numpy(), places[view].astype(float), merged.masks
 
     def similarity(i: int) -> np.ndarray:
         zone = _common(frame, frame[i])
         own_parts, other_parts = _common(zone, boxes[i]), _common(zone, boxes)
         inter = _area(_common(own_parts, other_parts))
-        return inter / np.maximum(_area(own_parts) + _area(other_parts) - inter, 1e-9)
+        like = inter / np.maximum(_area(own_parts) + _area(other_parts) - inter, 1e-9)
+        if isinstance(masks, RleMasks):  # boxes of a part of an object that lies askew reach far beyond the zone
+            window = masks.window(i)
+            for j in np.flatnonzero((like > 0) & (like < SAME) & (view != view[i])).tolist():
+                like[j] = max(like[j], agreement(window, masks.window(j), zone[j].astype(int).tolist()))
+        return like
 
     group = group_views(merged, view, similarity, SAME)
     cut = (np.abs(boxes - frame) <= near) & (frame != places[0])
-    order = np.lexsort(
-        (-merged.scores.numpy(), view == 0, group)
-    )  # by object, in which tiles come first, by descending score
+    order = np.lexsort((-merged.scores.numpy(), view == 0, group))  # by object: tiles first, by descending score
     members = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     sides = torch.from_numpy(np.stack([_sides(boxes[rows], cut[rows]) for rows in members])).float()
     scores = torch.stack([merged.scores[rows].max() for rows in members])
     labels = merged.labels[[rows[0] for rows in members]]
+    joined = united(masks, members, places[view], view == 0) if isinstance(masks, RleMasks) else None
     coarse = torch.tensor([bool((view[rows] == 0).all()) for rows in members])  # seen in the whole image alone
     same = (iou(sides, sides) >= SAME) & (labels[:, None] == labels) & ~coarse
-    return Detections(sides, scores, labels)[~(coarse & same.any(1))]
+    return Detections(sides, scores, labels, masks=joined)[~(coarse & same.any(1))]
+
+
+def _moved(detections: Detections, x: int, y: int, size: tuple[int, int]) -> Detections:
+    """Detections in a view whose corner is at x, y of the image of `size` (h, w), in pixels of the image."""
+    masks = detections.masks.shifted(x, y, size) if isinstance(detections.masks, RleMasks) else None
+    return replace(detections, boxes=detections.boxes + torch.tensor([x, y, x, y]).float(), masks=masks)
 
 
 def _sides(boxes: np.ndarray, cut: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from detect.inference.box_fusion import concatenate_views, group_views, suppress
+from detect.inference.box_fusion import concatenate_views, group_views, members_of, suppress
+from detect.inference.mask_fusion import voted
 from detect.inference.predictor import prefetch
+from detect.masks import RleMasks
 from detect.types import Detections, Frame, Postprocess
 
 SCALES = (1.0, 0.83, 1.2)
@@ -43,14 +45,15 @@ def mirror(detections: Detections, width: int) -> Detections:
     """Detections as they are in the mirrored image of that width."""
     low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
     swapped = torch.stack([width - high[:, 0], low[:, 1], width - low[:, 0], high[:, 1]], 1)
-    return replace(detections, boxes=swapped)
+    masks = detections.masks.mirrored() if isinstance(detections.masks, RleMasks) else None
+    return replace(detections, boxes=swapped, masks=masks)
 
 
 def fuse_boxes(detections: Sequence[Detections]) -> Detections:
     """Weighted boxes fusion (Solovyev et al., 2021) of the detections of several views, all in pixels of the image.
 
     A fused box is the mean of its boxes, weighted by their scores. Its score is the sum of theirs over the number of
-    views, so that an object which few views show scores less.
+    views, so that an object which few views show scores less. Its mask is voted for by those of its boxes.
     """
     every, view = concatenate_views(detections)
     corners, scores = every.boxes.double().numpy(), every.scores.double().numpy()
@@ -60,7 +63,8 @@ def fuse_boxes(detections: Sequence[Detections]) -> Detections:
     boxes = np.stack([np.bincount(group, scores * side, count) for side in corners.T], 1) / total[:, None]
     first = np.unique(group, return_index=True)[1]
     means = torch.from_numpy(total / len(detections)).float()
-    return Detections(torch.from_numpy(boxes).float(), means, every.labels[first])
+    masks = voted(every.masks, members_of(group), scores) if isinstance(every.masks, RleMasks) else None
+    return Detections(torch.from_numpy(boxes).float(), means, every.labels[first], masks=masks)
 
 
 def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import torch
 
+from detect.data.letterbox import Letterbox
+from detect.masks import Masks, RleMasks
 from detect.models.base import ModelMetadata
 from detect.types import Detections, Postprocess
 
@@ -53,6 +55,40 @@ class ThingFinder(MagentaFinder):
             boxes = torch.from_numpy(patches).float()
             boxes[:, 2:] += boxes[:, :2]
             found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes)).long()))
+        return found
+
+
+class CanvasMasks(Masks):
+    """Masks (N, h, w) bool of a canvas."""
+
+    def __init__(self, dense: np.ndarray) -> None:
+        self.dense = dense
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def __getitem__(self, index: torch.Tensor) -> "CanvasMasks":
+        return CanvasMasks(self.dense[index.numpy()])
+
+    def in_source(self, fit: Letterbox, boxes: torch.Tensor) -> RleMasks:
+        (height, width), source = fit.inner, fit.source[::-1]
+        inner = self.dense[:, fit.top : fit.top + height, fit.left : fit.left + width].astype(np.uint8)
+        whole = [cv2.resize(mask, source, interpolation=cv2.INTER_NEAREST) for mask in inner]
+        return RleMasks.of(np.array(whole, bool).reshape(len(self), *fit.source))
+
+
+class ShapeFinder(MagentaFinder):
+    """The mask of each connected patch of magenta, and its box."""
+
+    def postprocess(self, raw: torch.Tensor, keep: Postprocess) -> list[Detections]:
+        found = []
+        for image in raw.cpu().int():
+            mask = (image[0] > 180) & (image[1] < 90) & (image[2] > 180)
+            count, patch, boxes = cv2.connectedComponentsWithStats(mask.numpy().astype(np.uint8))[:3]
+            boxes = torch.from_numpy(boxes[1:, :4]).float()
+            boxes[:, 2:] += boxes[:, :2]
+            masks = CanvasMasks(patch == np.arange(1, count)[:, None, None])
+            found.append(Detections(boxes, torch.full((len(boxes),), 0.9), torch.ones(len(boxes)).long(), masks=masks))
         return found
 
 
