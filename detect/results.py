@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from detect.errors import UserError
+from detect.masks import Masks, RleMasks
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from detect.masks import Masks
 
 
 class Result:
     """Base of all results, which are frozen dataclasses."""
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """The values as numpy arrays, by the names of the fields; fields that are None are left out."""
+        """The values as numpy arrays, by the names of the fields; fields that are None are left out.
+
+        Masks are whole (N, H, W) bool: N times the pixels of the image, in bytes.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass
         arrays = {name: value.numpy() if hasattr(value, "numpy") else value for name, value in values.items()}
         return {name: value for name, value in arrays.items() if isinstance(value, np.ndarray)}
@@ -76,15 +78,22 @@ class Result:
         return optional("pandas", "to_dataframe").DataFrame(self.columns())
 
     def plot(
-        self, image: np.ndarray, *, line_width: int = 0, hide_labels: bool = False, hide_conf: bool = False
+        self,
+        image: np.ndarray,
+        *,
+        line_width: int = 0,
+        hide_labels: bool = False,
+        hide_conf: bool = False,
+        show_boxes: bool = False,
     ) -> np.ndarray:
         """An annotated copy of the image (H, W, 3) uint8 RGB.
 
         Args:
             image: the image.
             line_width: of boxes, in pixels; 0: by the size of image and boxes.
-            hide_labels: draw boxes and keypoints alone.
+            hide_labels: draw boxes, masks and keypoints alone.
             hide_conf: leave the scores out.
+            show_boxes: draw boxes beside masks, too.
 
         Raises:
             UserError: the result is an embedding.
@@ -97,7 +106,7 @@ class Result:
         Args:
             path: `*.json` for the records of `to_coco`; the suffix of an image for the annotated image.
             image: the image (H, W, 3) uint8 RGB to annotate; json files need none.
-            options: how to draw, as in `plot`: `line_width`, `hide_labels`, `hide_conf`.
+            options: how to draw, as in `plot`: `line_width`, `hide_labels`, `hide_conf`, `show_boxes`.
 
         Raises:
             UserError: the file cannot be written, or an annotated image is wanted and `image` is missing.
@@ -166,12 +175,18 @@ class ClassResult(Result):
         return columns | ({"name": [self.names[label] for label in self.labels.tolist()]} if self.names else {})
 
     def plot(
-        self, image: np.ndarray, *, line_width: int = 0, hide_labels: bool = False, hide_conf: bool = False
+        self,
+        image: np.ndarray,
+        *,
+        line_width: int = 0,
+        hide_labels: bool = False,
+        hide_conf: bool = False,
+        show_boxes: bool = False,
     ) -> np.ndarray:
         """An annotated copy of the image (H, W, 3) uint8 RGB, with class names where they are known."""
         from detect.inference.draw import draw
 
-        shown = (self.names, self.skeleton, line_width, hide_labels, hide_conf)
+        shown = (self.names, self.skeleton, line_width, hide_labels, hide_conf, show_boxes)
         return draw(image, self, *shown)  # type: ignore[arg-type]  # one of the two that there are
 
 
@@ -184,7 +199,10 @@ class BoxResult(ClassResult):
     masks: Masks | None
 
     def records(self) -> list[dict[str, Any]]:
-        """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`."""
+        """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`.
+
+        A mask adds its `segmentation`, as run-length encoding.
+        """
         records = []
         rows = zip(self.categories(), self.boxes.tolist(), self.scores.tolist(), strict=True)
         for i, (category, (left, top, right, bottom), score) in enumerate(rows):
@@ -194,20 +212,29 @@ class BoxResult(ClassResult):
                 records[-1]["keypoints"] = [round(value, 3) for value in self.keypoints[i].flatten().tolist()]
             if self.tracks is not None:
                 records[-1]["track_id"] = int(self.tracks[i])
+            if isinstance(self.masks, RleMasks):
+                records[-1]["segmentation"] = self.masks.to_coco(i)
         return records
 
     def columns(self) -> dict[str, Any]:
-        """Columns `x1`, `y1`, `x2`, `y2`, `score`, `label`, and `name`, `track` and `x_0`, `y_0`, `visibility_0`…"""
+        """Columns `x1`, `y1`, `x2`, `y2`, `score`, `label`, and `name`, `track` and `x_0`, `y_0`, `visibility_0`…
+
+        A mask adds its `area` in pixels.
+        """
         columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.numpy().T, strict=True))
         columns |= super().columns()
         if self.tracks is not None:
             columns["track"] = self.tracks.numpy()
+        if isinstance(self.masks, RleMasks):
+            columns["area"] = self.masks.areas
         for k, point in enumerate([] if self.keypoints is None else self.keypoints.unbind(1)):
             columns |= dict(zip((f"x_{k}", f"y_{k}", f"visibility_{k}"), point.numpy().T, strict=True))
         return columns
 
     def to_supervision(self) -> Any:
         """A `supervision.Detections`, with class names in `data["class_name"]`; keypoints are left out.
+
+        Its masks are whole: N times the pixels of the image, in bytes.
 
         Raises:
             UserError: supervision is not installed.
@@ -217,6 +244,7 @@ class BoxResult(ClassResult):
             xyxy=arrays["boxes"],
             confidence=arrays["scores"],
             class_id=arrays["labels"],
+            mask=arrays.get("masks"),
             tracker_id=arrays.get("tracks"),
             data={"class_name": np.array(columns["name"])} if "name" in columns else {},
         )

@@ -25,7 +25,7 @@ from detect.data.rng import BatchPlan, SampleKey, batches
 from detect.data.sources.formats import load_data
 from detect.data.validate import usable, verify
 from detect.errors import UserError, in_one_line
-from detect.inference.draw import color_of, ink_on
+from detect.inference.palette import color_of, ink_on
 from detect.inference.text_rendering import render
 from detect.tasks import get_task
 from detect.types import Preprocess, Target

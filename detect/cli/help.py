@@ -35,7 +35,8 @@ GROUPS = {
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
     "Output": "out json page plot examples detections save_thresholds format dynamic nms half int8 int8_exclude "
-    "save_txt save_crop show line_width hide_labels hide_conf save_seconds save_steps callbacks k channels images",
+    "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
+    "save_steps callbacks k channels images",
     "Hardware": "device precision workers cache_gb",
 }
 IDENTITY = ("model.name", "model.kind")  # what --model NAME has said

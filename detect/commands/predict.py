@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from detect.config.constraints import (
     CallbackName,
@@ -92,17 +92,24 @@ class PredictConfig:
     vid_stride: Count = 1
     """Read every N-th frame of a video."""
     save_txt: bool = False
-    """Also write labels in YOLO format."""
+    """Also write labels in YOLO format: boxes, polygons of masks, or the corners of oriented boxes."""
     save_crop: bool = False
-    """Also write each detection as an image of its own."""
+    """Also write each detection as an image of its own. Oriented boxes are turned upright."""
+    remove_background: Annotated[bool, ReadWith("save_crop", "true")] = False
+    """Make crops transparent outside the mask of the object: PNG files."""
+    save_masks: Literal["off", "instances", "classes"] = "off"
+    """Also write a PNG file for each image whose pixels have the number of their object, in the order of the JSON file,
+    or the index of their class, both from 1; 0 is the background. With 256 or more values they have 16 bits."""
     show: bool = False
     """Show the annotated frames in a window."""
     line_width: Natural = 0
     """Width of the lines of boxes, in pixels. Default: by image and box size."""
     hide_labels: bool = False
-    """Draw boxes without names and scores."""
+    """Draw boxes and masks without names and scores."""
     hide_conf: bool = False
     """Draw names without scores."""
+    show_boxes: bool = False
+    """Draw boxes beside masks, too."""
     callbacks: list[CallbackName] = field(default_factory=list)
     """Callbacks that see, and may change, every result."""
     json: bool = False
@@ -147,13 +154,15 @@ def predict(config: PredictConfig) -> None:
         config.out,
         save_txt=config.save_txt,
         save_crop=config.save_crop,
+        remove_background=config.remove_background,
+        save_masks=config.save_masks,
         show=config.show,
         skeleton=[(a, b) for a, b in detector.metadata.skeleton],
         shape=detector.metadata.shape,
         results_file=results_file,
         say=task.prints_results and not config.json,
         tracker=tracker,
-        plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf")},
+        plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf", "show_boxes")},
     )
     _tell(source, summary, keep)
     if config.json:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from detect.inference.draw import ink_on
+from detect.inference.palette import ink_on
 from detect.inference.text_rendering import render
 
 RED, BLUE, YELLOW, GREY, WHITE = (230, 30, 40), (70, 160, 255), (255, 210, 0), (205, 205, 205), (255, 255, 255)

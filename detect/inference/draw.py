@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 
 from detect.inference.label_placement import Rectangle, free_corner, place, places
+from detect.inference.mask_drawing import below_top, draw_masks
+from detect.inference.palette import Color, color_of, ink_on, instance_colors
 from detect.inference.text_rendering import render
+from detect.masks import RleMasks
 from detect.types import Classification, Detections
 
-Color = tuple[int, int, int]
 LONGEST = 100  # letters of a name in a label
 TRANSLUCENT, OPAQUE = 0.65, 0.85  # share of the label in its pixels, of the legend in its
 
@@ -37,12 +39,15 @@ def draw(
     line_width: int = 0,
     hide_labels: bool = False,
     hide_conf: bool = False,
+    show_boxes: bool = False,
 ) -> np.ndarray:
     """An annotated copy of an image.
 
     Each box has its class name, score and track number in the colour of its class; the best lie on top. Where labels
     would hide one another or the image, they become small and translucent, or numbers with a legend. Keypoints with a
-    visibility of 0.5 or more are dots, joined by lines. The classes of a classification are listed, best first.
+    visibility of 0.5 or more are dots, joined by lines. Masks are translucent, the smallest on top, in the colour of
+    their track, else in a tint of their class that tells them from their neighbours. The classes of a classification
+    are listed, best first.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -50,8 +55,9 @@ def draw(
         names: class names by label; labels without a name are shown as numbers.
         skeleton: pairs of 0-based indices of keypoints to join.
         line_width: of boxes, in pixels; 0: by the size of image and box.
-        hide_labels: draw boxes and keypoints alone.
+        hide_labels: draw boxes, masks and keypoints alone.
         hide_conf: leave the scores out.
+        show_boxes: draw boxes beside masks, too.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -65,19 +71,46 @@ def draw(
         return annotated
     boxes = [(a, b, c, d) for a, b, c, d in detections.boxes.round().int().tolist()]
     if boxes and not line_width:  # thick lines hide what small boxes hold
-        sides = sorted(min(right - left, bottom - top) for left, top, right, bottom in boxes)
-        width = max(1, min(width, sides[len(sides) // 2] // 8))
-    order = detections.scores.argsort().tolist()
-    for i in order:
-        left, top, right, bottom = boxes[i]
-        cv2.rectangle(annotated, (left, top), (right - 1, bottom - 1), captions[i].color, width)
+        sides = sorted(_short_sides(detections))
+        width = max(1, min(width, int(sides[len(sides) // 2]) // 8))
+    colors = [caption.color for caption in captions]
+    if isinstance(detections.masks, RleMasks):
+        draw_masks(annotated, detections.masks, colors, max(1, width // 2))
+    if detections.masks is None or show_boxes:
+        _boxes(annotated, detections, boxes, colors, width)
     if detections.keypoints is not None:
-        for i in order:
-            _limbs(annotated, detections.keypoints[i].tolist(), skeleton, captions[i].color, width)
+        for i in detections.scores.argsort().tolist():
+            _limbs(annotated, detections.keypoints[i].tolist(), skeleton, colors[i], width)
     if boxes and not hide_labels:
-        best = order[::-1]
-        _write(annotated, [boxes[i] for i in best], [captions[i] for i in best], size, width)
+        best, labelled = detections.scores.argsort().tolist()[::-1], _labelled(detections, boxes, show_boxes)
+        _write(annotated, [labelled[i] for i in best], [captions[i] for i in best], size, width)
     return annotated
+
+
+def _boxes(
+    annotated: np.ndarray, detections: Detections, boxes: Sequence[Rectangle], colors: Sequence[Color], width: int
+) -> None:
+    """Draw the lines of boxes, the best on top."""
+    for i in detections.scores.argsort().tolist():
+        left, top, right, bottom = boxes[i]
+        cv2.rectangle(annotated, (left, top), (right - 1, bottom - 1), colors[i], width)
+
+
+def _short_sides(detections: Detections) -> list[float]:
+    """The shorter side of each box in pixels."""
+    boxes, oriented = detections.boxes, detections.oriented
+    sides: list[float] = (boxes[:, 2:] - boxes[:, :2] if oriented is None else oriented[:, 2:4]).amin(1).tolist()
+    return sides
+
+
+def _labelled(detections: Detections, boxes: Sequence[Rectangle], show_boxes: bool) -> Sequence[Rectangle]:
+    """What labels are placed at: the boxes, or, where no upright box is drawn, rectangles below the top of an object.
+
+    The corner of the upright box around an object that lies askew is far from it.
+    """
+    if isinstance(detections.masks, RleMasks) and not show_boxes:
+        return [below_top(detections.masks.window(i)) or box for i, box in enumerate(boxes)]
+    return boxes
 
 
 def _captions(detections: Detections | Classification, names: Sequence[str], hide_conf: bool) -> list[Caption]:
@@ -85,10 +118,21 @@ def _captions(detections: Detections | Classification, names: Sequence[str], hid
     named, tracks = dict(enumerate(names)), getattr(detections, "tracks", None)
     numbers = [f"#{track} " for track in tracks.tolist()] if tracks is not None else [""] * len(detections)
     rows = zip(numbers, detections.labels.tolist(), detections.scores.tolist(), strict=True)
+    colors = _colors(detections, len(names) == 1)
     return [
-        Caption(number, named.get(label, str(label)), "" if hide_conf else f"{score:.2f}", color_of(label))
-        for number, label, score in rows
+        Caption(number, named.get(label, str(label)), "" if hide_conf else f"{score:.2f}", color)
+        for (number, label, score), color in zip(rows, colors, strict=True)
     ]
+
+
+def _colors(detections: Detections | Classification, one_class: bool) -> list[Color]:
+    """The colour of each row: of its class; of objects with masks that of its track, or a tint of its class."""
+    labels = detections.labels.tolist()
+    if not isinstance(detections, Detections) or detections.masks is None:
+        return [color_of(label) for label in labels]
+    if detections.tracks is not None:
+        return [color_of(track) for track in detections.tracks.tolist()]
+    return instance_colors(detections.boxes.numpy(), labels, one_class)
 
 
 def _list(annotated: np.ndarray, captions: Sequence[Caption], size: int) -> None:
@@ -121,8 +165,8 @@ def _write(
 
 def _classes(captions: Sequence[Caption]) -> list[tuple[Caption, int]]:
     """A caption with the name and colour of each class, and how many there are; the most frequent class first."""
-    counts = Counter(caption._replace(number="", score="") for caption in captions)
-    return counts.most_common()
+    counts, first = Counter(caption.name for caption in captions), {one.name: one for one in reversed(captions)}
+    return [(first[name]._replace(number="", score=""), count) for name, count in counts.most_common()]
 
 
 def _numbered(captions: Sequence[Caption]) -> list[Caption]:
@@ -147,34 +191,6 @@ def _legend(annotated: np.ndarray, boxes: Sequence[Rectangle], captions: Sequenc
     for row in rows:
         _paste(annotated, np.pad(row, ((0, 0), (0, w - row.shape[1]), (0, 0)), "edge"), left, top, OPAQUE)
         top += row.shape[0]
-
-
-def color_of(index: int) -> Color:
-    """The RGB colour of a class or track number, the same in every run."""
-    return _palette()[index % len(_palette())]
-
-
-@cache
-def _palette() -> list[Color]:
-    """128 saturated colours from red on, each the one farthest in CIE Lab from all before it (greedy k-centre)."""
-    steps = np.arange(0, 256, 15, dtype=np.uint8)
-    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    lab = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[0]
-    saturated = (lab[:, 0] > 45) & (lab[:, 0] < 85) & (np.hypot(lab[:, 1], lab[:, 2]) > 45)
-    rgb, lab = rgb[saturated], lab[saturated]
-    palette = [int(np.abs(rgb.astype(int) - (255, 45, 45)).sum(axis=1).argmin())]
-    distance = np.full(len(lab), np.inf)
-    while len(palette) < 128:
-        distance = np.minimum(distance, np.linalg.norm(lab - lab[palette[-1]], axis=1))
-        palette.append(int(distance.argmax()))
-    return [(red, green, blue) for red, green, blue in rgb[palette].tolist()]
-
-
-def ink_on(color: Color) -> int:
-    """Black (0) or white (255), whichever reads better on the colour (contrast ratio of WCAG 2)."""
-    linear = [((c / 255 + 0.055) / 1.055) ** 2.4 if c > 10 else c / 255 / 12.92 for c in color]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return 0 if luminance > 0.179 else 255
 
 
 @lru_cache(maxsize=1024)

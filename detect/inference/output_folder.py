@@ -20,7 +20,7 @@ from detect.utils.atomic_io import replace_text
 from detect.utils.locks import LOCK, locked_folder
 
 LIST = ".predict.jsonl"  # in the folder: a json string a line, the path of a file relative to the folder
-FOLDERS = ("labels", "crops")  # folders of a run, whose names folders of the source must not have
+FOLDERS = ("labels", "crops", "masks")  # folders of a run, whose names folders of the source must not have
 _SUFFIX = re.compile(r"\.\w*[A-Za-z]\w*$")
 _UNSAFE = re.compile(r'[<>:"|?*\\\x00-\x1f]')  # in file names, on one system or another
 _ROOM = 255  # the most bytes of a file name in common file systems

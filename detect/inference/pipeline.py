@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import av
 
 from detect.errors import UserError
+from detect.inference.crops import CropSink
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
 from detect.inference.source import Source
 from detect.inference.writers import (
     AnnotatedSink,
     CountsSink,
-    CropSink,
     JsonSink,
+    LabelImageSink,
     PrintSink,
     Sink,
     WindowClosed,
@@ -58,6 +59,8 @@ class PredictOutputs(TypedDict, total=False):
 
     save_txt: bool  # labels/*.txt
     save_crop: bool  # crops/CLASS/*.jpg
+    remove_background: bool  # crops/CLASS/*.png, transparent outside the masks
+    save_masks: str  # masks/*.png of "instances" or "classes"; "off": none
     shape: Sequence[Sequence[float]]  # the mean shape (K, 2) of a landmarker, to which crops are aligned
     show: bool  # the annotated images in a window
     say: bool  # a line for each image, on standard output
@@ -170,7 +173,9 @@ def open_sinks(
     if extras.get("save_txt"):
         yield YoloTxtSink(paths.within("labels"))
     if extras.get("save_crop"):
-        yield CropSink(paths.within("crops"), names, extras.get("shape", ()))
+        yield CropSink(paths.within("crops"), names, extras.get("shape", ()), extras.get("remove_background", False))
+    if (what := extras.get("save_masks", "off")) != "off":
+        yield LabelImageSink(paths.within("masks"), what)
     if extras.get("show"):
         yield WindowSink()
 

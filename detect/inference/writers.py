@@ -1,10 +1,10 @@
-"""Sinks of `detect predict`: annotated images and videos, json, YOLO text files, crops, a window."""
+"""Sinks of `detect predict`: annotated images and videos, json, YOLO text files, label images, a window."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -13,15 +13,16 @@ import cv2
 import numpy as np
 import torch
 
-from detect.data.alignment import aligned
 from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.video_writer import VideoWriter
+from detect.inference.yolo_rows import yolo_rows
+from detect.masks import RleMasks
 from detect.results import Result
 from detect.types import Detections, Frame
 from detect.utils.atomic_io import replace_text
-from detect.utils.names import file_names, json_text, say
+from detect.utils.names import json_text, say
 
 PART = ".part"  # in the name of the json file of an unfinished run
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # formats that copies keep; others: PNG
@@ -144,55 +145,51 @@ class PrintSink:
 
 
 class YoloTxtSink:
-    """A YOLO text file for each image or frame: class, centre x and y, width, height (relative to the image), score."""
+    """A YOLO text file for each image or frame: see `yolo_rows`."""
 
     def __init__(self, paths: OutputPaths) -> None:
         self.paths = paths
 
     def write(self, frame: Frame, result: Detections, annotated: np.ndarray) -> None:
-        height, width = frame.image.shape[:2]
-        lines = []
-        for box, label, score in zip(
-            result.boxes.tolist(), result.labels.tolist(), result.scores.tolist(), strict=True
-        ):
-            x, y, w, h = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
-            lines.append(f"{label} {x / width:.6f} {y / height:.6f} {w / width:.6f} {h / height:.6f} {score:.5f}\n")
-        replace_text(self.paths.written.claim(self.paths.of(frame, ".txt")), "".join(lines), durable=False)
+        rows = yolo_rows(result, *frame.image.shape[:2])
+        replace_text(self.paths.written.claim(self.paths.of(frame, ".txt")), "".join(rows), durable=False)
 
     def close(self, finished: bool = True) -> None:
         """Do nothing: each file was closed once it was written."""
 
 
-class CropSink:
-    """The crop of each box, as JPEG files in a folder for each class.
+class LabelImageSink:
+    """A PNG file for each image or frame, whose pixels say which object, or which class, they belong to.
 
-    With the mean shape (K, 2) of a landmarker, which finds one object in an image, crops are aligned: see `Pose`.
+    Args:
+        paths: names of the files.
+        what: "instances": the row of the object among those of its image in the json file, from 1; "classes": the
+            label, plus 1. 0 is where no object is.
     """
 
-    def __init__(self, paths: OutputPaths, names: Sequence[str], shape: Sequence[Sequence[float]] = ()) -> None:
-        self.paths, self.shape = paths, np.array(shape)
-        self.folders = file_names(names)
+    def __init__(self, paths: OutputPaths, what: str) -> None:
+        self.paths, self.what = paths, what
 
     def write(self, frame: Frame, result: Detections, annotated: np.ndarray) -> None:
-        stem = self.paths.of(frame).relative_to(self.paths.root)
-        cut = self._aligned if len(self.shape) else self._boxes
-        for label, (mark, image) in zip(result.labels.tolist(), cut(frame.image, result), strict=True):
-            path = self.paths.root / self.folders[label] / stem
-            save_image(self.paths.written.claim(path.with_name(f"{path.name}{mark}.jpg")), image)
-
-    def _boxes(self, image: np.ndarray, result: Detections) -> Iterator[tuple[str, np.ndarray]]:
-        edges = torch.cat((result.boxes[:, :2].floor(), result.boxes[:, 2:].ceil()), dim=1).int().tolist()
-        for i, (left, top, right, bottom) in enumerate(edges):
-            yield f"_{i}", image[top:bottom, left:right]
-
-    def _aligned(self, image: np.ndarray, result: Detections) -> Iterator[tuple[str, np.ndarray]]:
-        """The aligned object, under the name of its image; the whole image if it cannot be aligned."""
-        if len(result):
-            view = aligned(image, result, self.shape)
-            yield "", image if view is None else view
+        assert isinstance(result.masks, RleMasks)
+        labels = result.labels if self.what == "classes" else torch.arange(len(result))
+        image = label_image(result.masks, (labels + 1).tolist())
+        save_image(self.paths.written.claim(self.paths.of(frame, ".png")), image)
 
     def close(self, finished: bool = True) -> None:
         """Do nothing: each file was closed once it was written."""
+
+
+def label_image(masks: RleMasks, values: Sequence[int]) -> np.ndarray:
+    """The image (H, W) of the value of each mask, of the smaller one where masks overlap, 0 elsewhere.
+
+    It is uint8, or uint16 if a value is above 255.
+    """
+    image = np.zeros(masks.size, np.uint8 if max(values, default=0) < 256 else np.uint16)
+    for i in masks.by_area():
+        left, top, mask = masks.window(i)
+        image[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = values[i]
+    return image
 
 
 class WindowSink:

@@ -24,7 +24,7 @@ from detect import plugins
 from detect.api import Detector
 from detect.data.images import decode_image, parse_header
 from detect.errors import FULL, UserError, one_line
-from detect.inference.draw import color_of
+from detect.inference.palette import color_of
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import cv2
 import numpy as np
 
-from detect.inference.draw import color_of
+from detect.inference.palette import color_of
 from detect.inference.text_rendering import render
 from detect.tracking.counting import Line, Point, Zone
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.inference import text_rendering as text
-from detect.inference.draw import color_of, draw, ink_on
+from detect.inference.draw import draw
 from detect.inference.label_placement import CROWDED, HIDDEN, free_corner, overlap, place
+from detect.inference.palette import color_of, ink_on
 from detect.inference.text_rendering import render
 from detect.types import Classification, Detections
 

@@ -21,9 +21,10 @@ from detect.data_check.findings import check
 from detect.errors import UserError
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.oks import nameless
+from detect.inference.crops import CropSink
 from detect.inference.draw import draw
 from detect.inference.output_folder import OutputFolder, OutputPaths
-from detect.inference.writers import CropSink, JsonSink
+from detect.inference.writers import JsonSink
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.classifier import ClassifierConfig

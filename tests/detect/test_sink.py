@@ -21,12 +21,13 @@ from detect.errors import UserError
 from detect.inference import pipeline as job
 from detect.inference import video_writer as films
 from detect.inference import writers as sink
-from detect.inference.draw import color_of
+from detect.inference.crops import CropSink
 from detect.inference.output_folder import LIST, LOCK, OutputFolder, OutputPaths
+from detect.inference.palette import color_of
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
 from detect.inference.video_writer import VideoWriter
-from detect.inference.writers import CropSink, JsonSink, YoloTxtSink, part_of
+from detect.inference.writers import JsonSink, YoloTxtSink, part_of
 from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
 

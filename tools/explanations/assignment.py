@@ -17,7 +17,7 @@ from anchors.kmeans import kmeans
 from detect.data.datasets.detection import CocoDataset
 from detect.data.sources.formats import load_data
 from detect.data.toy import build as build_toy
-from detect.inference.draw import color_of
+from detect.inference.palette import color_of
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs import model_config
