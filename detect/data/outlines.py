@@ -226,6 +226,13 @@ class Outlines:
         """Return the compressed RLE of one object in an image of `size` (h, w), as pycocotools makes it."""
         if self.code_starts[index] < self.code_starts[index + 1]:
             return dict(self.segmentation(index))
+        rings, holes = self.rings(index)
+        polygons = [ring.ravel().tolist() for ring in rings if len(ring) > 2]
+        if polygons and not any(holes):  # by runs, without a single pixel
+            import hotcoco.mask  # late: few commands need it
+
+            merged = hotcoco.mask.merge(hotcoco.mask.frPyObjects(polygons, *size))
+            return {"size": list(size), "counts": merged["counts"].decode("ascii")}
         (left, top), pixels = self.pixels(index, size)
         mask = np.zeros(size, bool)
         mask[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels

@@ -11,7 +11,7 @@ import hotcoco.mask
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_matching import measure_overlaps
+from detect.evaluation.coco_matching import THRESHOLDS, measure_overlaps
 from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, summary_of
 from detect.masks import RleMasks
 
@@ -29,10 +29,13 @@ def boundary_summary(annotations: Annotations, records: Records) -> Summary:
         if not len(rows) or not len(some):
             return np.zeros((len(rows), len(some)))
         crowd = objects.crowd[some]
-        masks = list(found[rows]), list(own[some])
-        values: np.ndarray = np.array(hotcoco.mask.iou(*masks, crowd))
-        borders = np.array(hotcoco.mask.iou(boundaries(masks[0]), boundaries(masks[1]), crowd))
-        return np.where(crowd, values, np.minimum(values, borders))
+        values: np.ndarray = np.array(hotcoco.mask.iou(list(found[rows]), list(own[some]), crowd))
+        near = (values >= THRESHOLDS[0]) & ~crowd  # others match nothing, whatever their boundaries
+        i, j = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
+        if len(i):
+            borders = hotcoco.mask.iou(boundaries(list(found[rows[i]])), boundaries(list(own[some[j]])), 0 * j)
+            values[np.ix_(i, j)] = np.minimum(values[np.ix_(i, j)], borders)
+        return values
 
     return summary_of(annotations, *measure_overlaps(classes, objects, detections, detections.areas, overlap))
 

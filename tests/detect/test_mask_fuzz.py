@@ -10,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from detect.data.annotations import Annotations
 from detect.data.sources.coco import load_coco
 from detect.evaluation import NUMBERS, evaluate_file
+from detect.evaluation.boundary import boundaries, boundary_summary
+from detect.evaluation.coco_results import read_results
 from detect.evaluation.masks import MaskEvaluator
 from detect.masks import RleMasks
 from detect.types import Detections
+from tests.reference.boundary import boundary
 from tests.reference.coco import reference
 
 IMAGE_IDS = [0, 2, 17, 2**53, -1]
@@ -122,13 +126,18 @@ def assert_equal(summary, ground_truth: dict, found: list[dict], kind: str = "se
     np.testing.assert_allclose(summary.recall, arrays["recall"], rtol=0, atol=1e-12)
 
 
-def check(folder, data, most: int) -> None:
-    """A file of results, and the same detections image by image, in an order of its own."""
+def drawn(folder, data, most: int) -> tuple[dict, list[dict], Annotations]:
+    """Ground truth and detections, written to files, and the annotations that are read."""
     ground_truth = data.draw(files())
     found = data.draw(results(ground_truth, most))
     (folder / "ground_truth.json").write_text(json.dumps(ground_truth))
     (folder / "found.json").write_text(json.dumps(found))
-    annotations = load_coco(folder / "ground_truth.json", folder)
+    return ground_truth, found, load_coco(folder / "ground_truth.json", folder)
+
+
+def check(folder, data, most: int) -> None:
+    """A file of results, and the same detections image by image, in an order of its own."""
+    ground_truth, found, annotations = drawn(folder, data, most)
     assert_equal(evaluate_file(annotations, folder / "found.json"), ground_truth, found)
     evaluator = MaskEvaluator(annotations)
     categories = annotations.category_ids.tolist()
@@ -149,3 +158,23 @@ def check(folder, data, most: int) -> None:
 def test_masks(tmp_path_factory, most, examples):
     folder = tmp_path_factory.mktemp("fuzz")
     settings(max_examples=examples, deadline=None)(given(data=st.data())(lambda data: check(folder, data, most)))()
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_boundaries(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    ground_truth, found, annotations = drawn(folder, data, 8)
+    records = read_results(annotations, folder / "found.json")
+    if found:
+        assert_equal(boundary_summary(annotations, records), ground_truth, found, "boundary")
+
+
+def test_the_boundary_of_a_mask_is_that_of_the_definition():
+    masks = [np.zeros((60, 80), bool) for _ in range(4)]  # 2 % of the diagonal are two pixels
+    masks[0][10:30, 20:50] = True
+    masks[1][:, :9] = True  # up to the border of the image
+    masks[2][5:50, 5:60], masks[2][20:30, 20:22] = True, False  # a hole
+    found = boundaries([coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks])
+    for mask, own in zip(masks, found, strict=True):
+        np.testing.assert_array_equal(coco_mask.decode(own), boundary(mask.astype(np.uint8)))
