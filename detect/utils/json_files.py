@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from detect.utils.atomic_io import read_bytes
 from detect.utils.text_files import decode
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
     """The value in a json file.
+
+    Args:
+        path: the file.
+        change: what to put in the place of each object, the innermost first, while the file is read.
 
     Raises:
         UserError: the file cannot be read, or is broken, at which line and column.
@@ -26,7 +30,8 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        hook = _once if change is None else lambda pairs: change(_once(pairs))
+        return json.loads(text, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path}: broken json at {where}: {error.msg}; was the file written to its end?") from None

@@ -13,7 +13,7 @@ from detect.data.image_writer import save_image
 from detect.data.outline_checks import outlined, outlined_areas
 from detect.data.outlines import Outlines
 from detect.data.sources.coco import load_coco
-from detect.data.sources.coco_outlines import read_outlines
+from detect.data.sources.coco_outlines import packed, read_outlines
 from detect.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools on NumPy 2
@@ -154,6 +154,7 @@ def test_moved_outlines_are_rings():
         assert (dense(moved, index, (60, 60))[7 : 7 + mask.shape[0], 5 : 5 + mask.shape[1]] == mask).all()
 
 
+SIZES = np.array([[8, 9]] * 2)
 GOOD = [2.0, 1, 6, 1, 6, 5, 2, 5]
 
 
@@ -189,7 +190,9 @@ GOOD = [2.0, 1, 6, 1, 6, 5, 2, 5]
     ],
 )
 def test_a_segmentation_has_one_reading_or_one_reason(value, present, reason):
-    outlines, bad = read_outlines([[GOOD], value], np.array([[8, 9]] * 2))
+    outlines, bad = read_outlines([[GOOD], value], SIZES)
+    again, worse = read_outlines([packed({"segmentation": v})["segmentation"] for v in ([GOOD], value)], SIZES)
+    assert (again.present.tolist(), worse) == (outlines.present.tolist(), bad)
     assert outlines.present.tolist() == [True, present]
     assert bad.keys() == ({1} if reason else set())
     assert reason is None or reason in bad[1]

@@ -20,7 +20,7 @@ from detect.data.categories import class_names, keypoint_names, skeleton_pairs, 
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_columns import annotation_columns, image_columns, whole
-from detect.data.sources.coco_outlines import read_outlines
+from detect.data.sources.coco_outlines import packed, read_outlines
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
 from detect.errors import UserError
@@ -93,7 +93,7 @@ def load_coco(
     path = Path(path)
     places = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
     with uncollected():
-        data = read_json(path)
+        data = read_json(path, packed)
         return from_coco(data, path, image_folder(data, places), BadRecords(path, skip_bad), inside=inside)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,18 @@ from detect.data.outlines import Outlines, gather
 MOST = 2**32  # pixels of a mask
 _SHAPE = "a segmentation is a list of polygons [x1, y1, x2, y2, …], or an RLE {size, counts}"
 _Encoded = tuple[int, tuple[int, int], bytes]  # row, size, characters
+
+
+def packed(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record of a COCO file with the polygons of its segmentation as arrays: a tenth of the memory of lists.
+
+    What is no polygon of numbers stays as it is, for `read_outlines` to name.
+    """
+    value = record.get("segmentation")
+    if type(value) is list and value and type(value[0]) is list:
+        with suppress(TypeError, OverflowError):
+            record["segmentation"] = [array("d", part) for part in value]
+    return record
 
 
 def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None, dict[int, str]]:
@@ -39,8 +52,9 @@ def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None
             continue
         before = len(lengths)
         try:
-            for part in value if type(value[0]) is list else [value]:  # some exporters write one polygon without a list
-                flat.fromlist(part)
+            nested = type(value[0]) in (list, array)  # some exporters write one polygon without a list
+            for part in value if nested else [value]:
+                flat.extend(part if type(part) is array else array("d", part))
                 lengths.append(len(part))
         except (TypeError, KeyError, OverflowError):
             bad[row] = f"has segmentation {value!r:.60}; {_SHAPE}"
@@ -118,6 +132,8 @@ def _polygons(values: np.ndarray, lengths: np.ndarray, counts: np.ndarray, bad: 
 
 def _any(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Whether a flag is set in each group, by where the groups start."""
+    if not flags.any():
+        return np.zeros(len(starts) - 1, bool)
     return np.asarray(np.diff(np.concatenate([[0], np.cumsum(flags)])[starts]) > 0)
 
 
