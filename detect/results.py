@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from anchors.oriented import oriented_to_corners
 from detect.errors import UserError
 from detect.masks import Masks, RleMasks
 
@@ -196,6 +197,7 @@ class BoxResult(ClassResult):
     boxes: Tensor
     keypoints: Tensor | None
     tracks: Tensor | None
+    oriented: Tensor | None
     masks: Masks | None
 
     def records(self) -> list[dict[str, Any]]:
@@ -219,7 +221,7 @@ class BoxResult(ClassResult):
     def columns(self) -> dict[str, Any]:
         """Columns `x1`, `y1`, `x2`, `y2`, `score`, `label`, and `name`, `track` and `x_0`, `y_0`, `visibility_0`…
 
-        A mask adds its `area` in pixels.
+        A mask adds its `area` in pixels; an oriented box `cx`, `cy`, `width`, `height` and `angle` in radians.
         """
         columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.numpy().T, strict=True))
         columns |= super().columns()
@@ -227,6 +229,8 @@ class BoxResult(ClassResult):
             columns["track"] = self.tracks.numpy()
         if isinstance(self.masks, RleMasks):
             columns["area"] = self.masks.areas
+        if self.oriented is not None:
+            columns |= dict(zip(("cx", "cy", "width", "height", "angle"), self.oriented.numpy().T, strict=True))
         for k, point in enumerate([] if self.keypoints is None else self.keypoints.unbind(1)):
             columns |= dict(zip((f"x_{k}", f"y_{k}", f"visibility_{k}"), point.numpy().T, strict=True))
         return columns
@@ -234,19 +238,23 @@ class BoxResult(ClassResult):
     def to_supervision(self) -> Any:
         """A `supervision.Detections`, with class names in `data["class_name"]`; keypoints are left out.
 
-        Its masks are whole: N times the pixels of the image, in bytes.
+        Masks are whole: N times the pixels of the image, in bytes. The corners (N, 4, 2) of oriented boxes are in
+        `data["xyxyxyxy"]`, where it looks for them.
 
         Raises:
             UserError: supervision is not installed.
         """
         arrays, columns = self.numpy(), super().columns()
+        data = {"class_name": np.array(columns["name"])} if "name" in columns else {}
+        if self.oriented is not None:
+            data["xyxyxyxy"] = oriented_to_corners(self.oriented).numpy()
         return optional("supervision", "to_supervision").Detections(
             xyxy=arrays["boxes"],
+            mask=arrays.get("masks"),
             confidence=arrays["scores"],
             class_id=arrays["labels"],
-            mask=arrays.get("masks"),
             tracker_id=arrays.get("tracks"),
-            data={"class_name": np.array(columns["name"])} if "name" in columns else {},
+            data=data,
         )
 
 

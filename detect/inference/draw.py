@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from anchors.oriented import oriented_to_corners
 from detect.inference.label_placement import Rectangle, free_corner, place, places
 from detect.inference.mask_drawing import below_top, draw_masks
 from detect.inference.palette import Color, color_of, ink_on, instance_colors
@@ -90,10 +91,15 @@ def draw(
 def _boxes(
     annotated: np.ndarray, detections: Detections, boxes: Sequence[Rectangle], colors: Sequence[Color], width: int
 ) -> None:
-    """Draw the lines of boxes, the best on top."""
+    """Draw the lines of boxes, the best on top; those of oriented boxes are turned."""
+    turned = None if detections.oriented is None else oriented_to_corners(detections.oriented).numpy()
     for i in detections.scores.argsort().tolist():
-        left, top, right, bottom = boxes[i]
-        cv2.rectangle(annotated, (left, top), (right - 1, bottom - 1), colors[i], width)
+        if turned is not None:
+            corners = ((turned[i] - 0.5) * 16).round().astype(np.int32)  # sixteenths, from the middle of a pixel
+            cv2.polylines(annotated, [corners], True, colors[i], width, cv2.LINE_AA, shift=4)
+        else:
+            left, top, right, bottom = boxes[i]
+            cv2.rectangle(annotated, (left, top), (right - 1, bottom - 1), colors[i], width)
 
 
 def _short_sides(detections: Detections) -> list[float]:
@@ -108,9 +114,19 @@ def _labelled(detections: Detections, boxes: Sequence[Rectangle], show_boxes: bo
 
     The corner of the upright box around an object that lies askew is far from it.
     """
+    if detections.oriented is not None:
+        return [_below_upper_side(corners) for corners in oriented_to_corners(detections.oriented).tolist()]
     if isinstance(detections.masks, RleMasks) and not show_boxes:
         return [below_top(detections.masks.window(i)) or box for i, box in enumerate(boxes)]
     return boxes
+
+
+def _below_upper_side(corners: Sequence[Sequence[float]]) -> Rectangle:
+    """A rectangle as wide as the upper side of a turned box with these corners (4, 2), and as high as the box."""
+    top = min(range(4), key=lambda i: corners[i][1])
+    other = min(corners[top - 1], corners[(top + 1) % 4], key=lambda corner: corner[1])
+    left, right = sorted((corners[top][0], other[0]))
+    return round(left), round(corners[top][1]), round(right), round(max(y for _, y in corners))
 
 
 def _captions(detections: Detections | Classification, names: Sequence[str], hide_conf: bool) -> list[Caption]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
+from anchors.oriented import oriented_to_corners
 from detect.data.rle import trace
 from detect.masks import RleMasks
 from detect.types import Detections
@@ -38,6 +39,8 @@ def _shapes(detections: Detections) -> Iterator[np.ndarray]:
     if isinstance(detections.masks, RleMasks):
         for left, top, mask in detections.masks.windows():
             yield joined(trace(mask)[0]) + np.array([left, top])
+    elif detections.oriented is not None:
+        yield from oriented_to_corners(detections.oriented.double()).numpy()
     else:
         low, high = detections.boxes.double().numpy().reshape(-1, 2, 2).transpose(1, 0, 2)
         yield from np.stack([(low + high) / 2, high - low], 1)

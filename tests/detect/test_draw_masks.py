@@ -1,5 +1,7 @@
 """Masks and oriented boxes on images: where they are, what shows through, and what tells neighbours apart."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,17 @@ def test_a_track_gives_its_colour_to_the_mask_and_the_label() -> None:
 def test_the_legend_of_a_crowd_has_a_line_for_each_class() -> None:
     found = masked(*((2 * i, 10, 6, 6) for i in range(40)), labels=[i % 2 for i in range(40)])
     assert [(one.name, count) for one, count in _classes(_captions(found, ["a", "b"], False))] == [("a", 20), ("b", 20)]
+
+
+def test_an_oriented_box_is_turned_and_its_label_is_at_its_upper_side() -> None:
+    found = Detections(
+        torch.tensor([[65.0, 25, 135, 95]]),
+        torch.ones(1),
+        torch.tensor([0]),
+        oriented=torch.tensor([[100.0, 60, 80, 20, math.pi / 4]]),
+    )
+    drawn = (draw(grey(), found, ["a"], line_width=1, hide_labels=True) != 100).any(2)
+    assert drawn[60, 86] and drawn[60, 114] and not drawn[60, 92:108].any()
+    assert not drawn[26, 110:135].any() and not drawn[:20].any()
+    labelled = (draw(grey(), found, ["a"], line_width=1) != 100).any(2) & ~drawn
+    assert labelled[:26, 60:].any() and not labelled[:, :60].any()

@@ -1,6 +1,9 @@
 """What predict writes of masks and oriented boxes: rows of text files, label images, crops, records."""
 
 import json
+import math
+import sys
+import types
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
+from anchors.oriented import oriented_to_corners
 from detect.data.outlines import Outlines
 from detect.inference.crops import CropSink, upright
 from detect.inference.output_folder import OutputFolder, OutputPaths
@@ -34,6 +38,13 @@ def masked(*windows: tuple[int, int, np.ndarray], size: tuple[int, int] = SIZE) 
         names=["a", "b", "c"],
         category_ids=[1, 2, 3],
     )
+
+
+def turned(*boxes: list[float]) -> Detections:
+    oriented = torch.tensor(boxes).reshape(-1, 5)
+    corners, count = oriented_to_corners(oriented), len(oriented)
+    around = torch.cat([corners.amin(1), corners.amax(1)], 1)
+    return Detections(around, torch.ones(count), torch.zeros(count).long(), oriented=oriented)
 
 
 def pixels(row: str, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -64,6 +75,14 @@ def test_parts_and_holes_become_one_polygon() -> None:
     assert (label, score) == ("0", "0.90000") and len(numbers) % 2 == 0
     assert np.array_equal(pixels(row)[5:19, 5:35], two)
     assert joined([]).shape == (0, 2)
+
+
+def test_rows_of_oriented_boxes_are_their_corners() -> None:
+    (row,) = yolo_rows(turned([30, 20, 20, 10, math.pi / 2]), *SIZE)
+    label, *numbers, score = row.split()
+    points = np.array(numbers, float).reshape(4, 2) * (60, 40)
+    assert (label, score) == ("0", "1.00000")
+    assert sorted(map(tuple, points.round(2).tolist())) == [(25, 10), (25, 30), (35, 10), (35, 30)]
 
 
 def test_text_files_have_a_row_for_each_object(tmp_path: Path) -> None:
@@ -110,6 +129,18 @@ def test_crops_are_transparent_outside_the_mask_on_request(tmp_path: Path) -> No
     assert np.array_equal(crop[..., 2::-1], image[5:19, 10:24]) and np.array_equal(crop[..., 3] > 0, RING)
 
 
+@pytest.mark.parametrize("angle", [0, 0.3, math.pi / 4, math.pi / 2, -1.2])
+def test_the_crop_of_an_oriented_box_is_upright(angle: float) -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    corners = oriented_to_corners(torch.tensor([[60.0, 50, 50, 20, angle]]))[0].numpy()
+    scaled = ((corners - 0.5) * 16).round().astype(np.int32)
+    cv2.fillPoly(image, [scaled], (200, 100, 50), shift=4)
+    crop = upright(image, 60, 50, 50, 20, angle)
+    assert crop.shape == (20, 50, 3) and (crop[2:-2, 2:-2] == (200, 100, 50)).all()
+    wide = upright(image, 60, 50, 56, 26, angle)
+    assert (wide[0] == 0).all() and (wide[:, 0] == 0).all() and (wide[:, -1] == 0).all()
+
+
 def test_an_upright_box_is_cut_exactly_and_what_is_outside_is_black() -> None:
     image = np.random.default_rng(0).integers(1, 256, (40, 60, 3), np.uint8)
     assert np.array_equal(upright(image, 30, 20, 20, 10, 0), image[15:25, 20:40])
@@ -126,7 +157,7 @@ def test_records_with_masks_load_as_coco_results() -> None:
     truth.dataset = {"images": [{"id": 7, "height": 40, "width": 60}], "annotations": [], "categories": []}
     truth.createIndex()
     loaded = truth.loadRes(records)
-    assert np.array_equal(loaded.annToMask(loaded.anns[1]), found.masks.decode(0))
+    assert loaded.annToRLE(loaded.anns[1]) == found.masks.to_coco(0) and loaded.anns[2]["score"] == 0.5
 
 
 def test_arrays_and_columns_of_masks() -> None:
@@ -134,3 +165,13 @@ def test_arrays_and_columns_of_masks() -> None:
     assert found.numpy()["masks"].shape == (2, *SIZE) and found.numpy()["masks"].sum() == 2 * RING.sum()
     assert found.columns()["area"].tolist() == [RING.sum()] * 2
     assert found[:0].numpy()["masks"].shape == (0, *SIZE)
+
+
+def test_columns_of_oriented_boxes_and_what_supervision_takes(monkeypatch) -> None:
+    found = turned([30, 20, 20, 10, math.pi / 4])
+    assert found.columns()["angle"] == pytest.approx([math.pi / 4]) and found.columns()["width"] == [20]
+    library = types.SimpleNamespace(Detections=lambda **values: types.SimpleNamespace(**values))
+    monkeypatch.setitem(sys.modules, "supervision", library)
+    other = found.to_supervision()
+    assert other.data["xyxyxyxy"].shape == (1, 4, 2) and other.mask is None
+    assert masked((10, 5, RING)).to_supervision().mask.shape == (1, *SIZE)
