@@ -121,7 +121,7 @@ def _built_in(package: str, **modules: str) -> dict[str, str]:
     return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
 
-_TASKS = ("detect", "keypoints", "localize", "landmarks", "classify", "embed")
+_TASKS = ("detect", "segment", "keypoints", "localize", "landmarks", "classify", "embed")
 
 
 REGISTRIES: dict[str, Registry] = {
@@ -166,7 +166,7 @@ REGISTRIES: dict[str, Registry] = {
         "model kind",
         _built_in(
             "detect.models.configs",
-            yolo="yolo yolo_points",
+            yolo="yolo yolo_points yolo_seg",
             darknet="darknet",
             yolox="yolox",
             picodet="picodet",

@@ -181,7 +181,7 @@ class HeadOutput(NamedTuple):
     """The raw output of a dense head.
 
     logits (B, A, C); regression (B, A, R), coded boxes; objectness (B, A); keypoints (B, A, K, 3); priors; aux, the
-    outputs of auxiliary heads in training.
+    outputs of auxiliary heads in training; coefficients (B, A, K) of prototypes (B, K, h, w), whose sum is a mask.
     """
 
     logits: Tensor
@@ -190,14 +190,17 @@ class HeadOutput(NamedTuple):
     objectness: Tensor | None = None
     keypoints: Tensor | None = None
     aux: tuple[HeadOutput, ...] | None = None
+    coefficients: Tensor | None = None
+    prototypes: Tensor | None = None
 
     def at(self, place: tuple[Tensor, ...]) -> HeadOutput:
-        """P predictions, by their indices (image, prior): the axis P replaces (B, A) in every field."""
-        objectness, keypoints = (None if x is None else x[place] for x in (self.objectness, self.keypoints))
+        """P predictions, by their indices (image, prior): the axis P replaces (B, A) in every field that has it."""
         centers, strides, boxes = self.priors
         boxes = None if boxes is None else boxes[place[1]]
         priors = self.priors._replace(centers=centers[place[1]], strides=strides[place[1]], boxes=boxes)
-        return HeadOutput(self.logits[place], self.regression[place], priors, objectness, keypoints)
+        rows = {name: getattr(self, name) for name in ("objectness", "keypoints", "coefficients")}
+        some = {name: row[place] for name, row in rows.items() if row is not None}
+        return HeadOutput(self.logits[place], self.regression[place], priors, prototypes=self.prototypes, **some)
 
 
 class LossTerm(NamedTuple):

@@ -46,6 +46,11 @@ def outlined(annotations: Annotations, skip_bad: bool = False) -> Annotations:
     return annotations.without(bad, bad_records.lines) if bad.any() else annotations
 
 
+def without_outlines(annotations: Annotations, skip_bad: bool = False) -> Annotations:
+    """Return annotations without outlines, for tasks that learn from boxes or classes alone."""
+    return replace(annotations, outlines=None)
+
+
 def outline_faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tuple[str, int, str]]:
     """Yield (kind, row, what is wrong) of each object whose outline is missing or cannot be used, once an object."""
     outlines = annotations.outlines

@@ -118,6 +118,7 @@ def open_split(config: EvaluateConfig, task: Task) -> Annotations:
     annotations = load_data(config.data, config.split, config.skip_bad, task.image_level_labels, config.allow_outside)
     annotations = verify(annotations, skip_bad=config.skip_bad, decode=False)
     annotations = usable(annotations, config.skip_bad, learned=not task.counts_degenerate_boxes)
+    annotations = task.outlines(annotations, config.skip_bad)
     tell_notes(annotations)
     say_left_out(annotations)
     return annotations

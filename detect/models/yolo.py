@@ -20,8 +20,9 @@ from detect.limits import CANDIDATES, PER_DETECTION
 from detect.models.backbones.base import Staged
 from detect.models.base import ModelMetadata, PyramidModel
 from detect.models.configs.base import ModelConfig
-from detect.models.configs.yolo import YoloConfig, YoloKeypointsConfig
+from detect.models.configs.yolo import AnchorFreeConfig, YoloConfig, YoloKeypointsConfig
 from detect.models.heads.keypoints import KeypointHead
+from detect.models.heads.point import PointHead
 from detect.models.losses.classes import cross_entropy, soft_targets
 from detect.models.necks import build_pyramid
 from detect.registry import REGISTRIES
@@ -163,10 +164,24 @@ def build_yolo_keypoints(config: YoloKeypointsConfig, metadata: ModelMetadata) -
     """
     if not metadata.keypoint_names:
         raise UserError(f"model {config.name} finds keypoints, and the data has none: take another, such as yolo_n")
+    return build_anchor_free(config, metadata, KeypointHead, metadata.keypoint_names)
+
+
+def build_anchor_free(config: AnchorFreeConfig, metadata: ModelMetadata, head: type[PointHead], *more: Any) -> Yolo:
+    """A grid detector with a head that predicts more of each object than its box.
+
+    Args:
+        config: options of the model.
+        metadata: classes to build it for.
+        head: the class of the head.
+        more: what it takes besides the arguments of `PointHead`.
+
+    Raises:
+        UserError: the assigner needs anchor boxes.
+    """
     backbone, neck = build_pyramid(config)
-    names = metadata.keypoint_names
-    head = KeypointHead(neck.channels, neck.strides, len(metadata.names), config.head_convs, names)
     assigner = REGISTRIES["assigner"][config.assigner]()
     if isinstance(assigner, MaxIoU):
         raise UserError(f"assigner {config.assigner} compares anchor boxes, and {config.kind} has none")
-    return Yolo(config, metadata, backbone, neck, head, assigner)
+    made = head(neck.channels, neck.strides, len(metadata.names), config.head_convs, *more)
+    return Yolo(config, metadata, backbone, neck, made, assigner)

@@ -204,6 +204,10 @@ class Task:
     """Whether the evaluator counts objects without width or height, and those outside their image, as pycocotools
     does. Else they are errors of the validation set, as they are of the training set."""
 
+    outlines: Callable[[Annotations, bool], Annotations] = Late("detect.data.outline_checks:without_outlines")
+    """(annotations, whether bad records are left out) -> the annotations with the outlines of objects that it uses.
+    Default: without any."""
+
     check_data: Callable[[Annotations, Annotations], None] = _any_data
     """(training set, validation set) -> None. Raises UserError where nothing can be learned or measured."""
 

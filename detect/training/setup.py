@@ -129,7 +129,8 @@ def _load_annotations(config: TrainConfig, ranks: Ranks) -> tuple[Annotations, A
     for split in ("train", other):
         annotations = load_data(config.data, split, config.skip_bad, labels, config.allow_outside)
         annotations = verify(annotations, skip_bad=config.skip_bad, decode=not checked)
-        sets.append(usable(annotations, config.skip_bad, learned=not sets or not task.counts_degenerate_boxes))
+        annotations = usable(annotations, config.skip_bad, learned=not sets or not task.counts_degenerate_boxes)
+        sets.append(task.outlines(annotations, config.skip_bad))
     if ranks.main:
         tell_notes(*sets)
     if config.skip_bad and ranks.main:

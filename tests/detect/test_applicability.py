@@ -21,11 +21,11 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
     [
         (
             [*CLASSIFY, "--augment.mosaic", "0.5"],
-            "--augment.mosaic is for detectors and keypoint detectors",
+            "--augment.mosaic is for detectors, instance segmenters",
         ),
         (
             [*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"],
-            "--repeat is for detectors, keypoint",
+            "--repeat is for detectors, instance segmenters",
         ),
         (["--repeat", "0.3"], "--repeat is read with --balance sampling alone"),
         (["--augment.crop_min", "0.3"], "--augment.crop-min is read with --augment.crop alone"),

@@ -56,6 +56,14 @@ class KeypointLossConfig(DenseLossConfig):
 
 
 @dataclass(frozen=True)
+class MaskLossConfig(DenseLossConfig):
+    """The loss of a dense detector that predicts masks beside boxes."""
+
+    masks: LossWeight = 5.0
+    """Weight of the mask loss, cross-entropy plus Dice, 0 or more."""
+
+
+@dataclass(frozen=True)
 class PyramidConfig(ModelConfig):
     """The options of a model with a backbone, a neck and feature maps of several strides."""
 
@@ -111,18 +119,24 @@ class YoloConfig(PyramidConfig):
         return dict.fromkeys(("anchors", "anchors_per_level", "loss.objectness"), "--model.head anchor or grid")
 
 
+@dataclass(frozen=True)
+class AnchorFreeConfig(PyramidConfig):
+    """The options of a grid detector without anchor boxes that predicts more of each object than its box."""
+
+    head_convs: Annotated[int, Range(0, 100)] = 1
+    """3x3 convolutions in each branch of the head."""
+    assigner: AssignerName = "task_aligned"
+    """Assigner. It decides which predictions are trained on which target."""
+
+
 @register("model", "yolo_points")
 @dataclass(frozen=True)
-class YoloKeypointsConfig(PyramidConfig):
+class YoloKeypointsConfig(AnchorFreeConfig):
     """A grid detector without anchor boxes that also predicts the keypoints of each object."""
 
     task: ClassVar[str] = "keypoints"
 
     kind: str = "yolo_points"
-    head_convs: Annotated[int, Range(0, 100)] = 1
-    """3x3 convolutions in each branch of the head."""
-    assigner: AssignerName = "task_aligned"
-    """Assigner. It decides which predictions are trained on which target."""
     loss: KeypointLossConfig = field(default_factory=KeypointLossConfig)
 
     def build(self, metadata: ModelMetadata) -> Model:
@@ -130,3 +144,21 @@ class YoloKeypointsConfig(PyramidConfig):
         from detect.models.yolo import build_yolo_keypoints
 
         return build_yolo_keypoints(self, metadata)
+
+
+@register("model", "yolo_seg")
+@dataclass(frozen=True)
+class YoloMasksConfig(AnchorFreeConfig):
+    """A grid detector without anchor boxes that also predicts the mask of each object."""
+
+    task: ClassVar[str] = "segment"
+
+    kind: str = "yolo_seg"
+    loss: MaskLossConfig = field(default_factory=MaskLossConfig)
+
+    def build(self, metadata: ModelMetadata) -> Model:
+        """See `ModelConfig.build`."""
+        from detect.models.heads.masks import MaskHead
+        from detect.models.yolo import build_anchor_free
+
+        return build_anchor_free(self, metadata, MaskHead)
