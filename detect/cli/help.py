@@ -29,7 +29,7 @@ GROUPS = {
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features",
-    "Detection": "conf iou max_det agnostic soft crops tta tile predictions target_precision target_recall",
+    "Detection": "conf iou max_det agnostic soft crops tta tile boundary predictions target_precision target_recall",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "

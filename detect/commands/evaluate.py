@@ -39,6 +39,8 @@ class EvaluateConfig:
     """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
     max_det: Count = 300
     """Most detections in an image. AP counts the best 100."""
+    boundary: bool = False
+    """Also measure masks by the IoU of their boundaries, which tells how well the outlines of large objects fit."""
     crops: Annotated[int, Range(1, 10)] = 1
     """Views of an image that a classifier averages. In this order: whole, mirrored, the four corners, their mirror
     images."""

@@ -25,6 +25,9 @@ class CocoEvaluator:
         annotations: the ground truth: boxes, classes, areas and crowd regions.
     """
 
+    prefix = ""
+    """What `result` puts before the names of the numbers of `summary`."""
+
     def __init__(self, annotations: Annotations) -> None:
         self.annotations = annotations
         self._known = frozenset(annotations.image_ids.tolist())
@@ -92,7 +95,7 @@ class CocoEvaluator:
 
     @property
     def boxes(self) -> CocoEvaluator:
-        """The evaluator of the boxes: this one. That of keypoints has another."""
+        """The evaluator whose `summary` and `errors` are analysed: this one. That of keypoints has one of boxes."""
         return self
 
     @cached_property

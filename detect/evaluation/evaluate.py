@@ -48,7 +48,7 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     annotations, evaluator, source, amount = evaluation
     if config.detections:
         evaluator.write(Path(config.detections))
-    result: dict[str, Any] = evaluator.result()
+    result: dict[str, Any] = evaluator.result() | (evaluator.boundary_result() if config.boundary else {})
     computed = members[0].computed(config.imgsz)
     for line in (f"{', '.join(config.weights)} on {source} ({amount}, {computed})", *task.summary_lines(result)):
         say(line)

@@ -1,14 +1,13 @@
 """Average precision of masks by the COCO protocol, beside that of their boxes.
 
 As in `coco_protocol`, hotcoco matches and the twelve numbers are summed as pycocotools sums them, equal to the bit. The
-area of a detection is that of its mask, as for a COCO results file whose records have a `segmentation` and no `bbox`.
+size of a detection is that of its mask, as for a COCO results file whose records have a `segmentation` and no `bbox`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,8 @@ class MaskEvaluator(CocoEvaluator):
     Raises:
         UserError: an object has none.
     """
+
+    prefix = "mask_"
 
     def __init__(self, annotations: Annotations) -> None:
         super().__init__(annotations)
@@ -68,7 +69,8 @@ class MaskEvaluator(CocoEvaluator):
 
     def _forget_results(self) -> None:
         super()._forget_results()
-        self.__dict__.pop("box_summary", None)
+        for name in ("box_summary", "boundary_summary"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def box_summary(self) -> Summary:
@@ -86,31 +88,26 @@ class MaskEvaluator(CocoEvaluator):
         per_class = {"per_class": dict(self.box_summary.per_class), "mask_per_class": dict(self.summary.per_class)}
         return {**self.box_summary.numbers, **masks, **per_class}
 
+    @cached_property
+    def boundary_summary(self) -> Summary:
+        """All metrics by boundary IoU: see `boundary_summary`."""
+        return boundary_summary(self.annotations, self.records())
+
     def boundary_result(self) -> dict[str, float]:
-        """The twelve numbers by boundary IoU, named `boundary_AP` and so on: see `boundary_summary`."""
-        numbers = boundary_summary(self.annotations, self.records()).numbers
-        return {f"boundary_{name}": value for name, value in numbers.items()}
-
-    def write(self, path: Path) -> None:
-        """Write the masks as a COCO results file, and the boxes as another one beside it, named `*_boxes.json`.
-
-        A record with both would have the size of its box, not that of its mask.
-        """
-        super().write(path)
-        boxes = CocoEvaluator(self.annotations)
-        boxes.extend(self.records()._replace(masks=None))
-        boxes.write(path.with_name(f"{path.stem}_boxes{path.suffix}"))
+        """The twelve numbers by boundary IoU, named `boundary_AP` and so on."""
+        return {f"boundary_{name}": value for name, value in self.boundary_summary.numbers.items()}
 
     def _results(self) -> Iterator[dict]:
+        """COCO records. The box is named `box`: with a `bbox`, pycocotools takes the size of a mask from its box."""
         records = self.records()
         images = np.repeat(records.image_ids, records.counts).tolist()
         sizes = image_sizes(self.annotations).tolist()
         categories = self.annotations.category_ids[records.labels].tolist()
         masks: Sequence[bytes] = [] if records.masks is None else records.masks.tolist()
-        rows = zip(images, categories, masks, records.scores.tolist(), strict=True)
-        for image, category, counts, score in rows:
+        rows = zip(images, categories, masks, records.boxes.tolist(), records.scores.tolist(), strict=True)
+        for image, category, counts, box, score in rows:
             mask = {"size": sizes[self._place[image]], "counts": counts.decode("ascii")}
-            yield {"image_id": image, "category_id": category, "segmentation": mask, "score": score}
+            yield {"image_id": image, "category_id": category, "segmentation": mask, "box": box, "score": score}
 
 
 def mask_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -134,16 +134,17 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
         minutes = sum(row.get("seconds", 0) for row in run.rows) / 60 or None
         about = (str(run.settings["model"]["name"]), parameters, len(run.rows), best["epoch"] + 1, minutes)
         rows.append((name, *([_between(*interval(aps[name]))] if aps else []), *found[name].values(), *about))
-    extra = ["95 % interval of AP"] if aps else []
+    ap = _ap_name(compared) if aps else ""
+    extra = [f"95 % interval of {ap}"] if aps else []
     metrics = next(iter(found.values()))
     page.table(("run", *extra, *metrics, "model", "parameters", "epochs", "best epoch", "minutes"), rows)
     if not aps:
         return page.text("Intervals and tests are made for boxes alone.")
     page.chart(
-        interval_spec({name: (found[name]["AP"], *interval(values)) for name, values in aps.items()}, "AP"),
-        "AP with its 95 % interval",
+        interval_spec({name: (found[name][ap], *interval(values)) for name, values in aps.items()}, ap),
+        f"{ap} with its 95 % interval",
     )
-    return _tests(page, aps, {name: values["AP"] for name, values in found.items()})
+    return _tests(page, aps, {name: values[ap] for name, values in found.items()}, ap)
 
 
 def _bootstrap(compared: Mapping[str, Compared]) -> dict[str, np.ndarray]:
@@ -155,13 +156,19 @@ def _bootstrap(compared: Mapping[str, Compared]) -> dict[str, np.ndarray]:
     weights = draw_weights(images, resamples_for(images))
     return {
         name: centred(
-            resampled_ap(match(one.annotations, one.evaluator.boxes.records()), weights), one.evaluator.result()["AP"]
+            resampled_ap(match(one.annotations, one.evaluator.boxes.records()), weights),
+            one.evaluator.boxes.summary.numbers["AP"],
         )
         for name, one in track(list(evaluations.items()), len(evaluations), "resamples")
     }
 
 
-def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float]) -> None:
+def _ap_name(compared: Mapping[str, Compared]) -> str:
+    """The metric that is resampled: AP of boxes, or of masks where there are any."""
+    return f"{next(iter(compared.values())).evaluation.evaluator.boxes.prefix}AP"
+
+
+def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float], ap: str) -> None:
     """The differences between runs, on the same resamples."""
     page.heading("Differences", 3)
     rows = []
@@ -169,7 +176,7 @@ def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float]
         p = p_value(aps[a], aps[b])
         said = "yes" if p < UNLIKELY else "no"
         rows.append((f"{a} − {b}", found[a] - found[b], _between(*interval(aps[a] - aps[b])), p, said))
-    page.table(("difference", "AP", "95 % interval", "p", f"more than chance (p < {UNLIKELY:g})"), rows)
+    page.table(("difference", ap, "95 % interval", "p", f"more than chance (p < {UNLIKELY:g})"), rows)
     count = len(next(iter(aps.values())))
     page.text(
         f"Intervals and tests are a bootstrap over images: {count:,} resamples, the same for all runs, so that "
@@ -223,13 +230,15 @@ def _settings(page: Page, compared: Mapping[str, Compared]) -> None:
 
 
 def _classes(page: Page, compared: Mapping[str, Compared]) -> None:
-    """AP of each class in each run, for tasks that have it."""
-    results = [one.evaluation.evaluator.result().get("per_class", {}) for one in compared.values()]
-    if any(value is not None and not isinstance(value, float) for one in results for value in one.values()):
-        return
+    """AP of each class in each run, for tasks that have it: of boxes, and of masks where there are any."""
     annotations = next(iter(compared.values())).evaluation.annotations
     counts = np.bincount(annotations.labels[~annotations.crowd], minlength=len(annotations.names)).tolist()
-    if results[0]:
-        page.heading("AP of each class")
-        rows = [(name, count, *(one[name] for one in results)) for name, count in zip(results[0], counts, strict=True)]
-        page.table(("class", "objects", *compared), rows)
+    for key, title in (("per_class", "AP of each class"), ("mask_per_class", "Mask AP of each class")):
+        results = [one.evaluation.evaluator.result().get(key, {}) for one in compared.values()]
+        if any(value is not None and not isinstance(value, float) for one in results for value in one.values()):
+            continue
+        if results[0]:
+            page.heading(title)
+            columns = zip(results[0], counts, strict=True)
+            rows = [(name, count, *(one[name] for one in results)) for name, count in columns]
+            page.table(("class", "objects", *compared), rows)

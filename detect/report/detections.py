@@ -1,9 +1,9 @@
-"""What a page says of an evaluation of boxes: the report of a run and `detect evaluate --page`."""
+"""What a page says of an evaluation of boxes or masks: the report of a run and `detect evaluate --page`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
-from detect.evaluation.coco_protocol import Records, Summary
+from detect.evaluation.coco_protocol import NUMBERS, Records, Summary
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.thresholds import targets_of
 from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
@@ -40,12 +40,19 @@ class Detected(NamedTuple):
     overall: Curve
     conf: float
 
+    @property
+    def kind(self) -> str:
+        """What stands before "AP" and "IoU": "mask " where detections are matched by their masks."""
+        return "" if self.records.masks is None else "mask "
+
 
 def detection_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
-    """Add the evaluation of boxes: metrics, curves, thresholds, classes, errors, groups, calibration and examples."""
+    """Add the evaluation: metrics, curves, thresholds, classes, errors, groups, calibration and examples.
+
+    Where detections have masks, all but the metrics is of masks alone.
+    """
     annotations, boxes = evaluation.annotations, evaluation.evaluator.boxes
-    values = numbers(evaluation.evaluator.result())
-    page.table(list(values), [list(values.values())])
+    _metrics(page, evaluation.evaluator.result() | (boxes.boundary_result() if config.boundary else {}))
     curves, overall = list(class_curves(boxes.errors, len(annotations.names))), overall_curve(boxes.errors)
     targets = [target for target in targets_of(config) if target.kind != "F1"]
     conf, why = _threshold(annotations, curves, overall, targets)
@@ -64,6 +71,16 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector, co
     page.heading("Calibration")
     calibration_section(page, boxes.errors)
     show(page, annotations, found.records, found.errors, conf, config.examples)
+
+
+def _metrics(page: Page, result: Mapping[str, Any]) -> None:
+    """The single numbers: a row for boxes, one for masks, one for boundaries; else all in one row."""
+    values, prefixes = numbers(result), {"boxes": "", "masks": "mask_", "boundaries": "boundary_"}
+    rows = [(k, *(values[p + name] for name in NUMBERS)) for k, p in prefixes.items() if f"{p}AP" in values]
+    if len(rows) > 1:
+        page.table(("", *NUMBERS), rows)
+    else:
+        page.table(list(values), [list(values.values())])
 
 
 def _threshold(
@@ -85,8 +102,8 @@ def _told(page: Page, found: Detected, why: str) -> None:
         return
     page.text(
         f"At confidence {found.conf:g}, {why}, {point.predicted:,} detections find {point.recall:.0%} of "
-        f"{point.objects:,} objects, and {point.precision:.0%} of them are right (IoU 0.5). Classes, confusion and "
-        "images below are at this threshold."
+        f"{point.objects:,} objects, and {point.precision:.0%} of them are right ({found.kind}IoU 0.5). Classes, "
+        "confusion and images below are at this threshold."
     )
 
 
@@ -99,9 +116,10 @@ def _classes(page: Page, found: Detected) -> None:
         rows.append(
             (name, point.objects, point.predicted, *counts, point.precision, point.recall, ap[name], ap50[name])
         )
-    header = ("class", "objects", "detections", "TP", "FP", "FN", "precision", "recall", "AP", "AP50")
-    page.table(header, rows)
-    page.text(f"TP, FP, FN, precision and recall at confidence {found.conf:g} and IoU 0.5; AP over all confidences.")
+    aps = f"{found.kind}AP", f"{found.kind}AP50"
+    page.table(("class", "objects", "detections", "TP", "FP", "FN", "precision", "recall", *aps), rows)
+    at = f"confidence {found.conf:g} and {found.kind}IoU 0.5"
+    page.text(f"TP, FP, FN, precision and recall at {at}; AP over all confidences.")
 
 
 def _confusion(page: Page, found: Detected) -> None:
@@ -112,8 +130,8 @@ def _confusion(page: Page, found: Detected) -> None:
         counts,
         names,
         names,
-        f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, IoU 0.5; last row: "
-        "detections without an object, last column: objects that were missed",
+        f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, {found.kind}IoU 0.5; "
+        "last row: detections without an object, last column: objects that were missed",
     )
     add_confusions(page, found.annotations.names, counts, ("annotated", "detected as", "objects"))
 
@@ -122,8 +140,9 @@ def _errors(page: Page, found: Detected) -> None:
     costs = error_costs(found.errors, len(found.annotations.names))
     page.heading("Cost of errors")
     page.text(
-        f"TIDE: AP at IoU 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting it alone. "
-        f"All false positives cost {costs.false_positives:.3f}, all false negatives {costs.false_negatives:.3f}."
+        f"TIDE: AP at {found.kind}IoU 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting "
+        f"it alone. All false positives cost {costs.false_positives:.3f}, all false negatives "
+        f"{costs.false_negatives:.3f}."
     )
     page.bars(costs.costs, "AP that each kind of error costs")
     page.table(("kind", "detections or objects", "cost"), [(k, costs.counts[k], costs.costs[k]) for k in KINDS])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 
@@ -13,8 +14,10 @@ from detect.data.annotations import Annotations
 from detect.data.images import scaled
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.image_ranking import best_images, count_images, surprising_errors, worst_images
+from detect.evaluation.rle import annotated_masks, image_sizes
 from detect.evaluation.tide import KINDS, ErrorAnalysis
 from detect.inference.draw import draw
+from detect.masks import RleMasks
 from detect.report.html import Page
 from detect.types import Detections
 
@@ -80,11 +83,14 @@ def side_by_side(annotations: Annotations, records: Records, index: int, conf: f
     """Image `index` twice, (h, w, 3): with its annotations, and with the detections that score at least `conf`."""
     target, image = annotations.target(index), annotations.read(index)
     known = Detections(target.boxes, torch.ones(len(target)), target.labels)
+    if records.masks is not None:
+        own = annotated_masks(annotations)[annotations.starts[index] : annotations.starts[index + 1]]
+        known = replace(known, masks=_masks(annotations, index, [mask["counts"] for mask in own]))
     found = detections(records, annotations, index, conf)
     scale = min(1.0, SIDE / max(image.shape[:2]))
     small = scaled(image, scale)  # before drawing, so that labels stay legible
     panels = [
-        draw(small, replace(one, boxes=one.boxes * scale), annotations.names, hide_conf=one is known)
+        draw(small, _resized(one, scale, small.shape[:2]), annotations.names, hide_conf=one is known)
         for one in (known, found)
     ]
     gap = np.full((small.shape[0], 6, 3), 255, np.uint8)
@@ -100,4 +106,22 @@ def detections(records: Records, annotations: Annotations, index: int, conf: flo
     here = np.arange(end - int(records.counts[rows[0]]), end)
     here = here[records.scores[here] >= conf]
     boxes = xywh_to_xyxy(torch.from_numpy(records.boxes[here])).float()
-    return Detections(boxes, torch.from_numpy(records.scores[here]).float(), torch.from_numpy(records.labels[here]))
+    scores, labels = torch.from_numpy(records.scores[here]).float(), torch.from_numpy(records.labels[here])
+    masks = None if records.masks is None else _masks(annotations, index, records.masks[here].tolist())
+    return Detections(boxes, scores, labels, masks=masks)
+
+
+def _masks(annotations: Annotations, index: int, counts: Sequence[bytes]) -> RleMasks:
+    height, width = image_sizes(annotations)[index].tolist()
+    return RleMasks((height, width), list(counts))
+
+
+def _resized(found: Detections, scale: float, size: tuple[int, ...]) -> Detections:
+    """Detections in an image that was scaled to `size` (h, w)."""
+    height, width = size
+    masks = found.masks
+    if isinstance(masks, RleMasks) and masks.size != (height, width):
+        dense = (masks.decode(i).astype(np.uint8) for i in range(len(masks)))
+        small = (cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA).astype(bool) for one in dense)
+        masks = RleMasks.of_windows((height, width), ((0, 0, one) for one in small))
+    return replace(found, boxes=found.boxes * scale, masks=masks)
