@@ -42,6 +42,7 @@ KINDS = {
     "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
     "giant": ("note", "boxes that fill more than 98 % of their image"),
     "encoding": ("note", "images of unusual coding, or turned by EXIF"),
+    "outlines": ("note", "label files of YOLO whose rows are outlines, or boxes and outlines"),
     "rare": ("note", "classes with less than a tenth of the objects that a class has on average"),
 }
 COPIES = ("leak", "near_leak", "duplicate", "near_duplicate")

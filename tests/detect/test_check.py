@@ -129,18 +129,24 @@ def small(folder):
     edit(folder, "train", lambda r: [a["bbox"].__setitem__(slice(2, 4), [1.5, 9]) for a in r["annotations"]])
 
 
-def unlabelled(folder):
-    """The set in YOLO's form, and one more folder of training images, without labels."""
+def yolo(folder, form="{0} {1} {2} {3}", k=0.5):
+    """The set in YOLO's form; `k` is how much of a box's side lies before the x and y of a row."""
     for split in ("train", "val"):
         path = folder / f"instances_{split}.json"
         for one in json.loads(path.read_text())["annotations"]:
             x, y, w, h = (v / 96 for v in one["bbox"])
+            row = form.format(x + w * k, y + h * k, w, h, x + w, y + h)
             with (folder / split / f"{one['image_id']}.txt").open("a") as file:
-                file.write(f"{one['category_id'] - 1} {x + w / 2} {y + h / 2} {w} {h}\n")
+                file.write(f"{one['category_id'] - 1} {row}\n")
         path.unlink()
+    (folder / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
+
+
+def unlabelled(folder):
+    """The set in YOLO's form, and one more folder of training images, without labels."""
+    yolo(folder)
     (folder / "train" / "more").mkdir()
     cv2.imwrite(str(folder / "train/more/99.jpg"), photo(99))
-    (folder / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
 
 
 def skeleton(record):
@@ -185,6 +191,7 @@ PLANTED = {
     "some relative boxes": ("mixed", lambda f: annotation(f, "val", 0, bbox=[0.1, 0.2, 0.3, 0.4])),
     "nothing but small boxes": ("small", small),
     "a folder without labels": ("unlabelled", unlabelled),
+    "rows of corners": ("outlines", lambda f: yolo(f, "{0} {1} {4} {1} {4} {5} {0} {5}", k=0)),
     "a foreign skeleton": ("skeleton", lambda f: edit(f, "train", skeleton)),
     "no end mark": (
         "unfinished",

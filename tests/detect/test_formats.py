@@ -7,6 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from detect.data.outline_checks import outlined
 from detect.data.sources.formats import load_data, splits
 from detect.data.sources.inventory import pair, take_stock
 from detect.data.sources.voc import voc_splits
@@ -261,7 +262,18 @@ def test_a_line_that_no_file_can_be_called_is_named_shortly(tmp_path, name):
 
 def test_yolo_polygons_pose_and_turned_images(tmp_path):
     spec = yolo(tmp_path, "0 0.1 0.2 0.5 0.2 0.3 0.8")
-    assert np.allclose(load_data(spec, "train").boxes, [[4, 4, 16, 12]])
+    annotations = load_data(spec, "train")
+    assert np.allclose(annotations.boxes, [[4, 4, 16, 12]])
+    assert np.allclose(annotations.outlines.points, [[4, 4], [20, 4], [12, 16]])
+    assert annotations.notes[-1] == (
+        "outlines",
+        "all 1 rows are outlines: tasks that learn boxes take the box around each outline",
+    )
+    mixed = load_data(yolo(tmp_path, "0 .1 .2 .5 .2 .5 .8 .1 .8\n1 .5 .5 .5 .5\n"), "train")
+    assert mixed.outlines.present.tolist() == [True, False] and "1 of 2 rows are boxes" in mixed.notes[-1][1]
+    with pytest.raises(UserError, match=r"object 2 of one\.png\) has no outline"):
+        outlined(mixed)
+    assert load_data(yolo(tmp_path, "1 .5 .5 .5 .5\n"), "train").outlines is None
     pose = yolo(tmp_path, "0 .5 .5 .5 .5 .1 .1 2 .2 .2 0", kpt_shape=[2, 3])
     assert np.allclose(load_data(pose, "train").boxes, [[10, 5, 20, 10]])
     spec = yolo(tmp_path, "0 0.5 0.5 0.5 0.5")

@@ -1,8 +1,9 @@
 """YOLO's text format: `data.yaml`, a folder of images, and beside it one of labels.
 
 A line of a label file is an object, `class cx cy w h`, relative to the image as viewers show it, with EXIF
-applied. `class x1 y1 x2 y2 …` with at least three corners is a polygon, of which the box is taken, as it is
-of pose rows (`kpt_shape` in the YAML). An image without a label file, or with an empty one, holds no objects.
+applied. `class x1 y1 x2 y2 …` with at least three corners is an outline (a polygon, or the four corners of an oriented
+box), and its box the one around it; a file may hold rows of both forms. Of pose rows (`kpt_shape` in the YAML) the box
+is taken. An image without a label file, or with an empty one, holds no objects.
 Where label files lie: see `yolo_files`.
 """
 
@@ -86,9 +87,10 @@ def load_yolo(
             continue
         name = Path(os.path.relpath(file, root)).as_posix()
         records.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for line, category, box in _rows(labels.get(file), bad_records, pose):
-            x, y, w, h = (box * (width, height, width, height)).tolist()
-            annotations.append({"image_id": image_id, "category_id": category, "bbox": [x, y, w, h]})
+        for line, category, values in _rows(labels.get(file), bad_records, pose):
+            box = (_box(values, pose) * (width, height, width, height)).tolist()
+            polygon = [] if pose or len(values) == 4 else [(values.reshape(-1, 2) * (width, height)).ravel().tolist()]
+            annotations.append({"image_id": image_id, "category_id": category, "bbox": box, "segmentation": polygon})
             where.append(line)
     categories = [{"id": index, "name": name} for index, name in enumerate(names)]
     return from_coco(
@@ -102,7 +104,7 @@ def load_yolo(
 
 
 def _rows(path: str | None, bad_records: BadRecords, pose: int) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(file and line, class, relative xywh (4,)) of each object in a label file."""
+    """(file and line, class, its other numbers) of each object in a label file."""
     if path is None:
         return
     try:
@@ -122,7 +124,7 @@ def _rows(path: str | None, bad_records: BadRecords, pose: int) -> Iterator[tupl
         if reason := _wrong(values, pose):
             bad_records.reject(record, reason)
             continue
-        yield record, int(values[0]), _box(values[1:], pose)
+        yield record, int(values[0]), values[1:]
 
 
 def _wrong(values: np.ndarray, pose: int) -> str:
@@ -173,4 +175,12 @@ def _load_split(
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
     annotations = load_yolo(path, images, labels, names, bad_records, pose, inside)
-    return replace(annotations, notes=[*annotations.notes, *unlabelled(images, labels)])
+    return replace(annotations, notes=[*annotations.notes, *unlabelled(images, labels), *_polygons(annotations)])
+
+
+def _polygons(annotations: Annotations) -> Iterator[tuple[str, str]]:
+    """A note where rows are polygons: what tasks of boxes make of them, and how many rows have none."""
+    if annotations.outlines is not None:
+        count, boxes = len(annotations.boxes), int((~annotations.outlines.present).sum())
+        what = f"{boxes} of {count} rows are boxes, the others outlines" if boxes else f"all {count} rows are outlines"
+        yield "outlines", f"{what}: tasks that learn boxes take the box around each outline"
