@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import hotcoco
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 class GroundTruth(NamedTuple):
     """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,).
 
-    masks: COCO RLE dictionaries (N,), where masks are matched rather than boxes.
+    masks: COCO RLE dictionaries (N,), or oriented boxes (N, 5), where these are matched rather than boxes.
     """
 
     image: np.ndarray
@@ -26,6 +26,7 @@ class GroundTruth(NamedTuple):
     crowd: np.ndarray
     ids: np.ndarray
     masks: np.ndarray | None = None
+    oriented: np.ndarray | None = None
 
     def rows(self, at: np.ndarray) -> GroundTruth:
         """The objects at an index or mask."""
@@ -36,12 +37,13 @@ class GroundTruth(NamedTuple):
 class Predictions(NamedTuple):
     """Detections: rows (N, 7) image, x, y, width, height, score, label.
 
-    areas (N,): default those of the boxes; masks as in `GroundTruth`, with which areas are given.
+    areas (N,): default those of the boxes; masks and oriented as in `GroundTruth`, with which areas are given.
     """
 
     rows: np.ndarray
     areas: np.ndarray | None = None
     masks: np.ndarray | None = None
+    oriented: np.ndarray | None = None
 
     def at(self, index: np.ndarray) -> Predictions:
         """The detections at an index or mask."""
@@ -49,8 +51,11 @@ class Predictions(NamedTuple):
         return Predictions(**columns)
 
 
+Side = TypeVar("Side", GroundTruth, Predictions)
+
+
 def measure(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """The precision and recall arrays of pycocotools, of boxes, or of masks where both sides have them.
+    """The precision and recall arrays of pycocotools, of boxes, or of masks or oriented boxes if both sides have any.
 
     Args:
         images: number of images.
@@ -127,7 +132,11 @@ def _prepared(images: int, classes: int, objects: GroundTruth, detections: Predi
     )
     if detections.areas is not None:
         found.update_anns(ids=np.arange(1, len(detections.areas) + 1), area=detections.areas)
-    return hotcoco.COCOeval(ground_truth, found, "segm" if masked else "bbox")
+    if objects.oriented is None or detections.oriented is None:
+        return hotcoco.COCOeval(ground_truth, found, "segm" if masked else "bbox")
+    for side, oriented in ((ground_truth, objects.oriented), (found, detections.oriented)):
+        side.update_anns([{"id": row, "obb": box} for row, box in enumerate(oriented.tolist(), 1)])
+    return hotcoco.COCOeval(ground_truth, found, "obb")
 
 
 def _count_as_missed(
@@ -148,25 +157,27 @@ def _count_as_missed(
     detections, zero = detections.at(detections.rows[:, 6] == label), int(np.searchsorted(beside, zero))
     detections.rows[:, 6] = 0
     far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (objects.boxes, detections.rows[:, 1:5]))
-    boxes, masks = _away(objects.boxes, objects.masks, zero, far)
-    objects_apart = objects._replace(boxes=boxes, masks=masks)
+    objects_apart = _away(objects, zero, far)
     for detection, cells in _matches(objects, detections, zero).items():
-        rows, masks = detections.rows.copy(), detections.masks
-        rows[:, 1:5], masks = _away(rows[:, 1:5], masks, detection, -far)
-        other_precision, other_recall = measure(images, 1, objects_apart, detections._replace(rows=rows, masks=masks))
+        apart = _away(detections, detection, -far)
+        other_precision, other_recall = measure(images, 1, objects_apart, apart)
         for t, s in cells:
             precision[t, :, label, s] = other_precision[t, :, 0, s]
             recall[t, label, s] = other_recall[t, 0, s]
 
 
-def _away(boxes: np.ndarray, masks: np.ndarray | None, row: int, far: float) -> tuple[np.ndarray, np.ndarray | None]:
-    """Copies in which one row matches nothing: its box is moved by `far` pixels, its mask is empty."""
-    boxes, masks = boxes.copy(), None if masks is None else masks.copy()
-    boxes[row, :2] += far
-    if masks is not None:
-        height, width = masks[row]["size"]
-        masks[row] = {"size": [height, width], "counts": [height * width]}
-    return boxes, masks
+def _away(side: Side, row: int, far: float) -> Side:
+    """A copy in which one row matches nothing: its box is moved by `far` pixels, its mask is empty."""
+    columns = {name: column.copy() for name, column in side._asdict().items() if column is not None}
+    for name in ("boxes", "oriented"):
+        if name in columns:
+            columns[name][row, :2] += far
+    if "rows" in columns:
+        columns["rows"][row, 1:3] += far
+    if "masks" in columns:
+        height, width = columns["masks"][row]["size"]
+        columns["masks"][row] = {"size": [height, width], "counts": [height * width]}
+    return side._replace(**columns)
 
 
 def _matches(objects: GroundTruth, detections: Predictions, zero: int) -> dict[int, list[tuple[int, int]]]:

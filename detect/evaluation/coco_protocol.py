@@ -16,6 +16,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_engine import GroundTruth, Predictions, measure
+from detect.evaluation.oriented_boxes import annotated_oriented
 from detect.evaluation.rle import annotated_masks, detected_masks, image_sizes, mask_areas
 
 # metric -> array, IoU thresholds (indices into T), size, limit of detections
@@ -40,8 +41,8 @@ class Records(NamedTuple):
 
     image_ids (I,) int64, each once; counts (I,) int64 detections in each image, which may be 0;
     boxes (N, 4) float64 x, y, width, height in pixels of the source image; scores (N,) float64; labels (N,) int64;
-    masks (N,) object, the `counts` of compressed COCO RLE as bytes, or None. Detections with masks are measured by
-    their masks, others by their boxes.
+    masks (N,) object, the `counts` of compressed COCO RLE as bytes, or None; oriented (N, 5) float64 oriented boxes, or
+    None. Detections with masks or oriented boxes are measured by them, others by their boxes.
     """
 
     image_ids: np.ndarray
@@ -50,22 +51,25 @@ class Records(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     masks: np.ndarray | None = None
+    oriented: np.ndarray | None = None
 
     @staticmethod
     def join(parts: list[Records]) -> Records:
         """All parts, one after the other; no detections where there are no parts."""
         none = np.zeros(0, np.int64)
         empty = Records(none, none, np.zeros((0, 4)), np.zeros(0), none)
-        columns = dict(zip(Records._fields, zip(empty, *parts, strict=True), strict=True))
-        columns["masks"] = tuple(masks for masks in columns["masks"] if masks is not None)
+        columns = {
+            name: [part for part in every if part is not None]
+            for name, every in zip(Records._fields, zip(empty, *parts, strict=True), strict=True)
+        }
         return Records(**{name: np.concatenate(column) for name, column in columns.items() if column})
 
     def of_images(self, image_ids: np.ndarray) -> Records:
         """The detections of some images."""
         kept = np.isin(self.image_ids, image_ids)
         rows = np.repeat(kept, self.counts)
-        masks = None if self.masks is None else self.masks[rows]
-        columns = self.boxes[rows], self.scores[rows], self.labels[rows], masks
+        masks, oriented = (None if one is None else one[rows] for one in (self.masks, self.oriented))
+        columns = self.boxes[rows], self.scores[rows], self.labels[rows], masks, oriented
         return Records(self.image_ids[kept], self.counts[kept], *columns)
 
 
@@ -98,6 +102,10 @@ def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int,
         objects = objects._replace(masks=annotated_masks(annotations))
         masks = detected_masks(image_sizes(annotations)[by_id[image]], records.masks)
         detections = Predictions(rows, mask_areas(masks), masks)
+    elif records.oriented is not None:
+        own = annotated_oriented(annotations)
+        objects = objects._replace(oriented=own, areas=own[:, 2] * own[:, 3])
+        detections = Predictions(rows, records.oriented[:, 2] * records.oriented[:, 3], oriented=records.oriented)
     return len(annotations), len(annotations.names), objects, detections
 
 

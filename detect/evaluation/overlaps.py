@@ -1,4 +1,4 @@
-"""How much detections overlap objects: by their boxes, or by their masks where they have any.
+"""How much detections overlap objects: by their boxes, or by their masks or oriented boxes where they have any.
 
 Axes: N detections and G objects of an image.
 """
@@ -12,6 +12,7 @@ import torch
 from anchors.boxes import iou, xywh_to_xyxy
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import Records
+from detect.evaluation.oriented_boxes import annotated_oriented, rotated_iou, rotated_shares
 from detect.evaluation.rle import annotated_masks, detected_masks, image_sizes
 
 INSIDE = 0.5  # share of a detection in a crowd region above which it belongs to the crowd
@@ -32,7 +33,10 @@ def overlaps(annotations: Annotations, records: Records, image: int, rows: np.nd
     """
     here = slice(int(annotations.starts[image]), int(annotations.starts[image + 1]))
     crowd, labels = annotations.crowd[here], annotations.labels[here]
-    if records.masks is None:
+    if records.oriented is not None:
+        found, own = records.oriented[rows], annotated_oriented(annotations)[here]
+        values, shares = rotated_iou(found, own[~crowd]), rotated_shares(found, own[crowd])
+    elif records.masks is None:
         boxes, targets = records.boxes[rows], annotations.boxes[here]
         values, shares = _box_iou(boxes, targets[~crowd]), _box_shares(boxes, targets[crowd])
     else:
