@@ -75,7 +75,11 @@ def train(**flags: Any) -> Path:
 
 
 def evaluate(**flags: Any) -> dict[str, Any]:
-    """`detect evaluate`: returns the twelve COCO numbers and `per_class`; of classifiers `ClassEvaluator.result`."""
+    """`detect evaluate`: returns the metrics by name, as the `result` of the task's evaluator.
+
+    Of boxes they are the twelve COCO numbers and `per_class`; of masks also `mask_AP` … and `mask_per_class`, and
+    `boundary_AP` … with `boundary=True`; of classifiers those of `ClassEvaluator`.
+    """
     numbers: dict[str, Any] = _command("evaluate", flags)
     return numbers
 

@@ -1,4 +1,4 @@
-"""Compares training settings on the same dataset over several seeds: mean and standard deviation of AP.
+"""Compares training settings on the same dataset over several seeds: mean and standard deviation of AP, and mask AP.
 
 python tools/compare.py --data D --out R --seeds 5 [--images N | --per-class N] --arm "NAME: flags" ... FLAGS OF ALL
 Every arm is `detect train` with FLAGS OF ALL and its own flags; its best weights are evaluated on the test split, or on
@@ -117,10 +117,16 @@ def side_by_side(given: argparse.Namespace, flags: Sequence[str]) -> str:
     return ways.write(given.data, models, out)
 
 
+def metrics(result: dict[str, Any]) -> dict[str, float]:
+    """The columns of the table: AP and AP50, of masks too where there are any, and the AP of each class."""
+    found = {key: result[key] for key in ("AP", "AP50", "mask_AP", "mask_AP50") if key in result}
+    kind = "mask_" if "mask_per_class" in result else ""
+    return found | {f"{kind}AP {label}": value or 0.0 for label, value in result[f"{kind}per_class"].items()}
+
+
 def row(name: str, results: Sequence[dict[str, Any]]) -> str:
     """One line of the table: mean and standard deviation over the seeds."""
-    columns = [[r[key] for r in results] for key in ("AP", "AP50")]
-    columns += [[r["per_class"][label] or 0.0 for r in results] for label in results[0]["per_class"]]
+    columns = [[metrics(r)[key] for r in results] for key in metrics(results[0])]
     cells = [f"{statistics.mean(c):.3f} ± {statistics.stdev(c) if len(c) > 1 else 0:.3f}" for c in columns]
     return f"| {name} | {' | '.join(cells)} | {statistics.mean(r['seconds'] for r in results):.0f} |"
 
@@ -156,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, own in arms.items():
             results[name].append(measured(data, seed, [*flags, *own.split()], out / f"{name}_{seed}", given.data))
     first = next(iter(results.values()))[0]
-    head = ["arm", f"{first['split']} AP", "AP50", *(f"AP {label}" for label in first["per_class"]), "seconds"]
+    head = ["arm", *metrics(first), "seconds"]
+    head[1] = f"{first['split']} {head[1]}"
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *(row(n, r) for n, r in results.items())]
     replace_text(out / "table.md", "\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -14,6 +14,7 @@ TASK = replace(
     metric="mask_AP",
     evaluator=Late("detect.evaluation.masks:MaskEvaluator"),
     defaults={"model": "yolo_n_seg"},
+    options={**detect.TASK.options, "evaluate": (*detect.TASK.options["evaluate"], "boundary")},
     counts_degenerate_boxes=False,
     outlines=Late("detect.data.outline_checks:outlined"),
     progress_metrics=("AP", "mask_AP", "mask_AP50"),

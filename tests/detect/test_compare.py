@@ -39,6 +39,9 @@ def test_a_row_has_the_mean_and_the_deviation():
     results = [{"AP": v, "AP50": 2 * v, "per_class": {"a": v, "b": None}, "seconds": 10 * v} for v in values]
     assert statistics.stdev(values) > 0.0999
     assert compare.row("x", results) == "| x | 0.200 ± 0.100 | 0.400 ± 0.200 | 0.200 ± 0.100 | 0.000 ± 0.000 | 2 |"
+    masks = [one | {"mask_AP": 0.5, "mask_AP50": 0.75, "mask_per_class": {"a": 0.25}} for one in results]
+    assert list(compare.metrics(masks[0])) == ["AP", "AP50", "mask_AP", "mask_AP50", "mask_AP a"]
+    assert compare.row("x", masks).endswith("| 0.500 ± 0.000 | 0.750 ± 0.000 | 0.250 ± 0.000 | 2 |")
 
 
 def test_arms_are_trained_measured_and_kept(digits, tmp_path, capsys):
