@@ -16,12 +16,13 @@ from torch import Tensor
 
 from anchors.boxes import iou, iou_aligned
 from detect.commands.export import ExportConfig
-from detect.data.letterbox import Letterbox
+from detect.data.letterbox import Letterbox, in_source
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.export.forms import Bare, form_of
 from detect.export.metadata import About
 from detect.export.runtime import Exported
+from detect.masks import RleMasks
 from detect.models.base import Model
 from detect.tasks import get_task
 from detect.types import Detections
@@ -34,7 +35,9 @@ MEAN_IOU = 0.95  # in bfloat16 has 0.025 and 0.975, and its AP is the same but f
 # of a score, 2e-4 of a pixel, at worst over all predictions. A hundred times that cannot be seen, and an error in the
 # graph changes far more.
 DEFAULT_TOLERANCE = 1e-4  # for outputs that are not named below
-TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4, "presence": 1e-3, "logits": 1e-3}
+TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4} | dict.fromkeys(
+    ("presence", "logits", "coefficients", "prototypes"), 1e-3
+)
 # precision -> (IoU from which two boxes match, share of boxes that must match)
 BOUNDS = {"float32": (0.99, 1.0), "float16": (0.9, 0.95), "int8": (0.7, 0.8)}
 
@@ -94,9 +97,16 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
     if about.precision == "float32" and not about.suppressed:
         return _compare_outputs(about, outputs, [exported(x) for x in batches])
     postprocess = about.postprocess()
-    expected = chain.from_iterable(form_of(about.task).decode(x, postprocess) for x in outputs)
-    actual = chain.from_iterable(exported.postprocess(exported(x), postprocess) for x in batches)
-    return _compare_results(about, list(expected), list(actual))
+    pairs = zip(outputs, batches, strict=True)
+    expected = [on_canvas(form_of(about.task).decode(x, postprocess), images) for x, images in pairs]
+    actual = [on_canvas(exported.postprocess(exported(x), postprocess), x) for x in batches]
+    return _compare_results(about, list(chain.from_iterable(expected)), list(chain.from_iterable(actual)))
+
+
+def on_canvas(results: Sequence[Any], images: Tensor) -> list[Any]:
+    """The results for images (B, 3, H, W) with masks in pixels of the canvas, which can be compared."""
+    size = (images.shape[2], images.shape[3])
+    return [in_source(one, Letterbox.fit(size, size)) for one in results]
 
 
 def _compare_outputs(about: About, expected: Sequence[Any], actual: Sequence[Any]) -> str:
@@ -164,11 +174,15 @@ def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) ->
 
 
 def matching_boxes(a: Detections, b: Detections, least: float) -> int:
-    """How many boxes of `a` match a box of `b`: same class, and an IoU of at least `least`.
+    """How many boxes, or masks, of `a` match one of `b`: same class, and an IoU of at least `least`.
 
-    Each box of `b` matches once; the best-scored boxes of `a` choose first.
+    Each of `b` matches once; the best-scored of `a` choose first.
     """
-    overlap = iou(a.boxes, b.boxes) * (a.labels[:, None] == b.labels)
+    if isinstance(a.masks, RleMasks) and isinstance(b.masks, RleMasks):
+        overlap = torch.from_numpy(a.masks.iou(b.masks))
+    else:
+        overlap = iou(a.boxes, b.boxes)
+    overlap = overlap * (a.labels[:, None] == b.labels)
     count = 0
     for row in overlap:
         if len(row) and row.max() >= least:

@@ -5,6 +5,7 @@ Axes: B batch, A predictions, C classes, K keypoints.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,25 +39,38 @@ def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
         The reason, or "" where the outputs are as they should be.
     """
     form, metadata = form_of(about.task), about.metadata
-    counts = {"classes": len(metadata.names), "keypoints": len(metadata.keypoint_names)}
     if about.suppressed:
-        return _row_misfit(outputs, 7 + 3 * counts["keypoints"] * ("points" in form.outputs), counts["classes"])
+        width = 7 + sum(math.prod(axes) for axes in extra_axes(about).values())
+        return _row_misfit(outputs, width, len(metadata.names), 1 + len(form.shared))
     if list(about.outputs) != list(form.outputs) or len(outputs) != len(form.outputs):
         return f"it has {len(outputs)} outputs, {about.outputs}, not {list(form.outputs)}"
+    counts = _counts(about)
     for (name, axes), x in zip(form.outputs.items(), outputs, strict=True):
-        tail = tuple(counts[axis] if isinstance(axis, str) else axis for axis in axes)
-        fits = x.is_floating_point() and x.ndim > 0 and len(x) == batch and tuple(x.shape[x.ndim - len(tail) :]) == tail
-        if not fits or (form.rows and x.shape[:2] != outputs[0].shape[:2]):
+        tail = x.shape[x.ndim - len(axes) :]
+        fits = x.is_floating_point() and x.ndim > 0 and len(x) == batch and len(tail) == len(axes)
+        fits = fits and all(axis == "any" or counts.get(axis, axis) == n for axis, n in zip(axes, tail, strict=True))
+        if not fits or (form.rows and name not in form.shared and x.shape[:2] != outputs[0].shape[:2]):
             said = f"{batch} images, {counts['classes']} classes and {counts['keypoints']} keypoints"
             return f"{name} is {x.dtype} {list(x.shape)} for {said}"
     return ""
 
 
-def _row_misfit(outputs: Sequence[Tensor], width: int, classes: int) -> str:
-    """`misfit` of a file with `--nms`, whose one output has a row of `width` numbers for each box."""
-    fits = len(outputs) == 1 and outputs[0].is_floating_point() and outputs[0].ndim == 2
+def _counts(about: About) -> dict[int | str, int]:
+    return {"classes": len(about.metadata.names), "keypoints": len(about.metadata.keypoint_names)}
+
+
+def extra_axes(about: About) -> dict[str, list[int]]:
+    """The last axes of the outputs that have a row for each box, behind boxes and scores."""
+    form, counts = form_of(about.task), _counts(about)
+    names = [name for name in form.outputs if name not in form.shared][2:]
+    return {name: [int(counts.get(axis, axis)) for axis in form.outputs[name]] for name in names}
+
+
+def _row_misfit(outputs: Sequence[Tensor], width: int, classes: int, count: int) -> str:
+    """`misfit` of a file with `--nms`, whose first of `count` outputs has a row of `width` numbers for each box."""
+    fits = len(outputs) == count and outputs[0].is_floating_point() and outputs[0].ndim == 2
     if not fits or outputs[0].shape[1] != width:
-        return f"its output is not (N, {width}) numbers"
+        return f"its output is not (N, {width}) numbers" + (f", and {count - 1} outputs more" if count > 1 else "")
     labels = outputs[0][:, 6]
     return "" if ((labels >= 0) & (labels < classes)).all() else f"it has labels that are none of {classes}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from detect.export.forms import extra_axes
 from detect.export.metadata import About
 
 # Rows are (image, label, prior), as the operator returns them; `place` is the rank of a row within its image.
@@ -47,9 +48,9 @@ suppression (float[batch, A, 4] boxes, float[batch, A, C] scores{more_in}) => (f
     found = Compress <axis = 0> (all, kept)
 }}
 """
-_POINTS = """
-    shown = GatherND (points, whose)
-    spots = Flatten <axis = 1> (shown)
+_EXTRA = """
+    shown_{name} = GatherND ({name}, whose)
+    row_{name} = Flatten <axis = 1> (shown_{name})
 """
 
 
@@ -60,14 +61,16 @@ _BY_CLASS = """    passes = Greater (scores, least_of_class)
 
 
 def with_suppression(model: Any, about: About) -> Any:
-    """The ONNX model with one output `found` (N, 7 + 3 K) instead of boxes, scores and keypoints.
+    """The ONNX model with one output `found` (N, 7 + E) instead of boxes, scores and others with a row for each box.
 
-    Each row is image, x1, y1, x2, y2, score, label, then x, y and visibility of each keypoint; by descending score.
+    Each row is image, x1, y1, x2, y2, score, label, then the E numbers of the others, such as x, y and visibility of
+    each keypoint; by descending score. Outputs that all boxes share stay, behind it.
     """
     from onnx import compose, parser
 
-    points, confidence = "points" in about.outputs, about.metadata.confidence
+    extras, confidence = extra_axes(about), about.metadata.confidence
     each = ", ".join(map(str, confidence.classes)) if confidence else ""
+    shapes = {name: "batch, A" + "".join(f", {axis}" for axis in axes) for name, axes in extras.items()}
     text = _GRAPH.format(
         ir=model.ir_version,
         opset=next(one.version for one in model.opset_import if not one.domain),
@@ -77,9 +80,11 @@ def with_suppression(model: Any, about: About) -> Any:
         constants=f", float[{len(confidence.classes)}] least_of_class = {{{each}}}" if confidence else "",
         passing=_BY_CLASS if confidence else "",
         scores="passing" if confidence else "scores",
-        more_in=", float[batch, A, K, 3] points" if points else "",
-        more=_POINTS if points else "",
-        more_out=", spots" if points else "",
+        more_in="".join(f", float[{shape}] {name}" for name, shape in shapes.items()),
+        more="".join(_EXTRA.format(name=name) for name in extras),
+        more_out="".join(f", row_{name}" for name in extras),
     )
     rows = compose.add_prefix(parser.parse_model(text), "nms_", rename_outputs=False)
-    return compose.merge_models(model, rows, io_map=[(name, f"nms_{name}") for name in about.outputs])
+    joined = compose.merge_models(model, rows, io_map=[(name, f"nms_{name}") for name in ("boxes", "scores", *extras)])
+    joined.graph.output.sort(key=lambda output: output.name != "found")
+    return joined

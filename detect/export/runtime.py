@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from detect.errors import UserError
 from detect.export.fastest import fastest
 from detect.export.formats import Run, format_of
-from detect.export.forms import form_of, misfit
+from detect.export.forms import extra_axes, form_of, misfit
 from detect.export.metadata import About
 from detect.types import Detections, Postprocess, Preprocess
 from detect.utils.device import spelled
@@ -22,8 +23,8 @@ from detect.utils.operators import require_operators
 class Exported:
     """A file that `detect export` wrote.
 
-    Called with images (B, 3, H, W) uint8 RGB, it returns the outputs of its task; with NMS inside, the rows (N, 6 or
-    more) of each image. `computed` says in which precision the runtime computes.
+    Called with images (B, 3, H, W) uint8 RGB, it returns the outputs of its task; with NMS inside, for each image its
+    rows (N, 6 or more) and the outputs that these share. `computed` says in which precision the runtime computes.
     """
 
     needs_proposals = False
@@ -49,15 +50,15 @@ class Exported:
                 "export one of another size"
             )
 
-    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+    def __call__(self, images: Tensor) -> Sequence[Any]:
         parts = [images] if self.about.dynamic else images.split(1)
         outputs = [self._outputs(part) for part in parts]
         if not self.about.suppressed:
             return [torch.cat(one) for one in zip(*outputs, strict=True)]
         counts = [len(part) for part in parts]
         return [
-            detections[detections[:, 0] == i, 1:]
-            for (detections,), n in zip(outputs, counts, strict=True)
+            (detections[detections[:, 0] == i, 1:], *(one[i] for one in shared))
+            for (detections, *shared), n in zip(outputs, counts, strict=True)
             for i in range(n)
         ]
 
@@ -101,16 +102,19 @@ class Exported:
                 f"{self.path} was exported with --nms, which suppressed its boxes by IoU {about.iou:g} in each class: "
                 f"ask for --iou {about.iou:g} alone, or export without --nms"
             )
-        return [self._detections(rows, keep) for rows in raw]
+        return [self._detections(rows, shared, keep) for rows, *shared in raw]
 
-    def _detections(self, rows: Tensor, keep: Postprocess) -> Detections:
-        """Rows (N, 6 + 3 K) of one image as Detections, by descending score.
+    def _detections(self, rows: Tensor, shared: Sequence[Tensor], keep: Postprocess) -> Detections:
+        """Rows (N, 6 or more) of one image, with what they share, as Detections by descending score.
 
         Raises:
             UserError: boxes of the chosen classes may be among those that the file left out at its limit.
         """
-        points = rows[:, 6:].unflatten(1, (-1, 3)) if rows.shape[1] > 6 else None
-        detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), points)
+        axes = extra_axes(self.about).values()
+        parts = rows[:, 6:].split([math.prod(one) for one in axes], 1)
+        extras = [part.unflatten(1, one) for part, one in zip(parts, axes, strict=True)]
+        fields = form_of(self.task).fields(*extras, *shared)
+        detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), **fields)
         wanted = detections.scores > keep.score
         full = len(rows) >= self.about.max_det and bool(wanted.all())  # otherwise all above `keep.score` are there
         if keep.class_scores is not None:

@@ -96,8 +96,8 @@ class ExportForm:
     """The tensors that an exported model returns, and how they become results outside torch."""
 
     outputs: Mapping[str, tuple[int | str, ...]]
-    """Name of each output and its last axes: a number, or "classes" or "keypoints" for their count. The first axis is
-    the batch."""
+    """Name of each output and its last axes: a number, "classes" or "keypoints" for their count, or "any". The first
+    axis is the batch."""
 
     tensors: Callable[[Any, Any], Sequence[Tensor]]
     """(model, what its `forward` returned) -> the outputs, in their order."""
@@ -110,7 +110,14 @@ class ExportForm:
     float16 or int8 file is accepted."""
 
     rows: bool = False
-    """Whether all outputs have one row for each candidate box, which `--nms` can then suppress."""
+    """Whether all outputs but those of `shared` have one row for each candidate box, which `--nms` can then suppress.
+    The first two are boxes and scores."""
+
+    shared: Sequence[str] = ()
+    """Names of outputs that all candidate boxes of an image share, the last ones."""
+
+    fields: Callable[..., Mapping[str, Any]] = dict
+    """(the outputs behind boxes and scores, of one image) -> other fields of `Detections`, with a row for each box."""
 
 
 def numbers(result: Mapping[str, Any]) -> dict[str, float]:

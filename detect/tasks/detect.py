@@ -9,7 +9,7 @@ from detect.models.configs.sliding_window import SlidingWindowConfig
 from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Late, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -63,13 +63,20 @@ def postprocess(config: EvaluateConfig | None = None) -> Postprocess:
     return Postprocess(config.conf, config.iou, config.max_det)
 
 
-def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
-    """Detections for each image from boxes (B, A, 4), scores (B, A, C) and perhaps keypoints (B, A, K, 3)."""
+def decode(
+    outputs: Sequence[Tensor], postprocess: Postprocess, fields: Callable[..., Mapping[str, Any]] = dict
+) -> list[Any]:
+    """Detections for each image.
+
+    Args:
+        outputs: boxes (B, A, 4), scores (B, A, C) and others.
+        postprocess: which detections are kept.
+        fields: see `ExportForm.fields`.
+    """
     from detect.models.yolo import select_detections
 
-    boxes, scores, *keypoints = outputs
-    rows = [{"keypoints": points} for points in keypoints[0]] if keypoints else [{}] * len(boxes)
-    return [select_detections(b, s, postprocess, **more) for b, s, more in zip(boxes, scores, rows, strict=True)]
+    images = zip(*outputs, strict=True)
+    return [select_detections(boxes, scores, postprocess, **fields(*more)) for boxes, scores, *more in images]
 
 
 TASK = Task(

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from detect.tasks import detect
 from detect.tasks.base import IMAGE_OPTIONS, ExportForm, Late
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def fields(points: Tensor) -> dict[str, Tensor]:
+    """See `ExportForm.fields`."""
+    return {"keypoints": points}
+
 
 TASK = replace(
     detect.TASK,
@@ -28,8 +38,9 @@ TASK = replace(
     export=ExportForm(
         outputs={"boxes": (4,), "scores": ("classes",), "points": ("keypoints", 3)},
         tensors=lambda model, raw: (*model.candidates(raw), model.head.keypoints(raw)),
-        decode=detect.decode,
+        decode=partial(detect.decode, fields=fields),
         rows=True,
+        fields=fields,
     ),
     curves=("AP", "AP50", "AP75", "OKS_AP"),
 )

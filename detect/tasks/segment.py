@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from detect.tasks import detect
-from detect.tasks.base import Late
+from detect.tasks.base import ExportForm, Late
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROTOTYPES = 32  # as `detect.models.heads.masks` has it
+
+
+def fields(coefficients: Tensor, prototypes: Tensor) -> dict[str, Any]:
+    """See `ExportForm.fields`."""
+    from detect.prototype_masks import PrototypeMasks
+
+    return {"masks": PrototypeMasks(prototypes, coefficients)}
+
 
 TASK = replace(
     detect.TASK,
@@ -19,6 +34,18 @@ TASK = replace(
     outlines=Late("detect.data.outline_checks:outlined"),
     progress_metrics=("AP", "mask_AP", "mask_AP50"),
     summary_lines=Late("detect.evaluation.masks:mask_lines"),
-    export=None,
+    export=ExportForm(
+        outputs={
+            "boxes": (4,),
+            "scores": ("classes",),
+            "coefficients": (PROTOTYPES,),
+            "prototypes": (PROTOTYPES, "any", "any"),
+        },
+        tensors=lambda model, raw: (*model.candidates(raw), raw.coefficients, raw.prototypes),
+        decode=partial(detect.decode, fields=fields),
+        rows=True,
+        shared=("prototypes",),
+        fields=fields,
+    ),
     curves=("AP", "mask_AP", "mask_AP50", "mask_AP75"),
 )

@@ -47,6 +47,7 @@ KINDS = {
     "anchor": {"head": "anchor", "anchors": [[8, 8], [16, 24]]},
     "grid": {"head": "grid", "anchors": [[8, 8], [16, 24]]},
     "keypoints": {"kind": "yolo_points"},
+    "masks": {"kind": "yolo_seg"},
     "classifier": {"kind": "classifier"},
     "localizer": {"kind": "localizer", "hidden": [8]},
     "landmarker": {"kind": "landmarker", "head": "coordinates"},
@@ -98,6 +99,8 @@ def same(ours, reference):
         assert torch.allclose(ours.boxes, reference.boxes, atol=0.02)
         assert (ours.keypoints is None) == (reference.keypoints is None)
         assert ours.keypoints is None or torch.allclose(ours.keypoints, reference.keypoints, atol=0.02)
+        assert (ours.masks is None) == (reference.masks is None)
+        assert ours.masks is None or ours.masks.iou(reference.masks).diagonal().min() > 0.95
 
 
 def both(weights, kind, path, images, keep, size=0, batch=2):
@@ -121,6 +124,15 @@ def test_an_open_file_with_suppression_answers_as_the_weights_do(weights, open_f
     images = frames((64, 64), (64, 64), (40, 64), (96, 50))
     both(weights, "point", open_file, images, Postprocess(0.6, limit=20))
     both(weights, "point", open_file, images, Postprocess(0.62, limit=5), size=96)
+
+
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_a_file_with_suppression_has_masks(weights, tmp_path, kind):
+    if kind == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+    path = tmp_path / f"m{REGISTRIES['export'][kind].suffix}"
+    exported(weights, "masks", path, format=kind, nms=True, conf=0.6, max_det=20)
+    both(weights, "masks", path, frames((64, 64), (64, 40)), Postprocess(0.6, limit=20))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +207,8 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     exact = REGISTRIES["export"][form]().precisions()[0]
     model, file = (Detector.load(w, "cpu", p).model for w, p in ((weights(kind), "float32"), (path, exact)))
     images, keep = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), Postprocess(0.09, limit=50)
-    for ours, reference in zip(*(one.postprocess(one(images), keep) for one in (model, file)), strict=True):
+    results = (check.on_canvas(one.postprocess(one(images), keep), images) for one in (model, file))
+    for ours, reference in zip(*results, strict=True):
         same(ours, reference)
 
 

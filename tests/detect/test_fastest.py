@@ -84,8 +84,9 @@ def test_results_agree_where_their_difference_cannot_be_seen(tmp_path):
     assert not agree(file, [outputs()], [nowhere])
     rows = torch.tensor([[10.0, 10, 30, 30, 0.9, 1]])
     file = file_of(tmp_path, None, suppressed=True)
-    assert agree(file, [[rows]], [[rows + torch.tensor([0.5, 0, 0.5, 0, 0.01, 0])]])
-    assert not agree(file, [[rows]], [[rows[:0]]]) and not agree(file, [[rows[:0]]], [[rows[:0]]])  # nothing is shown
+    assert agree(file, [[(rows,)]], [[(rows + torch.tensor([0.5, 0, 0.5, 0, 0.01, 0]),)]])
+    none = [[(rows[:0],)]]
+    assert not agree(file, [[(rows,)]], none) and not agree(file, none, none)  # nothing is shown
 
 
 def test_a_precision_with_other_results_counts_for_nothing(tmp_path):
