@@ -40,8 +40,18 @@ def ink_on(color: Color) -> int:
     return 0 if luminance > 0.179 else 255
 
 
+def tints(label: int, one_class: bool) -> list[Color]:
+    """The colours that tell neighbours of a class apart: its own in several tints.
+
+    Args:
+        label: of the class.
+        one_class: the model knows a single class, so that neighbours may have colours of other classes.
+    """
+    return [color_of(i) if one_class else _tinted(color_of(label), tint) for i, tint in enumerate(TINTS)]
+
+
 def instance_colors(boxes: np.ndarray, labels: Sequence[int], one_class: bool) -> list[Color]:
-    """The colour of each object: that of its class, in another tint than neighbours of its class have.
+    """The colour of each object: one of the tints of its class that its neighbours of the class do not have.
 
     Neighbours are objects whose boxes meet. From left to right, so that colours stay from frame to frame of a video,
     each takes the first tint that no neighbour has, or else the least used one.
@@ -49,16 +59,15 @@ def instance_colors(boxes: np.ndarray, labels: Sequence[int], one_class: bool) -
     Args:
         boxes: (N, 4) xyxy.
         labels: N.
-        one_class: the model knows a single class, so that neighbours may have colours of other classes.
+        one_class: see `tints`.
     """
     low, high, classes = boxes[:, :2] - 1, boxes[:, 2:] + 1, np.array(labels)
     place = np.full(len(boxes), -1)
     for i in boxes[:, 0].argsort(kind="stable"):
         near = (low < high[i]).all(1) & (high > low[i]).all(1) & (classes == classes[i]) & (place >= 0)
         place[i] = np.bincount(place[near], minlength=len(TINTS)).argmin()
-    if one_class:
-        return [color_of(one) for one in place.tolist()]
-    return [_tinted(color_of(label), TINTS[one]) for label, one in zip(labels, place.tolist(), strict=True)]
+    of_class = {label: tints(label, one_class) for label in set(labels)}
+    return [of_class[label][one] for label, one in zip(labels, place.tolist(), strict=True)]
 
 
 def _tinted(color: Color, tint: float) -> Color:

@@ -86,7 +86,7 @@ class Detection:
 
     async def respond(self, request: Request, kind: str) -> Response:
         """The response to an upload, an "image" or a "video"."""
-        job = {"kind": kind, **_thresholds(request)}
+        job = {"kind": kind, **_thresholds(request), "polygons": _polygons(request)}
         with self.uploads.open() as upload:
             await self._receive(request, upload, kind)
             status, answer = await _unless_gone(request, self._work(request, {**job, "name": upload.name}))
@@ -137,6 +137,14 @@ def _thresholds(request: Request) -> dict[str, float | None]:
     if not all(0 <= value <= 1 for value in chosen.values()):
         raise RequestRejected(400, "conf and iou must be numbers from 0 to 1")
     return {"conf": None, "iou": 0.7, **chosen}
+
+
+def _polygons(request: Request) -> bool:
+    """Whether masks are asked for as polygons, too."""
+    said = request.query_params.get("polygons", "false").lower()
+    if said not in ("true", "false"):
+        raise RequestRejected(400, "polygons must be true or false")
+    return said == "true"
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

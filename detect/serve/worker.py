@@ -24,12 +24,13 @@ from detect import plugins
 from detect.api import Detector
 from detect.data.images import decode_image, parse_header
 from detect.errors import FULL, UserError, one_line
-from detect.inference.palette import color_of
+from detect.inference.palette import Color, color_of, tints
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
 from detect.inference.source import open_source
+from detect.masks import RleMasks
 from detect.tasks import get_task
-from detect.types import Detections, Frame
+from detect.types import Frame
 from detect.utils.names import json_text
 
 Response = tuple[int, dict[str, Any]]
@@ -68,9 +69,11 @@ class Inference:
         detector, metadata = self.detector, self.detector.metadata
         keep = metadata.postprocess()
         scores = keep.class_scores or [keep.score] * len(detector.names)
-        colors = ["#" + bytes(color_of(label)).hex() for label in range(len(detector.names))]
-        columns = zip(metadata.category_ids, detector.names, colors, scores, strict=True)
-        classes = [dict(zip(("id", "name", "color", "conf"), row, strict=True)) for row in columns]
+        columns = zip(metadata.category_ids, detector.names, scores, strict=True)
+        classes = [dict(zip(("id", "name", "conf"), row, strict=True)) for row in columns]
+        for label, one in enumerate(classes):
+            shades = tints(label, one_class=len(classes) == 1)
+            one |= {"color": _code(color_of(label)), "tints": [_code(shade) for shade in shades]}
         weights, size = Path(self.settings["weights"]).name, detector.side(self.settings["imgsz"])
         return {"weights": weights, "imgsz": size, "classes": classes, "skeleton": metadata.skeleton}
 
@@ -79,9 +82,9 @@ class Inference:
         keep = self.detector.metadata.postprocess(job["conf"], iou=job["iou"])
         predictor = self.detector.predictor(keep, self.settings["imgsz"])
         try:
-            return (
-                self.predict_video(job["name"], predictor) if job["kind"] == "video" else self.predict_image(predictor)
-            )
+            if job["kind"] == "video":
+                return self.predict_video(job["name"], predictor)
+            return self.predict_image(predictor, job["polygons"])
         except UserError as error:
             full = getattr(error.__cause__, "errno", None) in FULL
             line, _, _ = one_line(error).partition(", or raise --")  # options are for the person who started the server
@@ -90,8 +93,11 @@ class Inference:
             print_exc()
             return 500, {"error": "this is a defect of the server; its log has the details"}
 
-    def predict_image(self, predictor: Predictor) -> Response:
-        """The width and height of an image, and its detections as `detect predict` writes them."""
+    def predict_image(self, predictor: Predictor, polygons: bool) -> Response:
+        """The width and height of an image, and its detections as `detect predict` writes them.
+
+        With `polygons`, an object with a mask also has its borders, in the form of COCO's polygons.
+        """
         data = Path("upload").read_bytes()
         height, width = parse_header(data, "the image").size
         if height * width > self.settings["max_megapixels"] * 1e6:
@@ -99,18 +105,11 @@ class Inference:
         image = decode_image(data, "the image")
         ((_, detections),) = predictor([Frame(image, "image")])
         height, width = image.shape[:2]
-        return 200, {"width": width, "height": height, "detections": self._records(detections)}
-
-    def _records(self, detections: Detections) -> list[dict[str, Any]]:
-        records = []
-        for i, (left, top, right, bottom) in enumerate(detections.boxes.tolist()):
-            box = [round(v, 2) for v in (left, top, right - left, bottom - top)]
-            label = int(detections.labels[i])
-            record = {"category_id": self.detector.metadata.category_ids[label], "category": self.detector.names[label]}
-            records.append(record | {"bbox": box, "score": round(float(detections.scores[i]), 5)})
-            if detections.keypoints is not None:
-                records[-1]["keypoints"] = [round(v, 2) for v in detections.keypoints[i].flatten().tolist()]
-        return records
+        records = detections.described(self.detector.names, self.detector.metadata.category_ids).records()
+        if polygons and isinstance(detections.masks, RleMasks):
+            for i, record in enumerate(records):
+                record["polygons"] = [ring.ravel().tolist() for ring in detections.masks.polygons(i)]
+        return 200, {"width": width, "height": height, "detections": records}
 
     def predict_video(self, name: str, predictor: Predictor) -> Response:
         """Process a video until its time is over or the job is cancelled; the results are in the folder `out`."""
@@ -132,6 +131,11 @@ class Inference:
         done = predict_to(source, in_time, *known, skeleton=skeleton)  # type: ignore[arg-type]  # it only has to be callable
         seen = {"width": size[1], "height": size[0], "frames": done.frames, "of": source.count}
         return 200, {"name": name, **seen, "objects": dict(done.objects)}
+
+
+def _code(color: Color) -> str:
+    """A colour as HTML writes it."""
+    return f"#{bytes(color).hex()}"
 
 
 def _too_large(what: str, width: int, height: int, most: float) -> Response:

@@ -11,12 +11,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
 import detect.serve
+from anchors.oriented import oriented_to_corners
+from detect.data.outlines import Outlines
+from detect.masks import RleMasks
+from detect.types import Detections
 from tests.browser import WIDTHS, check_width, until
 
 STATIC = Path(detect.serve.__file__).parent / "static"
@@ -170,3 +175,50 @@ def test_hidden_wins_over_every_display_of_the_style():
     assert re.search(
         r"\[hidden\]\s*{\s*display:\s*none\s*!important", (STATIC / "style.css").read_text(encoding="utf-8")
     )
+
+
+def answered(side):
+    """What the server may answer for an image: three masks of a class, one with a hole, and an oriented box."""
+    ring = np.ones((64, 64), bool)
+    ring[20:44, 20:44] = False
+    windows = [(48, 68, ring), (110, 68, np.ones((72, 40), bool)), (240, 300, np.eye(36, dtype=bool))]
+    masks, scores = RleMasks.of_windows((side, side), windows), torch.tensor([0.9, 0.8, 0.7])
+    boxes = torch.tensor([[48.0, 68, 112, 132], [110, 68, 150, 140], [240, 300, 276, 336]])
+    found = Detections(boxes, scores, torch.zeros(3).long(), masks=masks).described(["cat", "dog"], [3, 5])
+    corners = oriented_to_corners(torch.tensor([240.0, 120, 120, 40, 0.5]))
+    box = [*corners.amin(0).tolist(), *(corners.amax(0) - corners.amin(0)).tolist()]
+    turned = {"category_id": 5, "category": "dog", "bbox": box, "score": 0.6, "corners": corners.tolist(), "angle": 0.5}
+    return masks, [*found.records(), turned]
+
+
+def test_masks_and_oriented_boxes_are_drawn_and_downloaded(page_at, server, side=384):
+    masks, records = answered(side)
+    tints = ["#ff0000", "#ff8888", "#880000", "#ffaaaa", "#aa0000"]
+    classes = [("cat", 3, tints[0]), ("dog", 5, "#00ff00")]
+    known = [{"id": i, "name": name, "color": color, "tints": tints, "conf": 0.25} for name, i, color in classes]
+    page = page_at(server.url)
+    model = {"weights": "w", "imgsz": side, "skeleton": [], "classes": known}
+    for path, one in (("**/model", model), ("**/image?*", {"width": side, "height": side, "detections": records})):
+        page.route(path, lambda route, _, one=one: route.fulfill(json=one))
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached")
+    drop(page, ("a.png", "image/png", cv2.imencode(".png", np.zeros((side, side, 3), np.uint8))[1].tobytes()))
+    saved = cv2.imdecode(np.frombuffer(downloaded(page, "#save"), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
+    assert 90 < saved[120, 60, 0] < 140 and not saved[120, 60, 1:].any(), "translucent"
+    assert not saved[100, 80].any(), "a hole"
+    assert saved[120, 130, 1] > 40, "a neighbour of the class in another tint"
+    assert not saved[115:126, 235:246].any() and saved[92:103, 240, 1].max() > 200, "an oriented box, by its lines"
+    with zipfile.ZipFile(io.BytesIO(downloaded(page, "#yolo"))) as archive:
+        rows = archive.read("labels/a.txt").decode().splitlines()
+    assert [len(row.split()) % 2 for row in rows] == [0] * 4 and len(rows[3].split()) == 10
+    for row, mask in zip(rows[:3], masks.numpy(), strict=True):
+        points = np.array(row.split()[1:-1], float).reshape(-1, 2) * side
+        (left, top), inside = Outlines.of_polygons([[points]]).pixels(0, (side, side))
+        assert np.array_equal(inside, mask[top : top + inside.shape[0], left : left + inside.shape[1]])
+        assert inside.sum() == mask.sum()
+    coco = json.loads(downloaded(page, "#coco"))["annotations"]
+    assert [one["segmentation"] for one in coco[:3]] == [masks.to_coco(i) for i in range(3)]
+    assert [one["area"] for one in coco] == pytest.approx([*masks.areas, 4800], abs=0.1)
+    assert coco[3]["segmentation"] == [pytest.approx(np.ravel(records[3]["corners"]).tolist())]
+    table = list(csv.DictReader(io.StringIO(downloaded(page, "#csv").decode())))
+    assert table[0]["area"] == str(masks.areas[0]) and float(table[3]["y4"]) > float(table[3]["y1"])

@@ -10,7 +10,7 @@ const get = id => document.getElementById(id);
 const hidden = new Set();  // names of the classes that are not ticked
 const labels = new Map();  // the check box of each class
 const DEFAULT = 0.25;  // confidence threshold where the weights keep none
-let model = { classes: [], skeleton: [], colors: new Map(), confs: new Map() }, camera = null;
+let model = { classes: [], skeleton: [], colors: new Map(), tints: new Map(), confs: new Map() }, camera = null;
 
 const iou = () => Number(get("iou").value);
 const conf = name => (get("own").checked ? model.confs.get(name) : Number(get("conf").value));  // of a class
@@ -283,6 +283,7 @@ addEventListener("paste", event => add(event.clipboardData.files));
 try {
   model = await ask("model");
   model.colors = new Map(model.classes.map(one => [one.name, one.color]));
+  model.tints = new Map(model.classes.map(one => [one.name, one.tints]));
   model.confs = new Map(model.classes.map(one => [one.name, one.conf]));
   viewer.model = model;
   get("own").checked = get("conf").disabled = [...model.confs.values()].some(value => value !== DEFAULT);

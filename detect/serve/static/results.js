@@ -1,14 +1,18 @@
 // Results as files: COCO JSON, YOLO text files in a zip, CSV.
 // Each takes images {name, width, height, detections}, and the classes of the model.
 
+import { area, joined, rings } from "./masks.js";
+
 export function toCoco(images, classes) {
   const annotations = [];
   images.forEach((image, i) => {
-    for (const { category_id, bbox, score, keypoints } of image.detections)
+    for (const one of image.detections) {
+      const { category_id, bbox, score, keypoints, corners } = one, outline = one.segmentation ?? (corners && [corners.flat()]);
       annotations.push({
-        id: annotations.length + 1, image_id: i + 1, category_id, bbox, area: bbox[2] * bbox[3], iscrowd: 0, score,
-        ...(keypoints && { keypoints }),
+        id: annotations.length + 1, image_id: i + 1, category_id, bbox, area: areaOf(one), iscrowd: 0, score,
+        ...(keypoints && { keypoints }), ...(outline && { segmentation: outline }),
       });
+    }
   });
   return JSON.stringify({
     images: images.map(({ name, width, height }, i) => ({ id: i + 1, file_name: name, width, height })),
@@ -17,21 +21,40 @@ export function toCoco(images, classes) {
   }, null, 1);
 }
 
-export function toCsv(images) {
-  const quoted = text => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = images.flatMap(({ name, detections }) =>
-    detections.map(one => [quoted(name), quoted(one.category), one.category_id, one.score, ...one.bbox].join(",")));
-  return ["image,category,category_id,score,left,top,width,height", ...lines, ""].join("\r\n");
+/** In pixels: of the mask, of the oriented box, or of the box. */
+function areaOf({ bbox: [, , w, h], segmentation, corners }) {
+  if (segmentation) return area(segmentation);
+  const length = ([x, y], [a, b]) => Math.hypot(x - a, y - b);
+  return corners ? length(corners[0], corners[1]) * length(corners[1], corners[2]) : w * h;
 }
 
-/** A zip of labels/NAME.txt, with a line "class x y w h score" for each box, relative to the image; and data.yaml. */
+/** A line for each detection; the area of masks, and the corners of oriented boxes, are in columns at the end. */
+export function toCsv(images) {
+  const quoted = text => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const all = images.flatMap(image => image.detections), columns = [  // each with what a detection has in it
+    ["category", one => [quoted(one.category)]], ["category_id", one => [one.category_id]], ["score", one => [one.score]],
+    ["left,top,width,height", one => one.bbox],
+  ];
+  if (all.some(one => one.segmentation)) columns.push(["area", one => [one.segmentation ? area(one.segmentation) : ""]]);
+  if (all.some(one => one.corners)) columns.push(["x1,y1,x2,y2,x3,y3,x4,y4", one => one.corners?.flat() ?? []]);
+  const lines = images.flatMap(({ name, detections }) =>
+    detections.map(one => [quoted(name), ...columns.flatMap(([, values]) => values(one))].join(",")));
+  return [["image", ...columns.map(([title]) => title)].join(","), ...lines, ""].join("\r\n");
+}
+
+/** The shape of a row of YOLO's text files: the polygon of a mask, the corners of an oriented box, or [centre, size]. */
+function shapeOf({ bbox: [x, y, w, h], segmentation, corners }) {
+  return segmentation ? joined(rings(segmentation)) : corners ?? [[x + w / 2, y + h / 2], [w, h]];
+}
+
+/** A zip of labels/NAME.txt, with a line "class SHAPE score" for each object, relative to the image; and data.yaml. */
 export function toYolo(images, classes) {
   const index = new Map(classes.map(({ id }, i) => [id, i]));
   const files = images.map(({ name, width, height, detections }) => [
     `labels/${name.replace(/\.[^.\/]*$/, "")}.txt`,
-    detections.map(({ category_id, bbox: [x, y, w, h], score }) => {
-      const numbers = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height];
-      return `${index.get(category_id)} ${numbers.map(value => value.toFixed(6)).join(" ")} ${score.toFixed(5)}\n`;
+    detections.map(one => {
+      const numbers = shapeOf(one).flatMap(([x, y]) => [x / width, y / height]).map(value => value.toFixed(6));
+      return numbers.length ? `${index.get(one.category_id)} ${numbers.join(" ")} ${one.score.toFixed(5)}\n` : "";
     }).join(""),
   ]);
   return zip([...files, ["data.yaml", `names: ${JSON.stringify(classes.map(({ name }) => name))}\n`]]);

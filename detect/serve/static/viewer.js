@@ -16,7 +16,7 @@ export class Viewer {
    */
   constructor(kept, complain) {
     Object.assign(this, { kept, complain, item: null, live: null, hasCamera: false, lit: null });
-    this.model = { classes: [], skeleton: [], colors: new Map() };
+    this.model = { classes: [], skeleton: [], colors: new Map(), tints: new Map() };
     const fitted = () => { this.fit(); this.draw(); };
     for (const kind of ["load", "error"]) image.addEventListener(kind, fitted);
     for (const kind of ["loadedmetadata", "resize", "seeked"]) video.addEventListener(kind, fitted);
@@ -115,7 +115,8 @@ export class Viewer {
 
   row(one) {
     const row = document.createElement("tr"), at = one.frame === undefined ? "" : `frame ${one.frame}: `;
-    for (const text of [at + one.category, one.score.toFixed(3), one.bbox.join(", ")]) row.insertCell().textContent = text;
+    const turned = one.angle === undefined ? "" : `; ${Math.round(one.angle * 180 / Math.PI)}°`;
+    for (const text of [at + one.category, one.score.toFixed(3), one.bbox.join(", ") + turned]) row.insertCell().textContent = text;
     for (const [kind, target] of [["pointerenter", one], ["pointerleave", null]]) row.addEventListener(kind, () => {
       this.lit = target;
       row.classList.toggle("lit", !!target);
