@@ -195,6 +195,8 @@ REGISTRIES: dict[str, Registry] = {
             "yolo": "detect.data.sources.yolo:Yolo",
             "split_yaml": "detect.data.sources.split_yaml:SplitYaml",
             "voc": "detect.data.sources.voc:Voc",
+            "dota": "detect.data.sources.dota:Dota",
+            "label_images": "detect.data.sources.label_images:LabelImages",
             "landmark_csv": "detect.data.sources.csv_tables:LandmarkCsv",
             "signals": "detect.data.sources.signals:SignalFiles",
             "image_folder": "detect.data.sources.image_folder:ImageFolder",

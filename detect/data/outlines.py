@@ -202,13 +202,17 @@ class Outlines:
         return (left, top), canvas
 
     def corners(self) -> np.ndarray:
-        """Return (N, 4, 2): the points of an outline of four points, else its smallest rotated rectangle's; or NaN."""
+        """Return the corners (N, 4, 2) of each object, in order around it; NaN for an object without an outline.
+
+        They are the points of an outline of four, in their order unless that crosses itself, else those of the smallest
+        rotated rectangle around it.
+        """
         found = np.full((len(self), 4, 2), np.nan)
         for i in np.flatnonzero(self.present).tolist():
             rings, holes = self.rings(i)
             points = np.concatenate([np.zeros((0, 2)), *(r for r, hole in zip(rings, holes, strict=True) if not hole)])
             if len(points) == 4:
-                found[i] = points
+                found[i] = in_order(points)
             elif len(points):
                 middle = points.mean(0)  # cv2 counts in float32
                 found[i] = cv2.boxPoints(cv2.minAreaRect((points - middle).astype(np.float32))) + middle
@@ -237,6 +241,18 @@ class Outlines:
         mask = np.zeros(size, bool)
         mask[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         return dict(Outlines.of_masks([mask]).segmentation(0))
+
+
+def in_order(corners: np.ndarray) -> np.ndarray:
+    """Return four corners (4, 2) in order around their middle if their own encloses less, as that of an 8 does."""
+    around = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]), kind="stable")]
+    area, own = (abs(float(cross(one[2] - one[0], one[3] - one[1]))) for one in (around, corners))
+    return around if area > own * (1 + 1e-9) else corners
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the cross product (...) of vectors (..., 2): the area of the parallelogram that they span."""
+    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
 
 
 def gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

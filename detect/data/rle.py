@@ -29,6 +29,20 @@ def encode(runs: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return codes[used].astype(np.uint8), ends[starts]
 
 
+def of_values(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the values (N,) of pixels (h, w), ascending, and codes (L,) and starts (N + 1,) of their masks."""
+    flat = labels.T.ravel()
+    begins = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    edges = np.stack([begins, np.append(begins[1:], len(flat))], 1)
+    order = np.argsort(flat[begins], kind="stable")
+    values, first = np.unique(flat[begins][order], return_index=True)
+    groups = np.split(edges[order], first[1:])
+    runs = [np.diff(np.concatenate([[0], group.ravel(), [len(flat)]])) for group in groups]
+    runs = [run if run[-1] else run[:-1] for run in runs]
+    codes, starts = encode(np.concatenate(runs), np.concatenate([[0], np.cumsum([len(run) for run in runs])]))
+    return values, codes, starts
+
+
 def decode(codes: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the runs (R,) int64 of codes (L,) uint8, and where those of each mask start (N + 1,).
 

@@ -2,7 +2,8 @@
 
 A box is read as its edges stand: x = xmin, y = ymin, w = xmax - xmin, h = ymax - ymin. (The VOC of 2012 counts pixels
 from 1 and includes the last one; almost every tool that writes VOC xml since does not, and nothing in a file tells.)
-`difficult` objects are ordinary ones, and each `bndbox` of an object is a box. Classes are numbered from 1 in the
+`difficult` objects are ordinary ones, and each `bndbox` of an object is a box, each `robndbox` an oriented one (see
+`rolabelimg`). Classes are numbered from 1 in the
 order of their names, over all xml files, so that every split agrees. The splits are the lists
 `ImageSets/Main/{split}.txt`, else folders called as splits (`train/`, `Annotations/valid/`); without either all xml
 files together are the split `train`. A folder that holds one VOC folder (`VOCdevkit/VOC2012`) stands for it.
@@ -38,6 +39,7 @@ from detect.data.sources.inventory import (
     parts_of,
     take_stock,
 )
+from detect.data.sources.rolabelimg import oriented, with_upright
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 from detect.utils.xml_files import read_xml
@@ -257,9 +259,16 @@ def _load(voc: _Voc, xmls: list[str], bad_records: BadRecords) -> Annotations:
         images.append({"id": image_id, "file_name": file, "width": width, "height": height})
         for index, thing in enumerate(xml.iter("object"), start=1):
             category = number.get((thing.findtext("name") or "").strip())
-            for box in thing.findall("bndbox") or [thing]:
-                annotations.append({"image_id": image_id, "category_id": category, "bbox": _box(box)})
-                where.append(f"{Path(os.path.relpath(path, voc.folder)).as_posix()} object {index}")
+            record = f"{Path(os.path.relpath(path, voc.folder)).as_posix()} object {index}"
+            for box in [*thing.findall("bndbox"), *thing.findall("robndbox")] or [thing]:
+                try:
+                    found = oriented(box, f"{voc.folder}: {record}") if box.tag == "robndbox" else {"bbox": _box(box)}
+                except ValueError as error:
+                    bad_records.reject(record, str(error))
+                    continue
+                annotations.append({"image_id": image_id, "category_id": category, **found})
+                where.append(record)
+    with_upright(annotations)
     if not number:
         raise EmptyDatasetError(
             voc.folder, bad_records.lines or [f"none of {len(xmls)} xml files has an object with a name"]
