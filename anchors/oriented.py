@@ -213,33 +213,27 @@ def _common_area(a: Tensor, b: Tensor) -> Tensor:
     coincident edges need no care.
     """
     (ax, ay, w, h, cos_a, sin_a), (bx, by, width, height, cos_b, sin_b) = a, b
-    dx, dy = ax - bx, ay - by
+    dx, dy, width, height = ax - bx, ay - by, width / 2, height / 2
     x, y = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
-    cos, sin = (cos_a * cos_b + sin_a * sin_b) / 2, (sin_a * cos_b - cos_a * sin_b) / 2
-    width, height = width / 2, height / 2
-    total = torch.zeros_like(x)
-    along, across, back = (w * cos, w * sin), (-h * sin, h * cos), (-w * cos, -w * sin)
-    for (ux, uy), (vx, vy) in ((along, across), (across, back)):
-        # Two opposite edges, along 2 u, at +v and -v from the centre; a point of them is at start + 2 u t, t in 0..1.
-        over_x, over_y = _reciprocal(2 * ux), _reciprocal(2 * uy)
-        reach_x, reach_y = width * over_x.abs(), height * over_y.abs()
-        for side in (1, -1):
-            start_x, start_y = x + side * vx - ux, y + side * vy - uy
-            middle = -start_x * over_x
-            enter, leave = (middle - reach_x).clamp(0, 1), (middle + reach_x).clamp(0, 1)
-            middle = -start_y * over_y
-            low, high = ((middle + way).maximum(enter).minimum(leave) for way in (-reach_y, reach_y))
-            middle = (low + high) / 2  # y is constant but between low and high, where it is linear
-            first, last = ((start_y + 2 * uy * t).maximum(-height).minimum(height) for t in (enter, leave))
-            area = first * (middle - enter) + last * (leave - middle)
-            total = total + side * 2 * ux * area
-    return total
+    cos, sin = cos_a * cos_b + sin_a * sin_b, sin_a * cos_b - cos_a * sin_b
+    along, across = torch.stack((w * cos, w * sin)), torch.stack((-h * sin, h * cos))  # x, y of the sides w and h
+    edge = torch.stack((along, across))
+    over = _reciprocal(edge)
+    edge, over = torch.cat((edge, -edge)), torch.cat((over, -over))  # (4, 2, P), around a
+    start = torch.stack((x, y)) - (edge + edge.roll(-1, 0)) / 2  # a point of an edge is at start + t * edge, t in 0..1
+    middle = -start * over
+    reach_x, reach_y = width * over[:, 0].abs(), height * over[:, 1].abs()
+    enter, leave = (middle[:, 0] - reach_x).clamp_(0, 1), (middle[:, 0] + reach_x).clamp_(0, 1)
+    low, high = ((middle[:, 1] + way).maximum(enter).minimum(leave) for way in (-reach_y, reach_y))
+    turn = (low + high) / 2  # y is constant but between low and high, where it is linear
+    first, last = ((start[:, 1] + edge[:, 1] * t).maximum(-height).minimum(height) for t in (enter, leave))
+    return (edge[:, 0] * (first * (turn - enter) + last * (leave - turn))).sum(0).neg_()
 
 
 def _reciprocal(value: Tensor) -> Tensor:
     """1 / value, or 0 where that is not finite: an edge across x has no area below it, one along y is constant."""
     tiny = value.abs() < torch.finfo(value.dtype).tiny * 4
-    return value.masked_fill(tiny, 1).reciprocal().masked_fill(tiny, 0)
+    return value.masked_fill(tiny, 1).reciprocal_().masked_fill_(tiny, 0)
 
 
 def meeting(a: Tensor, b: Tensor) -> Tensor:

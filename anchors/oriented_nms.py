@@ -84,9 +84,10 @@ def _survivors(ranked: _Ranked, iou: float) -> np.ndarray:
         once = better < worse
         best = best[decide(better[once], worse[once], len(best))]
         kept.append(best)
-        alive = np.ones(len(rest), dtype=bool)
-        alive[_overlapping(ranked, best, rest, iou)[1]] = False
-        rest = rest[alive]
+        if len(rest):
+            alive = np.ones(len(rest), dtype=bool)
+            alive[_overlapping(ranked, best, rest, iou)[1]] = False
+            rest = rest[alive]
         block *= 4
     return np.concatenate(kept)
 
