@@ -227,7 +227,8 @@ def _common_area(a: Tensor, b: Tensor) -> Tensor:
     low, high = ((middle[:, 1] + way).maximum(enter).minimum(leave) for way in (-reach_y, reach_y))
     turn = (low + high) / 2  # y is constant but between low and high, where it is linear
     first, last = ((start[:, 1] + edge[:, 1] * t).maximum(-height).minimum(height) for t in (enter, leave))
-    return (edge[:, 0] * (first * (turn - enter) + last * (leave - turn))).sum(0).neg_()
+    total: Tensor = (edge[:, 0] * (first * (turn - enter) + last * (leave - turn))).sum(0)
+    return -total
 
 
 def _reciprocal(value: Tensor) -> Tensor:

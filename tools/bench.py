@@ -3,7 +3,8 @@
     python tools/bench.py [--peer PYTHON] [--rows NAME ...] [--device cuda] [--json FILE]
 
 PYTHON is the interpreter of an environment with ultralytics; without it, the rows that need it show our number only.
-torchvision and pycocotools belong to the development environment.
+torchvision and pycocotools belong to the development environment; row oriented-nms has a peer where detectron2 is
+installed.
 Every round runs each side once, in alternating order, so that other load on the machine affects both; a ratio is the
 median over the rounds, with the quartiles beside it. `by CPU` is the same ratio of CPU time, which depends less on
 other load; it does not include loader processes.
@@ -33,7 +34,7 @@ sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 from detect.errors import quiet_pipe  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 from tools.bench_data import lay_out, random_dataset, untrained  # noqa: E402
-from tools.bench_outlines import masks, oriented  # noqa: E402
+from tools.bench_outlines import masks, oriented, oriented_nms  # noqa: E402
 from tools.bench_pairs import NANO, Line, Setting, Side, by_turns, started, table, timed  # noqa: E402
 
 
@@ -269,6 +270,7 @@ ROWS = {
     "masks": masks,
     "oriented": oriented,
     "nms": nms,
+    "oriented-nms": oriented_nms,
     "evaluate": evaluate,
     "samples": samples,
     "windows": windows,

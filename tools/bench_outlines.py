@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from tools.bench_data import lay_out, untrained
-from tools.bench_pairs import NANO, Line, Setting, by_turns, started
+from tools.bench_pairs import NANO, Line, Setting, by_turns, started, timed
 
 
 def outlined(setting: Setting, form: str, ours: str, ending: str, sets: dict[str, dict[str, str]]) -> list[Line]:
@@ -56,3 +57,32 @@ def oriented(setting: Setting) -> list[Line]:
     parcels = {"train": "instances_train.json", "val": "instances_val.json"}
     aerial = {"train": "obb_train.json", "val": "obb_val.json"}
     return outlined(setting, "oriented", "yolo_n_obb", "-obb", {"parcel-boxes-obb": parcels, "nwpu-vhr10": aerial})
+
+
+def oriented_nms(setting: Setting) -> list[Line]:
+    """Suppress oriented boxes of one class; where detectron2 can be imported, both sides must agree."""
+    import torch
+
+    from anchors.oriented_nms import oriented_nms as ours
+    from tests.reference import box_scenes
+
+    try:
+        from detectron2.layers import nms_rotated as peer
+    except ImportError:
+        peer = None
+    lines = []
+    for scene in (box_scenes.sparse, box_scenes.half, box_scenes.crowded):
+        for n in (300, 8_400, 30_000):
+            boxes, scores = box_scenes.turned(scene)(setting.some(n), 0)
+            kept = ours(boxes, scores, None, 0.5)
+            degrees = torch.cat((boxes[:, :4], boxes[:, 4:] * (-180 / math.pi)), 1)  # counterclockwise
+            others = {}
+            if peer and (n < 30_000 or scene is box_scenes.crowded):  # it takes a quarter of an hour for the others
+                if not torch.equal(kept, peer(degrees, scores, 0.5)):
+                    raise SystemExit(f"bench: nms of {n} oriented {scene.__name__} boxes differs from detectron2's")
+                others = {"detectron2": timed(lambda b=degrees, s=scores: peer(b, s, 0.5))}  # type: ignore[misc]
+            side = timed(lambda b=boxes, s=scores: ours(b, s, None, 0.5), max(1, 3_000 // n))  # type: ignore[misc]
+            rounds = 2 if others and n > 8_000 else setting.some(11)
+            what = f"oriented NMS, {n:,} boxes, {scene.__name__}, {len(kept) / len(boxes):.0%} stay"
+            lines.append(Line(what, ">= 5", *by_turns(rounds, side, others)))
+    return lines

@@ -35,3 +35,16 @@ def half(n, seed=0):
 def crowded(n, seed=0):
     """Some two hundred survive an IoU of 0.5: a trained detector before its threshold."""
     return scattered(n, seed, least=20, most=200, clusters=150)
+
+
+def turned(scene: Scene) -> Scene:
+    """A scene of oriented boxes (n, 5), whose angles follow their places, as those around one object do."""
+
+    def draw(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+        boxes, scores = scene(n, seed)
+        center, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        g = torch.Generator().manual_seed(seed + 1)
+        angle = center.sum(1, keepdim=True) / 100 + torch.randn(n, 1, generator=g) / 20
+        return torch.cat((center, size, angle), 1), scores
+
+    return draw
