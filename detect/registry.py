@@ -121,7 +121,7 @@ def _built_in(package: str, **modules: str) -> dict[str, str]:
     return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
 
-_TASKS = ("detect", "segment", "keypoints", "localize", "landmarks", "classify", "embed")
+_TASKS = ("detect", "segment", "keypoints", "localize", "landmarks", "classify", "embed", "semantic")
 
 
 REGISTRIES: dict[str, Registry] = {
@@ -143,6 +143,7 @@ REGISTRIES: dict[str, Registry] = {
             efficientnet_lite="efficientnet_lite0",
             csp="csp_n csp_s csp_m csp_l",
             esnet="esnet_s esnet_m esnet_l",
+            unet="unet_encoder",
         ),
     ),
     "neck": Registry("neck", _built_in("detect.models", necks="pan fpn fpn_paper straight csp_pan")),
@@ -171,12 +172,13 @@ REGISTRIES: dict[str, Registry] = {
             yolox="yolox",
             picodet="picodet",
             sliding_window="sliding_window",
-            rcnn="faster_rcnn fast_rcnn rcnn",
+            rcnn="faster_rcnn fast_rcnn rcnn mask_rcnn",
             localizer="localizer",
             landmarker="landmarker",
             classifier="classifier",
             layers="layers",
             embedder="embedder",
+            unet="unet",
         ),
     ),
     "layer": Registry("layer", _built_in("detect.models", layers="conv separable residual max mean dense dropout")),

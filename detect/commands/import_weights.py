@@ -26,7 +26,7 @@ class ImportWeightsConfig:
 
     weights: str
     """Published file: .weights of Darknet, .onnx or .pth of YOLOX, .onnx of PicoDet, .pth of torchvision (Faster R-CNN,
-    classifiers); or a name of `detect weights`."""
+    Mask R-CNN, classifiers); or a name of `detect weights`."""
     out: str
     """Weights file to write (.safetensors)."""
     cfg: str = ""

@@ -1,10 +1,11 @@
-"""Imports torchvision's Faster R-CNN: a ResNet, the feature pyramid and the heads of the papers."""
+"""Imports torchvision's Faster and Mask R-CNN: a ResNet, the feature pyramid and the heads of the papers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from detect.errors import UserError
 from detect.models.backbones.base import Staged
 from detect.models.base import Model
 from detect.models.builder import build
-from detect.models.configs.rcnn import FasterRcnnConfig
+from detect.models.configs.rcnn import FasterRcnnConfig, MaskRcnnConfig
 from detect.models.faster_rcnn import FasterRCNN
 from detect.models.heads.rpn import pyramid_sizes
+from detect.models.mask_rcnn import CONVOLUTIONS
 from detect.models.pretrained import PIXELS
 from detect.models.uninitialized import Unfilled
 from detect.registry import register
@@ -31,7 +33,7 @@ RESNETS = {  # by the blocks of each stage, and by whether these are bottlenecks
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-HEAD = "roi_heads.box_predictor.cls_score.weight"
+HEAD, MASKS = "roi_heads.box_predictor.cls_score.weight", "roi_heads.mask_predictor.conv5_mask.bias"
 PLACES = {  # the beginnings of our names and of torchvision's
     "neck.lateral.": "backbone.fpn.inner_blocks.",
     "neck.smooth.": "backbone.fpn.layer_blocks.",
@@ -42,13 +44,18 @@ PLACES = {  # the beginnings of our names and of torchvision's
     "head.hidden.2.": "roi_heads.box_head.fc7.",
     "head.classify.": "roi_heads.box_predictor.cls_score.",
     "head.deltas.": "roi_heads.box_predictor.bbox_pred.",
+    **{f"mask_head.convolutions.{i}.0.": f"roi_heads.mask_head.mask_fcn{i + 1}." for i in range(CONVOLUTIONS)},
+    "mask_head.up.0.": "roi_heads.mask_predictor.conv5_mask.",
+    "mask_head.classify.": "roi_heads.mask_predictor.mask_fcn_logits.",
 }
 COUNT = "num_batches_tracked"
 
 
 @register("importer", "faster_rcnn")
 def import_faster_rcnn(file: PublishedFile) -> FasterRCNN | None:
-    """Import torchvision's `fasterrcnn_resnet50_fpn`, or one with another ResNet; None for a file of another network.
+    """Import torchvision's `fasterrcnn_resnet50_fpn` or `maskrcnn_resnet50_fpn`, or one with another ResNet.
+
+    None for a file of another network.
 
     The released weights have rows for 91 category ids, 10 of which COCO does not use; the 80 others become classes.
 
@@ -85,6 +92,7 @@ def import_faster_rcnn(file: PublishedFile) -> FasterRCNN | None:
 def _current(name: str) -> str:
     """The name of a tensor without the numbers that later versions of torchvision put between its parts."""
     name = re.sub(r"((?:inner|layer)_blocks\.\d+)\.0\.", r"\1.", name)
+    name = re.sub(r"mask_head\.(\d)\.0\.", lambda found: f"mask_head.mask_fcn{int(found[1]) + 1}.", name)
     return name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
 
 
@@ -103,21 +111,17 @@ def _config(state: Mapping[str, Tensor], file: PublishedFile) -> FasterRcnnConfi
     if resnet is None:
         raise _other(file, f"the stages of its backbone have {depths} blocks")
     sizes = [[float(2 * round(side / 2)) for side in pair] for pair in pyramid_sizes([2**i for i in LEVELS])]
-    return FasterRcnnConfig(
-        name=f"faster_rcnn_{resnet}",
-        backbone=resnet,
-        neck="fpn_paper",
-        levels=LEVELS,
-        width=width,
-        hidden=hidden,
-        cells="corner",
-        anchors=sizes,
-        regions=1000,
-    )
+    shared: dict[str, Any] = {"backbone": resnet, "neck": "fpn_paper", "levels": LEVELS, "width": width}
+    shared |= {"hidden": hidden, "cells": "corner", "anchors": sizes, "regions": 1000}
+    if MASKS in state:
+        return MaskRcnnConfig(name=f"mask_rcnn_{resnet}", mask_width=len(state[MASKS]), **shared)
+    return FasterRcnnConfig(name=f"faster_rcnn_{resnet}", **shared)
 
 
 def _other(file: PublishedFile, reason: str) -> UserError:
-    return UserError(f"{file.path} is a Faster R-CNN, but not torchvision's with a ResNet and its pyramid: {reason}")
+    return UserError(
+        f"{file.path} is a Faster or Mask R-CNN, but not torchvision's with a ResNet and its pyramid: {reason}"
+    )
 
 
 def _renamed(model: Model, state: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
@@ -133,6 +137,8 @@ def _renamed(model: Model, state: Mapping[str, Tensor], rows: list[int]) -> dict
     for name, tensor in found.items():
         if name.startswith("head.classify."):
             found[name] = tensor[[*rows, 0]]
+        elif name.startswith("mask_head.classify."):
+            found[name] = tensor[rows]
         elif name.startswith("head.deltas."):
             found[name] = tensor.unflatten(0, (-1, 4))[rows].flatten(0, 1)
     return found

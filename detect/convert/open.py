@@ -19,7 +19,7 @@ from detect.registry import REGISTRIES
 
 KNOWN = (
     "YOLOX (.onnx, .pth), PicoDet (.onnx), Darknet (.weights with its .cfg), "
-    "torchvision's Faster R-CNN with a ResNet and its ImageNet classifiers (.pth)"
+    "torchvision's Faster R-CNN and Mask R-CNN with a ResNet and its ImageNet classifiers (.pth)"
 )
 
 

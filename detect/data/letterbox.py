@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from detect.data.images import resize
+from detect.semantic import CanvasScores
 from detect.types import Detections, Preprocess
 
 
@@ -136,11 +137,11 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     """Detections on a letterboxed canvas as detections in pixels of the source image, on the CPU.
 
     Boxes are clipped to the image; those without area there are dropped unless `keep_empty`, for landmarks: each image
-    has one record of them, also where they lie outside. Prediction and evaluation both use this function. Anything
-    else, such as a Classification, is returned as it is.
+    has one record of them, also where they lie outside. Prediction and evaluation both use this function. The scores of
+    the pixels of a canvas become a class map; anything else, such as a Classification, is returned as it is.
     """
     if not isinstance(found, Detections):
-        return found
+        return found.in_source(fit) if isinstance(found, CanvasScores) else found
     boxes = fit.undo(found.boxes.cpu().float(), clip=True)
     points = None if found.keypoints is None else fit.undo(found.keypoints.cpu().float())
     some = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) | keep_empty

@@ -21,6 +21,7 @@ from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
 from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
+from detect.semantic import SemanticMap
 from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
 from detect.utils.atomic_io import replace_text
@@ -151,7 +152,9 @@ def say_left_out(annotations: Annotations) -> None:
 
 
 def _relabelled(result: Any, labels: torch.Tensor, points: torch.Tensor | None) -> Any:
-    """Detections with the labels of the annotations, and their keypoints in that order; other results as they are."""
+    """Results with the labels of the annotations, and their keypoints in that order; those without as they are."""
+    if isinstance(result, SemanticMap):
+        return result.relabelled(labels)
     if not isinstance(result, Detections):
         return result
     moved = dataclasses.replace(result, labels=labels[result.labels])

@@ -156,6 +156,8 @@ def macs(layer: nn.Module, output: Tensor) -> int:
     """Multiply-accumulates of a convolution or linear layer with this output; 0 for other layers, as usual."""
     if isinstance(layer, _ConvNd):
         each = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+        if layer.transposed:  # an output is the sum of some of the filter's weights: of one in each step of the stride
+            return each * output.numel() // math.prod(layer.stride)
     elif isinstance(layer, nn.Linear):
         each = layer.in_features
     else:

@@ -56,7 +56,8 @@ def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
 
 
 def _counts(about: About) -> dict[int | str, int]:
-    return {"classes": len(about.metadata.names), "keypoints": len(about.metadata.keypoint_names)}
+    classes, keypoints = len(about.metadata.names), len(about.metadata.keypoint_names)
+    return {"classes": classes, "classes and background": classes + 1, "keypoints": keypoints}
 
 
 def extra_axes(about: About) -> dict[str, list[int]]:

@@ -49,9 +49,9 @@ class Published:
         classes: number of classes.
         parameters: number of parameters, in millions.
         imgsz: image size in pixels.
-        score: what the publisher measured, in percent: AP or AP50 on COCO val2017, top-1 accuracy on ImageNet's
-            validation set.
-        metric: "AP", "AP50" or "top-1".
+        score: what the publisher measured, in percent: AP or AP50 on COCO val2017, of boxes or of masks, or top-1
+            accuracy on ImageNet's validation set.
+        metric: "AP", "AP50", "mask AP" or "top-1".
         licence: SPDX identifier, or the name of the licence.
         publisher: who trained and released them.
         page: the publisher's page that has these figures.

@@ -68,7 +68,7 @@ def draw(
     width, size = line_width or max(2 if side >= 200 else 1, round(side / 320)), max(11, round(side / 45))
     captions = _captions(detections, names, hide_conf)
     if isinstance(detections, Classification):
-        _list(annotated, [] if hide_labels else captions, size)
+        list_captions(annotated, [] if hide_labels else captions, size)
         return annotated
     boxes = [(a, b, c, d) for a, b, c, d in detections.boxes.round().int().tolist()]
     if boxes and not line_width:  # thick lines hide what small boxes hold
@@ -151,8 +151,8 @@ def _colors(detections: Detections | Classification, one_class: bool) -> list[Co
     return instance_colors(detections.boxes.numpy(), labels, one_class)
 
 
-def _list(annotated: np.ndarray, captions: Sequence[Caption], size: int) -> None:
-    """Write captions one below the other, from the upper left corner."""
+def list_captions(annotated: np.ndarray, captions: Sequence[Caption], size: int) -> None:
+    """Write captions of the letter `size` into the image, one below the other, from the upper left corner."""
     lines = [_label(*caption, size) for caption in captions]
     for line, top in zip(lines, accumulate((len(line) for line in lines), initial=0), strict=False):
         if top < annotated.shape[0]:

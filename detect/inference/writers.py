@@ -20,6 +20,7 @@ from detect.inference.video_writer import VideoWriter
 from detect.inference.yolo_rows import yolo_rows
 from detect.masks import RleMasks
 from detect.results import Result
+from detect.semantic import SemanticMap
 from detect.types import Detections, Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import json_text, say
@@ -170,10 +171,13 @@ class LabelImageSink:
     def __init__(self, paths: OutputPaths, what: str) -> None:
         self.paths, self.what = paths, what
 
-    def write(self, frame: Frame, result: Detections, annotated: np.ndarray) -> None:
-        assert isinstance(result.masks, RleMasks)
-        labels = result.labels if self.what == "classes" else torch.arange(len(result))
-        image = label_image(result.masks, (labels + 1).tolist())
+    def write(self, frame: Frame, result: Detections | SemanticMap, annotated: np.ndarray) -> None:
+        if isinstance(result, SemanticMap):
+            image = result.label_image(self.what)
+        else:
+            assert isinstance(result.masks, RleMasks)
+            labels = result.labels if self.what == "classes" else torch.arange(len(result))
+            image = label_image(result.masks, (labels + 1).tolist())
         save_image(self.paths.written.claim(self.paths.of(frame, ".png")), image)
 
     def close(self, finished: bool = True) -> None:

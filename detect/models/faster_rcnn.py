@@ -73,8 +73,10 @@ class FasterRCNN(PooledModel):
         }
 
 
-def build_faster_rcnn(config: FasterRcnnConfig, metadata: ModelMetadata) -> FasterRCNN:
-    """Faster R-CNN with the parts that `config` names.
+def build_faster_rcnn(
+    config: FasterRcnnConfig, metadata: ModelMetadata, kind: type[FasterRCNN] = FasterRCNN
+) -> FasterRCNN:
+    """Faster R-CNN, or a `kind` of it, with the parts that `config` names.
 
     Raises:
         UserError: an unknown name, a level that the backbone lacks, or a wrong number of anchors.
@@ -87,4 +89,4 @@ def build_faster_rcnn(config: FasterRcnnConfig, metadata: ModelMetadata) -> Fast
             f"{len(config.anchors)} are listed; compute them with detect anchors --k {count}, or leave them out"
         )
     head = RoIHead(config.width * SIDE**2, len(metadata.names), config.hidden)
-    return FasterRCNN(config, metadata, backbone, neck, head)
+    return kind(config, metadata, backbone, neck, head)

@@ -19,7 +19,7 @@ from anchors.grid import Priors
 from anchors.sampling import sampled
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.rcnn import PooledConfig, RcnnConfig
-from detect.models.heads.roi import RoIHead, pooled
+from detect.models.heads.roi import SIDE, RoIHead, pooled
 from detect.models.yolo import select_detections
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
@@ -41,6 +41,7 @@ class RegionOutput(NamedTuple):
         deltas: (B, P, C, 4), a box for each class.
         limit: (4,) canvas size as width, height, width, height.
         proposed: the output of the region proposal network, if there is one.
+        maps: the feature maps, where a second stage looks at the detected boxes.
     """
 
     boxes: Tensor
@@ -49,6 +50,7 @@ class RegionOutput(NamedTuple):
     deltas: Tensor
     limit: Tensor
     proposed: HeadOutput | None = None
+    maps: list[Tensor] | None = None
 
 
 class RegionModel(Model):
@@ -141,10 +143,14 @@ class PooledModel(RegionModel):
         size = features[0].shape[2] * self.strides[0], features[0].shape[3] * self.strides[0]
         proposals, proposed = self.propose(features, size, given)
         boxes, valid = pad_boxes(proposals)
-        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps with features of their own
-        seen = pooled(features[:own], self.strides[:own], boxes, self.config.pooling, self.config.cells == "corner")
-        logits, deltas = self.head(seen.flatten(2))
+        logits, deltas = self.head(self.pool(features, boxes).flatten(2))
         return RegionOutput(boxes, valid, logits, deltas, boxes.new_tensor([*size[::-1]] * 2), proposed)
+
+    def pool(self, features: list[Tensor], boxes: Tensor, side: int = SIDE) -> Tensor:
+        """The features (B, P, C, side, side) of regions (B, P, 4), from the feature maps of the neck."""
+        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps with features of their own
+        kind, corner = self.config.pooling, self.config.cells == "corner"
+        return pooled(features[:own], self.strides[:own], boxes, kind, corner, side)
 
     def propose(
         self, maps: list[Tensor], size: tuple[int, int], given: Given

@@ -96,8 +96,8 @@ class ExportForm:
     """The tensors that an exported model returns, and how they become results outside torch."""
 
     outputs: Mapping[str, tuple[int | str, ...]]
-    """Name of each output and its last axes: a number, "classes" or "keypoints" for their count, or "any". The first
-    axis is the batch."""
+    """Name of each output and its last axes: a number, "classes", "classes and background" or "keypoints" for their
+    count, or "any". The first axis is the batch."""
 
     tensors: Callable[[Any, Any], Sequence[Tensor]]
     """(model, what its `forward` returned) -> the outputs, in their order."""

@@ -21,7 +21,7 @@ CLASSIFY = ["--task", "classify", "--model", "lenet5"]
     [
         (
             [*CLASSIFY, "--augment.mosaic", "0.5"],
-            "--augment.mosaic is for detectors, instance segmenters",
+            "--augment.mosaic is for detectors",
         ),
         (
             [*CLASSIFY, "--balance", "sampling", "--repeat", "0.3"],

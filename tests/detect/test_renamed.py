@@ -48,6 +48,8 @@ CASES = {
     "classifier with hidden layers": {"kind": "classifier", "backbone": "lenet5", "hidden": [8]},
     "classifier by convolution": {"kind": "classifier", "backbone": "squeezenet1_1"},
     "layers": {"kind": "layers", "layers": ["conv 4 3", "max 2", "dense 8"]},
+    "mask_rcnn": {"kind": "mask_rcnn", "neck": "fpn", "hidden": [8], "mask_width": 8},
+    "unet": {"kind": "unet", "levels": [2, 3]},
     "embedder": {"kind": "embedder", "backbone": "lenet5", "dimensions": 6},
 }
 
@@ -72,6 +74,7 @@ def said(model):
     named, rest = {}, {}
     for key, value in raw.items():
         if key == "logits":
+            value = value.movedim(1, -1) if "unet" in model.config.kind else value
             named["logits"], rest["background"] = value[..., :classes].movedim(-1, 0), value[..., classes:]
         elif key == "deltas":
             named["deltas"] = value.movedim(-2, 0)

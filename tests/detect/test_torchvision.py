@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -34,13 +34,11 @@ SMALL = ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "efficientnet_b0"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def their_detector(norm: type, classes: int = 91) -> FasterRCNN:
+def their_detector(norm: type, classes: int = 91, kind: type = FasterRCNN) -> FasterRCNN:
     """Random weights whose scores spread; like the released ones, they never name an id that COCO does not use."""
     torch.manual_seed(0)
     body = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=norm)
-    net = FasterRCNN(
-        body, classes, min_size=96, max_size=160, representation_size=64, box_detections_per_img=1000
-    ).eval()
+    net = kind(body, classes, min_size=96, max_size=160, representation_size=64, box_detections_per_img=1000).eval()
     spread_statistics(net)
     predictor, rpn = net.roi_heads.box_predictor, net.rpn.head
     with torch.no_grad():
@@ -107,6 +105,24 @@ def test_detections_are_those_of_torchvision(released):
         with torch.no_grad():
             wanted = net([torch.from_numpy(image).permute(2, 0, 1) / 255])[0]
         compare(found, wanted)
+
+
+@pytest.mark.slow
+def test_masks_are_those_of_torchvision(tmp_path, monkeypatch):
+    """Before they are pasted into the image: torchvision rounds boxes to whole pixels."""
+    net, image = their_detector(FrozenBatchNorm2d, kind=MaskRCNN), images()[0]
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    model = open_model(tmp_path / "w.pth")
+    assert (model.config.name, model.task, model.config.mask_width) == ("mask_rcnn_resnet18", "segment", 256)
+    net.roi_heads.detections_per_img = 20
+    monkeypatch.setattr(net.transform, "postprocess", lambda found, *_: found)
+    given = torch.from_numpy(image).permute(2, 0, 1)
+    with torch.no_grad():
+        found = model.postprocess(model(given[None]), Postprocess(0.05, 0.5, 20))[0]
+        wanted = net([given / 255])[0]
+    assert torch.allclose(found.scores, wanted["scores"], atol=1e-3) and len(found) == 20
+    assert (found.masks.values - wanted["masks"][:, 0]).abs().max() < 1e-2
+    assert wanted["masks"].std() > 0.05
 
 
 def test_normalization_that_was_trained_stays_so(tmp_path):

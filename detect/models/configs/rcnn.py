@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from detect.config.constraints import Choice, Range
+from detect.config.constraints import Choice, Range, Width
 from detect.config.fields import ADVANCED
 from detect.models.configs.base import (
     Anchors,
@@ -127,3 +127,31 @@ class FasterRcnnConfig(PooledConfig):
     def anchors_missing(self) -> int:
         """One for each level and `anchors_per_level`, where none are configured."""
         return 0 if self.anchors else len(self.levels) * self.anchors_per_level
+
+
+@dataclass(frozen=True)
+class MaskLossConfig(ProposalLossConfig):
+    """The loss of regions, of the region proposal network and of masks."""
+
+    mask: LossWeight = 1.0
+    """Weight of the mask loss of regions. Binary cross-entropy of the cells."""
+
+
+@register("model", "mask_rcnn")
+@dataclass(frozen=True)
+class MaskRcnnConfig(FasterRcnnConfig):
+    """Mask R-CNN (He et al., 2017): Faster R-CNN with a mask of each detected object."""
+
+    task: ClassVar[str] = "segment"
+
+    kind: str = "mask_rcnn"
+    mask_width: Width = 64
+    """Channels of the four convolutions of the mask head. The paper has 256."""
+    loss: MaskLossConfig = field(default_factory=MaskLossConfig)
+
+    def build(self, metadata: ModelMetadata) -> Model:
+        """See `ModelConfig.build`."""
+        from detect.models.faster_rcnn import build_faster_rcnn
+        from detect.models.mask_rcnn import MaskRCNN
+
+        return build_faster_rcnn(self, metadata, MaskRCNN)

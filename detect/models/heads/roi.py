@@ -59,25 +59,30 @@ class RoIHead(nn.Module):
 
 
 def pooled(
-    maps: Sequence[Tensor], strides: Sequence[int], boxes: Tensor, kind: str = "align", corner: bool = False
+    maps: Sequence[Tensor],
+    strides: Sequence[int],
+    boxes: Tensor,
+    kind: str = "align",
+    corner: bool = False,
+    side: int = SIDE,
 ) -> Tensor:
-    """The features of regions, (B, P, C, SIDE, SIDE) in float32.
+    """The features of regions, (B, P, C, side, side) in float32.
 
     Args:
         maps: feature maps, finest first. strides: their strides. boxes: regions (B, P, 4) in canvas pixels; each is
         pooled from the map that suits its size (see `levels`). kind: "align" averages points between the cells (He et
         al., 2017), "max" takes the largest cell (Girshick, 2015). corner: whether the value of a cell lies at its upper
-        left corner rather than in its middle.
+        left corner rather than in its middle. side: cells of a region in each direction.
     """
     from torchvision import ops  # late: it takes half a second
 
     count, rows = boxes.shape[1], boxes.flatten(0, 1).float()
     image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(count)
     rois, level = torch.cat((image[:, None].to(rows.dtype), rows), 1), levels(rows, strides)
-    out = rows.new_zeros(len(rows), maps[0].shape[1], SIDE, SIDE)
+    out = rows.new_zeros(len(rows), maps[0].shape[1], side, side)
     for i, (x, stride) in enumerate(zip(maps, strides, strict=True)):
         at = torch.arange(len(rows), device=rows.device) if rows.is_meta else torch.where(level == i)[0]
-        given: tuple[Any, ...] = (x.float(), rois[at], SIDE, 1 / stride)
+        given: tuple[Any, ...] = (x.float(), rois[at], side, 1 / stride)
         part = ops.roi_align(*given, SAMPLES, aligned=not corner) if kind == "align" else ops.roi_pool(*given)
         out = out.index_put((at,), part)
     return out.unflatten(0, (-1, count)) if count else out.view(len(boxes), 0, *out.shape[1:])
