@@ -57,6 +57,8 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector, co
     targets = [target for target in targets_of(config) if target.kind != "F1"]
     conf, why = _threshold(annotations, curves, overall, targets)
     found = Detected(annotations, boxes.records(), boxes.errors, boxes.summary, curves, overall, conf)
+    if found.kind:
+        page.text("Everything below is of masks: a detection is right where its mask fits.")
     _told(page, found, why)
     page.heading("Precision and recall")
     curves_section(page, annotations.names, curves, overall, found.summary)
