@@ -15,6 +15,7 @@ from detect.data import rle
 from detect.data.annotations import known_sizes
 from detect.data.bad_records import BadRecords
 from detect.data.boxes import called, owners
+from detect.data.outline_clipping import polygon_areas
 from detect.data.outlines import Outlines
 from detect.errors import UserError
 
@@ -84,24 +85,6 @@ def outline_faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tupl
 
 def outlined_areas(outlines: Outlines) -> np.ndarray:
     """Return (N,) the area in pixels of each outline: of polygons the sum of their parts', without their holes."""
-    owner = np.repeat(np.arange(len(outlines)), np.diff(outlines.object_starts))
-    signs = np.where(outlines.holes, -1.0, 1.0)
-    found = np.bincount(owner, signs * ring_areas(outlines), minlength=len(outlines))
     runs, starts = rle.decode(outlines.codes, outlines.code_starts)
     first, end, masks = rle.spans(runs, starts, outlines.rle_sizes)
-    return np.asarray(found + np.bincount(masks, end - first, minlength=len(outlines)))
-
-
-def ring_areas(outlines: Outlines) -> np.ndarray:
-    """Return (R,) the area of each ring, as the shoelace formula has it."""
-    lengths = np.diff(outlines.ring_starts)
-    found = np.zeros(len(lengths))
-    if not lengths.any():
-        return found
-    follow = np.arange(1, len(outlines.points) + 1)
-    used = lengths > 0
-    follow[outlines.ring_starts[1:][used] - 1] = outlines.ring_starts[:-1][used]
-    first = np.repeat(outlines.points[outlines.ring_starts[:-1][used]], lengths[used], axis=0)
-    x, y = (outlines.points - first).T  # near zero, where the products are exact
-    found[used] = np.add.reduceat(x * y[follow] - x[follow] * y, outlines.ring_starts[:-1][used])
-    return np.asarray(np.abs(found) / 2)
+    return np.asarray(polygon_areas(outlines) + np.bincount(masks, end - first, minlength=len(outlines)))

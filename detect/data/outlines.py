@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from detect.data import rle
+from detect.data.outline_grids import grids, label_map
 
 MASK_SIDE = 56  # cells along a box's side of the masks that models learn
-_FINER = 4  # samples of a cell along each axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class Outlines:
         codes: (L,) uint8, the characters of compressed RLEs; an object that has one has no rings.
         code_starts: (N + 1,) int64.
         rle_sizes: (N, 2) int32 height and width of each RLE; 0 without one.
+        whole: whether all are oriented boxes, of four points each, which augmentation does not cut off at the edge of
+            the image.
     """
 
     points: np.ndarray
@@ -43,6 +45,7 @@ class Outlines:
     codes: np.ndarray
     code_starts: np.ndarray
     rle_sizes: np.ndarray
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(self.rle_sizes)
@@ -84,11 +87,13 @@ class Outlines:
             codes=np.concatenate([np.zeros(0, np.uint8), *(one.codes for one in several)]),
             code_starts=_end_to_end([one.code_starts for one in several]),
             rle_sizes=np.concatenate([np.zeros((0, 2), np.int32), *(one.rle_sizes for one in several)]),
+            whole=any(one.whole for one in several),
         )
 
     def __getitem__(self, index: Any) -> Outlines:
         """Return the outlines of some objects: a slice, indices (M,), or a mask (N,) bool."""
-        rows = np.arange(len(self))[index].reshape(-1)
+        span = range(len(self))[index] if isinstance(index, slice) else np.arange(len(self))[index].reshape(-1)
+        rows = np.asarray(span, np.int64)
         rings, object_starts = gather(self.object_starts, rows)
         points, ring_starts = gather(self.ring_starts, rings)
         codes, code_starts = gather(self.code_starts, rows)
@@ -100,6 +105,7 @@ class Outlines:
             self.codes[codes],
             code_starts,
             self.rle_sizes[rows],
+            self.whole,
         )
 
     @property
@@ -123,8 +129,18 @@ class Outlines:
         """Return outlines of rings only: RLEs traced along the edges of their pixels, with holes and islands."""
         if not len(self.codes):
             return self
-        traced = [self.rings(i) for i in range(len(self))]
-        return Outlines.of_polygons([rings for rings, _ in traced], [holes for _, holes in traced])
+        encoded = np.flatnonzero(np.diff(self.code_starts))
+        traced = [self.rings(i) for i in encoded.tolist()]
+        order = np.arange(len(self))
+        order[encoded] = len(self) + np.arange(len(encoded))
+        drawn = Outlines.of_polygons([rings for rings, _ in traced], [holes for _, holes in traced])
+        blank = Outlines.of_polygons([[]] * len(self))
+        rings = replace(self, codes=blank.codes, code_starts=blank.code_starts, rle_sizes=blank.rle_sizes)
+        return Outlines.join([rings, drawn])[order]
+
+    def owners(self) -> np.ndarray:
+        """Return (V,) int64, the object of each point of a ring."""
+        return np.repeat(np.repeat(np.arange(len(self)), np.diff(self.object_starts)), np.diff(self.ring_starts))
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Outlines:
         """Return the outlines as rings, with points (V, 2) moved by `move`."""
@@ -161,23 +177,11 @@ class Outlines:
         Returns:
             (N, S, S) uint8, the share (0 to 255) of each cell that is inside; 0 for an object without an outline.
         """
-        found = np.zeros((len(self), side, side), np.uint8)
-        fine = side * _FINER
-        for i, box in enumerate(np.asarray(boxes, np.float64)):
-            extent = np.maximum(box[2:] - box[:2], 1e-9)
-            canvas = np.zeros((fine, fine), np.uint8)
-            for ring, hole in zip(*self.rings(i), strict=True):
-                _fill(canvas, (ring - box[:2]) * (fine / extent), 0 if hole else 255)
-            found[i] = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
-        return found
+        return grids(self, np.asarray(boxes, np.float64), side)
 
     def label_map(self, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Return the labels of pixels (h, w) uint8: `labels` (N,) of objects, later ones over earlier, 255 for none."""
-        canvas = np.full(size, 255, np.uint8)
-        for i, label in enumerate(np.asarray(labels).tolist()):
-            (left, top), pixels = self.pixels(i, size)
-            canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]][pixels] = label
-        return canvas
+        return label_map(self, np.asarray(labels), size)
 
     def pixels(self, index: int, size: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
         """Return the pixels (h, w) bool of one object in an image of `size`, as pycocotools has them, and their place.
@@ -207,6 +211,8 @@ class Outlines:
         They are the points of an outline of four, in their order unless that crosses itself, else those of the smallest
         rotated rectangle around it.
         """
+        if self.whole:  # they are oriented boxes already
+            return self.points.reshape(-1, 4, 2)
         found = np.full((len(self), 4, 2), np.nan)
         for i in np.flatnonzero(self.present).tolist():
             rings, holes = self.rings(i)
@@ -277,12 +283,6 @@ def _runs(mask: np.ndarray) -> np.ndarray:
     flat = mask.T.ravel()
     changes = np.flatnonzero(np.diff(flat, prepend=False)) if len(flat) else np.zeros(0, np.int64)
     return np.diff(np.concatenate([[0], changes, [len(flat)]]))
-
-
-def _fill(canvas: np.ndarray, ring: np.ndarray, value: int) -> None:
-    """Fill what a ring encloses; cv2 counts from the middle of the first pixel, in sixteenths."""
-    scaled = ((ring - 0.5) * 16).round().clip(-(2**26), 2**26).astype(np.int32)
-    cv2.fillPoly(canvas, [scaled], value, shift=4)
 
 
 def _codes(ring: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
     from detect.commands.evaluate import EvaluateConfig
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
-    from detect.types import Postprocess, Preprocess
+    from detect.types import Postprocess, Preprocess, Target
 
 
 THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds")  # of detect evaluate
 
 
 def training_data(
-    annotations: Annotations, config: TrainConfig, preprocess: Preprocess, cache_gb: float, points: bool = False
+    annotations: Annotations,
+    config: TrainConfig,
+    preprocess: Preprocess,
+    cache_gb: float,
+    points: bool = False,
+    finish: Callable[[Target], Target] | None = None,
 ) -> Any:
     """Augmented images with their boxes, or pieces of images for a model that learns from windows.
 
@@ -33,11 +38,15 @@ def training_data(
         preprocess: how images become numbers.
         cache_gb: gigabytes of decoded images that are kept.
         points: whether keypoints go along. Without them mirror pairs are not needed.
+        finish: makes what the task learns of the outlines of an augmented target: a function of
+            `detect.data.augment.finish`, or one like them. Every object then needs an outline (see `Task.outlines`).
+            Default: outlines do not go along.
 
     Raises:
         UserError: every box is too small at this image size.
     """
     from detect.data.datasets.detection import CocoDataset
+    from detect.data.datasets.outlined import OutlinedDataset
     from detect.data.sampling import repeat_factors, repeated
     from detect.data.validate import require_large
 
@@ -51,7 +60,10 @@ def training_data(
     if not points:
         annotations = replace(annotations, keypoints=None, keypoint_names=[])
     order = repeated(repeat_factors(annotations, config.repeat), config.seed) if balanced else None
-    return CocoDataset(annotations, config.imgsz, augment, config.seed, config.epochs, preprocess, cache_gb, order)
+    options = config.imgsz, augment, config.seed, config.epochs, preprocess, cache_gb, order
+    if finish is None:
+        return CocoDataset(annotations, *options)
+    return OutlinedDataset(finish, annotations, *options)
 
 
 def postprocess(config: EvaluateConfig | None = None) -> Postprocess:

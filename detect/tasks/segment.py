@@ -32,6 +32,7 @@ TASK = replace(
     options={**detect.TASK.options, "evaluate": (*detect.TASK.options["evaluate"], "boundary")},
     counts_degenerate_boxes=False,
     outlines=Late("detect.data.outline_checks:outlined"),
+    training_data=partial(detect.training_data, finish=Late("detect.data.augment.finish:with_masks")),
     progress_metrics=("AP", "mask_AP", "mask_AP50"),
     summary_lines=Late("detect.evaluation.masks:mask_lines"),
     export=ExportForm(

@@ -104,8 +104,9 @@ def test_grids_hold_the_share_of_each_cell():
     exact = outlines.grids(np.tile([0.0, 0, 12, 12], (5, 1)), side=12)
     assert ((exact > 127) == masks).all()
     halves = Outlines.of_polygons([[SQUARE]]).grids(np.array([[0.0, 1, 8, 5]]), side=4)[0]
-    assert halves[:, 1:3].min() == 255
-    assert halves[1:3, 0].max() <= 40
+    assert halves[:, 1:3].min() >= 191  # a sample that an edge passes through counts half
+    assert halves[1:3, [0, 3]].max() <= 64
+    assert Outlines.of_polygons([[SQUARE]]).grids(np.array([[2.0, 1, 6, 5]])).min() == 255
     assert Outlines.of_polygons([[]]).grids(np.zeros((1, 4))).max() == 0
 
 

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from detect.config.augment import AugmentConfig
+from detect.data.augment.outlines import place_outlines
 from detect.data.augment.pipeline import transforms
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
+from detect.data.outlines import Outlines
 from detect.errors import UserError
 from detect.types import Preprocess, Target
 
@@ -102,11 +104,12 @@ def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generat
     target, (width, height) = tile.target, sides.tolist()
     shift, stretch = (torch.from_numpy(np.tile(pair, 2)).float() for pair in (corner, scale))
     boxes, proposals, points = target.boxes * stretch - shift, target.proposals, target.keypoints
+    outlines = target.outlines and target.outlines.moved(lambda places: places * scale - corner)
     if proposals is not None:
         proposals = proposals * stretch - shift
     if points is not None:
         points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
-    moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, size=(height, width))
+    moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines, size=(height, width))
     return ImageTarget(tile.image[top : top + height, left : left + width], moved)
 
 
@@ -147,7 +150,8 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
 
     The rule of visibility, for crowd regions and proposals too: a box is dropped when less than `visibility` of its
     area is left inside the view, or when what is left is thinner than 2 pixels. A keypoint outside the view becomes
-    (0, 0, 0).
+    (0, 0, 0). Of an object with an outline both areas are those of its outline: of a long object that lies at a slant,
+    a box can be half seen of which nothing is. Its box is that of what is seen of its outline.
     """
     rows = np.array([(*m.scale, *m.scale, *m.offset, *m.offset, *m.view[:2] * 2, *m.view[2:] * 2) for m in moves])
     proposals = [t.proposals for t in targets if t.proposals is not None]
@@ -164,6 +168,9 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
         share = enough / np.maximum(area, MIN_SIDE**2)
         boxes, there = _warped(warp, (whole, low[:, :2], high[:, :2]), share, size)
         seen &= there
+    outlines = None
+    if targets[0].outlines is not None:
+        outlines = _outlined(targets, rows, warp, size, visibility, boxes, seen)
     kept = np.flatnonzero(seen)
     keep, rest = np.split(kept, kept.searchsorted([sum(len(t.boxes) for t in targets)]))
     points = None
@@ -184,7 +191,29 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
         size=size,
         keypoints=None if points is None else torch.from_numpy(points),
         proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
+        outlines=None if outlines is None else outlines[keep],
     )
+
+
+def _outlined(
+    targets: Sequence[Target],
+    rows: np.ndarray,
+    warp: Warp | None,
+    size: tuple[int, int],
+    visibility: float,
+    boxes: np.ndarray,
+    seen: np.ndarray,
+) -> Outlines:
+    """The placed outlines of all objects; those that have one get its box in `boxes`, and in `seen` whether it counts.
+
+    `rows` are those of `place`.
+    """
+    joined = Outlines.join([t.outlines for t in targets if t.outlines is not None])
+    chosen = np.flatnonzero(joined.present)
+    placed, found, share = place_outlines(joined, rows[: len(joined)], warp, size)
+    boxes[chosen] = found[chosen]
+    seen[chosen] = ((share >= visibility) & ((found[:, 2:] - found[:, :2]).min(axis=1) >= MIN_SIDE))[chosen]
+    return placed
 
 
 def _warped(
@@ -205,6 +234,7 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
     """Return the objects of several targets on one canvas of `size`; the image id is the first one's."""
     points = [t.keypoints for t in targets if t.keypoints is not None]
     proposals = [t.proposals for t in targets if t.proposals is not None]
+    outlines = [t.outlines for t in targets if t.outlines is not None]
     return replace(
         targets[0],
         boxes=torch.cat([t.boxes for t in targets]),
@@ -212,6 +242,7 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
         crowd=torch.cat([t.crowd for t in targets]),
         keypoints=torch.cat(points) if points else None,
         proposals=torch.cat(proposals) if proposals else None,
+        outlines=Outlines.join(outlines) if outlines else None,
         size=size,
     )
 
@@ -277,7 +308,8 @@ def mirror(target: Target, swap: Tensor | None) -> Target:
         x, y, seen = points.unbind(dim=-1)
         points = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=-1)
         points = points if swap is None else points[:, swap]
-    return replace(target, boxes=boxes, keypoints=points, proposals=proposals)
+    outlines = target.outlines and target.outlines.moved(lambda places: places * [-1, 1] + [width, 0])
+    return replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines)
 
 
 def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:
