@@ -41,9 +41,15 @@ class Detected(NamedTuple):
     conf: float
 
     @property
-    def kind(self) -> str:
-        """What stands before "AP" and "IoU": "mask " where detections are matched by their masks."""
-        return "" if self.records.masks is None else "mask "
+    def iou(self) -> str:
+        """What decides whether a detection is right: the IoU of masks, of oriented boxes or of boxes."""
+        kinds = {"mask IoU": self.records.masks, "rotated IoU": self.records.oriented}
+        return next((name for name, column in kinds.items() if column is not None), "IoU")
+
+    @property
+    def ap(self) -> str:
+        """The name of AP by that IoU."""
+        return "AP" if self.records.masks is None else "mask AP"
 
 
 def detection_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
@@ -57,7 +63,7 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector, co
     targets = [target for target in targets_of(config) if target.kind != "F1"]
     conf, why = _threshold(annotations, curves, overall, targets)
     found = Detected(annotations, boxes.records(), boxes.errors, boxes.summary, curves, overall, conf)
-    if found.kind:
+    if found.records.masks is not None:
         page.text("Everything below is of masks: a detection is right where its mask fits.")
     _told(page, found, why)
     page.heading("Precision and recall")
@@ -104,7 +110,7 @@ def _told(page: Page, found: Detected, why: str) -> None:
         return
     page.text(
         f"At confidence {found.conf:g}, {why}, {point.predicted:,} detections find {point.recall:.0%} of "
-        f"{point.objects:,} objects, and {point.precision:.0%} of them are right ({found.kind}IoU 0.5). Classes, "
+        f"{point.objects:,} objects, and {point.precision:.0%} of them are right ({found.iou} 0.5). Classes, "
         "confusion and images below are at this threshold."
     )
 
@@ -118,9 +124,10 @@ def _classes(page: Page, found: Detected) -> None:
         rows.append(
             (name, point.objects, point.predicted, *counts, point.precision, point.recall, ap[name], ap50[name])
         )
-    aps = f"{found.kind}AP", f"{found.kind}AP50"
-    page.table(("class", "objects", "detections", "TP", "FP", "FN", "precision", "recall", *aps), rows)
-    at = f"confidence {found.conf:g} and {found.kind}IoU 0.5"
+    page.table(
+        ("class", "objects", "detections", "TP", "FP", "FN", "precision", "recall", found.ap, f"{found.ap}50"), rows
+    )
+    at = f"confidence {found.conf:g} and {found.iou} 0.5"
     page.text(f"TP, FP, FN, precision and recall at {at}; AP over all confidences.")
 
 
@@ -132,7 +139,7 @@ def _confusion(page: Page, found: Detected) -> None:
         counts,
         names,
         names,
-        f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, {found.kind}IoU 0.5; "
+        f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, {found.iou} 0.5; "
         "last row: detections without an object, last column: objects that were missed",
     )
     add_confusions(page, found.annotations.names, counts, ("annotated", "detected as", "objects"))
@@ -142,7 +149,7 @@ def _errors(page: Page, found: Detected) -> None:
     costs = error_costs(found.errors, len(found.annotations.names))
     page.heading("Cost of errors")
     page.text(
-        f"TIDE: AP at {found.kind}IoU 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting "
+        f"TIDE: AP at {found.iou} 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting "
         f"it alone. All false positives cost {costs.false_positives:.3f}, all false negatives "
         f"{costs.false_negatives:.3f}."
     )

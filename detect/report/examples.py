@@ -14,6 +14,7 @@ from detect.data.annotations import Annotations
 from detect.data.images import scaled
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.image_ranking import best_images, count_images, surprising_errors, worst_images
+from detect.evaluation.oriented_boxes import annotated_oriented
 from detect.evaluation.rle import annotated_masks, image_sizes
 from detect.evaluation.tide import KINDS, ErrorAnalysis
 from detect.inference.draw import draw
@@ -81,12 +82,8 @@ def add_examples(
 
 def side_by_side(annotations: Annotations, records: Records, index: int, conf: float) -> np.ndarray:
     """Image `index` twice, (h, w, 3): with its annotations, and with the detections that score at least `conf`."""
-    target, image = annotations.target(index), annotations.read(index)
-    known = Detections(target.boxes, torch.ones(len(target)), target.labels)
-    if records.masks is not None:
-        own = annotated_masks(annotations)[annotations.starts[index] : annotations.starts[index + 1]]
-        known = replace(known, masks=_masks(annotations, index, [mask["counts"] for mask in own]))
-    found = detections(records, annotations, index, conf)
+    image = annotations.read(index)
+    known, found = annotated(annotations, records, index), detections(records, annotations, index, conf)
     scale = min(1.0, SIDE / max(image.shape[:2]))
     small = scaled(image, scale)  # before drawing, so that labels stay legible
     panels = [
@@ -95,6 +92,19 @@ def side_by_side(annotations: Annotations, records: Records, index: int, conf: f
     ]
     gap = np.full((small.shape[0], 6, 3), 255, np.uint8)
     return np.hstack([panels[0], gap, panels[1]])
+
+
+def annotated(annotations: Annotations, records: Records, index: int) -> Detections:
+    """The objects of image `index` as detections, with masks or oriented boxes where `records` has them."""
+    target = annotations.target(index)
+    here = slice(int(annotations.starts[index]), int(annotations.starts[index + 1]))
+    known = Detections(target.boxes, torch.ones(len(target)), target.labels)
+    if records.masks is not None:
+        counts = [mask["counts"] for mask in annotated_masks(annotations)[here]]
+        known = replace(known, masks=_masks(annotations, index, counts))
+    if records.oriented is not None:
+        known = replace(known, oriented=torch.from_numpy(annotated_oriented(annotations)[here]).float())
+    return known
 
 
 def detections(records: Records, annotations: Annotations, index: int, conf: float) -> Detections:
@@ -108,7 +118,8 @@ def detections(records: Records, annotations: Annotations, index: int, conf: flo
     boxes = xywh_to_xyxy(torch.from_numpy(records.boxes[here])).float()
     scores, labels = torch.from_numpy(records.scores[here]).float(), torch.from_numpy(records.labels[here])
     masks = None if records.masks is None else _masks(annotations, index, records.masks[here].tolist())
-    return Detections(boxes, scores, labels, masks=masks)
+    oriented = None if records.oriented is None else torch.from_numpy(records.oriented[here]).float()
+    return Detections(boxes, scores, labels, masks=masks, oriented=oriented)
 
 
 def _masks(annotations: Annotations, index: int, counts: Sequence[bytes]) -> RleMasks:
@@ -124,4 +135,5 @@ def _resized(found: Detections, scale: float, size: tuple[int, ...]) -> Detectio
         dense = (masks.decode(i).astype(np.uint8) for i in range(len(masks)))
         small = (cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA).astype(bool) for one in dense)
         masks = RleMasks.of_windows((height, width), ((0, 0, one) for one in small))
-    return replace(found, boxes=found.boxes * scale, masks=masks)
+    turned = None if found.oriented is None else found.oriented * torch.tensor([*[scale] * 4, 1.0])
+    return replace(found, boxes=found.boxes * scale, masks=masks, oriented=turned)

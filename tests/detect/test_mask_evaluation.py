@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -14,11 +15,14 @@ from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation import NUMBERS
 from detect.evaluation.bootstrap import draw_weights, match, resampled_ap
+from detect.evaluation.evaluate import _relabelled
 from detect.evaluation.masks import MaskEvaluator, mask_lines
+from detect.evaluation.oriented import OrientedEvaluator
 from detect.evaluation.tide import BACKGROUND, LOCALIZATION, RIGHT, confusion
 from detect.masks import RleMasks
 from detect.report.detections import detection_section
-from detect.report.examples import side_by_side
+from detect.report.examples import annotated, side_by_side
+from detect.report.examples import detections as shown
 from detect.report.html import Page
 from detect.tasks import Evaluation
 from detect.types import Detections
@@ -136,3 +140,21 @@ def test_the_page_tells_of_masks_and_draws_them(evaluator):
     tinted = (np.abs(drawn.astype(int) - 90) > 9).any(2)
     for left in (0, WIDTH + 6):
         assert tinted[12, left + 20] and not tinted[46, left + 3], "the frame is tinted, not what it surrounds"
+
+
+def test_weights_of_other_classes_keep_the_masks_of_those_that_count():
+    found = detections(ring(), ~ring(), np.roll(ring(), 5, 0))
+    found = _relabelled(replace(found, labels=torch.tensor([1, 0, 1])), torch.tensor([-1, 4]), None)
+    assert found.labels.tolist() == [4, 4] and len(found.masks) == 2
+    np.testing.assert_array_equal(found.masks.decode(1), np.roll(ring(), 5, 0))
+
+
+def test_examples_show_oriented_boxes(coco):
+    annotations = load_coco(coco, coco.parent)
+    turned, made = torch.tensor([[35.0, 30, 50, 40, 0.4]]), OrientedEvaluator(annotations)
+    made.update(
+        [1], [Detections(torch.tensor([[5.0, 2, 65, 58]]), torch.ones(1), torch.zeros(1).long(), oriented=turned)]
+    )
+    assert shown(made.records(), annotations, 0, 0.5).oriented.tolist() == [pytest.approx(turned[0].tolist())]
+    assert annotated(annotations, made.records(), 1).oriented.shape == (2, 5)
+    assert side_by_side(annotations, made.records(), 0, 0.5).shape == (HEIGHT, 2 * WIDTH + 6, 3)
