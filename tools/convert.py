@@ -1,12 +1,14 @@
-"""Converts YOLO, VOC or COCO datasets, or tables of landmarks, to COCO json; splits one set into train and val.
+"""Converts datasets, or what labelling programs export, to COCO json; splits one set into train and val.
 
     python tools/convert.py SOURCE --out FOLDER               instances_{split}.json and a data.yaml for --data
     python tools/convert.py SOURCE --out FOLDER --split 0.8   instances_train.json, instances_val.json and data.yaml
     python tools/convert.py SOURCE --out FILE.json            one file, where the source is one set
 
-SOURCE is whatever `--data` takes, or one COCO json file. Images are not copied: file names stay relative to the image
-folder, which data.yaml and the `info` of each json file name. Nothing is overwritten.
-COCO records are copied unchanged, with segmentations; with --skip-bad they are written from what the program reads.
+SOURCE is whatever `--data` takes, one COCO json file, or an export of VIA, LabelMe (a file, or a folder of them) or
+Label Studio (JSON), whose images lie beside it or in `images/` there.
+Images are not copied: file names stay relative to the image folder, which data.yaml and the `info` of each json file
+name. Nothing is overwritten. COCO records are copied unchanged, with segmentations; with --skip-bad they are written
+from what the program reads.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ import yaml
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
 from detect.data.sources.coco import coco_loader
-from detect.data.sources.formats import recognise
+from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import split_name
 from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 from detect.utils.json_files import read_json
 from detect.utils.names import json_text, say
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
+
+from tools.labelling import read_export
 
 SWAPS, CANDIDATES = 2000, 128
 
@@ -37,7 +43,9 @@ SWAPS, CANDIDATES = 2000, 128
 def main(arguments: list[str] | None = None) -> None:
     """Exit status: 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="a dataset, as `--data` takes it, or one COCO json file")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a dataset, as `--data` takes it, a COCO json file, or an export"
+    )
     parser.add_argument("--out", required=True, type=Path, help="a folder, or one FILE.json")
     parser.add_argument("--split", type=float, metavar="SHARE", help="share of the images for training, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="seed of --split; default: 0")
@@ -58,7 +66,7 @@ def convert(
     """Read and check a dataset, then write it as COCO json.
 
     Args:
-        source: Whatever `--data` takes, or one COCO json file.
+        source: Whatever `--data` takes, one COCO json file, or an export of a labelling program.
         out: Folder, or one `.json` file.
         share: Share of the images for training, to split one set. Default: keep the splits of `source`.
         seed: Seed of the split.
@@ -68,7 +76,7 @@ def convert(
     Raises:
         UserError: If anything is wrong, before anything is written.
     """
-    sets = _read(source, skip_bad, allow_outside)
+    sets, anew = _read(source, skip_bad, allow_outside)
     if share is not None:
         if len(sets) > 1:
             raise UserError(
@@ -86,7 +94,7 @@ def convert(
         if path.exists():
             raise UserError(f"{path} exists and is not overwritten; choose another --out")
     for split, path in files.items():
-        _write(sets[split], path, skip_bad)
+        _write(sets[split], path, anew)
     for path in description:
         parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
         replace_text(path, yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
@@ -137,14 +145,26 @@ def cut(annotations: Annotations, share: float, seed: int) -> tuple[np.ndarray, 
     return np.sort(train), np.sort(val)
 
 
-def _read(source: str, skip_bad: bool, allow_outside: bool) -> dict[str, Annotations]:
+def _read(source: str, skip_bad: bool, allow_outside: bool) -> tuple[dict[str, Annotations], bool]:
+    """Read the sets of a source, and whether their records are written anew rather than copied."""
     path = Path(source).expanduser()
-    if path.suffix.lower() == ".json":
+    single = path.suffix.lower() == ".json" and path.is_file()
+    try:
+        loaders = {} if single else recognise(source, allow_outside=allow_outside)
+    except UnknownFormatError:
+        if not path.is_dir():
+            raise
+        loaders = {}
+    exported = None if loaders else read_export(path, skip_bad, allow_outside)
+    if exported is not None:
+        return {"train": _report_skipped(exported)}, True
+    if single:
         name = path.stem.partition("_")[2]
         base = path.parent.parent if path.parent.name == "annotations" else path.parent
         load = coco_loader(path, image_roots(base, name), Roots(base, anywhere=allow_outside))
-        return {split_name(name) or "train": _report_skipped(load(skip_bad))}
-    return {s: _report_skipped(load(skip_bad)) for s, load in recognise(source, allow_outside=allow_outside).items()}
+        return {split_name(name) or "train": _report_skipped(load(skip_bad))}, skip_bad
+    loaders = loaders or recognise(source, allow_outside=allow_outside)  # which says what is accepted
+    return {split: _report_skipped(load(skip_bad)) for split, load in loaders.items()}, skip_bad
 
 
 def _report_skipped(annotations: Annotations) -> Annotations:
