@@ -1,5 +1,6 @@
-// Prints what an exported detector finds in an image: node detect.js MODEL.onnx IMAGE
-// The model was written by `detect export --nms`; a line is a class, its score and x1 y1 x2 y2 in pixels.
+// Prints what an exported detector finds in an image: node detect.js MODEL.onnx IMAGE [DRAWN.png]
+// The model was written by `detect export --nms`; a line is a class, its score and x1 y1 x2 y2 in pixels, and of a model
+// with masks the number of pixels of the object. Masks are drawn on a copy of the image, if a file for it is named.
 
 import { readFileSync } from 'node:fs';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
@@ -87,14 +88,46 @@ function canvas(data, height, width, fit, pad) {
   return out;
 }
 
-const [modelFile, pictureFile] = process.argv.slice(2);
+// Pixels of the image along a side as places between the cells of a map, of which the first has its centre at 0.
+function places(start, end, scale, offset, canvas, cells) {
+  const stride = 2 ** Math.round(Math.log2(canvas / cells));
+  return Array.from({ length: end - start }, (_, i) => {
+    const place = Math.min(Math.max(((start + i + 0.5) * scale + offset) / stride - 0.5, 0), cells - 1);
+    const low = Math.floor(place);
+    return [low, Math.min(low + 1, cells - 1), place - low];
+  });
+}
+
+// Colours the pixels of an object, and counts them: the sum of the prototypes (k, height, width), weighted by the
+// coefficients of the object, is above 0 there.
+function drawMask(data, width, coefficients, prototypes, rows, columns, top, left, color) {
+  const mapWidth = prototypes.dims[3];
+  const area = prototypes.dims[2] * mapWidth;
+  const logits = new Float32Array(area);
+  coefficients.forEach((coefficient, i) => {
+    for (let j = 0; j < area; j++) logits[j] += coefficient * prototypes.data[i * area + j];
+  });
+  let count = 0;
+  rows.forEach(([above, below, v], i) => {
+    columns.forEach(([before, after, u], j) => {
+      const across = (row) => (1 - u) * logits[row * mapWidth + before] + u * logits[row * mapWidth + after];
+      if ((1 - v) * across(above) + v * across(below) <= 0) return;
+      const pixel = 3 * ((top + i) * width + left + j);
+      for (let c = 0; c < 3; c++) data[pixel + c] = (data[pixel + c] + 255 * ((color >> c) & 1)) / 2;
+      count += 1;
+    });
+  });
+  return count;
+}
+
+const [modelFile, pictureFile, drawnFile] = process.argv.slice(2);
 const about = metadata(readFileSync(modelFile), 'gridhead');
 if (!about.suppressed) throw new Error('export the model with --nms');
 const { data, info } = await sharp(pictureFile).rotate().removeAlpha().toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
 const fit = letterbox(info.height, info.width, about);
 const pixels = canvas(data, info.height, info.width, fit, about.metadata.preprocess.pad);
 const session = await InferenceSession.create(modelFile);
-const { found } = await session.run({ images: new Tensor('uint8', pixels, [1, 3, fit.canvasH, fit.canvasW]) });
+const { found, prototypes } = await session.run({ images: new Tensor('uint8', pixels, [1, 3, fit.canvasH, fit.canvasW]) });
 const columns = found.dims[1];
 const within = (x, most) => Math.min(Math.max(x, 0), most);
 for (let i = 0; i < found.dims[0]; i++) {
@@ -102,5 +135,18 @@ for (let i = 0; i < found.dims[0]; i++) {
   const xs = [x1, x2].map((x) => within((x - fit.left) / fit.scaleX, info.width));
   const ys = [y1, y2].map((y) => within((y - fit.top) / fit.scaleY, info.height));
   const box = [xs[0], ys[0], xs[1], ys[1]].map((v) => v.toFixed(2));
-  console.log(about.metadata.names[label], score.toFixed(4), ...box);
+  const pixelsOfMask = [];
+  if (prototypes) {
+    const [left, right, top, bottom] = [...xs, ...ys].map(round);
+    const [, , mapHeight, mapWidth] = prototypes.dims;
+    const rows = places(top, bottom, fit.scaleY, fit.top, fit.canvasH, mapHeight);
+    const across = places(left, right, fit.scaleX, fit.left, fit.canvasW, mapWidth);
+    const coefficients = found.data.subarray(i * columns + 7, (i + 1) * columns);
+    pixelsOfMask.push(drawMask(data, info.width, coefficients, prototypes, rows, across, top, left, 1 + (i % 6)));
+  }
+  console.log(about.metadata.names[label], score.toFixed(4), ...box, ...pixelsOfMask);
+}
+if (drawnFile) {
+  const raw = { width: info.width, height: info.height, channels: 3 };
+  await sharp(data, { raw }).toFile(drawnFile);
 }

@@ -431,6 +431,24 @@ def test_examples_print_the_boxes_of_detect_predict(example, open_file, tmp_path
         assert np.allclose(numbers[:, 1:], found.boxes, atol=0.5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("example", [compiled, scripted])
+def test_examples_draw_the_masks_of_detect_predict(weights, example, tmp_path):
+    program = example(tmp_path)
+    path = exported(weights, "masks", tmp_path / "m.onnx", dynamic=writers.DYNAMIC_ONNX, nms=True, conf=0.6, max_det=20)
+    for number, frame in enumerate(frames((64, 64), (40, 90))):
+        image, drawn = tmp_path / f"{number}.jpg", tmp_path / f"{number}.{'ppm' if example is compiled else 'png'}"
+        cv2.imwrite(str(image), frame.image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        command = [*program, str(path), str(image), str(drawn)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        areas = np.array([int(line.split()[-1]) for line in run.stdout.splitlines()])
+        ((_, found),) = Detector.load(path).predict(str(image), conf=0.6, max_det=20)
+        assert np.abs(areas - found.masks.areas).max() <= 0.03 * 64 * 64 and len(areas)
+        changed = (cv2.imread(str(drawn)) != cv2.imread(str(image))).any(2)
+        union = np.any([found.masks.decode(i) for i in range(len(found))], axis=0)
+        assert (changed != union).mean() < 0.05
+
+
 def script_of_the_page(path, picture, monkeypatch, capsys):
     """What the Python in docs/how-to/export.md prints of an image: (name, score, x1, y1, x2, y2) for each box."""
     page = (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
