@@ -23,8 +23,8 @@ FILES = (
 )
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
-    "Data": "data split splits source gallery a b content style share run runs skip_bad allow_outside recursive "
-    "max_pixels vid_stride pairs classes action file",
+    "Data": "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
+    "recursive max_pixels vid_stride pairs classes action file",
     "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "

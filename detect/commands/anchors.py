@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class AnchorsConfig:
     """Image size of the training, in pixels: anchors are in its pixels."""
     split: str = "train"
     """Split whose boxes are clustered."""
+    oriented: bool = False
+    """Cluster the sides of oriented boxes, the longer as the width; the data needs outlines, such as four corners."""
     seed: Natural = 0
     """Seed of the random start."""
     json: str = ""
@@ -53,13 +55,18 @@ def anchors(config: AnchorsConfig) -> dict[str, Any]:
         UserError: the data cannot be used, or has too few boxes.
     """
     from anchors.kmeans import kmeans, mean_iou, recall
+    from detect.data.outline_checks import outlined
     from detect.data.sources.formats import load_data
     from detect.data.validate import usable
     from detect.evaluation.evaluate import say_left_out
+    from detect.evaluation.oriented_boxes import annotated_oriented
     from detect.training.setup import box_sizes
 
     annotations = load_data(config.data, config.split, config.skip_bad, allow_outside=config.allow_outside)
     annotations = usable(annotations, config.skip_bad)
+    if config.oriented:
+        annotations = outlined(annotations, config.skip_bad)
+        annotations = replace(annotations, boxes=annotated_oriented(annotations)[:, :4])
     say_left_out(annotations)
     sizes = box_sizes(annotations, config.imgsz)
     if not len(sizes):

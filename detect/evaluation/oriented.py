@@ -80,7 +80,8 @@ class OrientedEvaluator(CocoEvaluator):
         oriented = torch.from_numpy(np.zeros((0, 5)) if boxes is None else boxes)
         corners = oriented_to_corners(oriented).reshape(-1, 8).tolist()
         for record, box, points in zip(super()._results(), oriented.tolist(), corners, strict=True):
-            yield record | {"obb": box, "poly": points}
+            upright = record.pop("bbox")  # by which hotcoco would take the size of a record that has it
+            yield record | {"obb": box, "poly": points, "box": upright}
 
 
 def oriented_lines(result: dict[str, Any]) -> Iterator[str]:

@@ -8,12 +8,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import detect
+from anchors import oriented_to_corners
 from detect.__main__ import main
 from detect.api import Detector
 from detect.commands import info
@@ -190,6 +192,22 @@ def test_python_trains(digits, tmp_path):
     assert "lr: 0.003" in config and "width: 16" in config
     assert len(detect.load(best, device="cpu").names) == 10
     assert detect.anchors(data=digits, k=2)["anchors"][0] < detect.anchors(data=digits, k=2)["anchors"][1]
+
+
+def test_anchors_of_oriented_boxes_are_their_sides(tmp_path):
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    corners = oriented_to_corners(torch.tensor([[50.0, 50, 40, 20, 0.5], [120, 50, 20, 40, 2.9]])).reshape(-1, 8)
+    boxes = [{"bbox": [0, 0, 30, 30], "segmentation": [points]} for points in corners.tolist()]
+    annotations = [one | {"id": k, "image_id": 1, "category_id": 1} for k, one in enumerate(boxes)]
+    data = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "instances_train.json").write_text(json.dumps(data | {"annotations": annotations}))
+    flags = {"data": tmp_path, "k": 1, "imgsz": 100}
+    assert detect.anchors(**flags, oriented=True)["anchors"] == [pytest.approx([20, 10], abs=0.1)]
+    assert detect.anchors(**flags)["anchors"] == [pytest.approx([15, 15], abs=0.1)]
+    del annotations[1]["segmentation"]
+    (tmp_path / "instances_train.json").write_text(json.dumps(data | {"annotations": annotations}))
+    with pytest.raises(UserError, match="outline"):
+        detect.anchors(**flags, oriented=True)
 
 
 def renamed(weights, path, names):

@@ -1,10 +1,11 @@
 import json
 
+import hotcoco
 import numpy as np
 import pytest
 import torch
 
-from anchors import oriented_bounds, oriented_to_corners
+from anchors import corners_to_oriented, oriented_bounds, oriented_to_corners
 from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation import NUMBERS, evaluate_file
@@ -13,7 +14,7 @@ from detect.evaluation.oriented import OrientedEvaluator, oriented_lines
 from detect.evaluation.oriented_boxes import overlapping_pairs, rotated_iou
 from detect.types import Detections
 
-IMAGES, CATEGORIES = [0, 2, 17, -1], [0, 3, 90]
+IMAGES, CATEGORIES = [5, 2, 17, 0], [0, 3, 90]
 
 
 def draw_case(seed, objects=24, found=70, crowd=0.15):
@@ -58,6 +59,20 @@ def evaluated(tmp_path, truth, detections):
     return evaluator
 
 
+def hotcoco_reference(truth, records):
+    """hotcoco's twelve numbers of a results file as it is."""
+    corners = torch.tensor([one["segmentation"][0] for one in truth["annotations"]], dtype=torch.float64)
+    boxes = corners_to_oriented(corners.reshape(-1, 4, 2))
+    annotations = [
+        one | {"id": k, "obb": box, "area": box[2] * box[3]}
+        for k, (one, box) in enumerate(zip(truth["annotations"], boxes.tolist(), strict=True), 1)
+    ]
+    annotated = hotcoco.COCO(truth | {"annotations": annotations})
+    engine = hotcoco.COCOeval(annotated, annotated.load_res(records), "obb")
+    engine.run()
+    return engine.stats
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_numbers_are_those_of_pycocotools_and_dota_over_shapely(tmp_path, seed):
     pytest.importorskip("shapely")
@@ -77,13 +92,16 @@ def test_numbers_are_those_of_pycocotools_and_dota_over_shapely(tmp_path, seed):
     assert result["DOTA_per_class"]["class 90"] is None
 
 
+@pytest.mark.filterwarnings("ignore:hotcoco")
 def test_file_and_ranks_give_the_same(tmp_path):
     truth, detections = draw_case(1)
+    truth["annotations"][0]["id"] = 99  # pycocotools loses an object of id 0, hotcoco does not
     evaluator = evaluated(tmp_path, truth, detections)
     path = tmp_path / "found.json"
     evaluator.write(path)
     assert evaluate_file(evaluator.annotations, path).numbers == pytest.approx(evaluator.summary.numbers, abs=1e-12)
     records = json.loads(path.read_text())
+    assert hotcoco_reference(truth, records) == pytest.approx(list(evaluator.summary.numbers.values()), abs=1e-12)
     corners = [{k: v for k, v in one.items() if k != "obb"} for one in records]
     pairs = [one | {"corners": np.reshape(one.pop("poly"), (4, 2)).tolist()} for one in map(dict, corners)]
     for form in (corners, pairs):
