@@ -175,7 +175,7 @@ def open_sinks(
     if extras.get("save_crop"):
         yield CropSink(paths.within("crops"), names, extras.get("shape", ()), extras.get("remove_background", False))
     if (what := extras.get("save_masks", "off")) != "off":
-        yield LabelImageSink(paths.within("masks"), what)
+        yield LabelImageSink(paths.within("masks"), what, names)
     if extras.get("show"):
         yield WindowSink()
 

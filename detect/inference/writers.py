@@ -165,11 +165,14 @@ class LabelImageSink:
     Args:
         paths: names of the files.
         what: "instances": the row of the object among those of its image in the json file, from 1; "classes": the
-            label, plus 1. 0 is where no object is.
+            label, plus 1, which is the line of the name in classes.txt. 0 is where no object is.
+        names: class names by label.
     """
 
-    def __init__(self, paths: OutputPaths, what: str) -> None:
+    def __init__(self, paths: OutputPaths, what: str, names: Sequence[str]) -> None:
         self.paths, self.what = paths, what
+        if what == "classes":
+            replace_text(paths.written.claim(paths.written.folder / "classes.txt"), "".join(f"{x}\n" for x in names))
 
     def write(self, frame: Frame, result: Detections | SemanticMap, annotated: np.ndarray) -> None:
         if isinstance(result, SemanticMap):

@@ -29,7 +29,11 @@ TASK = replace(
     metric="mask_AP",
     evaluator=Late("detect.evaluation.masks:MaskEvaluator"),
     defaults={"model": "yolo_n_seg"},
-    options={**detect.TASK.options, "evaluate": (*detect.TASK.options["evaluate"], "boundary")},
+    options={
+        **detect.TASK.options,
+        "evaluate": (*detect.TASK.options["evaluate"], "boundary"),
+        "predict": (*detect.TASK.options["predict"], "save_masks", "remove_background", "show_boxes"),
+    },
     counts_degenerate_boxes=False,
     outlines=Late("detect.data.outline_checks:outlined"),
     training_data=partial(detect.training_data, finish=Late("detect.data.augment.finish:with_masks")),

@@ -9,6 +9,7 @@ import torch
 from detect.inference.draw import _captions, _classes, draw
 from detect.inference.palette import color_of, instance_colors
 from detect.masks import RleMasks
+from detect.tracking.bytetrack import ByteTrack
 from detect.types import Detections
 
 
@@ -102,3 +103,12 @@ def test_an_oriented_box_is_turned_and_its_label_is_at_its_upper_side() -> None:
     assert not drawn[26, 110:135].any() and not drawn[:20].any()
     labelled = (draw(grey(), found, ["a"], line_width=1) != 100).any(2) & ~drawn
     assert labelled[:26, 60:].any() and not labelled[:, :60].any()
+
+
+def test_tracks_carry_the_masks_of_their_detections() -> None:
+    found = masked((10, 10, 40, 30), (100, 60, 40, 30), (60, 10, 10, 10), labels=[0, 1, 0])
+    tracker = ByteTrack(0.55)
+    for _ in range(2):
+        tracked = tracker.update(found)
+    assert tracked.tracks.tolist() == [1, 2] and isinstance(tracked.masks, RleMasks)
+    assert tracked.masks.counts == found.masks.counts[:2]

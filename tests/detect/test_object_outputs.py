@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from anchors.oriented import oriented_to_corners
+from detect.data.image_writer import save_image
 from detect.data.outlines import Outlines
+from detect.data.sources.formats import load_data
 from detect.inference.crops import CropSink, upright
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.writers import LabelImageSink, YoloTxtSink, label_image
@@ -98,8 +100,9 @@ def test_label_images_say_whose_the_pixels_are(tmp_path: Path, what: str, values
     small = np.ones((3, 3), bool)
     found = masked((0, 0, RING), (20, 5, RING), (40, 5, RING), (1, 1, small))
     frame = Frame(np.zeros((*SIZE, 3), np.uint8), "a.jpg")
-    LabelImageSink(OutputPaths(OutputFolder(tmp_path)), what).write(frame, found, frame.image)
+    LabelImageSink(OutputPaths(OutputFolder(tmp_path)), what, found.names).write(frame, found, frame.image)
     labels = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert (tmp_path / "classes.txt").is_file() == (what == "classes")
     assert labels.shape == SIZE and labels.dtype == np.uint8
     for i, value in enumerate(values):
         left, top, mask = found.masks.window(i)
@@ -111,7 +114,7 @@ def test_label_images_say_whose_the_pixels_are(tmp_path: Path, what: str, values
 def test_more_than_255_objects_take_16_bits(tmp_path: Path) -> None:
     found = masked(*((2 * (i % 30), 2 * (i // 30), np.ones((1, 1), bool)) for i in range(300)))
     frame = Frame(np.zeros((*SIZE, 3), np.uint8), "a.jpg")
-    LabelImageSink(OutputPaths(OutputFolder(tmp_path)), "instances").write(frame, found, frame.image)
+    LabelImageSink(OutputPaths(OutputFolder(tmp_path)), "instances", []).write(frame, found, frame.image)
     labels = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     assert labels.dtype == np.uint16 and labels[::2, ::2][:10].ravel().tolist() == list(range(1, 301))
     assert label_image(RleMasks(SIZE, []), []).dtype == np.uint8
@@ -175,3 +178,19 @@ def test_columns_of_oriented_boxes_and_what_supervision_takes(monkeypatch) -> No
     other = found.to_supervision()
     assert other.data["xyxyxyxy"].shape == (1, 4, 2) and other.mask is None
     assert masked((10, 5, RING)).to_supervision().mask.shape == (1, *SIZE)
+
+
+def test_label_images_and_rows_without_scores_are_data_that_gridhead_reads(tmp_path: Path) -> None:
+    found = masked((5, 5, RING), (30, 20, RING[:, :8]))
+    frame, out = Frame(np.zeros((*SIZE, 3), np.uint8), "a.png"), OutputFolder(tmp_path / "out")
+    (tmp_path / "images").mkdir()
+    save_image(tmp_path / "images" / "a.png", frame.image)
+    YoloTxtSink(OutputPaths(out).within("labels")).write(frame, found, frame.image)
+    rows = [row.rpartition(" ")[0] for row in (tmp_path / "out" / "labels" / "a.txt").read_text().splitlines()]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("\n".join(rows))
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [a, b, c]")
+    read = load_data(str(tmp_path / "data.yaml"), "train")
+    assert read.outlines is not None and read.labels.tolist() == [0, 1]
+    for i in range(2):
+        assert read.outlines.rle(i, SIZE) == found.masks.to_coco(i)
