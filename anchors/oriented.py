@@ -141,7 +141,7 @@ def oriented_iou_aligned(a: Tensor, b: Tensor) -> Tensor:
 def prob_iou_aligned(a: Tensor, b: Tensor) -> Tensor:
     """Compute the probabilistic IoU of boxes one by one: 1 - the Hellinger distance of two Gaussians.
 
-    The Gaussian of a box has its centre and the covariance of an even density inside it. Values are in 0..1 and exactly
+    The Gaussian of a box has its centre and the covariance of an even density inside it. Values are in 0..1 and
     1 for a box and itself. Gradients are finite everywhere: the distance, whose cone has none at its tip, is rounded
     there, which changes values by at most 0.001.
 

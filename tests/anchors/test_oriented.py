@@ -102,7 +102,7 @@ def test_overlap_equals_shapely():
     a, b = random_boxes(40, 1), random_boxes(30, 2)
     first, second = ([geometry.Polygon(p) for p in O.oriented_to_corners(x).tolist()] for x in (a, b))
     expected = [[p.intersection(q).area / p.union(q).area for q in second] for p in first]
-    assert torch.allclose(O.oriented_iou(a, b), torch.tensor(expected, dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(O.oriented_iou(a, b), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,23 @@ def test_probabilistic_overlap_equals_the_paper(a, b):
     assert 0 <= found <= 1
     for form in forms(first):
         assert O.prob_iou_aligned(form, second).item() == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "iou", "prob_iou"),
+    [
+        ([0, 0, 0, 0, math.radians(15)], 0.594, 0.684),
+        ([0, 0, 0, 0, math.radians(90)], 0.143, 0.273),
+        ([0, 5, 0, 0, 0], 0.333, 0.442),
+        ([0, 20, 0, 0, 0], 0, 0.002),
+        ([0, 0, 0, 10, 0], 0.5, 0.676),
+    ],
+)
+def test_both_overlaps_of_a_box_that_changes(change, iou, prob_iou):
+    box = torch.tensor([0.0, 0, 40, 10, 0], dtype=torch.float64)
+    other = box + torch.tensor(change)
+    assert O.oriented_iou_aligned(box, other).item() == pytest.approx(iou, abs=6e-4)
+    assert O.prob_iou_aligned(box, other).item() == pytest.approx(prob_iou, abs=6e-4)
 
 
 @settings(max_examples=60, deadline=None)
