@@ -114,11 +114,14 @@ def facts_of(
 def fingerprint(annotations: Annotations) -> str:
     """The size of a dataset and a hash of its annotations, which do not depend on where it lies."""
     digest = hashlib.sha256()
-    for field in dataclasses.fields(annotations):
-        value = getattr(annotations, field.name)
-        if field.name in ("path", "root", "left_out"):
+    values = {field.name: getattr(annotations, field.name) for field in dataclasses.fields(annotations)}
+    outlines = values.pop("outlines")
+    if outlines is not None:  # nothing where there are none: runs from before outlines were read go on
+        values |= {f"outlines.{field.name}": getattr(outlines, field.name) for field in dataclasses.fields(outlines)}
+    for name, value in values.items():
+        if name in ("path", "root", "left_out", "bad_outlines"):
             continue
-        digest.update(HASHED_AS.get(field.name, field.name).encode())
+        digest.update(HASHED_AS.get(name, name).encode())
         if isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).data)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import detect
 from detect.cli.parser import parse
+from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.models.legacy import current_record, current_settings
 from detect.models.weights import read_weights
@@ -55,6 +56,9 @@ def test_the_checksum_is_that_of_the_header_as_it_was_written(tmp_path):
 
 
 def test_a_run_resumes_and_ends_as_it_would_have(digits, tmp_path):
+    boxes = load_data(digits, "train").boxes
+    if float(boxes.sum()) != EXPECTED["finished run"]["sum of boxes"]:
+        pytest.skip("with these versions of libraries the toy set has other digits than those of the run")
     run = tmp_path / "run"
     shutil.copytree(LEGACY / "run", run)
     best = train(parse("train", ["--resume", str(run), "--data", str(digits)]))
