@@ -16,8 +16,8 @@ from detect.utils.locks import locked_files, under
 class EvaluateConfig:
     """Evaluate weights on a dataset split.
 
-    Detectors are measured by the COCO protocol, classifiers by accuracy, landmarkers by normalized error, embedders by
-    verification of pairs.
+    Boxes, masks, oriented boxes and keypoints are measured by the COCO protocol, classes of pixels by IoU, classifiers
+    by accuracy, landmarkers by normalized error, embedders by verification of pairs.
     """
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
