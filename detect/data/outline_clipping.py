@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detect.data.groups import gather, joined, members, starts_of
+
 if TYPE_CHECKING:
     from detect.data.outlines import Outlines
 
@@ -19,10 +21,34 @@ def clipped(outlines: Outlines, views: np.ndarray) -> Outlines:
 
     A ring that is cut into pieces becomes several. An object of which nothing is left has none.
     """
-    rings, views = outlines.as_rings(), np.broadcast_to(views, (len(outlines), 4))
+    rings = outlines.as_rings()
+    starts, owner = rings.ring_starts, members(rings.object_starts)
+    if not len(owner):
+        return rings
+    view = np.broadcast_to(views, (len(rings), 4))[owner]
+    low, high = (extreme.reduceat(rings.points, starts[:-1]) for extreme in (np.minimum, np.maximum))
+    inside = ((low >= view[:, :2]) & (high <= view[:, 2:])).all(axis=1)
+    if inside.all():
+        return rings
+    crossing = np.flatnonzero(~inside & ((high > view[:, :2]) & (low < view[:, 2:])).all(axis=1))
+    rows, begins = gather(starts, crossing)
+    points, source = rings.points[rows], np.arange(len(crossing))
     for edge in range(4):
-        rings = _cut(rings, edge % 2, views[:, edge], 1.0 if edge < 2 else -1.0)
-    return rings
+        limit, sign = view[crossing[source], edge], 1.0 if edge < 2 else -1.0
+        points, begins, source = _cut(points, begins, source, edge % 2, limit, sign)
+    kept = np.flatnonzero(inside)
+    rows, whole = gather(starts, kept)
+    number = np.concatenate([kept, crossing[source]])  # of the ring that each is a piece of
+    order = np.argsort(number, kind="stable")
+    places, ring_starts = gather(joined([whole, begins]), order)
+    number = number[order]
+    return replace(
+        rings,
+        points=np.concatenate([rings.points[rows], points])[places],
+        ring_starts=ring_starts,
+        holes=rings.holes[number],
+        object_starts=starts_of(np.bincount(owner[number], minlength=len(rings))),
+    )
 
 
 def subdivided(outlines: Outlines, longest: float) -> Outlines:
@@ -37,7 +63,7 @@ def subdivided(outlines: Outlines, longest: float) -> Outlines:
 
 def polygon_areas(outlines: Outlines) -> np.ndarray:
     """Return (N,) the area in pixels of the rings of each object: the sum of its parts', without its holes."""
-    owner = np.repeat(np.arange(len(outlines)), np.diff(outlines.object_starts))
+    owner = members(outlines.object_starts)
     signed = np.where(outlines.holes, -1.0, 1.0) * ring_areas(outlines)
     return np.bincount(owner, signed, minlength=len(outlines))
 
@@ -63,48 +89,56 @@ def _following(starts: np.ndarray) -> np.ndarray:
     return follow
 
 
-def _cut(rings: Outlines, axis: int, limit: np.ndarray, sign: float) -> Outlines:
-    """What of rings is at least at the `limit` (N,) of its object along an axis; at most, for the sign -1."""
-    points, starts = rings.points, rings.ring_starts
-    edge = limit[rings.owners()]
+def _cut(
+    points: np.ndarray, starts: np.ndarray, source: np.ndarray, axis: int, limit: np.ndarray, sign: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What of rings (R,) is at least at the `limit` (R,) of each along an axis; at most, for the sign -1.
+
+    `source` (R,) goes along: each piece has that of its ring.
+    """
+    ring = members(starts)
+    edge = limit[ring]
     room = (points[:, axis] - edge) * sign
     inside = room >= 0
     if inside.all():
-        return rings
+        return points, starts, source
     follow = _following(starts)
     crosses = inside != inside[follow]
     used = inside.astype(np.int64) + crosses  # of each point: itself, and where the edge after it crosses the limit
-    ends = np.concatenate([[0], np.cumsum(used)])
+    ends = starts_of(used)
     found = np.empty((int(ends[-1]), 2))
     found[ends[:-1][inside]] = points[inside]
     rows = np.flatnonzero(crosses)
-    share = room[rows] / (room[rows] - room[follow[rows]])
-    places = points[rows] + share[:, None] * (points[follow[rows]] - points[rows])
+    after = follow[rows]
+    share = room[rows] / (room[rows] - room[after])
+    places = points[rows] + share[:, None] * (points[after] - points[rows])
     places[:, axis] = edge[rows]
     found[ends[1:][rows] - 1] = places
-    ring = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    torn = np.bincount(ring[rows], minlength=len(starts) - 1) > 2
-    if torn.any():
+    begins = ends[starts]
+    torn = np.flatnonzero(np.bincount(ring[rows], minlength=len(source)) > 2)
+    if len(torn):
         exits = np.zeros(len(found), np.int64)  # 1 where a ring leaves, -1 where it comes back
         exits[ends[1:][rows] - 1] = np.where(inside[rows], 1, -1)
-        return _mended(rings, found, ends[starts], exits, np.flatnonzero(torn), 1 - axis)
-    return _kept(rings, found, ends[starts], np.diff(rings.object_starts), rings.holes)
+        found, begins, source = _mended(found, begins, source, exits, torn, 1 - axis)
+    good = np.flatnonzero(begins[1:] - begins[:-1] > 2)
+    if len(good) < len(source):
+        rows, begins = gather(begins, good)
+        found, source = found[rows], source[good]
+    return found, begins, source
 
 
 def _mended(
-    rings: Outlines, points: np.ndarray, starts: np.ndarray, exits: np.ndarray, torn: np.ndarray, along: int
-) -> Outlines:
+    points: np.ndarray, starts: np.ndarray, source: np.ndarray, exits: np.ndarray, torn: np.ndarray, along: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The cut rings, of which those that are `torn` become one ring for each of their pieces."""
-    pieces = [[points[a:b]] for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+    spans = zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+    pieces = [[points[start:end]] for start, end in spans]
     for ring in torn.tolist():
         span = slice(int(starts[ring]), int(starts[ring + 1]))
         pieces[ring] = _pieces(points[span], exits[span], along)
-    counts = np.array([len(parts) for parts in pieces])
     flat = [piece for parts in pieces for piece in parts]
-    sums = np.concatenate([[0], np.cumsum(counts)])
-    objects = np.diff(sums[rings.object_starts])
-    ring_starts = np.concatenate([[0], np.cumsum([len(piece) for piece in flat])]).astype(np.int64)
-    return _kept(rings, np.concatenate(flat), ring_starts, objects, np.repeat(rings.holes, counts))
+    counts = [len(parts) for parts in pieces]
+    return np.concatenate(flat), starts_of([len(piece) for piece in flat]), np.repeat(source, counts)
 
 
 def _pieces(points: np.ndarray, exits: np.ndarray, along: int) -> list[np.ndarray]:
@@ -134,17 +168,3 @@ def _pieces(points: np.ndarray, exits: np.ndarray, along: int) -> list[np.ndarra
         assert entry == start
         pieces.append(np.concatenate(parts))
     return pieces
-
-
-def _kept(rings: Outlines, points: np.ndarray, starts: np.ndarray, objects: np.ndarray, holes: np.ndarray) -> Outlines:
-    """Rings of these points without those of fewer than three; `objects` (N,) is how many each object has."""
-    lengths = np.diff(starts)
-    good = lengths > 2
-    owner = np.repeat(np.arange(len(objects)), objects)
-    return replace(
-        rings,
-        points=points[np.repeat(good, lengths)],
-        ring_starts=np.concatenate([[0], np.cumsum(lengths[good])]),
-        holes=holes[good],
-        object_starts=np.concatenate([[0], np.cumsum(np.bincount(owner[good], minlength=len(objects)))]),
-    )

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from detect.data import rle
+from detect.data.groups import gather, joined, members, starts_of
 from detect.data.outline_grids import grids, label_map
 
 MASK_SIDE = 56  # cells along a box's side of the masks that models learn
@@ -60,9 +61,9 @@ class Outlines:
         count = len(objects)
         return cls(
             points=np.concatenate([np.zeros((0, 2)), *rings]),
-            ring_starts=_starts([len(ring) for ring in rings]),
+            ring_starts=starts_of([len(ring) for ring in rings]),
             holes=flags,
-            object_starts=_starts([len(parts) for parts in objects]),
+            object_starts=starts_of([len(parts) for parts in objects]),
             codes=np.zeros(0, np.uint8),
             code_starts=np.zeros(count + 1, np.int64),
             rle_sizes=np.zeros((count, 2), np.int32),
@@ -72,7 +73,9 @@ class Outlines:
     def of_masks(cls, masks: Sequence[np.ndarray]) -> Outlines:
         """Make outlines, as RLE, of the masks (h, w) bool of each object."""
         runs = [_runs(np.asarray(mask, bool)) for mask in masks]
-        codes, starts = rle.encode(np.concatenate([np.zeros(0, np.int64), *runs]), _starts([len(r) for r in runs]))
+        codes, starts = rle.encode(
+            np.concatenate([np.zeros(0, np.int64), *runs]), starts_of(np.array([len(r) for r in runs], np.int64))
+        )
         sizes = np.array([np.shape(mask) for mask in masks], np.int32).reshape(-1, 2)
         return replace(cls.of_polygons([[]] * len(masks)), codes=codes, code_starts=starts, rle_sizes=sizes)
 
@@ -81,19 +84,20 @@ class Outlines:
         """Return the objects of several outlines in one."""
         return cls(
             points=np.concatenate([np.zeros((0, 2)), *(one.points for one in several)]),
-            ring_starts=_end_to_end([one.ring_starts for one in several]),
+            ring_starts=joined([one.ring_starts for one in several]),
             holes=np.concatenate([np.zeros(0, bool), *(one.holes for one in several)]),
-            object_starts=_end_to_end([one.object_starts for one in several]),
+            object_starts=joined([one.object_starts for one in several]),
             codes=np.concatenate([np.zeros(0, np.uint8), *(one.codes for one in several)]),
-            code_starts=_end_to_end([one.code_starts for one in several]),
+            code_starts=joined([one.code_starts for one in several]),
             rle_sizes=np.concatenate([np.zeros((0, 2), np.int32), *(one.rle_sizes for one in several)]),
             whole=any(one.whole for one in several),
         )
 
     def __getitem__(self, index: Any) -> Outlines:
         """Return the outlines of some objects: a slice, indices (M,), or a mask (N,) bool."""
-        span = range(len(self))[index] if isinstance(index, slice) else np.arange(len(self))[index].reshape(-1)
-        rows = np.asarray(span, np.int64)
+        if isinstance(index, slice) and index.step in (None, 1):
+            return self._span(*index.indices(len(self))[:2])
+        rows = np.arange(len(self))[index].reshape(-1)
         rings, object_starts = gather(self.object_starts, rows)
         points, ring_starts = gather(self.ring_starts, rings)
         codes, code_starts = gather(self.code_starts, rows)
@@ -105,6 +109,22 @@ class Outlines:
             self.codes[codes],
             code_starts,
             self.rle_sizes[rows],
+            self.whole,
+        )
+
+    def _span(self, start: int, end: int) -> Outlines:
+        """The outlines of objects that follow one another: parts of the same arrays."""
+        end = max(start, end)
+        objects, codes = self.object_starts[start : end + 1], self.code_starts[start : end + 1]
+        rings = self.ring_starts[objects[0] : objects[-1] + 1]
+        return Outlines(
+            self.points[rings[0] : rings[-1]],
+            rings - rings[0],
+            self.holes[objects[0] : objects[-1]],
+            objects - objects[0],
+            self.codes[codes[0] : codes[-1]],
+            codes - codes[0],
+            self.rle_sizes[start:end],
             self.whole,
         )
 
@@ -140,7 +160,7 @@ class Outlines:
 
     def owners(self) -> np.ndarray:
         """Return (V,) int64, the object of each point of a ring."""
-        return np.repeat(np.repeat(np.arange(len(self)), np.diff(self.object_starts)), np.diff(self.ring_starts))
+        return members(self.object_starts)[members(self.ring_starts)]
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Outlines:
         """Return the outlines as rings, with points (V, 2) moved by `move`."""
@@ -152,7 +172,9 @@ class Outlines:
 
         Zeros for an object without an outline, or that is not in the view. Holes do not count.
         """
-        found = rle.bounds(self.codes, self.code_starts, self.rle_sizes).astype(np.float64)
+        found = np.zeros((len(self), 4))
+        if len(self.codes):
+            found += rle.bounds(self.codes, self.code_starts, self.rle_sizes)
         outer = np.flatnonzero(~self.holes & (np.diff(self.ring_starts) > 0))
         points, starts = gather(self.ring_starts, outer)
         boxes = _ring_bounds(self.points[points], starts, view)
@@ -259,23 +281,6 @@ def in_order(corners: np.ndarray) -> np.ndarray:
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the cross product (...) of vectors (..., 2): the area of the parallelogram that they span."""
     return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
-
-
-def gather(starts: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of the chosen groups, end to end, and where each group then starts."""
-    counts = starts[index + 1] - starts[index]
-    begins = np.zeros(len(index) + 1, dtype=np.int64)
-    np.cumsum(counts, out=begins[1:])
-    rows = np.arange(begins[-1]) + np.repeat(starts[index] - begins[:-1], counts)
-    return rows, begins
-
-
-def _starts(lengths: Sequence[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _end_to_end(starts: Sequence[np.ndarray]) -> np.ndarray:
-    return _starts(np.concatenate([np.zeros(0, np.int64), *(np.diff(one) for one in starts)]).tolist())
 
 
 def _runs(mask: np.ndarray) -> np.ndarray:

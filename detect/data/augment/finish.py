@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from anchors.oriented import canonical
 from detect.data.outlines import Outlines
 from detect.errors import UserError
 from detect.types import Target
@@ -24,8 +23,8 @@ def with_masks(target: Target) -> Target:
 
 def with_oriented(target: Target) -> Target:
     """Return the target with `oriented` boxes (N, 5), which turn with their objects (see `oriented_of`)."""
-    oriented = torch.from_numpy(oriented_of(outlines_of(target).corners())).float()
-    return replace(target, outlines=None, oriented=canonical(oriented))
+    oriented = oriented_of(outlines_of(target).corners()).astype(np.float32)
+    return replace(target, outlines=None, oriented=torch.from_numpy(oriented))
 
 
 def outlines_of(target: Target) -> Outlines:
@@ -39,7 +38,7 @@ def outlines_of(target: Target) -> Outlines:
 
 
 def oriented_of(corners: np.ndarray) -> np.ndarray:
-    """Return oriented boxes (N, 5) around four corners each (N, 4, 2), in the order of a ring.
+    """Return oriented boxes (N, 5), canonical (see `anchors.oriented`), around four corners each (N, 4, 2), in order.
 
     Those of a rectangle give it. After shear or perspective the direction is that between the two of the sides, each
     weighed by its length, so it changes smoothly with the corners; the box is the smallest of this direction.
@@ -53,5 +52,7 @@ def oriented_of(corners: np.ndarray) -> np.ndarray:
     axes = np.stack([unit, np.stack([-unit[:, 1], unit[:, 0]], axis=1)], axis=2)  # (N, 2, 2), the directions as columns
     places = corners @ axes
     low, high = places.min(axis=1), places.max(axis=1)
-    middle = axes @ ((low + high) / 2)[..., None]
-    return np.concatenate([middle[..., 0], high - low, angle[:, None]], axis=1)
+    middle = (axes @ ((low + high) / 2)[..., None])[..., 0]
+    (width, height), swapped = (high - low).T, (high - low)[:, 0] < (high - low)[:, 1]
+    angle = (np.where(swapped, angle + np.pi / 2, angle) + np.pi / 2) % np.pi - np.pi / 2
+    return np.column_stack([middle, np.maximum(width, height), np.minimum(width, height), angle])
