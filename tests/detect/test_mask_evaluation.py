@@ -109,6 +109,18 @@ def test_the_file_gives_the_numbers_of_both(evaluator, coco, tmp_path):
     assert [result[name] for name in NUMBERS] == pytest.approx(boxes.tolist())
 
 
+def test_only_the_best_hundred_masks_of_an_image_count(evaluator, coco):
+    """As in pycocotools, whatever --max-det is."""
+    made = MaskEvaluator(evaluator.annotations)
+    made.update([1], [detections(*[~ring()] * 99, ring(), *[~ring()] * 20)])
+    more = MaskEvaluator(evaluator.annotations)
+    more.update([1], [detections(*[~ring()] * 100, ring(), *[~ring()] * 20)])
+    for one, recall in ((made, 0.5), (more, 0.0)):
+        stats, _ = reference(json.loads(coco.read_text()), one.detections(), "segm")
+        assert [one.summary.numbers[name] for name in NUMBERS] == pytest.approx(stats.tolist())
+        assert one.summary.numbers["AR100"] == recall
+
+
 def test_lines_of_boxes_masks_and_boundaries(evaluator):
     lines = list(mask_lines(evaluator.result() | evaluator.boundary_result()))
     assert [line.split()[:2] for line in lines[:3]] == [["boxes", "AP"], ["masks", "AP"], ["boundaries", "AP"]]
