@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from anchors import oriented_iou, oriented_nms
 from detect.api import Detector
 from detect.training.setup import train
+from tests.anchors.test_oriented import random_boxes
 from tests.reference.runs import remains, rows, settings
 
 pytestmark = [
@@ -32,3 +34,12 @@ def test_a_deterministic_run_gives_the_same_bits_again(digits, tmp_path):
     for name in ("once", "again"):
         train(settings(digits, tmp_path / name, device="cuda", deterministic=True))
     assert remains(tmp_path / "once") == remains(tmp_path / "again")
+
+
+def test_oriented_boxes_are_compared_as_on_the_cpu():
+    boxes = random_boxes(300)
+    scores, groups = boxes[:, 0].frac(), boxes[:, 1].long() % 3
+    cuda = boxes.cuda()
+    assert torch.allclose(oriented_iou(cuda, cuda).cpu(), oriented_iou(boxes, boxes), atol=1e-9)
+    kept = oriented_nms(cuda, scores.cuda(), groups.cuda(), 0.3)
+    assert kept.is_cuda and kept.tolist() == oriented_nms(boxes, scores, groups, 0.3).tolist()
