@@ -50,6 +50,8 @@ class Annotations:
         notes: (kind, line) of what a user should know about the files; the kinds are those of `detect check`.
         proposals: (P, 4) float32 xyxy px, those of image i in rows proposal_starts[i]:proposal_starts[i + 1]; or None.
         outlines: the outlines of the N objects, as in the file (not clipped); None where no object has one.
+        difficult: (N,) bool, objects that DOTA's evaluation does not count; None where the file names none. They are
+            ordinary ones otherwise.
         bad_outlines: what is wrong with the outlines that cannot be used, or of which a part is left out, by annotation
             id. Only tasks that use outlines look at it.
     """
@@ -77,6 +79,7 @@ class Annotations:
     proposals: np.ndarray | None = None
     proposal_starts: np.ndarray | None = None
     outlines: Outlines | None = None
+    difficult: np.ndarray | None = None
     bad_outlines: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -185,6 +188,7 @@ class Annotations:
             proposals=proposals,
             proposal_starts=proposal_starts,
             outlines=None if self.outlines is None else self.outlines[rows],
+            difficult=None if self.difficult is None else self.difficult[rows],
         )
 
     def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
@@ -196,6 +200,7 @@ class Annotations:
         starts = np.concatenate([[0], np.cumsum(keep)])[self.starts]
         columns["keypoints"] = None if self.keypoints is None else self.keypoints[keep]
         columns["outlines"] = None if self.outlines is None else self.outlines[keep]
+        columns["difficult"] = None if self.difficult is None else self.difficult[keep]
         return replace(self, **columns, starts=starts, left_out=[*self.left_out, *lines])
 
     def to_coco(self) -> dict:
@@ -218,6 +223,9 @@ class Annotations:
         if self.outlines is not None:
             for row, annotation in enumerate(annotations):
                 annotation["segmentation"] = self.outlines.segmentation(row)
+        if self.difficult is not None:
+            for row in np.flatnonzero(self.difficult).tolist():
+                annotations[row]["difficult"] = 1
         if self.keypoints is not None:
             for annotation, points in zip(annotations, self.keypoints, strict=True):
                 annotation["keypoints"] = points.ravel().tolist()

@@ -2,7 +2,7 @@
 
 Each detection of a class looks at the object of its image that it overlaps most. If their IoU exceeds 0.5, the first
 detection of an object, by descending score over all images, is right and the others are wrong. Detections of objects
-that are too difficult to count, which are annotated as crowd regions, are neither. There is no limit of detections.
+that are too difficult to count, or that are crowd regions, are neither. There is no limit of detections.
 
 Axes: N detections, G objects.
 """
@@ -45,13 +45,14 @@ def dota_summary(annotations: Annotations, records: Records) -> DotaSummary:
     order = np.lexsort((np.repeat(records.image_ids, records.counts), -records.scores))  # ties: by image, as COCO's
     groups, target_groups = (image * classes + records.labels)[order], owner * classes + annotations.labels
     matched = _best(len(boxes), *overlapping_pairs(boxes[order], groups, targets, target_groups, IOU))
-    difficult = np.append(annotations.crowd, False)[matched]
+    uncounted = annotations.crowd if annotations.difficult is None else annotations.crowd | annotations.difficult
+    difficult = np.append(uncounted, False)[matched]
     first = np.zeros(len(boxes), bool)
     first[np.unique(matched, return_index=True)[1]] = True
     right = (matched >= 0) & ~difficult & first
     labels, eleven, area = records.labels[order], {}, {}
     for label, name in enumerate(annotations.names):
-        objects = int((~annotations.crowd & (annotations.labels == label)).sum())
+        objects = int((~uncounted & (annotations.labels == label)).sum())
         counted = right[(labels == label) & ~difficult]
         curve = precision_recall(counted, objects) if objects else None
         eleven[name] = None if curve is None else eleven_point_ap(*curve)

@@ -119,7 +119,7 @@ def fingerprint(annotations: Annotations) -> str:
     if outlines is not None:  # nothing where there are none: runs from before outlines were read go on
         values |= {f"outlines.{field.name}": getattr(outlines, field.name) for field in dataclasses.fields(outlines)}
     for name, value in values.items():
-        if name in ("path", "root", "left_out", "bad_outlines"):
+        if name in ("path", "root", "left_out", "bad_outlines", "difficult"):
             continue
         digest.update(HASHED_AS.get(name, name).encode())
         if isinstance(value, np.ndarray):

@@ -27,6 +27,7 @@ def draw_case(seed, objects=24, found=70, crowd=0.15):
     near = oriented_bounds(torch.from_numpy(boxes)).numpy()
     annotations = [
         {"id": k, "image_id": IMAGES[image[k]], "category_id": CATEGORIES[label[k]], "iscrowd": int(r.random() < crowd)}
+        | ({"difficult": 1} if seed % 3 == 2 and k % 4 == 1 else {})
         | {"bbox": [*near[k, :2], *(near[k, 2:] - near[k, :2])], "segmentation": [corners[k]]}
         for k in range(objects)
     ]

@@ -42,6 +42,10 @@ def test_dota(tmp_path, labels):
     train, val = load_data(tmp_path, "train"), load_data(tmp_path, "val")
     assert train.names == val.names == ["harbor", "large vehicle", "ship"]
     assert train.labels.tolist() == [2, 1, 0]
+    assert train.difficult.tolist() == [False, True, False] and val.difficult is None
+    assert [one.get("difficult", 0) for one in train.to_coco()["annotations"]] == [0, 1, 0]
+    assert train.without(np.array([True, False, False]), []).difficult.tolist() == [True, False]
+    assert train.select([0]).difficult.tolist() == [False, True, False]
     assert train.boxes[:2].tolist() == [[10, 2, 20, 10], [1, 1, 4, 3]]
     assert outlined(train).outlines.corners()[1].tolist() == [[1, 2], [3, 4], [5, 3], [3, 1]]
     assert len(val) == 1

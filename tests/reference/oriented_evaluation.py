@@ -58,7 +58,8 @@ def dota_reference(truth, results, category):
     objects = defaultdict(list)
     for one in truth["annotations"]:
         if one["category_id"] == category:
-            objects[one["image_id"]].append([polygon(one["segmentation"][0]), one["iscrowd"], False])
+            difficult = one["iscrowd"] or one.get("difficult", False)
+            objects[one["image_id"]].append([polygon(one["segmentation"][0]), difficult, False])
     count = sum(not difficult for some in objects.values() for _, difficult, _ in some)
     right, wrong, curve = 0, 0, []
     found = [one for one in results if one["category_id"] == category]

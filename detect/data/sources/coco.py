@@ -1,7 +1,7 @@
 """COCO json files, by path or by the folder that holds them.
 
 Left to the reader of the file: `info`, `licenses` and keys of one's own are passed over.
-Optional are `iscrowd`, `area`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
+Optional are `iscrowd`, `area`, `difficult`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def from_coco(
     columns = annotation_columns(annotations, image_ids, category_ids, len(keypoints), bad_records, where)
     owner, rows = columns.pop("owner"), columns.pop("rows")
     order = np.argsort(owner, kind="stable")
-    raw = [annotations[row].get("segmentation") for row in rows[order].tolist()]
-    outlines, bad_outlines = read_outlines(raw, sizes[owner[order]])
+    ranked = [annotations[row] for row in rows[order].tolist()]
+    outlines, bad_outlines = read_outlines([one.get("segmentation") for one in ranked], sizes[owner[order]])
+    difficult = np.array([bool(one.get("difficult")) for one in ranked], bool)
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
@@ -136,6 +137,7 @@ def from_coco(
         starts=starts,
         **grouped,
         outlines=outlines,
+        difficult=difficult if difficult.any() else None,
         bad_outlines={int(grouped["ids"][row]): line for row, line in bad_outlines.items()},
         category_ids=category_ids,
         names=names,

@@ -1,9 +1,10 @@
 """DOTA: a text file for each image, whose rows are oriented boxes: `x1 y1 x2 y2 x3 y3 x4 y4 class difficulty`.
 
 The four corners are in pixels, in order around the box; corners that are not are put in order where oriented boxes are
-made of them. The lines `imagesource:…` and `gsd:…` at the head are passed over. `difficulty` may be missing, and
-difficult objects are ordinary ones. The texts lie in `labelTxt/`, or in `annfiles/` or `labels/`, beside `images/`,
-also in folders of splits (see `paired`). Classes are numbered from 1 in the order of their names, over all splits.
+made of them. The lines `imagesource:…` and `gsd:…` at the head are passed over. `difficulty` may be missing; difficult
+objects, those above 0, are ordinary ones to all but DOTA's evaluation. The texts lie in `labelTxt/`, or in `annfiles/`
+or `labels/`, beside `images/`, also in folders of splits (see `paired`). Classes are numbered from 1 in the order of
+their names, over all splits.
 """
 
 from __future__ import annotations
@@ -70,8 +71,11 @@ def _is_number(word: str) -> bool:
 
 def _name(words: list[str]) -> str:
     """The class in a row: the words after the corners, without the difficulty."""
-    last = len(words) - (len(words) > 9 and _is_number(words[-1]))
-    return " ".join(words[8:last])
+    return " ".join(words[8 : len(words) - _has_difficulty(words)])
+
+
+def _has_difficulty(words: list[str]) -> bool:
+    return len(words) > 9 and _is_number(words[-1])
 
 
 def _read(path: str, found: Found) -> None:
@@ -88,4 +92,5 @@ def _read(path: str, found: Found) -> None:
             continue
         left, top = min(values[::2]), min(values[1::2])
         box = [left, top, max(values[::2]) - left, max(values[1::2]) - top]
-        found.add(where, {"category_id": _name(words), "bbox": box, "segmentation": [values]})
+        record = {"category_id": _name(words), "bbox": box, "segmentation": [values]}
+        found.add(where, record | {"difficult": _has_difficulty(words) and float(words[-1]) > 0})
