@@ -121,7 +121,7 @@ def _built_in(package: str, **modules: str) -> dict[str, str]:
     return {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
 
-_TASKS = ("detect", "segment", "keypoints", "localize", "landmarks", "classify", "embed", "semantic")
+_TASKS = ("detect", "segment", "obb", "keypoints", "localize", "landmarks", "classify", "embed", "semantic")
 
 
 REGISTRIES: dict[str, Registry] = {
@@ -160,6 +160,7 @@ REGISTRIES: dict[str, Registry] = {
         },
     ),
     "loss.box": Registry("box loss", _built_in("detect.models.losses", boxes="iou giou diou ciou")),
+    "loss.oriented": Registry("oriented box loss", _built_in("detect.models.losses", oriented="prob_iou")),
     "loss.coordinates": Registry("box loss", _built_in("detect.models.losses", boxes="l1 l2 smooth_l1")),
     "loss.class": Registry("class loss", _built_in("detect.models.losses", classes="bce focal varifocal")),
     "loss.keypoint": Registry("keypoint loss", _built_in("detect.models.losses", keypoints="wing smooth_l1")),
@@ -167,7 +168,7 @@ REGISTRIES: dict[str, Registry] = {
         "model kind",
         _built_in(
             "detect.models.configs",
-            yolo="yolo yolo_points yolo_seg",
+            yolo="yolo yolo_points yolo_seg yolo_obb",
             darknet="darknet",
             yolox="yolox",
             picodet="picodet",

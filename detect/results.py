@@ -192,7 +192,7 @@ class ClassResult(Result):
 
 
 class BoxResult(ClassResult):
-    """Base of results whose rows each have a box, and perhaps keypoints, the number of a track, and a mask."""
+    """Base of results whose rows each have a box, and perhaps keypoints, a track's number, an oriented box, a mask."""
 
     boxes: Tensor
     keypoints: Tensor | None
@@ -203,9 +203,11 @@ class BoxResult(ClassResult):
     def records(self) -> list[dict[str, Any]]:
         """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`.
 
-        A mask adds its `segmentation`, as run-length encoding.
+        A mask adds its `segmentation`, as run-length encoding; an oriented box its four `corners` (x, y), clockwise on
+        the screen, and its `angle` in radians.
         """
-        records = []
+        records: list[dict[str, Any]] = []
+        corners = [] if self.oriented is None else oriented_to_corners(self.oriented).tolist()
         rows = zip(self.categories(), self.boxes.tolist(), self.scores.tolist(), strict=True)
         for i, (category, (left, top, right, bottom), score) in enumerate(rows):
             box = [round(value, 3) for value in (left, top, right - left, bottom - top)]
@@ -216,6 +218,9 @@ class BoxResult(ClassResult):
                 records[-1]["track_id"] = int(self.tracks[i])
             if isinstance(self.masks, RleMasks):
                 records[-1]["segmentation"] = self.masks.to_coco(i)
+            if self.oriented is not None:
+                records[-1]["corners"] = [[round(x, 3), round(y, 3)] for x, y in corners[i]]
+                records[-1]["angle"] = round(float(self.oriented[i, 4]), 5)
         return records
 
     def columns(self) -> dict[str, Any]:

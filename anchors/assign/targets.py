@@ -4,7 +4,7 @@ Axes: B batch, A priors, C classes, M objects padded over a batch; G objects of 
 and a prior. Working on pairs keeps the memory to what can match at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,10 @@ NONE, IGNORE = -1, -2
 
 
 class PaddedTargets(NamedTuple):
-    """The targets of a batch, padded: boxes (B, M, 4) xyxy px, labels (B, M) int64, valid and crowd (B, M) bool."""
+    """The targets of a batch, padded.
+
+    boxes (B, M, 4) xyxy px, or oriented (B, M, 5); labels (B, M) int64; valid and crowd (B, M) bool.
+    """
 
     boxes: Tensor
     labels: Tensor
@@ -38,7 +41,7 @@ class Assignment(NamedTuple):
 
 
 def pad_targets(targets: Sequence[tuple[Tensor, Tensor, Tensor]]) -> PaddedTargets:
-    """Pads the (boxes (N, 4), labels (N,), crowd (N,)) of each image to the longest."""
+    """Pads the (boxes (N, 4) or (N, 5), labels (N,), crowd (N,)) of each image to the longest."""
     if not targets:
         nothing = torch.zeros(0, 0, dtype=torch.bool)
         return PaddedTargets(torch.zeros(0, 0, 4), nothing.long(), nothing, nothing)
@@ -83,35 +86,47 @@ def pairs_of(match: Tensor, found: Objects) -> Pairs:
     return Pairs(row, found.image.index_select(0, row) * match.shape[1] + prior)
 
 
-def paired(pairs: Pairs, found: Objects, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def paired(
+    pairs: Pairs,
+    found: Objects,
+    scores: Tensor,
+    boxes: Tensor,
+    overlap_of: Callable[[Tensor, Tensor], Tensor] = iou_aligned,
+) -> tuple[Tensor, Tensor]:
     """Look up what the network predicts for each pair.
 
     Args:
         pairs: P pairs of object and prior.
         found: the objects.
         scores: predicted scores (B, A, C).
-        boxes: predicted boxes (B, A, 4).
+        boxes: predicted boxes (B, A, 4), or oriented (B, A, 5).
+        overlap_of: the overlap of boxes one by one.
 
     Returns:
-        The predicted score (P,) of the object's class, and the IoU (P,) of object and predicted box.
+        The predicted score (P,) of the object's class, and the overlap (P,) of object and predicted box.
     """
     # index_select on flattened tensors is several times faster than indexing by image and prior
-    predicted = boxes.reshape(-1, 4).index_select(0, pairs.key)
-    overlap = iou_aligned(found.boxes.index_select(0, pairs.object), predicted)
+    predicted = boxes.reshape(-1, boxes.shape[-1]).index_select(0, pairs.key)
+    overlap = overlap_of(found.boxes.index_select(0, pairs.object), predicted)
     entry = pairs.key * scores.shape[2] + found.labels.index_select(0, pairs.object)
     return scores.reshape(-1).index_select(0, entry).to(overlap.dtype), overlap
 
 
-def centered(centers: Tensor, boxes: Tensor) -> Tensor:
+def centered(centers: Tensor, boxes: Tensor, least: Tensor | None = None) -> Tensor:
     """Find the centres inside each box.
 
     Args:
         centers: x, y of the priors, (A, 2).
         boxes: boxes (G, 4) xyxy; their borders belong to them.
+        least: side that a smaller side of a box counts as.
 
     Returns:
         (G, A) bool.
     """
+    if least is not None:
+        low, high = boxes.chunk(2, -1)
+        center, half = (low + high) / 2, (high - low).clamp_min(least) / 2
+        boxes = torch.cat((center - half, center + half), -1)
     x, y = centers.T.contiguous()
     x1, y1, x2, y2 = boxes.T.contiguous()[..., None]
     inside: Tensor = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
@@ -165,13 +180,16 @@ def settle(
     return slot[owner].view(shape), owner[key] == owner_of
 
 
-def ignore_crowd(index: Tensor, priors: Priors, targets: PaddedTargets) -> Tensor:
+def ignore_crowd(
+    index: Tensor, priors: Priors, targets: PaddedTargets, inside: Callable[..., Tensor] = centered
+) -> Tensor:
     """Set unassigned priors whose centre lies in a crowd region to ignored.
 
     Args:
         index: assigned objects (B, A), as in Assignment.
         priors: the A priors.
         targets: the padded targets of the batch.
+        inside: finds the centres inside each box.
 
     Returns:
         The new index (B, A).
@@ -179,6 +197,6 @@ def ignore_crowd(index: Tensor, priors: Priors, targets: PaddedTargets) -> Tenso
     image, slot = (targets.valid & targets.crowd).nonzero(as_tuple=True)
     if not len(image):
         return index
-    inside = centered(priors.centers, targets.boxes[image, slot])
-    covered = torch.zeros_like(index, dtype=torch.int64).index_add(0, image, inside.long()) > 0
+    inside_crowd = inside(priors.centers, targets.boxes[image, slot])
+    covered = torch.zeros_like(index, dtype=torch.int64).index_add(0, image, inside_crowd.long()) > 0
     return torch.where(covered & (index == NONE), IGNORE, index)

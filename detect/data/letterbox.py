@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from anchors.oriented import corners_to_oriented, oriented_to_corners
 from detect.data.images import resize
 from detect.semantic import CanvasScores
 from detect.types import Detections, Preprocess
@@ -137,8 +138,9 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     """Detections on a letterboxed canvas as detections in pixels of the source image, on the CPU.
 
     Boxes are clipped to the image; those without area there are dropped unless `keep_empty`, for landmarks: each image
-    has one record of them, also where they lie outside. Prediction and evaluation both use this function. The scores of
-    the pixels of a canvas become a class map; anything else, such as a Classification, is returned as it is.
+    has one record of them, also where they lie outside. Oriented boxes are not clipped: part of one would be none.
+    Prediction and evaluation both use this function. The scores of the pixels of a canvas become a class map; anything
+    else, such as a Classification, is returned as it is.
     """
     if not isinstance(found, Detections):
         return found.in_source(fit) if isinstance(found, CanvasScores) else found
@@ -148,4 +150,7 @@ def in_source(found: Any, fit: Letterbox, keep_empty: bool = False) -> Any:
     scores, labels = found.scores.cpu().float(), found.labels.cpu()
     masks = None if found.masks is None else found.masks[some].in_source(fit, boxes[some])
     points = None if points is None else points[some]
-    return Detections(boxes[some], scores[some], labels[some], points, masks=masks)
+    oriented = found.oriented
+    if oriented is not None:
+        oriented = corners_to_oriented(fit.undo(oriented_to_corners(oriented[some].cpu().float())))
+    return Detections(boxes[some], scores[some], labels[some], points, oriented=oriented, masks=masks)

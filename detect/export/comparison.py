@@ -6,6 +6,7 @@ files cannot be equal; for them the results are compared: is each object still d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from anchors.boxes import iou, iou_aligned
+from anchors.oriented import oriented_iou, oriented_iou_aligned
 from detect.commands.export import ExportConfig
 from detect.data.letterbox import Letterbox, in_source
 from detect.data.sources.formats import load_data
@@ -35,7 +37,7 @@ MEAN_IOU = 0.95  # in bfloat16 has 0.025 and 0.975, and its AP is the same but f
 # of a score, 2e-4 of a pixel, at worst over all predictions. A hundred times that cannot be seen, and an error in the
 # graph changes far more.
 DEFAULT_TOLERANCE = 1e-4  # for outputs that are not named below
-TOLERANCE = {"boxes": 0.02, "points": 0.02, "scores": 1e-4} | dict.fromkeys(
+TOLERANCE = {"boxes": 0.02, "oriented": 0.02, "points": 0.02, "scores": 1e-4} | dict.fromkeys(
     ("presence", "logits", "coefficients", "prototypes"), 1e-3
 )
 # precision -> (IoU from which two boxes match, share of boxes that must match)
@@ -112,7 +114,10 @@ def on_canvas(results: Sequence[Any], images: Tensor) -> list[Any]:
 def _compare_outputs(about: About, expected: Sequence[Any], actual: Sequence[Any]) -> str:
     worst = {}
     for i, name in enumerate(about.outputs):
-        worst[name] = max((a[i] - b[i]).abs().max().item() for a, b in zip(expected, actual, strict=True))
+        apart = [(a[i] - b[i]).abs() for a, b in zip(expected, actual, strict=True)]
+        if name == "oriented":  # an angle has a period: -pi / 2 and pi / 2 are the same
+            apart = [torch.cat((x[..., :4], x[..., 4:].minimum((math.pi - x[..., 4:]).abs())), -1) for x in apart]
+        worst[name] = max(x.max().item() for x in apart)
         allowed = TOLERANCE.get(name, DEFAULT_TOLERANCE)
         if not worst[name] <= allowed:  # NaN is not either
             raise UserError(
@@ -163,7 +168,8 @@ def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) ->
             highest, best = scores[0].amax(1).topk(min(COMPARED, scores.shape[1]))
             near &= bool(((scores[0, best] - other_scores[0, best]).abs() <= SCORE_DISTANCE).all())  # NaN is not
             weights.append(highest)
-            overlaps.append(iou_aligned(boxes[0, best], other_boxes[0, best]))
+            overlap = oriented_iou_aligned if boxes.shape[-1] == 5 else iou_aligned
+            overlaps.append(overlap(boxes[0, best], other_boxes[0, best]))
         weight = torch.cat(weights)
         return near and bool((torch.cat(overlaps) * weight).sum() >= MEAN_IOU * weight.sum())
     least, required = BOUNDS["float16"]
@@ -174,12 +180,14 @@ def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) ->
 
 
 def matching_boxes(a: Detections, b: Detections, least: float) -> int:
-    """How many boxes, or masks, of `a` match one of `b`: same class, and an IoU of at least `least`.
+    """How many boxes, oriented boxes or masks of `a` match one of `b`: same class, an IoU of at least `least`.
 
     Each of `b` matches once; the best-scored of `a` choose first.
     """
     if isinstance(a.masks, RleMasks) and isinstance(b.masks, RleMasks):
         overlap = torch.from_numpy(a.masks.iou(b.masks))
+    elif a.oriented is not None and b.oriented is not None:
+        overlap = oriented_iou(a.oriented, b.oriented)
     else:
         overlap = iou(a.boxes, b.boxes)
     overlap = overlap * (a.labels[:, None] == b.labels)

@@ -40,8 +40,8 @@ def misfit(about: About, outputs: Sequence[Tensor], batch: int) -> str:
     """
     form, metadata = form_of(about.task), about.metadata
     if about.suppressed:
-        width = 7 + sum(math.prod(axes) for axes in extra_axes(about).values())
-        return _row_misfit(outputs, width, len(metadata.names), 1 + len(form.shared))
+        width = 3 + box_width(about) + sum(math.prod(axes) for axes in extra_axes(about).values())
+        return _row_misfit(outputs, width, box_width(about), len(metadata.names), 1 + len(form.shared))
     if list(about.outputs) != list(form.outputs) or len(outputs) != len(form.outputs):
         return f"it has {len(outputs)} outputs, {about.outputs}, not {list(form.outputs)}"
     counts = _counts(about)
@@ -67,12 +67,20 @@ def extra_axes(about: About) -> dict[str, list[int]]:
     return {name: [int(counts.get(axis, axis)) for axis in form.outputs[name]] for name in names}
 
 
-def _row_misfit(outputs: Sequence[Tensor], width: int, classes: int, count: int) -> str:
-    """`misfit` of a file with `--nms`, whose first of `count` outputs has a row of `width` numbers for each box."""
+def box_width(about: About) -> int:
+    """How many numbers a box has: 4, or 5 if it is oriented."""
+    return 5 if "oriented" in about.outputs else 4
+
+
+def _row_misfit(outputs: Sequence[Tensor], width: int, box: int, classes: int, count: int) -> str:
+    """`misfit` of a file with `--nms`, whose first of `count` outputs has a row of `width` numbers for each box.
+
+    `box` of them are the coordinates of the box.
+    """
     fits = len(outputs) == count and outputs[0].is_floating_point() and outputs[0].ndim == 2
     if not fits or outputs[0].shape[1] != width:
         return f"its output is not (N, {width}) numbers" + (f", and {count - 1} outputs more" if count > 1 else "")
-    labels = outputs[0][:, 6]
+    labels = outputs[0][:, 2 + box]
     return "" if ((labels >= 0) & (labels < classes)).all() else f"it has labels that are none of {classes}"
 
 

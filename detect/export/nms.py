@@ -11,6 +11,7 @@ from typing import Any
 
 from detect.export.forms import extra_axes
 from detect.export.metadata import About
+from detect.export.oriented_nms import with_oriented_suppression
 
 # Rows are (image, label, prior), as the operator returns them; `place` is the rank of a row within its image.
 _GRAPH = """
@@ -64,10 +65,13 @@ def with_suppression(model: Any, about: About) -> Any:
     """The ONNX model with one output `found` (N, 7 + E) instead of boxes, scores and others with a row for each box.
 
     Each row is image, x1, y1, x2, y2, score, label, then the E numbers of the others, such as x, y and visibility of
-    each keypoint; by descending score. Outputs that all boxes share stay, behind it.
+    each keypoint; by descending score. Outputs that all boxes share stay, behind it. Oriented boxes have rows of
+    their own: see `with_oriented_suppression`.
     """
     from onnx import compose, parser
 
+    if "oriented" in about.outputs:
+        return with_oriented_suppression(model, about)
     extras, confidence = extra_axes(about), about.metadata.confidence
     each = ", ".join(map(str, confidence.classes)) if confidence else ""
     shapes = {name: "batch, A" + "".join(f", {axis}" for axis in axes) for name, axes in extras.items()}

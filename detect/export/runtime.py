@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anchors.oriented import canonical, oriented_bounds
 from detect.errors import UserError
 from detect.export.fastest import fastest
 from detect.export.formats import Run, format_of
-from detect.export.forms import extra_axes, form_of, misfit
+from detect.export.forms import box_width, extra_axes, form_of, misfit
 from detect.export.metadata import About
 from detect.types import Detections, Postprocess, Preprocess
 from detect.utils.device import spelled
@@ -111,10 +112,15 @@ class Exported:
             UserError: boxes of the chosen classes may be among those that the file left out at its limit.
         """
         axes = extra_axes(self.about).values()
-        parts = rows[:, 6:].split([math.prod(one) for one in axes], 1)
+        width = box_width(self.about)
+        parts = rows[:, width + 2 :].split([math.prod(one) for one in axes], 1)
         extras = [part.unflatten(1, one) for part, one in zip(parts, axes, strict=True)]
-        fields = form_of(self.task).fields(*extras, *shared)
-        detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].long(), **fields)
+        fields = dict(form_of(self.task).fields(*extras, *shared))
+        boxes = rows[:, :width]
+        if width == 5:
+            fields["oriented"] = canonical(boxes)
+            boxes = oriented_bounds(fields["oriented"])
+        detections = Detections(boxes, rows[:, width], rows[:, width + 1].long(), **fields)
         wanted = detections.scores > keep.score
         full = len(rows) >= self.about.max_det and bool(wanted.all())  # otherwise all above `keep.score` are there
         if keep.class_scores is not None:

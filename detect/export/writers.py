@@ -39,7 +39,7 @@ def halved(model: Model) -> Model:
 
 def write_torchscript(model: Model, about: About, part: Path) -> None:
     """Trace the model into the temporary file `part`; it takes images of any size."""
-    with _quiet():
+    with quiet():
         traced = torch.jit.trace(Bare(model), (_example(about),), check_trace=False)
         buffer = io.BytesIO()  # torch ends the process if it writes the file itself and the disk is full
         torch.jit.save(traced, buffer, _extra_files={KEY: about.text()})
@@ -58,7 +58,7 @@ def to_onnx(model: Model, about: About) -> Any:
         raise UserError(
             f"--dynamic needs torch 2.7 or newer, not {torch.__version__}: update torch, or leave --dynamic out"
         )
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             Bare(model),
             (_example(about),),
@@ -118,7 +118,7 @@ def _shapes(about: About) -> dict[str, dict[int, Any]] | None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress messages and warnings of the exporters."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from anchors.nms import batched_nms
+from anchors.oriented_nms import oriented_nms
 from detect.masks import RleMasks
 from detect.types import Detections, Postprocess
 
@@ -20,9 +21,15 @@ def concatenate_views(detections: Sequence[Detections]) -> tuple[Detections, np.
     columns = [(one.boxes, one.scores, one.labels) for one in detections]
     boxes, scores, labels = (torch.cat(column) for column in zip(*columns, strict=True))
     masks = [one.masks for one in detections if isinstance(one.masks, RleMasks)]
-    return Detections(boxes, scores, labels, masks=RleMasks.join(masks) if masks else None), np.repeat(
-        np.arange(len(detections)), [len(one) for one in detections]
+    oriented = [one.oriented for one in detections if one.oriented is not None]
+    every = Detections(
+        boxes,
+        scores,
+        labels,
+        oriented=torch.cat(oriented) if oriented else None,
+        masks=RleMasks.join(masks) if masks else None,
     )
+    return every, np.repeat(np.arange(len(detections)), [len(one) for one in detections])
 
 
 def group_views(
@@ -70,6 +77,9 @@ def suppress(detections: Detections, keep: Postprocess) -> Detections:
     least = keep.score if keep.class_scores is None else torch.tensor(keep.class_scores)[detections.labels]
     detections = detections[detections.scores > least]
     groups = torch.zeros_like(detections.labels) if keep.agnostic else detections.labels
-    kept = batched_nms(detections.boxes, detections.scores, groups, keep.iou)
+    if detections.oriented is None:
+        kept = batched_nms(detections.boxes, detections.scores, groups, keep.iou)
+    else:
+        kept = oriented_nms(detections.oriented, detections.scores, groups, keep.iou)
     keep.limit_hits.add(limited=len(kept) > keep.limit)
     return detections[kept[: keep.limit]]

@@ -22,6 +22,7 @@ import torch
 from anchors.boxes import iou
 from detect.inference.box_fusion import concatenate_views, group_views, suppress
 from detect.inference.mask_fusion import agreement, united
+from detect.inference.oriented_fusion import merge_oriented_tiles
 from detect.inference.predictor import prefetch
 from detect.masks import RleMasks
 from detect.types import Detections, Frame, Postprocess
@@ -58,7 +59,8 @@ class TiledPredictor:
         partial = ~((low >= tile[:, :2] - coarse) & (high <= tile[:, 2:] + coarse)).all(-1).any(1)
         size = (int(places[0, 3]), int(places[0, 2]))
         moved = [_moved(one, x, y, size) for one, (x, y, _, _) in zip(detections, places.tolist(), strict=True)]
-        return suppress(merge_tiles([moved[0][partial], *moved[1:]], places, EDGE * self.side), self.keep)
+        merge = merge_tiles if detections[0].oriented is None else merge_oriented_tiles
+        return suppress(merge([moved[0][partial], *moved[1:]], places, EDGE * self.side), self.keep)
 
 
 def tile_places(height: int, width: int, side: int) -> np.ndarray:
@@ -117,7 +119,9 @@ def merge_tiles(detections: list[Detections], places: np.ndarray, near: float) -
 def _moved(detections: Detections, x: int, y: int, size: tuple[int, int]) -> Detections:
     """Detections in a view whose corner is at x, y of the image of `size` (h, w), in pixels of the image."""
     masks = detections.masks.shifted(x, y, size) if isinstance(detections.masks, RleMasks) else None
-    return replace(detections, boxes=detections.boxes + torch.tensor([x, y, x, y]).float(), masks=masks)
+    corner = torch.tensor([x, y, x, y, 0]).float()
+    oriented = None if detections.oriented is None else detections.oriented + corner * torch.tensor([1, 1, 0, 0, 0])
+    return replace(detections, boxes=detections.boxes + corner[:4], oriented=oriented, masks=masks)
 
 
 def _sides(boxes: np.ndarray, cut: np.ndarray) -> np.ndarray:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from anchors.oriented import canonical, oriented_iou
 from detect.inference.box_fusion import concatenate_views, group_views, members_of, suppress
 from detect.inference.mask_fusion import voted
+from detect.inference.oriented_fusion import mean_oriented
 from detect.inference.predictor import prefetch
 from detect.masks import RleMasks
 from detect.types import Detections, Frame, Postprocess
@@ -45,26 +47,37 @@ def mirror(detections: Detections, width: int) -> Detections:
     """Detections as they are in the mirrored image of that width."""
     low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
     swapped = torch.stack([width - high[:, 0], low[:, 1], width - low[:, 0], high[:, 1]], 1)
+    oriented = detections.oriented
+    if oriented is not None:
+        cx, cy, w, h, angle = oriented.unbind(1)
+        oriented = canonical(torch.stack([width - cx, cy, w, h, -angle], 1))
     masks = detections.masks.mirrored() if isinstance(detections.masks, RleMasks) else None
-    return replace(detections, boxes=swapped, masks=masks)
+    return replace(detections, boxes=swapped, oriented=oriented, masks=masks)
 
 
 def fuse_boxes(detections: Sequence[Detections]) -> Detections:
     """Weighted boxes fusion (Solovyev et al., 2021) of the detections of several views, all in pixels of the image.
 
     A fused box is the mean of its boxes, weighted by their scores. Its score is the sum of theirs over the number of
-    views, so that an object which few views show scores less. Its mask is voted for by those of its boxes.
+    views, so that an object which few views show scores less. Its mask is voted for by those of its boxes. Oriented
+    boxes are compared by their own IoU.
     """
     every, view = concatenate_views(detections)
-    corners, scores = every.boxes.double().numpy(), every.scores.double().numpy()
-    group = group_views(every, view, lambda i: _iou(corners[i], corners), SAME)
+    corners, scores, oriented = every.boxes.double().numpy(), every.scores.double().numpy(), every.oriented
+    if oriented is None:
+        group = group_views(every, view, lambda i: _iou(corners[i], corners), SAME)
+    else:
+        overlap = oriented_iou(oriented, oriented).numpy()
+        group = group_views(every, view, overlap.__getitem__, SAME)
     count = group.max(initial=-1) + 1
     total = np.bincount(group, scores, count)
     boxes = np.stack([np.bincount(group, scores * side, count) for side in corners.T], 1) / total[:, None]
     first = np.unique(group, return_index=True)[1]
     means = torch.from_numpy(total / len(detections)).float()
     masks = voted(every.masks, members_of(group), scores) if isinstance(every.masks, RleMasks) else None
-    return Detections(torch.from_numpy(boxes).float(), means, every.labels[first], masks=masks)
+    if oriented is not None:
+        oriented = torch.from_numpy(mean_oriented(oriented.double().numpy(), scores, group)).float()
+    return Detections(torch.from_numpy(boxes).float(), means, every.labels[first], oriented=oriented, masks=masks)
 
 
 def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -13,15 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from anchors.assign import Assigner, Assignment, MaxIoU, PaddedTargets, pad_targets
+from anchors.assign.oriented import oriented_task_aligned
 from anchors.boxes import iou_aligned
 from anchors.nms import batched_nms, soft_nms
+from anchors.oriented import canonical, oriented_bounds
+from anchors.oriented_nms import oriented_nms
 from detect.errors import UserError
 from detect.limits import CANDIDATES, PER_DETECTION
 from detect.models.backbones.base import Staged
 from detect.models.base import ModelMetadata, PyramidModel
 from detect.models.configs.base import ModelConfig
-from detect.models.configs.yolo import AnchorFreeConfig, YoloConfig, YoloKeypointsConfig
+from detect.models.configs.yolo import AnchorFreeConfig, YoloConfig, YoloKeypointsConfig, YoloOrientedConfig
 from detect.models.heads.keypoints import KeypointHead
+from detect.models.heads.oriented import OrientedHead
 from detect.models.heads.point import PointHead
 from detect.models.losses.classes import cross_entropy, soft_targets
 from detect.models.necks import build_pyramid
@@ -30,7 +34,12 @@ from detect.types import Detections, HeadOutput, LossTerm, Postprocess, Target
 
 
 class Yolo(PyramidModel):
-    """images (B, 3, H, W) uint8 -> HeadOutput, one prediction for each prior."""
+    """images (B, 3, H, W) uint8 -> HeadOutput, one prediction for each prior.
+
+    `box_field` is the field of targets that its boxes are compared with.
+    """
+
+    box_field = "boxes"
 
     def __init__(
         self,
@@ -45,7 +54,7 @@ class Yolo(PyramidModel):
         self.assigner = assigner
         loss: Any = config.loss
         self.box_loss, self.class_loss = (
-            REGISTRIES["loss.box"][loss.box_kind],
+            REGISTRIES[loss.box_losses][loss.box_kind],
             REGISTRIES["loss.class"][loss.class_kind],
         )
         weights = config.class_weights
@@ -59,7 +68,7 @@ class Yolo(PyramidModel):
             raw: what `forward` returned.
             targets: the target of each image.
         """
-        padded = pad_targets([(t.boxes, t.labels, t.crowd) for t in targets])
+        padded = pad_targets([(getattr(t, self.box_field), t.labels, t.crowd) for t in targets])
         objects = PaddedTargets(*(x.to(raw.logits.device, non_blocking=True) for x in padded))
         with torch.no_grad():  # assignment needs no gradient
             assignment: Assignment = self.assigner(self.head.scores(raw), self.head.boxes(raw), raw.priors, objects)
@@ -90,7 +99,7 @@ class Yolo(PyramidModel):
         return terms
 
     def candidates(self, raw: HeadOutput) -> tuple[Tensor, Tensor]:
-        """Every prediction before NMS: boxes (B, A, 4) in canvas pixels and scores (B, A, C)."""
+        """Every prediction before NMS: boxes (B, A, 4) or (B, A, 5) in canvas pixels and scores (B, A, C)."""
         return self.head.boxes(raw), self.head.scores(raw)
 
     def postprocess(self, raw: HeadOutput, keep: Postprocess) -> list[Detections]:
@@ -102,11 +111,17 @@ class Yolo(PyramidModel):
         return [select_detections(b, s, keep, **rows) for b, s, rows in zip(boxes, scores, more, strict=True)]
 
 
+class YoloOriented(Yolo):
+    """A grid detector whose head, assigner and box loss are those of oriented boxes (B, A, 5)."""
+
+    box_field = "oriented"
+
+
 def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, **rows: Any) -> Detections:
     """The detections of one image that pass the confidence threshold and NMS, on the CPU, by descending score.
 
     Args:
-        boxes: (A, 4) xyxy in pixels.
+        boxes: (A, 4) xyxy in pixels, or oriented (A, 5).
         scores: (A, C).
         keep: confidence threshold, NMS, classes and the number of detections.
         rows: other fields of `Detections`, each with a row for each of the A predictions.
@@ -124,15 +139,18 @@ def select_detections(boxes: Tensor, scores: Tensor, keep: Postprocess, **rows: 
         keep.limit_hits.add(crowded=True)
     box, score, label = boxes[prior].cpu(), score.cpu(), label.cpu()
     groups = torch.zeros_like(label) if keep.agnostic else label
-    if keep.soft:
+    upright = box.shape[1] == 4
+    if keep.soft and upright:
         kept, score = soft_nms(box, score, groups, least=max(keep.score, 1e-3), limit=keep.limit + 1)
     else:
-        kept = batched_nms(box, score, groups, keep.iou)
+        kept = (batched_nms if upright else oriented_nms)(box, score, groups, keep.iou)
         score = score[kept]
     if len(kept) > keep.limit:
         kept, score = kept[: keep.limit], score[: keep.limit]
         keep.limit_hits.add(limited=True)
-    found = Detections(box[kept], score, label[kept])
+    oriented = None if upright else canonical(box[kept])
+    box = box[kept] if oriented is None else oriented_bounds(oriented)
+    found = Detections(box, score, label[kept], oriented=oriented)
     return replace(found, **{name: row[prior.cpu()[kept]].cpu() for name, row in rows.items()}) if rows else found
 
 
@@ -185,3 +203,10 @@ def build_anchor_free(config: AnchorFreeConfig, metadata: ModelMetadata, head: t
         raise UserError(f"assigner {config.assigner} compares anchor boxes, and {config.kind} has none")
     made = head(neck.channels, neck.strides, len(metadata.names), config.head_convs, *more)
     return Yolo(config, metadata, backbone, neck, made, assigner)
+
+
+def build_yolo_oriented(config: YoloOrientedConfig, metadata: ModelMetadata) -> YoloOriented:
+    """A grid detector of oriented boxes."""
+    backbone, neck = build_pyramid(config)
+    head = OrientedHead(neck.channels, neck.strides, len(metadata.names), config.head_convs)
+    return YoloOriented(config, metadata, backbone, neck, head, oriented_task_aligned())

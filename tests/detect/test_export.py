@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import detect
+from anchors.oriented import oriented_to_corners
 from detect.api import Detector
 from detect.commands.export import ExportConfig, export
 from detect.errors import UserError
@@ -48,6 +49,7 @@ KINDS = {
     "grid": {"head": "grid", "anchors": [[8, 8], [16, 24]]},
     "keypoints": {"kind": "yolo_points"},
     "masks": {"kind": "yolo_seg"},
+    "oriented": {"kind": "yolo_obb"},
     "classifier": {"kind": "classifier"},
     "localizer": {"kind": "localizer", "hidden": [8]},
     "landmarker": {"kind": "landmarker", "head": "coordinates"},
@@ -90,25 +92,28 @@ def frames(*sizes):
     return [Frame(rng.integers(0, 256, (h, w, 3), np.uint8), str(i)) for i, (h, w) in enumerate(sizes)]
 
 
-def same(ours, reference):
-    """Equal to what a person can see of them."""
-    assert len(ours) == len(reference) > 0
+def same(ours, reference, empty=False):
+    """Equal to what a person can see of them; there is something, unless `empty`."""
+    assert len(ours) == len(reference) and (len(ours) > 0 or empty)
     assert ours.labels.tolist() == reference.labels.tolist()
     assert torch.allclose(ours.scores, reference.scores, atol=1e-4)
     if isinstance(ours, Detections):
         assert torch.allclose(ours.boxes, reference.boxes, atol=0.02)
+        if ours.oriented is not None:
+            corners = [oriented_to_corners(one.oriented) for one in (ours, reference)]
+            assert torch.allclose(*corners, atol=0.02)
         assert (ours.keypoints is None) == (reference.keypoints is None)
         assert ours.keypoints is None or torch.allclose(ours.keypoints, reference.keypoints, atol=0.02)
         assert (ours.masks is None) == (reference.masks is None)
         assert ours.masks is None or ours.masks.iou(reference.masks).diagonal().min() > 0.95
 
 
-def both(weights, kind, path, images, keep, size=0, batch=2):
+def both(weights, kind, path, images, keep, size=0, batch=2, empty=False):
     """What the weights and the file say of images is the same."""
     model, file = Detector.load(weights(kind), "cpu", "float32"), Detector.load(path)
     ours, reference = (one.predictor(keep, size, batch)(images) for one in (model, file))
     for (_, a), (_, b) in zip(ours, reference, strict=True):
-        same(a, b)
+        same(a, b, empty)
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +215,18 @@ def test_every_kind_in_every_format(weights, kind, form, dynamic, tmp_path):
     results = (check.on_canvas(one.postprocess(one(images), keep), images) for one in (model, file))
     for ours, reference in zip(*results, strict=True):
         same(ours, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_oriented_boxes_are_suppressed_in_the_file_as_outside(weights, form, tmp_path):
+    if not writers.DYNAMIC_ONNX:
+        pytest.skip("needs torch 2.7")
+    path = tmp_path / f"m{REGISTRIES['export'][form].suffix}"
+    exported(weights, "oriented", path, format=form, dynamic=True, nms=True, conf=0.8, iou=0.3, max_det=20)
+    keep = Postprocess(0.8, 0.3, 20)
+    both(weights, "oriented", path, frames((64, 64), (64, 64), (40, 64), (96, 50)), keep)
+    both(weights, "oriented", path, frames((64, 64)), Postprocess(0.999, 0.3, 20), empty=True)
 
 
 def test_a_torch_that_cannot_leave_sizes_open_is_named(weights, tmp_path, monkeypatch):

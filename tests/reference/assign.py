@@ -1,5 +1,6 @@
 """Naive assigners: one image, one object and one prior at a time. Each returns (index, weight), lists over B and A."""
 
+import cmath
 import math
 
 from tests.reference.boxes import overlap
@@ -12,7 +13,7 @@ def _inside(point, box):
     return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
-def _answer(priors, ground_truth, b, claims):
+def _answer(priors, ground_truth, b, claims, inside=_inside):
     """claims: {prior: [(quality, object, weight)]}; the highest quality wins, then the earlier object."""
     index, weight = [], []
     for a, center in enumerate(priors.centers.tolist()):
@@ -26,7 +27,7 @@ def _answer(priors, ground_truth, b, claims):
             for m in range(ground_truth.valid.shape[1])
             if ground_truth.valid[b, m] and ground_truth.crowd[b, m]
         ]
-        index.append(-2 if any(_inside(center, r) for r in regions) else -1)
+        index.append(-2 if any(inside(center, r) for r in regions) else -1)
         weight.append(0.0)
     return index, weight
 
@@ -44,18 +45,34 @@ def _claims(pairs):
     return claims
 
 
-def task_aligned(scores, boxes, priors, ground_truth, topk=10, alpha=1.0, beta=6.0):
+def _inside_grown(point, box, finest=0.0):
+    if not finest:
+        return _inside(point, box)
+    x1, y1, x2, y2 = box
+    cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, finest), max(y2 - y1, finest)
+    return _inside(point, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
+
+
+def inside_oriented(point, box, finest=0.0):
+    """Whether the vector from the centre, turned back by the angle, ends inside; a box holds a square of `finest`."""
+    cx, cy, w, h, angle = box
+    turned = complex(point[0] - cx, point[1] - cy) * cmath.exp(-1j * angle)
+    held = finest * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    return abs(turned.real) <= max(w, held) / 2 and abs(turned.imag) <= max(h, held) / 2
+
+
+def task_aligned(
+    scores, boxes, priors, ground_truth, topk=10, alpha=1.0, beta=6.0, inside=_inside_grown, overlap=overlap
+):
     finest = float(priors.strides.min())
     answers = []
     for b in range(len(boxes)):
         expected = []
-        for m, (x1, y1, x2, y2), label in _objects(ground_truth, b):
-            cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, max(x2 - x1, finest), max(y2 - y1, finest)
-            grown = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        for m, box, label in _objects(ground_truth, b):
             scored = []
             for a, center in enumerate(priors.centers.tolist()):
-                if _inside(center, grown):
-                    u = overlap((x1, y1, x2, y2), boxes[b, a].tolist())
+                if inside(center, box, finest):
+                    u = overlap(box, boxes[b, a].tolist())
                     scored.append((float(scores[b, a, label]) ** alpha * u**beta, u, a))
             expected += [(a, u, m, t) for t, u, a in sorted(scored, reverse=True)[:topk] if t > 0]
         winners = {a: max(c, key=lambda c: (c[0], -c[1])) for a, c in _claims(expected).items()}
@@ -63,7 +80,7 @@ def task_aligned(scores, boxes, priors, ground_truth, topk=10, alpha=1.0, beta=6
         for a, (u, m, t) in winners.items():
             ours = [c for c in winners.values() if c[1] == m]
             claims[a] = [(u, m, t / max(c[2] for c in ours) * max(c[0] for c in ours))]
-        answers.append(_answer(priors, ground_truth, b, claims))
+        answers.append(_answer(priors, ground_truth, b, claims, inside))
     return answers
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseLossConfig(ClassLossConfig):
-    """The loss of a dense detector, a sum of weighted terms."""
+    """The loss of a dense detector, a sum of weighted terms. `box_losses` is the registry of `box_kind`."""
+
+    box_losses: ClassVar[str] = "loss.box"
 
     box: LossWeight = 7.5
     """Weight of the box loss, 0 or more."""
@@ -61,6 +63,16 @@ class MaskLossConfig(DenseLossConfig):
 
     masks: LossWeight = 5.0
     """Weight of the mask loss, cross-entropy plus Dice, 0 or more."""
+
+
+@dataclass(frozen=True)
+class OrientedLossConfig(DenseLossConfig):
+    """The loss of a dense detector of oriented boxes."""
+
+    box_losses: ClassVar[str] = "loss.oriented"
+
+    box_kind: Annotated[str, Registered("loss.oriented")] = "prob_iou"
+    """Box loss. One minus this overlap of the predicted and the target box."""
 
 
 @dataclass(frozen=True)
@@ -162,3 +174,22 @@ class YoloMasksConfig(AnchorFreeConfig):
         from detect.models.yolo import build_anchor_free
 
         return build_anchor_free(self, metadata, MaskHead)
+
+
+@register("model", "yolo_obb")
+@dataclass(frozen=True)
+class YoloOrientedConfig(PyramidConfig):
+    """A grid detector without anchor boxes whose boxes are oriented."""
+
+    task: ClassVar[str] = "obb"
+
+    kind: str = "yolo_obb"
+    head_convs: Annotated[int, Range(0, 100)] = 1
+    """3x3 convolutions in each branch of the head."""
+    loss: OrientedLossConfig = field(default_factory=OrientedLossConfig)
+
+    def build(self, metadata: ModelMetadata) -> Model:
+        """See `ModelConfig.build`."""
+        from detect.models.yolo import build_yolo_oriented
+
+        return build_yolo_oriented(self, metadata)

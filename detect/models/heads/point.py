@@ -55,15 +55,18 @@ class PointHead(nn.Module):
         super().__init__()
         self.strides = list(strides)
         self.classify = nn.ModuleList(tower(c, classes, depth, act, [self.rare]) for c in channels)
-        # Boxes are four cells wide at first, as most objects of a level are.
-        near = [-0.4 * i for i in range(self.bins)]
-        self.regress = nn.ModuleList(tower(c, 4 * self.bins, depth, act, near) for c in channels)
+        start = self.initial_regression()
+        self.regress = nn.ModuleList(tower(c, len(start), depth, act, start) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> HeadOutput:
         logits = torch.cat([flat(head(x)) for head, x in zip(self.classify, maps, strict=True)], 1)
         regression = torch.cat([flat(head(x)) for head, x in zip(self.regress, maps, strict=True)], 1)
         priors = grid.priors([(x.shape[2], x.shape[3]) for x in maps], self.strides, device=logits.device)
         return HeadOutput(logits, regression, priors)
+
+    def initial_regression(self) -> list[float]:
+        """Initial biases of the regression outputs: boxes are four cells wide, as most objects of a level are."""
+        return 4 * [-0.4 * i for i in range(self.bins)]
 
     def named_rows(self) -> Iterator[tuple[nn.Module, NamedRows]]:
         """The layers whose outputs belong to classes, and how they are laid out: see `Model.named_rows`."""
