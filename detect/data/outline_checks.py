@@ -22,7 +22,7 @@ from detect.errors import UserError
 if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
-NO_AREA = 1e-6  # square pixels
+FLAT = 1e-9  # square pixels: the variance of points on a line, across it
 
 
 def outlined(annotations: Annotations, skip_bad: bool = False) -> Annotations:
@@ -61,30 +61,54 @@ def outline_faults(annotations: Annotations, sizes: np.ndarray) -> Iterator[tupl
     encoded = (outlines.rle_sizes > 0).all(1)
     broken = encoded & rle.broken(outlines.codes, outlines.code_starts, outlines.rle_sizes)
     mismatched = encoded & (room > 0).all(1) & (outlines.rle_sizes != room).any(1)
-    bounds, empty = outlines.bounds(), outlined_areas(outlines) <= NO_AREA
+    bounds, empty = outlines.bounds(), enclosing_nothing(outlines)
     away = (bounds[:, :2] >= room[:, ::-1]).any(1) | (bounds[:, 2:] <= 0).any(1)
     away &= (room > 0).all(1)
     present = outlines.present
     for row in np.flatnonzero(~present | broken | mismatched | empty | away).tolist():
         if not present[row]:
             text = annotations.bad_outlines.get(int(annotations.ids[row]))
-            yield ("bad outline", row, text) if text else ("no outline", row, "has no outline, as other objects have")
+            yield ("outline", row, text) if text else ("no_outline", row, "has no outline, as other objects have")
         elif broken[row]:
             height, width = outlines.rle_sizes[row].tolist()
-            yield "bad outline", row, f"has an RLE whose counts do not fill its {width} x {height} pixels"
+            yield "outline", row, f"has an RLE whose counts do not fill its {width} x {height} pixels"
         elif mismatched[row]:
             text = "has an RLE of {1} x {0} pixels where the image has {3} x {2}"
-            yield "bad outline", row, text.format(*outlines.rle_sizes[row].tolist(), *room[row].tolist())
+            yield "outline", row, text.format(*outlines.rle_sizes[row].tolist(), *room[row].tolist())
         elif empty[row]:
-            yield "empty outline", row, "has an outline that encloses nothing"
+            yield "outline", row, "has an outline that encloses nothing"
         else:
             (x, y, right, bottom), (height, width) = bounds[row].tolist(), room[row].tolist()
             where = f"x {x:g} to {right:g}, y {y:g} to {bottom:g}, in {width} x {height} pixels"
-            yield "away outline", row, f"has an outline wholly outside its image: {where}"
+            yield "outline", row, f"has an outline wholly outside its image: {where}"
+
+
+def enclosing_nothing(outlines: Outlines) -> np.ndarray:
+    """Return (N,) which outlines are empty RLEs, or rings whose points all lie on one line."""
+    found = np.bincount(*_filled(outlines), minlength=len(outlines)) == 0
+    lengths = np.diff(outlines.ring_starts)
+    starts, counts = outlines.ring_starts[:-1][lengths > 0], lengths[lengths > 0]
+    if not len(starts):
+        return np.asarray(found)
+    means = np.add.reduceat(outlines.points, starts) / counts[:, None]
+    x, y = (outlines.points - np.repeat(means, counts, axis=0)).T
+    xx, yy, xy = np.add.reduceat(np.stack([x * x, y * y, x * y], 1), starts).T / counts
+    thin = xx * yy - xy * xy <= FLAT * (xx + yy)  # the least variance in any direction
+    owner = np.repeat(np.arange(len(outlines)), np.diff(outlines.object_starts))
+    found[owner[lengths > 0][~thin]] = False
+    return np.asarray(found)
 
 
 def outlined_areas(outlines: Outlines) -> np.ndarray:
-    """Return (N,) the area in pixels of each outline: of polygons the sum of their parts', without their holes."""
+    """Return (N,) the area in pixels of each outline: of polygons the sum of their parts', without their holes.
+
+    Of a polygon that crosses itself, what it goes around the other way counts against the rest.
+    """
+    return np.asarray(polygon_areas(outlines) + np.bincount(*_filled(outlines), minlength=len(outlines)))
+
+
+def _filled(outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
+    """The object of each run inside an RLE, and the pixels of the run."""
     runs, starts = rle.decode(outlines.codes, outlines.code_starts)
     first, end, masks = rle.spans(runs, starts, outlines.rle_sizes)
-    return np.asarray(polygon_areas(outlines) + np.bincount(masks, end - first, minlength=len(outlines)))
+    return masks, end - first

@@ -40,6 +40,7 @@ from detect.data_check.doubled import doubled
 from detect.data_check.images import Seen, look_at_all, records, unlisted
 from detect.data_check.kinds import Checked, Finding
 from detect.data_check.needs import needs
+from detect.data_check.outlines import outlines
 from detect.data_check.statistics import anchors_of, facts, of_whole_images
 from detect.errors import UserError, unknown
 
@@ -97,6 +98,7 @@ def one_split(checked: Checked, split: str, annotations: Annotations, size: int)
     known_sizes = [(annotations.size(i) or one.header.shown) if one.header else (0, 0) for i, one in enumerate(seen)]
     sizes = np.array(known_sizes).reshape(-1, 2)
     checked.findings += boxes(split, annotations, sizes, size)
+    checked.findings += outlines(split, annotations, sizes)
     grey = np.array([np.nan if one.thumbnail is None else one.thumbnail.mean() for one in seen])
     checked.splits[split] = facts(annotations, sizes, size, grey)
     checked.seen[split] = seen

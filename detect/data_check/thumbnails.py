@@ -21,7 +21,7 @@ from detect.data.annotations import Annotations
 from detect.data.boxes import objects
 from detect.data.images import read_image, scaled
 from detect.data_check.kinds import KINDS, Checked, Finding
-from detect.data_check.marked import BLUE, grid, marked, side_by_side
+from detect.data_check.marked import BLUE, YELLOW, grid, marked, side_by_side
 from detect.data_check.short_names import ShortNames
 from detect.errors import UserError
 from detect.inference.draw import draw
@@ -145,6 +145,7 @@ def _marked(
     tags = [annotations.names[annotations.labels[row]] * named if row in chosen else None for row in here]
     if annotations.keypoints is not None:
         image = _dotted(image, annotations.keypoints[here.start : here.stop])
+    image = _lined(image, annotations, [row for row in here if row in chosen])
     return marked(image, boxes, tags, min(side, max(SMALLEST, *image.shape[:2])), zoom)
 
 
@@ -155,6 +156,16 @@ def _dotted(image: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         if seen:
             cv2.circle(copy, (round(x), round(y)), radius, BLUE, -1, cv2.LINE_AA)
     return copy
+
+
+def _lined(image: np.ndarray, annotations: Annotations, rows: Sequence[int]) -> np.ndarray:
+    """A copy of an image with the outlines of some annotations; the image itself where they have none."""
+    if annotations.outlines is None or not len(rows):
+        return image
+    rings = annotations.outlines[np.array(rows)].as_rings()
+    paths = np.split((rings.points * 16 - 8).round().astype(np.int32), rings.ring_starts[1:-1])
+    thick = max(1, max(image.shape) // 300)
+    return cv2.polylines(image.copy(), [path for path in paths if len(path)], True, YELLOW, thick, cv2.LINE_AA, 4)
 
 
 def _told(annotations: Annotations, finding: Finding, names: ShortNames) -> str:
@@ -179,6 +190,7 @@ def _annotated(annotations: Annotations, split: str, index: int, names: ShortNam
     image, target = _read(annotations, index), annotations.target(index)
     if image is None:
         return None
+    image = _lined(image, annotations, range(int(annotations.starts[index]), int(annotations.starts[index + 1])))
     scale = min(1.0, SIDES[1][1] / max(image.shape[:2]))
     keypoints = target.keypoints
     if keypoints is not None:

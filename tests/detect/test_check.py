@@ -149,6 +149,20 @@ def unlabelled(folder):
     cv2.imwrite(str(folder / "train/more/99.jpg"), photo(99))
 
 
+def outlined(folder, n=3, **values):
+    """A polygon along the box of every training object; the n-th annotation has other `values`."""
+    edit(
+        folder,
+        "train",
+        lambda record: [one.update(segmentation=[around(*one["bbox"])]) for one in record["annotations"]],
+    )
+    annotation(folder, "train", n, **values)
+
+
+def around(x, y, w, h):
+    return [x, y, x + w, y, x + w, y + h, x, y + h]
+
+
 def skeleton(record):
     """Keypoints that COCO's pairs are not for."""
     record["categories"][0] |= {"keypoints": ["a", "b"], "skeleton": [[16, 14], [14, 12]]}
@@ -192,6 +206,19 @@ PLANTED = {
     "nothing but small boxes": ("small", small),
     "a folder without labels": ("unlabelled", unlabelled),
     "rows of corners": ("outlines", lambda f: yolo(f, "{0} {1} {4} {1} {4} {5} {0} {5}", k=0)),
+    "two points": ("outline", lambda f: outlined(f, segmentation=[[1, 2, 3, 4]])),
+    "a part of two points": ("outline", lambda f: outlined(f, 0, segmentation=[around(7, 12, 3, 4), [1, 2, 3, 4]])),
+    "a mask of another size": ("outline", lambda f: outlined(f, segmentation={"size": [9, 9], "counts": [81]})),
+    "a mask of nothing": ("outline", lambda f: outlined(f, segmentation={"size": [96, 96], "counts": [9216]})),
+    "an outline outside": ("outline", lambda f: outlined(f, segmentation=[[100, 1, 120, 1, 100, 9]])),
+    "an object without": ("no_outline", lambda f: outlined(f, segmentation=[])),
+    "a crossing": ("crossing", lambda f: outlined(f, 0, segmentation=[[7, 12, 17, 22, 17, 12, 7, 22]])),
+    "beside its box": ("leaves_box", lambda f: outlined(f, 0, segmentation=[[9, 12, 19, 22, 90, 12]])),
+    "beyond the image": (
+        "outline_outside",
+        lambda f: outlined(f, bbox=[50, 10, 46, 30], segmentation=[around(50, 10, 60, 30)]),
+    ),
+    "another area": ("area", lambda f: outlined(f, area=1234)),
     "a foreign skeleton": ("skeleton", lambda f: edit(f, "train", skeleton)),
     "no end mark": (
         "unfinished",

@@ -72,7 +72,7 @@ def test_bad_rows_of_dota_are_named_or_left_out(tmp_path, row, reason):
 
 def test_corners_in_a_wrong_order_are_put_in_order_and_those_on_a_line_refused(tmp_path):
     dota(tmp_path, "10 2 30 12 30 2 10 12 ship 0")
-    corners = load_data(tmp_path, "train").outlines.corners()[0]
+    corners = outlined(load_data(tmp_path, "train")).outlines.corners()[0]
     assert np.abs(corners - np.roll(corners, 1, axis=0)).min(1).tolist() == [0] * 4  # no diagonal among the sides
     dota(tmp_path, "1 1 2 2 3 3 4 4 ship 0")
     with pytest.raises(UserError, match="has an outline that encloses nothing"):
