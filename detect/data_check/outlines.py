@@ -56,14 +56,14 @@ def odd(annotations: Annotations, outlines: Outlines, room: np.ndarray) -> Itera
     for row in np.flatnonzero(crossed).tolist():
         yield "crossing", row, "has a polygon that crosses itself: what it encloses twice is outside"
     bounds = outlines.bounds()
-    known = (room > 0).all(axis=1)
-    out = np.where(known, np.maximum(-bounds[:, :2], bounds[:, 2:] - room).max(axis=1), 0)
+    known = np.asarray((room > 0).all(axis=1))
+    out = np.asarray(np.where(known, np.maximum(-bounds[:, :2], bounds[:, 2:] - room).max(axis=1), 0))
     for row in np.flatnonzero(out > REACH).tolist():
         yield "outline_outside", row, f"has an outline that reaches {out[row]:.1f} pixels out of the image"
     inside = np.where(np.tile(known[:, None], 4), bounds.clip(0, np.tile(room, 2)), bounds)
     corners = annotations.boxes.copy()
     corners[:, 2:] += corners[:, :2]
-    past = np.maximum(corners[:, :2] - inside[:, :2], inside[:, 2:] - corners[:, 2:]).max(axis=1, initial=-np.inf)
+    past = np.asarray(np.maximum(corners[:, :2] - inside[:, :2], inside[:, 2:] - corners[:, 2:]).max(axis=1))
     for row in np.flatnonzero(past > REACH).tolist():
         yield "leaves_box", row, f"has an outline that reaches {past[row]:.1f} pixels out of its box"
     areas, own = outlined_areas(outlines), annotations.areas
