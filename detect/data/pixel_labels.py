@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from detect.data.boxes import owners
+from detect.data.outline_checks import outlined, outlined_areas
 from detect.data.outlines import Outlines
 from detect.data.validate import require_objects
 from detect.errors import UserError
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
 
 CROWD = IGNORED - 1  # what crowd regions are painted with at first
 MOST = CROWD - 1  # classes beside the background
+
+
+def layered(annotations: Annotations, skip_bad: bool = False) -> Annotations:
+    """The annotations with outlines, in the order in which they are painted: crowd regions, then the largest first.
+
+    So small objects lie on large ones, as windows on a house. Augmentation keeps the order.
+
+    Raises:
+        UserError: as `outlined` does.
+    """
+    annotations = outlined(annotations, skip_bad)
+    assert annotations.outlines is not None
+    owner, areas = owners(annotations), outlined_areas(annotations.outlines)
+    order = np.lexsort((-areas, ~annotations.crowd, owner))
+    columns = ("boxes", "labels", "crowd", "areas", "ids", "keypoints", "outlines")
+    found = {name: getattr(annotations, name) for name in columns}
+    return replace(annotations, **{name: rows[order] for name, rows in found.items() if rows is not None})
 
 
 def label_map(
@@ -33,8 +52,7 @@ def label_map(
         size: height and width.
         background: the class of pixels that nothing covers.
     """
-    order = np.argsort(~crowd, kind="stable")
-    painted = outlines[order].label_map(np.where(crowd, CROWD, labels)[order], size)
+    painted = outlines.label_map(np.where(crowd, CROWD, labels), size)
     painted[painted == IGNORED] = background
     painted[painted == CROWD] = IGNORED
     return painted

@@ -23,9 +23,9 @@ def training_data(annotations: Annotations, config: TrainConfig, preprocess: Pre
     """Augmented images with the class of each pixel; what is seen of an object counts, however little."""
     from detect.data.pixel_labels import with_label_map
 
-    finish: dict[str, Any] = {"finish": partial(with_label_map, background=len(annotations.names))}
+    finish = partial(with_label_map, background=len(annotations.names))
     config = replace(config, augment=replace(config.augment, visibility=0.0, mixup=0.0))
-    return detect.training_data(annotations, config, preprocess, cache_gb, **finish)
+    return detect.training_data(annotations, config, preprocess, cache_gb, finish=finish)
 
 
 def decode(outputs: Sequence[Tensor], postprocess: Postprocess) -> list[Any]:
@@ -46,7 +46,7 @@ TASK = Task(
         "evaluate": ("examples",),
         "predict": ("save_masks",),
     },
-    outlines=Late("detect.data.outline_checks:outlined"),
+    outlines=Late("detect.data.pixel_labels:layered"),
     check_data=Late("detect.data.pixel_labels:require_pixels"),
     training_data=training_data,
     match_classes=Late("detect.evaluation.semantic:pixel_classes"),

@@ -10,10 +10,12 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, jaccard_score
 from torch.nn.functional import conv_transpose2d, cross_entropy, interpolate
 
+from detect.cli.parser import parse
 from detect.data.annotations import Annotations
 from detect.data.letterbox import Letterbox, in_source
 from detect.data.outlines import Outlines
-from detect.data.pixel_labels import image_labels, label_map, require_pixels, with_label_map
+from detect.data.pixel_labels import image_labels, layered, require_pixels, with_label_map
+from detect.data.rng import SampleKey
 from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation.semantic import SemanticEvaluator, pixel_classes, semantic_lines
@@ -23,11 +25,13 @@ from detect.models.builder import build
 from detect.models.configs import model_config
 from detect.models.losses.pixels import dice_loss, pixel_cross_entropy
 from detect.semantic import IGNORED, CanvasScores, SemanticMap, enlarged_labels, matching_classes
-from detect.types import Postprocess, Target
+from detect.tasks import get_task
+from detect.types import Postprocess, Preprocess, Target
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
 PAPER = {"backbone": "unet_encoder:width=4", "levels": [0, 1, 2, 3, 4], "width": 4}
-PLANS = [{"width": 8}, PAPER, {"backbone": "resnet18", "levels": [1, 2, 3, 4, 5], "width": 8}, {"levels": [3]}]
+MOBILE = {"backbone": "mobilenet_v3_small", "levels": [1, 2, 3, 4, 5], "width": 8}
+PLANS = [{"width": 8}, PAPER, MOBILE, {"levels": [3]}]
 
 
 def unet(**changes):
@@ -93,13 +97,13 @@ def test_it_learns_where_the_classes_are():
     image, labels = squares()
     images, targets = image[None].repeat(2, 1, 1, 1), [target(labels)] * 2
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(25):
+    for _ in range(15):
         optimizer.zero_grad()
         sum(term.total for term in model.loss(model(images), targets).values()).backward()
         optimizer.step()
     with torch.no_grad():
         found = model(images).logits.argmax(1)[0]
-    assert (found == labels).float().mean() > 0.97
+    assert (found == labels).float().mean() > 0.95
 
 
 def test_losses_are_those_of_their_formulas():
@@ -175,7 +179,7 @@ def data(tmp_path_factory) -> Annotations:
     """Two images with squares of two classes, the second with a crowd region."""
     folder = tmp_path_factory.mktemp("pixels")
     square = [[10, 10, 40, 10, 40, 30, 10, 30]]
-    rows = [(1, 1, square, 0), (1, 2, [[30, 20, 50, 20, 50, 38, 30, 38]], 0), (2, 1, square, 0)]
+    rows = [(1, 2, [[30, 20, 50, 20, 50, 38, 30, 38]], 0), (1, 1, square, 0), (2, 1, square, 0)]
     rows.append((2, 2, Outlines.of_masks([np.pad(np.ones((9, 60), bool), ((31, 0), (0, 0)))]).segmentation(0), 1))
     annotations = [
         {
@@ -195,17 +199,16 @@ def data(tmp_path_factory) -> Annotations:
     categories = [{"id": 1, "name": "road"}, {"id": 2, "name": "sky"}]
     whole = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "a.json").write_text(json.dumps(whole))
-    return load_coco(folder / "a.json", folder)
+    return layered(load_coco(folder / "a.json", folder))
 
 
-def test_later_objects_lie_on_earlier_ones_and_crowds_do_not_count(data):
+def test_small_objects_lie_on_large_ones_and_crowds_do_not_count(data):
     first, second = (image_labels(data, i, (40, 60)) for i in range(2))
     assert (first[10:20, 10:40] == 0).all() and (first[20:38, 30:50] == 1).all() and (first[:10] == 2).all()
+    assert data.labels[:2].tolist() == [0, 1] and data.ids[:2].tolist() == [2, 1]  # the larger first
     assert (second[31:] == IGNORED).all() and (second[10:30, 10:40] == 0).all() and (second[:10] == 2).all()
     made = with_label_map(dataclasses.replace(data.target(0), outlines=data.outlines[0:2]), 2)
     assert made.outlines is None and (made.label_map.numpy() == first).all()
-    under = label_map(data.outlines[[0, 3]], np.array([0, 1]), np.array([False, True]), (40, 60), 2)
-    assert (under[10:30, 10:40] == 0).all() and (under[31:] == IGNORED).all()
 
 
 def test_counts_are_those_of_sklearn(data):
@@ -253,3 +256,24 @@ def test_of_the_classes_those_that_are_chosen_stay():
         raw = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     (one,) = model.postprocess(raw, Postprocess(classes=(0, 2)))
     assert set(one.labels.unique().tolist()) <= {0, 2, 3}
+
+
+def test_classes_go_with_their_pixels_through_augmentation(data, tmp_path):
+    """Roads are red and skies blue in the images, so that colours tell what the label map has to be."""
+    drawn, colors = dataclasses.replace(data.select([0]), root=tmp_path), [(255, 0, 0), (0, 0, 255), (0, 0, 0)]
+    picture = np.array(colors, np.uint8)[image_labels(data, 0, (40, 60))]
+    cv2.imwrite(str(tmp_path / "1.png"), picture[..., ::-1])
+    drawn = drawn.select([0] * 4)
+    flags = "--task semantic --data toy --imgsz 96 --augment.rotate 20 --augment.hue 0 --augment.saturation 0"
+    config = parse("train", [*flags.split(), "--augment.value", "0", "--augment.mosaic", "0.5"])
+    samples = get_task("semantic").training_data(drawn, config, Preprocess(pad=0), 0.1)
+    shown = np.zeros(3, int)
+    for position in range(4):
+        image, made = samples[SampleKey(0, position, 96)]
+        labels = made.label_map.numpy()
+        wanted = np.stack([image[..., 0] > 128, image[..., 2] > 128, image.max(2) < 60])
+        clear = wanted.any(0) & (image.reshape(-1, 3).std() > 0)
+        right = np.take_along_axis(wanted, labels[None].astype(int), 0)[0]
+        assert labels.shape == (96, 96) and right[clear].mean() > 0.97
+        shown += np.bincount(labels.ravel(), minlength=3)
+    assert (shown > 300).all()
