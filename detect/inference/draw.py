@@ -13,7 +13,7 @@ import numpy as np
 
 from anchors.oriented import oriented_to_corners
 from detect.inference.label_placement import Rectangle, free_corner, place, places
-from detect.inference.mask_drawing import below_top, draw_masks
+from detect.inference.mask_drawing import draw_masks
 from detect.inference.palette import Color, color_of, ink_on, instance_colors
 from detect.inference.text_rendering import render
 from detect.masks import RleMasks
@@ -75,15 +75,19 @@ def draw(
         sides = sorted(_short_sides(detections))
         width = max(1, min(width, int(sides[len(sides) // 2]) // 8))
     colors = [caption.color for caption in captions]
+    labelled = boxes
+    if detections.oriented is not None:  # the corner of the upright box around an object that lies askew is far from it
+        labelled = [_below_upper_side(corners) for corners in oriented_to_corners(detections.oriented).tolist()]
     if isinstance(detections.masks, RleMasks):
-        draw_masks(annotated, detections.masks, colors, max(1, width // 2))
+        below = draw_masks(annotated, detections.masks, colors, max(1, width // 2))
+        labelled = boxes if show_boxes else [top or box for top, box in zip(below, boxes, strict=True)]
     if detections.masks is None or show_boxes:
         _boxes(annotated, detections, boxes, colors, width)
     if detections.keypoints is not None:
         for i in detections.scores.argsort().tolist():
             _limbs(annotated, detections.keypoints[i].tolist(), skeleton, colors[i], width)
     if boxes and not hide_labels:
-        best, labelled = detections.scores.argsort().tolist()[::-1], _labelled(detections, boxes, show_boxes)
+        best = detections.scores.argsort().tolist()[::-1]
         _write(annotated, [labelled[i] for i in best], [captions[i] for i in best], size, width)
     return annotated
 
@@ -107,18 +111,6 @@ def _short_sides(detections: Detections) -> list[float]:
     boxes, oriented = detections.boxes, detections.oriented
     sides: list[float] = (boxes[:, 2:] - boxes[:, :2] if oriented is None else oriented[:, 2:4]).amin(1).tolist()
     return sides
-
-
-def _labelled(detections: Detections, boxes: Sequence[Rectangle], show_boxes: bool) -> Sequence[Rectangle]:
-    """What labels are placed at: the boxes, or, where no upright box is drawn, rectangles below the top of an object.
-
-    The corner of the upright box around an object that lies askew is far from it.
-    """
-    if detections.oriented is not None:
-        return [_below_upper_side(corners) for corners in oriented_to_corners(detections.oriented).tolist()]
-    if isinstance(detections.masks, RleMasks) and not show_boxes:
-        return [below_top(detections.masks.window(i)) or box for i, box in enumerate(boxes)]
-    return boxes
 
 
 def _below_upper_side(corners: Sequence[Sequence[float]]) -> Rectangle:
