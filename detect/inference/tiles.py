@@ -14,6 +14,7 @@ import math
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from detect.types import Detections, Frame, Postprocess
 
 OVERLAP = 0.25  # least overlap of two tiles, as a share of a tile's side
 SAME = 0.5  # the IoU, in the zone that two tiles share, from which two boxes are of one object
+WINDOWS = 256  # decoded masks that are kept while objects of tiles are compared
 EDGE = 0.005  # as a share of a tile's side: a box that ends this near the border of its tile may go on behind it
 
 
@@ -91,16 +93,17 @@ def merge_tiles(detections: list[Detections], places: np.ndarray, near: float) -
     if not len(merged):
         return merged
     boxes, frame, masks = merged.boxes.double().numpy(), places[view].astype(float), merged.masks
+    window = lru_cache(WINDOWS)(masks.window) if isinstance(masks, RleMasks) else None
 
     def similarity(i: int) -> np.ndarray:
         zone = _common(frame, frame[i])
         own_parts, other_parts = _common(zone, boxes[i]), _common(zone, boxes)
         inter = _area(_common(own_parts, other_parts))
         like = inter / np.maximum(_area(own_parts) + _area(other_parts) - inter, 1e-9)
-        if isinstance(masks, RleMasks):  # boxes of a part of an object that lies askew reach far beyond the zone
-            window = masks.window(i)
-            for j in np.flatnonzero((like > 0) & (like < SAME) & (view != view[i])).tolist():
-                like[j] = max(like[j], agreement(window, masks.window(j), zone[j].astype(int).tolist()))
+        if window:  # boxes of a part of an object that lies askew reach far beyond the zone
+            unsure = (like > 0) & (like < SAME) & (view != view[i]) & (merged.labels == merged.labels[i]).numpy()
+            for j in np.flatnonzero(unsure).tolist():
+                like[j] = max(like[j], agreement(window(i), window(j), zone[j].astype(int).tolist()))
         return like
 
     group = group_views(merged, view, similarity, SAME)
