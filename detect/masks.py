@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Index = Tensor | np.ndarray | slice | Sequence[int]
 Window = tuple[int, int, np.ndarray]  # x, y of the upper left pixel, and the bool array (h, w)
+TOGETHER = 2**16  # edges of masks that are packed at once
 
 
 class Field(NamedTuple):
@@ -86,7 +88,7 @@ class RleMasks(Masks):
             size: (h, w) of the image.
             windows: for each object x, y and a bool array; what lies outside the image is left out.
         """
-        return RleMasks(size, [_pack(size, _runs(size, *window)) for window in windows])
+        return RleMasks(size, _packed(size, (_edges(size, *window) for window in windows)))
 
     @staticmethod
     def of_fields(size: tuple[int, int], fields: Iterable[Field]) -> RleMasks:
@@ -96,7 +98,7 @@ class RleMasks(Masks):
             size: (h, w) of the image.
             fields: the logits of each object.
         """
-        return RleMasks(size, [_pack(size, _closed(_crossings(size[0], field), size)) for field in fields])
+        return RleMasks(size, _packed(size, (_crossings(size[0], field) for field in fields)))
 
     @staticmethod
     def join(several: Sequence[RleMasks]) -> RleMasks:
@@ -123,8 +125,11 @@ class RleMasks(Masks):
 
     def window(self, i: int) -> Window:
         """The bounding box of mask `i`: x, y of its upper left pixel, and the bool array (h, w) inside."""
+        from detect.data import rle
+
         height = self.size[0]
-        runs = _unpack(self.counts[i])
+        codes = np.frombuffer(self.counts[i], np.uint8)
+        runs, _ = rle.decode(codes, np.array([0, len(codes)]))
         edges = np.cumsum(runs)[: len(runs) // 2 * 2]  # without a last run outside
         if not runs[1::2].any():
             return 0, 0, np.zeros((0, 0), bool)
@@ -204,7 +209,7 @@ class RleMasks(Masks):
         """One mask for each group of indices: every pixel that a mask of the group has."""
         import hotcoco.mask
 
-        empty = _pack(self.size, np.array([self.size[0] * self.size[1]]))
+        (empty,) = _packed(self.size, [np.zeros(0, np.int64)])
         parts = [[self.to_coco(i) for i in group] for group in groups]
         return RleMasks(self.size, [hotcoco.mask.merge(part)["counts"] if part else empty for part in parts])
 
@@ -216,28 +221,19 @@ class RleMasks(Masks):
         return [self.to_coco(i) for i in range(len(self))]
 
 
-def _runs(size: tuple[int, int], x: int, y: int, mask: np.ndarray) -> np.ndarray:
-    """The lengths of the runs of a mask that is known within a window."""
+def _edges(size: tuple[int, int], x: int, y: int, mask: np.ndarray) -> np.ndarray:
+    """Where each run inside starts and ends, of a mask that is known within a window: see `_packed`."""
     height, width = size
     mask = mask[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)]
     x, y = max(x, 0), max(y, 0)
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)  # a pixel outside before and after each column
     columns[:, 1:-1] = mask.T
     column, row = np.nonzero(np.diff(columns, axis=1))
-    return _closed((column + x) * height + row + y, size)
-
-
-def _closed(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The lengths of runs between `edges`: where each run inside starts and ends, in column-major order."""
-    edges = edges[np.repeat(edges[::2] < edges[1::2], 2)]
-    joined = 2 * np.flatnonzero(edges[2::2] == edges[1:-1:2])  # a run that goes on at the top of the next column
-    edges = np.delete(edges, np.concatenate([joined + 1, joined + 2]))
-    runs = np.diff(edges, prepend=0, append=size[0] * size[1])
-    return runs if runs[-1] else runs[:-1]
+    return (column + x) * height + row + y
 
 
 def _crossings(height: int, field: Field) -> np.ndarray:
-    """Where each run inside starts and ends, as in `_closed`: within a cell of the grid a column crosses 0 once."""
+    """Where each run inside starts and ends, as in `_packed`: within a cell of the grid a column crosses 0 once."""
     logits, origin, step, (left, top, right, bottom) = field
     place = ((np.arange(left, right) + 0.5 - origin[0]) / step[0]).clip(0, logits.shape[1] - 1)
     before = place.astype(np.int64)
@@ -254,28 +250,40 @@ def _crossings(height: int, field: Field) -> np.ndarray:
     return (left + column) * height + edge
 
 
-def _pack(size: tuple[int, int], runs: np.ndarray) -> bytes:
-    """Lengths of runs as COCO's bytes."""
-    import hotcoco.mask
+def _packed(size: tuple[int, int], edges: Iterable[np.ndarray]) -> list[bytes]:
+    """COCO's bytes of masks, some at once.
 
-    packed: bytes = hotcoco.mask.fr_py_objects({"size": list(size), "counts": runs.tolist()}, *size)["counts"]
-    return packed
-
-
-def _unpack(counts: bytes) -> np.ndarray:
-    """COCO's bytes as lengths of runs.
-
-    Each number is a chain of characters from "0" up with five bits each, the lowest first; a sixth bit says that more
-    follow. From the fourth on it is the difference to the length two before.
+    Args:
+        size: (h, w) of the image.
+        edges: for each mask where its runs inside start and end, in turns, as numbers of pixels in column-major order.
+            Runs may be empty, or go on where one ends.
     """
-    values = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(values & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    place = np.arange(len(values)) - np.repeat(first, last - first + 1)
-    numbers = np.add.reduceat((values & 31) << 5 * place, first)
-    numbers -= np.where(values[last] & 16, 1 << 5 * (last - first + 1), 0)  # the highest bit is the sign
-    numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
-    return numbers
+    packed, waiting, count = list[bytes](), list[np.ndarray](), 0
+    for one in edges:
+        waiting.append(one)
+        count += len(one)
+        if count > TOGETHER:
+            packed += _packed_together(size, waiting)
+            waiting, count = [], 0
+    return packed + (_packed_together(size, waiting) if waiting else [])
+
+
+def _packed_together(size: tuple[int, int], edges: Sequence[np.ndarray]) -> list[bytes]:
+    from detect.data import rle
+
+    area = size[0] * size[1]
+    first = np.arange(len(edges)) * (area + 1)  # as if the images lay one after the other, a pixel apart
+    flat = np.concatenate([one + start for one, start in zip(edges, first, strict=True)])
+    flat = flat[np.repeat(flat[::2] < flat[1::2], 2)]
+    joined = 2 * np.flatnonzero(flat[2::2] == flat[1:-1:2])  # a run that goes on at the top of the next column
+    flat = np.sort(np.concatenate([np.delete(flat, np.concatenate([joined + 1, joined + 2])), first, first + area]))
+    begin, end = np.searchsorted(flat, first), np.searchsorted(flat, first + area, "right") - 1
+    runs, kept = np.diff(flat), np.ones(len(flat) - 1, bool)
+    kept[begin[1:] - 1] = False  # the pixel between two images
+    kept[end - 1] = runs[end - 1] > 0  # a last run outside may be empty
+    starts = np.concatenate([[0], np.cumsum(kept)])[np.append(begin, len(kept))]
+    codes, starts = rle.encode(runs[kept], starts)
+    return [codes[start:end].tobytes() for start, end in pairwise(starts.tolist())]
 
 
 def _corners(points: np.ndarray) -> np.ndarray:

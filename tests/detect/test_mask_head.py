@@ -1,5 +1,7 @@
 """The head with masks: samples against a naive twin, the loss, and masks in source pixels without a shift or a seam."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +144,17 @@ def test_a_model_gives_detections_with_masks():
         assert len(found.masks) == len(found) == 7
         moved = in_source(found, fit)
         assert moved.masks.size == (48, 32) and len(moved.masks) == len(moved)
+
+
+def test_hundreds_of_objects_on_a_large_image_take_little_memory():
+    fit, maps = Letterbox.fit((3000, 4000), 640), torch.randn(32, 120, 160)
+    masks = PrototypeMasks(maps, torch.randn(300, 32))
+    low = torch.rand(300, 2) * torch.tensor([3000.0, 2000.0])
+    boxes = torch.cat([low, low + 1000 * torch.rand(300, 2)], 1)
+    boxes[0] = torch.tensor([0.0, 0.0, 4000.0, 3000.0])
+    tracemalloc.start()
+    found = masks.in_source(fit, boxes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 300 and (found.areas > 0).sum() > 290
+    assert peak < 40e6  # a single array of all pixels would have 12 million bytes, one for each object 3.6 billion
