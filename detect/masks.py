@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Index = Tensor | np.ndarray | slice | Sequence[int]
 Window = tuple[int, int, np.ndarray]  # x, y of the upper left pixel, and the bool array (h, w)
-TOGETHER = 2**16  # edges of masks that are packed at once
+TOGETHER = 2**15  # edges of masks that are packed at once
 
 
 class Field(NamedTuple):

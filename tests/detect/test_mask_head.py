@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 from detect.data.letterbox import Letterbox, in_source
 from detect.models.base import ModelMetadata
@@ -147,8 +147,11 @@ def test_a_model_gives_detections_with_masks():
 
 
 def test_hundreds_of_objects_on_a_large_image_take_little_memory():
-    fit, maps = Letterbox.fit((3000, 4000), 640), torch.randn(32, 120, 160)
-    masks = PrototypeMasks(maps, torch.randn(300, 32))
+    fit, maps = (
+        Letterbox.fit((3000, 4000), 640),
+        interpolate(torch.randn(1, 32, 15, 20), scale_factor=8, mode="bicubic"),
+    )
+    masks = PrototypeMasks(maps[0], torch.randn(300, 32))
     low = torch.rand(300, 2) * torch.tensor([3000.0, 2000.0])
     boxes = torch.cat([low, low + 1000 * torch.rand(300, 2)], 1)
     boxes[0] = torch.tensor([0.0, 0.0, 4000.0, 3000.0])
@@ -156,5 +159,5 @@ def test_hundreds_of_objects_on_a_large_image_take_little_memory():
     found = masks.in_source(fit, boxes)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found) == 300 and (found.areas > 0).sum() > 290
+    assert len(found) == 300 and (found.areas > 0).sum() > 250
     assert peak < 40e6  # a single array of all pixels would have 12 million bytes, one for each object 3.6 billion
