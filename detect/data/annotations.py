@@ -223,6 +223,8 @@ class Annotations:
         if self.outlines is not None:
             for row, annotation in enumerate(annotations):
                 annotation["segmentation"] = self.outlines.segmentation(row)
+                if self.outlines.frames is not None and np.isfinite(self.outlines.frames[row]).all():
+                    annotation["corners"] = self.outlines.frames[row].tolist()
         if self.difficult is not None:
             for row in np.flatnonzero(self.difficult).tolist():
                 annotations[row]["difficult"] = 1

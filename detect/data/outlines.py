@@ -35,6 +35,8 @@ class Outlines:
         codes: (L,) uint8, the characters of compressed RLEs; an object that has one has no rings.
         code_starts: (N + 1,) int64.
         rle_sizes: (N, 2) int32 height and width of each RLE; 0 without one.
+        frames: (N, 4, 2) corners of oriented boxes that the file gives beside the outlines, NaN for objects without; or
+            None. They do not move.
         whole: whether all are oriented boxes, of four points each, which augmentation does not cut off at the edge of
             the image.
     """
@@ -46,6 +48,7 @@ class Outlines:
     codes: np.ndarray
     code_starts: np.ndarray
     rle_sizes: np.ndarray
+    frames: np.ndarray | None = None
     whole: bool = False
 
     def __len__(self) -> int:
@@ -90,6 +93,7 @@ class Outlines:
             codes=np.concatenate([np.zeros(0, np.uint8), *(one.codes for one in several)]),
             code_starts=joined([one.code_starts for one in several]),
             rle_sizes=np.concatenate([np.zeros((0, 2), np.int32), *(one.rle_sizes for one in several)]),
+            frames=_joined_frames(several),
             whole=any(one.whole for one in several),
         )
 
@@ -109,6 +113,7 @@ class Outlines:
             self.codes[codes],
             code_starts,
             self.rle_sizes[rows],
+            None if self.frames is None else self.frames[rows],
             self.whole,
         )
 
@@ -125,6 +130,7 @@ class Outlines:
             self.codes[codes[0] : codes[-1]],
             codes - codes[0],
             self.rle_sizes[start:end],
+            None if self.frames is None else self.frames[start:end],
             self.whole,
         )
 
@@ -165,7 +171,7 @@ class Outlines:
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Outlines:
         """Return the outlines as rings, with points (V, 2) moved by `move`."""
         rings = self.as_rings()
-        return replace(rings, points=move(rings.points))
+        return replace(rings, points=move(rings.points), frames=None)
 
     def bounds(self, view: tuple[int, int] | None = None) -> np.ndarray:
         """Return (N, 4) float64 x, y, x, y of what each object covers, of an image of `view` (h, w) only if given.
@@ -230,13 +236,13 @@ class Outlines:
     def corners(self) -> np.ndarray:
         """Return the corners (N, 4, 2) of each object, in order around it; NaN for an object without an outline.
 
-        They are the points of an outline of four, in their order unless that crosses itself, else those of the smallest
-        rotated rectangle around it.
+        They are its `frames`, or the points of an outline of four, in their order unless that crosses itself, else
+        those of the smallest rotated rectangle around it.
         """
         if self.whole:  # they are oriented boxes already
             return self.points.reshape(-1, 4, 2)
-        found = np.full((len(self), 4, 2), np.nan)
-        for i in np.flatnonzero(self.present).tolist():
+        found = np.full((len(self), 4, 2), np.nan) if self.frames is None else self.frames.copy()
+        for i in np.flatnonzero(self.present & np.isnan(found).any(axis=(1, 2))).tolist():
             rings, holes = self.rings(i)
             points = np.concatenate([np.zeros((0, 2)), *(r for r, hole in zip(rings, holes, strict=True) if not hole)])
             if len(points) == 4:
@@ -281,6 +287,12 @@ def in_order(corners: np.ndarray) -> np.ndarray:
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the cross product (...) of vectors (..., 2): the area of the parallelogram that they span."""
     return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
+
+
+def _joined_frames(several: Sequence[Outlines]) -> np.ndarray | None:
+    if all(one.frames is None for one in several):
+        return None
+    return np.concatenate([np.full((len(one), 4, 2), np.nan) if one.frames is None else one.frames for one in several])
 
 
 def _runs(mask: np.ndarray) -> np.ndarray:

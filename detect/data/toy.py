@@ -17,11 +17,12 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from detect.data.image_writer import save_image
-from detect.data.toy_images import Box, Canvas, background, movers, scene
+from detect.data.outlines import Outlines
+from detect.data.toy_images import Canvas, background, movers, scene
 from detect.errors import UserError
 from detect.utils.atomic_io import cache_folder, replace_text
 
-VERSION = "toy-v1"  # raise it when the recipe changes: folders are cached by this name
+VERSION = "toy-v2"  # raise it when the recipe changes: folders are cached by this name
 EMPTY = 8  # every eighth image holds no object
 MOST = 8  # digits in an image
 FILM = (240, 320)  # height, width
@@ -76,15 +77,22 @@ def _temporary() -> Path:
     return Path(tempfile.gettempdir()) / "gridhead"
 
 
-def _annotation(number: int, image: int, digit: int, box: Box) -> dict:
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": digit + 1,
-        "bbox": list(box),
-        "area": box[2] * box[3],
-        "iscrowd": 0,
-    }
+def _annotations(first: int, image: int, digits: list[int], canvas: Canvas) -> list[dict]:
+    """The annotation of each digit of an image, numbered from `first`: the visible ink, and the turned rectangle."""
+    ink = Outlines.of_masks([canvas.owner == number for number in range(len(digits))])
+    return [
+        {
+            "id": first + number,
+            "image_id": image,
+            "category_id": digit + 1,
+            "bbox": list(box),
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+            "segmentation": ink.segmentation(number),
+            "corners": canvas.corners[number].round(2).tolist(),
+        }
+        for number, (digit, box) in enumerate(zip(digits, canvas.boxes, strict=True))
+    ]
 
 
 def _write_json(path: Path, images: list[dict], annotations: list[dict]) -> None:
@@ -101,15 +109,12 @@ def _pictures(folder: Path, split: str, seed: int, count: int, size: int, first:
     for index in range(count):
         rng = np.random.default_rng([seed, ("train", "val").index(split), index])
         wanted = 0 if index % EMPTY == EMPTY - 1 else int(rng.integers(1, MOST + 1))
-        pixels, digits, boxes = scene(split, rng, size, wanted)
+        canvas, digits = scene(split, rng, size, wanted)
         image = first + index
         name = f"{split}/{image:06d}.jpg"
-        save_image(folder / name, pixels, quality=92)
+        save_image(folder / name, canvas.pixels(), quality=92)
         images.append({"id": image, "file_name": name, "width": size, "height": size})
-        annotations += [
-            _annotation(len(annotations) + number, image, digit, box)
-            for number, (digit, box) in enumerate(zip(digits, boxes, strict=True), 1)
-        ]
+        annotations += _annotations(len(annotations) + 1, image, digits, canvas)
     _write_json(folder / f"instances_{split}.json", images, annotations)
 
 
@@ -124,13 +129,13 @@ def _film(folder: Path, seed: int) -> None:
     for index in range(FRAMES):
         canvas = Canvas(still.copy())
         for mover in cast:
-            alpha, x, y = mover.at(index / RATE, FILM)
-            canvas.lay(alpha, mover.colour, x, y)
+            alpha, angle, x, y = mover.at(index / RATE, FILM)
+            canvas.lay(alpha, mover.colour, x, y, angle)
         frames.append(canvas.pixels())
         images.append({"id": index + 1, "file_name": "video.mp4", "width": FILM[1], "height": FILM[0], "frame": index})
-        for track in np.flatnonzero(canvas.legible()):
-            entry = _annotation(len(annotations) + 1, index + 1, cast[track].digit, canvas.boxes[track])
-            annotations.append(entry | {"track_id": int(track) + 1})
+        entries = _annotations(0, index + 1, [mover.digit for mover in cast], canvas)
+        for track in np.flatnonzero(canvas.legible()).tolist():
+            annotations.append(entries[track] | {"id": len(annotations) + 1, "track_id": track + 1})
     _write_video(folder / "video.mp4", frames)
     _write_json(folder / "instances_video.json", images, annotations)
 

@@ -61,6 +61,19 @@ def sprite(glyph: np.ndarray, side: float, angle: float) -> np.ndarray:
     return alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
+def rectangle(alpha: np.ndarray, angle: float) -> np.ndarray:
+    """The corners (4, 2) of the rectangle around the ink of a sprite that is turned as its glyph, by `angle` degrees.
+
+    They begin at the glyph's upper left and go round clockwise, in pixels of the sprite.
+    """
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    axes = np.array([[cos, -sin], [sin, cos]])  # rows: right and down of the glyph; OpenCV turns against the clock
+    places = (np.argwhere(alpha >= INK)[:, ::-1] + 0.5) @ axes.T
+    (left, top), (right, bottom) = places.min(axis=0) - 0.5, places.max(axis=0) + 0.5
+    corners: np.ndarray = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) @ axes
+    return corners
+
+
 def background(split: str, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """A random piece of a photograph, perhaps mirrored, at random brightness: (*size, 3) float32."""
     height, width = size
@@ -93,6 +106,7 @@ class Canvas:
         self.image = image
         self.owner = np.full(image.shape[:2], -1)  # the number of the digit on top, -1 none
         self.boxes: list[Box] = []
+        self.corners: list[np.ndarray] = []  # (4, 2) of each digit's `rectangle`
         self.ink: list[int] = []
 
     def fits(self, alpha: np.ndarray, x: int, y: int) -> bool:
@@ -106,13 +120,14 @@ class Canvas:
         lost = np.bincount(under[under >= 0], minlength=len(self.boxes))
         return bool((self.shown() - lost >= VISIBLE * np.array(self.ink)).all())
 
-    def lay(self, alpha: np.ndarray, colour: np.ndarray, x: int, y: int) -> None:
-        """Draw a sprite, all of which must lie inside the image, over what is there."""
+    def lay(self, alpha: np.ndarray, colour: np.ndarray, x: int, y: int, angle: float = 0.0) -> None:
+        """Draw a sprite turned by `angle`, all of which must lie inside the image, over what is there."""
         h, w = alpha.shape
         patch = self.image[y : y + h, x : x + w]
         patch[:] = patch + alpha[..., None] * (colour - patch)
         self.owner[y : y + h, x : x + w][alpha >= INK] = len(self.boxes)
         self.boxes.append((x, y, w, h))
+        self.corners.append(rectangle(alpha, angle) + np.array([x, y]))
         self.ink.append(int((alpha >= INK).sum()))
 
     def shown(self) -> np.ndarray:
@@ -128,23 +143,24 @@ class Canvas:
         return np.clip(self.image + 0.5, 0, 255).astype(np.uint8)
 
 
-def scene(split: str, rng: np.random.Generator, size: int, count: int) -> tuple[np.ndarray, list[int], list[Box]]:
-    """A square image uint8 RGB with up to `count` digits (at least one, if any): its pixels, their classes, boxes."""
+def scene(split: str, rng: np.random.Generator, size: int, count: int) -> tuple[Canvas, list[int]]:
+    """A square image with up to `count` digits (at least one, if any), and their classes."""
     material = stock(split)
     canvas = Canvas(background(split, rng, (size, size)))
     digits: list[int] = []
     for _ in range(count):
         pick = rng.integers(len(material.digits))
-        alpha = sprite(material.glyphs[pick], size * np.exp(rng.uniform(*np.log(SIDES))), rng.uniform(-TURN, TURN))
+        side, angle = size * np.exp(rng.uniform(*np.log(SIDES))), rng.uniform(-TURN, TURN)
+        alpha = sprite(material.glyphs[pick], side, angle)
         h, w = alpha.shape
         for _ in range(20):
             x, y = int(rng.integers(size - w + 1)), int(rng.integers(size - h + 1))
             if canvas.fits(alpha, x, y):
                 colour = ink(rng, canvas.image[y : y + h, x : x + w])
-                canvas.lay(alpha * rng.uniform(0.85, 1.0), colour, x, y)
+                canvas.lay(alpha * rng.uniform(0.85, 1.0), colour, x, y, angle)
                 digits.append(int(material.digits[pick]))
                 break
-    return canvas.pixels(), digits, canvas.boxes
+    return canvas, digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +175,14 @@ class Mover:
     speed: np.ndarray  # ranges a second
     phase: float
 
-    def at(self, seconds: float, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
-        """Its sprite and upper left corner in an image of `size` (height, width)."""
-        alpha = sprite(self.glyph, self.side, TURN * math.sin(2 * seconds + self.phase))
+    def at(self, seconds: float, size: tuple[int, int]) -> tuple[np.ndarray, float, int, int]:
+        """Its sprite, how far that is turned, and its upper left corner in an image of `size` (height, width)."""
+        angle = TURN * math.sin(2 * seconds + self.phase)
+        alpha = sprite(self.glyph, self.side, angle)
         free = np.array([size[1] - alpha.shape[1], size[0] - alpha.shape[0]])
         place = 1 - np.abs((self.start + self.speed * seconds) % 2 - 1)
         x, y = np.rint(place * free).astype(int)
-        return alpha, int(x), int(y)
+        return alpha, angle, int(x), int(y)
 
 
 def movers(rng: np.random.Generator, below: np.ndarray, count: int) -> list[Mover]:

@@ -13,7 +13,7 @@ from detect.data.image_writer import save_image
 from detect.data.outline_checks import outlined, outlined_areas
 from detect.data.outlines import Outlines
 from detect.data.sources.coco import load_coco
-from detect.data.sources.coco_outlines import packed, read_outlines
+from detect.data.sources.coco_outlines import packed, read_outlines, with_frames
 from detect.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools on NumPy 2
@@ -153,6 +153,19 @@ def test_moved_outlines_are_rings():
     moved = Outlines.of_masks(masks).moved(lambda points: points + np.array([5, 7]))
     for index, mask in enumerate(masks):
         assert (dense(moved, index, (60, 60))[7 : 7 + mask.shape[0], 5 : 5 + mask.shape[1]] == mask).all()
+
+
+def test_corners_may_stand_beside_the_outlines():
+    """They are an object's oriented box, whatever its outline; of objects without, the box is that of the outline."""
+    turned = [[3.0, 1], [6, 3], [5, 5], [2, 3]]
+    outlines, bad = Outlines.of_polygons([[SQUARE]] * 4), {}
+    found = with_frames(outlines, [turned, None, [[1, 2]], "abc"], bad)
+    assert found.corners().tolist() == [turned, *[SQUARE.tolist()] * 3]
+    assert bad.keys() == {2, 3} and "not four pairs x, y" in bad[2]
+    again = Outlines.join([found[1:], outlines, found[:1]])[[0, 7]]
+    assert again.corners().tolist() == [SQUARE.tolist(), turned]
+    assert again.moved(lambda points: points + 1).corners()[1].tolist() == (SQUARE + 1).tolist()
+    assert with_frames(outlines, [None] * 4, {}) is outlines and with_frames(None, [turned], {}) is None
 
 
 SIZES = np.array([[8, 9]] * 2)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -6,9 +7,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
+from pycocotools import mask as coco_mask
 
+from anchors.boxes import xywh_to_xyxy
 from detect.data import toy
-from detect.data.toy_images import INK, Canvas, scene, sprite, stock
+from detect.data.oriented_outlines import oriented_outlines
+from detect.data.sources.coco import load_coco
+from detect.data.toy_images import INK, Canvas, rectangle, scene, sprite, stock
 from detect.errors import UserError
 
 
@@ -45,13 +51,52 @@ def test_sprite_fills_its_box():
 def test_boxes_hold_the_ink_that_was_drawn(split):
     """What differs from the bare background lies in the boxes and reaches each of their sides."""
     for seed in range(10):
-        bare, _, none = scene(split, np.random.default_rng(seed), 128, 0)
-        pixels, digits, boxes = scene(split, np.random.default_rng(seed), 128, 1)
+        bare, none = scene(split, np.random.default_rng(seed), 128, 0)
+        canvas, digits = scene(split, np.random.default_rng(seed), 128, 1)
+        boxes = canvas.boxes
         assert not none and len(boxes) == len(digits) == 1
-        changed = (pixels != bare).any(axis=2)
+        changed = (canvas.pixels() != bare.pixels()).any(axis=2)
         rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
         x, y, w, h = boxes[0]
         assert (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) == (x, y, x + w, y + h)
+
+
+def test_rectangles_hold_the_ink_and_turn_with_it():
+    """The glyph of a bar: its long side has the angle it was turned by."""
+    bar = np.zeros((8, 8), np.float32)
+    bar[1:7, 3:5] = 1
+    for angle in (-25.0, -7.0, 0.0, 13.0, 25.0):
+        alpha = sprite(bar, 80, angle)
+        corners = rectangle(alpha, angle)
+        for spot in np.argwhere(alpha >= INK)[:, ::-1] + 0.5:
+            assert cv2.pointPolygonTest(corners.astype(np.float32), spot.tolist(), True) > 0.4
+        (left, top, right, bottom), (h, w) = (*corners.min(0), *corners.max(0)), alpha.shape
+        assert left == pytest.approx(0, abs=8) and right == pytest.approx(w, abs=8)
+        assert top == pytest.approx(0, abs=8) and bottom == pytest.approx(h, abs=8)
+        assert cv2.contourArea(corners.astype(np.float32)) == pytest.approx(
+            (alpha >= INK).sum(), rel=0.15
+        )  # its corners are round
+        down = corners[3] - corners[0]
+        assert np.degrees(np.arctan2(down[0], down[1])) == pytest.approx(angle)
+        assert np.linalg.norm(down) > np.linalg.norm(corners[1] - corners[0])
+
+
+def test_the_annotated_masks_are_the_ink_that_is_seen(small):
+    """Masks of an image share no pixel; they lie in their boxes, and where nothing lies on a digit they fill them."""
+    annotations, filled = load_coco(small / "instances_train.json"), 0
+    outlines = annotations.outlines
+    assert outlines.present.all() and outlines.frames.shape == (len(annotations.boxes), 4, 2)
+    found, boxes = outlines.bounds(), xywh_to_xyxy(torch.from_numpy(annotations.boxes)).numpy()
+    assert (found[:, :2] >= boxes[:, :2]).all() and (found[:, 2:] <= boxes[:, 2:]).all()
+    assert (found == boxes).all(axis=1).mean() > 0.7
+    for start, end in itertools.pairwise(annotations.starts.tolist()):
+        masks = [outlines.rle(i, (128, 128)) for i in range(start, end)]
+        covered = sum(coco_mask.decode(mask).astype(int) for mask in masks)
+        filled += end - start > 1
+        assert end == start or covered.max() == 1
+    assert filled > 5
+    turned = oriented_outlines(annotations).outlines
+    assert turned.whole and np.allclose(turned.bounds()[:, :2], outlines.frames.min(axis=1), atol=0.02)
 
 
 def test_canvas_refuses_what_would_hide_a_digit():
@@ -146,14 +191,14 @@ def test_folder_is_cached_and_falls_back(tmp_path, monkeypatch):
     monkeypatch.setattr(toy, "build", quick)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = toy.toy_folder()
-    assert first == tmp_path / "cache/gridhead/toy-v1"
+    assert first == tmp_path / "cache/gridhead/toy-v2"
     stamp = (first / "instances_val.json").stat().st_mtime_ns
     assert toy.toy_folder() == first and (first / "instances_val.json").stat().st_mtime_ns == stamp
 
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
-    assert toy.toy_folder() == tmp_path / "temporary/gridhead/toy-v1"
+    assert toy.toy_folder() == tmp_path / "temporary/gridhead/toy-v2"
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "file"))
     with pytest.raises(UserError, match="XDG_CACHE_HOME"):
         toy.toy_folder()

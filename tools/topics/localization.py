@@ -33,13 +33,13 @@ def _sample(split: str, number: int) -> tuple[Tensor, Target]:
     """An image with one digit, or none."""
     random = np.random.default_rng([("train", "val").index(split), number])
     count = int(random.random() >= EMPTY)
-    image, digits, boxes = scene(split, random, SIDE, count)
+    canvas, digits = scene(split, random, SIDE, count)
     while count and (not digits or digits[0] not in CLASSES):
-        image, digits, boxes = scene(split, random, SIDE, count)
-    corners = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in boxes]).float().reshape(-1, 4)
+        canvas, digits = scene(split, random, SIDE, count)
+    corners = torch.tensor([(x, y, x + w, y + h) for x, y, w, h in canvas.boxes]).float().reshape(-1, 4)
     labels = torch.tensor([CLASSES.index(digit) for digit in digits]).long()
     crowd = torch.zeros(len(labels), dtype=torch.bool)
-    return torch.from_numpy(image.copy()).permute(2, 0, 1), Target(corners, labels, crowd, number, (SIDE, SIDE))
+    return torch.from_numpy(canvas.pixels()).permute(2, 0, 1), Target(corners, labels, crowd, number, (SIDE, SIDE))
 
 
 @torch.inference_mode()

@@ -31,7 +31,7 @@ class OutlinedDataset(CocoDataset):
 
     def __init__(self, finish: Callable[[Target], Target], annotations: Annotations, *args: Any) -> None:
         assert annotations.outlines is not None
-        self.finish, self.outlines = finish, annotations.outlines.as_rings()
+        self.finish, self.outlines = finish, replace(annotations.outlines.as_rings(), frames=None)
         super().__init__(replace(annotations, outlines=None), *args)
 
     def __getitem__(self, key: SampleKey) -> tuple[np.ndarray, Target]:

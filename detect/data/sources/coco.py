@@ -20,7 +20,7 @@ from detect.data.categories import class_names, keypoint_names, skeleton_pairs, 
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_columns import annotation_columns, image_columns, whole
-from detect.data.sources.coco_outlines import packed, read_outlines
+from detect.data.sources.coco_outlines import packed, read_outlines, with_frames
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
 from detect.errors import UserError
@@ -123,6 +123,7 @@ def from_coco(
     order = np.argsort(owner, kind="stable")
     ranked = [annotations[row] for row in rows[order].tolist()]
     outlines, bad_outlines = read_outlines([one.get("segmentation") for one in ranked], sizes[owner[order]])
+    outlines = with_frames(outlines, [one.get("corners") for one in ranked], bad_outlines)
     difficult = np.array([bool(one.get("difficult")) for one in ranked], bool)
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])

@@ -12,6 +12,7 @@ import numpy as np
 from detect.data import rle
 from detect.data.boxes import BEYOND, FARTHEST
 from detect.data.outlines import Outlines, gather
+from detect.data.sources.coco_columns import numbers
 
 MOST = 2**32  # pixels of a mask
 _SHAPE = "a segmentation is a list of polygons [x1, y1, x2, y2, …], or an RLE {size, counts}"
@@ -63,6 +64,26 @@ def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None
         return None, bad
     outlines = _polygons(np.frombuffer(flat), np.array(lengths, np.int64), np.array(counts, np.int64), bad)
     return _with_codes(outlines, encoded), bad
+
+
+def with_frames(outlines: Outlines | None, values: list[Any], bad: dict[int, str]) -> Outlines | None:
+    """Return outlines with the corners of oriented boxes that objects have beside them.
+
+    Args:
+        outlines: of N objects; None where there are none, and corners are not looked at.
+        values: the `corners` of each object, four pairs x, y; None for none.
+        bad: gets what is wrong with those that cannot be used, by row.
+    """
+    given = [row for row, value in enumerate(values) if value is not None]
+    if outlines is None or not given:
+        return outlines
+    corners, odd = numbers([values[row] for row in given], 8)
+    odd |= (np.abs(corners) > FARTHEST).any(1)
+    for row in np.array(given)[odd].tolist():
+        bad.setdefault(row, f"has corners {values[row]!r:.60}, not four pairs x, y within reach")
+    frames = np.full((len(values), 8), np.nan)
+    frames[given] = np.where(odd[:, None], np.nan, corners)
+    return replace(outlines, frames=frames.reshape(-1, 4, 2))
 
 
 def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded], bad: dict[int, str]) -> None:
