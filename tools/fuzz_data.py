@@ -101,6 +101,75 @@ def make_yaml(folder: Path) -> None:
     (folder / "model.yaml").write_text("{name: small, backbone: csp_n, width: 16, levels: [3, 4], loss: {box: 5}}\n")
 
 
+def make_outlines(folder: Path) -> None:
+    """Outlines of every format: COCO polygons and RLEs, DOTA, roLabelImg, polygons and corners of YOLO, VIA."""
+    for name in ("coco", "dota", "rolabelimg", "yolo", "via"):
+        _images(folder / name, "images/a.png")
+    segmentations: list[Any] = [
+        [[1, 2, 11, 2, 11, 10.5, 1, 10], [20, 5, 25.5, 5, 22, 9]],
+        [[1, 2, 11, 12, 11, 2, 1, 12]],
+        {"size": [20, 40], "counts": [45, 5, 15, 5, 730]},
+        {"size": [20, 40], "counts": "]15?0[f0"},
+    ]
+    first = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 25, 10]}
+    records = [{"id": i, **first, "segmentation": value} for i, value in enumerate(segmentations, start=1)]
+    image = {"id": 1, "file_name": "a.png", "width": 40, "height": 20}
+    content = {"images": [image], "annotations": records, "categories": [{"id": 1, "name": "cat"}]}
+    (folder / "coco/instances_train.json").write_text(json.dumps(content))
+    (folder / "dota/labelTxt").mkdir()
+    rows = "imagesource:x\ngsd:0.5\n1 2 11 2 11 10.5 1 10 cat 0\n20 5 30 9 25 15 15 9 dog 1\n"
+    (folder / "dota/labelTxt/a.txt").write_text(rows)
+    (folder / "rolabelimg/annotations").mkdir()
+    box = "<robndbox><cx>20</cx><cy>10</cy><w>12</w><h>4.5</h><angle>0.7</angle></robndbox>"
+    (folder / "rolabelimg/annotations/a.xml").write_text(XML.format("a").replace("<bndbox>", f"{box}<bndbox>", 1))
+    (folder / "yolo/labels").mkdir()
+    (folder / "yolo/labels/a.txt").write_text("0 0.1 0.2 0.5 0.2 0.3 0.8\n0 .1 .2 .5 .2 .5 .8 .1 .8\n")
+    (folder / "yolo/data.yaml").write_text("train: images\nnames: [cat]\n")
+    regions = [
+        {
+            "shape_attributes": {"name": "polygon", "all_points_x": [1, 5, 5], "all_points_y": [1, 1, 7]},
+            "region_attributes": {"class": "cat"},
+        },
+        {
+            "shape_attributes": {"name": "ellipse", "cx": 9, "cy": 9, "rx": 5, "ry": 3, "theta": 0.5},
+            "region_attributes": {"class": "cat"},
+        },
+    ]
+    export = {"a": {"filename": "a.png", "size": 1, "regions": regions, "file_attributes": {}}}
+    (folder / "via/via.json").write_text(json.dumps(export))
+
+
+def read_outlines(path: Path) -> None:
+    """Read the outlines of the dataset that the file belongs to, and make of them what tasks and commands do."""
+    from detect.data.annotations import Annotations
+    from detect.data.outline_checks import outlined
+    from detect.data.sources.formats import load_data
+    from detect.data_check.findings import check
+    from tools.labelling import read_export
+
+    folder = next(place for place in path.parents if (place / "images").is_dir())
+
+    def used(skip_bad: bool) -> None:
+        annotations: Annotations | None
+        if path.name == "via.json":
+            annotations = read_export(path, skip_bad, False)
+        else:
+            annotations = load_data(folder, "train", skip_bad)
+        if annotations is None:
+            raise UserError(f"{path}: is no export")
+        kept = outlined(annotations, skip_bad)
+        if kept.outlines is not None and len(kept.outlines):
+            bounds = kept.outlines.bounds((20, 40))
+            kept.outlines.grids(bounds, 8)
+            kept.outlines.label_map(kept.labels % 255, (20, 40))
+            kept.outlines.corners()
+            json.dumps([kept.outlines.rle(i, (20, 40)) for i in range(len(bounds))])
+            json.dumps(kept.to_coco())
+
+    works = [lambda: used(True), lambda: used(False)]
+    _each(*works, *([] if path.name == "via.json" else [lambda: check(str(folder), 64, 2)]))
+
+
 def read_data(path: Path) -> None:
     """Read the dataset that the file belongs to, as training and `detect check` do."""
     above = [*path.parents][:3]

@@ -233,6 +233,7 @@ TARGETS = {
     "onnx": Target(_onnx, _read_onnx),
     "published": Target(_published, _read_published),
     "json": Target(fuzz_data.make_json, fuzz_data.read_data),
+    "outlines": Target(fuzz_data.make_outlines, fuzz_data.read_outlines),
     "xml": Target(fuzz_data.make_xml, fuzz_data.read_data),
     "yolo": Target(fuzz_data.make_yolo, fuzz_data.read_data),
     "csv": Target(fuzz_data.make_csv, fuzz_data.read_csv),

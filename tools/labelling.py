@@ -11,7 +11,7 @@ import io
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,11 @@ def read_export(path: Path, skip_bad: bool, allow_outside: bool) -> Annotations 
     Raises:
         UserError: it is one, and cannot be used; see `load_coco` for records.
     """
-    found = _exported(path)
+    try:
+        found = _exported(path)
+        found = None if found is None else list(found)
+    except (*_BROKEN, ValueError):
+        raise UserError(f"{path}: is not written as an export of its program; export it again") from None
     if found is None:
         return None
     base, bad_records = path if path.is_dir() else path.parent, BadRecords(path, skip_bad)
@@ -80,7 +84,7 @@ def _file(names: list[str], roots: list[Path], base: Path) -> str:
     return Path(os.path.relpath(found, base)).as_posix()
 
 
-def _exported(path: Path) -> Iterator[Labelled] | None:
+def _exported(path: Path) -> Iterable[Labelled] | None:
     """The images in an export; None where it is none."""
     if path.is_dir():
         files = [(file, read_json(file)) for file in sorted(path.glob("*.json"))]

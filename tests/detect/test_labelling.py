@@ -91,6 +91,21 @@ def test_what_is_wrong_in_an_export_is_one_line_or_left_out(tmp_path, capsys, ba
     assert reason in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "export",
+    [
+        {"a": {"filename": "a.png", "regions": 5}},
+        [{"data": {"image": 3}, "annotations": [{"result": [3]}]}],
+        [{"data": {}, "annotations": 7}],
+        {"shapes": [], "imagePath": None},
+    ],
+)
+def test_an_export_that_is_none_is_one_line(tmp_path, capsys, export):
+    (tmp_path / "export.json").write_text(json.dumps(export))
+    assert converted(tmp_path)[0] == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def labelme(*shapes, path="../images\\a.png"):
     return {"version": "5", "shapes": list(shapes), "imagePath": path, "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -311,3 +312,37 @@ def test_areas_are_those_of_pycocotools_for_masks_and_exact_for_polygons():
     assert outlined_areas(Outlines.of_masks(masks)).tolist() == [mask.sum() for mask in masks]
     assert outlined_areas(Outlines.of_masks(masks).as_rings()).tolist() == [mask.sum() for mask in masks]
     assert outlined_areas(Outlines.of_polygons([[SQUARE, SQUARE[:3] + 50], []])).tolist() == [24, 0]
+
+
+@pytest.mark.slow
+def test_a_million_polygons_are_read_into_flat_arrays(tmp_path):
+    count, corners = 1_000_000, np.random.default_rng(0).uniform(0, 600, (1000, 20)).round(2).tolist()
+    path = tmp_path / "set.json"
+    with path.open("w") as file:
+        images = ", ".join(
+            f'{{"id": {i}, "file_name": "{i}.jpg", "width": 640, "height": 640}}' for i in range(count // 10)
+        )
+        file.write(f'{{"images": [{images}], "categories": [{{"id": 1, "name": "a"}}], "annotations": [')
+        for i in range(count):
+            head = f'{{"id": {i + 1}, "image_id": {i // 10}, "category_id": 1, "bbox": [1, 2, 30, 40], "area": 600.5, '
+            file.write(f'{head}"iscrowd": 0, "segmentation": [{corners[i % 1000]}]}}{"," * (i < count - 1)}\n')
+        file.write("]}")
+    start = time.process_time()
+    outlines = load_coco(path).outlines
+    print(f"{time.process_time() - start:.1f} s of a core")
+    assert outlines.present.sum() == count
+    taken = sum(value.nbytes for value in vars(outlines).values() if isinstance(value, np.ndarray))
+    assert taken < 230 * count  # ten points of 16 bytes, and what says where each begins
+    assert outlines[[5, -1]].segmentation(1) == [corners[-1]]
+
+
+def test_hostile_codes_take_no_more_memory_than_their_mask():
+    for codes in ("~" * 5000, "o" * 5000, "0" * 5000, "P" * 5000, "\x7f" * 50, "".join(map(chr, range(1, 127)))):
+        outlines, bad = read_outlines([{"size": [30, 40], "counts": codes}], np.zeros((1, 2), int))
+        assert outlines.present.all()
+        assert not bad
+        box = outlines.bounds()[0]
+        assert (box >= 0).all()
+        assert (box <= (40, 30, 40, 30)).all()
+        assert outlines.pixels(0, (30, 40))[1].size <= 30 * 40
+        assert outlines.grids(np.array([[0.0, 0, 40, 30]]), 8).shape == (1, 8, 8)
