@@ -80,7 +80,7 @@ def read_export(path: Path, skip_bad: bool, allow_outside: bool) -> Annotations 
 def _file(names: list[str], roots: list[Path], base: Path) -> str:
     """The name of an image relative to `base`: the first of its names that is a file below one of `roots`."""
     places = (root / name for name in names for root in roots if name)
-    found = next((place for place in places if place.is_file()), base / names[0])
+    found = next((place for place in places if os.path.isfile(place)), base / names[0])
     return Path(os.path.relpath(found, base)).as_posix()
 
 
