@@ -94,7 +94,7 @@ def side_by_side(annotations: Annotations, records: Records, index: int, conf: f
     return np.hstack([panels[0], gap, panels[1]])
 
 
-def annotated(annotations: Annotations, records: Records, index: int) -> Detections:
+def annotated(annotations: Annotations, records: Records | Detections, index: int) -> Detections:
     """The objects of image `index` as detections, with masks or oriented boxes where `records` has them."""
     target = annotations.target(index)
     here = slice(int(annotations.starts[index]), int(annotations.starts[index + 1]))

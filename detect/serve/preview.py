@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from detect.data.images import scaled
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, told_to_user
 from detect.inference.draw import draw
+from detect.report.examples import annotated
 from detect.report.run_files import read_settings
 from detect.tasks import get_task
 from detect.types import Detections, Frame
@@ -47,15 +49,15 @@ def preview(run: Path, folder: Path) -> list[str]:
     if detector.dims != 2 or get_task(detector.model.task).makes_embeddings:
         raise UserError("results of this model cannot be drawn on images")
     annotations, captions = _validation(settings), []
-    chosen = np.unique(np.linspace(0, len(annotations) - 1, COUNT).round().astype(int)).tolist()
-    frames = [Frame(annotations.read(i), annotations.file_name(i), i) for i in chosen]
+    annotations = annotations.select(np.unique(np.linspace(0, len(annotations) - 1, COUNT).round().astype(int)))
+    frames = [Frame(annotations.read(i), annotations.file_name(i), i) for i in range(len(annotations))]
     keep = detector.metadata.postprocess()
     for number, (frame, result) in enumerate(detector.predictor(keep, settings["imgsz"])(frames)):
         known = result.described(detector.names, detector.metadata.category_ids, detector.metadata.skeleton)
-        target = annotations.target(frame.index)
-        truth = Detections(target.boxes, torch.ones(len(target)), target.labels, target.keypoints)
-        boxes = isinstance(result, Detections)
-        left = draw(frame.image, truth, annotations.names, hide_conf=True) if boxes else frame.image
+        target, left = annotations.target(frame.index), frame.image
+        if boxes := isinstance(result, Detections):
+            truth = replace(annotated(annotations, result, frame.index), keypoints=target.keypoints)
+            left = draw(frame.image, truth, annotations.names, hide_conf=True)
         save_image(folder / f"{number}.jpg", _beside(left, known.plot(frame.image)))
         said = counted(len(result), "detection") + f" from confidence {keep.score:.2g}" if boxes else known.text()
         named = ", ".join(annotations.names[label] for label in target.labels[:3].tolist())

@@ -79,9 +79,14 @@ function drawCorners(paint, corners, scale) {
   paint.stroke();
 }
 
-/** The highest place of what is drawn, from which its label hangs: the corner of an upright box may be far away. */
+/** The place that a label hangs from, at the top of what is drawn: the corner of an upright box may be far away. */
 function top({ bbox: [x, y], corners, segmentation }) {
-  const points = corners ?? (segmentation ? rings(segmentation).flat() : []);
+  if (corners) {  // the left end of the upper side
+    const i = corners.findIndex(one => one[1] === Math.min(...corners.map(([, v]) => v)));
+    const [a, b] = [corners[(i + 1) % 4], corners[(i + 3) % 4]], next = a[1] < b[1] ? a : b;
+    return [Math.min(corners[i][0], next[0]), corners[i][1]];
+  }
+  const points = segmentation ? rings(segmentation).flat() : [];
   return points.reduce((best, point) => (point[1] < best[1] ? point : best), points[0] ?? [x, y]);
 }
 
