@@ -1,11 +1,14 @@
 """Pipelines of albumentations: planted points stay on their pixels, and what ground truth cannot follow is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from detect.errors import UserError
 from detect.types import Target
+from tests.reference.outlined import check, tile
 from tests.reference.planted import spot
 
 albument = pytest.importorskip("detect.data.augment.albumentations_adapter")  # it needs the extra albumentations
@@ -36,6 +39,10 @@ REFUSED = """
     CenterCrop3D CoarseDropout3D CropNonEmptyMaskIfExists CubicSymmetry D4 GridElasticDeform HorizontalFlip MaskDropout
     Morphological Mosaic OverlayElements Pad3D PadIfNeeded3D RandomCrop3D RandomCropNearBBox RandomGridShuffle
     SquareSymmetry ThinPlateSpline TimeReverse Transpose VerticalFlip
+"""
+OUTLINES_REFUSED = """
+    CenterCrop3D CoarseDropout3D CropNonEmptyMaskIfExists CubicSymmetry GridElasticDeform MaskDropout Morphological
+    Mosaic OverlayElements Pad3D PadIfNeeded3D RandomCrop3D RandomCropNearBBox RandomGridShuffle ThinPlateSpline
 """
 POINTS = [(30.5, 20.5), (64.0, 48.0), (90.3, 70.2), (40.5, 78.5)]
 DUAL = sorted(name for name, made in TRANSFORMS.items() if issubclass(made, A.DualTransform))
@@ -108,6 +115,38 @@ def test_mirror_images_at_the_border_are_refused_where_there_are_keypoints(mode)
     Pipeline(spec, 0.0, False)
     with pytest.raises(UserError, match=f"Rotate with border_mode {mode} shows mirror images"):
         Pipeline(spec, 0.0, True)
+
+
+@pytest.mark.parametrize("name", [name for name in DUAL if name not in OUTLINES_REFUSED.split()])
+def test_outlines_stay_on_their_pixels(name):
+    """Mirrors included; creases of a map, which tear an outline, cost a little of it."""
+    pipeline, checked = Pipeline([{name: {**NEEDED.get(name, {}), "p": 1}}], 0.0, False, 0), 0
+    for seed in range(2):
+        image, target = tile(seed, size=(96, 128))
+        if name in HIDING.split():
+            _, moved = pipeline(image.copy(), target, np.random.default_rng(seed))
+            assert np.allclose(moved.outlines.points, target.outlines.points, atol=1e-3)
+            checked += len(moved)
+        else:
+            checked += check(*pipeline(image.copy(), target, np.random.default_rng(seed)), 0.8 if name in TORN else 0.9)
+    assert checked > 1
+
+
+def test_outlines_cannot_follow_what_leads_keypoints_astray():
+    pipeline = Pipeline([{"GridElasticDeform": {"num_grid_xy": (4, 4), "magnitude": 8}}], 0.0, False)
+    image, target = tile(0)
+    with pytest.raises(UserError, match="outlines cannot follow GridElasticDeform"):
+        pipeline(image, target, np.random.default_rng(0))
+    pipeline(image, replace(target, outlines=None), np.random.default_rng(0))
+
+
+def test_many_points_through_a_map_are_few_points_many_times():
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((60, 80)).astype(np.float32)
+    map_x, map_y = columns + 3 * np.sin(rows / 9), rows + 2 * np.cos(columns / 7)
+    points = rng.uniform(5, 55, (200, 2))
+    one_by_one = np.concatenate([sources(point[None], map_x, map_y) for point in points])
+    assert np.allclose(sources(points, map_x, map_y), one_by_one, atol=1e-6)
 
 
 def test_boxes_cannot_follow_a_transform_that_makes_objects_grow():

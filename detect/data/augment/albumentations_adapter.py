@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from albumentations.augmentations.geometric.distortion import BaseDistortion
 from albumentations.augmentations.geometric.resize import MaxSizeTransform
+from scipy.spatial import cKDTree
 
+from detect.data.augment.outlines import SHORT
 from detect.data.augment.transforms import Placement, place
+from detect.data.outline_clipping import subdivided
 from detect.errors import UserError, unknown
 from detect.types import Target
 
@@ -33,37 +36,36 @@ TEARS = {
 }  # an object grows, or ends in pieces or beside its box
 STRAYS = {"GridElasticDeform"}  # keypoints end up to two pixels beside their place
 MIRRORS = {"HorizontalFlip", "VerticalFlip", "Transpose", "D4", "SquareSymmetry", "TimeReverse"}
+MANY, FLAT = 64, 1e-3  # points; area that a pixel reads, of a pixel
 REFLECTING = (cv2.BORDER_REFLECT, cv2.BORDER_REFLECT_101)  # border modes that show mirror images of objects
 
 
 class Pipeline:
     """The albumentations transforms of `spec`, a list of {name: arguments}; OneOf and the like have `transforms`.
 
-    Boxes and keypoints follow. Where a transform can turn a box, the box is that of the ellipse inside the old one,
-    which hugs most objects, not of the old corners. Borders that come in are filled with `pad`.
+    Boxes and keypoints follow, and outlines, whose points move as keypoints do. Where a transform can turn a box, the
+    box is that of the ellipse inside the old one, which hugs most objects, not of the old corners; of an object with an
+    outline it is that of what is seen of it. Borders that come in are filled with `pad`.
     UserError: a name, argument or value that does not exist; a transform that boxes or keypoints cannot follow.
     """
 
     def __init__(self, spec: list[dict[str, dict]], visibility: float, keypoints: bool, pad: int = 114) -> None:
         self.visibility, self.keypoints, self.pad = visibility, keypoints, pad
-        boxes = A.BboxParams(
-            "pascal_voc", label_fields=["rows"], min_visibility=visibility, clip=True, filter_invalid_bboxes=True
-        )
-        points = A.KeypointParams("xy", label_fields=["spots"], remove_invisible=False) if keypoints else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice, and complaints about pipelines that move nothing
-            self.compose = A.Compose(self._build(spec), bbox_params=boxes, keypoint_params=points)
+        self.bends, self.astray = False, ""
+        self.compose = self._composed(spec, visibility)
+        self.compose_outlined = self._composed(spec, 0.0)  # `place` decides by the outline
 
     def __call__(self, image: np.ndarray, target: Target, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """Return the changed image, which may have another size, and its target by the rule of visibility."""
-        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        compose = self.compose if target.outlines is None else self.compose_outlined
+        compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        target = self._with_rings(target)
+        spots = _spots(target)
         boxes = target.boxes if target.proposals is None else torch.cat([target.boxes, target.proposals])
         data: dict[str, Any] = {"image": image, "bboxes": boxes.numpy(), "rows": np.arange(len(boxes))}
-        if target.keypoints is not None:
-            spots = target.keypoints[..., :2].reshape(-1, 2).numpy()
-            data |= {"keypoints": spots, "spots": np.arange(len(spots))}
+        data |= {"keypoints": spots, "spots": np.arange(len(spots))}
         try:
-            data = self.compose(**data)
+            data = compose(**data)
         except Exception as error:  # transforms raise what they like when their values do not fit the image
             message = " ".join(str(error).split())
             raise UserError(
@@ -78,6 +80,26 @@ class Pipeline:
         size = image.shape[:2]
         still = Placement((1.0, 1.0), (0.0, 0.0), (0, 0, size[1], size[0]))
         return np.ascontiguousarray(image), place([_moved(target, data)], [still], self.visibility, size)
+
+    def _composed(self, spec: list[dict[str, dict]], visibility: float) -> Any:
+        boxes = A.BboxParams(
+            "pascal_voc", label_fields=["rows"], min_visibility=visibility, clip=True, filter_invalid_bboxes=True
+        )
+        points = A.KeypointParams("xy", label_fields=["spots"], remove_invisible=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice, and complaints about pipelines that move nothing
+            return A.Compose(self._build(spec), bbox_params=boxes, keypoint_params=points)
+
+    def _with_rings(self, target: Target) -> Target:
+        """The target with outlines whose points a pipeline can move, as many as it takes where that bends lines."""
+        if target.outlines is None:
+            return target
+        if self.astray:
+            raise UserError(f"augment.albumentations: outlines cannot follow {self.astray} to the pixel; remove it")
+        rings = target.outlines.as_rings()
+        if self.bends and not rings.whole:
+            rings = subdivided(rings, max(target.size) * SHORT)
+        return replace(target, outlines=rings)
 
     def _build(self, spec: Any) -> list[Any]:
         if not isinstance(spec, list):
@@ -112,8 +134,11 @@ class Pipeline:
         missing = set(getattr(transform, "targets_as_params", ())) - {"image", "bboxes", "keypoints"}
         if missing:
             raise UserError(f"augment.albumentations: {name} needs {', '.join(sorted(missing))}, which detection lacks")
-        if self.keypoints and isinstance(transform, A.DualTransform):
+        if isinstance(transform, A.DualTransform):
             _keep_on_pixels(transform)
+            self.bends |= isinstance(transform, BaseDistortion)
+            if name in STRAYS or "Keypoints" not in {str(target.value) for target in _targets(made)}:
+                self.astray = name
         return transform
 
     def _refuse(self, name: str, made: type, arguments: dict[str, Any]) -> None:
@@ -155,6 +180,7 @@ def _keep_on_pixels(transform: Any) -> None:
 
     kinds = {
         (A.Affine, A.Perspective, A.RandomRotate90, A.Rotate, A.SafeRotate): indexed,
+        tuple(TRANSFORMS[name] for name in MIRRORS if name in TRANSFORMS): indexed,
         (BaseDistortion,): distorted,
         (A.RandomScale, MaxSizeTransform): scaled,
     }
@@ -172,6 +198,8 @@ def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndar
 
     From the pixel that reads nearest to a point, one step along the slopes of the maps.
     """
+    if len(points) > MANY:
+        return _sources_of_many(points, map_x, map_y)
     slopes = np.array([np.gradient(m.astype(np.float64))[::-1] for m in (map_x, map_y)])  # along x, along y
     moved = []
     for point in points - 0.5:
@@ -181,21 +209,50 @@ def sources(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndar
     return np.array(moved).reshape(-1, 2) + 0.5
 
 
+def _sources_of_many(points: np.ndarray, map_x: np.ndarray, map_y: np.ndarray) -> np.ndarray:
+    """`sources` of so many points that a search tree is faster than to look at all pixels for each."""
+    tree = cKDTree(np.stack([map_x.ravel(), map_y.ravel()], axis=1))
+    _, nearest = tree.query(points - 0.5)
+    row, column = np.unravel_index(nearest, map_x.shape)
+    slopes = np.array([np.gradient(m.astype(np.float64))[::-1] for m in (map_x, map_y)])[:, :, row, column]
+    (a, b), (c, d) = slopes
+    left = (points - 0.5 - np.stack([map_x[row, column], map_y[row, column]], axis=1)).T
+    area = a * d - b * c
+    area[np.abs(area) < FLAT] = np.inf  # no step where the maps are flat, as beyond their border
+    step = np.stack([d * left[0] - b * left[1], a * left[1] - c * left[0]]) / area
+    return step.T + np.stack([column, row], axis=1) + 0.5
+
+
 def _moved(target: Target, data: dict[str, Any]) -> Target:
     """The target that came out of a pipeline: `rows` and `spots` say which boxes and keypoints are left."""
     rows = torch.from_numpy(np.asarray(data["rows"], dtype=np.int64))
-    points = target.keypoints
+    points, outlines = target.keypoints, target.outlines
+    flat = np.zeros((len(_spots(target)), 2))
+    spots = np.asarray(data["spots"], dtype=np.int64)
+    flat[spots] = np.asarray(data["keypoints"], dtype=np.float64).reshape(-1, 2)
+    count = 0 if points is None else points.shape[0] * points.shape[1]
     if points is not None:
-        flat = torch.zeros(points.shape[0] * points.shape[1], 3)
-        spots = torch.from_numpy(np.asarray(data["spots"], dtype=np.int64))
-        flat[spots, :2] = torch.from_numpy(np.asarray(data["keypoints"], dtype=np.float32).reshape(-1, 2))
-        flat[spots, 2] = points[..., 2].reshape(-1)[spots]
-        points = flat.reshape(points.shape)
+        there = torch.zeros(count, dtype=torch.bool)
+        there[spots[spots < count]] = True
+        places = torch.from_numpy(flat[:count].astype(np.float32))
+        points = torch.cat([places, points.reshape(-1, 3)[:, 2:] * there[:, None]], dim=1).reshape(points.shape)
+    if outlines is not None:
+        outlines = replace(outlines, points=flat[count:])[rows[rows < len(target)].numpy()]
     boxes = torch.from_numpy(np.asarray(data["bboxes"], dtype=np.float32).reshape(-1, 4))
     own = rows < len(target)  # the boxes after those of objects are proposals
     proposals, boxes, rows = None if target.proposals is None else boxes[~own], boxes[own], rows[own]
     points = None if points is None else points[rows]
-    return replace(target[rows], boxes=boxes, keypoints=points, proposals=proposals)
+    return replace(target[rows], boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines)
+
+
+def _spots(target: Target) -> np.ndarray:
+    """(P, 2) what moves as points: keypoints, then the points of outlines."""
+    parts = [np.zeros((0, 2), np.float32)]
+    if target.keypoints is not None:
+        parts.append(target.keypoints[..., :2].reshape(-1, 2).numpy())
+    if target.outlines is not None:
+        parts.append(target.outlines.points)
+    return np.concatenate(parts)
 
 
 def _targets(made: type) -> tuple[Any, ...]:

@@ -17,8 +17,8 @@ A transform is a class. Its arguments come from the configuration, its result re
             return image, target
 
 `augment.transforms: [{grayscale: {p: 0.2}}]` applies it. The image is (H, W, 3) uint8 RGB and may be changed in place;
-a result of another size is letterboxed to the canvas. A transform that moves pixels moves boxes and keypoints with
-them (see `place` for the rule of visibility) and sets `Target.size`. It draws from `rng` alone, and keeps no state
+a result of another size is letterboxed to the canvas. A transform that moves pixels moves boxes, keypoints and outlines
+with them (see `place` for the rule of visibility) and sets `Target.size`. It draws from `rng` alone, and keeps no state
 between samples: then runs stay reproducible.
 """
 
