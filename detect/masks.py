@@ -159,15 +159,10 @@ class RleMasks(Masks):
 
         Holes are left out. Coordinates are continuous: pixel (0, 0) covers 0 to 1.
         """
-        import cv2
+        from detect.data import rle
 
         left, top, mask = self.window(i)
-        if not mask.size:
-            return []
-        # At twice the size the border of a region passes each edge of a pixel at a place of its own.
-        double = mask.astype(np.uint8).repeat(2, 0).repeat(2, 1)
-        borders, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        return [_corners((border[:, 0] + 1) // 2) + np.array([left, top]) for border in borders]
+        return [ring + np.array([left, top]) for ring, hole in zip(*rle.trace(mask), strict=True) if not hole]
 
     def numpy(self) -> np.ndarray:
         """All masks, decoded: (N, h, w) bool."""
@@ -284,10 +279,3 @@ def _packed_together(size: tuple[int, int], edges: Sequence[np.ndarray]) -> list
     starts = np.concatenate([[0], np.cumsum(kept)])[np.append(begin, len(kept))]
     codes, starts = rle.encode(runs[kept], starts)
     return [codes[start:end].tobytes() for start, end in pairwise(starts.tolist())]
-
-
-def _corners(points: np.ndarray) -> np.ndarray:
-    """The corners (V, 2) float64 of a closed path along pixel edges, without the points between them."""
-    points = points[(points != np.roll(points, 1, 0)).any(1)]
-    before, after = points - np.roll(points, 1, 0), np.roll(points, -1, 0) - points
-    return points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]].astype(np.float64)
