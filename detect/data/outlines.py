@@ -242,11 +242,16 @@ class Outlines:
         if self.whole:  # they are oriented boxes already
             return self.points.reshape(-1, 4, 2)
         found = np.full((len(self), 4, 2), np.nan) if self.frames is None else self.frames.copy()
-        for i in np.flatnonzero(self.present & np.isnan(found).any(axis=(1, 2))).tolist():
+        missing = np.isnan(found).any(axis=(1, 2)) & self.present
+        rows = np.flatnonzero(missing & (np.diff(self.object_starts) == 1))
+        starts = self.ring_starts[self.object_starts[rows]]
+        four = self.ring_starts[self.object_starts[rows] + 1] - starts == 4
+        found[rows[four]] = in_order(self.points[starts[four, None] + np.arange(4)])
+        for i in np.delete(np.arange(len(self)), rows[four])[np.delete(missing, rows[four])].tolist():
             rings, holes = self.rings(i)
             points = np.concatenate([np.zeros((0, 2)), *(r for r, hole in zip(rings, holes, strict=True) if not hole)])
             if len(points) == 4:
-                found[i] = in_order(points)
+                found[i] = in_order(points[None])[0]
             elif len(points):
                 middle = points.mean(0)  # cv2 counts in float32
                 found[i] = cv2.boxPoints(cv2.minAreaRect((points - middle).astype(np.float32))) + middle
@@ -278,15 +283,13 @@ class Outlines:
 
 
 def in_order(corners: np.ndarray) -> np.ndarray:
-    """Return four corners (4, 2) in order around their middle if their own encloses less, as that of an 8 does."""
-    around = corners[np.argsort(np.arctan2(*(corners - corners.mean(0)).T[::-1]), kind="stable")]
-    area, own = (abs(float(cross(one[2] - one[0], one[3] - one[1]))) for one in (around, corners))
-    return around if area > own * (1 + 1e-9) else corners
-
-
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the cross product (...) of vectors (..., 2): the area of the parallelogram that they span."""
-    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
+    """Return corners (N, 4, 2) in order around their middle where their own encloses less, as that of an 8 does."""
+    spokes = corners - corners.mean(axis=1, keepdims=True)
+    order = np.argsort(np.arctan2(spokes[..., 1], spokes[..., 0]), axis=1, kind="stable")
+    around = np.take_along_axis(corners, order[..., None], axis=1)
+    own, area = (np.abs(np.linalg.det(one[:, 2:] - one[:, :2])) for one in (corners, around))  # of the diagonals
+    less = own * (1 + 1e-9) < area
+    return np.where(less[:, None, None], around, corners)
 
 
 def _joined_frames(several: Sequence[Outlines]) -> np.ndarray | None:
