@@ -19,7 +19,7 @@ TASK = replace(
         "predict": tuple(name for name in detect.TASK.options["predict"] if name != "soft"),
     },
     counts_degenerate_boxes=False,
-    outlines=Late("detect.data.outline_checks:outlined"),
+    outlines=Late("detect.data.oriented_outlines:oriented_outlines"),
     training_data=partial(detect.training_data, finish=Late("detect.data.augment.finish:with_oriented")),
     summary_lines=Late("detect.evaluation.oriented:oriented_lines"),
     progress_metrics=("AP", "AP50", "DOTA_AP50"),
