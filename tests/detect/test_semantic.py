@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, jaccard_score
 from torch.nn.functional import conv_transpose2d, cross_entropy, interpolate
 
+from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.data.annotations import Annotations
 from detect.data.letterbox import Letterbox, in_source
@@ -277,3 +278,24 @@ def test_classes_go_with_their_pixels_through_augmentation(data, tmp_path):
         assert labels.shape == (96, 96) and right[clear].mean() > 0.97
         shown += np.bincount(labels.ravel(), minlength=3)
     assert (shown > 300).all()
+
+
+@pytest.mark.slow
+def test_it_trains_evaluates_exports_and_predicts_like_any_other(digits, tmp_path, monkeypatch):
+    """`--save-masks classes` with its classes.txt is a dataset again, and the exported file gives the same maps."""
+    monkeypatch.chdir(tmp_path)
+    run, image = str(tmp_path / "run"), str(next((digits / "val").glob("*.jpg")))
+    data, tiny = ["--data", str(digits)], ["--imgsz", "64", "--epochs", "1", "--batch", "8", "--workers", "0"]
+    assert main(["train", "--task", "semantic", *data, *tiny, "--model.width", "8", "--out", run]) == 0
+    assert "IoU of the classes" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    weights = ["--weights", f"{run}/best.safetensors"]
+    assert main(["evaluate", *weights, *data, "--json", "r.json", "--workers", "0"]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert 0 <= result["mIoU"] <= 1 and np.sum(result["confusion"]["counts"]) == 8 * 96 * 96
+    assert main(["export", *weights, "--out", "m.onnx", "--dynamic"]) == 0
+    for out, used in (("torch", weights), ("onnx", ["--weights", "m.onnx"])):
+        flags = ["--source", image, "--out", out, "--save-masks", "classes", "--precision", "auto"]
+        assert main(["predict", *used, *flags]) == 0
+    masks = [cv2.imread(str(next((tmp_path / out / "masks").glob("*.png"))), -1) for out in ("torch", "onnx")]
+    assert masks[0].shape == (96, 96) and (masks[0] == masks[1]).mean() > 0.95  # torch may compute in bfloat16
+    assert main(["serve", *weights]) == 2 and main(["predict", *weights, "--source", image, "--tta"]) == 2
