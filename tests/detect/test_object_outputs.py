@@ -58,7 +58,7 @@ def pixels(row: str, size: tuple[int, int] = SIZE) -> np.ndarray:
     return mask
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(arrays(bool, (9, 12)))
 def test_the_polygon_of_a_row_gives_any_mask_back(mask: np.ndarray) -> None:
     found = masked((20, 10, mask))

@@ -87,7 +87,7 @@ def test_a_truncated_image_and_a_video_that_is_none(server, image_path):
     assert status == 400 and "the image" in answer["error"]
     status, answer = server.ask("POST", "/video", b"no film at all" * 99, "video/mp4")
     assert status == 400 and answer["error"]
-    for query in ("conf=2", "conf=x", "iou=nan"):
+    for query in ("conf=2", "conf=x", "iou=nan", "polygons=1"):
         assert server.ask("POST", f"/image?{query}", data, "image/jpeg")[0] == 400
     assert alive(server, image_path)
 

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("uvicorn")
@@ -18,9 +21,13 @@ import jsonschema
 
 import detect.serve
 from detect.commands.serve import ServeConfig
+from detect.data.image_writer import save_image
+from detect.masks import RleMasks
 from detect.serve.app import described
 from detect.serve.detection import Detection
 from detect.serve.live import LiveView
+from detect.serve.worker import Inference
+from detect.types import Detections
 from tests.reference.server import ROOT
 
 FOLDER = Path(detect.serve.__file__).parent
@@ -134,3 +141,24 @@ def test_the_examples_of_the_docs_run(server, digits, tmp_path):
         assert done.returncode == 0 and done.stdout, done.stderr
         assert "error" not in done.stdout
     assert json.loads((tmp_path / "detections.json").read_text())
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+def test_masks_and_oriented_boxes_are_in_the_answer_as_described(tmp_path, monkeypatch, polygons):
+    inference = object.__new__(Inference)  # without its weights and its queue
+    inference.settings = {"max_megapixels": 1}
+    inference.detector = SimpleNamespace(names=["cat"], metadata=SimpleNamespace(category_ids=[3]))
+    monkeypatch.chdir(tmp_path)
+    save_image(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8))
+    (tmp_path / "a.png").rename("upload")
+    boxes, scores, labels = torch.tensor([[5.0, 5, 25, 15]]), torch.ones(1), torch.zeros(1).long()
+    masks = RleMasks.of_windows((40, 60), [(5, 5, np.ones((10, 20), bool))])
+    masked = Detections(boxes, scores, labels, masks=masks)
+    turned = Detections(boxes, scores, labels, oriented=torch.tensor([[15.0, 10, 20, 10, 0]]))
+    for found, keys in (
+        (masked, {"segmentation", *(["polygons"] if polygons else [])}),
+        (turned, {"corners", "angle"}),
+    ):
+        status, answer = inference.predict_image(lambda frames, found=found: [(frames[0], found)], polygons)
+        require("/image", "post", status, answer)
+        assert set(answer["detections"][0]) == {"category_id", "category", "bbox", "score", *keys}
