@@ -164,7 +164,7 @@ def boxes(split: str, annotations: Annotations, sizes: np.ndarray, size: int) ->
     elif line := partly_relative(annotations, sizes):
         rows = np.flatnonzero(in_first_pixel(annotations, sizes))
         yield Finding("mixed", split, str(annotations.path), line, int(owner[rows[0]]), (int(rows[0]),))
-    if split == "train" and (line := too_small(annotations, sizes, size)):
+    if split == "train" and sizes.any() and (line := too_small(annotations, sizes, size)):
         yield Finding("small", split, str(annotations.path), line)
     room = sizes[owner]
     known, sides = (room > 0).all(axis=1), annotations.boxes[:, 2:]

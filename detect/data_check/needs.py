@@ -42,7 +42,8 @@ def needs(splits: Facts, annotations: Mapping[str, Annotations], size: int) -> l
     if not first or splits[first]["samples"] != "images":
         return []
     rules: list[Callable[..., Iterator[str]]] = [_classes, _splits]
-    if not splits[first]["whole_images"] and len(splits[first]["sides"]):
+    seen = splits[first]["room"].any()  # else no image can be used
+    if not splits[first]["whole_images"] and len(splits[first]["sides"]) and seen:
         rules = [_image_size, _small, _crowded, _overlapping, *rules]
     return [line for rule in rules for line in rule(splits, annotations, size, first)]
 
@@ -129,6 +130,7 @@ def _splits(splits: Facts, annotations: Mapping[str, Annotations], size: int, fi
             a, b = (float(np.median(one)) for one in sides)
             if max(a, b) > SIZE_RATIO * min(a, b):
                 yield f"Unlike splits: the median object has {a:.0f} px in {first} and {b:.0f} px in {name}, at {size}."
-        a, b = (float(np.median(one["brightness"])) for one in (splits[first], facts))
-        if abs(a - b) > BRIGHTER:
+        levels = [one["brightness"] for one in (splits[first], facts)]
+        a, b = (float(np.median(one)) if len(one) else 0.0 for one in levels)
+        if all(map(len, levels)) and abs(a - b) > BRIGHTER:
             yield f"Unlike splits: the median image has a mean grey level of {a:.0f} in {first} and {b:.0f} in {name}."

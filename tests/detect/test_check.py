@@ -310,6 +310,13 @@ def test_a_set_of_which_nothing_is_usable_says_why(data, tmp_path, capsys):
     assert json.loads((tmp_path / "found.json").read_text())["counts"]["record"] >= 12
 
 
+@pytest.mark.filterwarnings("error")
+def test_sizes_that_no_image_has_are_the_only_error(data):
+    edit(data, "train", lambda r: [one.update(width=999) for one in r["images"]])
+    told = check(str(data), 96, 2)
+    assert told.count("image") == told.splits["train"]["images"] and not told.count("small")
+
+
 def test_images_that_no_annotation_lists_are_found_whatever_they_are(data):
     (data / "train" / "x.heic").write_text("?")
     shutil.copy(data / "train" / "3.jpg", data / "train" / "y.jpg_")

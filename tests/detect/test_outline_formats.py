@@ -238,6 +238,14 @@ def test_label_images_lie_where_people_put_them(tmp_path, folders, split):
     assert len(load_data(tmp_path, split).boxes) == 2
 
 
+def test_label_images_of_fractions_are_refused(tmp_path):
+    path = masks(tmp_path) / "masks/a.png"
+    Image.fromarray(LABELS.astype(np.float32)).save(path.with_suffix(".tif"))
+    path.unlink()
+    with pytest.raises(UserError, match="has values that are not whole numbers"):
+        load_data(tmp_path, "train")
+
+
 def test_a_damaged_label_image_is_named(tmp_path):
     path = masks(tmp_path) / "masks/a.png"
     path.write_bytes(path.read_bytes()[:-40])

@@ -214,9 +214,11 @@ def test_a_segmentation_has_one_reading_or_one_reason(value, present, reason):
     assert outlines.segmentation(0) == [GOOD]
 
 
-def test_a_mask_too_large_for_any_memory_is_refused():
-    _, bad = read_outlines([{"size": [10**6, 10**6], "counts": [10**12]}], np.zeros((1, 2), int))
-    assert "an RLE of 1000000 x 1000000 pixels" in bad[0]
+@pytest.mark.parametrize("size", [[10**6, 10**6], [2**31, 1], [1, 2**32]])
+@pytest.mark.parametrize("counts", [[1, 2], "12"])
+def test_a_mask_too_large_for_any_memory_is_refused(size, counts):
+    _, bad = read_outlines([{"size": size, "counts": counts}], np.zeros((1, 2), int))
+    assert f"an RLE of {size[1]} x {size[0]} pixels, larger than any image" in bad[0]
 
 
 def coco(segmentations, crowd=()):

@@ -15,6 +15,7 @@ from detect.data.outlines import Outlines, gather
 from detect.data.sources.coco_columns import numbers
 
 MOST = 2**32  # pixels of a mask
+LONGEST = 2**31 - 1  # its sides
 _SHAPE = "a segmentation is a list of polygons [x1, y1, x2, y2, …], or an RLE {size, counts}"
 _Encoded = tuple[int, tuple[int, int], bytes]  # row, size, characters
 
@@ -91,8 +92,10 @@ def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded],
     size, counts = value.get("size"), value.get("counts")
     if not (type(size) is list and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
         bad[row] = f"has an RLE of size {size!r:.60}, not [height, width]"
-    elif (image.all() and size != image.tolist()) or size[0] * size[1] > MOST:
+    elif image.all() and size != image.tolist():
         bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels where the image has {image[1]} x {image[0]}"
+    elif size[0] * size[1] > MOST or max(size) > LONGEST:
+        bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels, larger than any image"
     elif type(counts) is str and counts and counts.isascii():
         encoded.append((row, (size[0], size[1]), counts.encode()))
     elif type(counts) is list:

@@ -108,7 +108,9 @@ def _values(path: str) -> tuple[np.ndarray, bool]:
         labels = labels[..., 0]
     if labels.ndim == 3 and (labels[..., :3] == labels[..., :1]).all():
         labels = labels[..., 0]
-    if labels.ndim != 2 or labels.dtype.kind == "f":
+    if labels.dtype.kind == "f":
+        raise UserError(f"{path}: has values that are not whole numbers ({header.mode}); save it with 8 or 16 bits")
+    if labels.ndim != 2:
         raise UserError(
             f"{path}: is an image of colours ({header.mode}); a label image has one value a pixel, grey or of a palette"
         )
