@@ -32,6 +32,7 @@ CASES = {
     **{f"yolo {head}": {"head": head} for head in REGISTRIES["head"]},
     "yolo_points": {"kind": "yolo_points"},
     "yolo_seg": {"kind": "yolo_seg"},
+    "yolo_obb": {"kind": "yolo_obb"},
     "darknet": {"kind": "darknet", "darknet_cfg": CFG},
     "yolox": {"kind": "yolox", "backbone": "cspdarknet_light", "depth": 1, "width": 8},
     "picodet": {"kind": "picodet", "backbone": "esnet_s"},
