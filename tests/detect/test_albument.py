@@ -121,7 +121,7 @@ def test_mirror_images_at_the_border_are_refused_where_there_are_keypoints(mode)
 def test_outlines_stay_on_their_pixels(name):
     """Mirrors included; creases of a map, which tear an outline, cost a little of it."""
     pipeline, checked = Pipeline([{name: {**NEEDED.get(name, {}), "p": 1}}], 0.0, False, 0), 0
-    for seed in range(2):
+    for seed in range(1 if name == "PiecewiseAffine" else 2):  # which takes a second
         image, target = tile(seed, size=(96, 128))
         if name in HIDING.split():
             _, moved = pipeline(image.copy(), target, np.random.default_rng(seed))

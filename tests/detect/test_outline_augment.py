@@ -43,23 +43,23 @@ MOVES = {
 @pytest.mark.parametrize("encoded", [False, True])
 def test_a_single_image_takes_its_outlines_along(name, encoded):
     checked = 0
-    for seed in range(6):
+    for seed in range(4):
         config = replace(STILL, scale=0.3, translate=0.2, **MOVES[name])
         image, target = single(tile(seed, encoded=encoded), 200, config, np.random.default_rng(seed), 0)
         checked += check(image, target, 0.9 if encoded else 0.93)
-    assert checked > 10
+    assert checked > 6
 
 
 @pytest.mark.parametrize("name", MOVES)
 def test_every_tile_of_a_mosaic_takes_its_outlines_along(name):
     checked = 0
-    for seed in range(8):
+    for seed in range(5):
         tiles = [tile(seed + k, (label,)) for k, label in enumerate((0, 1, 2))]
         tiles.insert(seed % 4, tile(seed, ()))
         config = replace(STILL, scale=0.3, **MOVES[name])
         image, target = mosaic(tiles, 200, config, np.random.default_rng(seed), 0)
         checked += check(image, target)
-    assert checked > 10
+    assert checked > 6
 
 
 def test_mirrors_letterboxes_and_mixtures_take_outlines_along():
