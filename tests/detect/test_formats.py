@@ -310,6 +310,14 @@ def test_bad_yolo_rows_are_named_or_left_out(tmp_path, rows, message):
     assert len(annotations) == 3 and len(annotations.left_out) == 1 and len(annotations.boxes) == rows.count("\n")
 
 
+def test_label_files_of_predict_are_read_without_their_scores(tmp_path):
+    polygon = "0 0.1 0.1 0.4 0.1 0.4 0.4"
+    annotations = load_data(yolo(tmp_path, f"1 0.5 0.5 0.5 0.5 0.91234\n{polygon} 1.00000\n"), "train")
+    assert annotations.labels.tolist() == [1, 0] and annotations.outlines.present.tolist() == [False, True]
+    with pytest.raises(UserError, match="line 1 has 8 numbers"):
+        load_data(yolo(tmp_path, f"{polygon} 0.91234\n{polygon}\n"), "train")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

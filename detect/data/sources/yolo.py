@@ -3,13 +3,15 @@
 A line of a label file is an object, `class cx cy w h`, relative to the image as viewers show it, with EXIF
 applied. `class x1 y1 x2 y2 …` with at least three corners is an outline (a polygon, or the four corners of an oriented
 box), and its box the one around it; a file may hold rows of both forms. Of pose rows (`kpt_shape` in the YAML) the box
-is taken. An image without a label file, or with an empty one, holds no objects.
+is taken. A file of `detect predict --save-txt`, whose rows all end in a score of five decimals, is read without the
+scores. An image without a label file, or with an empty one, holds no objects.
 Where label files lie: see `yolo_files`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +32,7 @@ from detect.errors import UserError
 from detect.utils.names import require_names
 from detect.utils.text_files import read_text
 
+_SCORE = re.compile(r"[01]\.\d{5}")  # as detect predict writes it
 _LIMIT = 1.5  # relative coordinates may leave the image a little; pixels are beyond this
 
 
@@ -112,14 +115,14 @@ def _rows(path: str | None, bad_records: BadRecords, pose: int) -> Iterator[tupl
     except UserError as error:
         bad_records.reject("cannot use a label file:", str(error))
         return
-    for number, line in enumerate(lines, start=1):
-        if not (words := line.split()):
-            continue
-        record = f"{path} line {number}"
+    rows = [(number, words) for number, line in enumerate(lines, start=1) if (words := line.split())]
+    scored = not pose and all(len(row) % 2 == 0 and len(row) > 5 and _SCORE.fullmatch(row[-1]) for _, row in rows)
+    for number, row in rows:
+        words, record = row[:-1] if scored else row, f"{path} line {number}"
         try:
             values = np.array([float(word) for word in words])
         except ValueError:
-            bad_records.reject(record, f"is not a row of numbers: {line[:60]!r}")
+            bad_records.reject(record, f"is not a row of numbers: {' '.join(row)[:60]!r}")
             continue
         if reason := _wrong(values, pose):
             bad_records.reject(record, reason)
