@@ -241,7 +241,7 @@ class Postprocess:
     """Whether boxes of different classes suppress one another, too."""
 
     soft: bool = False
-    """Whether overlapping boxes lose score instead of being dropped (Soft-NMS)."""
+    """Whether overlapping boxes lose score instead of being dropped (Soft-NMS). Oriented boxes are always dropped."""
 
     classes: tuple[int, ...] | None = None
     """Labels to keep; None: all."""
