@@ -15,6 +15,10 @@ from detect.masks import Field, Index, Masks, RleMasks
 if TYPE_CHECKING:
     from detect.data.letterbox import Letterbox
 
+# As a share of the image's side: a box that ends that near the edge is of an object that goes on behind it. Boxes end a
+# little early there, and the masks of two tiles would not meet.
+EDGE = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class PrototypeMasks(Masks):
@@ -39,7 +43,10 @@ class PrototypeMasks(Masks):
         return replace(self, prototypes=self.prototypes.cpu(), coefficients=self.coefficients.cpu())
 
     def in_source(self, fit: Letterbox, boxes: Tensor) -> RleMasks:
-        """See `Masks.in_source`. A mask ends at its box, one object is computed at a time."""
+        """See `Masks.in_source`. A mask ends at its box, or at the image's edge where its box ends just before that.
+
+        One object is computed at a time.
+        """
         return RleMasks.of_fields(fit.source, self._fields(fit, boxes))
 
     def _fields(self, fit: Letterbox, boxes: Tensor) -> Iterator[Field]:
@@ -51,6 +58,9 @@ class PrototypeMasks(Masks):
         origin = step / 2 - side / np.array(fit.scale)
         corners = boxes.double().numpy().reshape(-1, 2, 2) - np.array(fit.corner)
         windows = corners.round().astype(np.int64)
+        sides = np.array(fit.source[::-1])
+        windows[:, 0] = np.where(windows[:, 0] < EDGE * sides, 0, windows[:, 0])
+        windows[:, 1] = np.where(windows[:, 1] > (1 - EDGE) * sides, sides, windows[:, 1])
         # The cells that the centres of the pixels of each window lie between.
         cells = ((windows + np.array([[0.5], [-0.5]]) - origin) / step).astype(np.int64)
         low, high = cells[:, 0].clip(0, size - 1), (cells[:, 1] + 2).clip(1, size)

@@ -122,6 +122,16 @@ def test_a_mask_ends_at_its_box_without_a_seam():
     assert (left | right)[20:50, 10:].all() and (left | right).sum() == 30 * 80
 
 
+def test_a_mask_goes_on_to_the_edge_of_the_image_where_its_box_ends_just_before():
+    """Boxes end a little early at the border of a tile; the masks of two tiles would not meet."""
+    fit = Letterbox.fit((100, 200), 128)
+    masks = PrototypeMasks(torch.ones(1, *(n // 4 for n in fit.canvas)), torch.ones(2, 1))
+    boxes = torch.tensor([[3.0, 1.0, 197.0, 99.0], [5.0, 3.0, 195.0, 97.0]])  # less and more than 2 % of a side away
+    found = masks.in_source(fit, boxes)
+    assert found.decode(0).all()
+    assert found.areas.tolist() == [100 * 200, 94 * 190]
+
+
 def test_a_logit_of_zero_at_the_rim_of_a_neighbour_does_not_leak():
     """Only the cells around the window are read, and they give what the whole map gives."""
     fit, maps = Letterbox.fit((200, 300), 160), torch.randn(4, 28, 40)
