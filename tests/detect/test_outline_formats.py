@@ -59,6 +59,7 @@ def test_dota(tmp_path, labels):
         ("1 2 3 4 5 6 7 x ship 0", "a row is eight numbers"),
         ("1 2 3 4 5 6 7 nan ship 0", "a row is eight numbers"),
         ("1 2 3 4 5 6 7 8", "a row is eight numbers"),
+        ("1 2 3 4 5 6 7 8 5 5 red 0", "a row is eight numbers"),
         ("5 2 5 4 5 6 5 8 ship 0", "has a box of width 0 and height 6"),
     ],
 )

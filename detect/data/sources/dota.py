@@ -41,7 +41,7 @@ def dota_splits(folder: Path, inside: Roots) -> Splits:
     firsts = (next(_rows(file), None) for file in files[:_LOOKED_AT])
     if not any(words is not None and _is_row(words) for _, words in filter(None, firsts)):
         return {}
-    names = sorted({_name(words) for file in files for _, words in _rows(file) if len(words) > 8})
+    names = sorted({_name(words) for file in files for _, words in _rows(file) if _has_name(words)})
     return paired_splits(folder, parts, names, _read, inside)
 
 
@@ -58,7 +58,11 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
 
 def _is_row(words: list[str]) -> bool:
     """Whether a row has eight numbers and a name."""
-    return len(words) in (9, 10) and all(map(_is_number, words[:8])) and not _is_number(words[8])
+    return len(words) in (9, 10) and all(map(_is_number, words[:8])) and _has_name(words)
+
+
+def _has_name(words: list[str]) -> bool:
+    return len(words) > 8 and not _is_number(words[8])
 
 
 def _is_number(word: str) -> bool:
@@ -87,7 +91,7 @@ def _read(path: str, found: Found) -> None:
             values = [float(word) for word in words[:8]]
         except ValueError:
             values = []
-        if len(words) < 9 or not all(map(math.isfinite, values)) or not values:
+        if not _has_name(words) or not all(map(math.isfinite, values)) or not values:
             found.bad.append((where, f"has {' '.join(words)[:60]!r}; a row is eight numbers, a class and a difficulty"))
             continue
         left, top = min(values[::2]), min(values[1::2])
