@@ -10,6 +10,7 @@ import pytest
 from detect.data.toy import build
 from detect.export.writers import DYNAMIC_ONNX
 
+SLOW = ("exported", "predict", "windows")  # rows
 TOOL = Path(__file__).parents[2] / "tools" / "bench.py"
 
 
@@ -28,9 +29,9 @@ def measured(bench, tmp_path, *flags):
 
 
 def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
-    rows = [row for row in bench["ROWS"] if row != "exported"]
+    rows = [row for row in bench["ROWS"] if row not in SLOW]
     whats, kept = measured(bench, tmp_path, "--rows", *rows)
-    words = ["training images", "predict", "NMS", "COCO evaluation", "augmented samples", "K-means", "windows of"]
+    words = ["training images", "NMS", "COCO evaluation", "augmented samples", "K-means"]
     for word in [*words, "--help"]:
         assert any(word in what for what in whats)
     assert len(kept) == len(whats)
@@ -38,11 +39,18 @@ def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
     assert len(table) == len(whats) + 2 and len({len(row) for row in table}) == 1
 
 
-@pytest.mark.slow  # a minute, most of it quantization
+@pytest.mark.slow  # more than a minute, most of it quantization
 @pytest.mark.skipif(not DYNAMIC_ONNX, reason="needs torch 2.7")
-def test_exported_files_are_measured_on_a_small_scale(bench, tmp_path):
-    whats, _ = measured(bench, tmp_path, "--rows", "exported")
-    for word in ("with ONNX Runtime, bccd", "with ONNX Runtime, int8", "with OpenVINO, bccd", "with OpenVINO, int8"):
+def test_slow_rows_are_measured_on_a_small_scale(bench, tmp_path):
+    whats, _ = measured(bench, tmp_path, "--rows", *SLOW)
+    for word in (
+        "file to boxes",
+        "windows of",
+        "with ONNX Runtime, bccd",
+        "with ONNX Runtime, int8",
+        "with OpenVINO, bccd",
+        "with OpenVINO, int8",
+    ):
         assert any(word in what for what in whats)
 
 

@@ -136,7 +136,7 @@ def test_a_logit_of_zero_at_the_rim_of_a_neighbour_does_not_leak():
     """Only the cells around the window are read, and they give what the whole map gives."""
     fit, maps = Letterbox.fit((200, 300), 160), torch.randn(4, 28, 40)
     masks = PrototypeMasks(maps, torch.randn(6, 4))
-    low = torch.rand(6, 2) * torch.tensor([250.0, 150.0])
+    low = 10 + torch.rand(6, 2) * torch.tensor([230.0, 120.0])  # away from the edges, to which masks go on
     boxes = torch.cat([low, low + 5 + 40 * torch.rand(6, 2)], 1)
     windows = masks.in_source(fit, boxes)
     whole = masks.in_source(fit, torch.tensor([[0.0, 0.0, 300.0, 200.0]]).expand(6, 4))
