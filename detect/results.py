@@ -99,6 +99,10 @@ class Result:
         Raises:
             UserError: the result is an embedding.
         """
+        return self._drawn(image, line_width, hide_labels, hide_conf, show_boxes)
+
+    def _drawn(self, image: np.ndarray, *style: Any) -> np.ndarray:
+        """The annotated copy of `plot`, whose options are `style`."""
         raise UserError("an embedding has nothing to draw: save it as .json, or compare it with another one")
 
     def save(self, path: str | Path, image: np.ndarray | None = None, **options: Any) -> None:
@@ -175,20 +179,10 @@ class ClassResult(Result):
         columns: dict[str, Any] = {"score": self.scores.numpy(), "label": self.labels.numpy()}
         return columns | ({"name": [self.names[label] for label in self.labels.tolist()]} if self.names else {})
 
-    def plot(
-        self,
-        image: np.ndarray,
-        *,
-        line_width: int = 0,
-        hide_labels: bool = False,
-        hide_conf: bool = False,
-        show_boxes: bool = False,
-    ) -> np.ndarray:
-        """An annotated copy of the image (H, W, 3) uint8 RGB, with class names where they are known."""
+    def _drawn(self, image: np.ndarray, *style: Any) -> np.ndarray:
         from detect.inference.draw import draw
 
-        shown = (self.names, self.skeleton, line_width, hide_labels, hide_conf, show_boxes)
-        return draw(image, self, *shown)  # type: ignore[arg-type]  # one of the two that there are
+        return draw(image, self, self.names, self.skeleton, *style)  # type: ignore[arg-type]  # one of the two there are
 
 
 class BoxResult(ClassResult):

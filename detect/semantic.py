@@ -108,16 +108,7 @@ class SemanticMap(Result):
         labels = self.labels.numpy()
         return np.where(labels == self.background, 0, labels + 1).astype(np.uint8)
 
-    def plot(
-        self,
-        image: np.ndarray,
-        *,
-        line_width: int = 0,
-        hide_labels: bool = False,
-        hide_conf: bool = False,
-        show_boxes: bool = False,
-    ) -> np.ndarray:
-        """A copy of the image (H, W, 3) uint8 RGB with the classes in colours; `hide_labels` leaves the legend out."""
+    def _drawn(self, image: np.ndarray, line_width: int, hide_labels: bool, *style: Any) -> np.ndarray:
         from detect.inference.semantic_drawing import draw_map
 
         return draw_map(image, self, hide_labels)
