@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.evaluation.annotated_masks import annotated_masks, detected_masks, image_sizes, mask_areas
 from detect.evaluation.coco_engine import GroundTruth, Predictions, measure
 from detect.evaluation.oriented_boxes import annotated_oriented
-from detect.evaluation.rle import annotated_masks, detected_masks, image_sizes, mask_areas
 
 # metric -> array, IoU thresholds (indices into T), size, limit of detections
 NUMBERS: Mapping[str, tuple[str, slice, int, int]] = {

@@ -17,8 +17,8 @@ from anchors.boxes import xyxy_to_xywh
 from anchors.oriented import canonical, corners_to_oriented, oriented_bounds
 from detect.data.annotations import Annotations
 from detect.errors import UserError
+from detect.evaluation.annotated_masks import image_sizes
 from detect.evaluation.coco_protocol import Records, Summary, summarize
-from detect.evaluation.rle import image_sizes
 from detect.utils.json_files import read_json
 
 _NUMBERS = {

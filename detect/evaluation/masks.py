@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.evaluation.annotated_masks import annotated_masks, image_sizes
 from detect.evaluation.boundary import boundary_summary
 from detect.evaluation.coco import CocoEvaluator, coco_lines
 from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
-from detect.evaluation.rle import annotated_masks, image_sizes
 from detect.masks import RleMasks
 from detect.types import Detections
 

@@ -11,9 +11,9 @@ import torch
 
 from anchors.boxes import iou, xywh_to_xyxy
 from detect.data.annotations import Annotations
+from detect.evaluation.annotated_masks import annotated_masks, detected_masks, image_sizes
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.oriented_boxes import annotated_oriented, rotated_iou, rotated_shares
-from detect.evaluation.rle import annotated_masks, detected_masks, image_sizes
 
 INSIDE = 0.5  # share of a detection in a crowd region above which it belongs to the crowd
 

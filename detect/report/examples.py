@@ -12,10 +12,10 @@ import torch
 from anchors.boxes import xywh_to_xyxy
 from detect.data.annotations import Annotations
 from detect.data.images import scaled
+from detect.evaluation.annotated_masks import annotated_masks, image_sizes
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.image_ranking import best_images, count_images, surprising_errors, worst_images
 from detect.evaluation.oriented_boxes import annotated_oriented
-from detect.evaluation.rle import annotated_masks, image_sizes
 from detect.evaluation.tide import KINDS, ErrorAnalysis
 from detect.inference.draw import draw
 from detect.masks import RleMasks
