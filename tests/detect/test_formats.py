@@ -573,6 +573,15 @@ def test_toy():
     assert splits("toy")[:2] == ["train", "val"]
 
 
+def test_a_folder_called_toy_is_not_mistaken_for_the_built_in_dataset(tmp_path, monkeypatch):
+    (tmp_path / "toy").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"toy: is the name of the built-in dataset, and of {tmp_path / 'toy'}"):
+        splits("toy")
+    with pytest.raises(UserError, match="not a dataset in a known format"):
+        splits(tmp_path / "toy")
+
+
 @real
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_voc_of_bccd_agrees_with_its_coco_files(split):
