@@ -195,6 +195,7 @@ REGISTRIES: dict[str, Registry] = {
         {  # they are tried in this order
             "toy": "detect.data.sources.toy:Toy",
             "coco": "detect.data.sources.coco:Coco",
+            "lvis": "detect.data.sources.lvis:Lvis",
             "yolo": "detect.data.sources.yolo:Yolo",
             "split_yaml": "detect.data.sources.split_yaml:SplitYaml",
             "voc": "detect.data.sources.voc:Voc",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from detect.data.federation import Federation
 from detect.data.images import read_header, read_image
 from detect.data.outlines import Outlines, gather
 from detect.types import Preprocess, Target
@@ -54,6 +55,7 @@ class Annotations:
             ordinary ones otherwise.
         bad_outlines: what is wrong with the outlines that cannot be used, or of which a part is left out, by annotation
             id. Only tasks that use outlines look at it.
+        federation: the classes that each image was checked for; None where that is all of them, as in most datasets.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Annotations:
     outlines: Outlines | None = None
     difficult: np.ndarray | None = None
     bad_outlines: dict[int, str] = field(default_factory=dict)
+    federation: Federation | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -189,6 +192,7 @@ class Annotations:
             proposal_starts=proposal_starts,
             outlines=None if self.outlines is None else self.outlines[rows],
             difficult=None if self.difficult is None else self.difficult[rows],
+            federation=self.federation and self.federation.select(index),
         )
 
     def without(self, rows: np.ndarray, lines: list[str]) -> Annotations:
@@ -235,7 +239,10 @@ class Annotations:
             pairs = [[a + 1, b + 1] for a, b in self.skeleton]
             for category_ in categories:
                 category_ |= {"keypoints": self.keypoint_names, "skeleton": pairs}
-        return {"images": images, "annotations": annotations, "categories": categories}
+        coco = {"images": images, "annotations": annotations, "categories": categories}
+        if self.federation is not None:
+            self.federation.describe(coco, self.category_ids, self.starts, self.labels)
+        return coco
 
 
 def known_sizes(annotations: Annotations) -> np.ndarray:

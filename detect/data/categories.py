@@ -80,5 +80,9 @@ def with_classes_of(annotations: Annotations, other: Annotations) -> Annotations
         remedy = f"declare it in {other.path}, rename it, or remove its {count} objects"
         raise UserError(f"{annotations.path}: {unknown('class', first, other.names)}; {remedy}")
     return replace(
-        annotations, labels=place[annotations.labels], names=list(other.names), category_ids=other.category_ids
+        annotations,
+        labels=place[annotations.labels],
+        names=list(other.names),
+        category_ids=other.category_ids,
+        federation=annotations.federation and annotations.federation.relabelled(place, len(other.names)),
     )

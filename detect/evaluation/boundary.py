@@ -12,7 +12,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_matching import THRESHOLDS, measure_overlaps
-from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, summary_of
+from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, judged, summary_of
 from detect.masks import RleMasks
 
 SHARE = 0.02  # width of a boundary: share of the diagonal of the image
@@ -20,7 +20,7 @@ SHARE = 0.02  # width of a boundary: share of the diagonal of the image
 
 def boundary_summary(annotations: Annotations, records: Records) -> Summary:
     """Evaluate detections that have masks by the lesser of mask IoU and boundary IoU; crowd regions by mask alone."""
-    _, classes, objects, detections = engine_inputs(annotations, records)
+    _, classes, objects, detections = engine_inputs(annotations, records.rows(judged(annotations, records)[1]))
     if objects.masks is None or detections.masks is None or detections.areas is None:
         raise ValueError("boundaries are those of masks: the detections have none")
     own, found = objects.masks, detections.masks

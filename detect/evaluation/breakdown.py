@@ -92,9 +92,8 @@ def by_image(annotations: Annotations, records: Records, place: np.ndarray, name
         if len(indices):
             some = annotations.select(indices)
             summary = summarize(some, records.of_images(some.image_ids))
-            values = (summary.numbers[one] for one in ("AP", "AP50", "AR100"))
-            objects = int((~some.crowd).sum())
-            found.append(Group(name, objects, len(some), *(None if value < 0 else value for value in values)))
+            values = summary.precision[..., 0, 2], summary.precision[0, ..., 0, 2], summary.recall[..., 0, 2]
+            found.append(Group(name, int((~some.crowd).sum()), len(some), *map(mean_defined, values)))
     return found
 
 

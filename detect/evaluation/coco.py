@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
+from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
 from detect.evaluation.tide import ErrorAnalysis, analyze_errors
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
@@ -112,8 +112,9 @@ class CocoEvaluator:
         """The metrics.
 
         Returns:
-            The twelve COCO numbers AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm and ARl, -1 where
-            undefined, and `per_class`: AP by class name, None for a class without objects.
+            The twelve COCO numbers AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm and ARl, or those of
+            LVIS for federated annotations, -1 where undefined, and `per_class`: AP by class name, None for a class
+            without objects.
         """
         return {**self.summary.numbers, "per_class": dict(self.summary.per_class)}
 
@@ -142,6 +143,6 @@ class CocoEvaluator:
 
 def coco_lines(result: dict[str, Any]) -> Iterator[str]:
     """The lines that `detect evaluate` prints of `CocoEvaluator.result`."""
-    yield "  ".join(f"{name} {result[name]:.3f}" for name in NUMBERS)
+    yield "  ".join(f"{name} {result[name]:.3f}" for name in number_names(result))
     for name, value in result["per_class"].items():
         yield f"  {name:<24} AP {'  -  ' if value is None else f'{value:.3f}'}"

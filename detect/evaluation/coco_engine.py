@@ -16,7 +16,8 @@ import numpy as np
 class GroundTruth(NamedTuple):
     """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,).
 
-    masks: COCO RLE dictionaries (N,), or oriented boxes (N, 5), where these are matched rather than boxes.
+    masks: COCO RLE dictionaries (N,), or oriented boxes (N, 5), where these are matched rather than boxes; federated:
+    for each image the labels in LVIS's `neg_category_ids` and `not_exhaustive_category_ids`, where LVIS's rules hold.
     """
 
     image: np.ndarray
@@ -27,11 +28,12 @@ class GroundTruth(NamedTuple):
     ids: np.ndarray
     masks: np.ndarray | None = None
     oriented: np.ndarray | None = None
+    federated: Sequence[dict] | None = None
 
     def rows(self, at: np.ndarray) -> GroundTruth:
-        """The objects at an index or mask."""
-        columns = {name: column[at] for name, column in self._asdict().items() if column is not None}
-        return GroundTruth(**columns)
+        """The objects at an index or mask, of the same images."""
+        columns = {name: column[at] for name, column in self._asdict().items() if isinstance(column, np.ndarray)}
+        return GroundTruth(**columns, federated=self.federated)
 
 
 class Predictions(NamedTuple):
@@ -64,12 +66,15 @@ def measure(images: int, classes: int, objects: GroundTruth, detections: Predict
         detections: the detections.
 
     Returns:
-        precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined.
+        precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined. For federated objects they are those of
+        the lvis package, whose one limit, of 300 detections in an image, is in the place of all three.
     """
     engine = _engine(images, classes, objects, detections)
     engine.accumulate()
     arrays = engine.eval or {}
     precision, recall = arrays["precision"], arrays["recall"]
+    if objects.federated is not None:
+        return np.broadcast_to(precision, (*precision.shape[:-1], 3)), np.broadcast_to(recall, (*recall.shape[:-1], 3))
     for zero in np.flatnonzero(objects.ids == 0):
         _count_as_missed(precision, recall, images, objects, detections, int(zero))
     return precision, recall
@@ -115,9 +120,10 @@ def _engine(images: int, classes: int, objects: GroundTruth, detections: Predict
 
 
 def _prepared(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> hotcoco.COCOeval:
+    lvis = objects.federated is not None
     masked = objects.masks is not None and detections.masks is not None
     ground_truth = hotcoco.COCO.from_arrays(
-        [{"id": image} for image in range(images)],
+        [{"id": image, **record} for image, record in enumerate(objects.federated or [{}] * images)],
         [{"id": label, "name": str(label)} for label in range(classes)],
         objects.image,
         objects.label,
@@ -133,10 +139,10 @@ def _prepared(images: int, classes: int, objects: GroundTruth, detections: Predi
     if detections.areas is not None:
         found.update_anns(ids=np.arange(1, len(detections.areas) + 1), area=detections.areas)
     if objects.oriented is None or detections.oriented is None:
-        return hotcoco.COCOeval(ground_truth, found, "segm" if masked else "bbox")
+        return hotcoco.COCOeval(ground_truth, found, "segm" if masked else "bbox", lvis_style=lvis)
     for side, oriented in ((ground_truth, objects.oriented), (found, detections.oriented)):
         side.update_anns([{"id": row, "obb": box} for row, box in enumerate(oriented.tolist(), 1)])
-    return hotcoco.COCOeval(ground_truth, found, "obb")
+    return hotcoco.COCOeval(ground_truth, found, "obb", lvis_style=lvis)
 
 
 def _count_as_missed(

@@ -3,14 +3,19 @@
 hotcoco matches; the precision and recall arrays are those of pycocotools, and the twelve numbers are summed from them
 in pycocotools' own order, so they are equal to the bit.
 
+Federated annotations have LVIS's protocol (Gupta et al. 2019, arXiv 1908.03195) and the numbers of the lvis package: of
+an image the 300 best detections count; those of classes that it was not checked for are left out; of classes that have
+more objects there than are annotated, detections that match none are neither right nor wrong. APr, APc and APf are of
+rare, common and frequent classes.
+
 Axes: I images, N detections, T 10 IoU thresholds, R 101 recall levels, C classes, S 4 sizes (all, small, medium,
 large), M 3 limits of detections in an image and class (1, 10, 100).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +39,7 @@ NUMBERS: Mapping[str, tuple[str, slice, int, int]] = {
     "ARm": ("recall", slice(None), 2, 2),
     "ARl": ("recall", slice(None), 3, 2),
 }
+LVIS_NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR300", "ARs", "ARm", "ARl")
 
 
 class Records(NamedTuple):
@@ -67,17 +73,23 @@ class Records(NamedTuple):
     def of_images(self, image_ids: np.ndarray) -> Records:
         """The detections of some images."""
         kept = np.isin(self.image_ids, image_ids)
-        rows = np.repeat(kept, self.counts)
-        masks, oriented = (None if one is None else one[rows] for one in (self.masks, self.oriented))
-        columns = self.boxes[rows], self.scores[rows], self.labels[rows], masks, oriented
-        return Records(self.image_ids[kept], self.counts[kept], *columns)
+        return Records(self.image_ids[kept], self.counts[kept], *self._columns(np.repeat(kept, self.counts)))
+
+    def rows(self, kept: np.ndarray) -> Records:
+        """The detections where `kept` (N,) is true; the images stay."""
+        ends = np.concatenate([[0], np.cumsum(kept)])[np.concatenate([[0], np.cumsum(self.counts)])]
+        return Records(self.image_ids, np.diff(ends), *self._columns(kept))
+
+    def _columns(self, rows: np.ndarray) -> Iterator[Any]:
+        return (None if one is None else one[rows] for one in self[2:])
 
 
 class Summary(NamedTuple):
     """The metrics of a set of detections.
 
-    numbers: the twelve COCO numbers, -1 where there are no objects; per_class and per_class_ap50: AP and AP at IoU 0.5
-    by class name, None for a class without objects; precision (T, R, C, S, M) and recall (T, C, S, M).
+    numbers: the twelve COCO numbers, or LVIS's thirteen, -1 where there are no objects; per_class and per_class_ap50:
+    AP and AP at IoU 0.5 by class name, None for a class without objects; precision (T, R, C, S, M) and recall
+    (T, C, S, M).
     """
 
     numbers: dict[str, float]
@@ -89,6 +101,9 @@ class Summary(NamedTuple):
 
 def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, Predictions]:
     """The arguments of `measure`: numbers of images and classes, the objects, and the detections."""
+    federation = annotations.federation
+    if federation is not None and not federation.lvis:
+        records = records.rows(judged(annotations, records)[1])
     by_id = np.argsort(annotations.image_ids)
     order = annotations.image_ids[by_id]  # the engine wants ids from 0; their order decides between ties
     image = np.repeat(np.searchsorted(order, annotations.image_ids), np.diff(annotations.starts))
@@ -106,7 +121,21 @@ def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int,
         own = annotated_oriented(annotations)
         objects = objects._replace(oriented=own, areas=own[:, 2] * own[:, 3])
         detections = Predictions(rows, records.oriented[:, 2] * records.oriented[:, 3], oriented=records.oriented)
+    if federation is not None and federation.lvis:
+        names = {"neg_category_ids": federation.checked_in, "not_exhaustive_category_ids": federation.partial_in}
+        told = [{name: labels(row).tolist() for name, labels in names.items()} for row in by_id.tolist()]
+        objects = objects._replace(federated=told)
     return len(annotations), len(annotations.names), objects, detections
+
+
+def judged(annotations: Annotations, records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each detection (N,) counts if it is false, and if it is right: see `Federation.judged`."""
+    if annotations.federation is None:
+        every = np.ones(len(records.scores), bool)
+        return every, every
+    place = {image: row for row, image in enumerate(annotations.image_ids.tolist())}
+    images = np.array([place[image] for image in records.image_ids.tolist()], np.int64)
+    return annotations.federation.judged(np.repeat(images, records.counts), records.labels)
 
 
 def summarize(annotations: Annotations, records: Records) -> Summary:
@@ -121,6 +150,8 @@ def summary_of(annotations: Annotations, precision: np.ndarray, recall: np.ndarr
         name: mean_defined(arrays[which][threshold][..., size, limit])
         for name, (which, threshold, size, limit) in NUMBERS.items()
     }
+    if annotations.federation is not None and annotations.federation.lvis:
+        numbers = _lvis_numbers(numbers, precision[..., 0, 2], annotations.federation.frequency)
     best = precision[..., 0, 2]
     return Summary(
         {name: -1.0 if value is None else value for name, value in numbers.items()},
@@ -129,6 +160,21 @@ def summary_of(annotations: Annotations, precision: np.ndarray, recall: np.ndarr
         precision,
         recall,
     )
+
+
+def number_names(result: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The names of the COCO or LVIS numbers that an evaluation's result has with this prefix."""
+    return [name for name in dict.fromkeys((*LVIS_NUMBERS[:9], *NUMBERS, *LVIS_NUMBERS)) if prefix + name in result]
+
+
+def _lvis_numbers(
+    numbers: dict[str, float | None], precision: np.ndarray, frequency: Sequence[str] | None
+) -> dict[str, float | None]:
+    """LVIS's numbers, of COCO's, of precision (T, R, C) and of the frequency "r", "c" or "f" of each class (C,)."""
+    found = numbers | {"AR300": numbers["AR100"]}
+    for letter in "rcf" if frequency else "":
+        found[f"AP{letter}"] = mean_defined(precision[:, :, [one == letter for one in frequency or ()]])
+    return {name: found[name] for name in LVIS_NUMBERS if name in found}
 
 
 def mean_defined(values: np.ndarray) -> float | None:

@@ -16,7 +16,7 @@ from detect.data.annotations import Annotations
 from detect.evaluation.annotated_masks import annotated_masks, image_sizes
 from detect.evaluation.boundary import boundary_summary
 from detect.evaluation.coco import CocoEvaluator, coco_lines
-from detect.evaluation.coco_protocol import NUMBERS, Records, Summary, summarize
+from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
 from detect.masks import RleMasks
 from detect.types import Detections
 
@@ -114,10 +114,11 @@ def mask_lines(result: dict[str, Any]) -> Iterator[str]:
     """The lines that `detect evaluate` prints of `MaskEvaluator.result`, and of `boundary_result` where it is there."""
     boxes = coco_lines(result)
     yield f"boxes       {next(boxes)}"
-    masks = coco_lines({name: result[f"mask_{name}"] for name in (*NUMBERS, "per_class")})
+    names = (*number_names(result, "mask_"), "per_class")
+    masks = coco_lines({name: result[f"mask_{name}"] for name in names})
     yield f"masks       {next(masks)}"
     if "boundary_AP" in result:
-        values = {name: result[f"boundary_{name}"] for name in NUMBERS}
+        values = {name: result[f"boundary_{name}"] for name in number_names(result, "boundary_")}
         yield f"boundaries  {next(coco_lines(values))}"
     for box, mask in zip(boxes, masks, strict=True):
         yield f"{box}  mask AP{mask.rpartition(' AP')[2]}"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_protocol import Records
+from detect.evaluation.coco_protocol import Records, judged
 from detect.evaluation.overlaps import overlaps
 
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
@@ -57,13 +57,18 @@ class ErrorCosts(NamedTuple):
 
 
 def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
-    """Match every detection of `records` and name its error; crowd regions are no objects."""
+    """Match every detection of `records` and name its error; crowd regions are no objects.
+
+    Detections of classes that their image was not checked for are left out (see `Federation`).
+    """
     parts, objects = [], 0
+    if_false, if_right = judged(annotations, records)
     place = {image: row for row, image in enumerate(records.image_ids.tolist())}
     ends = records.counts.cumsum()
     for i, image in enumerate(annotations.image_ids.tolist()):
         n = place.get(image)
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
+        rows = rows[if_right[rows]]
         rows = rows[np.argsort(-records.scores[rows], kind="stable")][:LIMIT]
         here = slice(annotations.starts[i], annotations.starts[i + 1])
         names = annotations.labels[here][~annotations.crowd[here]]
@@ -77,7 +82,7 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
             records.scores[rows],
             records.labels[rows],
             kind,
-            ~inside | (kind == RIGHT),
+            (~inside & if_false[rows]) | (kind == RIGHT),
             np.full(len(rows), i),
             rows,
             matched,
@@ -190,7 +195,8 @@ def confusion(annotations: Annotations, records: Records, conf: float) -> np.nda
     """The confusion matrix: objects of each class (rows) by the class of the detection that matches them (columns).
 
     Detections that score at least `conf`, best first, each match the free object that they overlap most, by IoU 0.5 or
-    more, whatever its class. Crowd regions are left out, and so are detections in them.
+    more, whatever its class. Crowd regions are left out, and so are detections in them, and those without an object of
+    classes that their image was not checked for.
 
     Returns:
         (C + 1, C + 1) int64; the last row counts detections without an object, the last column objects without a
@@ -199,7 +205,7 @@ def confusion(annotations: Annotations, records: Records, conf: float) -> np.nda
     classes = len(annotations.names)
     table = np.zeros((classes + 1, classes + 1), np.int64)
     place = {image: row for row, image in enumerate(records.image_ids.tolist())}
-    ends = records.counts.cumsum()
+    ends, if_false = records.counts.cumsum(), judged(annotations, records)[0]
     for i, image in enumerate(annotations.image_ids.tolist()):
         n = place.get(image)
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
@@ -215,7 +221,7 @@ def confusion(annotations: Annotations, records: Records, conf: float) -> np.nda
                 table[names[best], records.labels[row]] += 1
                 left[best] = False
                 free[:, best] = 0
-            elif not inside[n]:
+            elif not inside[n] and if_false[row]:
                 table[classes, records.labels[row]] += 1
         np.add.at(table, (names[left], classes), 1)
     return table

@@ -12,7 +12,7 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
-from detect.evaluation.coco_protocol import NUMBERS, Records, Summary
+from detect.evaluation.coco_protocol import Records, Summary, number_names
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.thresholds import targets_of
 from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
@@ -84,9 +84,10 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector, co
 def _metrics(page: Page, result: Mapping[str, Any]) -> None:
     """The single numbers: a row for boxes, one for masks, one for boundaries; else all in one row."""
     values, prefixes = numbers(result), {"boxes": "", "masks": "mask_", "boundaries": "boundary_"}
-    rows = [(k, *(values[p + name] for name in NUMBERS)) for k, p in prefixes.items() if f"{p}AP" in values]
+    names = number_names(values)
+    rows = [(k, *(values[p + name] for name in names)) for k, p in prefixes.items() if f"{p}AP" in values]
     if len(rows) > 1:
-        page.table(("", *NUMBERS), rows)
+        page.table(("", *names), rows)
     else:
         page.table(list(values), [list(values.values())])
 

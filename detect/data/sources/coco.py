@@ -17,6 +17,7 @@ import numpy as np
 from detect.data.annotations import Annotations, encode_names
 from detect.data.bad_records import BadRecords, EmptyDatasetError
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
+from detect.data.federation import lvis_federation
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_columns import annotation_columns, image_columns, whole
@@ -115,7 +116,8 @@ def from_coco(
     notes = [(kind, line) for kind, line in (("classes", root_line), ("skeleton", skeleton_line)) if line]
     for _, line in notes:
         warn_once(f"{path}: {line}")
-    image_ids, sizes, files = image_columns(images, bad_records, partial((inside or Roots(root)).let_in, root=root))
+    allowed = partial((inside or Roots(root)).let_in, root=root)
+    image_ids, sizes, files, used = image_columns(images, bad_records, allowed)
     if not files:
         raise EmptyDatasetError(path, bad_records.lines)
     columns = annotation_columns(annotations, image_ids, category_ids, len(keypoints), bad_records, where)
@@ -128,6 +130,8 @@ def from_coco(
     starts = np.zeros(len(files) + 1, dtype=np.int64)
     np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
+    records = [images[row] for row in used.tolist()]
+    federation = lvis_federation(records, categories, category_ids, starts, grouped["labels"], bad_records)
     root, files = rebased(root, as_on_disk(files, root))
     name_bytes, name_starts = encode_names(files)
     return Annotations(
@@ -149,6 +153,7 @@ def from_coco(
         flip_pairs=flip_pairs(keypoints),
         left_out=bad_records.lines,
         notes=notes,
+        federation=federation,
     )
 
 

@@ -19,8 +19,8 @@ Tell = Callable[[Reason], Say]
 
 def image_columns(
     records: list[dict], bad_records: BadRecords, allowed: Callable[[list], list[bool]]
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return ids (I,), sizes (I, 2) and file names of the good images; `allowed` says which names may be used."""
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Return ids (I,), sizes (I, 2), file names and rows (I,) of the good images; `allowed` names may be used."""
     raw = [record.get("id") for record in records]
     files = [record.get("file_name") for record in records]
     ids, odd = whole(raw)
@@ -40,7 +40,8 @@ def image_columns(
     bad |= ((sizes < 0) | (sizes != np.floor(sizes)) | (sizes > 1e6)).any(1)
     wrong = say(lambda i: f"has width {records[i].get('width')!r:.60} and height {records[i].get('height')!r:.60}")
     alive = bad_records.good(alive, bad, wrong)
-    return ids[alive], sizes[alive].astype(np.int32), [str(files[i]) for i in np.flatnonzero(alive).tolist()]
+    rows = np.flatnonzero(alive)
+    return ids[alive], sizes[alive].astype(np.int32), [str(files[i]) for i in rows.tolist()], rows
 
 
 def annotation_columns(
