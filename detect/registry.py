@@ -122,6 +122,7 @@ def _built_in(package: str, **modules: str) -> dict[str, str]:
 
 
 _TASKS = ("detect", "segment", "obb", "keypoints", "localize", "landmarks", "classify", "embed", "semantic")
+_CRITERIA = ("uncertainty", "margin", "disagreement", "rarity", "diversity")
 
 
 REGISTRIES: dict[str, Registry] = {
@@ -209,6 +210,7 @@ REGISTRIES: dict[str, Registry] = {
     ),
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
+    "criterion": Registry("criterion", {name: f"detect.selection.{name}" for name in _CRITERIA}),
     "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
     "importer": Registry(  # they are tried in this order
         "importer",

@@ -22,6 +22,7 @@ COMMANDS = {
     "identify": "identify who is in each image, with a gallery",
     "serve": "serve a page for images, videos and the camera, or a live view of training",
     "report": "write the HTML report of a training run, or compare runs",
+    "next": "choose which unlabelled images to label next",
     "check": "check a dataset before training on it",
     "anchors": "compute anchor boxes from labels by K-means",
     "weights": "list published weights, or download some",
@@ -31,7 +32,7 @@ COMMANDS = {
     "stylize": "give images the style of another one",
     "info": "list the layers of a model or backbone",
 }
-_STEMS = {"import": "import_weights"}  # import is a word of Python
+_STEMS = {"import": "import_weights", "next": "next_images"}  # words of Python
 
 
 def config_of(command: str) -> type:

@@ -47,7 +47,7 @@ class PredictConfig:
     """Weights: a file, an exported one, or a name of `detect weights`. Several classifiers: their probabilities are
     averaged."""
     source: str
-    """Image, folder, glob, video, camera number or stream URL."""
+    """Image, folder, glob, text file of paths, video, camera number or stream URL."""
     out: str = "runs/predict"
     """Folder to write to."""
     recursive: bool = False

@@ -67,8 +67,12 @@ def look(path: Path, size: tuple[int, int] | None) -> Seen:
         said.append(f"is {header.format} inside, whatever its name says")
     if (pages := count_pages(path)) > 1:
         said.append(f"has {pages} pages or frames, of which the first is used")
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (FINE, FINE), interpolation=cv2.INTER_AREA)
-    return Seen(path, hashlib.sha256(data).hexdigest(), grey, header, "", unfinished, tuple(said))
+    return Seen(path, hashlib.sha256(data).hexdigest(), thumbnail(image), header, "", unfinished, tuple(said))
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Return the grey thumbnail (FINE, FINE) of an image (H, W, 3) uint8 RGB, by which near duplicates are found."""
+    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (FINE, FINE), interpolation=cv2.INTER_AREA)
 
 
 def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[Seen]:

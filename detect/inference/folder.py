@@ -9,7 +9,9 @@ from pathlib import Path
 
 from detect.data.image_formats import is_unreadable
 from detect.errors import UserError
+from detect.utils.atomic_io import open_file
 from detect.utils.names import shown
+from detect.utils.text_files import read_text
 
 _FOLDERS = "folders"
 _log = logging.getLogger("detect")
@@ -59,6 +61,32 @@ def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool]) -> l
     if skipped:
         _log.warning("%s", shown(f"{what}: skipped {message}"))
     return sorted(kept, key=lambda p: [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(p))])
+
+
+def listed(path: Path, taken: Callable[[Path], bool]) -> list[Path] | None:
+    """The images and videos that a text file lists, one a line, relative to its folder; None for any other text.
+
+    Args:
+        path: the file. It is a list if its first line that is not blank has the name of an image or video.
+        taken: whether a path is an image or a video, by its name.
+
+    Raises:
+        UserError: a file of the list is missing, or has another type; the line is named.
+    """
+    with open_file(path) as file:
+        first = next((line for line in file if line.strip()), b"").decode(errors="replace").strip()
+    if not taken(Path(first)):
+        return None
+    found = []
+    for number, line in enumerate(read_text(path, errors="surrogateescape").split("\n"), 1):
+        if not (name := line.strip()):
+            continue
+        one = path.parent / Path(name).expanduser()
+        if not (taken(one) and one.is_file()):
+            what = "is no file" if taken(one) else "is not named as an image or video"
+            raise UserError(f"{path}:{number}: {name!r} {what}; paths are relative to the list's folder")
+        found.append(one)
+    return found
 
 
 def _reason(path: Path, taken: Callable[[Path], bool]) -> str:

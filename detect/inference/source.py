@@ -20,7 +20,7 @@ from detect.data.image_formats import PAGED, is_image
 from detect.data.images import MAX_PIXELS, count_pages, from_pillow, read_header, read_pages
 from detect.data.sources.signals import SUFFIXES, unlabelled
 from detect.errors import UserError
-from detect.inference.folder import usable, walk
+from detect.inference.folder import listed, usable, walk
 from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video
 from detect.types import Frame
 from detect.utils.atomic_io import require_file
@@ -167,9 +167,10 @@ def open_source(
     """Open the source of frames that `spec` names. Frames of files are named by their path from the folder they share.
 
     Args:
-        spec: the path of an image, video or folder; a glob (`*`, `**`); a camera index; the URL of a stream; an array
-            (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float in 0..1; a file of signals or
-            volumes; or a list of these. Of a folder, images and videos are taken; a warning counts the other files.
+        spec: the path of an image, video or folder; a text file that lists such paths, one a line; a glob (`*`, `**`);
+            a camera index; the URL of a stream; an array (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor
+            (3, H, W), uint8 or float in 0..1; a file of signals or volumes; or a list of these. Of a folder, images and
+            videos are taken; a warning counts the other files.
         vid_stride: every `vid_stride`-th frame of a video is taken.
         recursive: also take what is in the folders of a folder.
         skip_bad: leave out what cannot be read, and list it in `left_out`.
@@ -210,7 +211,7 @@ def _expand(spec: Any, recursive: bool) -> list[Any]:
     path = Path(text).expanduser()
     try:
         if path.is_file():
-            return [path]
+            return (listed(path, _is_taken) if path.suffix.lower() == ".txt" else None) or [path]
         if path.is_dir():
             return usable(walk(path) if recursive else path.iterdir(), f"folder {text}", _is_taken)
     except OSError as error:  # no permission, or a name longer than the system takes

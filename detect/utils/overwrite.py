@@ -17,6 +17,7 @@ _BEGINNINGS = {
     rb'|\s*\{\s*"counts":\s*\{'  # of check
     rb'|\s*\{\s*"name":\s*"[^"]*",\s*"imgsz":'  # of info
     rb'|\s*\[\s*(\]|\{\s*"image_id":)',  # detections
+    "selection": rb'\s*\{\s*"budget":',  # of next
     "page": rb'<!DOCTYPE html>\n.*<title>[^<]*</title><link rel="icon" href="data:,">',
     "configuration": rb"# batches an epoch \(",  # of a run
     "weights": rb'.{8}\{"__metadata__":\{"gridhead":',

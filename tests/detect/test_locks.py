@@ -77,6 +77,7 @@ def test_a_run_resumed_while_it_still_runs_is_refused_before_anything_is_written
     [
         ["demo", "--out", "run"],
         ["see", "--weights", "w", "--data", "d", "--out", "run"],
+        ["next", "--weights", "w", "--source", "d", "--out", "run"],
         ["evaluate", "--weights", "w", "--data", "d", "--json", "file"],
         ["evaluate", "--weights", "w", "--data", "d", "--detections", "file"],
         ["embed", "--weights", "w", "--source", "d", "--out", "file"],

@@ -37,6 +37,7 @@ PLACES = {
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
     "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),
     "report": ("--run out", "detect.report.run_report:read_run", []),
+    "next": ("--weights w.safetensors --source data/val --out out", "detect.selection.run:open_source", []),
     "check": ("--data data --json out/c.json", "detect.data_check.summary:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.data.sources.formats:load_data", []),
     "weights": ("", "detect.commands.weights:catalogue", []),

@@ -54,6 +54,7 @@ predict --weights {f}/m.onnx --source {f}/face.png --out {f}/onnx
 export --weights {f}/run/best.safetensors --format openvino --out {f}/m.xml --conf 0.001
 evaluate --weights {f}/m.xml --data {f}/data --workers 0
 predict --weights {f}/m.xml --source {f}/face.png --out {f}/openvino
+next --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/next --budget 2
 report --run {f}/run
 check --data {f}/data --imgsz 64
 anchors --data {f}/data --k 3 --imgsz 64
