@@ -19,6 +19,7 @@ from detect.config.constraints import (
 )
 from detect.config.fields import ADVANCED
 from detect.config.optim import OptimConfig, refuse_unread, with_defaults
+from detect.config.teacher import DistillConfig
 from detect.errors import UserError
 from detect.models.configs.base import ModelConfig
 from detect.models.configs.yolo import YoloConfig
@@ -65,6 +66,10 @@ class TrainConfig:
     """How pixels become numbers. Default: as the weights want it."""
     init: Annotated[Literal["paper", "gaussian", "uniform", "xavier", "he"], ADVANCED] = "paper"
     """Initialization of layers that have no weights yet. Default: that of the paper."""
+    teacher: str = ""
+    """Detector to learn from besides the labels (distillation): a weights file, or a name of `detect weights`."""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    """Distillation with --teacher."""
     freeze: Annotated[int, Range(-1)] = 0
     """Backbone stages to freeze; -1: all but the head."""
     unfreeze_every: Annotated[Natural, ReadWith("freeze")] = 0

@@ -6,9 +6,11 @@ each sample where its numbers begin, their shapes, its target and its letterbox,
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -19,15 +21,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.letterbox import Letterbox
+from detect.data.loader import SampleLoader
 from detect.data.rng import batches
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.legacy import current_features
+from detect.tasks.base import EvalBatches
+from detect.training.transfer import frozen_parts, parts
 from detect.types import Batch, LossTerm, Postprocess, Target
 from detect.utils.atomic_io import replace_file, replace_text
-from detect.utils.device import autocast
+from detect.utils.device import autocast, pick_workers
+from detect.utils.names import say
 from detect.utils.progress import track
 
 
@@ -219,3 +226,41 @@ def _target(values: dict[str, Any]) -> Target:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def over_features(
+    config: TrainConfig,
+    model: Model,
+    data: Any,
+    batches: EvalBatches,
+    sets: tuple[Annotations, Annotations],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[FeatureLoader, Features]:
+    """The training and the validation samples as features of the frozen backbone, read or computed now."""
+    if config.unfreeze_every or frozen_parts(config, model, 0) != tuple(parts(model)):
+        raise UserError("--cache-features needs a frozen backbone: add --freeze -1, without --unfreeze-every")
+    folder = Path(config.features or Path(config.out) / "features")
+    loaders = SampleLoader(data, config.batch, pick_workers(config.workers)), batches
+    train, val = (
+        cached(folder / f"{name}.f32", one, model, about(model, annotations, config.imgsz, dtype), device, dtype)
+        for name, one, annotations in zip(("train", "val"), loaders, sets, strict=True)
+    )
+    return FeatureLoader(train, data, config.batch), val
+
+
+def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:
+    """Turn augmentation off, for features that are computed once.
+
+    Args:
+        config: the settings.
+        world: processes of the run.
+
+    Raises:
+        UserError: the features would have to change from step to step, or belong to several processes.
+    """
+    if config.multi_scale or world > 1:
+        given = "--multi-scale" if config.multi_scale else "several processes"
+        raise UserError(f"--cache-features keeps features of one size, for one process: it does not go with {given}")
+    say("cached features: augmentation is off", file=sys.stderr)
+    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, on=False))

@@ -28,7 +28,7 @@ FORMAT = 3
 _LINE = b"\ngridhead crc32 %08x\n"
 _LENGTH = len(_LINE % 0)
 _CHUNK = 1 << 20  # bytes
-_TENSORS = ("model", "ema", "optimizer", "sums", "callbacks")
+_TENSORS = ("model", "ema", "teachers", "optimizer", "sums", "callbacks")
 
 _Number = Annotated[int, Range(0, 2**53)]
 Row = dict[str, Any]
@@ -150,12 +150,7 @@ def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], group
         UserError: a tensor is not finite.
     """
     for part in ("model", "ema"):
-        found = state[part]
-        if not isinstance(found, dict) or found.keys() != model.keys():
-            raise ValueError(f"{part} has other tensors than the model")
-        for name, tensor in model.items():
-            _require_like(found[name], tensor, f"{part}.{name}")
-        require_finite(found, part)
+        require_same_tensors(part, state[part], model)
     callbacks = state.get("callbacks", {})
     if not isinstance(callbacks, dict) or not all(isinstance(one, dict) for one in callbacks.values()):
         raise ValueError("the states of callbacks are no dictionaries")
@@ -171,6 +166,25 @@ def require_tensors(state: Mapping[str, Any], model: Mapping[str, Tensor], group
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape != own[key].shape and value.numel() != 1:
                 raise ValueError(f"{name} of the optimizer has shape {list(value.shape)}")
+
+
+def require_same_tensors(part: str, found: Any, own: Mapping[str, Tensor]) -> None:
+    """Check that a part of a checkpoint has the tensors of a module.
+
+    Args:
+        part: its name, for messages.
+        found: what the checkpoint holds.
+        own: the state of the module.
+
+    Raises:
+        ValueError: names, shapes or types differ.
+        UserError: a tensor is not finite.
+    """
+    if not isinstance(found, dict) or found.keys() != own.keys():
+        raise ValueError(f"{part} has other tensors than the model")
+    for name, tensor in own.items():
+        _require_like(found[name], tensor, f"{part}.{name}")
+    require_finite(found, part)
 
 
 def _require_like(found: Any, own: Tensor, name: str) -> None:

@@ -25,48 +25,18 @@ from detect.tasks.base import EvalBatches, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
 from detect.training.finite import FiniteCheck
+from detect.training.losses import Losses
 from detect.training.notes import Notes
 from detect.training.schedules import lr_factor
 from detect.training.state import Run, best_of, goodness, seed_all
 from detect.training.transfer import freeze, frozen_parts
-from detect.types import Batch, LossTerm, Target
+from detect.types import Batch
 from detect.utils.device import autocast
 from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
 from detect.utils.progress import track
 
 CHECK_EVERY = 20  # steps between checks that the loss is finite
-
-
-class Losses(nn.Module):
-    """The model and its loss as one module, so that DistributedDataParallel sees every parameter that the loss uses."""
-
-    def __init__(self, model: Model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor, targets: Sequence[Target]) -> tuple[list[str], Tensor, Tensor]:
-        """Compute the loss terms of a batch.
-
-        Args:
-            images: (B, 3, H, W) uint8.
-            targets: one for each image.
-
-        Returns:
-            The names of the T loss terms, their totals (T,) and their counts (T,).
-        """
-        try:
-            raw = self.model(images, targets)
-        except ValueError as error:  # torch's, of a batch of one image whose last map is one cell
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"batch normalization gets a single value for each channel in a batch of {len(targets)}: "
-                "choose a --batch that leaves no single image over, or a larger --imgsz"
-            ) from error
-        terms: dict[str, LossTerm] = self.model.loss(raw, targets)
-        totals = torch.stack([t.total for t in terms.values()])
-        return list(terms), totals, torch.stack([t.count for t in terms.values()]).detach()
 
 
 @dataclass
@@ -113,7 +83,7 @@ class Trainer:
     def _wrap(self, frozen: tuple[str, ...]) -> None:
         """Freeze these parts and no others. DistributedDataParallel must know which parameters will have gradients."""
         freeze(self.run.model, frozen)
-        self.losses: nn.Module = Losses(self.view(self.run.model))
+        self.losses: nn.Module = Losses(self.view(self.run.model), self.run.teachers.values())
         self.no_sync: Callable[[], AbstractContextManager] = nullcontext
         if self.ranks.world > 1:
             devices = [self.device] if self.device.type == "cuda" else None
@@ -213,7 +183,7 @@ class Trainer:
         run.scaler.unscale_(run.optimizer)
         self._call("on_before_optimizer_step")
         limit = self.config.optim.clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(run.parameters(), limit)
         run.scaler.step(run.optimizer)
         run.scaler.update()
         run.optimizer.zero_grad(set_to_none=True)
@@ -262,7 +232,7 @@ class Trainer:
             counts.append(count)
         count = torch.stack(counts).sum(0).clamp(min=1)
         if several:
-            for p in run.model.parameters():
+            for p in run.parameters():
                 if p.grad is not None:
                     p.grad /= count[0]
         return self.ranks.sum(torch.stack(totals).sum(0)) / count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -11,14 +13,19 @@ from detect.registry import REGISTRIES, parameters
 from detect.training.optimizers import Groups
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, config: OptimConfig, more: Iterable[nn.Parameter] = ()) -> Optimizer:
     """The optimizer that `config` names, for the parameters of `model` that are not frozen.
 
     Weight decay is for the weights of convolutions and dense layers alone.
+
+    Args:
+        model: the model.
+        config: optimizer and learning rates.
+        more: further parameters, in groups of their own.
     """
-    config = with_defaults(config)
+    config, others = with_defaults(config), list(more)
     groups: Groups = []
-    for scale, chosen in _by_rate(model, config.layer_decay):
+    for scale, chosen in [*_by_rate(model, config.layer_decay), *([(1.0, others)] if others else [])]:
         decayed, plain = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
         groups.append({"params": decayed, "weight_decay": config.weight_decay, "scale": scale})
         groups.append({"params": plain, "weight_decay": 0.0, "scale": scale})

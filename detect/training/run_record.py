@@ -36,6 +36,8 @@ STATE = (
         "cache_features",
         "balance",
         "repeat",
+        "weights of the teacher",
+        "distill.features",
     ),
 )
 # Settings that change no remaining step, except how many there are.
@@ -53,7 +55,7 @@ FREE = (
         "features",
         "torch",
     ),
-    *("weights", "backbone_weights", "pretrained", "init", "pixels"),  # their effect is in the checkpoint
+    *("weights", "backbone_weights", "pretrained", "init", "pixels", "teacher"),  # their effect is in the checkpoint
     *("device", "precision"),  # what was chosen is recorded as a fact
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )

@@ -7,41 +7,40 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from anchors.kmeans import kmeans
 from detect.callbacks.base import make_callbacks
 from detect.config.train import TrainConfig, with_task
+from detect.convert.open import open_model
 from detect.data.annotations import Annotations, known_sizes
-from detect.data.categories import with_classes_of
 from detect.data.datasets.crops import Crops
 from detect.data.datasets.signals import require_fit
-from detect.data.loader import SampleLoader, TrainLoader
-from detect.data.proposals import with_proposals
-from detect.data.sources.formats import load_data, splits
-from detect.data.validate import tell_notes, usable, verify
+from detect.data.loader import TrainLoader
 from detect.errors import UserError
+from detect.hub import resolve
 from detect.models.base import Model, ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.base import ModelConfig
 from detect.tasks import get_task
-from detect.tasks.base import EvalBatches
 from detect.training.bn_statistics import samples, unfold
-from detect.training.cached_features import FeatureLoader, Features, Top, about, cached
+from detect.training.cached_features import FeatureLoader, Top, over_features, without_augmentation
+from detect.training.datasets import load_annotations
 from detect.training.dist import Attempts, Ranks, join_ranks
+from detect.training.distillation import Distillation, digest
 from detect.training.find_lr import RangeTest
 from detect.training.loop import Trainer
 from detect.training.notes import Notes
 from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
 from detect.training.state import Run, read_record, seed_all
 from detect.training.sync_batch_norm import over_ranks
-from detect.training.transfer import begin, choose_pixels, find_source, frozen_parts, initialize, kept_preprocess, parts
+from detect.training.teacher import Teacher
+from detect.training.transfer import begin, choose_pixels, find_source, initialize, kept_preprocess
 from detect.utils.atomic_io import replace_text
-from detect.utils.device import pick_device, pick_dtype, pick_workers
+from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers
 from detect.utils.locks import locked_folder
-from detect.utils.names import say, shown
+from detect.utils.names import say
 from detect.utils.overwrite import require_own
 
 
@@ -67,7 +66,7 @@ def train(config: TrainConfig) -> Path:
         if config.cache_features:
             config = without_augmentation(config, ranks.world)
         torch.use_deterministic_algorithms(config.deterministic)
-        training, validation = _load_annotations(config, ranks)
+        training, validation = load_annotations(config, ranks)
         fitted = fitted_to(config, training, validation)
         model = _build_model(with_weights(fitted, training), training, ranks, resumed_from)
         model.to(device).to(memory_format=model.layout)
@@ -114,45 +113,6 @@ def _check_folder(out: Path, config: TrainConfig, ranks: Ranks) -> TrainConfig:
     return config
 
 
-def _load_annotations(config: TrainConfig, ranks: Ranks) -> tuple[Annotations, Annotations]:
-    """Load and check the training set and the validation set: val, else test, else the training set itself."""
-    task = get_task(config.task)
-    labels = task.image_level_labels
-    found = splits(config.data, labels, config.allow_outside)
-    if "train" not in found:
-        raise UserError(f"{config.data} has no split 'train'; it has: {', '.join(found) or 'none'}")
-    other = next((s for s in ("val", "test") if s in found), "train")
-    if other == "train" and ranks.main:
-        say("no val split: the training images themselves choose the best weights", file=sys.stderr)
-    checked = config.resume and (Path(config.out) / "last.ckpt").exists()  # when this run was started
-    sets: list[Annotations] = []
-    for split in ("train", other):
-        annotations = load_data(config.data, split, config.skip_bad, labels, config.allow_outside)
-        annotations = verify(annotations, skip_bad=config.skip_bad, decode=not checked)
-        annotations = usable(annotations, config.skip_bad, learned=not sets or not task.counts_degenerate_boxes)
-        sets.append(task.outlines(annotations, config.skip_bad))
-    if ranks.main:
-        tell_notes(*sets)
-    if config.skip_bad and ranks.main:
-        _list_bad_records(Path(config.out), sets)
-    sets[1] = with_classes_of(sets[1], sets[0])
-    task.check_data(*sets)
-    if config.model.needs_proposals:
-        sets = _find_proposals(config, sets, ranks)
-    return sets[0], sets[1]
-
-
-def _find_proposals(config: TrainConfig, sets: list[Annotations], ranks: Ranks) -> list[Annotations]:
-    """Add region proposals to each set: one process searches for them, all read what it found."""
-    folder = Path(config.proposals or Path(config.out) / "proposals")
-    if not ranks.main:
-        ranks.wait()
-    found = [with_proposals(annotations, folder) for annotations in sets]
-    if ranks.main:
-        ranks.wait()
-    return found
-
-
 def fitted_to(config: TrainConfig, *sets: Annotations) -> TrainConfig:
     """Take channels and length from the data, where it holds signals or volumes.
 
@@ -183,14 +143,6 @@ def with_weights(config: TrainConfig, annotations: Annotations) -> TrainConfig:
     share = counts.sum() / max(1, (counts > 0).sum())
     weights = [float(share / n) if n else 1.0 for n in counts]
     return dataclasses.replace(config, model=config.model.with_class_weights(weights))
-
-
-def _list_bad_records(out: Path, sets: list[Annotations]) -> None:
-    """Write the list of records that were left out."""
-    lines = [line for annotations in sets for line in annotations.left_out]
-    if lines:
-        replace_text(out / "left_out.txt", "".join(f"{shown(line)}\n" for line in lines))
-        say(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
 
 
 def _build_model(config: TrainConfig, annotations: Annotations, ranks: Ranks, resumed_from: Record) -> Model:
@@ -300,51 +252,29 @@ def _build_trainer(
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
         record["callbacks that take part"] = active
     float16 = device.type == "cuda" and dtype == torch.float16
-    run = Run(out, model, config.optim, float16, record, callbacks)
+    teachers, facts = _teachers(config, model, device, dtype, ranks)
+    run = Run(out, model, config.optim, float16, record | facts, callbacks, teachers)
     if resumed_from:
-        require_same(resumed_from, record, out, config.resume_anyway)
+        require_same(resumed_from, run.record, out, config.resume_anyway)
         run.load()
     sharing = workers, ranks.rank, ranks.world, cache_gb, pin
     batches = task.eval_loader(validation, config.imgsz, config.batch, preprocess, *sharing, model.square)
     if not config.cache_features:
         return kind(config, run, loader, batches, task, validation, device, dtype, ranks)
-    features = _over_features(config, model, data, batches, (training, validation), device, dtype)
+    features = over_features(config, model, data, batches, (training, validation), device, dtype)
     return kind(config, run, *features, task, validation, device, dtype, ranks, Top)
 
 
-def _over_features(
-    config: TrainConfig,
-    model: Model,
-    data: Any,
-    batches: EvalBatches,
-    sets: tuple[Annotations, Annotations],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[FeatureLoader, Features]:
-    """The training and the validation samples as features of the frozen backbone, read or computed now."""
-    if config.unfreeze_every or frozen_parts(config, model, 0) != tuple(parts(model)):
-        raise UserError("--cache-features needs a frozen backbone: add --freeze -1, without --unfreeze-every")
-    folder = Path(config.features or Path(config.out) / "features")
-    loaders = SampleLoader(data, config.batch, pick_workers(config.workers)), batches
-    train, val = (
-        cached(folder / f"{name}.f32", one, model, about(model, annotations, config.imgsz, dtype), device, dtype)
-        for name, one, annotations in zip(("train", "val"), loaders, sets, strict=True)
-    )
-    return FeatureLoader(train, data, config.batch), val
-
-
-def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:
-    """Turn augmentation off, for features that are computed once.
-
-    Args:
-        config: the settings.
-        world: processes of the run.
-
-    Raises:
-        UserError: the features would have to change from step to step, or belong to several processes.
-    """
-    if config.multi_scale or world > 1:
-        given = "--multi-scale" if config.multi_scale else "several processes"
-        raise UserError(f"--cache-features keeps features of one size, for one process: it does not go with {given}")
-    say("cached features: augmentation is off", file=sys.stderr)
-    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, on=False))
+def _teachers(
+    config: TrainConfig, model: Model, device: torch.device, dtype: torch.dtype, ranks: Ranks
+) -> tuple[dict[str, Teacher], Record]:
+    """The teachers of a run by name, and what its record says of them."""
+    if not config.teacher:
+        return {}, {}
+    if config.cache_features:
+        raise UserError("--cache-features keeps features without their images: it does not go with --teacher")
+    teacher = open_model(resolve(config.teacher))
+    facts = {"weights of the teacher": digest(teacher)}
+    with autocast(device, dtype):
+        made = Distillation(model, teacher.for_inference(device, dtype), config.distill, ranks.main)
+    return {"distillation": made.to(device)}, facts

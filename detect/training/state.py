@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detect.callbacks.base import Callback, require_plain
 from detect.config.train import OptimConfig
 from detect.models.base import Model
 from detect.models.weights import save_weights
-from detect.training.checkpoint import FORMAT, Progress, read, reading, require_tensors, write
+from detect.training.checkpoint import FORMAT, Progress, read, reading, require_same_tensors, require_tensors, write
 from detect.training.ema import Ema
 from detect.training.optim import build_optimizer
 from detect.utils.atomic_io import replace_text
@@ -32,6 +33,7 @@ class Run:
         float16: whether gradients are scaled, as float16 needs.
         record: the settings and facts of the run (see `run_record`).
         callbacks: by name; their state is saved with the rest.
+        teachers: each a `Teacher`, by name.
 
     Attributes:
         ema: the moving average of the weights.
@@ -54,18 +56,24 @@ class Run:
         float16: bool,
         record: dict[str, Any],
         callbacks: Mapping[str, Callback] | None = None,
+        teachers: Mapping[str, nn.Module] | None = None,
     ):
         self.out, self.record, self.callbacks = out, record, callbacks or {}
         self.changes: list[dict[str, Any]] = []
         self.model = model
         self.ema = Ema(model, config.ema)
-        self.optimizer = build_optimizer(model, config)
+        self.teachers = nn.ModuleDict(teachers)
+        self.optimizer = build_optimizer(model, config, self.teachers.parameters())
         self.scaler = torch.amp.GradScaler("cuda", enabled=float16)
         self.epoch = self.batch = self.step = 0
         self.terms: list[str] = []
         self.sums: Tensor | None = None
         self.best, self.best_epoch = float("-inf"), -1
         self.history: list[dict[str, Any]] = []
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All that is trained: the parameters of the model, and those of its teachers."""
+        return chain(self.model.parameters(), self.teachers.parameters())
 
     @property
     def checkpoint(self) -> Path:
@@ -89,6 +97,8 @@ class Run:
             "history": json.dumps(self.history),
             "threads": torch.get_num_threads(),
         }
+        if len(self.teachers):
+            state["teachers"] = self.teachers.state_dict()
         if states := self._callback_states():
             state["callbacks"] = states
         write(self.checkpoint, state)
@@ -108,8 +118,10 @@ class Run:
         state, plain = read(self.checkpoint)
         with reading(self.checkpoint):
             require_tensors(state, self.model.state_dict(), self.optimizer.param_groups)
+            require_same_tensors("teachers", state.get("teachers", {}), self.teachers.state_dict())
             self.model.load_state_dict(state["model"])
             self.ema.module.load_state_dict(state["ema"])
+            self.teachers.load_state_dict(state.get("teachers", {}))
             self._take_optimizer(state["optimizer"])
             self._take_counts(plain, state["sums"])
         for name, one in state.get("callbacks", {}).items():

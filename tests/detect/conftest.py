@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def marked(digits, tmp_path_factory):
             one["num_keypoints"] = 2 if n % 5 else 0
         path.write_text(json.dumps(data))
     return folder
+
+
+@pytest.fixture
+def port():
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
