@@ -19,7 +19,7 @@ INDENT = 30  # columns before the explanations
 CHOICES = 8  # names that a line may list; --help-all lists all
 FILES = (
     "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b "
-    "save_thresholds"
+    "save_thresholds teacher"
 )
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
@@ -28,7 +28,7 @@ GROUPS = {
     "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
-    "images_per_identity deterministic proposals cache_features features",
+    "images_per_identity deterministic proposals cache_features features teacher",
     "Detection": "conf iou max_det agnostic soft crops tta tile boundary predictions target_precision target_recall",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
@@ -40,7 +40,13 @@ GROUPS = {
     "Hardware": "device precision workers cache_gb",
 }
 IDENTITY = ("model.name", "model.kind")  # what --model NAME has said
-NESTED = {"optim": "Optimizer", "augment": "Augmentation", "tracker": "Tracking", "model": "Architecture"}
+NESTED = {
+    "optim": "Optimizer",
+    "distill": "Training",
+    "augment": "Augmentation",
+    "tracker": "Tracking",
+    "model": "Architecture",
+}
 GENERAL = {
     "--config FILE": "YAML file with any of these options; several: the later file wins",
     "--plugin PLUGIN": PLUGIN_HELP,

@@ -62,12 +62,12 @@ class TrainConfig:
     """Weights of the backbone alone: a file."""
     pretrained: bool = False
     """Download torchvision's weights of the backbone."""
-    pixels: Literal["auto", "unit", "imagenet", "half", "caffe", "tensorflow"] = "auto"
+    pixels: Annotated[Literal["auto", "unit", "imagenet", "half", "caffe", "tensorflow"], ADVANCED] = "auto"
     """How pixels become numbers. Default: as the weights want it."""
     init: Annotated[Literal["paper", "gaussian", "uniform", "xavier", "he"], ADVANCED] = "paper"
     """Initialization of layers that have no weights yet. Default: that of the paper."""
     teacher: str = ""
-    """Detector to learn from besides the labels (distillation): a weights file, or a name of `detect weights`."""
+    """Detector that also teaches (distillation). Weights: a file, or a name of `detect weights`."""
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Distillation with --teacher."""
     freeze: Annotated[int, Range(-1)] = 0

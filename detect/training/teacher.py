@@ -26,7 +26,7 @@ class Lesson(NamedTuple):
     targets: Sequence[Target]
     maps: list[Tensor]
     raw: Any
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which is not needed
     unlabelled: Tensor | None = None
 
     def term(self, mean: Tensor) -> LossTerm:
