@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from detect.commands.next_images import NextImagesConfig
 from detect.data.images import read_pages, scaled
 from detect.errors import UserError
 from detect.report.html import Page
+from detect.selection.pool import objects_of
+from detect.types import Classification
 from detect.utils.atomic_io import replace_file, replace_text
 from detect.utils.names import counted, json_text, say
 from detect.utils.overwrite import require_own
@@ -97,13 +99,15 @@ def _page(config: NextImagesConfig, weights: Mapping[str, float], detector: Dete
     made.text(f"From {config.source}{beside}, with the predictions of {config.weights}.")
     made.heading("Chosen images")
     made.text(
-        "In the order in which they were chosen, with the predictions that the reasons speak of: scores from "
-        f"{config.conf:g}. Each criterion is on a scale from 0 to 1; the score is their weighted mean."
+        "In the order in which they were chosen, with the predictions that the reasons speak of: the best of each "
+        f"place, with scores from {config.conf:g}. Each criterion is on a scale from 0 to 1; the score of an image is "
+        "their weighted mean."
     )
     skeleton = [(a, b) for a, b in detector.metadata.skeleton]
     shown = []
     for rank, one in enumerate(choices[:SHOWN], 1):
-        result = found.results[one.image].described(detector.names, detector.metadata.category_ids, skeleton)
+        result = best_of_places(found.results[one.image], detector.names)
+        result = result.described(detector.names, detector.metadata.category_ids, skeleton)
         caption = f"{rank}. {found.names[one.image]} ({one.score:.2f}): {_reasons(one)}"
         shown.append((_drawn(selection, one, result), caption, str(found.seen[one.image].path)))
     if choices[SHOWN:]:
@@ -128,6 +132,11 @@ def _page(config: NextImagesConfig, weights: Mapping[str, float], detector: Dete
 
 def _reasons(choice: Choice) -> str:
     return "; ".join(part.text for part in choice.parts.values())
+
+
+def best_of_places(result: Any, names: Sequence[str]) -> Any:
+    """The predictions that stand for objects (see `objects_of`); a classification as it is."""
+    return result if isinstance(result, Classification) else result[objects_of(result, len(names)).best]
 
 
 def _drawn(selection: Selection, choice: Choice, result: Any) -> np.ndarray:

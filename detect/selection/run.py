@@ -11,6 +11,7 @@ from detect.api import Detector
 from detect.commands.next_images import NextImagesConfig
 from detect.data.annotations import Annotations
 from detect.data.sources.formats import load_data
+from detect.data.validate import verify
 from detect.errors import UserError
 from detect.export.runtime import Exported
 from detect.inference.source import Source, open_source
@@ -81,7 +82,13 @@ def _labelled(config: NextImagesConfig, detector: Detector) -> Annotations | Non
     if not config.data:
         return None
     labels = get_task(detector.model.task).image_level_labels
-    return load_data(config.data, config.split, config.skip_bad, labels, config.allow_outside)
+    annotations = load_data(config.data, config.split, config.skip_bad, labels, config.allow_outside)
+    if annotations.dims != 2:
+        raise UserError(f"{config.data} holds no images, and detect next chooses among images: leave --data out")
+    annotations = verify(annotations, config.skip_bad, decode=False)
+    for line in annotations.left_out:
+        say(f"left out: {line}", sys.stderr)
+    return annotations
 
 
 def _tell(source: Source, found: Scanned) -> None:

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.errors import UserError
+from detect.models.base import ModelMetadata
+from detect.models.builder import build
+from detect.models.weights import save_weights
 from detect.registry import REGISTRIES
 from detect.selection.base import Criterion, lower_shares
 from detect.selection.choose import choose, parse_criteria
@@ -24,6 +27,7 @@ from detect.selection.rarity import Rarity
 from detect.selection.uncertainty import Uncertainty, entropies
 from detect.types import Classification, Detections
 from tests.reference import selection as naive
+from tests.reference.models import fitting, with_anchors
 from tests.reference.runs import tiny_weights
 
 CLASSES = ["nine", "ten", "ace"]
@@ -205,6 +209,29 @@ def test_the_command_from_start_to_end(weights, photos, digits, tmp_path, capsys
     assert main([*words, *source, "--criteria", *every, "--data", str(digits)]) == 0  # replaces its own files
     assert json.loads((again / "next.json").read_text()) == first
     assert "only 4 images" not in capsys.readouterr().err and len(first["chosen"]) == 4
+
+
+KINDS = ["yolo_seg", "yolo_obb", "yolo_points", "classifier", "faster_rcnn", "landmarker", "embedder"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_detectors_of_all_kinds_and_classifiers_are_taken(kind, photos, digits, tmp_path, capsys):
+    torch.manual_seed(0)
+    small = {"name": kind, "backbone": "lenet5" if kind in ("classifier", "embedder") else "csp_n"}
+    config = with_anchors(fitting(kind, **small, width=16, levels=[3], neck="straight", head_convs=0))
+    points = ["left", "right"] if config.task in ("keypoints", "landmarks") else []
+    metadata = ModelMetadata([str(i) for i in range(10)], list(range(1, 11)), 64, keypoint_names=points)
+    save_weights(tmp_path / "w.safetensors", build(config, metadata))
+    every = [f"{name}=1" for name in REGISTRIES["criterion"]]
+    words = ["next", "--weights", str(tmp_path / "w.safetensors"), "--source", str(photos), "--criteria", *every]
+    words += ["--device", "cpu", "--conf", "0.001", "--budget", "2", "--out", str(tmp_path / "out")]
+    taken = config.task in ("segment", "obb", "keypoints", "classify", "detect")
+    assert main(words) == (0 if taken else 2)
+    if taken:
+        assert len(json.loads((tmp_path / "out" / "next.json").read_text())["chosen"]) == 2
+    else:
+        said = capsys.readouterr().err.strip()
+        assert "detect next takes classifiers of images, and detectors" in said and "\n" not in said
 
 
 def test_files_of_the_user_stay(weights, photos, tmp_path, capsys):
