@@ -25,11 +25,12 @@ from detect.data.loader import EvalLoader
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
 from detect.data.validate import verify
-from detect.evaluation.bootstrap import draw_weights, match, p_value, resampled_ap
+from detect.evaluation.bootstrap import draw_weights, p_value
 from detect.evaluation.class_matching import by_name
 from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import Records, mean_defined, summarize
 from detect.evaluation.dataset_pass import predict_batches
+from detect.evaluation.resampled_ap import match, resampled_ap
 from detect.evaluation.tide import KINDS, analyze_errors, error_costs
 from detect.explain.summary import trace
 from detect.inference.draw import draw
@@ -91,7 +92,7 @@ def bootstrap(
     """AP (R,) of each model on the same resamples of the images, each the mean over its seeds."""
     weights = draw_weights(len(annotations), RESAMPLES, seed)
     return {
-        name: np.mean([resampled_ap(match(annotations, one.records), weights) for one in seeds], axis=0)
+        name: np.mean([resampled_ap(match(annotations, one.records)[0], weights) for one in seeds], axis=0)
         for name, seeds in models.items()
     }
 

@@ -48,6 +48,9 @@ class EvaluateConfig:
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
     """Detect in overlapping tiles where an image is larger than --imgsz."""
+    resamples: Annotated[int, Range(-1)] = -1
+    """Resamples of the images that give each number its 95 % interval (bootstrap). Default: 1000, fewer for many
+    images; 0: no intervals."""
     page: str = ""
     """File to write a page of the evaluation to, as HTML: curves, classes, errors and images. It opens offline."""
     examples: Annotated[int, Range(1), ReadWith("page")] = 8

@@ -1,37 +1,87 @@
-"""How sure an AP is: the bootstrap over images (Efron, 1979), exact for the COCO protocol, and paired tests.
+"""How sure a number is: the bootstrap over images (Efron, 1979), and paired tests, for every task.
 
-A resample draws as many images as there are, with repetition. Which detection matches which object is decided within an
-image, so it is found once; a resample then only weighs each image by how often it was drawn.
-Axes: I images, N detections of a class, T 10 IoU thresholds, R resamples.
+A resample draws as many images as there are, with repetition. An evaluator says what its numbers are when each image
+counts as often as it was drawn (`resampled`); how is the evaluator's affair, and that all ones give its `result` is
+tested of each. A part of the images is a resample, too: its numbers are those of weights 0 and 1.
+
+Axes: I images, R resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from detect.data.annotations import Annotations
-from detect.evaluation.coco_engine import matched_images
-from detect.evaluation.coco_protocol import Records, engine_inputs
-
-RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
-THRESHOLDS = 10
 MOST, LEAST, WORK = 1000, 200, 400_000  # resamples of few and of many images; resamples times images between them
+Name = tuple[str, ...]  # ("AP",) or ("per_class", "cat"): the way to a number in a result
 
 
-class ClassMatches(NamedTuple):
-    """The detections of a class from the highest score to the lowest, and what they match.
+@runtime_checkable
+class Resampled(Protocol):
+    """An evaluator whose numbers can be resampled."""
 
-    image (N,) its row in the annotations; right (T, N) matches an object; counted (T, N) right or false, rather than
-    ignored; objects (I,) objects of each image.
+    def resampled(self, weights: np.ndarray, /) -> dict[str, Any]:
+        """The numbers of `result`, under the same names, when images count as often as `weights` (R, I) says.
+
+        Each is an array (R,), NaN where it is undefined.
+        """
+
+    def result(self) -> dict[str, Any]:
+        """The metrics by name."""
+
+
+class Bootstrap(NamedTuple):
+    """The numbers of a set (estimates) and of its resamples (values, (R,) each), by the same names."""
+
+    estimates: dict[Name, float]
+    values: dict[Name, np.ndarray]
+
+    def interval(self, name: Name) -> tuple[float, float] | None:
+        """The 95 % interval of a number; None where all resamples agree, as if a single image decides it."""
+        values = self.values[name]
+        return interval(values) if np.nanmax(values) - np.nanmin(values) > 1e-12 else None
+
+    def intervals(self) -> dict[str, Any]:
+        """The 95 % interval of each number, [low, high] or None, nested as the numbers are in a result."""
+        return nested({name: self.interval(name) for name in self.values})
+
+
+def bootstrap(evaluator: Resampled, weights: np.ndarray) -> Bootstrap:
+    """Resample the numbers of an evaluator.
+
+    Args:
+        evaluator: one that has taken all its predictions.
+        weights: (R, I) from `draw_weights`; the same for all that are compared.
     """
+    estimates = {name: float(value) for name, value in leaves(evaluator.result()) if isinstance(value, int | float)}
+    values = {
+        name: centred(column, estimates[name])
+        for name, column in leaves(evaluator.resampled(weights))
+        if name in estimates and not np.isnan(column).all()
+    }
+    return Bootstrap({name: estimates[name] for name in values}, values)
 
-    image: np.ndarray
-    right: np.ndarray
-    counted: np.ndarray
-    objects: np.ndarray
+
+def leaves(tree: Mapping[str, Any], above: Name = ()) -> Iterator[tuple[Name, Any]]:
+    """Every value of nested dictionaries, with the way to it."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def nested(values: Mapping[Name, Any]) -> dict[str, Any]:
+    """The nested dictionaries that `leaves` took apart."""
+    tree: dict[str, Any] = {}
+    for (*above, last), value in values.items():
+        place = tree
+        for key in above:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return tree
 
 
 def resamples_for(images: int) -> int:
@@ -43,56 +93,7 @@ def draw_weights(images: int, resamples: int, seed: int = 0) -> np.ndarray:
     """(R, I) how often each resample has each image; the same for all models, so that differences are paired."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(images, size=(resamples, images))
-    return np.stack([np.bincount(row, minlength=images) for row in drawn])
-
-
-def match(annotations: Annotations, records: Records) -> list[ClassMatches]:
-    """Match the detections of each class once, for any number of resamples."""
-    images, classes, objects, detections = engine_inputs(annotations, records)
-    order = np.argsort(annotations.image_ids, kind="stable")  # the engine's images are sorted by id
-    found: list[list[ClassMatches]] = [[] for _ in range(classes)]
-    scores: list[list[np.ndarray]] = [[] for _ in range(classes)]
-    uncounted = np.flatnonzero(objects.ids == 0) + 1  # as pycocotools: a match with the object of id 0 is none
-    for one in matched_images(images, classes, objects, detections):
-        matched, ignored = np.array(one["dtMatches"], np.int64), np.array(one["dtIgnore"], bool)
-        right, row = (matched > 0) & ~np.isin(matched, uncounted), int(order[one["image_id"]])
-        image, each = np.full(matched.shape[1], row), np.zeros(images, np.int64)
-        each[row] = np.count_nonzero(~np.array(one["gtIgnore"], bool))
-        found[one["category_id"]].append(ClassMatches(image, right & ~ignored, ~ignored, each))
-        scores[one["category_id"]].append(np.array(one["dtScores"], np.float64))
-    return [_joined(parts, values, images) for parts, values in zip(found, scores, strict=True)]
-
-
-def _joined(parts: Sequence[ClassMatches], scores: Sequence[np.ndarray], images: int) -> ClassMatches:
-    """The images of a class as one, sorted by score."""
-    if not parts:
-        none = np.zeros((THRESHOLDS, 0), bool)
-        return ClassMatches(np.zeros(0, np.int64), none, none, np.zeros(images, np.int64))
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    image, right, counted = (np.concatenate([part[i] for part in parts], axis=-1)[..., order] for i in range(3))
-    return ClassMatches(image, right, counted, np.sum([part.objects for part in parts], axis=0))
-
-
-def resampled_ap(matches: Sequence[ClassMatches], weights: np.ndarray) -> np.ndarray:
-    """AP (R,) of resamples in which the images count as often as `weights` (R, I) says; NaN without any object."""
-    total, classes = np.zeros(len(weights)), np.zeros(len(weights))
-    for one in matches:
-        objects = weights @ one.objects
-        for r in np.flatnonzero(objects).tolist():
-            total[r] += _class_ap(one, weights[r, one.image], int(objects[r]))
-        classes += objects > 0
-    with np.errstate(invalid="ignore"):
-        return total / classes
-
-
-def _class_ap(one: ClassMatches, weights: np.ndarray, objects: int) -> float:
-    """AP of a class, whose detections count as often as `weights` (N,) says."""
-    right, counted = (one.right * weights).cumsum(1), (one.counted * weights).cumsum(1)
-    precision = right / np.maximum(counted, 1)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # at this recall or a higher one
-    padded = np.hstack([best, np.zeros((len(best), 1))])
-    recall = right / objects
-    return float(np.mean([values[np.searchsorted(at, RECALLS)] for values, at in zip(padded, recall, strict=True)]))
+    return np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.int32)
 
 
 def centred(values: np.ndarray, estimate: float) -> np.ndarray:
@@ -113,7 +114,17 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def p_value(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value of a paired bootstrap test: how often the difference of resamples (R,) has the other sign.
 
-    Never less than 1/R.
+    Resamples in which one of the two is undefined do not count. Never less than 1/R.
     """
-    less, more = (a <= b).mean(), (a >= b).mean()
-    return float(min(1.0, max(1 / len(a), 2 * min(less, more))))
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[known], b[known]
+    less, more = ((a <= b).mean(), (a >= b).mean()) if len(a) else (1.0, 1.0)
+    return float(min(1.0, max(1 / max(len(a), 1), 2 * min(less, more))))
+
+
+def mean_known(values: np.ndarray) -> np.ndarray:
+    """The mean (R,) over the classes (C, R) that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.where(known, values, 0).sum(0) / known.sum(0)
+    return mean

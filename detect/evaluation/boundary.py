@@ -11,15 +11,16 @@ import hotcoco.mask
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_matching import THRESHOLDS, measure_overlaps
-from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, judged, summary_of
+from detect.evaluation.coco_matching import ImageMatches, matched_overlaps
+from detect.evaluation.coco_protocol import Records, engine_inputs, judged
+from detect.evaluation.protocol import COCO, Protocol
 from detect.masks import RleMasks
 
 SHARE = 0.02  # width of a boundary: share of the diagonal of the image
 
 
-def boundary_summary(annotations: Annotations, records: Records) -> Summary:
-    """Evaluate detections that have masks by the lesser of mask IoU and boundary IoU; crowd regions by mask alone."""
+def boundary_matches(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> list[list[ImageMatches]]:
+    """Match detections that have masks by the lesser of mask IoU and boundary IoU; crowd regions by mask alone."""
     _, classes, objects, detections = engine_inputs(annotations, records.rows(judged(annotations, records)[1]))
     if objects.masks is None or detections.masks is None or detections.areas is None:
         raise ValueError("boundaries are those of masks: the detections have none")
@@ -30,14 +31,14 @@ def boundary_summary(annotations: Annotations, records: Records) -> Summary:
             return np.zeros((len(rows), len(some)))
         crowd = objects.crowd[some]
         values: np.ndarray = np.array(hotcoco.mask.iou(list(found[rows]), list(own[some]), crowd))
-        near = (values >= THRESHOLDS[0]) & ~crowd  # others match nothing, whatever their boundaries
+        near = (values >= protocol.ious[0]) & ~crowd  # others match nothing, whatever their boundaries
         i, j = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
         if len(i):
             borders = hotcoco.mask.iou(boundaries(list(found[rows[i]])), boundaries(list(own[some[j]])), 0 * j)
             values[np.ix_(i, j)] = np.minimum(values[np.ix_(i, j)], borders)
         return values
 
-    return summary_of(annotations, *measure_overlaps(classes, objects, detections, detections.areas, overlap))
+    return matched_overlaps(classes, objects, detections, detections.areas, overlap, protocol)
 
 
 def boundaries(rles: list[dict]) -> list[dict]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.data.datasets.crops import Crops
+from detect.evaluation.bootstrap import mean_known
 from detect.types import Classification
 
 BEST = 5
@@ -79,6 +80,28 @@ class ClassEvaluator:
         """Whether the most probable class of each crop is its own (N,) bool, in the order of `records`."""
         ids, labels, _ = self.records()
         return labels[:, 0] == np.array([self._labels[one] for one in ids.tolist()], dtype=np.int64)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        ids, labels, _ = self.records()
+        row, classes = {one: i for i, one in enumerate(self.crops.ids.tolist())}, len(self.names)
+        rows = np.array([row[one] for one in ids.tolist()], np.int64)
+        columns, truth = weights[:, self.crops.images[rows]], self.crops.labels[rows]
+        hits = labels == truth[:, None]
+
+        def counted(some: np.ndarray, at: np.ndarray) -> np.ndarray:  # (C, R)
+            found = [np.bincount(some[at], weights=one[at], minlength=classes) for one in columns]
+            return np.stack(found, axis=1)
+
+        every = np.ones(len(truth), bool)
+        count, predicted, right = counted(truth, every), counted(labels[:, 0], every), counted(truth, hits[:, 0])
+        with np.errstate(invalid="ignore"):
+            recall = right / count
+            tops = (columns @ hits[:, 0] / columns.sum(1), columns @ hits.any(1) / columns.sum(1))
+        kinds = right / np.maximum(predicted, 1), recall, 2 * right / np.maximum(predicted + count, 1)
+        rows_of = zip(self.names, *kinds, strict=True)
+        per_class = {name: {"precision": p, "recall": r, "f1": f} for name, p, r, f in rows_of}
+        return {"top1": tops[0], "top5": tops[1], "balanced": mean_known(recall), "per_class": per_class}
 
     def result(self) -> dict[str, Any]:
         """The metrics.

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 
 from detect.data.annotations import Annotations
+from detect.evaluation.bootstrap import mean_known
 from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
+from detect.evaluation.protocol import COCO, Protocol
+from detect.evaluation.resampled_ap import ClassMatches, match, resampled_numbers
 from detect.evaluation.tide import ErrorAnalysis, analyze_errors
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
@@ -27,6 +30,9 @@ class CocoEvaluator:
 
     prefix = ""
     """What `result` puts before the names of the numbers of `summary`."""
+
+    protocol: Protocol = COCO
+    """Set before the first result."""
 
     def __init__(self, annotations: Annotations) -> None:
         self.annotations = annotations
@@ -90,7 +96,7 @@ class CocoEvaluator:
         self._forget_results()
 
     def _forget_results(self) -> None:
-        for name in ("summary", "errors"):
+        for name in ("summary", "errors", "matches"):
             self.__dict__.pop(name, None)
 
     @property
@@ -101,7 +107,7 @@ class CocoEvaluator:
     @cached_property
     def summary(self) -> Summary:
         """All metrics: see `Summary`."""
-        return summarize(self.annotations, self.records())
+        return summarize(self.annotations, self.records(), self.protocol)
 
     @cached_property
     def errors(self) -> ErrorAnalysis:
@@ -117,6 +123,27 @@ class CocoEvaluator:
             without objects.
         """
         return {**self.summary.numbers, "per_class": dict(self.summary.per_class)}
+
+    @cached_property
+    def matches(self) -> list[list[ClassMatches]]:
+        """What the detections of each size and class match: see `match`."""
+        return match(self.annotations, self.records(), self.protocol)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        return self._numbers(self.matches, weights)
+
+    def _numbers(self, matches: Sequence[Sequence[ClassMatches]], weights: np.ndarray) -> dict[str, Any]:
+        federation, names = self.annotations.federation, self.annotations.names
+        numbers, limits = self.protocol.numbers(), self.protocol.limits
+        if federation is None or not federation.lvis:
+            return resampled_numbers(matches, weights, names, numbers, limits)
+        numbers["AR300"] = ("recall", slice(None), 0, 0)
+        found = resampled_numbers(matches, weights, names, numbers, (300,) * len(limits))
+        each = np.stack(list(found["per_class"].values()))
+        for letter in "rcf" if federation.frequency else "":
+            found[f"AP{letter}"] = mean_known(each[[one == letter for one in federation.frequency or ()]])
+        return found
 
     def detections(self) -> list[dict]:
         """All detections as COCO results, in the order in which they came."""

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import hotcoco
 import numpy as np
 
+from detect.evaluation.protocol import COCO, Protocol
+
 
 class GroundTruth(NamedTuple):
     """Annotated objects: image and label (N,) int64 from 0, boxes (N, 4) float64 xywh, areas, crowd and ids (N,).
@@ -56,7 +58,9 @@ class Predictions(NamedTuple):
 Side = TypeVar("Side", GroundTruth, Predictions)
 
 
-def measure(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def measure(
+    images: int, classes: int, objects: GroundTruth, detections: Predictions, protocol: Protocol = COCO
+) -> tuple[np.ndarray, np.ndarray]:
     """The precision and recall arrays of pycocotools, of boxes, or of masks or oriented boxes if both sides have any.
 
     Args:
@@ -64,24 +68,31 @@ def measure(images: int, classes: int, objects: GroundTruth, detections: Predict
         classes: number of classes.
         objects: the annotated objects.
         detections: the detections.
+        protocol: IoU thresholds, sizes and limits.
 
     Returns:
         precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined. For federated objects they are those of
         the lvis package, whose one limit, of 300 detections in an image, is in the place of all three.
     """
-    engine = _engine(images, classes, objects, detections)
+    engine = _engine(images, classes, objects, detections, protocol)
     engine.accumulate()
     arrays = engine.eval or {}
     precision, recall = arrays["precision"], arrays["recall"]
     if objects.federated is not None:
-        return np.broadcast_to(precision, (*precision.shape[:-1], 3)), np.broadcast_to(recall, (*recall.shape[:-1], 3))
+        limits = len(protocol.limits)
+        return np.repeat(precision, limits, axis=-1), np.repeat(recall, limits, axis=-1)
     for zero in np.flatnonzero(objects.ids == 0):
-        _count_as_missed(precision, recall, images, objects, detections, int(zero))
+        _count_as_missed(precision, recall, images, objects, detections, int(zero), protocol)
     return precision, recall
 
 
 def measure_groups(
-    images: int, classes: int, objects: GroundTruth, detections: Predictions, ranges: Sequence[tuple[float, float]]
+    images: int,
+    classes: int,
+    objects: GroundTruth,
+    detections: Predictions,
+    ranges: Sequence[tuple[float, float]],
+    protocol: Protocol = COCO,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`measure` of groups of objects in place of sizes: an area may be any property of an object or a detection.
 
@@ -90,31 +101,46 @@ def measure_groups(
         objects: the annotated objects, whose `areas` hold the property.
         detections: the detections, likewise.
         ranges: its least and greatest value in each group.
+        protocol: IoU thresholds and limits.
     """
-    engine = _prepared(images, classes, objects, detections)
-    engine.params.area_rng = [list(one) for one in ranges]
-    engine.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
-    engine.evaluate()
+    engine = _engine(images, classes, objects, detections, protocol, ranges)
     engine.accumulate()
     arrays = engine.eval or {}
     return arrays["precision"], arrays["recall"]
 
 
 def matched_images(
-    images: int, classes: int, objects: GroundTruth, detections: Predictions
+    images: int,
+    classes: int,
+    objects: GroundTruth,
+    detections: Predictions,
+    ranges: Sequence[tuple[float, float]],
+    protocol: Protocol = COCO,
 ) -> Iterator[dict[str, Any]]:
-    """What matches in each image and class that has objects or detections, whatever their size: `eval_imgs`.
+    """What matches in each size, class and image that has objects or detections: pycocotools' `evalImgs`.
 
-    Its `dtMatches` (T, N) count objects from 1 in the order of `objects`; 0 is no match.
+    Their `dtMatches` (T, N) count objects from 1 in the order of `objects`; 0 is no match. `aRng` is one of `ranges`,
+    which are sizes or groups as in `measure_groups`.
     """
-    engine = _prepared(images, classes, objects, detections)
-    engine.params.area_rng, engine.params.area_rng_lbl = [[0.0, 1e10]], ["all"]
-    engine.evaluate()
+    engine = _engine(images, classes, objects, detections, protocol, ranges)
     return (one for one in engine.eval_imgs if one is not None)
 
 
-def _engine(images: int, classes: int, objects: GroundTruth, detections: Predictions) -> hotcoco.COCOeval:
-    engine = _prepared(images, classes, objects, detections)
+def _engine(
+    images: int,
+    classes: int,
+    objects: GroundTruth,
+    detections: Predictions,
+    protocol: Protocol,
+    ranges: Sequence[tuple[float, float]] = (),
+) -> hotcoco.COCOeval:
+    """The engine after matching, by the sizes of the protocol or by other ranges."""
+    engine, ranges = _prepared(images, classes, objects, detections), ranges or protocol.ranges
+    engine.params.iou_thrs = list(protocol.ious)
+    if objects.federated is None:
+        engine.params.max_dets = list(protocol.limits)
+    engine.params.area_rng = [list(one) for one in ranges]
+    engine.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
     engine.evaluate()
     return engine
 
@@ -146,7 +172,13 @@ def _prepared(images: int, classes: int, objects: GroundTruth, detections: Predi
 
 
 def _count_as_missed(
-    precision: np.ndarray, recall: np.ndarray, images: int, objects: GroundTruth, detections: Predictions, zero: int
+    precision: np.ndarray,
+    recall: np.ndarray,
+    images: int,
+    objects: GroundTruth,
+    detections: Predictions,
+    zero: int,
+    protocol: Protocol,
 ) -> None:
     """Correct both arrays for the object in row `zero`, whose annotation id is 0.
 
@@ -164,9 +196,9 @@ def _count_as_missed(
     detections.rows[:, 6] = 0
     far = 4 * max(float(np.abs(boxes).max(initial=1)) for boxes in (objects.boxes, detections.rows[:, 1:5]))
     objects_apart = _away(objects, zero, far)
-    for detection, cells in _matches(objects, detections, zero).items():
+    for detection, cells in _matches(objects, detections, zero, protocol).items():
         apart = _away(detections, detection, -far)
-        other_precision, other_recall = measure(images, 1, objects_apart, apart)
+        other_precision, other_recall = measure(images, 1, objects_apart, apart, protocol)
         for t, s in cells:
             precision[t, :, label, s] = other_precision[t, :, 0, s]
             recall[t, label, s] = other_recall[t, 0, s]
@@ -186,13 +218,16 @@ def _away(side: Side, row: int, far: float) -> Side:
     return side._replace(**columns)
 
 
-def _matches(objects: GroundTruth, detections: Predictions, zero: int) -> dict[int, list[tuple[int, int]]]:
+def _matches(
+    objects: GroundTruth, detections: Predictions, zero: int, protocol: Protocol
+) -> dict[int, list[tuple[int, int]]]:
     """The detections of one class that match object `zero` where it counts: row -> IoU thresholds and sizes."""
     image = objects.image[zero]
     beside, rows = np.flatnonzero(objects.image == image), np.flatnonzero(detections.rows[:, 0] == image)
     detections = detections.at(rows)
     detections.rows[:, 0] = 0
-    engine = _engine(1, 1, objects.rows(beside)._replace(image=np.zeros(len(beside), np.int64)), detections)
+    alone = objects.rows(beside)._replace(image=np.zeros(len(beside), np.int64))
+    engine = _engine(1, 1, alone, detections, protocol)
     name = int(np.searchsorted(beside, zero)) + 1  # the engine counts objects and detections from 1
     cells = defaultdict(list)
     for s, result in enumerate(engine.eval_imgs):

@@ -11,33 +11,33 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.evaluation.coco_engine import GroundTruth, Predictions
+from detect.evaluation.protocol import COCO, Protocol
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-RANGES = np.array([(0, 1e10), (0, 32**2), (32**2, 96**2), (96**2, 1e10)])  # areas of all, small, medium, large
-LIMITS = (1, 10, 100)
 
 
-class _Matches(NamedTuple):
+class ImageMatches(NamedTuple):
     """The detections of an image and class, by falling score.
 
-    scores (D,); right, ignored (S, T, D) bool; objects (S,) how many count.
+    image: its number; scores (D,); right, ignored (S, T, D) bool; objects (S,) how many count.
     """
 
+    image: int
     scores: np.ndarray
     right: np.ndarray
     ignored: np.ndarray
     objects: np.ndarray
 
 
-def measure_overlaps(
+def matched_overlaps(
     classes: int,
     objects: GroundTruth,
     detections: Predictions,
     areas: np.ndarray,
     overlap: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The precision and recall arrays of pycocotools for another overlap than its own.
+    protocol: Protocol = COCO,
+) -> list[list[ImageMatches]]:
+    """Match the detections of each image and class by another overlap than pycocotools'.
 
     Args:
         classes: number of classes.
@@ -45,41 +45,60 @@ def measure_overlaps(
         detections: the detections.
         areas: their areas (N,).
         overlap: (D,) rows of detections, (G,) rows of objects, of one image -> (D, G) overlaps, 0 to 1.
+        protocol: IoU thresholds, sizes and limits.
+
+    Returns:
+        For each class, the images that have objects or detections of it, in the order of their numbers.
+    """
+    found: list[list[ImageMatches]] = [[] for _ in range(classes)]
+    image, label = detections.rows[:, 0].astype(np.int64), detections.rows[:, 6].astype(np.int64)
+    for c in range(classes):
+        own, theirs = np.flatnonzero(objects.label == c), np.flatnonzero(label == c)
+        for i in np.union1d(objects.image[own], image[theirs]).tolist():
+            rows = theirs[image[theirs] == i]
+            rows = rows[np.argsort(-detections.rows[rows, 5], kind="stable")][: protocol.limits[-1]]
+            some = own[objects.image[own] == i]
+            scores = detections.rows[rows, 5]
+            found[c].append(_match(i, overlap(rows, some), scores, areas[rows], objects.rows(some), protocol))
+    return found
+
+
+def measure_matches(matches: list[list[ImageMatches]], protocol: Protocol = COCO) -> tuple[np.ndarray, np.ndarray]:
+    """The precision and recall arrays of pycocotools, of the matches of each class.
 
     Returns:
         precision (T, R, C, S, M) and recall (T, C, S, M), -1 where undefined.
     """
-    shape = len(RANGES), len(LIMITS)
-    precision = -np.ones((len(THRESHOLDS), len(RECALLS), classes, *shape))
-    recall = -np.ones((len(THRESHOLDS), classes, *shape))
-    image, label = detections.rows[:, 0].astype(np.int64), detections.rows[:, 6].astype(np.int64)
-    for c in range(classes):
-        own, found = np.flatnonzero(objects.label == c), np.flatnonzero(label == c)
-        parts = []
-        for i in np.union1d(objects.image[own], image[found]).tolist():
-            rows = found[image[found] == i]
-            rows = rows[np.argsort(-detections.rows[rows, 5], kind="stable")][: LIMITS[-1]]
-            some = own[objects.image[own] == i]
-            parts.append(_match(overlap(rows, some), detections.rows[rows, 5], areas[rows], objects.rows(some)))
-        if parts:
-            for s in range(len(RANGES)):
-                for m, limit in enumerate(LIMITS):
-                    _accumulate(parts, s, limit, precision[:, :, c, s, m], recall[:, c, s, m])
+    shape = len(matches), len(protocol.ranges), len(protocol.limits)
+    precision = -np.ones((len(protocol.ious), len(RECALLS), *shape))
+    recall = -np.ones((len(protocol.ious), *shape))
+    for c, parts in enumerate(matches):
+        for s in range(len(protocol.ranges) if parts else 0):
+            for m, limit in enumerate(protocol.limits):
+                _accumulate(parts, s, limit, precision[:, :, c, s, m], recall[:, c, s, m])
     return precision, recall
 
 
-def _match(overlaps: np.ndarray, scores: np.ndarray, areas: np.ndarray, objects: GroundTruth) -> _Matches:
+def _match(
+    image: int,
+    overlaps: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    objects: GroundTruth,
+    protocol: Protocol,
+) -> ImageMatches:
     """Match the detections of an image and class, the best first, each with the free object that it overlaps most.
 
     Among equal overlaps the last object wins, and objects that count go before those that are ignored.
     """
-    low, high = RANGES[:, :1], RANGES[:, 1:]
+    ranges, thresholds = np.array(protocol.ranges), np.array(protocol.ious)
+    low, high = ranges[:, :1], ranges[:, 1:]
     skipped = objects.crowd | (objects.areas < low) | (objects.areas > high)  # (S, G)
-    free = np.ones((len(RANGES), len(THRESHOLDS), len(objects.areas)), bool)
-    shape = len(RANGES), len(THRESHOLDS), len(scores)
+    free = np.ones((len(ranges), len(thresholds), len(objects.areas)), bool)
+    shape = len(ranges), len(thresholds), len(scores)
     right, ignored = np.zeros(shape, bool), np.broadcast_to(((areas < low) | (areas > high))[:, None], shape).copy()
     count = len(objects.areas)
-    least = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
+    least = np.minimum(thresholds, 1 - 1e-10)[:, None]
     for d in range(len(scores) if count else 0):
         rank = np.argsort(np.argsort(overlaps[d], kind="stable")) + count * ~skipped[:, None]  # (S, 1, G)
         rank = np.where(free & (overlaps[d] >= least), rank, -1)
@@ -90,10 +109,10 @@ def _match(overlaps: np.ndarray, scores: np.ndarray, areas: np.ndarray, objects:
         named = objects.ids[g] != 0  # to pycocotools a match with the object of id 0 is none
         right[s, t, d] = named & ~skipped[s, g]
         ignored[s, t, d] = skipped[s, g] | (~named & ignored[s, t, d])
-    return _Matches(scores, right, ignored, (~skipped).sum(1))
+    return ImageMatches(image, scores, right, ignored, (~skipped).sum(1))
 
 
-def _accumulate(parts: list[_Matches], s: int, limit: int, precision: np.ndarray, recall: np.ndarray) -> None:
+def _accumulate(parts: list[ImageMatches], s: int, limit: int, precision: np.ndarray, recall: np.ndarray) -> None:
     """Fill precision (T, R) and recall (T,) of a class, size and limit from its images, in the order of their ids."""
     objects = sum(int(one.objects[s]) for one in parts)
     if not objects:

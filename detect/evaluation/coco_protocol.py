@@ -14,6 +14,7 @@ large), M 3 limits of detections in an image and class (1, 10, 100).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -23,22 +24,8 @@ from detect.data.annotations import Annotations
 from detect.evaluation.annotated_masks import annotated_masks, detected_masks, image_sizes, mask_areas
 from detect.evaluation.coco_engine import GroundTruth, Predictions, measure
 from detect.evaluation.oriented_boxes import annotated_oriented
+from detect.evaluation.protocol import COCO, NUMBERS, Protocol
 
-# metric -> array, IoU thresholds (indices into T), size, limit of detections
-NUMBERS: Mapping[str, tuple[str, slice, int, int]] = {
-    "AP": ("precision", slice(None), 0, 2),
-    "AP50": ("precision", slice(0, 1), 0, 2),
-    "AP75": ("precision", slice(5, 6), 0, 2),
-    "APs": ("precision", slice(None), 1, 2),
-    "APm": ("precision", slice(None), 2, 2),
-    "APl": ("precision", slice(None), 3, 2),
-    "AR1": ("recall", slice(None), 0, 0),
-    "AR10": ("recall", slice(None), 0, 1),
-    "AR100": ("recall", slice(None), 0, 2),
-    "ARs": ("recall", slice(None), 1, 2),
-    "ARm": ("recall", slice(None), 2, 2),
-    "ARl": ("recall", slice(None), 3, 2),
-}
 LVIS_NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR300", "ARs", "ARm", "ARl")
 
 
@@ -138,25 +125,28 @@ def judged(annotations: Annotations, records: Records) -> tuple[np.ndarray, np.n
     return annotations.federation.judged(np.repeat(images, records.counts), records.labels)
 
 
-def summarize(annotations: Annotations, records: Records) -> Summary:
+def summarize(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> Summary:
     """Evaluate detections in the images of `annotations`. An image that `records` does not have has no detections."""
-    return summary_of(annotations, *measure(*engine_inputs(annotations, records)))
+    return summary_of(annotations, *measure(*engine_inputs(annotations, records), protocol), protocol)
 
 
-def summary_of(annotations: Annotations, precision: np.ndarray, recall: np.ndarray) -> Summary:
+def summary_of(
+    annotations: Annotations, precision: np.ndarray, recall: np.ndarray, protocol: Protocol = COCO
+) -> Summary:
     """The metrics that precision (T, R, C, S, M) and recall (T, C, S, M) give."""
     arrays = {"precision": precision, "recall": recall}
     numbers = {
         name: mean_defined(arrays[which][threshold][..., size, limit])
-        for name, (which, threshold, size, limit) in NUMBERS.items()
+        for name, (which, threshold, size, limit) in protocol.numbers().items()
     }
     if annotations.federation is not None and annotations.federation.lvis:
-        numbers = _lvis_numbers(numbers, precision[..., 0, 2], annotations.federation.frequency)
-    best = precision[..., 0, 2]
+        numbers |= {"AR300": mean_defined(recall[..., 0, -1])}
+        numbers = _lvis_numbers(numbers, precision[..., 0, -1], annotations.federation.frequency)
+    best, half = precision[..., 0, -1], protocol.at(0.5)
     return Summary(
         {name: -1.0 if value is None else value for name, value in numbers.items()},
         {name: mean_defined(best[:, :, label]) for label, name in enumerate(annotations.names)},
-        {name: mean_defined(best[0, :, label]) for label, name in enumerate(annotations.names)},
+        {name: mean_defined(best[half, :, label]) for label, name in enumerate(annotations.names)},
         precision,
         recall,
     )
@@ -164,14 +154,18 @@ def summary_of(annotations: Annotations, precision: np.ndarray, recall: np.ndarr
 
 def number_names(result: Mapping[str, Any], prefix: str = "") -> list[str]:
     """The names of the COCO or LVIS numbers that an evaluation's result has with this prefix."""
-    return [name for name in dict.fromkeys((*LVIS_NUMBERS[:9], *NUMBERS, *LVIS_NUMBERS)) if prefix + name in result]
+    known = (*LVIS_NUMBERS[:9], *NUMBERS, *LVIS_NUMBERS)
+    others = [name for name in result if re.fullmatch(rf"{prefix}A[PR](\d+|_size\d+)?", name)]
+    return [
+        name for name in dict.fromkeys((*known, *(o.removeprefix(prefix) for o in others))) if prefix + name in result
+    ]
 
 
 def _lvis_numbers(
     numbers: dict[str, float | None], precision: np.ndarray, frequency: Sequence[str] | None
 ) -> dict[str, float | None]:
     """LVIS's numbers, of COCO's, of precision (T, R, C) and of the frequency "r", "c" or "f" of each class (C,)."""
-    found = numbers | {"AR300": numbers["AR100"]}
+    found = dict(numbers)
     for letter in "rcf" if frequency else "":
         found[f"AP{letter}"] = mean_defined(precision[:, :, [one == letter for one in frequency or ()]])
     return {name: found[name] for name in LVIS_NUMBERS if name in found}

@@ -9,13 +9,16 @@ Axes: N detections, G objects.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detect.data.annotations import Annotations
+from detect.evaluation.bootstrap import mean_known
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.oriented_boxes import annotated_oriented, overlapping_pairs
+from detect.evaluation.resampled_ap import ClassMatches, average_precision
 
 IOU = 0.5
 RECALLS = np.arange(0, 1.1, 0.1)  # VOC 2007's eleven, rounded as in DOTA's own program
@@ -37,6 +40,18 @@ class DotaSummary(NamedTuple):
 
 def dota_summary(annotations: Annotations, records: Records) -> DotaSummary:
     """Evaluate detections that have oriented boxes. An image that `records` does not have has no detections."""
+    eleven: dict[str, float | None] = {}
+    area: dict[str, float | None] = {}
+    for name, one in zip(annotations.names, dota_matches(annotations, records), strict=True):
+        objects = len(one.objects)
+        curve = precision_recall(one.right[0][one.counted[0]], objects) if objects else None
+        eleven[name] = None if curve is None else eleven_point_ap(*curve)
+        area[name] = None if curve is None else area_ap(*curve)
+    return DotaSummary(eleven, area)
+
+
+def dota_matches(annotations: Annotations, records: Records) -> list[ClassMatches]:
+    """What the detections of each class match."""
     boxes = records.oriented if records.oriented is not None else np.zeros((0, 5))
     classes, targets = len(annotations.names), annotated_oriented(annotations)
     row_of = {image: row for row, image in enumerate(annotations.image_ids.tolist())}
@@ -49,15 +64,22 @@ def dota_summary(annotations: Annotations, records: Records) -> DotaSummary:
     difficult = np.append(uncounted, False)[matched]
     first = np.zeros(len(boxes), bool)
     first[np.unique(matched, return_index=True)[1]] = True
-    right = (matched >= 0) & ~difficult & first
-    labels, eleven, area = records.labels[order], {}, {}
-    for label, name in enumerate(annotations.names):
-        objects = int((~uncounted & (annotations.labels == label)).sum())
-        counted = right[(labels == label) & ~difficult]
-        curve = precision_recall(counted, objects) if objects else None
-        eleven[name] = None if curve is None else eleven_point_ap(*curve)
-        area[name] = None if curve is None else area_ap(*curve)
-    return DotaSummary(eleven, area)
+    right, labels = (matched >= 0) & ~difficult & first, records.labels[order]
+    found = []
+    for label in range(classes):
+        some, objects = labels == label, owner[~uncounted & (annotations.labels == label)]
+        columns = right[some][None], ~difficult[some][None]
+        found.append(ClassMatches(image[order][some], np.zeros(int(some.sum()), np.int64), *columns, objects))
+    return found
+
+
+def resampled_dota(matches: Sequence[ClassMatches], names: Sequence[str], weights: np.ndarray) -> dict[str, Any]:
+    """`DotaSummary.numbers` (R,) and `DOTA_per_class` of resamples whose images count as `weights` (R, I) says."""
+    columns = np.ascontiguousarray(weights.T)
+    eleven = np.stack([average_precision(one, columns, RECALLS)[0] for one in matches])
+    area = np.stack([average_precision(one, columns, None)[0] for one in matches])
+    numbers = {"DOTA_AP50": mean_known(eleven), "DOTA_AP50_area": mean_known(area)}
+    return {**numbers, "DOTA_per_class": dict(zip(names, eleven, strict=True))}
 
 
 def _best(count: int, rows: np.ndarray, targets: np.ndarray, values: np.ndarray) -> np.ndarray:

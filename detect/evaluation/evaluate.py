@@ -21,6 +21,7 @@ from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
 from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
+from detect.evaluation.uncertainty import interval_lines, resample
 from detect.semantic import SemanticMap
 from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
@@ -50,9 +51,14 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     if config.detections:
         evaluator.write(Path(config.detections))
     result: dict[str, Any] = evaluator.result() | (evaluator.boundary_result() if config.boundary else {})
+    sure = resample(evaluator, annotations, config.resamples)
     computed = members[0].computed(config.imgsz)
     for line in (f"{', '.join(config.weights)} on {source} ({amount}, {computed})", *task.summary_lines(result)):
         say(line)
+    if sure:
+        result["intervals"] = sure.intervals()
+        for line in interval_lines(sure, annotations):
+            say(line)
     chosen = [choose_thresholds(evaluator.boxes.errors, annotations.names, target) for target in targets]
     for line in chain.from_iterable(threshold_lines(one, config.split) for one in chosen):
         say(line)
@@ -63,7 +69,7 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     if config.page:
         from detect.report.evaluation_page import write_page  # late: few ask for it
 
-        say(f"see {write_page(config, evaluation, members[0])}")
+        say(f"see {write_page(config, evaluation, members[0], sure)}")
     if config.json:
         replace_text(Path(config.json), json_text(result, indent=1) + "\n")
     say_cuts(postprocess)

@@ -117,6 +117,18 @@ class LandmarkEvaluator:
             "per_point": {n: float(e / c) if c else None for n, e, c in zip(names, each, counts, strict=True)},
         }
 
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        rows = np.array([self.row[one] for one in self.records().ids.tolist()], np.int64)
+        columns, error = weights[:, self.instances.images[rows]].astype(np.float64), self.errors()
+        distance, labelled = self._distances()
+        names = self.instances.annotations.keypoint_names
+        with np.errstate(invalid="ignore"):
+            points = (columns @ np.where(labelled, distance, 0) / (columns @ labelled)).T
+            kinds = {"nme": error, "failures": error > FAILED, "auc": (1 - error / FAILED).clip(0)}
+            found = {name: columns @ values / columns.sum(1) for name, values in kinds.items()}
+        return {**found, "per_point": dict(zip(names, points, strict=True))}
+
     def errors(self) -> np.ndarray:
         """The error of each object (N,), in the order of `records`."""
         distance, labelled = self._distances()

@@ -56,6 +56,21 @@ class LocalizationEvaluator(CocoEvaluator):
             "objects": int(found.has_object.sum()),
         }
 
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        row = {image: i for i, image in enumerate(self.annotations.image_ids.tolist())}
+        columns = weights[:, [row[image] for image in self.records().image_ids.tolist()]].astype(np.float64)
+        found = self.per_image()
+        with np.errstate(invalid="ignore"):
+            whole, some = columns.sum(1), columns @ found.has_object
+            return {
+                "localized": columns @ found.localized / whole,
+                "presence": columns @ ((found.score > PRESENT) == found.has_object) / whole,
+                "class_accuracy": columns @ (found.right & found.has_object) / some,
+                "iou": columns @ (found.iou * found.has_object) / some,
+                "iou50": columns @ ((found.iou >= HIT) & found.has_object) / some,
+            }
+
     def per_image(self) -> Localized:
         """What was predicted for each image, in the order of `records`."""
         records = self.records()

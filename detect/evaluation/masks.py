@@ -14,9 +14,11 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.evaluation.annotated_masks import annotated_masks, image_sizes
-from detect.evaluation.boundary import boundary_summary
+from detect.evaluation.boundary import boundary_matches
 from detect.evaluation.coco import CocoEvaluator, coco_lines
-from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
+from detect.evaluation.coco_matching import ImageMatches, measure_matches
+from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize, summary_of
+from detect.evaluation.resampled_ap import ClassMatches, collect_overlaps, match
 from detect.masks import RleMasks
 from detect.types import Detections
 
@@ -69,13 +71,13 @@ class MaskEvaluator(CocoEvaluator):
 
     def _forget_results(self) -> None:
         super()._forget_results()
-        for name in ("box_summary", "boundary_summary"):
+        for name in ("box_summary", "box_matches", "boundaries", "boundary_summary"):
             self.__dict__.pop(name, None)
 
     @cached_property
     def box_summary(self) -> Summary:
         """All metrics of the boxes: see `Summary`."""
-        return summarize(self.annotations, self.records()._replace(masks=None))
+        return summarize(self.annotations, self.records()._replace(masks=None), self.protocol)
 
     def result(self) -> dict[str, Any]:
         """The metrics.
@@ -89,9 +91,32 @@ class MaskEvaluator(CocoEvaluator):
         return {**self.box_summary.numbers, **masks, **per_class}
 
     @cached_property
+    def box_matches(self) -> list[list[ClassMatches]]:
+        """What the boxes of each size and class match."""
+        return match(self.annotations, self.records()._replace(masks=None), self.protocol)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each.
+
+        With `boundary_result`, where that was asked for.
+        """
+        boxes, masks = self._numbers(self.box_matches, weights), self._numbers(self.matches, weights)
+        found = boxes | {f"mask_{name}": value for name, value in masks.items()}
+        if "boundary_summary" in self.__dict__:
+            order = np.argsort(self.annotations.image_ids, kind="stable")
+            edges = self._numbers(collect_overlaps(self.boundaries, order), weights)
+            found |= {f"boundary_{name}": value for name, value in edges.items() if name != "per_class"}
+        return found
+
+    @cached_property
+    def boundaries(self) -> list[list[ImageMatches]]:
+        """What the masks match by boundary IoU."""
+        return boundary_matches(self.annotations, self.records(), self.protocol)
+
+    @cached_property
     def boundary_summary(self) -> Summary:
-        """All metrics by boundary IoU: see `boundary_summary`."""
-        return boundary_summary(self.annotations, self.records())
+        """All metrics by boundary IoU."""
+        return summary_of(self.annotations, *measure_matches(self.boundaries, self.protocol), self.protocol)
 
     def boundary_result(self) -> dict[str, float]:
         """The twelve numbers by boundary IoU, named `boundary_AP` and so on."""

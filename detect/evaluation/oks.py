@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,13 @@ from detect.data.validate import require_skeleton
 from detect.errors import UserError
 from detect.evaluation.coco import CocoEvaluator, coco_lines
 from detect.evaluation.coco_protocol import Records, mean_defined
+from detect.evaluation.protocol import COCO, Number, Protocol
+from detect.evaluation.resampled_ap import ClassMatches, collect, resampled_numbers
 from detect.models.keypoints import sigmas
 from detect.types import Detections
 from detect.utils.atomic_io import replace_file
 
-# metric -> array, OKS thresholds (indices into T), size
-NUMBERS: Mapping[str, tuple[str, slice, int]] = {
-    "OKS_AP": ("precision", slice(None), 0),
-    "OKS_AP50": ("precision", slice(0, 1), 0),
-    "OKS_AP75": ("precision", slice(5, 6), 0),
-    "OKS_APm": ("precision", slice(None), 1),
-    "OKS_APl": ("precision", slice(None), 2),
-    "OKS_AR": ("recall", slice(None), 0),
-    "OKS_AR50": ("recall", slice(0, 1), 0),
-    "OKS_AR75": ("recall", slice(5, 6), 0),
-    "OKS_ARm": ("recall", slice(None), 1),
-    "OKS_ARl": ("recall", slice(None), 2),
-}
+NUMBERS: Mapping[str, Number] = COCO.keypoint_numbers()
 
 
 class KeypointEvaluator:
@@ -46,6 +37,10 @@ class KeypointEvaluator:
         self.annotations, self.boxes = annotations, CocoEvaluator(annotations)
         self._points: list[np.ndarray] = []
 
+    def _forget_results(self) -> None:
+        for name in ("_engine", "matches"):
+            self.__dict__.pop(name, None)
+
     def update(self, image_ids: Sequence[int], detections: Sequence[Detections]) -> None:
         """Take the detections of these images; raises ValueError as `CocoEvaluator.update` does, or without points."""
         k = len(self.annotations.keypoint_names)
@@ -54,6 +49,7 @@ class KeypointEvaluator:
             if some.shape != (len(one), k, 3):
                 raise ValueError(f"{len(one)} detections need points of shape ({len(one)}, {k}, 3)")
         self.boxes.update(image_ids, detections)
+        self._forget_results()
         self._points += [some.detach().cpu().double().numpy() for some in points]
 
     def records(self) -> tuple[Records, np.ndarray]:
@@ -64,25 +60,60 @@ class KeypointEvaluator:
     def extend(self, records: tuple[Records, np.ndarray]) -> None:
         """Take what another evaluator of the same annotations has collected."""
         self.boxes.extend(records[0])
+        self._forget_results()
         self._points.append(records[1])
 
     def result(self) -> dict[str, Any]:
         """What `CocoEvaluator.result` gives for the boxes, and the ten metrics of NUMBERS, -1 where undefined."""
-        arrays = self._measure()
+        engine = self._engine
+        engine.accumulate()
+        arrays = engine.eval or {}
         numbers = {
             name: mean_defined(arrays[which][threshold][..., size, 0])
-            for name, (which, threshold, size) in NUMBERS.items()
+            for name, (which, threshold, size, _) in self.protocol.keypoint_numbers().items()
         }
         return self.boxes.result() | {name: -1.0 if value is None else value for name, value in numbers.items()}
 
-    def _measure(self) -> Mapping[str, np.ndarray]:
+    @property
+    def protocol(self) -> Protocol:
+        """That of the boxes and of the keypoints. Set before the first result."""
+        return self.boxes.protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Protocol) -> None:
+        self.boxes.protocol = protocol
+
+    @cached_property
+    def _engine(self) -> hotcoco.COCOeval:
+        """The engine after matching."""
         annotated = hotcoco.COCO(nameless(self.annotations))
         engine = hotcoco.COCOeval(annotated, annotated.load_res(list(self._results())), "keypoints")
-        engine.params.kpt_oks_sigmas = sigmas(self.annotations.keypoint_names)
+        ranges = self.protocol.keypoint_ranges
+        engine.params.kpt_oks_sigmas = list(self.protocol.sigmas or sigmas(self.annotations.keypoint_names))
+        engine.params.iou_thrs, engine.params.max_dets = list(self.protocol.ious), [self.protocol.keypoint_limit]
+        engine.params.area_rng = [list(one) for one in ranges]
+        engine.params.area_rng_lbl = [str(k) for k in range(len(ranges))]
         engine.evaluate()
-        engine.accumulate()
-        arrays = engine.eval or {}
-        return {name: arrays[name] for name in ("precision", "recall")}
+        return engine
+
+    @cached_property
+    def matches(self) -> list[list[ClassMatches]]:
+        """What the keypoints of each size and class match."""
+        rows = {image: row for row, image in enumerate(self.annotations.image_ids.tolist())}
+        labels = {category: label for label, category in enumerate(self.annotations.category_ids.tolist())}
+        found = (
+            {**one, "image_id": rows[one["image_id"]], "category_id": labels[one["category_id"]]}
+            for one in self._engine.eval_imgs
+            if one is not None
+        )
+        none = np.zeros(0)
+        return collect(found, len(labels), self.protocol.keypoint_ranges, none, none)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        numbers, limits = self.protocol.keypoint_numbers(), (self.protocol.keypoint_limit,)
+        points = resampled_numbers(self.matches, weights, self.annotations.names, numbers, limits)
+        return self.boxes.resampled(weights) | {name: points[name] for name in numbers}
 
     def _results(self) -> Iterator[dict[str, Any]]:
         _, points = self.records()

@@ -17,8 +17,9 @@ from anchors.oriented import canonical, oriented_to_corners
 from detect.data.annotations import Annotations
 from detect.evaluation.coco import CocoEvaluator, coco_lines
 from detect.evaluation.coco_protocol import Records
-from detect.evaluation.dota import DotaSummary, dota_summary
+from detect.evaluation.dota import DotaSummary, dota_matches, dota_summary, resampled_dota
 from detect.evaluation.oriented_boxes import annotated_oriented
+from detect.evaluation.resampled_ap import ClassMatches
 from detect.types import Detections
 
 
@@ -57,12 +58,23 @@ class OrientedEvaluator(CocoEvaluator):
 
     def _forget_results(self) -> None:
         super()._forget_results()
-        self.__dict__.pop("dota", None)
+        for name in ("dota", "dota_matches"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def dota(self) -> DotaSummary:
         """AP50 as DOTA measures it: see `dota_summary`."""
         return dota_summary(self.annotations, self.records())
+
+    @cached_property
+    def dota_matches(self) -> list[ClassMatches]:
+        """What the detections of each class match, as DOTA has it."""
+        return dota_matches(self.annotations, self.records())
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        found, dota = super().resampled(weights), resampled_dota(self.dota_matches, self.annotations.names, weights)
+        return {**found, **dota}
 
     def result(self) -> dict[str, Any]:
         """The metrics.

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detect.data.annotations import Annotations
 from detect.data.pixel_labels import image_labels
+from detect.evaluation.bootstrap import mean_known
 from detect.evaluation.class_matching import labels_of
 from detect.semantic import IGNORED, SemanticMap, with_background
 
@@ -27,12 +28,20 @@ NUMBERS = ("mIoU", "pixel_accuracy", "mean_accuracy")
 class PixelCounts(NamedTuple):
     """What ranks exchange: image ids (I,) int64; the mIoU of each image (I,) float64; and pixels (K, K) int64.
 
-    `confusion` counts pixels by true class (rows) and predicted class (columns).
+    `confusion` counts pixels by true class (rows) and predicted class (columns); `shares` (3, I, K) int64 those of each
+    image by true class, by predicted class, and where both agree.
     """
 
     ids: np.ndarray
     scores: np.ndarray
     confusion: np.ndarray
+    shares: np.ndarray
+
+    @staticmethod
+    def of(scores: np.ndarray, confusion: np.ndarray, *image_ids: int) -> PixelCounts:
+        """The counts of no image, or of one."""
+        shares = np.stack([confusion.sum(1), confusion.sum(0), np.diag(confusion)])[:, None]
+        return PixelCounts(np.array(image_ids, np.int64), scores, confusion, shares[:, : len(image_ids)])
 
 
 class SemanticEvaluator:
@@ -48,7 +57,7 @@ class SemanticEvaluator:
         self._places = {image: i for i, image in enumerate(annotations.image_ids.tolist())}
         self._seen: set[int] = set()
         classes = len(self.names)
-        self._parts = [PixelCounts(np.zeros(0, np.int64), np.zeros(0), np.zeros((classes, classes), np.int64))]
+        self._parts = [PixelCounts.of(np.zeros(0), np.zeros((classes, classes), np.int64))]
 
     def update(self, image_ids: Sequence[int], maps: Sequence[SemanticMap]) -> None:
         """Take the class maps of some images.
@@ -65,7 +74,7 @@ class SemanticEvaluator:
                 raise ValueError(f"image id {image_id} is not in {self.annotations.path}")
             confusion = self.confusion_of(self._places[image_id], one)
             score = float(np.mean(present_iou(confusion))) if confusion.any() else 1.0
-            self.extend(PixelCounts(np.array([image_id]), np.array([score]), confusion))
+            self.extend(PixelCounts.of(np.array([score]), confusion, image_id))
 
     def confusion_of(self, index: int, found: SemanticMap) -> np.ndarray:
         """The pixels of image `index` by true and by predicted class, (K, K) int64; ignored pixels do not count."""
@@ -77,8 +86,9 @@ class SemanticEvaluator:
 
     def records(self) -> PixelCounts:
         """Everything taken so far, for another rank's `extend`."""
-        ids, scores, confusions = zip(*self._parts, strict=True)
-        self._parts = [PixelCounts(np.concatenate(ids), np.concatenate(scores), np.sum(confusions, axis=0))]
+        ids, scores, confusions, shares = zip(*self._parts, strict=True)
+        joined = np.concatenate(ids), np.concatenate(scores), np.sum(confusions, axis=0), np.concatenate(shares, axis=1)
+        self._parts = [PixelCounts(*joined)]
         return self._parts[0]
 
     def extend(self, records: PixelCounts) -> None:
@@ -90,6 +100,19 @@ class SemanticEvaluator:
         self._parts.append(records)
         if len(self._parts) > 256:
             self.records()
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
+        records = self.records()
+        columns = weights[:, [self._places[one] for one in records.ids.tolist()]].astype(np.float64)
+        pixels, predicted, hits = (columns @ counts for counts in records.shares)  # (R, K), exact below 2^53
+        with np.errstate(invalid="ignore"):
+            known = np.where(pixels > 0, 1.0, np.nan)
+            accuracy, iou = hits / pixels, known * hits / (pixels + predicted - hits)
+            found = {"pixel_accuracy": hits.sum(1) / pixels.sum(1)}
+        found |= {"mIoU": mean_known(iou.T), "mean_accuracy": mean_known(accuracy.T)}
+        rows = zip(self.names, iou.T, accuracy.T, strict=True)
+        return {**found, "per_class": {name: {"IoU": overlap, "accuracy": share} for name, overlap, share in rows}}
 
     def result(self) -> dict[str, Any]:
         """The metrics, shares of 0 to 1, -1 where no pixel was evaluated.

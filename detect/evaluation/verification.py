@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.data.datasets.crops import Crops
+from detect.evaluation.resampled_pairs import SHARES, equal_error, folds_of, resampled_measure
 from detect.types import Distance, Embedding
 
 MOST = 200_000  # pairs; where there are more, some are drawn
-FOLDS = 10
-SHARES = {"tar_1pct": 0.01, "tar_01pct": 0.001}  # metric -> false accept rate at which true accepts are counted
 POINTS = 200  # of the ROC curve in the result
 
 
@@ -81,8 +80,22 @@ class PairEvaluator:
 
     def result(self) -> dict[str, Any]:
         """`auc`, `eer`, `tar_1pct`, `tar_01pct` and `accuracy`: see `measure`; -1 where nothing was evaluated."""
+        _, distances, same = self._measured()
+        return measure(distances, same)
+
+    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+        """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each.
+
+        A pair counts as often as both of its images together: the product of their weights.
+        """
+        pairs, distances, same = self._measured()
+        return resampled_measure(distances, same, weights, *(self.crops.images[one] for one in pairs[:2]))
+
+    def _measured(self) -> tuple[Pairs, np.ndarray, np.ndarray]:
+        """The evaluated pairs, their distances (P,), and whether both show one identity (P,)."""
         if not self._found:
-            return measure(np.zeros(0), np.zeros(0, bool))
+            none = np.zeros(0, np.int64)
+            return Pairs(none, none, none > 0), np.zeros(0), none > 0
         rows = np.array([self._row[one] for one in self._found])
         place = np.full(len(self.crops), -1)
         place[rows] = np.arange(len(rows))
@@ -90,7 +103,7 @@ class PairEvaluator:
         evaluated = (place[first] >= 0) & (place[second] >= 0)
         values = np.stack(list(self._found.values()))
         distances = pair_distances(values, place[first[evaluated]], place[second[evaluated]], self._distance)
-        return measure(distances, same[evaluated])
+        return Pairs(first[evaluated], second[evaluated], same[evaluated]), distances, same[evaluated]
 
 
 def all_pairs(labels: np.ndarray, most: int = MOST, seed: int = 0) -> Pairs:
@@ -162,7 +175,7 @@ def measure(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
 
     false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
     result["auc"] = float(roc_auc_score(same, -distances))
-    result["eer"] = _equal_error(false, true)
+    result["eer"] = equal_error(false, true)
     result |= {name: float(true[false <= share].max()) for name, share in SHARES.items()}
     result["accuracy"] = cross_validated(distances, same)
     result["thresholds"] = {"accuracy": threshold(distances, same), "far_1pct": threshold(distances, same, 0.01)}
@@ -195,26 +208,11 @@ def cross_validated(distances: np.ndarray, same: np.ndarray) -> float:
     Accuracy is the mean of true accept and true reject rate, so that it does not depend on how many pairs are of each
     sort.
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = min(FOLDS, int(same.sum()), int((~same).sum()))
-    if folds < 2:
-        return -1.0
     found = []
-    for rest, part in StratifiedKFold(folds, shuffle=True, random_state=0).split(distances, same):
+    for rest, part in folds_of(same):
         accepted = distances[part] <= threshold(distances[rest], same[rest])
         found.append((accepted[same[part]].mean() + (~accepted[~same[part]]).mean()) / 2)
-    return float(np.mean(found))
-
-
-def _equal_error(false: np.ndarray, true: np.ndarray) -> float:
-    """Where the straight lines between the points of the curve have equal false accept and false reject rates."""
-    gap = false - (1 - true)  # from -1 up to 1
-    i = int(np.argmax(gap >= 0))
-    if i == 0 or gap[i] == 0:
-        return float(false[i])
-    share = -gap[i - 1] / (gap[i] - gap[i - 1])
-    return float(false[i - 1] + share * (false[i] - false[i - 1]))
+    return float(np.mean(found)) if found else -1.0
 
 
 def pair_lines(result: dict[str, Any]) -> Iterator[str]:

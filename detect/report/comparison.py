@@ -11,7 +11,8 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.errors import UserError
-from detect.evaluation.bootstrap import centred, draw_weights, interval, match, p_value, resampled_ap, resamples_for
+from detect.evaluation.bootstrap import interval, p_value
+from detect.evaluation.uncertainty import resample
 from detect.report.charts import interval_spec
 from detect.report.html import Page
 from detect.report.run_files import losses_and_metrics
@@ -124,9 +125,10 @@ def _same(a: Annotations, b: Annotations) -> bool:
 
 
 def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
-    """The metrics of each run; for boxes with intervals and paired tests."""
+    """The metrics of each run, with intervals and paired tests of the one that chooses the best epoch."""
     page.heading("Results")
-    aps = _bootstrap(compared)
+    ap = task.metric.lstrip("-")
+    aps = _bootstrap(compared, ap)
     rows: list[tuple[object, ...]] = []
     found = {name: numbers(one.evaluation.evaluator.result()) for name, one in compared.items()}
     for name, (run, _, parameters) in compared.items():
@@ -134,12 +136,11 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
         minutes = sum(row.get("seconds", 0) for row in run.rows) / 60 or None
         about = (str(run.settings["model"]["name"]), parameters, len(run.rows), best["epoch"] + 1, minutes)
         rows.append((name, *([_between(*interval(aps[name]))] if aps else []), *found[name].values(), *about))
-    ap = _ap_name(compared) if aps else ""
     extra = [f"95 % interval of {ap}"] if aps else []
     metrics = next(iter(found.values()))
     page.table(("run", *extra, *metrics, "model", "parameters", "epochs", "best epoch", "minutes"), rows)
     if not aps:
-        return page.text("Intervals and tests are made for boxes alone.")
+        return page.text("The evaluator of this task cannot be resampled: there are no intervals and tests.")
     page.chart(
         interval_spec({name: (found[name][ap], *interval(values)) for name, values in aps.items()}, ap),
         f"{ap} with its 95 % interval",
@@ -147,25 +148,16 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
     return _tests(page, aps, {name: values[ap] for name, values in found.items()}, ap)
 
 
-def _bootstrap(compared: Mapping[str, Compared]) -> dict[str, np.ndarray]:
-    """AP (R,) of each run on the same resamples; none for tasks without boxes."""
-    evaluations = {name: one.evaluation for name, one in compared.items()}
-    if not all(hasattr(one.evaluator, "boxes") for one in evaluations.values()):
-        return {}
-    images = len(next(iter(evaluations.values())).annotations)
-    weights = draw_weights(images, resamples_for(images))
-    return {
-        name: centred(
-            resampled_ap(match(one.annotations, one.evaluator.boxes.records()), weights),
-            one.evaluator.boxes.summary.numbers["AP"],
-        )
-        for name, one in track(list(evaluations.items()), len(evaluations), "resamples")
+def _bootstrap(compared: Mapping[str, Compared], metric: str) -> dict[str, np.ndarray]:
+    """A metric (R,) of each run on the same resamples; none where a run cannot be resampled."""
+    evaluations = [(name, one.evaluation) for name, one in compared.items()]
+    found = {
+        name: made.values.get((metric,))
+        for name, one in track(evaluations, len(evaluations), "resamples")
+        if (made := resample(one.evaluator, one.annotations)) is not None
     }
-
-
-def _ap_name(compared: Mapping[str, Compared]) -> str:
-    """The metric that is resampled: AP of boxes, or of masks where there are any."""
-    return f"{next(iter(compared.values())).evaluation.evaluator.boxes.prefix}AP"
+    known = {name: values for name, values in found.items() if values is not None}
+    return known if len(known) == len(compared) else {}
 
 
 def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float], ap: str) -> None:

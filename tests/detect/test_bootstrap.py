@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from detect.data.sources.formats import load_data
-from detect.evaluation.bootstrap import centred, draw_weights, interval, match, p_value, resampled_ap, resamples_for
+from detect.evaluation.bootstrap import centred, draw_weights, interval, p_value, resamples_for
 from detect.evaluation.coco_protocol import Records, summarize
+from detect.evaluation.resampled_ap import match, resampled_ap
 
 
 def guesses(annotations, rng, shift=3.0):
@@ -55,7 +56,7 @@ def test_a_resample_is_a_set_with_some_images_twice(digits, seed):
     rng, annotations = np.random.default_rng(seed), load_data(digits, "val")
     records, index = guesses(annotations, rng), rng.integers(len(annotations), size=len(annotations))
     weights = np.stack([np.bincount(index, minlength=len(annotations)), np.ones(len(annotations), int)])
-    drawn, whole = resampled_ap(match(annotations, records), weights)
+    drawn, whole = resampled_ap(match(annotations, records)[0], weights)
     assert drawn == pytest.approx(naive(annotations, records, index), abs=1e-12)
     assert whole == pytest.approx(summarize(annotations, records).numbers["AP"], abs=1e-12)
 
@@ -68,13 +69,13 @@ def test_images_in_any_order_crowds_and_id_zero_are_as_in_the_protocol(digits):
         annotations, image_ids=annotations.image_ids[::-1].copy(), crowd=crowd, ids=np.arange(len(annotations.ids))
     )
     records = records._replace(image_ids=odd.image_ids)
-    (ap,) = resampled_ap(match(odd, records), np.ones((1, len(odd)), int))
+    (ap,) = resampled_ap(match(odd, records)[0], np.ones((1, len(odd)), int))
     assert ap == pytest.approx(summarize(odd, records).numbers["AP"], abs=1e-12)
 
 
 def test_intervals_hold_the_ap_and_no_objects_have_none(digits):
     annotations = load_data(digits, "val")
-    matches = match(annotations, guesses(annotations, np.random.default_rng(4)))
+    matches = match(annotations, guesses(annotations, np.random.default_rng(4)))[0]
     weights = draw_weights(len(annotations), 50)
     assert (weights.sum(1) == len(annotations)).all() and (draw_weights(len(annotations), 50) == weights).all()
     (ap,) = resampled_ap(matches, np.ones((1, len(annotations)), int))

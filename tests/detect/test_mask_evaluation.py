@@ -14,10 +14,11 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation import NUMBERS
-from detect.evaluation.bootstrap import draw_weights, match, resampled_ap
+from detect.evaluation.bootstrap import draw_weights
 from detect.evaluation.evaluate import _relabelled
 from detect.evaluation.masks import MaskEvaluator, mask_lines
 from detect.evaluation.oriented import OrientedEvaluator
+from detect.evaluation.resampled_ap import match, resampled_ap
 from detect.evaluation.tide import BACKGROUND, LOCALIZATION, RIGHT, confusion
 from detect.masks import RleMasks
 from detect.report.detections import detection_section
@@ -85,7 +86,7 @@ def test_errors_are_those_of_masks(evaluator):
 
 
 def test_the_bootstrap_is_that_of_masks(evaluator):
-    ap = resampled_ap(match(evaluator.annotations, evaluator.records()), np.ones((1, 2)))
+    ap = resampled_ap(match(evaluator.annotations, evaluator.records())[0], np.ones((1, 2)))
     assert ap.tolist() == pytest.approx([evaluator.result()["mask_AP"]])
     assert evaluator.result()["mask_AP"] < evaluator.result()["AP"]
     assert draw_weights(2, 3).shape == (3, 2)

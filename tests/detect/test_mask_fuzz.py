@@ -13,7 +13,9 @@ from pycocotools import mask as coco_mask
 from detect.data.annotations import Annotations
 from detect.data.sources.coco import load_coco
 from detect.evaluation import NUMBERS, evaluate_file
-from detect.evaluation.boundary import boundaries, boundary_summary
+from detect.evaluation.boundary import boundaries, boundary_matches
+from detect.evaluation.coco_matching import measure_matches
+from detect.evaluation.coco_protocol import summary_of
 from detect.evaluation.coco_results import read_results
 from detect.evaluation.masks import MaskEvaluator
 from detect.masks import RleMasks
@@ -167,7 +169,8 @@ def test_boundaries(tmp_path_factory, data):
     ground_truth, found, annotations = drawn(folder, data, 8)
     records = read_results(annotations, folder / "found.json")
     if found:
-        assert_equal(boundary_summary(annotations, records), ground_truth, found, "boundary")
+        summary = summary_of(annotations, *measure_matches(boundary_matches(annotations, records)))
+        assert_equal(summary, ground_truth, found, "boundary")
 
 
 def test_the_boundary_of_a_mask_is_that_of_the_definition():
