@@ -208,6 +208,17 @@ REGISTRIES: dict[str, Registry] = {
             "voc_anywhere": "detect.data.sources.voc:VocAnywhere",
         },
     ),
+    "labels": Registry(
+        "format of labels",
+        {
+            "coco": "detect.labelling.coco:CocoLabels",
+            "yolo": "detect.labelling.yolo:YoloLabels",
+            "voc": "detect.labelling.voc:VocLabels",
+            "cvat": "detect.labelling.cvat:CvatLabels",
+            "label-studio": "detect.labelling.label_studio:LabelStudioLabels",
+            "labelme": "detect.labelling.labelme:LabelmeLabels",
+        },
+    ),
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "criterion": Registry("criterion", {name: f"detect.selection.{name}" for name in _CRITERIA}),

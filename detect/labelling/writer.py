@@ -1,0 +1,186 @@
+"""Writes labels as a dataset, or as files that a labelling program imports: `write_dataset`.
+
+    from detect.labelling.labels import Labels
+    from detect.labelling.writer import write_dataset
+
+    lines = write_dataset({"train": Labels(annotations, scores=scores, review=doubtful)}, "out", "cvat")
+
+A format is a `LabelFormat`, registered in the kind "labels". Formats from outside are legal like the built-in ones.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Literal, Self
+
+from detect.data.annotations import Annotations, encode_names
+from detect.errors import UserError
+from detect.labelling.labels import REVIEW, Labels
+from detect.registry import REGISTRIES
+from detect.utils.atomic_io import replace_file, replace_text
+from detect.utils.locks import LOCK, locked_folder
+from detect.utils.names import json_text
+
+Images = Literal["auto", "refer", "link", "copy"]
+
+
+class LabelFormat:
+    """A format of labels. Register a subclass in the kind "labels"; it is made without arguments.
+
+    Attributes:
+        beside: whether programs look for images in a folder beside the labels, so that they must be linked or copied.
+        scores: whether the user asked for scores where a format has them only on request.
+    """
+
+    beside: ClassVar[bool] = False
+    scores: bool = False
+
+    def image_folder(self, split: str) -> str:
+        """The folder, relative to that of the dataset, of images that are linked, copied or written."""
+        return f"images/{split}"
+
+    def write(self, sets: Mapping[str, Labels], out: Path) -> list[str]:
+        """Write the labels of each split into the folder `out`.
+
+        The images lie in `annotations.root` of each, which is inside `out` where they are linked or copied. All sizes
+        are known.
+
+        Returns:
+            Lines that tell the user how to go on.
+
+        Raises:
+            UserError: the format cannot express the labels, or a file cannot be written.
+        """
+        raise NotImplementedError
+
+
+def write_dataset(
+    sets: Mapping[str, Labels],
+    out: str | Path,
+    form: str = "coco",
+    *,
+    images: Images = "auto",
+    scores: bool = False,
+) -> list[str]:
+    """Write labels in a format, with the list review.txt of the images that a person should look at.
+
+    Args:
+        sets: the labels of each split, by its name, such as {"train": labels}. All have the same classes. Every image
+            is written, with no objects as well.
+        out: the folder, which must not exist or be empty.
+        form: coco, yolo, voc, cvat, label-studio, labelme, or another registered format.
+        images: "refer" to the images where they are, "link" (a hard link, else a symbolic one) or "copy" them into the
+            folder; "auto" refers where the format can, and links otherwise.
+        scores: write scores where the format has them only on request: the sixth column of YOLO.
+
+    Returns:
+        Lines that tell the user how to go on.
+
+    Raises:
+        UserError: the folder holds something, the format cannot express the labels, or an image or file cannot be read
+            or written.
+    """
+    with DatasetFolder(out, form) as folder:
+        return folder.write(sets, images, scores)
+
+
+class DatasetFolder:
+    """The folder of a new dataset: locked, and empty at first. It is a context manager.
+
+    Args:
+        out: the folder; it is created.
+        form: the name of a registered format.
+
+    Raises:
+        UserError: the folder holds something or is in use, or there is no such format.
+    """
+
+    def __init__(self, out: str | Path, form: str) -> None:
+        self.out, self.format = Path(out), REGISTRIES["labels"][form]()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self.out.is_dir() and any(entry.name != LOCK for entry in os.scandir(self.out)):
+            raise UserError(f"{self.out} holds something already: remove it, or choose another --out")
+        self._stack.enter_context(locked_folder(self.out))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def images(self, split: str) -> Path:
+        """The folder for images of a split that have no file of their own, such as frames of a video."""
+        return self.out / str(self.format.image_folder(split))
+
+    def write(self, sets: Mapping[str, Labels], images: Images = "auto", scores: bool = False) -> list[str]:
+        """Write the labels, see `write_dataset`. Images that lie in `images(split)` already stay there."""
+        self.format.scores = scores
+        if images == "refer" and self.format.beside:
+            raise UserError("this format keeps labels beside the images: give --images link or --images copy")
+        how = ("link" if self.format.beside else "refer") if images == "auto" else images
+        placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in sets.items()}
+        lines: list[str] = self.format.write(placed, self.out)
+        review = [name for labels in placed.values() for name in _to_review(labels)]
+        if review:
+            replace_text(self.out / f"{REVIEW}.txt", "".join(f"{name}\n" for name in review), durable=False)
+            lines.append(f"{len(review)} images to look at are listed in {self.out / f'{REVIEW}.txt'}")
+        return lines
+
+    def _placed(self, labels: Labels, split: str, how: str) -> Labels:
+        """The labels with their images where the format needs them."""
+        data, folder = labels.annotations, self.images(split)
+        if how == "refer" or Path(data.root).resolve() == folder.resolve():
+            return labels
+        names = [data.file_name(i) for i in range(len(data))]
+        renamed = distinct_stems(names) if self.format.beside else names
+        for i, name in enumerate(renamed):
+            place(data.image_path(i), folder / name, how)
+        return replace(labels, annotations=_renamed(data, folder, renamed))
+
+
+def _to_review(labels: Labels) -> Iterable[str]:
+    data = labels.annotations
+    return (json_text(str(data.image_path(i)))[1:-1] for i in labels.to_review.nonzero()[0].tolist())
+
+
+def distinct_stems(names: Sequence[str]) -> list[str]:
+    """Names of images that differ without their suffixes, too: of a.jpg and a.png the second becomes a.png.png.
+
+    Programs that keep the labels of an image in a file of its stem would confuse the two.
+    """
+    taken, found = set[str](), list[str]()
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        while stem.casefold() in taken:
+            stem += suffix or "_"
+        taken.add(stem.casefold())
+        found.append(stem + suffix)
+    return found
+
+
+def _renamed(data: Annotations, root: Path, names: list[str]) -> Annotations:
+    letters, starts = encode_names(names)
+    return replace(data, root=root, name_bytes=letters, name_starts=starts)
+
+
+def place(source: Path, target: Path, how: str) -> None:
+    """Link or copy an image file."""
+    if not source.is_file():
+        raise UserError(f"{source}: there is no such image")
+    if how == "copy":
+        replace_file(target, lambda part: shutil.copyfile(source, part), durable=False)
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or files of another user
+            os.symlink(os.path.abspath(source), target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be linked to its image: {error.strerror}; give --images copy") from None

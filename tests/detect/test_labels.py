@@ -1,0 +1,191 @@
+"""Labels written in every format: what is written is read back equal."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anchors.oriented import oriented_to_corners
+from detect.data.bad_records import BadRecords
+from detect.data.outlines import Outlines
+from detect.data.sources.coco import from_coco
+from detect.data.sources.formats import load_data
+from detect.errors import UserError
+from detect.labelling.brush import packed
+from detect.labelling.labels import Labels
+from detect.labelling.writer import distinct_stems, write_dataset
+from detect.registry import REGISTRIES
+from tools.label_studio import unpacked
+
+torch = pytest.importorskip("torch")
+SIZE = (48, 64)
+NAMES = ["a.png", "sub folder/a.png", "ü 1.png", "b.jpg", "b.png"]
+FORMS = list(REGISTRIES["labels"])
+
+
+def ring_mask():
+    mask = np.zeros(SIZE, bool)
+    mask[10:30, 20:50] = True
+    mask[14:20, 30:40] = False
+    return Outlines.of_masks([mask]).segmentation(0)
+
+
+def corners(*values):
+    return oriented_to_corners(torch.tensor([values], dtype=torch.float64))[0]
+
+
+def objects(kind):
+    """Two objects of the first image and one of the second, as COCO records."""
+    turned = corners(30, 20, 20.5, 8.25, 0.4)
+    shapes = {
+        "boxes": [{}, {}, {}],
+        "masks": [{"segmentation": ring_mask()}, {"segmentation": [[1, 2, 30.5, 4, 20, 40]]}, {}],
+        "parts": [{"segmentation": [[1, 2, 30, 4, 20, 40], [40, 2, 50, 2, 50, 9]]}] * 3,
+        "oriented": [{"segmentation": [turned.ravel().tolist()], "corners": turned.tolist()}] * 3,
+        "keypoints": [{"keypoints": [3, 4, 2, 10, 12.5, 1, 0, 0, 0]}, {}, {"keypoints": [30, 40, 2] * 3}],
+    }[kind]
+    for row, (image, shape) in enumerate(zip((1, 1, 2), shapes, strict=True)):
+        box = [3.25 + row, 2, 41.5, 40]
+        if outline := shape.get("segmentation"):
+            bounds = Outlines.of_polygons(
+                [[np.reshape(r, (-1, 2)) for r in outline]] if type(outline) is list else [[]]
+            )
+            low, high = np.split(bounds.bounds()[0], 2) if type(outline) is list else ([20, 10], [50, 30])
+            box = [*low, *np.subtract(high, low)]
+        yield {"id": 7 + row, "image_id": image, "category_id": 3 + row % 2, "bbox": list(map(float, box))} | shape
+
+
+def labels(folder, kind="boxes", **marks):
+    for name in NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SIZE[::-1], (90, 120, 30)).save(folder / name)
+    images = [{"id": i, "file_name": n, "width": SIZE[1], "height": SIZE[0]} for i, n in enumerate(NAMES, start=1)]
+    points = {"keypoints": ["left_eye", "right_eye", "nose"], "skeleton": [[1, 2]]} if kind == "keypoints" else {}
+    categories = [{"id": 3, "name": "cat"} | points, {"id": 4, "name": "a & <dog>"} | points]
+    content = {"images": images, "annotations": list(objects(kind)), "categories": categories}
+    annotations = from_coco(content, folder / "x.json", folder, BadRecords(folder, False))
+    return Labels(annotations, **marks)
+
+
+def compared(annotations):
+    """What has to be equal: by the stem of each image, its objects with class, box, outline and keypoints."""
+    found = {}
+    for i in range(len(annotations)):
+        rows = range(*annotations.starts[i : i + 2].tolist())
+        stem = annotations.file_name(i).removeprefix("images/train/").removeprefix("JPEGImages/").partition(".")[0]
+        found.setdefault(stem, []).extend(
+            (
+                annotations.names[annotations.labels[row]],
+                annotations.boxes[row],
+                None if annotations.outlines is None else annotations.outlines.pixels(row, SIZE)[1],
+                None if annotations.keypoints is None else annotations.keypoints[row],
+            )
+            for row in rows
+        )
+    return found
+
+
+def assert_same(first, second):
+    first, second = compared(first), compared(second)
+    assert first.keys() == second.keys()
+    for stem, mine in first.items():
+        assert len(mine) == len(second[stem])
+        for (name, box, mask, points), (other, *values) in zip(mine, second[stem], strict=True):
+            assert name == other
+            assert np.allclose(box, values[0], atol=1e-5)
+            if mask is not None and values[1] is not None:
+                assert np.array_equal(mask, values[1])
+            if points is not None and values[2] is not None:
+                assert np.allclose(points, values[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks", "parts", "oriented", "keypoints"])
+@pytest.mark.parametrize(("form", "images"), [("coco", "auto"), ("coco", "copy"), ("yolo", "copy"), ("voc", "copy")])
+def test_what_is_written_is_read_back_equal(tmp_path, kind, form, images):
+    given = labels(tmp_path / "photos", kind, scores=np.array([0.9, 0.3, 0.5]))
+    write_dataset({"train": given}, tmp_path / "out", form, images=images)
+    assert_same(given.annotations, load_data(tmp_path / "out", "train"))
+    assert (tmp_path / "out" / "images").exists() == (images == "copy" and form != "voc")
+
+
+def test_scores_are_a_column_of_yolo_on_request_alone(tmp_path):
+    given = labels(tmp_path / "photos", scores=np.array([0.9, 0.25, 0.5]))
+    for scores, columns in ((False, 5), (True, 6)):
+        out = tmp_path / f"out{scores}"
+        write_dataset({"train": given}, out, "yolo", scores=scores)
+        rows = (out / "labels" / "train" / "a.txt").read_text().splitlines()
+        assert [len(row.split()) for row in rows] == [columns] * 2
+        assert_same(given.annotations, load_data(out, "train"))
+    assert [row.split()[-1] for row in rows] == ["0.90000", "0.25000"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_to_look_at_are_listed_and_marked(tmp_path, form):
+    review = np.array([True, False, False])
+    given = labels(tmp_path / "photos", scores=np.array([0.3, 0.9, 0.5]), review=review, notes=["a bird?", "", ""])
+    out = tmp_path / "out"
+    lines = write_dataset({"train": given}, out, form)
+    assert "1 images to look at" in lines[-1]
+    assert (out / "review.txt").read_text().endswith("a.png\n")
+    texts = [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".xml") and path.is_file()]
+    assert any("review" in text for text in texts) == (form != "yolo")
+    assert any("a bird?" in text for text in texts) == (form != "yolo")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_image_is_written_and_nothing_is_overwritten(tmp_path, form):
+    given = labels(tmp_path / "photos")
+    before = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.png")}
+    write_dataset({"train": given}, tmp_path / "out", form)
+    texts = "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.suffix in (".json", ".xml"))
+    names = [path.name for path in (tmp_path / "out").rglob("*")]
+    stems = distinct_stems(NAMES)
+    assert all(
+        json.dumps(name)[1:-1] in texts
+        or name in texts
+        or (name.partition("/")[2] or name).replace(" ", "%20").replace("ü", "%C3%BC") in texts
+        or stem.rpartition("/")[2].rpartition(".")[0] + ".txt" in names
+        for name, stem in zip(NAMES, stems, strict=True)
+    )
+    with pytest.raises(UserError, match="holds something already"):
+        write_dataset({"train": given}, tmp_path / "out", form)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.png")}
+
+
+def test_names_without_suffix_stay_distinct():
+    assert distinct_stems(["b.jpg", "b.png", "B.png", "c/b.png"]) == ["b.jpg", "b.png.png", "B.png.png.png", "c/b.png"]
+
+
+@pytest.mark.parametrize("images", ["link", "copy"])
+def test_images_are_linked_or_copied_on_request(tmp_path, images):
+    given = labels(tmp_path / "photos")
+    write_dataset({"train": given}, tmp_path / "out", "coco", images=images)
+    placed = tmp_path / "out" / "images" / "train" / "sub folder" / "a.png"
+    assert placed.samefile(tmp_path / "photos" / "sub folder" / "a.png") == (images == "link")
+    assert_same(given.annotations, load_data(tmp_path / "out", "train"))
+
+
+def test_tracks_are_those_of_a_video_in_cvat(tmp_path):
+    given = labels(tmp_path / "photos", tracks=np.array([4, -1, 4]))
+    given.annotations.labels[:] = 1
+    write_dataset({"train": given}, tmp_path / "out", "cvat")
+    root = ElementTree.parse(tmp_path / "out" / "annotations.xml").getroot()
+    tracks = [[(box.get("frame"), box.get("outside")) for box in track.iter("box")] for track in root.iter("track")]
+    assert sorted(NAMES).index("a.png") == 0 and sorted(NAMES).index("sub folder/a.png") == 3
+    assert tracks == [[("0", "0"), ("1", "1"), ("3", "0"), ("4", "1")], [("0", "0"), ("1", "1")]]
+
+
+def test_a_name_that_xml_cannot_hold_is_one_line(tmp_path):
+    given = labels(tmp_path / "photos")
+    given.annotations.names[0] = "cat\x01"
+    with pytest.raises(UserError, match="which xml cannot hold"):
+        write_dataset({"train": given}, tmp_path / "out", "cvat")
+
+
+def test_a_brush_is_read_back():
+    generator = np.random.default_rng(0)
+    for count in (0, 1, 7, 100_000):
+        values = np.repeat(generator.integers(0, 2, count // 3 + 1), 3)[:count].astype(np.uint8) * 255
+        assert np.array_equal(unpacked(packed(values), count), values)
