@@ -29,14 +29,15 @@ GROUPS = {
     "detector threshold in_channels dims imgsz layer",
     "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features teacher",
-    "Detection": "conf iou max_det agnostic soft crops tta tile boundary predictions target_precision target_recall",
+    "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
+    "target_recall",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
     "Output": "out json page plot examples detections save_thresholds format dynamic nms half int8 int8_exclude "
     "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
-    "save_steps callbacks k channels images",
+    "save_steps callbacks k channels images scores simplify",
     "Hardware": "device precision workers cache_gb",
 }
 IDENTITY = ("model.name", "model.kind")  # what --model NAME has said

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train or fine-tune a model",
     "evaluate": "measure weights on a dataset split",
     "predict": "run a model on images, video or a stream",
+    "label": "write predictions as labels to correct, and join corrected ones again",
     "embed": "build a gallery of known identities",
     "verify": "compare two images: the same identity?",
     "identify": "identify who is in each image, with a gallery",

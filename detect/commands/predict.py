@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from detect.config.constraints import (
-    CallbackName,
-    Count,
-    Natural,
-    Precision,
-    Range,
-    ReadWith,
-    Share,
-    ShareOrUnset,
-    SideOrDefault,
-)
-from detect.config.tracking import TrackConfig
+from detect.config.constraints import CallbackName, Natural, Range, ReadWith, ShareOrUnset
+from detect.config.inference import InferenceConfig
 from detect.errors import UserError
 from detect.utils.names import say
 
 if TYPE_CHECKING:
     from detect.api import Detector
     from detect.inference.class_ensemble import ClassEnsemble
-    from detect.inference.pipeline import Summary
     from detect.inference.source import Source
     from detect.tracking.video_tracker import VideoTracker
     from detect.types import Postprocess
@@ -35,7 +25,7 @@ SHOWN = 12  # classes up to which a message names the threshold of each
 
 
 @dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(InferenceConfig):
     """Run a model on images, video or a stream: annotated copies and a JSON file of the predictions.
 
     Files that an earlier `detect predict` left in `out` are removed first.
@@ -43,54 +33,17 @@ class PredictConfig:
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
-    weights: list[str]
-    """Weights: a file, an exported one, or a name of `detect weights`. Several classifiers: their probabilities are
-    averaged."""
-    source: str
-    """Image, folder, glob, text file of paths, video, camera number or stream URL."""
     out: str = "runs/predict"
-    """Folder to write to."""
-    recursive: bool = False
-    """Also read the folders inside a folder."""
-    skip_bad: bool = False
-    """Leave out files that cannot be read, and list them at the end."""
-    max_pixels: Natural = 0
-    """Largest image or video frame, in pixels. Default (0): 500 million for an image, 35,651,584 (8192 x 4352) for a
-    frame. A small file can fill all memory otherwise."""
-    imgsz: SideOrDefault = 0
-    """Image size in pixels. Default: the training size."""
-    batch: Count = 1
-    """Images that go through the network together."""
     conf: ShareOrUnset = None
     """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped. Weights
     have thresholds of their own, one for each class, from `detect evaluate --save-thresholds`."""
-    iou: Share = 0.7
-    """IoU threshold of NMS. Of two boxes of a class that overlap more, the lower-scored one is dropped."""
-    max_det: Count = 300
-    """Most detections in an image."""
-    agnostic: bool = False
-    """Let boxes of different classes suppress one another."""
-    soft: bool = False
-    """Soft-NMS: lower the score of overlapping boxes, keep them."""
-    classes: list[str] = field(default_factory=list)
-    """Names or indices of the classes to keep. Default: all."""
     crops: Annotated[int, Range(1, 10)] = 1
     """Views of an image that a classifier averages. In this order: whole, mirrored, the four corners, their mirror
     images."""
-    tta: bool = False
-    """Test-time augmentation: several sizes and mirror images."""
-    tile: bool = False
-    """Detect in overlapping tiles where an image is larger than --imgsz."""
-    track: bool = False
-    """Follow objects through the frames, and number them. Only detections that belong to a track are reported."""
-    tracker: TrackConfig = field(default_factory=TrackConfig)
-    """Options of the tracker."""
     lines: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
     """Count tracks that cross lines, in pixels: [[x, y, x, y], …]."""
     zones: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
     """Count tracks in polygons, in pixels: [[x, y, x, y, x, y, …], …]."""
-    vid_stride: Count = 1
-    """Read every N-th frame of a video."""
     save_txt: bool = False
     """Also write labels in YOLO format: boxes, polygons of masks, or the corners of oriented boxes."""
     save_crop: bool = False
@@ -114,10 +67,6 @@ class PredictConfig:
     """Callbacks that see, and may change, every result."""
     json: bool = False
     """Also print the predictions to standard output."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
-    precision: Precision = "auto"
-    """Type of numbers in the network. Default: measured on this machine."""
 
 
 def predict(config: PredictConfig) -> None:
@@ -139,7 +88,7 @@ def predict(config: PredictConfig) -> None:
     task = get_task(detector.model.task)
     results_file = task.require_results_file(config.weights[0])
     keep = _postprocess(config, detector)
-    tracker = _tracker(config, detector)
+    tracker = make_tracker(config, detector, _track_conf(config, detector), config.lines, config.zones)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     if len(members) > 1 or config.crops > 1:
         predictor: Any = _ensemble(config, members, keep)
@@ -164,7 +113,7 @@ def predict(config: PredictConfig) -> None:
         tracker=tracker,
         plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf", "show_boxes")},
     )
-    _tell(source, summary, keep)
+    tell(source, summary.frames, keep)
     if config.json:
         print((Path(config.out) / results_file).read_text(encoding="utf-8"))
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
@@ -213,8 +162,24 @@ def _track_conf(config: PredictConfig, detector: Detector) -> float:
     return default if config.conf is None else config.conf
 
 
-def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
-    """The tracker of --track; None without."""
+def make_tracker(
+    config: InferenceConfig,
+    detector: Detector,
+    conf: float,
+    lines: Sequence[Sequence[float]] = (),
+    zones: Sequence[Sequence[float]] = (),
+) -> VideoTracker | None:
+    """The tracker of --track; None without.
+
+    Args:
+        config: its options.
+        detector: the model.
+        conf: confidence threshold; those below only carry on tracks.
+        lines, zones: what counts tracks.
+
+    Raises:
+        UserError: the embedder of `tracker.appearance` cannot be used.
+    """
     from detect.api import Detector
     from detect.inference.box_embedder import BoxEmbedder, require_embedder
     from detect.tracking.video_tracker import VideoTracker
@@ -224,18 +189,18 @@ def _tracker(config: PredictConfig, detector: Detector) -> VideoTracker | None:
         embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
         require_embedder(embedder, config.tracker.appearance)
         embed = BoxEmbedder(embedder)
-    if not config.track:
-        return None
-    return VideoTracker(
-        _track_conf(config, detector), detector.names, config.tracker, config.lines, config.zones, embed
-    )
+    return VideoTracker(conf, detector.names, config.tracker, lines, zones, embed) if config.track else None
 
 
-def _tell(source: Source, summary: Summary, keep: Postprocess) -> None:
-    """Print what was left out. Raises a UserError where that is everything."""
+def tell(source: Source, frames: int, keep: Postprocess) -> None:
+    """Print what was left out of a source, of which so many frames were read.
+
+    Raises:
+        UserError: nothing could be read.
+    """
     from detect.evaluation.evaluate import say_cuts
 
-    if source.left_out and not summary.frames:
+    if source.left_out and not frames:
         raise UserError(f"nothing could be read; the first: {source.left_out[0]}")
     for line in source.left_out:
         say(f"left out: {line}", sys.stderr)

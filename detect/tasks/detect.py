@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detect.types import Postprocess, Preprocess, Target
 
 
+LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile")  # of detect label, and of predict
 THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds")  # of detect evaluate
 
 
@@ -99,7 +100,8 @@ TASK = Task(
     options={
         "train": IMAGE_OPTIONS,
         "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections", *THRESHOLDS),
-        "predict": ("iou", "agnostic", "soft", "track", "tta", "tile", "save_txt", "save_crop"),
+        "predict": (*LABEL, "save_txt", "save_crop"),
+        "label": LABEL,
         "export": ("nms", "conf", "iou", "max_det"),
     },
     counts_degenerate_boxes=True,

@@ -29,6 +29,7 @@ TASK = replace(
         "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
         "evaluate": ("conf", "iou", "max_det", "detections", *detect.THRESHOLDS),
         "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
+        "label": ("iou", "agnostic", "soft", "track"),
     },
     check_data=Late("detect.evaluation.oks:require_keypoints"),
     training_data=partial(detect.training_data, points=True),

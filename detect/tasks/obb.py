@@ -16,7 +16,10 @@ TASK = replace(
     defaults={"model": "yolo_n_obb"},
     options={
         **detect.TASK.options,
-        "predict": tuple(name for name in detect.TASK.options["predict"] if name != "soft"),
+        **{
+            command: tuple(name for name in detect.TASK.options[command] if name != "soft")
+            for command in ("predict", "label")
+        },
     },
     counts_degenerate_boxes=False,
     outlines=Late("detect.data.oriented_outlines:oriented_outlines"),

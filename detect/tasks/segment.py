@@ -33,6 +33,7 @@ TASK = replace(
         **detect.TASK.options,
         "evaluate": (*detect.TASK.options["evaluate"], "boundary"),
         "predict": (*detect.TASK.options["predict"], "save_masks", "remove_background", "show_boxes"),
+        "label": (*detect.LABEL, "simplify"),
     },
     counts_degenerate_boxes=False,
     outlines=Late("detect.data.outline_checks:outlined"),
