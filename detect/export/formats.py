@@ -42,6 +42,9 @@ class ExportFormat:
         has_operators: whether `--nms` and `--int8` are possible.
         int8_outputs: whether int8 convolutions also return int8, which some runtimes need to compute in it; others join
             a convolution with the activation after it, whose result then is quantized, faster and with less error.
+        unsigned_weights: whether int8 weights are stored as unsigned numbers around 128, for a runtime that adds two
+            products of a signed and an unsigned number in 16 bits, where the sum is cut off, on processors without
+            dot-product instructions for 8 bits (VNNI).
     """
 
     suffix: ClassVar[str]
@@ -49,6 +52,7 @@ class ExportFormat:
     runtime: ClassVar[str] = "torch"
     has_operators: ClassVar[bool] = False
     int8_outputs: ClassVar[bool] = True
+    unsigned_weights: ClassVar[bool] = False
 
     def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """Write a model to a new file.
@@ -66,7 +70,7 @@ class ExportFormat:
         return True
 
     def precisions(self) -> list[str]:
-        """The values of `--precision` among which the runtime can choose here, the most exact one first.
+        """The values of `--precision` among which the runtime can choose on this machine, the most exact one first.
 
         Default: "auto" alone, where a file is computed as it was exported.
         """
@@ -103,6 +107,7 @@ class Onnx(ExportFormat):
     suffix = ".onnx"
     runtime = "onnxruntime"
     has_operators = True
+    unsigned_weights = True
 
     def write(self, model: Model, about: About, path: Path, quantize: Quantize) -> None:
         """See `ExportFormat.write`."""

@@ -50,7 +50,7 @@ def to_int8(config: ExportConfig, about: About, graph: Any) -> Any:
     with temporary_folder() as folder:
         images = sample_images(config, "train", about.task, CALIBRATION_IMAGES)
         kind = REGISTRIES["export"][config.format]
-        quantizer = Quantizer(graph, canvases(images, about), folder, kind.int8_outputs)
+        quantizer = Quantizer(graph, canvases(images, about), folder, kind.int8_outputs, kind.unsigned_weights)
         if auto := config.int8_exclude == [AUTO]:
             attempts = _attempts(quantizer, list(canvases(images, about)))
         else:

@@ -37,20 +37,26 @@ class Quantizer:
         images: letterboxed images (1, 3, H, W) uint8 for calibration; weights are quantized by channel.
         folder: a folder for temporary files.
         outputs: whether convolutions also return int8; see `ExportFormat.int8_outputs`.
+        unsigned: whether weights are unsigned; see `ExportFormat.unsigned_weights`.
 
     Attributes:
         layers: the nodes of each convolution by its name in the network, such as "head.regress.0.2". One that is
             applied to several feature maps has several nodes.
     """
 
-    def __init__(self, graph: Any, images: Iterable[Tensor], folder: Path, outputs: bool = True) -> None:
+    def __init__(
+        self, graph: Any, images: Iterable[Tensor], folder: Path, outputs: bool = True, unsigned: bool = True
+    ) -> None:
         require("onnx")
         load_onnxruntime()
         import onnx
 
         self.source, self.target = folder / "float.onnx", folder / "int8.onnx"
         onnx.save(graph, str(self.source))
-        self.options = {} if outputs else {"OpTypesToExcludeOutputQuantization": ["Conv"]}
+        self.options: dict[str, Any] = {"WeightSymmetric": True}
+        if not outputs:
+            self.options["OpTypesToExcludeOutputQuantization"] = ["Conv"]
+        self.unsigned = unsigned
         self.useful, self.results = useful_ranges(graph.graph), results(graph.graph)
         self.layers: dict[str, list[str]] = {}
         for node in graph.graph.node:
@@ -100,7 +106,7 @@ class Quantizer:
                 load_model_with_shape_infer(self.source),
                 per_channel=True,
                 reduce_range=False,
-                weight_qType=QuantType.QInt8,
+                weight_qType=QuantType.QUInt8 if self.unsigned else QuantType.QInt8,
                 activation_qType=QuantType.QUInt8,
                 tensors_range=self.ranges,
                 nodes_to_quantize=included,

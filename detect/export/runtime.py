@@ -151,8 +151,13 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
     if kind is None or not path.is_file():
         raise UserError(f"{path} does not exist: check the path, or write the file with detect export")
     precisions = kind.precisions()
-    if precision != "auto" and len(precisions) == 1:
-        raise UserError(f"--precision {precision}: that of {path} was chosen by detect export; leave it out")
+    if precision not in ("auto", *precisions) and len(precisions) == 1:
+        reason = (
+            f"that of {path} was chosen by detect export"
+            if precisions == ["auto"]
+            else f"this processor runs {path} in {precisions[0]} only"
+        )
+        raise UserError(f"--precision {precision}: {reason}; leave it out")
 
     def opened(name: str) -> Exported:
         about, run = kind.open(path, spelled(device), name)
@@ -161,7 +166,7 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
         return Exported(path, about, run)
 
     if len(precisions) == 1:
-        return opened(precision)
+        return opened(precisions[0])
     if precision != "auto":
         file, faster = opened(precision), ""
     else:

@@ -191,6 +191,19 @@ def test_several_threads_give_the_answers_of_one(weights, form, tmp_path):
             same(found, alone[i % len(images)])
 
 
+def test_a_processor_that_computes_in_one_precision_runs_a_file_in_it(weights, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(REGISTRIES["export"]["openvino"], "precisions", lambda self: ["float32"])
+    path = exported(weights, "point", tmp_path / "m.xml", format="openvino")
+    (auto, _), (asked, _) = (
+        Detector.load(path, "cpu", precision).predict(np.zeros((64, 64, 3), np.uint8), conf=0.001)[0][::-1]
+        for precision in ("auto", "float32")
+    )
+    same(auto, asked)
+    with pytest.raises(UserError, match=r"--precision bfloat16: this processor runs .*m\.xml in float32 only"):
+        Detector.load(path, "cpu", "bfloat16")
+
+
 def test_a_file_of_one_size_answers_as_the_weights_do(weights, tmp_path, capsys):
     path = exported(weights, "anchor", tmp_path / "m.torchscript", format="torchscript")
     assert "of PyTorch's" in capsys.readouterr().out
