@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -44,6 +44,7 @@ def test_a_similarity_is_found_again_whatever_is_hidden(points, angle, size, shi
     assert np.allclose([[z.real, z.imag] for z in got], points[:3], atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(places, places)
 def test_the_nearest_is_that_of_the_naive_twin(points, shape):
     assume(apart(points) and apart(shape))

@@ -1,6 +1,7 @@
 """`detect info`: parameters, multiply-accumulates, receptive fields and strides against published figures."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from detect.errors import UserError
 from detect.explain import summary as layers
 from detect.models.configs import shipped_names
 from detect.registry import REGISTRIES
+from tests.reference.marks import slowly
 
 
 def traced(net, *shape):
@@ -53,7 +55,11 @@ def test_a_layer_that_the_image_does_not_reach_has_no_field():
     assert (row["field"], row["stride"], row["params"]) == (None, None, 2)
 
 
-@pytest.mark.parametrize("name", [*REGISTRIES["backbone"], *shipped_names()])
+NAMES = [*REGISTRIES["backbone"], *shipped_names()]
+BIG = [name for name in NAMES if re.search(r"(_[lx]|101|152|b[3-7])(_|$)", name)]  # larger sizes of what is there
+
+
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name not in BIG), *slowly(*BIG)])
 def test_everything_registered_is_described(name):
     result = layers.describe(name)
     assert result["params"] == sum(row["params"] for row in result["layers"]) > 0

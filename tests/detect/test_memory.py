@@ -36,12 +36,14 @@ def crowd(tmp_path_factory):
     return crowded(tmp_path_factory.mktemp("crowd"), 250, 800)
 
 
+@pytest.mark.slow
 def test_loaders_and_workers_hold_no_more_after_twenty_epochs(crowd, tmp_path):
     found = watched(watch_loaders, tmp_path, crowd, CocoDataset, EPOCHS)
     assert slope(found["held"][WARM:]) < BOUND, found["held"]
     assert len(set(found["files"][WARM:])) == 1
 
 
+@pytest.mark.slow
 def test_the_bound_catches_a_leak(crowd, tmp_path):
     found = watched(watch_loaders, tmp_path, crowd, Leaky, 20)
     assert slope(found["held"][10:]) > 2 * BOUND, found["held"]

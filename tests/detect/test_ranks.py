@@ -19,6 +19,7 @@ from detect.models.configs import model_config
 from detect.models.configs.classifier import ClassifierConfig, ClassifierLossConfig
 from detect.training.dist import Ranks
 from detect.training.setup import train
+from tests.reference.marks import slowly
 from tests.reference.rank import (
     KINDS,
     gradient,
@@ -129,7 +130,7 @@ def small(kind):
     return dataclasses.replace(config, width=16) if hasattr(config, "width") else config
 
 
-@pytest.mark.parametrize("kind", ["localizer", "landmarker", "yolo_n_points"])
+@pytest.mark.parametrize("kind", ["yolo_n_points", *slowly("localizer", "landmarker")])
 def test_so_do_two_ranks_of_other_kinds(marked, tmp_path, port, kind):
     """Those whose loss is a sum over images, whoever else is in the batch."""
     augment = AugmentConfig(flip_pairs=[] if kind == "localizer" else [[0, 1]])
@@ -137,7 +138,7 @@ def test_so_do_two_ranks_of_other_kinds(marked, tmp_path, port, kind):
     assert len(one_and_two(config, tmp_path, port)) >= 4
 
 
-@pytest.mark.parametrize("kind", ["sliding_window", "faster_rcnn", "fast_rcnn", "rcnn", "embedder"])
+@pytest.mark.parametrize("kind", ["faster_rcnn", *slowly("sliding_window", "fast_rcnn", "rcnn", "embedder")])
 def test_two_ranks_of_those_that_draw_end_with_one_model(digits, tmp_path, port, kind):
     """Which windows, regions and triplets count is drawn by each rank: no one process draws the same."""
     task = "embed" if kind == "embedder" else "detect"
@@ -221,6 +222,7 @@ def by_torchrun(config, folder, world, *flags):
 LOST = "error: another process of this run has ended: "
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_run_again_and_nothing_is_lost(digits, tmp_path, port):
     """Of three ranks, for how two add up depends on nothing."""
     config = settings(digits, tmp_path / "whole", batch=2, workers=1, save_steps=2)

@@ -27,6 +27,7 @@ from detect.training.loop import Losses
 from detect.training.setup import train
 from detect.utils.interrupt import Interrupt
 from tests.reference.doom import ask, doomed, fading, hold
+from tests.reference.marks import slowly
 from tests.reference.runs import MODEL, alive, apart, children, ready, remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -109,7 +110,7 @@ def somewhere(rng):
     ][place]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [2, *slowly(0, 1)])
 def test_killed_anywhere_again_and_again(digits, tmp_path, stopped, workers):
     """Early stopping comes after the last resume, as if there had been none; then nothing is left to be done."""
     rng = np.random.default_rng(workers)

@@ -9,6 +9,7 @@ import pytest
 
 from detect.__main__ import COMMANDS
 from detect.utils.interrupt import ENDING
+from tests.reference.marks import slowly
 from tests.reference.runs import alive, apart, children, tiny_weights
 from tests.reference.stalled import paused
 
@@ -83,7 +84,10 @@ def test_every_command_is_here():
     assert set(PLACES) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", PLACES)
+QUICK = ("train", "check", "predict", "evaluate", "export", "serve")
+
+
+@pytest.mark.parametrize("command", [*QUICK, *slowly(*(name for name in PLACES if name not in QUICK))])
 def test_a_command_ends_by_every_signal_and_leaves_nothing(place, tmp_path, command):
     if command == "export":
         pytest.importorskip("onnx", reason="the extra export is not installed")
