@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from detect.commands import COMMANDS
 from detect.errors import quiet_pipe
@@ -42,10 +43,10 @@ def _main(arguments: list[str]) -> int:
 
         print(version("gridhead"))
         return 0
-    return _guarded(arguments)
+    return guarded(lambda: _run(arguments))
 
 
-def _guarded(arguments: list[str]) -> int:
+def guarded(command: Callable[[], object]) -> int:
     """Run one command and return its exit status, whatever happens."""
     from contextlib import ExitStack, closing, suppress
 
@@ -59,7 +60,7 @@ def _guarded(arguments: list[str]) -> int:
             stack.enter_context(closing(Watch()))
         stack.enter_context(without_compiler_cache())
         try:
-            _run(arguments)
+            command()
             return 0
         except (KeyboardInterrupt, Exception) as error:
             if interrupt.asked or isinstance(error, KeyboardInterrupt):  # what is broken off may fail in any way

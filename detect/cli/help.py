@@ -31,6 +31,7 @@ GROUPS = {
     "images_per_identity deterministic proposals cache_features features teacher",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
+    "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "

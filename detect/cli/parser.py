@@ -17,11 +17,11 @@ from detect.cli.help import Help
 from detect.cli.plugin_flag import load_listed, load_plugins
 from detect.cli.suggest import unknown_flag
 from detect.cli.train_values import Layer, train_values
-from detect.commands import config_of, function_of
+from detect.commands import config_of, function_of, trains
 from detect.config.constraints import from_values as checked
 from detect.config.fields import own_options
 from detect.config.fill import SWITCH, UnknownOption, merged, nested, settings
-from detect.config.train import with_task
+from detect.config.train import TrainConfig, with_task
 from detect.errors import UserError
 from detect.hub import offline
 from detect.models.legacy import current_settings
@@ -100,10 +100,9 @@ def _configured(command: str, values: dict[str, Any], files: Sequence[str]) -> A
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}{_remedy(command, absent, filled)}")
     config: Any = checked(kind, filled, "--")
-    if command == "train":
-        config = with_task(config)
-    refuse_unused(command, config, config.task if command == "train" else "")
-    return config
+    full = with_task(config) if trains(command) else config
+    refuse_unused("train" if trains(command) else command, full, full.task if trains(command) else "")
+    return full if command == "train" else config  # others, as tune, fill in what an optimizer decides themselves
 
 
 def _remedy(command: str, absent: Sequence[str], values: Mapping[str, Any]) -> str:
@@ -124,11 +123,19 @@ def _layered(command: str, values: dict[str, Any], files: Sequence[str]) -> dict
         values, files = _resumed(values, files)
     layers: list[Layer] = [*((_settings(file), Path(file).parent) for file in files), (values, None)]
     try:
-        if command == "train":
-            return train_values([*chosen_layers(layers), *layers])
+        if trains(command):
+            own = [({k: v for k, v in layer.items() if _is_own(kind, k)}, folder) for layer, folder in layers]
+            layers = [({k: v for k, v in layer.items() if not _is_own(kind, k)}, folder) for layer, folder in layers]
+            others = merged(*(nested(kind, layer, folder=folder) for layer, folder in own))
+            return {**train_values([*chosen_layers(layers), *layers]), **others}
         return merged(*(nested(kind, layer, folder=folder) for layer, folder in layers))
     except UnknownOption as error:
         raise unknown_flag(f"--{error.name}", command, error.model) from None
+
+
+def _is_own(kind: type, name: str) -> bool:
+    """Whether an option is one of the command alone, and not of `detect train`."""
+    return name.replace("-", "_") in own_options(kind).keys() - own_options(TrainConfig).keys()
 
 
 def _settings(file: str) -> dict[str, Any]:
@@ -156,11 +163,11 @@ def _resumed(values: dict[str, Any], files: Sequence[str]) -> tuple[dict[str, An
 def _help(command: str, arguments: Sequence[str], everything: bool) -> str:
     """The help of a command. Its defaults are those of the model, task and files that are named beside --help."""
     given = read(command, [word for word in arguments if word not in HELP])
-    if command != "train":
+    if not trains(command):
         return Help(command, {}, everything=everything).text()
     values = _layered(command, given.values | {"auto": False}, given.files)  # help looks at no data
     config = with_task(checked(config_of(command), {"data": "", **values}, "--"))
     values = {name: getattr(config, name) for name in own_options(config_of(command)) if name != "data"}
     named = bool({"model", "weights", "task"} & set(given.values))
-    ignored = ignored_options(command, config, config.task) if named else ()
+    ignored = ignored_options("train", config, config.task) if named else ()
     return Help(command, values, named, everything, ignored).text()

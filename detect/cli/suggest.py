@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from detect.commands import COMMANDS, config_of
+from detect.commands import COMMANDS, config_of, trains
 from detect.config.fields import options_of
 from detect.errors import UserError
 from detect.models.configs import model_class
@@ -107,7 +107,7 @@ def flags_of(command: str, model: str = "") -> list[str]:
         model: the kind of model whose options are among them. Default: those of every kind.
     """
     flags = ["config", "plugin", "offline", *(option.name for option in options_of(config_of(command)))]
-    if command != "train":
+    if not trains(command):
         return flags
     kinds = [model] if model else list(REGISTRIES["model"])
     own = (f"model.{option.name}" for kind in kinds for option in options_of(model_class(kind)))

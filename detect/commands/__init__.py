@@ -15,6 +15,7 @@ from typing import Any
 COMMANDS = {
     "demo": "run everything on an embedded toy dataset, in a few minutes",
     "train": "train or fine-tune a model",
+    "tune": "search the settings of a training that are best on the validation set",
     "evaluate": "measure weights on a dataset split",
     "predict": "run a model on images, video or a stream",
     "label": "write predictions as labels to correct, and join corrected ones again",
@@ -41,6 +42,13 @@ def config_of(command: str) -> type:
     stem = _STEMS.get(command, command)
     kind: type = getattr(_module(stem), "".join(word.capitalize() for word in stem.split("_")) + "Config")
     return kind
+
+
+def trains(command: str) -> bool:
+    """Whether a command has all options of `detect train`."""
+    from detect.config.train import TrainConfig
+
+    return issubclass(config_of(command), TrainConfig)
 
 
 def function_of(command: str) -> Callable[[Any], Any]:

@@ -99,7 +99,7 @@ def line_spec(
             "encoding": {"color": colour, "opacity": near},
         },
     ]
-    return _spec(values, HEIGHT, lines, layer=layers, encoding=_axes(values, (x, y), (log_x, log_y)))
+    return base_spec(values, HEIGHT, lines, layer=layers, encoding=_axes(values, (x, y), (log_x, log_y)))
 
 
 def dot_spec(groups: Mapping[str, Points], x: str = "", y: str = "") -> Spec:
@@ -112,7 +112,7 @@ def dot_spec(groups: Mapping[str, Points], x: str = "", y: str = "") -> Spec:
         "size": {"condition": first | {"value": 18}, "value": 70},
     }
     mark = {"type": "circle", "clip": True, **_READ}
-    return _spec(values, HEIGHT, groups, mark=mark, params=[_ZOOM], encoding=encoding)
+    return base_spec(values, HEIGHT, groups, mark=mark, params=[_ZOOM], encoding=encoding)
 
 
 def bar_spec(values: Mapping[str, float]) -> Spec:
@@ -132,7 +132,7 @@ def bar_spec(values: Mapping[str, float]) -> Spec:
         {"mark": {"type": "bar", "color": COLOURS[0], "cornerRadiusEnd": 2, **_READ}},
         {"mark": text, "encoding": {"text": {"field": "x", "type": "quantitative", "format": ",.3~r"}}},
     ]
-    return _spec(rows, 22 * max(1, len(rows)), layer=layers, encoding=encoding)
+    return base_spec(rows, 22 * max(1, len(rows)), layer=layers, encoding=encoding)
 
 
 def interval_spec(values: Mapping[str, tuple[float, float, float]], x: str) -> Spec:
@@ -153,7 +153,7 @@ def interval_spec(values: Mapping[str, tuple[float, float, float]], x: str) -> S
         },
         {"mark": {"type": "circle", "color": COLOURS[1], "size": 120, "opacity": 1, **_READ}, "encoding": {"x": dot}},
     ]
-    return _spec(rows, 36 * max(1, len(rows)), layer=layers, encoding=encoding)
+    return base_spec(rows, 36 * max(1, len(rows)), layer=layers, encoding=encoding)
 
 
 def histogram_spec(values: Sequence[float], x: str = "", bins: int = 30) -> Spec:
@@ -170,7 +170,9 @@ def histogram_spec(values: Sequence[float], x: str = "", bins: int = 30) -> Spec
         "y": {"field": "y", "type": "quantitative", "title": "count", "axis": {"tickMinStep": 1}},
         "y2": {"datum": 0},
     }
-    return _spec(rows, HEIGHT, mark={"type": "bar", "color": COLOURS[0], "binSpacing": 1, **_READ}, encoding=encoding)
+    return base_spec(
+        rows, HEIGHT, mark={"type": "bar", "color": COLOURS[0], "binSpacing": 1, **_READ}, encoding=encoding
+    )
 
 
 def svg(spec: Spec, width: int = 560) -> str:
@@ -216,7 +218,7 @@ def library() -> str:
     return made
 
 
-def _spec(
+def base_spec(
     values: list[Spec], height: int, groups: Iterable[str] = (), params: Sequence[Spec] = (), **parts: Any
 ) -> Spec:
     """A specification; `groups` are the names that the reader of a page can switch on and off."""

@@ -71,10 +71,11 @@ def in_use_since(folder: Path) -> float | None:
         return None
     number, _, node = process.removeprefix("process ").partition(" on ")
     here = sys.platform != "win32" and node == platform.node() and number.isdecimal()
-    return None if here and _has_ended(int(number)) else since
+    return None if here and has_ended(int(number)) else since
 
 
-def _has_ended(process: int) -> bool:
+def has_ended(process: int) -> bool:
+    """Whether a process of this machine has ended, by its number."""
     try:
         os.kill(process, 0)
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
