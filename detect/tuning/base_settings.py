@@ -107,7 +107,9 @@ def plain_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings of a run as nested plain values."""
     asked = ("resume", "resume_anyway", "auto", "find_lr")
     values: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(TrainConfig) if f.name not in asked}
-    return {name: asdict(one) if is_dataclass(one) else one for name, one in values.items()}
+    return {
+        name: asdict(one) if is_dataclass(one) and not isinstance(one, type) else one for name, one in values.items()
+    }
 
 
 def settings_record(config: TrainConfig) -> dict[str, Any]:

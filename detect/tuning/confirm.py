@@ -21,6 +21,7 @@ from detect.tuning.base_settings import trial_config
 from detect.tuning.samplers import Grid, grid_of
 from detect.tuning.space import Dimension
 from detect.tuning.study import TunedStudy, open_study, origin
+from detect.tuning.trial_run import PROGRAM
 from detect.tuning.worker import Worker
 from detect.utils.interrupt import Interrupt
 from detect.utils.names import say
@@ -80,7 +81,9 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     return difference, difference - half, difference + half
 
 
-def confirm(config: TuneConfig, study: TunedStudy, metric: str, interrupt: Interrupt) -> Confirmed | None:
+def confirm(
+    config: TuneConfig, study: TunedStudy, metric: str, interrupt: Interrupt, program: Sequence[str] = PROGRAM
+) -> Confirmed | None:
     """Train the best settings and those given with `--confirm` other seeds each; None where that is not to be done.
 
     The runs are the trials of a study of their own, a grid, which all processes share like the first one.
@@ -109,7 +112,7 @@ def confirm(config: TuneConfig, study: TunedStudy, metric: str, interrupt: Inter
         return trial_config(config, study.space, params, **own)
 
     say(f"confirm: trial {origin(best)} and the settings as given, with {config.confirm} other seeds, {epochs} epochs")
-    Worker(runs, settings, metric, interrupt, title="confirmation", prunes=False).work()
+    Worker(runs, settings, metric, interrupt, title="confirmation", prunes=False, program=program).work()
     return _collected(runs, origin(best), epochs)
 
 

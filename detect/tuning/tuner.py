@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,18 @@ from detect.tuning.samplers import grid_of, make_sampler
 from detect.tuning.storage import FILE, open_storage, quiet_optuna, talking_to, without_password
 from detect.tuning.study import TunedStudy, open_study
 from detect.tuning.summary import write_summary
-from detect.tuning.trial_run import Interrupted, pruner_of
+from detect.tuning.trial_run import PROGRAM, Interrupted, pruner_of
 from detect.tuning.worker import Worker
 
 TRIALS = "trials"  # the folder of their runs
 
 
-def tune(config: TuneConfig) -> Path:
+def tune(config: TuneConfig, program: Sequence[str] = PROGRAM) -> Path:
     """Run the trials that are missing, confirm the best, and write the summary.
+
+    Args:
+        config: the settings of the study and of its runs.
+        program: the command that trains in the folder which is its first argument.
 
     Returns:
         The file of the best settings.
@@ -57,10 +62,10 @@ def tune(config: TuneConfig) -> Path:
         before = len(study.records())
         begun = f"continues with {counted(before, 'trial')}" if before else "begins"
         say(f"the study {study.study.study_name} {begun}: {counted(study.trials, 'trial')} of {config.epochs} epochs")
-        worker = Worker(study, lambda trial: _trial_settings(config, study, trial), metric, interrupt)
+        worker = Worker(study, lambda trial: _trial_settings(config, study, trial), metric, interrupt, program=program)
         try:
             worker.work()
-            confirmed = confirm(config, study, metric, interrupt)
+            confirmed = confirm(config, study, metric, interrupt, program)
         except Interrupted:
             write_summary(config, study, metric, None)
             raise KeyboardInterrupt(_how_to_go_on(config)) from None
