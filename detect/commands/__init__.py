@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "write the HTML report of a training run, or compare runs",
     "next": "choose which unlabelled images to label next",
     "check": "check a dataset before training on it",
+    "mistakes": "find label errors: missing, spurious, wrong class, wrong box, duplicate",
     "anchors": "compute anchor boxes from labels by K-means",
     "weights": "list published weights, or download some",
     "import": "convert published weights of Darknet, YOLOX or PicoDet",

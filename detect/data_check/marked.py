@@ -49,8 +49,8 @@ def marked(
     part = np.concatenate([(box[:2] + box[2:]) / 2 - half, (box[:2] + box[2:]) / 2 + half])
     pane = min(canvas.shape[0], round(0.6 * side))
     magnified = _drawn(image, part, pane / (2 * half), boxes, [tag if tag is None else "" for tag in tags])
-    _frame(magnified, np.array([0, 0, *magnified.shape[1::-1]]), YELLOW)
-    _frame(canvas, (part - np.tile(window[:2], 2)) * scale, YELLOW)
+    draw_frame(magnified, np.array([0, 0, *magnified.shape[1::-1]]), YELLOW)
+    draw_frame(canvas, (part - np.tile(window[:2], 2)) * scale, YELLOW)
     return side_by_side([canvas, magnified])
 
 
@@ -95,11 +95,11 @@ def _drawn(
     places = (boxes - np.tile(window[:2], 2)) * scale
     for box, tag in zip(places, tags, strict=True):
         if tag is None:
-            _frame(canvas, box, BLUE, thick=1)
+            draw_frame(canvas, box, BLUE, thick=1)
     for box, tag in zip(places, tags, strict=True):
         if tag is not None:
-            _frame(canvas, box, RED)
-            _tag(canvas, box, tag)
+            draw_frame(canvas, box, RED)
+            draw_tag(canvas, box, tag)
     return canvas
 
 
@@ -108,7 +108,8 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _frame(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thick: int = 2) -> None:
+def draw_frame(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thick: int = 2) -> None:
+    """Draw a box (4,) x1, y1, x2, y2, with a white rim unless it is thin."""
     height, width = canvas.shape[:2]
     left, top, right, bottom = (
         np.clip(np.nan_to_num(box), -9, (width + 9, height + 9, width + 9, height + 9)).round().astype(int)
@@ -119,12 +120,12 @@ def _frame(canvas: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thi
     cv2.rectangle(canvas, (left, top), (right, bottom), color, thick)
 
 
-def _tag(canvas: np.ndarray, box: np.ndarray, text: str) -> None:
-    """Write a text on a red bar above the box, or in it where there is no room above."""
+def draw_tag(canvas: np.ndarray, box: np.ndarray, text: str, color: tuple[int, int, int] = RED) -> None:
+    """Write a text on a bar above the box, or in it where there is no room above."""
     if not text:
         return
     cover = np.pad(render(text[:40], LETTERS), ((0, 0), (4, 4)))[..., None].astype(np.float32) / 255
-    bar = (cover * ink_on(RED) + (1 - cover) * np.array(RED, np.float32)).round().astype(np.uint8)
+    bar = (cover * ink_on(color) + (1 - cover) * np.array(color, np.float32)).round().astype(np.uint8)
     height, width = canvas.shape[:2]
     left = int(np.clip(box[0], 0, max(0, width - bar.shape[1])))
     top = int(np.clip(box[1] - len(bar), 0, max(0, height - len(bar))))
