@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -32,6 +31,7 @@ from anchors.boxes import iou, xywh_to_xyxy
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.boxes import owners
 from detect.data.image_writer import save_image
+from detect.data.images import read_image
 from detect.data.sources.formats import load_data
 from detect.errors import UserError, in_one_line
 from detect.evaluation.coco_protocol import Records
@@ -144,7 +144,7 @@ def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 def twins(planter: Planter, images: Sequence[Record], folder: Path) -> None:
     """Add a nearly equal copy of each image, in whose labels, or in those of the original, one error is planted."""
     for image in images:
-        pixels = cv2.imread(str(folder / image["file_name"]))[..., ::-1]
+        pixels = read_image(folder / image["file_name"])
         number = 1 + max(one["id"] for one in planter.coco["images"])
         name = f"twin_{Path(image['file_name']).stem}.jpg"
         save_image(folder / name, (pixels * 0.94 + 6).astype(np.uint8), quality=80)

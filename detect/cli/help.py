@@ -18,16 +18,20 @@ from detect.config.fields import Option, own_options
 INDENT = 30  # columns before the explanations
 CHOICES = 8  # names that a line may list; --help-all lists all
 FILES = (
+    "fine_tune results train_options "
     "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b "
     "save_thresholds teacher"
 )
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
-    "Data": "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
+    "Data": "results "
+    "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
     "recursive max_pixels vid_stride pairs classes action file",
-    "Model": "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
+    "Model": "fine_tune "
+    "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
-    "Training": "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
+    "Training": "folds train_options "
+    "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features teacher",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
@@ -36,7 +40,8 @@ GROUPS = {
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
-    "Output": "out json page plot examples detections save_thresholds format dynamic nms half int8 int8_exclude "
+    "Output": "min_score correct_above "
+    "out json page plot examples detections save_thresholds format dynamic nms half int8 int8_exclude "
     "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
     "save_steps callbacks k channels images scores simplify",
     "Hardware": "device precision workers cache_gb",

@@ -46,7 +46,7 @@ class MistakesConfig:
     """Image size in pixels. Default: that of the weights, or 640."""
     batch: Count = 16
     """Images that go through the network together."""
-    train: str = ""
+    train_options: str = ""
     """YAML file of further options of `detect train` for the folds."""
     seed: Natural = 0
     """Seed of the folds and their training."""

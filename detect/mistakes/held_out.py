@@ -68,7 +68,7 @@ def predictions(config: MistakesConfig, annotations: Annotations, groups: np.nda
 
 def _training(config: MistakesConfig) -> dict[str, Any]:
     """The options of `detect train` for a fold."""
-    given = {"weights": config.fine_tune, "model": config.model, "imgsz": config.imgsz, "config": config.train}
+    given = {"weights": config.fine_tune, "model": config.model, "imgsz": config.imgsz, "config": config.train_options}
     same = ("epochs", "batch", "seed", "device", "precision", "workers", "skip_bad", "allow_outside")
     return {name: value for name, value in given.items() if value} | {name: getattr(config, name) for name in same}
 

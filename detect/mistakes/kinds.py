@@ -52,7 +52,7 @@ class Mistake:
 def record(one: Mistake, rank: int, annotations: Annotations) -> dict[str, Any]:
     """Return a mistake as plain values, with the ids of its image, annotation and class."""
     known = one.row >= 0
-    suggestion = {"action": one.action}
+    suggestion: dict[str, Any] = {"action": one.action}
     if one.action != "remove":
         suggestion |= {"class": annotations.names[one.label], "category_id": int(annotations.category_ids[one.label])}
         suggestion |= {"bbox": [round(value, 2) for value in one.box]}

@@ -58,7 +58,8 @@ def html(config: MistakesConfig, listed: Sequence[Mistake], annotations: Annotat
             page.heading(f"{TITLES[kind]}: {len(some):,}")
             if len(images) < len(some):
                 page.text(f"The likeliest {len(images):,} of {len(some):,} are shown.")
-            page.gallery([tuple(one) for one in images], side=PAIR if kind == CONFLICT else SINGLE)
+            gallery = [(shot.image, shot.caption, shot.path) for shot in images]
+            page.gallery(gallery, side=PAIR if kind == CONFLICT else SINGLE)
     page.heading("All of them")
     rows = [_row(n, one, annotations, names) for n, one in enumerate(listed[:LISTED], 1)]
     page.table(("rank", "score", "kind", "image", "label", "suggestion"), rows)
