@@ -97,6 +97,7 @@ def soft_nms(
     sigma: float = 0.5,
     least: float = 0.001,
     limit: int | None = None,
+    overlap: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Apply Soft-NMS with the Gaussian penalty, which lowers the scores of overlapping boxes.
 
@@ -110,6 +111,7 @@ def soft_nms(
         sigma: width of the Gaussian penalty, above 0.
         least: minimum score; boxes below it are dropped.
         limit: maximum number of boxes. Default: unlimited.
+        overlap: IoU (N, N) of what the boxes enclose, such as oriented boxes. Default: that of the boxes.
 
     Returns:
         Indices (K,) int64 and lowered scores (K,), by descending score.
@@ -125,13 +127,14 @@ def soft_nms(
         raise ValueError(f"sigma is {sigma}: it must be above 0")
     groups = torch.zeros(len(boxes)) if labels is None else labels
     columns, left, group = (x.numpy(force=True) for x in (boxes.T, scores, groups))
+    known = None if overlap is None else overlap.numpy(force=True)
     index = np.arange(len(left))
     taken: list[tuple[int, float]] = []
     while len(left) and left.max() >= least and len(taken) != limit:
         best = left.argmax()
         taken.append((index[best], left[best]))
-        overlap = np.nan_to_num(overlaps(columns[:, best], columns))
-        left = left * np.where(group == group[best], np.exp(-(overlap**2) / sigma), 1).astype(left.dtype)
+        like = overlaps(columns[:, best], columns) if known is None else known[index[best], index]
+        left = left * np.where(group == group[best], np.exp(-(np.nan_to_num(like) ** 2) / sigma), 1).astype(left.dtype)
         stay = (left >= least) & (index != index[best])
         columns, left, group, index = columns[:, stay], left[stay], group[stay], index[stay]
     order = torch.tensor([i for i, _ in taken], dtype=torch.int64, device=boxes.device)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from detect.api import Detector as Detector
@@ -55,17 +57,17 @@ def _command(name: str, values: dict[str, Any]) -> Any:
     return function_of(name)(from_values(name, values))
 
 
-def load(weights: str | Path, device: str = "auto", precision: str = "auto") -> Detector:
+def load(weights: str | Path | Sequence[str | Path], device: str = "auto", precision: str = "auto") -> Detector:
     """Load a model for prediction; see `Detector.predict`.
 
     Args:
-        weights: weights file, exported file, or name of published weights.
+        weights: weights file, exported file, or name of published weights. Several detectors: their boxes are fused.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16.
     """
-    from detect.api import Detector
+    from detect.ensemble import open_detector
 
-    return Detector.load(weights, device, precision)
+    return open_detector([weights] if isinstance(weights, str | os.PathLike) else weights, device, precision)
 
 
 def train(**flags: Any) -> Path:

@@ -52,6 +52,7 @@ NESTED = {
     "distill": "Training",
     "augment": "Augmentation",
     "tracker": "Tracking",
+    "fusion": "Fusion of several weights",
     "model": "Architecture",
 }
 GENERAL = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Precision, Range, ReadWith, Share, ShareOrUnset, SideOrDefault
+from detect.config.fusion import FusionConfig
 from detect.errors import UserError
 from detect.utils.locks import locked_files, under
 
@@ -24,7 +25,7 @@ class EvaluateConfig:
 
     weights: list[str]
     """Weights: files, exported ones, or names of `detect weights`. Several classifiers: their probabilities are
-    averaged."""
+    averaged. Several detectors: their boxes are fused."""
     data: str
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     split: str = "val"
@@ -48,6 +49,8 @@ class EvaluateConfig:
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
     """Detect in overlapping tiles where an image is larger than --imgsz."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """How the boxes of several --weights become one result."""
     resamples: Annotated[int, Range(-1)] = -1
     """Resamples of the images that give each number its 95 % interval (bootstrap). Default: 1000, fewer for many
     images; 0: no intervals."""
@@ -95,11 +98,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
     from detect.api import Detector
     from detect.cli.applicability import refuse_unused
+    from detect.ensemble import joined
     from detect.evaluation.evaluate import evaluate_models
+    from detect.tasks import get_task
 
     members = [Detector.load(path, config.device, config.precision) for path in config.weights]
     tasks = {member.model.task for member in members}
     if len(tasks) > 1:
         raise UserError(f"--weights are of several tasks ({', '.join(sorted(tasks))}): evaluate them one by one")
     refuse_unused("evaluate", config, *tasks)
+    if get_task(*tasks).fuse:
+        members = [joined(members, config.weights, config.fusion)]
     return evaluate_models(config, members)

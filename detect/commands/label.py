@@ -54,18 +54,16 @@ def label(config: LabelConfig) -> list[str]:
     Raises:
         UserError: the weights, the source or an option cannot be used, or `out` holds something.
     """
-    from detect.api import Detector
     from detect.cli.applicability import refuse_unused
     from detect.commands.predict import make_tracker, tell
+    from detect.ensemble import open_detector
     from detect.inference.source import open_source
     from detect.labelling.predicted import PredictedLabels
     from detect.labelling.writer import DatasetFolder
 
     if not config.weights or not config.source:
         raise UserError("detect label needs --weights and --source, the images to label")
-    if len(config.weights) > 1:
-        raise UserError("detect label takes one --weights file")
-    detector = Detector.load(config.weights[0], config.device, config.precision)
+    detector = open_detector(config.weights, config.device, config.precision, config.fusion)
     _require_objects(detector, config)
     refuse_unused("label", config, detector.model.task)
     bands = bands_of(config, detector)

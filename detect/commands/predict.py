@@ -78,19 +78,21 @@ def predict(config: PredictConfig) -> None:
     from detect.api import Detector
     from detect.callbacks.base import make_callbacks, watched
     from detect.cli.applicability import refuse_unused
+    from detect.ensemble import joined
     from detect.inference.pipeline import predict_to
     from detect.inference.source import open_source
     from detect.tasks import get_task
 
     members = [Detector.load(path, config.device, config.precision) for path in config.weights]
-    detector = members[0]
+    classes = {member.model.task for member in members} == {"classify"}
+    detector = members[0] if classes else joined(members, config.weights, config.fusion)
     refuse_unused("predict", config, detector.model.task)
     task = get_task(detector.model.task)
     results_file = task.require_results_file(config.weights[0])
     keep = _postprocess(config, detector)
     tracker = make_tracker(config, detector, _track_conf(config, detector), config.lines, config.zones)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
-    if len(members) > 1 or config.crops > 1:
+    if classes and (len(members) > 1 or config.crops > 1):
         predictor: Any = _ensemble(config, members, keep)
     else:
         predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from detect.config.constraints import Count, Natural, Precision, Share, SideOrDefault
+from detect.config.fusion import FusionConfig
 from detect.config.tracking import TrackConfig
 
 
@@ -14,7 +15,7 @@ class InferenceConfig:
 
     weights: list[str]
     """Weights: a file, an exported one, or a name of `detect weights`. Several classifiers: their probabilities are
-    averaged."""
+    averaged. Several detectors: their boxes are fused."""
     source: str
     """Image, folder, glob, text file of paths, video, camera number or stream URL."""
     out: str
@@ -44,6 +45,8 @@ class InferenceConfig:
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
     """Detect in overlapping tiles where an image is larger than --imgsz."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    """How the boxes of several --weights become one result."""
     track: bool = False
     """Follow objects through the frames, and number them. Only detections that belong to a track are reported."""
     tracker: TrackConfig = field(default_factory=TrackConfig)

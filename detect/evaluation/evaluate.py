@@ -17,6 +17,7 @@ from detect.data.annotations import Annotations
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, usable, verify
+from detect.ensemble import Ensemble
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
@@ -106,14 +107,14 @@ def evaluated(
     points = task.match_keypoints(detector.metadata, annotations) if task.match_keypoints else None
     evaluator = task.evaluator(annotations)
     for ids, results in predictions(config, detector, annotations, postprocess):
-        evaluator.update(ids, [_relabelled(one, labels, points) for one in results])
+        evaluator.update(ids, [relabelled(one, labels, points) for one in results])
     return evaluator
 
 
 def only_one(members: Sequence[Detector]) -> Detector:
     """The one model. Raises UserError where there are more."""
     if len(members) > 1:
-        raise UserError("several --weights are averaged for classifiers alone")
+        raise UserError("several --weights are for detectors and classifiers: give one")
     return members[0]
 
 
@@ -136,8 +137,8 @@ def predictions(
 ) -> Iterator[tuple[Any, list[Any]]]:
     """Image ids with the model's results for them, batch by batch; shows progress."""
     task, size = get_task(detector.model.task), detector.side(config.imgsz)
-    if config.tta or config.tile:  # which need whole images
-        predictor = detector.predictor(postprocess, size, config.batch, config.tta, config.tile)
+    if config.tta or config.tile or isinstance(detector, Ensemble):  # which need whole images
+        predictor = detector.predictor(postprocess, config.imgsz, config.batch, config.tta, config.tile)
         return track(predict_images(predictor, annotations), len(annotations), "evaluate")
     workers, preprocess = pick_workers(config.workers), detector.metadata.preprocess
     loader = task.eval_loader(annotations, size, config.batch, preprocess, workers, square=detector.model.square)
@@ -157,7 +158,7 @@ def say_left_out(annotations: Annotations) -> None:
         say(f"left out: {line}", sys.stderr)
 
 
-def _relabelled(result: Any, labels: torch.Tensor, points: torch.Tensor | None) -> Any:
+def relabelled(result: Any, labels: torch.Tensor, points: torch.Tensor | None) -> Any:
     """Results with the labels of the annotations, and their keypoints in that order; those without as they are."""
     if isinstance(result, SemanticMap):
         return result.relabelled(labels)

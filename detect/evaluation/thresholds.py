@@ -36,6 +36,10 @@ def targets_of(config: EvaluateConfig) -> list[Target]:
         )
     if Path(out).suffix != ".safetensors":
         raise UserError(f"--save-thresholds {out}: a weights file ends in .safetensors")
+    if len(config.weights) > 1:
+        raise UserError(
+            f"--save-thresholds {out} keeps the thresholds of one model: give one --weights, or leave it out"
+        )
     weights = config.weights[0]
     if is_exported(weights):
         raise UserError(

@@ -21,11 +21,14 @@ def concatenate_views(detections: Sequence[Detections]) -> tuple[Detections, np.
     columns = [(one.boxes, one.scores, one.labels) for one in detections]
     boxes, scores, labels = (torch.cat(column) for column in zip(*columns, strict=True))
     masks = [one.masks for one in detections if isinstance(one.masks, RleMasks)]
-    oriented = [one.oriented for one in detections if one.oriented is not None]
+    oriented, keypoints = (
+        [rows for one in detections if (rows := getattr(one, name)) is not None] for name in ("oriented", "keypoints")
+    )
     every = Detections(
         boxes,
         scores,
         labels,
+        keypoints=torch.cat(keypoints) if keypoints else None,
         oriented=torch.cat(oriented) if oriented else None,
         masks=RleMasks.join(masks) if masks else None,
     )
@@ -74,12 +77,26 @@ def members_of(group: np.ndarray) -> list[np.ndarray]:
 
 def suppress(detections: Detections, keep: Postprocess) -> Detections:
     """The detections that score, NMS and the limit of `keep` leave, by descending score."""
-    least = keep.score if keep.class_scores is None else torch.tensor(keep.class_scores)[detections.labels]
-    detections = detections[detections.scores > least]
+    detections = _scoring(detections, keep)
     groups = torch.zeros_like(detections.labels) if keep.agnostic else detections.labels
     if detections.oriented is None:
         kept = batched_nms(detections.boxes, detections.scores, groups, keep.iou)
     else:
         kept = oriented_nms(detections.oriented, detections.scores, groups, keep.iou)
-    keep.limit_hits.add(limited=len(kept) > keep.limit)
-    return detections[kept[: keep.limit]]
+    return _best(detections[kept], keep)
+
+
+def strongest(detections: Detections, keep: Postprocess) -> Detections:
+    """The detections that score and limit of `keep` leave, by descending score."""
+    detections = _scoring(detections, keep)
+    return _best(detections[detections.scores.argsort(descending=True, stable=True)], keep)
+
+
+def _scoring(detections: Detections, keep: Postprocess) -> Detections:
+    least = keep.score if keep.class_scores is None else torch.tensor(keep.class_scores)[detections.labels]
+    return detections[detections.scores > least]
+
+
+def _best(detections: Detections, keep: Postprocess) -> Detections:
+    keep.limit_hits.add(limited=len(detections) > keep.limit)
+    return detections[: keep.limit]

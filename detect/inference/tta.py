@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from anchors.nms import overlaps
 from anchors.oriented import canonical, oriented_iou
-from detect.inference.box_fusion import concatenate_views, group_views, members_of, suppress
-from detect.inference.mask_fusion import voted
-from detect.inference.oriented_fusion import mean_oriented
+from detect.inference.box_fusion import concatenate_views, group_views, suppress
+from detect.inference.merging import merged
 from detect.inference.predictor import prefetch
 from detect.masks import RleMasks
 from detect.types import Detections, Frame, Postprocess
@@ -65,24 +65,8 @@ def fuse_boxes(detections: Sequence[Detections]) -> Detections:
     every, view = concatenate_views(detections)
     corners, scores, oriented = every.boxes.double().numpy(), every.scores.double().numpy(), every.oriented
     if oriented is None:
-        group = group_views(every, view, lambda i: _iou(corners[i], corners), SAME)
+        group = group_views(every, view, lambda i: np.nan_to_num(overlaps(corners[i], corners.T)), SAME)
     else:
         overlap = oriented_iou(oriented, oriented).numpy()
         group = group_views(every, view, overlap.__getitem__, SAME)
-    count = group.max(initial=-1) + 1
-    total = np.bincount(group, scores, count)
-    boxes = np.stack([np.bincount(group, scores * side, count) for side in corners.T], 1) / total[:, None]
-    first = np.unique(group, return_index=True)[1]
-    means = torch.from_numpy(total / len(detections)).float()
-    masks = voted(every.masks, members_of(group), scores) if isinstance(every.masks, RleMasks) else None
-    if oriented is not None:
-        oriented = torch.from_numpy(mean_oriented(oriented.double().numpy(), scores, group)).float()
-    return Detections(torch.from_numpy(boxes).float(), means, every.labels[first], oriented=oriented, masks=masks)
-
-
-def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """IoU (N,) of a box (4,) with boxes (N, 4), 0 for empty ones."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    inter = sides.clip(0).prod(1)
-    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - inter
-    return inter / np.maximum(union, 1e-9)
+    return merged(every, scores, group, np.bincount(group, scores) / len(detections))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from detect.api import Detector
     from detect.commands.evaluate import EvaluateConfig
+    from detect.config.fusion import FusionConfig
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
     from detect.models.base import ModelMetadata
@@ -257,6 +258,10 @@ class Task:
 
     summary_lines: Callable[[dict[str, Any]], Iterable[str]] = _number_lines
     """(result of the evaluator) -> the lines that `detect evaluate` prints. Default: the single numbers."""
+
+    fuse: Callable[[Sequence[Detector], Sequence[str], FusionConfig], Any] | None = None
+    """(models, their files, options) -> what makes one result of theirs, as `detect.inference.detection_fusion` does.
+    Default: several --weights are refused."""
 
     # What it leaves behind
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from detect.types import Postprocess, Preprocess, Target
 
 
-LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile")  # of detect label, and of predict
+FUSION = ("fusion.method", "fusion.iou", "fusion.skip", "fusion.weights")  # of evaluate, predict and label
+LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile", *FUSION)  # of detect label, and of predict
 THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds")  # of detect evaluate
 
 
@@ -99,7 +100,7 @@ TASK = Task(
     evaluator=Late("detect.evaluation.coco:CocoEvaluator"),
     options={
         "train": IMAGE_OPTIONS,
-        "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections", *THRESHOLDS),
+        "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections", *THRESHOLDS, *FUSION),
         "predict": (*LABEL, "save_txt", "save_crop"),
         "label": LABEL,
         "export": ("nms", "conf", "iou", "max_det"),
@@ -111,6 +112,7 @@ TASK = Task(
     match_classes=Late("detect.evaluation.class_matching:as_coco"),
     progress_metrics=("AP", "AP50"),
     summary_lines=Late("detect.evaluation.coco:coco_lines"),
+    fuse=Late("detect.inference.detection_fusion:DetectionFusion"),
     results_file="detections.json",
     detects_objects=True,
     export=ExportForm(

@@ -27,9 +27,9 @@ TASK = replace(
     options={
         **detect.TASK.options,
         "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
-        "evaluate": ("conf", "iou", "max_det", "detections", *detect.THRESHOLDS),
-        "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop"),
-        "label": ("iou", "agnostic", "soft", "track"),
+        "evaluate": ("conf", "iou", "max_det", "detections", *detect.THRESHOLDS, *detect.FUSION),
+        "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop", *detect.FUSION),
+        "label": ("iou", "agnostic", "soft", "track", *detect.FUSION),
     },
     check_data=Late("detect.evaluation.oks:require_keypoints"),
     training_data=partial(detect.training_data, points=True),
