@@ -60,6 +60,10 @@ class Target(_Rows):
     augmented; a task gets what it learns from, made of them: masks (N, S, S) uint8, the share, up to 255, of each cell
     of the box's S x S grid that the object covers; oriented (N, 5) float32 boxes (see `anchors.oriented`), which may
     reach out of the image; label_map (height, width) uint8, the class of each pixel, 255 where it is to be ignored.
+
+    Of federated datasets (see `detect.data.federation`): complete (R, C) bool, the classes of which every object in
+    each region `complete_in` (R, 4) xyxy is annotated; several where several images make one. None: all classes, and
+    so it is beyond the regions.
     """
 
     boxes: Tensor
@@ -73,6 +77,8 @@ class Target(_Rows):
     masks: Tensor | None = None
     oriented: Tensor | None = None
     label_map: Tensor | None = None
+    complete: Tensor | None = None
+    complete_in: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

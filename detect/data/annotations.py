@@ -56,6 +56,8 @@ class Annotations:
         bad_outlines: what is wrong with the outlines that cannot be used, or of which a part is left out, by annotation
             id. Only tasks that use outlines look at it.
         federation: the classes that each image was checked for; None where that is all of them, as in most datasets.
+        measured_as: whose protocol the dataset has: "coco"; "lvis" in its place; or COCO's, and "open_images" or
+            "wider_face" beside it.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class Annotations:
     difficult: np.ndarray | None = None
     bad_outlines: dict[int, str] = field(default_factory=dict)
     federation: Federation | None = None
+    measured_as: str = "coco"
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -158,7 +161,15 @@ class Annotations:
             size=(height, width),
             keypoints=None if self.keypoints is None else torch.from_numpy(self.keypoints[rows]).float(),
             proposals=proposals,
+            **({} if self.federation is None else self.complete(index, (height, width))),
         )
+
+    def complete(self, index: int, size: tuple[int, int]) -> dict[str, Any]:
+        """Return `Target.complete` and its region, the canvas of `size` (h, w), of image `index`, if federated."""
+        if self.federation is None:
+            return {}
+        complete = torch.from_numpy(self.federation.complete(index, len(self.names)))[None]
+        return {"complete": complete, "complete_in": torch.tensor([[0.0, 0.0, *size[::-1]]])}
 
     def select(self, indices: Sequence[int] | np.ndarray, left_out: list[str] | None = None) -> Annotations:
         """Return the annotations of these images, in this order; the classes stay.

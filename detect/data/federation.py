@@ -32,7 +32,6 @@ class Federation:
         partial_starts: (I + 1,) int64.
         frequency: (C,) "r", "c" or "f" for rare, common and frequent classes, "" where unknown; None without any.
         parents: for each class the classes that it is a kind of, by label; None where classes have no hierarchy.
-        protocol: whose evaluation the dataset has: "lvis" or "open_images".
     """
 
     checked: np.ndarray
@@ -41,12 +40,6 @@ class Federation:
     partial_starts: np.ndarray
     frequency: tuple[str, ...] | None = None
     parents: tuple[tuple[int, ...], ...] | None = None
-    protocol: str = "lvis"
-
-    @property
-    def lvis(self) -> bool:
-        """Whether LVIS's evaluation is the dataset's own."""
-        return self.protocol == "lvis"
 
     @staticmethod
     def of(checked: Sequence[set[int]], partial: Sequence[set[int]], **fields: object) -> Federation:

@@ -136,7 +136,7 @@ class CocoEvaluator:
     def _numbers(self, matches: Sequence[Sequence[ClassMatches]], weights: np.ndarray) -> dict[str, Any]:
         federation, names = self.annotations.federation, self.annotations.names
         numbers, limits = self.protocol.numbers(), self.protocol.limits
-        if federation is None or not federation.lvis:
+        if federation is None or self.annotations.measured_as != "lvis":
             return resampled_numbers(matches, weights, names, numbers, limits)
         numbers["AR300"] = ("recall", slice(None), 0, 0)
         found = resampled_numbers(matches, weights, names, numbers, (300,) * len(limits))

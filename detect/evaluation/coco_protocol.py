@@ -26,6 +26,7 @@ from detect.evaluation.coco_engine import GroundTruth, Predictions, measure
 from detect.evaluation.oriented_boxes import annotated_oriented
 from detect.evaluation.protocol import COCO, NUMBERS, Protocol
 
+LVIS_LIMIT = 300  # detections of an image
 LVIS_NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf", "AR300", "ARs", "ARm", "ARl")
 
 
@@ -89,7 +90,7 @@ class Summary(NamedTuple):
 def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, Predictions]:
     """The arguments of `measure`: numbers of images and classes, the objects, and the detections."""
     federation = annotations.federation
-    if federation is not None and not federation.lvis:
+    if federation is not None and annotations.measured_as != "lvis":
         records = records.rows(judged(annotations, records)[1])
     by_id = np.argsort(annotations.image_ids)
     order = annotations.image_ids[by_id]  # the engine wants ids from 0; their order decides between ties
@@ -108,7 +109,7 @@ def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int,
         own = annotated_oriented(annotations)
         objects = objects._replace(oriented=own, areas=own[:, 2] * own[:, 3])
         detections = Predictions(rows, records.oriented[:, 2] * records.oriented[:, 3], oriented=records.oriented)
-    if federation is not None and federation.lvis:
+    if federation is not None and annotations.measured_as == "lvis":
         names = {"neg_category_ids": federation.checked_in, "not_exhaustive_category_ids": federation.partial_in}
         told = [{name: labels(row).tolist() for name, labels in names.items()} for row in by_id.tolist()]
         objects = objects._replace(federated=told)
@@ -139,7 +140,7 @@ def summary_of(
         name: mean_defined(arrays[which][threshold][..., size, limit])
         for name, (which, threshold, size, limit) in protocol.numbers().items()
     }
-    if annotations.federation is not None and annotations.federation.lvis:
+    if annotations.federation is not None and annotations.measured_as == "lvis":
         numbers |= {"AR300": mean_defined(recall[..., 0, -1])}
         numbers = _lvis_numbers(numbers, precision[..., 0, -1], annotations.federation.frequency)
     best, half = precision[..., 0, -1], protocol.at(0.5)

@@ -20,6 +20,7 @@ from anchors.sampling import sampled
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.rcnn import PooledConfig, RcnnConfig
 from detect.models.heads.roi import SIDE, RoIHead, pooled
+from detect.models.losses.federated import complete_at, without_unknown
 from detect.models.yolo import select_detections
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
@@ -92,7 +93,9 @@ class RegionModel(Model):
         positive = counted & (index >= 0)
         target_boxes, labels = (_of_objects(x, index, targets) for x in ("boxes", "labels"))
         labels = torch.where(positive, labels, raw.logits.shape[-1] - 1)
-        losses = cross_entropy(raw.logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        complete = complete_at((raw.boxes[..., :2] + raw.boxes[..., 2:]) / 2, targets)
+        logits = without_unknown(raw.logits.float(), labels, complete)
+        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         classes = (losses * self.class_weights[labels.flatten()] * counted.flatten()).sum()
         codes = encode_deltas(target_boxes[positive], raw.boxes[positive], WEIGHTS)
         rows = torch.arange(len(codes), device=codes.device)

@@ -21,6 +21,7 @@ from detect.models.backbones.base import Network, shortened
 from detect.models.backbones.fully_convolutional import convolutional
 from detect.models.base import Model, ModelMetadata
 from detect.models.configs.sliding_window import SlidingWindowConfig
+from detect.models.losses.federated import complete_at, without_unknown
 from detect.models.yolo import select_detections
 from detect.types import Detections, HeadOutput, LossTerm, NamedRows, Postprocess, Target
 
@@ -82,6 +83,7 @@ class SlidingWindow(Model):
         background = raw.logits.shape[-1] - 1
         labels = torch.full_like(index, background).index_put(matched, ground_truth.labels[matched[0], index[matched]])
         logits = raw.logits.to(torch.promote_types(raw.logits.dtype, torch.float32))
+        logits = without_unknown(logits, labels, complete_at(raw.priors.centers, targets))
         losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
         positive = index >= 0
         counted = positive | hardest(losses.detach(), index == -1, HARD * positive.sum().clamp(min=1))

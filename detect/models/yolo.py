@@ -28,6 +28,7 @@ from detect.models.heads.keypoints import KeypointHead
 from detect.models.heads.oriented import OrientedHead
 from detect.models.heads.point import PointHead
 from detect.models.losses.classes import cross_entropy, soft_targets
+from detect.models.losses.federated import complete_at, known
 from detect.models.necks import build_pyramid
 from detect.registry import REGISTRIES
 from detect.types import Detections, HeadOutput, LossTerm, Postprocess, Target
@@ -83,15 +84,18 @@ class Yolo(PyramidModel):
             "regression": LossTerm(loss.regression * (weight * regression).sum(), count),
         }
         used, kind = assignment.index != -2, (self.class_loss, self.class_weights)
+        complete = complete_at(raw.priors.centers, targets) if targets and targets[0].complete is not None else None
         if raw.objectness is None:
             target = soft_targets(raw.logits, positive, labels, weight)
+            used = used if complete is None else known(used, target, complete)
             terms["classes"] = LossTerm(loss.classes * cross_entropy(raw.logits, target, used, *kind), count)
         else:
             iou = torch.minimum(weight, iou_aligned(self.head.boxes(outputs), target_boxes)).detach()
             quality = torch.zeros_like(raw.objectness).index_put(positive, iou)
             rows = torch.arange(len(labels), device=labels.device)
             target = soft_targets(outputs.logits, (rows,), labels, weight)
-            terms["classes"] = LossTerm(loss.classes * cross_entropy(outputs.logits, target, weight > 0, *kind), count)
+            counted = weight > 0 if complete is None else known(weight > 0, target, complete[positive])
+            terms["classes"] = LossTerm(loss.classes * cross_entropy(outputs.logits, target, counted, *kind), count)
             terms["objectness"] = LossTerm(loss.objectness * cross_entropy(raw.objectness, quality, used), count)
         if extra := getattr(self.head, "extra", ""):
             losses = self.head.extra_losses(outputs, targets, matched, target_boxes, weight)

@@ -74,7 +74,9 @@ def about(model: Model, annotations: Annotations, size: int, dtype: torch.dtype)
             weights.update(f"{part}.{name}".encode())
             weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     columns = annotations.image_ids, annotations.starts, annotations.boxes, annotations.labels, annotations.crowd
-    for array in (*columns, annotations.keypoints, annotations.proposals, annotations.proposal_starts):
+    federation = annotations.federation
+    checked = () if federation is None else (federation.checked, federation.checked_starts, federation.partial)
+    for array in (*columns, annotations.keypoints, annotations.proposals, annotations.proposal_starts, *checked):
         if array is None:
             continue
         data.update(np.ascontiguousarray(array).tobytes())
@@ -206,6 +208,8 @@ def _write(
 
 def _plain(target: Target) -> dict[str, Any]:
     values = {name: getattr(target, name) for name in ("boxes", "labels", "crowd", "proposals")}
+    if target.complete is not None:
+        values |= {"complete": target.complete, "complete_in": target.complete_in}
     values["points"] = target.keypoints  # the key of every file so far
     lists = {name: None if v is None else v.tolist() for name, v in values.items()}
     return lists | {"image_id": target.image_id, "size": list(target.size)}
@@ -221,6 +225,8 @@ def _target(values: dict[str, Any]) -> Target:
         _tuple(values["size"]),
         None if points is None else torch.tensor(points, dtype=torch.float32).view(count, -1, 3),
         None if proposals is None else torch.tensor(proposals, dtype=torch.float32).view(-1, 4),
+        complete=torch.tensor(values["complete"]) if "complete" in values else None,
+        complete_in=torch.tensor(values["complete_in"], dtype=torch.float32) if "complete" in values else None,
     )
 
 

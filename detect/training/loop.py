@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 import sys
@@ -19,6 +20,7 @@ from detect.config.train import TrainConfig
 from detect.data.annotations import Annotations
 from detect.data.loader import TrainLoader
 from detect.errors import UserError
+from detect.evaluation.coco_protocol import LVIS_LIMIT
 from detect.evaluation.dataset_pass import predict_batches
 from detect.models.base import Model
 from detect.tasks.base import EvalBatches, Task
@@ -281,10 +283,10 @@ class Trainer:
         """Evaluate the moving average on the validation set, each rank its part; return the metrics of all."""
         self._call("on_validation_start")
         own, everyone = self.task.evaluator(self.annotations), self.task.evaluator(self.annotations)
-        fused = self.view(self.run.ema.module.for_inference(self.device, self.dtype))
-        for image_ids, predictions in predict_batches(
-            fused, self.validation, self.task.postprocess(None), self.device, self.dtype
-        ):
+        fused, keep = self.view(self.run.ema.module.for_inference(self.device, self.dtype)), self.task.postprocess(None)
+        if getattr(self.annotations, "measured_as", "") == "lvis":  # which counts more detections than COCO's
+            keep = dataclasses.replace(keep, limit=LVIS_LIMIT)
+        for image_ids, predictions in predict_batches(fused, self.validation, keep, self.device, self.dtype):
             own.update(image_ids, predictions)
             self._call("on_validation_batch_end", image_ids, predictions)
             if self.ranks.world == 1:

@@ -102,7 +102,7 @@ def test_a_folder_of_lvis_is_recognised_and_its_images_found(tmp_path):
 def test_a_yaml_names_files_of_lvis_too(tmp_path):
     lvis_folder(tmp_path)
     (tmp_path / "d.yaml").write_text("val: {annotations: annotations/lvis_v1_val.json, images: .}\n")
-    assert load_data(tmp_path / "d.yaml", "val").federation.lvis
+    assert load_data(tmp_path / "d.yaml", "val").measured_as == "lvis"
 
 
 def test_classes_of_another_order_keep_what_is_known(tmp_path):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from detect.config.augment import AugmentConfig
+from detect.data.augment.complete_regions import joined_regions, moved_regions, placed_regions, spread_regions
 from detect.data.augment.outlines import place_outlines
 from detect.data.augment.pipeline import transforms
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
@@ -110,6 +111,7 @@ def random_crop(tile: ImageTarget, config: AugmentConfig, rng: np.random.Generat
     if points is not None:
         points = torch.cat([points[..., :2] * stretch[:2] - shift[:2], points[..., 2:]], dim=-1)
     moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines, size=(height, width))
+    moved = replace(moved, **moved_regions(moved, lambda regions: regions * stretch - shift))
     return ImageTarget(tile.image[top : top + height, left : left + width], moved)
 
 
@@ -192,6 +194,7 @@ def place(targets: Sequence[Target], moves: Sequence[Placement], visibility: flo
         keypoints=None if points is None else torch.from_numpy(points),
         proposals=torch.from_numpy(boxes[rest].astype(np.float32)) if proposals else None,
         outlines=None if outlines is None else outlines[keep],
+        **({} if targets[0].complete is None else placed_regions(targets, moves, size)),
     )
 
 
@@ -244,6 +247,7 @@ def merge(targets: Sequence[Target], size: tuple[int, int]) -> Target:
         proposals=torch.cat(proposals) if proposals else None,
         outlines=Outlines.join(outlines) if outlines else None,
         size=size,
+        **joined_regions(targets),
     )
 
 
@@ -277,6 +281,7 @@ class Augmenter:
         """Return the augmented image (side, side, 3), which may be the same array, and its target."""
         for transform in self.transforms:
             image, target = transform(image, target, rng)
+            target = replace(target, **spread_regions(target))
         if target.size != (side, side):  # a transform may have cropped it
             image, target = letterboxed(ImageTarget(image, target), side, self.preprocess)
         jitter(image, self.config, rng)
@@ -309,7 +314,9 @@ def mirror(target: Target, swap: Tensor | None) -> Target:
         points = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=-1)
         points = points if swap is None else points[:, swap]
     outlines = target.outlines and target.outlines.moved(lambda places: places * [-1, 1] + [width, 0])
-    return replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines)
+    regions = None if target.complete_in is None else target.complete_in[:, [2, 1, 0, 3]] * sign + shift
+    moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines)
+    return replace(moved, complete_in=regions)
 
 
 def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:

@@ -161,4 +161,6 @@ class WindowDataset(TrainDataset):
         if warp is not None:
             boxes = torch.from_numpy(warp.boxes(boxes.numpy())).float()
         touched = (boxes[:, 2:] > 0).all(dim=1) & (boxes[:, :2] < self.side).all(dim=1)
-        return canvas, replace(target, boxes=boxes, size=canvas.shape[:2])[touched]
+        size = (self.side, self.side)
+        known = self.annotations.complete(image, size)
+        return canvas, replace(target, boxes=boxes, size=size, **known)[touched]

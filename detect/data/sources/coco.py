@@ -154,6 +154,7 @@ def from_coco(
         left_out=bad_records.lines,
         notes=notes,
         federation=federation,
+        measured_as="coco" if federation is None else "lvis",
     )
 
 
