@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from detect.config.augment import AugmentConfig
+from detect.data.augment.mirror_pairs import mirror_swap
 from detect.data.augment.transforms import (
     ImageTarget,
     Placement,
     jitter,
     merge,
     mirror,
-    mirror_swap,
     mosaic,
     paste,
     place,

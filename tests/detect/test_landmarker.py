@@ -19,7 +19,7 @@ from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.config.augment import AugmentConfig
 from detect.data.alignment import Pose
-from detect.data.augment.transforms import mirror_swap
+from detect.data.augment.mirror_pairs import mirror_swap
 from detect.data.bad_records import BadRecords
 from detect.data.datasets.landmarks import Instances, LandmarkDataset, require_points
 from detect.data.rng import SampleKey

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from detect.config.augment import AugmentConfig
 from detect.data.augment.complete_regions import joined_regions, moved_regions, placed_regions, spread_regions
+from detect.data.augment.mirror_pairs import mirror_swap
 from detect.data.augment.outlines import place_outlines
 from detect.data.augment.pipeline import transforms
 from detect.data.augment.warp import SETTINGS, Warp, random_warp
 from detect.data.images import resize
 from detect.data.letterbox import Letterbox
 from detect.data.outlines import Outlines
-from detect.errors import UserError
 from detect.types import Preprocess, Target
 
 MIN_SIDE = 2.0  # pixels: a box thinner than this shows nothing that could be learned
@@ -317,26 +317,6 @@ def mirror(target: Target, swap: Tensor | None) -> Target:
     regions = None if target.complete_in is None else target.complete_in[:, [2, 1, 0, 3]] * sign + shift
     moved = replace(target, boxes=boxes, keypoints=points, proposals=proposals, outlines=outlines)
     return replace(moved, complete_in=regions)
-
-
-def mirror_swap(keypoints: Sequence[str], pairs: Sequence[Sequence[int]] | None) -> Tensor | None:
-    """Return the permutation (K,) that swaps each pair; None without keypoints. UserError: pairs missing or wrong."""
-    if not keypoints:
-        return None
-    if pairs is None:
-        raise UserError(
-            "mirroring needs to know which keypoints swap: name them left_…/right_… in the annotations, "
-            "or give augment.flip_pairs, or set augment.flip to 0"
-        )
-    swap = torch.arange(len(keypoints))
-    used = sorted(k for pair in pairs for k in pair)
-    if any(len(pair) != 2 for pair in pairs) or len(set(used)) != len(used):
-        raise UserError(f"augment.flip_pairs must hold pairs, each keypoint at most once: {[list(p) for p in pairs]}")
-    if used and not 0 <= used[0] <= used[-1] < len(keypoints):
-        raise UserError(f"augment.flip_pairs names keypoint {used[-1]}, but there are {len(keypoints)} (from 0)")
-    for a, b in pairs:
-        swap[a], swap[b] = b, a
-    return swap
 
 
 def jitter(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> None:
