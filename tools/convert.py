@@ -4,8 +4,7 @@
     python tools/convert.py SOURCE --out FOLDER --split 0.8   instances_train.json, instances_val.json and data.yaml
     python tools/convert.py SOURCE --out FILE.json            one file, where the source is one set
 
-SOURCE is whatever `--data` takes, one COCO json file, or an export of VIA, LabelMe (a file, or a folder of them) or
-Label Studio (JSON), whose images lie beside it or in `images/` there.
+SOURCE is whatever `--data` takes, exports of CVAT, LabelMe, Label Studio and VIA among it, or one COCO json file.
 Images are not copied: file names stay relative to the image folder, which data.yaml and the `info` of each json file
 name. Nothing is overwritten. COCO records are copied unchanged, with segmentations; with --skip-bad they are written
 from what the program reads.
@@ -31,10 +30,6 @@ from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 from detect.utils.json_files import read_json
 from detect.utils.names import json_text, say
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an installed copy
-
-from tools.labelling import read_export
 
 SWAPS, CANDIDATES = 2000, 128
 
@@ -148,22 +143,15 @@ def cut(annotations: Annotations, share: float, seed: int) -> tuple[np.ndarray, 
 def _read(source: str, skip_bad: bool, allow_outside: bool) -> tuple[dict[str, Annotations], bool]:
     """Read the sets of a source, and whether their records are written anew rather than copied."""
     path = Path(source).expanduser()
-    single = path.suffix.lower() == ".json" and path.is_file()
     try:
-        loaders = {} if single else recognise(source, allow_outside=allow_outside)
+        loaders = recognise(source, allow_outside=allow_outside)
     except UnknownFormatError:
-        if not path.is_dir():
+        if path.suffix.lower() != ".json" or not path.is_file():
             raise
-        loaders = {}
-    exported = None if loaders else read_export(path, skip_bad, allow_outside)
-    if exported is not None:
-        return {"train": _report_skipped(exported)}, True
-    if single:
         name = path.stem.partition("_")[2]
         base = path.parent.parent if path.parent.name == "annotations" else path.parent
         load = coco_loader(path, image_roots(base, name), Roots(base, anywhere=allow_outside))
         return {split_name(name) or "train": _report_skipped(load(skip_bad))}, skip_bad
-    loaders = loaders or recognise(source, allow_outside=allow_outside)  # which says what is accepted
     return {split: _report_skipped(load(skip_bad)) for split, load in loaders.items()}, skip_bad
 
 
@@ -179,7 +167,8 @@ def _root(annotations: Annotations) -> str:
 
 def _write(annotations: Annotations, path: Path, anew: bool) -> None:
     """Write one COCO file; the records of a COCO source are copied unless `anew`."""
-    content = annotations.to_coco() if anew or annotations.path.suffix.lower() != ".json" else _chosen(annotations)
+    copied = None if anew or annotations.path.suffix.lower() != ".json" else _chosen(annotations)
+    content = copied or annotations.to_coco()
     info = content.get("info")
     content["info"] = {**(info if isinstance(info, dict) else {}), "images": _root(annotations)}
     replace_text(path, json_text(content))
@@ -187,9 +176,11 @@ def _write(annotations: Annotations, path: Path, anew: bool) -> None:
     say(f"{path}: {len(annotations)} images, {objects}; images in {_root(annotations)}")
 
 
-def _chosen(annotations: Annotations) -> dict:
-    """Read the records of the source's COCO file that belong to the images of `annotations`."""
+def _chosen(annotations: Annotations) -> dict | None:
+    """Read the records of the source's COCO file that belong to the images of `annotations`; None for other files."""
     content = read_json(annotations.path)
+    if not isinstance(content, dict) or "images" not in content:
+        return None
     chosen = set(annotations.image_ids.tolist())
     return {
         **content,

@@ -141,22 +141,14 @@ def make_outlines(folder: Path) -> None:
 
 def read_outlines(path: Path) -> None:
     """Read the outlines of the dataset that the file belongs to, and make of them what tasks and commands do."""
-    from detect.data.annotations import Annotations
     from detect.data.outline_checks import outlined
     from detect.data.sources.formats import load_data
     from detect.data_check.findings import check
-    from tools.labelling import read_export
 
     folder = next(place for place in path.parents if (place / "images").is_dir())
 
     def used(skip_bad: bool) -> None:
-        annotations: Annotations | None
-        if path.name == "via.json":
-            annotations = read_export(path, skip_bad, False)
-        else:
-            annotations = load_data(folder, "train", skip_bad)
-        if annotations is None:
-            raise UserError(f"{path}: is no export")
+        annotations = load_data(path if path.name == "via.json" else folder, "train", skip_bad)
         kept = outlined(annotations, skip_bad)
         if kept.outlines is not None and len(kept.outlines):
             bounds = kept.outlines.bounds((20, 40))

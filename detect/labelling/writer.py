@@ -23,9 +23,9 @@ from detect.data.annotations import Annotations, encode_names
 from detect.errors import UserError
 from detect.labelling.labels import REVIEW, Labels
 from detect.registry import REGISTRIES
-from detect.utils.atomic_io import replace_file, replace_text
+from detect.utils.atomic_io import replace_file
 from detect.utils.locks import LOCK, locked_folder
-from detect.utils.names import json_text
+from detect.utils.names import counted
 
 Images = Literal["auto", "refer", "link", "copy"]
 
@@ -126,10 +126,11 @@ class DatasetFolder:
         how = ("link" if self.format.beside else "refer") if images == "auto" else images
         placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in sets.items()}
         lines: list[str] = self.format.write(placed, self.out)
-        review = [name for labels in placed.values() for name in _to_review(labels)]
+        review = [name for labels in placed.values() for name in _to_review(labels, self.out)]
         if review:
-            replace_text(self.out / f"{REVIEW}.txt", "".join(f"{name}\n" for name in review), durable=False)
-            lines.append(f"{len(review)} images to look at are listed in {self.out / f'{REVIEW}.txt'}")
+            path = self.out / f"{REVIEW}.txt"  # a list that --source takes
+            replace_file(path, lambda part: part.write_bytes(os.fsencode("".join(f"{one}\n" for one in review))), False)
+            lines.append(f"{counted(len(review), 'image')} to look at: listed in {path}")
         return lines
 
     def _placed(self, labels: Labels, split: str, how: str) -> Labels:
@@ -144,9 +145,12 @@ class DatasetFolder:
         return replace(labels, annotations=_renamed(data, folder, renamed))
 
 
-def _to_review(labels: Labels) -> Iterable[str]:
-    data = labels.annotations
-    return (json_text(str(data.image_path(i)))[1:-1] for i in labels.to_review.nonzero()[0].tolist())
+def _to_review(labels: Labels, out: Path) -> Iterable[str]:
+    """The paths of the images to look at, relative to the folder where they are inside."""
+    data, here = labels.annotations, os.path.abspath(out)
+    for i in labels.to_review.nonzero()[0].tolist():
+        path = os.path.abspath(data.image_path(i))
+        yield os.path.relpath(path, here) if Path(path).is_relative_to(here) else path
 
 
 def distinct_stems(names: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from detect.data.sources.coco import load_coco
+from detect.data.sources.label_studio import unpacked
 from tools import convert
-from tools.label_studio import unpacked
 
 SIZE = (20, 40)
 
