@@ -8,7 +8,7 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from detect.cli.plugin_flag import PLUGIN_HELP
 from detect.commands import config_of
@@ -151,6 +151,7 @@ def flag_of(option: Option) -> str:
         return flag
     several = get_origin(option.hint) is list
     hint = get_args(option.hint)[0] if several else option.hint
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint  # of a list's items
     name = option.name.rpartition(".")[2]
     named = get_origin(hint) is Literal or any(isinstance(rule, Choice) for rule in option.rules)
     word = (

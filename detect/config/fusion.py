@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from detect.config.constraints import Positive, ReadWith, Share, ShareOrUnset
+from detect.config.fields import ADVANCED
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,13 @@ class FusionConfig:
     """How the results of several weights for one image become one result."""
 
     method: Literal["wbf", "nms", "soft-nms", "nmw"] = "wbf"
-    """Fusion of the boxes of several --weights. wbf: weighted boxes fusion, their mean, with a lower score where only
-    some of the models detect the object. nms: the best box stays. soft-nms: the others stay with a lower score. nmw:
-    non-maximum weighted, the mean with the best score."""
-    iou: Annotated[Share, ReadWith("fusion.method", "wbf", "nms", "nmw")] = 0.55
-    """IoU above which boxes of one class, of several --weights, are of one object."""
-    skip: ShareOrUnset = None
-    """Boxes of a model with a lower score take no part in the fusion. Default: --conf divided by the number of
+    """Fusion of boxes. With wbf: weighted boxes fusion, the mean of boxes, with a lower score where only some of the
+    models detect the object. nms: the best box stays. soft-nms: the others stay with a lower score. nmw: non-maximum
+    weighted, the mean of boxes with the best score."""
+    iou: Annotated[Share, ReadWith("fusion.method", "wbf", "nms", "nmw"), ADVANCED] = 0.55
+    """Least IoU of one object's boxes. Boxes of one class that overlap more, of several --weights, are one object."""
+    skip: Annotated[ShareOrUnset, ADVANCED] = None
+    """Least score of a box. Lower ones of a model take no part in the fusion. Default: --conf divided by the number of
     --weights."""
     weights: list[Positive] = field(default_factory=list)
-    """How much each of several --weights counts, in their order. Default: all the same."""
+    """Weight of each model. In the order of --weights. Default: all count the same."""
