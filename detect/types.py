@@ -85,12 +85,14 @@ class Target(_Rows):
 class Batch:
     """A batch of images (B, 3, H, W) uint8, or signals (B, C, ...), with a target for each.
 
-    `fits` are the letterboxes of letterboxed images.
+    `fits` are the letterboxes of letterboxed images; `unlabelled` (U, 2, 3, H, W) are two views, weak and strong, of
+    images without labels.
     """
 
     images: Tensor
     targets: list[Target]
     fits: list[Letterbox] = field(default_factory=list)
+    unlabelled: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

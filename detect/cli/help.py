@@ -32,7 +32,7 @@ GROUPS = {
     "detector threshold in_channels dims imgsz layer",
     "Training": "folds train_options "
     "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
-    "images_per_identity deterministic proposals cache_features features teacher",
+    "images_per_identity deterministic proposals cache_features features teacher unlabelled",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
     "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",
@@ -50,6 +50,7 @@ IDENTITY = ("model.name", "model.kind")  # what --model NAME has said
 NESTED = {
     "optim": "Optimizer",
     "distill": "Training",
+    "pseudo": "Training",
     "augment": "Augmentation",
     "tracker": "Tracking",
     "fusion": "Fusion of several weights",

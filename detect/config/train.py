@@ -19,7 +19,7 @@ from detect.config.constraints import (
 )
 from detect.config.fields import ADVANCED
 from detect.config.optim import OptimConfig, refuse_unread, with_defaults
-from detect.config.teacher import DistillConfig
+from detect.config.teacher import DistillConfig, PseudoConfig
 from detect.errors import UserError
 from detect.models.configs.base import ModelConfig
 from detect.models.configs.yolo import YoloConfig
@@ -70,6 +70,10 @@ class TrainConfig:
     """Detector that also teaches (distillation). Weights: a file, or a name of `detect weights`."""
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Distillation with --teacher."""
+    unlabelled: str = ""
+    """Folder of images without labels. The model labels them for itself."""
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+    """Pseudo-labels with --unlabelled."""
     freeze: Annotated[int, Range(-1)] = 0
     """Backbone stages to freeze; -1: all but the head."""
     unfreeze_every: Annotated[Natural, ReadWith("freeze")] = 0

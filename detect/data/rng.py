@@ -25,6 +25,7 @@ class Stream(IntEnum):
     SIZE = 3
     COPY = 4
     STYLE = 5
+    UNLABELLED = 6
 
 
 class SampleKey(NamedTuple):

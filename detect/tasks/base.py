@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 IMAGE_OPTIONS = (
     *("balance", "repeat", "proposals", "augment.mosaic", "augment.mosaic_off", "augment.mixup"),
-    *("augment.visibility", "augment.stylized", "augment.crop", "teacher"),
+    *("augment.visibility", "augment.stylized", "augment.crop", "teacher", "unlabelled"),
 )  # of detect train, which the default `Task.training_data` reads
 
 

@@ -10,6 +10,7 @@ from detect.data.annotations import Annotations
 from detect.data.categories import with_classes_of
 from detect.data.proposals import with_proposals
 from detect.data.sources.formats import load_data, splits
+from detect.data.sources.unlabelled import load_unlabelled, without_copies
 from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.tasks import get_task
@@ -38,12 +39,33 @@ def load_annotations(config: TrainConfig, ranks: Ranks) -> tuple[Annotations, An
     if ranks.main:
         tell_notes(*sets)
     if config.skip_bad and ranks.main:
-        _list_bad_records(Path(config.out), sets)
+        list_left_out(Path(config.out) / "left_out.txt", sets)
     sets[1] = with_classes_of(sets[1], sets[0])
     task.check_data(*sets)
     if config.model.needs_proposals:
         sets = _find_proposals(config, sets, ranks)
     return sets[0], sets[1]
+
+
+def load_images_without_labels(config: TrainConfig, ranks: Ranks) -> Annotations | None:
+    """Load and check the images of `--unlabelled`, without those that are in a split; None without that option."""
+    if not config.unlabelled:
+        return None
+    checked = config.resume and (Path(config.out) / "last.ckpt").exists()
+    found = load_unlabelled(config.unlabelled, config.skip_bad, config.allow_outside)
+    labels = get_task(config.task).image_level_labels
+    names = splits(config.data, labels, config.allow_outside)
+    known = {name: load_data(config.data, name, config.skip_bad, labels, config.allow_outside) for name in names}
+    kept, copies = without_copies(found, known)
+    kept = verify(kept, config.skip_bad, decode=not checked)
+    if ranks.main:
+        tell_notes(kept)
+        counts = " and ".join(f"{count} in {split}" for split, count in copies.items())
+        if copies:
+            say(f"of the {len(found)} images in {config.unlabelled}, {counts} too: they are left out", sys.stderr)
+        if kept.left_out:
+            list_left_out(Path(config.out) / "left_out_unlabelled.txt", [kept], "images without labels")
+    return kept
 
 
 def _find_proposals(config: TrainConfig, sets: list[Annotations], ranks: Ranks) -> list[Annotations]:
@@ -57,9 +79,9 @@ def _find_proposals(config: TrainConfig, sets: list[Annotations], ranks: Ranks) 
     return found
 
 
-def _list_bad_records(out: Path, sets: list[Annotations]) -> None:
-    """Write the list of records that were left out."""
+def list_left_out(path: Path, sets: list[Annotations], what: str = "bad records") -> None:
+    """Write the list of records that were left out; `what` they are, for the message."""
     lines = [line for annotations in sets for line in annotations.left_out]
     if lines:
-        replace_text(out / "left_out.txt", "".join(f"{shown(line)}\n" for line in lines))
-        say(f"{len(lines)} bad records were left out; they are listed in {out / 'left_out.txt'}", file=sys.stderr)
+        replace_text(path, "".join(f"{shown(line)}\n" for line in lines))
+        say(f"{len(lines)} {what} were left out; they are listed in {path}", file=sys.stderr)

@@ -23,7 +23,7 @@ from detect.config.teacher import DistillConfig
 from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.losses.classes import BCE
-from detect.training.teacher import Lesson, Teacher
+from detect.training.teacher import Lesson, Teacher, require_dense
 from detect.types import HeadOutput, LossTerm
 from detect.utils.names import say
 
@@ -46,6 +46,8 @@ class Distillation(Teacher):
 
     def __init__(self, student: Any, teacher: Any, config: DistillConfig, tell: bool = False):
         super().__init__()
+        require_dense(student, "--teacher")
+        require_dense(teacher, "--teacher")
         self.config, self.teachers = config, [teacher]  # in a list: its weights are not this module's
         self.places: dict[tuple[int, int], Tensor] = {}
         names = {name: label for label, name in enumerate(teacher.metadata.names)}
@@ -66,14 +68,8 @@ class Distillation(Teacher):
         """Look at what both models return: pairs of feature maps of one size, as (levels, own channels, others)."""
         images = student.dummy_input(student.metadata.size)
         with torch.no_grad():
-            maps = student.eval().features(images)
+            maps = student.features(images)
             raw, (other_maps, other) = student.forward_head(maps), self._predict(teacher, images)
-            for model, output in ((student, raw), (teacher, other)):
-                if not isinstance(output, HeadOutput):
-                    raise UserError(
-                        f"{model.config.name} has no dense head: --teacher takes models such as yolo_*, yolox_*, "
-                        "picodet_* and those that a Darknet cfg describes, for teacher and student"
-                    )
             forms = [model.candidates(output)[0].shape[-1] for model, output in ((student, raw), (teacher, other))]
         if forms[0] != forms[1]:
             raise UserError(

@@ -74,6 +74,8 @@ class Trainer:
     stop: bool = False
 
     def __post_init__(self) -> None:
+        for teacher in self.run.taught_by():
+            teacher.begin(self.run.ema.module)
         self._wrap(frozen_parts(self.config, self.run.model, self.run.epoch))
         self.finite = FiniteCheck(self.run.optimizer.defaults["lr"])
         self.last_save = time.monotonic()
@@ -85,7 +87,7 @@ class Trainer:
     def _wrap(self, frozen: tuple[str, ...]) -> None:
         """Freeze these parts and no others. DistributedDataParallel must know which parameters will have gradients."""
         freeze(self.run.model, frozen)
-        self.losses: nn.Module = Losses(self.view(self.run.model), self.run.teachers.values())
+        self.losses: nn.Module = Losses(self.view(self.run.model), self.run.taught_by())
         self.no_sync: Callable[[], AbstractContextManager] = nullcontext
         if self.ranks.world > 1:
             devices = [self.device] if self.device.type == "cuda" else None
@@ -167,6 +169,8 @@ class Trainer:
         row |= dict(zip(run.terms, (run.sums / self.steps_per_epoch).tolist(), strict=True))
         metrics = self._evaluate()
         row |= {name: value for name, value in metrics.items() if isinstance(value, float)}
+        for teacher in run.taught_by():
+            row |= teacher.metrics()
         run.ema.module.calibrate(metrics)
         row["seconds"] = round(time.monotonic() - started, 2)
         self._call("on_epoch_end", row)
@@ -223,7 +227,8 @@ class Trainer:
             with nullcontext() if last else self.no_sync():
                 with autocast(self.device, self.dtype):
                     images = batch.images.to(self.device, non_blocking=True)
-                    run.terms, total, count = self.losses(images, batch.targets)
+                    views = [] if batch.unlabelled is None else [batch.unlabelled.to(self.device, non_blocking=True)]
+                    run.terms, total, count = self.losses(images, batch.targets, *views)
                 count = self.ranks.sum(count)
                 if several and not torch.equal(count, count[:1].expand_as(count)):
                     raise UserError("the loss terms of this model have several normalizers: use --optim.accumulate 1")

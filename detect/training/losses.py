@@ -58,8 +58,7 @@ class Losses(nn.Module):
         maps = self.model.features(images, targets)
         raw = self.model.forward_head(maps, targets)
         terms: dict[str, LossTerm] = self.model.loss(raw, targets)
-        count = next(iter(terms.values())).count.detach()
-        lesson = Lesson(images, targets, maps, raw, count, unlabelled)
+        lesson = Lesson(images, targets, maps, raw, terms, unlabelled)
         for teacher in self.teachers:
-            terms |= teacher(self.model, lesson)
+            terms = terms | teacher(self.model, lesson)
         return terms

@@ -55,7 +55,15 @@ FREE = (
         "features",
         "torch",
     ),
-    *("weights", "backbone_weights", "pretrained", "init", "pixels", "teacher"),  # their effect is in the checkpoint
+    *(
+        "weights",
+        "backbone_weights",
+        "pretrained",
+        "init",
+        "pixels",
+        "teacher",
+        "unlabelled",
+    ),  # their effect is in the checkpoint
     *("device", "precision"),  # what was chosen is recorded as a fact
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )

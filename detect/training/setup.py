@@ -17,6 +17,7 @@ from detect.convert.open import open_model
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.datasets.crops import Crops
 from detect.data.datasets.signals import require_fit
+from detect.data.datasets.unlabelled import UnlabelledLoader, with_unlabelled
 from detect.data.loader import TrainLoader
 from detect.errors import UserError
 from detect.hub import resolve
@@ -26,16 +27,26 @@ from detect.models.configs.base import ModelConfig
 from detect.tasks import get_task
 from detect.training.bn_statistics import samples, unfold
 from detect.training.cached_features import FeatureLoader, Top, over_features, without_augmentation
-from detect.training.datasets import load_annotations
+from detect.training.datasets import load_annotations, load_images_without_labels
 from detect.training.dist import Attempts, Ranks, join_ranks
 from detect.training.distillation import Distillation, digest
 from detect.training.find_lr import RangeTest
 from detect.training.loop import Trainer
 from detect.training.notes import Notes
-from detect.training.run_record import Record, config_text, differences, facts_of, flat, require_same, settings_of
+from detect.training.pseudo_labels import PseudoLabels
+from detect.training.run_record import (
+    Record,
+    config_text,
+    differences,
+    facts_of,
+    fingerprint,
+    flat,
+    require_same,
+    settings_of,
+)
 from detect.training.state import Run, read_record, seed_all
 from detect.training.sync_batch_norm import over_ranks
-from detect.training.teacher import Teacher
+from detect.training.teacher import Teacher, require_dense
 from detect.training.transfer import begin, choose_pixels, find_source, initialize, kept_preprocess
 from detect.utils.atomic_io import replace_text
 from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers
@@ -67,12 +78,13 @@ def train(config: TrainConfig) -> Path:
             config = without_augmentation(config, ranks.world)
         torch.use_deterministic_algorithms(config.deterministic)
         training, validation = load_annotations(config, ranks)
+        unlabelled = load_images_without_labels(config, ranks)
         fitted = fitted_to(config, training, validation)
         model = _build_model(with_weights(fitted, training), training, ranks, resumed_from)
         model.to(device).to(memory_format=model.layout)
         if ranks.world > 1:
             model = over_ranks(model, device)
-        trainer = _build_trainer(fitted, model, training, validation, device, ranks, resumed_from)
+        trainer = _build_trainer(fitted, model, (training, validation, unlabelled), device, ranks, resumed_from)
         if config.find_lr:
             trainer.train()
             return out / "lr.svg"
@@ -225,13 +237,16 @@ def _write_settings(trainer: Trainer, config: TrainConfig, resumed_from: Record)
 def _build_trainer(
     config: TrainConfig,
     model: Model,
-    training: Annotations,
-    validation: Annotations,
+    sets: tuple[Annotations, Annotations, Annotations | None],
     device: torch.device,
     ranks: Ranks,
     resumed_from: Record,
 ) -> Trainer:
-    """Make loaders, state and callbacks; take the state of the checkpoint with the record `resumed_from`, if any."""
+    """Make loaders, state and callbacks; take the state of the checkpoint with the record `resumed_from`, if any.
+
+    The sets are the images to train with, those to validate with, and, for pseudo-labels, those without labels.
+    """
+    training, validation, unlabelled = sets
     out, preprocess, workers = Path(config.out), model.metadata.preprocess, pick_workers(config.workers)
     same = config.precision == "auto" and resumed_from.get("computed on") == device.type
     dtype = pick_dtype(resumed_from["computed in"] if same else config.precision, device)
@@ -242,7 +257,10 @@ def _build_trainer(
     data = task.training_data(training, config, preprocess, cache_gb)
     if model.metadata.folded:
         unfold(model, samples(data, config.imgsz))
-    loader: TrainLoader | FeatureLoader = TrainLoader(
+    kind_of_loader = TrainLoader
+    if unlabelled is not None:
+        data, kind_of_loader = with_unlabelled(config, data, unlabelled, preprocess, cache_gb), UnlabelledLoader
+    loader: TrainLoader | FeatureLoader = kind_of_loader(
         data, config.imgsz, config.batch, workers, ranks.rank, ranks.world, config.multi_scale, pin
     )
     record = flat(settings_of(config, model))
@@ -252,7 +270,7 @@ def _build_trainer(
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
         record["callbacks that take part"] = active
     float16 = device.type == "cuda" and dtype == torch.float16
-    teachers, facts = _teachers(config, model, device, dtype, ranks)
+    teachers, facts = _teachers(config, model, training, unlabelled, device, dtype, ranks)
     run = Run(out, model, config.optim, float16, record | facts, callbacks, teachers)
     if resumed_from:
         require_same(resumed_from, run.record, out, config.resume_anyway)
@@ -266,15 +284,27 @@ def _build_trainer(
 
 
 def _teachers(
-    config: TrainConfig, model: Model, device: torch.device, dtype: torch.dtype, ranks: Ranks
+    config: TrainConfig,
+    model: Model,
+    training: Annotations,
+    unlabelled: Annotations | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    ranks: Ranks,
 ) -> tuple[dict[str, Teacher], Record]:
     """The teachers of a run by name, and what its record says of them."""
-    if not config.teacher:
-        return {}, {}
-    if config.cache_features:
-        raise UserError("--cache-features keeps features without their images: it does not go with --teacher")
-    teacher = open_model(resolve(config.teacher))
-    facts = {"weights of the teacher": digest(teacher)}
-    with autocast(device, dtype):
-        made = Distillation(model, teacher.for_inference(device, dtype), config.distill, ranks.main)
-    return {"distillation": made.to(device)}, facts
+    teachers, facts = dict[str, Teacher](), Record()
+    if config.cache_features and (config.teacher or config.unlabelled):
+        flag = "--teacher" if config.teacher else "--unlabelled"
+        raise UserError(f"--cache-features keeps features without their images: it does not go with {flag}")
+    if config.teacher:
+        teacher = open_model(resolve(config.teacher))
+        facts["weights of the teacher"] = digest(teacher)
+        with autocast(device, dtype):
+            made = Distillation(model, teacher.for_inference(device, dtype), config.distill, ranks.main)
+        teachers["distillation"] = made.to(device)
+    if unlabelled is not None:
+        require_dense(model, "--unlabelled")
+        facts["unlabelled images"] = fingerprint(unlabelled)
+        teachers["pseudo_labels"] = PseudoLabels(config.pseudo, training, ranks).to(device)
+    return teachers, facts

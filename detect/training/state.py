@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from detect.models.weights import save_weights
 from detect.training.checkpoint import FORMAT, Progress, read, reading, require_same_tensors, require_tensors, write
 from detect.training.ema import Ema
 from detect.training.optim import build_optimizer
+from detect.training.teacher import Teacher
 from detect.utils.atomic_io import replace_text
 
 
@@ -33,7 +34,7 @@ class Run:
         float16: whether gradients are scaled, as float16 needs.
         record: the settings and facts of the run (see `run_record`).
         callbacks: by name; their state is saved with the rest.
-        teachers: each a `Teacher`, by name.
+        teachers: by name; their state is saved with the rest.
 
     Attributes:
         ema: the moving average of the weights.
@@ -56,7 +57,7 @@ class Run:
         float16: bool,
         record: dict[str, Any],
         callbacks: Mapping[str, Callback] | None = None,
-        teachers: Mapping[str, nn.Module] | None = None,
+        teachers: Mapping[str, Teacher] | None = None,
     ):
         self.out, self.record, self.callbacks = out, record, callbacks or {}
         self.changes: list[dict[str, Any]] = []
@@ -74,6 +75,10 @@ class Run:
     def parameters(self) -> Iterator[nn.Parameter]:
         """All that is trained: the parameters of the model, and those of its teachers."""
         return chain(self.model.parameters(), self.teachers.parameters())
+
+    def taught_by(self) -> list[Teacher]:
+        """The teachers."""
+        return [cast(Teacher, teacher) for teacher in self.teachers.values()]
 
     @property
     def checkpoint(self) -> Path:

@@ -33,7 +33,7 @@ from detect.training.distillation import (
 )
 from detect.training.setup import train
 from detect.training.teacher import Lesson
-from detect.types import HeadOutput
+from detect.types import HeadOutput, LossTerm
 from tests.reference.doom import doomed
 from tests.reference.rank import together, train_and_tell
 from tests.reference.runs import remains, rows, settings, status
@@ -127,7 +127,8 @@ def test_one_anchor_of_a_place_learns_the_box():
 
 def lesson(student, images):
     maps = student.features(images)
-    return Lesson(images, [], maps, student.forward_head(maps), torch.tensor(4.0))
+    terms = {"box": LossTerm(torch.tensor(8.0), torch.tensor(4.0))}
+    return Lesson(images, [], maps, student.forward_head(maps), terms)
 
 
 @pytest.mark.parametrize("size", [0, 96])
