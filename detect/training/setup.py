@@ -252,7 +252,7 @@ def _build_trainer(
     dtype = pick_dtype(resumed_from["computed in"] if same else config.precision, device)
     dtype = ranks.gather(dtype)[0]  # each rank may have measured another
     pin = device.type == "cuda"
-    cache_gb = config.cache_gb / 2 / ranks.world
+    cache_gb = config.cache_gb / (3 if config.unlabelled else 2) / ranks.world
     task = get_task(config.task)
     data = task.training_data(training, config, preprocess, cache_gb)
     if model.metadata.folded:
