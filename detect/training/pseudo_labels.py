@@ -51,6 +51,8 @@ class PseudoLabels(Teacher):
     thresholds: Tensor
     labels: Tensor
     images: Tensor
+    wanted: Tensor
+    follows: Tensor
 
     def __init__(self, config: PseudoConfig, training: Annotations, ranks: Ranks):
         super().__init__()

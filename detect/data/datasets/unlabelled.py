@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 def weak(augment: AugmentConfig) -> AugmentConfig:
     """The weak view: how the images of a run are placed and mirrored, alone and with their own colours."""
-    plain = {"mosaic": 0.0, "mixup": 0.0, "hue": 0.0, "saturation": 0.0, "value": 0.0}
-    return replace(augment, **plain, albumentations=[], transforms=[], stylized="")
+    alone = replace(augment, mosaic=0.0, mixup=0.0, albumentations=[], transforms=[], stylized="")
+    return replace(alone, hue=0.0, saturation=0.0, value=0.0)
 
 
 class WithUnlabelled(TrainDataset):
