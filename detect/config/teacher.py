@@ -36,7 +36,7 @@ class PseudoConfig:
     threshold: Annotated[ShareOrUnset, ReadWith("unlabelled"), ADVANCED] = None
     """Score from which a prediction is a label. Default: follows each class, so that an image gets as many labels of it
     as the labelled ones have objects."""
-    lowest: Annotated[Share, ReadWith("unlabelled"), ADVANCED] = 0.3
+    lowest: Annotated[Share, ReadWith("unlabelled"), ADVANCED] = 0.2
     """Lowest threshold that following a class leads to."""
     class_thresholds: Annotated[dict[str, Share], ReadWith("unlabelled"), ADVANCED] = field(default_factory=dict)
     """Thresholds of single classes by name: {king: 0.6}."""

@@ -3,9 +3,9 @@
 The teacher sees a weak view of an image without labels, the student learns what it found there from a strong view
 (Unbiased Teacher, Liu et al., 2021, arXiv 2102.09480; Soft Teacher, Xu et al., 2021, arXiv 2106.09018). A prediction
 whose score reaches the threshold of its class is a label. One with a lower score is neither: where it lies nothing is
-learned. By default thresholds follow the classes: each rises while its class gets more labels in an image than the
-labelled images have objects of it, and falls while it gets fewer (as in LabelMatch, Chen et al., 2022, arXiv
-2206.06608, which sets quantiles to the same end).
+learned, nor anywhere in an image without a label. By default thresholds follow the classes: each rises while its class
+gets more labels in an image than the labelled images have objects of it, and falls while it gets fewer (as in
+LabelMatch, Chen et al., 2022, arXiv 2206.06608, which sets quantiles to the same end).
 
 Axes: C classes, U images without labels.
 """
@@ -26,7 +26,7 @@ from detect.training.dist import Ranks
 from detect.training.teacher import Lesson, Teacher
 from detect.types import Detections, LossTerm, Postprocess, Target
 
-UNSURE = Postprocess(score=0.1, iou=0.6, limit=100)  # predictions below this score are background
+UNSURE = Postprocess(score=0.05, iou=0.6, limit=100)  # predictions below this score are background
 START, HIGHEST = 0.5, 0.9  # of thresholds that follow the classes
 STEP = 0.02  # of a threshold, in a training step, where the number of labels is wrong by all of it
 LISTED = 20  # classes that have numbers of their own in metrics.jsonl
@@ -124,5 +124,21 @@ def target_of(found: Detections, thresholds: Tensor, size: tuple[int, int]) -> T
     """
     height, width = size
     boxes = found.boxes.float().clamp(min=0).minimum(found.boxes.new_tensor([width, height, width, height]))
-    target = Target(boxes, found.labels, found.scores < thresholds[found.labels], 0, size, oriented=found.oriented)
+    unsure = found.scores < thresholds[found.labels]
+    if unsure.all():  # not even background: a teacher that finds nothing yet would teach that there is nothing
+        return everywhere(size, found.oriented is not None)
+    target = Target(boxes, found.labels, unsure, 0, size, oriented=found.oriented)
     return target[(boxes[:, 2:] - boxes[:, :2]).amin(1) >= 1]
+
+
+def everywhere(size: tuple[int, int], oriented: bool) -> Target:
+    """The target of an image of which nothing is learned: all of it is a crowd region.
+
+    Args:
+        size: height and width of the image.
+        oriented: whether targets have oriented boxes.
+    """
+    height, width = size
+    box, one = torch.tensor([[0.0, 0.0, width, height]]), torch.zeros(1, dtype=torch.int64)
+    turned = torch.tensor([[width / 2, height / 2, width, height, 0.0]]) if oriented else None
+    return Target(box, one, torch.ones(1, dtype=torch.bool), 0, size, oriented=turned)

@@ -124,6 +124,12 @@ def test_what_is_sure_is_a_label_and_what_is_not_is_ignored():
     assert target.boxes[0].tolist() == [0, 2, 30, 40] and target.size == (50, 64)
 
 
+def test_nothing_is_learned_of_an_image_without_a_label():
+    for found in (Detections.none(), Detections(torch.ones(1, 4), torch.tensor([0.3]), torch.tensor([1]))):
+        target = target_of(found, torch.tensor([0.6, 0.5]), (50, 64))
+        assert target.boxes.tolist() == [[0, 0, 64, 50]] and target.crowd.tolist() == [True]
+
+
 class Average:
     """Finds the same in every image."""
 
