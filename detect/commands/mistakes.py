@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from detect.config.constraints import Count, Natural, Precision, Range, Share, SideOrDefault
+from detect.config.constraints import Count, Natural, Precision, Range, Registered, Share, ShareOrUnset, SideOrDefault
 from detect.utils.locks import locked_folder, under
 
 
@@ -52,6 +52,10 @@ class MistakesConfig:
     """Seed of the folds and their training."""
     min_score: Share = 0.1
     """Least score of a mistake that is listed."""
+    format: Annotated[str, Registered("labels")] = "coco"
+    """Format of the labels to review, and of the corrected ones: coco, yolo, voc, cvat, label-studio or labelme."""
+    correct_above: ShareOrUnset = None
+    """Also write a new dataset in which the suggestions of this score and more are applied. Default: none."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"

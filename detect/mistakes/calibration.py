@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 STRENGTH = 1.0  # of the pull from the curve of a class to that of all: a normal prior of this precision
+WEAK = 0.01  # precision of the prior of the curve of all
+FARTHEST = 3.0  # deviations: examples farther from the mean count as if they were here
 LEAST = 1e-4  # scores below it are taken for it
 FEW = 10.0  # objects that a class needs to count as much as all together in its usual IoU
 PRIOR = 0.05  # share of labels that are thought wrong before anything is seen
@@ -31,14 +33,14 @@ def logit(p: np.ndarray, least: float = LEAST) -> np.ndarray:
     return y
 
 
-def logistic(x: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
+def logistic(x: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """Fit a logistic regression by Newton's method.
 
     Args:
         x: (N, F).
         y: (N,) 0 or 1.
         prior: (F,) coefficients that the fit is drawn to.
-        strength: precision of the prior, above 0.
+        strength: (F,) precision of the prior, above 0.
 
     Returns:
         (F,) coefficients: the mode of the posterior.
@@ -47,7 +49,7 @@ def logistic(x: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: float) -
     for _ in range(100):
         p = sigmoid(x @ beta)
         gradient = x.T @ (p - y) + strength * (beta - prior)
-        hessian = (x.T * (p * (1 - p))) @ x + strength * np.eye(len(beta))
+        hessian = (x.T * (p * (1 - p))) @ x + np.diag(strength)
         step = np.linalg.solve(hessian, gradient)
         beta = beta - step / max(1.0, float(np.abs(step).max()))
         if np.abs(step).max() < 1e-9:
@@ -55,7 +57,9 @@ def logistic(x: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: float) -
     return beta
 
 
-def by_class(x: np.ndarray, y: np.ndarray, labels: np.ndarray, used: np.ndarray, classes: int) -> np.ndarray:
+def by_class(
+    x: np.ndarray, y: np.ndarray, labels: np.ndarray, used: np.ndarray, classes: int, caution: float = 0.0
+) -> np.ndarray:
     """Return (N,) the probability that y is 1, from a logistic regression for each class.
 
     Args:
@@ -64,14 +68,16 @@ def by_class(x: np.ndarray, y: np.ndarray, labels: np.ndarray, used: np.ndarray,
         labels: (N,) the class of each example.
         used: (N,) bool, the examples to learn from.
         classes: G.
+        caution: precision with which slopes are drawn to 0; a few examples far from all others then bend nothing.
     """
     middle, scale = x[used].mean(0) if used.any() else 0.0, x[used].std(0) + 1e-6 if used.any() else 1.0
-    x = np.hstack([(x - middle) / scale, np.ones((len(x), 1))])
-    shared = logistic(x[used], y[used], np.zeros(x.shape[1]), 0.01)
+    x = np.hstack([np.clip((x - middle) / scale, -FARTHEST, FARTHEST), np.ones((len(x), 1))])
+    weak, slopes = np.full(x.shape[1], WEAK), np.array([1.0] * (x.shape[1] - 1) + [0.0])
+    shared = logistic(x[used], y[used], np.zeros(x.shape[1]), weak + caution * slopes)
     found = np.zeros(len(x))
     for label in range(classes):
         rows, own = labels == label, used & (labels == label)
-        found[rows] = sigmoid(x[rows] @ logistic(x[own], y[own], shared, STRENGTH))
+        found[rows] = sigmoid(x[rows] @ logistic(x[own], y[own], shared, STRENGTH + caution * slopes))
     return found
 
 

@@ -68,3 +68,12 @@ def record(one: Mistake, rank: int, annotations: Annotations) -> dict[str, Any]:
         "suggestion": suggestion,
         "near_duplicate_of": annotations.file_name(one.twin) if one.twin >= 0 else None,
     }
+
+
+def said(one: Mistake, annotations: Annotations) -> str:
+    """Return what is suggested in a few words: "add RBC", "WBC (id 7) to RBC"."""
+    name = annotations.names[one.label]
+    if one.action == "add":
+        return f"add {name}"
+    label = f"{annotations.names[annotations.labels[one.row]]} (id {annotations.ids[one.row]})"
+    return {"remove": f"remove {label}", "rename": f"{label} to {name}", "move": f"move {label}"}[one.action]

@@ -13,7 +13,7 @@ from detect.data_check.short_names import ShortNames
 from detect.data_check.thumbnails import Job, Thumbnail
 from detect.data_check.thumbnails import drawn as drawn_within
 from detect.mistakes.drawing import drawn
-from detect.mistakes.kinds import CONFLICT, KINDS, MISSING, Mistake
+from detect.mistakes.kinds import CONFLICT, KINDS, MISSING, Mistake, said
 from detect.report.html import Page
 from detect.utils.names import counted
 
@@ -73,15 +73,6 @@ def _thumbnail(rank: int, one: Mistake, annotations: Annotations, names: ShortNa
     if image is None:
         return None
     return Thumbnail(image, f"{rank}. {said(one, annotations)} ({one.score:.2f}): {names(path)}", path)
-
-
-def said(one: Mistake, annotations: Annotations) -> str:
-    """Return what is suggested in a few words: "add RBC", "WBC (id 7) to RBC"."""
-    name = annotations.names[one.label]
-    if one.action == "add":
-        return f"add {name}"
-    label = f"{annotations.names[annotations.labels[one.row]]} (id {annotations.ids[one.row]})"
-    return {"remove": f"remove {label}", "rename": f"{label} to {name}", "move": f"move {label}"}[one.action]
 
 
 def _row(rank: int, one: Mistake, annotations: Annotations, names: ShortNames) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from detect.mistakes.evidence import SAME, Evidence, Overlaps, box_iou
 from detect.mistakes.kinds import ACTIONS, CLASS, DUPLICATE, LOCATION, MISSING, SPURIOUS, Box, Mistake
 
 DOUBLED = 0.8  # IoU from which two labels of a class are surely of one object; at SAME they are surely not
+CAUTION = 10.0  # about how much size and edge decide whether an object is found: an error may be odd in these, too
 EDGE = 0.01  # of a side of the image: a box that comes so near its edge is cut off by it
 
 
@@ -59,7 +60,7 @@ def of_labels(
     judged = objects(annotations) & known[labels]
     trusted = evidence.of(evidence.partner)
     placed = np.where(evidence.iou >= SAME, trusted, 0.0)  # how far the label's own class is confirmed where it lies
-    usual = by_class(_looks(annotations), (evidence.presence >= 0.5).astype(float), labels, judged, classes)
+    usual = by_class(_looks(annotations), (evidence.presence >= 0.5).astype(float), labels, judged, classes, CAUTION)
     unseen = (1 - evidence.presence) * PRIOR / (PRIOR + (1 - PRIOR) * (1 - usual))
     pairs = evidence.partner >= 0
     moved = trusted * wrong_box(evidence.iou, labels, judged & pairs & (evidence.iou >= SAME), classes) * pairs

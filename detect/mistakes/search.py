@@ -12,14 +12,18 @@ from typing import Any
 from detect.commands.mistakes import MistakesConfig
 from detect.data.annotations import Annotations
 from detect.data.boxes import objects
+from detect.data.sources.formats import load_data, splits
 from detect.data_check.images import Seen, look_at_all
 from detect.evaluation.coco import CocoEvaluator
+from detect.labelling.labels import Labels
+from detect.labelling.writer import write_dataset
 from detect.mistakes import page
 from detect.mistakes.conflicts import conflicts, merged
+from detect.mistakes.corrections import corrected, for_review, free_folder
 from detect.mistakes.evidence import overlaps, weigh
 from detect.mistakes.folds import same_images
 from detect.mistakes.held_out import HeldOut, open_labels, predictions
-from detect.mistakes.kinds import KINDS, Mistake, record
+from detect.mistakes.kinds import KINDS, Mistake, record, said
 from detect.mistakes.scores import mistakes
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import counted, json_text, say
@@ -55,9 +59,24 @@ def search(config: MistakesConfig) -> list[dict[str, Any]]:
     replace_text(out / "mistakes.json", json_text(content | {"mistakes": found}, indent=1) + "\n")
     replace_text(out / "mistakes.csv", _table(found))
     replace_text(out / "mistakes.html", page.html(config, listed, annotations, _about(config)))
-    for line in _lines(listed, annotations, out):
+    for line in (*_lines(listed, annotations, out), *_datasets(config, annotations, listed)):
         say(line)
     return found
+
+
+def _datasets(config: MistakesConfig, annotations: Annotations, listed: Sequence[Mistake]) -> list[str]:
+    """Write the labels to review, and those with suggestions applied if asked; returns lines that tell of them."""
+    lines, out = list[str](), Path(config.out)
+    if listed:
+        folder = free_folder(out / "review")
+        lines += write_dataset({config.split: for_review(annotations, listed)}, folder, config.format)
+    if config.correct_above is not None:
+        folder = free_folder(out / "corrected")
+        labels, line = corrected(annotations, listed, config.correct_above)
+        others = [one for one in splits(config.data, allow_outside=config.allow_outside) if one != config.split]
+        sets = {one: Labels(load_data(config.data, one, config.skip_bad, "", config.allow_outside)) for one in others}
+        lines += [line, *write_dataset({config.split: labels, **sets}, folder, config.format)]
+    return lines
 
 
 def ranked(annotations: Annotations, held_out: HeldOut, seen: Sequence[Seen]) -> list[Mistake]:
@@ -102,5 +121,5 @@ def _lines(listed: Sequence[Mistake], annotations: Annotations, out: Path) -> li
     lines = [f"{counted(int(objects(annotations).sum()), 'label')} in {counted(len(annotations), 'image')}"]
     lines += [f"  {page.TITLES[kind]:<31}{counts[kind]:>6}" for kind in KINDS]
     for rank, one in enumerate(listed[:TOLD], 1):
-        lines.append(f"{rank:>4}. {one.score:.2f} {page.said(one, annotations)}: {annotations.file_name(one.image)}")
+        lines.append(f"{rank:>4}. {one.score:.2f} {said(one, annotations)}: {annotations.file_name(one.image)}")
     return [*lines, f"see {out / 'mistakes.html'}; all are in {out / 'mistakes.json'} and {out / 'mistakes.csv'}"]

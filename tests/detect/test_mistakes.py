@@ -10,6 +10,7 @@ import pytest
 from detect.__main__ import main
 from detect.data.bad_records import BadRecords
 from detect.data.sources.coco import from_coco
+from detect.data.sources.formats import load_data
 from detect.evaluation.coco_protocol import Records
 from detect.mistakes.held_out import HeldOut
 from detect.mistakes.search import ranked
@@ -106,13 +107,13 @@ def test_one_planted_error_comes_first(coco, kind, row):
         assert annotations.category_ids[first.label] == before["category_id"]
 
 
-def dataset(folder, coco):
-    """Write the dataset with images, of which 11 and 12 are nearly equal; returns its YAML."""
+def dataset(folder, coco, twin=False):
+    """Write the dataset with images, of which 11 and 12 may be nearly equal; returns its YAML."""
     rng, last = np.random.default_rng(1), np.zeros(0)
     (folder / "images").mkdir(parents=True)
     for one in coco["images"]:
         image = cv2.resize(rng.integers(0, 255, (20, 20, 3), np.uint8), (SIZE, SIZE), interpolation=cv2.INTER_NEAREST)
-        if one["file_name"] == "12.png":
+        if twin and one["file_name"] == "12.png":
             image = (last * 0.95 + 4).astype(np.uint8)
         cv2.imwrite(str(folder / "images" / one["file_name"]), image)
         last = image
@@ -146,7 +147,7 @@ def test_of_two_near_duplicates_the_wrong_one_is_named(tmp_path, coco, action):
         label["bbox"] = [label["bbox"][0], label["bbox"][1] + 25, *label["bbox"][2:]]
     else:
         coco["annotations"].append({**label, "id": 1000, "bbox": [88.0, 88.0, 24.0, 24.0]})
-    data, out = dataset(tmp_path / "d", coco), tmp_path / "out"
+    data, out = dataset(tmp_path / "d", coco, twin=True), tmp_path / "out"
     (tmp_path / "r.json").write_text(json.dumps(found))
     assert main(["mistakes", "--data", str(data), "--results", str(tmp_path / "r.json"), "--out", str(out)]) == 0
     content = json.loads((out / "mistakes.json").read_text())
@@ -157,3 +158,75 @@ def test_of_two_near_duplicates_the_wrong_one_is_named(tmp_path, coco, action):
     assert len([one for one in content["mistakes"] if one["score"] > 0.5]) == 1
     assert (out / "mistakes.csv").read_text().count("\n") == 1 + len(content["mistakes"])
     assert "near duplicates" in (out / "mistakes.html").read_text()
+
+
+@pytest.fixture
+def wrong(tmp_path, coco):
+    """A dataset with a mistake of each action, and the results file that shows them; returns the flags for both."""
+    (tmp_path / "r.json").write_text(json.dumps(results(coco)))
+    right = json.loads(json.dumps(coco["annotations"]))
+    for kind, row in (("spurious", 40), ("location", 30), ("class", 20), ("missing", 10)):
+        plant(coco, kind, row)
+    data = dataset(tmp_path / "d", coco)
+    return ["--data", str(data), "--results", str(tmp_path / "r.json"), "--out", str(tmp_path / "out")], right
+
+
+def test_suggestions_are_applied_in_a_new_dataset(tmp_path, wrong, capsys):
+    flags, right = wrong
+    before = {path: path.read_bytes() for path in (tmp_path / "d").rglob("*") if path.is_file()}
+    assert main(["mistakes", *flags, "--correct-above", "0.25"]) == 0
+    assert "labels 1 added, 1 removed, 1 given another class, 1 given another box" in capsys.readouterr().out
+    made = load_data(tmp_path / "out" / "corrected", "train")
+    wanted = annotations_of({**json.loads((tmp_path / "d" / "train.json").read_text()), "annotations": right})
+    for one in (made, wanted):
+        assert len(one) == 12
+    keys = [
+        sorted((int(i), *box) for i, box in zip(one.labels, one.boxes.tolist(), strict=True)) for one in (made, wanted)
+    ]
+    assert keys[0] == keys[1]
+    assert {path: path.read_bytes() for path in (tmp_path / "d").rglob("*") if path.is_file()} == before
+
+
+def test_a_second_run_keeps_the_labels_under_review(tmp_path, wrong):
+    flags, _ = wrong
+    for _ in range(2):
+        assert main(["mistakes", *flags]) == 0
+    for name in ("review", "review-2"):
+        content = json.loads((tmp_path / "out" / name / "instances_train.json").read_text())
+        assert sum(one.get("review", False) for one in content["annotations"]) == 4
+        assert len(content["images"]) == 4 and sum("score" in one for one in content["annotations"]) == 1
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "cvat", "label-studio", "labelme"])
+def test_labelling_programs_get_the_labels_to_review(tmp_path, wrong, form):
+    flags, _ = wrong
+    assert main(["mistakes", *flags, "--format", form]) == 0
+    assert any((tmp_path / "out" / "review").iterdir())
+
+
+def test_crowd_regions_are_no_mistakes_and_hide_predictions(coco):
+    coco["annotations"] = [one for one in coco["annotations"] if one["image_id"] != 7]
+    box = {"bbox": [0.0, 0.0, 200.0, 200.0], "area": 40000.0, "category_id": 3}
+    records = perfect(annotations_of({**coco, "annotations": coco_of(np.random.default_rng(0))["annotations"]}))
+    coco["annotations"].append({"id": 999, "image_id": 7, "iscrowd": 1, **box})
+    _, listed = found_in(coco, records)
+    assert [one for one in listed if one.image == 0 or one.score >= 0.1] == []
+
+
+def test_classes_that_the_model_lacks_are_not_judged(coco):
+    annotations = annotations_of(coco)
+    records = perfect(annotations)
+    kept = records.labels != 2
+    owner = np.repeat(np.arange(len(annotations)), records.counts)
+    counts = np.bincount(owner[kept], minlength=len(annotations))
+    columns = records.boxes[kept], records.scores[kept], records.labels[kept]
+    held_out = HeldOut(Records(records.image_ids, counts, *columns), np.array([True, True, False]))
+    assert [one for one in ranked(annotations, held_out, ()) if one.score >= 0.1] == []
+
+
+def test_a_dataset_without_labels_has_missing_ones_alone(coco):
+    records = perfect(annotations_of(coco))
+    _, listed = found_in({**coco, "annotations": []}, records)
+    assert {one.kind for one in listed} <= {"missing"}
+    empty = Records.join([])
+    assert {one.kind for one in found_in(coco, empty)[1]} <= {"spurious"}
