@@ -3,6 +3,7 @@
 python -m tools.planted_errors plant --data D --out P [--split train] [--share 0.05] [--seed 0]
 detect mistakes --data P --fine-tune picodet_s_320 --imgsz 320 --epochs 8 --out M
 python -m tools.planted_errors score --planted P --mistakes M
+python -m tools.planted_errors draw --mistakes M --out first.webp
 
 `plant` writes a new dataset: copies of the images, instances_train.json with the errors, planted.json with the list of
 them. Of every kind it plants `share` of the number of labels; of pairs of near-duplicate images `share` of the number
@@ -33,11 +34,15 @@ from detect.data.boxes import owners
 from detect.data.image_writer import save_image
 from detect.data.images import read_image
 from detect.data.sources.formats import load_data
+from detect.data_check.marked import grid
 from detect.errors import UserError, in_one_line
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.coco_results import read_results
+from detect.mistakes.drawing import drawn
 from detect.mistakes.evidence import overlaps
+from detect.mistakes.kinds import Mistake
 from detect.utils.atomic_io import replace_file, replace_text
+from tools.drawing import save
 
 KINDS = ("missing", "spurious", "class", "location", "duplicate")
 PAIRS = "near_duplicate"
@@ -271,9 +276,25 @@ def by_confidence(annotations: Annotations, records: Records) -> list[Record]:
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
 
 
+def draw(options: argparse.Namespace) -> None:
+    """Write an image of the first mistakes in mistakes.json, row by row."""
+    content = json.loads((Path(options.mistakes) / "mistakes.json").read_text(encoding="utf-8"))
+    annotations = load_data(content["data"], content["split"])
+    image_of, row_of = ({one: n for n, one in enumerate(c.tolist())} for c in (annotations.image_ids, annotations.ids))
+    label_of = {one: n for n, one in enumerate(annotations.category_ids.tolist())}
+    drawings = []
+    for one in content["mistakes"][: options.count]:
+        to, row = one["suggestion"], row_of.get(one["annotation_id"], -1)
+        label = label_of[to["category_id"]] if "category_id" in to else int(annotations.labels[row])
+        box = tuple(to.get("bbox") or one["bbox"])
+        mistake = Mistake(one["kind"], one["score"], image_of[one["image_id"]], row, to["action"], box, label)
+        drawings.append(drawn(mistake, annotations, 240))
+    save(Path(options.out), grid([one for one in drawings if one is not None], 150, 5))
+
+
 @in_one_line
 def main() -> None:
-    """Run one of the two commands."""
+    """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     planting = commands.add_parser("plant", help="write a dataset with label errors")
@@ -286,8 +307,12 @@ def main() -> None:
     scoring.add_argument("--planted", required=True, help="folder that `plant` wrote")
     scoring.add_argument("--mistakes", required=True, help="folder that `detect mistakes` wrote")
     scoring.add_argument("--json", default="", help="file to write the table to")
+    drawing = commands.add_parser("draw", help="draw the first mistakes")
+    drawing.add_argument("--mistakes", required=True, help="folder that `detect mistakes` wrote")
+    drawing.add_argument("--count", type=int, default=20, help="how many")
+    drawing.add_argument("--out", required=True, help="image to write")
     options = parser.parse_args()
-    (plant if options.command == "plant" else score)(options)
+    {"plant": plant, "score": score, "draw": draw}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import numpy as np
 
 STRENGTH = 1.0  # of the pull from the curve of a class to that of all: a normal prior of this precision
 WEAK = 0.01  # precision of the prior of the curve of all
-FARTHEST = 3.0  # deviations: examples farther from the mean count as if they were here
 LEAST = 1e-4  # scores below it are taken for it
 FEW = 10.0  # objects that a class needs to count as much as all together in its usual IoU
 PRIOR = 0.05  # share of labels that are thought wrong before anything is seen
@@ -57,9 +56,7 @@ def logistic(x: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: np.ndarr
     return beta
 
 
-def by_class(
-    x: np.ndarray, y: np.ndarray, labels: np.ndarray, used: np.ndarray, classes: int, caution: float = 0.0
-) -> np.ndarray:
+def by_class(x: np.ndarray, y: np.ndarray, labels: np.ndarray, used: np.ndarray, classes: int) -> np.ndarray:
     """Return (N,) the probability that y is 1, from a logistic regression for each class.
 
     Args:
@@ -68,16 +65,15 @@ def by_class(
         labels: (N,) the class of each example.
         used: (N,) bool, the examples to learn from.
         classes: G.
-        caution: precision with which slopes are drawn to 0; a few examples far from all others then bend nothing.
     """
     middle, scale = x[used].mean(0) if used.any() else 0.0, x[used].std(0) + 1e-6 if used.any() else 1.0
-    x = np.hstack([np.clip((x - middle) / scale, -FARTHEST, FARTHEST), np.ones((len(x), 1))])
-    weak, slopes = np.full(x.shape[1], WEAK), np.array([1.0] * (x.shape[1] - 1) + [0.0])
-    shared = logistic(x[used], y[used], np.zeros(x.shape[1]), weak + caution * slopes)
+    x = np.hstack([(x - middle) / scale, np.ones((len(x), 1))])
+    weak, strong = np.full(x.shape[1], WEAK), np.full(x.shape[1], STRENGTH)
+    shared = logistic(x[used], y[used], np.zeros(x.shape[1]), weak)
     found = np.zeros(len(x))
     for label in range(classes):
         rows, own = labels == label, used & (labels == label)
-        found[rows] = sigmoid(x[rows] @ logistic(x[own], y[own], shared, STRENGTH + caution * slopes))
+        found[rows] = sigmoid(x[rows] @ logistic(x[own], y[own], shared, strong))
     return found
 
 

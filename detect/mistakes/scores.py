@@ -13,16 +13,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from detect.data.annotations import Annotations, known_sizes
+from detect.data.annotations import Annotations
 from detect.data.boxes import objects, owners
 from detect.evaluation.coco_protocol import Records
-from detect.mistakes.calibration import PRIOR, by_class, wrong_box
+from detect.mistakes.background import spurious
+from detect.mistakes.calibration import wrong_box
 from detect.mistakes.evidence import SAME, Evidence, Overlaps, box_iou
 from detect.mistakes.kinds import ACTIONS, CLASS, DUPLICATE, LOCATION, MISSING, SPURIOUS, Box, Mistake
 
 DOUBLED = 0.8  # IoU from which two labels of a class are surely of one object; at SAME they are surely not
-CAUTION = 10.0  # about how much size and edge decide whether an object is found: an error may be odd in these, too
-EDGE = 0.01  # of a side of the image: a box that comes so near its edge is cut off by it
 
 
 def as_box(values: np.ndarray) -> Box:
@@ -46,13 +45,14 @@ def missing(annotations: Annotations, records: Records, found: Overlaps, evidenc
 
 
 def of_labels(
-    annotations: Annotations, records: Records, evidence: Evidence, known: np.ndarray
+    annotations: Annotations, records: Records, images: np.ndarray, evidence: Evidence, known: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return for each kind the scores (N,) of the labels, and the prediction (N,) that tells what is right, or -1.
 
     Args:
         annotations: the labels.
         records: the predictions.
+        images: (D,) the image of each.
         evidence: what they say of the labels.
         known: (C,) bool, the classes that the models know; labels of others are not judged.
     """
@@ -60,24 +60,33 @@ def of_labels(
     judged = objects(annotations) & known[labels]
     trusted = evidence.of(evidence.partner)
     placed = np.where(evidence.iou >= SAME, trusted, 0.0)  # how far the label's own class is confirmed where it lies
-    usual = by_class(_looks(annotations), (evidence.presence >= 0.5).astype(float), labels, judged, classes, CAUTION)
-    unseen = (1 - evidence.presence) * PRIOR / (PRIOR + (1 - PRIOR) * (1 - usual))
+    unseen = spurious(annotations, records, images, judged)
     pairs = evidence.partner >= 0
-    moved = trusted * wrong_box(evidence.iou, labels, judged & pairs & (evidence.iou >= SAME), classes) * pairs
+    confirmed = judged & pairs & (evidence.iou >= SAME)
+    sure = np.minimum(1.0, trusted / usual_trust(trusted, labels, confirmed, classes)[labels])
+    near = pairs & (evidence.iou < SAME)  # an object is there, but not where the label says
+    moved = np.where(near, unseen, wrong_box(evidence.iou, labels, confirmed, classes)) * sure * pairs
+    unseen = unseen * (1 - sure * near)
     renamed = evidence.of(evidence.rival) * (1 - placed)
     none = np.full(len(labels), -1)
     found = {SPURIOUS: (unseen, none), CLASS: (renamed, evidence.rival), LOCATION: (moved, evidence.partner)}
     return {kind: (np.where(judged, scores, 0.0), right) for kind, (scores, right) in found.items()}
 
 
-def _looks(annotations: Annotations) -> np.ndarray:
-    """What decides whether a model finds an object, (N, 2): the logarithm of its side, and whether it is cut off."""
-    sizes, boxes = known_sizes(annotations)[owners(annotations)][:, ::-1], annotations.boxes
-    room = np.maximum(sizes, 1)
-    low, high = boxes[:, :2] / room, (boxes[:, :2] + boxes[:, 2:]) / room
-    cut = (low <= EDGE).any(1) | (high >= 1 - EDGE).any(1)
-    side = np.log(np.maximum(boxes[:, 2:], 1e-3)).mean(1) - np.log(room.max(1))
-    return np.stack([side, cut.astype(float)], axis=1)
+def usual_trust(trusted: np.ndarray, labels: np.ndarray, confirmed: np.ndarray, classes: int) -> np.ndarray:
+    """Return (C,) how far the predictions that confirm labels of each class are usually trusted: the median.
+
+    Args:
+        trusted: (N,) the support of the prediction at each label.
+        labels: (N,) classes.
+        confirmed: (N,) bool, labels with a prediction at their place.
+        classes: C.
+    """
+    everywhere = float(np.median(trusted[confirmed])) if confirmed.any() else 1.0
+    found = np.full(classes, max(everywhere, 1e-6))
+    for label in np.unique(labels[confirmed]).tolist():
+        found[label] = max(float(np.median(trusted[confirmed & (labels == label)])), 1e-6)
+    return found
 
 
 def duplicates(annotations: Annotations, evidence: Evidence) -> Iterator[tuple[float, int, int]]:
@@ -105,7 +114,7 @@ def mistakes(
 ) -> list[Mistake]:
     """Return the mistakes of all kinds but those of near duplicates; a label has its likeliest kind alone."""
     listed = list(missing(annotations, records, found, evidence))
-    kinds, owner = of_labels(annotations, records, evidence, known), owners(annotations)
+    kinds, owner = of_labels(annotations, records, found.image, evidence, known), owners(annotations)
     scores = np.stack([kinds[kind][0] for kind in kinds])
     best = dict[int, Mistake]()
     for row, n in enumerate(scores.argmax(0).tolist()):
