@@ -1,8 +1,9 @@
 """Mistakes of each kind, scored between 0 and 1 by what the predictions say.
 
 ObjectLab (Tkachenko et al., 2309.00832) scores overlooked, swapped and badly located boxes by similarity and
-confidence. Here a score is the product of two probabilities that are measured on the same labels: how far the model is
-to be trusted in what it predicts, and how rare its disagreement is among labels of this class.
+confidence. Here scores are of single labels, by curves that are measured on the same labels: how far a prediction is to
+be trusted, how unusual the IoU of a label is, and whether a label looks like background. Those of duplicates are a rule
+of thumb.
 
 Axes: N labels, D predictions.
 """
