@@ -30,6 +30,23 @@ def refuse_unused(command: str, config: Any, task: str = "") -> None:
     _refuse_unread(config)
 
 
+def refuse_set(config: Any, options: Sequence[str], reason: str) -> None:
+    """Check that none of some options was set.
+
+    Args:
+        config: the configuration of the command.
+        options: their dotted names; of a nested configuration its own fields are checked.
+        reason: why not, as it follows the name of the option in a message.
+
+    Raises:
+        UserError: one was set.
+    """
+    for option in options_of(type(config)):
+        own = option.name in options or option.name.partition(".")[0] in options
+        if own and not option.nested and _value(config, option.name) != _default(config, option.name):
+            raise UserError(f"{_flag(option.name)} {reason}: leave it out")
+
+
 def ignored_options(command: str, config: Any, task: str) -> dict[str, str]:
     """The options that only other tasks or models read, each with the reason that follows it in a message."""
     ignored, name = dict[str, str](), _model_name(config)

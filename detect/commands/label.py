@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from detect.config.constraints import Range, Registered, ShareOrUnset
+from detect.config.constraints import Range, ReadWith, Registered, ShareOrUnset
 from detect.config.inference import InferenceConfig
 from detect.errors import UserError
 from detect.utils.names import counted, say
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 LOWEST = 0.05  # score from which what is dropped is counted
 ACCEPTED = 0.5  # default of --accept
+PREDICTING = "is for predictions, and --merge makes none"
 
 
 @dataclass(frozen=True)
 class LabelConfig(InferenceConfig):
-    """Write predictions as a dataset, or as files that a labelling program imports.
+    """Write predictions as a dataset, or as files that a labelling program imports; or join labels that were corrected.
 
     Confident objects are accepted; those less certain are marked for a person to review, and their images are listed in
-    review.txt. Images are not copied unless asked; frames of videos are written.
+    review.txt. Images are not copied unless asked; frames of videos are written. With --merge, corrected labels and the
+    dataset that they were made from become a new dataset, and changes.json and changes.txt tell what changed.
     """
 
     weights: list[str] = field(default_factory=list)
@@ -43,9 +45,69 @@ class LabelConfig(InferenceConfig):
     """Write the score as sixth column of YOLO rows. Other formats always keep scores."""
     simplify: Annotated[float, Range(0, 100)] = 0.0
     """Simplify the outlines of masks to polygons at most this many pixels away. Default (0): the exact mask."""
+    merge: list[str] = field(default_factory=list)
+    """Corrected labels to join, in place of a prediction: files or folders as --data takes them, single COCO files, and
+    label files of YOLO and VOC without images."""
+    into: Annotated[str, ReadWith("merge")] = ""
+    """Dataset that the corrected labels were made from, which stays as it is."""
+    split: Annotated[str, ReadWith("merge")] = "train"
+    """Split that takes images that the dataset lacks."""
+    new_classes: Annotated[bool, ReadWith("merge")] = False
+    """Take classes that the dataset lacks; without it they are an error."""
+    conflicts: Annotated[Literal["refuse", "first", "last"], ReadWith("merge")] = "refuse"
+    """Which correction of an image counts that was corrected twice, differently: none, the first or the last."""
+    allow_outside: Annotated[bool, ReadWith("merge")] = False
+    """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
 
 
 def label(config: LabelConfig) -> list[str]:
+    """Write predictions as a dataset, or join corrected labels with theirs.
+
+    Returns:
+        Lines that tell how to go on.
+
+    Raises:
+        UserError: something cannot be used, or `out` holds something.
+    """
+    return _merge(config) if config.merge else _write_predictions(config)
+
+
+def _merge(config: LabelConfig) -> list[str]:
+    """Join corrected labels with the dataset that they were made from, as a new dataset."""
+    from pathlib import Path
+
+    from detect.cli.applicability import refuse_set, refuse_unused
+    from detect.data.sources.formats import recognise
+    from detect.evaluation.evaluate import say_left_out
+    from detect.labelling.corrected import read_corrected
+    from detect.labelling.merge import Merge
+    from detect.labelling.writer import DatasetFolder
+
+    refuse_set(config, [f.name for f in fields(InferenceConfig) if f.name not in ("out", "skip_bad")], PREDICTING)
+    refuse_set(config, ["accept", "ask", "simplify", "scores"], PREDICTING)
+    refuse_unused("label", config)
+    if not config.into:
+        raise UserError("--merge needs --into, the dataset that the corrected labels were made from")
+    with DatasetFolder(config.out, config.format) as folder:
+        loaders = recognise(config.into, allow_outside=config.allow_outside)
+        sets = {split: load(config.skip_bad) for split, load in loaders.items()}
+        merge = Merge(sets, config.split, config.new_classes, config.conflicts)
+        known = [(image.file, str(image.record["file_name"])) for image in merge.images]
+        names = [str(one["name"]) for one in merge.categories]
+        for path in map(Path, config.merge):
+            for corrected in read_corrected(path.expanduser(), known, names, config.skip_bad):
+                say_left_out(corrected)
+                merge.take(path, corrected)
+        merged, changes = merge.finish()
+        lines = folder.write(merged, config.images)
+        changes.write(folder.out)
+    lines.append(f"{folder.out / 'changes.txt'} tells what changed in each image, changes.json every object")
+    for line in (*changes.summary(), *lines):
+        say(line)
+    return lines
+
+
+def _write_predictions(config: LabelConfig) -> list[str]:
     """Predict every image of a source, and write the predictions as a dataset.
 
     Returns:
@@ -62,7 +124,7 @@ def label(config: LabelConfig) -> list[str]:
     from detect.labelling.writer import DatasetFolder
 
     if not config.weights or not config.source:
-        raise UserError("detect label needs --weights and --source, the images to label")
+        raise UserError("detect label needs --weights and --source, the images to label; or --merge and --into")
     detector = open_detector(config.weights, config.device, config.precision, config.fusion)
     _require_objects(detector, config)
     refuse_unused("label", config, detector.model.task)
@@ -83,13 +145,15 @@ def label(config: LabelConfig) -> list[str]:
         found = PredictedLabels(
             source, folder.images("train"), config.images, detector.names, detector.metadata, bands, config.simplify
         )
-        finished = _predict(source, predictor, tracker, found)
+        stopped = _predict(source, predictor, tracker, found)
         lines = folder.write({"train": found.labels()}, config.images, config.scores) if found.records else []
-    tell(source, len(found.records), keep)
-    for line in (_summary(found, bands), *lines):
+    if not isinstance(stopped, UserError):
+        tell(source, len(found.records), keep)
+    for line in (_summary(found, bands), *lines) if found.records else ():
         say(line)
-    if not finished:
-        raise KeyboardInterrupt
+    if stopped:
+        kept = f"; the {counted(len(found.records), 'image')} before are in {config.out}" if found.records else ""
+        raise type(stopped)(f"{stopped}{kept}")
     return lines
 
 
@@ -122,19 +186,23 @@ def bands_of(config: LabelConfig, detector: Detector) -> Bands:
     return Bands(accept, ask)
 
 
-def _predict(source: Any, predictor: Any, tracker: Any, found: PredictedLabels) -> bool:
-    """Predict every frame; whether that came to its end, and was not interrupted."""
+def _predict(source: Any, predictor: Any, tracker: Any, found: PredictedLabels) -> BaseException | None:
+    """Predict every frame. Returns what ended that early: an interrupt, or a UserError of an image."""
     from detect.utils.interrupt import Interrupt
     from detect.utils.progress import track
 
     with ExitStack() as stack:
         interrupt = stack.enter_context(closing(Interrupt()))
         predictions = stack.enter_context(closing(predictor(source)))
-        for frame, result in stack.enter_context(closing(track(predictions, source.count, "label"))):
-            found.add(frame, tracker(frame, result) if tracker else result)
-            if interrupt.asked:
-                return False
-    return True
+        frames = stack.enter_context(closing(track(predictions, source.count, "label")))
+        try:
+            for frame, result in frames:
+                found.add(frame, tracker(frame, result) if tracker else result)
+                if interrupt.asked:
+                    return KeyboardInterrupt("interrupted")
+        except UserError as error:
+            return error
+    return None
 
 
 def _summary(found: PredictedLabels, bands: Bands) -> str:

@@ -42,8 +42,15 @@ class Coco(Format):
     accepts = "a folder with instances_train.json, or with COCO's annotations/"
 
     def splits(self, source: Source) -> Splits:
-        """Return the readers of the splits of such a folder."""
-        return coco_folder(source.path, source.inside) if source.path.is_dir() else {}
+        """Return the readers of the splits of such a folder; nothing where a data.yaml in it names files and images."""
+        if not source.path.is_dir() or (isinstance(source.yaml, dict) and any(map(_names_files, source.yaml.values()))):
+            return {}
+        return coco_folder(source.path, source.inside)
+
+
+def _names_files(part: Any) -> bool:
+    """Whether a part of a data.yaml is that of a split: see `detect.data.sources.split_yaml`."""
+    return isinstance(part, dict) and "annotations" in part
 
 
 def coco_folder(folder: Path, inside: Roots) -> Splits:

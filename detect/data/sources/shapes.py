@@ -116,7 +116,7 @@ def _file(names: list[str], roots: list[Path], base: Path) -> str:
     """The name of an image relative to `base`: the first of its names, the longest first, that is a file in `roots`."""
     ranked = sorted(names, key=lambda name: -name.count("/"))
     places = (root / name for name in ranked for root in roots if name)
-    found = next((place for place in places if os.path.isfile(place)), base / names[0])
+    found = next((place for place in places if os.path.isfile(place)), base / ranked[0])
     return Path(os.path.relpath(found, base)).as_posix()
 
 

@@ -313,3 +313,14 @@ def _box(corners: ElementTree.Element) -> list[float] | None:
     except ValueError:
         return None
     return [x0, y0, x1 - x0, y1 - y0]
+
+
+def voc_of(path: Path, xmls: list[str], images: list[str], skip_bad: bool = False) -> Annotations:
+    """Return the annotations in xml files, each of the image in the same place of `images`, wherever that lies.
+
+    Raises UserError as `load_coco`.
+    """
+    inside = Roots(path, anywhere=True)
+    voc = _Voc(path, [str(path)], xmls, Inventory(images=images), inside)
+    voc.__dict__["pairs"] = Pairs(label=dict(zip(images, xmls, strict=True)))
+    return _load(voc, xmls, BadRecords(path, skip_bad))

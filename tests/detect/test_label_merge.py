@@ -1,0 +1,221 @@
+"""`detect label --merge`: corrected labels come back."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detect.__main__ import main
+from detect.data.bad_records import BadRecords
+from detect.data.sources.coco import from_coco
+from detect.data.sources.formats import load_data
+from detect.labelling.corrected import ImageIndex
+from detect.labelling.labels import Labels
+from detect.labelling.object_matching import Objects, iou, pairs
+from detect.labelling.writer import write_dataset
+from detect.registry import REGISTRIES
+
+NAMES = ["a.png", "sub/a.png", "c.png", "d e.png"]
+BEFORE = [  # image, class, box
+    (1, 1, [2, 3, 20, 20]),
+    (1, 1, [30, 5, 20, 20]),
+    (1, 2, [10, 25, 20, 15]),
+    (2, 2, [5, 5, 30, 30]),
+    (4, 1, [1, 1, 10, 10]),
+]
+AFTER = [
+    (1, 1, [2, 3, 20, 20]),  # as before
+    (1, 1, [33, 6, 20, 20]),  # moved
+    (2, 1, [5, 5, 30, 30]),  # another class
+    (2, 2, [40, 30, 12, 10]),  # added; of the first image one is removed
+]
+
+
+def annotations(folder, objects, images=(1, 2, 3, 4), names=("cat", "dog")):
+    records = [{"id": i, "file_name": NAMES[i - 1], "width": 64, "height": 48} for i in images]
+    content = {
+        "images": records,
+        "annotations": [
+            {"id": 11 + row, "image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
+            for row, (image, label, box) in enumerate(objects)
+        ],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+    }
+    return from_coco(content, folder, folder, BadRecords(folder, False))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in NAMES:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), (90, 120, 30)).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def dataset(tmp_path, photos):
+    """What was predicted, with a mark for review in each of two images."""
+    review = np.array([True, False, False, False, True])
+    labels = Labels(annotations(photos, BEFORE), scores=np.linspace(0.3, 0.9, 5), review=review)
+    write_dataset({"train": labels}, tmp_path / "dataset")
+    return tmp_path / "dataset"
+
+
+def corrections(tmp_path, photos, form="coco", objects=AFTER, images=(1, 2), out="corrected", **options):
+    labels = Labels(annotations(photos, objects, images, **options))
+    write_dataset({"train": labels}, tmp_path / out, form, images="copy")
+    return tmp_path / out
+
+
+def merged(tmp_path, dataset, *corrected, options=(), out="merged"):
+    words = ["label", "--merge", *map(str, corrected), "--into", str(dataset), "--out", str(tmp_path / out), *options]
+    return main(words)
+
+
+def rows(data):
+    return sorted(
+        (data.file_name(i), data.names[data.labels[row]], *data.boxes[row].round(3).tolist())
+        for i in range(len(data))
+        for row in range(*data.starts[i : i + 2].tolist())
+    )
+
+
+@pytest.mark.parametrize("form", list(REGISTRIES["labels"]))
+@pytest.mark.parametrize("alone", [False, True])
+def test_corrections_of_every_format_come_back(tmp_path, photos, dataset, form, alone, capsys):
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    corrected = corrections(tmp_path, photos, form)
+    if alone:  # as exports without images are
+        for folder in ("images", "JPEGImages"):
+            shutil.rmtree(corrected / folder, ignore_errors=True)
+        (corrected / "data.yaml").unlink(missing_ok=form == "yolo" or form != "coco")
+        if form == "coco":
+            corrected = corrected / "instances_train.json"
+    assert merged(tmp_path, dataset, corrected) == 0
+    printed = capsys.readouterr().out
+    assert "2 images corrected, 0 new, 2 as before" in printed
+    assert "1 object added, 1 removed, 1 changed, 1 of another class (dog -> cat 1), 1 unchanged" in printed
+    expected = [*AFTER, BEFORE[4]]
+    assert rows(load_data(tmp_path / "merged", "train")) == rows(annotations(photos, expected))
+    changes = json.loads((tmp_path / "merged" / "changes.json").read_text())
+    assert [len(changes["images"][0][what]) for what in ("added", "removed", "changed")] == [0, 1, 1]
+    text = (tmp_path / "merged" / "changes.txt").read_text()
+    assert "train/a.png: 1 removed (dog 1); 1 changed (cat 1)" in text
+    assert "train/sub/a.png: 1 added (dog 1); 1 dog -> cat" in text
+    assert before == {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    assert merged(tmp_path, dataset, corrected) == 2
+
+
+def test_ids_stay_and_marks_of_images_without_correction(tmp_path, photos, dataset):
+    assert merged(tmp_path, dataset, corrections(tmp_path, photos)) == 0
+    content = json.loads((tmp_path / "merged" / "instances_train.json").read_text())
+    known = {one["id"]: one for one in content["annotations"]}
+    assert sorted(known) == [11, 12, 14, 15, 16]
+    assert {number for number, one in known.items() if one.get("review")} == {15}
+    assert {number for number, one in known.items() if "score" in one} == {15}
+    assert (tmp_path / "merged" / "review.txt").read_text().endswith("d e.png\n")
+
+
+def test_an_image_without_objects_is_a_correction(tmp_path, photos, dataset, capsys):
+    assert merged(tmp_path, dataset, corrections(tmp_path, photos, objects=[], images=(1,))) == 0
+    assert "0 objects added, 3 removed" in capsys.readouterr().out
+
+
+def test_an_image_that_was_corrected_twice_is_named(tmp_path, photos, dataset, capsys):
+    first = corrections(tmp_path, photos, out="first")
+    second = corrections(tmp_path, photos, objects=AFTER[:1], images=(1,), out="second")
+    again = corrections(tmp_path, photos, "yolo", out="again")
+    assert merged(tmp_path, dataset, first, again) == 0
+    capsys.readouterr()
+    assert merged(tmp_path, dataset, first, second, out="x") == 2
+    error = capsys.readouterr().err
+    assert "a.png was corrected twice" in error and "--conflicts first or last" in error
+    assert not (tmp_path / "x").exists()
+    for which, count in (("first", 5), ("last", 4)):
+        assert merged(tmp_path, dataset, first, second, options=("--conflicts", which), out=f"took {which}") == 0
+        assert len(load_data(tmp_path / f"took {which}", "train").boxes) == count
+        assert f"the {which} correction is taken" in (tmp_path / f"took {which}" / "changes.txt").read_text()
+
+
+def test_classes_that_the_dataset_lacks_are_named(tmp_path, photos, dataset, capsys):
+    corrected = corrections(tmp_path, photos, names=("cat", "bird"))
+    assert merged(tmp_path, dataset, corrected) == 2
+    assert "'bird' (1 objects)" in capsys.readouterr().err
+    assert merged(tmp_path, dataset, corrected, options=("--new-classes", "true")) == 0
+    assert load_data(tmp_path / "merged", "train").names == ["cat", "dog", "bird"]
+
+
+def test_new_images_are_taken(tmp_path, photos, dataset, capsys):
+    Image.new("RGB", (64, 48)).save(tmp_path / "new.png")
+    content = {
+        "images": [{"id": 1, "file_name": "new.png"}, {"id": 2, "file_name": "c.png"}],
+        "annotations": [{"image_id": 1, "category_id": 5, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 5, "name": "dog"}],
+    }
+    (tmp_path / "more.json").write_text(json.dumps(content))
+    assert merged(tmp_path, dataset, tmp_path / "more.json") == 0
+    assert "1 image corrected, 1 new" in capsys.readouterr().out
+    read = load_data(tmp_path / "merged", "train")
+    assert len(read) == 5 and read.read(4).shape == (48, 64, 3)
+    (tmp_path / "new.png").unlink()
+    assert merged(tmp_path, dataset, tmp_path / "more.json", out="x") == 2
+    assert "no image of the dataset, and there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--tta", "true"], "--tta is for predictions"),
+        (["--accept", "0.5"], "--accept is for predictions"),
+        (["--track", "true", "--tracker.low", "0.2"], "--track is for predictions"),
+    ],
+)
+def test_options_of_predictions_are_refused(tmp_path, dataset, capsys, options, line):
+    assert merged(tmp_path, dataset, dataset, options=options) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_merge_needs_a_dataset(tmp_path, capsys):
+    assert main(["label", "--merge", "x", "--out", str(tmp_path / "o")]) == 2
+    assert "--into" in capsys.readouterr().err
+    assert main(["label", "--new-classes", "true", "--weights", "w", "--source", "s"]) == 2
+    assert "--new-classes" in capsys.readouterr().err
+
+
+def objects_of(boxes, names, ids):
+    return Objects(np.array(boxes, np.float64).reshape(-1, 4), names, ids, [{} for _ in ids])
+
+
+some_boxes = st.lists(
+    st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 20)] * 2, st.sampled_from("xy")), min_size=0, max_size=6
+)
+
+
+@given(some_boxes, some_boxes, st.booleans())
+def test_every_object_is_in_one_pair_at_most(first, second, kept):
+    before, after = (
+        objects_of([b[:4] for b in one], [b[4] for b in one], [*range(len(one))]) for one in (first, second)
+    )
+    found = pairs(before, after, kept)
+    assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
+    assert pairs(before, before, kept) == [(i, i) for i in range(len(first))] or len(set(first)) < len(first)
+    if not kept and len(first) and len(second):
+        overlap = iou(before.boxes, after.boxes)
+        close = overlap >= 0.5
+        for i, j in found:
+            assert close[i, j] or np.abs(before.boxes[i] - after.boxes[j]).max() <= 1.1
+        free = close.copy()
+        free[[i for i, _ in found]] = False
+        free[:, [j for _, j in found]] = False
+        assert not free.any()
+
+
+def test_images_are_found_by_what_is_left_of_their_paths(tmp_path):
+    index = ImageIndex([(tmp_path / name, name) for name in ("a.png", "x/a.png", "y/x/a.png", "b.jpg", "z/B.png")])
+    assert [index.find(name) for name in ("a.png", "x/a.png", "k/y/x/a.png", "b.jpg", "b.png")] == [0, 1, 2, 3, 4]
+    assert index.find("q/b.png.png") == 4 and index.find("nothing.png") is None
+    assert index.find("anything", tmp_path / "x" / "a.png") == 1
