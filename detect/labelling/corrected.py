@@ -15,7 +15,7 @@ from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.inventory import take_stock
 from detect.data.sources.voc import voc_of
-from detect.data.sources.yolo import load_yolo
+from detect.data.sources.yolo import declared_keypoints, load_yolo
 from detect.errors import UserError
 from detect.utils.json_files import read_json
 from detect.utils.yaml_files import read_yaml
@@ -78,10 +78,12 @@ def _without_images(path: Path, known: Known, names: Sequence[str], skip_bad: bo
     if not labels:
         return None
     yaml_path = next((path / name for name in ("data.yaml", "data.yml") if (path / name).is_file()), None)
-    given = read_yaml(yaml_path).get("names") if yaml_path else None
-    listed = list(given.values()) if isinstance(given, dict) else given
-    bad_records = BadRecords(path, skip_bad)
-    return load_yolo(path, list(labels), labels, list(map(str, listed or names)), bad_records)
+    content = read_yaml(yaml_path) if yaml_path else None
+    content = content if isinstance(content, dict) else {}
+    given = content.get("names") or list(names)
+    listed = list(map(str, given.values() if isinstance(given, dict) else given))
+    keypoints = declared_keypoints(yaml_path or path, content)
+    return load_yolo(path, list(labels), labels, listed, BadRecords(path, skip_bad), keypoints)
 
 
 class ImageIndex:

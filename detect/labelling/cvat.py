@@ -65,6 +65,12 @@ def _images(root: ElementTree.Element, labels: Labels) -> None:
 def _tracks(root: ElementTree.Element, labels: Labels) -> None:
     """The objects by track; frames are counted in the order of the names, as CVAT sorts the images of a task."""
     names = [name for _, name, _, _ in in_files(labels)]
+    sizes = {size for _, _, _, size in in_files(labels)}
+    if len(sizes) == 1:
+        (height, width) = sizes.pop()
+        size = child(root.find("meta/task") or root, "original_size")
+        child(size, "width", width)
+        child(size, "height", height)
     frame = {image: place for place, image in enumerate(sorted(range(len(names)), key=names.__getitem__))}
     tracks: dict[tuple[str, int], dict[int, tuple[LabelObject, tuple[int, int]]]] = defaultdict(dict)
     for image, _, _, size in in_files(labels):

@@ -1,5 +1,7 @@
 """Pascal VOC: JPEGImages/, Annotations/ with an xml file for each image, and the lists ImageSets/Main/{split}.txt.
 
+labelmap.txt names the classes, as CVAT and Datumaro need it where they are not those of VOC.
+
 Boxes are written as their edges stand, as `detect.data.sources.voc` reads them. An oriented box is a `robndbox`, as
 roLabelImg has it. Score, review, track and note are `attributes` of an object, as CVAT's VOC files have them.
 """
@@ -48,6 +50,9 @@ class VocLabels(LabelFormat):
             elif len(sets) > 1:
                 odd = next(stem for stem in stems if not _LISTED.fullmatch(stem))
                 raise UserError(f"a list of a split cannot name {odd!r}, with its blanks: rename the image")
+        names = dict.fromkeys(name for labels in sets.values() for name in labels.names)
+        classes = "".join(f"{name}:::\n" for name in names if not set(name) & set(":\n"))
+        replace_text(out / "labelmap.txt", f"# label:color_rgb:parts:actions\n{classes}", durable=False)
         return [f"{out}: use it as --data"]
 
 

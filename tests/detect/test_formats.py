@@ -275,7 +275,14 @@ def test_yolo_polygons_pose_and_turned_images(tmp_path):
         outlined(mixed)
     assert load_data(yolo(tmp_path, "1 .5 .5 .5 .5\n"), "train").outlines is None
     pose = yolo(tmp_path, "0 .5 .5 .5 .5 .1 .1 2 .2 .2 0", kpt_shape=[2, 3])
-    assert np.allclose(load_data(pose, "train").boxes, [[10, 5, 20, 10]])
+    posed = load_data(pose, "train")
+    assert np.allclose(posed.boxes, [[10, 5, 20, 10]])
+    assert posed.keypoint_names == ["keypoint_1", "keypoint_2"] and posed.flip_pairs is None
+    assert np.allclose(posed.keypoints, [[[4, 2, 2], [8, 4, 0]]])
+    named = {"kpt_shape": [2, 2], "kpt_names": {0: ["tip", "toe"]}, "flip_idx": [1, 0]}
+    posed = load_data(yolo(tmp_path, "0 .5 .5 .5 .5 .1 .1 0 0", **named), "train")
+    assert posed.keypoint_names == ["tip", "toe"] and posed.flip_pairs == [[0, 1]]
+    assert np.allclose(posed.keypoints, [[[4, 2, 2], [0, 0, 0]]])
     spec = yolo(tmp_path, "0 0.5 0.5 0.5 0.5")
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -328,6 +335,8 @@ def test_label_files_of_predict_are_read_without_their_scores(tmp_path):
         ({"train": "elsewhere"}, "there is no .*elsewhere"),
         ({"train": "labels"}, "there is no image in"),
         ({"kpt_shape": 17}, "kpt_shape must be two numbers"),
+        ({"kpt_shape": [2, 4]}, "a keypoint has 2 numbers or 3"),
+        ({"kpt_shape": [2, 3], "kpt_names": ["tip"]}, "kpt_names must be 2 names"),
         ({"train": None}, "no train:, val: or test:"),
     ],
 )

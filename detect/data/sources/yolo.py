@@ -2,9 +2,10 @@
 
 A line of a label file is an object, `class cx cy w h`, relative to the image as viewers show it, with EXIF
 applied. `class x1 y1 x2 y2 …` with at least three corners is an outline (a polygon, or the four corners of an oriented
-box), and its box the one around it; a file may hold rows of both forms. Of pose rows (`kpt_shape` in the YAML) the box
-is taken. A file of `detect predict --save-txt`, whose rows all end in a score of five decimals, is read without the
-scores. An image without a label file, or with an empty one, holds no objects.
+box), and its box the one around it; a file may hold rows of both forms. Pose rows (`kpt_shape` in the YAML) go on with
+x, y and perhaps visibility of each keypoint; `kpt_names` may name these, and `flip_idx` tell which swap in a mirror. A
+file of `detect predict --save-txt`, whose rows all end in a score of five decimals, is read without the scores. An
+image without a label file, or with an empty one, holds no objects.
 Where label files lie: see `yolo_files`.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,13 @@ from detect.utils.text_files import read_text
 
 _SCORE = re.compile(r"[01]\.\d{5}")  # as detect predict writes it
 _LIMIT = 1.5  # relative coordinates may leave the image a little; pixels are beyond this
+
+
+class Keypoints(NamedTuple):
+    """The keypoints of pose rows: their names, and how many numbers each has."""
+
+    names: list[str]
+    numbers: int
 
 
 class Yolo(Format):
@@ -70,15 +78,16 @@ def load_yolo(
     labels: Mapping[str, str],
     names: list[str],
     bad_records: BadRecords,
-    pose: int = 0,
+    keypoints: Keypoints | None = None,
     inside: Roots | None = None,
 ) -> Annotations:
     """Read the labels of image files; `labels` has the label file of each image that has one.
 
-    Category ids are the class indices. `path` stands for the dataset in messages; `pose` is how many numbers of a row
-    are keypoints. Raises UserError as `load_coco`, and for an image whose header cannot be read.
+    Category ids are the class indices. `path` stands for the dataset in messages.
+    Raises UserError as `load_coco`, and for an image whose header cannot be read.
     """
     root = Path(shared_folder(images)) if images else path.parent
+    pose = len(keypoints.names) * keypoints.numbers if keypoints else 0
     records: list[dict] = []
     annotations: list[dict] = []
     where: list[str] = []
@@ -93,9 +102,12 @@ def load_yolo(
         for line, category, values in _rows(labels.get(file), bad_records, pose):
             box = (_box(values, pose) * (width, height, width, height)).tolist()
             polygon = [] if pose or len(values) == 4 else [(values.reshape(-1, 2) * (width, height)).ravel().tolist()]
-            annotations.append({"image_id": image_id, "category_id": category, "bbox": box, "segmentation": polygon})
+            points = _points(values[4:], keypoints, (width, height)) if keypoints else None
+            record = {"category_id": category, "bbox": box, "segmentation": polygon, "keypoints": points}
+            annotations.append({"image_id": image_id} | record)
             where.append(line)
-    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    declared = {"keypoints": keypoints.names} if keypoints else {}
+    categories = [{"id": index, "name": name} | declared for index, name in enumerate(names)]
     return from_coco(
         {"images": records, "annotations": annotations, "categories": categories},
         path,
@@ -172,13 +184,42 @@ def _load_split(
     base = path.parent / Path(str(content.get("path") or "")).expanduser()
     bad_records = BadRecords(path, skip_bad)
     images, labels, inside = yolo_files(path, split, base, entry, bad_records, inside)
+    annotations = load_yolo(path, images, labels, names, bad_records, declared_keypoints(path, content), inside)
+    swaps = content.get("flip_idx")
+    if (
+        annotations.keypoint_names
+        and isinstance(swaps, list)
+        and sorted(map(str, swaps)) == sorted(map(str, range(len(annotations.keypoint_names))))
+    ):
+        annotations = replace(annotations, flip_pairs=[[k, other] for k, other in enumerate(swaps) if k < other])
+    return replace(annotations, notes=[*annotations.notes, *unlabelled(images, labels), *_polygons(annotations)])
+
+
+def declared_keypoints(path: Path, content: dict[str, Any]) -> Keypoints | None:
+    """The keypoints that a YAML declares; None without any."""
     shape = content.get("kpt_shape") or [0, 0]
     try:
-        pose = int(shape[0]) * int(shape[1])
+        count, numbers = int(shape[0]), int(shape[1])
     except (TypeError, ValueError, IndexError, KeyError):
         raise UserError(f"{path}: kpt_shape must be two numbers, not {shape!r}") from None
-    annotations = load_yolo(path, images, labels, names, bad_records, pose, inside)
-    return replace(annotations, notes=[*annotations.notes, *unlabelled(images, labels), *_polygons(annotations)])
+    if not count * numbers:
+        return None
+    if count < 0 or numbers not in (2, 3):
+        raise UserError(f"{path}: kpt_shape is {shape!r}; a keypoint has 2 numbers or 3")
+    names = content.get("kpt_names") or [f"keypoint_{k}" for k in range(1, count + 1)]
+    if isinstance(names, dict):  # for each class
+        names = next(iter(names.values()))
+    if not isinstance(names, list) or len(names) != count:
+        raise UserError(f"{path}: kpt_names must be {count} names, as kpt_shape says")
+    return Keypoints(require_names(names, range(1, count + 1), path, "keypoint"), numbers)
+
+
+def _points(values: np.ndarray, keypoints: Keypoints, size: tuple[int, int]) -> list[float]:
+    """The keypoints of a row as COCO has them, in an image of `size` (w, h); those without visibility are seen."""
+    given = values.reshape(-1, keypoints.numbers)
+    there = (given[:, :2] != 0).any(1) * 2.0 if keypoints.numbers == 2 else given[:, 2]
+    found: list[float] = np.column_stack([given[:, :2] * size, there]).ravel().tolist()
+    return found
 
 
 def _polygons(annotations: Annotations) -> Iterator[tuple[str, str]]:
