@@ -26,7 +26,7 @@ FILES = (
 GROUPS = {
     "Data": "results "
     "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
-    "recursive max_pixels vid_stride pairs classes action file",
+    "recursive max_pixels vid_stride pairs classes action file merge into new_classes conflicts",
     "Model": "fine_tune "
     "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",

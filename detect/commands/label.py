@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from detect.config.constraints import Range, ReadWith, Registered, ShareOrUnset
@@ -122,6 +122,7 @@ def _write_predictions(config: LabelConfig) -> list[str]:
     from detect.inference.source import open_source
     from detect.labelling.predicted import PredictedLabels
     from detect.labelling.writer import DatasetFolder
+    from detect.limits import LimitHits
 
     if not config.weights or not config.source:
         raise UserError("detect label needs --weights and --source, the images to label; or --merge and --into")
@@ -143,12 +144,19 @@ def _write_predictions(config: LabelConfig) -> list[str]:
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     with DatasetFolder(config.out, config.format) as folder, source:
         found = PredictedLabels(
-            source, folder.images("train"), config.images, detector.names, detector.metadata, bands, config.simplify
+            source,
+            folder.images("train"),
+            config.images,
+            detector.names,
+            detector.metadata,
+            bands,
+            config.max_det,
+            config.simplify,
         )
         stopped = _predict(source, predictor, tracker, found)
         lines = folder.write({"train": found.labels()}, config.images, config.scores) if found.records else []
     if not isinstance(stopped, UserError):
-        tell(source, len(found.records), keep)
+        tell(source, len(found.records), replace(keep, limit_hits=LimitHits()))  # of scores that are dropped anyway
     for line in (_summary(found, bands), *lines) if found.records else ():
         say(line)
     if stopped:
@@ -210,7 +218,8 @@ def _summary(found: PredictedLabels, bands: Bands) -> str:
     accepted = f"{counted(found.accepted.total(), 'object')} accepted" + (f" ({each})" if each else "")
     low, high = float(bands.ask.min()), float(bands.ask.max())
     below = f"{low:g}" if low == high else f"{low:g} to {high:g}, by class"
+    full = f"; {counted(found.full, 'image')} reached --max-det {found.limit}: raise it" if found.full else ""
     return (
         f"{counted(len(found.records), 'image')}: {accepted}, {found.asked.total():,} to review, "
-        f"{found.dropped:,} below {below} dropped"
+        f"{found.dropped:,} below {below} dropped{full}"
     )

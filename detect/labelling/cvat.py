@@ -68,9 +68,10 @@ def _tracks(root: ElementTree.Element, labels: Labels) -> None:
     sizes = {size for _, _, _, size in in_files(labels)}
     if len(sizes) == 1:
         (height, width) = sizes.pop()
-        size = child(root.find("meta/task") or root, "original_size")
-        child(size, "width", width)
-        child(size, "height", height)
+        task = root.find("meta/task")
+        original = child(root if task is None else task, "original_size")
+        child(original, "width", width)
+        child(original, "height", height)
     frame = {image: place for place, image in enumerate(sorted(range(len(names)), key=names.__getitem__))}
     tracks: dict[tuple[str, int], dict[int, tuple[LabelObject, tuple[int, int]]]] = defaultdict(dict)
     for image, _, _, size in in_files(labels):

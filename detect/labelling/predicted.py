@@ -53,6 +53,7 @@ class PredictedLabels:
         names: class names by label.
         metadata: of the model: category ids and keypoints.
         bands: thresholds by class.
+        limit: most detections of an image; `full` counts the images that have as many objects.
         simplify: largest distance, in pixels, of a simplified polygon from the outline of a mask; 0: the mask itself.
     """
 
@@ -62,10 +63,12 @@ class PredictedLabels:
     names: list[str]
     metadata: ModelMetadata
     bands: Bands
+    limit: int
     simplify: float = 0.0
     accepted: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
+    full: int = 0
 
     def __post_init__(self) -> None:
         parts = [part for part in self.source.parts if isinstance(part, ImagePart) and isinstance(part.image, Path)]
@@ -90,7 +93,7 @@ class PredictedLabels:
         name = self._file(frame)
         self.records.append({"id": image_id, "file_name": name, "width": width, "height": height})
         described = result.described(self.names, self.metadata.category_ids)
-        labels = described.labels.tolist()
+        labels, before = described.labels.tolist(), len(self.scores)
         for row, (label, record) in enumerate(zip(labels, described.records(), strict=True)):
             if record["score"] < self.bands.ask[label] or min(record["bbox"][2:]) <= 0:
                 self.dropped += 1
@@ -102,6 +105,7 @@ class PredictedLabels:
             track = record.get("track_id")
             self.tracks.append(-1 if track is None else self._track(frame, track))
             self.objects.append(self._object(record, described, row, image_id))
+        self.full += len(self.scores) - before >= self.limit
 
     def _track(self, frame: Frame, track: int) -> int:
         """The number of a track among those of all videos."""
