@@ -34,6 +34,7 @@ __all__ = [
     "UserError",
     "anchors",
     "evaluate",
+    "label",
     "load",
     "train",
 ]
@@ -90,3 +91,9 @@ def anchors(**flags: Any) -> dict[str, Any]:
     """`detect anchors`: returns `anchors`, `mean_iou` and `recall`."""
     found: dict[str, Any] = _command("anchors", flags)
     return found
+
+
+def label(**flags: Any) -> list[str]:
+    """`detect label`: writes predictions as labels, or joins corrected ones. Returns lines that tell how to go on."""
+    lines: list[str] = _command("label", flags)
+    return lines

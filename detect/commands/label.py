@@ -89,6 +89,7 @@ def _merge(config: LabelConfig) -> list[str]:
     if not config.into:
         raise UserError("--merge needs --into, the dataset that the corrected labels were made from")
     with DatasetFolder(config.out, config.format) as folder:
+        folder.placement(config.images)
         loaders = recognise(config.into, allow_outside=config.allow_outside)
         sets = {split: load(config.skip_bad) for split, load in loaders.items()}
         merge = Merge(sets, config.split, config.new_classes, config.conflicts)
@@ -143,6 +144,7 @@ def _write_predictions(config: LabelConfig) -> list[str]:
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
     predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
     with DatasetFolder(config.out, config.format) as folder, source:
+        folder.placement(config.images)
         found = PredictedLabels(
             source,
             folder.images("train"),
@@ -161,7 +163,7 @@ def _write_predictions(config: LabelConfig) -> list[str]:
         say(line)
     if stopped:
         kept = f"; the {counted(len(found.records), 'image')} before are in {config.out}" if found.records else ""
-        raise type(stopped)(f"{stopped}{kept}")
+        raise type(stopped)(f"{stopped}{kept}".removeprefix("; "))
     return lines
 
 
@@ -207,7 +209,7 @@ def _predict(source: Any, predictor: Any, tracker: Any, found: PredictedLabels) 
             for frame, result in frames:
                 found.add(frame, tracker(frame, result) if tracker else result)
                 if interrupt.asked:
-                    return KeyboardInterrupt("interrupted")
+                    return KeyboardInterrupt()
         except UserError as error:
             return error
     return None

@@ -118,12 +118,23 @@ class DatasetFolder:
         """The folder for images of a split that have no file of their own, such as frames of a video."""
         return self.out / str(self.format.image_folder(split))
 
+    def placement(self, images: Images) -> str:
+        """How images get into the dataset: "refer", "link" or "copy".
+
+        Args:
+            images: that, or "auto" for what suits the format.
+
+        Raises:
+            UserError: the format needs images beside the labels.
+        """
+        if images == "refer" and self.format.beside:
+            raise UserError("this format keeps labels beside the images: give --images link or --images copy")
+        return ("link" if self.format.beside else "refer") if images == "auto" else images
+
     def write(self, sets: Mapping[str, Labels], images: Images = "auto", scores: bool = False) -> list[str]:
         """Write the labels, see `write_dataset`. Images that lie in `images(split)` already stay there."""
         self.format.scores = scores
-        if images == "refer" and self.format.beside:
-            raise UserError("this format keeps labels beside the images: give --images link or --images copy")
-        how = ("link" if self.format.beside else "refer") if images == "auto" else images
+        how = self.placement(images)
         placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in sets.items()}
         lines: list[str] = self.format.write(placed, self.out)
         review = [name for labels in placed.values() for name in _to_review(labels, self.out)]

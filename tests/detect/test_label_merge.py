@@ -11,11 +11,12 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.data.bad_records import BadRecords
+from detect.data.outlines import Outlines
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
 from detect.labelling.corrected import ImageIndex
 from detect.labelling.labels import Labels
-from detect.labelling.object_matching import Objects, iou, pairs
+from detect.labelling.object_matching import Objects, has_moved, iou, pairs
 from detect.labelling.writer import write_dataset
 from detect.registry import REGISTRIES
 
@@ -212,6 +213,19 @@ def test_every_object_is_in_one_pair_at_most(first, second, kept):
         free[[i for i, _ in found]] = False
         free[:, [j for _, j in found]] = False
         assert not free.any()
+
+
+def test_what_moved_and_what_was_rounded():
+    triangle = {"bbox": [0, 2, 10, 8], "segmentation": [[-4.2, 2, 10, 2, 10, 10]], "keypoints": [1, 2, 2, 0, 0, 0]}
+    uncut = triangle | {"bbox": [-4, 2, 14, 8], "segmentation": [[-4, 2, 10, 2, 10, 10]]}
+    square = {"bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    assert not has_moved(triangle, uncut, (20, 20)) and not has_moved(square, {"bbox": [0, 0, 4.4, 4]}, (20, 20))
+    assert has_moved(triangle, uncut | {"segmentation": [[-4, 2, 10, 2, 10, 14]]}, (20, 20))
+    assert has_moved(triangle, triangle | {"keypoints": [1, 4, 2, 0, 0, 0]}, (20, 20))
+    assert has_moved(triangle, triangle | {"keypoints": [1, 2, 1, 0, 0, 0]}, (20, 20))
+    mask = Outlines.of_masks([np.pad(np.ones((4, 4), bool), ((0, 16), (0, 16)))]).segmentation(0)
+    assert not has_moved(square, square | {"segmentation": mask}, (20, 20))
+    assert has_moved(square, square | {"segmentation": [[0, 0, 4, 0, 4, 4]]}, (20, 20))
 
 
 def test_images_are_found_by_what_is_left_of_their_paths(tmp_path):
