@@ -33,6 +33,7 @@ GROUPS = {
     "Training": "folds train_options "
     "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features teacher unlabelled",
+    "Choice": "budget criteria per_image keep_duplicates",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
     "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",

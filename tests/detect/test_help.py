@@ -45,7 +45,7 @@ def test_help_fits_two_screens(command, capsys):
     assert len(wrapped) <= 0.2 * len(said)  # an option is a line, all but a few
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "import", "train", "see", "serve"])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "export", "import", "train", "see", "serve", "next"])
 def test_help_says_that_weights_have_names(command, capsys):
     said = " ".join(help_of(capsys, command, "--help").split())
     assert re.search(r"--weights [A-Z].{0,200}\bnames? of `detect weights`", said)
