@@ -97,6 +97,9 @@ def _tell(source: Source, found: Scanned) -> None:
         raise UserError(f"nothing could be read; the first: {source.left_out[0]}")
     for line in source.left_out:
         say(f"left out: {line}", sys.stderr)
+    if nothing := sum(not len(result) for result in found.results):
+        where = f"{nothing:,} of {counted(len(found.names), 'image')}"
+        say(f"nothing is predicted in {where}, which diversity alone tells apart: try a lower --conf", sys.stderr)
 
 
 def _say(config: NextImagesConfig, selection: Selection) -> None:

@@ -234,6 +234,13 @@ def test_detectors_of_all_kinds_and_classifiers_are_taken(kind, photos, digits, 
         assert "detect next takes classifiers of images, and detectors" in said and "\n" not in said
 
 
+def test_images_without_a_prediction_are_counted(weights, photos, tmp_path, capsys):
+    words = ["next", "--weights", str(weights), "--source", str(photos), "--out", str(tmp_path / "out"), "--conf", "1"]
+    assert main([*words, "--budget", "2", "--device", "cpu"]) == 0
+    assert "nothing is predicted in 6 of 6 images" in capsys.readouterr().err
+    assert len((tmp_path / "out" / "images.txt").read_text().splitlines()) == 2
+
+
 def test_files_of_the_user_stay(weights, photos, tmp_path, capsys):
     words = ["next", "--weights", str(weights), "--source", str(photos), "--out", str(tmp_path)]
     for name in ("images.txt", "next.csv", "next.json", "next.html"):
