@@ -31,7 +31,7 @@ class Federation:
         partial: labels likewise: classes of which an image has objects that are not annotated.
         partial_starts: (I + 1,) int64.
         frequency: (C,) "r", "c" or "f" for rare, common and frequent classes, "" where unknown; None without any.
-        parents: for each class the classes that it is a kind of, by label; None where classes have no hierarchy.
+        parents: for each class all classes that it is a kind of, by label; None where classes have no hierarchy.
     """
 
     checked: np.ndarray

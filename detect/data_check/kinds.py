@@ -43,6 +43,7 @@ KINDS = {
     "leaves_box": ("warning", "outlines that reach more than a pixel out of their box"),
     "area": ("warning", "areas that do not fit the outline"),
     "unlisted": ("warning", "images in the folders that no annotation lists"),
+    "unused": ("note", "records of large public sets that are passed over"),
     "near_duplicate": ("note", "almost the same image several times in a split"),
     "tiny": ("note", "boxes less than 3 pixels high or wide at the image size of training"),
     "giant": ("note", "boxes that fill more than 98 % of their image"),

@@ -43,6 +43,7 @@ TITLES = {
     "leaves_box": "Outlines beside their boxes",
     "area": "Areas that do not fit",
     "unlisted": "Unlisted images",
+    "unused": "Records passed over",
     "near_duplicate": "Near duplicates",
     "tiny": "Tiny boxes",
     "giant": "Giant boxes",

@@ -14,6 +14,7 @@ import torch
 from detect.data.annotations import Annotations
 from detect.evaluation.bootstrap import mean_known
 from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
+from detect.evaluation.own_protocols import OWN, own_numbers
 from detect.evaluation.protocol import COCO, Protocol
 from detect.evaluation.resampled_ap import ClassMatches, match, resampled_numbers
 from detect.evaluation.tide import ErrorAnalysis, analyze_errors
@@ -96,7 +97,7 @@ class CocoEvaluator:
         self._forget_results()
 
     def _forget_results(self) -> None:
-        for name in ("summary", "errors", "matches"):
+        for name in ("summary", "errors", "matches", "own"):
             self.__dict__.pop(name, None)
 
     @property
@@ -119,10 +120,15 @@ class CocoEvaluator:
 
         Returns:
             The twelve COCO numbers AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm and ARl, or those of
-            LVIS for federated annotations, -1 where undefined, and `per_class`: AP by class name, None for a class
-            without objects.
+            LVIS for its annotations, -1 where undefined; those of the dataset's own protocol beside them (see
+            `own_numbers`); and `per_class`: AP by class name, None for a class without objects.
         """
-        return {**self.summary.numbers, "per_class": dict(self.summary.per_class)}
+        return {**self.summary.numbers, **self.own, "per_class": dict(self.summary.per_class)}
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """See `own_numbers`."""
+        return own_numbers(self.annotations, self.records())
 
     @cached_property
     def matches(self) -> list[list[ClassMatches]]:
@@ -170,6 +176,7 @@ class CocoEvaluator:
 
 def coco_lines(result: dict[str, Any]) -> Iterator[str]:
     """The lines that `detect evaluate` prints of `CocoEvaluator.result`."""
-    yield "  ".join(f"{name} {result[name]:.3f}" for name in number_names(result))
+    own = [name for name in OWN if name in result]
+    yield "  ".join(f"{name} {result[name]:.3f}" for name in (*number_names(result), *own))
     for name, value in result["per_class"].items():
         yield f"  {name:<24} AP {'  -  ' if value is None else f'{value:.3f}'}"

@@ -91,7 +91,7 @@ def engine_inputs(annotations: Annotations, records: Records) -> tuple[int, int,
     """The arguments of `measure`: numbers of images and classes, the objects, and the detections."""
     federation = annotations.federation
     if federation is not None and annotations.measured_as != "lvis":
-        records = records.rows(judged(annotations, records)[1])
+        records = records.rows(judged(annotations, records)[0])
     by_id = np.argsort(annotations.image_ids)
     order = annotations.image_ids[by_id]  # the engine wants ids from 0; their order decides between ties
     image = np.repeat(np.searchsorted(order, annotations.image_ids), np.diff(annotations.starts))

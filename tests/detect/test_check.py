@@ -174,6 +174,23 @@ def moving(path):
     opened.save(path, "PNG", save_all=True, append_images=[opened.rotate(180)])
 
 
+def as_wider_face(folder):
+    """The set in the layout of WIDER FACE, with a row of zeros among the faces."""
+    (folder / "wider_face_split").mkdir()
+    for split in ("train", "val"):
+        path = folder / f"instances_{split}.json"
+        record, lines = json.loads(path.read_text()), []
+        for image in record["images"]:
+            boxes = [one["bbox"] for one in record["annotations"] if one["image_id"] == image["id"]]
+            rows = [" ".join(f"{round(v)}" for v in box) + " 0 0 0 0 0 0" for box in boxes]
+            rows += ["0 0 0 0 0 0 0 0 0 0"] * (not lines)
+            lines += [image["file_name"].split("/")[-1], str(len(rows)), *(rows or ["0 0 0 0 0 0 0 0 0 0"])]
+        (folder / f"wider_face_split/wider_face_{split}_bbx_gt.txt").write_text("\n".join(lines))
+        (folder / f"WIDER_{split}").mkdir()
+        (folder / split).rename(folder / f"WIDER_{split}/images")
+        path.unlink()
+
+
 PLANTED = {
     "broken json record": ("record", lambda f: annotation(f, "train", 3, bbox=[1, 2, -3, 4])),
     "record without image": ("record", lambda f: annotation(f, "train", 3, image_id=12345)),
@@ -229,6 +246,7 @@ PLANTED = {
         lambda f: (f / "train/3.jpg").write_bytes((f / "train/3.jpg").read_bytes()[:900] + b"\xff\xd9"),
     ),
     "several frames": ("encoding", lambda f: moving(f / "train/3.jpg")),
+    "faces without area": ("unused", lambda f: as_wider_face(f)),
     "rare": ("rare", lambda f: edit(f, "train", lambda r: [a.update(category_id=1) for a in r["annotations"][3:]])),
 }
 COMPANY = {

@@ -1,0 +1,133 @@
+"""CelebA (Liu et al. 2015, arXiv 1411.7766): `list_eval_partition.txt` and its other lists, also in Anno/ and Eval/.
+
+With `img_celeba/` an image has the face of `list_bbox_celeba` and the five points of `list_landmarks_celeba`. With
+`img_align_celeba/` alone the face is the whole image, its points are those of `list_landmarks_align_celeba`. For tasks
+on whole images (embed, classify) the class of a face is its identity, of `identity_CelebA`. The lists are texts, or
+tables of the same names as csv. Left and right are the viewer's, as in the lists. Attributes are not used.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from detect.data.annotations import Annotations
+from detect.data.bad_records import BadRecords
+from detect.data.images import read_header
+from detect.data.sources.base import Format, Source, Splits
+from detect.data.sources.coco import from_coco
+from detect.data.sources.inventory import folders_in
+from detect.errors import UserError
+from detect.utils.text_files import read_text
+
+SPLITS = {"0": "train", "1": "val", "2": "test"}
+POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"]
+WILD, ALIGNED = "img_celeba", "img_align_celeba"
+
+Table = dict[str, list[str]]  # the values of each image, by its name
+
+
+class CelebA(Format):
+    """A folder with `list_eval_partition.txt`, in it or in `Eval/`, and `img_celeba/` or `img_align_celeba/`."""
+
+    accepts = "CelebA's folder, with list_eval_partition.txt"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the readers of the splits of such a folder."""
+        if not source.path.is_dir() or _find(source, "list_eval_partition") is None:
+            return {}
+        path, partition = _table(source, "list_eval_partition")
+        parts = sorted({row[0] for row in partition.values()})
+        if unknown := [part for part in parts if part not in SPLITS]:
+            raise UserError(f"{path}: partition {unknown[0]!r} is none of 0 (train), 1 (val) and 2 (test)")
+        return {SPLITS[part]: partial(load_celeba, source, part) for part in parts}
+
+
+def load_celeba(source: Source, part: str, skip_bad: bool = False) -> Annotations:
+    """Read one split.
+
+    Raises:
+        UserError: a list or the folder of images is missing, a list lacks an image, or has words in place of numbers.
+    """
+    root = _image_folder(source)
+    aligned = root.name.casefold() == ALIGNED
+    path, partition = _table(source, "list_eval_partition")
+    boxes = None if aligned else _table(source, "list_bbox_celeba")[1]
+    listed = "list_landmarks_align_celeba" if aligned else "list_landmarks_celeba"
+    points = _table(source, listed)[1] if _find(source, listed) else None
+    identity = _table(source, "identity_CelebA")[1] if source.image_level_labels else None
+    names = ["face"] if identity is None else sorted({row[0] for row in identity.values()}, key=lambda n: (len(n), n))
+    number, bad_records = {name: i for i, name in enumerate(names, start=1)}, BadRecords(path, skip_bad)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for name in (name for name, row in partition.items() if row[0] == part):
+        image = {"id": len(images) + 1, "file_name": name}
+        try:
+            if aligned:
+                image["height"], image["width"] = read_header(root / name).shown
+            box = _numbers(boxes, name, 4) if boxes is not None else [0, 0, image["width"], image["height"]]
+            known = "face" if identity is None else _row(identity, name, 1)[0]
+            one = {"image_id": image["id"], "category_id": number[known], "bbox": box}
+            if points is not None:
+                x_y = _numbers(points, name, 2 * len(POINTS))
+                one["keypoints"] = [v for i in range(len(POINTS)) for v in (*x_y[2 * i : 2 * i + 2], 2)]
+        except (UserError, ValueError) as error:
+            bad_records.reject(name, str(error))
+            continue
+        images.append(image)
+        annotations.append(one)
+    categories: list[dict] = [{"id": i, "name": name} for name, i in number.items()]
+    for category in categories if points is not None else ():
+        category |= {"keypoints": POINTS, "skeleton": []}
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return from_coco(content, path, root, bad_records, [image["file_name"] for image in images], source.inside)
+
+
+def _places(source: Source) -> list[Path]:
+    return [source.path, *map(Path, folders_in(source.path, ("anno", "eval", "img")))]
+
+
+def _find(source: Source, name: str) -> Path | None:
+    """The list of that name, as a text or a csv."""
+    candidates = (place / f"{name}.{suffix}" for place in _places(source) for suffix in ("txt", "csv"))
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is not None:
+        source.inside.require(found)
+    return found
+
+
+def _image_folder(source: Source) -> Path:
+    for name in (WILD, ALIGNED):
+        for place in _places(source):
+            for folder in folders_in(place, (name,)):
+                inner = folders_in(folder, (name,))  # as some archives unpack
+                source.inside.require(*inner, folder)
+                return Path(inner[0] if inner else folder)
+    raise UserError(f"{source.path}: has neither {WILD}/ nor {ALIGNED}/ with CelebA's images")
+
+
+def _table(source: Source, name: str) -> tuple[Path, Table]:
+    """A list and its rows; a line with the number of images and one with the names of the columns may come first.
+
+    Raises:
+        UserError: there is no such list.
+    """
+    if (path := _find(source, name)) is None:
+        raise UserError(f"{source.path}: there is no {name}.txt, nor {name}.csv")
+    rows = (line.replace(",", " ").split() for line in read_text(path).splitlines())
+    return path, {row[0]: row[1:] for row in rows if len(row) > 1 and "." in row[0]}
+
+
+def _row(table: Table, name: str, count: int) -> list[str]:
+    row = table.get(name, [])
+    if len(row) < count:
+        raise ValueError("is not in every list, or not with all values")
+    return row
+
+
+def _numbers(table: Table, name: str, count: int) -> list[float]:
+    row = _row(table, name, count)[:count]
+    try:
+        return [float(value) for value in row]
+    except ValueError:
+        raise ValueError(f"has {' '.join(row)[:60]!r} in place of {count} numbers") from None
