@@ -96,6 +96,9 @@ def _configured(command: str, values: dict[str, Any], files: Sequence[str]) -> A
     """The configuration of a command from its values, above those in files, of which the later win."""
     kind = config_of(command)
     filled = _layered(command, values, files)
+    filled |= {
+        name: [] for name, other in getattr(kind, "instead", {}).items() if other in filled and name not in filled
+    }
     absent = [name for name, one in own_options(kind).items() if one.default is MISSING and name not in filled]
     if absent:
         raise UserError(f"detect {command} needs --{' and --'.join(absent)}{_remedy(command, absent, filled)}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Precision, Range, ReadWith, Share, ShareOrUnset, SideOrDefault
 from detect.config.fusion import FusionConfig
+from detect.config.protocol import ProtocolConfig
 from detect.errors import UserError
 from detect.utils.locks import locked_files, under
 
@@ -23,11 +24,16 @@ class EvaluateConfig:
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
+    instead: ClassVar = {"weights": "results"}  # what may be given in place of a required option
+
     weights: list[str]
     """Weights: files, exported ones, or names of `detect weights`. Several classifiers: their probabilities are
     averaged. Several detectors: their boxes are fused."""
     data: str
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
+    results: str = ""
+    """COCO results file to evaluate instead of --weights: boxes, masks, keypoints or oriented boxes of the images of
+    the split, from whatever made them."""
     split: str = "val"
     """Split to evaluate: val, test or train."""
     imgsz: SideOrDefault = 0
@@ -54,6 +60,8 @@ class EvaluateConfig:
     resamples: Annotated[int, Range(-1)] = -1
     """Resamples of the images that give each number its 95 % interval (bootstrap). Default: 1000, fewer for many
     images; 0: no intervals."""
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    """How detections are matched and counted."""
     page: str = ""
     """File to write a page of the evaluation to, as HTML: curves, classes, errors and images. It opens offline."""
     examples: Annotated[int, Range(1), ReadWith("page")] = 8
@@ -96,6 +104,10 @@ def _locks(config: EvaluateConfig) -> Iterator[None]:
 @under(_locks)
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
+    if config.results:
+        from detect.evaluation.results_file import evaluate_results
+
+        return evaluate_results(config)
     from detect.api import Detector
     from detect.cli.applicability import refuse_unused
     from detect.ensemble import joined

@@ -19,9 +19,9 @@ import numpy as np
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_engine import measure_groups
 from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, mean_defined, summarize
+from detect.evaluation.protocol import COCO, LARGEST, Protocol
 
-SIZES = ("small: below 32 x 32 px", "medium: to 96 x 96 px", "large")
-AREAS = (0.0, 32.0**2, 96.0**2, np.inf)  # COCO's, in pixels
+SIZES = ("small: below 32 x 32 px", "medium: to 96 x 96 px", "large")  # COCO's
 ASPECTS = ("below 1:2 (tall)", "1:2 to 4:5", "4:5 to 5:4 (square)", "5:4 to 2:1", "above 2:1 (wide)")
 RATIOS = (0.0, 0.5, 0.8, 1.25, 2.0, np.inf)  # width to height
 CROWDING = (1, 2, 4, 8, 16, 32)  # least number of objects in an image of each group
@@ -38,61 +38,80 @@ class Group(NamedTuple):
     recall: float | None
 
 
-def by_size(annotations: Annotations, summary: Summary) -> list[Group]:
-    """COCO's three groups by the annotated area of objects; their AP is that of `summary`: APs, APm and APl."""
-    place = np.searchsorted(AREAS[1:-1], annotations.areas, side="right")
-    return _groups(annotations, SIZES, place, summary.precision[..., 1:, 2], summary.recall[..., 1:, 2])
+def by_size(annotations: Annotations, summary: Summary, protocol: Protocol = COCO) -> list[Group]:
+    """Groups by the annotated area of objects, COCO's three; their AP is that of `summary`: APs, APm and APl."""
+    place = np.searchsorted(protocol.edges, annotations.areas, side="right")
+    precision, recall = (one[..., 1:, -1] for one in (summary.precision, summary.recall))
+    return _groups(annotations, size_names(protocol), place, precision, recall, protocol)
 
 
-def by_aspect(annotations: Annotations, records: Records) -> list[Group]:
+def size_names(protocol: Protocol) -> Sequence[str]:
+    """What the sizes of a protocol are called."""
+    if protocol.edges == COCO.edges:
+        return SIZES
+    return [f"{low:g} to {high:g} px²" if high < LARGEST else f"from {low:g} px²" for low, high in protocol.ranges[1:]]
+
+
+def by_aspect(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> list[Group]:
     """Five groups of objects by the aspect ratio of their boxes, width to height."""
     own, found = (boxes[:, 2] / np.maximum(boxes[:, 3], 1e-9) for boxes in (annotations.boxes, records.boxes))
     images, classes, objects, detections = engine_inputs(annotations, records)
     objects, detections, ranges = objects._replace(areas=own), detections._replace(areas=found), list(pairwise(RATIOS))
-    precision, recall = measure_groups(images, classes, objects, detections, ranges)
+    precision, recall = measure_groups(images, classes, objects, detections, ranges, protocol)
     place = np.searchsorted(RATIOS[1:-1], own, side="right")
-    return _groups(annotations, ASPECTS, place, precision[..., -1], recall[..., -1])
+    return _groups(annotations, ASPECTS, place, precision[..., -1], recall[..., -1], protocol)
 
 
 def _groups(
-    annotations: Annotations, names: Sequence[str], place: np.ndarray, precision: np.ndarray, recall: np.ndarray
+    annotations: Annotations,
+    names: Sequence[str],
+    place: np.ndarray,
+    precision: np.ndarray,
+    recall: np.ndarray,
+    protocol: Protocol,
 ) -> list[Group]:
     """The groups of objects in `place` (G,), of precision (T, R, C, B) and recall (T, C, B)."""
     owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
     found = []
     for k, name in enumerate(names):
         here = (place == k) & ~annotations.crowd
-        values = precision[..., k], precision[0, ..., k], recall[..., k]
+        values = precision[..., k], precision[protocol.at(0.5), ..., k], recall[..., k]
         found.append(Group(name, int(here.sum()), len(np.unique(owner[here])), *map(mean_defined, values)))
     return found
 
 
-def by_crowding(annotations: Annotations, records: Records) -> list[Group]:
+def by_crowding(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> list[Group]:
     """Groups of images by the number of objects in each; images without objects are in none."""
     owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
     count = np.bincount(owner[~annotations.crowd], minlength=len(annotations))
     place = np.searchsorted(CROWDING, count, side="right") - 1
     last = [f"{low} to {high - 1}" for low, high in pairwise(CROWDING[1:])]
-    return by_image(annotations, records, place, ["1 object", *last, f"{CROWDING[-1]} and more"])
+    names = ["1 object", *last, f"{CROWDING[-1]} and more"]
+    return by_image(annotations, records, place, names, protocol)
 
 
-def by_brightness(annotations: Annotations, records: Records, brightness: np.ndarray) -> list[Group]:
+def by_brightness(
+    annotations: Annotations, records: Records, brightness: np.ndarray, protocol: Protocol = COCO
+) -> list[Group]:
     """Quarters of the images by their brightness (I,), the darkest first."""
     edges = np.unique(np.quantile(brightness, (0, 0.25, 0.5, 0.75, 1)))
     place = np.minimum(np.searchsorted(edges, brightness, side="right") - 1, max(len(edges) - 2, 0))
     names = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)] or [f"{edges[0]:.0f}"]
-    return by_image(annotations, records, place, names)
+    return by_image(annotations, records, place, names, protocol)
 
 
-def by_image(annotations: Annotations, records: Records, place: np.ndarray, names: Sequence[str]) -> list[Group]:
+def by_image(
+    annotations: Annotations, records: Records, place: np.ndarray, names: Sequence[str], protocol: Protocol = COCO
+) -> list[Group]:
     """Groups of images: that of each is `place` (I,), an index into `names`; groups without images are left out."""
     found = []
     for k, name in enumerate(names):
         indices = np.flatnonzero(place == k)
         if len(indices):
             some = annotations.select(indices)
-            summary = summarize(some, records.of_images(some.image_ids))
-            values = summary.precision[..., 0, 2], summary.precision[0, ..., 0, 2], summary.recall[..., 0, 2]
+            summary = summarize(some, records.of_images(some.image_ids), protocol)
+            precision = summary.precision[..., 0, -1]
+            values = precision, precision[protocol.at(0.5)], summary.recall[..., 0, -1]
             found.append(Group(name, int((~some.crowd).sum()), len(some), *map(mean_defined, values)))
     return found
 

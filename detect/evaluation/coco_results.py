@@ -44,40 +44,48 @@ def evaluate_file(annotations: Annotations, path: Path) -> Summary:
     return summarize(annotations, read_results(annotations, path))
 
 
-def read_results(annotations: Annotations, path: Path) -> Records:
-    """The detections in a COCO results file; those of an image stay in the order of the file."""
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: a COCO results file holds a list of detections, not a {type(entries).__name__}")
+def read_results(
+    annotations: Annotations, path: Path, key: str = "", left_out: list[str] | None = None, points: bool = False
+) -> Records:
+    """The detections in a COCO results file; those of an image stay in the order of the file.
+
+    Args:
+        annotations: the images and classes.
+        path: the file.
+        key: of the geometry in each record. Default: that of the first record.
+        left_out: detections of images that are not annotated get a line here. None: they are an error.
+        points: whether the records have keypoints, and boxes around these if they have no `bbox`.
+
+    Raises:
+        UserError: the file cannot be read; names its first bad record.
+    """
+    entries = _known(annotations, read_list(path), path, left_out)
     label_of = {category: label for label, category in enumerate(annotations.category_ids.tolist())}
-    known = set(annotations.image_ids.tolist())
     images = np.zeros(len(entries), dtype=np.int64)
     labels = np.zeros(len(entries), dtype=np.int64)
-    key = _geometry(entries)
+    key = key or _geometry([entry for _, entry in entries])
     masks = np.empty(len(entries), object) if key == "segmentation" else None
     numbers = np.zeros((len(entries), _NUMBERS[key] + 1))
     geometry = _WORDS.get(key, f"{key} of eight numbers")
-    for row, entry in enumerate(entries):
+    for n, (row, entry) in enumerate(entries):
         try:
-            images[row], labels[row] = entry["image_id"], label_of.get(entry["category_id"], -1)
+            images[n], labels[n] = entry["image_id"], label_of.get(entry["category_id"], -1)
             if masks is not None:
-                masks[row] = hotcoco.mask.frPyObjects(entry["segmentation"], *entry["segmentation"]["size"])
-            place = entry[key] if masks is None else hotcoco.mask.to_bbox(masks[row])
+                masks[n] = hotcoco.mask.frPyObjects(entry["segmentation"], *entry["segmentation"]["size"])
+                place = entry["bbox"] if "bbox" in entry else hotcoco.mask.to_bbox(masks[n])
+            else:
+                place = around(entry["keypoints"]) if points and "bbox" not in entry else entry[key]
             values = [*(np.ravel(place) if key == "corners" else place), entry["score"]]
             if len(values) != numbers.shape[1]:  # numpy would repeat a single one
                 raise ValueError(f"{len(values) - 1} numbers")
-            numbers[row] = values
+            numbers[n] = values
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}: detection {row} needs image_id, category_id, {geometry} and score: {error!r}"
             ) from error
-        if entry["image_id"] not in known:
-            raise UserError(
-                f"{path}: detection {row} is of image {entry['image_id']}, which is not in {annotations.path}"
-            )
-        if labels[row] < 0:
+        if labels[n] < 0:
             raise UserError(f"{path}: detection {row} has category {entry['category_id']}, not in {annotations.path}")
-        if not np.isfinite(numbers[row]).all():
+        if not np.isfinite(numbers[n]).all():
             raise UserError(f"{path}: detection {row} has a number that is not finite")
     order = np.argsort(images, kind="stable")
     image_ids, counts = np.unique(images, return_counts=True)
@@ -87,6 +95,67 @@ def read_results(annotations: Annotations, path: Path) -> Records:
         return records if key == "bbox" else _oriented(records, numbers[:, :-1])
     _require_sizes(annotations, path, images, masks)
     return records._replace(masks=np.array([mask["counts"] for mask in masks[order]], object))
+
+
+def read_list(path: Path) -> list[Any]:
+    """The records of a COCO results file, as they are. Raises UserError where it holds no list."""
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: a COCO results file holds a list of detections, not a {type(entries).__name__}")
+    return entries
+
+
+def _known(
+    annotations: Annotations, entries: list[Any], path: Path, left_out: list[str] | None
+) -> list[tuple[int, Any]]:
+    """The records whose image is annotated, with their places in the file; those without an image_id, too.
+
+    Raises:
+        UserError: the image of a record is not annotated, and such are not left out.
+    """
+    known = set(annotations.image_ids.tolist())
+    kept, lost = list[tuple[int, Any]](), list[tuple[int, Any]]()
+    for row, entry in enumerate(entries):
+        image = entry.get("image_id") if isinstance(entry, dict) else None
+        there = image is None or (isinstance(image, int | float) and image in known)
+        (kept if there else lost).append((row, entry))
+    if lost and left_out is None:
+        row, entry = lost[0]
+        others = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        raise UserError(
+            f"{path}: detection {row} is of image {entry['image_id']}, which is not in {annotations.path}{others}: "
+            "evaluate the split that it is of, or leave such detections out with --skip-bad"
+        )
+    if lost and left_out is not None:
+        left_out += [f"{path}: detection {row} is of image {entry['image_id']}, not annotated" for row, entry in lost]
+    return kept
+
+
+def around(keypoints: Any) -> list[float]:
+    """The box x, y, width, height around keypoints x, y, score …, as pycocotools makes it."""
+    points = np.asarray(keypoints, np.float64).reshape(-1, 3)[:, :2]
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    return [left, top, right - left, bottom - top]
+
+
+def read_points(annotations: Annotations, path: Path, records: Records, left_out: bool) -> np.ndarray:
+    """The keypoints (N, K, 3) of the detections that `read_results` found, in their order.
+
+    Raises:
+        UserError: names the first record without K keypoints of three finite numbers.
+    """
+    entries = _known(annotations, read_list(path), path, [] if left_out else None)
+    count, found = len(annotations.keypoint_names), np.zeros((len(entries), len(annotations.keypoint_names), 3))
+    for n, (row, entry) in enumerate(entries):
+        try:
+            found[n] = np.asarray(entry["keypoints"], np.float64).reshape(count, 3)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path}: detection {row} needs keypoints, x, y and score of each of {count}: {error!r}"
+            ) from error
+        if not np.isfinite(found[n]).all():
+            raise UserError(f"{path}: detection {row} has a keypoint that is not finite")
+    return found[np.argsort([entry["image_id"] for _, entry in entries], kind="stable")]
 
 
 def _geometry(entries: list[Any]) -> str:

@@ -21,6 +21,7 @@ from detect.ensemble import Ensemble
 from detect.errors import UserError
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
+from detect.evaluation.protocol_options import protocol_lines, told, under
 from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
 from detect.evaluation.uncertainty import interval_lines, resample
 from detect.semantic import SemanticMap
@@ -45,17 +46,38 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     Raises:
         UserError: the data or the weights cannot be used, or not with one another.
     """
-    task, targets = get_task(members[0].model.task), targets_of(config)
+    task, detector = get_task(members[0].model.task), members[0]
     postprocess = task.postprocess(config)
     evaluation = task.evaluate(config, members, postprocess)
-    annotations, evaluator, source, amount = evaluation
+    evaluation = evaluation._replace(amount=f"{evaluation.amount}, {detector.computed(config.imgsz)}")
+    result = summed_up(config, task, evaluation, detector, f"{', '.join(config.weights)} on {evaluation.source}")
+    say_cuts(postprocess)
+    return result
+
+
+def summed_up(
+    config: EvaluateConfig, task: Task, evaluation: Evaluation, detector: Detector | None, what: str
+) -> dict[str, Any]:
+    """Print the metrics of an evaluation, and write the files that `config` names.
+
+    Args:
+        config: the options of `detect evaluate`.
+        task: that of the evaluation.
+        evaluation: the finished evaluation.
+        detector: the model; None for a results file.
+        what: was evaluated on what.
+    """
+    targets, changed = targets_of(config), protocol_lines(config.protocol)
     if config.detections:
-        evaluator.write(Path(config.detections))
+        evaluation.evaluator.write(Path(config.detections))
+    evaluation = under(config.protocol, evaluation)
+    annotations, evaluator, _, amount = evaluation
     result: dict[str, Any] = evaluator.result() | (evaluator.boundary_result() if config.boundary else {})
     sure = resample(evaluator, annotations, config.resamples)
-    computed = members[0].computed(config.imgsz)
-    for line in (f"{', '.join(config.weights)} on {source} ({amount}, {computed})", *task.summary_lines(result)):
+    header = [f"{what} ({amount})", *([f"the protocol is {told(changed)}"] if changed else [])]
+    for line in (*header, *task.summary_lines(result)):
         say(line)
+    result |= {"protocol": changed} if changed else {}
     if sure:
         result["intervals"] = sure.intervals()
         for line in interval_lines(sure, annotations):
@@ -66,14 +88,14 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
     if chosen:
         result["thresholds"] = {one.target.kind: one.values() for one in chosen}
     if config.save_thresholds:
-        say(save_thresholds(config, members[0], annotations, chosen[0]))
+        assert detector is not None  # refused beside --results
+        say(save_thresholds(config, detector, annotations, chosen[0]))
     if config.page:
         from detect.report.evaluation_page import write_page  # late: few ask for it
 
-        say(f"see {write_page(config, evaluation, members[0], sure)}")
+        say(f"see {write_page(config, task, evaluation, detector, sure)}")
     if config.json:
         replace_text(Path(config.json), json_text(result, indent=1) + "\n")
-    say_cuts(postprocess)
     return result
 
 

@@ -154,5 +154,6 @@ def keypoint_lines(result: dict[str, Any]) -> Iterator[str]:
     """The lines that `detect evaluate` prints of `KeypointEvaluator.result`."""
     boxes = coco_lines(result)
     yield f"boxes   {next(boxes)}"
-    yield "points  " + "  ".join(f"{name.removeprefix('OKS_')} {result[name]:.3f}" for name in NUMBERS)
+    points = {name.removeprefix("OKS_"): value for name, value in result.items() if name.startswith("OKS_")}
+    yield "points  " + "  ".join(f"{name} {value:.3f}" for name, value in points.items())
     yield from boxes

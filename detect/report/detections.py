@@ -14,6 +14,7 @@ from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.coco_protocol import Records, Summary, number_names
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
+from detect.evaluation.protocol import Protocol
 from detect.evaluation.thresholds import targets_of
 from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
 from detect.report.calibration import calibration_section
@@ -52,7 +53,7 @@ class Detected(NamedTuple):
         return "AP" if self.records.masks is None else "mask AP"
 
 
-def detection_section(page: Page, evaluation: Evaluation, detector: Detector, config: EvaluateConfig) -> None:
+def detection_section(page: Page, evaluation: Evaluation, detector: Detector | None, config: EvaluateConfig) -> None:
     """Add the evaluation: metrics, curves, thresholds, classes, errors, groups, calibration and examples.
 
     Where detections have masks, all but the metrics is of masks alone.
@@ -67,15 +68,16 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector, co
         page.text("Everything below is of masks: a detection is right where its mask fits.")
     _told(page, found, why)
     page.heading("Precision and recall")
-    curves_section(page, annotations.names, curves, overall, found.summary)
+    curves_section(page, annotations.names, curves, overall, found.summary, boxes.protocol)
     page.heading("Classes")
     _classes(page, found)
     page.heading("Confidence thresholds")
     thresholds_section(page, annotations, curves, overall, targets, config.split)
     _confusion(page, found)
     _errors(page, found)
-    _groups(page, found)
-    _sizes(page, found, detector)
+    _groups(page, found, boxes.protocol)
+    if detector:
+        _sizes(page, found, detector)
     page.heading("Calibration")
     calibration_section(page, boxes.errors)
     show(page, annotations, found.records, found.errors, conf, config.examples)
@@ -158,7 +160,7 @@ def _errors(page: Page, found: Detected) -> None:
     page.table(("kind", "detections or objects", "cost"), [(k, costs.counts[k], costs.costs[k]) for k in KINDS])
 
 
-def _groups(page: Page, found: Detected) -> None:
+def _groups(page: Page, found: Detected, protocol: Protocol) -> None:
     """AP by object size, aspect ratio, crowding and brightness."""
     annotations, records = found.annotations, found.records
     page.heading("What is hard")
@@ -167,10 +169,12 @@ def _groups(page: Page, found: Detected) -> None:
         "evaluated alone. Groups of few objects say little."
     )
     parts = {
-        "object size": by_size(annotations, found.summary),
-        "aspect ratio (width to height)": by_aspect(annotations, records),
-        "objects in the image": by_crowding(annotations, records),
-        "mean brightness of the image (0 to 255)": by_brightness(annotations, records, mean_brightness(annotations)),
+        "object size": by_size(annotations, found.summary, protocol),
+        "aspect ratio (width to height)": by_aspect(annotations, records, protocol),
+        "objects in the image": by_crowding(annotations, records, protocol),
+        "mean brightness of the image (0 to 255)": by_brightness(
+            annotations, records, mean_brightness(annotations), protocol
+        ),
     }
     for title, groups in parts.items():
         page.bars({one.name: one.ap for one in groups if one.ap is not None}, f"AP by {title}")

@@ -7,20 +7,27 @@ from pathlib import Path
 from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
 from detect.evaluation.bootstrap import Bootstrap
+from detect.evaluation.protocol_options import protocol_lines, told
 from detect.report.html import Page
 from detect.report.uncertainty import uncertainty_section
-from detect.tasks import Evaluation, get_task
+from detect.tasks import Evaluation, Task
 from detect.utils.atomic_io import replace_text
 
 
 def write_page(
-    config: EvaluateConfig, evaluation: Evaluation, detector: Detector, sure: Bootstrap | None = None
+    config: EvaluateConfig,
+    task: Task,
+    evaluation: Evaluation,
+    detector: Detector | None,
+    sure: Bootstrap | None = None,
 ) -> Path:
     """Write the page that `config` names; its sections are those of the task, as in the report of a run."""
-    names = ", ".join(Path(one).name for one in config.weights)
+    names = ", ".join(Path(one).name for one in config.weights or [config.results])
     page = Page(f"{names} on {config.split} of {Path(config.data).name}")
-    page.text(f"{evaluation.amount}; {detector.computed(config.imgsz)}.")
-    get_task(detector.model.task).report_section(page, evaluation, detector, config)
+    page.text(f"{evaluation.amount}.")
+    if changed := protocol_lines(config.protocol):
+        page.text(f"The protocol is {told(changed)}.")
+    task.report_section(page, evaluation, detector, config)
     if sure:
         uncertainty_section(page, sure)
     replace_text(Path(config.page), str(page))

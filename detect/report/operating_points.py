@@ -9,6 +9,7 @@ import numpy as np
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import Summary
 from detect.evaluation.operating_points import LEVELS, Curve, OperatingPoint, Target, interval
+from detect.evaluation.protocol import COCO, Protocol
 from detect.report.html import Page, Points
 
 LINES = 10  # classes that a chart shows at most: more lines cannot be told apart
@@ -17,26 +18,34 @@ WANTED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # precisions and recalls that th
 DEFAULT = 0.9  # precision and recall that the table by class is for
 
 
-def curves_section(page: Page, names: Sequence[str], curves: Sequence[Curve], overall: Curve, summary: Summary) -> None:
+def curves_section(
+    page: Page,
+    names: Sequence[str],
+    curves: Sequence[Curve],
+    overall: Curve,
+    summary: Summary,
+    protocol: Protocol = COCO,
+) -> None:
     """Plot precision against recall, and precision, recall and F1 against the confidence."""
     shown, which = _shown(summary)
-    at = summary.precision[..., 0, 2]  # (T, R, C), -1 for a class without objects
+    at = summary.precision[..., 0, -1]  # (T, R, C), -1 for a class without objects
     known = (at > -1).any((0, 1))
     recall = np.linspace(0, 1, at.shape[1])
     if known.any():
-        lines = {
-            "IoU 0.50": at[0][:, known].mean(1),
-            "IoU 0.75": at[5][:, known].mean(1),
-            "mean of IoU 0.50 to 0.95": at[:, :, known].mean((0, 2)),
-        }
+        some = {f"IoU {iou:.2f}": at[protocol.at(iou)] for iou in (0.5, 0.75)}
+        lines = {name: one[0][:, known].mean(1) for name, one in some.items() if len(one)}
+        low, high = protocol.ious[0], protocol.ious[-1]
+        lines[f"mean of IoU {low:.2f} to {high:.2f}"] = at[:, :, known].mean((0, 2))
         page.curves(
             {name: _pairs(recall, line) for name, line in lines.items()},
             "precision against recall, mean of all classes: COCO's 101 points, whose mean is the AP",
             "recall",
             "precision",
         )
-    by_class = {names[i]: _pairs(recall, at[0, :, i]) for i in shown}
-    page.curves(by_class, f"precision against recall at IoU 0.50{which}: COCO's 101 points", "recall", "precision")
+    half = at[protocol.at(0.5)]
+    if len(half):
+        by_class = {names[i]: _pairs(recall, half[0, :, i]) for i in shown}
+        page.curves(by_class, f"precision against recall at IoU 0.50{which}: COCO's 101 points", "recall", "precision")
     raw = {"all classes together": overall, **{names[i]: curves[i] for i in shown}}
     page.curves(
         {name: _thinned(_pairs(one.recall, one.precision)) for name, one in raw.items()},

@@ -287,8 +287,8 @@ class Task:
     """Metrics drawn over the epochs in the report. Default: `metric`. The one that the evaluator gives first must be
     among them: the report takes what comes before it in `metrics.jsonl` for loss terms."""
 
-    report_section: Callable[[Page, Evaluation, Detector, EvaluateConfig], None] = _number_table
-    """(page, evaluation, its model, the options of `detect evaluate`) -> None: adds what the report of a run and
+    report_section: Callable[[Page, Evaluation, Any, EvaluateConfig], None] = _number_table
+    """(page, evaluation, its model or None, options of `detect evaluate`) -> None: adds what the report of a run and
     `detect evaluate --page` say of an evaluation. Default: a table of the single numbers."""
 
     def __post_init__(self) -> None:

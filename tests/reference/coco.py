@@ -10,10 +10,13 @@ from pycocotools.cocoeval import COCOeval
 from tests.reference.boundary import BoundaryEval
 
 
-def reference(ground_truth: dict, results: list[dict], kind: str = "bbox") -> tuple[np.ndarray, dict]:
-    """pycocotools' twelve numbers and its arrays; it cannot load an empty list of results, but can evaluate one.
+def reference(
+    ground_truth: dict, results: list[dict], kind: str = "bbox", **parameters: object
+) -> tuple[np.ndarray, dict]:
+    """pycocotools' numbers and its arrays; it cannot load an empty list of results, but can evaluate one.
 
-    `kind` is "bbox", "segm", or "boundary", which pycocotools lacks.
+    `kind` is "bbox", "segm", "keypoints", or "boundary", which pycocotools lacks; `parameters` are set on its `params`.
+    With such the numbers, which it makes of COCO's parameters alone, are missing.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
@@ -26,7 +29,10 @@ def reference(ground_truth: dict, results: list[dict], kind: str = "bbox") -> tu
             dt.dataset = {**ground_truth, "annotations": []}
             dt.createIndex()
         evaluator = BoundaryEval(gt, dt, "segm") if kind == "boundary" else COCOeval(gt, dt, kind)
+        for name, value in parameters.items():
+            setattr(evaluator.params, name, value)
         evaluator.evaluate()
         evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator.stats, evaluator.eval
+        if not parameters:
+            evaluator.summarize()
+    return np.array(evaluator.stats), evaluator.eval
