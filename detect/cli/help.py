@@ -18,7 +18,7 @@ from detect.config.fields import Option, own_options
 INDENT = 30  # columns before the explanations
 CHOICES = 8  # names that a line may list; --help-all lists all
 FILES = (
-    "fine_tune results train_options "
+    "fine_tune results train_options against slice_table "
     "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b "
     "save_thresholds teacher"
 )
@@ -36,7 +36,7 @@ GROUPS = {
     "Choice": "budget criteria per_image keep_duplicates",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
-    "Trust": "resamples",
+    "Trust": "resamples against slice slice_table",
     "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",

@@ -60,6 +60,14 @@ class EvaluateConfig:
     resamples: Annotated[int, Range(-1)] = -1
     """Resamples of the images that give each number its 95 % interval (bootstrap). Default: 1000, fewer for many
     images; 0: no intervals."""
+    against: str = ""
+    """Weights, exported file or COCO results file to compare with: differences of all numbers, their 95 % intervals and
+    paired tests, and the classes and images that carry them."""
+    slice: list[str] = field(default_factory=list)
+    """Parts of the split to give numbers of. By size, aspect, folder, brightness, crowding, or a key of the COCO image
+    records."""
+    slice_table: Annotated[str, ReadWith("slice")] = ""
+    """CSV file with columns to slice by. One column, image, holds file names."""
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     """How detections are matched and counted."""
     page: str = ""

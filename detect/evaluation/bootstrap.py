@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 MOST, LEAST, WORK = 1000, 200, 400_000  # resamples of few and of many images; resamples times images between them
+BLOCK = 4_000_000  # resamples times images that are weighed together
 Name = tuple[str, ...]  # ("AP",) or ("per_class", "cat"): the way to a number in a result
 
 
@@ -22,10 +23,10 @@ Name = tuple[str, ...]  # ("AP",) or ("per_class", "cat"): the way to a number i
 class Resampled(Protocol):
     """An evaluator whose numbers can be resampled."""
 
-    def resampled(self, weights: np.ndarray, /) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, /, only: str = "") -> dict[str, Any]:
         """The numbers of `result`, under the same names, when images count as often as `weights` (R, I) says.
 
-        Each is an array (R,), NaN where it is undefined.
+        Each is an array (R,), NaN where it is undefined. `only` names one that is wanted: others may be missing then.
         """
 
     def result(self) -> dict[str, Any]:
@@ -33,15 +34,29 @@ class Resampled(Protocol):
 
 
 class Bootstrap(NamedTuple):
-    """The numbers of a set (estimates) and of its resamples (values, (R,) each), by the same names."""
+    """The numbers of a set (estimates) and of its resamples (values, (R,) each, centred on these), by the same names.
+
+    shares: the names of those that are from 0 to 1 in every resample; so are their intervals.
+    """
 
     estimates: dict[Name, float]
     values: dict[Name, np.ndarray]
+    shares: frozenset[Name] = frozenset()
+
+    @staticmethod
+    def of(estimates: dict[Name, float], drawn: dict[Name, np.ndarray]) -> Bootstrap:
+        """Centre the numbers of resamples, those that are not undefined in all of them."""
+        known = {name: values for name, values in drawn.items() if not np.isnan(values).all()}
+        shares = frozenset(n for n, values in known.items() if np.nanmin(values) >= 0 and np.nanmax(values) <= 1)
+        return Bootstrap(estimates, {n: centred(values, estimates[n]) for n, values in known.items()}, shares)
 
     def interval(self, name: Name) -> tuple[float, float] | None:
         """The 95 % interval of a number; None where all resamples agree, as if a single image decides it."""
         values = self.values[name]
-        return interval(values) if np.nanmax(values) - np.nanmin(values) > 1e-12 else None
+        if np.nanmax(values) - np.nanmin(values) <= 1e-12:
+            return None
+        low, high = interval(values)
+        return (max(low, 0.0), min(high, 1.0)) if name in self.shares else (low, high)
 
     def intervals(self) -> dict[str, Any]:
         """The 95 % interval of each number, [low, high] or None, nested as the numbers are in a result."""
@@ -56,12 +71,22 @@ def bootstrap(evaluator: Resampled, weights: np.ndarray) -> Bootstrap:
         weights: (R, I) from `draw_weights`; the same for all that are compared.
     """
     estimates = {name: float(value) for name, value in leaves(evaluator.result()) if isinstance(value, int | float)}
-    values = {
-        name: centred(column, estimates[name])
-        for name, column in leaves(evaluator.resampled(weights))
-        if name in estimates and not np.isnan(column).all()
-    }
-    return Bootstrap({name: estimates[name] for name in values}, values)
+    drawn = {name: column for name, column in leaves(evaluator.resampled(weights)) if name in estimates}
+    found = Bootstrap.of(estimates, drawn)
+    return found._replace(estimates={name: estimates[name] for name in found.values})
+
+
+def influence(a: Resampled, b: Resampled, images: int, metric: str) -> np.ndarray:
+    """How much each image (I,) adds to the difference a - b of a number: what it loses when the image is left out."""
+    found = [np.zeros(0)]
+    step = max(1, BLOCK // max(images, 1))
+    for start in range(0, images, step):
+        weights = np.ones((min(step, images - start) + 1, images), np.int32)  # the last one: nothing is left out
+        np.fill_diagonal(weights[:-1, start:], 0)
+        left, right = (one.resampled(weights, only=metric)[metric] for one in (a, b))
+        difference = left - right
+        found.append(difference[-1] - difference[:-1])
+    return np.nan_to_num(np.concatenate(found))
 
 
 def leaves(tree: Mapping[str, Any], above: Name = ()) -> Iterator[tuple[Name, Any]]:

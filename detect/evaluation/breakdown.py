@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.evaluation.coco_engine import measure_groups
+from detect.evaluation.coco_engine import GroundTruth, Predictions, measure_groups
 from detect.evaluation.coco_protocol import Records, Summary, engine_inputs, mean_defined, summarize
 from detect.evaluation.protocol import COCO, LARGEST, Protocol
 
@@ -54,12 +54,31 @@ def size_names(protocol: Protocol) -> Sequence[str]:
 
 def by_aspect(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> list[Group]:
     """Five groups of objects by the aspect ratio of their boxes, width to height."""
-    own, found = (boxes[:, 2] / np.maximum(boxes[:, 3], 1e-9) for boxes in (annotations.boxes, records.boxes))
-    images, classes, objects, detections = engine_inputs(annotations, records)
-    objects, detections, ranges = objects._replace(areas=own), detections._replace(areas=found), list(pairwise(RATIOS))
-    precision, recall = measure_groups(images, classes, objects, detections, ranges, protocol)
-    place = np.searchsorted(RATIOS[1:-1], own, side="right")
+    precision, recall = measure_groups(*aspect_inputs(annotations, records), list(pairwise(RATIOS)), protocol)
+    place = aspects(annotations)
     return _groups(annotations, ASPECTS, place, precision[..., -1], recall[..., -1], protocol)
+
+
+def aspects(annotations: Annotations) -> np.ndarray:
+    """The group of each object by its aspect ratio (G,), an index into ASPECTS."""
+    place: np.ndarray = np.searchsorted(RATIOS[1:-1], _ratios(annotations.boxes), side="right")
+    return place
+
+
+def aspect_inputs(annotations: Annotations, records: Records) -> tuple[int, int, GroundTruth, Predictions]:
+    """`engine_inputs` with aspect ratios in the place of areas, so that ranges of these part objects and detections."""
+    images, classes, objects, detections = engine_inputs(annotations, records)
+    return (
+        images,
+        classes,
+        objects._replace(areas=_ratios(annotations.boxes)),
+        detections._replace(areas=_ratios(detections.rows[:, 1:5])),
+    )
+
+
+def _ratios(boxes: np.ndarray) -> np.ndarray:
+    ratios: np.ndarray = boxes[:, 2] / np.maximum(boxes[:, 3], 1e-9)
+    return ratios
 
 
 def _groups(
@@ -82,22 +101,31 @@ def _groups(
 
 def by_crowding(annotations: Annotations, records: Records, protocol: Protocol = COCO) -> list[Group]:
     """Groups of images by the number of objects in each; images without objects are in none."""
+    return by_image(annotations, records, *crowding(annotations), protocol)
+
+
+def crowding(annotations: Annotations) -> tuple[np.ndarray, list[str]]:
+    """The group of each image by its number of objects (I,), -1 for those without; and the names of the groups."""
     owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
     count = np.bincount(owner[~annotations.crowd], minlength=len(annotations))
     place = np.searchsorted(CROWDING, count, side="right") - 1
     last = [f"{low} to {high - 1}" for low, high in pairwise(CROWDING[1:])]
-    names = ["1 object", *last, f"{CROWDING[-1]} and more"]
-    return by_image(annotations, records, place, names, protocol)
+    return place, ["1 object", *last, f"{CROWDING[-1]} and more"]
 
 
 def by_brightness(
     annotations: Annotations, records: Records, brightness: np.ndarray, protocol: Protocol = COCO
 ) -> list[Group]:
     """Quarters of the images by their brightness (I,), the darkest first."""
-    edges = np.unique(np.quantile(brightness, (0, 0.25, 0.5, 0.75, 1)))
-    place = np.minimum(np.searchsorted(edges, brightness, side="right") - 1, max(len(edges) - 2, 0))
-    names = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(edges)] or [f"{edges[0]:.0f}"]
-    return by_image(annotations, records, place, names, protocol)
+    return by_image(annotations, records, *quarters(brightness), protocol)
+
+
+def quarters(values: np.ndarray, digits: int = 0) -> tuple[np.ndarray, list[str]]:
+    """The quarter in which the value (I,) of each image is, the least first, and the names of the quarters."""
+    edges = np.unique(np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
+    place = np.minimum(np.searchsorted(edges, values, side="right") - 1, max(len(edges) - 2, 0))
+    names = [f"{low:.{digits}f} to {high:.{digits}f}" for low, high in pairwise(edges)]
+    return place, names or [f"{edges[0]:.{digits}f}"]
 
 
 def by_image(

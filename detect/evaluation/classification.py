@@ -81,7 +81,7 @@ class ClassEvaluator:
         ids, labels, _ = self.records()
         return labels[:, 0] == np.array([self._labels[one] for one in ids.tolist()], dtype=np.int64)
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
         ids, labels, _ = self.records()
         row, classes = {one: i for i, one in enumerate(self.crops.ids.tolist())}, len(self.names)

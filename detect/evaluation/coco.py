@@ -135,9 +135,9 @@ class CocoEvaluator:
         """What the detections of each size and class match: see `match`."""
         return match(self.annotations, self.records(), self.protocol)
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
-        return self._numbers(self.matches, weights)
+        return self._numbers(self.matches[:1] if only else self.matches, weights)
 
     def _numbers(self, matches: Sequence[Sequence[ClassMatches]], weights: np.ndarray) -> dict[str, Any]:
         federation, names = self.annotations.federation, self.annotations.names

@@ -23,7 +23,7 @@ from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
 from detect.evaluation.protocol_options import protocol_lines, told, under
 from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
-from detect.evaluation.uncertainty import interval_lines, resample
+from detect.evaluation.uncertainty import trust
 from detect.semantic import SemanticMap
 from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
@@ -73,15 +73,14 @@ def summed_up(
     evaluation = under(config.protocol, evaluation)
     annotations, evaluator, _, amount = evaluation
     result: dict[str, Any] = evaluator.result() | (evaluator.boundary_result() if config.boundary else {})
-    sure = resample(evaluator, annotations, config.resamples)
+    trusted = trust(config, task, evaluation)
     header = [f"{what} ({amount})", *([f"the protocol is {told(changed)}"] if changed else [])]
     for line in (*header, *task.summary_lines(result)):
         say(line)
     result |= {"protocol": changed} if changed else {}
-    if sure:
-        result["intervals"] = sure.intervals()
-        for line in interval_lines(sure, annotations):
-            say(line)
+    result |= trusted.values(annotations)
+    for line in trusted.lines(annotations):
+        say(line)
     chosen = [choose_thresholds(evaluator.boxes.errors, annotations.names, target) for target in targets]
     for line in chain.from_iterable(threshold_lines(one, config.split) for one in chosen):
         say(line)
@@ -93,7 +92,7 @@ def summed_up(
     if config.page:
         from detect.report.evaluation_page import write_page  # late: few ask for it
 
-        say(f"see {write_page(config, task, evaluation, detector, sure)}")
+        say(f"see {write_page(config, task, evaluation, detector, trusted)}")
     if config.json:
         replace_text(Path(config.json), json_text(result, indent=1) + "\n")
     return result

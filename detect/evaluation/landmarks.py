@@ -117,7 +117,7 @@ class LandmarkEvaluator:
             "per_point": {n: float(e / c) if c else None for n, e, c in zip(names, each, counts, strict=True)},
         }
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
         rows = np.array([self.row[one] for one in self.records().ids.tolist()], np.int64)
         columns, error = weights[:, self.instances.images[rows]].astype(np.float64), self.errors()

@@ -56,7 +56,7 @@ class LocalizationEvaluator(CocoEvaluator):
             "objects": int(found.has_object.sum()),
         }
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
         row = {image: i for i, image in enumerate(self.annotations.image_ids.tolist())}
         columns = weights[:, [row[image] for image in self.records().image_ids.tolist()]].astype(np.float64)

@@ -95,12 +95,15 @@ class MaskEvaluator(CocoEvaluator):
         """What the boxes of each size and class match."""
         return match(self.annotations, self.records()._replace(masks=None), self.protocol)
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each.
 
         With `boundary_result`, where that was asked for.
         """
-        boxes, masks = self._numbers(self.box_matches, weights), self._numbers(self.matches, weights)
+        masks = super().resampled(weights, only)
+        if only.startswith("mask_"):
+            return {f"mask_{name}": value for name, value in masks.items()}
+        boxes = self._numbers(self.box_matches, weights)
         found = boxes | {f"mask_{name}": value for name, value in masks.items()}
         if "boundary_summary" in self.__dict__:
             order = np.argsort(self.annotations.image_ids, kind="stable")

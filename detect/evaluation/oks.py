@@ -109,10 +109,13 @@ class KeypointEvaluator:
         none = np.zeros(0)
         return collect(found, len(labels), self.protocol.keypoint_ranges, none, none)
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
         numbers, limits = self.protocol.keypoint_numbers(), (self.protocol.keypoint_limit,)
-        points = resampled_numbers(self.matches, weights, self.annotations.names, numbers, limits)
+        matches = self.matches[:1] if only else self.matches
+        points = resampled_numbers(matches, weights, self.annotations.names, numbers, limits)
+        if only.startswith("OKS_"):
+            return points
         return self.boxes.resampled(weights) | {name: points[name] for name in numbers}
 
     def _results(self) -> Iterator[dict[str, Any]]:

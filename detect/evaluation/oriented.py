@@ -71,10 +71,10 @@ class OrientedEvaluator(CocoEvaluator):
         """What the detections of each class match, as DOTA has it."""
         return dota_matches(self.annotations, self.records())
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
-        found, dota = super().resampled(weights), resampled_dota(self.dota_matches, self.annotations.names, weights)
-        return {**found, **dota}
+        found, names = super().resampled(weights, only), self.annotations.names
+        return found if only else found | resampled_dota(self.dota_matches, names, weights)
 
     def result(self) -> dict[str, Any]:
         """The metrics.

@@ -157,6 +157,9 @@ def resampled_numbers(
     Returns:
         The numbers by name, (R,) each, NaN where there are no objects, and `per_class`: AP (R,) by class name.
     """
+    kept: np.ndarray = weights.any(0)  # images that no resample has change nothing
+    if not kept.all():
+        matches = [[_of_images(one, kept) for one in by_class] for by_class in matches]
     most = max((len(one.image) for by_class in matches for one in by_class), default=0)
     step = max(1, BLOCK // max(most, 1))
     blocks = [
@@ -166,6 +169,13 @@ def resampled_numbers(
     values = {name: np.concatenate([block[0][name] for block in blocks]) for name in blocks[0][0]}
     per_class = np.concatenate([block[1] for block in blocks], axis=1)
     return {**values, "per_class": dict(zip(names, per_class, strict=True))}
+
+
+def _of_images(one: ClassMatches, kept: np.ndarray) -> ClassMatches:
+    """The matches in images (I,) that are kept."""
+    rows = kept[one.image]
+    columns = one.image[rows], one.rank[rows], one.right[:, rows], one.counted[:, rows]
+    return ClassMatches(*columns, one.objects[kept[one.objects]])
 
 
 def _block(

@@ -101,7 +101,7 @@ class SemanticEvaluator:
         if len(self._parts) > 256:
             self.records()
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
         records = self.records()
         columns = weights[:, [self._places[one] for one in records.ids.tolist()]].astype(np.float64)

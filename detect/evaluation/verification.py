@@ -83,7 +83,7 @@ class PairEvaluator:
         _, distances, same = self._measured()
         return measure(distances, same)
 
-    def resampled(self, weights: np.ndarray) -> dict[str, Any]:
+    def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each.
 
         A pair counts as often as both of its images together: the product of their weights.

@@ -11,7 +11,8 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.errors import UserError
-from detect.evaluation.bootstrap import interval, p_value
+from detect.evaluation.bootstrap import Bootstrap, interval
+from detect.evaluation.difference import UNLIKELY, difference
 from detect.evaluation.uncertainty import resample
 from detect.report.charts import interval_spec
 from detect.report.html import Page
@@ -23,8 +24,6 @@ from detect.training.state import best_of
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import say
 from detect.utils.progress import track
-
-UNLIKELY = 0.05  # p-value below which a difference is said to be more than chance
 
 
 class Compared(NamedTuple):
@@ -128,7 +127,8 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
     """The metrics of each run, with intervals and paired tests of the one that chooses the best epoch."""
     page.heading("Results")
     ap = task.metric.lstrip("-")
-    aps = _bootstrap(compared, ap)
+    made = _bootstrap(compared, ap)
+    aps = {name: one.values[ap,] for name, one in made.items()}
     rows: list[tuple[object, ...]] = []
     found = {name: numbers(one.evaluation.evaluator.result()) for name, one in compared.items()}
     for name, (run, _, parameters) in compared.items():
@@ -145,31 +145,30 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
         interval_spec({name: (found[name][ap], *interval(values)) for name, values in aps.items()}, ap),
         f"{ap} with its 95 % interval",
     )
-    return _tests(page, aps, {name: values[ap] for name, values in found.items()}, ap)
+    return _tests(page, made, ap)
 
 
-def _bootstrap(compared: Mapping[str, Compared], metric: str) -> dict[str, np.ndarray]:
-    """A metric (R,) of each run on the same resamples; none where a run cannot be resampled."""
+def _bootstrap(compared: Mapping[str, Compared], metric: str) -> dict[str, Bootstrap]:
+    """The numbers of each run on the same resamples; none where a run cannot be resampled or lacks the metric."""
     evaluations = [(name, one.evaluation) for name, one in compared.items()]
     found = {
-        name: made.values.get((metric,))
+        name: made
         for name, one in track(evaluations, len(evaluations), "resamples")
-        if (made := resample(one.evaluator, one.annotations)) is not None
+        if (made := resample(one.evaluator, one.annotations)) is not None and (metric,) in made.values
     }
-    known = {name: values for name, values in found.items() if values is not None}
-    return known if len(known) == len(compared) else {}
+    return found if len(found) == len(compared) else {}
 
 
-def _tests(page: Page, aps: Mapping[str, np.ndarray], found: Mapping[str, float], ap: str) -> None:
+def _tests(page: Page, made: Mapping[str, Bootstrap], ap: str) -> None:
     """The differences between runs, on the same resamples."""
     page.heading("Differences", 3)
     rows = []
-    for a, b in combinations(aps, 2):
-        p = p_value(aps[a], aps[b])
-        said = "yes" if p < UNLIKELY else "no"
-        rows.append((f"{a} − {b}", found[a] - found[b], _between(*interval(aps[a] - aps[b])), p, said))
+    for a, b in combinations(made, 2):
+        one = difference(made[a], made[b], (ap,))
+        said, sure = "yes" if one.p < UNLIKELY else "no", _between(*one.interval) if one.interval else None
+        rows.append((f"{a} − {b}", one.difference, sure, one.p, said))
     page.table(("difference", ap, "95 % interval", "p", f"more than chance (p < {UNLIKELY:g})"), rows)
-    count = len(next(iter(aps.values())))
+    count = len(next(iter(made.values())).values[ap,])
     page.text(
         f"Intervals and tests are a bootstrap over images: {count:,} resamples, the same for all runs, so that "
         "differences are paired. An interval holds the middle 95 % around the measured AP; p is two-sided. They say "

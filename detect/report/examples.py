@@ -87,7 +87,7 @@ def side_by_side(annotations: Annotations, records: Records, index: int, conf: f
     scale = min(1.0, SIDE / max(image.shape[:2]))
     small = scaled(image, scale)  # before drawing, so that labels stay legible
     panels = [
-        draw(small, _resized(one, scale, small.shape[:2]), annotations.names, hide_conf=one is known)
+        draw(small, resized(one, scale, small.shape[:2]), annotations.names, hide_conf=one is known)
         for one in (known, found)
     ]
     gap = np.full((small.shape[0], 6, 3), 255, np.uint8)
@@ -127,7 +127,7 @@ def _masks(annotations: Annotations, index: int, counts: Sequence[bytes]) -> Rle
     return RleMasks((height, width), list(counts))
 
 
-def _resized(found: Detections, scale: float, size: tuple[int, ...]) -> Detections:
+def resized(found: Detections, scale: float, size: tuple[int, ...]) -> Detections:
     """Detections in an image that was scaled to `size` (h, w)."""
     height, width = size
     masks = found.masks

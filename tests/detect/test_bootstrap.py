@@ -1,14 +1,17 @@
 """The bootstrap over images: its AP is that of pycocotools on the resampled set."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data
 from detect.evaluation.bootstrap import centred, draw_weights, interval, p_value, resamples_for
 from detect.evaluation.coco_protocol import Records, summarize
-from detect.evaluation.resampled_ap import match, resampled_ap
+from detect.evaluation.protocol import NUMBERS
+from detect.evaluation.resampled_ap import match, resampled_ap, resampled_numbers
 
 
 def guesses(annotations, rng, shift=3.0):
@@ -48,7 +51,7 @@ def naive(store, records, index):
         engine.evaluate()
         engine.accumulate()
         engine.summarize()
-    return engine.stats[0]
+    return engine.stats
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -56,9 +59,12 @@ def test_a_resample_is_a_set_with_some_images_twice(digits, seed):
     rng, annotations = np.random.default_rng(seed), load_data(digits, "val")
     records, index = guesses(annotations, rng), rng.integers(len(annotations), size=len(annotations))
     weights = np.stack([np.bincount(index, minlength=len(annotations)), np.ones(len(annotations), int)])
-    drawn, whole = resampled_ap(match(annotations, records)[0], weights)
+    matches = match(annotations, records)
+    found = resampled_numbers(matches, weights, annotations.names, NUMBERS)
+    drawn, whole = (np.nan_to_num([found[name][row] for name in NUMBERS], nan=-1) for row in range(2))
     assert drawn == pytest.approx(naive(annotations, records, index), abs=1e-12)
-    assert whole == pytest.approx(summarize(annotations, records).numbers["AP"], abs=1e-12)
+    assert whole == pytest.approx(list(summarize(annotations, records).numbers.values()), abs=1e-12)
+    assert resampled_ap(matches[0], weights).tolist() == found["AP"].tolist()
 
 
 def test_images_in_any_order_crowds_and_id_zero_are_as_in_the_protocol(digits):
@@ -92,3 +98,62 @@ def test_p_is_small_for_what_is_always_better():
     assert p_value(a, a) == 1.0
     assert p_value(a, rng.permutation(a)) > 0.5
     assert p_value(a, a + 0.01) == p_value(a + 0.01, a)
+
+
+POPULATION, SAMPLE, TRIALS = 3000, 100, 150
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    """Many images with a few objects of three classes, some harder than others; and two detectors of one quality."""
+    rng, folder, objects = np.random.default_rng(0), tmp_path_factory.mktemp("population"), []
+    for image in range(POPULATION):
+        for _ in range(rng.integers(0, 5)):
+            box = [*rng.integers(0, 200, 2).tolist(), *rng.integers(20, 90, 2).tolist()]
+            number = {"id": len(objects) + 1, "image_id": image, "category_id": int(rng.integers(3))}
+            objects.append({**number, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+    images = [{"id": i, "file_name": f"{i}.png", "width": 300, "height": 300} for i in range(POPULATION)]
+    categories = [{"id": c, "name": f"class {c}"} for c in range(3)]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    (folder / "a.json").write_text(json.dumps(content))
+    annotations = load_coco(folder / "a.json", folder)
+    return annotations, [guesses(annotations, np.random.default_rng(seed), 6.0) for seed in (1, 2)]
+
+
+def ap_of(annotations, records, images, weights):
+    """AP of some images, and of their resamples (R,)."""
+    some = annotations.select(images)
+    matches = match(some, records.of_images(some.image_ids))[:1]
+    whole = np.ones((1, len(images)), np.int32)
+    return resampled_ap(matches[0], np.concatenate([whole, weights]))
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_ap_of_all_images_as_often_as_they_say(population):
+    annotations, (records, _) = population
+    truth, held = summarize(annotations, records).numbers["AP"], 0
+    for trial in range(TRIALS):
+        images = np.random.default_rng(trial).choice(POPULATION, SAMPLE, replace=False)
+        values = ap_of(annotations, records, images, draw_weights(SAMPLE, 200, trial))
+        low, high = interval(centred(values[1:], values[0]))
+        held += low <= truth <= high
+    assert 0.85 <= held / TRIALS <= 0.99
+
+
+@pytest.mark.slow
+def test_two_detectors_of_one_quality_seldom_seem_to_differ(population):
+    annotations, sides = population
+    found = []
+    for trial in range(TRIALS):
+        rng = np.random.default_rng(trial)
+        images = rng.choice(POPULATION, SAMPLE, replace=False)
+        ids = annotations.image_ids[images]
+        swapped = ids[rng.random(SAMPLE) < 0.5]  # so that neither is better
+        mixed = [
+            Records.join([a.of_images(np.setdiff1d(ids, swapped)), b.of_images(swapped)])
+            for a, b in (sides, sides[::-1])
+        ]
+        weights = draw_weights(SAMPLE, 200, trial)
+        values = [ap_of(annotations, records, images, weights) for records in mixed]
+        found.append(p_value(*(centred(one[1:], one[0]) for one in values)))
+    assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.11
