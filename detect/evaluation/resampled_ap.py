@@ -157,7 +157,7 @@ def resampled_numbers(
     Returns:
         The numbers by name, (R,) each, NaN where there are no objects, and `per_class`: AP (R,) by class name.
     """
-    kept: np.ndarray = weights.any(0)  # images that no resample has change nothing
+    kept: np.ndarray = np.asarray(weights.any(0))  # images that no resample has change nothing
     if not kept.all():
         matches = [[_of_images(one, kept) for one in by_class] for by_class in matches]
     most = max((len(one.image) for by_class in matches for one in by_class), default=0)

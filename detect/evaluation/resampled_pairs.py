@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from detect.evaluation.bootstrap import mean_known
+
 SHARES = {"tar_1pct": 0.01, "tar_01pct": 0.001}  # metric -> false accept rate at which true accepts are counted
 FOLDS = 10
 BLOCK = 4_000_000  # pairs times resamples that are computed together, which bounds the memory
@@ -86,7 +88,7 @@ def _accuracy(
                 for ok, kind in ((accepted, same[part]), (~accepted, ~same[part]))
             ]
         found.append((rates[0] + rates[1]) / 2)
-    return np.nanmean(found, axis=0) if found else np.full(columns.shape[1], np.nan)
+    return mean_known(np.array(found)) if found else np.full(columns.shape[1], np.nan)
 
 
 def folds_of(same: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,6 +15,7 @@ from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.evaluation import summarize
+from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_results import read_results
 from detect.evaluation.tide import RIGHT, analyze_errors, confusion
 from tests.reference.lvis import federated_file, masked, naive, package
@@ -39,6 +40,19 @@ def test_the_numbers_are_those_of_plain_loops(tmp_path, seed, kind):
     numbers = summary(tmp_path, truth, found, kind).numbers
     assert numbers == pytest.approx(naive(truth, found, kind), abs=1e-9)
     assert len(numbers) == 13
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_that_count_once_give_the_numbers(tmp_path, seed):
+    truth, found = federated_file(seed, crowded=seed == 0)
+    expected = summary(tmp_path, truth, found).numbers
+    annotations = load_coco(tmp_path / "lvis_v1_val.json")
+    evaluator = CocoEvaluator(annotations)
+    evaluator.extend(read_results(annotations, tmp_path / "found.json"))
+    got = evaluator.resampled(np.ones((2, len(annotations)), np.int32))
+    assert expected.keys() <= got.keys()
+    for name, value in expected.items():
+        assert np.nan_to_num(got[name], nan=-1).tolist() == pytest.approx([value, value], abs=1e-9), name
 
 
 @pytest.mark.skipif(not PACKAGE, reason="GRIDHEAD_LVIS names no interpreter with the lvis package and pycocotools")

@@ -15,7 +15,7 @@ from detect.data.sources.coco import load_coco
 from detect.errors import UserError
 from detect.evaluation import NUMBERS
 from detect.evaluation.bootstrap import draw_weights
-from detect.evaluation.evaluate import _relabelled
+from detect.evaluation.evaluate import relabelled
 from detect.evaluation.masks import MaskEvaluator, mask_lines
 from detect.evaluation.oriented import OrientedEvaluator
 from detect.evaluation.resampled_ap import match, resampled_ap
@@ -157,7 +157,7 @@ def test_the_page_tells_of_masks_and_draws_them(evaluator):
 
 def test_weights_of_other_classes_keep_the_masks_of_those_that_count():
     found = detections(ring(), ~ring(), np.roll(ring(), 5, 0))
-    found = _relabelled(replace(found, labels=torch.tensor([1, 0, 1])), torch.tensor([-1, 4]), None)
+    found = relabelled(replace(found, labels=torch.tensor([1, 0, 1])), torch.tensor([-1, 4]), None)
     assert found.labels.tolist() == [4, 4] and len(found.masks) == 2
     np.testing.assert_array_equal(found.masks.decode(1), np.roll(ring(), 5, 0))
 

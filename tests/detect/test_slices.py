@@ -68,8 +68,8 @@ def test_columns_come_from_the_records_or_from_a_table(annotations, evaluator, t
     place, names = image_groups("weather", own)
     assert names == ["sun", "rain"] and place.tolist() == [0, 1] * (len(own) // 2)
     assert image_groups("few", own)[1] == ["0", "1"]
-    with pytest.raises(UserError, match=r"slice wether is no key of the image records of .*val.json, .*few, .*weather"):
-        image_groups("wether", own)
+    with pytest.raises(UserError, match=r"slice sunshine is no key of the image records of .*few, .*weather"):
+        image_groups("sunshine", own)
     lines = [f"{own.file_name(i)},{'day' if i else 'night'},{i * 0.5}" for i in range(len(own) - 1)]
     (tmp_path / "t.csv").write_text("\n".join(["image,Time,value", *lines]))
     place, names = image_groups("Time", own, str(tmp_path / "t.csv"))
