@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from detect.config.constraints import Count, Precision, Range, ReadWith, Share, ShareOrUnset, SideOrDefault
@@ -112,6 +113,9 @@ def _locks(config: EvaluateConfig) -> Iterator[None]:
 @under(_locks)
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure weights on a split as their task is measured: detectors by the COCO protocol."""
+    for flag, name in (("against", config.against), ("slice-table", config.slice_table)):
+        if Path(name).suffix and not Path(name).exists():  # said before anything is computed
+            raise UserError(f"--{flag} {name}: there is no such file; check the path")
     if config.results:
         from detect.evaluation.results_file import evaluate_results
 

@@ -137,4 +137,4 @@ def test_the_command_slices_and_compares_files(digits, annotations, evaluator, t
     assert main([*words, "--resamples", "0"]) == 2
     assert "leave --resamples 0 out" in capsys.readouterr().err
     assert main([*words[:-1], str(tmp_path / "none.json")]) == 2
-    assert "none.json" in capsys.readouterr().err
+    assert "none.json: there is no such file" in capsys.readouterr().err
