@@ -60,7 +60,8 @@ class Bootstrap(NamedTuple):
 
     def intervals(self) -> dict[str, Any]:
         """The 95 % interval of each number, [low, high] or None, nested as the numbers are in a result."""
-        return nested({name: self.interval(name) for name in self.values})
+        found = {name: self.interval(name) for name in self.values}
+        return nested({name: one and list(one) for name, one in found.items()})
 
 
 def bootstrap(evaluator: Resampled, weights: np.ndarray) -> Bootstrap:

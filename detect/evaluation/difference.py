@@ -37,8 +37,8 @@ class Difference(NamedTuple):
         return " ".join(self.name[1:] or self.name)
 
     def values(self) -> dict[str, Any]:
-        """Everything but the name, for a file."""
-        return {name: getattr(self, name) for name in self._fields[1:]}
+        """Plain values, for a file."""
+        return {**self._asdict(), "interval": self.interval and list(self.interval), "name": self.label}
 
 
 class Comparison(NamedTuple):
