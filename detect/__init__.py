@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from detect.api import Detector as Detector
@@ -68,7 +67,8 @@ def load(weights: str | Path | Sequence[str | Path], device: str = "auto", preci
     """
     from detect.ensemble import open_detector
 
-    return open_detector([weights] if isinstance(weights, str | os.PathLike) else weights, device, precision)
+    one = [weights] if isinstance(weights, str) or not isinstance(weights, Sequence) else weights
+    return open_detector(one, device, precision)
 
 
 def train(**flags: Any) -> Path:
