@@ -169,7 +169,7 @@ def _checked(where: str, dimension: Dimension, config: TrainConfig) -> Dimension
         tried = [trial_config(config, (dimension,), {dimension.name: value}) for value in dimension.samples()]
     except UserError as error:
         raise UserError(f"{where}: {dimension.name}: {error}") from None
-    if tried[0].task != with_task(config).task:
+    if any(with_task(one).task != with_task(config).task for one in tried):
         raise UserError(f"{where}: {dimension.name} changes the task, and with it what is measured")
     if dimension.kind != "range":
         return dimension
