@@ -14,6 +14,7 @@ from detect.api import Detector
 from detect.config.fusion import FusionConfig
 from detect.data.annotations import Annotations
 from detect.data.sources.formats import load_data
+from detect.errors import in_one_line
 from detect.evaluation.dataset_pass import predict_images
 from detect.evaluation.evaluate import relabelled
 from detect.inference.detection_fusion import DetectionFusion
@@ -45,6 +46,7 @@ def measured(name: str, annotations: Annotations, task: Any, metadata: ModelMeta
     print(f"| {name} | {result['AP']:.3f} | {result['AP50']:.3f} | {result['AP75']:.3f} |", flush=True)
 
 
+@in_one_line
 def main() -> None:
     """Predict, fuse, evaluate and print."""
     given = options()

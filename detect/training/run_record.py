@@ -125,9 +125,11 @@ def fingerprint(annotations: Annotations) -> str:
     """The size of a dataset and a hash of its annotations, which do not depend on where it lies."""
     digest = hashlib.sha256()
     values = {field.name: getattr(annotations, field.name) for field in dataclasses.fields(annotations)}
-    outlines = values.pop("outlines")
-    if outlines is not None:  # nothing where there are none: runs from before outlines were read go on
-        values |= {f"outlines.{field.name}": getattr(outlines, field.name) for field in dataclasses.fields(outlines)}
+    for name in ("outlines", "federation"):  # nothing where there are none: runs from before these were read go on
+        if (part := values.pop(name)) is not None:
+            values |= {f"{name}.{field.name}": getattr(part, field.name) for field in dataclasses.fields(part)}
+    if values["measured_as"] == "coco":
+        del values["measured_as"]
     for name, value in values.items():
         if name in ("path", "root", "left_out", "bad_outlines", "difficult"):
             continue

@@ -234,5 +234,5 @@ def test_evaluate_takes_several_weights(folder, tmp_path, digits, capsys):
     assert "2 models, wbf" in capsys.readouterr().out and "AP50" in json.loads((tmp_path / "m.json").read_text())
     assert main([*base, "--weights", one, one]) == 2  # no class of the data
     assert "none of the classes" in capsys.readouterr().err
-    assert main([*base, "--weights", one, one, "--save-thresholds", str(tmp_path / "w.safetensors")]) == 2
+    assert main([*base, "--weights", *every, "--save-thresholds", str(tmp_path / "w.safetensors")]) == 2
     assert "give one --weights" in capsys.readouterr().err

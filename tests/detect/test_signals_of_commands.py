@@ -38,6 +38,17 @@ PLACES = {
     "identify": ("--gallery w.safetensors --source data/val", "detect.embedding.gallery:safe_open", []),
     "serve": ("--weights w.safetensors", "detect.commands.serve:_listen", []),
     "report": ("--run out", "detect.report.run_report:read_run", []),
+    "label": ("--weights w.safetensors --source data/val --out out", "detect.labelling.predicted:PredictedLabels", []),
+    "mistakes": (
+        "--weights w.safetensors --data data --split val --out out",
+        "detect.mistakes.search:open_labels",
+        [],
+    ),
+    "tune": (
+        "--data data --trials 1 --epochs 1 --out out",
+        "detect.tuning.tuner:Worker",
+        ["study.html", "study.jsonl"],
+    ),
     "next": ("--weights w.safetensors --source data/val --out out", "detect.selection.run:open_source", []),
     "check": ("--data data --json out/c.json", "detect.data_check.summary:lines", []),
     "anchors": ("--data data --json out/a.json", "detect.data.sources.formats:load_data", []),

@@ -90,7 +90,7 @@ def test_what_cannot_be_reached_is_said_with_the_nearest(known, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "predictions", wrong)
-        patch.setattr(evaluation, "_relabelled", lambda result, labels, points: result)
+        patch.setattr(evaluation, "relabelled", lambda result, labels, points: result)
         assert main([*known, "--target-precision", "0.9"]) == 0
     said = capsys.readouterr().out
     assert "none: no detection is right" in said

@@ -55,6 +55,9 @@ export --weights {f}/run/best.safetensors --format openvino --out {f}/m.xml --co
 evaluate --weights {f}/m.xml --data {f}/data --workers 0
 predict --weights {f}/m.xml --source {f}/face.png --out {f}/openvino
 next --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/next --budget 2
+label --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/label
+mistakes --weights {f}/run/best.safetensors --data {f}/data --split val --out {f}/mistakes
+tune --data {f}/data --config {f}/tiny.yaml --trials 1 --confirm 0 --workers 0 --out {f}/tune
 report --run {f}/run
 check --data {f}/data --imgsz 64
 anchors --data {f}/data --k 3 --imgsz 64
