@@ -111,7 +111,8 @@ class Detector:
         """The function from frames to pairs of frame and result, with these options.
 
         Args:
-            keep: which predictions are kept.
+            keep: which predictions are kept, by scores of the network: see `ModelMetadata.postprocess`. The
+                results have calibrated confidences where the weights have a calibration.
             size: image size in pixels; 0: the training size.
             batch: most images that go through the network together.
             tta: fuse the detections of several sizes and mirror images.
@@ -120,6 +121,11 @@ class Detector:
         Raises:
             UserError: the model does not take these options.
         """
+        found = self._predictor(keep, size, batch, tta, tile)
+        return self.metadata.calibration.after(found) if self.metadata.calibration else found
+
+    def _predictor(self, keep: Postprocess, size: int, batch: int, tta: bool, tile: bool) -> Any:
+        """`predictor`, of scores as the network gives them."""
         if self.dims != 2:
             if size or tta or tile:
                 raise UserError("--imgsz, --tta and --tile are for images: leave them out")

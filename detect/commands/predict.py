@@ -160,7 +160,7 @@ def _postprocess(config: PredictConfig, detector: Detector) -> Postprocess:
 def _track_conf(config: PredictConfig, detector: Detector) -> float:
     """The confidence threshold of all classes, as the tracker takes it."""
     stored = detector.metadata.confidence
-    default = stored.overall if stored else detector.metadata.postprocess().score
+    default = stored.overall if stored else min(detector.metadata.thresholds_of())
     return default if config.conf is None else config.conf
 
 

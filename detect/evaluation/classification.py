@@ -40,6 +40,7 @@ class ClassEvaluator:
     """
 
     def __init__(self, crops: Crops, names: Sequence[str] = ()) -> None:
+        self.probabilities: np.ndarray | None = None  # (N, C) of all classes, in the order of `records`, where known
         self.crops, self.names = crops, list(names) or list(crops.names)
         self._labels = dict(zip(crops.ids.tolist(), crops.labels.tolist(), strict=True))
         self._seen: set[int] = set()
@@ -76,10 +77,13 @@ class ClassEvaluator:
             self._seen.add(one)
         self._parts.append(records)
 
+    def truth(self) -> np.ndarray:
+        """The labels (N,) of the crops, in the order of `records`."""
+        return np.array([self._labels[one] for one in self.records().ids.tolist()], dtype=np.int64)
+
     def right(self) -> np.ndarray:
         """Whether the most probable class of each crop is its own (N,) bool, in the order of `records`."""
-        ids, labels, _ = self.records()
-        return labels[:, 0] == np.array([self._labels[one] for one in ids.tolist()], dtype=np.int64)
+        return self.records().labels[:, 0] == self.truth()
 
     def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,11 +19,14 @@ from detect.data.sources.formats import load_data
 from detect.data.validate import tell_notes, usable, verify
 from detect.ensemble import Ensemble
 from detect.errors import UserError
+from detect.evaluation.calibrate import names_of, require_calibration, save_calibration
+from detect.evaluation.calibration import calibration_values
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
 from detect.evaluation.protocol_options import protocol_lines, told, under
 from detect.evaluation.thresholds import save_thresholds, targets_of, threshold_lines
 from detect.evaluation.uncertainty import trust
+from detect.score_calibration import ScoreCalibration
 from detect.semantic import SemanticMap
 from detect.tasks import Evaluation, Evaluator, Task, get_task
 from detect.types import Detections, Postprocess
@@ -68,6 +71,7 @@ def summed_up(
         what: was evaluated on what.
     """
     targets, changed = targets_of(config), protocol_lines(config.protocol)
+    require_calibration(config, detector.metadata if detector else None)
     if config.detections:
         evaluation.evaluator.write(Path(config.detections))
     evaluation = under(config.protocol, evaluation)
@@ -89,6 +93,12 @@ def summed_up(
     if config.save_thresholds:
         assert detector is not None  # refused beside --results
         say(save_thresholds(config, detector, annotations, chosen[0]))
+    if task.judged and config.json:
+        result["calibration"] = calibration_values(task.judged(evaluator), names_of(evaluation))
+    if config.save_calibration:
+        assert detector is not None  # likewise
+        for line in save_calibration(config, task, evaluation, detector.metadata):
+            say(line)
     if config.page:
         from detect.report.evaluation_page import write_page  # late: few ask for it
 
@@ -164,7 +174,15 @@ def predictions(
     workers, preprocess = pick_workers(config.workers), detector.metadata.preprocess
     loader = task.eval_loader(annotations, size, config.batch, preprocess, workers, square=detector.model.square)
     results = predict_batches(detector.model, loader, postprocess, detector.device, detector.dtype)
-    return track(results, len(loader), "evaluate")
+    return track(_calibrated(results, detector.metadata.calibration), len(loader), "evaluate")
+
+
+def _calibrated(
+    batches: Iterable[tuple[Any, list[Any]]], calibration: ScoreCalibration | None
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Ids and results, with calibrated confidences; in float64, where no two scores become one, so AP is the same."""
+    for ids, results in batches:
+        yield ids, [calibration.apply(one, torch.float64) for one in results] if calibration else results
 
 
 def say_cuts(postprocess: Postprocess, file: TextIO | None = None) -> None:

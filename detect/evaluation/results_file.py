@@ -22,7 +22,7 @@ from detect.utils.names import say
 
 OF_WEIGHTS = (
     *("weights", "imgsz", "batch", "conf", "iou", "max_det", "crops", "tta", "tile", "save_thresholds", "pairs"),
-    *("device", "precision", "workers"),
+    *("save_calibration", "device", "precision", "workers"),
 )  # options that mean nothing where nothing is predicted
 TASKS = {"bbox": "detect", "segm": "segment", "keypoints": "keypoints", "obb": "obb"}
 KEYS = {"obb": ("obb", "poly", "corners"), "keypoints": ("keypoints",), "segm": ("segmentation",), "bbox": ("bbox",)}

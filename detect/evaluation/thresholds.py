@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
-from detect.convert.open import open_model, open_weights
 from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.evaluation.operating_points import OperatingPoint, Target, Thresholds, interval
-from detect.export.runtime import is_exported
-from detect.hub import resolve
-from detect.models.weights import save_weights
+from detect.evaluation.saved_weights import require_copy, write_copy
 from detect.types import ConfidenceThresholds
 from detect.utils.names import find
 
@@ -34,20 +30,7 @@ def targets_of(config: EvaluateConfig) -> list[Target]:
         raise UserError(
             "--save-thresholds keeps one threshold of each class: give --target-precision or --target-recall"
         )
-    if Path(out).suffix != ".safetensors":
-        raise UserError(f"--save-thresholds {out}: a weights file ends in .safetensors")
-    if len(config.weights) > 1:
-        raise UserError(
-            f"--save-thresholds {out} keeps the thresholds of one model: give one --weights, or leave it out"
-        )
-    weights = config.weights[0]
-    if is_exported(weights):
-        raise UserError(
-            f"{weights} is an exported file: give --save-thresholds with the weights that it was made of, and export "
-            "what it writes"
-        )
-    if Path(out).exists() and Path(weights).exists() and Path(out).samefile(weights):
-        raise UserError(f"--save-thresholds {out} are the --weights themselves: name another file")
+    require_copy(config, "--save-thresholds", out, "the thresholds")
     return targets or [Target("F1")]
 
 
@@ -85,7 +68,7 @@ def save_thresholds(config: EvaluateConfig, detector: Detector, annotations: Ann
     Raises:
         UserError: no detection is right.
     """
-    out, metadata = Path(config.save_thresholds), detector.metadata
+    out, metadata = config.save_thresholds, detector.metadata
     if chosen.overall is None:
         raise UserError("no detection is right at IoU 0.5: there are no thresholds to save; train longer")
     ids = annotations.category_ids.tolist()
@@ -94,9 +77,6 @@ def save_thresholds(config: EvaluateConfig, detector: Detector, annotations: Ann
     for label, point in zip(place, chosen.classes, strict=True):
         if label >= 0 and point is not None:
             each[label] = point.conf
-    path = resolve(config.weights[0])
-    model, (_, _, tensors) = open_model(path), open_weights(path)  # the tensors as the file has them: perhaps float16
     basis = f"{chosen.target} on {config.split} of {Path(config.data).name}"
-    model.metadata = replace(model.metadata, confidence=ConfidenceThresholds(chosen.overall.conf, each, basis))
-    save_weights(out, model, tensors)
+    write_copy(config, out, confidence=ConfidenceThresholds(chosen.overall.conf, each, basis))
     return f"{out}: the weights with these thresholds, which predict, serve and export use where no --conf is given"

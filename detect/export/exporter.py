@@ -16,6 +16,7 @@ from detect.export.metadata import About
 from detect.export.writers import halved
 from detect.models.base import Model
 from detect.registry import REGISTRIES
+from detect.types import ConfidenceThresholds
 
 
 def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
@@ -28,7 +29,10 @@ def write(config: ExportConfig, model: Model, about: About, path: Path) -> None:
 
 
 def about_export(config: ExportConfig, model: Model) -> About:
-    confidence = model.metadata.confidence if config.conf is None else None
+    confidence, calibration = model.metadata.confidence if config.conf is None else None, model.metadata.calibration
+    if calibration and calibration.maps_scores and confidence is None:  # `About.conf` is before calibration
+        each = model.metadata.thresholds_of(config.conf)
+        confidence = ConfidenceThresholds(min(each), each, f"--conf {min(each):g} of the export")
     metadata = replace(model.metadata, size=config.imgsz or model.metadata.size, confidence=confidence)
     return About(
         model=model.config.name,

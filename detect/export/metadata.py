@@ -31,6 +31,7 @@ class About:
         outputs: names of the outputs.
         square: whether canvases are `metadata.size` x `metadata.size` pixels; else sides are multiples of `stride`.
         dynamic: whether a batch may have any size; else it is one image.
+        conf: the least score to keep, before any calibration in `metadata`.
         suppressed: whether the file applies NMS with `conf`, `iou` and `max_det` itself; else they are for the reader.
         precision: float32, float16 or int8.
     """

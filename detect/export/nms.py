@@ -72,8 +72,8 @@ def with_suppression(model: Any, about: About) -> Any:
 
     if "oriented" in about.outputs:
         return with_oriented_suppression(model, about)
-    extras, confidence = extra_axes(about), about.metadata.confidence
-    each = ", ".join(map(str, confidence.classes)) if confidence else ""
+    extras, least = extra_axes(about), about.postprocess().class_scores
+    each = ", ".join(map(str, least or ()))
     shapes = {name: "batch, A" + "".join(f", {axis}" for axis in axes) for name, axes in extras.items()}
     text = _GRAPH.format(
         ir=model.ir_version,
@@ -81,9 +81,9 @@ def with_suppression(model: Any, about: About) -> Any:
         most=about.max_det,
         iou=about.iou,
         conf=about.conf,
-        constants=f", float[{len(confidence.classes)}] least_of_class = {{{each}}}" if confidence else "",
-        passing=_BY_CLASS if confidence else "",
-        scores="passing" if confidence else "scores",
+        constants=f", float[{len(least)}] least_of_class = {{{each}}}" if least else "",
+        passing=_BY_CLASS if least else "",
+        scores="passing" if least else "scores",
         more_in="".join(f", float[{shape}] {name}" for name, shape in shapes.items()),
         more="".join(_EXTRA.format(name=name) for name in extras),
         more_out="".join(f", row_{name}" for name in extras),

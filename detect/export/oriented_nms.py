@@ -117,8 +117,7 @@ def with_oriented_suppression(model: Any, about: Any) -> Any:
     """
     from onnx import compose, parser
 
-    confidence = about.metadata.confidence
-    least = confidence.classes if confidence else [about.conf]
+    least = about.postprocess().class_scores or [about.conf]
     versions = {"ir": model.ir_version, "opset": next(one.version for one in model.opset_import if not one.domain)}
     options = {"thresholds": len(least), "least": ", ".join(map(str, least)), "most": MOST}
     first = parser.parse_model(_CANDIDATES.format(**versions, **options))

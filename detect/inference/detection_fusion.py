@@ -104,7 +104,7 @@ def joined_classes(every: Sequence[ModelMetadata], weights: Sequence[str]) -> tu
         if len(set(place)) < len(place):
             raise UserError(f"{path} has several classes of one name, which the other weights have once: rename them")
         labels.append(torch.tensor(place, dtype=torch.int64))
-    return replace(every[0], names=names, category_ids=ids, confidence=None), labels
+    return replace(every[0], names=names, category_ids=ids, confidence=None, calibration=None), labels
 
 
 def _points(first: ModelMetadata, other: ModelMetadata, path: str) -> Tensor:

@@ -18,9 +18,11 @@ from detect.config.constraints import Length, Range
 from detect.models.backbones.base import Staged
 from detect.models.backbones.blocks import Fused
 from detect.models.configs.base import ModelConfig
+from detect.score_calibration import ScoreCalibration
 from detect.types import ConfidenceThresholds, LossTerm, NamedRows, Postprocess, Preprocess, Target
 from detect.utils.precision import use_fused
 
+DEFAULT_CONF = 0.25  # confidence threshold of predictions
 _Pair = Annotated[list[int], Length(2, 2)]  # of indices from 0 into the keypoints
 
 
@@ -40,6 +42,8 @@ class ModelMetadata:
         folded: whether batch normalization was folded into the convolutions, so that it holds no statistics.
         thresholds: distances up to which an embedder takes two images for one identity, by name: see `Model.calibrate`.
         confidence: confidence thresholds for prediction, by `detect evaluate --save-thresholds`. None: 0.25 for all.
+        calibration: maps from scores to calibrated confidences, by `detect evaluate --save-calibration`. None: scores
+            are confidences. Thresholds are of calibrated confidences.
     """
 
     names: list[str]
@@ -53,6 +57,13 @@ class ModelMetadata:
     folded: bool = False
     thresholds: dict[str, float] = field(default_factory=dict)
     confidence: ConfidenceThresholds | None = None
+    calibration: ScoreCalibration | None = None
+
+    def thresholds_of(self, conf: float | None = None) -> list[float]:
+        """The confidence threshold of each class: `conf`, else those of `confidence`, else 0.25."""
+        if conf is None and self.confidence is not None:
+            return list(self.confidence.classes)
+        return [DEFAULT_CONF if conf is None else conf] * len(self.names)
 
     def postprocess(self, conf: float | None = None, iou: float = 0.7, limit: int = 300, **options: Any) -> Postprocess:
         """The postprocessing of predictions.
@@ -60,11 +71,17 @@ class ModelMetadata:
         Args:
             conf: confidence threshold. None: those of `confidence`, or 0.25.
             iou, limit, options: other fields of `Postprocess`.
+
+        Returns:
+            The postprocessing of raw scores: thresholds are those that stand for calibrated ones.
         """
-        if conf is None and self.confidence is not None:
-            scores = tuple(self.confidence.classes)
-            return Postprocess(min(scores, default=0.25), iou, limit, class_scores=scores, **options)
-        return Postprocess(0.25 if conf is None else conf, iou, limit, **options)
+        by_class = self.calibration is not None and self.calibration.maps_scores
+        if not by_class and (conf is not None or self.confidence is None):
+            return Postprocess(DEFAULT_CONF if conf is None else conf, iou, limit, **options)
+        scores = tuple(self.thresholds_of(conf))
+        if self.calibration is not None:
+            scores = self.calibration.raw_thresholds(scores)
+        return Postprocess(min(scores, default=DEFAULT_CONF), iou, limit, class_scores=scores, **options)
 
 
 class Model(nn.Module):

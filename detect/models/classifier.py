@@ -91,8 +91,9 @@ class Classifier(Model):
         return terms
 
     def scores(self, raw: Logits) -> Tensor:
-        """The probability of each class (B, C)."""
-        return raw.logits.float().softmax(-1)
+        """The probability of each class (B, C), calibrated where the weights have a calibration."""
+        calibration = self.metadata.calibration
+        return (raw.logits.float() / (calibration.temperatures[0] if calibration else 1.0)).softmax(-1)
 
     def postprocess(self, raw: Logits, keep: Postprocess) -> list[Classification]:
         """The classes of each image by descending score: see `top_classes`."""

@@ -147,6 +147,8 @@ def require_sound(metadata: ModelMetadata, path: object, dims: int = 2, channels
         wrong = f"shape has {len(metadata.shape)} points for {count} keypoints"
     elif metadata.confidence and len(metadata.confidence.classes) != len(metadata.names):
         wrong = f"confidence has {len(metadata.confidence.classes)} thresholds for {len(metadata.names)} classes"
+    elif metadata.calibration and (odd := metadata.calibration.wrong(len(metadata.names))):
+        wrong = odd
     elif metadata.size**dims * (3 if dims == 2 else channels) > MOST:
         wrong = f"size {metadata.size} is too large"
     if wrong:

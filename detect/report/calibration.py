@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from detect.evaluation.calibration import calibration_error, reliability
-from detect.evaluation.tide import RIGHT, ErrorAnalysis
+from detect.evaluation.calibration import ENOUGH, Judged, Reliability, calibration_error, reliability
 from detect.report.html import Page
 
-LEAST = 0.1  # confidence from which detections count: the many below would be most of the mean
+FEW = 10  # predictions of a bin that the diagram by class shows
+CURVES = 6  # classes that the diagram by class shows, those with the most predictions
 
 
-def calibration_section(page: Page, errors: ErrorAnalysis) -> None:
-    """Add the calibration of detections: right is what matches an object of its class at IoU 0.5."""
-    counted = errors.counts
-    add_reliability(page, errors.scores[counted], errors.kind[counted] == RIGHT, "detections", LEAST)
+def calibration_section(page: Page, judged: Judged, names: Sequence[str], what: str) -> None:
+    """Add the calibration of predictions: of all, and of each class.
+
+    Args:
+        page: the page.
+        judged: the predictions.
+        names: class names.
+        what: what the predictions are called.
+    """
+    add_reliability(page, judged.scores, judged.right, what, judged.least)
+    each = {name: Reliability.of(judged.of(label)) for label, name in enumerate(names)}
+    rows = [(name, one.number, one.error, one.chance, one.excess, one.verdict) for name, one in each.items()]
+    if len(rows) < 2 or not judged.right.size:
+        return
+    page.table(
+        ("class", what, "calibration error", "by chance", "confidence minus share right", "confidences are"), rows
+    )
+    page.text(
+        f"By chance: the error that so few {what} would show on average if they were calibrated perfectly; an error up "
+        f"to two standard deviations above it decides nothing, and so do fewer than {ENOUGH} {what}."
+    )
+    most = sorted((one.number, name) for name, one in each.items() if one.number >= ENOUGH)[-CURVES:]
+    if most:
+        curves = {name: [(b.confidence, b.accuracy) for b in each[name].bins if b.number >= FEW] for _, name in most}
+        page.curves(
+            {**{k: v for k, v in curves.items() if v}, "calibrated": [(0.0, 0.0), (1.0, 1.0)]},
+            f"share of {what} that are right, by confidence and class (bins of {FEW} or more)",
+            "confidence",
+            "share",
+        )
 
 
 def add_reliability(

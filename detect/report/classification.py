@@ -10,7 +10,8 @@ from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
 from detect.data.datasets.crops import Crops, views
 from detect.data.images import scaled
-from detect.report.calibration import add_reliability
+from detect.evaluation.calibration import judged_classes
+from detect.report.calibration import calibration_section
 from detect.report.confusions import add_confusions
 from detect.report.examples import add_examples
 from detect.report.html import Page
@@ -35,7 +36,7 @@ def class_section(page: Page, evaluation: Evaluation, detector: Detector, config
     add_confusions(page, names, counts, ("true class", "predicted as", "samples"))
     page.heading("Calibration")
     right, scores = evaluator.right(), evaluator.records().scores[:, 0]
-    add_reliability(page, scores, right, "predictions")
+    calibration_section(page, judged_classes(evaluator), evaluator.names, "predictions")
     if evaluation.annotations.dims == 2:
         _examples(page, evaluator, right, scores, config.examples)
 

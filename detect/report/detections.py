@@ -12,6 +12,7 @@ from detect.commands.evaluate import EvaluateConfig
 from detect.data.annotations import Annotations, known_sizes
 from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
+from detect.evaluation.calibration import judged_detections
 from detect.evaluation.coco_protocol import Records, Summary, number_names
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.protocol import Protocol
@@ -79,7 +80,7 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector | N
     if detector:
         _sizes(page, found, detector)
     page.heading("Calibration")
-    calibration_section(page, boxes.errors)
+    calibration_section(page, judged_detections(evaluation.evaluator), annotations.names, "detections")
     show(page, annotations, found.records, found.errors, conf, config.examples)
 
 

@@ -51,7 +51,7 @@ def preview(run: Path, folder: Path) -> list[str]:
     annotations, captions = _validation(settings), []
     annotations = annotations.select(np.unique(np.linspace(0, len(annotations) - 1, COUNT).round().astype(int)))
     frames = [Frame(annotations.read(i), annotations.file_name(i), i) for i in range(len(annotations))]
-    keep = detector.metadata.postprocess()
+    keep, least = detector.metadata.postprocess(), min(detector.metadata.thresholds_of(), default=0)
     for number, (frame, result) in enumerate(detector.predictor(keep, settings["imgsz"])(frames)):
         known = result.described(detector.names, detector.metadata.category_ids, detector.metadata.skeleton)
         target, left = annotations.target(frame.index), frame.image
@@ -59,7 +59,7 @@ def preview(run: Path, folder: Path) -> list[str]:
             truth = replace(annotated(annotations, result, frame.index), keypoints=target.keypoints)
             left = draw(frame.image, truth, annotations.names, hide_conf=True)
         save_image(folder / f"{number}.jpg", _beside(left, known.plot(frame.image)))
-        said = counted(len(result), "detection") + f" from confidence {keep.score:.2g}" if boxes else known.text()
+        said = counted(len(result), "detection") + f" from confidence {least:.2g}" if boxes else known.text()
         named = ", ".join(annotations.names[label] for label in target.labels[:3].tolist())
         captions.append(f"{frame.name}: {counted(len(target), 'object') if boxes else named}; {said}")
     return captions

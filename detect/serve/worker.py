@@ -67,9 +67,7 @@ class Inference:
     def model(self) -> dict[str, Any]:
         """The classes with their colours and confidence thresholds, the joints of keypoints, and the image size."""
         detector, metadata = self.detector, self.detector.metadata
-        keep = metadata.postprocess()
-        scores = keep.class_scores or [keep.score] * len(detector.names)
-        columns = zip(metadata.category_ids, detector.names, scores, strict=True)
+        columns = zip(metadata.category_ids, detector.names, metadata.thresholds_of(), strict=True)
         classes = [dict(zip(("id", "name", "conf"), row, strict=True)) for row in columns]
         for label, one in enumerate(classes):
             shades = tints(label, one_class=len(classes) == 1)

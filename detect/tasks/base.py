@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from detect.config.fusion import FusionConfig
     from detect.config.train import TrainConfig
     from detect.data.annotations import Annotations
+    from detect.evaluation.calibration import Judged
     from detect.models.base import ModelMetadata
     from detect.report.html import Page
+    from detect.score_calibration import ScoreCalibration
     from detect.types import Batch, Postprocess, Preprocess
 
 
@@ -252,6 +254,14 @@ class Task:
     )
     """(configuration, the models of --weights, postprocessing) -> the finished evaluation. Default: one model, whose
     predictions on the split go to `evaluator` with the labels that `match_classes` gives them."""
+
+    judged: Callable[[Any], Judged] | None = None
+    """(evaluator) -> its predictions with their confidences, and whether each is right. Default: nothing is said of
+    calibration."""
+
+    calibrate: Callable[..., tuple[ScoreCalibration, Judged, list[str]]] | None = None
+    """(configuration, evaluation, metadata of the weights, what it is fitted on) -> the calibration, the predictions
+    after it, and lines that tell of it. Its options are then in `options`. Default: --save-calibration is refused."""
 
     progress_metrics: Sequence[str] = ()
     """Metrics on the line that training prints after each epoch."""

@@ -69,6 +69,7 @@ def evaluate(config: EvaluateConfig, members: Sequence[Detector], postprocess: P
     labels[unknown] = torch.arange(len(annotations.names), len(every))
     evaluator = make_evaluator(annotations, every)
     ids, scores = mean_scores(config, members, annotations)
+    evaluator.probabilities = scores[:, labels.argsort()].numpy() if len(labels) == len(every) else None
     evaluator.update(ids, [Classification(one.scores, labels[one.labels]) for one in top_classes(scores, postprocess)])
     amount = f"{len(ids)} {'crops' if annotations.dims == 2 else 'records'}"
     return Evaluation(annotations, evaluator, str(annotations.path), amount)
@@ -95,7 +96,7 @@ TASK = Task(
     options={
         "train": ("balance", "augment.stylized", "augment.crop"),
         "predict": ("crops",),
-        "evaluate": ("crops", "examples"),
+        "evaluate": ("crops", "examples", "save_calibration", "calibration"),
     },
     image_level_labels="images",
     check_data=Late("detect.data.datasets.crops:require_classes"),
@@ -113,5 +114,7 @@ TASK = Task(
         matches=same_best_class,
     ),
     curves=("top1", "top5"),
+    judged=Late("detect.evaluation.calibration:judged_classes"),
+    calibrate=Late("detect.evaluation.calibrate:calibrate_classes"),
     report_section=Late("detect.report.classification:class_section"),
 )

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 FUSION = ("fusion.method", "fusion.iou", "fusion.skip", "fusion.weights")  # of evaluate, predict and label
 LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile", *FUSION)  # of detect label, and of predict
-THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds")  # of detect evaluate
+JUDGED = Late("detect.evaluation.calibration:judged_detections")
+CALIBRATE = Late("detect.evaluation.calibrate:calibrate_detections")
+CALIBRATION = ("save_calibration", "calibration")  # of detect evaluate
+THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds", *CALIBRATION)  # of detect evaluate
 
 
 def training_data(
@@ -122,5 +125,7 @@ TASK = Task(
         rows=True,
     ),
     curves=("AP", "AP50", "AP75"),
+    judged=JUDGED,
+    calibrate=CALIBRATE,
     report_section=Late("detect.report.detections:detection_section"),
 )

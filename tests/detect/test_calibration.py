@@ -1,0 +1,205 @@
+"""Calibration by class: the error that chance explains, maps that keep the order, and what `detect evaluate` saves."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detect.__main__ import main
+from detect.api import Detector
+from detect.evaluation.calibration import Judged, Reliability, calibration_values
+from detect.evaluation.calibration_fit import fit_calibration, fit_isotonic, fit_temperature
+from detect.models.base import ModelMetadata
+from detect.models.builder import build
+from detect.models.weights import read_weights, save_weights
+from detect.score_calibration import ScoreCalibration, tempered
+from detect.types import ConfidenceThresholds, Detections
+from tests.detect.test_thresholds import known, weights  # noqa: F401  (fixtures)
+
+TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def drawn(count, share_of, seed=0, labels=1):
+    """Predictions with uniform scores, right as often as `share_of` the score says."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random(count).astype(np.float32).astype(float)
+    return Judged(scores, rng.integers(0, labels, count), rng.random(count) < share_of(scores), 0.1)
+
+
+def test_what_chance_explains_is_the_error_of_perfectly_calibrated_predictions():
+    errors = [Reliability.of(drawn(200, lambda s: s, seed)) for seed in range(200)]
+    measured, told = np.mean([one.error for one in errors]), np.mean([one.chance for one in errors])
+    assert told == pytest.approx(measured, rel=0.15)
+    assert np.mean([one.error > one.limit for one in errors]) < 0.08
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "verdict"),
+    [
+        (3000, lambda s: s, "within chance"),
+        (3000, lambda s: s**2, "too high"),
+        (3000, np.sqrt, "too low"),
+        (3000, lambda s: np.where(s > 0.5, 0.8, 0.2), "off"),
+        (20, lambda s: s**2, "undecided: too few"),
+        (0, lambda s: s, "undecided: too few"),
+    ],
+)
+def test_verdicts(count, share, verdict):
+    assert Reliability.of(drawn(count, share, seed=1)).verdict == verdict
+
+
+def test_values_by_class_are_those_of_each_class_alone():
+    judged = drawn(500, lambda s: s, labels=2)
+    values = calibration_values(judged, ["a", "b", "c"])
+    counted = judged.scores >= 0.1
+    for label, name in enumerate("abc"):
+        assert values["per_class"][name]["predictions"] == (counted & (judged.labels == label)).sum()
+    assert values["per_class"]["c"]["error"] is None and json.dumps(values)
+
+
+cases = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=200)
+
+
+@given(cases, st.sampled_from(["isotonic", "temperature"]))
+@settings(max_examples=100, deadline=None)
+def test_maps_rise_from_0_to_1_and_can_be_undone(rows, method):
+    scores, right = np.array([s for s, _ in rows], float), np.array([hit for _, hit in rows], bool)
+    judged = Judged(scores, np.zeros(len(scores), int), right, 0.1)
+    fitted, pooled = fit_calibration(judged, [0], 1, method, "here")
+    assert fitted.wrong(1) == "" and fitted.wrong(2) and (pooled == [0] or len(rows) >= 100)
+    ends = np.array([0.0, 1.0, *scores, *np.linspace(0, 1, 57)])
+    order = np.unique(ends)
+    found = fitted.calibrated(order, np.zeros(len(order), int))
+    assert ((found >= 0) & (found <= 1)).all()
+    far = np.diff(order) > 1e-7  # float32 scores are no nearer where slopes are least
+    assert (np.diff(found)[far & (order[:-1] > 1e-6) & (order[1:] < 1 - 1e-6)] > 0).all() and (
+        np.diff(found) >= 0
+    ).all()
+    inner = order[(order > 0.01) & (order < 0.99)]
+    back = [fitted.raw(value, 0) for value in fitted.calibrated(inner, np.zeros(len(inner), int))]
+    assert back == pytest.approx(inner.tolist(), abs=1e-6)
+
+
+def test_fits_find_what_was_put_in():
+    truth = fit_temperature(drawn(20000, lambda s: tempered(s, 2.0))._replace(least=0.0))
+    assert truth == pytest.approx(2.0, rel=0.1)
+    x, y = fit_isotonic(*drawn(20000, lambda s: s**2)[::2])
+    grid = np.linspace(0.05, 0.95, 19)
+    assert np.abs(np.interp(grid, x, y) - grid**2).max() < 0.06
+    assert fit_temperature(Judged(np.array([0.5]), np.array([0]), np.array([True]), 0.1)) == 1.0
+
+
+def test_results_are_sorted_again_and_other_results_stay():
+    maps = ScoreCalibration("isotonic", [], [[0, 1]] * 3, [[0, 0.5], [0, 1], [0, 1]])
+    boxes = torch.arange(8.0).view(2, 4)
+    found = maps.apply(Detections(boxes, torch.tensor([0.8, 0.6]), torch.tensor([0, 1])))
+    assert found.scores.tolist() == pytest.approx([0.6, 0.4]) and found.labels.tolist() == [1, 0]
+    assert found.boxes.tolist() == boxes.flip(0).tolist() and found.scores.dtype == torch.float32
+    assert maps.apply("landmarks") == "landmarks" and len(maps.apply(Detections.none())) == 0
+
+
+def test_thresholds_are_of_calibrated_confidences():
+    maps = ScoreCalibration("isotonic", [], [[0, 1]] * 3, [[0, 0.5], [0, 1], [0, 1]])
+    metadata = ModelMetadata(["a", "b"], [1, 2], calibration=maps)
+    keep = metadata.postprocess(0.4)
+    assert keep.class_scores == pytest.approx((0.8, 0.4)) and keep.score == pytest.approx(0.4)
+    kept = dataclasses.replace(metadata, confidence=ConfidenceThresholds(0.3, [0.2, 0.3]))
+    assert kept.postprocess().class_scores == pytest.approx((0.4, 0.3))
+    assert kept.thresholds_of() == [0.2, 0.3] and metadata.thresholds_of() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("method", ["isotonic", "temperature"])
+def test_the_calibration_is_told_and_saved(known, weights, method, tmp_path, capsys):  # noqa: F811
+    out, report = tmp_path / "c.safetensors", tmp_path / "r.json"
+    assert main([*known, "--save-calibration", str(out), "--calibration", method, "--json", str(report)]) == 0
+    said = capsys.readouterr().out
+    assert "expected calibration error" in said and f"after calibration ({method})" in said
+    assert "undecided: too few" in said and json.loads(report.read_text())["calibration"]["per_class"]
+    metadata = read_weights(out)[1]
+    assert metadata.calibration.method == method and metadata.calibration.basis == "val of digits"
+    assert dataclasses.replace(metadata, calibration=None) == read_weights(weights)[1]
+
+
+def calibrated(path, weights, top=0.5):  # noqa: F811
+    """A copy of the weights whose first class has confidences up to `top`."""
+    config, metadata, tensors = read_weights(weights)
+    count = len(metadata.names) + 1
+    maps = ScoreCalibration("isotonic", [], [[0, 1]] * count, [[0, top], *[[0, 1]] * (count - 1)], "here")
+    save_weights(path, build(config, dataclasses.replace(metadata, calibration=maps)), tensors)
+    return path
+
+
+def test_evaluation_and_predictions_use_the_calibration(digits, weights, tmp_path, capsys):  # noqa: F811
+    low = calibrated(tmp_path / "c.safetensors", weights)
+    numbers = {}
+    for path in (weights, low):
+        report = tmp_path / "r.json"
+        flags = ["--data", str(digits), "--device", "cpu", "--json", str(report), "--resamples", "0"]
+        assert main(["evaluate", "--weights", str(path), *flags, "--detections", str(tmp_path / "d.json")]) == 0
+        numbers[path] = json.loads(report.read_text())
+    assert all(numbers[low][name] == numbers[weights][name] for name in TWELVE)
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    raw = Detector.load(weights, "cpu").predict(image, conf=0.1)[0][1]
+    found = Detector.load(low, "cpu").predict(image, conf=0.05)[0][1]
+    assert len(found) == len(raw) > 0 and found.scores.tolist() == pytest.approx((raw.scores / 2).tolist())
+
+
+def test_saved_thresholds_keep_the_same_detections(known, weights, tmp_path, capsys):  # noqa: F811
+    chosen, out = tmp_path / "t.safetensors", tmp_path / "c.safetensors"
+    assert main([*known, "--save-thresholds", str(chosen)]) == 0
+    command = [str(chosen) if one == str(weights) else one for one in known]
+    assert main([*command, "--save-calibration", str(out)]) == 0
+    before, after = read_weights(chosen)[1], read_weights(out)[1]
+    assert after.postprocess().class_scores == pytest.approx(before.postprocess().class_scores, abs=1e-6)
+
+
+def test_refusals(known, weights, tmp_path, capsys, monkeypatch):  # noqa: F811
+    low = calibrated(tmp_path / "c.safetensors", weights)
+    again = [str(low) if one == str(weights) else one for one in known]
+    for command, message in (
+        ([*again, "--save-calibration", str(tmp_path / "o.safetensors")], "is calibrated already, on here"),
+        ([*known, "--save-calibration", str(weights)], "are the --weights themselves"),
+        ([*known, "--save-calibration", str(tmp_path / "o.pt")], "ends in .safetensors"),
+        ([*known, "--calibration", "isotonic"], "is read with --save-calibration alone"),
+        (
+            [*known, *(x for n in ("thresholds", "calibration") for x in (f"--save-{n}", f"{n}.safetensors"))],
+            "two steps",
+        ),
+    ):
+        monkeypatch.chdir(tmp_path)
+        assert main(command) == 2
+        assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["c.safetensors"]
+
+
+def test_a_damaged_calibration_is_a_damaged_header(weights, tmp_path, capsys):  # noqa: F811
+    config, metadata, tensors = read_weights(weights)
+    count = len(metadata.names) + 1
+    for maps in (
+        ScoreCalibration("temperature", [1.0]),
+        ScoreCalibration("isotonic", [], [[0, 1]] * count, [[1, 0]] * count),
+    ):
+        odd = dataclasses.replace(metadata, calibration=maps)
+        save_weights(tmp_path / "o.safetensors", build(config, odd), tensors)
+        assert main(["predict", "--weights", str(tmp_path / "o.safetensors"), "--source", "x.png"]) == 2
+        assert "metadata: calibration has" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nms", [[], ["--nms"]])
+def test_an_exported_file_keeps_the_calibration(weights, tmp_path, capsys, nms):  # noqa: F811
+    pytest.importorskip("onnxruntime")
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    low, file = calibrated(tmp_path / "c.safetensors", weights), tmp_path / "c.onnx"
+    assert main(["export", "--weights", str(low), "--conf", "0.1", *nms, "--out", str(file)]) == 0
+    exported, ours = Detector.load(file), Detector.load(low, "cpu").predict(image, conf=0.1)[0][1]
+    found = exported.predict(image)[0][1]
+    assert len(found) == len(ours) > 0
+    assert found.scores.tolist() == pytest.approx(ours.scores.tolist(), abs=1e-3)
