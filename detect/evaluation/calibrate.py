@@ -23,7 +23,7 @@ from detect.utils.names import find
 FLAG = "--save-calibration"
 
 
-def require_calibration(config: EvaluateConfig, metadata: ModelMetadata | None) -> None:
+def require_calibration(config: EvaluateConfig, metadata: ModelMetadata) -> None:
     """Raise UserError where the options ask for a calibration that cannot be saved."""
     if not config.save_calibration:
         return
@@ -33,7 +33,7 @@ def require_calibration(config: EvaluateConfig, metadata: ModelMetadata | None) 
             f"{config.save_calibration}"
         )
     require_copy(config, FLAG, config.save_calibration, "the calibration")
-    if metadata and metadata.calibration:
+    if metadata.calibration:
         raise UserError(
             f"{config.weights[0]} is calibrated already, on {metadata.calibration.basis}: give {FLAG} with the weights "
             "that it was made of"

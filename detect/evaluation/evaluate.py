@@ -50,6 +50,8 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
         UserError: the data or the weights cannot be used, or not with one another.
     """
     task, detector = get_task(members[0].model.task), members[0]
+    targets_of(config)  # refuses what cannot be saved before anything is computed
+    require_calibration(config, detector.metadata)
     postprocess = task.postprocess(config)
     evaluation = task.evaluate(config, members, postprocess)
     evaluation = evaluation._replace(amount=f"{evaluation.amount}, {detector.computed(config.imgsz)}")
@@ -71,7 +73,6 @@ def summed_up(
         what: was evaluated on what.
     """
     targets, changed = targets_of(config), protocol_lines(config.protocol)
-    require_calibration(config, detector.metadata if detector else None)
     if config.detections:
         evaluation.evaluator.write(Path(config.detections))
     evaluation = under(config.protocol, evaluation)
