@@ -55,7 +55,7 @@ class Bootstrap(NamedTuple):
         values = self.values[name]
         if np.nanmax(values) - np.nanmin(values) <= 1e-12:
             return None
-        low, high = interval(values)
+        low, high = interval(values, self.estimates[name])
         return (max(low, 0.0), min(high, 1.0)) if name in self.shares else (low, high)
 
     def intervals(self) -> dict[str, Any]:
@@ -131,10 +131,13 @@ def centred(values: np.ndarray, estimate: float) -> np.ndarray:
     return values - np.nanmean(values) + estimate
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of resampled values."""
+def interval(values: np.ndarray, estimate: float) -> tuple[float, float]:
+    """The middle 95 % of resampled values, widened to hold the estimate.
+
+    Centring may push the estimate out: where a number is 1, and 0 in a few resamples alone.
+    """
     low, high = np.nanquantile(values, [0.025, 0.975]).tolist()
-    return low, high
+    return min(low, estimate), max(high, estimate)
 
 
 def p_value(a: np.ndarray, b: np.ndarray) -> float:

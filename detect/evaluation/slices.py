@@ -35,6 +35,7 @@ from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import engine_inputs
 from detect.evaluation.resampled_ap import ClassMatches, match_ranges, resampled_numbers
 from detect.utils.json_files import read_json
+from detect.utils.names import counted
 
 OBJECTS = ("size", "aspect")  # slices of objects; all others are of images
 MOST = 20  # groups of a column; the images of smaller groups are one group
@@ -221,7 +222,8 @@ def slice_lines(found: Sequence[Slice], metric: str) -> Iterator[str]:
             value, between = one.number(metric)
             told = "  -  " if value is None else f"{value:.3f}"
             sure = f"{between[0]:.3f}\u2013{between[1]:.3f}" if between else "-"
-            yield f"  {one.name:<28} {told}  {sure:<12} of {one.images:,} images, {one.objects:,} objects"
+            of = f"{counted(one.images, 'image')}, {counted(one.objects, 'object')}"
+            yield f"  {one.name:<28} {told}  {sure:<12} of {of}"
 
 
 def shown_number(some: Sequence[Slice], metric: str) -> str:

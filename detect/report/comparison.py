@@ -131,18 +131,20 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
     aps = {name: one.values[ap,] for name, one in made.items()}
     rows: list[tuple[object, ...]] = []
     found = {name: numbers(one.evaluation.evaluator.result()) for name, one in compared.items()}
+    sure = {name: interval(values, found[name][ap]) for name, values in aps.items()}
     for name, (run, _, parameters) in compared.items():
         best, _ = best_of(run.rows, task.metric)
         minutes = sum(row.get("seconds", 0) for row in run.rows) / 60 or None
         about = (str(run.settings["model"]["name"]), parameters, len(run.rows), best["epoch"] + 1, minutes)
-        rows.append((name, *([_between(*interval(aps[name]))] if aps else []), *found[name].values(), *about))
+        between = [_between(*sure[name])] if aps else []
+        rows.append((name, *between, *found[name].values(), *about))
     extra = [f"95 % interval of {ap}"] if aps else []
     metrics = next(iter(found.values()))
     page.table(("run", *extra, *metrics, "model", "parameters", "epochs", "best epoch", "minutes"), rows)
     if not aps:
         return page.text("The evaluator of this task cannot be resampled: there are no intervals and tests.")
     page.chart(
-        interval_spec({name: (found[name][ap], *interval(values)) for name, values in aps.items()}, ap),
+        interval_spec({name: (found[name][ap], *between) for name, between in sure.items()}, ap),
         f"{ap} with its 95 % interval",
     )
     return _tests(page, made, ap)

@@ -152,7 +152,7 @@ def require_cmaes(space: Space) -> None:
     try:
         import cmaes  # noqa: F401
     except ImportError as error:
-        raise UserError("--sampler cmaes needs its package: pip install cmaes") from error
+        raise UserError("--sampler cmaes needs its package: pip install 'gridhead[tune]'") from error
     if len([one for one in space if one.kind != "choices"]) < 2:
         raise UserError("--sampler cmaes needs two options with a range at least: tpe takes any space")
 

@@ -187,6 +187,7 @@ def test_signals_and_several_processes_are_refused_in_one_line(digits, tmp_path,
         parse("train", ["--data", str(digits), "--auto"])
 
 
+@pytest.mark.slow
 def test_the_choices_are_recorded_and_a_resumed_run_keeps_them(digits, tmp_path, one_thread) -> None:
     flags = {"data": str(digits), "model": "yolo_n", "out": str(tmp_path / "run"), "auto": True, "device": "cpu"}
     detect.train(**flags, imgsz=64, epochs=1, workers=0)

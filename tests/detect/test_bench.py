@@ -28,6 +28,7 @@ def measured(bench, tmp_path, *flags):
     return [line.what for line in lines], json.loads((tmp_path / "samples.json").read_text())["lines"]
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_on_a_small_scale(bench, tmp_path, capsys):
     rows = [row for row in bench["ROWS"] if row not in SLOW]
     whats, kept = measured(bench, tmp_path, "--rows", *rows)

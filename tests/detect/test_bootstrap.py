@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data
-from detect.evaluation.bootstrap import centred, draw_weights, interval, p_value, resamples_for
+from detect.evaluation.bootstrap import Bootstrap, centred, draw_weights, interval, p_value, resamples_for
 from detect.evaluation.coco_protocol import Records, summarize
 from detect.evaluation.protocol import NUMBERS
 from detect.evaluation.resampled_ap import match, resampled_ap, resampled_numbers
@@ -85,7 +87,7 @@ def test_intervals_hold_the_ap_and_no_objects_have_none(digits):
     weights = draw_weights(len(annotations), 50)
     assert (weights.sum(1) == len(annotations)).all() and (draw_weights(len(annotations), 50) == weights).all()
     (ap,) = resampled_ap(matches, np.ones((1, len(annotations)), int))
-    low, high = interval(centred(resampled_ap(matches, weights), ap))
+    low, high = interval(centred(resampled_ap(matches, weights), ap), ap)
     assert 0 <= low < ap < high <= 1
     assert np.isnan(resampled_ap(matches, np.zeros((1, len(annotations)), int))).all()
     assert resamples_for(80) == 1000 and resamples_for(1000) == 400 and resamples_for(10**6) == 200
@@ -135,7 +137,7 @@ def test_intervals_hold_the_ap_of_all_images_as_often_as_they_say(population):
     for trial in range(TRIALS):
         images = np.random.default_rng(trial).choice(POPULATION, SAMPLE, replace=False)
         values = ap_of(annotations, records, images, draw_weights(SAMPLE, 200, trial))
-        low, high = interval(centred(values[1:], values[0]))
+        low, high = interval(centred(values[1:], values[0]), values[0])
         held += low <= truth <= high
     assert 0.85 <= held / TRIALS <= 0.99
 
@@ -157,3 +159,15 @@ def test_two_detectors_of_one_quality_seldom_seem_to_differ(population):
         values = [ap_of(annotations, records, images, weights) for records in mixed]
         found.append(p_value(*(centred(one[1:], one[0]) for one in values)))
     assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.11
+
+
+@given(st.lists(st.just(float("nan")) | st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 1))
+def test_an_interval_of_a_share_holds_it_and_is_one_of_shares(values, estimate):
+    found = Bootstrap.of({("ap",): estimate}, {("ap",): np.array(values)})
+    between = found.interval(("ap",)) if found.values else None
+    assert between is None or 0 <= between[0] <= estimate <= between[1] <= 1
+
+
+def test_a_number_that_is_0_in_a_few_resamples_alone_has_an_interval_around_it():
+    found = Bootstrap.of({("precision",): 1.0}, {("precision",): np.array([1.0] * 997 + [0.0] * 3)})
+    assert found.interval(("precision",)) == (1.0, 1.0)

@@ -79,6 +79,7 @@ def test_what_ends_a_run_early_is_told(digits, tmp_path, registered):
     assert failing.called[-1] == "on_exception" and "on_fit_end" not in failing.called
 
 
+@pytest.mark.slow
 def test_a_run_with_a_state_is_resumed_to_the_bit(digits, tmp_path):
     """Killed within an epoch, a callback that changes gradients by what it has counted goes on from there."""
     whole = settings(digits, tmp_path / "whole", callbacks=["counted"], save_steps=2)

@@ -33,6 +33,7 @@ from detect.training.setup import train, with_weights
 from detect.types import Classification, Postprocess, Target
 from tests.reference import classes as naive
 from tests.reference.doom import doomed
+from tests.reference.marks import slowly
 from tests.reference.runs import remains, rows, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -174,7 +175,7 @@ def test_measures_are_those_of_the_naive_twin(data):
     assert ClassEvaluator(crops).result()["top1"] == -1
 
 
-@pytest.mark.parametrize("fate", [("at_step", 16, "die"), ("half_written", 2), ("in_evaluation", 1, "die")])
+@pytest.mark.parametrize("fate", [("at_step", 16, "die"), *slowly(("half_written", 2), ("in_evaluation", 1, "die"))])
 def test_a_classifier_killed_and_resumed_is_as_never_killed(digits, tmp_path, undisturbed, fate):
     config = small(digits, tmp_path / "run", balance="sampling", save_steps=5)
     assert status(doomed, config, *fate) == -signal.SIGKILL
@@ -248,7 +249,10 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
     several = ["evaluate", "--weights", str(weights), str(weights), "--data", str(colours), *CPU]
     for extra in ([], ["--crops", "10"]):
         assert main([*several, *extra, "--json", str(tmp_path / "2.json")]) == 0
-        assert json.loads((tmp_path / "2.json").read_text()) == one
+        found = json.loads((tmp_path / "2.json").read_text())
+        if extra:  # crops give the same classes by other scores
+            del found["calibration"], one["calibration"]
+        assert found == one
     assert "red" in capsys.readouterr().out
     other = tmp_path / "other.safetensors"
     model = load_weights(weights)

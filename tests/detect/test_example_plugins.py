@@ -62,6 +62,7 @@ def metrics(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_with_five_plugins_is_resumed_from_its_folder_alone(run, outside):
     settings = yaml.safe_load((run / "config.yaml").read_text())
     assert [Path(name).name for name in settings["plugin"]][:2] == ["separable_backbone.py", "alpha_iou_loss.py"]

@@ -161,7 +161,12 @@ def clip(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [("connect", signal.SIGINT), ("head", signal.SIGHUP), ("body", signal.SIGTERM), ("playlist", signal.SIGINT)],
+    [
+        ("connect", signal.SIGINT),
+        pytest.param("head", signal.SIGHUP, marks=pytest.mark.slow),
+        ("body", signal.SIGTERM),
+        pytest.param("playlist", signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stalled_source_ends_at_the_first_request_and_what_was_done_is_kept(tmp_path, clip, kind, number):
     url, asked = server(kind, clip)

@@ -71,6 +71,7 @@ def test_a_square_takes_either_angle_and_a_long_box_only_its_own(angle, ratio):
     assert angle_loss(right, long).item() < 1e-6 and angle_loss(-right, long).item() == pytest.approx(4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_predictions_turn_onto_the_objects():
     torch.manual_seed(0)
     model = build(YoloOrientedConfig(width=16), ModelMetadata(["a", "b"], [1, 2], size=96)).train()

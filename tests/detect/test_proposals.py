@@ -26,6 +26,7 @@ from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.training.setup import train
 from detect.types import Target
+from tests.reference.marks import slowly
 from tests.reference.runs import remains
 from tests.reference.runs import settings as run_settings
 from tests.reference.search import grouped
@@ -205,7 +206,7 @@ def tiny(kind, data, out, **changes):
     return run_settings(data, out, model=dataclasses.replace(model_config(kind), **small), **changes)
 
 
-@pytest.mark.parametrize("kind", ["faster_rcnn", "fast_rcnn", pytest.param("rcnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["fast_rcnn", *slowly("faster_rcnn", "rcnn")])
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(digits, tmp_path, monkeypatch, kind):
     from detect.training.loop import Trainer
 

@@ -107,6 +107,7 @@ def test_two_ranks_follow_one_process_of_twice_the_batch(sparse, tmp_path, port)
     assert any((a["objects"] == 0) != (b["objects"] == 0) for a, b in steps)
 
 
+@pytest.mark.slow
 def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
     loss = ClassifierLossConfig(smoothing=0.1, class_weights=[1.0, 2.0] * 5)
     model = ClassifierConfig(name="csp_n", backbone="csp_n", loss=loss)
@@ -117,6 +118,7 @@ def test_so_do_two_ranks_of_a_classifier(digits, tmp_path, port):
     assert [row["top1"] for row in one] == [row["top1"] for row in two] and len(two) == 2
 
 
+@pytest.mark.slow
 def test_so_do_two_ranks_of_signals(tmp_path, port):
     model = ClassifierConfig(name="csp_n", backbone="csp_n", dims=1)
     data = write(tmp_path / "waves.npz", waves)
@@ -130,7 +132,7 @@ def small(kind):
     return dataclasses.replace(config, width=16) if hasattr(config, "width") else config
 
 
-@pytest.mark.parametrize("kind", ["yolo_n_points", *slowly("localizer", "landmarker")])
+@pytest.mark.parametrize("kind", slowly("yolo_n_points", "localizer", "landmarker"))
 def test_so_do_two_ranks_of_other_kinds(marked, tmp_path, port, kind):
     """Those whose loss is a sum over images, whoever else is in the batch."""
     augment = AugmentConfig(flip_pairs=[] if kind == "localizer" else [[0, 1]])

@@ -202,6 +202,7 @@ def thin(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_thin_images_are_trained_reported_predicted_and_looked_at(thin, tmp_path, capsys):
     assert train(thin, tmp_path / "run", "yolo_n") == 0
     assert "no report" not in capsys.readouterr().err and (tmp_path / "run" / "report.html").exists()

@@ -62,7 +62,7 @@ def test_killed_and_resumed_is_as_never_killed(digits, tmp_path, whole, name):
     assert remains(tmp_path / "run") == whole
 
 
-@pytest.mark.parametrize("changes", [{"save_steps": 2}, {"save_seconds": 1e-9}], ids=["by step", "by time"])
+@pytest.mark.parametrize("changes", [{"save_steps": 2}, *slowly({"save_seconds": 1e-9})], ids=["by step", "by time"])
 def test_checkpoints_inside_an_epoch(digits, tmp_path, whole, changes):
     """Killed after step 7, before a checkpoint of it: what is left is that of step 6, in the middle of epoch 1."""
     config = settings(digits, tmp_path / "run", **changes)
@@ -110,7 +110,7 @@ def somewhere(rng):
     ][place]
 
 
-@pytest.mark.parametrize("workers", [2, *slowly(0, 1)])
+@pytest.mark.parametrize("workers", slowly(0, 1, 2))
 def test_killed_anywhere_again_and_again(digits, tmp_path, stopped, workers):
     """Early stopping comes after the last resume, as if there had been none; then nothing is left to be done."""
     rng = np.random.default_rng(workers)

@@ -72,6 +72,7 @@ def test_samples_come_in_that_order_and_the_epoch_is_as_long(digits):
         assert data[SampleKey(2, position, 64)][1].image_id == expected
 
 
+@pytest.mark.slow
 def test_a_run_with_repeated_images_resumes_to_the_bit(digits, tmp_path):
     config = settings(digits, tmp_path / "whole", balance="sampling", repeat=1.0, epochs=2)
     train(config)

@@ -141,6 +141,7 @@ def test_two_hundred_requests_sixteen_at_a_time(server, image_path):
     assert server.memory() - held < 60  # megabytes: a hundred requests, and how freed memory lies
 
 
+@pytest.mark.slow
 def test_more_than_may_wait_are_turned_away(served_weights, image_path):
     one = Server(served_weights, *BOUNDS[:-1], "1")
     try:

@@ -70,6 +70,7 @@ def has_ended(pid):
         return True
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_too_long_is_ended_and_holds_up_nobody(server, image, temporary):
     first = server.workers()[0]
     os.kill(first, signal.SIGSTOP)  # as in a decoder that never ends

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from detect.data.sources.formats import load_data
 from detect.evaluation.coco_protocol import Records
@@ -11,6 +12,7 @@ from tools import compare
 from tools import side_by_side as ways
 
 
+@pytest.mark.slow
 def test_the_page_of_two_models(digits, tmp_path, monkeypatch, capsys, page_at):
     monkeypatch.setattr(ways, "RESAMPLES", 20)
     flags = ["--epochs", "1", "--imgsz", "64", "--batch", "8", "--workers", "0", "--device", "cpu"]

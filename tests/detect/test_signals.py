@@ -27,6 +27,7 @@ from detect.models.configs.classifier import ClassifierConfig
 from detect.models.weights import load_weights, read_weights
 from detect.training.setup import train
 from tests.reference.doom import doomed
+from tests.reference.marks import slowly
 from tests.reference.runs import remains, settings, status
 from tests.reference.signals import bodies, waves, write
 from tools import volumes
@@ -260,7 +261,7 @@ def undisturbed(one_thread, waved, tmp_path_factory):
     return remains(out)
 
 
-@pytest.mark.parametrize("fate", [("at_step", 7, "die"), ("in_evaluation", 1, "die")])
+@pytest.mark.parametrize("fate", [("at_step", 7, "die"), *slowly(("in_evaluation", 1, "die"))])
 def test_a_run_killed_and_resumed_is_as_never_killed(waved, tmp_path, undisturbed, fate):
     config = small(waved, tmp_path / "run", save_steps=5)
     assert status(doomed, config, *fate) == -signal.SIGKILL

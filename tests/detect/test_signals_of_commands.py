@@ -95,7 +95,7 @@ def test_every_command_is_here():
     assert set(PLACES) == set(COMMANDS)
 
 
-QUICK = ("train", "check", "predict", "evaluate", "export", "serve")
+QUICK = ("train", "predict", "serve")
 
 
 @pytest.mark.parametrize("command", [*QUICK, *slowly(*(name for name in PLACES if name not in QUICK))])
@@ -118,7 +118,7 @@ def test_a_command_ends_by_every_signal_and_leaves_nothing(place, tmp_path, comm
         assert os.listdir(folders[number] / "tmp") == []
 
 
-@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("command", [*slowly("train"), "check"])
 def test_no_helper_outlives_a_command_that_was_killed(place, tmp_path, command):
     process, helpers = begun(place, tmp_path / "here", command)
     assert helpers

@@ -297,6 +297,7 @@ def test_images_and_videos_of_a_folder(tmp_path: Path) -> None:
     assert [f.name for f in source] == ["2.png", "10.mp4", "10.mp4", "10.mp4"]
 
 
+@pytest.mark.slow
 def test_a_long_video_leaves_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
     film(tmp_path / "v.mp4", moving(60)[0], [Fraction(i, 10) for i in range(60)], Fraction(10))
     gc.collect()

@@ -33,6 +33,7 @@ from detect.training.setup import train
 from detect.training.transfer import Source, _not_taken, begin, find_source, freeze, frozen_parts, initialize, parts
 from detect.types import Preprocess
 from tests.reference.doom import doomed
+from tests.reference.marks import slowly
 from tests.reference.rank import together, train_and_tell
 from tests.reference.runs import MODEL, ready, remains, settings, status
 
@@ -99,7 +100,7 @@ def test_parts_thaw_from_the_back_one_by_one(digits, tmp_path):
         frozen_parts(dataclasses.replace(config, freeze=99), model, 0)
 
 
-@pytest.mark.parametrize("name", ["muon", "nesterov"])
+@pytest.mark.parametrize("name", ["muon", *slowly("nesterov")])
 def test_a_gradual_thaw_resumes_to_the_bit(digits, tmp_path, name):
     optim = OptimConfig(name=name, warmup=0.5, layer_decay=0.5)
     config = settings(digits, tmp_path / "whole", freeze=-1, unfreeze_every=1, optim=optim)
@@ -110,6 +111,7 @@ def test_a_gradual_thaw_resumes_to_the_bit(digits, tmp_path, name):
     assert remains(tmp_path / "again") == remains(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ranks_thaw_together(digits, tmp_path):
     """Were the gradients of what thaws not summed over the ranks, these would part."""
     with socket.socket() as free:

@@ -150,6 +150,7 @@ def small(data, out, **changes):
     return settings(data, out, **{"model": SLIDING, "epochs": 2, "imgsz": 96, "batch": 32, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fate", [("at_step", 13, "die")])
 def test_a_run_killed_and_resumed_is_as_never_killed(digits, tmp_path, fate):
     train(small(digits, tmp_path / "whole", save_steps=5))

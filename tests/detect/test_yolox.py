@@ -172,6 +172,7 @@ def test_statistics_are_of_the_first_samples():
     assert [int(x[i, 0, 0, 0]) for x in seen for i in range(8)] == list(range(64))
 
 
+@pytest.mark.slow
 def test_fine_tuning_is_one_command(published, digits, tmp_path):
     folder, _, _ = published
     weights = tmp_path / "w.safetensors"
