@@ -75,6 +75,7 @@ def test_sides_take_turns_and_the_first_round_does_not_count(bench):
     assert [s.wall for s in ours] == [4, 5] and [s.wall for s in reference["b"]] == [3, 6]
 
 
+@pytest.mark.slow
 def test_a_side_that_ends_is_named_with_its_last_words(bench, tmp_path):
     build(tmp_path / "bccd", train=2, val=1, size=64)
     small = ["--rows", "predict", "--data", str(tmp_path), "--scale", "0.002", "--threads", "1"]

@@ -81,6 +81,7 @@ def test_plugins_work_in_every_process_that_torchrun_starts(run, outside):
     assert row["step"] == alone["step"] // 2 and row["gradient_norm"] > 0
 
 
+@pytest.mark.slow
 def test_weights_ask_for_the_plugins_that_they_were_made_with(run, outside):
     command = ["evaluate", "--weights", run / "best.safetensors", "--data", "data", *FAST[:6]]
     without = detect(outside, *command)

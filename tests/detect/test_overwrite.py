@@ -76,8 +76,16 @@ def test_a_file_of_somebody_else_stays(place, tmp_path, monkeypatch, capsys, com
         ("anchors --data data --k 3 --imgsz 64 --json a.json", "a.json"),
         ("info yolo_n --imgsz 64 --json a.json", "a.json"),
         ("export --weights w.safetensors --format onnx --out a.onnx --conf 0.001", "a.onnx"),
-        ("export --weights w.safetensors --format openvino --out a.xml --conf 0.001", "a.xml a.bin"),
-        ("export --weights w.safetensors --format torchscript --out a.torchscript --conf 0.001", "a.torchscript"),
+        pytest.param(
+            "export --weights w.safetensors --format openvino --out a.xml --conf 0.001",
+            "a.xml a.bin",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "export --weights w.safetensors --format torchscript --out a.torchscript --conf 0.001",
+            "a.torchscript",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_result_of_before_is_replaced(place, tmp_path, monkeypatch, capsys, command, files):

@@ -206,6 +206,7 @@ def tiny(kind, data, out, **changes):
     return run_settings(data, out, model=dataclasses.replace(model_config(kind), **small), **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fast_rcnn", *slowly("faster_rcnn", "rcnn")])
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(digits, tmp_path, monkeypatch, kind):
     from detect.training.loop import Trainer

@@ -217,6 +217,7 @@ def half(digits, out, pool, **changes):
     return settings(digits, out, unlabelled=str(pool), **{**more, **changes})
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(digits, tmp_path, pool, confident, capsys):
     train(half(digits, tmp_path / "whole", pool, weights=confident))
     assert "1 in val too: they are left out" in capsys.readouterr().err

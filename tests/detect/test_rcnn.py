@@ -166,6 +166,7 @@ def test_training_moves_answers_onto_the_objects(kind):
     assert (found[0][found[0].labels == 1].boxes[0] - TRUTH[0].boxes[0]).abs().max() < 6
 
 
+@pytest.mark.slow
 def test_faster_rcnn_learns_where_to_look():
     net = model("faster_rcnn", width=32, hidden=[64]).train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)

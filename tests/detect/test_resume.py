@@ -53,7 +53,7 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize("name", KILLS)
+@pytest.mark.parametrize("name", [*list(KILLS)[1::2], *slowly(*list(KILLS)[::2])])
 def test_killed_and_resumed_is_as_never_killed(digits, tmp_path, whole, name):
     save_steps, *fate = KILLS[name]
     config = settings(digits, tmp_path / "run", save_steps=save_steps)
@@ -72,6 +72,7 @@ def test_checkpoints_inside_an_epoch(digits, tmp_path, whole, changes):
     assert remains(tmp_path / "run") == whole
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_resumed_too(digits, tmp_path, whole):
     config = settings(digits, tmp_path / "run", save_steps=1)
     assert status(doomed, config, "at_step", 6, "die") == -signal.SIGKILL
@@ -347,6 +348,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_leaves_its_folder_free(di
     assert remains(tmp_path / "run") == whole
 
 
+@pytest.mark.slow
 def test_an_epoch_resumed_after_its_last_step_has_no_speed(digits, tmp_path, whole, capsys):
     config = settings(digits, tmp_path / "run")
     assert status(doomed, config, "in_evaluation", 1, "ask") == 130
