@@ -9,6 +9,7 @@ Axes: I images, R resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -36,27 +37,26 @@ class Resampled(Protocol):
 class Bootstrap(NamedTuple):
     """The numbers of a set (estimates) and of its resamples (values, (R,) each, centred on these), by the same names.
 
-    shares: the names of those that are from 0 to 1 in every resample; so are their intervals.
+    ranges: the least and the greatest value that each may have; so have their intervals.
     """
 
     estimates: dict[Name, float]
     values: dict[Name, np.ndarray]
-    shares: frozenset[Name] = frozenset()
+    ranges: dict[Name, tuple[float, float]]
 
     @staticmethod
     def of(estimates: dict[Name, float], drawn: dict[Name, np.ndarray]) -> Bootstrap:
         """Centre the numbers of resamples, those that are not undefined in all of them."""
         known = {name: values for name, values in drawn.items() if not np.isnan(values).all()}
-        shares = frozenset(n for n, values in known.items() if np.nanmin(values) >= 0 and np.nanmax(values) <= 1)
-        return Bootstrap(estimates, {n: centred(values, estimates[n]) for n, values in known.items()}, shares)
+        ranges = {name: range_of(np.append(values, estimates[name])) for name, values in known.items()}
+        return Bootstrap(estimates, {n: centred(values, estimates[n]) for n, values in known.items()}, ranges)
 
     def interval(self, name: Name) -> tuple[float, float] | None:
-        """The 95 % interval of a number; None where all resamples agree, as if a single image decides it."""
+        """The 95 % interval of a number, which it holds; None where all resamples agree, as if one image decides it."""
         values = self.values[name]
         if np.nanmax(values) - np.nanmin(values) <= 1e-12:
             return None
-        low, high = interval(values, self.estimates[name])
-        return (max(low, 0.0), min(high, 1.0)) if name in self.shares else (low, high)
+        return interval(values, self.estimates[name], self.ranges[name])
 
     def intervals(self) -> dict[str, Any]:
         """The 95 % interval of each number, [low, high] or None, nested as the numbers are in a result."""
@@ -131,13 +131,26 @@ def centred(values: np.ndarray, estimate: float) -> np.ndarray:
     return values - np.nanmean(values) + estimate
 
 
-def interval(values: np.ndarray, estimate: float) -> tuple[float, float]:
-    """The middle 95 % of resampled values, widened to hold the estimate.
+def range_of(values: np.ndarray) -> tuple[float, float]:
+    """The least and the greatest value of a number that had these (R,): none of ours is below 0 that never was, and
+    those that never were above 1 are shares.
+    """
+    least = 0.0 if np.nanmin(values) >= 0 else -math.inf
+    return least, 1.0 if least == 0 and np.nanmax(values) <= 1 else math.inf
 
-    Centring may push the estimate out: where a number is 1, and 0 in a few resamples alone.
+
+def interval(
+    values: np.ndarray, estimate: float, within: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
+    """The middle 95 % of resampled values, widened to the estimate where they are so skewed that they leave it out.
+
+    Args:
+        values: (R,), centred on the estimate, which may have moved some out of `within`.
+        estimate: the number.
+        within: the least and the greatest value that it may have.
     """
     low, high = np.nanquantile(values, [0.025, 0.975]).tolist()
-    return min(low, estimate), max(high, estimate)
+    return max(min(low, estimate), within[0]), min(max(high, estimate), within[1])
 
 
 def p_value(a: np.ndarray, b: np.ndarray) -> float:

@@ -102,7 +102,9 @@ class ClassEvaluator:
         with np.errstate(invalid="ignore"):
             recall = right / count
             tops = (columns @ hits[:, 0] / columns.sum(1), columns @ hits.any(1) / columns.sum(1))
-        kinds = right / np.maximum(predicted, 1), recall, 2 * right / np.maximum(predicted + count, 1)
+            f1 = 2 * right / (predicted + count)  # NaN, as precision, where the class neither occurs nor is predicted
+        precision = np.where(predicted + count > 0, right / np.maximum(predicted, 1), np.nan)
+        kinds = precision, recall, f1
         rows_of = zip(self.names, *kinds, strict=True)
         per_class = {name: {"precision": p, "recall": r, "f1": f} for name, p, r, f in rows_of}
         return {"top1": tops[0], "top5": tops[1], "balanced": mean_known(recall), "per_class": per_class}
@@ -112,7 +114,8 @@ class ClassEvaluator:
 
         Returns:
             `top1`, `top5` and `balanced` (mean recall of the classes that occur), 0 to 1, -1 where nothing was
-            evaluated; `per_class`: name -> count, precision, recall (None where the class does not occur) and f1;
+            evaluated; `per_class`: name -> count, precision, recall (None where the class does not occur) and f1
+            (precision and f1 are None where it is not predicted either);
             `confusion`: names, and counts (C, C) with a row for each true and a column for each predicted class.
         """
         from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # late: it takes half a second
@@ -122,7 +125,7 @@ class ClassEvaluator:
             return {"top1": -1.0, "top5": -1.0, "balanced": -1.0, "per_class": {}, "confusion": {}}
         true_labels = np.array([self._labels[one] for one in ids.tolist()])
         hits = labels == true_labels[:, None]
-        every = np.arange(len(self.names))
+        every, predicted = np.arange(len(self.names)), np.bincount(labels[:, 0], minlength=len(self.names))
         columns = precision_recall_fscore_support(true_labels, labels[:, 0], labels=every, zero_division=0)
         rows = zip(self.names, *(column.tolist() for column in columns), strict=True)
         return {
@@ -130,14 +133,20 @@ class ClassEvaluator:
             "top5": float(hits.any(axis=1).mean()),
             "balanced": float(columns[1][columns[3] > 0].mean()),
             "per_class": {
-                name: {"count": count, "precision": precision, "recall": recall if count else None, "f1": f1}
-                for name, precision, recall, f1, count in rows
+                name: {"count": count} | _known(count, predicted[label], precision=p, recall=r, f1=f)
+                for label, (name, p, r, f, count) in enumerate(rows)
             },
             "confusion": {
                 "names": self.names,
                 "counts": confusion_matrix(true_labels, labels[:, 0], labels=every).tolist(),
             },
         }
+
+
+def _known(count: int, predicted: int, **values: float) -> dict[str, float | None]:
+    """precision, recall and f1 of a class, None where there is nothing to divide by."""
+    known = {"precision": count + predicted, "recall": count, "f1": count + predicted}
+    return {name: value if known[name] else None for name, value in values.items()}
 
 
 def class_lines(result: dict[str, Any]) -> Iterator[str]:

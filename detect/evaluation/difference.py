@@ -89,7 +89,9 @@ def difference(a: Bootstrap, b: Bootstrap, name: Name) -> Difference:
     value, other = a.estimates[name], b.estimates[name]
     apart = a.values[name] - b.values[name]
     known = apart[~np.isnan(apart)]
-    sure = interval(known, value - other) if len(known) and np.ptp(known) > 1e-12 else None
+    (low, high), (least, most) = a.ranges[name], b.ranges[name]
+    within = low - most, high - least
+    sure = interval(known, value - other, within) if len(known) and np.ptp(known) > 1e-12 else None
     return Difference(name, value, other, value - other, sure, p_value(a.values[name], b.values[name]))
 
 

@@ -200,4 +200,5 @@ def interval(right: int, total: int) -> tuple[float, float]:
         return 0.0, 1.0
     share, z2 = right / total, _Z**2 / total
     middle, half = share + z2 / 2, _Z * math.sqrt(share * (1 - share) / total + z2 / 4 / total)
-    return max(0.0, (middle - half) / (1 + z2)), min(1.0, (middle + half) / (1 + z2))
+    low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
+    return max(0.0, min(low, share)), min(1.0, max(high, share))  # rounding alone moves them past the share

@@ -11,7 +11,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.errors import UserError
-from detect.evaluation.bootstrap import Bootstrap, interval
+from detect.evaluation.bootstrap import Bootstrap
 from detect.evaluation.difference import UNLIKELY, difference
 from detect.evaluation.uncertainty import resample
 from detect.report.charts import interval_spec
@@ -128,23 +128,22 @@ def _results(page: Page, compared: Mapping[str, Compared], task: Task) -> None:
     page.heading("Results")
     ap = task.metric.lstrip("-")
     made = _bootstrap(compared, ap)
-    aps = {name: one.values[ap,] for name, one in made.items()}
+    sure = {name: one.interval((ap,)) for name, one in made.items()}
     rows: list[tuple[object, ...]] = []
     found = {name: numbers(one.evaluation.evaluator.result()) for name, one in compared.items()}
-    sure = {name: interval(values, found[name][ap]) for name, values in aps.items()}
     for name, (run, _, parameters) in compared.items():
         best, _ = best_of(run.rows, task.metric)
         minutes = sum(row.get("seconds", 0) for row in run.rows) / 60 or None
         about = (str(run.settings["model"]["name"]), parameters, len(run.rows), best["epoch"] + 1, minutes)
-        between = [_between(*sure[name])] if aps else []
+        between = [_between(sure[name])] if sure else []
         rows.append((name, *between, *found[name].values(), *about))
-    extra = [f"95 % interval of {ap}"] if aps else []
+    extra = [f"95 % interval of {ap}"] if sure else []
     metrics = next(iter(found.values()))
     page.table(("run", *extra, *metrics, "model", "parameters", "epochs", "best epoch", "minutes"), rows)
-    if not aps:
+    if not sure:
         return page.text("The evaluator of this task cannot be resampled: there are no intervals and tests.")
     page.chart(
-        interval_spec({name: (found[name][ap], *between) for name, between in sure.items()}, ap),
+        interval_spec({name: (v := found[name][ap], *(one or (v, v))) for name, one in sure.items()}, ap),
         f"{ap} with its 95 % interval",
     )
     return _tests(page, made, ap)
@@ -167,7 +166,7 @@ def _tests(page: Page, made: Mapping[str, Bootstrap], ap: str) -> None:
     rows = []
     for a, b in combinations(made, 2):
         one = difference(made[a], made[b], (ap,))
-        said, sure = "yes" if one.p < UNLIKELY else "no", _between(*one.interval) if one.interval else None
+        said, sure = "yes" if one.p < UNLIKELY else "no", _between(one.interval)
         rows.append((f"{a} − {b}", one.difference, sure, one.p, said))
     page.table(("difference", ap, "95 % interval", "p", f"more than chance (p < {UNLIKELY:g})"), rows)
     count = len(next(iter(made.values())).values[ap,])
@@ -180,8 +179,8 @@ def _tests(page: Page, made: Mapping[str, Bootstrap], ap: str) -> None:
     )
 
 
-def _between(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}"
+def _between(interval: tuple[float, float] | None) -> str | None:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else None
 
 
 def _curves(page: Page, compared: Mapping[str, Compared], task: Task) -> None:

@@ -2,18 +2,23 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data
 from detect.evaluation.bootstrap import Bootstrap, centred, draw_weights, interval, p_value, resamples_for
+from detect.evaluation.classification import ClassEvaluator
 from detect.evaluation.coco_protocol import Records, summarize
+from detect.evaluation.difference import difference
 from detect.evaluation.protocol import NUMBERS
 from detect.evaluation.resampled_ap import match, resampled_ap, resampled_numbers
+from detect.types import Classification
 
 
 def guesses(annotations, rng, shift=3.0):
@@ -93,6 +98,43 @@ def test_intervals_hold_the_ap_and_no_objects_have_none(digits):
     assert resamples_for(80) == 1000 and resamples_for(1000) == 400 and resamples_for(10**6) == 200
 
 
+numbers = st.one_of(st.floats(0, 1), st.floats(0, 50), st.floats(-2, 2), st.sampled_from([0.0, 1.0]))
+
+
+@given(st.lists(numbers | st.just(np.nan), min_size=2, max_size=12).filter(lambda v: not np.isnan(v[0])), st.data())
+@settings(max_examples=150, deadline=None)
+def test_intervals_hold_their_number_and_stay_in_its_range(drawn, data):
+    estimate, *values = drawn
+    others = data.draw(st.lists(numbers, min_size=len(values), max_size=len(values)))
+    a, b = (
+        Bootstrap.of({("n",): estimate, ("m",): 0.5}, {("n",): np.array(one, float), ("m",): np.full(len(one), 0.5)})
+        for one in (values, others)
+    )
+    for one, some in ((a, values), (b, others)):
+        if (found := one.intervals().get("n")) is not None:
+            every = [estimate, *(v for v in some if not np.isnan(v))]
+            assert found[0] <= estimate <= found[1]
+            assert found[0] >= (0 if min(every) >= 0 else -np.inf)
+            assert found[1] <= (1 if min(every) >= 0 and max(every) <= 1 else np.inf)
+        assert one.interval(("m",)) is None
+    if ("n",) in a.values:
+        one = difference(a, b, ("n",))
+        assert one.interval is None or one.interval[0] <= one.difference <= one.interval[1]
+
+
+def test_a_class_that_a_resample_lacks_says_nothing_of_its_precision():
+    names, images = ["a", "b"], np.arange(4)
+    crops = SimpleNamespace(ids=images, labels=np.array([0, 0, 0, 1]), names=names, images=images)
+    evaluator = ClassEvaluator(crops, [*names, "never"])
+    order = [torch.tensor([label, 1 - label]) for label in crops.labels.tolist()]
+    evaluator.update(images.tolist(), [Classification(labels=one, scores=torch.tensor([0.8, 0.2])) for one in order])
+    row = evaluator.result()["per_class"]["never"]
+    assert row == {"count": 0, "precision": None, "recall": None, "f1": None}
+    found = evaluator.resampled(np.array([[1, 1, 1, 1], [2, 1, 1, 0]]))["per_class"]
+    assert found["b"]["precision"] == pytest.approx([1, np.nan], nan_ok=True)
+    assert np.isnan(found["never"]["f1"]).all()
+
+
 def test_p_is_small_for_what_is_always_better():
     rng = np.random.default_rng(0)
     a = rng.normal(0.5, 0.05, 1000)
@@ -159,13 +201,6 @@ def test_two_detectors_of_one_quality_seldom_seem_to_differ(population):
         values = [ap_of(annotations, records, images, weights) for records in mixed]
         found.append(p_value(*(centred(one[1:], one[0]) for one in values)))
     assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.11
-
-
-@given(st.lists(st.just(float("nan")) | st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 1))
-def test_an_interval_of_a_share_holds_it_and_is_one_of_shares(values, estimate):
-    found = Bootstrap.of({("ap",): estimate}, {("ap",): np.array(values)})
-    between = found.interval(("ap",)) if found.values else None
-    assert between is None or 0 <= between[0] <= estimate <= between[1] <= 1
 
 
 def test_a_number_that_is_0_in_a_few_resamples_alone_has_an_interval_around_it():

@@ -134,3 +134,10 @@ def test_confidences_that_are_frequencies_are_calibrated():
     scores = rng.random(20_000)
     assert calibration_error(reliability(scores, rng.random(20_000) < scores)) < 0.02
     assert calibration_error(reliability(scores, rng.random(20_000) < scores**2)) > 0.1
+
+
+def test_intervals_of_shares_hold_them():
+    for total in range(60):
+        for right in range(total + 1):
+            low, high = interval(right, total)
+            assert 0 <= low <= right / max(total, 1) <= high <= 1 or not total
