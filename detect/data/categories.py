@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
 
-def without_root(records: list[dict], annotations: list[dict]) -> tuple[list[dict], str]:
+def without_root(records: list[dict], used: bool) -> tuple[list[dict], str]:
     """Return the categories without the root that some exporters (Roboflow) add as id 0, and a line that says so.
 
-    A root has no annotation, and is called as another category is, or as the supercategory of all others.
+    A root has no annotation (id 0 is not `used`), and is called as another category is, or as the supercategory of all
+    others.
     """
     for i, record in enumerate(records):
         others = records[:i] + records[i + 1 :]
         if record.get("id") == 0 and others and _is_root(record, others):
-            if any(annotation.get("category_id") == 0 for annotation in annotations):
+            if used:
                 break
             line = f"category id 0 ({record['name']!r}) has no annotation and is the root of the others: not a class"
             return others, line

@@ -17,6 +17,7 @@ from detect.data.bad_records import BadRecords
 from detect.data.groups import gather, members, starts_of
 
 T = TypeVar("T")
+LVIS_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")  # of the record of an image
 FREQUENCIES = "rcf"  # LVIS: rare, common and frequent classes
 
 
@@ -148,15 +149,13 @@ def lvis_federation(
         labels: (N,) the objects' labels.
         bad_records: takes the ids that no class has.
     """
-    if not any("neg_category_ids" in one or "not_exhaustive_category_ids" in one for one in images):
+    if not any(key in one for one in images for key in LVIS_KEYS):
         return None
     label_of = {category: label for label, category in enumerate(category_ids.tolist())}
     checked: list[set[int]] = []
     partial: list[set[int]] = []
     for row, record in enumerate(images):
-        absent, missing = (
-            _labels(record, key, label_of, bad_records) for key in ("neg_category_ids", "not_exhaustive_category_ids")
-        )
+        absent, missing = (_labels(record, key, label_of, bad_records) for key in LVIS_KEYS)
         checked.append(absent | set(labels[starts[row] : starts[row + 1]].tolist()))
         partial.append(missing)
     by_id = {record["id"]: str(record.get("frequency", "")) for record in categories}

@@ -30,7 +30,7 @@ def read_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]] | N
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     try:
-        hook = _once if change is None else lambda pairs: change(_once(pairs))
+        hook = unique_keys if change is None else lambda pairs: change(unique_keys(pairs))
         return json.loads(text, object_pairs_hook=hook)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
@@ -41,8 +41,8 @@ def read_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]] | N
         raise UserError(f"{path}: json that cannot be read: {error}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values.
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values, for `object_pairs_hook`.
 
     Raises:
         ValueError: a key comes twice: one of its values would be lost.

@@ -14,7 +14,7 @@ from detect.data.image_writer import save_image
 from detect.data.outline_checks import outlined, outlined_areas
 from detect.data.outlines import Outlines
 from detect.data.sources.coco import load_coco
-from detect.data.sources.coco_outlines import packed, read_outlines, with_frames
+from detect.data.sources.coco_outlines import fitting_images, packed, read_outlines, with_frames
 from detect.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools on NumPy 2
@@ -173,6 +173,12 @@ SIZES = np.array([[8, 9]] * 2)
 GOOD = [2.0, 1, 6, 1, 6, 5, 2, 5]
 
 
+def read_values(values):
+    """The outlines of `segmentation`s in images of SIZES, and what is wrong with some."""
+    outlines, bad = read_outlines(values)
+    return fitting_images(outlines, SIZES, bad), bad
+
+
 @pytest.mark.parametrize(
     ("value", "present", "reason"),
     [
@@ -205,8 +211,8 @@ GOOD = [2.0, 1, 6, 1, 6, 5, 2, 5]
     ],
 )
 def test_a_segmentation_has_one_reading_or_one_reason(value, present, reason):
-    outlines, bad = read_outlines([[GOOD], value], SIZES)
-    again, worse = read_outlines([packed({"segmentation": v})["segmentation"] for v in ([GOOD], value)], SIZES)
+    outlines, bad = read_values([[GOOD], value])
+    again, worse = read_values([packed({"segmentation": v})["segmentation"] for v in ([GOOD], value)])
     assert (again.present.tolist(), worse) == (outlines.present.tolist(), bad)
     assert outlines.present.tolist() == [True, present]
     assert bad.keys() == ({1} if reason else set())
@@ -217,7 +223,7 @@ def test_a_segmentation_has_one_reading_or_one_reason(value, present, reason):
 @pytest.mark.parametrize("size", [[10**6, 10**6], [2**31, 1], [1, 2**32]])
 @pytest.mark.parametrize("counts", [[1, 2], "12"])
 def test_a_mask_too_large_for_any_memory_is_refused(size, counts):
-    _, bad = read_outlines([{"size": size, "counts": counts}], np.zeros((1, 2), int))
+    _, bad = read_outlines([{"size": size, "counts": counts}])
     assert f"an RLE of {size[1]} x {size[0]} pixels, larger than any image" in bad[0]
 
 
@@ -340,7 +346,7 @@ def test_a_million_polygons_are_read_into_flat_arrays(tmp_path):
 
 def test_hostile_codes_take_no_more_memory_than_their_mask():
     for codes in ("~" * 5000, "o" * 5000, "0" * 5000, "P" * 5000, "\x7f" * 50, "".join(map(chr, range(1, 127)))):
-        outlines, bad = read_outlines([{"size": [30, 40], "counts": codes}], np.zeros((1, 2), int))
+        outlines, bad = read_outlines([{"size": [30, 40], "counts": codes}])
         assert outlines.present.all()
         assert not bad
         box = outlines.bounds()[0]

@@ -17,18 +17,25 @@ import numpy as np
 from detect.data.annotations import Annotations, encode_names
 from detect.data.bad_records import BadRecords, EmptyDatasetError
 from detect.data.categories import class_names, keypoint_names, skeleton_pairs, without_root
-from detect.data.federation import lvis_federation
+from detect.data.federation import LVIS_KEYS, lvis_federation
+from detect.data.groups import starts_of
+from detect.data.outline_parts import picked
+from detect.data.outlines import Outlines
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.coco_columns import annotation_columns, image_columns, whole
-from detect.data.sources.coco_outlines import packed, read_outlines, with_frames
+from detect.data.sources.coco_columns import annotation_columns, image_columns
+from detect.data.sources.coco_outlines import fitting_images, packed, with_frames
+from detect.data.sources.coco_table import AnnotationTable, TableBuilder
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
+from detect.data.sources.values import whole
 from detect.errors import UserError
 from detect.utils.json_files import read_json, uncollected
+from detect.utils.json_parts import read_in_parts
 from detect.utils.names import warn_once
 
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
+_IMAGE_KEYS = ("id", "file_name", "coco_url", "height", "width", *LVIS_KEYS)  # what is kept of the record of an image
 _SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' and 'categories'"
 
 
@@ -101,8 +108,32 @@ def load_coco(
     path = Path(path)
     places = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
     with uncollected():
-        data = read_json(path, packed)
+        data = read_records(path)
         return from_coco(data, path, image_folder(data, places), BadRecords(path, skip_bad), inside=inside)
+
+
+def read_records(path: Path) -> Any:
+    """Return the content of a COCO file, its annotations as a table where the file is in order.
+
+    Raises:
+        UserError: as `read_json`.
+    """
+    images, annotations = list[dict](), TableBuilder()
+    try:
+        data = read_in_parts(
+            path, {"images": lambda part: images.extend(map(_read, part)), "annotations": annotations.add}
+        )
+    except (OSError, ValueError):
+        data = None
+    if data is None:  # the strict reader says what is wrong, or takes what is unusual
+        return read_json(path, packed)
+    made = {"images": lambda: images, "annotations": annotations.table}
+    return {key: made[key]() if key in made else value for key, value in data.items()}
+
+
+def _read(image: dict) -> dict:
+    """The record of an image without what is not read."""
+    return {key: image[key] for key in _IMAGE_KEYS if key in image}
 
 
 def from_coco(
@@ -117,8 +148,9 @@ def from_coco(
 
     The images must lie `inside` of folders, by default of `root`.
     """
-    images, annotations, categories = _records(data, path)
-    categories, root_line = without_root(categories, annotations)
+    images, table, categories = _records(data, path)
+    root_used = ((table.values["category_id"] == 0) & ~table.odd["category_id"]).any()
+    categories, root_line = without_root(categories, bool(root_used))
     category_ids, names, keypoints, skeleton, skeleton_line = _categories(categories, path)
     notes = [(kind, line) for kind, line in (("classes", root_line), ("skeleton", skeleton_line)) if line]
     for _, line in notes:
@@ -127,15 +159,12 @@ def from_coco(
     image_ids, sizes, files, used = image_columns(images, bad_records, allowed)
     if not files:
         raise EmptyDatasetError(path, bad_records.lines)
-    columns = annotation_columns(annotations, image_ids, category_ids, len(keypoints), bad_records, where)
+    columns = annotation_columns(table, image_ids, category_ids, len(keypoints), bad_records, where)
     owner, rows = columns.pop("owner"), columns.pop("rows")
     order = np.argsort(owner, kind="stable")
-    ranked = [annotations[row] for row in rows[order].tolist()]
-    outlines, bad_outlines = read_outlines([one.get("segmentation") for one in ranked], sizes[owner[order]])
-    outlines = with_frames(outlines, [one.get("corners") for one in ranked], bad_outlines)
-    difficult = np.array([bool(one.get("difficult")) for one in ranked], bool)
-    starts = np.zeros(len(files) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(owner, minlength=len(files)), out=starts[1:])
+    outlines, bad_outlines = _outlines(table, rows[order], sizes[owner[order]])
+    difficult = table.difficult[rows[order]]
+    starts = starts_of(np.bincount(owner, minlength=len(files)))
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
     records = [images[row] for row in used.tolist()]
     federation = lvis_federation(records, categories, category_ids, starts, grouped["labels"], bad_records)
@@ -150,7 +179,7 @@ def from_coco(
         **grouped,
         outlines=outlines,
         difficult=difficult if difficult.any() else None,
-        bad_outlines={int(grouped["ids"][row]): line for row, line in bad_outlines.items()},
+        bad_outlines={int(grouped["ids"][row]): bad_outlines[row] for row in sorted(bad_outlines)},
         category_ids=category_ids,
         names=names,
         name_bytes=name_bytes,
@@ -163,6 +192,15 @@ def from_coco(
         federation=federation,
         measured_as="coco" if federation is None else "lvis",
     )
+
+
+def _outlines(table: AnnotationTable, rows: np.ndarray, sizes: np.ndarray) -> tuple[Outlines | None, dict[int, str]]:
+    """The outlines of the records in `rows`, whose images have these `sizes`, and what is wrong with some, by place."""
+    place = {row: i for i, row in enumerate(rows.tolist())} if table.bad_outlines else {}
+    bad = {place[row]: line for row, line in table.bad_outlines.items() if row in place}
+    outlines = fitting_images(picked(table.outlines, rows) if table.outlines else None, sizes, bad)
+    corners = [table.corners.get(row) for row in rows.tolist()] if table.corners else []
+    return with_frames(outlines, corners, bad), bad
 
 
 def flip_pairs(keypoints: list[str]) -> list[list[int]] | None:
@@ -180,20 +218,23 @@ def flip_pairs(keypoints: list[str]) -> list[list[int]] | None:
     return pairs if pairs and rights == len(pairs) else None
 
 
-def _records(data: Any, path: Path) -> list[list[dict]]:
+def _records(data: Any, path: Path) -> tuple[list[dict], AnnotationTable, list[dict]]:
     if not isinstance(data, dict):
         hint = "; is it a file of results?" if isinstance(data, list) else ""
         raise UserError(f"{path}: not COCO annotations: {_SHAPE}, this is a {type(data).__name__}{hint}")
-    lists = []
+    lists: dict[str, Any] = {}
     for key in ("images", "annotations", "categories"):
-        records = data.get(key)
+        records = lists[key] = data.get(key)
+        if key == "annotations" and isinstance(records, AnnotationTable):
+            continue
         if not isinstance(records, list):
             raise UserError(f"{path}: not COCO annotations: {_SHAPE}, here {key!r} is not a list or is missing")
         if set(map(type, records)) - {dict}:
             index = next(i for i, record in enumerate(records) if type(record) is not dict)
             raise UserError(f"{path}: {key}[{index}] is not an object but {str(records[index])[:40]!r}")
-        lists.append(records)
-    return lists
+    table = lists["annotations"]
+    table = table if isinstance(table, AnnotationTable) else AnnotationTable.of(table)
+    return lists["images"], table, lists["categories"]
 
 
 def _categories(records: list[dict], path: Path) -> tuple[np.ndarray, list[str], list[str], list[list[int]], str]:

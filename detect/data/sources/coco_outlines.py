@@ -11,13 +11,14 @@ import numpy as np
 
 from detect.data import rle
 from detect.data.boxes import BEYOND, FARTHEST
-from detect.data.outlines import Outlines, gather
-from detect.data.sources.coco_columns import numbers
+from detect.data.groups import gather, starts_of
+from detect.data.outlines import Outlines
+from detect.data.sources.values import numbers
 
 MOST = 2**32  # pixels of a mask
 LONGEST = 2**31 - 1  # its sides
 _SHAPE = "a segmentation is a list of polygons [x1, y1, x2, y2, …], or an RLE {size, counts}"
-_Encoded = tuple[int, tuple[int, int], bytes]  # row, size, characters
+_Encoded = tuple[int, tuple[int, int], bytes | np.ndarray]  # row, size, characters or runs
 
 
 def packed(record: dict[str, Any]) -> dict[str, Any]:
@@ -32,17 +33,17 @@ def packed(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None, dict[int, str]]:
+def read_outlines(values: list[Any]) -> tuple[Outlines | None, dict[int, str]]:
     """Read the segmentations of objects.
 
     Args:
         values: one of each of N objects, as a COCO file has it; None, or empty, for none.
-        sizes: (N, 2) height and width of each object's image; 0 where unknown.
 
     Returns:
         The outlines, None where no object has any, and what is wrong with those that cannot be used, by row. An object
-        has none where all of it is wrong; polygons of fewer than three points are left out beside others. Whether
-        strings of RLEs fill their masks is not looked at here: see `outline_faults`.
+        has none where all of it is wrong; polygons of fewer than three points are left out beside others. Whether RLEs
+        have the sizes of their images is not looked at here (see `fitting_images`), nor whether strings of RLEs fill
+        their masks (see `outline_faults`).
     """
     flat, lengths, counts = array("d"), list[int](), [0] * len(values)
     encoded, bad = list[_Encoded](), dict[int, str]()
@@ -50,13 +51,16 @@ def read_outlines(values: list[Any], sizes: np.ndarray) -> tuple[Outlines | None
         if value is None or (type(value) in (list, dict) and not value):
             continue
         if type(value) is dict:
-            _read_rle(row, value, sizes[row], encoded, bad)
+            _read_rle(row, value, encoded, bad)
             continue
         before = len(lengths)
         try:
             nested = type(value[0]) in (list, array)  # some exporters write one polygon without a list
             for part in value if nested else [value]:
-                flat.extend(part if type(part) is array else array("d", part))
+                if type(part) is list:
+                    flat.fromlist(part)  # all of it or nothing
+                else:
+                    flat.extend(part if type(part) is array else array("d", part))
                 lengths.append(len(part))
         except (TypeError, KeyError, OverflowError):
             bad[row] = f"has segmentation {value!r:.60}; {_SHAPE}"
@@ -87,13 +91,34 @@ def with_frames(outlines: Outlines | None, values: list[Any], bad: dict[int, str
     return replace(outlines, frames=frames.reshape(-1, 4, 2))
 
 
-def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded], bad: dict[int, str]) -> None:
+def fitting_images(outlines: Outlines | None, sizes: np.ndarray, bad: dict[int, str]) -> Outlines | None:
+    """Return outlines without the RLEs that have another size than their images.
+
+    Args:
+        outlines: of N objects; None where there are none.
+        sizes: (N, 2) height and width of each object's image; 0 where unknown.
+        bad: gets what is wrong with those that are left out, by row.
+    """
+    if outlines is None or not len(outlines.codes):
+        return outlines
+    encoded = outlines.code_starts[1:] > outlines.code_starts[:-1]
+    wrong = encoded & (sizes > 0).all(1) & (outlines.rle_sizes != sizes).any(1)
+    for row in np.flatnonzero(wrong).tolist():
+        (height, width), image = outlines.rle_sizes[row].tolist(), sizes[row].tolist()
+        bad[row] = f"has an RLE of {width} x {height} pixels where the image has {image[1]} x {image[0]}"
+    if not wrong.any():
+        return outlines
+    lengths = np.where(wrong, 0, np.diff(outlines.code_starts))
+    codes = outlines.codes[np.repeat(~wrong, np.diff(outlines.code_starts))]
+    rle_sizes = np.where(wrong[:, None], 0, outlines.rle_sizes).astype(np.int32)
+    return replace(outlines, codes=codes, code_starts=starts_of(lengths), rle_sizes=rle_sizes)
+
+
+def _read_rle(row: int, value: dict, encoded: list[_Encoded], bad: dict[int, str]) -> None:
     """Add one RLE to `encoded`, or what is wrong with it to `bad`."""
     size, counts = value.get("size"), value.get("counts")
     if not (type(size) is list and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
         bad[row] = f"has an RLE of size {size!r:.60}, not [height, width]"
-    elif image.all() and size != image.tolist():
-        bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels where the image has {image[1]} x {image[0]}"
     elif size[0] * size[1] > MOST or max(size) > LONGEST:
         bad[row] = f"has an RLE of {size[1]} x {size[0]} pixels, larger than any image"
     elif type(counts) is str and counts and counts.isascii():
@@ -110,8 +135,7 @@ def _read_rle(row: int, value: dict, image: np.ndarray, encoded: list[_Encoded],
         if sum(counts) != size[0] * size[1]:
             bad[row] = f"has an RLE whose counts add up to {sum(counts)}, not to its {size[1]} x {size[0]} pixels"
             return
-        codes, _ = rle.encode(runs, np.array([0, len(runs)]))
-        encoded.append((row, (size[0], size[1]), codes.tobytes()))
+        encoded.append((row, (size[0], size[1]), runs))
     else:
         bad[row] = f"has an RLE of counts {counts!r:.60}, not a list of numbers or a string"
 
@@ -164,8 +188,11 @@ def _any(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def _with_codes(outlines: Outlines, encoded: list[_Encoded]) -> Outlines:
     if not encoded:
         return outlines
-    lengths, sizes = np.zeros(len(outlines), np.int64), outlines.rle_sizes.copy()
-    for row, size, codes in encoded:
-        lengths[row], sizes[row] = len(codes), size
-    joined = np.frombuffer(b"".join(codes for _, _, codes in encoded), np.uint8)
-    return replace(outlines, codes=joined, code_starts=np.concatenate([[0], np.cumsum(lengths)]), rle_sizes=sizes)
+    runs = [one for _, _, one in encoded if isinstance(one, np.ndarray)]
+    codes, starts = rle.encode(np.concatenate([np.zeros(0, np.int64), *runs]), starts_of([len(run) for run in runs]))
+    packed_runs = iter(np.split(codes, starts[1:-1]) if runs else ())
+    lengths, sizes, parts = np.zeros(len(outlines), np.int64), outlines.rle_sizes.copy(), list[np.ndarray]()
+    for row, size, one in encoded:
+        parts.append(next(packed_runs) if isinstance(one, np.ndarray) else np.frombuffer(one, np.uint8))
+        lengths[row], sizes[row] = len(parts[-1]), size
+    return replace(outlines, codes=np.concatenate(parts), code_starts=starts_of(lengths), rle_sizes=sizes)

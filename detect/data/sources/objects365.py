@@ -16,11 +16,10 @@ from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
 from detect.data.roots import Roots
 from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.coco import from_coco
-from detect.data.sources.coco_outlines import packed
+from detect.data.sources.coco import from_coco, read_records
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import by_split
-from detect.utils.json_files import read_json, uncollected
+from detect.utils.json_files import uncollected
 
 _FILE = re.compile(r"(?:objects365_|zhiyuan_objv2_)(train|val|test)(?:_fixname)?\.json")
 _FIRST = 8  # images that are looked for
@@ -46,7 +45,7 @@ class Objects365(Format):
 
 def _load(path: Path, roots: list[Path], inside: Roots, skip_bad: bool) -> Annotations:
     with uncollected():
-        data = read_json(path, packed)
+        data = read_records(path)
         root = _placed(data, roots)
         return from_coco(data, path, root, BadRecords(path, skip_bad), inside=inside)
 

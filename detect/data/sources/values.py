@@ -1,0 +1,37 @@
+"""Values of json as columns of numbers, and which of them are none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N,) int64 of whole numbers, and which of the values are not (they become 0)."""
+    if not values:
+        return np.zeros(0, np.int64), np.zeros(0, bool)
+    if not set(map(type, values)) - {int}:
+        try:
+            return np.array(values, dtype=np.int64), np.zeros(len(values), bool)
+        except OverflowError:
+            pass
+    good = [
+        (type(v) is int and abs(v) < 2**63) or (type(v) is float and v.is_integer() and abs(v) < 2**53) for v in values
+    ]
+    kept = [int(value) if fine else 0 for value, fine in zip(values, good, strict=True)]
+    return np.array(kept, np.int64), ~np.array(good, bool)
+
+
+def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, width) float64 of finite numbers, and which rows are not (they become 0)."""
+    try:
+        array = np.array(values, dtype=np.float64).reshape(len(values), width) if values else np.zeros((0, width))
+    except (TypeError, ValueError, OverflowError):
+        array = np.full((len(values), width), np.nan)
+        for row, value in enumerate(values):
+            try:
+                array[row] = np.array(value, dtype=np.float64).reshape(width)
+            except (TypeError, ValueError, OverflowError):
+                continue  # stays NaN, and so is reported
+    bad = np.asarray(~np.isfinite(array).all(1))
+    array[bad] = 0
+    return array, bad
