@@ -129,10 +129,11 @@ def _points(
     """Which rows have keypoints that can be used, and the keypoints (N, K, 3) of those rows."""
     if not k:
         return alive, None
-    points, given = np.zeros((len(table), 3 * k)), table.point_counts == 3 * k
+    points = np.zeros((len(table), 3 * k))
+    given = np.asarray(table.point_counts == 3 * k)
     rows, _ = gather(starts_of(table.point_counts.clip(0)), np.flatnonzero(given))
     points[given] = table.points[rows].reshape(-1, 3 * k)
-    odd = np.asarray(~given & (table.point_counts != 0) | ~np.isfinite(points).all(1))
+    odd = np.array((~given & (table.point_counts != 0)) | ~np.isfinite(points).all(1), bool)
     points[odd] = 0
     alive = bad_records.good(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
     far = (np.abs(points) > FARTHEST).any(1)

@@ -92,13 +92,21 @@ class AnnotationTable:
         outlines = list[Outlines]()
         if any(table.outlines for table in tables):
             outlines = [one for t in tables for one in t.outlines or [Outlines.of_polygons([[]] * len(t))]]
-        columns = ("unnumbered", "points", "point_counts", "difficult")
+
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([getattr(table, name) for table in tables])
+
         return cls(
             values={key: np.concatenate([table.values[key] for table in tables]) for key in tables[0].values},
             odd={key: np.concatenate([table.odd[key] for table in tables]) for key in tables[0].odd},
-            **{name: np.concatenate([getattr(table, name) for table in tables]) for name in columns},
+            unnumbered=column("unnumbered"),
+            points=column("points"),
+            point_counts=column("point_counts"),
+            difficult=column("difficult"),
             outlines=outlines,
-            **{name: rows(name) for name in ("bad_outlines", "corners", "records")},
+            bad_outlines=rows("bad_outlines"),
+            corners=rows("corners"),
+            records=rows("records"),
         )
 
     def raw(self, row: int, key: str) -> Any:
