@@ -136,7 +136,7 @@ def _points(
     odd = np.array((~given & (table.point_counts != 0)) | ~np.isfinite(points).all(1), bool)
     points[odd] = 0
     alive = bad_records.good(alive, odd, say(lambda i: f"has keypoints that are not {k} times x, y, visibility"))
-    far = (np.abs(points) > FARTHEST).any(1)
+    far = np.asarray((np.abs(points) > FARTHEST).any(1))
     alive = bad_records.good(alive, far, say(lambda i: f"has a keypoint {BEYOND}"))
     seen = points[:, 2::3]
     odd = np.array((~np.isin(seen, (0, 1, 2))).any(1))
