@@ -36,7 +36,7 @@ GROUPS = {
     "Choice": "budget criteria per_image keep_duplicates",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",
-    "Trust": "calibration resamples against slice slice_table",
+    "Trust": "guarantee calibration resamples against slice slice_table",
     "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",
     "Tracking": "track lines zones",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",

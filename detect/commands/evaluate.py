@@ -79,9 +79,12 @@ class EvaluateConfig:
     """Wanted precision: prints the confidence thresholds that reach it at IoU 0.5, for all classes and for each."""
     target_recall: ShareOrUnset = None
     """Wanted recall: prints the confidence thresholds that reach it at IoU 0.5, for all classes and for each."""
+    guarantee: list[str] = field(default_factory=list)
+    """Guaranteed recall: recall and a number, as in recall 0.95. Prints the confidence threshold with which so many of
+    the objects of a new image are found on average at IoU 0.5, and what it costs; one for all classes."""
     save_thresholds: str = ""
-    """Weights file to write: --weights with a confidence threshold for each class. They are those of --target-precision
-    or --target-recall, or of the best F1; predict, serve and export then use them where no --conf is given."""
+    """Weights file to write: --weights with a confidence threshold for each class. They are those of a target, of
+    --guarantee, or of the best F1; predict, serve and export then use them where no --conf is given."""
     save_calibration: str = ""
     """Weights file to write: --weights with confidences calibrated on the split, so that of the detections with 0.8
     about 80 % are right. AP and accuracy stay; predict, evaluate, serve and export use it."""

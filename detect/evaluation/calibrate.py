@@ -32,6 +32,8 @@ def require_calibration(config: EvaluateConfig, metadata: ModelMetadata) -> None
             f"{FLAG} and --save-thresholds are two steps: calibrate first, then choose thresholds of "
             f"{config.save_calibration}"
         )
+    if config.crops > 1:
+        raise UserError(f"{FLAG} is for one view of each image, which predict takes: leave --crops {config.crops} out")
     require_copy(config, FLAG, config.save_calibration, "the calibration")
     if metadata.calibration:
         raise UserError(
@@ -63,6 +65,8 @@ def save_calibration(
     )
     yield from notes
     confidence = mapped_thresholds(metadata.confidence, calibration)
+    if confidence:
+        yield f"the confidence thresholds for {confidence.basis} are calibrated, too: they keep the same detections"
     write_copy(config, config.save_calibration, calibration=calibration, confidence=confidence)
     yield f"{config.save_calibration}: the weights with this calibration, which predict, evaluate, serve and export use"
 

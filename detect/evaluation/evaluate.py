@@ -21,6 +21,7 @@ from detect.ensemble import Ensemble
 from detect.errors import UserError
 from detect.evaluation.calibrate import names_of, require_calibration, save_calibration
 from detect.evaluation.calibration import calibration_values
+from detect.evaluation.conformal import choose_guarantee, guarantee_lines, require_images, wanted_recall
 from detect.evaluation.dataset_pass import predict_batches, predict_images
 from detect.evaluation.operating_points import choose_thresholds
 from detect.evaluation.protocol_options import protocol_lines, told, under
@@ -50,7 +51,8 @@ def evaluate_models(config: EvaluateConfig, members: Sequence[Detector]) -> dict
         UserError: the data or the weights cannot be used, or not with one another.
     """
     task, detector = get_task(members[0].model.task), members[0]
-    targets_of(config)  # refuses what cannot be saved before anything is computed
+    targets_of(config)  # refuses what cannot be done before anything is computed
+    wanted_recall(config)
     require_calibration(config, detector.metadata)
     postprocess = task.postprocess(config)
     evaluation = task.evaluate(config, members, postprocess)
@@ -91,9 +93,15 @@ def summed_up(
         say(line)
     if chosen:
         result["thresholds"] = {one.target.kind: one.values() for one in chosen}
+    guarantee = choose_guarantee(config, annotations, evaluator.boxes.errors) if config.guarantee else None
+    if guarantee:
+        result["guarantee"] = guarantee.values()
+        for line in guarantee_lines(guarantee, config, detector.metadata if detector else None):
+            say(line)
     if config.save_thresholds:
         assert detector is not None  # refused beside --results
-        say(save_thresholds(config, detector, annotations, chosen[0]))
+        saved = guarantee.thresholds if guarantee else chosen[0]
+        say(save_thresholds(config, detector, annotations, saved))
     if task.judged and config.json:
         result["calibration"] = calibration_values(task.judged(evaluator), names_of(evaluation))
     if config.save_calibration:
@@ -161,6 +169,7 @@ def open_split(config: EvaluateConfig, task: Task) -> Annotations:
     annotations = task.outlines(annotations, config.skip_bad)
     tell_notes(annotations)
     say_left_out(annotations)
+    require_images(config, annotations)
     return annotations
 
 
@@ -169,6 +178,8 @@ def predictions(
 ) -> Iterator[tuple[Any, list[Any]]]:
     """Image ids with the model's results for them, batch by batch; shows progress."""
     task, size = get_task(detector.model.task), detector.side(config.imgsz)
+    if config.conf > EvaluateConfig.conf:  # by default, calibrated confidences are of the detections of before
+        postprocess = detector.metadata.of_scores(postprocess)
     if config.tta or config.tile or isinstance(detector, Ensemble):  # which need whole images
         predictor = detector.predictor(postprocess, config.imgsz, config.batch, config.tta, config.tile)
         return track(predict_images(predictor, annotations), len(annotations), "evaluate")

@@ -124,7 +124,7 @@ class Target:
         least = first.max() if self.kind == "F1" else min(self.value, first.max())
         reaching = np.flatnonzero(first >= least)
         k = int(reaching[other[reaching].argmax()])
-        conf = _between(curve.scores[k], curve.scores[k + 1] if k + 1 < len(curve.scores) else 0.9 * curve.scores[k])
+        conf = conf_below(curve.scores, k)
         reached = self.kind == "F1" or bool(first[k] >= self.value)
         return OperatingPoint(conf, int(curve.right[k]), int(curve.predicted[k]), curve.objects, reached)
 
@@ -180,13 +180,17 @@ def choose_thresholds(errors: ErrorAnalysis, names: Sequence[str], target: Targe
     return Thresholds(target, target.choose(overall_curve(errors)), names, classes)
 
 
-def _between(high: float, low: float) -> float:
-    """A short number between two scores, so that it can be typed: near their middle, with as few digits as that takes.
+def conf_below(scores: np.ndarray, k: int) -> float:
+    """A short threshold between the k-th of some falling scores and the next, so that it can be typed.
 
-    >>> _between(0.61372, 0.59871)
+    It is near their middle, with as few digits as that takes.
+
+    >>> conf_below(np.array([0.61372, 0.59871]), 0)
     0.61
     """
-    middle = (float(high) + float(low)) / 2
+    high = float(scores[k])
+    low = float(scores[k + 1]) if k + 1 < len(scores) else 0.9 * high
+    middle = (high + low) / 2
     return next((n for digits in range(2, 7) if low < (n := round(middle, digits)) < high), middle)
 
 

@@ -16,7 +16,7 @@ from detect.utils.names import find
 
 
 def targets_of(config: EvaluateConfig) -> list[Target]:
-    """The targets that the options name; the best F1 where thresholds are saved and none is named.
+    """The targets that the options name; the best F1 where thresholds are saved and neither one nor a guarantee is.
 
     Raises:
         UserError: thresholds cannot be saved as the options say.
@@ -26,12 +26,13 @@ def targets_of(config: EvaluateConfig) -> list[Target]:
     out = config.save_thresholds
     if not out:
         return targets
-    if len(targets) > 1:
+    if len(targets) + bool(config.guarantee) > 1:
         raise UserError(
-            "--save-thresholds keeps one threshold of each class: give --target-precision or --target-recall"
+            "--save-thresholds keeps one threshold of each class: give one of --target-precision, --target-recall and "
+            "--guarantee"
         )
     require_copy(config, "--save-thresholds", out, "the thresholds")
-    return targets or [Target("F1")]
+    return targets or ([] if config.guarantee else [Target("F1")])
 
 
 def threshold_lines(chosen: Thresholds, where: str) -> Iterator[str]:

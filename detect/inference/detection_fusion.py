@@ -39,7 +39,8 @@ class DetectionFusion:
     """
 
     def __init__(self, members: Sequence[Detector], weights: Sequence[str], fusion: FusionConfig) -> None:
-        self.options, every = fusion, [member.metadata for member in members]
+        self.options, self.each = fusion, [member.metadata for member in members]
+        every = self.each
         self.metadata, self.labels = joined_classes(every, weights)
         self.points = [_points(every[0], other, path) for other, path in zip(every, weights, strict=True)]
         self.weights = np.array(fusion.weights or [1.0] * len(members), float)
@@ -53,12 +54,15 @@ class DetectionFusion:
         """What each model keeps, so that `keep` can be applied to what is fused of it."""
         skip = keep.score / len(self.labels) if self.options.skip is None else self.options.skip
         each = []
-        for labels, file in zip(self.labels, self.files, strict=True):
-            own = max(skip, min(file.conf, keep.score)) if file and file.suppressed else skip
+        for metadata, labels, file in zip(self.each, self.labels, self.files, strict=True):
+            own = metadata.postprocess(skip)  # what is fused are calibrated confidences, what is kept are scores
+            least = min(file.conf, metadata.postprocess(keep.score).score) if file and file.suppressed else 0.0
+            by_class = own.class_scores and tuple(max(least, one) for one in own.class_scores)
             classes = None
             if keep.classes is not None:
                 classes = tuple(i for i, label in enumerate(labels.tolist()) if label in keep.classes)
-            each.append(replace(keep, score=own, classes=classes, class_scores=None, limit_hits=LimitHits()))
+            kept = replace(keep, score=max(least, own.score), class_scores=by_class)
+            each.append(replace(kept, classes=classes, limit_hits=LimitHits()))
         return each
 
     def __call__(self, keep: Postprocess, results: Sequence[Detections]) -> Detections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, Self
 
@@ -75,13 +75,18 @@ class ModelMetadata:
         Returns:
             The postprocessing of raw scores: thresholds are those that stand for calibrated ones.
         """
-        by_class = self.calibration is not None and self.calibration.maps_scores
-        if not by_class and (conf is not None or self.confidence is None):
-            return Postprocess(DEFAULT_CONF if conf is None else conf, iou, limit, **options)
-        scores = tuple(self.thresholds_of(conf))
-        if self.calibration is not None:
-            scores = self.calibration.raw_thresholds(scores)
-        return Postprocess(min(scores, default=DEFAULT_CONF), iou, limit, class_scores=scores, **options)
+        keep = Postprocess(DEFAULT_CONF if conf is None else conf, iou, limit, **options)
+        if conf is None and self.confidence is not None:
+            each = tuple(self.confidence.classes)
+            keep = replace(keep, score=min(each, default=DEFAULT_CONF), class_scores=each)
+        return self.of_scores(keep)
+
+    def of_scores(self, keep: Postprocess) -> Postprocess:
+        """The postprocessing of raw scores that keeps what `keep` keeps of calibrated ones."""
+        if self.calibration is None or not self.calibration.maps_scores:
+            return keep
+        scores = self.calibration.raw_thresholds(keep.class_scores or [keep.score] * len(self.names))
+        return replace(keep, score=min(scores, default=keep.score), class_scores=scores)
 
 
 class Model(nn.Module):

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detect.evaluation.calibration import ENOUGH, Judged, Reliability, calibration_error, reliability
+from detect.evaluation.calibration import ENOUGH, Bin, Judged, Reliability, calibration_error, reliability
 from detect.report.html import Page
 
-FEW = 10  # predictions of a bin that the diagram by class shows
-CURVES = 6  # classes that the diagram by class shows, those with the most predictions
+DIAGRAMS = 12  # classes that have a diagram of their own, those with the most predictions
 
 
 def calibration_section(page: Page, judged: Judged, names: Sequence[str], what: str) -> None:
@@ -34,15 +33,13 @@ def calibration_section(page: Page, judged: Judged, names: Sequence[str], what: 
         f"By chance: the error that so few {what} would show on average if they were calibrated perfectly; an error up "
         f"to two standard deviations above it decides nothing, and so do fewer than {ENOUGH} {what}."
     )
-    most = sorted((one.number, name) for name, one in each.items() if one.number >= ENOUGH)[-CURVES:]
-    if most:
-        curves = {name: [(b.confidence, b.accuracy) for b in each[name].bins if b.number >= FEW] for _, name in most}
-        page.curves(
-            {**{k: v for k, v in curves.items() if v}, "calibrated": [(0.0, 0.0), (1.0, 1.0)]},
-            f"share of {what} that are right, by confidence and class (bins of {FEW} or more)",
-            "confidence",
-            "share",
-        )
+    most = sorted(each, key=lambda name: -each[name].number)[:DIAGRAMS]
+    for name, one in each.items():
+        if name in most and one.bins:
+            title = f"{name}: share of {one.number:,} {what} that are right, by confidence"
+            _diagram(page, one.bins, title)
+    if len(each) > DIAGRAMS:
+        page.text(f"The {DIAGRAMS} classes with the most {what} have a diagram.")
 
 
 def add_reliability(
@@ -72,11 +69,11 @@ def add_reliability(
         f"{error:.3f} (mean difference of confidence and share over ten bins; 0: a confidence of 0.8 means that 80 % "
         f"{means})."
     )
-    page.curves(
-        {"measured": [(one.confidence, one.accuracy) for one in bins], "calibrated": [(0.0, 0.0), (1.0, 1.0)]},
-        f"share of {what} that {means}, by confidence",
-        "confidence",
-        "share",
-    )
+    _diagram(page, bins, f"share of {what} that {means}, by confidence")
     rows = [(f"{one.low:g} to {one.high:g}", one.number, one.confidence, one.accuracy) for one in bins]
     page.table(("confidence", what, "mean confidence", means), rows)
+
+
+def _diagram(page: Page, bins: Sequence[Bin], title: str) -> None:
+    lines = {"measured": [(one.confidence, one.accuracy) for one in bins], "calibrated": [(0.0, 0.0), (1.0, 1.0)]}
+    page.curves(lines, title, "confidence", "share")

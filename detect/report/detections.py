@@ -14,6 +14,7 @@ from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.calibration import judged_detections
 from detect.evaluation.coco_protocol import Records, Summary, number_names
+from detect.evaluation.conformal import Guarantee, choose_guarantee, guarantee_lines
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.protocol import Protocol
 from detect.evaluation.thresholds import targets_of
@@ -63,7 +64,8 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector | N
     _metrics(page, evaluation.evaluator.result() | (boxes.boundary_result() if config.boundary else {}))
     curves, overall = list(class_curves(boxes.errors, len(annotations.names))), overall_curve(boxes.errors)
     targets = [target for target in targets_of(config) if target.kind != "F1"]
-    conf, why = _threshold(annotations, curves, overall, targets)
+    guarantee = choose_guarantee(config, annotations, boxes.errors)
+    conf, why = _threshold(annotations, curves, overall, targets, guarantee)
     found = Detected(annotations, boxes.records(), boxes.errors, boxes.summary, curves, overall, conf)
     if found.records.masks is not None:
         page.text("Everything below is of masks: a detection is right where its mask fits.")
@@ -74,6 +76,9 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector | N
     _classes(page, found)
     page.heading("Confidence thresholds")
     thresholds_section(page, annotations, curves, overall, targets, config.split)
+    if guarantee:
+        page.heading("With a guarantee", 3)
+        page.code("\n".join(guarantee_lines(guarantee, config, detector.metadata if detector else None)))
     _confusion(page, found)
     _errors(page, found)
     _groups(page, found, boxes.protocol)
@@ -96,9 +101,15 @@ def _metrics(page: Page, result: Mapping[str, Any]) -> None:
 
 
 def _threshold(
-    annotations: Annotations, curves: Sequence[Curve], overall: Curve, targets: Sequence[Target]
+    annotations: Annotations,
+    curves: Sequence[Curve],
+    overall: Curve,
+    targets: Sequence[Target],
+    guarantee: Guarantee | None,
 ) -> tuple[float, str]:
-    """The confidence threshold that the page uses, and why: that of the target, else of the best mean F1."""
+    """The confidence threshold that the page uses, and why: of the guarantee, of the target, or of the best mean F1."""
+    if guarantee:
+        return guarantee.point.conf, f"chosen for {guarantee.thresholds.target}"
     points = [(one, point) for one in targets if (point := one.choose(overall))]
     if points:
         return points[0][1].conf, f"chosen for {points[0][0]}"

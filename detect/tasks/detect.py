@@ -24,7 +24,8 @@ LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile", *FUSION)  # of detec
 JUDGED = Late("detect.evaluation.calibration:judged_detections")
 CALIBRATE = Late("detect.evaluation.calibrate:calibrate_detections")
 CALIBRATION = ("save_calibration", "calibration")  # of detect evaluate
-THRESHOLDS = ("examples", "target_precision", "target_recall", "save_thresholds", *CALIBRATION)  # of detect evaluate
+TARGETS = ("target_precision", "target_recall", "guarantee")  # of detect evaluate
+THRESHOLDS = ("examples", *TARGETS, "save_thresholds", *CALIBRATION)  # likewise
 
 
 def training_data(

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.api import Detector
+from detect.ensemble import joined
 from detect.evaluation.calibration import Judged, Reliability, calibration_values
 from detect.evaluation.calibration_fit import fit_calibration, fit_isotonic, fit_temperature
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
+from detect.models.configs import model_config
 from detect.models.weights import read_weights, save_weights
 from detect.score_calibration import ScoreCalibration, tempered
-from detect.types import ConfidenceThresholds, Detections
+from detect.types import ConfidenceThresholds, Detections, Postprocess
 from tests.detect.test_thresholds import known, weights  # noqa: F401  (fixtures)
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -155,6 +157,7 @@ def test_saved_thresholds_keep_the_same_detections(known, weights, tmp_path, cap
     assert main([*known, "--save-thresholds", str(chosen)]) == 0
     command = [str(chosen) if one == str(weights) else one for one in known]
     assert main([*command, "--save-calibration", str(out)]) == 0
+    assert "thresholds for the best F1 on val of digits are calibrated, too" in capsys.readouterr().out
     before, after = read_weights(chosen)[1], read_weights(out)[1]
     assert after.postprocess().class_scores == pytest.approx(before.postprocess().class_scores, abs=1e-6)
 
@@ -203,3 +206,56 @@ def test_an_exported_file_keeps_the_calibration(weights, tmp_path, capsys, nms):
     found = exported.predict(image)[0][1]
     assert len(found) == len(ours) > 0
     assert found.scores.tolist() == pytest.approx(ours.scores.tolist(), abs=1e-3)
+
+
+@given(st.lists(st.floats(2**-10, 1, width=32), min_size=2, max_size=60), st.sampled_from(["isotonic", "temperature"]))
+@settings(max_examples=100, deadline=None)
+def test_the_ranking_within_a_class_stays_ties_too(scores, method):
+    """AP is of the ranking: of float32 scores that differ none become equal, and equal ones stay equal."""
+    raw = np.array(scores)
+    fitted, _ = fit_calibration(drawn(300, lambda s: s**3, seed=len(scores)), [0], 1, method, "here")
+    ranks, after = (
+        np.unique(one, return_inverse=True)[1] for one in (raw, fitted.calibrated(raw, 0 * raw.astype(int)))
+    )
+    assert (ranks == after).all()
+
+
+def test_members_of_an_ensemble_are_fused_by_calibrated_confidences(weights, tmp_path):  # noqa: F811
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    low = calibrated(tmp_path / "c.safetensors", weights)
+    alone, pair = Detector.load(low, "cpu"), [Detector.load(low, "cpu") for _ in range(2)]
+    found = alone.predict(image, conf=0.05)[0][1]
+    fused = joined(pair, [str(low)] * 2).predict(image, conf=0.05)[0][1]
+    assert len(found) > 0 and fused.scores.max().item() == pytest.approx(found.scores.max().item(), abs=1e-5)
+    keeps = joined(pair, ["a", "b"]).fusion.member_postprocess(Postprocess(0.2))
+    assert [one.class_scores[:2] for one in keeps] == [pytest.approx((0.2, 0.1))] * 2  # half of 0.2, as raw scores
+
+
+def test_evaluate_takes_its_threshold_as_a_calibrated_one(digits, weights, tmp_path, capsys):  # noqa: F811
+    low, told = calibrated(tmp_path / "c.safetensors", weights), []
+    for path, conf in ((weights, 0.1), (low, 0.05)):
+        flags = ["--data", str(digits), "--device", "cpu", "--resamples", "0", "--conf", str(conf)]
+        assert main(["evaluate", "--weights", str(path), *flags, "--detections", str(tmp_path / "d.json")]) == 0
+        told.append(len(json.loads((tmp_path / "d.json").read_text())))
+    assert told[0] == told[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faster_rcnn", "yolo_grid", "yolo_anchor_n", "yolox_nano", "picodet_s", "yolo_n_seg"])
+def test_every_family_predicts_calibrated_confidences(name, tmp_path):
+    torch.manual_seed(0)
+    config = model_config(name)
+    if name in ("faster_rcnn", "yolo_anchor_n"):
+        config = dataclasses.replace(config, anchors=[[side, side] for side in range(8, 80, 8)])
+    model = build(config, ModelMetadata(["a", "b"], [1, 2], size=64)).eval()
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    save_weights(tmp_path / "w.safetensors", model)
+    maps = ScoreCalibration("isotonic", [], [[0, 1]] * 3, [[0, 0.5], [0, 0.25], [0, 1]])
+    model.metadata = dataclasses.replace(model.metadata, calibration=maps)
+    save_weights(tmp_path / "c.safetensors", model)
+    raw, found = (
+        Detector.load(tmp_path / f"{one}.safetensors", "cpu").predict(image, conf=0, max_det=3000, iou=1)[0][1]
+        for one in "wc"
+    )
+    wanted = torch.where(raw.labels == 0, raw.scores / 2, raw.scores / 4).sort(descending=True).values
+    assert len(raw) and found.scores.tolist() == pytest.approx(wanted.tolist(), abs=1e-5)

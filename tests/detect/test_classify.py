@@ -265,6 +265,29 @@ def test_training_and_evaluate_agree_and_equal_members_change_nothing(colours, w
     assert "lack, counted as missed: red" in capsys.readouterr().err
 
 
+def test_a_calibrated_classifier_has_other_confidences_and_the_same_classes(colours, weights, tmp_path, capsys):
+    plain, out = ["--data", str(colours), "--resamples", "0", *CPU], tmp_path / "c.safetensors"
+    model = load_weights(weights)
+    with torch.no_grad():
+        [*model.parameters()][-1][0] += 3  # some are wrong, so that there is something to learn
+    save_weights(tmp_path / "odd.safetensors", model)
+    odd, told = str(tmp_path / "odd.safetensors"), []
+    assert main(["evaluate", "--weights", odd, *plain, "--save-calibration", str(out), "--crops", "10"]) == 2
+    assert "leave --crops 10 out" in capsys.readouterr().err
+    assert main(["evaluate", "--weights", odd, *plain, "--save-calibration", str(out)]) == 0
+    for one in (odd, str(out)):
+        assert main(["evaluate", "--weights", one, *plain, "--json", str(tmp_path / "r.json")]) == 0
+        told.append(json.loads((tmp_path / "r.json").read_text()))
+    before, after = told
+    assert all(before[name] == after[name] for name in ("top1", "top5", "confusion"))
+    temperature = load_weights(out).metadata.calibration.temperatures[0]
+    image = colours / "red" / "00.png"
+    raw, found = (detect.load(one, "cpu").predict(image, conf=0)[0][1] for one in (odd, str(out)))
+    logits = raw.scores.log() / temperature
+    assert found.scores.tolist() == pytest.approx(logits.softmax(0).tolist(), abs=1e-4) and temperature != 1
+    assert found.labels.tolist() == raw.labels.tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
