@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.api import Detector
+from detect.config.fusion import FusionConfig
 from detect.ensemble import joined
 from detect.evaluation.calibration import Judged, Reliability, calibration_values
 from detect.evaluation.calibration_fit import fit_calibration, fit_isotonic, fit_temperature
@@ -225,7 +226,7 @@ def test_members_of_an_ensemble_are_fused_by_calibrated_confidences(weights, tmp
     low = calibrated(tmp_path / "c.safetensors", weights)
     alone, pair = Detector.load(low, "cpu"), [Detector.load(low, "cpu") for _ in range(2)]
     found = alone.predict(image, conf=0.05)[0][1]
-    fused = joined(pair, [str(low)] * 2).predict(image, conf=0.05)[0][1]
+    fused = joined(pair, [str(low)] * 2, FusionConfig(method="nms")).predict(image, conf=0.05)[0][1]
     assert len(found) > 0 and fused.scores.max().item() == pytest.approx(found.scores.max().item(), abs=1e-5)
     keeps = joined(pair, ["a", "b"]).fusion.member_postprocess(Postprocess(0.2))
     assert [one.class_scores[:2] for one in keeps] == [pytest.approx((0.2, 0.1))] * 2  # half of 0.2, as raw scores
