@@ -32,6 +32,7 @@ from detect.cli.parser import parse
 from detect.data.annotations import Annotations
 from detect.data.sources.formats import load_data
 from detect.errors import UserError, in_one_line
+from detect.training.run_record import holds_run
 from detect.training.setup import train
 from detect.utils.atomic_io import replace_text
 
@@ -76,7 +77,7 @@ class Study:
         self.write_data(place, chosen, options.steps * options.batch)
         words = f"--weights {options.weights} --data {place / 'data.yaml'} --out {run} --seed {seed} --workers 0"
         words += f" --imgsz {options.imgsz} --batch {options.batch} --epochs 1 --device cpu --precision float32"
-        resume = ["--resume"] if (run / "last.ckpt").exists() else []
+        resume = ["--resume"] if holds_run(run) else []
         weights = train(parse("train", [*words.split(), *resume, "--allow-outside"]))
         row = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         weights.replace(place / "weights.safetensors")

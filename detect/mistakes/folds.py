@@ -98,6 +98,7 @@ def train_folds(
         The images of a fold (M,), and the weights for them.
     """
     from detect.cli.parser import from_values
+    from detect.training.run_record import holds_run
     from detect.training.setup import train
 
     folds = int(fold_of.max()) + 1
@@ -105,7 +106,7 @@ def train_folds(
         folder, held_out = out / f"fold-{fold + 1}", np.flatnonzero(fold_of == fold)
         write_fold(annotations, fold_of, fold, folder)
         run = folder / "run"
-        done = (run / "last.ckpt").exists()
+        done = holds_run(run)
         say(f"fold {fold + 1} of {folds}: {counted(len(held_out), 'image')} held out{', resumed' * done}")
         settings = {**options, "data": str(folder / "data.yaml"), "out": str(run), "resume": done or None}
         yield held_out, train(from_values("train", settings))

@@ -91,6 +91,11 @@ class Difference(NamedTuple):
         return f"{self.name}: {_short(self.before)} -> {_short(self.after)}"
 
 
+def holds_run(out: Path) -> bool:
+    """Whether a folder holds a run that was begun: one killed after its first weights may have no checkpoint yet."""
+    return any((out / name).exists() for name in ("last.ckpt", "best.safetensors"))
+
+
 def settings_of(config: TrainConfig, model: Model) -> dict[str, Any]:
     """The settings as nested plain values, with the model as it was built and the plugins: what `config.yaml` holds."""
     values = dataclasses.asdict(dataclasses.replace(config, model=model.config))

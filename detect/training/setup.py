@@ -41,6 +41,7 @@ from detect.training.run_record import (
     facts_of,
     fingerprint,
     flat,
+    holds_run,
     require_same,
     settings_of,
 )
@@ -113,12 +114,11 @@ def _check_folder(out: Path, config: TrainConfig, ranks: Ranks) -> TrainConfig:
             say("torchrun starts this run again: it resumes from its checkpoint", file=sys.stderr)
     if config.find_lr and config.resume:
         raise UserError("--find-lr tries learning rates from the beginning: leave --resume out")
-    held = [name for name in ("last.ckpt", "best.safetensors") if (out / name).exists()]
-    if held and not config.resume:
+    if holds_run(out) and not config.resume:
         raise UserError(f"{out} holds a run already: resume it with --resume, or choose another --out")
     if not config.resume:
         require_own(out / "config.yaml", "configuration")
-    if ranks.main and "last.ckpt" not in held and (config.resume or (out / "config.yaml").exists()):
+    if ranks.main and not (out / "last.ckpt").exists() and (config.resume or (out / "config.yaml").exists()):
         say(f"{out} holds no checkpoint: the run starts from the beginning", file=sys.stderr)
     ranks.wait()
     attempts.note()

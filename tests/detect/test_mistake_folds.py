@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from detect.data.sources.formats import load_data
 from detect.data_check.images import Seen
 from detect.errors import UserError
-from detect.mistakes.folds import same_images, split_folds
+from detect.mistakes.folds import same_images, split_folds, train_folds
 
 
 @given(st.data(), st.integers(2, 5), st.integers(0, 3))
@@ -47,3 +48,15 @@ def test_equal_and_nearly_equal_images_are_one_group(tmp_path):
     near = np.clip(b * 0.9 + 10, 0, 255).astype(np.uint8)
     groups = same_images([*seen, Seen(tmp_path / "3", "3", near), Seen(tmp_path / "4", problem="broken")])
     assert groups[0] == groups[2] and groups[1] == groups[3] and len(set(groups.tolist())) == 3
+
+
+@pytest.mark.parametrize(("left", "resumes"), [("", None), ("best.safetensors", True), ("last.ckpt", True)])
+def test_a_fold_that_was_broken_off_anywhere_goes_on(digits, tmp_path, monkeypatch, left, resumes):
+    begun = []
+    monkeypatch.setattr("detect.training.setup.train", lambda config: begun.append(config.resume))
+    if left:
+        (tmp_path / "fold-1/run").mkdir(parents=True)
+        (tmp_path / "fold-1/run" / left).touch()
+    annotations = load_data(digits, "train")
+    next(train_folds(annotations, np.arange(len(annotations)) % 2, tmp_path, {"model": {"name": "yolo_n"}}))
+    assert begun == [bool(resumes)]
