@@ -231,7 +231,7 @@ REGISTRIES: dict[str, Registry] = {
     "transform": Registry("transform"),
     "callback": Registry("callback", _built_in("detect.callbacks", loggers="tensorboard mlflow wandb")),
     "criterion": Registry("criterion", {name: f"detect.selection.{name}" for name in _CRITERIA}),
-    "tracker": Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}),
+    "tracker": Registry("tracker", {name: f"detect.tracking.{name}" for name in ("bytetrack", "botsort", "ocsort")}),
     "importer": Registry(  # they are tried in this order
         "importer",
         {name: f"detect.convert.{name}" for name in ("darknet", "yolox", "picodet", "faster_rcnn", "imagenet")},

@@ -1,11 +1,13 @@
-"""Evaluates tracks with TrackEval, an independent evaluator: MOTA, IDF1 and HOTA.
+"""Evaluates tracks with TrackEval, an independent evaluator: HOTA, MOTA and IDF1.
 
     python tools/mot.py --gt gt/gt.txt --tracks detections.json --trackeval PYTHON     # of `detect predict --track`
     python tools/mot.py --gt gt/gt.txt --detections det/det.txt --trackeval PYTHON     # our tracks of these detections
 
 Text files are in the MOTChallenge format, a line each: frame, number, left, top, width, height, score. The scores of
---detections are divided by their maximum; those of at least --conf start tracks. PYTHON is the interpreter of an
-environment with the package trackeval, which installs another OpenCV and so cannot share this environment.
+such --detections are divided by their maximum; a detections.json of `detect predict` without --track (and with a low
+--conf) is taken as it is. Detections of at least --conf start tracks; each --tracker makes its own, a line each, and
+--images is the folder of the frames, for trackers that follow the camera. PYTHON is the interpreter of an environment
+with the package trackeval, which installs another OpenCV and so cannot share this environment.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from anchors.boxes import iou, xywh_to_xyxy
+from detect.config.tracking import TrackConfig
 from detect.errors import UserError, in_one_line
-from detect.tracking.bytetrack import ByteTrack
+from detect.inference.source import open_source
+from detect.registry import REGISTRIES
 from detect.types import Detections
 
 TRACKEVAL = """
@@ -60,29 +64,51 @@ def read(path: Path) -> np.ndarray:
     return rows if rows.shape[1] > 6 else np.hstack([rows, np.ones((len(rows), 1))])
 
 
-def tracked(rows: np.ndarray, frames: range, conf: float) -> np.ndarray:
-    """Track detections in the form of `read`; returns the tracks in the same form."""
-    tracker, tracks = ByteTrack(conf), []
-    scores = rows[:, 6] / max(rows[:, 6].max(initial=0), 1e-9)
+def tracked(rows: np.ndarray, frames: range, conf: float, kind: str = "bytetrack", images: str = "") -> np.ndarray:
+    """Track detections in the form of `read`; returns the tracks in the same form.
+
+    Args:
+        rows: (N, 7).
+        frames: the numbers of the frames.
+        conf: score of a confident detection.
+        kind: the name of a registered tracker.
+        images: the folder of the frames' images, in order; "": the tracker gets none.
+    """
+    tracker, tracks = REGISTRIES["tracker"][kind](conf, TrackConfig(kind=kind)), []
+    given = (frame.image for frame in open_source(images)) if images and tracker.uses_image else None
     for frame in frames:
         here = rows[:, 0] == frame
         boxes = xywh_to_xyxy(torch.from_numpy(rows[here, 2:6]))
         labels = torch.zeros(len(boxes), dtype=torch.int64)
-        updated = tracker.update(Detections(boxes, torch.from_numpy(scores[here]), labels))
-        assert updated.tracks is not None
+        image = (next(given),) if given else ()
+        updated = tracker.update(Detections(boxes, torch.from_numpy(rows[here, 6]), labels), None, *image)
         for track, (left, top, right, bottom) in zip(updated.tracks.tolist(), updated.boxes.tolist(), strict=True):
             tracks.append((frame, track, left, top, right - left, bottom - top, 1.0))
     return np.array(tracks).reshape(-1, 7)
 
 
-def predicted(path: Path) -> np.ndarray:
-    """Read the tracks of `predict --track` from detections.json; an image's frame is the last number in its name."""
+def detected(path: Path) -> np.ndarray:
+    """Read detections, in the form of `read`, with scores from 0 to 1."""
+    if path.suffix == ".json":
+        return predicted(path, tracks=False)
+    rows = read(path)
+    rows[:, 6] /= max(rows[:, 6].max(initial=0), 1e-9)
+    return rows
+
+
+def predicted(path: Path, tracks: bool = True) -> np.ndarray:
+    """Read detections.json of `detect predict`; an image's frame is the last number in its name.
+
+    Args:
+        path: the file.
+        tracks: whether it must have tracks. Without, they are not read.
+    """
     rows = []
     for record in json.loads(path.read_text(encoding="utf-8")):
-        if "track_id" not in record:
+        if tracks and "track_id" not in record:
             raise UserError(f"{path} has no tracks: it must come from detect predict --track")
         frame = record["frame"] + 1 if "frame" in record else int(re.findall(r"\d+", record["image"])[-1])
-        rows.append((frame, record["track_id"], *record["bbox"], record["score"]))
+        rows.append((frame, record["track_id"] if tracks else -1, *record["bbox"], record["score"]))
     return np.array(rows).reshape(-1, 7)
 
 
@@ -118,14 +144,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tracks", type=Path, metavar="JSON", help="detections.json of `detect predict --track`")
     what.add_argument("--detections", type=Path, metavar="FILE", help="detections to track")
+    parser.add_argument(
+        "--tracker", nargs="+", choices=list(REGISTRIES["tracker"]), default=["bytetrack"], help="default: bytetrack"
+    )
+    parser.add_argument("--images", default="", metavar="FOLDER", help="the frames, for a tracker that follows them")
     parser.add_argument("--conf", type=float, default=0.25, help="confidence that starts a track; default: 0.25")
     parser.add_argument("--trackeval", required=True, metavar="PYTHON", help="interpreter with the package trackeval")
     options = parser.parse_args(arguments)
     ground_truth = read(options.gt)
     frames = range(int(ground_truth[:, 0].min()), int(ground_truth[:, 0].max()) + 1)
-    rows = predicted(options.tracks) if options.tracks else tracked(read(options.detections), frames, options.conf)
-    metrics = evaluate(ground_truth, rows, frames, options.trackeval)
-    print(json.dumps({"tracks": len(set(rows[:, 1].tolist())), **metrics}))
+    kinds = options.tracker if options.detections else ["-"]
+    for kind in kinds:
+        rows = (
+            tracked(detected(options.detections), frames, options.conf, kind, options.images)
+            if options.detections
+            else predicted(options.tracks)
+        )
+        metrics = evaluate(ground_truth, rows, frames, options.trackeval)
+        print(json.dumps({"tracker": kind, "tracks": len(set(rows[:, 1].tolist())), **metrics}))
 
 
 if __name__ == "__main__":

@@ -180,13 +180,18 @@ def make_tracker(
         lines, zones: what counts tracks.
 
     Raises:
-        UserError: the embedder of `tracker.appearance` cannot be used.
+        UserError: the embedder of `tracker.appearance` cannot be used, or an option is set that the tracker does not
+            read.
     """
     from detect.api import Detector
+    from detect.cli.applicability import refuse_set
     from detect.inference.box_embedder import BoxEmbedder, require_embedder
+    from detect.registry import REGISTRIES
     from detect.tracking.video_tracker import VideoTracker
 
-    embed = None
+    embed, kind = None, config.tracker.kind
+    unread = getattr(REGISTRIES["tracker"][kind], "unread", ()) if config.track else ()
+    refuse_set(config, [f"tracker.{name}" for name in unread], f"is not read by the tracker {kind}")
     if config.tracker.appearance:
         embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
         require_embedder(embedder, config.tracker.appearance)

@@ -1,1 +1,1 @@
-"""Multi-object tracking: ByteTrack, its Kalman filter, and counting by lines and zones."""
+"""Multi-object tracking: trackers, their Kalman filters and camera motion; counting by lines and zones."""

@@ -71,7 +71,8 @@ class VideoTracker:
             self._begin(video)
         self.last = frame.index
         self.videos[video] = self.places
-        tracked = self.tracker.update(detections, self._embeddings(frame, detections))
+        image = (frame.image,) if getattr(self.tracker, "uses_image", False) else ()
+        tracked = self.tracker.update(detections, self._embeddings(frame, detections), *image)
         self._count(tracked)
         active = self.tracker.active  # a number never comes again
         self.trails = {track: trail for track, trail in self.trails.items() if track in active}

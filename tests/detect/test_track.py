@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.api import Detector
@@ -24,7 +22,6 @@ from detect.models.configs import model_config
 from detect.models.configs.embedder import EmbedderConfig
 from detect.models.weights import save_weights
 from detect.registry import REGISTRIES, Registry, register
-from detect.tracking import kalman
 from detect.tracking.bytetrack import ByteTrack
 from detect.tracking.counting import Line, Zone
 from detect.tracking.video_tracker import VideoTracker
@@ -43,53 +40,6 @@ def numbers(detections):
     return {
         round(box[0]): track for box, track in zip(detections.boxes.tolist(), detections.tracks.tolist(), strict=True)
     }
-
-
-class OneTrack:
-    """The textbook filter of a single box, with an inverse and no batches (Welch and Bishop, 1995)."""
-
-    def __init__(self, x, y, aspect, h):
-        self.m = np.array([x, y, aspect, h, 0, 0, 0, 0], float)
-        self.p = np.diag(np.square([h / 10, h / 10, 1e-2, h / 10, h / 16, h / 16, 1e-5, h / 16]))
-
-    def predict(self):
-        f, h = np.eye(8), self.m[3]
-        for i in range(4):
-            f[i, i + 4] = 1
-        q = np.diag(np.square([h / 20, h / 20, 1e-2, h / 20, h / 160, h / 160, 1e-5, h / 160]))
-        self.m, self.p = f @ self.m, f @ self.p @ f.T + q
-
-    def correct(self, z):
-        h = np.zeros((4, 8))
-        h[range(4), range(4)] = 1
-        r = np.diag(np.square([self.m[3] / 20, self.m[3] / 20, 1e-1, self.m[3] / 20]))
-        k = self.p @ h.T @ np.linalg.inv(h @ self.p @ h.T + r)
-        self.m, self.p = self.m + k @ (np.array(z) - h @ self.m), (np.eye(8) - k @ h) @ self.p
-
-
-@given(st.integers(0, 2**31), st.integers(0, 4))
-def test_the_filter_is_that_of_the_naive_twin(seed, count):
-    rng = np.random.default_rng(seed)
-    boxes = np.sort(rng.uniform(0, 300, (count, 2, 2)), axis=1).reshape(count, 4)
-    boxes[:, 2:] += 5
-    twins = [OneTrack(*row) for row in kalman.measured(boxes)]
-    mean, covariance = kalman.begin(boxes)
-    for _ in range(5):
-        mean, covariance = kalman.predict(mean, covariance)
-        boxes = kalman.boxes_of(mean) + rng.normal(0, 1, (count, 4))
-        seen = kalman.measured(boxes)
-        mean, covariance = kalman.correct(mean, covariance, boxes)
-        for i, twin in enumerate(twins):
-            twin.predict()
-            twin.correct(seen[i])
-            assert np.allclose(mean[i], twin.m, rtol=1e-8, atol=1e-8)
-            assert np.allclose(covariance[i], twin.p, rtol=1e-6, atol=1e-8)
-
-
-@given(st.lists(st.tuples(*[st.floats(-500, 500)] * 2, *[st.floats(1, 500)] * 2), max_size=5))
-def test_boxes_survive_the_filters_form(rows):
-    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in rows], float).reshape(-1, 4)
-    assert np.allclose(kalman.boxes_of(kalman.begin(boxes)[0]), boxes, atol=1e-6)
 
 
 def test_two_who_cross_keep_their_numbers():
@@ -136,11 +86,11 @@ def test_embeddings_of_a_track_are_a_moving_average_of_length_one():
     tracker.update(boxes, np.array([[1.0, 0.0]]))
     tracker.update(boxes, np.array([[0.0, 1.0]]))
     expected = np.array([0.9, 0.1]) / np.hypot(0.9, 0.1)
-    assert np.allclose(tracker.tracks.embeddings, expected)
+    assert np.allclose(tracker.tracks["embeddings"], expected)
     tracker.update(found((10, 10, 40, 40, 0.2)), np.zeros((1, 2)))  # unsure, and not looked at
-    assert np.allclose(tracker.tracks.embeddings, expected)
+    assert np.allclose(tracker.tracks["embeddings"], expected)
     tracker.update(found(), np.zeros((0, 2)))
-    assert tracker.tracks.embeddings.shape == (1, 2)
+    assert tracker.tracks["embeddings"].shape == (1, 2)
 
 
 @pytest.mark.parametrize(("away", "same"), [(3, True), (5, True), (6, False)])
@@ -168,23 +118,6 @@ def test_points_stay_with_their_boxes_and_inputs_as_they_were():
     answer = ByteTrack(0.5).update(one)
     assert answer.tracks.tolist() == [2, 1]
     assert answer.keypoints[0].tolist() == [[3, 4, 5]] and one.tracks is None
-
-
-@given(st.integers(0, 2**31))
-def test_numbers_are_distinct_and_never_come_again(seed):
-    rng = np.random.default_rng(seed)
-    tracker, last, gone = ByteTrack(0.4, TrackConfig(memory=2)), {}, set()
-    for frame in range(12):
-        count = int(rng.integers(0, 6))
-        rows = np.hstack([rng.integers(0, 4, (count, 2)) * 40, np.full((count, 2), 35), rng.uniform(0, 1, (count, 1))])
-        given_ = found(*rows.tolist(), labels=rng.integers(0, 2, count).tolist())
-        answer = tracker.update(given_)
-        ids = answer.tracks.tolist()
-        assert len(set(ids)) == len(ids) and not gone & set(ids) and all(0 < i <= tracker.count for i in ids)
-        assert answer.scores.tolist() == sorted(answer.scores.tolist(), reverse=True)
-        assert all(any(torch.equal(box, other) for other in given_.boxes) for box in answer.boxes)
-        last |= dict.fromkeys(ids, frame)
-        gone = {i for i, seen in last.items() if frame - seen > 2}
 
 
 def test_a_line_counts_who_crosses_between_its_ends():
@@ -239,7 +172,7 @@ def test_a_registered_tracker_is_a_value_of_the_option(monkeypatch):
         def update(self, detections, embeddings):
             return dataclasses.replace(detections, tracks=torch.full((len(detections),), 7))
 
-    with pytest.raises(UserError, match="unknown value of kind 'constant': known: bytetrack"):
+    with pytest.raises(UserError, match="unknown value of kind 'constant': known: botsort, bytetrack, ocsort"):
         check(TrackConfig(kind="constant"), "")
     monkeypatch.setitem(REGISTRIES, "tracker", Registry("tracker", {"bytetrack": "detect.tracking.bytetrack"}))
     register("tracker", "constant")(Constant)
@@ -303,6 +236,14 @@ def test_the_command_tracks_counts_and_draws(walk, weights, tmp_path, monkeypatc
 )
 def test_what_needs_tracks_is_refused_without(flags, said, weights, walk, capsys):
     assert main(["predict", "--weights", str(weights), "--source", str(walk), *flags]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "flag", "value"), [("ocsort", "low", "0.2"), ("bytetrack", "camera_motion", "false")])
+def test_an_option_that_the_tracker_does_not_read_is_refused(kind, flag, value, weights, walk, capsys):
+    flags = ["--source", str(walk), "--track", "--tracker.kind", kind, f"--tracker.{flag}", value]
+    assert main(["predict", "--weights", str(weights), *flags]) == 2
+    said = f"--tracker.{flag.replace('_', '-')} is not read by the tracker {kind}: leave it out"
     assert said in capsys.readouterr().err
 
 
