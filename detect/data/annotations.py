@@ -5,7 +5,7 @@ Axes: I images, N objects, C classes, K keypoints. Objects are kept grouped by i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ import torch
 from detect.data.federation import Federation
 from detect.data.images import read_header, read_image
 from detect.data.outlines import Outlines, gather
+from detect.storage.fetch import ahead
 from detect.types import Preprocess, Target
+from detect.utils.atomic_io import TREES
 
 if TYPE_CHECKING:
     from detect.config.augment import AugmentConfig
@@ -142,6 +144,11 @@ class Annotations:
         """Return image `index` as (H, W, 3) uint8 RGB, turned as it was annotated. Raises UserError as `read_image`."""
         height, width = self.sizes[index].tolist()  # `size`, written out: images pass here on their way to training
         return read_image(self.root / self.file_name(index), (height, width) if height and width else None)
+
+    def fetch_ahead(self, indices: Iterable[int]) -> None:
+        """Begin to fetch images that will be read soon, where they lie in an object store."""
+        if TREES in str(self.root):
+            ahead(self.image_path(index) for index in indices)
 
     def target(self, index: int) -> Target:
         """Return the target of image `index`: float32 xyxy in pixels as annotated, crowd regions included."""

@@ -29,7 +29,7 @@ from detect.data.image_formats import FORMATS
 from detect.data.jpegs import MOST_SCANS, ends_early, has_many_scans, silence, with_end
 from detect.data.pngs import rows_missing
 from detect.errors import UserError
-from detect.utils.atomic_io import irregular, open_file
+from detect.utils.atomic_io import STORED, irregular, open_file, read_bytes
 
 Size = tuple[int, int]
 MAX_PIXELS = 500_000_000  # of an image, unless more are asked for: as 8-bit RGB they take 1.5 GB
@@ -91,14 +91,18 @@ def read_image(path: str | PathLike[str], size: Size | None = None) -> np.ndarra
     Raises:
         UserError: the file is missing, unreadable, truncated or of another size than annotated.
     """
+    name = fspath(path)
     try:
-        if not os.path.isfile(path):  # as `open_file`, for an image passes here on its way through few files
-            raise irregular(path)
-        with open(path, "rb") as file:
-            data = file.read()
+        if STORED.search(name):  # an object of a store, or in a shard
+            data = read_bytes(name)
+        elif not os.path.isfile(name):  # as `open_file`, for an image passes here on its way through few files
+            raise irregular(name)
+        else:
+            with open(name, "rb") as file:
+                data = file.read()
     except (OSError, ValueError) as error:
-        raise _missing(fspath(path), error) from None
-    return decode_image(data, fspath(path), size)
+        raise _missing(name, error) from None
+    return decode_image(data, name, size)
 
 
 def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Page]:
@@ -109,10 +113,13 @@ def read_pages(path: str | PathLike[str], most: int = MAX_PIXELS) -> Iterator[Pa
     """
     name = fspath(path)
     try:
-        if not os.path.isfile(path):  # as `open_file`, for an image passes here on its way through few files
-            raise irregular(path)
-        with open(path, "rb") as file:
-            data = file.read()
+        if STORED.search(name):  # an object of a store, or in a shard
+            data = read_bytes(name)
+        elif not os.path.isfile(name):  # as `open_file`, for an image passes here on its way through few files
+            raise irregular(name)
+        else:
+            with open(name, "rb") as file:
+                data = file.read()
     except (OSError, ValueError) as error:
         raise _missing(name, error) from None
     if data.startswith(b"\xff\xd8") and data.find(b"MPF\0", 0, 1 << 18) < 0:  # an ordinary JPEG

@@ -83,6 +83,10 @@ class _Letterboxed:
         moved = Target(boxes, target.labels, target.crowd, target.image_id, fit.canvas, points, proposals)
         return self.cache.get(index, self._read), moved, fit
 
+    def fetch_ahead(self, indices: list[int]) -> None:
+        """Begin to fetch the images of a batch, where they lie in an object store."""
+        self.annotations.fetch_ahead(indices)
+
     def _read(self, index: int) -> np.ndarray:
         return self.fit(index).apply(self.annotations.read(index))
 

@@ -1,8 +1,8 @@
 """Which files a dataset may use: those below its own folders, wherever links lead.
 
 A dataset comes from somewhere else: a name in its lists and annotation files, or a link in it, must not make this
-machine's other files part of it. The folders that the user names, in a flag or in a YAML, are its own, links or
-not. `--allow-outside` is for sets whose lists or links mean to lead elsewhere.
+machine's other files part of it, nor make it ask other machines. The folders that the user names, in a flag or in a
+YAML, are its own, links or not. `--allow-outside` is for sets whose lists or links mean to lead elsewhere.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from pathlib import Path
 
 from detect.errors import UserError
 
-_LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.($|[/\\])")
+_LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.($|[/\\])")
 LEAVES = "leaves the image folder (--allow-outside permits it)"
 OUTSIDE = "leads outside the folder of the dataset (--allow-outside permits it)"
 
 
 class Roots:
-    """The folders below which a dataset may use files; `anywhere` permits all files."""
+    """The folders below which a dataset may use files; `anywhere` permits all files and URLs.
 
-    def __init__(self, *folders: str | Path, anywhere: bool = False) -> None:
-        self.anywhere = anywhere
+    `urls`: whether the YAML of the dataset may name URLs, as the user named the YAML itself.
+    """
+
+    def __init__(self, *folders: str | Path, anywhere: bool = False, urls: bool = False) -> None:
+        self.anywhere, self.urls = anywhere, urls or anywhere
         self.folders = {os.path.realpath(folder) for folder in folders}
         self._real: dict[str, str] = {}  # of folders, links followed
 
     def adding(self, *folders: str | Path) -> Roots:
         """Return these and other folders."""
-        return Roots(*self.folders, *folders, anywhere=self.anywhere)
+        return Roots(*self.folders, *folders, anywhere=self.anywhere, urls=self.urls)
 
     def holds(self, path: str) -> bool:
         """Whether the dataset may use the file or folder at an absolute path; it need not exist."""

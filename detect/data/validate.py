@@ -78,6 +78,7 @@ def check_images(annotations: Annotations, decode: bool = True, workers: int = 8
         indices = iter(range(len(annotations)))
         with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(annotations) // 64)) as pool:
             while chunk := list(islice(indices, 64 * workers)):
+                annotations.fetch_ahead(chunk)
                 yield from pool.map(lambda i: examine(annotations.image_path(i), annotations.size(i), decode), chunk)
 
     with closing(track(looked(), len(annotations), "check images")) as tracked:

@@ -27,6 +27,7 @@ from detect.data.letterbox import Letterbox
 from detect.errors import UserError
 from detect.plugins import Loaded
 from detect.types import Batch, Target
+from detect.utils.atomic_io import TREES
 from detect.utils.interrupt import follow_parent
 from detect.utils.names import say
 
@@ -47,13 +48,17 @@ class _Batches(Dataset):
     """What DataLoader asks for a batch, by a list of keys: each sample is made when `_pack` comes to it."""
 
     def __init__(self, sample: Callable[[Any], tuple]) -> None:
-        self.sample = sample
+        data = getattr(sample, "__self__", None)
+        remote = TREES in str(getattr(getattr(data, "annotations", None), "root", ""))
+        self.sample, self.ahead = sample, getattr(data, "fetch_ahead", None) if remote else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Plugins come first: a process that is spawned has to import their classes before it has objects of them."""
-        return {"plugins": Loaded(), "sample": self.sample}
+        return {"plugins": Loaded(), "sample": self.sample, "ahead": self.ahead}
 
     def __getitem__(self, draws: list) -> tuple[int, Iterable[tuple]]:
+        if self.ahead is not None:
+            self.ahead(draws)
         return len(draws), map(self.sample, draws)
 
 

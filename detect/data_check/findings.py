@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,6 +42,7 @@ from detect.data_check.needs import needs
 from detect.data_check.outlines import outlines
 from detect.data_check.statistics import anchors_of, facts, of_whole_images
 from detect.errors import UserError, unknown
+from detect.storage.resolve import local
 
 USUAL = ("train", "val", "test")
 TINY, GIANT = 3.0, 0.98
@@ -66,7 +66,7 @@ def check(data: str, size: int, k: int = 9, splits: Sequence[str] = (), allow_ou
     checked.findings += compared([*copies(checked.seen)], checked.annotations)
     everywhere = [checked.annotations.get(split) or load(known[split], split)[0] for split in known]
     if all(one and one.dims == 2 for one in everywhere):  # what an unreadable split lists is unknown
-        inside = Source(Path(data), allow_outside=allow_outside).inside
+        inside = Source(local(data), allow_outside=allow_outside).inside
         checked.findings += nowhere([one for one in everywhere if one], checked.findings, inside)
     first = next(iter(checked.splits.values()), None)
     if first and not first["whole_images"]:

@@ -82,6 +82,7 @@ def look_at_all(annotations: Annotations, title: str, workers: int = 4) -> list[
         indices = iter(range(len(annotations)))
         with ThreadPoolExecutor(workers) as pool:
             while chunk := list(islice(indices, 16 * workers)):
+                annotations.fetch_ahead(chunk)
                 yield from pool.map(lambda i: look(annotations.image_path(i), annotations.size(i)), chunk)
 
     return list(track(looked(), len(annotations), title))

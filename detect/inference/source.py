@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -22,10 +22,14 @@ from detect.data.sources.signals import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.inference.folder import listed, usable, walk
 from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video
+from detect.storage.fetch import ahead
+from detect.storage.resolve import local
+from detect.storage.urls import is_web
 from detect.types import Frame
-from detect.utils.atomic_io import require_file
+from detect.utils.atomic_io import TREES, require_file
 
 VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
+_AHEAD = 32  # images of a store that are fetched ahead
 _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
@@ -91,10 +95,11 @@ class Source:
         return next(iter(self.rates.values())) if len(self.rates) == 1 else None
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._readable() if self.skip_bad else chain.from_iterable(self.parts)
+        parts = _fetched_ahead(self.parts) if any(TREES in str(file) for file in self.files) else self.parts
+        return self._readable(parts) if self.skip_bad else chain.from_iterable(parts)
 
-    def _readable(self) -> Iterator[Frame]:
-        for part in self.parts:
+    def _readable(self, parts: Iterable[SourcePart]) -> Iterator[Frame]:
+        for part in parts:
             try:
                 yield from part
             except UserError as error:
@@ -134,6 +139,15 @@ class Source:
         self.close()
 
 
+def _fetched_ahead(parts: Sequence[SourcePart]) -> Iterator[SourcePart]:
+    """Yield the parts; the images of those to come are being fetched from their store."""
+    for i, part in enumerate(parts):
+        if i % _AHEAD == 0:
+            soon = (getattr(one, "image", None) for one in parts[i : i + 2 * _AHEAD])
+            ahead(image for image in soon if isinstance(image, Path))
+        yield part
+
+
 class ImagePart:
     """One image: a path that is read when its turn comes, or an array, PIL image or tensor.
 
@@ -168,9 +182,9 @@ def open_source(
 
     Args:
         spec: the path of an image, video or folder; a text file that lists such paths, one a line; a glob (`*`, `**`);
-            a camera index; the URL of a stream; an array (H, W, 3) or (H, W) uint8 RGB; a PIL image; a tensor
-            (3, H, W), uint8 or float in 0..1; a file of signals or volumes; or a list of these. Of a folder, images and
-            videos are taken; a warning counts the other files.
+            a camera index; the URL of a stream, or of an image, video, folder or pattern in a store; an array (H, W, 3)
+            or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float in 0..1; a file of signals or volumes;
+            or a list of these. Of a folder, images and videos are taken; a warning counts the other files.
         vid_stride: every `vid_stride`-th frame of a video is taken.
         recursive: also take what is in the folders of a folder.
         skip_bad: leave out what cannot be read, and list it in `left_out`.
@@ -208,7 +222,9 @@ def _expand(spec: Any, recursive: bool) -> list[Any]:
     if not isinstance(spec, str | os.PathLike):
         return [spec]
     text = os.fspath(spec)
-    path = Path(text).expanduser()
+    if _STREAM.match(text) and not _is_file_of_web(text):
+        return [text]
+    path = local(text, anew=True)
     try:
         if path.is_file():
             return (listed(path, _is_taken) if path.suffix.lower() == ".txt" else None) or [path]
@@ -218,14 +234,18 @@ def _expand(spec: Any, recursive: bool) -> list[Any]:
         raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
     if text.isdecimal():
         return [int(text)]
-    if _STREAM.match(text):
-        return [text]
     if glob.has_magic(text):
         matched = (one for one in map(Path, glob.iglob(str(path), recursive=True)) if not one.is_dir())
         return usable(matched, f"pattern {text}", _is_taken)
     if os.path.exists(path):
         require_file(path)
     raise UserError(f"source {text!r}: no such file or folder")
+
+
+def _is_file_of_web(url: str) -> bool:
+    """Whether a URL is that of images: of one by its suffix, or of a folder. Videos are played while they come."""
+    path = url.partition("?")[0]
+    return is_web(url) and (path.endswith("/") or is_image(Path(path)))
 
 
 def _is_taken(path: Path) -> bool:

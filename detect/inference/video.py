@@ -19,6 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from detect.errors import UserError
 from detect.inference.demuxers import allowed
 from detect.inference.timeline import Timeline
+from detect.storage.fetch import local_path
 from detect.types import Frame
 from detect.utils.interrupt import Caller
 
@@ -57,7 +58,7 @@ class Video:
     ) -> None:
         self.name, self.stride, self.live, self.max_pixels = name, stride, live, max_pixels
         # The "file:" prefix keeps a colon in a name from being read as a protocol.
-        self._url = str(address) if live else f"file:{address}"
+        self._url = str(address) if live else f"file:{local_path(address)}"
         self._limits = {"max_pixels": str(max_pixels)}
         self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
         self._label = name if live else str(address)  # a URL may hold a password

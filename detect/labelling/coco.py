@@ -14,6 +14,7 @@ import yaml
 
 from detect.labelling.labels import Labels
 from detect.labelling.writer import LabelFormat
+from detect.storage.trees import url_of
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import json_text
 
@@ -31,7 +32,7 @@ class CocoLabels(LabelFormat):
             inside = root.is_relative_to(here)
             parts[split] = {
                 "annotations": file,
-                "images": Path(os.path.relpath(root, here)).as_posix() if inside else str(root),
+                "images": Path(os.path.relpath(root, here)).as_posix() if inside else url_of(root),
             }
         replace_text(out / "data.yaml", yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
         return [f"{out / 'data.yaml'}: use it as --data"]
@@ -47,4 +48,4 @@ def coco_content(labels: Labels) -> dict:
         if any(one.rings[1]) and not one.is_mask:  # a list of polygons cannot say which are holes
             assert one.outline is not None
             record["segmentation"] = one.outline.rle(0, sizes[record["image_id"]])
-    return {"info": {"images": str(Path(labels.annotations.root).resolve())}, **content}
+    return {"info": {"images": url_of(Path(labels.annotations.root).resolve())}, **content}

@@ -11,7 +11,6 @@ A format is a `LabelFormat`, registered in the kind "labels". Formats from outsi
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +22,7 @@ from detect.data.annotations import Annotations, encode_names
 from detect.errors import UserError
 from detect.labelling.labels import REVIEW, Labels
 from detect.registry import REGISTRIES
-from detect.utils.atomic_io import replace_file
+from detect.utils.atomic_io import STORED, read_bytes, replace_file
 from detect.utils.locks import LOCK, locked_folder
 from detect.utils.names import counted
 
@@ -186,10 +185,11 @@ def _renamed(data: Annotations, root: Path, names: list[str]) -> Annotations:
 
 def place(source: Path, target: Path, how: str) -> None:
     """Link or copy an image file."""
-    if not source.is_file():
+    stored = STORED.search(str(source)) is not None  # of an object store, or in a shard
+    if not (source.is_file() or stored):
         raise UserError(f"{source}: there is no such image")
-    if how == "copy":
-        replace_file(target, lambda part: shutil.copyfile(source, part), durable=False)
+    if how == "copy" or stored:
+        replace_file(target, lambda part: part.write_bytes(read_bytes(source)), durable=False)
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from detect.errors import FULL, UserError
 
+TREES = f"{os.sep}gridhead-trees{os.sep}"  # in the path of a file whose content is elsewhere: see `detect.storage`
+STORED = re.compile(r"[/\\]gridhead-trees[/\\]|\.(tar|parquet)[/\\]", re.IGNORECASE)  # or within a shard
 _ROOM = 2**22  # bytes; a disk with less free space counts as full
 _ELSEWHERE = "free some space, or let TMPDIR name a folder that can be written and has some"
 _TORCH_CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -30,11 +33,18 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading. Every reader of the user's files opens them here.
 
     Anything else could block for ever (a named pipe), have no end (/dev/zero) or react to being opened (a device).
+    Files of object stores and within shards are opened by `detect.storage`.
 
     Raises:
         OSError: the file is missing, cannot be read, or is not a regular file.
         ValueError: the name holds a NUL.
+        UserError: a remote file cannot be fetched.
     """
+    if STORED.search(name := os.fspath(path)):
+        from detect.storage.fetch import open_stored
+
+        if (stored := open_stored(name)) is not None:
+            return stored
     if not os.path.isfile(path):
         raise irregular(path)
     return open(path, "rb")

@@ -153,6 +153,16 @@ class CropDataset(TrainDataset):
         self.cache = self.images.cache(cache_gb)
         self.augment = self._augmenter(augment) if augment else None
 
+    @property
+    def annotations(self) -> Annotations:
+        """The dataset that the crops are of."""
+        return self.crops.annotations
+
+    def fetch_ahead(self, keys: list[SampleKey]) -> None:
+        """Begin to fetch the images of a batch, where they lie in an object store."""
+        rows = (self.index(key.epoch, key.position) for key in keys)
+        self.annotations.fetch_ahead(int(self.crops.images[row]) for row in rows)
+
     def _augmenter(self, config: AugmentConfig) -> Augmenter:
         return Augmenter(config, self.preprocess)
 

@@ -95,6 +95,16 @@ class CocoDataset(TrainDataset):
             target = merge([target, more], target.size)
         return self.augment(image, target, key.size, rng)
 
+    def fetch_ahead(self, keys: list[SampleKey]) -> None:
+        """Begin to fetch the images of a batch, where they lie in an object store, and those of their first mosaics."""
+        for key in keys:
+            indices = [self.index(key.epoch, key.position)]
+            rng = generator(Stream.SAMPLE, self.seed, key.epoch, key.position)
+            plain = self.plain_from is not None and key.epoch >= self.plain_from
+            if self.augment and not plain and rng.random() < self.augment.config.mosaic:
+                indices += rng.integers(len(self.images.sides), size=3).tolist()
+            self.annotations.fetch_ahead(indices)
+
     @property
     def canvases(self) -> np.ndarray:
         """(I, 2) the height and width of each `sample`."""

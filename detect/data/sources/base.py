@@ -47,7 +47,7 @@ class Source:
     """What `--data` names.
 
     Attributes:
-        path: the file or folder, or "toy". It need not exist.
+        path: the file or folder, or "toy". It need not exist. For a URL it is what stands for it in the cache.
         image_level_labels: whether one label for a whole image will do, as for classifiers: "" for no; else what the
             validation set is drawn from where the dataset has no splits, "images" of each class or whole "classes".
         allow_outside: whether links and lists may lead to files outside the dataset's folder.
@@ -60,8 +60,9 @@ class Source:
     @cached_property
     def inside(self) -> Roots:
         """The folders whose files the dataset may use: the one that `path` names or lies in."""
-        folder = self.path if os.path.isdir(self.path) else self.path.parent
-        return Roots(folder, anywhere=self.allow_outside)
+        is_folder = os.path.isdir(self.path)
+        folder = self.path if is_folder else self.path.parent
+        return Roots(folder, anywhere=self.allow_outside, urls=not is_folder)
 
     @cached_property
     def yaml_path(self) -> Path | None:

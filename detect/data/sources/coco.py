@@ -30,6 +30,8 @@ from detect.data.sources.image_names import as_on_disk, image_folder, image_root
 from detect.data.sources.inventory import by_split
 from detect.data.sources.values import whole
 from detect.errors import UserError
+from detect.storage import is_url
+from detect.storage.resolve import as_local
 from detect.utils.json_files import read_json, uncollected
 from detect.utils.json_parts import read_in_parts
 from detect.utils.names import warn_once
@@ -168,6 +170,7 @@ def from_coco(
     grouped: dict[str, Any] = {key: None if column is None else column[order] for key, column in columns.items()}
     records = [images[row] for row in used.tolist()]
     federation = lvis_federation(records, categories, category_ids, starts, grouped["labels"], bad_records)
+    files = [as_local(file) if is_url(file) else file for file in files]  # `inside` let them in
     root, files = rebased(root, as_on_disk(files, root))
     name_bytes, name_starts = encode_names(files)
     return Annotations(

@@ -10,6 +10,7 @@ from detect.data.sources.base import Format, Source, Splits, accepted
 from detect.data.sources.inventory import split_name
 from detect.errors import UserError
 from detect.registry import REGISTRIES
+from detect.storage.resolve import local
 from detect.utils.atomic_io import require_file
 
 
@@ -51,7 +52,7 @@ def recognise(spec: str | Path, image_level_labels: str = "", allow_outside: boo
         UserError: there is no such file, or it cannot be used.
         UnknownFormatError: no format recognises it.
     """
-    source = Source(Path(spec).expanduser(), image_level_labels, allow_outside)
+    source = Source(local(spec), image_level_labels, allow_outside)
     if os.path.exists(source.path) and not os.path.isdir(source.path):
         require_file(source.path)
     found = next(filter(None, (form.splits(source) for form in _formats(image_level_labels))), None)

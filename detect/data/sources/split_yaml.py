@@ -3,7 +3,7 @@
     train: {annotations: train.json, images: images/train}
     val: {annotations: val.json, images: images/val}
 
-Paths are relative to the YAML, or absolute. Without `images` they are looked for as beside any COCO file.
+Paths are relative to the YAML, absolute, or URLs. Without `images` they are looked for as beside any COCO file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from detect.data.sources.coco import coco_loader
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import by_split
 from detect.errors import UserError, unknown
+from detect.storage.resolve import beside
 from detect.utils.names import require_names
 
 
@@ -46,13 +47,13 @@ def _reader(path: Path, split: str, part: Any, inside: Roots) -> Callable[[bool]
     for key in part:
         if key not in ("annotations", "images"):
             raise UserError(f"{path}: {split}: {unknown('key', str(key), ('annotations', 'images'))}")
-    annotations = path.parent / Path(part["annotations"]).expanduser()
+    annotations = beside(path.parent, part["annotations"], inside)
     images, inside = part.get("images"), inside.adding(annotations.parent)
     if images is None:
         return coco_loader(annotations, image_roots(annotations.parent, split), inside)
     if not isinstance(images, str):
         raise UserError(f"{path}: {split}: images must be one folder, not {images!r}")
-    root = path.parent / Path(images).expanduser()
+    root = beside(path.parent, images, inside)
     if not os.path.isdir(root):
         raise UserError(f"{path}: {split}: there is no image folder {root}; images is relative to the YAML")
     return coco_loader(annotations, [root], inside.adding(root))

@@ -15,6 +15,7 @@ from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import take_stock
 from detect.errors import UserError
+from detect.storage.resolve import local
 from detect.utils.atomic_io import read_bytes
 
 
@@ -29,7 +30,7 @@ def load_unlabelled(folder: str | Path, skip_bad: bool = False, allow_outside: b
     Raises:
         UserError: there is no such folder, it holds no image, or a file cannot be used.
     """
-    root = Path(folder).expanduser()
+    root = local(folder)
     if not root.is_dir():
         raise UserError(f"{folder}: there is no such folder; --unlabelled takes a folder of images")
     inside = Roots(root, anywhere=allow_outside)

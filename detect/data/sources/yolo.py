@@ -30,6 +30,7 @@ from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, split_name
 from detect.data.sources.yolo_files import unlabelled, yolo_files
 from detect.errors import UserError
+from detect.storage.resolve import beside
 from detect.utils.names import require_names
 from detect.utils.text_files import read_text
 
@@ -181,7 +182,7 @@ def _names(path: Path, content: dict[str, Any]) -> list[str]:
 def _load_split(
     path: Path, content: dict[str, Any], entry: Any, split: str, names: list[str], inside: Roots, skip_bad: bool
 ) -> Annotations:
-    base = path.parent / Path(str(content.get("path") or "")).expanduser()
+    base = beside(path.parent, str(content.get("path") or ""), inside)
     bad_records = BadRecords(path, skip_bad)
     images, labels, inside = yolo_files(path, split, base, entry, bad_records, inside)
     annotations = load_yolo(path, images, labels, names, bad_records, declared_keypoints(path, content), inside)

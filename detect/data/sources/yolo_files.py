@@ -31,6 +31,9 @@ from detect.data.sources.inventory import (
     take_stock,
 )
 from detect.errors import UserError
+from detect.storage import is_url
+from detect.storage.resolve import beside
+from detect.utils.atomic_io import TREES
 from detect.utils.names import may_be_a_file
 from detect.utils.text_files import read_text
 
@@ -50,7 +53,7 @@ def yolo_files(
     """
     finder, folders, named = Finder(), list[str](), dict[str, str]()
     for part in entry if isinstance(entry, list) else [entry]:
-        place = _place(path, split, base, str(part), finder)
+        place = _place(path, split, base, str(part), finder, inside)
         inside = inside.adding(base, place if os.path.isdir(place) else os.path.dirname(place))
         if os.path.isdir(place):
             folders.append(place)
@@ -84,8 +87,10 @@ def yolo_files(
     return *_paired(stock, folders, os.path.abspath(base), finder, bad_records, inside), inside
 
 
-def _place(path: Path, split: str, base: Path, entry: str, finder: Finder) -> str:
+def _place(path: Path, split: str, base: Path, entry: str, finder: Finder, inside: Roots) -> str:
     """The file or folder that an entry means, absolute."""
+    if is_url(entry) or (TREES in str(path) and os.path.isabs(entry)):
+        return str(beside(path.parent, entry, inside))
     bare = entry.replace("\\", "/")
     places = [base / entry, path.parent / entry, base / bare, path.parent / bare]
     if bare.startswith("../"):  # some exporters write ../train/images for train/images

@@ -1,0 +1,159 @@
+"""Files within shards, by paths that say where they are: no index has to be kept, and nothing is ever unpacked.
+
+    train-000000.tar/1536+20480/000139.jpg     20,480 bytes from byte 1536 on (WebDataset)
+    train-00000.parquet/3-17/000139.jpg        row 17 of row group 3, in the column of images
+
+The name at the end is for people and for suffixes; it is never a path on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from io import BufferedReader, BytesIO
+from typing import Any, NamedTuple
+
+from detect.errors import UserError
+from detect.utils.atomic_io import TREES
+
+MEMBER = re.compile(r"^(.*\.(tar|parquet))[/\\](\d{1,18})[+-](\d{1,18})[/\\]([^/\\]+)$", re.IGNORECASE | re.DOTALL)
+LARGEST = 2**30  # bytes of a file in a shard, and of the images of a row group
+_KEPT = 4  # row groups that a process keeps decoded
+
+
+class Member(NamedTuple):
+    """A file in a shard: start and size in bytes of a tar, row group and row of a Parquet file."""
+
+    shard: str
+    is_tar: bool
+    start: int
+    size: int
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.shard}/{self.start}{'+' if self.is_tar else '-'}{self.size}/{self.name}"
+
+
+def member_of(path: str) -> Member | None:
+    """The file in a shard that a path names; None for other paths."""
+    found = MEMBER.match(path)
+    if found is None or not (os.path.isfile(found[1]) or TREES in path):
+        return None
+    return Member(found[1], found[2].lower() == "tar", int(found[3]), int(found[4]), found[5])
+
+
+def open_member(
+    member: Member, part_of: Callable[[str, int, int], bytes | None], local_path: Callable[[str], str]
+) -> BufferedReader:
+    """Open a file in a shard.
+
+    Args:
+        member: the file.
+        part_of: reads a part of a remote file (path, start, size); None where it is a local one.
+        local_path: the local file with the content of a path.
+
+    Raises:
+        OSError: the shard cannot be read, or ends before the file does.
+        UserError: it is too large, or the Parquet file has no such row or no images.
+    """
+    if member.is_tar:
+        if member.size > LARGEST:
+            raise UserError(f"{member.path}: a file of more than {LARGEST:,} bytes is not read from a shard")
+        data = part_of(member.shard, member.start, member.size)
+        if data is None:
+            with open(member.shard, "rb") as file:
+                file.seek(member.start)
+                data = file.read(member.size)
+        if len(data) != member.size:
+            raise OSError(22, "the shard ends before this file does", member.path)
+    else:
+        data = _row_groups.image(local_path(member.shard), member)
+    return BufferedReader(BytesIO(data))
+
+
+def image_column(schema: Any, name: str) -> tuple[str, ...]:
+    """The path of the column of encoded images in the schema of a Parquet file, such as ("image", "bytes").
+
+    Raises:
+        UserError: there is none.
+    """
+    import pyarrow as pa
+
+    binary = (pa.types.is_binary, pa.types.is_large_binary)
+    for field in schema:
+        if pa.types.is_struct(field.type):
+            inner = {part.name: part.type for part in field.type}
+            if "bytes" in inner and any(is_one(inner["bytes"]) for is_one in binary):
+                return field.name, "bytes"
+        elif any(is_one(field.type) for is_one in binary):
+            return (field.name,)
+    raise UserError(f"{name}: no column holds images (binary, or a struct with bytes): {', '.join(schema.names)}")
+
+
+def open_parquet(path: str, name: str) -> Any:
+    """Open a local Parquet file as `pyarrow.parquet.ParquetFile`; `name` is for messages.
+
+    Raises:
+        UserError: pyarrow is missing, or the file is damaged.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UserError(f"{name}: Parquet needs the package pyarrow: pip install 'gridhead[remote]'") from None
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{name}: not a readable Parquet file ({' '.join(str(error).split())[:200]})") from None
+
+
+class _RowGroups:
+    """The images of the row groups that were read last."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as a forked child must: a thread of the parent may hold the lock."""
+        self.lock = threading.Lock()
+        self.kept: OrderedDict[tuple[str, int], list[bytes | None]] = OrderedDict()
+
+    def image(self, path: str, member: Member) -> bytes:
+        """The image in a row of a row group."""
+        group, row = member.start, member.size
+        with self.lock:
+            images = self.kept.pop((path, group), None)
+            if images is None:
+                images = self._read(path, member.shard, group)
+            self.kept[path, group] = images
+            while len(self.kept) > _KEPT:
+                self.kept.popitem(last=False)
+        image = images[row] if row < len(images) else None
+        if image is None:
+            raise OSError(22, "the Parquet file has no image in this row", member.path)
+        return image
+
+    @staticmethod
+    def _read(path: str, name: str, group: int) -> list[bytes | None]:
+        import pyarrow as pa
+
+        with open_parquet(path, name) as file:
+            if group >= file.num_row_groups:
+                raise OSError(22, "the Parquet file has no such row group", name)
+            column = image_column(file.schema_arrow, name)
+            if file.metadata.row_group(group).total_byte_size > LARGEST:
+                raise UserError(f"{name}: row group {group} has more than {LARGEST:,} bytes: write it in smaller ones")
+            try:
+                found = file.read_row_group(group, columns=[".".join(column)])[column[0]].combine_chunks()
+            except (pa.ArrowException, OSError) as error:
+                raise UserError(f"{name}: row group {group} is damaged ({str(error)[:200]})") from None
+            return (found.field(column[1]) if len(column) > 1 else found).to_pylist()
+
+
+_row_groups = _RowGroups()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_row_groups.reset)
