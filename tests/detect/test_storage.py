@@ -305,7 +305,7 @@ def test_no_name_of_an_object_leads_out_of_its_folder(names):
 
 def test_versions_are_told_by_size_time_and_tag():
     one = {"size": 5, "ETag": '"abc"', "LastModified": "2026-01-02T03:04:05+00:00"}
-    changes = ({"size": 6}, {"ETag": '"abd"'}, {"LastModified": "2026-01-02T03:04:06+00:00"})
+    changes = ({"size": 6}, {"ETag": '"xyz"'}, {"LastModified": "2026-01-02T03:04:06+00:00"})
     assert len({version(one | change) for change in ({}, *changes)}) == 4
     assert version(one) == version(one | {"ETag": 'W/"abc"'})
     assert version({}) == (-1, version({})[1]) and version({"size": 3, "mtime": "not a time"})[0] == 3
