@@ -18,6 +18,8 @@ def picked(parts: list[Outlines], rows: np.ndarray) -> Outlines:
         parts: outlines of N objects, without frames.
         rows: (M,) of objects, none twice.
     """
+    if len(parts) == 1 and np.array_equal(rows, np.arange(len(parts[0]))):
+        return parts.pop()
     object_starts, ring_starts, code_starts = (
         joined([getattr(part, name) for part in parts]) for name in ("object_starts", "ring_starts", "code_starts")
     )

@@ -55,13 +55,28 @@ class Roots:
 
     def let_in(self, names: Sequence[object], root: Path) -> list[bool]:
         """Return which file names, relative to `root`, the dataset may use, by name and by where links lead."""
-        base = os.path.abspath(root)
+        base, links = os.path.abspath(root), dict[str, set[str] | None]()
+
+        def inside(name: str) -> bool:
+            above, file = os.path.split(name)
+            if above not in links:
+                folder = os.path.join(base, above)
+                links[above] = _links(folder) if self.holds(os.path.join(folder, ".")) else None
+            led_astray = links[above]
+            return (led_astray is not None and file not in led_astray) or self.holds(os.path.join(base, name))
+
         return [
-            type(name) is not str
-            or self.anywhere
-            or not (_LEAVING.search(name) or not self.holds(os.path.join(base, name)))
-            for name in names
+            type(name) is not str or self.anywhere or (not _LEAVING.search(name) and inside(name)) for name in names
         ]
+
+
+def _links(folder: str) -> set[str]:
+    """The names of the links in a folder: one listing instead of a look at every file."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except (OSError, ValueError):
+        return set()
 
 
 def shared_folder(files: Sequence[str]) -> str:

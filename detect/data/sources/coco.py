@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from detect.data.annotations import Annotations, encode_names
@@ -23,9 +24,10 @@ from detect.data.outline_parts import picked
 from detect.data.outlines import Outlines
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
+from detect.data.sources.coco_cache import keep, record_cache
 from detect.data.sources.coco_columns import annotation_columns, image_columns
 from detect.data.sources.coco_outlines import fitting_images, packed, with_frames
-from detect.data.sources.coco_table import AnnotationTable, TableBuilder
+from detect.data.sources.coco_table import AnnotationTable, TableBuilder, table_of
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
 from detect.data.sources.values import whole
@@ -109,9 +111,27 @@ def load_coco(
     """
     path = Path(path)
     places = [Path(root or path.parent)] if root is None or isinstance(root, str | Path) else root
-    with uncollected():
-        data = read_records(path)
-        return from_coco(data, path, image_folder(data, places), BadRecords(path, skip_bad), inside=inside)
+    return load_records(path, lambda data: image_folder(data, places), skip_bad, inside)
+
+
+def load_records(path: Path, place: Callable[[Any], Path], skip_bad: bool, inside: Roots | None) -> Annotations:
+    """Read a COCO file, from the cache where it is kept there; `place` finds the folder of its images.
+
+    Raises:
+        UserError: as `load_coco`.
+    """
+    bad_records = BadRecords(path, skip_bad)
+    with uncollected(), record_cache(path) as cache:
+        kept = cache.kept if cache else None
+        data = read_records(path) if kept is None else kept
+        table = data.get("annotations") if isinstance(data, dict) else None
+        images = None
+        if cache and kept is None and isinstance(table, AnnotationTable) and table.clean:
+            images = msgspec.json.encode(data["images"])  # now: `place` may change them
+        made = from_coco(data, path, place(data), bad_records, inside=inside)
+        if cache and images and not bad_records.lines and not made.bad_outlines:
+            keep(cache, images, data["categories"], table_of(made))
+    return made
 
 
 def read_records(path: Path) -> Any:

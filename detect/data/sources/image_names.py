@@ -70,6 +70,8 @@ def as_on_disk(names: Sequence[str], root: Path) -> list[str]:
             folders[place] = _listing(root / place)
         if file not in folders[place]:
             missing.append(index)
+    if not missing:
+        return spelled
     finder = Finder()
     found = {index: path for index in missing if (path := _found(finder, root, names[index]))}
     meant = Counter(found.values())

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from detect.data.annotations import Annotations
-from detect.data.bad_records import BadRecords
 from detect.data.roots import Roots
 from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.coco import from_coco, read_records
+from detect.data.sources.coco import load_records
 from detect.data.sources.image_names import image_roots
 from detect.data.sources.inventory import by_split
-from detect.utils.json_files import uncollected
 
 _FILE = re.compile(r"(?:objects365_|zhiyuan_objv2_)(train|val|test)(?:_fixname)?\.json")
 _FIRST = 8  # images that are looked for
@@ -44,10 +42,7 @@ class Objects365(Format):
 
 
 def _load(path: Path, roots: list[Path], inside: Roots, skip_bad: bool) -> Annotations:
-    with uncollected():
-        data = read_records(path)
-        root = _placed(data, roots)
-        return from_coco(data, path, root, BadRecords(path, skip_bad), inside=inside)
+    return load_records(path, lambda data: _placed(data, roots), skip_bad, inside)
 
 
 def _placed(data: Any, roots: list[Path]) -> Path:

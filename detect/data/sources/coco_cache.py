@@ -1,0 +1,184 @@
+"""Large COCO files as they were read last time, in the user's cache folder: a second start reads no json.
+
+Kept is what the json alone says, and only where all of it is in order. What depends on the disk, such as where images
+lie, is looked at every time. A file holds arrays as safetensors has them, which are mapped, not read, and at its end
+the SHA-256 of what precedes. It is used if this is right, and if the json has the path, size, modification time and
+SHA-256 that it had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors.numpy import save_file
+
+from detect.data.outlines import Outlines
+from detect.data.sources.coco_table import AnnotationTable
+from detect.errors import UserError
+from detect.utils.atomic_io import cache_folder, open_file, replace_file
+from detect.utils.locks import locked_in_turn
+from detect.utils.names import warn_once
+
+LEAST = 1 << 24  # bytes; a smaller json is read in a fraction of a second
+MOST = 10 << 30  # bytes of all files; the ones that were used last stay
+_DIGEST = 32  # bytes at the end of a file
+_TYPES = {"F64": np.float64, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "BOOL": np.bool_}
+_OUTLINES = ("points", "ring_starts", "holes", "object_starts", "codes", "code_starts", "rle_sizes")
+
+
+class RecordCache:
+    """What is kept of one COCO file.
+
+    Args:
+        path: the json.
+
+    Attributes:
+        kept: its `images`, `annotations` (as a table) and `categories`; None where they are not kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.kept: dict[str, Any] | None = None
+        self.path, self.identity = path, _identity(path)
+        name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
+        self.file = cache_folder() / "annotations" / f"{name}.safetensors"
+
+    def look(self) -> None:
+        """Look for the file's records."""
+        self.kept = self._read()
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            with open_file(self.file) as file, ThreadPoolExecutor(1) as pool:
+                digest = pool.submit(_sha256, self.path)
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                if _sha256(self.file, len(mapped) - _DIGEST) != mapped[-_DIGEST:]:
+                    return None
+                start = 8 + int.from_bytes(mapped[:8], "little")
+                entries = json.loads(mapped[8:start])
+                said = json.loads(entries.pop("__metadata__")["records"])
+                if [*self.identity, digest.result().hex()] != said["identity"]:
+                    return None
+            os.utime(self.file)
+            arrays = {name: _array(mapped, start, entry) for name, entry in entries.items()}
+            images = msgspec.json.decode(arrays.pop("images").tobytes())
+            return {"images": images, "annotations": _table(arrays), "categories": said["categories"]}
+        except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):  # there is none, or it is damaged
+            return None
+
+    def write(self, images: bytes, categories: list[dict], table: AnnotationTable) -> None:
+        """Keep records: those of images as json, and annotations, ordered by image, as a table without anything odd."""
+        digest = _sha256(self.path).hex()
+        if self.identity != _identity(self.path):
+            return  # somebody has changed it meanwhile
+        arrays = _arrays(table) | {"images": np.frombuffer(images, np.uint8)}
+        size = sum(array.nbytes for array in arrays.values())
+        said = {"identity": [*self.identity, digest], "categories": categories}
+
+        def fill(part: Path) -> None:
+            save_file(arrays, part, {"records": json.dumps(said)})
+            digest = _sha256(part)
+            with part.open("ab") as file:
+                file.write(digest)
+
+        folder = self.file.parent
+        if size > MOST or size * 2 > shutil.disk_usage(folder).free:
+            return
+        _make_room(folder, MOST - size)
+        replace_file(self.file, fill, durable=False)
+
+
+@contextmanager
+def record_cache(path: Path) -> Iterator[RecordCache | None]:
+    """Give the cache of a COCO file: with what it keeps, else while no other process reads that json to fill it.
+
+    None for a small file, and where there can be no cache.
+    """
+    with ExitStack() as stack:
+        found = None
+        with suppress(OSError, ValueError, UserError):
+            if os.path.getsize(path) >= LEAST:
+                found = RecordCache(path)
+                found.look()
+                if found.kept is None:
+                    stack.enter_context(locked_in_turn(found.file))
+                    found.look()
+        yield found
+
+
+def keep(found: RecordCache, images: bytes, categories: list[dict], table: AnnotationTable) -> None:
+    """Write records into the cache, or say why that is not possible."""
+    try:
+        found.write(images, categories, table)
+    except (OSError, UserError) as error:
+        warn_once(f"the labels in {found.path} are read anew next time, for the cache cannot be written: {error}")
+
+
+def _identity(path: Path) -> list[int]:
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns]
+
+
+@cache
+def _reader() -> str:
+    """A digest of the code that reads COCO files, so that another version reads them anew."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path, length: int = -1) -> bytes:
+    """The SHA-256 of a file, or of its first bytes."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    with open_file(path) as file:
+        while length and (count := file.readinto(buffer[: length if 0 < length < len(buffer) else None])):
+            digest.update(buffer[:count])
+            length -= count if length > 0 else 0
+    return digest.digest()
+
+
+def _make_room(folder: Path, most: int) -> None:
+    """Remove the files that were not used for the longest time, until those that stay have at most that many bytes."""
+    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.safetensors")]
+    for _, size, path in sorted(files, reverse=True):
+        most -= size
+        if most < 0:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _arrays(table: AnnotationTable) -> dict[str, np.ndarray]:
+    """The arrays of a table without anything odd, whose outlines are one part."""
+    arrays = {f"values.{key}": values for key, values in table.values.items()}
+    arrays |= {name: getattr(table, name) for name in ("points", "point_counts", "difficult")}
+    for outlines in table.outlines:
+        arrays |= {f"outlines.{name}": getattr(outlines, name) for name in _OUTLINES}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _table(arrays: dict[str, np.ndarray]) -> AnnotationTable:
+    values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
+    none = np.zeros(len(arrays["difficult"]), bool)
+    outlines = [Outlines(*(arrays[f"outlines.{name}"] for name in _OUTLINES))] if "outlines.points" in arrays else []
+    columns = {name: arrays[name] for name in ("points", "point_counts", "difficult")}
+    odd = dict.fromkeys(values, none)
+    return AnnotationTable(values, odd, none, **columns, outlines=outlines, bad_outlines={}, corners={}, records={})
+
+
+def _array(mapped: mmap.mmap, start: int, entry: dict[str, Any]) -> np.ndarray:
+    """One array of a file whose arrays begin at `start`."""
+    kind, begin = np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"][0]
+    count = int(np.prod(entry["shape"], dtype=np.int64))
+    return np.frombuffer(mapped, kind, count, start + begin).reshape(entry["shape"])
