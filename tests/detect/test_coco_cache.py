@@ -50,7 +50,7 @@ def write(folder, **changes):
 
 
 def kept(folder):
-    return sorted((folder.parent / "cache").rglob("*.safetensors"))
+    return sorted((folder.parent / "cache").rglob("*.arrays"))
 
 
 def test_a_second_start_reads_no_json_and_finds_the_same(folder, reads):

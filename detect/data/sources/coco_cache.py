@@ -1,8 +1,8 @@
 """Large COCO files as they were read last time, in the user's cache folder: a second start reads no json.
 
 Kept is what the json alone says, and only where all of it is in order. What depends on the disk, such as where images
-lie, is looked at every time. A file holds arrays as safetensors has them, which are mapped, not read, and at its end
-the SHA-256 of what precedes. It is used if this is right, and if the json has the path, size, modification time and
+lie, is looked at every time. A file is the length of a header, the header (json), arrays, which are mapped, not read,
+and the SHA-256 of all that. It is used if this is right, and if the json has the path, size, modification time and
 SHA-256 that it had.
 """
 
@@ -22,7 +22,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from safetensors.numpy import save_file
 
 from detect.data.outlines import Outlines
 from detect.data.sources.coco_table import AnnotationTable
@@ -34,7 +33,6 @@ from detect.utils.names import warn_once
 LEAST = 1 << 24  # bytes; a smaller json is read in a fraction of a second
 MOST = 10 << 30  # bytes of all files; the ones that were used last stay
 _DIGEST = 32  # bytes at the end of a file
-_TYPES = {"F64": np.float64, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "BOOL": np.bool_}
 _OUTLINES = ("points", "ring_starts", "holes", "object_starts", "codes", "code_starts", "rle_sizes")
 
 
@@ -52,7 +50,7 @@ class RecordCache:
         self.kept: dict[str, Any] | None = None
         self.path, self.identity = path, _identity(path)
         name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
-        self.file = cache_folder() / "annotations" / f"{name}.safetensors"
+        self.file = cache_folder() / "annotations" / f"{name}.arrays"
 
     def look(self) -> None:
         """Look for the file's records."""
@@ -66,12 +64,11 @@ class RecordCache:
                 if _sha256(self.file, len(mapped) - _DIGEST) != mapped[-_DIGEST:]:
                     return None
                 start = 8 + int.from_bytes(mapped[:8], "little")
-                entries = json.loads(mapped[8:start])
-                said = json.loads(entries.pop("__metadata__")["records"])
+                said = json.loads(mapped[8:start])
                 if [*self.identity, digest.result().hex()] != said["identity"]:
                     return None
             os.utime(self.file)
-            arrays = {name: _array(mapped, start, entry) for name, entry in entries.items()}
+            arrays = {name: _array(mapped, start + entry[0], *entry[1:]) for name, entry in said["arrays"].items()}
             images = msgspec.json.decode(arrays.pop("images").tobytes())
             return {"images": images, "annotations": _table(arrays), "categories": said["categories"]}
         except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):  # there is none, or it is damaged
@@ -83,20 +80,12 @@ class RecordCache:
         if self.identity != _identity(self.path):
             return  # somebody has changed it meanwhile
         arrays = _arrays(table) | {"images": np.frombuffer(images, np.uint8)}
-        size = sum(array.nbytes for array in arrays.values())
-        said = {"identity": [*self.identity, digest], "categories": categories}
-
-        def fill(part: Path) -> None:
-            save_file(arrays, part, {"records": json.dumps(said)})
-            digest = _sha256(part)
-            with part.open("ab") as file:
-                file.write(digest)
-
-        folder = self.file.parent
-        if size > MOST or size * 2 > shutil.disk_usage(folder).free:
+        size, folder = sum(array.nbytes for array in arrays.values()), self.file.parent
+        if size > MOST or 2 * size > shutil.disk_usage(folder).free:
             return
         _make_room(folder, MOST - size)
-        replace_file(self.file, fill, durable=False)
+        said = {"identity": [*self.identity, digest], "categories": categories}
+        replace_file(self.file, lambda part: _write(part, said, arrays), durable=False)
 
 
 @contextmanager
@@ -151,12 +140,29 @@ def _sha256(path: Path, length: int = -1) -> bytes:
 
 def _make_room(folder: Path, most: int) -> None:
     """Remove the files that were not used for the longest time, until those that stay have at most that many bytes."""
-    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.safetensors")]
+    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.arrays")]
     for _, size, path in sorted(files, reverse=True):
         most -= size
         if most < 0:
             with suppress(OSError):
                 path.unlink()
+
+
+def _write(part: Path, said: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a file; the arrays of the largest elements come first, so that each lies where it can be mapped."""
+    arrays, entries, place = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize)), {}, 0
+    for name, array in arrays.items():
+        entries[name] = [place, array.dtype.str, array.shape]
+        place += array.nbytes
+    header = json.dumps({**said, "arrays": entries}).encode()
+    header += b" " * (-len(header) % 8)
+    pieces: list[Any] = [len(header).to_bytes(8, "little"), header, *(array.reshape(-1) for array in arrays.values())]
+    digest = hashlib.sha256()
+    with part.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+            digest.update(piece)
+        file.write(digest.digest())
 
 
 def _arrays(table: AnnotationTable) -> dict[str, np.ndarray]:
@@ -171,14 +177,15 @@ def _arrays(table: AnnotationTable) -> dict[str, np.ndarray]:
 def _table(arrays: dict[str, np.ndarray]) -> AnnotationTable:
     values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
     none = np.zeros(len(arrays["difficult"]), bool)
-    outlines = [Outlines(*(arrays[f"outlines.{name}"] for name in _OUTLINES))] if "outlines.points" in arrays else []
+    outlines = list[Outlines]()
+    if "outlines.points" in arrays:
+        parts: dict[str, Any] = {name: arrays[f"outlines.{name}"] for name in _OUTLINES}
+        outlines = [Outlines(**parts)]
     columns = {name: arrays[name] for name in ("points", "point_counts", "difficult")}
     odd = dict.fromkeys(values, none)
     return AnnotationTable(values, odd, none, **columns, outlines=outlines, bad_outlines={}, corners={}, records={})
 
 
-def _array(mapped: mmap.mmap, start: int, entry: dict[str, Any]) -> np.ndarray:
-    """One array of a file whose arrays begin at `start`."""
-    kind, begin = np.dtype(_TYPES[entry["dtype"]]), entry["data_offsets"][0]
-    count = int(np.prod(entry["shape"], dtype=np.int64))
-    return np.frombuffer(mapped, kind, count, start + begin).reshape(entry["shape"])
+def _array(mapped: mmap.mmap, place: int, kind: str, shape: list[int]) -> np.ndarray:
+    """One array of a mapped file."""
+    return np.frombuffer(mapped, kind, int(np.prod(shape, dtype=np.int64)), place).reshape(shape)

@@ -20,7 +20,7 @@ from detect.data.sources.values import numbers, whole
 if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
-_BLOCK = 1 << 26  # bytes; the C library maps what is larger than 32 MB by itself
+_BLOCK = 40 << 20  # bytes; the C library maps what is larger than 32 MB by itself
 
 
 @dataclass(frozen=True, eq=False)
