@@ -1,8 +1,10 @@
-"""Batch-norm statistics for a network whose batch norms were folded into its convolutions, so that it can train."""
+"""Batch-norm statistics: of a network whose batch norms were folded into its convolutions, and of images that must not
+enter them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +33,19 @@ def samples(data: Any, size: int) -> Iterator[Tensor]:
         places = range(start, min(start + BATCH, IMAGES, len(data)))
         images = np.stack([data[SampleKey(0, place, size)][0] for place in places])
         yield torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def running_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """While it lasts, batch normalizations in training mode leave their running statistics alone."""
+    momenta = {norm: norm.momentum for norm in model.modules() if isinstance(norm, _BatchNorm)}
+    for norm in momenta:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
 
 
 @torch.no_grad()

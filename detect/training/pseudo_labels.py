@@ -22,6 +22,7 @@ from detect.config.teacher import PseudoConfig
 from detect.data.annotations import Annotations
 from detect.data.boxes import objects
 from detect.errors import unknown
+from detect.training.bn_statistics import running_statistics_kept
 from detect.training.dist import Ranks
 from detect.training.teacher import Lesson, Teacher
 from detect.types import Detections, LossTerm, Postprocess, Target
@@ -82,8 +83,11 @@ class PseudoLabels(Teacher):
             return {f"unlabelled_{name}": lesson.term(lesson.normalizer.new_zeros(())) for name in lesson.terms}
         weak, strong = lesson.unlabelled.unbind(1)
         targets = self._label(weak)
-        terms = student.loss(student(strong, targets), targets)
-        means = {name: term.total / term.count.clamp(min=1) for name, term in terms.items()}
+        with running_statistics_kept(student):  # it is evaluated on images as they are, not on strong views
+            terms = student.loss(student(strong, targets), targets)
+        # As many objects as in labelled images: where few reach their threshold, background must not weigh more.
+        least = (lesson.normalizer * len(strong) / len(lesson.images)).clamp(min=1)
+        means = {name: term.total / term.count.maximum(least) for name, term in terms.items()}
         return {f"unlabelled_{name}": lesson.term(self.config.weight * mean) for name, mean in means.items()}
 
     @torch.no_grad()

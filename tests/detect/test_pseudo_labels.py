@@ -148,9 +148,13 @@ class Average:
         return [self.found] * raw
 
 
-class Student:
-    def __call__(self, images, targets):
-        return images
+class Student(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+
+    def forward(self, images, targets):
+        return self.norm(images.float())
 
     def loss(self, raw, targets):
         count = torch.tensor(float(sum((~t.crowd).sum() for t in targets)))
@@ -163,8 +167,8 @@ def teacher_of(digits, **options):
     return teacher
 
 
-def lesson(images):
-    terms = {"box": LossTerm(torch.tensor(9.0), torch.tensor(2.0))}
+def lesson(images, count=2.0):
+    terms = {"box": LossTerm(torch.tensor(9.0), torch.tensor(count))}
     return Lesson(torch.zeros(2, 3, 32, 32), [], [], None, terms, images)
 
 
@@ -192,6 +196,21 @@ def test_given_thresholds_stay(digits):
     assert teacher.labels.tolist() == [3, 3, *[0] * 8]
     with pytest.raises(UserError, match=r"class in --pseudo\.class-thresholds"):
         teacher_of(digits, class_thresholds={"eleven": 0.6})
+
+
+def test_where_few_are_sure_the_background_weighs_as_in_labelled_images(digits):
+    images = torch.zeros(3, 2, 3, 32, 32, dtype=torch.uint8)
+    term = teacher_of(digits, threshold=0.75)(Student(), lesson(images, count=10.0))["unlabelled_box"]
+    assert term.total.item() == pytest.approx(9 / (10 * 3 / 2) * 10)  # a loss of 9, over 3 images instead of 2
+
+
+def test_strong_views_leave_the_running_statistics_alone(digits):
+    student = Student().train()
+    teacher_of(digits)(student, lesson(torch.full((3, 2, 3, 32, 32), 200, dtype=torch.uint8)))
+    assert student.norm.running_mean.eq(0).all() and student.norm.running_var.eq(1).all()
+    assert student.norm.momentum == 0.1
+    student(torch.ones(2, 3, 4, 4), [])
+    assert student.norm.running_mean.ne(0).all()
 
 
 def test_without_images_the_terms_are_zero(digits):
