@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from detect.data.boxes import (
     relative,
     too_small,
 )
+from detect.data.checked_images import CheckedImages, Examined
 from detect.data.image_formats import PAGED
 from detect.data.images import Header, count_pages, has_end, read_header, read_image
 from detect.data.orientation import settled
@@ -38,14 +39,6 @@ if TYPE_CHECKING:
     from detect.data.annotations import Annotations
 
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Warning: unknown|thumbnail")  # all pixels are there
-
-
-class Examined(NamedTuple):
-    """What a look at an image file found: its header (None: unreadable), what is wrong with it, what is odd."""
-
-    header: Header | None
-    problem: str = ""
-    oddity: str = ""
 
 
 def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Examined:
@@ -72,16 +65,30 @@ def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Ex
 
 
 def check_images(annotations: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
-    """Yield what `examine` finds for every image of a dataset, in order, whichever thread is first."""
+    """Yield what `examine` finds for every image of a dataset, in order, whichever thread is first.
+
+    Images of large sets that were found in order before are not opened again: see `CheckedImages`.
+    """
+    checked = CheckedImages(annotations)
+
+    def look(index: int) -> Examined:
+        path, size = annotations.image_path(index), annotations.size(index)
+        if (header := checked.header(index)) is None:
+            return checked.note(index, examine(path, size, decode), decode)
+        try:
+            header.turn(size, str(path))
+        except UserError as error:
+            return Examined(header, str(error))
+        return Examined(header)
 
     def looked() -> Iterator[Examined]:
         indices = iter(range(len(annotations)))
         with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(annotations) // 64)) as pool:
             while chunk := list(islice(indices, 64 * workers)):
                 annotations.fetch_ahead(chunk)
-                yield from pool.map(lambda i: examine(annotations.image_path(i), annotations.size(i), decode), chunk)
+                yield from map(look, chunk) if checked.know(chunk) else pool.map(look, chunk)
 
-    with closing(track(looked(), len(annotations), "check images")) as tracked:
+    with closing(checked), closing(track(looked(), len(annotations), "check images")) as tracked:
         yield from tracked
 
 

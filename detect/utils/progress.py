@@ -56,8 +56,14 @@ def _lines(iterable: Iterable[T], total: int | None, title: str, note: Callable[
         yield item
         if time.monotonic() - printed >= _EVERY:
             printed = time.monotonic()
-            of = f"/{total}" if total else ""
-            say(f"{title}: {done}{of} {_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
+            of = f"/{total} {_left(done, total, start)}" if total else " "
+            say(f"{title}: {done}{of}{_rate(done, start)} {note()}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _left(done: int, total: int, start: float) -> str:
+    """How long the rest will take, where it is a minute or more."""
+    minutes = round((time.monotonic() - start) / done * (total - done) / 60)
+    return f"{minutes} min left, " if minutes else ""
 
 
 def _rate(done: int, start: float) -> str:

@@ -1,18 +1,14 @@
 """Large COCO files as they were read last time, in the user's cache folder: a second start reads no json.
 
 Kept is what the json alone says, and only where all of it is in order. What depends on the disk, such as where images
-lie, is looked at every time. A file is the length of a header, the header (json), arrays, which are mapped, not read,
-and the SHA-256 of all that. It is used if this is right, and if the json has the path, size, modification time and
+lie, is looked at every time. A file is used if it is whole, and if the json has the path, size, modification time and
 SHA-256 that it had.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import mmap
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,13 +22,13 @@ import numpy as np
 from detect.data.outlines import Outlines
 from detect.data.sources.coco_table import AnnotationTable
 from detect.errors import UserError
-from detect.utils.atomic_io import cache_folder, open_file, replace_file
+from detect.utils.array_files import read_arrays, sha256, write_arrays
+from detect.utils.atomic_io import cache_folder
 from detect.utils.locks import locked_in_turn
 from detect.utils.names import warn_once
 
 LEAST = 1 << 24  # bytes; a smaller json is read in a fraction of a second
 MOST = 10 << 30  # bytes of all files; the ones that were used last stay
-_DIGEST = 32  # bytes at the end of a file
 _OUTLINES = ("points", "ring_starts", "holes", "object_starts", "codes", "code_starts", "rle_sizes")
 
 
@@ -58,17 +54,12 @@ class RecordCache:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            with open_file(self.file) as file, ThreadPoolExecutor(1) as pool:
-                digest = pool.submit(_sha256, self.path)
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-                if _sha256(self.file, len(mapped) - _DIGEST) != mapped[-_DIGEST:]:
+            with ThreadPoolExecutor(1) as pool:
+                digest = pool.submit(sha256, self.path)
+                found = read_arrays(self.file)
+                if found is None or [*self.identity, digest.result().hex()] != found[0]["identity"]:
                     return None
-                start = 8 + int.from_bytes(mapped[:8], "little")
-                said = json.loads(mapped[8:start])
-                if [*self.identity, digest.result().hex()] != said["identity"]:
-                    return None
-            os.utime(self.file)
-            arrays = {name: _array(mapped, start + entry[0], *entry[1:]) for name, entry in said["arrays"].items()}
+            said, arrays = found
             images = msgspec.json.decode(arrays.pop("images").tobytes())
             return {"images": images, "annotations": _table(arrays), "categories": said["categories"]}
         except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):  # there is none, or it is damaged
@@ -76,16 +67,12 @@ class RecordCache:
 
     def write(self, images: bytes, categories: list[dict], table: AnnotationTable) -> None:
         """Keep records: those of images as json, and annotations, ordered by image, as a table without anything odd."""
-        digest = _sha256(self.path).hex()
+        digest = sha256(self.path).hex()
         if self.identity != _identity(self.path):
             return  # somebody has changed it meanwhile
         arrays = _arrays(table) | {"images": np.frombuffer(images, np.uint8)}
-        size, folder = sum(array.nbytes for array in arrays.values()), self.file.parent
-        if size > MOST or 2 * size > shutil.disk_usage(folder).free:
-            return
-        _make_room(folder, MOST - size)
         said = {"identity": [*self.identity, digest], "categories": categories}
-        replace_file(self.file, lambda part: _write(part, said, arrays), durable=False)
+        write_arrays(self.file, said, arrays, MOST)
 
 
 @contextmanager
@@ -128,50 +115,13 @@ def _reader() -> str:
     return digest.hexdigest()
 
 
-def _sha256(path: Path, length: int = -1) -> bytes:
-    """The SHA-256 of a file, or of its first bytes."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
-    with open_file(path) as file:
-        while length and (count := file.readinto(buffer[: length if 0 < length < len(buffer) else None])):
-            digest.update(buffer[:count])
-            length -= count if length > 0 else 0
-    return digest.digest()
-
-
-def _make_room(folder: Path, most: int) -> None:
-    """Remove the files that were not used for the longest time, until those that stay have at most that many bytes."""
-    files = [(path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.arrays")]
-    for _, size, path in sorted(files, reverse=True):
-        most -= size
-        if most < 0:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _write(part: Path, said: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a file; the arrays of the largest elements come first, so that each lies where it can be mapped."""
-    arrays, entries, place = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize)), {}, 0
-    for name, array in arrays.items():
-        entries[name] = [place, array.dtype.str, array.shape]
-        place += array.nbytes
-    header = json.dumps({**said, "arrays": entries}).encode()
-    header += b" " * (-len(header) % 8)
-    pieces: list[Any] = [len(header).to_bytes(8, "little"), header, *(array.reshape(-1) for array in arrays.values())]
-    digest = hashlib.sha256()
-    with part.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-            digest.update(piece)
-        file.write(digest.digest())
-
-
 def _arrays(table: AnnotationTable) -> dict[str, np.ndarray]:
     """The arrays of a table without anything odd, whose outlines are one part."""
     arrays = {f"values.{key}": values for key, values in table.values.items()}
     arrays |= {name: getattr(table, name) for name in ("points", "point_counts", "difficult")}
     for outlines in table.outlines:
         arrays |= {f"outlines.{name}": getattr(outlines, name) for name in _OUTLINES}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return arrays
 
 
 def _table(arrays: dict[str, np.ndarray]) -> AnnotationTable:
@@ -184,8 +134,3 @@ def _table(arrays: dict[str, np.ndarray]) -> AnnotationTable:
     columns = {name: arrays[name] for name in ("points", "point_counts", "difficult")}
     odd = dict.fromkeys(values, none)
     return AnnotationTable(values, odd, none, **columns, outlines=outlines, bad_outlines={}, corners={}, records={})
-
-
-def _array(mapped: mmap.mmap, place: int, kind: str, shape: list[int]) -> np.ndarray:
-    """One array of a mapped file."""
-    return np.frombuffer(mapped, kind, int(np.prod(shape, dtype=np.int64)), place).reshape(shape)
