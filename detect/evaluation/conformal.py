@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ from detect.utils.names import counted
 
 KINDS = ("recall",)  # a precision may fall with the threshold: it cannot be controlled in this way
 SLACK = 1e-9  # of sums that rounding moves
+WIDTH = 120  # of the lines
 
 
 class Matches(NamedTuple):
@@ -202,27 +204,35 @@ def _below(curve: Curve, score: float) -> OperatingPoint:
 
 
 def guarantee_lines(found: Guarantee, config: EvaluateConfig, metadata: ModelMetadata | None) -> Iterator[str]:
-    """The lines that `detect evaluate` prints: the threshold, what it costs, and what the guarantee assumes."""
+    """The lines that `detect evaluate` prints: the threshold, its cost, what the guarantee assumes, and each class."""
+    first, *others = guarantee_text(found, config, metadata)
+    yield first
+    for line in others:
+        yield from wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    for name, one in zip(found.names, found.classes, strict=True):
+        if one.objects:
+            yield f"  {name:<24} recall {one.recall or 0:.3f}, {found.cost(one)}; not guaranteed for a class alone"
+
+
+def guarantee_text(found: Guarantee, config: EvaluateConfig, metadata: ModelMetadata | None) -> Iterator[str]:
+    """What is to be said of a guarantee, line by line, but for the classes."""
     point, plain = found.point, found.plain
     yield (
         f"guaranteed recall {found.recall:g} at IoU {FOREGROUND:g}: conf {point.conf:g}, by conformal risk control on "
         f"{counted(found.images, 'image')} with objects of {config.split}"
     )
-    yield f"  on these images: recall {found.mean:.3f} on average, {point.recall or 0:.3f} of all objects"
+    yield f"on these images: recall {found.mean:.3f} on average, {point.recall or 0:.3f} of all objects"
     yield (
-        f"  cost: {found.cost(point)}, precision {point.precision or 0:.3f}; conf {plain.conf:g}, at which their mean "
+        f"cost: {found.cost(point)}, precision {point.precision or 0:.3f}; conf {plain.conf:g}, at which their mean "
         f"recall is just {found.recall:g}, has {found.cost(plain)}, precision {plain.precision or 0:.3f}"
     )
     yield (
-        "  it says: the share of an image's objects that are found, right class and IoU of "
+        "it says: the share of an image's objects that are found, right class and IoU of "
         f"{FOREGROUND:g} or more, is {found.recall:g} or more on average over new images and such calibration sets"
     )
-    yield f"  it assumes: new images are exchangeable with those of {config.split}, and predicted with the same options"
+    yield f"it assumes: new images are exchangeable with those of {config.split}, and predicted with the same options"
     if metadata and metadata.calibration and metadata.calibration.basis.startswith(f"{config.split} of "):
-        yield f"  the confidences were calibrated on {metadata.calibration.basis}: take other images for the guarantee"
-    for name, one in zip(found.names, found.classes, strict=True):
-        if one.objects:
-            yield f"  {name:<24} recall {one.recall or 0:.3f}, {found.cost(one)}; not guaranteed for a class alone"
+        yield f"the confidences were calibrated on {metadata.calibration.basis}: take other images for the guarantee"
 
 
 def covered(

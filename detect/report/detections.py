@@ -14,7 +14,7 @@ from detect.data_check.findings import anchors_of, facts
 from detect.evaluation.breakdown import by_aspect, by_brightness, by_crowding, by_size, mean_brightness
 from detect.evaluation.calibration import judged_detections
 from detect.evaluation.coco_protocol import Records, Summary, number_names
-from detect.evaluation.conformal import Guarantee, choose_guarantee, guarantee_lines
+from detect.evaluation.conformal import Guarantee, choose_guarantee, guarantee_text
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.protocol import Protocol
 from detect.evaluation.thresholds import targets_of
@@ -78,7 +78,11 @@ def detection_section(page: Page, evaluation: Evaluation, detector: Detector | N
     thresholds_section(page, annotations, curves, overall, targets, config.split)
     if guarantee:
         page.heading("With a guarantee", 3)
-        page.code("\n".join(guarantee_lines(guarantee, config, detector.metadata if detector else None)))
+        for line in guarantee_text(guarantee, config, detector.metadata if detector else None):
+            page.text(f"{line[0].upper()}{line[1:]}.")
+        false = [(one.predicted - one.right) / len(annotations) for one in guarantee.classes]
+        rows = zip(guarantee.names, (one.recall for one in guarantee.classes), false, strict=True)
+        page.table(("class", "recall, not guaranteed", "false per image"), list(rows))
     _confusion(page, found)
     _errors(page, found)
     _groups(page, found, boxes.protocol)
