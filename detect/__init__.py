@@ -61,7 +61,8 @@ def load(weights: str | Path | Sequence[str | Path], device: str = "auto", preci
     """Load a model for prediction; see `Detector.predict`.
 
     Args:
-        weights: weights file, exported file, or name of published weights. Several detectors: their boxes are fused.
+        weights: weights file, exported file, or name of published weights. Several detectors: their boxes are fused;
+            several embedders: their squared distances are averaged.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, float32, bfloat16 or float16.
     """

@@ -68,27 +68,29 @@ class Ensemble(Detector):
         tasks = {member.model.task for member in members}
         if len(tasks) > 1:
             raise UserError(f"--weights are of several tasks ({', '.join(sorted(tasks))}): use them one by one")
-        make = get_task(first.model.task).fuse
-        if make is None:
-            raise UserError(f"several --weights are fused for detectors, and {weights[0]} is none: give one")
+        task = get_task(first.model.task)
+        if task.fuse is None:
+            raise UserError(
+                f"several --weights become one model for detectors and embedders, and {weights[0]} is "
+                f"{task.with_article}: give one"
+            )
         if fusion.weights and len(fusion.weights) != len(members):
             raise UserError(
                 f"--fusion.weights has {counted(len(fusion.weights), 'number')} for {len(members)} --weights: "
                 "give one for each, in their order"
             )
-        self.fusion = make(members, weights, fusion)
-        self.method = fusion.method
+        self.fusion = task.fuse(members, weights, fusion)
 
     @property
     def metadata(self) -> ModelMetadata:
-        """That of the first model, with the classes of all, and without confidence thresholds, which are of one."""
+        """That of the first model, with the classes of all, and without thresholds, which are of one."""
         metadata: ModelMetadata = self.fusion.metadata
         return metadata
 
     def computed(self, imgsz: int = 0) -> str:
         """One line that tells how many models there are, and what `Detector.computed` tells of each."""
         each = dict.fromkeys(member.computed(imgsz) for member in self.members)
-        return f"{len(self.members)} models, {self.method}; {'; '.join(each)}"
+        return f"{len(self.members)} models, {self.fusion.method}; {'; '.join(each)}"
 
     def side(self, imgsz: int) -> int:
         """`imgsz`, or the training size of the first model if that is 0. Raises UserError as `Detector.side`."""
@@ -102,6 +104,11 @@ class Ensemble(Detector):
             member.predictor(own, size, batch, tta, tile) for member, own in zip(self.members, keeps, strict=True)
         ]
         return partial(_predict, predictors, partial(self.fusion, keep), keeps, keep, batch)
+
+
+def members_of(detector: Detector) -> list[Detector]:
+    """The models that a model consists of: those of an `Ensemble`, or itself."""
+    return detector.members if isinstance(detector, Ensemble) else [detector]
 
 
 def _predict(

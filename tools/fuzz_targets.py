@@ -157,7 +157,7 @@ def _npz(folder: Path) -> None:
     np.savez(folder / "signals.npz", x_train=x, y_train=y, x_val=x[:2], y_val=y[:2], names=np.array(["a", "b"]))
     np.save(folder / "proposals.npy", rng.random((5, 4)).astype(np.float32))
     vectors = rng.random((2, 8)).astype(np.float32) / 3  # no longer than one
-    Gallery(vectors, ["ann", "bo"], ["a/x.png", "b.png"], "w.safetensors", "0" * 64).save(
+    Gallery(vectors, ["ann", "bo"], ["a/x.png", "b.png"], [("w.safetensors", "0" * 64)], [1.0]).save(
         folder / "gallery.safetensors"
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING
 from typing import Any, NamedTuple, get_origin
 
 from detect.cli.suggest import unknown_flag
 from detect.commands import config_of
-from detect.config.fields import Option, options_of
+from detect.config.fields import Option, options_of, own_options
 from detect.config.fill import SWITCH, converted
 from detect.errors import UserError
 
@@ -57,7 +58,7 @@ def read(command: str, arguments: Sequence[str]) -> Given:
         else:
             count = _add(given.values, flag, options) if flag.text else 0
         strays += [(flag.name, word) for word in flag.words[count:]]
-    _place(strays, command, given.values)
+    _place([*strays, *_last_words(strays, command, given.values)], command, given.values)
     return given
 
 
@@ -93,6 +94,23 @@ def _add(values: dict[str, Any], flag: Flag, options: Mapping[str, Option]) -> i
         value = [*values.get(flag.name, []), *converted(flag.text, value, option.hint)]
     values[flag.name] = value
     return count
+
+
+def _last_words(strays: list[tuple[str, str]], command: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Take from a list the words at its end that are meant for options named by words alone: `--weights w a.jpg b.jpg`.
+
+    Returns:
+        The name of the list and the word, for each of them.
+    """
+    kind = config_of(command)
+    options = own_options(kind)
+    names = getattr(kind, "positional", ())
+    missing = sum(name not in values and options[name].default is MISSING for name in names) - len(strays)
+    for name, words in values.items() if missing > 0 else ():
+        if name in options and options[name].hint == list[str] and len(words) > missing:
+            values[name] = words[:-missing]
+            return [(name, word) for word in words[-missing:]]
+    return []
 
 
 def _place(strays: list[tuple[str, str]], command: str, values: dict[str, Any]) -> None:

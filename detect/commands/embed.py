@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detect.config.constraints import Precision
+from detect.config.fusion import MeanConfig
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.utils.locks import locked_files, under
@@ -22,8 +23,8 @@ class EmbedConfig:
     is named after.
     """
 
-    weights: str
-    """Weights file of an embedder."""
+    weights: list[str]
+    """Weights file of an embedder. Several: their squared distances are averaged, and identify uses all of them."""
     source: str
     """Folder of images, one subfolder for each identity; or an image."""
     out: str = "gallery.safetensors"
@@ -31,6 +32,8 @@ class EmbedConfig:
     detector: list[str] = field(default_factory=list)
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
     what it finds. Several: each runs on the crops of the one before it."""
+    fusion: MeanConfig = field(default_factory=MeanConfig)
+    """How the embeddings of several --weights become one."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
@@ -50,16 +53,18 @@ def embed(config: EmbedConfig) -> Path:
     import numpy as np
 
     from detect.data.images import read_image
-    from detect.embedding.gallery import Gallery, fingerprint
+    from detect.embedding.gallery import Gallery, fingerprints
     from detect.embedding.image_embedder import ImageEmbedder
     from detect.types import Frame
 
     source, out = Path(config.source), Path(config.out)
     images = known_people(source)
-    weights, croppers = resolve(config.weights), [resolve(path) for path in config.detector]
-    print_of = fingerprint(weights)  # first: should the file change now, the gallery fits neither
-    detectors = [(str(path.resolve()), fingerprint(path)) for path in croppers]
-    embedder = ImageEmbedder(str(weights), [str(path) for path in croppers], config.device, config.precision)
+    weights, croppers = ([str(resolve(path)) for path in some] for some in (config.weights, config.detector))
+    made_by, cropped_by = (
+        fingerprints(weights),
+        fingerprints(croppers),
+    )  # first: should a file change now, it is refused
+    embedder = ImageEmbedder(weights, croppers, config.device, config.precision, config.fusion.weights)
     vectors, people, files = [], [], []
     for person, file in track(iter(images), len(images), "embed"):
         vector = embedder(Frame(read_image(file), file.name))
@@ -71,7 +76,7 @@ def embed(config: EmbedConfig) -> Path:
         files.append(file.relative_to(source).as_posix() if source.is_dir() else file.name)
     if not vectors:
         raise UserError(f"{source}: the detectors find nothing in any of {len(images)} images: no gallery was written")
-    Gallery(np.stack(vectors), people, files, str(weights.resolve()), print_of, detectors).save(out)
+    Gallery(np.stack(vectors), people, files, made_by, embedder.shares, cropped_by).save(out)
     say(f"{out}: {len(vectors)} images of {len(set(people))} people")
     return out
 

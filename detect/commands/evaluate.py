@@ -29,7 +29,7 @@ class EvaluateConfig:
 
     weights: list[str]
     """Weights: files, exported ones, or names of `detect weights`. Several classifiers: their probabilities are
-    averaged. Several detectors: their boxes are fused."""
+    averaged. Several detectors: their boxes are fused. Several embedders: their squared distances are averaged."""
     data: str
     """Dataset: a YAML file, a folder, or toy. Formats: COCO, YOLO, VOC, folders of classes, csv, signals."""
     results: str = ""
@@ -57,7 +57,7 @@ class EvaluateConfig:
     tile: bool = False
     """Detect in overlapping tiles where an image is larger than --imgsz."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    """How the boxes of several --weights become one result."""
+    """How the results of several --weights become one result."""
     resamples: Annotated[int, Range(-1)] = -1
     """Resamples of the images that give each number its 95 % interval (bootstrap). Default: 1000, fewer for many
     images; 0: no intervals."""

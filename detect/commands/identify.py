@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,11 @@ class IdentifyConfig:
     """Gallery file of detect embed."""
     source: str
     """Image, folder, glob, video, camera number or stream URL."""
-    weights: str = ""
-    """Weights file. Default: the one the gallery was built with; any other is rejected."""
+    weights: list[str] = field(default_factory=list)
+    """Weights files, in the order of the gallery. Default: those the gallery was built with; any other are rejected."""
     threshold: float = 0.0
     """Largest distance to a known identity. Default (0): the one in the weights, at which 1 % of the validation pairs
-    of two identities are taken for one."""
+    of two identities are taken for one. Needed with a gallery of several weights: detect evaluate prints it."""
     detector: list[str] | None = None
     """Weights that cut the object out of the image first. Each detector cuts out its best box; a landmarker also aligns
     what it finds. Several: each runs on the crops of the one before it. Default: those the gallery was built with; []:
@@ -50,30 +50,45 @@ class IdentifyConfig:
 
 def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
     """Identify the people of a gallery in each image of a source."""
-    from detect.embedding.gallery import Gallery, fingerprint
+    from detect.embedding.gallery import Gallery
     from detect.embedding.image_embedder import ImageEmbedder
     from detect.inference.source import open_source
 
     gallery = Gallery.load(Path(config.gallery))
-    weights = str(resolve(config.weights or gallery.weights))
-    if not Path(weights).is_file():
-        raise UserError(f"{config.gallery} was built with {weights}, which is not there: give --weights")
-    if fingerprint(Path(weights)) != gallery.fingerprint:
-        raise UserError(f"{config.gallery} was not built with {weights}: build it again with detect embed")
+    weights = [str(resolve(path)) for path in config.weights or (path for path, _ in gallery.weights)]
+    _require_built_with(config.gallery, gallery.weights, weights)
     if config.detector is None:
         _require_same(config.gallery, gallery.detectors)
     detectors = [path for path, _ in gallery.detectors] if config.detector is None else config.detector
-    embedder = ImageEmbedder(weights, detectors, config.device, config.precision)
-    if gallery.vectors.shape[1] != embedder.embed_boxes.dimensions:
+    shares = gallery.shares if len(weights) > 1 else ()
+    embedder = ImageEmbedder(weights, detectors, config.device, config.precision, shares)
+    if gallery.vectors.shape[1] != embedder.dimensions:
         raise UserError(
-            f"{config.gallery} is damaged: its embeddings have another length than those of {weights}: build it again"
+            f"{config.gallery} is damaged: its embeddings have another length than those of {' and '.join(weights)}: "
+            "build it again"
         )
-    threshold = embedder.threshold(config.threshold, "far_1pct", weights)
+    threshold = embedder.threshold(config.threshold, "far_1pct")
     with open_source(config.source) as source:
         found = list(_identified(config, gallery, embedder, threshold, track(iter(source), source.count, "identify")))
     if config.json:
         say(json.dumps(found))
     return found
+
+
+def _require_built_with(name: str, known: list[tuple[str, str]], weights: list[str]) -> None:
+    """Raises UserError unless the gallery `name` was built with these weights, in this order."""
+    from detect.embedding.gallery import fingerprint
+
+    for path in weights:
+        if not Path(path).is_file():
+            raise UserError(f"{name} was built with {path}, which is not there: give --weights")
+    found, expected = [fingerprint(Path(path)) for path in weights], [made_by for _, made_by in known]
+    if found == expected:
+        return
+    if sorted(found) == sorted(expected):
+        order = " ".join(weights[found.index(one)] for one in expected)
+        raise UserError(f"{name} was built with these weights in another order: give --weights {order}")
+    raise UserError(f"{name} was not built with {' and '.join(weights)}: build it again with detect embed")
 
 
 def _require_same(name: str, detectors: list[tuple[str, str]]) -> None:
@@ -101,7 +116,7 @@ def _identified(
             record |= {"person": None, "nearest": None, "distance": None}
             said = f"nothing: {embedder.nothing_detected}"
         else:
-            row, distance = gallery.nearest(vector, embedder.embed_boxes.distance)
+            row, distance = gallery.nearest(vector, embedder.distance)
             nearest = gallery.people[row]
             person = nearest if distance <= threshold else None
             record |= {"person": person, "nearest": nearest, "picture": gallery.files[row], "distance": distance}

@@ -10,7 +10,15 @@ from detect.config.fields import ADVANCED
 
 
 @dataclass(frozen=True)
-class FusionConfig:
+class MeanConfig:
+    """How the embeddings of several weights for one image become one embedding."""
+
+    weights: list[Positive] = field(default_factory=list)
+    """Weight of each model. In the order of --weights. Default: all count the same."""
+
+
+@dataclass(frozen=True)
+class FusionConfig(MeanConfig):
     """How the results of several weights for one image become one result."""
 
     method: Literal["wbf", "nms", "soft-nms", "nmw"] = "wbf"
@@ -22,5 +30,3 @@ class FusionConfig:
     skip: Annotated[ShareOrUnset, ADVANCED] = None
     """Least score of a box. Lower ones of a model take no part in the fusion. Default: --conf divided by the number of
     --weights."""
-    weights: list[Positive] = field(default_factory=list)
-    """Weight of each model. In the order of --weights. Default: all count the same."""

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from detect.api import Detector
+from detect.config.fusion import FusionConfig
 from detect.data.alignment import aligned
+from detect.ensemble import members_of, open_detector
 from detect.errors import UserError
-from detect.inference.box_embedder import BoxEmbedder, crop_boxes, require_embedder
+from detect.inference.box_embedder import crop_boxes, require_embedder
+from detect.inference.embedding_fusion import EmbeddingFusion
 from detect.tasks import get_task
 from detect.types import Frame, Postprocess
 
@@ -53,35 +56,75 @@ class Cropper:
 class ImageEmbedder:
     """Embeds frames, after cropping them by detectors, one after the other.
 
+    Attributes:
+        distance: of two embeddings.
+        dimensions: length of an embedding.
+        shares: weight of each embedder; they add up to 1.
+
     Args:
-        weights: weights of an embedder.
+        weights: weights of an embedder, or of several, whose embeddings are joined: see `EmbeddingFusion`.
         detectors: weights of detectors or landmarkers. Default: embed the whole image.
         device: where the models run.
         precision: what they compute in.
+        shares: weight of each embedder. Default: all count the same.
+
+    Raises:
+        UserError: weights cannot be used, or not with one another.
     """
 
-    def __init__(self, weights: str, detectors: Sequence[str], device: str, precision: str) -> None:
-        self.embedder = Detector.load(weights, device, precision)
-        require_embedder(self.embedder, weights)
-        self.embed_boxes = BoxEmbedder(self.embedder)
+    def __init__(
+        self,
+        weights: Sequence[str],
+        detectors: Sequence[str],
+        device: str,
+        precision: str,
+        shares: Sequence[float] = (),
+    ) -> None:
+        fusion = FusionConfig(weights=list(shares))
+        members = members_of(open_detector(weights, device, precision, fusion))
+        for member, path in zip(members, weights, strict=True):
+            require_embedder(member, path)
+        self.weights = weights
+        self._fuse = EmbeddingFusion(members, weights, fusion)
+        self._embedders = [(one.metadata.preprocess.stretch, one.predictor(Postprocess())) for one in members]
+        self.distance, self.dimensions, self.shares = self._fuse.distance, self._fuse.dimensions, self._fuse.shares
         self.croppers = [Cropper(path, device, precision) for path in detectors]
         self.nothing_detected = f"{' and '.join(detectors)} detect{'s' * (len(detectors) == 1)} nothing in it to crop"
 
     def __call__(self, frame: Frame) -> np.ndarray | None:
         """The embedding (D,) of a frame; None where a detector detects nothing."""
-        stretches = [*(cropper.stretch for cropper in self.croppers[1:]), self.embed_boxes.stretch]
-        image: np.ndarray | None = frame.image
-        for cropper, stretch in zip(self.croppers, stretches, strict=False):
-            if image is not None:
-                image = cropper(image, stretch)
-        if image is None:
-            return None
-        ((_, one),) = self.embed_boxes.predictor([replace(frame, image=image)])
-        return one.values
+        crops = {stretch: self._cropped(frame.image, stretch) for stretch in {one for one, _ in self._embedders}}
+        found = []
+        for stretch, predictor in self._embedders:
+            if (crop := crops[stretch]) is None:
+                return None
+            ((_, embedding),) = predictor([replace(frame, image=crop)])
+            found.append(embedding)
+        return self._fuse(Postprocess(), found).values
 
-    def threshold(self, given: float, name: str, weights: str) -> float:
-        """`given`, or where it is 0 the threshold `name` of the weights. Raises UserError where they have none."""
-        known = self.embedder.metadata.thresholds
+    def _cropped(self, image: np.ndarray, stretch: bool) -> np.ndarray | None:
+        """The crop of an image for embedders that `stretch` it or not; None where a detector detects nothing."""
+        stretches = [*(cropper.stretch for cropper in self.croppers[1:]), stretch]
+        crop: np.ndarray | None = image
+        for cropper, wanted in zip(self.croppers, stretches, strict=False):
+            if crop is not None:
+                crop = cropper(crop, wanted)
+        return crop
+
+    def threshold(self, given: float, name: str) -> float:
+        """`given`, or where it is 0 the threshold `name` of the weights.
+
+        Raises:
+            UserError: they have none, or there are several, whose joined distance is another one.
+        """
+        known = self._fuse.metadata.thresholds
+        if not given and len(self.weights) > 1:
+            raise UserError(
+                f"{' and '.join(self.weights)} have no threshold together: give --threshold; `detect evaluate` with "
+                "these --weights prints thresholds of their joined distance"
+            )
         if not given and name not in known:
-            raise UserError(f"{weights} has no threshold, since it was not evaluated on pairs: give --threshold")
+            raise UserError(
+                f"{self.weights[0]} has no threshold, since it was not evaluated on pairs: give --threshold"
+            )
         return given or known[name]

@@ -154,7 +154,7 @@ def evaluated(
 def only_one(members: Sequence[Detector]) -> Detector:
     """The one model. Raises UserError where there are more."""
     if len(members) > 1:
-        raise UserError("several --weights are for detectors and classifiers: give one")
+        raise UserError("several --weights are for detectors, classifiers and embedders: give one")
     return members[0]
 
 

@@ -39,7 +39,7 @@ class DetectionFusion:
     """
 
     def __init__(self, members: Sequence[Detector], weights: Sequence[str], fusion: FusionConfig) -> None:
-        self.options, self.each = fusion, [member.metadata for member in members]
+        self.options, self.method, self.each = fusion, fusion.method, [member.metadata for member in members]
         every = self.each
         self.metadata, self.labels = joined_classes(every, weights)
         self.points = [_points(every[0], other, path) for other, path in zip(every, weights, strict=True)]

@@ -270,8 +270,8 @@ class Task:
     """(result of the evaluator) -> the lines that `detect evaluate` prints. Default: the single numbers."""
 
     fuse: Callable[[Sequence[Detector], Sequence[str], FusionConfig], Any] | None = None
-    """(models, their files, options) -> what makes one result of theirs, as `detect.inference.detection_fusion` does.
-    Default: several --weights are refused."""
+    """(models, their files, options) -> what makes one result of theirs, as `detect.inference.detection_fusion` and
+    `embedding_fusion` do. Default: several --weights are refused."""
 
     # What it leaves behind
 

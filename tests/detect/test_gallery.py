@@ -14,8 +14,10 @@ from detect.models.pretrained import read_state
 from detect.models.weights import read_weights
 from detect.training.state import read_record
 
-ABOUT = {"format": 1, "people": ["a", "b"], "files": ["a.png", "b.png"], "weights": "w", "fingerprint": "0"}
-ABOUT |= {"detectors": [["d", "1"]]}
+FIRST = {"format": 1, "people": ["a", "b"], "files": ["a.png", "b.png"], "weights": "w", "fingerprint": "0"}
+FIRST |= {"detectors": [["d", "1"]]}
+ABOUT = {**FIRST, "format": 2, "weights": [["w", "0"], ["v", "2"]], "shares": [0.75, 0.25]}
+del ABOUT["fingerprint"]
 VECTORS = np.eye(2, 4, dtype=np.float32)
 
 
@@ -27,9 +29,10 @@ def load(folder, about=ABOUT, vectors=VECTORS):
 @pytest.mark.parametrize(
     "changed",
     [
-        *({"format": 2}, {"format": "1"}, {"format": None}),
+        *({"format": 1}, {"format": 3}, {"format": "1"}, {"format": None}),
         *({"people": 2}, {"people": "ab"}, {"people": [1, 2]}, {"people": ["a"]}, {"files": {"a": "b"}}),
-        *({"weights": 1}, {"fingerprint": None}, {"other": 1}),
+        *({"weights": 1}, {"weights": [["w"]]}, {"weights": [["w", "0"]]}, {"weights": [], "shares": []}, {"other": 1}),
+        *({"shares": [1]}, {"shares": [1, -1]}, {"shares": [1, float("nan")]}, {"shares": None}),
         *({"detectors": 3}, {"detectors": [["a"]]}, {"detectors": [["a", 1]]}, {"detectors": "ab"}),
     ],
 )
@@ -40,7 +43,18 @@ def test_values_of_a_header_are_checked(tmp_path, changed):
         load(tmp_path, ABOUT | changed)
 
 
-@pytest.mark.parametrize("about", [[], 3, "a", {"format": 1}])
+@pytest.mark.parametrize("changed", [{"format": 2}, {"weights": [["w", "0"]]}, {"fingerprint": None}, {"shares": [1]}])
+def test_a_gallery_of_the_first_format_has_one_embedder(tmp_path, changed):
+    found = load(tmp_path, FIRST)
+    assert found.weights == [("w", "0")] and found.shares == [1] and found.detectors == [("d", "1")]
+    found.save(tmp_path / "g")
+    again = Gallery.load(tmp_path / "g")
+    assert (again.weights, again.shares, again.people) == (found.weights, found.shares, found.people)
+    with pytest.raises(UserError, match="/g"):
+        load(tmp_path, FIRST | changed)
+
+
+@pytest.mark.parametrize("about", [[], 3, "a", {"format": 1}, {"format": 2}])
 def test_a_header_of_another_kind_is_refused(tmp_path, about):
     with pytest.raises(UserError, match="/g"):
         load(tmp_path, about)

@@ -106,7 +106,7 @@ def test_files_of_every_kind_are_known(place, tmp_path):
     for text in texts:
         (tmp_path / "a").write_text(text)
         require_own(tmp_path / "a", "results")
-    Gallery(torch.zeros(1, 2).numpy(), ["a"], ["a.png"], "w", "0").save(tmp_path / "g")
+    Gallery(torch.zeros(1, 2).numpy(), ["a"], ["a.png"], [("w", "0")], [1.0]).save(tmp_path / "g")
     require_own(tmp_path / "g", "gallery")
     require_own(place / "w.safetensors", "weights")
     require_own(tmp_path / "nothing", "image")

@@ -281,14 +281,14 @@ def finders(monkeypatch):
 
 def test_what_finders_find_is_cut_out_one_after_the_other(weights, finders):
     image = np.random.default_rng(0).integers(0, 256, (40, 36, 3)).astype(np.uint8)
-    plain = command.ImageEmbedder(str(weights), [], "cpu", "float32")
-    both = command.ImageEmbedder(str(weights), ["left", "turned"], "cpu", "float32")
+    plain = command.ImageEmbedder([str(weights)], [], "cpu", "float32")
+    both = command.ImageEmbedder([str(weights)], ["left", "turned"], "cpu", "float32")
     got = both(Frame(image, "p"))
     whole, cut = finders
     assert whole is image and np.array_equal(cut, image[:, :32])  # the box, its margin, and as wide as it is high
     view = Pose.of(np.array([[5.0, 5, 1], [5, 25, 1]]), np.array([[0.25, 0.5], [0.75, 0.5]])).view(cut)
     assert view.shape == (40, 40, 3) and np.array_equal(got, plain(Frame(view, "p")))
-    turned = command.ImageEmbedder(str(weights), ["turned"], "cpu", "float32")(Frame(image, "p"))
+    turned = command.ImageEmbedder([str(weights)], ["turned"], "cpu", "float32")(Frame(image, "p"))
     assert not np.allclose(turned, plain(Frame(image, "p")), atol=1e-3)
 
 
@@ -318,7 +318,14 @@ def test_a_gallery_remembers_what_cut_its_images_out(people, weights, finders, t
 def test_words_that_belong_to_no_flag_have_names():
     for words in (["x", "y", "--weights", "w"], ["--weights", "w", "x", "y"], ["x", "--json", "y", "--weights=w"]):
         got = parse("verify", words)
-        assert (got.a, got.b, got.weights) == ("x", "y", "w")
+        assert (got.a, got.b, got.weights) == ("x", "y", ["w"])
+    for words in (
+        ["x", "y", "--weights", "w", "v"],
+        ["--weights", "w", "v", "x", "y"],
+        ["x", "--weights", "w", "v", "y"],
+    ):
+        got = parse("verify", words)
+        assert (got.a, got.b, got.weights) == ("x", "y", ["w", "v"])
     with pytest.raises(UserError, match="'z' belongs to no flag"):
         parse("verify", ["x", "y", "z", "--weights", "w"])
 
@@ -351,8 +358,8 @@ def broken(people, weights, tmp_path_factory):
     save_weights(
         root / "align.safetensors", build(points, dataclasses.replace(metadata, shape=[[0.3, 0.5], [0.7, 0.5]]))
     )
-    Gallery(np.zeros((0, 8), np.float32), [], [], str(weights), "").save(root / "nobody")
-    Gallery(np.zeros((1, 8), np.float32), ["a"], ["a"], str(root / "gone"), "").save(root / "orphan")
+    Gallery(np.zeros((0, 8), np.float32), [], [], [(str(weights), "")], [1.0]).save(root / "nobody")
+    Gallery(np.zeros((1, 8), np.float32), ["a"], ["a"], [(str(root / "gone"), "")], [1.0]).save(root / "orphan")
     (root / "p1.csv").write_text("a,b\n1,2\n")
     (root / "p2.csv").write_text("a,b,same\nval/f/0.png,val/x.png,1\n")
     (root / "p3.csv").write_text("a,b,same\nval/f/0.png,val/f/1.png,maybe\n")

@@ -89,3 +89,21 @@ def equal_error(same: list[float], different: list[float], steps: int = 20001) -
             false, true = f0 + s * (f1 - f0), t0 + s * (t1 - t0)
             best = min(best, (abs(false - (1 - true)), false))
     return best[1]
+
+
+def mean_of_squares(first: list[list[float]], second: list[list[float]], weights: list[float]) -> float:
+    """The weighted mean of the squared Euclidean distances of two embeddings by each of several models."""
+    total = 0.0
+    for a, b, weight in zip(first, second, weights, strict=True):
+        total += weight * squared(a, b)
+    return total / sum(weights)
+
+
+def mean_of_logits(
+    first: list[list[float]], second: list[list[float]], units: list[tuple[list[float], float]], weights: list[float]
+) -> float:
+    """Minus the weighted mean of the logits of several Siamese units: `units` are their weights and biases."""
+    total = 0.0
+    for a, b, (unit, bias), weight in zip(first, second, units, weights, strict=True):
+        total += weight * (bias - sum(u * abs(x - y) for u, x, y in zip(unit, a, b, strict=True)))
+    return -total / sum(weights)
