@@ -6,7 +6,8 @@ FOLDER holds train/ and test/ with a folder for each person, or identities.csv w
 verif_split. As many training people as --val-people says, drawn with seed 0, form the validation set, which selects the
 best weights and the thresholds; people of the test split are used in the test only. Training people of --more join the
 training set. Every row is `detect train` with FLAGS OF ALL and its own flags. The pairs are all pairs of test people,
-or those of --test-csv. Results that exist are not computed again.
+or those of --test-csv. --joined adds a row of all the rows' weights, as one embedder. Results that exist are not
+computed again.
 
 Baselines are fitted on all people outside the test split: distances of grey pixels, and cosines of linear discriminants
 (scikit-learn, after principal components) of pixels and of histograms of oriented gradients (scikit-image; Dalal and
@@ -159,8 +160,15 @@ def trained(data: Path, pairs: str, flags: Sequence[str], out: Path) -> dict[str
         )
     )
     minutes = (time.process_time() - started) / 60
-    asked = ["--weights", str(best), "--data", str(data), "--split", "test", "--workers", "0", "--allow-outside"]
-    return {**evaluate(parse("evaluate", [*asked, *(["--pairs", pairs] if pairs else [])])), "minutes": minutes}
+    return {**evaluated(data, pairs, [best]), "minutes": minutes}
+
+
+def evaluated(data: Path, pairs: str, weights: Sequence[Path]) -> dict[str, Any]:
+    """Evaluate weights, several as one embedder, on the test split."""
+    asked = ["--data", str(data), "--split", "test", "--workers", "0", "--allow-outside"]
+    asked += ["--weights", *map(str, weights), *(["--pairs", pairs] if pairs else [])]
+    result: dict[str, Any] = evaluate(parse("evaluate", asked))
+    return result
 
 
 def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -184,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--val-people", type=int, default=4, help="training people in the validation set; default: 4")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and results.json")
     parser.add_argument("--row", action="append", default=[], metavar="NAME: FLAGS", help="a row of the table")
+    parser.add_argument("--joined", action="store_true", help="also a row of the weights of all rows together")
     options, flags = parser.parse_known_args(arguments)
     data = prepared(options.data, options.more, options.val_people, options.out / "data")
     kept = options.out / "results.json"
@@ -191,13 +200,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "pixels" not in results:
         results |= dict(baselines(data, options.test_csv))
         replace_text(kept, json.dumps(results))
+    folders = {row.partition(":")[0]: options.out / re.sub(r"\W+", "_", row.partition(":")[0]) for row in options.row}
     for row in options.row:
         name, _, own = row.partition(":")
         if name not in results:
-            results[name] = trained(
-                data, options.test_csv, [*flags, *own.split()], options.out / re.sub(r"\W+", "_", name)
-            )
+            results[name] = trained(data, options.test_csv, [*flags, *own.split()], folders[name])
             replace_text(kept, json.dumps(results))
+    joined = " and ".join(folders)
+    if options.joined and joined not in results:
+        weights = [folder / "best.safetensors" for folder in folders.values()]
+        results[joined] = evaluated(data, options.test_csv, weights)
+        replace_text(kept, json.dumps(results))
     print("\n".join(table(results)))
 
 
