@@ -107,6 +107,12 @@ class Detector:
             return f"{how}, stretched to {side} px"
         return f"{how}, {'square canvas' if self.model.square else what} of {side} px"
 
+    def computed_by(self) -> dict[str, Any]:
+        """The device and the precision that were chosen, as options; {} for an exported file, which chooses itself."""
+        if isinstance(self.model, Exported):
+            return {}
+        return {"device": self.device.type, "precision": str(self.dtype).removeprefix("torch.")}
+
     def predictor(self, keep: Postprocess, size: int = 0, batch: int = 1, tta: bool = False, tile: bool = False) -> Any:
         """The function from frames to pairs of frame and result, with these options.
 

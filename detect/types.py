@@ -304,7 +304,8 @@ class Frame:
     """An image, or a frame of a video, that is being predicted.
 
     image (H, W, 3) uint8 RGB; name, that of its file; index, its number in a video or in a file of several pages; time,
-    in seconds, of a frame of a video, None for other images; pages, the number of pages of its file.
+    in seconds, of a frame of a video, None for other images; pages, the number of pages of its file; part, the number
+    of its file in the source, from 0.
     """
 
     image: np.ndarray
@@ -312,3 +313,4 @@ class Frame:
     index: int = 0
     time: float | None = None
     pages: int = 1
+    part: int = 0

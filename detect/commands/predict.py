@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,23 +18,33 @@ if TYPE_CHECKING:
     from detect.api import Detector
     from detect.inference.class_ensemble import ClassEnsemble
     from detect.inference.source import Source
+    from detect.tasks import Task
     from detect.tracking.video_tracker import VideoTracker
     from detect.types import Postprocess
 
 
+# Options that change neither the results nor where they go.
+BESIDE = frozenset({"weights", "source", "out", "resume", "json", "show", "callbacks"})
 SHOWN = 12  # classes up to which a message names the threshold of each
 
 
 @dataclass(frozen=True)
 class PredictConfig(InferenceConfig):
-    """Run a model on images, video or a stream: annotated copies and a JSON file of the predictions.
+    """Run a model on images, video or a stream: annotated copies and a file of the predictions.
 
-    Files that an earlier `detect predict` left in `out` are removed first.
+    Files that an earlier `detect predict` left in `out` are removed first, unless `resume` continues it.
     """
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     out: str = "runs/predict"
+    format: Literal["coco", "jsonl", "parquet"] = "coco"
+    """Format of the results: coco, one JSON file; jsonl, a line of JSON for each image; parquet, a row for each."""
+    annotate: bool = True
+    """Write annotated copies. Without them large folders are predicted faster."""
+    resume: bool = False
+    """Continue the run in --out that was killed or interrupted, with the same options, after the last file that it has
+    done."""
     conf: ShareOrUnset = None
     """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped. Weights
     have thresholds of their own, one for each class, from `detect evaluate --save-thresholds`."""
@@ -66,11 +77,11 @@ class PredictConfig(InferenceConfig):
     callbacks: list[CallbackName] = field(default_factory=list)
     """Callbacks that see, and may change, every result."""
     json: bool = False
-    """Also print the predictions to standard output."""
+    """Also print the file of the predictions to standard output."""
 
 
 def predict(config: PredictConfig) -> None:
-    """Run a model on a source; write annotated copies and a JSON file of the predictions to `out`.
+    """Run a model on a source; write annotated copies and a file of the predictions to `out`.
 
     Raises:
         UserError: the weights, the source or an option cannot be used.
@@ -88,7 +99,7 @@ def predict(config: PredictConfig) -> None:
     detector = members[0] if classes else joined(members, config.weights, config.fusion)
     refuse_unused("predict", config, detector.model.task)
     task = get_task(detector.model.task)
-    results_file = task.require_results_file(config.weights[0])
+    results_file = _results_file(config, task)
     keep = _postprocess(config, detector)
     tracker = make_tracker(config, detector, _track_conf(config, detector), config.lines, config.zones)
     source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
@@ -103,6 +114,7 @@ def predict(config: PredictConfig) -> None:
         detector.names,
         detector.metadata.category_ids,
         config.out,
+        annotate=config.annotate,
         save_txt=config.save_txt,
         save_crop=config.save_crop,
         remove_background=config.remove_background,
@@ -113,16 +125,48 @@ def predict(config: PredictConfig) -> None:
         results_file=results_file,
         say=task.prints_results and not config.json,
         tracker=tracker,
+        fields=(*task.record_fields, *(["track_id"] if config.track else [])),
+        run=_identity(config, detector, source),
+        resume=config.resume,
         plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf", "show_boxes")},
     )
     tell(source, summary.frames, keep)
     if config.json:
-        print((Path(config.out) / results_file).read_text(encoding="utf-8"))
+        with (Path(config.out) / results_file).open(encoding="utf-8") as file:
+            shutil.copyfileobj(file, sys.stdout)
     said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
     say(
         f"{summary.frames} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
         sys.stderr if config.json else sys.stdout,
     )
+
+
+def _results_file(config: PredictConfig, task: Task) -> str:
+    """The name of the results file, whose suffix is that of the format. Raises UserError where there is none."""
+    name = Path(task.require_results_file(config.weights[0]))
+    if config.format == "parquet" and not task.record_fields:
+        raise UserError(f"--format parquet does not know the results of {task.with_article}: take jsonl")
+    if config.format == "parquet" and config.json:
+        raise UserError("--json prints JSON: leave it out, or take --format coco or jsonl")
+    return str(name.with_suffix({"coco": ".json"}.get(config.format, f".{config.format}")))
+
+
+def _identity(config: PredictConfig, detector: Detector, source: Source) -> dict[str, Any] | None:
+    """What must be the same for another run to continue this one; None where none can.
+
+    Raises:
+        UserError: it is to be continued, and cannot be.
+    """
+    from detect.inference.identity import identity
+
+    other = "--track" if config.track else f"a {source.kind} source" if source.is_live else ""
+    if other and config.resume:
+        raise UserError(f"--resume cannot continue {other}, which has no state in files: leave --resume out")
+    if other or len(source.files) != len(source.parts):
+        return None
+    files = ((part.name, path) for part, path in zip(source.parts, source.files, strict=True))
+    used = replace(config, **detector.computed_by())
+    return identity(used, BESIDE, config.weights, files)
 
 
 def _ensemble(config: PredictConfig, members: list[Detector], keep: Postprocess) -> ClassEnsemble:

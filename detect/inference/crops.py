@@ -11,12 +11,13 @@ import torch
 from detect.data.alignment import aligned
 from detect.data.image_writer import save_image
 from detect.inference.output_folder import OutputPaths
+from detect.inference.sink import Sink
 from detect.masks import RleMasks
 from detect.types import Detections, Frame
 from detect.utils.names import file_names
 
 
-class CropSink:
+class CropSink(Sink):
     """The crop of each box, in a folder for each class: as JPEG, or as PNG if it is transparent outside the mask.
 
     The crop of an oriented box is turned until its longer side lies along x. With the mean shape (K, 2) of a
@@ -69,8 +70,8 @@ class CropSink:
             view = aligned(image, result, self.shape)
             yield "", image if view is None else view
 
-    def close(self, finished: bool = True) -> None:
-        """Do nothing: each file was closed once it was written."""
+    def skip(self, frame: Frame) -> None:
+        self.paths.of(frame)
 
 
 def upright(image: np.ndarray, cx: float, cy: float, w: float, h: float, angle: float) -> np.ndarray:

@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from detect.errors import UserError
+from detect.inference.resume import RUN, Listing, Note
 from detect.types import Frame
 from detect.utils.atomic_io import replace_text
 from detect.utils.locks import LOCK, locked_folder
@@ -30,31 +32,52 @@ _NUMBERS = re.compile(r"(_\d+)+$")
 class OutputFolder:
     """The files that a run writes into a folder; those of the run before are removed when it is opened.
 
-    Nothing else is removed, nothing is overwritten, and no link is followed.
+    Nothing else is removed, nothing is overwritten, and no link is followed. A run that continues another one keeps the
+    files of what was done, and `notes` has how far that is.
 
     Args:
         folder: created if it does not exist.
         sources: the files that this run reads.
+        run: what must be the same in the run before for it to be continued; None: this run is never continued.
+        resume: continue the run before, if there is one that has done something.
 
     Raises:
-        UserError: another run is writing into the folder, or a source of this run was written by the run before.
+        UserError: another run is writing into the folder, a source of this run was written by the run before, or the
+            run before is to be continued, and was another one.
     """
 
-    def __init__(self, folder: Path, sources: Iterable[Path] = ()) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, sources: Iterable[Path] = (), run: Mapping[str, Any] | None = None, resume: bool = False
+    ) -> None:
+        self.folder, self.notes, self.opened = folder, list[Note](), set[Path]()
         path = folder / LIST
         with ExitStack() as stack:
             stack.enter_context(locked_folder(folder))
             if path.is_symlink():
                 raise UserError(f"{path} is a link: remove it, or choose another --out")
-            self._clear(path, {source.resolve() for source in sources})
-            replace_text(path, "")  # a new file: the old one may have other hard links
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+            begin = [] if run is None else [json.dumps({RUN: run})]
+            if resume and run is not None and (before := Listing(lines)).notes:
+                before.require_same(run, folder)
+                self.notes, self.opened = before.notes, set(filter(None, map(self._listed, before.opened)))
+                lines, begin = before.later, before.lines
+            self._clear(lines, {source.resolve() for source in sources} if lines else set())
+            # a new file: the old one may have other hard links
+            replace_text(path, "".join(f"{line}\n" for line in begin))
             self.file = stack.enter_context(path.open("a", encoding="utf-8"))
             self.stack = stack.pop_all()
 
-    def _clear(self, listed: Path, sources: set[Path]) -> None:
-        """Remove the listed files, and the folders that are then empty."""
-        lines = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
+    @property
+    def done(self) -> Note | None:
+        """How far the run is that this one continues; None for a run that begins."""
+        return self.notes[-1] if self.notes else None
+
+    def is_finished(self, results: Path, part: Path) -> bool:
+        """Whether the run that this one continues has come to its end: its results file has its name."""
+        return bool(self.notes) and results in self.opened and results.is_file() and not part.exists()
+
+    def _clear(self, lines: Sequence[str], sources: set[Path]) -> None:
+        """Remove the files that lines of the list name, and the folders that are then empty."""
         files = [path for line in lines if (path := self._listed(line))]
         if taken := next((path for path in files if path.resolve() in sources), None):
             raise UserError(f"--source {taken} was written by an earlier predict into --out: choose another --out")
@@ -92,8 +115,10 @@ class OutputFolder:
         """List a file that is about to be written, and create its folder.
 
         Raises:
-            UserError: the file exists.
+            UserError: the file exists, and is not one that grows in a run which this one continues.
         """
+        if path in self.opened:
+            return path
         self.require_free(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.note(path)
@@ -101,7 +126,14 @@ class OutputFolder:
 
     def note(self, path: Path) -> None:
         """List a file of this run."""
-        self.file.write(json.dumps(path.relative_to(self.folder).as_posix()) + "\n")
+        self._write(json.dumps(path.relative_to(self.folder).as_posix()))
+
+    def note_done(self, note: Note) -> None:
+        """List how far the run is."""
+        self._write(note.line())
+
+    def _write(self, line: str) -> None:
+        self.file.write(line + "\n")
         self.file.flush()
 
     def close(self) -> None:

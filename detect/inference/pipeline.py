@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,26 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import av
+import numpy as np
 
 from detect.errors import UserError
 from detect.inference.crops import CropSink
 from detect.inference.output_folder import OutputFolder, OutputPaths
 from detect.inference.predictor import Predictor
+from detect.inference.result_writers import part_of, results_sink
+from detect.inference.run_progress import RunProgress
+from detect.inference.sink import Sink
 from detect.inference.source import Source
 from detect.inference.writers import (
     AnnotatedSink,
     CountsSink,
-    JsonSink,
     LabelImageSink,
     PrintSink,
-    Sink,
     WindowClosed,
     WindowSink,
     YoloTxtSink,
     copy_suffix,
-    part_of,
 )
 from detect.results import Result
+from detect.types import Frame
 from detect.utils.interrupt import Interrupt
 from detect.utils.progress import track
 
@@ -53,10 +55,17 @@ class Summary:
         self.objects.update(result.counted())
         self.frames += 1
 
+    def begin(self, written: OutputFolder) -> None:
+        """Count what the run has done that this one continues."""
+        for note in written.notes:
+            self.objects.update(note.objects)
+            self.frames = note.frames
+
 
 class PredictOutputs(TypedDict, total=False):
-    """What `predict_to` writes besides annotated copies and the json file; all of it is optional."""
+    """What `predict_to` writes besides the results file, and how; all of it is optional."""
 
+    annotate: bool  # annotated copies; default: True
     save_txt: bool  # labels/*.txt
     save_crop: bool  # crops/CLASS/*.jpg
     remove_background: bool  # crops/CLASS/*.png, transparent outside the masks
@@ -65,6 +74,9 @@ class PredictOutputs(TypedDict, total=False):
     show: bool  # the annotated images in a window
     say: bool  # a line for each image, on standard output
     plot: Mapping[str, Any]  # how annotated copies are drawn: arguments of `Result.plot`
+    fields: Sequence[str]  # those of a record, for Parquet
+    run: Mapping[str, Any] | None  # what must be the same for another run to continue this one; default: none can
+    resume: bool  # continue the run before
 
 
 def predict_to(
@@ -81,48 +93,94 @@ def predict_to(
 ) -> Summary:
     """Predict every frame of a source, and write the results into a folder.
 
-    What an earlier run wrote into the folder is removed first, and nothing else: see `OutputFolder`. However the run
-    ends (Ctrl-C and errors too), videos and json files are closed properly and keep what was done; the json files of a
-    run that was cut short are called NAME.part.json.
+    What an earlier run wrote into the folder is removed first, and nothing else: see `OutputFolder`. However it ends
+    (Ctrl-C and errors too), videos and results files are closed properly; the latter are called NAME.part.* until then.
 
     Args:
         source: the frames; it is closed at the end.
         predictor: frames to pairs of frame and result.
         names: class names by label.
-        category_ids: their ids in the annotation file, for the json file.
+        category_ids: their ids in the annotation file, for the results file.
         out: the folder.
         skeleton: pairs of keypoints to join in annotated copies.
-        results_file: the name of the json file.
+        results_file: the name of the results file; its suffix says the format: see `results_sink`.
         tracker: joins detections to tracks; the summary then counts tracks, and counts.json has its counts.
         extras: see `PredictOutputs`.
 
     Raises:
         UserError: something cannot be read or written.
     """
-    out, summary, has_images, style = Path(out), Summary(), source.kind != "signals", extras.get("plot", {})
-    if extras.get("show") and not has_images:
+    out, summary = Path(out), Summary()
+    if extras.get("show") and source.kind == "signals":
         raise UserError("--show is for images: leave it out")
+    draws = source.kind != "signals" and (extras.get("annotate", True) or extras.get("show"))
+    shown = partial(
+        _shown, tracker=tracker, about=(names, category_ids, skeleton), style=extras.get("plot", {}) if draws else None
+    )
     with _reporting(out, results_file, summary), ExitStack() as stack:
         stack.enter_context(source)
-        written = stack.enter_context(closing(OutputFolder(out, source.files)))
+        run, resume = extras.get("run"), extras.get("resume", False)
+        written = stack.enter_context(closing(OutputFolder(out, source.files, run, resume)))
+        summary.begin(written)
+        if written.is_finished(out / results_file, part_of(out / results_file)):
+            return summary
         sinks: list[Sink] = []
         for sink in open_sinks(source, names, category_ids, written, results_file, tracker, extras):
             sinks.append(sink)
             stack.push(partial(_close, sink))
+        progress = RunProgress(source, written, sinks) if run else None
         interrupt = stack.enter_context(closing(Interrupt()))
         predictions = stack.enter_context(closing(predictor(source)))
+        pairs = track(predictions, source.count and source.count - summary.frames, "predict")
         stack.enter_context(suppress(WindowClosed))
-        for frame, result in stack.enter_context(closing(track(predictions, source.count, "predict"))):
-            result = (tracker(frame, result) if tracker else result).described(names, category_ids, skeleton)
-            annotated = result.plot(frame.image, **style) if has_images else frame.image
-            if tracker:
-                tracker.draw(annotated)
-            for sink in sinks:
-                sink.write(frame, result, annotated)
-            summary.add(result)
-            if interrupt.asked:
-                raise KeyboardInterrupt
+        _write_all(stack.enter_context(closing(pairs)), shown, sinks, summary, progress, interrupt)
     return replace(summary, objects=tracker.objects) if tracker else summary
+
+
+def _shown(
+    frame: Frame,
+    prediction: Any,
+    *,
+    tracker: VideoTracker | None,
+    about: tuple[Sequence[str], Sequence[int], Sequence[tuple[int, int]]],
+    style: Mapping[str, Any] | None,
+) -> tuple[Result, np.ndarray]:
+    """A prediction with tracks, names, ids and skeleton, and the annotated image; the image without `style`."""
+    result = (tracker(frame, prediction) if tracker else prediction).described(*about)
+    if style is None:
+        return result, frame.image
+    annotated = result.plot(frame.image, **style)
+    if tracker:
+        tracker.draw(annotated)
+    return result, annotated
+
+
+def _write_all(
+    predictions: Iterable[tuple[Frame, Any]],
+    shown: Callable[[Frame, Any], tuple[Result, np.ndarray]],
+    sinks: Sequence[Sink],
+    summary: Summary,
+    progress: RunProgress | None,
+    interrupt: Interrupt,
+) -> None:
+    """Write every prediction, with the annotated image that `shown` makes of it; note after each file that it is done.
+
+    Raises:
+        KeyboardInterrupt: there was a request to stop; the frame before was written.
+    """
+    for frame, prediction in predictions:
+        if progress:
+            progress.before(frame)
+        result, annotated = shown(frame, prediction)
+        for sink in sinks:
+            sink.write(frame, result, annotated)
+        summary.add(result)
+        if progress:
+            progress.after(frame, result)
+        if interrupt.asked:
+            raise KeyboardInterrupt
+    if progress:
+        progress.note()
 
 
 @contextmanager
@@ -162,10 +220,10 @@ def open_sinks(
 ) -> Iterator[Sink]:
     """The sinks, each as soon as it is open, so that the caller can close those that are open if a later one fails."""
     paths = OutputPaths(written, source.files)
-    if source.kind != "signals":
+    if source.kind != "signals" and extras.get("annotate", True):
         _require_room(source, written)
         yield AnnotatedSink(paths, source.rates)
-    yield JsonSink(written, results_file, names, category_ids)
+    yield results_sink(written, results_file, names, category_ids, extras.get("fields", ()))
     if tracker and tracker.counting:
         yield CountsSink(written, tracker.counts)
     if extras.get("say"):
@@ -185,5 +243,8 @@ def _require_room(source: Source, written: OutputFolder) -> None:
     if written.is_empty():
         return
     paths = OutputPaths(written, source.files)
+    done = written.done.part if written.done else -1
     for part in source.parts:
-        written.require_free(paths.give(part.name, ".mp4" if part.rate else copy_suffix(part.name)))
+        path = paths.give(part.name, ".mp4" if part.rate else copy_suffix(part.name))
+        if part.number > done:
+            written.require_free(path)

@@ -34,9 +34,10 @@ _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE
 
 
 class SourcePart(Protocol):
-    """One image, video, camera, or file of signals: frames, and how many there are."""
+    """One image, video, camera, or file of signals: its frames, how many there are, and its number in the source."""
 
     name: str
+    number: int
     count: int | None
     rate: Fraction | None
 
@@ -49,6 +50,7 @@ class SignalPart:
     """A file of signals or volumes, read when it is opened; each is the array (C, ...) of a frame."""
 
     rate: Fraction | None = None
+    number = 0
 
     def __init__(self, path: Path, name: str) -> None:
         self.name, self.datasets = name, list(unlabelled(path))
@@ -57,7 +59,7 @@ class SignalPart:
     def __iter__(self) -> Iterator[Frame]:
         rows = ((dataset, i) for dataset in self.datasets for i in range(len(dataset)))
         for index, (dataset, i) in enumerate(rows):
-            yield Frame(dataset.values[i], f"{self.name} {dataset.file_name(i)}", index)
+            yield Frame(dataset.values[i], f"{self.name} {dataset.file_name(i)}", index, part=self.number)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
@@ -69,15 +71,19 @@ class Source:
     count: number of frames, None if unknown; kind: "images", "video", "camera", "stream", "signals" or "mixed";
     is_live: whether frames come as they are taken, and each should be predicted before the next one comes; rates:
     frames a second of each video, camera or stream, by name; files: the files read, so that nothing overwrites them;
-    left_out: with `skip_bad`, a line for each part that cannot be read.
+    unread: with `skip_bad`, a line for each part that cannot be read, by its number; first: the number of the part that
+    reading begins with, for a run that is resumed.
     """
 
     def __init__(
         self, parts: Sequence[SourcePart], kind: str, files: Sequence[Path] = (), skip_bad: bool = False
     ) -> None:
         self.parts, self.kind, self.files, self.skip_bad = parts, kind, files, skip_bad
-        self.left_out: list[str] = []
+        self.unread: dict[int, str] = {}
+        self.first = 0
         self.is_live = any(isinstance(part, Camera) or getattr(part, "live", False) for part in parts)
+        for number, part in enumerate(parts):
+            part.number = number
         counts = [part.count for part in parts]
         self.count = None if None in counts else sum(c for c in counts if c is not None)
         self.rates = {part.name: part.rate for part in parts if part.rate}
@@ -95,15 +101,21 @@ class Source:
         return next(iter(self.rates.values())) if len(self.rates) == 1 else None
 
     def __iter__(self) -> Iterator[Frame]:
-        parts = _fetched_ahead(self.parts) if any(TREES in str(file) for file in self.files) else self.parts
-        return self._readable(parts) if self.skip_bad else chain.from_iterable(parts)
+        parts = self.parts[self.first :]
+        ahead = _fetched_ahead(parts) if any(TREES in str(file) for file in self.files) else parts
+        return self._readable(ahead) if self.skip_bad else chain.from_iterable(ahead)
 
     def _readable(self, parts: Iterable[SourcePart]) -> Iterator[Frame]:
         for part in parts:
             try:
                 yield from part
             except UserError as error:
-                self.left_out.append(str(error))
+                self.unread[part.number] = str(error)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The lines of the parts that cannot be read, in the order of the parts."""
+        return [self.unread[number] for number in sorted(self.unread)]
 
     def frame(self, index: int) -> Frame:
         """The frame of a number, counted from 0 over all parts.
@@ -155,7 +167,7 @@ class ImagePart:
     """
 
     rate: Fraction | None = None
-    hidden = 0
+    number = hidden = 0
 
     def __init__(self, image: Any, name: str, max_pixels: int = MAX_PIXELS) -> None:
         self.image, self.name, self.max_pixels = image, name, max_pixels
@@ -165,14 +177,24 @@ class ImagePart:
 
     def __iter__(self) -> Iterator[Frame]:
         if not isinstance(self.image, Path):
-            yield Frame(as_rgb(self.image, self.name), self.name)
+            yield Frame(as_rgb(self.image, self.name), self.name, part=self.number)
             return
         for page in read_pages(self.image, self.max_pixels):
             self.hidden += page.hidden
-            yield Frame(page.image, self.name, page.number, pages=page.pages)
+            yield Frame(page.image, self.name, page.number, pages=page.pages, part=self.number)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""
+
+
+class UnreadablePart(ImagePart):
+    """A file that could not be opened, in a source that leaves such files out."""
+
+    def __init__(self, path: Path, name: str, error: UserError) -> None:
+        self.image, self.name, self.count, self.error = path, name, 1, error
+
+    def __iter__(self) -> Iterator[Frame]:
+        raise self.error
 
 
 def open_source(
@@ -202,19 +224,18 @@ def open_source(
         raise UserError("the source is an empty list: name an image, a folder, a video, a camera or a URL")
     items = [item for one in specs for item in _expand(one, recursive)]
     names = _names([item for item in items if isinstance(item, Path)])
-    parts, left_out = [], []
+    parts, unreadable = list[SourcePart](), list[UnreadablePart]()
     for i, item in enumerate(items):
         try:
             parts.append(_part(item, names, i, vid_stride, max_pixels))
         except UserError as error:
             if not (skip_bad and isinstance(item, Path)):
                 raise
-            left_out.append(str(error))
-    if not parts:
-        raise UserError(f"nothing can be read; the first: {left_out[0]}")
-    source = Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
-    source.left_out += left_out
-    return source
+            unreadable.append(UnreadablePart(item, names[item], error))
+            parts.append(unreadable[-1])
+    if len(unreadable) == len(parts):
+        raise UserError(f"nothing can be read; the first: {unreadable[0].error}")
+    return Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
 
 
 def _expand(spec: Any, recursive: bool) -> list[Any]:
@@ -295,7 +316,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _kind(parts: Sequence[SourcePart]) -> str:
-    kinds = {_kind_of(part) for part in parts}
+    kinds = {_kind_of(part) for part in parts if not isinstance(part, UnreadablePart)}
     return kinds.pop() if len(kinds) == 1 else "mixed"
 
 

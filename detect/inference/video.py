@@ -48,6 +48,8 @@ class Video:
         UserError: it is not a video, or its container declares larger frames.
     """
 
+    number = 0
+
     def __init__(
         self,
         address: str | Path,
@@ -150,7 +152,8 @@ class Video:
                 good += 1
                 matrix = matrix or display_matrix(decoded)
                 if index % self.stride == 0:
-                    yield Frame(upright(decoded.to_ndarray(format="rgb24"), matrix), self.name, index, seconds)
+                    image = upright(decoded.to_ndarray(format="rgb24"), matrix)
+                    yield Frame(image, self.name, index, seconds, part=self.number)
             self._report(timeline, good)
         finally:
             self._close()
@@ -258,6 +261,7 @@ class Camera:
     """
 
     count: int | None = None
+    number = 0
 
     def __init__(self, index: int, stride: int = 1) -> None:
         self.name, self.stride = f"camera-{index}", stride
@@ -277,7 +281,8 @@ class Camera:
             if not good:
                 raise UserError(f"{self.name}: the camera delivers no more images")
             if index % self.stride == 0:
-                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.name, index, time.monotonic() - start)
+                rgb, seconds = cv2.cvtColor(image, cv2.COLOR_BGR2RGB), time.monotonic() - start
+                yield Frame(rgb, self.name, index, seconds, part=self.number)
             index += 1
 
     def close(self) -> None:

@@ -1,13 +1,12 @@
-"""Sinks of `detect predict`: annotated images and videos, json, YOLO text files, label images, a window."""
+"""Sinks of `detect predict`: annotated images and videos, counts, YOLO text files, label images, a window."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from pathlib import PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +15,8 @@ import torch
 from detect.data.image_writer import save_image
 from detect.errors import UserError
 from detect.inference.output_folder import OutputFolder, OutputPaths
+from detect.inference.result_writers import part_of
+from detect.inference.sink import Sink
 from detect.inference.video_writer import VideoWriter
 from detect.inference.yolo_rows import yolo_rows
 from detect.masks import RleMasks
@@ -23,21 +24,9 @@ from detect.results import Result
 from detect.semantic import SemanticMap
 from detect.types import Detections, Frame
 from detect.utils.atomic_io import replace_text
-from detect.utils.names import json_text, say
+from detect.utils.names import say
 
-PART = ".part"  # in the name of the json file of an unfinished run
 _SAVED = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})  # formats that copies keep; others: PNG
-
-
-class Sink(Protocol):
-    """Takes each frame with its result and the annotated image (H, W, 3) uint8 RGB.
-
-    It is closed in any case; `finished` tells whether the run came to its end.
-    """
-
-    def write(self, frame: Frame, result: Any, annotated: np.ndarray) -> None: ...
-
-    def close(self, finished: bool = True) -> None: ...
 
 
 class WindowClosed(Exception):
@@ -50,7 +39,7 @@ def copy_suffix(name: str) -> str:
     return suffix if suffix.lower() in _SAVED else ".png"
 
 
-class AnnotatedSink:
+class AnnotatedSink(Sink):
     """Annotated copies: an image under its own name, its pages numbered; a video, camera or stream as one NAME.mp4."""
 
     def __init__(self, paths: OutputPaths, rates: Mapping[str, Fraction | None]) -> None:
@@ -69,52 +58,22 @@ class AnnotatedSink:
         self.last = frame.index
         self.video.write(annotated, frame.time)
 
+    def skip(self, frame: Frame) -> None:
+        if frame.time is None:
+            self.paths.of(frame, copy_suffix(frame.name))
+        else:
+            self.paths.give(frame.name, ".mp4")
+
+    def end_of_file(self) -> None:
+        self.close()
+
     def close(self, finished: bool = True) -> None:
         video, self.video = self.video, None
         if video is not None:
             video.close()
 
 
-class JsonSink:
-    """One json file in COCO's results format, in pixels of the source, written as the run goes on.
-
-    Beside COCO's fields each record has `image` (the name of its file) and `category` (the class name); for a frame of
-    a video also `frame` (its index) and `time` (seconds), for a page of an image file `frame`. `image_id` counts the
-    frames, from 1. Classifications have no box. The file is called NAME.part.json until the run is finished.
-    """
-
-    def __init__(self, written: OutputFolder, name: str, names: Sequence[str], category_ids: Sequence[int]) -> None:
-        self.names, self.category_ids = names, category_ids
-        self.path = written.claim(written.folder / name)
-        self.part = written.claim(part_of(self.path))
-        self.file = self.part.open("x", encoding="utf-8")
-        self.file.write("[")
-        self.images = self.records = 0
-
-    def write(self, frame: Frame, result: Result, annotated: np.ndarray) -> None:
-        self.images += 1
-        image: dict[str, Any] = {"image_id": self.images, "image": frame.name}
-        if frame.time is not None:
-            image |= {"frame": frame.index, "time": round(frame.time, 6)}
-        elif frame.pages > 1:
-            image["frame"] = frame.index
-        for record in result.described(self.names, self.category_ids).records():
-            self.file.write(",\n" if self.records else "\n")
-            self.file.write(json_text(image | record))
-            self.records += 1
-
-    def close(self, finished: bool = True) -> None:
-        with self.file:
-            self.file.write("\n]\n")
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        if finished:
-            self.part.replace(self.path)
-        elif not self.images:
-            self.part.unlink()
-
-
-class CountsSink:
+class CountsSink(Sink):
     """counts.json: what `counts` returns at the end of the run; counts.part.json if it was cut short."""
 
     def __init__(self, written: OutputFolder, counts: Callable[[], Any]) -> None:
@@ -128,12 +87,7 @@ class CountsSink:
         replace_text(self.path if finished else self.part, json.dumps(self.counts(), indent=1) + "\n")
 
 
-def part_of(path: Path) -> Path:
-    """The name of a json file while its run is not finished."""
-    return path.with_name(f"{path.stem}{PART}{path.suffix}")
-
-
-class PrintSink:
+class PrintSink(Sink):
     """A line on standard output for each image, with its result; frames of videos would be too many."""
 
     def write(self, frame: Frame, result: Result, annotated: np.ndarray) -> None:
@@ -141,11 +95,8 @@ class PrintSink:
             name = f"{frame.name} [{frame.index}]" if frame.pages > 1 else frame.name
             say(f"{name}: {result.text()}")
 
-    def close(self, finished: bool = True) -> None:
-        """Do nothing: no file is open."""
 
-
-class YoloTxtSink:
+class YoloTxtSink(Sink):
     """A YOLO text file for each image or frame: see `yolo_rows`."""
 
     def __init__(self, paths: OutputPaths) -> None:
@@ -155,11 +106,11 @@ class YoloTxtSink:
         rows = yolo_rows(result, *frame.image.shape[:2])
         replace_text(self.paths.written.claim(self.paths.of(frame, ".txt")), "".join(rows), durable=False)
 
-    def close(self, finished: bool = True) -> None:
-        """Do nothing: each file was closed once it was written."""
+    def skip(self, frame: Frame) -> None:
+        self.paths.of(frame, ".txt")
 
 
-class LabelImageSink:
+class LabelImageSink(Sink):
     """A PNG file for each image or frame, whose pixels say which object, or which class, they belong to.
 
     Args:
@@ -183,8 +134,8 @@ class LabelImageSink:
             image = label_image(result.masks, (labels + 1).tolist())
         save_image(self.paths.written.claim(self.paths.of(frame, ".png")), image)
 
-    def close(self, finished: bool = True) -> None:
-        """Do nothing: each file was closed once it was written."""
+    def skip(self, frame: Frame) -> None:
+        self.paths.of(frame, ".png")
 
 
 def label_image(masks: RleMasks, values: Sequence[int]) -> np.ndarray:
@@ -199,7 +150,7 @@ def label_image(masks: RleMasks, values: Sequence[int]) -> np.ndarray:
     return image
 
 
-class WindowSink:
+class WindowSink(Sink):
     """Shows the annotated images as they come; q, Escape or closing the window ends the run."""
 
     def __init__(self, title: str = "detect") -> None:

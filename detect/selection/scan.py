@@ -80,8 +80,8 @@ def scan_source(look: Look, source: Source) -> Scanned:
     found = Scanned()
 
     def noted() -> Iterator[Frame]:
-        for path, frame in _frames(source, source.left_out):
-            found.seen.append(_seen(path, frame.image))
+        for frame in source:
+            found.seen.append(_seen(source.files[frame.part], frame.image))
             found.pages.append(frame.index)
             found.names.append(frame.name if frame.pages == 1 else f"{frame.name}, page {frame.index + 1}")
             yield frame
@@ -90,7 +90,7 @@ def scan_source(look: Look, source: Source) -> Scanned:
         _predict(look, frames, found)
     side = round(look.side * SCALES[1])
     if look.views and found.names and _takes(look.detector, side):
-        again = track((frame for _, frame in _frames(source, [])), len(found.names), "look at smaller images")
+        again = track(source, len(found.names), "look at smaller images")
         with closing(again), closing(look.predictor(side)(again)) as pairs:
             for views, (_, result) in zip(found.views, pairs, strict=True):
                 views.append(result)
@@ -146,19 +146,6 @@ def _takes(detector: Detector, side: int) -> bool:
         detector.side(side)
         return True
     return False
-
-
-def _frames(source: Source, left_out: list[str]) -> Iterator[tuple[Path, Frame]]:
-    """The images of a source with their paths; those that cannot be read are left out where the source says so."""
-    for part in source.parts:
-        assert isinstance(part, ImagePart)
-        try:
-            for frame in part:
-                yield part.image, frame
-        except UserError as error:
-            if not source.skip_bad:
-                raise
-            left_out.append(str(error))
 
 
 def _with_mirrored(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -278,6 +278,9 @@ class Task:
     results_file: str = ""
     """Name of the JSON file that `detect predict` writes. Default: `detect predict` refuses models of this task."""
 
+    record_fields: Sequence[str] = ()
+    """Fields of the records of a result (`Result.records`): columns in Parquet. Default: Parquet is refused."""
+
     prints_results: bool = False
     """Whether `detect predict` also prints a line for each image."""
 

@@ -106,6 +106,7 @@ TASK = Task(
     progress_metrics=("top1", "top5"),
     summary_lines=Late("detect.evaluation.classification:class_lines"),
     results_file="classes.json",
+    record_fields=("category_id", "category", "score"),
     prints_results=True,
     export=ExportForm(
         outputs={"scores": ("classes",)},

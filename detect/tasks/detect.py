@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detect.types import Postprocess, Preprocess, Target
 
 
+BOX_FIELDS = ("category_id", "category", "bbox", "score")
 FUSION = ("fusion.method", "fusion.iou", "fusion.skip", "fusion.weights")  # of evaluate, predict and label
 LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile", *FUSION)  # of detect label, and of predict
 JUDGED = Late("detect.evaluation.calibration:judged_detections")
@@ -118,6 +119,7 @@ TASK = Task(
     summary_lines=Late("detect.evaluation.coco:coco_lines"),
     fuse=Late("detect.inference.detection_fusion:DetectionFusion"),
     results_file="detections.json",
+    record_fields=BOX_FIELDS,
     detects_objects=True,
     export=ExportForm(
         outputs={"boxes": (4,), "scores": ("classes",)},

@@ -20,6 +20,7 @@ def fields(points: Tensor) -> dict[str, Tensor]:
 
 TASK = replace(
     detect.TASK,
+    record_fields=(*detect.BOX_FIELDS, "keypoints"),
     name="keypoints",
     noun="keypoint detector",
     metric="OKS_AP",

@@ -76,6 +76,7 @@ TASK = Task(
     progress_metrics=("nme", "failures", "auc"),
     summary_lines=Late("detect.evaluation.landmarks:landmark_lines"),
     results_file="detections.json",
+    record_fields=("category_id", "category", "bbox", "score", "keypoints"),
     export=ExportForm(
         outputs={"points": ("keypoints", 2), "presence": ()},
         tensors=lambda model, raw: raw[:2],

@@ -48,6 +48,7 @@ TASK = Task(
     progress_metrics=("localized", "presence", "class_accuracy", "iou"),
     summary_lines=Late("detect.evaluation.localization:localization_lines"),
     results_file="detections.json",
+    record_fields=("category_id", "category", "bbox", "score"),
     export=ExportForm(
         outputs={"presence": (), "boxes": (4,), "logits": ("classes",)},
         tensors=lambda model, raw: raw,

@@ -10,6 +10,7 @@ from detect.tasks.base import ExportForm, Late
 
 TASK = replace(
     detect.TASK,
+    record_fields=(*detect.BOX_FIELDS, "corners", "angle"),
     name="obb",
     noun="detector of oriented boxes",
     evaluator=Late("detect.evaluation.oriented:OrientedEvaluator"),

@@ -24,6 +24,7 @@ def fields(coefficients: Tensor, prototypes: Tensor) -> dict[str, Any]:
 
 TASK = replace(
     detect.TASK,
+    record_fields=(*detect.BOX_FIELDS, "segmentation"),
     name="segment",
     noun="instance segmenter",
     metric="mask_AP",

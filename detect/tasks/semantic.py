@@ -53,6 +53,7 @@ TASK = Task(
     progress_metrics=("mIoU", "pixel_accuracy"),
     summary_lines=Late("detect.evaluation.semantic:semantic_lines"),
     results_file="segments.json",
+    record_fields=("category_id", "category", "area", "segmentation"),
     export=ExportForm(
         outputs={"logits": ("classes and background", "any", "any")},
         tensors=lambda model, raw: raw,

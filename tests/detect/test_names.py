@@ -24,7 +24,7 @@ from detect.evaluation.oks import nameless
 from detect.inference.crops import CropSink
 from detect.inference.draw import draw
 from detect.inference.output_folder import OutputFolder, OutputPaths
-from detect.inference.writers import JsonSink
+from detect.inference.result_writers import JsonSink
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.classifier import ClassifierConfig
