@@ -236,7 +236,7 @@ def test_files_are_written_by_one_function_as_a_whole():
     """What `replace_file` gives to write into is called part."""
     own = {
         "detect/inference/output_folder.py",
-        "detect/inference/writers.py",
+        "detect/inference/result_writers.py",
         "detect/data/jpegs.py",
     }  # files that grow; in memory
     own |= {"detect/serve/uploads.py", "tools/bench_pairs.py", "tools/fuzz.py", "tools/fuzz_data.py"}  # temporary

@@ -3,8 +3,8 @@
     python tools/big_folder.py --weights W --images FOLDER --count 100000 --format jsonl --kills 5 --out runs/big
 
 The folder holds hard links to the images, so it takes no space. One run is never disturbed; its images and memory are
-printed ten times. Another one is killed with SIGKILL at random moments, `--kills` times, and continued with --resume each
-time; then every file of both is compared.
+printed ten times. Another one is killed with SIGKILL at random moments, `--kills` times, and continued with --resume
+each time; then every file of both is compared.
 """
 
 from __future__ import annotations
@@ -87,10 +87,8 @@ def undisturbed(options: argparse.Namespace, out: Path) -> float:
             if images - max(shown, first[2]) >= options.count // 10:
                 rate = (images - first[2]) / (now - first[0])
                 each = 1000 * (used - first[1]) / (images - first[2])
-                print(
-                    f"{now:.0f} s: {images:,} images, {memory:.0f} MB, {rate:.0f} a second, {each:.1f} ms of a core each"
-                )
-                sys.stdout.flush()
+                work = f"{rate:.0f} a second, {each:.1f} ms of a core each"
+                print(f"{now:.0f} s: {images:,} images, {memory:.0f} MB, {work}", flush=True)
                 shown = images
             time.sleep(PAUSE)
     if process.returncode:

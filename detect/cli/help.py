@@ -31,7 +31,7 @@ GROUPS = {
     "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
     "Training": "folds train_options "
-    "auto find_lr epochs batch seed resume resume_anyway patience multi_scale balance repeat "
+    "auto find_lr epochs batch seed patience multi_scale balance repeat "
     "images_per_identity deterministic proposals cache_features features teacher unlabelled",
     "Choice": "budget criteria per_image keep_duplicates",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
@@ -43,8 +43,8 @@ GROUPS = {
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
     "Output": "min_score correct_above "
-    "out json page plot examples detections save_thresholds save_calibration format dynamic nms half int8 int8_exclude "
-    "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
+    "out resume resume_anyway json page plot examples detections save_thresholds save_calibration format dynamic nms half int8 int8_exclude "
+    "annotate save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
     "save_steps callbacks k channels images scores simplify",
     "Hardware": "device precision workers cache_gb",
 }

@@ -47,6 +47,7 @@ _log = logging.getLogger("detect")
 class Summary:
     """The number of frames, and of the objects of each class, or of the images of it (classifiers)."""
 
+    resumable: bool = False
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
 
@@ -110,7 +111,7 @@ def predict_to(
     Raises:
         UserError: something cannot be read or written.
     """
-    out, summary = Path(out), Summary()
+    out, summary = Path(out), Summary(resumable=bool(extras.get("run")))
     if extras.get("show") and source.kind == "signals":
         raise UserError("--show is for images: leave it out")
     draws = source.kind != "signals" and (extras.get("annotate", True) or extras.get("show"))
@@ -206,7 +207,8 @@ def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
 
 def _kept(out: Path, results_file: str, summary: Summary) -> str:
     """What to say of the results of a run that was cut short."""
-    return f"; the {summary.frames} frames before are in {part_of(out / results_file)}" if summary.frames else ""
+    how = "; --resume continues" if summary.resumable else ""
+    return f"; the {summary.frames} frames before are in {part_of(out / results_file)}{how}" if summary.frames else ""
 
 
 def open_sinks(

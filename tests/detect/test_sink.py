@@ -25,9 +25,9 @@ from detect.inference.crops import CropSink
 from detect.inference.output_folder import LIST, LOCK, OutputFolder, OutputPaths
 from detect.inference.palette import color_of
 from detect.inference.predictor import Predictor
+from detect.inference.result_writers import JsonSink, part_of
 from detect.inference.source import open_source
 from detect.inference.video_writer import VideoWriter
-from detect.inference.result_writers import JsonSink, part_of
 from detect.inference.writers import YoloTxtSink
 from detect.types import Detections, Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving, planted
