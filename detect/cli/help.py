@@ -42,9 +42,9 @@ GROUPS = {
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
-    "Output": "min_score correct_above "
-    "out resume resume_anyway json page plot examples detections save_thresholds save_calibration format dynamic nms half int8 int8_exclude "
-    "annotate save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
+    "Output": "min_score correct_above annotate resume resume_anyway "
+    "out json page plot examples detections save_thresholds save_calibration format dynamic nms half int8 int8_exclude "
+    "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
     "save_steps callbacks k channels images scores simplify",
     "Hardware": "device precision workers cache_gb",
 }
