@@ -7,7 +7,7 @@ from PIL import Image
 
 import detect
 from detect.errors import UserError
-from detect.inference.source import as_rgb
+from detect.inference.arrays import as_rgb
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.configs.classifier import ClassifierConfig
