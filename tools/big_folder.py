@@ -101,8 +101,7 @@ def disturbed(options: argparse.Namespace, out: Path, seconds: float) -> None:
     """Run and kill it at random moments, spread over the time that a whole run takes; continue it until it ends."""
     for number in range(options.kills + 1):
         wait = random.uniform(0, 2 * seconds / (options.kills + 1)) if number < options.kills else None
-        log = out.with_suffix(".txt").open("w+") if sys.platform != "win32" else subprocess.DEVNULL
-        process = subprocess.Popen([*command(options, out), "--resume", "true"], stderr=log, stdout=log)
+        process = subprocess.Popen([*command(options, out), "--resume", "true"], stdout=subprocess.DEVNULL)
         try:
             process.wait(wait)
             break
@@ -111,7 +110,7 @@ def disturbed(options: argparse.Namespace, out: Path, seconds: float) -> None:
             process.wait()
             print(f"kill {number + 1} after {wait:.1f} s: {done(out):,} images are done", flush=True)
     if process.returncode:
-        sys.exit(f"detect predict ended with {process.returncode}: see {out.with_suffix('.txt')}")
+        sys.exit(f"detect predict ended with {process.returncode}")
 
 
 def main() -> None:
