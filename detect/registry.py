@@ -211,6 +211,8 @@ REGISTRIES: dict[str, Registry] = {
             "labelme": "detect.data.sources.labelme:Labelme",
             "label_studio": "detect.data.sources.label_studio:LabelStudio",
             "via": "detect.data.sources.via:Via",
+            "webdataset": "detect.data.sources.webdataset:WebDataset",
+            "parquet": "detect.data.sources.parquet:Parquet",
             "landmark_csv": "detect.data.sources.csv_tables:LandmarkCsv",
             "signals": "detect.data.sources.signals:SignalFiles",
             "image_folder": "detect.data.sources.image_folder:ImageFolder",

@@ -1,10 +1,13 @@
-"""Converts datasets, or what labelling programs export, to COCO json; splits one set into train and val.
+"""Converts datasets, or what labelling programs export, to COCO json or shards; splits one set into train and val.
 
     python tools/convert.py SOURCE --out FOLDER               instances_{split}.json and a data.yaml for --data
     python tools/convert.py SOURCE --out FOLDER --split 0.8   instances_train.json, instances_val.json and data.yaml
     python tools/convert.py SOURCE --out FILE.json            one file, where the source is one set
+    python tools/convert.py SOURCE --out FOLDER --to webdataset    train-000000.tar …, with the images in them
 
 SOURCE is whatever `--data` takes, exports of CVAT, LabelMe, Label Studio and VIA among it, or one COCO json file.
+Shards (`--to webdataset`, `--to parquet`) hold the images; FOLDER is then a dataset of its own, for --data, here or in
+an object store. Otherwise:
 Images are not copied: file names stay relative to the image folder, which data.yaml and the `info` of each json file
 name. Nothing is overwritten. COCO records are copied unchanged, with segmentations; with --skip-bad they are written
 from what the program reads.
@@ -22,6 +25,7 @@ import yaml
 
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
+from detect.data.shard_writers import write_shards
 from detect.data.sources.coco import coco_loader
 from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.image_names import image_roots
@@ -32,6 +36,7 @@ from detect.utils.json_files import read_json
 from detect.utils.names import json_text, say
 
 SWAPS, CANDIDATES = 2000, 128
+FORMS = ("coco", "webdataset", "parquet")
 
 
 @in_one_line
@@ -46,8 +51,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of --split; default: 0")
     parser.add_argument("--skip-bad", action="store_true", help="skip bad records and list them")
     parser.add_argument("--allow-outside", action="store_true", help="allow files outside the dataset folder")
+    parser.add_argument("--to", choices=FORMS, default="coco", help="what to write; default: coco")
+    parser.add_argument("--shard-mb", type=float, default=256, metavar="MB", help="size of a shard; default: 256")
     options = parser.parse_args(arguments)
-    convert(options.source, options.out, options.split, options.seed, options.skip_bad, options.allow_outside)
+    sizes = {"form": options.to, "megabytes": options.shard_mb}
+    convert(options.source, options.out, options.split, options.seed, options.skip_bad, options.allow_outside, **sizes)
 
 
 def convert(
@@ -57,8 +65,10 @@ def convert(
     seed: int = 0,
     skip_bad: bool = False,
     allow_outside: bool = False,
+    form: str = "coco",
+    megabytes: float = 256,
 ) -> None:
-    """Read and check a dataset, then write it as COCO json.
+    """Read and check a dataset, then write it as COCO json or as shards.
 
     Args:
         source: Whatever `--data` takes, one COCO json file, or an export of a labelling program.
@@ -67,6 +77,8 @@ def convert(
         seed: Seed of the split.
         skip_bad: Skip bad records and list them.
         allow_outside: Allow files outside the dataset folder.
+        form: "coco"; "webdataset" or "parquet": shards, which hold the images.
+        megabytes: Size of a shard.
 
     Raises:
         UserError: If anything is wrong, before anything is written.
@@ -80,6 +92,8 @@ def convert(
         (annotations,) = sets.values()
         train, val = cut(annotations, share, seed)
         sets = {"train": annotations.select(train), "val": annotations.select(val)}
+    if form != "coco":
+        return _write_shards(sets, out, form, megabytes)
     single = out.suffix.lower() == ".json"
     if single and len(sets) > 1:
         raise UserError(f"{out} cannot hold {len(sets)} sets ({', '.join(sets)}); give a folder as --out")
@@ -94,6 +108,19 @@ def convert(
         parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
         replace_text(path, yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
         print(f"{path}: use it as --data")
+    return None
+
+
+def _write_shards(sets: dict[str, Annotations], out: Path, form: str, megabytes: float) -> None:
+    """Write all sets as shards into a folder that holds nothing yet."""
+    if not megabytes > 0:
+        raise UserError(f"--shard-mb is {megabytes:g}: give the size of a shard in megabytes, such as 256")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already and is not overwritten; choose another --out")
+    for split, dataset in sets.items():
+        path = write_shards(dataset, out, split, form, megabytes)
+        say(f"{path}: {len(dataset)} images, {len(dataset.boxes)} objects ({_shares(dataset)})")
+    print(f"{out}: use it as --data")
 
 
 def cut(annotations: Annotations, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

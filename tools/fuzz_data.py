@@ -139,6 +139,32 @@ def make_outlines(folder: Path) -> None:
     (folder / "via/via.json").write_text(json.dumps(export))
 
 
+def make_shards(folder: Path) -> None:
+    """Shards of both kinds, each in a folder of its own."""
+    from detect.data.shard_writers import write_shards
+    from detect.data.sources.formats import load_data
+    from detect.utils.atomic_io import temporary_folder
+
+    with temporary_folder() as source:
+        make_json(source)
+        annotations = load_data(source, "train")
+        for form in ("webdataset", "parquet"):
+            write_shards(annotations, folder / form, "train", form).unlink()
+
+
+def read_shards(path: Path) -> None:
+    """Read a shard, with its labels and images."""
+
+    def used(skip_bad: bool) -> None:
+        annotations = load_data(path, "train", skip_bad)
+        for i in range(len(annotations)):
+            annotations.read(i)
+
+    from detect.data.sources.formats import load_data
+
+    _each(lambda: used(True), lambda: used(False))
+
+
 def read_outlines(path: Path) -> None:
     """Read the outlines of the dataset that the file belongs to, and make of them what tasks and commands do."""
     from detect.data.outline_checks import outlined

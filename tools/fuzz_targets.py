@@ -236,6 +236,7 @@ TARGETS = {
     "outlines": Target(fuzz_data.make_outlines, fuzz_data.read_outlines),
     "xml": Target(fuzz_data.make_xml, fuzz_data.read_data),
     "yolo": Target(fuzz_data.make_yolo, fuzz_data.read_data),
+    "shards": Target(fuzz_data.make_shards, fuzz_data.read_shards),
     "csv": Target(fuzz_data.make_csv, fuzz_data.read_csv),
     "yaml": Target(fuzz_data.make_yaml, fuzz_data.read_yaml),
 }

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detect.errors import UserError
+from detect.storage.shards import MEMBER
 
 _LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.($|[/\\])")
 LEAVES = "leaves the image folder (--allow-outside permits it)"
@@ -38,6 +39,8 @@ class Roots:
         """Whether the dataset may use the file or folder at an absolute path; it need not exist."""
         if self.anywhere:
             return True
+        if (member := MEMBER.match(path)) is not None:  # a file in a shard: it lies where the shard does
+            path = member[1]
         above, name = os.path.split(path)
         try:
             if (real := self._real.get(above)) is None:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from detect.data.sources.inventory import IMAGE_FOLDERS, SPLITS, Finder, folders_in, split_name
+from detect.utils.atomic_io import STORED
 
 _FIRST = 8  # records that are looked for in each folder
 
@@ -65,6 +66,8 @@ def as_on_disk(names: Sequence[str], root: Path) -> list[str]:
     folders: dict[str, set[str]] = {}
     spelled, missing = list(names), list[int]()
     for index, name in enumerate(names):
+        if STORED.search(name):  # in a shard
+            continue
         place, _, file = name.rpartition("/")
         if place not in folders:
             folders[place] = _listing(root / place)

@@ -1,0 +1,102 @@
+"""Shards of Parquet, as Hugging Face's datasets have them: a column of encoded images, and one of objects.
+
+`image` is binary, or {bytes, path}; `objects` is {bbox, category} of lists, or a list of such; the names of the classes
+are in the schema. Shards of `tools/convert.py` also have `coco`, JSON with all that the dataset said of the image.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from detect.data.annotations import Annotations
+from detect.data.sources.base import Format, Source, Splits
+from detect.data.sources.shards import Records, shards_of
+from detect.errors import UserError
+from detect.storage.fetch import local_path
+from detect.storage.shards import image_column, open_parquet
+
+_OBJECTS = ("objects", "annotations")
+_PLAIN = ("width", "height")
+
+
+class Parquet(Format):
+    """A folder of Parquet files, `train-00000-of-00003.parquet` …, also in `data/`; or one such file."""
+
+    accepts = "Parquet files with columns image and objects, train-00000-of-00003.parquet …"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the reader of each split."""
+        found = shards_of(source, ".parquet")
+        for shards in found.values():
+            source.inside.require(*shards)
+        return {split: partial(_load, source, shards) for split, shards in found.items()}
+
+
+def _load(source: Source, shards: list[Path], skip_bad: bool) -> Annotations:
+    root = source.path if source.path.is_dir() else source.path.parent
+    records = Records(source.path, root, source.inside, skip_bad)
+    for shard in shards:
+        _read(shard, shard.relative_to(root).as_posix(), records)
+    return records.annotations()
+
+
+def _read(shard: Path, name: str, records: Records) -> None:
+    """Add the rows of one file, of whose images only the names are read."""
+    import pyarrow as pa
+
+    with open_parquet(local_path(shard), str(shard)) as file:
+        schema = file.schema_arrow
+        image = image_column(schema, str(shard))
+        there = set(schema.names)
+        labels = "coco" if "coco" in there else next((key for key in _OBJECTS if key in there), None)
+        if labels is None:
+            raise UserError(f"{shard}: has no column of objects ({', '.join(schema.names)}), so it labels no boxes")
+        _classes(schema, records)
+        columns = [labels, *(key for key in _PLAIN if key in there)]
+        if len(image) > 1 and "path" in {part.name for part in schema.field(image[0]).type}:
+            columns.append(f"{image[0]}.path")
+        for group in range(file.num_row_groups):
+            try:
+                rows = file.read_row_group(group, columns=columns).to_pylist()
+            except (pa.ArrowException, OSError) as error:
+                raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
+            for row, content in enumerate(rows):
+                said = (content.get(image[0]) or {}).get("path") if len(image) > 1 else None
+                called = PurePosixPath(str(said or f"{group}-{row}.jpg").replace("\\", "/")).name or "image"
+                where = f"{name} row group {group} row {row}"
+                records.add(f"{name}/{group}-{row}/{called}", _content(content, labels), where)
+
+
+def _content(row: dict[str, Any], labels: str) -> Any:
+    """What a row says of its image and objects."""
+    if labels != "coco":
+        return {"annotations": row[labels], **{key: row[key] for key in _PLAIN if row.get(key)}}
+    try:
+        return json.loads(row["coco"])
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _classes(schema: Any, records: Records) -> None:
+    """Take the classes that the schema declares."""
+    metadata = schema.metadata or {}
+    try:
+        if b"gridhead" in metadata and not records.categories:
+            records.categories = list(json.loads(metadata[b"gridhead"]))
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    names = next((found for key in _OBJECTS if (found := _names_in(features.get(key)))), [])
+    if names and not records.categories:
+        records.categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+
+
+def _names_in(feature: Any, depth: int = 0) -> list[Any]:
+    """The names of the first feature of classes in a description of features."""
+    if isinstance(feature, dict) and isinstance(feature.get("names"), list):
+        return feature["names"]
+    inner = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else ()
+    return next((found for one in inner if depth < 9 and (found := _names_in(one, depth + 1))), [])

@@ -1,0 +1,111 @@
+"""Shards of WebDataset: tar files of samples, the files of one name up to its first dot: `000139.jpg`, `000139.json`.
+
+The json holds COCO's keys: `annotations`, each with `bbox` and `category_id` or `category`; or see `shards`. A folder
+that also has a COCO file (`instances_train.json`) is read by that, which takes no look into the shards.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detect.data.annotations import Annotations
+from detect.data.image_formats import SUFFIXES
+from detect.data.shard_writers import META
+from detect.data.sources.base import Format, Source, Splits
+from detect.data.sources.shards import Records, shards_of
+from detect.errors import UserError
+from detect.storage.shards import LARGEST
+from detect.utils.atomic_io import open_file
+
+_LABELS = 2**26  # bytes of the json of one image
+_MOST = 10_000_000  # files in a shard
+
+
+class WebDataset(Format):
+    """A folder of tar files, `train-000000.tar` …, or one such file."""
+
+    accepts = "WebDataset's shards, train-000000.tar …"
+
+    def splits(self, source: Source) -> Splits:
+        """Return the reader of each split."""
+        found = shards_of(source, ".tar")
+        for shards in found.values():
+            source.inside.require(*shards)
+        return {split: partial(_load, source, shards) for split, shards in found.items()}
+
+
+def _load(source: Source, shards: list[Path], skip_bad: bool) -> Annotations:
+    root = source.path if source.path.is_dir() else source.path.parent
+    records = Records(source.path, root, source.inside, skip_bad)
+    for shard in shards:
+        _read(shard, shard.relative_to(root).as_posix(), records)
+    return records.annotations()
+
+
+def _read(shard: Path, name: str, records: Records) -> None:
+    """Add the samples of one shard. Nothing is unpacked: names of its files are keys, and parts of paths for people."""
+    key, parts = None, dict[str, Any]()
+    for member, data in _members(shard):
+        if member.name == META:
+            records.categories = records.categories or _categories(data, shard)
+            continue
+        stem, _, suffix = member.name.rpartition("/")[2].partition(".")
+        if (found := (member.name.rpartition("/")[0], stem)) != key:
+            _add(parts, name, records)
+            key, parts = found, {}
+        suffix = f".{suffix.lower()}"
+        if suffix == ".json":
+            parts["json"] = data
+        elif suffix in SUFFIXES:
+            parts["image"] = f"{name}/{member.offset_data}+{member.size}/{stem}{suffix}"
+        parts["name"] = member.name
+    _add(parts, name, records)
+
+
+def _add(parts: dict[str, Any], name: str, records: Records) -> None:
+    """Add one sample. One without an image is of no use here, such as a caption alone."""
+    if "image" not in parts:
+        return
+    where = f"{name}: {parts['name']!r:.100}"
+    try:
+        content = json.loads(parts["json"]) if "json" in parts else None
+    except (ValueError, RecursionError) as error:
+        records.bad.reject(where, f"has a broken json ({error})")
+        return
+    records.add(parts["image"], content, where)
+
+
+def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Each regular file of a tar, and its content if it is a json of bounded size."""
+    try:
+        with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for count, member in enumerate(archive):
+                if count >= _MOST:
+                    raise UserError(f"{shard}: holds more than {_MOST:,} files: cut it into several shards")
+                if not member.isreg() or member.sparse is not None or member.size > LARGEST:
+                    continue
+                data = b""
+                if member.name.lower().endswith(".json"):
+                    if member.size > _LABELS:
+                        raise UserError(f"{shard}: {member.name!r:.100} has {member.size:,} bytes, too many for labels")
+                    opened = archive.extractfile(member)  # which reads, and writes nothing
+                    data = opened.read() if opened else b""
+                yield member, data
+                vars(archive)["members"].clear()  # it would keep them all
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{shard}: not a readable tar file, which may not be compressed ({error})") from None
+
+
+def _categories(data: bytes, shard: Path) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{shard}: {META} is broken: remove it, or write the shard anew")
+    return found
