@@ -20,6 +20,7 @@ GROUP, KNOTS = 20, 40  # fewest predictions of a knot of an isotonic map, most k
 ENOUGH = 100  # predictions, and RIGHTS right ones, of a class that gets a map of its own
 RIGHTS = 20
 SLOPE = 1e-3  # least slope of an isotonic map; what is flat in the regression must rise, or AP would change
+APART = 1e-6  # least distance of two knots, so that rounding does not make a rise of SLOPE flat
 LEAST_TEMPERATURE = 0.5  # of detectors: below, several scores near 1 would become 1, and AP would change
 RANGE = 0.05, 20.0  # of temperatures
 
@@ -84,7 +85,7 @@ def fit_isotonic(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.
 
 def _strictly(at: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Knots from 0 to 1 through these, which do not fall, with a slope of SLOPE or more."""
-    inner = (at > 0) & (at < 1) & (np.diff(at, prepend=-1.0) > 0)
+    inner = (np.diff(at, prepend=0.0) >= APART) & (at <= 1 - APART)
     x = np.concatenate([[0.0], at[inner], [1.0]])
     y = np.concatenate([[value[0]], value[inner], [value[-1]]])
     return x, np.clip((1 - SLOPE) * y + SLOPE * x, 0, 1)

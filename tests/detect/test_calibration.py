@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detect.__main__ import main
@@ -69,6 +69,7 @@ cases = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=2
 
 
 @given(cases, st.sampled_from(["isotonic", "temperature"]))
+@example([(1e-15, True)], "isotonic")  # a knot beside 0
 @settings(max_examples=100, deadline=None)
 def test_maps_rise_from_0_to_1_and_can_be_undone(rows, method):
     scores, right = np.array([s for s, _ in rows], float), np.array([hit for _, hit in rows], bool)
