@@ -102,7 +102,11 @@ def samples(
     keys: dict[int, SampleKey] = {}
     for rank in range(ranks):
         plan = BatchPlan(
-            batches(len(data), config.batch, rank, ranks), config.imgsz, config.multi_scale, config.seed, epoch
+            batches(len(data), config.batch, rank, ranks, config.global_batch),
+            config.imgsz,
+            config.multi_scale,
+            config.seed,
+            epoch,
         )
         keys |= {key.position: key for batch in plan for key in batch}
     return [data[keys[position]] for position in positions], annotations.names

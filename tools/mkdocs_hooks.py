@@ -27,6 +27,7 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)\s#]+)")
 BOOST = {"how-to/": 2, "reference/": 0.5, FOLDER: 0.3}  # what the search shows first; sources it does not show
 RUN = re.compile(r"^( *```\w+) run$", re.M)  # a block that tests/test_docs.py runs; Markdown's fences know no such word
 LANGUAGES = {".py": "python", ".js": "js", ".cpp": "cpp", ".json": "json", ".yaml": "yaml", ".yml": "yaml", ".txt": ""}
+LANGUAGES |= {".sh": "sh", ".sbatch": "sh"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -32,7 +32,7 @@ GROUPS = {
     "detector threshold in_channels dims imgsz layer",
     "Training": "folds train_options "
     "auto find_lr epochs batch seed patience multi_scale balance repeat "
-    "images_per_identity deterministic proposals cache_features features teacher unlabelled",
+    "global_batch images_per_identity deterministic proposals cache_features features teacher unlabelled",
     "Choice": "budget criteria per_image keep_duplicates",
     "Detection": "accept ask conf iou max_det agnostic soft crops tta tile boundary predictions target_precision "
     "target_recall",

@@ -52,6 +52,9 @@ class TrainConfig:
     """Image size in pixels."""
     batch: Count = 16
     """Images in a step, in each process."""
+    global_batch: Annotated[Natural, ADVANCED] = 0
+    """Images in a step of all processes, which share them equally. Such a run may be resumed by more or fewer
+    processes. Default: --batch in each."""
     seed: Natural = 0
     """Seed of everything random. The same seed gives the same run."""
     out: str = "runs/train"

@@ -31,6 +31,7 @@ class TrainLoader:
         rank, world: this process and the number of processes.
         multi_scale: draw each step's size from the multiples of 32 in [1 - m, 1 + m] times `size`.
         pin: put batches into page-locked memory.
+        shared: the number of images in a step of all ranks, which share them; 0: `batch` in each.
 
     Raises:
         UserError: there are fewer images than ranks.
@@ -46,8 +47,9 @@ class TrainLoader:
         world: int = 1,
         multi_scale: float = 0.0,
         pin: bool = False,
+        shared: int = 0,
     ) -> None:
-        self.plan = BatchPlan(batches(len(dataset), batch, rank, world), size, multi_scale, dataset.seed)
+        self.plan = BatchPlan(batches(len(dataset), batch, rank, world, shared), size, multi_scale, dataset.seed)
         self.loader = through_workers(dataset.__getitem__, self.plan, workers, pin)
 
     def __len__(self) -> int:

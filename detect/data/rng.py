@@ -81,15 +81,18 @@ def _permutation(length: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(length)
 
 
-def batches(n: int, batch: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
+def batches(n: int, batch: int, rank: int = 0, world: int = 1, shared: int = 0) -> list[np.ndarray]:
     """Cut the positions 0..n-1 of an epoch into steps of nearly `batch` for each of `world` ranks; return this rank's.
 
     Nothing is dropped and no step is tiny: 17 images in batches of 8 make 6, 6 and 5. A rank may get one more than
-    `batch` where it would otherwise get none in some step. UserError: fewer images than ranks.
+    `batch` where it would otherwise get none in some step. With `shared`, a step of all ranks has nearly that many,
+    whatever their number. UserError: fewer images than ranks, or a smaller `shared`.
     """
+    if 0 < shared < world:
+        raise UserError(f"--global-batch {shared} cannot be shared among {world} processes: take at least {world}")
     if n < world:
         raise UserError(f"{n} images cannot be shared among {world} processes: start at most {n}")
-    steps = max(1, min(-(-n // (batch * world)), n // world))
+    steps = max(1, min(-(-n // (shared or batch * world)), n // world))
     return [part[rank::world] for part in np.array_split(np.arange(n), steps)] if n else []
 
 

@@ -29,7 +29,8 @@ FORWARD = 1 / 3  # work of a validation image in that of a training image, which
 def banner(trainer: Trainer, training: Annotations) -> dict[str, str]:
     """The data, model, device, optimizer and steps of a run, by label."""
     config, run, world = trainer.config, trainer.run, trainer.ranks.world
-    batch = counted(config.batch * config.optim.accumulate * world, SAMPLES[training.dims])
+    images = config.global_batch or config.batch * world
+    batch = counted(images * config.optim.accumulate, SAMPLES[training.dims])
     done = f", {run.step:,} of them done" if run.step else ""
     total = f"{trainer.total_steps:,} in {counted(config.epochs, 'epoch')}{done}"
     return {

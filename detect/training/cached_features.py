@@ -252,7 +252,7 @@ def over_features(
         cached(folder / f"{name}.f32", one, model, about(model, annotations, config.imgsz, dtype), device, dtype)
         for name, one, annotations in zip(("train", "val"), loaders, sets, strict=True)
     )
-    return FeatureLoader(train, data, config.batch), val
+    return FeatureLoader(train, data, config.global_batch or config.batch), val
 
 
 def without_augmentation(config: TrainConfig, world: int) -> TrainConfig:

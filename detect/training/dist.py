@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as td
 from torch import Tensor
 
 from detect.errors import UserError
+
+WAIT = timedelta(minutes=30)  # for other ranks to start
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class Ranks:
         rank: its number, from 0.
         world: the number of processes.
         local: its number on this machine, which chooses its GPU.
+        attempt: what tells this attempt at the run from earlier ones of the same torchrun; the same on all ranks.
     """
 
     rank: int = 0
     world: int = 1
     local: int = 0
+    attempt: str = ""
 
     @property
     def main(self) -> bool:
@@ -66,6 +72,8 @@ class Ranks:
 def join_ranks(cuda: bool) -> Iterator[Ranks]:
     """Join the ranks that torchrun's environment variables describe; leave them at the end.
 
+    A process group that is there already, as Ray Train makes one, is used and stays.
+
     Args:
         cuda: whether they communicate by nccl, for CUDA; else by gloo.
 
@@ -73,20 +81,21 @@ def join_ranks(cuda: bool) -> Iterator[Ranks]:
         UserError: another rank has ended.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield Ranks()
+    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if world == 1 or td.is_initialized():
+        yield Ranks(rank, world, local, uuid4().hex)
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if cuda:
         if not td.is_nccl_available():
             raise UserError("this build of torch has no NCCL, by which processes on CUDA talk: train with one process")
         torch.cuda.set_device(local)
-    store = _launcher_store()
+    store, attempt = _launcher_store(), ""
     if store is not None:  # in which torch would find the addresses of an earlier attempt as well
-        store = td.PrefixStore(f"attempt {_attempt()}", store)
+        attempt = _agree_on_attempt(store, rank, world)
+        store = td.PrefixStore(f"attempt {attempt}", store)
     td.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=world)
     try:
-        yield Ranks(rank, world, local)
+        yield Ranks(rank, world, local, attempt)
     except RuntimeError as error:
         if not (isinstance(error, td.DistError) or "gloo" in str(error)):  # gloo's errors have no type of their own
             raise
@@ -100,28 +109,50 @@ def join_ranks(cuda: bool) -> Iterator[Ranks]:
 
 
 class Attempts:
-    """The attempts at a run: with --max-restarts torchrun starts all ranks again when one has died.
+    """The attempts at a run: torchrun starts all ranks again when one has died, or when machines come or go.
 
     Args:
         name: what tells the run from others of the same torchrun.
+        ranks: the ranks of this attempt.
     """
 
-    def __init__(self, name: str):
-        self.key, self.store = f"run {name}", _launcher_store()
+    def __init__(self, name: str, ranks: Ranks):
+        self.key, self.own, self.store = f"run {name}", ranks.attempt, _launcher_store()
 
     def again(self) -> bool:
         """Whether an earlier attempt of the same torchrun has called `note`."""
-        return self.store is not None and self.store.check([self.key]) and int(self.store.get(self.key)) < _attempt()
+        return self.store is not None and self.store.check([self.key]) and self.store.get(self.key).decode() != self.own
 
     def note(self) -> None:
         """Tell later attempts of this one."""
         if self.store is not None:
-            self.store.set(self.key, str(_attempt()))
+            self.store.set(self.key, self.own)
 
 
-def _attempt() -> int:
-    """The number of this attempt, from 0."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+def _agree_on_attempt(store: td.Store, rank: int, world: int) -> str:
+    """Agree with the other ranks on a name for this attempt that no earlier one has had.
+
+    torchrun's count of restarts would not do: machines count differently, and one that joins counts from 0. Every
+    other rank says hello with a word that it has just made up; the first answers to all words until all have read the
+    answer, for a hello may be left from an earlier attempt.
+    """
+    if rank > 0:
+        word = uuid4().hex
+        store.set(f"hello {rank}", word)
+        attempt = store.get(f"answer to {word}").decode()
+        store.set(f"{rank} read {attempt}", "")
+        return attempt
+    attempt, missing = uuid4().hex, list(range(1, world))
+    end = time.monotonic() + WAIT.total_seconds()
+    while missing and time.monotonic() < end:
+        for other in missing:
+            if store.check([f"hello {other}"]):
+                store.set(f"answer to {store.get(f'hello {other}').decode()}", attempt)
+        time.sleep(0.02)
+        missing = [other for other in missing if not store.check([f"{other} read {attempt}"])]
+    if missing:
+        raise UserError(f"processes {missing} of {world} did not come within {WAIT}: see what torchrun says there")
+    return attempt
 
 
 def _launcher_store() -> td.Store | None:
@@ -129,4 +160,4 @@ def _launcher_store() -> td.Store | None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     at = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return td.TCPStore(*at, is_master=False, timeout=timedelta(minutes=30))
+    return td.TCPStore(*at, is_master=False, timeout=WAIT)

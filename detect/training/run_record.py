@@ -24,6 +24,7 @@ from detect.types import Preprocess
 Record = dict[str, Any]  # values that JSON holds, by name
 
 PREPROCESSING = "preprocessing of the model"
+SHARING = "processes that share --global-batch"
 # Settings that the tensors and counts of a checkpoint depend on: they can never change.
 STATE = (
     *("model.", PREPROCESSING, "classes", "seed", "imgsz", "batches an epoch"),
@@ -65,6 +66,7 @@ FREE = (
         "unlabelled",
     ),  # their effect is in the checkpoint
     *("device", "precision"),  # what was chosen is recorded as a fact
+    SHARING,  # of a step they change how its sums are rounded, and what each draws within the network
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
 ASKED = ("resume", "resume_anyway", "auto", "find_lr")  # requests, not settings of the run
@@ -104,7 +106,12 @@ def settings_of(config: TrainConfig, model: Model) -> dict[str, Any]:
 
 
 def facts_of(
-    model: Model, sets: Sequence[Annotations], batches: int, world: int, device: torch.device, dtype: torch.dtype
+    model: Model,
+    sets: Sequence[Annotations],
+    batches: int,
+    sharing: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Record:
     """What the settings came to on this machine with this data.
 
@@ -112,11 +119,16 @@ def facts_of(
         model: the model as it was built.
         sets: the training and the validation set.
         batches: batches in an epoch.
-        world: processes of the run.
+        sharing: processes of the run, and `--global-batch`, with which their number may change.
         device: where it runs.
         dtype: what it computes in.
     """
-    facts: Record = {"processes": world, "computed on": device.type, "computed in": str(dtype).removeprefix("torch.")}
+    world, shared = sharing
+    facts: Record = {
+        SHARING if shared else "processes": world,
+        "computed on": device.type,
+        "computed in": str(dtype).removeprefix("torch."),
+    }
     facts |= {"torch": torch.__version__, "classes": model.metadata.names}
     facts[PREPROCESSING] = dataclasses.asdict(model.metadata.preprocess)
     facts["batches an epoch (images / --batch / processes)"] = batches

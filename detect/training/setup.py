@@ -107,7 +107,7 @@ def _check_folder(out: Path, config: TrainConfig, ranks: Ranks) -> TrainConfig:
     Raises:
         UserError: the folder holds a run that is not to be resumed.
     """
-    attempts = Attempts(str(out.resolve()))
+    attempts = Attempts(str(out.resolve()), ranks)
     if attempts.again():
         config = dataclasses.replace(config, resume=True)
         if ranks.main:
@@ -261,10 +261,12 @@ def _build_trainer(
     if unlabelled is not None:
         data, kind_of_loader = with_unlabelled(config, data, unlabelled, preprocess, cache_gb), UnlabelledLoader
     loader: TrainLoader | FeatureLoader = kind_of_loader(
-        data, config.imgsz, config.batch, workers, ranks.rank, ranks.world, config.multi_scale, pin
+        data, config.imgsz, config.batch, workers, ranks.rank, ranks.world, config.multi_scale, pin, config.global_batch
     )
     record = flat(settings_of(config, model))
-    record |= flat(facts_of(model, (training, validation), len(loader), ranks.world, device, dtype))
+    record |= flat(
+        facts_of(model, (training, validation), len(loader), (ranks.world, config.global_batch), device, dtype)
+    )
     kind = RangeTest if config.find_lr else Trainer
     callbacks = make_callbacks([] if config.find_lr else config.callbacks)
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
@@ -275,12 +277,25 @@ def _build_trainer(
     if resumed_from:
         require_same(resumed_from, run.record, out, config.resume_anyway)
         run.load()
+    _require_one_folder(run, ranks)
     sharing = workers, ranks.rank, ranks.world, cache_gb, pin
     batches = task.eval_loader(validation, config.imgsz, config.batch, preprocess, *sharing, model.square)
     if not config.cache_features:
         return kind(config, run, loader, batches, task, validation, device, dtype, ranks)
     features = over_features(config, model, data, batches, (training, validation), device, dtype)
     return kind(config, run, *features, task, validation, device, dtype, ranks, Top)
+
+
+def _require_one_folder(run: Run, ranks: Ranks) -> None:
+    """Raise UserError unless all ranks have found the same checkpoint, or none."""
+    steps = ranks.gather(run.step)
+    if len(set(steps)) > 1:
+        other = next(rank for rank, step in enumerate(steps) if step != steps[0])
+        found = [f"step {step}" if step else "no checkpoint" for step in (steps[0], steps[other])]
+        raise UserError(
+            f"process 0 finds {found[0]} in {run.checkpoint}, process {other} finds {found[1]}: "
+            "put --out on a file system that all machines share"
+        )
 
 
 def _teachers(

@@ -40,6 +40,23 @@ def rows(batch):
         yield found.hexdigest()
 
 
+@given(st.integers(6, 200), st.integers(6, 80), st.integers(1, 6))
+def test_a_shared_batch_is_the_same_for_any_number_of_processes(n, shared, world):
+    parts = [batches(n, 99, rank, world, shared) for rank in range(world)]
+    steps = [np.sort(np.concatenate(step)) for step in zip(*parts, strict=True)]
+    alone = batches(n, shared)
+    if len(steps) == len(alone):  # fewer only where some process would have no image in a step
+        assert all(np.array_equal(a, b) for a, b in zip(steps, alone, strict=True))
+    else:
+        assert n // world < len(alone)
+    assert max(map(len, itertools.chain(*parts))) <= -(-max(map(len, steps)) // world)
+
+
+def test_a_shared_batch_has_an_image_for_each_process():
+    with pytest.raises(UserError, match="--global-batch 2 cannot be shared among 3 processes"):
+        batches(20, 8, 0, 3, 2)
+
+
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 6))
 def test_batches_take_every_position_once_and_in_equal_parts(n, batch, world):
     if n < world:

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +20,8 @@ from detect.errors import UserError
 from detect.models.configs import model_config
 from detect.models.configs.classifier import ClassifierConfig, ClassifierLossConfig
 from detect.training.dist import Ranks
-from detect.training.setup import train
+from detect.training.run_record import SHARING
+from detect.training.setup import _require_one_folder, train
 from tests.reference.marks import slowly
 from tests.reference.rank import (
     KINDS,
@@ -124,6 +127,38 @@ def test_so_do_two_ranks_of_signals(tmp_path, port):
     data = write(tmp_path / "waves.npz", waves)
     config = settings(data, tmp_path, model=model, task="classify", batch=8, epochs=2, multi_scale=0.0)
     assert len(one_and_two(config, tmp_path, port)) == 8
+
+
+@pytest.mark.slow
+def test_the_number_of_ranks_may_change_between_checkpoints(sparse, tmp_path, port):
+    """With --global-batch: a step has the same images and the same mean losses, whoever shares it."""
+    config = settings(sparse, tmp_path / "one", batch=5, epochs=5, global_batch=12, augment=AugmentConfig(mosaic=0.3))
+    assert together(in_float64, config, port, world=1) == [0]
+    changing, steps = dataclasses.replace(config, out=str(tmp_path / "many")), []
+    for world, last in ((2, 3), (3, 9), (1, -1)):
+        resumed = dataclasses.replace(changing, resume=bool(steps))
+        assert together(partial(in_float64, last=last), resumed, port, world=world) == [0] * world
+        parts = [loaded(tmp_path / "many", rank)["steps"] for rank in range(world)]
+        steps += zip(*parts, strict=True)
+    one, many = loaded(tmp_path / "one", 0), loaded(tmp_path / "many", 0)
+    assert [len(step) for step in steps] == [2] * 3 + [3] * 6 + [1] * 11
+    for alone, shared in zip(one["steps"], steps, strict=True):
+        assert sorted(alone["ids"]) == sorted(i for part in shared for i in part["ids"])
+        for name in ("means", "norm"):
+            assert ((shared[0][name] - alone[name]).abs() <= 1e-6 * alone[name].abs()).all()
+    assert all(apart_by(many["model"][k].double(), v.double()) <= 1e-6 for k, v in one["model"].items())
+    lines = [json.loads(line) for line in (tmp_path / "many" / "changes.jsonl").read_text().splitlines()]
+    assert [line["changed"] for line in lines] == [{SHARING: [2, 3]}, {SHARING: [3, 1]}]
+
+
+def test_a_folder_that_machines_do_not_share_is_refused(monkeypatch):
+    ranks = Ranks(1, 3)
+    monkeypatch.setattr(Ranks, "gather", lambda self, value: [12, 12, value])
+    run = SimpleNamespace(step=0, checkpoint=Path("runs/last.ckpt"))
+    with pytest.raises(UserError, match=r"process 0 finds step 12 in .*, process 2 finds no checkpoint: put --out"):
+        _require_one_folder(run, ranks)
+    run.step = 12
+    _require_one_folder(run, ranks)
 
 
 def small(kind):

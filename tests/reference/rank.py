@@ -7,6 +7,7 @@ in the middle of a step.
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -38,8 +39,15 @@ def _as_rank(task, config, rank: int, world: int, port: int) -> None:
     task(config)
 
 
-def train_and_tell(config: TrainConfig) -> None:
-    """Train; write what this rank has at the end, and what its steps were like, to `rank-N.pt` beside the run."""
+class _Ended(Exception):
+    """A run was broken off after it was saved."""
+
+
+def train_and_tell(config: TrainConfig, last: int = -1) -> None:
+    """Train; write what this rank has at the end, and what its steps were like, to `rank-N.pt` beside the run.
+
+    The run is saved and broken off after `last` steps.
+    """
     kept: list[Trainer] = []
     steps: list[dict] = []
     step, backward, clip = Trainer._step, Trainer._backward, torch.nn.utils.clip_grad_norm_
@@ -58,18 +66,26 @@ def train_and_tell(config: TrainConfig) -> None:
         steps[-1]["norm"] = clip(*arguments)
         return steps[-1]["norm"]
 
+    def break_off(self):
+        if self.run.step == last:
+            self._save()
+            self.ranks.wait()
+            raise _Ended
+
+    Trainer._between_steps = break_off
     Trainer._step, Trainer._backward, torch.nn.utils.clip_grad_norm_ = watched_step, watched_backward, watched_clip
-    train(config)
+    with suppress(_Ended):
+        train(config)
     run = kept[0].run
     found = {"model": run.model.state_dict(), "ema": run.ema.module.state_dict(), "best": [run.best, run.best_epoch]}
     torch.save({**found, "steps": steps}, f"{config.out}-rank-{kept[0].ranks.rank}.pt")
 
 
-def in_float64(config: TrainConfig) -> None:
+def in_float64(config: TrainConfig, last: int = -1) -> None:
     """`train_and_tell` with a network of float64."""
     single = setup._build_model
     setup._build_model = lambda *arguments: single(*arguments).double()
-    train_and_tell(config)
+    train_and_tell(config, last)
 
 
 def gradient(config: TrainConfig) -> None:
