@@ -107,7 +107,7 @@ def open_parquet(path: str, name: str) -> Any:
         raise UserError(f"{name}: Parquet needs the package pyarrow: pip install 'gridhead[remote]'") from None
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{name}: not a readable Parquet file ({' '.join(str(error).split())[:200]})") from None
 
 
@@ -149,7 +149,7 @@ class _RowGroups:
                 raise UserError(f"{name}: row group {group} has more than {LARGEST:,} bytes: write it in smaller ones")
             try:
                 found = file.read_row_group(group, columns=[".".join(column)])[column[0]].combine_chunks()
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise UserError(f"{name}: row group {group} is damaged ({str(error)[:200]})") from None
             return (found.field(column[1]) if len(column) > 1 else found).to_pylist()
 

@@ -61,7 +61,7 @@ def _read(shard: Path, name: str, records: Records) -> None:
         for group in range(file.num_row_groups):
             try:
                 rows = file.read_row_group(group, columns=columns).to_pylist()
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
             for row, content in enumerate(rows):
                 said = (content.get(image[0]) or {}).get("path") if len(image) > 1 else None
