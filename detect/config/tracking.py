@@ -13,10 +13,9 @@ class TrackConfig:
     """How detections of consecutive frames are joined to tracks."""
 
     kind: Annotated[str, Registered("tracker"), ReadWith("track", "true")] = "bytetrack"
-    """Tracker: bytetrack; botsort, which follows a moving camera; ocsort, which keeps to what was seen, for objects
-    that turn and stop."""
+    """Tracker."""
     low: Annotated[Share, ReadWith("track", "true")] = 0.1
-    """Lowest score of a detection that continues a track. Only those above --conf start one. Not read by ocsort."""
+    """Lowest score that continues a track. Only those above --conf start one. Not read by ocsort."""
     margin: Annotated[Share, ReadWith("track", "true")] = 0.1
     """Score above --conf that starts a track. Not read by ocsort."""
     memory: Annotated[Natural, ReadWith("track", "true")] = 30
@@ -24,4 +23,4 @@ class TrackConfig:
     appearance: Annotated[str, ReadWith("track", "true")] = ""
     """Weights of an embedder, to match appearance. Where several objects are near, similar ones are joined."""
     camera_motion: Annotated[bool, ReadWith("track", "true")] = True
-    """Compensate the motion of the camera (botsort)."""
+    """Compensate camera motion (botsort)."""
