@@ -7,13 +7,10 @@ are in the schema. Shards of `tools/convert.py` also have `coco`, JSON with all 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from detect.data.annotations import Annotations
-from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.shards import Records, shards_of
+from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.fetch import local_path
 from detect.storage.shards import image_column, open_parquet
@@ -22,52 +19,37 @@ _OBJECTS = ("objects", "annotations")
 _PLAIN = ("width", "height")
 
 
-class Parquet(Format):
+class Parquet(Shards):
     """A folder of Parquet files, `train-00000-of-00003.parquet` …, also in `data/`; or one such file."""
 
+    suffix = ".parquet"
     accepts = "Parquet files with columns image and objects, train-00000-of-00003.parquet …"
 
-    def splits(self, source: Source) -> Splits:
-        """Return the reader of each split."""
-        found = shards_of(source, ".parquet")
-        for shards in found.values():
-            source.inside.require(*shards)
-        return {split: partial(_load, source, shards) for split, shards in found.items()}
+    def read(self, shard: Path, name: str, records: Records) -> None:
+        """Add the rows of one file, of whose images only the names are read."""
+        import pyarrow as pa
 
-
-def _load(source: Source, shards: list[Path], skip_bad: bool) -> Annotations:
-    root = source.path if source.path.is_dir() else source.path.parent
-    records = Records(source.path, root, source.inside, skip_bad)
-    for shard in shards:
-        _read(shard, shard.relative_to(root).as_posix(), records)
-    return records.annotations()
-
-
-def _read(shard: Path, name: str, records: Records) -> None:
-    """Add the rows of one file, of whose images only the names are read."""
-    import pyarrow as pa
-
-    with open_parquet(local_path(shard), str(shard)) as file:
-        schema = file.schema_arrow
-        image = image_column(schema, str(shard))
-        there = set(schema.names)
-        labels = "coco" if "coco" in there else next((key for key in _OBJECTS if key in there), None)
-        if labels is None:
-            raise UserError(f"{shard}: has no column of objects ({', '.join(schema.names)}), so it labels no boxes")
-        _classes(schema, records)
-        columns = [labels, *(key for key in _PLAIN if key in there)]
-        if len(image) > 1 and "path" in {part.name for part in schema.field(image[0]).type}:
-            columns.append(f"{image[0]}.path")
-        for group in range(file.num_row_groups):
-            try:
-                rows = file.read_row_group(group, columns=columns).to_pylist()
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
-            for row, content in enumerate(rows):
-                said = (content.get(image[0]) or {}).get("path") if len(image) > 1 else None
-                called = PurePosixPath(str(said or f"{group}-{row}.jpg").replace("\\", "/")).name or "image"
-                where = f"{name} row group {group} row {row}"
-                records.add(f"{name}/{group}-{row}/{called}", _content(content, labels), where)
+        with open_parquet(local_path(shard), str(shard)) as file:
+            schema = file.schema_arrow
+            image = image_column(schema, str(shard))
+            there = set(schema.names)
+            labels = "coco" if "coco" in there else next((key for key in _OBJECTS if key in there), None)
+            if labels is None:
+                raise UserError(f"{shard}: has no column of objects ({', '.join(schema.names)}), so it labels no boxes")
+            _classes(schema, records)
+            columns = [labels, *(key for key in _PLAIN if key in there)]
+            if len(image) > 1 and "path" in {part.name for part in schema.field(image[0]).type}:
+                columns.append(f"{image[0]}.path")
+            for group in range(file.num_row_groups):
+                try:
+                    rows = file.read_row_group(group, columns=columns).to_pylist()
+                except (pa.ArrowException, OSError, ValueError) as error:
+                    raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
+                for row, content in enumerate(rows):
+                    said = (content.get(image[0]) or {}).get("path") if len(image) > 1 else None
+                    called = PurePosixPath(str(said or f"{group}-{row}.jpg").replace("\\", "/")).name or "image"
+                    where = f"{name} row group {group} row {row}"
+                    records.add(f"{name}/{group}-{row}/{called}", _content(content, labels), where)
 
 
 def _content(row: dict[str, Any], labels: str) -> Any:

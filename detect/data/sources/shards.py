@@ -9,50 +9,20 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords, EmptyDatasetError
 from detect.data.roots import Roots
-from detect.data.sources.base import Source
+from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import by_split, fold, split_name
 
 _NUMBERED = re.compile(r"^(.*?)[-_.]?(\d+([-_]of[-_]\d+)?)?$")
 _NAMES = ("category", "category_name", "label", "class")  # keys under which objects name their class
 _BOXES = ("bbox", "box")
-
-
-def shards_of(source: Source, suffix: str) -> dict[str, list[Path]]:
-    """Return the shards of each split: files `train-000000.tar`, or files in `train/`, also below `data/`; in order.
-
-    Files whose name means no split are the split train where there are no others.
-    """
-    if source.path.suffix.lower() == suffix and source.path.is_file():
-        return {_split_of(source.path) or "train": [source.path]}
-    if not source.path.is_dir():
-        return {}
-    found = defaultdict[str, list[Path]](list)
-    for pattern in (f"*{suffix}", f"data/*{suffix}", f"*/*{suffix}"):
-        for path in sorted(source.path.glob(pattern)):
-            if path.is_file() and not path.name.startswith("."):
-                name = _split_of(path) or (path.parent.name if path.parent != source.path else "")
-                found[name if split_name(name) in ("train", "val", "test") else ""].append(path)
-        if found:
-            break
-    if set(found) == {""}:
-        return {"train": found[""]}
-    found.pop("", None)  # files beside those of splits
-    return {split: found[name] for split, name in by_split(source.path, found).items()}
-
-
-def _split_of(path: Path) -> str:
-    """The split that the name of a shard means; "" for none."""
-    numbered = _NUMBERED.match(path.stem)
-    name = numbered[1] if numbered else path.stem
-    words = [name, *re.split(r"[-_.]", name)]
-    return next((word for word in words if split_name(fold(word)) in ("train", "val", "test")), "")
 
 
 class Records:
@@ -126,3 +96,58 @@ class Records:
             categories = [{"id": key, "name": name} for key, name in sorted(named.items())]
         data = {"images": self.images, "annotations": self.objects, "categories": list(categories)}
         return from_coco(data, self.path, self.root, self.bad, self.where, self.inside)
+
+
+class Shards(Format):
+    """A format of numbered files, each of many samples: a subclass says which files, and reads one."""
+
+    suffix: ClassVar[str]
+
+    def read(self, shard: Path, name: str, records: Records) -> None:
+        """Add the samples of one file, called `name` in messages and paths. Raises UserError: it cannot be read."""
+        raise NotImplementedError
+
+    def splits(self, source: Source) -> Splits:
+        """Return the reader of each split."""
+        found = shards_of(source, self.suffix)
+        for shards in found.values():
+            source.inside.require(*shards)
+        return {split: partial(self._load, source, shards) for split, shards in found.items()}
+
+    def _load(self, source: Source, shards: list[Path], skip_bad: bool) -> Annotations:
+        root = source.path if source.path.is_dir() else source.path.parent
+        records = Records(source.path, root, source.inside, skip_bad)
+        for shard in shards:
+            self.read(shard, shard.relative_to(root).as_posix(), records)
+        return records.annotations()
+
+
+def shards_of(source: Source, suffix: str) -> dict[str, list[Path]]:
+    """Return the shards of each split: files `train-000000.tar`, or files in `train/`, also below `data/`; in order.
+
+    Files whose name means no split are the split train where there are no others.
+    """
+    if source.path.suffix.lower() == suffix and source.path.is_file():
+        return {_split_of(source.path) or "train": [source.path]}
+    if not source.path.is_dir():
+        return {}
+    found = defaultdict[str, list[Path]](list)
+    for pattern in (f"*{suffix}", f"data/*{suffix}", f"*/*{suffix}"):
+        for path in sorted(source.path.glob(pattern)):
+            if path.is_file() and not path.name.startswith("."):
+                name = _split_of(path) or (path.parent.name if path.parent != source.path else "")
+                found[name if split_name(name) in ("train", "val", "test") else ""].append(path)
+        if found:
+            break
+    if set(found) == {""}:
+        return {"train": found[""]}
+    found.pop("", None)  # files beside those of splits
+    return {split: found[name] for split, name in by_split(source.path, found).items()}
+
+
+def _split_of(path: Path) -> str:
+    """The split that the name of a shard means; "" for none."""
+    numbered = _NUMBERED.match(path.stem)
+    name = numbered[1] if numbered else path.stem
+    words = [name, *re.split(r"[-_.]", name)]
+    return next((word for word in words if split_name(fold(word)) in ("train", "val", "test")), "")

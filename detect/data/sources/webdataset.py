@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detect.data.annotations import Annotations
 from detect.data.image_formats import SUFFIXES
 from detect.data.shard_writers import META
-from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.shards import Records, shards_of
+from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.shards import LARGEST
 from detect.utils.atomic_io import open_file
@@ -26,45 +23,30 @@ _LABELS = 2**26  # bytes of the json of one image
 _MOST = 10_000_000  # files in a shard
 
 
-class WebDataset(Format):
+class WebDataset(Shards):
     """A folder of tar files, `train-000000.tar` …, or one such file."""
 
+    suffix = ".tar"
     accepts = "WebDataset's shards, train-000000.tar …"
 
-    def splits(self, source: Source) -> Splits:
-        """Return the reader of each split."""
-        found = shards_of(source, ".tar")
-        for shards in found.values():
-            source.inside.require(*shards)
-        return {split: partial(_load, source, shards) for split, shards in found.items()}
-
-
-def _load(source: Source, shards: list[Path], skip_bad: bool) -> Annotations:
-    root = source.path if source.path.is_dir() else source.path.parent
-    records = Records(source.path, root, source.inside, skip_bad)
-    for shard in shards:
-        _read(shard, shard.relative_to(root).as_posix(), records)
-    return records.annotations()
-
-
-def _read(shard: Path, name: str, records: Records) -> None:
-    """Add the samples of one shard. Nothing is unpacked: names of its files are keys, and parts of paths for people."""
-    key, parts = None, dict[str, Any]()
-    for member, data in _members(shard):
-        if member.name == META:
-            records.categories = records.categories or _categories(data, shard)
-            continue
-        stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-        if (found := (member.name.rpartition("/")[0], stem)) != key:
-            _add(parts, name, records)
-            key, parts = found, {}
-        suffix = f".{suffix.lower()}"
-        if suffix == ".json":
-            parts["json"] = data
-        elif suffix in SUFFIXES:
-            parts["image"] = f"{name}/{member.offset_data}+{member.size}/{stem}{suffix}"
-        parts["name"] = member.name
-    _add(parts, name, records)
+    def read(self, shard: Path, name: str, records: Records) -> None:
+        """Add the samples of one file. Nothing is unpacked: names in it are keys, and parts of paths for people."""
+        key, parts = None, dict[str, Any]()
+        for member, data in _members(shard):
+            if member.name == META:
+                records.categories = records.categories or _categories(data, shard)
+                continue
+            stem, _, suffix = member.name.rpartition("/")[2].partition(".")
+            if (found := (member.name.rpartition("/")[0], stem)) != key:
+                _add(parts, name, records)
+                key, parts = found, {}
+            suffix = f".{suffix.lower()}"
+            if suffix == ".json":
+                parts["json"] = data
+            elif suffix in SUFFIXES:
+                parts["image"] = f"{name}/{member.offset_data}+{member.size}/{stem}{suffix}"
+            parts["name"] = member.name
+        _add(parts, name, records)
 
 
 def _add(parts: dict[str, Any], name: str, records: Records) -> None:
