@@ -19,6 +19,7 @@ from detect.utils.atomic_io import open_file
 from detect.utils.json_files import unique_keys
 
 SIZE = 1 << 18  # bytes of a part: what is parsed stays in the processor's cache
+SHORT = 1 << 10  # bytes in which a value is looked for first
 LONGEST = 1 << 28  # bytes of one record
 _TRIES = 64  # ends of a list that are tried in one part
 _SPACE = re.compile(rb"[ \t\n\r]*")
@@ -107,21 +108,26 @@ class _Reader:
         return str(self.decode(found[0]))
 
     def _value(self) -> Any:
-        """Any value, read by the strict parser."""
+        """Any value, read by the strict parser, which gets more bytes until it has enough: most values are short."""
+        self._next()
+        length = SHORT
         while True:
-            self._next()
-            text = self.data[self.place :].decode("utf-8", "surrogateescape")
+            text = self.data[self.place : self.place + length].decode("utf-8", "surrogateescape")
             try:
                 value, end = self.strict.raw_decode(text)
             except json.JSONDecodeError:
-                self._more()  # it may be the end of the bytes that is wrong
-                continue
-            if end < len(text) or self.ended:
-                read = text[:end].encode("utf-8", "surrogateescape")
-                read.decode("utf-8")  # bytes that are no text are refused
-                self.place += len(read)
-                return value
-            self._more()
+                value, end = None, len(text)  # it may be the end of the bytes that is wrong
+                if self.ended and length >= len(self.data) - self.place:
+                    raise
+            else:
+                if end < len(text) or (self.ended and length >= len(self.data) - self.place):
+                    read = text[:end].encode("utf-8", "surrogateescape")
+                    read.decode("utf-8")  # bytes that are no text are refused
+                    self.place += len(read)
+                    return value
+            if length >= len(self.data) - self.place:
+                self._more_or_end()
+            length *= 2
 
     def _list(self, key: str) -> None:
         """Give the function of a key its list."""
