@@ -60,10 +60,8 @@ def embed(config: EmbedConfig) -> Path:
     source, out = Path(config.source), Path(config.out)
     images = known_people(source)
     weights, croppers = ([str(resolve(path)) for path in some] for some in (config.weights, config.detector))
-    made_by, cropped_by = (
-        fingerprints(weights),
-        fingerprints(croppers),
-    )  # first: should a file change now, it is refused
+    # First: a file that changes while it is used then fits no gallery.
+    made_by, cropped_by = fingerprints(weights), fingerprints(croppers)
     embedder = ImageEmbedder(weights, croppers, config.device, config.precision, config.fusion.weights)
     vectors, people, files = [], [], []
     for person, file in track(iter(images), len(images), "embed"):

@@ -77,12 +77,12 @@ def identify(config: IdentifyConfig) -> list[dict[str, Any]]:
 
 def _require_built_with(name: str, known: list[tuple[str, str]], weights: list[str]) -> None:
     """Raises UserError unless the gallery `name` was built with these weights, in this order."""
-    from detect.embedding.gallery import fingerprint
+    from detect.inference.identity import digest
 
     for path in weights:
         if not Path(path).is_file():
             raise UserError(f"{name} was built with {path}, which is not there: give --weights")
-    found, expected = [fingerprint(Path(path)) for path in weights], [made_by for _, made_by in known]
+    found, expected = [digest(Path(path)) for path in weights], [made_by for _, made_by in known]
     if found == expected:
         return
     if sorted(found) == sorted(expected):
@@ -93,12 +93,12 @@ def _require_built_with(name: str, known: list[tuple[str, str]], weights: list[s
 
 def _require_same(name: str, detectors: list[tuple[str, str]]) -> None:
     """Raises UserError where a detector of the gallery `name` is not there, or another."""
-    from detect.embedding.gallery import fingerprint
+    from detect.inference.identity import digest
 
     for path, made_by in detectors:
         if not Path(path).is_file():
             raise UserError(f"{name} was built with {path}, which is not there: give --detector")
-        if fingerprint(Path(path)) != made_by:
+        if digest(Path(path)) != made_by:
             raise UserError(f"{name} was built with another {path}: build it again, or give this one with --detector")
 
 

@@ -6,7 +6,7 @@ import ast
 import functools
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from types import NoneType, UnionType
@@ -75,6 +75,15 @@ def options_of(kind: type, prefix: str = "") -> Iterator[Option]:
         yield Option(name, option.hint, option.rules, option.default, option.explanation)
         if option.nested:
             yield from options_of(option.hint, f"{name}.")
+
+
+def dotted(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested settings as one level, by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        found |= dotted(value, f"{above}{name}.") if nested else {above + name: value}
+    return found
 
 
 @functools.cache

@@ -5,7 +5,6 @@ Axes: N images, D dimensions of an embedding.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ from safetensors.numpy import save
 
 from detect.config.constraints import Positive, from_values
 from detect.errors import UserError
+from detect.inference.identity import digest
 from detect.models.weights import require_format
 from detect.types import Distance
-from detect.utils.atomic_io import open_file, read_bytes, replace_file
+from detect.utils.atomic_io import open_file, replace_file
 
 FORMAT = 2  # 1: of one embedder
 _KEY = "gridhead_gallery"
@@ -129,14 +129,6 @@ def _header(about: Any, path: Path) -> _About:
     return made
 
 
-def fingerprint(weights: Path) -> str:
-    """The SHA-256 of a weights file. Raises UserError where it cannot be read."""
-    try:
-        return hashlib.sha256(read_bytes(weights)).hexdigest()
-    except OSError as error:
-        raise UserError(f"{weights} is not a weights file that can be read: {error.strerror}") from error
-
-
 def fingerprints(weights: Sequence[str]) -> list[tuple[str, str]]:
     """Absolute path and SHA-256 of each weights file. Raises UserError where one cannot be read."""
-    return [(str(path.resolve()), fingerprint(path)) for path in map(Path, weights)]
+    return [(str(path.resolve()), digest(path)) for path in map(Path, weights)]

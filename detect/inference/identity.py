@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from detect.config.fields import dotted
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.utils.atomic_io import open_file
@@ -30,7 +31,7 @@ def identity(
     """
     values = {name: value for name, value in asdict(config).items() if name not in beside}
     return {
-        **{f"--{name.replace('_', '-')}": value for name, value in _flat(values)},
+        **{f"--{name.replace('_', '-')}": value for name, value in dotted(values).items()},
         "weights": [digest(resolve(one)) for one in weights],
         "files in --source": _listed(files),
     }
@@ -64,11 +65,3 @@ def _listed(files: Iterable[tuple[str, Path]]) -> str:
         found.update(f"{name!r} {size}\n".encode())
         count += 1
     return f"{count}: {found.hexdigest()}"
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value

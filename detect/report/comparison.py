@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from detect.config.fields import dotted
 from detect.data.annotations import Annotations
 from detect.errors import UserError
 from detect.evaluation.bootstrap import Bootstrap
@@ -88,18 +89,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """The rows of the settings that differ: name and the value in each run; "–" where a run has no such setting."""
-    flat = [dict(_flat(one)) for one in settings.values()]
+    flat = [dotted(one) for one in settings.values()]
     names = dict.fromkeys(name for one in flat for name in one if name != "out")
     rows = [(name, *(str(one.get(name, "–")) for one in flat)) for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _require_alike(tasks: Sequence[Task], compared: Sequence[Compared], split: str) -> None:

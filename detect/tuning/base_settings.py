@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from detect.cli.parser import from_values
-from detect.config.fields import own_options
+from detect.config.fields import dotted, own_options
 from detect.config.train import TrainConfig, with_task
 from detect.errors import UserError
 from detect.models.configs import model_config, model_names
@@ -67,7 +67,7 @@ def changed_model_options(config: TrainConfig) -> dict[str, Any]:
     name = config.model.name
     if name not in model_names():
         raise UserError(f"the model {name} is from a file or from weights: it cannot be varied")
-    plain, own = (dict(flat(asdict(one), "model.")) for one in (model_config(name), config.model))
+    plain, own = (dotted(asdict(one), "model.") for one in (model_config(name), config.model))
     return {option: value for option, value in own.items() if plain.get(option) != value}
 
 
@@ -95,14 +95,6 @@ def option_type(config: Any, name: str) -> Any:
     return own_options(kind)[last].hint
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
-    return found
-
-
 def plain_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings of a run as nested plain values."""
     asked = ("resume", "resume_anyway", "auto", "find_lr")
@@ -114,7 +106,7 @@ def plain_settings(config: TrainConfig) -> dict[str, Any]:
 
 def settings_record(config: TrainConfig) -> dict[str, Any]:
     """What all processes of a study must have in common, as JSON holds it."""
-    record: dict[str, Any] = json.loads(json.dumps(flat(plain_settings(with_task(config)))))
+    record: dict[str, Any] = json.loads(json.dumps(dotted(plain_settings(with_task(config)))))
     return {name: value for name, value in record.items() if name not in OWN}
 
 
@@ -123,7 +115,7 @@ def short_settings(config: TrainConfig) -> dict[str, Any]:
     plain = with_task(TrainConfig(data="", model=config.model))
     values = {
         name: value
-        for name, value in flat({**plain_settings(config), "model": {}}).items()
+        for name, value in dotted({**plain_settings(config), "model": {}}).items()
         if name not in (*OWN, "model") and value != option_value(plain, name)
     }
     if config.model.name in model_names():

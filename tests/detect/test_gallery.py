@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from detect.data.proposals import read_rows
-from detect.embedding.gallery import Gallery, fingerprint
+from detect.embedding.gallery import Gallery
 from detect.errors import UserError
+from detect.inference.identity import digest
 from detect.models.pretrained import read_state
 from detect.models.weights import read_weights
 from detect.training.state import read_record
@@ -85,6 +86,6 @@ def test_vectors_are_no_longer_than_one(tmp_path, length):
 
 def test_a_pipe_is_no_file_to_wait_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for read in (Gallery.load, fingerprint, read_weights, read_record, read_state, read_rows):
+    for read in (Gallery.load, digest, read_weights, read_record, read_state, read_rows):
         with pytest.raises(UserError, match="pipe"):
             read(tmp_path / "pipe")
