@@ -20,6 +20,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from detect.errors import UserError, in_one_line
+
 LIST = ".predict.jsonl"
 PAUSE = 1.0  # seconds between two looks at a process
 
@@ -28,7 +32,7 @@ def linked(images: Path, folder: Path, count: int) -> None:
     """Fill a folder with `count` hard links to the images of another one, or with copies across file systems."""
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".pgm"))
     if not files:
-        sys.exit(f"{images}: no images in it")
+        raise UserError(f"{images}: no images in it")
     folder.mkdir(parents=True)
     first = dict[int, Path]()  # a file of this file system for each image, which others link to
     for i in range(count):
@@ -92,7 +96,7 @@ def undisturbed(options: argparse.Namespace, out: Path) -> float:
                 shown = images
             time.sleep(PAUSE)
     if process.returncode:
-        sys.exit(f"detect predict ended with {process.returncode}")
+        raise UserError(f"detect predict ended with {process.returncode}")
     print(f"{time.monotonic() - begun:.0f} s in all, {first[0]:.0f} s until the first image", flush=True)
     return time.monotonic() - begun
 
@@ -110,9 +114,10 @@ def disturbed(options: argparse.Namespace, out: Path, seconds: float) -> None:
             process.wait()
             print(f"kill {number + 1} after {wait:.1f} s: {done(out):,} images are done", flush=True)
     if process.returncode:
-        sys.exit(f"detect predict ended with {process.returncode}")
+        raise UserError(f"detect predict ended with {process.returncode}")
 
 
+@in_one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True)

@@ -12,6 +12,7 @@ SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # from MLflow 3.2 on: reports calls
     "NO_ALBUMENTATIONS_UPDATE": "1",  # albumentations: asks the package index for its newest version
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime from 1.29 on: reports models, keeps a device id and events on disk
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray: reports clusters
     "WANDB_ERROR_REPORTING": "false",  # wandb: reports its own crashes
 }
 # Modules that do nothing but report, without a switch. None in place of a module makes its import fail; OpenVINO uses
