@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.metadata
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from detect.errors import UserError
 from detect.utils.precision import MARGIN, least_seconds, processor, recall, remember, watched
 
 if TYPE_CHECKING:
@@ -43,8 +45,12 @@ def fastest(
     exact, *others = precisions
     speeds = recall(key)
     if not isinstance(speeds, dict) or not all(isinstance(speeds.get(name), int | float) for name in others):
-        candidates = {name: opened(name) for name in precisions}
+        candidates = {exact: opened(exact)}
+        for name in others:
+            with suppress(UserError):  # this processor's way to compute in it fails with some networks
+                candidates[name] = opened(name)
         speeds, undisturbed = watched(partial(measure, candidates))
+        speeds = dict.fromkeys(others, 0.0) | speeds
         if undisturbed:
             remember(key, speeds)
     best = max(others, key=speeds.__getitem__)
@@ -54,7 +60,7 @@ def fastest(
 
 @torch.inference_mode()
 def measure(files: Mapping[str, Exported]) -> dict[str, float]:
-    """The speed of a file in each precision but the first, as a multiple of its speed in that.
+    """The speed of a file in each precision but the first in which it runs, as a multiple of its speed in that.
 
     It is 0 where the results are others than those of the first.
     """
@@ -62,9 +68,13 @@ def measure(files: Mapping[str, Exported]) -> dict[str, float]:
 
     exact, *others = files
     images = list(canvases(photographs(), files[exact].about))
-    outputs: dict[str, Any] = {name: [file(x) for x in images] for name, file in files.items()}
-    least = least_seconds({name: partial(file, images[0]) for name, file in files.items()})
+    outputs: dict[str, Any] = {exact: [files[exact](x) for x in images]}
+    for name in others:
+        with suppress(UserError):
+            outputs[name] = [files[name](x) for x in images]
+    least = least_seconds({name: partial(files[name], images[0]) for name in outputs})
     return {
         name: round(least[exact] / least[name], 3) if agree(files[exact], outputs[exact], outputs[name]) else 0.0
         for name in others
+        if name in outputs
     }

@@ -181,10 +181,15 @@ class OpenVino(ExportFormat):
             model = core.read_model(str(path))
             text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
             about = About.read(text, path)
-            hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
         except RuntimeError as error:
             raise UserError(f"{path} cannot be read by OpenVINO: {error}") from error
+        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        try:
+            compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **hints})
+        except RuntimeError as error:
+            raise UserError(
+                f"OpenVINO cannot run {path} in {precision} on this processor, leave --precision out: {error}"
+            ) from error
         requests = threading.local()  # a request holds its inputs and outputs, so each thread needs its own
 
         def run(images: Tensor) -> list[Tensor]:
