@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
+from functools import cache
 from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -166,8 +167,9 @@ def _flag(prefix: str, name: str) -> str:
     return prefix + (name.replace("_", "-") if prefix.startswith("--") else name)
 
 
+@cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+    return get_type_hints(kind, include_extras=True)  # half a millisecond: much beside one small image
 
 
 def _checked(flag: str, value: Any, hint: Any) -> Any:

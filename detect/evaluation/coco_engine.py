@@ -55,6 +55,7 @@ class Predictions(NamedTuple):
         return Predictions(**columns)
 
 
+AT_ONCE = 250  # images whose matches lie in memory together: a megabyte or two each
 Side = TypeVar("Side", GroundTruth, Predictions)
 
 
@@ -119,11 +120,30 @@ def matched_images(
 ) -> Iterator[dict[str, Any]]:
     """What matches in each size, class and image that has objects or detections: pycocotools' `evalImgs`.
 
-    Their `dtMatches` (T, N) count objects from 1 in the order of `objects`; 0 is no match. `aRng` is one of `ranges`,
-    which are sizes or groups as in `measure_groups`.
+    In `dtMatches` (T, N) 0 is no match. Where an annotation id is 0, other numbers count the objects from 1 in their
+    order, and `dtIds` the detections; elsewhere nobody asks which object it is, and they count within a part of the
+    images. `aRng` is one of `ranges`, which are sizes or groups as in `measure_groups`.
     """
-    engine = _engine(images, classes, objects, detections, protocol, ranges)
-    return (one for one in engine.eval_imgs if one is not None)
+    zeros = bool((objects.ids == 0).any())
+    for start in range(0, images, AT_ONCE):
+        own, its = (
+            np.flatnonzero((start <= image) & (image < start + AT_ONCE))
+            for image in (objects.image, detections.rows[:, 0])
+        )
+        told = objects.federated and objects.federated[start : start + AT_ONCE]
+        there = objects.rows(own)._replace(image=objects.image[own] - start, federated=told)
+        found = detections.at(its)
+        found.rows[:, 0] -= start
+        engine = _engine(min(AT_ONCE, images - start), classes, there, found, protocol, ranges)
+        numbers = np.append(0, own + 1)
+        for one in engine.eval_imgs:
+            if one is None:
+                continue
+            one["image_id"] += start
+            if zeros:
+                one["dtMatches"] = numbers[np.array(one["dtMatches"], np.int64)]
+                one["dtIds"] = its[np.array(one["dtIds"], np.int64) - 1] + 1
+            yield one
 
 
 def _engine(

@@ -18,6 +18,7 @@ from detect.evaluation.coco_engine import GroundTruth, Predictions, matched_imag
 from detect.evaluation.coco_matching import ImageMatches
 from detect.evaluation.coco_protocol import Records, engine_inputs
 from detect.evaluation.protocol import COCO, Number, Protocol
+from detect.utils.json_files import uncollected
 
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
 BLOCK = 4_000_000  # detections times resamples that are computed together, which bounds the memory
@@ -64,7 +65,8 @@ def match_ranges(
     areas = detections.rows[:, 3] * detections.rows[:, 4] if detections.areas is None else detections.areas
     found = matched_images(images, classes, objects, detections, ranges, protocol)
     named = ({**one, "image_id": int(order[one["image_id"]])} for one in found)
-    return collect(named, classes, ranges, np.flatnonzero(objects.ids == 0) + 1, areas)
+    with uncollected():  # a result for each image, class and size
+        return collect(named, classes, ranges, np.flatnonzero(objects.ids == 0) + 1, areas)
 
 
 def collect(

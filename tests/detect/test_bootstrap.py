@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data
+from detect.evaluation import coco_engine
 from detect.evaluation.bootstrap import Bootstrap, centred, draw_weights, interval, p_value, resamples_for
 from detect.evaluation.classification import ClassEvaluator
 from detect.evaluation.coco_protocol import Records, summarize
@@ -84,6 +86,17 @@ def test_images_in_any_order_crowds_and_id_zero_are_as_in_the_protocol(digits):
     records = records._replace(image_ids=odd.image_ids)
     (ap,) = resampled_ap(match(odd, records)[0], np.ones((1, len(odd)), int))
     assert ap == pytest.approx(summarize(odd, records).numbers["AP"], abs=1e-12)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_images_are_matched_in_parts_as_at_once(digits, monkeypatch, first):
+    annotations = load_data(digits, "val")
+    annotations = replace(annotations, ids=annotations.ids - annotations.ids.min() + first)  # 0 matches nothing
+    records = guesses(annotations, np.random.default_rng(7))
+    whole = match(annotations, records)
+    monkeypatch.setattr(coco_engine, "AT_ONCE", 3)
+    for one, other in zip(chain(*whole), chain(*match(annotations, records)), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_intervals_hold_the_ap_and_no_objects_have_none(digits):
