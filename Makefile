@@ -9,8 +9,13 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/codespell
+	$(MAKE) --jobs 2 types suite  # the suite waits now and then, types do not
+
+types:
+	$(BIN)/mypy
+
+suite:
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 docs: .venv/installed
@@ -24,4 +29,4 @@ fuzz: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-.PHONY: demo test docs fuzz
+.PHONY: demo test types suite docs fuzz

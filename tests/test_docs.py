@@ -244,6 +244,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # `make docs` and the workflow docs build it, too
 def test_the_site_builds_without_a_warning_and_finds_what_people_ask(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(

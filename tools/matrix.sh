@@ -2,7 +2,7 @@
 # Runs the test suite as other machines would: versions of Python and of the libraries, instruction sets, threads.
 #
 #     tools/matrix.sh            every row, one after the other (hours on two cores)
-#     tools/matrix.sh 3 5        some rows
+#     tools/matrix.sh 1 2 3      some rows
 #     tools/matrix.sh --list     what the rows are
 #
 # Prints a row of a table for each; logs and environments lie in .matrix/ (MATRIX_DIR). `oldest` are the oldest versions
@@ -13,18 +13,18 @@ cd "$(dirname "$0")/.."
 DIR=${MATRIX_DIR:-.matrix}
 OLDEST="--constraint tools/oldest.txt"
 
-# python  libraries  ATEN_CPU_CAPABILITY  ONEDNN_MAX_CPU_ISA  threads: every pair of two columns comes at least once
+# python  libraries  ATEN_CPU_CAPABILITY  ONEDNN_MAX_CPU_ISA  threads: every value comes in the first three rows, every
+# pair of two values in all of them
 ROWS=(
   "3.11 newest -       -    1"
-  "3.13 newest -       -    2"
-  "3.11 oldest -       -    4"
-  "3.11 newest avx2    AVX2 4"
-  "3.11 newest default AVX2 2"
-  "3.11 oldest default -    1"
-  "3.11 oldest avx2    AVX2 2"
-  "3.13 newest avx2    -    1"
-  "3.13 newest default AVX2 4"
-  "3.11 newest -       AVX2 1"
+  "3.13 newest avx2    AVX2 2"
+  "3.11 oldest default -    4"
+  "3.11 oldest -       AVX2 2"
+  "3.13 newest default AVX2 1"
+  "3.13 newest -       -    4"
+  "3.11 oldest avx2    -    1"
+  "3.13 newest default -    2"
+  "3.13 newest avx2    AVX2 4"
 )
 
 environment() { # python, libraries -> the folder of an environment, made if need be

@@ -27,6 +27,7 @@ from detect.errors import UserError
 from detect.evaluation.coco_protocol import NUMBERS
 from detect.models.weights import load_weights, save_weights
 from detect.training.setup import train
+from tests.reference.marks import slowly
 from tests.reference.quiet import call_home, whole_job
 from tests.reference.runs import MODEL, settings, status
 
@@ -86,7 +87,7 @@ def test_train_evaluate_predict_anchors_info(digits, tmp_path, capsys):
     assert load_weights(tmp_path / "b" / "best.safetensors").config.anchors == found["anchors"]
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("split", [*slowly("train"), "val"])
 def test_the_twelve_numbers_are_pycocotools_on_the_detections_file(digits, weights, tmp_path, split):
     files = {"json": str(tmp_path / "n.json"), "detections": str(tmp_path / "d.json")}
     result = detect.evaluate(weights=weights, data=digits, split=split, workers=0, device="cpu", **files)

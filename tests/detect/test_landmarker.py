@@ -38,6 +38,7 @@ from detect.models.weights import load_weights, save_weights
 from detect.registry import REGISTRIES
 from detect.types import Detections, Postprocess, Target
 from tests.reference import points as naive
+from tests.reference.marks import slowly
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -166,7 +167,7 @@ def test_what_is_not_labelled_has_no_place_to_be_wrong_about(head):
 
 
 @pytest.mark.parametrize("head", REGISTRIES["head.landmarks"])
-@pytest.mark.parametrize("kind", REGISTRIES["loss.keypoint"])
+@pytest.mark.parametrize("kind", ["wing", *slowly("smooth_l1")])
 def test_training_moves_points_to_their_places(head, kind):
     torch.manual_seed(0)
     config = model_config("landmarker_heatmap" if head == "heatmap" else "landmarker")

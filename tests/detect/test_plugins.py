@@ -186,6 +186,7 @@ def _ends_well(batches):
     os._exit(0 if type(batches.sample).__module__ == "gridhead_plugin_cars" else 7)
 
 
+@pytest.mark.slow
 def test_objects_of_a_plugin_reach_loader_workers_that_are_spawned(tmp_path, toy):
     plugins.load([write(tmp_path / "cars.py", "class Car:\n    pass\n")])
     batches = _Batches(sys.modules["gridhead_plugin_cars"].Car())

@@ -164,7 +164,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW_BUT_ONE = ["fast_rcnn", *slowly("faster_rcnn", "rcnn")]
+
+
+@pytest.mark.parametrize("kind", SLOW_BUT_ONE)
 def test_from_the_command_line(digits, tmp_path, kind, capsys):
     out, weights = tmp_path / "run", tmp_path / "run" / "best.safetensors"
     common = ["--imgsz", "64", "--device", "cpu"]
@@ -230,7 +233,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(digits, tmp_path, mon
     assert remains(tmp_path / "cut") == remains(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SLOW_BUT_ONE)
 def test_the_head_alone_trains_on_features_that_are_kept(digits, tmp_path, kind):
     kept = {"proposals": str(tmp_path / "proposals")} if kind != "faster_rcnn" else {}
     config = tiny(kind, digits, tmp_path / "run", epochs=1, multi_scale=0.0, freeze=-1, cache_features=True, **kept)

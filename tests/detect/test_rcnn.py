@@ -15,6 +15,7 @@ from detect.models.configs import model_config
 from detect.models.weights import load_weights, save_weights
 from detect.types import Postprocess, Target
 from detect.utils.device import autocast
+from tests.reference.marks import slowly
 from tests.reference.regions import boxes_in, make_target
 
 CARD = ModelMetadata(["a", "b", "c"], [1, 7, 9], size=96)
@@ -151,7 +152,7 @@ def test_weights_file_and_lean_copy(kind, tmp_path):
     assert torch.allclose(ours.logits.sort(1).values, fused.logits.sort(1).values, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["fast_rcnn", "rcnn"])
+@pytest.mark.parametrize("kind", ["fast_rcnn", *slowly("rcnn")])
 def test_training_moves_answers_onto_the_objects(kind):
     net, targets = model(kind).train(), searched(TRUTH)
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)

@@ -27,6 +27,7 @@ from detect.models.weights import save_weights
 from detect.types import Batch, Postprocess, Target
 from tests.browser import check_look
 from tests.reference import seeing as twin
+from tests.reference.marks import slowly
 
 DIGITS = [str(i) for i in range(10)]
 
@@ -334,7 +335,7 @@ def test_the_page_opens_offline(weights, digits, tmp_path, one_thread, page_at):
     assert "3 of its 64 channels" in text and "8 images" in text
 
 
-@pytest.mark.parametrize("name", ["localizer", "sliding_window", "faster_rcnn", "yolo_n_points", "yolox_nano"])
+@pytest.mark.parametrize("name", ["localizer", "faster_rcnn", *slowly("sliding_window", "yolo_n_points", "yolox_nano")])
 def test_every_kind_is_looked_into(weights, digits, tmp_path, one_thread, name):
     points = ("a", "b") if name == "yolo_n_points" else ()
     path = weights(lambda: model_of(name, keypoints=points), name)

@@ -27,6 +27,7 @@ from detect.selection.rarity import Rarity
 from detect.selection.uncertainty import Uncertainty, entropies
 from detect.types import Classification, Detections
 from tests.reference import selection as naive
+from tests.reference.marks import slowly
 from tests.reference.models import fitting, with_anchors
 from tests.reference.runs import tiny_weights
 
@@ -211,7 +212,7 @@ def test_the_command_from_start_to_end(weights, photos, digits, tmp_path, capsys
     assert "only 4 images" not in capsys.readouterr().err and len(first["chosen"]) == 4
 
 
-KINDS = ["yolo_seg", "yolo_obb", "yolo_points", "classifier", "faster_rcnn", "landmarker", "embedder"]
+KINDS = ["yolo_seg", "yolo_points", "classifier", "embedder", *slowly("yolo_obb", "faster_rcnn", "landmarker")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

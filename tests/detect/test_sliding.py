@@ -107,9 +107,14 @@ def test_a_window_answers_for_what_it_fits_best_and_for_none_far_from_all_and_in
 # The convolutional form
 
 
+SLOW_WINDOWS = [
+    pytest.param(*one, marks=pytest.mark.slow) for one in (("lenet5", 52), ("vgg11", 224), ("resnet18", 435))
+]
+
+
 @pytest.mark.parametrize(
     ("name", "window"),
-    [("lenet5", 32), ("lenet5", 52), ("alexnet", 227), ("vgg11", 224), ("nin", 224), ("resnet18", 435)],
+    [("lenet5", 32), ("alexnet", 227), ("nin", 224), *SLOW_WINDOWS],
 )
 def test_without_padding_one_pass_says_what_the_crops_say(name, window):
     """Dense layers over crops, one by one, and convolutions over the image, at several sizes of it."""

@@ -24,6 +24,7 @@ from detect.tuning.base_settings import option_value, short_settings, trial_conf
 from detect.tuning.confirm import welch
 from detect.tuning.failure import LOG, reason_of
 from detect.tuning.space import DEFAULT, default_values, read_space
+from tests.reference.marks import slowly
 
 optuna = pytest.importorskip("optuna")
 
@@ -187,7 +188,7 @@ def test_trials_are_read_as_train_reads_them(tmp_path):
     assert set(short) >= {"batch", "optim.lr"} and not set(short) & {"seed", "optim.warmup", "iou"}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", *slowly("random", "grid", "cmaes")])
 def test_a_study_is_the_same_for_the_same_seed_whenever_it_is_continued(config, program, sampler, tmp_path):
     found = []
     for out, parts in (("a", (8,)), ("b", (3, 8))):

@@ -1,7 +1,7 @@
 """Run every command, small, in one process: `python -m tests.reference.every_command FOLDER SECONDS`.
 
-Then import every dependency, and wait for SECONDS, as some libraries report only some time after they were used. The
-demo is left out where SECONDS is 0.
+Then import every dependency, and wait for SECONDS, as some libraries report only some time after they were used. Where
+SECONDS is 0 the demo and tuning are left out, which run commands that run here anyway.
 """
 
 import os
@@ -57,7 +57,6 @@ predict --weights {f}/m.xml --source {f}/face.png --out {f}/openvino
 next --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/next --budget 2
 label --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/label
 mistakes --weights {f}/run/best.safetensors --data {f}/data --split val --out {f}/mistakes
-tune --data {f}/data --config {f}/tiny.yaml --trials 1 --confirm 0 --workers 0 --out {f}/tune
 report --run {f}/run
 check --data {f}/data --imgsz 64
 anchors --data {f}/data --k 3 --imgsz 64
@@ -70,7 +69,10 @@ see --weights {f}/run/best.safetensors --data {f}/data --out {f}/see --channels 
 stylize --content {f}/face.png --style {f}/face.png --out {f}/s.png --backbone-weights {f}/net.pth --imgsz 32 --steps 1
 serve --weights {f}/run/best.safetensors --port {port}
 """
-DEMO = "demo --epochs 1 --out {f}/demo"
+LONGER = """
+tune --data {f}/data --config {f}/tiny.yaml --trials 1 --confirm 0 --workers 0 --out {f}/tune
+demo --epochs 1 --out {f}/demo
+"""
 
 
 def prepare(folder: Path) -> None:
@@ -115,12 +117,12 @@ def ask(port: int, image: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def every_command(folder: Path, demo: bool) -> None:
+def every_command(folder: Path, longer: bool) -> None:
     """Run them all. Raises AssertionError for one that is missing or fails."""
     prepare(folder)
-    port, lines = free_port(), JOBS.split("\n")[1:-1]
-    assert {line.split()[0] for line in lines} | {"demo"} == set(COMMANDS), "a command is not run here"
-    for line in [*lines, *([DEMO] if demo else [])]:
+    port, every = free_port(), (JOBS + LONGER).split("\n")
+    assert {line.split()[0] for line in every if line} == set(COMMANDS), "a command is not run here"
+    for line in filter(None, every if longer else JOBS.split("\n")):
         words = [word.format(f=folder, port=port) for word in line.split()]
         if words[0] == "serve":
             threading.Thread(target=ask, args=(port, folder / "face.png"), daemon=True).start()
@@ -140,6 +142,6 @@ def every_dependency() -> None:
 
 
 if __name__ == "__main__":
-    every_command(Path(sys.argv[1]), demo=sys.argv[2] != "0")
+    every_command(Path(sys.argv[1]), longer=sys.argv[2] != "0")
     every_dependency()
     time.sleep(float(sys.argv[2]))
