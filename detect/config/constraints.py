@@ -7,9 +7,9 @@ weights files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, partial
 from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -103,6 +103,8 @@ _KINDS: dict[type, tuple[type, str]] = {
 }
 _LONGEST = 60  # letters of a value in a message
 
+_hints: Callable[[Any], dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))  # half a millisecond
+
 
 def check(config: T, prefix: str = "--") -> T:
     """Check every field of a configuration.
@@ -165,11 +167,6 @@ def from_values(kind: type[T], values: Any, prefix: str) -> T:
 def _flag(prefix: str, name: str) -> str:
     """How messages call a field: flags have hyphens."""
     return prefix + (name.replace("_", "-") if prefix.startswith("--") else name)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)  # half a millisecond: much beside one small image
 
 
 def _checked(flag: str, value: Any, hint: Any) -> Any:
