@@ -195,6 +195,7 @@ REGISTRIES: dict[str, Registry] = {
         "dataset format",
         {  # they are tried in this order
             "toy": "detect.data.sources.toy:Toy",
+            "named_yaml": "detect.data.sources.named_yaml:NamedYaml",
             "coco": "detect.data.sources.coco:Coco",
             "lvis": "detect.data.sources.lvis:Lvis",
             "objects365": "detect.data.sources.objects365:Objects365",

@@ -14,7 +14,7 @@ import torch
 from detect.data.annotations import Annotations
 from detect.evaluation.bootstrap import mean_known
 from detect.evaluation.coco_protocol import Records, Summary, number_names, summarize
-from detect.evaluation.own_protocols import OWN, own_numbers
+from detect.evaluation.own_protocols import OWN, own_matches, own_numbers, resampled_own
 from detect.evaluation.protocol import COCO, Protocol
 from detect.evaluation.resampled_ap import ClassMatches, match, resampled_numbers
 from detect.evaluation.tide import ErrorAnalysis, analyze_errors
@@ -97,7 +97,7 @@ class CocoEvaluator:
         self._forget_results()
 
     def _forget_results(self) -> None:
-        for name in ("summary", "errors", "matches", "own"):
+        for name in ("summary", "errors", "matches", "own", "own_matches"):
             self.__dict__.pop(name, None)
 
     @property
@@ -128,7 +128,12 @@ class CocoEvaluator:
     @cached_property
     def own(self) -> dict[str, Any]:
         """See `own_numbers`."""
-        return own_numbers(self.annotations, self.records())
+        return own_numbers(self.annotations, self.own_matches)
+
+    @cached_property
+    def own_matches(self) -> list[ClassMatches]:
+        """See `detect.evaluation.own_protocols.own_matches`."""
+        return own_matches(self.annotations, self.records())
 
     @cached_property
     def matches(self) -> list[list[ClassMatches]]:
@@ -137,7 +142,8 @@ class CocoEvaluator:
 
     def resampled(self, weights: np.ndarray, only: str = "") -> dict[str, Any]:
         """The numbers of `result` for images that count as often as `weights` (R, I) says, (R,) each."""
-        return self._numbers(self.matches[:1] if only else self.matches, weights)
+        own = resampled_own(self.annotations, self.own_matches, weights) if not only or only in OWN else {}
+        return {**self._numbers(self.matches[:1] if only else self.matches, weights), **own}
 
     def _numbers(self, matches: Sequence[Sequence[ClassMatches]], weights: np.ndarray) -> dict[str, Any]:
         federation, names = self.annotations.federation, self.annotations.names

@@ -11,6 +11,7 @@ Axes: N detections and G objects, of an image and class where nothing else is sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,10 @@ from detect.data.federation import Federation
 from detect.data.groups import gather, starts_of
 from detect.evaluation.coco_protocol import Records
 from detect.evaluation.dota import area_ap, precision_recall
+from detect.evaluation.resampled_ap import ClassMatches
 
 MATCH = 0.5  # IoU with an object; share of the detection that lies in a group
+_Part = tuple[int, np.ndarray, np.ndarray]  # of an image: its row, scores, and whether each is right
 
 
 class _Expanded(NamedTuple):
@@ -32,11 +35,17 @@ class _Expanded(NamedTuple):
     rows: np.ndarray
 
 
-def open_images_ap(annotations: Annotations, records: Records) -> dict[str, float | None]:
-    """AP at IoU 0.5 by class name, None for a class without objects. An image without records has no detections."""
+def open_images_ap(annotations: Annotations, matches: Sequence[ClassMatches]) -> dict[str, float | None]:
+    """AP at IoU 0.5 by class name, None for a class without objects."""
+    return dict(zip(annotations.names, map(matched_ap, matches), strict=True))
+
+
+def open_images_matches(annotations: Annotations, records: Records) -> list[ClassMatches]:
+    """What the detections of each class match. An image without records has no detections."""
     federation, classes = annotations.federation, len(annotations.names)
     assert federation is not None
-    rank = np.argsort(np.argsort(annotations.image_ids))  # ties between images: by their ids
+    by_id = np.argsort(annotations.image_ids)
+    rank = np.argsort(by_id)  # ties between images: by their ids
     row_of = {image: row for row, image in enumerate(annotations.image_ids.tolist())}
     owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
     found = np.repeat(np.array([row_of[i] for i in records.image_ids.tolist()], np.int64), records.counts)
@@ -45,14 +54,32 @@ def open_images_ap(annotations: Annotations, records: Records) -> dict[str, floa
     checked = federation.judged(detections.images, detections.labels)[1]
     detections = _Expanded(*(column[checked] for column in detections))
     things, none = _by_image_and_class(objects, rank, classes), np.zeros(0, np.int64)
-    parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(classes)]
+    parts: list[list[_Part]] = [[] for _ in range(classes)]
     for key, rows in _by_image_and_class(detections, rank, classes).items():
         rows, own = rows[np.argsort(-records.scores[rows], kind="stable")], things.get(key, none)
         boxes = records.boxes[rows], records.scores[rows], annotations.boxes[own], annotations.crowd[own]
-        parts[key % classes].append(_matched(*boxes))
-    count = np.bincount(objects.labels, minlength=classes).tolist()
-    pairs = zip(annotations.names, parts, count, strict=True)
-    return {name: _average(some, number) if number else None for name, some, number in pairs}
+        parts[key % classes].append((int(by_id[key // classes]), *_matched(*boxes)))
+    return [joined(some, objects.images[objects.labels == label]) for label, some in enumerate(parts)]
+
+
+def joined(parts: Sequence[_Part], objects: np.ndarray) -> ClassMatches:
+    """The detections of a class that count, from the highest score to the lowest.
+
+    Args:
+        parts: of each image its row, the scores, and whether each is right.
+        objects: (G,) the row of the image of each object that counts.
+    """
+    scores = np.concatenate([np.zeros(0), *(scores for _, scores, _ in parts)])
+    right = np.concatenate([np.zeros(0, bool), *(right for _, _, right in parts)])
+    images = np.repeat(np.array([image for image, _, _ in parts], np.int64), [len(s) for _, s, _ in parts])
+    order = np.argsort(-scores, kind="stable")
+    counted = np.ones((1, len(order)), bool)
+    return ClassMatches(images[order], np.zeros(len(order), np.int64), right[order][None], counted, objects)
+
+
+def matched_ap(one: ClassMatches) -> float | None:
+    """The area under the curve of a class; None without objects."""
+    return area_ap(*precision_recall(one.right[0], len(one.objects))) if len(one.objects) else None
 
 
 def _expanded(federation: Federation, images: np.ndarray, labels: np.ndarray, classes: int) -> _Expanded:
@@ -104,10 +131,3 @@ def intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     high = np.minimum((a[:, :2] + a[:, 2:])[:, None], (b[:, :2] + b[:, 2:])[None])
     area: np.ndarray = (high - low).clip(min=0).prod(-1)
     return area
-
-
-def _average(parts: list[tuple[np.ndarray, np.ndarray]], objects: int) -> float:
-    if not parts:
-        return 0.0
-    scores, right = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return area_ap(*precision_recall(right[np.argsort(-scores, kind="stable")], objects))

@@ -12,29 +12,25 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.evaluation.coco_protocol import Records
-from detect.evaluation.dota import area_ap, precision_recall
-from detect.evaluation.open_images import intersections
+from detect.evaluation.open_images import intersections, joined
+from detect.evaluation.resampled_ap import ClassMatches
 
 MATCH = 0.5  # IoU
 
 
-def wider_face_ap(annotations: Annotations, records: Records) -> float | None:
-    """AP at IoU 0.5; None without any valid face. An image that `records` does not have has no detections."""
-    faces = int((~annotations.crowd).sum())
-    if not faces:
-        return None
+def wider_face_matches(annotations: Annotations, records: Records) -> ClassMatches:
+    """What the detections match, whatever their class. An image that `records` does not have has no detections."""
     ends = dict(zip(records.image_ids.tolist(), records.counts.cumsum().tolist(), strict=True))
     counts = dict(zip(records.image_ids.tolist(), records.counts.tolist(), strict=True))
-    scores, right = [np.zeros(0)], [np.zeros(0, bool)]
+    parts = []
     for row in np.argsort(annotations.image_ids).tolist():
         image, own = int(annotations.image_ids[row]), slice(*annotations.starts[row : row + 2].tolist())
         at = np.arange(ends.get(image, 0) - counts.get(image, 0), ends.get(image, 0))
         at = at[np.argsort(-records.scores[at], kind="stable")]
         found, counted = _matched(records.boxes[at], annotations.boxes[own], annotations.crowd[own])
-        scores.append(records.scores[at][counted])
-        right.append(found[counted])
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    return area_ap(*precision_recall(np.concatenate(right)[order], faces))
+        parts.append((row, records.scores[at][counted], found[counted]))
+    owner = np.repeat(np.arange(len(annotations)), np.diff(annotations.starts))
+    return joined(parts, owner[~annotations.crowd])
 
 
 def _matched(boxes: np.ndarray, faces: np.ndarray, invalid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

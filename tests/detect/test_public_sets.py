@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from detect.data.federation import Federation
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError
 from detect.evaluation import CocoEvaluator
+from detect.evaluation.bootstrap import bootstrap, draw_weights, leaves
 from detect.evaluation.coco_protocol import Records
-from detect.evaluation.open_images import open_images_ap
-from detect.evaluation.wider_face import wider_face_ap
+from detect.evaluation.own_protocols import own_matches, own_numbers, resampled_own
 from tests.reference import open_images as naive
 
 
@@ -144,12 +145,49 @@ def base(tmp_path_factory):
 def test_the_protocols_of_open_images_and_wider_face_are_those_of_plain_loops(seed, base):
     annotations, records, (objects, detections, checked, parents) = scene(seed, base)
     expected = naive.open_images(objects, detections, checked, parents)
-    assert open_images_ap(annotations, records) == pytest.approx(
+    assert measured(annotations, records, "open_images")["OpenImages_per_class"] == pytest.approx(
         {name: expected[k] for k, name in enumerate(annotations.names)}, abs=1e-9
     )
     faces = {number: [(box, group) for box, _, group in some] for number, some in objects.items()}
     found = {number: [(box, score) for box, _, score in some] for number, some in detections.items()}
-    assert wider_face_ap(annotations, records) == pytest.approx(naive.wider_face(faces, found), abs=1e-9)
+    assert measured(annotations, records, "wider_face")["WIDER_AP"] == pytest.approx(
+        naive.wider_face(faces, found), abs=1e-9
+    )
+
+
+def measured(annotations, records, protocol):
+    annotations = dataclasses.replace(annotations, measured_as=protocol)
+    return own_numbers(annotations, own_matches(annotations, records))
+
+
+@pytest.mark.parametrize("protocol", ["open_images", "wider_face"])
+def test_resamples_of_their_numbers_are_those_of_a_set_with_images_several_times(protocol, base):
+    annotations, records, _ = scene(3, dataclasses.replace(base, measured_as=protocol))
+    weights = np.concatenate([np.ones((1, len(annotations)), np.int32), draw_weights(len(annotations), 8)])
+    found = dict(leaves(resampled_own(annotations, own_matches(annotations, records), weights)))
+    ends = records.counts.cumsum()
+    for r, one in enumerate(weights):
+        index = np.repeat(np.arange(len(annotations)), one)
+        ids = np.arange(1, len(index) + 1)
+        rows = np.concatenate([np.arange(ends[i] - records.counts[i], ends[i]) for i in index])
+        boxes, scores, labels = records.boxes[rows], records.scores[rows], records.labels[rows]
+        drawn = dataclasses.replace(annotations.select(index), image_ids=ids)
+        expected = dict(leaves(measured(drawn, Records(ids, records.counts[index], boxes, scores, labels), protocol)))
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            undefined = value is None or value == -1
+            assert np.isnan(found[name][r]) if undefined else found[name][r] == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("protocol", ["open_images", "wider_face"])
+def test_their_numbers_have_intervals_and_are_compared(protocol, base):
+    annotations, records, _ = scene(3, dataclasses.replace(base, measured_as=protocol))
+    evaluator = CocoEvaluator(annotations)
+    evaluator.extend(records)
+    name = ("OpenImages_AP50",) if protocol == "open_images" else ("WIDER_AP",)
+    low, high = bootstrap(evaluator, draw_weights(len(annotations), 200)).interval(name)
+    assert low < evaluator.result()[name[0]] < high
+    assert set(name) <= evaluator.resampled(np.ones((1, len(annotations)), np.int32), only=name[0]).keys()
 
 
 def test_their_numbers_stand_beside_cocos(base):
@@ -167,7 +205,8 @@ FACES = ["0--Parade/a.jpg", "3", "1 2 10 8 0 0 0 0 0 0 ", "20 2 5 5 2 0 0 1 2 1 
 NONE = ["0--Parade/b.jpg", "0", "0 0 0 0 0 0 0 0 0 0 "]
 
 
-def wider_face(folder, *lines):
+def wider_face(folder, *more, lines=()):
+    lines = (*more, *lines)
     text(folder / "wider_face_split/wider_face_val_bbx_gt.txt", *lines)
     text(folder / "wider_face_split/wider_face_test_filelist.txt", "0--Parade/t.jpg")
     for name in "ab":
@@ -332,3 +371,96 @@ def test_images_that_no_list_names_and_the_other_way_round(tmp_path):
         load_data(tmp_path, "val", image_level_labels="images")
     rest = load_data(tmp_path, "val", skip_bad=True, image_level_labels="images")
     assert len(rest) == 2 and len(rest.left_out) == 2
+
+
+# A YAML that names the format and its files, wherever these lie
+
+
+FORMS = {
+    "open_images": "classes: {0}/class-descriptions-boxable.csv\nhierarchy: {0}/bbox_labels_600_hierarchy.json\n"
+    "val:\n  annotations: {0}/validation-annotations-bbox.csv\n  images: {0}/validation\n"
+    "  labels: {0}/validation-annotations-human-imagelabels-boxable.csv\n",
+    "wider_face": "valid:\n  images: {0}/WIDER_val/images\n"
+    "  annotations: {0}/wider_face_split/wider_face_val_bbx_gt.txt\n",
+    "celeba": "partition: {0}/Eval/list_eval_partition.txt\nimages: {0}/Img/img_celeba\n"
+    "boxes: {0}/Anno/list_bbox_celeba.txt\nlandmarks: {0}/Anno/list_landmarks_celeba.txt\n"
+    "identities: {0}/Anno/identity_CelebA.txt\n",
+    "imagenet": "classes: {0}/LOC_synset_mapping.txt\nval: {{annotations: {0}/LOC_val_solution.csv, images: {0}/val}}\n"
+    "train: {{images: {0}/train}}\n",
+}
+
+
+def laid_out(form, folder):
+    """A set of a format in its own layout."""
+    if form == "imagenet":
+        text(imagenet(folder, "") / "LOC_val_solution.csv", *SOLUTION)
+        return folder
+    return {"open_images": open_images, "celeba": celeba, "wider_face": partial(wider_face, lines=(*NONE, *FACES))}[
+        form
+    ](folder)
+
+
+def same(left, right):
+    assert left.names == right.names and left.measured_as == right.measured_as and left.notes == right.notes
+    assert [left.image_path(i) for i in range(len(left))] == [right.image_path(i) for i in range(len(right))]
+    for column in ("starts", "boxes", "labels", "crowd", "keypoints"):
+        np.testing.assert_array_equal(getattr(left, column), getattr(right, column))
+    assert (left.federation is None) == (right.federation is None)
+    if left.federation:
+        np.testing.assert_array_equal(left.federation.checked, right.federation.checked)
+        assert left.federation.parents == right.federation.parents
+
+
+@pytest.mark.parametrize("labels", ["", "images"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_yaml_that_names_the_files_is_read_as_the_folder(tmp_path, form, labels):
+    if form == "imagenet" and not labels:
+        pytest.skip("has labels of whole images alone")
+    folder = laid_out(form, tmp_path / "set")
+    by_files, by_path = tmp_path / "elsewhere" / "files.yaml", tmp_path / "elsewhere" / "path.yaml"
+    text(by_files, f"format: {form}\n" + FORMS[form].format("../set"))
+    text(by_path, f"format: {form}", f"path: {folder}")
+    for name in splits(folder, labels):
+        expected = load_data(folder, name, image_level_labels=labels)
+        for path in (by_files, by_path):
+            assert splits(path, labels) == splits(folder, labels)
+            same(load_data(path, name, image_level_labels=labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["format: wider_fase"], r"unknown format 'wider_fase': did you mean 'wider_face'"),
+        (["format: [1]"], "unknown format"),
+        (["format: wider_face"], "names no split; add train: or val:, with annotations and images"),
+        (["format: wider_face", "val: 3"], "val: is no key of format wider_face"),
+        (["format: wider_face", "val: {annotation: a.txt}"], "unknown key 'annotation': did you mean 'annotations'"),
+        (["format: wider_face", "val: {annotations: [1]}"], r"annotations must be one file or folder, not \[1\]"),
+        (["format: wider_face", "val: {annotations: no.txt}"], r"val: annotations: there is no file .*no\.txt"),
+        (["format: wider_face", "val: {annotations: d.yaml}"], "val: has no images:, which this format needs"),
+        (["format: celeba", "boxes: d.yaml"], "has no partition:"),
+        (["format: celeba", "box: d.yaml"], "unknown key 'box': did you mean 'boxes'"),
+        (["format: voc", "val: {images: .}"], "format voc is read from a folder: give path: FOLDER"),
+        (["format: voc", "path: ."], "is not in the format voc: a Pascal VOC folder"),
+        (["format: voc", "path: d.yaml"], "path: is this YAML itself"),
+        (["format: voc", "path: none"], "path: there is no .*none; it is relative to the YAML"),
+        (["format: named_yaml", "path: ."], "is this YAML itself"),
+        (["format: imagenet", "path: ."], "labels of whole images alone; give --task classify or embed"),
+    ],
+)
+def test_what_is_wrong_in_a_yaml_with_a_format_is_named(tmp_path, lines, reason):
+    text(tmp_path / "d.yaml", *lines)
+    with pytest.raises(UserError, match=rf"d\.yaml: .*{reason}"):
+        load_data(tmp_path / "d.yaml", "val")
+
+
+def test_a_named_list_of_numbers_needs_their_meaning(tmp_path):
+    text(imagenet(tmp_path, "") / "truth.txt", "490", "1", "77")
+    text(tmp_path / "map.txt", "n01440764 1 tench", "n03126707 490 crane", "n02012849 77 crane")
+    yaml = ["format: imagenet", "val: {annotations: truth.txt, images: val}"]
+    text(tmp_path / "d.yaml", *yaml)
+    with pytest.raises(UserError, match="numbers: of a YAML"):
+        load_data(tmp_path / "d.yaml", "val", image_level_labels="images")
+    text(tmp_path / "d.yaml", *yaml, "numbers: map.txt")
+    found = load_data(tmp_path / "d.yaml", "val", image_level_labels="images")
+    assert [found.names[label] for label in found.labels] == ["n03126707", "n01440764", "n02012849"]

@@ -35,6 +35,7 @@ from typing import Any, ClassVar
 
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
+from detect.errors import UserError
 from detect.registry import REGISTRIES
 from detect.utils.yaml_files import read_yaml
 
@@ -81,22 +82,59 @@ class Source:
         return None if self.yaml_path is None else read_yaml(self.yaml_path)
 
 
+@dataclass(frozen=True)
+class NamedFiles:
+    """The files that a YAML with `format:` names.
+
+    Attributes:
+        path: the YAML, for messages.
+        files: those of the whole dataset, by the keys of `Format.files`.
+        splits: those of each split, by the keys of `Format.split_files`.
+        inside: the folders whose files the dataset may use, those that the YAML names included.
+    """
+
+    path: Path
+    files: dict[str, Path]
+    splits: dict[str, dict[str, Path]]
+    inside: Roots
+
+    def require(self, *keys: str, split: str = "") -> tuple[Path, ...]:
+        """Return the files of some keys, of the dataset or of a split. Raises UserError where one is missing."""
+        given = self.splits[split] if split else self.files
+        if lacking := [key for key in keys if key not in given]:
+            where = f"{split}: " if split else ""
+            raise UserError(f"{self.path}: {where}has no {lacking[0]}:, which this format needs")
+        return tuple(given[key] for key in keys)
+
+
 class Format:
     """A dataset format. Register a subclass in the kind "format"; it is made without arguments.
 
     Attributes:
         accepts: what `--data` takes of this format, for the message that lists all formats.
         image_level: whether it has only labels of whole images, so that only tasks which do with these try it.
+        files: keys of the files that a YAML with `format:` can name; `images` is a folder.
+        split_files: keys of those that it can name for each split.
     """
 
     accepts: ClassVar[str] = ""
     image_level: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]] = ()
+    split_files: ClassVar[tuple[str, ...]] = ()
 
     def splits(self, source: Source) -> Splits:
         """Return the reader of each split of `source`; an empty dictionary if it is not of this format.
 
         Raises:
             UserError: it is of this format, but cannot be used.
+        """
+        raise NotImplementedError
+
+    def named(self, source: Source, named: NamedFiles) -> Splits:
+        """Return the reader of each split of the files that a YAML names; for formats with `files` or `split_files`.
+
+        Raises:
+            UserError: a file that the format needs is not named.
         """
         raise NotImplementedError
 

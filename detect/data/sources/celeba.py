@@ -8,13 +8,16 @@ tables of the same names as csv. Left and right are the viewer's, as in the list
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
 from detect.data.images import read_header
-from detect.data.sources.base import Format, Source, Splits
+from detect.data.roots import Roots
+from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import folders_in
 from detect.errors import UserError
@@ -31,31 +34,63 @@ class CelebA(Format):
     """A folder with `list_eval_partition.txt`, in it or in `Eval/`, and `img_celeba/` or `img_align_celeba/`."""
 
     accepts = "CelebA's folder, with list_eval_partition.txt"
+    files = ("partition", "images", "boxes", "landmarks", "identities")
 
     def splits(self, source: Source) -> Splits:
         """Return the readers of the splits of such a folder."""
-        if not source.path.is_dir() or _find(source, "list_eval_partition") is None:
+        if not source.path.is_dir() or (path := _find(source, "list_eval_partition")) is None:
             return {}
-        path, partition = _table(source, "list_eval_partition")
-        parts = sorted({row[0] for row in partition.values()})
-        if unknown := [part for part in parts if part not in SPLITS]:
-            raise UserError(f"{path}: partition {unknown[0]!r} is none of 0 (train), 1 (val) and 2 (test)")
-        return {SPLITS[part]: partial(load_celeba, source, part) for part in parts}
+        return _splits(path, partial(_load_below, source, path))
+
+    def named(self, source: Source, named: NamedFiles) -> Splits:
+        """Return the readers of the splits: see `Format.named`. Without `boxes` the face is the whole image."""
+        partition, images = named.require("partition", "images")
+        boxes, points, identities = map(named.files.get, ("boxes", "landmarks", "identities"))
+        if source.image_level_labels:
+            (identities,) = named.require("identities")
+        lists = _Lists(partition, images, boxes, points, identities if source.image_level_labels else None)
+        return _splits(partition, partial(load_celeba, lists, named.inside))
 
 
-def load_celeba(source: Source, part: str, skip_bad: bool = False) -> Annotations:
+class _Lists(NamedTuple):
+    """The lists and the folder of images; without boxes the face is the whole image, without identities a face."""
+
+    partition: Path
+    images: Path
+    boxes: Path | None
+    points: Path | None
+    identities: Path | None
+
+
+def _splits(path: Path, load: Callable[[str, bool], Annotations]) -> Splits:
+    """The reader of each split that the list of them has."""
+    parts = sorted({row[0] for row in _table(path).values()})
+    if unknown := [part for part in parts if part not in SPLITS]:
+        raise UserError(f"{path}: partition {unknown[0]!r} is none of 0 (train), 1 (val) and 2 (test)")
+    if not parts:
+        raise UserError(f"{path}: lists no image; a line is the name of an image and 0, 1 or 2")
+    return {SPLITS[part]: partial(load, part) for part in parts}
+
+
+def _load_below(source: Source, partition: Path, part: str, skip_bad: bool = False) -> Annotations:
+    """As `load_celeba`, with the lists and images that lie in a folder."""
+    root = _image_folder(source)
+    aligned = root.name.casefold() == ALIGNED
+    boxes = None if aligned else _list(source, "list_bbox_celeba")
+    points = _find(source, "list_landmarks_align_celeba" if aligned else "list_landmarks_celeba")
+    identities = _list(source, "identity_CelebA") if source.image_level_labels else None
+    return load_celeba(_Lists(partition, root, boxes, points, identities), source.inside, part, skip_bad)
+
+
+def load_celeba(lists: _Lists, inside: Roots, part: str, skip_bad: bool = False) -> Annotations:
     """Read one split.
 
     Raises:
-        UserError: a list or the folder of images is missing, a list lacks an image, or has words in place of numbers.
+        UserError: a list lacks an image, or has words in place of numbers.
     """
-    root = _image_folder(source)
-    aligned = root.name.casefold() == ALIGNED
-    path, partition = _table(source, "list_eval_partition")
-    boxes = None if aligned else _table(source, "list_bbox_celeba")[1]
-    listed = "list_landmarks_align_celeba" if aligned else "list_landmarks_celeba"
-    points = _table(source, listed)[1] if _find(source, listed) else None
-    identity = _table(source, "identity_CelebA")[1] if source.image_level_labels else None
+    path, root = lists.partition, lists.images
+    partition = _table(path)
+    boxes, points, identity = (_table(one) if one else None for one in (lists.boxes, lists.points, lists.identities))
     names = ["face"] if identity is None else sorted({row[0] for row in identity.values()}, key=lambda n: (len(n), n))
     number, bad_records = {name: i for i, name in enumerate(names, start=1)}, BadRecords(path, skip_bad)
     images: list[dict] = []
@@ -63,7 +98,7 @@ def load_celeba(source: Source, part: str, skip_bad: bool = False) -> Annotation
     for name in (name for name, row in partition.items() if row[0] == part):
         image = {"id": len(images) + 1, "file_name": name}
         try:
-            if aligned:
+            if boxes is None:
                 image["height"], image["width"] = read_header(root / name).shown
             box = _numbers(boxes, name, 4) if boxes is not None else [0, 0, image["width"], image["height"]]
             known = "face" if identity is None else _row(identity, name, 1)[0]
@@ -80,7 +115,7 @@ def load_celeba(source: Source, part: str, skip_bad: bool = False) -> Annotation
     for category in categories if points is not None else ():
         category |= {"keypoints": POINTS, "skeleton": []}
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, path, root, bad_records, [image["file_name"] for image in images], source.inside)
+    return from_coco(content, path, root, bad_records, [image["file_name"] for image in images], inside)
 
 
 def _places(source: Source) -> list[Path]:
@@ -106,16 +141,17 @@ def _image_folder(source: Source) -> Path:
     raise UserError(f"{source.path}: has neither {WILD}/ nor {ALIGNED}/ with CelebA's images")
 
 
-def _table(source: Source, name: str) -> tuple[Path, Table]:
-    """A list and its rows; a line with the number of images and one with the names of the columns may come first.
-
-    Raises:
-        UserError: there is no such list.
-    """
+def _list(source: Source, name: str) -> Path:
+    """The list of that name. Raises UserError where there is none."""
     if (path := _find(source, name)) is None:
         raise UserError(f"{source.path}: there is no {name}.txt, nor {name}.csv")
+    return path
+
+
+def _table(path: Path) -> Table:
+    """The rows of a list; a line with the number of images and one with the names of the columns may come first."""
     rows = (line.replace(",", " ").split() for line in read_text(path).splitlines())
-    return path, {row[0]: row[1:] for row in rows if len(row) > 1 and "." in row[0]}
+    return {row[0]: row[1:] for row in rows if len(row) > 1 and "." in row[0]}
 
 
 def _row(table: Table, name: str, count: int) -> list[str]:

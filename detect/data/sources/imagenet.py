@@ -19,9 +19,11 @@ import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from detect.data.annotations import Annotations
-from detect.data.sources.base import Format, Source, Splits
+from detect.data.roots import Roots
+from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.image_folder import Pair, load_labelled
 from detect.data.sources.inventory import Leftover, folders_in, take_stock
 from detect.errors import UserError
@@ -38,60 +40,90 @@ class ImageNet(Format):
 
     accepts = f"ImageNet's folder, with {_SOLUTION} or another list of the classes of a flat val/"
     image_level = True
+    files = ("classes", "numbers")
+    split_files = ("annotations", "images")
 
     def splits(self, source: Source) -> Splits:
         """Return the readers of the splits of such a folder."""
-        if not source.path.is_dir() or _list_of_classes(source) is None:
+        if not source.path.is_dir() or (solution := _list_of_classes(source)) is None:
             return {}
         places = (source.path / place for place in _IMAGES)
         root = next((place for place in places if folders_in(place, ("val",))), None)
         if root is None:
-            raise UserError(f"{source.path}: has {_list_of_classes(source)}, but no folder val/ of images")
+            raise UserError(f"{source.path}: has {solution}, but no folder val/ of images")
         source.inside.require(root)
-        splits: Splits = {"val": partial(_load_val, source, root)}
-        if folders_in(root, ("train",)):
-            splits["train"] = partial(_load_train, source, root)
-        return splits
+        train = root / "train" if folders_in(root, ("train",)) else None
+        mapping = _find(source, "LOC_synset_mapping.txt") or _find(source, "synset_words.txt")
+        numbers = _find(source, "map_clsloc.txt") or _find(source, "meta.mat")
+        return _splits(_Files(solution, root / "val", train, mapping, numbers), source.inside)
+
+    def named(self, source: Source, named: NamedFiles) -> Splits:
+        """Return the readers of the splits: see `Format.named`. The training images are in folders of synsets."""
+        if lacking := [split for split in named.splits if split not in ("train", "val")]:
+            raise UserError(f"{named.path}: {lacking[0]}: format imagenet has train: and val: alone")
+        if "annotations" in named.splits.get("train", {}):
+            raise UserError(f"{named.path}: train: annotations: is not read: its folders are the classes")
+        if "val" not in named.splits:
+            raise UserError(f"{named.path}: has no val:, with annotations: and images:, which this format needs")
+        solution, images = named.require("annotations", "images", split="val")
+        train = named.require("images", split="train")[0] if "train" in named.splits else None
+        files = _Files(solution, images, train, named.files.get("classes"), named.files.get("numbers"))
+        return _splits(files, named.inside)
 
 
-def _load_val(source: Source, root: Path, skip_bad: bool) -> Annotations:
+class _Files(NamedTuple):
+    """The list of the classes of the flat folder, the folders of images, the words and the numbers of synsets."""
+
+    solution: Path
+    val: Path
+    train: Path | None
+    mapping: Path | None
+    numbers: Path | None
+
+
+def _splits(files: _Files, inside: Roots) -> Splits:
+    splits: Splits = {"val": partial(_load_val, files, inside)}
+    if files.train is not None:
+        splits["train"] = partial(_load_train, files, files.train, inside)
+    return splits
+
+
+def _load_val(files: _Files, inside: Roots, skip_bad: bool) -> Annotations:
     """The images of the flat folder, by the list of their classes. An image that it does not have is an error."""
-    path = _list_of_classes(source)
-    assert path is not None
-    stock = take_stock(root / "val", inside=source.inside)
+    path, root = files.solution, files.val.parent
+    stock = take_stock(files.val, inside=inside)
     stems = {os.path.splitext(os.path.basename(image))[0]: image for image in stock.images}
-    synsets = _synsets_of(path, sorted(stems), source)
-    names = _names(source, set(synsets.values()) | _train_synsets(root))
+    synsets = _synsets_of(files, sorted(stems))
+    names = _names(files.mapping, set(synsets.values()) | _train_synsets(files.train))
     left: list[Leftover] = [*stock.leading_out(), *stock.undecoded()]
     left += [(image, f"is not in {path}") for stem, image in stems.items() if stem not in synsets]
-    left += [(stem, f"is in {path}, but there is no such image in {root / 'val'}") for stem in synsets.keys() - stems]
+    left += [(stem, f"is in {path}, but there is no such image in {files.val}") for stem in synsets.keys() - stems]
     base = os.path.abspath(root)
     pairs = [(_relative(stems[s], base), names[synset]) for s, synset in sorted(synsets.items()) if s in stems]
-    return load_labelled(path, root, pairs, [*names.values()], source.inside, sorted(left), skip_bad)
+    return load_labelled(path, root, pairs, [*names.values()], inside, sorted(left), skip_bad)
 
 
-def _load_train(source: Source, root: Path, skip_bad: bool) -> Annotations:
+def _load_train(files: _Files, folder: Path, inside: Roots, skip_bad: bool) -> Annotations:
     """The images in the folders of synsets."""
-    path = _list_of_classes(source)
-    assert path is not None
-    val = take_stock(root / "val", inside=source.inside)
+    val = take_stock(files.val, inside=inside)
     stems = sorted(os.path.splitext(os.path.basename(image))[0] for image in val.images)
-    names = _names(source, set(_synsets_of(path, stems, source).values()) | _train_synsets(root))
-    base, pairs, left = os.path.abspath(root), list[Pair](), list[Leftover]()
-    for synset in sorted(_train_synsets(root)):
-        stock = take_stock(root / "train" / synset, inside=source.inside)
+    names = _names(files.mapping, set(_synsets_of(files, stems).values()) | _train_synsets(folder))
+    base, pairs, left = os.path.abspath(folder.parent), list[Pair](), list[Leftover]()
+    for synset in sorted(_train_synsets(folder)):
+        stock = take_stock(folder / synset, inside=inside)
         pairs += [(_relative(image, base), names[synset]) for image in stock.images]
         left += [*stock.leading_out(), *stock.undecoded(), *stock.misnamed()]
-    return load_labelled(root / "train", root, pairs, [*names.values()], source.inside, left, skip_bad)
+    return load_labelled(folder, folder.parent, pairs, [*names.values()], inside, left, skip_bad)
 
 
 def _relative(file: str, base: str) -> str:
     return Path(os.path.relpath(file, base)).as_posix()
 
 
-def _train_synsets(root: Path) -> set[str]:
-    folder = root / "train"
-    return {child.name for child in folder.iterdir() if _SYNSET.fullmatch(child.name)} if folder.is_dir() else set()
+def _train_synsets(folder: Path | None) -> set[str]:
+    if folder is None or not folder.is_dir():
+        return set()
+    return {child.name for child in folder.iterdir() if _SYNSET.fullmatch(child.name)}
 
 
 def _find(source: Source, pattern: str) -> Path | None:
@@ -106,49 +138,54 @@ def _list_of_classes(source: Source) -> Path | None:
     return _find(source, _SOLUTION) or _find(source, "*synset_labels.txt") or _find(source, _TRUTH)
 
 
-def _synsets_of(path: Path, stems: list[str], source: Source) -> dict[str, str]:
+def _synsets_of(files: _Files, stems: list[str]) -> dict[str, str]:
     """The synset of each image of the validation set, by its name without suffix.
 
     Raises:
         UserError: a line is of another form, or there are not as many as images.
     """
+    path = files.solution
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if path.name == _SOLUTION:
+    if path.suffix.lower() == ".csv":
         rows = [line.replace(",", " ").split() for line in lines if not line.startswith("ImageId")]
-        found = {row[0]: row[1] if len(row) > 1 else "" for row in rows}
+        found = {row[0]: row[1] if len(row) > 1 else "" for row in rows if row}
     else:
         if len(lines) != len(stems):
-            raise UserError(f"{path}: has {len(lines)} lines, but val/ has {len(stems)} images; one is incomplete")
-        meaning = _numbered(source) if path.name == _TRUTH else {line: line for line in lines}
+            raise UserError(
+                f"{path}: has {len(lines)} lines, but {files.val.name}/ has {len(stems)} images; one is incomplete"
+            )
+        meaning = _numbered(files) if all(map(str.isdecimal, lines)) else {line: line for line in lines}
         found = {stem: meaning.get(line, "") for stem, line in zip(stems, lines, strict=True)}
     if bad := [stem for stem, synset in found.items() if not _SYNSET.fullmatch(synset)]:
         raise UserError(f"{path}: names no synset, such as n01440764, for {bad[0]!r}")
     return found
 
 
-def _numbered(source: Source) -> dict[str, str]:
+def _numbered(files: _Files) -> dict[str, str]:
     """The synset of each number of ILSVRC's ground truth."""
-    if path := _find(source, "map_clsloc.txt"):
+    path = files.numbers
+    if path is None:
+        raise UserError(
+            f"{files.solution}: its numbers are not in the order of synsets: put map_clsloc.txt or the development "
+            f"kit's meta.mat beside it (numbers: of a YAML), or take {_SOLUTION}"
+        )
+    if path.suffix.lower() != ".mat":
         rows = [line.split() for line in read_text(path).splitlines()]
         return {row[1]: row[0] for row in rows if len(row) > 1}
-    if path := _find(source, "meta.mat"):
-        from scipy.io import loadmat  # late: few need it
+    from scipy.io import loadmat  # late: few need it
 
-        try:
-            table = loadmat(str(path), squeeze_me=True)["synsets"]
-            return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in table}
-        except Exception as error:  # it raises what it likes
-            raise UserError(f"{path}: cannot be read as ImageNet's table of synsets: {error}") from None
-    raise UserError(
-        f"{source.path}: the numbers of {_TRUTH} are not in the order of synsets: put map_clsloc.txt or the "
-        f"development kit's meta.mat beside it, or take {_SOLUTION}"
-    )
+    try:
+        table = loadmat(str(path), squeeze_me=True)["synsets"]
+        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in table}
+    except Exception as error:  # it raises what it likes
+        raise UserError(f"{path}: cannot be read as ImageNet's table of synsets: {error}") from None
 
 
-def _names(source: Source, synsets: set[str]) -> dict[str, str]:
+def _names(path: Path | None, synsets: set[str]) -> dict[str, str]:
     """The name of each class, by its synset, in their order; with a mapping all classes that it names."""
-    path = _find(source, "LOC_synset_mapping.txt") or _find(source, "synset_words.txt")
-    words = dict(line.split(maxsplit=1) for line in read_text(path).splitlines() if " " in line) if path else {}
+    words = (
+        dict(line.split(maxsplit=1) for line in read_text(path).splitlines() if len(line.split()) > 1) if path else {}
+    )
     words = {synset: words.get(synset, synset).strip() for synset in sorted(synsets | words.keys())}
     first = {synset: text.split(",")[0].strip() for synset, text in words.items()}
     times, whole = Counter(first.values()), Counter(words.values())

@@ -25,7 +25,8 @@ from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
 from detect.data.federation import Federation
 from detect.data.images import read_header
-from detect.data.sources.base import Format, Source, Splits
+from detect.data.roots import Roots
+from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, folders_in, take_stock
 from detect.errors import UserError
@@ -40,12 +41,12 @@ _EDGES = ("XMin", "XMax", "YMin", "YMax")
 
 
 class _Files(NamedTuple):
-    """The files of a folder: the classes, the hierarchy, boxes and labels of images by the name of the split."""
+    """The files of one split: boxes, and labels of images; those of all splits: the classes, and the hierarchy."""
 
+    boxes: Path
+    labels: Path | None
     classes: Path
     hierarchy: Path | None
-    boxes: dict[str, Path]
-    labels: dict[str, Path]
 
 
 @dataclass
@@ -60,36 +61,57 @@ class OpenImages(Format):
     """A folder with `{split}-annotations-bbox.csv` and `class-descriptions-boxable.csv`, or those of a challenge."""
 
     accepts = "Open Images' folder, with class-descriptions-boxable.csv"
+    files = ("classes", "hierarchy")
+    split_files = ("annotations", "labels", "images")
 
     def splits(self, source: Source) -> Splits:
         """Return the readers of the splits of such a folder."""
-        files = _files(source) if source.path.is_dir() else None
-        if files is None:
-            return {}
-        return {s: partial(_load, source, files, name) for s, name in by_split(source.path, files.boxes).items()}
+        files = _files(source) if source.path.is_dir() else {}
+        return {
+            split: partial(_load_below, source, files[name], name)
+            for split, name in by_split(source.path, files).items()
+        }
+
+    def named(self, source: Source, named: NamedFiles) -> Splits:
+        """Return the readers of the splits: see `Format.named`."""
+        (classes,), found = named.require("classes"), Splits()
+        for split, given in named.splits.items():
+            boxes, images = named.require("annotations", "images", split=split)
+            files = _Files(boxes, given.get("labels"), classes, named.files.get("hierarchy"))
+            found[split] = partial(_load, files, images, named.inside)
+        return found
 
 
-def _files(source: Source) -> _Files | None:
+def _files(source: Source) -> dict[str, _Files]:
+    """The files of each split, by the name that the split has in them."""
     found = [*sorted(source.path.glob("*.csv")), *sorted(source.path.glob("*/*.csv"))]
     boxes, labels = (
         {m[1] or m[2]: path for path in found if (m := form.fullmatch(path.name))} for form in (_BOXES, _LABELS)
     )
     if not boxes:
-        return None
+        return {}
     classes = [path for path in found if "class-descriptions" in path.name or "classes-description" in path.name]
     if not classes:
         raise UserError(f"{source.path}: has boxes of Open Images, but no class-descriptions-boxable.csv")
     classes.sort(key=lambda path: "boxable" not in path.name)
     trees = [*sorted(source.path.glob("*hierarchy*.json")), *sorted(source.path.glob("*/*hierarchy*.json"))]
     source.inside.require(*boxes.values(), *labels.values(), *classes, *trees)
-    return _Files(classes[0], trees[0] if trees else None, boxes, labels)
+    return {
+        name: _Files(path, labels.get(name), classes[0], trees[0] if trees else None) for name, path in boxes.items()
+    }
 
 
-def _load(source: Source, files: _Files, split: str, skip_bad: bool) -> Annotations:
+def _load_below(source: Source, files: _Files, split: str, skip_bad: bool) -> Annotations:
+    """As `_load`, with the images in the folder that is called as the split."""
+    return _load(files, _folder(source, split), source.inside, skip_bad)
+
+
+def _load(files: _Files, root: Path, inside: Roots, skip_bad: bool) -> Annotations:
     """The images of one split that are on disk. Raises UserError for a row of another form, or of an unknown class."""
-    path, names = files.boxes[split], _classes(files.classes)
+    path, names = files.boxes, _classes(files.classes)
     number = {label: i for i, label in enumerate(names)}
-    images, root = _images(source, split)
+    stock = take_stock(root, inside=inside)
+    images = {Path(image).stem: Path(image).relative_to(root.absolute()).as_posix() for image in stock.images}
     bad_records, checked, missing = BadRecords(path, skip_bad), _Checked(), set[str]()
     records: list[dict] = []
     where: list[str] = []
@@ -105,11 +127,11 @@ def _load(source: Source, files: _Files, split: str, skip_bad: bool) -> Annotati
             records[-1]["iscrowd"] = int(row.get("IsGroupOf", "0") == "1")
             where.append(f"line {line}")
     boxed = {image: set(labels) for image, labels in checked.shown.items()}
-    if labels := files.labels.get(split):
-        missing |= _read_labels(labels, number, images, checked, bad_records)
+    if files.labels:
+        missing |= _read_labels(files.labels, number, images, checked, bad_records)
     known = sorted(checked.shown.keys() | checked.absent.keys())
     made = _annotations(
-        path, root, {image: images[image] for image in known}, records, names, bad_records, where, source
+        path, root, {image: images[image] for image in known}, records, names, bad_records, where, inside
     )
     kept = [Path(made.file_name(i)).stem for i in range(len(made))]
     parents = _parents(files.hierarchy, number)
@@ -143,17 +165,15 @@ def _classes(path: Path) -> dict[str, str]:
     return {row[0].strip(): row[1].strip() for row in rows if row[0].strip() != "LabelName"}
 
 
-def _images(source: Source, split: str) -> tuple[dict[str, str], Path]:
-    """The images of a split by their ids, relative to the folder that is returned too."""
+def _folder(source: Source, split: str) -> Path:
+    """The folder of a split's images."""
     alike = [name for name, meant in SPLITS.items() if meant == SPLITS.get(split, split)]
     places = [str(source.path), *folders_in(source.path, ("images", "data"))]
     folders = [one for place in places for one in folders_in(place, dict.fromkeys([split.casefold(), *alike]))]
     if not folders:
         raise UserError(f"{source.path}: there is no folder {split}/ of images")
     source.inside.require(*folders)
-    base = Path(folders[0])
-    stock = take_stock(base, inside=source.inside)
-    return {Path(image).stem: Path(image).relative_to(base.absolute()).as_posix() for image in stock.images}, base
+    return Path(folders[0])
 
 
 def _read_labels(
@@ -185,7 +205,7 @@ def _annotations(
     names: dict[str, str],
     bad_records: BadRecords,
     where: list[str],
-    source: Source,
+    inside: Roots,
 ) -> Annotations:
     """Boxes in pixels: those of the csv are shares of the sides of their image."""
     number = {image: i for i, image in enumerate(files, start=1)}
@@ -206,7 +226,7 @@ def _annotations(
             lines.append(line)
     categories = [{"id": i, "name": name} for i, name in enumerate(names.values(), start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    return from_coco(content, path, root, bad_records, lines, source.inside)
+    return from_coco(content, path, root, bad_records, lines, inside)
 
 
 def _box(edges: list[str], width: int, height: int) -> list[float] | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords
 from detect.data.roots import Roots
-from detect.data.sources.base import Format, Source, Splits
+from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import by_split
 from detect.errors import UserError
@@ -33,6 +33,7 @@ class WiderFace(Format):
     """A folder with `wider_face_split/wider_face_{split}_bbx_gt.txt` and `WIDER_{split}/images/`."""
 
     accepts = "WIDER FACE's folder, with wider_face_split/"
+    split_files = ("annotations", "images")
 
     def splits(self, source: Source) -> Splits:
         """Return the readers of the splits of such a folder."""
@@ -47,6 +48,11 @@ class WiderFace(Format):
             source.inside.require(found[name], root)
             splits[split] = partial(load_wider_face, found[name], root, inside=source.inside)
         return splits
+
+    def named(self, source: Source, named: NamedFiles) -> Splits:
+        """Return the readers of the splits: see `Format.named`."""
+        files = {split: named.require("annotations", "images", split=split) for split in named.splits}
+        return {split: partial(load_wider_face, *two, inside=named.inside) for split, two in files.items()}
 
 
 def load_wider_face(path: Path, root: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
