@@ -51,8 +51,11 @@ class WiderFace(Format):
 
     def named(self, source: Source, named: NamedFiles) -> Splits:
         """Return the readers of the splits: see `Format.named`."""
-        files = {split: named.require("annotations", "images", split=split) for split in named.splits}
-        return {split: partial(load_wider_face, *two, inside=named.inside) for split, two in files.items()}
+        splits: Splits = {}
+        for split in named.splits:
+            annotations, images = named.require("annotations", "images", split=split)
+            splits[split] = partial(load_wider_face, annotations, images, inside=named.inside)
+        return splits
 
 
 def load_wider_face(path: Path, root: Path, skip_bad: bool = False, inside: Roots | None = None) -> Annotations:
