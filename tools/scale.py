@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # these files, not an installed copy
 
-from detect.errors import UserError, quiet_pipe  # noqa: E402
+from detect.errors import UserError, in_one_line  # noqa: E402
 from detect.utils.atomic_io import replace_text  # noqa: E402
 from tools.backbones import table  # noqa: E402
 
@@ -70,6 +70,20 @@ MACHINES = (
 BULK = (("yolo_n", "web"), ("yolo_m", "web"), ("yolo_n", "photo"))
 # Name, images of the training set, epochs.
 SETS = (("COCO", 118_287, 100), ("Objects365", 1_742_289, 30))
+
+
+def at_prices(rent: Sequence[Machine], given: Sequence[str]) -> list[Machine]:
+    """The machines at prices given as NAME=DOLLARS."""
+    prices = {}
+    for text in given:
+        name, _, dollars = text.partition("=")
+        try:
+            prices[name] = float(dollars)
+        except ValueError:
+            raise UserError(f"--price {text}: give NAME=DOLLARS, such as p5.48xlarge=98.32") from None
+    if unknown := sorted(prices.keys() - {m.name for m in rent}):
+        raise UserError(f"--price {unknown[0]}: the machines are {', '.join(m.name for m in rent)}")
+    return [m._replace(price=prices.get(m.name, m.price)) for m in rent]
 
 
 def processor_time(work: Callable[[], object], least: int = 9, seconds: float = 3.0) -> float:
@@ -224,11 +238,11 @@ def limits(found: dict[str, float]) -> list[str]:
     return [amount(found[least]), least, busy]
 
 
-def bulk(figures: dict[str, Any]) -> str:
+def bulk(figures: dict[str, Any], rent: Sequence[Machine]) -> str:
     """The table of bulk prediction: a machine's rate, and time and cost of three sizes."""
     rows = []
     for network, kind in BULK:
-        for machine in MACHINES:
+        for machine in rent:
             found = bulk_rates(figures, machine, network, kind)
             hours = 1e6 / min(found.values()) / 3600
             dollars = hours * machine.price
@@ -239,11 +253,11 @@ def bulk(figures: dict[str, Any]) -> str:
     return table([*header, "10 B: machines for 30 days", "$"], rows)
 
 
-def training(figures: dict[str, Any]) -> str:
+def training(figures: dict[str, Any], rent: Sequence[Machine]) -> str:
     """The table of training: a machine's rate, and time and cost of two sets."""
     rows = []
     for network in figures["networks"]:
-        for machine in filter(lambda one: one.peak, MACHINES):
+        for machine in filter(lambda one: one.peak, rent):
             found, cells = training_rates(figures, machine, network), []
             for _, images, epochs in SETS:
                 hours = images * epochs / min(found.values()) / 3600
@@ -272,39 +286,43 @@ def measured(figures: dict[str, Any]) -> str:
     return table(["on one core", "ms an image", ""], rows)
 
 
-def machines() -> str:
+def machines(rent: Sequence[Machine]) -> str:
     """The table of machines."""
     rows = [
         [f"{m.name}: {m.gpus}", f"{m.price:.2f}", f"{m.cores:g}", f"{m.gbits:g}", f"{m.peak:g}" if m.peak else "-"]
-        for m in MACHINES
+        for m in rent
     ]
     return table(["machine: GPUs", "$ an hour", "cores as measured", "Gbit/s", "peak TFLOP/s"], rows)
 
 
 def written(page: str, figures: dict[str, Any]) -> str:
     """Replace the table between each pair of markers of `page`."""
-    tables = {"measured": measured(figures), "machines": machines(), "bulk": bulk(figures)}
-    for name, text in (tables | {"training": training(figures)}).items():
+    tables = {"measured": measured(figures), "machines": machines(MACHINES), "bulk": bulk(figures, MACHINES)}
+    for name, text in (tables | {"training": training(figures, MACHINES)}).items():
         before, _, rest = page.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         page = f"{before}<!-- {name} -->\n{text}\n{end}{after}"
     return page
 
 
+@in_one_line
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="measure on this machine first")
     given = os.environ.get("GRIDHEAD_DATA", str(ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(given), help="folder with coco-mini; default: $GRIDHEAD_DATA")
+    said = "what a machine costs you, in US dollars an hour, such as p5.48xlarge=98.32; prints the tables alone"
+    parser.add_argument("--price", action="append", default=[], metavar="NAME=DOLLARS", help=said)
     options = parser.parse_args(arguments)
+    rent = at_prices(MACHINES, options.price)
     if options.measure:
         replace_text(FIGURES, json.dumps(measure(options.data), indent=1) + "\n")
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    replace_text(PAGE, written(PAGE.read_text(encoding="utf-8"), figures))
-    for text in (measured(figures), bulk(figures), training(figures)):
+    if not options.price:
+        replace_text(PAGE, written(PAGE.read_text(encoding="utf-8"), figures))
+    for text in (measured(figures), machines(rent), bulk(figures, rent), training(figures, rent)):
         print(text, end="\n\n")
 
 
 if __name__ == "__main__":
-    with quiet_pipe():
-        main()
+    sys.exit(main())

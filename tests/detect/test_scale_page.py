@@ -43,13 +43,13 @@ def test_time_and_cost_follow_from_the_rate(figures, monkeypatch):
     figures["networks"] = {"yolo_n": {"macs": 1e9, "forward_ms": 36.0, "after_ms": 0.5}}
     figures["writing"]["ms"], figures["sample_ms"] = 0.5, 10.0
     plain = tool.Machine("cores", 1.8, 10, 25, "none", 0)
-    monkeypatch.setattr(tool, "MACHINES", (plain, tool.Machine("gpu", 3.6, 10, 25, "1", 1000)))
+    rent = tool.at_prices((plain, tool.Machine("gpu", 7.2, 10, 25, "1", 1000)), ["gpu=3.6"])
     monkeypatch.setattr(tool, "BULK", (("yolo_n", "web"),))
     monkeypatch.setattr(tool, "SETS", (("COCO", 36_000, 100),))
-    cores, gpu = tool.bulk(figures).splitlines()[2:]
+    cores, gpu = tool.bulk(figures, rent).splitlines()[2:]
     assert cores.split(" | ")[1:] == ["250", "CPU", "-", "1.11", "2.00", "4.63", "200", "15.4", "20,000 |"]
     assert gpu.split(" | ")[1:4] == ["2,500", "CPU", "10 %"]
-    (line,) = tool.training(figures).splitlines()[2:]
+    (line,) = tool.training(figures, rent).splitlines()[2:]
     assert line.split(" | ")[1:] == ["1,000", "CPU", "12 %", "1.00", "3.60 |"]
 
 
@@ -73,3 +73,9 @@ def test_everything_is_measured(figures, monkeypatch):
     assert found.keys() == figures.keys()
     assert found["networks"]["yolo_n"]["macs"] == figures["networks"]["yolo_n"]["macs"]
     assert found["images"]["photo"]["megapixels"] == 12
+
+
+@pytest.mark.parametrize("text", ["p5.48xlarge", "p5.48xlarge=much", "p5=98.32"])
+def test_a_price_is_that_of_a_machine(text, capsys):
+    assert tool.main(["--price", text]) == 2
+    assert f"--price {text.partition('=')[0]}" in capsys.readouterr().err
