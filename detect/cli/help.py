@@ -20,7 +20,7 @@ CHOICES = 8  # names that a line may list; --help-all lists all
 FILES = (
     "fine_tune results train_options against slice_table "
     "weights backbone_weights json page detections cfg names pairs gallery appearance detector content style a b "
-    "save_thresholds save_calibration teacher"
+    "save_thresholds save_calibration teacher coco"
 )
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
@@ -42,11 +42,11 @@ GROUPS = {
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",
-    "Output": "min_score correct_above annotate resume resume_anyway "
-    "out json page plot examples detections save_thresholds save_calibration format dynamic nms half int8 int8_exclude "
-    "save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes save_seconds "
-    "save_steps callbacks k channels images scores simplify",
-    "Hardware": "device precision workers cache_gb",
+    "Output": "min_score correct_above annotate resume retry_failed resume_anyway part_images "
+    "out json coco page plot examples detections save_thresholds save_calibration format dynamic nms half int8 "
+    "int8_exclude save_txt save_crop remove_background save_masks show line_width hide_labels hide_conf show_boxes "
+    "save_seconds save_steps callbacks k channels images scores simplify",
+    "Hardware": "device precision workers address cache_gb",
 }
 IDENTITY = ("model.name", "model.kind")  # what --model NAME has said
 NESTED = {

@@ -18,6 +18,7 @@ COMMANDS = {
     "tune": "search the settings of a training that are best on the validation set",
     "evaluate": "measure weights on a dataset split",
     "predict": "run a model on images, video or a stream",
+    "bulk": "predict millions of images, here or on a Ray cluster",
     "label": "write predictions as labels to correct, and join corrected ones again",
     "embed": "build a gallery of known identities",
     "verify": "compare two images: the same identity?",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from detect.config.constraints import CallbackName, Natural, Range, ReadWith, ShareOrUnset
-from detect.config.inference import InferenceConfig
+from detect.config.inference import ImageInferenceConfig, InferenceConfig
 from detect.errors import UserError
 from detect.utils.names import say
 
@@ -144,11 +144,17 @@ def predict(config: PredictConfig) -> None:
 def _results_file(config: PredictConfig, task: Task) -> str:
     """The name of the results file, whose suffix is that of the format. Raises UserError where there is none."""
     name = Path(task.require_results_file(config.weights[0]))
-    if config.format == "parquet" and not task.record_fields:
-        raise UserError(f"--format parquet does not know the results of {task.with_article}: take jsonl")
+    if config.format == "parquet":
+        require_record_fields(task, "--format parquet does not know", "take jsonl")
     if config.format == "parquet" and config.json:
         raise UserError("--json prints JSON: leave it out, or take --format coco or jsonl")
     return str(name.with_suffix({"coco": ".json"}.get(config.format, f".{config.format}")))
+
+
+def require_record_fields(task: Task, what: str, remedy: str) -> None:
+    """Raise a UserError for a task whose results have no columns; its words are those around the task."""
+    if not task.record_fields:
+        raise UserError(f"{what} the results of {task.with_article}: {remedy}")
 
 
 def _identity(config: PredictConfig, detector: Detector, source: Source) -> dict[str, Any] | None:
@@ -181,16 +187,36 @@ def _ensemble(config: PredictConfig, members: list[Detector], keep: Postprocess)
 
 def _postprocess(config: PredictConfig, detector: Detector) -> Postprocess:
     """How predictions are made; prints the confidence thresholds that come with the weights."""
-    stored, conf = detector.metadata.confidence, config.conf
-    if conf is None and stored:
-        named = dict(zip(detector.names, stored.classes, strict=True))
-        each = ", ".join(f"{name} {value:g}" for name, value in named.items())
-        if len(named) > SHOWN:
-            each = f"{min(named.values()):g} to {max(named.values()):g}, by class"
-        each = f"{stored.overall:g} for all classes" if config.track else each
-        say(f"confidence thresholds of the weights, for {stored.basis}: {each}; --conf overrides them", sys.stderr)
-    if config.track:
-        conf = min(_track_conf(config, detector), config.tracker.low)
+    stored = detector.metadata.confidence
+    say_thresholds(config.conf, detector, f"{stored.overall:g} for all classes" if stored and config.track else "")
+    conf = min(_track_conf(config, detector), config.tracker.low) if config.track else config.conf
+    return make_postprocess(config, detector, conf)
+
+
+def say_thresholds(conf: float | None, detector: Detector, each: str = "") -> None:
+    """Print the confidence thresholds that come with the weights, unless `conf` overrides them.
+
+    Args:
+        conf: what --conf says.
+        detector: the model.
+        each: what to print of the classes. Default: the threshold of each, or their range.
+    """
+    stored = detector.metadata.confidence
+    if conf is not None or not stored:
+        return
+    named = dict(zip(detector.names, stored.classes, strict=True))
+    if not each and len(named) > SHOWN:
+        each = f"{min(named.values()):g} to {max(named.values()):g}, by class"
+    each = each or ", ".join(f"{name} {value:g}" for name, value in named.items())
+    say(f"confidence thresholds of the weights, for {stored.basis}: {each}; --conf overrides them", sys.stderr)
+
+
+def make_postprocess(config: ImageInferenceConfig, detector: Detector, conf: float | None) -> Postprocess:
+    """How predictions are made, with the options of a command and a confidence threshold.
+
+    Raises:
+        UserError: the model has no such class.
+    """
     return detector.metadata.postprocess(
         conf,
         config.iou,

@@ -10,8 +10,8 @@ from detect.config.tracking import TrackConfig
 
 
 @dataclass(frozen=True)
-class InferenceConfig:
-    """What `detect predict` and `detect label` share."""
+class ImageInferenceConfig:
+    """What commands share that predict each image, or frame, by itself."""
 
     weights: list[str]
     """Weights: a file, an exported one, or a name of `detect weights`. Several classifiers: their probabilities are
@@ -22,8 +22,6 @@ class InferenceConfig:
     """Folder to write to."""
     recursive: bool = False
     """Also read the folders inside a folder."""
-    skip_bad: bool = False
-    """Leave out files that cannot be read, and list them at the end."""
     max_pixels: Natural = 0
     """Largest image or video frame, in pixels. Default (0): 500 million for an image, 35,651,584 (8192 x 4352) for a
     frame. A small file can fill all memory otherwise."""
@@ -47,13 +45,21 @@ class InferenceConfig:
     """Detect in overlapping tiles where an image is larger than --imgsz."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
     """How the boxes of several --weights become one result."""
-    track: bool = False
-    """Follow objects through the frames, and number them. Only detections that belong to a track are reported."""
-    tracker: TrackConfig = field(default_factory=TrackConfig)
-    """Options of the tracker."""
     vid_stride: Count = 1
     """Read every N-th frame of a video."""
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps. Default: a GPU if there is one."""
     precision: Precision = "auto"
     """Type of numbers in the network. Default: measured on this machine."""
+
+
+@dataclass(frozen=True)
+class InferenceConfig(ImageInferenceConfig):
+    """What `detect predict` and `detect label` share."""
+
+    skip_bad: bool = False
+    """Leave out files that cannot be read, and list them at the end."""
+    track: bool = False
+    """Follow objects through the frames, and number them. Only detections that belong to a track are reported."""
+    tracker: TrackConfig = field(default_factory=TrackConfig)
+    """Options of the tracker."""

@@ -25,7 +25,8 @@ class Exported:
     """A file that `detect export` wrote.
 
     Called with images (B, 3, H, W) uint8 RGB, it returns the outputs of its task; with NMS inside, for each image its
-    rows (N, 6 or more) and the outputs that these share. `computed` says in which precision the runtime computes.
+    rows (N, 6 or more) and the outputs that these share. `computed` says in which precision the runtime computes, and
+    `chosen` is the value of --precision for it.
     """
 
     needs_proposals = False
@@ -33,6 +34,7 @@ class Exported:
     def __init__(self, path: Path, about: About, run: Run) -> None:
         self.path, self.about, self.run, self.computed = path, about, run, about.precision
         self.metadata, self.task, self.square = about.metadata, about.task, about.square
+        self.chosen = "auto"
 
     @property
     def pixels(self) -> Preprocess:
@@ -173,5 +175,6 @@ def open_exported(path: str | Path, device: str = "auto", precision: str = "auto
         parts = [path, *(path.with_suffix(suffix) for suffix in kind.companions)]
         file, precision, speed = fastest(opened, precisions, kind.runtime, parts)
         faster = f" (measured {speed:.2f} times as fast as {precisions[0]} here)" if speed > 1 else ""
+    file.chosen = precision
     file.computed = f"{'int8 and ' if file.about.precision == 'int8' else ''}{precision}{faster}"
     return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,21 @@ def write_parquet(
     Raises:
         UserError: the file cannot be written, or pyarrow is not installed.
     """
+    replace_file(path, lambda part: write_rows(part, rows, columns, column, fields))
+
+
+def write_rows(
+    target: Path | BytesIO,
+    rows: Iterable[dict[str, Any]],
+    columns: Mapping[str, Any],
+    column: str,
+    fields: Sequence[str],
+) -> None:
+    """Write rows as Parquet into a file that replaces nothing, or into memory; arguments as of `write_parquet`."""
     pa, schema = require_arrow(), arrow_schema(columns, column, fields)
-
-    def write(part: Path) -> None:
-        with pa.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
-            for group in _groups(rows, column):
-                writer.write_table(pa.Table.from_pylist(group, schema))
-
-    replace_file(path, write)
+    with pa.parquet.ParquetWriter(target, schema, compression="zstd") as writer:
+        for group in _groups(rows, column):
+            writer.write_table(pa.Table.from_pylist(group, schema))
 
 
 def _groups(rows: Iterable[dict[str, Any]], column: str) -> Iterator[list[dict[str, Any]]]:

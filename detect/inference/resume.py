@@ -72,11 +72,15 @@ class Listing:
 
     def require_same(self, run: Mapping[str, Any], out: Any) -> None:
         """Raise a UserError unless the list is of the same `run`; it says what differs."""
-        old = self.run if isinstance(self.run, Mapping) else {}
-        for name, value in run.items():
-            if old.get(name) != value:
-                change = f"{name} {old.get(name)!r}, not {value!r}" if name.startswith("--") else f"other {name}"
-                raise UserError(f"{out} was begun with {change}: give the same, or start anew without --resume")
+        require_same(self.run if isinstance(self.run, Mapping) else {}, run, out, "start anew without --resume")
+
+
+def require_same(old: Mapping[str, Any], run: Mapping[str, Any], out: Any, remedy: str) -> None:
+    """Raise a UserError, which says what differs, unless the `old` run in the folder `out` is `run`."""
+    for name, value in run.items():
+        if old.get(name) != value:
+            change = f"{name} {old.get(name)!r}, not {value!r}" if name.startswith("--") else f"other {name}"
+            raise UserError(f"{out} was begun with {change}: give the same, or {remedy}")
 
 
 def _parsed(line: str) -> Any:

@@ -235,6 +235,28 @@ def open_source(
     return Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
 
 
+def list_files(spec: str, recursive: bool = False) -> list[tuple[str, Path]]:
+    """The images and videos that a source names, as `open_source` takes them, with their names; none is opened.
+
+    Args:
+        spec: a path, folder, glob, text file of paths, or a URL in a store.
+        recursive: also take what is in the folders of a folder.
+
+    Raises:
+        UserError: there is none, or `spec` names a camera or a stream.
+    """
+    found = _expand(spec, recursive)
+    if live := next((one for one in found if not isinstance(one, Path)), None):
+        raise UserError(f"source {live!r} is a camera or a stream, which has no end: detect predict reads it")
+    names = _names(found)
+    return [(names[path], path) for path in found]
+
+
+def open_part(path: Path, name: str, vid_stride: int = 1, max_pixels: int = 0) -> SourcePart:
+    """One file of a source. Raises UserError where it cannot be read; arguments as of `open_source`."""
+    return _part(path, {path: name}, 0, vid_stride, max_pixels)
+
+
 def _expand(spec: Any, recursive: bool) -> list[Any]:
     """The items of one entry: paths of files, a camera index, a URL, or the image itself."""
     if not isinstance(spec, str | os.PathLike):

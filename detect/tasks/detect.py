@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 BOX_FIELDS = ("category_id", "category", "bbox", "score")
-FUSION = ("fusion.method", "fusion.iou", "fusion.skip", "fusion.weights")  # of evaluate, predict and label
-LABEL = ("iou", "agnostic", "soft", "track", "tta", "tile", *FUSION)  # of detect label, and of predict
+FUSION = ("fusion.method", "fusion.iou", "fusion.skip", "fusion.weights")  # of evaluate, predict, bulk and label
+BULK = ("iou", "agnostic", "soft", "tta", "tile", *FUSION)  # of detect bulk, and of label and predict
+LABEL = (*BULK, "track")  # of detect label, and of predict
 JUDGED = Late("detect.evaluation.calibration:judged_detections")
 CALIBRATE = Late("detect.evaluation.calibrate:calibrate_detections")
 CALIBRATION = ("save_calibration", "calibration")  # of detect evaluate
@@ -107,6 +108,7 @@ TASK = Task(
         "train": IMAGE_OPTIONS,
         "evaluate": ("conf", "iou", "max_det", "tta", "tile", "detections", *THRESHOLDS, *FUSION),
         "predict": (*LABEL, "save_txt", "save_crop"),
+        "bulk": BULK,
         "label": LABEL,
         "export": ("nms", "conf", "iou", "max_det"),
     },

@@ -30,6 +30,7 @@ TASK = replace(
         "train": (*IMAGE_OPTIONS, "augment.flip_pairs"),
         "evaluate": ("conf", "iou", "max_det", "detections", *detect.THRESHOLDS, *detect.FUSION),
         "predict": ("iou", "agnostic", "soft", "track", "save_txt", "save_crop", *detect.FUSION),
+        "bulk": ("iou", "agnostic", "soft", *detect.FUSION),
         "label": ("iou", "agnostic", "soft", "track", *detect.FUSION),
     },
     check_data=Late("detect.evaluation.oks:require_keypoints"),

@@ -19,7 +19,7 @@ TASK = replace(
         **detect.TASK.options,
         **{
             command: tuple(name for name in detect.TASK.options[command] if name != "soft")
-            for command in ("predict", "label")
+            for command in ("predict", "bulk", "label")
         },
     },
     counts_degenerate_boxes=False,

@@ -29,6 +29,11 @@ PLACES = {
         "detect.types:Detections.plot",
         [".predict.jsonl", "000017.jpg", "detections.part.json"],
     ),
+    "bulk": (
+        "--weights w.safetensors --source data/val --out out --workers 0",
+        "detect.bulk.job:account",
+        ["inputs.jsonl", "job.json", "part-00000.parquet"],
+    ),
     "embed": (
         "--weights w.safetensors --source data/val --out out/g",
         "detect.embedding.image_embedder:ImageEmbedder",

@@ -29,9 +29,14 @@ def environment(**given: str) -> dict[str, str]:
 
 
 def reached(log: Path) -> list[str]:
-    """The traced calls that go to another machine, or ask for the address of one."""
+    """The traced calls that go to another machine, or ask for the address of one.
+
+    A resolver that is not there is asked nothing: glibc looks for one before it reads the names of this machine, such
+    as localhost, in a file. For any other name it would ask a server next, at port 53.
+    """
     lines = log.read_text(errors="replace").splitlines()
-    asked = [line for line in lines if any(name in line for name in RESOLVERS) or "htons(53)" in line]
+    there = [line for line in lines if "= -1 ENOENT" not in line]
+    asked = [line for line in there if any(name in line for name in RESOLVERS) or "htons(53)" in line]
     return asked + [line for line in lines if "sa_family=AF_INET" in line and not HERE.search(line)]
 
 
@@ -112,6 +117,16 @@ code = "import os; print([os.environ.get(name) for name in sys.argv[1:]])"
 subprocess.run([sys.executable, "-c", "import sys; " + code, *sys.argv[1:]], check=True)
 assert all(sys.modules[name] is None for name in {blocked!r})
 """
+
+
+def test_the_name_of_this_machine_is_looked_up_in_a_file(tmp_path):
+    code = "import socket; socket.getaddrinfo('localhost', 1)"
+    traced = trace(tmp_path, "-c", code)
+    if traced.reason:
+        pytest.skip(traced.reason)
+    if any(name in line for name in RESOLVERS for line in traced.log.read_text().splitlines() if "= 0" in line):
+        pytest.skip("a resolver runs here, which is asked for every name")
+    assert reached(traced.log) == []
 
 
 @pytest.mark.parametrize("value", ["", "0", "false"])

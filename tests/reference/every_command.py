@@ -54,6 +54,7 @@ predict --weights {f}/m.onnx --source {f}/face.png --out {f}/onnx
 export --weights {f}/run/best.safetensors --format openvino --out {f}/m.xml --conf 0.001
 evaluate --weights {f}/m.xml --data {f}/data --workers 0
 predict --weights {f}/m.xml --source {f}/face.png --out {f}/openvino
+bulk --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/bulk --workers 0
 next --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/next --budget 2
 label --weights {f}/run/best.safetensors --source {f}/data/val --out {f}/label
 mistakes --weights {f}/run/best.safetensors --data {f}/data --split val --out {f}/mistakes

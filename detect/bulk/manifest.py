@@ -1,0 +1,161 @@
+"""What a bulk job is, written once into its folder: its options, and its inputs, cut into parts that never change.
+
+A part is consecutive inputs; a video is a part of its own. The result of part 12 is `part-00012.parquet`, which appears
+as a whole or not at all. So a job that was killed at any moment is described by its folder alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detect.errors import UserError
+from detect.inference.resume import require_same
+from detect.storage.trees import url_of
+from detect.utils.atomic_io import open_file, replace_file, replace_text
+from detect.utils.locks import LOCK
+
+JOB, INPUTS = "job.json", "inputs.jsonl"
+FORMAT = 1
+_FEWEST, _MOST, _PARTS = 16, 1024, 256  # images of a part, and parts of a job of medium size
+
+
+class Input(NamedTuple):
+    """An image or video: its name in the results, and where it is, as an absolute path or a URL."""
+
+    name: str
+    place: str
+
+
+class Part(NamedTuple):
+    """Consecutive inputs of a job: the number of the part, that of its first input, and the inputs."""
+
+    number: int
+    first: int
+    inputs: Sequence[Input]
+
+    @property
+    def file(self) -> str:
+        """The name of the file of its results."""
+        return f"part-{self.number:05d}.parquet"
+
+    def to_json(self) -> str:
+        """The part as a line of JSON."""
+        return json.dumps([self.number, self.first, self.inputs])
+
+    @staticmethod
+    def from_json(line: str | bytes) -> Part:
+        """The part that a line of JSON describes."""
+        number, first, inputs = json.loads(line)
+        return Part(number, first, [Input(*one) for one in inputs])
+
+
+def part_size(count: int) -> int:
+    """How many images a part has by default, of a job of `count` inputs: a matter of the inputs alone.
+
+    Small jobs have parts enough for many workers; large ones have files that are not too small.
+    """
+    return min(max(count // _PARTS, _FEWEST), _MOST)
+
+
+def cut(files: Sequence[tuple[str, Path]], size: int, alone: Iterable[bool]) -> Iterator[Part]:
+    """Cut the inputs into parts.
+
+    Args:
+        files: names and paths.
+        size: most images of a part.
+        alone: for each file whether it is a part of its own, as a video is.
+    """
+    number, first, inputs = 0, 0, list[Input]()
+    for i, ((name, path), single) in enumerate(zip(files, alone, strict=True)):
+        if inputs and (single or len(inputs) >= size):
+            yield Part(number, first, inputs)
+            number, first, inputs = number + 1, i, []
+        inputs.append(Input(name, url_of(path.absolute())))
+        if single:
+            yield Part(number, first, inputs)
+            number, first, inputs = number + 1, i + 1, []
+    if inputs:
+        yield Part(number, first, inputs)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A job in its folder.
+
+    run: what must be the same for the job to be continued; parts, inputs: how many; column: of the records, in the
+    Parquet files; fields: of a record.
+    """
+
+    folder: Path
+    run: Mapping[str, Any]
+    parts: int
+    inputs: int
+    column: str
+    fields: Sequence[str]
+
+    @staticmethod
+    def begin(folder: Path, run: Mapping[str, Any], parts: Iterable[Part], column: str, fields: Sequence[str]) -> None:
+        """Write a new job into a folder; it has begun once its last file is there.
+
+        Raises:
+            UserError: the folder holds anything else, or cannot be written.
+        """
+        names = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, INPUTS))
+        if other := next((name for name in names if not name.startswith(".gridhead-")), None):  # the lock of --coco
+            raise UserError(f"{folder} holds {other}, and no bulk job: choose an empty folder as --out")
+        count = [0, 0]
+
+        def write(part: Path) -> None:
+            with part.open("w", encoding="ascii") as file:
+                for one in parts:
+                    file.write(one.to_json() + "\n")
+                    count[0] += 1
+                    count[1] += len(one.inputs)
+
+        replace_file(folder / INPUTS, write)
+        about = {"format": FORMAT, "run": run, "parts": count[0], "inputs": count[1]}
+        about |= {"column": column, "fields": list(fields)}
+        replace_text(folder / JOB, json.dumps(about, indent=1) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> Manifest | None:
+        """The job in a folder; None where none has begun. Raises UserError where its file is damaged."""
+        path = folder / JOB
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            if about["format"] != FORMAT:
+                raise UserError(f"{path} is of another version of gridhead: choose another --out")
+            return Manifest(
+                folder, dict(about["run"]), int(about["parts"]), int(about["inputs"]), about["column"], about["fields"]
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}): choose another --out") from None
+
+    def require_same(self, run: Mapping[str, Any]) -> None:
+        """Raise a UserError, which says what differs, unless the job is `run`."""
+        require_same(self.run, run, self.folder, "choose another --out")
+
+    def all_parts(self) -> Iterator[Part]:
+        """The parts, in their order."""
+        with open_file(self.folder / INPUTS) as file:
+            count = 0
+            for line in file:
+                yield Part.from_json(line)
+                count += 1
+        if count != self.parts:
+            raise UserError(f"{self.folder / INPUTS} has {count} parts, not {self.parts}: choose another --out")
+
+    def path(self, part: Part) -> Path:
+        """The file of the results of a part."""
+        return self.folder / part.file
+
+    def missing(self) -> Iterator[Part]:
+        """The parts without results."""
+        done = {path.name for path in self.folder.iterdir()}
+        return (part for part in self.all_parts() if part.file not in done)

@@ -1,0 +1,180 @@
+"""Parts computed by actors of Ray Data: each has one copy of the weights, and takes one part after the other.
+
+Ray Data is the engine, but does not write the files: its own writers name files by task and attempt, and a job that is
+started again would not know what they hold. A block is one part, an actor returns the part's file as bytes, and the
+driver, the only one that writes, gives it its name once it is whole. So nodes need no common folder for results, a part
+that two attempts computed is one file, and a lost actor or node costs the parts that were being computed, which Ray
+Data gives to others.
+
+Ray is imported late, and its reports are off (see `detect.utils.telemetry`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from detect import plugins
+from detect.bulk.engines import Computed, chosen, compute
+from detect.bulk.manifest import Part
+from detect.bulk.part_results import PartPredictor, Work
+from detect.errors import UserError, one_line
+from detect.utils.atomic_io import temporary_folder
+from detect.utils.interrupt import ENDING
+
+RETRIES = 3  # how often a part is computed again whose actor died; a file that ends its process would have no end
+_ROOM = 40  # letters of a temporary folder in which sockets still have room for their names
+
+
+class Worker:
+    """An actor: a part as a row of Ray Data to a row with its file."""
+
+    def __init__(self, work: Work, named: list[str]) -> None:
+        plugins.load(named)
+        if work.config.device == "cpu":
+            import torch
+
+            torch.set_num_threads(1)  # an actor has one core
+        self.predict: PartPredictor | None = None
+        self.refused: UserError | None = None
+        try:
+            self.predict = PartPredictor(work)
+        except UserError as error:  # raised here, Ray would start another actor
+            self.refused = error
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with the file of a part; `stops` says that an error concerns all parts."""
+        part = Part.from_json(row["part"])
+        try:
+            if self.predict is None:
+                raise self.refused or UserError("the weights cannot be used")
+            return compute(self.predict, part)._asdict() | {"stops": False}
+        except UserError as error:
+            return Computed(part.number, b"", one_line(error))._asdict() | {"stops": True}
+
+
+class OnRay:
+    """Computes parts with Ray Data, on the cluster at an address or on this machine.
+
+    Args:
+        workers: how many actors; -1: one for each GPU of the cluster, or without GPUs for each core.
+        address: of the cluster; "": Ray is started here, and ended at the end.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at the address.
+    """
+
+    def __init__(self, workers: int, address: str) -> None:
+        self.workers, self.address, self.stack = workers, address, ExitStack()
+        self.ray = _require_ray()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack, _handlers_kept():
+            if not self.ray.is_initialized():
+                _start(self.ray, stack, self.address, self.workers)
+            self.stack = stack.pop_all()
+        context = self.ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # one part that cannot be computed does not stop the others
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def computed_by(self, device: str, precision: str) -> dict[str, str]:
+        """The device is a GPU if the cluster has one; precision is what a worker with one chooses."""
+        if device == "auto":
+            device = "cuda" if self._count("GPU") else "cpu"
+        if device == "cpu":
+            return chosen(device, precision)
+        if not self._count("GPU"):
+            raise UserError(f"--device {device}: the cluster has no GPU; use --device cpu")
+        on_worker = self.ray.remote(num_gpus=1, num_cpus=0)(chosen)
+        found: dict[str, str] = self.ray.get(on_worker.remote("cuda", precision))
+        return found
+
+    def results(self, parts: Iterable[Part], work: Work) -> Iterator[Computed]:
+        """The file of each part, as soon as it is there.
+
+        Raises:
+            UserError: a worker cannot use the weights, or the job has ended without some parts.
+        """
+        gpu = work.config.device == "cuda"
+        rows = [{"part": part.to_json()} for part in parts]
+        count = self.workers if self.workers > 0 else int(self._count("GPU" if gpu else "CPU")) or 1
+        data = self.ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            Worker,
+            fn_constructor_args=(work, plugins.loaded()),
+            compute=self.ray.data.ActorPoolStrategy(size=min(count, len(rows))),
+            num_cpus=0 if gpu else 1,
+            num_gpus=1 if gpu else 0,
+            max_task_retries=RETRIES,
+        )
+        try:
+            for batch in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+                for row in batch.to_pylist():
+                    if row.pop("stops"):
+                        raise UserError(row["error"])
+                    yield Computed(**row)
+        except self.ray.exceptions.RayError as error:
+            raise UserError(f"the cluster failed: {one_line(error)[:500]}") from error
+
+    def _count(self, resource: str) -> float:
+        return float(self.ray.cluster_resources().get(resource, 0))
+
+
+def _require_ray() -> Any:
+    """Ray with Ray Data. Raises UserError where it is not installed."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UserError(
+            f"detect bulk needs Ray, which is not installed ({one_line(error)}): pip install 'gridhead[ray]'; "
+            "--workers 0 works in this process without it"
+        ) from None
+    return ray
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Keep our handlers of signals: Ray replaces that of SIGTERM."""
+    here = threading.current_thread() is threading.main_thread()
+    kept = {number: signal.getsignal(number) for number in ENDING} if here else {}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def _start(ray: Any, stack: ExitStack, address: str, workers: int) -> None:
+    """Connect to the cluster at an address, or start Ray here."""
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        options["address"] = address
+    else:
+        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options["num_cpus"] = max(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+        folder = str(stack.enter_context(temporary_folder()))
+        if len(folder) <= _ROOM:
+            options["_temp_dir"] = folder
+    try:
+        ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        where = f"--address {address}" if address else "Ray cannot be started here"
+        raise UserError(f"{where}: {one_line(error)}") from error
+    stack.callback(_end, ray)
+
+
+def _end(ray: Any) -> None:
+    with suppress(Exception):
+        ray.shutdown()

@@ -1,0 +1,223 @@
+"""Bulk prediction in one process: parts that depend on nothing else, restarts, and an account of every input."""
+
+import json
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detect.__main__ import main
+from detect.bulk import part_results
+from detect.bulk.manifest import Manifest, Part, cut, part_size
+from detect.errors import UserError
+from tests.reference.planted import film, moving, planted
+from tests.reference.runs import tiny_weights
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+pytestmark = pytest.mark.usefixtures("one_thread")
+FLAGS = ["--conf", "0.001", "--max-det", "3", "--device", "cpu", "--precision", "float32"]
+INPUTS = 11  # of them two cannot be read
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "w.safetensors")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of two shapes, one of three pages, a film of four frames, and two broken files."""
+    folder = tmp_path_factory.mktemp("source")
+    for i in range(7):
+        Image.fromarray(planted(64 + 16 * (i % 2), 80, (8, 8, 30 + i, 40))).save(folder / f"{i}.png")
+    pages = [Image.fromarray(planted(48, 64, (8, 8, 30 + i, 40))) for i in range(3)]
+    pages[0].save(folder / "2b.tiff", save_all=True, append_images=pages[1:])
+    film(folder / "4b.mp4", moving(4)[0], [Fraction(i, 10) for i in range(4)], Fraction(10))
+    (folder / "3b.jpg").write_bytes(b"\xff\xd8 no image")
+    (folder / "9.png").write_bytes(b"")
+    return folder
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def run(weights: Path, source: Path) -> Run:
+    def run(out: Path, *flags: str) -> int:
+        given = {"--weights": str(weights), "--source": str(source), "--part-images": "3", "--workers": "0"}
+        given |= dict(zip(flags[::2], flags[1::2], strict=True))
+        return main(["bulk", "--out", str(out), *FLAGS, *(word for pair in given.items() for word in pair)])
+
+    return run
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert run(out, "--coco", str(out.parent / "all.json")) == 0
+    return out
+
+
+def rows(out: Path) -> list[dict]:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return [row for path in sorted(out.glob("part-*")) for row in parquet.read_table(path).to_pylist()]
+
+
+def test_the_results_are_those_of_predict(whole: Path, weights: Path, source: Path, tmp_path: Path) -> None:
+    words = ["--weights", str(weights), "--source", str(source), "--annotate", "false", "--skip-bad"]
+    assert main(["predict", *words, "--out", str(tmp_path / "p"), *FLAGS]) == 0
+    expected = (tmp_path / "p/detections.json").read_bytes()
+    assert (whole.parent / "all.json").read_bytes() == expected and len(json.loads(expected)) > INPUTS
+    assert [row["image"] for row in rows(whole) if row["frame"] == 1] == ["2b.tiff", "4b.mp4"]
+
+
+def test_every_input_is_accounted_for_once(whole: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows(whole)
+    assert sorted({row["input"] for row in found}) == list(range(INPUTS))
+    failed = [row for row in found if row["error"] is not None]
+    listed = [json.loads(line) for line in (whole / "failures.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in failed] == [line["image"] for line in listed] == ["3b.jpg", "9.png"]
+    assert all(line["image"] in line["error"] and Path(line["place"]).is_file() for line in listed)
+    assert run(whole, "--resume", "true") == 0
+    said = capsys.readouterr()
+    assert f"{INPUTS} inputs (14 frames): 9 with predictions, 0 without, 2 failed" in said.out
+    assert "2 failed; the first: " in said.err and "failures.jsonl" in said.err
+
+
+def test_an_input_without_objects_is_no_failure(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "out", "--conf", "1") == 0
+    assert "0 with predictions, 9 without, 2 failed" in capsys.readouterr().out
+    assert all(row["detections"] == [] for row in rows(tmp_path / "out") if row["error"] is None)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [["inputs.jsonl"], ["inputs.jsonl", "job.json"], ["inputs.jsonl", "job.json", "part-00001.parquet"], []],
+    ids=len,
+)
+def test_a_killed_job_continues_from_what_its_folder_has(whole: Path, run: Run, tmp_path: Path, kept: list) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in kept:
+        shutil.copy(whole / name, out)
+    (out / ".gridhead-0123456789ab.part").write_bytes(b"of a killed process")
+    assert run(out, "--resume", "true") == 0
+    assert contents(out) == contents(whole)
+
+
+def test_only_what_is_missing_is_computed(whole: Path, run: Run, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(whole, out := tmp_path / "out")
+    (out / "part-00002.parquet").unlink()
+    computed, compute = [], part_results.PartPredictor.__call__
+    monkeypatch.setattr(
+        part_results.PartPredictor, "__call__", lambda self, part: computed.append(part.number) or compute(self, part)
+    )
+    assert run(out, "--resume", "true") == 0
+    assert computed == [2] and contents(out) == contents(whole)
+
+
+def test_a_part_does_not_depend_on_the_parts_before_it(whole: Path, run: Run, tmp_path: Path) -> None:
+    assert run(tmp_path / "out", "--part-images", "100") == 0
+    assert rows(tmp_path / "out") == rows(whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "holds a bulk job: --resume continues it"),
+        (("--resume", "true", "--iou", "0.5"), "was begun with --iou 0.7, not 0.5: give the same, or choose another"),
+        (("--resume", "true", "--weights", "other"), "was begun with other weights"),
+        (("--resume", "true", "--source", "one"), "was begun with other files in --source"),
+    ],
+)
+def test_another_job_is_not_continued(whole, run, source, weights, tmp_path, capsys, flags, said) -> None:
+    shutil.copy(weights, other := tmp_path / "w.safetensors")
+    with other.open("ab") as file:
+        file.write(b"\0")
+    given = [{"other": str(other), "one": str(source / "0.png")}.get(word, word) for word in flags]
+    before = contents(whole)
+    assert run(whole, *given) == 2
+    assert said in capsys.readouterr().err and contents(whole) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--source", "0"), "is a camera or a stream"),
+        (("--source", "rtsp://camera/1"), "is a camera or a stream"),
+        (("--source", "{tmp}"), "no image or video in it"),
+        (("--out", "{source}"), "and no bulk job: choose an empty folder"),
+        (("--address", "auto"), "leave one of them out"),
+        (("--source", "{source}/9.png"), "nothing could be read; the first:"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(run, source, tmp_path, capsys, flags, said) -> None:
+    (tmp_path / "empty").mkdir()
+    given = [word.format(tmp=tmp_path / "empty", source=source) for word in flags]
+    assert run(tmp_path / "out", *given) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_ray_the_message_says_how_to_go_on(run: Run, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    assert run(tmp_path / "out", "--workers", "2") == 2
+    said = capsys.readouterr().err
+    assert "pip install 'gridhead[ray]'" in said and "--workers 0" in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "a row lacks"])
+def test_a_damaged_part_is_named(whole: Path, run: Run, tmp_path: Path, capsys, damage: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    shutil.copytree(whole, out := tmp_path / "out")
+    path = out / "part-00000.parquet"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        parquet.write_table(parquet.read_table(path)[1:], path)
+    assert run(out, "--resume", "true") == 2
+    said = capsys.readouterr().err
+    assert f"{path}" in said and "remove it, and --resume makes it again" in said
+    path.unlink()
+    assert run(out, "--resume", "true") == 0 and contents(out) == contents(whole)
+
+
+def test_failures_can_be_tried_again(whole: Path, run: Run, tmp_path: Path, monkeypatch) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise UserError(f"{path.name}: the store did not answer") if path.name == "5.png" else ValueError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_results, "open_part", refuse)
+        assert run(tmp_path / "out") == 2
+    failures = [json.loads(line)["error"] for line in (tmp_path / "out/failures.jsonl").open()]
+    assert failures[0] == "0.png: ValueError: a defect" and "5.png: the store did not answer" in failures
+    assert run(tmp_path / "out", "--resume", "true") == 2
+    assert run(tmp_path / "out", "--resume", "true", "--retry-failed", "true") == 0
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("videos", [set(), {0}, {4, 5}, {10}, set(range(11))])
+def test_parts_hold_every_input_once_and_videos_alone(tmp_path: Path, size: int, videos: set) -> None:
+    files = [(f"{i}\udcff.png", tmp_path / f"{i}\udcff.png") for i in range(11)]
+    parts = list(cut(files, size, (i in videos for i in range(11))))
+    assert [part.number for part in parts] == list(range(len(parts)))
+    assert [one.name for part in parts for one in part.inputs] == [name for name, _ in files]
+    for part in parts:
+        numbers = range(part.first, part.first + len(part.inputs))
+        assert part.inputs[0].name == files[part.first][0] and len(part.inputs) <= size
+        assert len(part.inputs) == 1 or not videos & set(numbers)
+        assert Part.from_json(part.to_json()) == part
+    Manifest.begin(tmp_path, {}, parts, "detections", ["score"])
+    loaded = Manifest.load(tmp_path)
+    assert loaded is not None and list(loaded.missing()) == parts and loaded.inputs == 11
+
+
+def test_parts_are_neither_few_nor_small() -> None:
+    assert [part_size(count) for count in (1, 364, 118_287, 10**6, 10**8)] == [16, 16, 462, 1024, 1024]

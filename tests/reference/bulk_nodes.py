@@ -1,0 +1,22 @@
+"""A Ray cluster of two nodes on this machine, for other processes; its address is the first line on stdout.
+
+As a program: `python tests/reference/bulk_nodes.py`. A line on stdin kills the second node, the end of stdin ends all.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "600"}  # busy machines are slow
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    nodes = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    second = nodes.add_node(**small)
+    nodes.wait_for_nodes()
+    print(nodes.address, flush=True)
+    if sys.stdin.readline():
+        nodes.remove_node(second, allow_graceful=False)
+        print("lost", flush=True)
+        sys.stdin.read()
+    nodes.shutdown()
