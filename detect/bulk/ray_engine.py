@@ -30,6 +30,8 @@ from detect.utils.atomic_io import temporary_folder
 from detect.utils.interrupt import ENDING
 
 RETRIES = 3  # how often a part is computed again whose actor died; a file that ends its process would have no end
+# Seconds for which Ray waits for processes that it starts here; on a busy machine its own limits are too short.
+_PATIENCE = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600"}
 _ROOM = 40  # letters of a temporary folder in which sockets still have room for their names
 
 
@@ -162,6 +164,8 @@ def _start(ray: Any, stack: ExitStack, address: str, workers: int) -> None:
     if address:
         options["address"] = address
     else:
+        for name, seconds in _PATIENCE.items():
+            os.environ.setdefault(name, seconds)
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         options["num_cpus"] = max(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
         folder = str(stack.enter_context(temporary_folder()))

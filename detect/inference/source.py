@@ -246,8 +246,8 @@ def list_files(spec: str, recursive: bool = False) -> list[tuple[str, Path]]:
         UserError: there is none, or `spec` names a camera or a stream.
     """
     found = _expand(spec, recursive)
-    if live := next((one for one in found if not isinstance(one, Path)), None):
-        raise UserError(f"source {live!r} is a camera or a stream, which has no end: detect predict reads it")
+    if live := [one for one in found if not isinstance(one, Path)]:
+        raise UserError(f"source {live[0]!r} is a camera or a stream, which has no end: detect predict reads it")
     names = _names(found)
     return [(names[path], path) for path in found]
 
