@@ -8,7 +8,7 @@ import sys
 
 if __name__ == "__main__":
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "600"}  # busy machines are slow
-    os.environ["RAY_worker_register_timeout_seconds"] = "600"
+    os.environ |= {"RAY_worker_register_timeout_seconds": "600"}
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
