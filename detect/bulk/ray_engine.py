@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,6 +26,7 @@ from detect.bulk.manifest import Part
 from detect.bulk.part_results import PartPredictor, Work
 from detect.errors import UserError, one_line
 from detect.utils.atomic_io import temporary_folder
+from detect.utils.device import usable_cores
 from detect.utils.interrupt import ENDING
 
 RETRIES = 3  # how often a part is computed again whose actor died; a file that ends its process would have no end
@@ -167,7 +167,7 @@ def _start(ray: Any, stack: ExitStack, address: str, workers: int) -> None:
         for name, seconds in _PATIENCE.items():
             os.environ.setdefault(name, seconds)
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        options["num_cpus"] = max(workers, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+        options["num_cpus"] = max(workers, usable_cores())
         folder = str(stack.enter_context(temporary_folder()))
         if len(folder) <= _ROOM:
             options["_temp_dir"] = folder

@@ -102,5 +102,9 @@ def pick_workers(count: int) -> int:
     """The number of loader processes: `count`, or for -1 half of the cores this process may use, from 1 to 8."""
     if count >= 0:
         return count
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    return max(1, min(8, usable_cores() // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
