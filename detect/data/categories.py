@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,3 +88,26 @@ def with_classes_of(annotations: Annotations, other: Annotations) -> Annotations
         category_ids=other.category_ids,
         federation=annotations.federation and annotations.federation.relabelled(place, len(other.names)),
     )
+
+
+def with_same_classes(sets: Mapping[str, Annotations]) -> dict[str, Annotations]:
+    """Return the splits of a dataset with the same classes and category ids: those of the first, then what it lacks.
+
+    Classes are matched by name. Those that only others have get the next free ids.
+
+    Raises:
+        UserError: two classes of the first are equal, and one of another split may be either.
+    """
+    first, *rest = sets.values()
+    names, ids = list(first.names), first.category_ids.tolist()
+    for one in rest:
+        own = one.category_ids.tolist()
+        lacking = [i for i, place in enumerate(find(one.names, own, names, ids, first.path)) if place < 0]
+        names += [one.names[i] for i in lacking]
+        ids += range(max([0, *ids]) + 1, max([0, *ids]) + 1 + len(lacking))
+    if all(one.names == names and one.category_ids.tolist() == ids for one in sets.values()):
+        return dict(sets)
+    federation = first.federation and first.federation.relabelled(np.arange(len(first.names)), len(names))
+    whole = replace(first, names=names, category_ids=np.array(ids, np.int64), federation=federation)
+    made = (replace(with_classes_of(one, whole), category_ids=whole.category_ids) for one in rest)
+    return dict(zip(sets, (whole, *made), strict=True))

@@ -69,7 +69,8 @@ class DetectionFusion:
         """The detections of one image, by descending score.
 
         Args:
-            keep: confidence threshold and limit of what is fused.
+            keep: confidence threshold and limit of what is fused, and its IoU where the options have none: boxes that
+                a model keeps apart are two objects, which the fusion must not join.
             results: those of each model.
         """
         moved = [
@@ -79,7 +80,8 @@ class DetectionFusion:
         every, model = concatenate_views(moved)
         if not len(every):
             return every
-        found = METHODS[self.options.method](Candidates(every, model, self.weights, self.knows), self.options.iou)
+        iou = keep.iou if self.options.iou is None else self.options.iou
+        found = METHODS[self.options.method](Candidates(every, model, self.weights, self.knows), iou)
         return suppress(found, keep) if keep.agnostic else strongest(found, keep)
 
 

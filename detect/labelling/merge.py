@@ -16,6 +16,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations, with_known_sizes
 from detect.data.bad_records import BadRecords
+from detect.data.categories import with_same_classes
 from detect.data.images import read_header
 from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco
@@ -62,7 +63,7 @@ class Merge:
     settled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.sets = {split: with_known_sizes(data) for split, data in self.sets.items()}
+        self.sets = with_same_classes({split: with_known_sizes(data) for split, data in self.sets.items()})
         self.first = next(iter(self.sets.values()))
         self.categories = [dict(one) for one in self.first.to_coco()["categories"]]
         self.images = [image for split, data in self.sets.items() for image in _images(split, data)]

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 from detect.data.annotations import Annotations, encode_names
+from detect.data.categories import with_same_classes
 from detect.errors import UserError
 from detect.labelling.labels import REVIEW, Labels
 from detect.registry import REGISTRIES
@@ -70,7 +71,7 @@ def write_dataset(
     """Write labels in a format, with the list review.txt of the images that a person should look at.
 
     Args:
-        sets: the labels of each split, by its name, such as {"train": labels}. All have the same classes. Every image
+        sets: the labels of each split, by its name, such as {"train": labels}. Classes are matched by name. Every image
             is written, with no objects as well.
         out: the folder, which must not exist or be empty.
         form: coco, yolo, voc, cvat, label-studio, labelme, or another registered format.
@@ -134,7 +135,9 @@ class DatasetFolder:
         """Write the labels, see `write_dataset`. Images that lie in `images(split)` already stay there."""
         self.format.scores = scores
         how = self.placement(images)
-        placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in sets.items()}
+        classes = with_same_classes({split: labels.annotations for split, labels in sets.items()})
+        same = {split: replace(labels, annotations=classes[split]) for split, labels in sets.items()}
+        placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in same.items()}
         lines: list[str] = self.format.write(placed, self.out)
         review = [name for labels in placed.values() for name in _to_review(labels, self.out)]
         if review:

@@ -149,6 +149,21 @@ def test_classes_are_matched_by_name_and_those_of_one_model_are_kept():
     assert len(fuse(Postprocess(), [Detections.none()] * 2)) == 0
 
 
+@pytest.mark.parametrize("method", ["wbf", "nms", "nmw"])
+def test_boxes_that_the_nms_of_a_model_keeps_apart_are_not_joined(method):
+    names = ModelMetadata(["x"], [1])
+    box = torch.tensor([[0.0, 0, 100, 100]])
+    pair = [
+        Detections(one, torch.tensor([score]), torch.tensor([0]))
+        for one, score in ((box, 0.8), (box + torch.tensor([[24.0, 0, 24, 0]]), 0.6))  # IoU 0.61
+    ]
+    found = {}
+    for own in (None, 0.55):
+        fuse = DetectionFusion([member(names)] * 2, ["a", "b"], FusionConfig(method=method, iou=own))
+        found |= {(own, iou): len(fuse(Postprocess(0.1, iou=iou), pair)) for iou in (0.7, 0.5)}
+    assert found == {(None, 0.7): 2, (None, 0.5): 1, (0.55, 0.7): 1, (0.55, 0.5): 1}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_masks_points_and_oriented_boxes_are_fused(method):
     box, size = torch.tensor([[2.0, 3, 12, 9]]), (20, 30)

@@ -587,8 +587,9 @@ def test_a_folder_called_toy_is_not_mistaken_for_the_built_in_dataset(tmp_path, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"toy: is the name of the built-in dataset, and of {tmp_path / 'toy'}"):
         splits("toy")
-    with pytest.raises(UserError, match="not a dataset in a known format"):
-        splits(tmp_path / "toy")
+    for path in (tmp_path / "toy", "./toy", "toy/", "./toy/"):
+        with pytest.raises(UserError, match="not a dataset in a known format"):
+            splits(path)
 
 
 @real

@@ -233,3 +233,27 @@ def test_images_are_found_by_what_is_left_of_their_paths(tmp_path):
     assert [index.find(name) for name in ("a.png", "x/a.png", "k/y/x/a.png", "b.jpg", "b.png")] == [0, 1, 2, 3, 4]
     assert index.find("q/b.png.png") == 4 and index.find("nothing.png") is None
     assert index.find("anything", tmp_path / "x" / "a.png") == 1
+
+
+@pytest.fixture
+def two_orders(photos):
+    """A dataset whose splits declare their classes with other ids, in another order; one has a class of its own."""
+    objects = {"train": [(1, 1, [2, 3, 20, 20])], "val": [(3, 1, [5, 5, 30, 30]), (3, 3, [40, 5, 9, 9])]}
+    for split, names in (("train", ["cat", "dog"]), ("val", ["dog", "cat", "owl"])):
+        content = annotations(photos, objects[split], (objects[split][0][0],), names).to_coco()
+        (photos / f"instances_{split}.json").write_text(json.dumps(content))
+    return photos
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
+def test_splits_that_number_their_classes_otherwise_keep_them(tmp_path, two_orders, form):
+    corrected = corrections(tmp_path, two_orders, objects=[(1, 2, [2, 3, 20, 20])], images=(1,))
+    expected = rows(load_data(two_orders, "val"))
+    assert merged(tmp_path, two_orders, corrected, options=("--format", form)) == 0
+    val = load_data(tmp_path / "merged", "val")
+    assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(val)] == expected
+    write_dataset(
+        {split: Labels(load_data(two_orders, split)) for split in ("train", "val")}, tmp_path / "written", form
+    )
+    val = load_data(tmp_path / "written", "val")
+    assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(val)] == expected

@@ -52,7 +52,10 @@ def recognise(spec: str | Path, image_level_labels: str = "", allow_outside: boo
         UserError: there is no such file, or it cannot be used.
         UnknownFormatError: no format recognises it.
     """
-    source = Source(local(spec), image_level_labels, allow_outside)
+    path = local(spec)
+    if path == Path("toy") and os.fspath(spec) != "toy":  # ./toy is no word, but a path, which loses its dot
+        path = path.absolute()
+    source = Source(path, image_level_labels, allow_outside)
     if os.path.exists(source.path) and not os.path.isdir(source.path):
         require_file(source.path)
     found = next(filter(None, (form.splits(source) for form in _formats(image_level_labels))), None)
