@@ -19,6 +19,7 @@ from detect.cli.applicability import refuse_unused
 from detect.commands.predict import PredictConfig
 from detect.config.constraints import check, from_values
 from detect.convert.open import open_model
+from detect.data.letterbox import in_source
 from detect.errors import UserError, unknown
 from detect.export.forms import form_of
 from detect.export.runtime import Exported, is_exported, open_exported
@@ -28,8 +29,6 @@ from detect.inference.predictions import Predictions
 from detect.inference.predictor import Predictor
 from detect.inference.signal_predictor import SignalPredictor
 from detect.inference.source import open_source
-from detect.inference.tiles import TiledPredictor
-from detect.inference.tta import SCALES, VIEWS, TTAPredictor
 from detect.models.base import Model, ModelMetadata
 from detect.tasks import get_task
 from detect.types import Frame, Postprocess
@@ -121,7 +120,7 @@ class Detector:
                 results have calibrated confidences where the weights have a calibration.
             size: image size in pixels; 0: the training size.
             batch: most images that go through the network together.
-            tta: fuse the detections of several sizes and mirror images.
+            tta: fuse the results of several sizes and mirror images.
             tile: predict images larger than `size` in overlapping tiles.
 
         Raises:
@@ -136,21 +135,16 @@ class Detector:
             if size or tta or tile:
                 raise UserError("--imgsz, --tta and --tile are for images: leave them out")
             return SignalPredictor(self.model, keep, batch, self.device, self.dtype)
-        if (tta or tile) and "tta" not in get_task(self.model.task).options.get("predict", ()):
-            raise UserError("--tta and --tile are for detectors: leave them out")
-        side = self.side(size)
+        side, views = self.side(size), get_task(self.model.task).views
+        if (tta or tile) and not views:
+            raise UserError("--tta and --tile are for detectors and segmenters: leave them out")
 
-        def of(side: int, keep: Postprocess) -> Predictor:
-            return Predictor(self.model, side, keep, batch, self.device, self.dtype)
+        def of(side: int, keep: Postprocess, finish: Any = in_source) -> Predictor:
+            return Predictor(self.model, self.side(side), keep, batch, self.device, self.dtype, finish)
 
         if self.metadata.shape:
             return LandmarkRefiner(of(side, replace(keep, score=0.0)), np.array(self.metadata.shape), keep)
-        predictor: Any = of(side, keep)
-        if tta:
-            # a box may score low in some of the views
-            view = replace(keep, score=keep.score / VIEWS, class_scores=None)
-            predictor = TTAPredictor([of(self.side(round(side * scale)), view) for scale in SCALES], keep)
-        return TiledPredictor(predictor, side, keep) if tile else predictor
+        return views(of, side, keep, tta, tile) if views and (tta or tile) else of(side, keep)
 
     def side(self, imgsz: int) -> int:
         """`imgsz`, or the training size if that is 0.
@@ -190,7 +184,7 @@ class Detector:
             imgsz: image size in pixels; 0: the training size.
             batch: most images that go through the network together.
             vid_stride: every `vid_stride`-th frame of a video is taken.
-            tta: fuse the detections of several sizes and mirror images.
+            tta: fuse the results of several sizes and mirror images.
             tile: predict images larger than `imgsz` in overlapping tiles.
             callbacks: objects that see, and may change, every result.
 

@@ -206,6 +206,7 @@ REGISTRIES: dict[str, Registry] = {
             "yolo": "detect.data.sources.yolo:Yolo",
             "split_yaml": "detect.data.sources.split_yaml:SplitYaml",
             "voc": "detect.data.sources.voc:Voc",
+            "voc_masks": "detect.data.sources.voc_masks:VocMasks",
             "dota": "detect.data.sources.dota:Dota",
             "label_images": "detect.data.sources.label_images:LabelImages",
             "cvat": "detect.data.sources.cvat:Cvat",

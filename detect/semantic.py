@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = "background"
 IGNORED = 255  # label of pixels that do not count
-STRIP = 256  # rows of the source image that are enlarged at once, which bounds memory
+STRIP, STRIP_VALUES = 256, 1 << 26  # rows of the source image, and scores, that are enlarged at once: bounds memory
 
 
 def with_background(names: Sequence[str]) -> list[str]:
@@ -145,12 +145,17 @@ class CanvasScores(Result):
         return SemanticMap(self._kept(enlarged_labels(scores, fit.source)), len(scores) - 1)
 
     def _kept(self, labels: Tensor) -> Tensor:
-        if self.classes is None:
-            return labels
-        table = torch.full((len(self.scores),), len(self.scores) - 1, dtype=torch.uint8)
-        kept = torch.tensor(self.classes)
-        table[kept] = kept.to(torch.uint8)
-        return table[labels.long()]
+        return keep_classes(labels, self.classes, len(self.scores) - 1)
+
+
+def keep_classes(labels: Tensor, classes: Sequence[int] | None, background: int) -> Tensor:
+    """A label map (H, W) uint8 whose pixels of other classes than `classes` are background; None keeps all."""
+    if classes is None:
+        return labels
+    table = torch.full((background + 1,), background, dtype=torch.uint8)
+    kept = torch.tensor(classes, dtype=torch.int64)
+    table[kept] = kept.to(torch.uint8)
+    return table[labels.long()]
 
 
 def matching_classes(a: CanvasScores, b: CanvasScores, least: float) -> int:
@@ -163,20 +168,35 @@ def matching_classes(a: CanvasScores, b: CanvasScores, least: float) -> int:
 def enlarged_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """The class of each pixel of an image of another size, (H, W) uint8.
 
-    Scores are interpolated bilinearly between the middles of pixels, strip by strip of the result.
-
     Args:
         scores: (K, h, w) float32.
         size: H and W.
     """
-    height, width = size
-    rows = scores.shape[1]
-    at = ((torch.arange(height) + 0.5) * (rows / height) - 0.5).clamp(0, rows - 1)
-    labels = torch.empty(size, dtype=torch.uint8)
-    for start in range(0, height, STRIP):
-        place = at[start : start + STRIP]
-        first, last = int(place[0]), min(int(place[-1]) + 1, rows - 1)
-        wide = interpolate(scores[None, :, first : last + 1], (last - first + 1, width), mode="bilinear")[0]
-        strip = bilinear_weights(place - first, last - first + 1) @ wide
-        labels[start : start + STRIP] = strip.max(0).indices.to(torch.uint8)
+    labels, rows = torch.empty(size, dtype=torch.uint8), strip_rows(len(scores), size[1])
+    for start in range(0, size[0], rows):
+        strip = enlarged_rows(scores, size, start, min(start + rows, size[0]))
+        labels[start : start + rows] = strip.max(0).indices.to(torch.uint8)
     return labels
+
+
+def enlarged_rows(scores: Tensor, size: tuple[int, int], start: int, end: int) -> Tensor:
+    """Some rows of the scores of an image of another size, interpolated bilinearly between the middles of pixels.
+
+    Args:
+        scores: (K, h, w) float32.
+        size: H and W.
+        start, end: the rows of the result.
+
+    Returns:
+        (K, end - start, W).
+    """
+    (height, width), rows = size, scores.shape[1]
+    at = ((torch.arange(start, end) + 0.5) * (rows / height) - 0.5).clamp(0, rows - 1)
+    first, last = int(at[0]), min(int(at[-1]) + 1, rows - 1)
+    wide = interpolate(scores[None, :, first : last + 1], (last - first + 1, width), mode="bilinear")[0]
+    return bilinear_weights(at - first, last - first + 1) @ wide
+
+
+def strip_rows(classes: int, width: int) -> int:
+    """How many rows of an image are enlarged at once: as many as take `STRIP_VALUES` scores, and at most `STRIP`."""
+    return max(1, min(STRIP, STRIP_VALUES // (classes * width)))

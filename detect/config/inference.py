@@ -42,7 +42,7 @@ class ImageInferenceConfig:
     tta: bool = False
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
-    """Detect in overlapping tiles where an image is larger than --imgsz."""
+    """Predict in overlapping tiles where an image is larger than --imgsz."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
     """How the boxes of several --weights become one result."""
     vid_stride: Count = 1

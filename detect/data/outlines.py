@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from detect.data import rle
 from detect.data.groups import gather, joined, members, starts_of
+from detect.data.outline_corners import corners
 from detect.data.outline_grids import grids, label_map
 
 MASK_SIDE = 56  # cells along a box's side of the masks that models learn
@@ -239,23 +239,7 @@ class Outlines:
         They are its `frames`, or the points of an outline of four, in their order unless that crosses itself, else
         those of the smallest rotated rectangle around it.
         """
-        if self.whole:  # they are oriented boxes already
-            return self.points.reshape(-1, 4, 2)
-        found = np.full((len(self), 4, 2), np.nan) if self.frames is None else self.frames.copy()
-        missing = np.isnan(found).any(axis=(1, 2)) & self.present
-        rows = np.flatnonzero(missing & (np.diff(self.object_starts) == 1))
-        starts = self.ring_starts[self.object_starts[rows]]
-        four = self.ring_starts[self.object_starts[rows] + 1] - starts == 4
-        found[rows[four]] = in_order(self.points[starts[four, None] + np.arange(4)])
-        for i in np.delete(np.arange(len(self)), rows[four])[np.delete(missing, rows[four])].tolist():
-            rings, holes = self.rings(i)
-            points = np.concatenate([np.zeros((0, 2)), *(r for r, hole in zip(rings, holes, strict=True) if not hole)])
-            if len(points) == 4:
-                found[i] = in_order(points[None])[0]
-            elif len(points):
-                middle = points.mean(0)  # cv2 counts in float32
-                found[i] = cv2.boxPoints(cv2.minAreaRect((points - middle).astype(np.float32))) + middle
-        return found
+        return self.points.reshape(-1, 4, 2) if self.whole else corners(self)
 
     def segmentation(self, index: int) -> Any:
         """Return the `segmentation` of one object in a COCO file: polygons, a compressed RLE, or [] without one."""
@@ -280,16 +264,6 @@ class Outlines:
         mask = np.zeros(size, bool)
         mask[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         return dict(Outlines.of_masks([mask]).segmentation(0))
-
-
-def in_order(corners: np.ndarray) -> np.ndarray:
-    """Return corners (N, 4, 2) in order around their middle where their own encloses less, as that of an 8 does."""
-    spokes = corners - corners.mean(axis=1, keepdims=True)
-    order = np.argsort(np.arctan2(spokes[..., 1], spokes[..., 0]), axis=1, kind="stable")
-    around = np.take_along_axis(corners, order[..., None], axis=1)
-    own, area = (np.abs(np.linalg.det(one[:, 2:] - one[:, :2])) for one in (corners, around))  # of the diagonals
-    less = own * (1 + 1e-9) < area
-    return np.where(less[:, None, None], around, corners)
 
 
 def _joined_frames(several: Sequence[Outlines]) -> np.ndarray | None:

@@ -132,6 +132,43 @@ def bounds(codes: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarr
     return found
 
 
+def hull_points(codes: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return points (P, 2) x, y that have the convex hulls of masks, and where those of each start (N + 1,).
+
+    They are the corners of the outermost pixels of each column that runs begin or end in. An upright rectangle has its
+    own four, in order; an empty mask has none.
+    """
+    first, end, owner = spans(*decode(codes, starts), sizes)
+    first, end, owner = first[end > first], end[end > first], owner[end > first]
+    high = np.maximum(sizes[owner, 0].astype(np.int64), 1)
+    left, right, top, bottom = first // high, (end - 1) // high, first % high, (end - 1) % high + 1
+    one = left == right
+    # A run of several columns: the end of the first, the beginning of the last, and all of those between.
+    parts = [(left, top, np.where(one, bottom, high)), (right, np.where(one, top, 0), bottom)]
+    between = right - left > 1
+    whole = (left[between] + 1, right[between] - 1)
+    column = np.concatenate([parts[0][0], parts[1][0], *whole])
+    low = np.concatenate([parts[0][1], parts[1][1], np.zeros(2 * between.sum(), np.int64)])
+    upper = np.concatenate([parts[0][2], parts[1][2], high[between], high[between]])
+    owners = np.concatenate([owner, owner, owner[between], owner[between]])
+    order = np.lexsort((column, owners))
+    column, low, upper, owners = column[order], low[order], upper[order], owners[order]
+    rows = np.flatnonzero((np.diff(owners, prepend=-1) != 0) | (np.diff(column, prepend=-1) != 0))
+    column, owners = column[rows], owners[rows]
+    if len(rows):
+        low, upper = np.minimum.reduceat(low, rows), np.maximum.reduceat(upper, rows)
+    ends = np.stack([np.stack([column, low], 1), np.stack([column + 1, low], 1)], 1)
+    ends = np.concatenate([ends, ends[:, ::-1] + np.stack([0 * low, upper - low], 1)[:, None]], 1)
+    boxes = bounds(codes, starts, sizes)
+    areas = np.bincount(owner, end - first, len(sizes)).astype(np.int64)
+    full = (areas > 0) & (areas == (boxes[:, 2:] - boxes[:, :2]).prod(1))
+    kept = ~full[owners]
+    points = np.concatenate([ends[kept].reshape(-1, 2), boxes[full][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)])
+    owners = np.concatenate([np.repeat(owners[kept], 4), np.repeat(np.flatnonzero(full), 4)])
+    counts = np.bincount(owners, minlength=len(sizes))
+    return points[np.argsort(owners, kind="stable")].astype(np.float64), np.concatenate([[0], np.cumsum(counts)])
+
+
 def pixels(codes: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounding box (4,) x, y, x, y of the pixels inside one mask of `size` (2,), and these (h, w) bool.
 

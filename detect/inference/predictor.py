@@ -50,6 +50,7 @@ class Predictor:
         batch: most images that go through the network together.
         device: where the network runs.
         dtype: its floating-point type.
+        finish: makes the result in the source image of one on the canvas and its letterbox.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Predictor:
         batch: int = 1,
         device: torch.device = torch.device("cpu"),  # noqa: B008  (a value)
         dtype: torch.dtype = torch.float32,
+        finish: Callable[[Any, Letterbox], Any] = in_source,
     ) -> None:
-        self.model, self.size, self.keep, self.batch = model, size, keep or Postprocess(), batch
+        self.model, self.size, self.keep, self.batch, self.finish = model, size, keep or Postprocess(), batch, finish
         self.pixels, self.device, self.precision = model.metadata.preprocess, device, autocast(device, dtype)
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
@@ -113,7 +115,7 @@ class Predictor:
             with copy(self.precision):  # an autocast keeps what it restores, which threads must not share
                 raw = self.model(images, *given)
             results = self.model.postprocess(raw, self.keep)
-        return [(item.frame, in_source(result, item.fit)) for item, result in zip(items, results, strict=True)]
+        return [(item.frame, self.finish(result, item.fit)) for item, result in zip(items, results, strict=True)]
 
 
 def prefetch(items: Iterable[T], ahead: int) -> Generator[T, None, None]:

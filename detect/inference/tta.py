@@ -33,7 +33,7 @@ class TTAPredictor:
         """Each frame with its detections, by descending score."""
         with closing(prefetch(frames, ahead=4)) as coming:
             for frame in coming:
-                mirrored = replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
+                mirrored = mirrored_frame(frame)
                 detections = []
                 with self.keep.limit_hits.one_image():
                     for predictor in self.predictors:
@@ -41,6 +41,11 @@ class TTAPredictor:
                         detections += [straight, mirror(turned, frame.image.shape[1])]
                     fused = suppress(fuse_boxes(detections), self.keep)
                 yield frame, fused
+
+
+def mirrored_frame(frame: Frame) -> Frame:
+    """The frame with its mirror image."""
+    return replace(frame, image=np.ascontiguousarray(frame.image[:, ::-1]))
 
 
 def mirror(detections: Detections, width: int) -> Detections:

@@ -269,6 +269,11 @@ class Task:
     summary_lines: Callable[[dict[str, Any]], Iterable[str]] = _number_lines
     """(result of the evaluator) -> the lines that `detect evaluate` prints. Default: the single numbers."""
 
+    views: Callable[[Callable[..., Any], int, Postprocess, bool, bool], Any] | None = None
+    """(maker of predictors, image size, postprocessing, tta, tile) -> the predictor of `--tta` and `--tile`, as
+    `detect.inference.views` has it; the maker takes an image size, postprocessing and `finish` of a `Predictor`.
+    Default: both are refused."""
+
     fuse: Callable[[Sequence[Detector], Sequence[str], FusionConfig], Any] | None = None
     """(models, their files, options) -> what makes one result of theirs, as `detect.inference.detection_fusion` and
     `embedding_fusion` do. Default: several --weights are refused."""

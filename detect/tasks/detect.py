@@ -119,6 +119,7 @@ TASK = Task(
     match_classes=Late("detect.evaluation.class_matching:as_coco"),
     progress_metrics=("AP", "AP50"),
     summary_lines=Late("detect.evaluation.coco:coco_lines"),
+    views=Late("detect.inference.views:detection_views"),
     fuse=Late("detect.inference.detection_fusion:DetectionFusion"),
     results_file="detections.json",
     record_fields=BOX_FIELDS,

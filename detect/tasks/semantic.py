@@ -43,8 +43,8 @@ TASK = Task(
     defaults={"model": "unet", "imgsz": "512"},
     options={
         "train": ("balance", "repeat", "augment.mosaic", "augment.mosaic_off", "augment.stylized", "augment.crop"),
-        "evaluate": ("examples",),
-        "predict": ("save_masks",),
+        "evaluate": ("examples", "tta", "tile"),
+        "predict": ("save_masks", "tta", "tile"),
     },
     outlines=Late("detect.data.pixel_labels:layered"),
     check_data=Late("detect.data.pixel_labels:require_pixels"),
@@ -52,6 +52,7 @@ TASK = Task(
     match_classes=Late("detect.evaluation.semantic:pixel_classes"),
     progress_metrics=("mIoU", "pixel_accuracy"),
     summary_lines=Late("detect.evaluation.semantic:semantic_lines"),
+    views=Late("detect.inference.views:semantic_views"),
     results_file="segments.json",
     record_fields=("category_id", "category", "area", "segmentation"),
     export=ExportForm(

@@ -4,6 +4,7 @@ import json
 import re
 import time
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -129,6 +130,29 @@ def test_corners_are_those_of_the_file_or_of_the_smallest_rectangle():
     assert np.isnan(corners[2]).all()
     distances = np.linalg.norm(corners[1][:, None] - turned[None], axis=2)
     assert distances.min(0).max() < 1e-3
+
+
+def test_corners_of_masks_are_those_of_their_traced_borders():
+    """The naive twin traces each mask, and takes the smallest rectangle of what it finds."""
+    rng = np.random.default_rng(0)
+    masks = [*random_masks(12), np.ones((5, 7), bool), np.zeros((4, 4), bool), np.eye(9, dtype=bool)]
+    masks += [rng.random((1, 50)) < 0.3, rng.random((50, 1)) < 0.3, rng.random((30, 40)) < 0.02]
+    masks += [np.pad(np.ones((3, 6), bool), ((2, 1), (0, 4)))]
+    outlines = Outlines.join([Outlines.of_masks(masks), Outlines.of_polygons([[SQUARE], [SQUARE, SQUARE * 2]])])
+    found = outlines.corners()
+    for i in range(len(outlines)):
+        rings, holes = outlines.rings(i)
+        points = np.concatenate([np.zeros((0, 2)), *(r for r, hole in zip(rings, holes, strict=True) if not hole)])
+        assert np.isnan(found[i]).all() == (not len(points))
+        if len(points):
+            width, height = (np.linalg.norm(found[i][k] - found[i][k + 1]) for k in (0, 1))
+            middle = points.mean(0)
+            _, sides, _ = cv2.minAreaRect((points - middle).astype(np.float32))
+            assert width * height == pytest.approx(sides[0] * sides[1], abs=1e-3)
+            axes = (found[i][[1, 3]] - found[i][0]) / np.array([[width], [height]])
+            along = (points - found[i][0]) @ axes.T  # every point is inside
+            assert (along > -1e-3).all() and (along < np.array([width, height]) + 1e-3).all()
+    assert found[14].tolist() == [[0, 0], [7, 0], [7, 5], [0, 5]] and found[-2].tolist() == SQUARE.tolist()
 
 
 def test_objects_are_selected_and_joined():

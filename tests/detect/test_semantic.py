@@ -298,4 +298,5 @@ def test_it_trains_evaluates_exports_and_predicts_like_any_other(digits, tmp_pat
         assert main(["predict", *used, *flags]) == 0
     masks = [cv2.imread(str(next((tmp_path / out / "masks").glob("*.png"))), -1) for out in ("torch", "onnx")]
     assert masks[0].shape == (96, 96) and (masks[0] == masks[1]).mean() > 0.95  # torch may compute in bfloat16
-    assert main(["serve", *weights]) == 2 and main(["predict", *weights, "--source", image, "--tta"]) == 2
+    assert main(["predict", *weights, "--source", image, "--out", "views", "--tta", "--tile"]) == 0
+    assert main(["evaluate", *weights, *data, "--tta", "--tile", "--workers", "0"]) == 0

@@ -1,7 +1,8 @@
 """COCO json files, by path or by the folder that holds them.
 
 Left to the reader of the file: `info`, `licenses` and keys of one's own are passed over.
-Optional are `iscrowd`, `area`, `difficult`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`.
+Optional are `iscrowd`, `area`, `difficult`, annotation `id`, `width`, `height`, `file_name`'s folder, category `name`,
+and the `bbox` of an annotation with a `segmentation`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from detect.data.outlines import Outlines
 from detect.data.roots import Roots, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_cache import keep, record_cache
-from detect.data.sources.coco_columns import annotation_columns, image_columns
+from detect.data.sources.coco_columns import annotation_columns, give_boxes, image_columns
 from detect.data.sources.coco_outlines import fitting_images, packed, with_frames
 from detect.data.sources.coco_table import AnnotationTable, TableBuilder, table_of
 from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
@@ -176,13 +177,18 @@ def from_coco(
     root_used = ((table.values["category_id"] == 0) & ~table.odd["category_id"]).any()
     categories, root_line = without_root(categories, bool(root_used))
     category_ids, names, keypoints, skeleton, skeleton_line = _categories(categories, path)
-    notes = [(kind, line) for kind, line in (("classes", root_line), ("skeleton", skeleton_line)) if line]
-    for _, line in notes:
-        warn_once(f"{path}: {line}")
     allowed = partial((inside or Roots(root)).let_in, root=root)
     image_ids, sizes, files, used = image_columns(images, bad_records, allowed)
     if not files:
         raise EmptyDatasetError(path, bad_records.lines)
+    boxes = give_boxes(table, image_ids, sizes)
+    box_line = f"{boxes} annotations have a segmentation and no bbox: their boxes are those of their masks" * bool(
+        boxes
+    )
+    lines = (("classes", root_line), ("skeleton", skeleton_line), ("boxes", box_line))
+    notes = [(kind, line) for kind, line in lines if line]
+    for _, line in notes:
+        warn_once(f"{path}: {line}")
     columns = annotation_columns(table, image_ids, category_ids, len(keypoints), bad_records, where)
     table.values.clear()  # a tenth of the memory of all; their copies are in order
     owner, rows = columns.pop("owner"), columns.pop("rows")

@@ -79,6 +79,31 @@ def annotation_columns(
     return {**kept, "keypoints": points, "rows": np.flatnonzero(alive)}
 
 
+def give_boxes(table: AnnotationTable, image_ids: np.ndarray, sizes: np.ndarray) -> int:
+    """Give records with an outline and without a `bbox` the box of what the outline covers; return how many got one.
+
+    Outlines that cover nothing, and RLEs of another size than their image, give none.
+
+    Args:
+        table: the records; its boxes are changed.
+        image_ids, sizes: (I,) and (I, 2) height and width of the images; 0 where unknown.
+    """
+    lacking = [row for row, record in table.records.items() if record.get("bbox") in (None, [])]
+    rows, first, given = np.array(sorted(lacking), np.int64), 0, 0
+    for part in table.outlines if lacking else ():
+        own = rows[(rows >= first) & (rows < first + len(part))]
+        some, first = part[own - first], first + len(part)
+        place, unknown = _find(table.values["image_id"][own], image_ids)
+        room = sizes[place] if len(sizes) else np.zeros((len(own), 2), np.int32)
+        fits = (some.rle_sizes == room).all(1) | (some.rle_sizes == 0).all(1) | (room == 0).any(1)
+        boxes = some.bounds()
+        boxes[:, 2:] -= boxes[:, :2]
+        good = fits & ~unknown & (boxes[:, 2:] > 0).all(1)
+        table.values["bbox"][own[good]], table.odd["bbox"][own[good]] = boxes[good], False
+        given += int(good.sum())
+    return given
+
+
 def _links(
     table: AnnotationTable,
     alive: np.ndarray,

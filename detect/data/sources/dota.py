@@ -10,7 +10,8 @@ their names, over all splits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from detect.data.roots import Roots
@@ -22,6 +23,7 @@ from detect.utils.text_files import read_text
 FOLDERS = ("labeltxt", "labeltxt-v1.0", "labeltxt-v1.5", "labeltxt-v2.0", "annfiles", "labels", "label")
 _HEADS = ("imagesource:", "gsd:")
 _LOOKED_AT = 8  # files that tell whether this is the format
+_WORDS = frozenset(("easy", "normal", "medium", "hard", "difficult", "yes", "no", "true", "false", "none", "null"))
 
 
 class Dota(Format):
@@ -41,8 +43,10 @@ def dota_splits(folder: Path, inside: Roots) -> Splits:
     firsts = (next(_rows(file), None) for file in files[:_LOOKED_AT])
     if not any(words is not None and _is_row(words) for _, words in filter(None, firsts)):
         return {}
-    names = sorted({_name(words) for file in files for _, words in _rows(file) if _has_name(words)})
-    return paired_splits(folder, parts, names, _read, inside)
+    rows = [words for file in files for _, words in _rows(file) if _has_name(words)]
+    rated = {_name(words) for words in rows if _has_difficulty(words)}
+    names = sorted({_name(words) for words in rows if not _is_rated_by_word(words, rated)})
+    return paired_splits(folder, parts, names, partial(_read, rated), inside)
 
 
 def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
@@ -82,8 +86,20 @@ def _has_difficulty(words: list[str]) -> bool:
     return len(words) > 9 and _is_number(words[-1])
 
 
-def _read(path: str, found: Found) -> None:
-    """Read the objects of a file."""
+def _is_rated_by_word(words: list[str], rated: Collection[str]) -> bool:
+    """Whether the difficulty of a row is a word, which else would be the second one of its class.
+
+    Args:
+        words: of the row.
+        rated: the classes of rows whose difficulty is a number.
+    """
+    if len(words) < 10 or _has_difficulty(words):
+        return False
+    return words[-1].lower() in _WORDS or (_name(words) not in rated and " ".join(words[8:-1]) in rated)
+
+
+def _read(rated: Collection[str], path: str, found: Found) -> None:
+    """Read the objects of a file; `rated` are the classes of rows whose difficulty is a number."""
     read_text(path)  # raises where it cannot be read
     for number, words in _rows(path):
         where = f"{path} line {number}"
@@ -93,6 +109,11 @@ def _read(path: str, found: Found) -> None:
             values = []
         if not _has_name(words) or not all(map(math.isfinite, values)) or not values:
             found.bad.append((where, f"has {' '.join(words)[:60]!r}; a row is eight numbers, a class and a difficulty"))
+            continue
+        if _is_rated_by_word(words, rated):
+            found.bad.append(
+                (where, f"has difficulty {words[-1]!r:.60}; write a number: 0, or 1 for a difficult object")
+            )
             continue
         left, top = min(values[::2]), min(values[1::2])
         box = [left, top, max(values[::2]) - left, max(values[1::2]) - top]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,13 +24,14 @@ from detect.data.image_formats import FORMATS
 from detect.data.images import read_header
 from detect.data.roots import Roots
 from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.paired import Found, paired_files, paired_splits
+from detect.data.sources.paired import LOSSY, NOT_LOSSY, Found, paired_files, paired_splits
 from detect.errors import UserError
 from detect.utils.atomic_io import open_file
 from detect.utils.names import require_names
 from detect.utils.text_files import read_text
 
-FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "segmentations")
+MASK_FOLDERS = ("masks", "mask", "segmentation", "segmentations")  # by their names of nothing else
+FOLDERS = (*MASK_FOLDERS, "labels", "label", "annotations", "annotation")
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")  # of formats without loss
 _BORDER = 255  # in palettes, as of VOC
 _MANY = 1000  # a value is so many times its class, and the number of the object
@@ -49,10 +51,18 @@ def label_image_splits(folder: Path, inside: Roots) -> Splits:
     """Return the reader of each split of a folder; nothing where it has no label images."""
     parts = paired_files(folder, FOLDERS, SUFFIXES, inside)
     if not parts:
+        require_lossless(folder, inside)
         return {}
     classes = read_classes(folder / "classes.txt") if (folder / "classes.txt").is_file() else {}
     names = [classes[value] for value in sorted(classes)] or ["object"]
     return paired_splits(folder, parts, names, partial(_read, classes), inside)
+
+
+def require_lossless(folder: Path, inside: Roots) -> None:
+    """Raises UserError where the label images of a folder are JPEGs, which do not keep values."""
+    for split in paired_files(folder, MASK_FOLDERS, LOSSY, inside).values():
+        for image, label in split.labels.items():
+            raise UserError(f"{image}: {NOT_LOSSY.format(label)}")
 
 
 def read_classes(path: Path) -> dict[int, str]:
@@ -75,28 +85,43 @@ def read_classes(path: Path) -> dict[int, str]:
 
 def _read(classes: dict[int, str], path: str, found: Found) -> None:
     """Read the objects of a label image."""
-    labels, palette = _values(path)
-    if labels.shape != found.size:
-        (height, width), (high, wide) = labels.shape, found.size
-        raise UserError(f"{path}: has {width} x {height} pixels, its image {wide} x {high}; make them equal")
-    values, codes, starts = rle.of_values(labels)
-    sizes = np.tile(found.size, (len(values), 1))
-    boxes, areas = rle.bounds(codes, starts, sizes).tolist(), np.bincount(np.searchsorted(values, labels.ravel()))
-    for i, value in enumerate(values.tolist()):
+    labels, palette = read_values(path, found.size)
+    for value, record in value_records(labels):
         if classes:
             name = classes.get(value, classes.get(value // _MANY) if value >= _MANY else None)
         else:
             name = None if value == 0 or (palette and value == _BORDER) else "object"
         if name is None:
             continue
-        left, top, right, bottom = boxes[i]
+        found.add(f"{path} value {value}", record | {"category_id": name})
+
+
+def value_records(labels: np.ndarray) -> list[tuple[int, dict[str, Any]]]:
+    """Return each value of a label image (h, w), and the COCO record of its pixels, without a class."""
+    values, codes, starts = rle.of_values(labels)
+    boxes = rle.bounds(codes, starts, np.tile(labels.shape, (len(values), 1))).tolist()
+    areas, records = np.bincount(np.searchsorted(values, labels.ravel())).tolist(), []
+    for i, (value, (left, top, right, bottom)) in enumerate(zip(values.tolist(), boxes, strict=True)):
         counts = codes[starts[i] : starts[i + 1]].tobytes().decode()
-        record = {"category_id": name, "bbox": [left, top, right - left, bottom - top], "area": int(areas[i])}
-        found.add(f"{path} value {value}", record | {"segmentation": {"size": list(found.size), "counts": counts}})
+        record = {"bbox": [left, top, right - left, bottom - top], "area": areas[i]}
+        records.append((value, record | {"segmentation": {"size": list(labels.shape), "counts": counts}}))
+    return records
+
+
+def read_values(path: str, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Return the values (h, w) of a label image, and whether they are indices of a palette.
+
+    Raises:
+        UserError: it cannot be read, has no such values, or another size (h, w) than its image.
+    """
+    labels, palette = _values(path)
+    if labels.shape != size:
+        (height, width), (high, wide) = labels.shape, size
+        raise UserError(f"{path}: has {width} x {height} pixels, its image {wide} x {high}; make them equal")
+    return labels, palette
 
 
 def _values(path: str) -> tuple[np.ndarray, bool]:
-    """The values (h, w) of a label image, and whether they are indices of a palette."""
     header = read_header(path)  # raises for one that is too large
     try:
         with open_file(path) as file:

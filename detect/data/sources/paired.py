@@ -36,6 +36,10 @@ from detect.data.sources.inventory import (
 )
 from detect.errors import UserError
 
+LOSSY = (".jpg", ".jpeg", ".jfif")
+NOT_LOSSY = "has the label image {}, whose values JPEG has changed; export it as PNG"
+NO_LABELS = "has no label file in {}; write one without objects if it shows none"
+
 Read = Callable[[str, "Found"], None]
 """Reads the label file at a path into the records of its image; raises UserError where it cannot be used."""
 
@@ -103,15 +107,15 @@ def _add(
     """Add the files of a folder of images and of that of their labels to the splits that they belong to."""
     stock, others = take_stock(images, inside=inside), take_stock(labels, inside=inside)
     index = {_key(file, labels): file for file in _labels(others, suffixes)}
+    lossy = {_key(file, labels): file for file in _labels(others, LOSSY)} if ".png" in suffixes else {}
     for image in stock.images:
         files_of_split = found[split or _split_of(image, images)]
         files_of_split.images.append(image)
         if (label := index.pop(_key(image, images), None)) is not None:
             files_of_split.labels[image] = label
         else:
-            files_of_split.left.append(
-                (image, f"has no label file in {labels}; write one without objects if it shows none")
-            )
+            jpeg = lossy.get(_key(image, images))
+            files_of_split.left.append((image, NOT_LOSSY.format(jpeg) if jpeg else NO_LABELS.format(labels)))
     for label in index.values():
         found[split or _split_of(label, labels)].left.append((label, f"is a label file without an image in {images}"))
     left = [*stock.leading_out(), *others.leading_out(), *stock.undecoded(), *stock.misnamed()]

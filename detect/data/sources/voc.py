@@ -2,9 +2,9 @@
 
 A box is read as its edges stand: x = xmin, y = ymin, w = xmax - xmin, h = ymax - ymin. (The VOC of 2012 counts pixels
 from 1 and includes the last one; almost every tool that writes VOC xml since does not, and nothing in a file tells.)
-`difficult` objects are ordinary ones, and each `bndbox` of an object is a box, each `robndbox` an oriented one (see
-`rolabelimg`). Classes are numbered from 1 in the
-order of their names, over all xml files, so that every split agrees. The splits are the lists
+`difficult` objects are ordinary ones to all but DOTA's evaluation, and each `bndbox` of an object is a box, each
+`robndbox` an oriented one (see `rolabelimg`). Classes are numbered from 1 in the order of their names, over all xml
+files, so that every split agrees. The splits are the lists
 `ImageSets/Main/{split}.txt`, else folders called as splits (`train/`, `Annotations/valid/`); without either all xml
 files together are the split `train`. A folder that holds one VOC folder (`VOCdevkit/VOC2012`) stands for it.
 """
@@ -46,6 +46,7 @@ from detect.utils.xml_files import read_xml
 
 _XML_FOLDERS = ("annotations", "annotation", "xmls", "xml")
 _MASKS = ("segmentationclass", "segmentationobject")  # images of the format's own that are no photos
+_NOT_DIFFICULT = ("", "0", "false", "unspecified")
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
 
 
@@ -130,7 +131,7 @@ def voc_splits(folder: Path, deep: bool = False, inside: Roots | None = None) ->
     found = _open(folder, deep, inside) or _open_one_of(folder, inside)
     if found is None:
         return {}
-    lists = _lists(found.folder)
+    lists = split_lists(found.folder)
     if lists:
         return {split: partial(_load_list, found, path) for split, path in lists.items()}
     parts: dict[str, list[str]] = defaultdict(list)
@@ -186,10 +187,13 @@ def _open_one_of(folder: Path, inside: Roots) -> _Voc | None:
     return found[0] if found else None
 
 
-def _lists(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """The lists in `ImageSets/Main` by split, as (where, name) of each line; lists of one class are passed over."""
+def split_lists(folder: Path, kind: str = "main") -> dict[str, list[tuple[str, str]]]:
+    """The lists in `ImageSets/Main` by split, as (where, name) of each line; lists of one class are passed over.
+
+    `kind` is the name of another folder of `ImageSets/`, in small letters.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
-    places = [place for sets in folders_in(folder, ["imagesets"]) for place in folders_in(sets, ["main"])]
+    places = [place for sets in folders_in(folder, ["imagesets"]) for place in folders_in(sets, [kind])]
     for path in sorted(file for place in places for file in Path(place).iterdir() if file.suffix.lower() == ".txt"):
         text = read_text(path, errors="surrogateescape")
         lines = [(f"{path} line {n}", line.split()) for n, line in enumerate(text.splitlines(), start=1)]
@@ -266,7 +270,8 @@ def _load(voc: _Voc, xmls: list[str], bad_records: BadRecords) -> Annotations:
                 except ValueError as error:
                     bad_records.reject(record, str(error))
                     continue
-                annotations.append({"image_id": image_id, "category_id": category, **found})
+                difficult = (thing.findtext("difficult") or "").strip().lower() not in _NOT_DIFFICULT
+                annotations.append({"image_id": image_id, "category_id": category, "difficult": difficult, **found})
                 where.append(record)
     with_upright(annotations)
     if not number:
