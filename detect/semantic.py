@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BACKGROUND = "background"
 IGNORED = 255  # label of pixels that do not count
+SPECK = 1e-3  # share of an image's pixels that makes no class of it
 STRIP, STRIP_VALUES = 256, 1 << 26  # rows of the source image, and scores, that are enlarged at once: bounds memory
 
 
@@ -126,8 +127,14 @@ class CanvasScores(Result):
     classes: Sequence[int] | None = None
 
     def __len__(self) -> int:
-        """How many classes the canvas shows."""
-        return len(self.labels.unique())
+        """How many classes the canvas shows, in more than a speck."""
+        return len(self.shown(self.labels))
+
+    @staticmethod
+    def shown(labels: Tensor) -> list[int]:
+        """The classes that more than a `SPECK` of the pixels of `labels` (h, w) have."""
+        found, counts = labels.unique(return_counts=True)
+        return found[counts > SPECK * labels.numel()].tolist()
 
     @property
     def labels(self) -> Tensor:
@@ -159,10 +166,14 @@ def keep_classes(labels: Tensor, classes: Sequence[int] | None, background: int)
 
 
 def matching_classes(a: CanvasScores, b: CanvasScores, least: float) -> int:
-    """How many classes that map `a` shows cover the same pixels in map `b`, with an IoU of at least `least`."""
+    """How many classes that map `a` shows cover the same pixels in map `b`: an IoU of at least `least`, or but a speck.
+
+    One pixel more or less would decide over a class of ten.
+    """
     ours, theirs = a.labels, b.labels
-    pairs = [(ours == label, theirs == label) for label in ours.unique()]
-    return sum(bool((x & y).sum() >= least * (x | y).sum()) for x, y in pairs)
+    pairs = [(ours == label, theirs == label) for label in a.shown(ours)]
+    speck = SPECK * ours.numel()
+    return sum(bool((x & y).sum() >= least * (x | y).sum() or (x ^ y).sum() <= speck) for x, y in pairs)
 
 
 def enlarged_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:

@@ -55,7 +55,7 @@ class EvaluateConfig:
     tta: bool = False
     """Test-time augmentation: several sizes and mirror images."""
     tile: bool = False
-    """Detect in overlapping tiles where an image is larger than --imgsz."""
+    """Predict in overlapping tiles where an image is larger than --imgsz."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
     """How the results of several --weights become one result."""
     resamples: Annotated[int, Range(-1)] = -1

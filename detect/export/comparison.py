@@ -153,7 +153,8 @@ def matched_share(about: About, expected: Sequence[Any], actual: Sequence[Any]) 
 def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) -> bool:
     """Whether a file's outputs in fewer bits are those of float32, but for what cannot be seen.
 
-    Boxes before NMS are compared one by one, where float32 has the best scores: no object need be in the images.
+    Boxes before NMS, and their masks, are compared one by one, where float32 has the best scores: no object need be in
+    the images.
     Results of other files are compared as those of float16 files are.
 
     Args:
@@ -161,22 +162,48 @@ def agree(exported: Exported, expected: Sequence[Any], actual: Sequence[Any]) ->
         expected: the outputs for each image, in float32.
         actual: the same in the other precision.
     """
-    about = exported.about
-    if form_of(about.task).rows and not about.suppressed:
+    about, form = exported.about, form_of(exported.about.task)
+    if form.rows and not about.suppressed:
         weights, overlaps, near = [], [], True
-        for (boxes, scores, *_), (other_boxes, other_scores, *_) in zip(expected, actual, strict=True):
-            highest, best = scores[0].amax(1).topk(min(COMPARED, scores.shape[1]))
-            near &= bool(((scores[0, best] - other_scores[0, best]).abs() <= SCORE_DISTANCE).all())  # NaN is not
+        for pair in zip(expected, actual, strict=True):
+            highest, best = pair[0][1][0].amax(1).topk(min(COMPARED, pair[0][1].shape[1]))
+            one, other = (
+                [x[0] if name in form.shared else x[0, best] for name, x in zip(form.outputs, outputs, strict=True)]
+                for outputs in pair
+            )
+            near &= bool(((one[1] - other[1]).abs() <= SCORE_DISTANCE).all())  # NaN is not
             weights.append(highest)
-            overlap = oriented_iou_aligned if boxes.shape[-1] == 5 else iou_aligned
-            overlaps.append(overlap(boxes[0, best], other_boxes[0, best]))
+            overlaps.append(form.overlaps(one, other, about.metadata.size))
         weight = torch.cat(weights)
         return near and bool((torch.cat(overlaps) * weight).sum() >= MEAN_IOU * weight.sum())
     least, required = BOUNDS["float16"]
-    postprocess, matches = about.postprocess(), form_of(about.task).matches
+    postprocess, matches = about.postprocess(), form.matches
     pairs = [[exported.postprocess(x, postprocess)[0] for x in both] for both in zip(expected, actual, strict=True)]
     total = sum(len(a) + len(b) for a, b in pairs) / 2
     return total > 0 and sum(matches(a, b, least) for a, b in pairs) / total >= required
+
+
+def box_overlaps(a: Sequence[Tensor], b: Sequence[Tensor], size: int = 0) -> Tensor:
+    """The IoU (R,) of the boxes (R, 4) or oriented boxes (R, 5) in `a[0]` and `b[0]`: see `ExportForm.overlaps`."""
+    return (oriented_iou_aligned if a[0].shape[-1] == 5 else iou_aligned)(a[0], b[0])
+
+
+def mask_overlaps(a: Sequence[Tensor], b: Sequence[Tensor], size: int) -> Tensor:
+    """The IoU (R,) of boxes, or of the masks in them where that is lower: see `ExportForm.overlaps`.
+
+    Masks are compared by the cells of the prototypes whose centres lie in the box, each in its own.
+    """
+    inside = []
+    for boxes, _, coefficients, prototypes in (a, b):
+        height, width = prototypes.shape[1:]
+        stride = 2 ** round(math.log2(size / max(height, width)))  # a power of two: see `PrototypeMasks`
+        x, y = ((torch.arange(n) + 0.5) * stride for n in (width, height))
+        columns = (x > boxes[:, 0, None]) & (x < boxes[:, 2, None])
+        rows = (y > boxes[:, 1, None]) & (y < boxes[:, 3, None])
+        logits = torch.einsum("rk,khw->rhw", coefficients, prototypes)
+        inside.append((logits > 0) & rows[:, :, None] & columns[:, None])
+    shared, either = ((fold(*inside)).sum((1, 2)) for fold in (torch.logical_and, torch.logical_or))
+    return torch.where(either > 0, shared / either.clamp_min(1), 1.0).minimum(box_overlaps(a, b))
 
 
 def matching_boxes(a: Detections, b: Detections, least: float) -> int:

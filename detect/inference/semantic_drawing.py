@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from detect.inference.draw import Caption, list_captions
 from detect.inference.palette import color_of
@@ -39,3 +41,15 @@ def draw_map(image: np.ndarray, found: SemanticMap, hide_legend: bool = False) -
         captions = [Caption("", found.name(i), f"{areas[i] / labels.size:.0%}", color_of(i)) for i in order]
         list_captions(annotated, captions, max(11, round(sum(labels.shape) / 90)))
     return annotated
+
+
+def palette_png(found: SemanticMap) -> bytes:
+    """A class map as PNG: the values of `SemanticMap.label_image`, and a palette of the classes' colours.
+
+    Programs read the values, viewers show the colours; the background, 0, is transparent.
+    """
+    image = Image.fromarray(found.label_image("classes"))
+    image.putpalette([0, 0, 0] + [part for label in range(found.background) for part in color_of(label)])
+    with BytesIO() as file:
+        image.save(file, "PNG", transparency=0)
+        return file.getvalue()

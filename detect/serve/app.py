@@ -23,7 +23,8 @@ STATIC = Path(__file__).with_name("static")
 class Service(Protocol):
     """What a server does besides showing its page, a file in `static`: it runs in a context, and answers requests."""
 
-    page: str
+    @property
+    def page(self) -> str: ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -35,8 +35,6 @@ class Detection:
         folder: folder for uploads and results.
     """
 
-    page = "detect.html"
-
     def __init__(self, config: ServeConfig, folder: Path) -> None:
         most = int(config.max_total_mb * 2**20)
         settings = {name: value for name, value in asdict(config).items() if name != "token"}
@@ -50,6 +48,11 @@ class Detection:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @property
+    def page(self) -> str:
+        """The page, by what the model answers with."""
+        return "segments.html" if self.workers.model.get("answers") == "segments" else "detect.html"
 
     async def close(self) -> None:
         """End all workers; requests that wait are rejected."""

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -27,8 +28,10 @@ from detect.errors import FULL, UserError, one_line
 from detect.inference.palette import Color, color_of, tints
 from detect.inference.pipeline import predict_to
 from detect.inference.predictor import Predictor
+from detect.inference.semantic_drawing import palette_png
 from detect.inference.source import open_source
 from detect.masks import RleMasks
+from detect.semantic import SemanticMap
 from detect.tasks import get_task
 from detect.types import Frame
 from detect.utils.names import json_text
@@ -60,8 +63,12 @@ class Inference:
     def __init__(self, settings: dict[str, Any], jobs: Jobs) -> None:
         self.settings, self.jobs = settings, jobs
         self.detector = Detector.load(settings["weights"], settings["device"], settings["precision"])
-        if not get_task(self.detector.model.task).detects_objects:
-            raise UserError(f"{settings['weights']} is no detector: detect serve shows boxes")
+        task = get_task(self.detector.model.task)
+        if not task.detects_objects and not task.labels_pixels:
+            raise UserError(
+                f"{settings['weights']} is no detector: detect serve shows boxes, masks and classes of pixels"
+            )
+        self.labels_pixels = task.labels_pixels
         self.detector.side(settings["imgsz"])
 
     def model(self) -> dict[str, Any]:
@@ -73,7 +80,8 @@ class Inference:
             shades = tints(label, one_class=len(classes) == 1)
             one |= {"color": _code(color_of(label)), "tints": [_code(shade) for shade in shades]}
         weights, size = Path(self.settings["weights"]).name, detector.side(self.settings["imgsz"])
-        return {"weights": weights, "imgsz": size, "classes": classes, "skeleton": metadata.skeleton}
+        known = {"weights": weights, "imgsz": size, "classes": classes, "skeleton": metadata.skeleton}
+        return known | {"answers": "segments" if self.labels_pixels else "detections"}
 
     def respond(self, job: dict[str, Any]) -> Response:
         """The HTTP status and the response to a job."""
@@ -94,23 +102,29 @@ class Inference:
     def predict_image(self, predictor: Predictor, polygons: bool) -> Response:
         """The width and height of an image, and its detections as `detect predict` writes them.
 
-        With `polygons`, an object with a mask also has its borders, in the form of COCO's polygons.
+        With `polygons`, an object with a mask also has its borders, in the form of COCO's polygons. A class map becomes
+        a record for each class, and a PNG (base64).
         """
         data = Path("upload").read_bytes()
         height, width = parse_header(data, "the image").size
         if height * width > self.settings["max_megapixels"] * 1e6:
             return _too_large("the image is", width, height, self.settings["max_megapixels"])
         image = decode_image(data, "the image")
-        ((_, detections),) = predictor([Frame(image, "image")])
-        height, width = image.shape[:2]
-        records = detections.described(self.detector.names, self.detector.metadata.category_ids).records()
-        if polygons and isinstance(detections.masks, RleMasks):
+        ((_, found),) = predictor([Frame(image, "image")])
+        size = {"width": image.shape[1], "height": image.shape[0]}
+        found = found.described(self.detector.names, self.detector.metadata.category_ids)
+        records = found.records()
+        if isinstance(found, SemanticMap):
+            return 200, size | {"segments": records, "label_map": b64encode(palette_png(found)).decode()}
+        if polygons and isinstance(found.masks, RleMasks):
             for i, record in enumerate(records):
-                record["polygons"] = [ring.ravel().tolist() for ring in detections.masks.polygons(i)]
-        return 200, {"width": width, "height": height, "detections": records}
+                record["polygons"] = [ring.ravel().tolist() for ring in found.masks.polygons(i)]
+        return 200, size | {"detections": records}
 
     def predict_video(self, name: str, predictor: Predictor) -> Response:
         """Process a video until its time is over or the job is cancelled; the results are in the folder `out`."""
+        if self.labels_pixels:
+            return 400, {"error": "videos are for models of boxes and masks: send images"}
         end, size = time.monotonic() + self.settings["seconds"], (0, 0)
 
         def in_time(frames: Any) -> Iterator[Any]:

@@ -119,6 +119,12 @@ class ExportForm:
     shared: Sequence[str] = ()
     """Names of outputs that all candidate boxes of an image share, the last ones."""
 
+    overlaps: Callable[[Sequence[Tensor], Sequence[Tensor], int], Tensor] = Late(
+        "detect.export.comparison:box_overlaps"
+    )
+    """(outputs of one image, the same in fewer bits, image size) -> the IoU (R,) of each of R candidates in both. The
+    outputs have R rows, those of `shared` are whole. It decides in which precision a runtime computes."""
+
     fields: Callable[..., Mapping[str, Any]] = dict
     """(the outputs behind boxes and scores, of one image) -> other fields of `Detections`, with a row for each box."""
 
@@ -291,6 +297,9 @@ class Task:
 
     detects_objects: bool = False
     """Whether a result may hold any number of boxes, so that `detect serve` and `detect embed --detector` take it."""
+
+    labels_pixels: bool = False
+    """Whether a result is a class map, a `detect.semantic.SemanticMap`, so that `detect serve` shows that."""
 
     makes_embeddings: bool = False
     """Whether a result is an embedding, so that `detect embed`, `verify`, `identify` and the tracker take the model."""

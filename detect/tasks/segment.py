@@ -52,6 +52,7 @@ TASK = replace(
         decode=partial(detect.decode, fields=fields),
         rows=True,
         shared=("prototypes",),
+        overlaps=Late("detect.export.comparison:mask_overlaps"),
         fields=fields,
     ),
     curves=("AP", "mask_AP", "mask_AP50", "mask_AP75"),

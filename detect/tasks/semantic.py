@@ -55,6 +55,7 @@ TASK = Task(
     views=Late("detect.inference.views:semantic_views"),
     results_file="segments.json",
     record_fields=("category_id", "category", "area", "segmentation"),
+    labels_pixels=True,
     export=ExportForm(
         outputs={"logits": ("classes and background", "any", "any")},
         tensors=lambda model, raw: raw,

@@ -90,6 +90,29 @@ def test_results_agree_where_their_difference_cannot_be_seen(tmp_path):
     assert not agree(file, [[(rows,)]], none) and not agree(file, none, none)  # nothing is shown
 
 
+def test_masks_are_compared_too_each_in_its_box(tmp_path):
+    """Prototype 0 is a half plane, prototype 1 its opposite: boxes and scores alone would not tell them apart."""
+    about = About(
+        "m", "segment", ModelMetadata(["a", "b"], [1, 2], 64), ["boxes", "scores", "coefficients", "prototypes"]
+    )
+    file = Exported(tmp_path / "m.xml", about, None)
+    plane = torch.zeros(1, 32, 16, 16)
+    plane[:, 0, :, :5], plane[:, 0, :, 5:] = 1.0, -1.0
+    plane[:, 1] = -plane[:, 0]
+
+    def masked(first, noise=0.0, beyond=0.0):
+        coefficients = torch.zeros(1, 30, 32)
+        coefficients[..., 0], coefficients[..., 1] = first, 1 - first
+        prototypes = plane + noise * torch.randn(plane.shape, generator=torch.Generator().manual_seed(0))
+        prototypes[:, 0, 15] += beyond  # of the last row, where no good box is
+        return [*outputs(0.1), coefficients, prototypes]
+
+    assert agree(file, [masked(1.0)], [masked(1.0, noise=0.1)])
+    assert agree(file, [masked(1.0)], [masked(1.0, beyond=9.0)])
+    assert not agree(file, [masked(1.0)], [masked(0.0)])
+    assert not agree(file, [masked(1.0)], [masked(float("nan"))])
+
+
 def test_a_precision_with_other_results_counts_for_nothing(tmp_path):
     files = {"float32": outputs(), "bfloat16": outputs(0.1), "float16": outputs(30.0)}
     speeds = measure({name: file_of(tmp_path, lambda images, x=x: x) for name, x in files.items()})

@@ -146,6 +146,21 @@ def test_class_maps_are_in_pixels_of_the_source():
     assert matching_classes(CanvasScores(scores), CanvasScores(scores.flip(2)), 0.9) == 1  # class 0 moves away
 
 
+def test_a_speck_decides_over_no_class():
+    """Of 10,000 pixels a class of eight moves away, and another appears; a class of a hundred that moves is another."""
+    scores = torch.zeros(4, 100, 100)
+    scores[3] = 0.5
+    scores[0, :40] = 1
+    scores[1, 50, :8] = 1
+    scores[2, 60:70, :10] = 1
+    moved = scores.clone()
+    moved[1] = moved[1].roll(9, 1)
+    a, b = CanvasScores(scores), CanvasScores(moved)
+    assert len(a) == len(b) == matching_classes(a, b, 0.95) == 3
+    moved[2] = moved[2].roll(9, 1)
+    assert matching_classes(a, CanvasScores(moved), 0.95) == 2
+
+
 def found_map() -> SemanticMap:
     labels = torch.full((40, 60), 2, dtype=torch.uint8)
     labels[5:15, 10:30], labels[20:30, 0:60] = 0, 1

@@ -148,7 +148,8 @@ def _circle_through(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Outlines:
         raise ValueError("is a circle through three points of one line")
     middle = np.linalg.solve(sides, (sides**2).sum(1) / 2)
     radius = float(np.hypot(*middle))
-    return ellipse(*(a + middle).tolist(), radius, radius)
+    x, y = (a + middle).tolist()
+    return ellipse(x, y, radius, radius)
 
 
 def _chosen(value: Any, attribute: dict[str, Any]) -> Any:

@@ -87,7 +87,7 @@ export class Queue {
     try {
       item.asked = item.isVideo ? conf : LOWEST;
       const result = await send(item.isVideo ? "video" : "image", item.file, item.asked, iou, ended.signal);
-      const records = item.isVideo ? await ask(`video/${result.name}/detections.json`, ended) : result.detections;
+      const records = item.isVideo ? await ask(`video/${result.name}/detections.json`, ended) : result.detections ?? result.segments;
       if (!ended.signal.aborted) this.finish(item, result, records);
     } catch (error) {
       if (!ended.signal.aborted) Object.assign(item, { state: "failed", error: error.message, detections: [] });
