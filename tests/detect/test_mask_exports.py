@@ -52,7 +52,7 @@ def data(tmp_path_factory):
     for record in content["annotations"]:
         record["category_id"] = 1
     (folder / "one.json").write_text(json.dumps(content))
-    part = "{annotations: one.json, images: train}"
+    part = "{annotations: one.json, images: .}"
     (folder / "data.yaml").write_text(f"train: {part}\nval: {part}\n")
     return folder / "data.yaml"
 

@@ -181,14 +181,8 @@ def from_coco(
     image_ids, sizes, files, used = image_columns(images, bad_records, allowed)
     if not files:
         raise EmptyDatasetError(path, bad_records.lines)
-    boxes = give_boxes(table, image_ids, sizes)
-    box_line = f"{boxes} annotations have a segmentation and no bbox: their boxes are those of their masks" * bool(
-        boxes
-    )
-    lines = (("classes", root_line), ("skeleton", skeleton_line), ("boxes", box_line))
-    notes = [(kind, line) for kind, line in lines if line]
-    for _, line in notes:
-        warn_once(f"{path}: {line}")
+    box_line = give_boxes(table, image_ids, sizes)
+    notes = _told(path, classes=root_line, skeleton=skeleton_line, boxes=box_line)
     columns = annotation_columns(table, image_ids, category_ids, len(keypoints), bad_records, where)
     table.values.clear()  # a tenth of the memory of all; their copies are in order
     owner, rows = columns.pop("owner"), columns.pop("rows")
@@ -226,6 +220,14 @@ def from_coco(
         federation=federation,
         measured_as="coco" if federation is None else "lvis",
     )
+
+
+def _told(path: Path, **lines: str) -> list[tuple[str, str]]:
+    """The kinds and lines of `Annotations.notes`, of those that say something; they are printed once."""
+    notes = [(kind, line) for kind, line in lines.items() if line]
+    for _, line in notes:
+        warn_once(f"{path}: {line}")
+    return notes
 
 
 def _outlines(table: AnnotationTable, rows: np.ndarray, sizes: np.ndarray) -> tuple[Outlines | None, dict[int, str]]:

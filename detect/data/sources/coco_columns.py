@@ -79,8 +79,8 @@ def annotation_columns(
     return {**kept, "keypoints": points, "rows": np.flatnonzero(alive)}
 
 
-def give_boxes(table: AnnotationTable, image_ids: np.ndarray, sizes: np.ndarray) -> int:
-    """Give records with an outline and without a `bbox` the box of what the outline covers; return how many got one.
+def give_boxes(table: AnnotationTable, image_ids: np.ndarray, sizes: np.ndarray) -> str:
+    """Give records with an outline and without a `bbox` the box of what the outline covers; return a line about them.
 
     Outlines that cover nothing, and RLEs of another size than their image, give none.
 
@@ -101,7 +101,7 @@ def give_boxes(table: AnnotationTable, image_ids: np.ndarray, sizes: np.ndarray)
         good = fits & ~unknown & (boxes[:, 2:] > 0).all(1)
         table.values["bbox"][own[good]], table.odd["bbox"][own[good]] = boxes[good], False
         given += int(good.sum())
-    return given
+    return f"{given} annotations have a segmentation and no bbox: their boxes are those of their masks" if given else ""
 
 
 def _links(
