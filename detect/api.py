@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -29,6 +29,7 @@ from detect.inference.predictions import Predictions
 from detect.inference.predictor import Predictor
 from detect.inference.signal_predictor import SignalPredictor
 from detect.inference.source import open_source
+from detect.inference.streams import Streams, batch_of, in_rounds
 from detect.models.base import Model, ModelMetadata
 from detect.tasks import get_task
 from detect.types import Frame, Postprocess
@@ -59,7 +60,7 @@ class Detector:
         plugins.load_installed()
         given = str(weights) if isinstance(weights, Path) else weights
         config = from_values(
-            PredictConfig, {"weights": [given], "source": "", "device": str(device), "precision": precision}, ""
+            PredictConfig, {"weights": [given], "source": [], "device": str(device), "precision": precision}, ""
         )
         device, precision = config.device, config.precision
         weights = str(resolve(config.weights[0]))
@@ -196,7 +197,7 @@ class Detector:
         """
         given = PredictConfig(
             weights=["the model"],
-            source="",
+            source=[],
             conf=conf,
             iou=iou,
             max_det=max_det,
@@ -216,6 +217,45 @@ class Detector:
         predictor = self.predictor(keep, config.imgsz, config.batch, tta, tile)
         results = watched(partial(self._described, predictor), callbacks, self)
         return Predictions(partial(open_source, source, config.vid_stride), results)
+
+    def streams(
+        self,
+        sources: Mapping[str, Any] | str | Path,
+        *,
+        policy: str = "auto",
+        retries: int = 0,
+        conf: float | None = None,
+        imgsz: int = 0,
+        batch: int = 1,
+        vid_stride: int = 1,
+    ) -> Iterator[tuple[str, Frame, Any]]:
+        """Predict several videos, cameras and streams at once: `for name, frame, detections in detector.streams(...)`.
+
+        None waits for another one; what breaks off is opened again. Leaving the loop stops reading.
+
+        Args:
+            sources: addresses by name, or a YAML file of these, as `detect predict --source` takes it.
+            policy: latest, every, or auto: the latest frame of cameras and streams, every frame of files.
+            retries: attempts in a row to open a camera or stream again; 0: until it is back.
+            conf, imgsz, batch, vid_stride: as of `predict`.
+
+        Returns:
+            An iterator of the stream's name, a frame and its result, in the order in which frames come.
+
+        Raises:
+            UserError: a value or source cannot be used; raised at once, but that no stream can be read.
+        """
+        from detect.inference.stream_list import named_streams, read_streams, reader_of
+
+        named = named_streams(sources, "sources") if isinstance(sources, Mapping) else read_streams(sources)
+        given = PredictConfig(weights=["the model"], source=[], retries=retries, conf=conf, imgsz=imgsz)
+        more: dict[str, Any] = {"policy": policy, "batch": batch, "vid_stride": vid_stride}
+        config = check(replace(given, **more), "")
+        keep = self.metadata.postprocess(config.conf, config.iou, config.max_det)
+        most = batch_of(config.batch, len(named), self.device.type)
+        predictor = partial(self._described, in_rounds(self.predictor(keep, config.imgsz, most)))
+        readers = [reader_of(name, one, config.policy, retries, vid_stride) for name, one in named.items()]
+        return _named_results(Streams(readers, most), predictor)
 
     def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
         """The results of `predictor`, with class names, category ids and skeleton."""
@@ -238,6 +278,13 @@ class Detector:
             raise UserError(f"classes is {classes!r}: give a list of names or indices")
         found = (label for one in given for label in _labels(one, self.names, self.metadata.names))
         return tuple(dict.fromkeys(found))
+
+
+def _named_results(streams: Streams, predictor: Any) -> Iterator[tuple[str, Frame, Any]]:
+    """Each frame of streams with the name of its stream and its result."""
+    with streams, closing(predictor(streams)) as pairs:
+        for frame, result in pairs:
+            yield streams.readers[frame.part].name, frame, result
 
 
 def _labels(one: Any, names: Sequence[str], shared: Sequence[str]) -> list[int]:

@@ -193,12 +193,14 @@ class BoxResult(ClassResult):
     tracks: Tensor | None
     oriented: Tensor | None
     masks: Masks | None
+    speeds: Tensor | None
+    dwell: Tensor | None
 
     def records(self) -> list[dict[str, Any]]:
         """COCO records without an image id: category, `bbox` (x, y, width, height), score, `keypoints`, `track_id`.
 
         A mask adds its `segmentation`, as run-length encoding; an oriented box its four `corners` (x, y), clockwise on
-        the screen, and its `angle` in radians.
+        the screen, and its `angle` in radians. A track may have its `speed`, and `dwell`, its seconds in each zone.
         """
         records: list[dict[str, Any]] = []
         corners = [] if self.oriented is None else oriented_to_corners(self.oriented).tolist()
@@ -210,6 +212,10 @@ class BoxResult(ClassResult):
                 records[-1]["keypoints"] = [round(value, 3) for value in self.keypoints[i].flatten().tolist()]
             if self.tracks is not None:
                 records[-1]["track_id"] = int(self.tracks[i])
+            if self.speeds is not None and self.speeds[i] == self.speeds[i]:  # not NaN
+                records[-1]["speed"] = round(float(self.speeds[i]), 3)
+            if self.dwell is not None:
+                records[-1]["dwell"] = [round(value, 3) for value in self.dwell[i].tolist()]
             if isinstance(self.masks, RleMasks):
                 records[-1]["segmentation"] = self.masks.to_coco(i)
             if self.oriented is not None:
@@ -226,6 +232,10 @@ class BoxResult(ClassResult):
         columns |= super().columns()
         if self.tracks is not None:
             columns["track"] = self.tracks.numpy()
+        if self.speeds is not None:
+            columns["speed"] = self.speeds.numpy()
+        for k, seconds in enumerate([] if self.dwell is None else self.dwell.unbind(1)):
+            columns[f"dwell_{k}"] = seconds.numpy()
         if isinstance(self.masks, RleMasks):
             columns["area"] = self.masks.areas
         if self.oriented is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from detect.masks import Masks
 
 
-ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "masks", "tracks")
+ROWS = ("boxes", "labels", "crowd", "scores", "keypoints", "oriented", "masks", "tracks", "speeds", "dwell")
 
 
 class _Rows:
@@ -108,9 +108,10 @@ class Detections(_Rows, BoxResult):
     """The objects detected in one image, by descending score.
 
     boxes (N, 4) float32 xyxy in pixels of the source image; scores (N,) float32 in 0..1; labels (N,) int64 in 0..C-1;
-    keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks; oriented (N, 5) float32 oriented boxes
-    (see `anchors.oriented`), which `boxes` enclose; masks of the N objects in the model's own form or, in pixels of the
-    source image, `RleMasks`. See `BoxResult` for the others.
+    keypoints (N, K, 3) x, y, visibility; tracks (N,) int64 numbers of tracks, whose speeds (N,) float32 are in pixels
+    or metres a second, NaN where unknown, and dwell (N, Z) float32 the seconds in each zone so far; oriented (N, 5)
+    float32 oriented boxes (see `anchors.oriented`), which `boxes` enclose; masks of the N objects in the model's own
+    form or, in pixels of the source image, `RleMasks`. See `BoxResult` for the others.
     """
 
     boxes: Tensor
@@ -120,6 +121,8 @@ class Detections(_Rows, BoxResult):
     tracks: Tensor | None = None
     oriented: Tensor | None = None
     masks: Masks | None = None
+    speeds: Tensor | None = None
+    dwell: Tensor | None = None
     names: Sequence[str] = field(default=(), repr=False)
     category_ids: Sequence[int] = field(default=(), repr=False)
     skeleton: Sequence[tuple[int, int]] = field(default=(), repr=False)

@@ -26,7 +26,7 @@ FILES = (
 GROUPS = {
     "Data": "results "
     "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
-    "recursive max_pixels vid_stride pairs classes action file merge into new_classes conflicts",
+    "recursive max_pixels vid_stride policy retries pairs classes action file merge into new_classes conflicts",
     "Model": "fine_tune "
     "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
     "detector threshold in_channels dims imgsz layer",
@@ -38,7 +38,7 @@ GROUPS = {
     "target_recall",
     "Trust": "guarantee calibration resamples against slice slice_table",
     "Search": "space trials sampler pruner prune_after storage confirm confirm_epochs",
-    "Tracking": "track lines zones",
+    "Tracking": "track lines zones point speed homography fps heatmap",
     "Style": "content_layer style_layers alpha beta tv start optimizer steps every",
     "Server": "host port allowed_host token max_mb max_total_mb max_megapixels max_frame_megapixels seconds "
     "image_seconds waiting connections",

@@ -118,12 +118,13 @@ def _write_predictions(config: LabelConfig) -> list[str]:
         UserError: the weights, the source or an option cannot be used, or `out` holds something.
     """
     from detect.cli.applicability import refuse_unused
-    from detect.commands.predict import make_tracker, tell
+    from detect.commands.predict import tell
     from detect.ensemble import open_detector
     from detect.inference.source import open_source
     from detect.labelling.predicted import PredictedLabels
     from detect.labelling.writer import DatasetFolder
     from detect.limits import LimitHits
+    from detect.tracking.from_config import make_tracker
 
     if not config.weights or not config.source:
         raise UserError("detect label needs --weights and --source, the images to label; or --merge and --into")

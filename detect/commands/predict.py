@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from detect.config.constraints import CallbackName, Natural, Range, ReadWith, ShareOrUnset
+from detect.config.fields import ADVANCED
 from detect.config.inference import ImageInferenceConfig, InferenceConfig
+from detect.config.streams import Policy, StreamConfig
+from detect.config.tracking import MotionConfig
 from detect.errors import UserError
 from detect.utils.names import say
 
 if TYPE_CHECKING:
     from detect.api import Detector
     from detect.inference.class_ensemble import ClassEnsemble
+    from detect.inference.pipeline import Job
     from detect.inference.source import Source
+    from detect.inference.streams import Streams
     from detect.tasks import Task
-    from detect.tracking.video_tracker import VideoTracker
     from detect.types import Postprocess
 
 
@@ -29,7 +34,7 @@ SHOWN = 12  # classes up to which a message names the threshold of each
 
 
 @dataclass(frozen=True)
-class PredictConfig(InferenceConfig):
+class PredictConfig(MotionConfig, InferenceConfig):
     """Run a model on images, video or a stream: annotated copies and a file of the predictions.
 
     Files that an earlier `detect predict` left in `out` are removed first, unless `resume` continues it.
@@ -37,6 +42,14 @@ class PredictConfig(InferenceConfig):
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
+    source: list[str]
+    """Image, folder, glob, text file of paths, video, camera number or stream URL; several videos, cameras and URLs, or
+    a YAML file of them. Several are read at once, each into its folder of --out."""
+    policy: Annotated[Policy, ADVANCED] = "auto"
+    """Frames of several sources that are predicted: every, or the latest where the model is slower than they come.
+    Default (auto): the latest of cameras and streams, every one of files."""
+    retries: Annotated[Natural, ADVANCED] = 0
+    """Attempts in a row to open a camera or stream of several again. Default (0): until it is back."""
     out: str = "runs/predict"
     format: Literal["coco", "jsonl", "parquet"] = "coco"
     """Format of the results: coco, one JSON file; jsonl, a line of JSON for each image; parquet, a row for each."""
@@ -55,6 +68,8 @@ class PredictConfig(InferenceConfig):
     """Count tracks that cross lines, in pixels: [[x, y, x, y], …]."""
     zones: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
     """Count tracks in polygons, in pixels: [[x, y, x, y, x, y, …], …]."""
+    heatmap: Annotated[bool, ReadWith("track", "true")] = False
+    """Also write an image of where tracks have been, for each video."""
     save_txt: bool = False
     """Also write labels in YOLO format: boxes, polygons of masks, or the corners of oriented boxes."""
     save_crop: bool = False
@@ -90,10 +105,11 @@ def predict(config: PredictConfig) -> None:
     from detect.callbacks.base import make_callbacks, watched
     from detect.cli.applicability import refuse_unused
     from detect.ensemble import joined
-    from detect.inference.pipeline import predict_to
-    from detect.inference.source import open_source
+    from detect.inference.pipeline import Summary, predict_jobs
+    from detect.inference.streams import Streams, batch_of, in_rounds
     from detect.tasks import get_task
 
+    streams = _streams(config)
     members = [Detector.load(path, config.device, config.precision) for path in config.weights]
     classes = {member.model.task for member in members} == {"classify"}
     detector = members[0] if classes else joined(members, config.weights, config.fusion)
@@ -101,44 +117,119 @@ def predict(config: PredictConfig) -> None:
     task = get_task(detector.model.task)
     results_file = _results_file(config, task)
     keep = _postprocess(config, detector)
-    tracker = make_tracker(config, detector, _track_conf(config, detector), config.lines, config.zones)
-    source = open_source(config.source, config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
+    batch = batch_of(config.batch, len(streams), detector.device.type)
+    frames, jobs = _jobs(config, detector, streams, batch)
     if classes and (len(members) > 1 or config.crops > 1):
         predictor: Any = _ensemble(config, members, keep)
     else:
-        predictor = detector.predictor(keep, config.imgsz, config.batch, config.tta, config.tile)
+        predictor = detector.predictor(keep, config.imgsz, batch, config.tta, config.tile)
+    predictor = in_rounds(predictor) if isinstance(frames, Streams) else predictor
     predictor = watched(predictor, make_callbacks(config.callbacks).values(), detector)
-    summary = predict_to(
-        source,
-        predictor,
-        detector.names,
-        detector.metadata.category_ids,
-        config.out,
-        annotate=config.annotate,
-        save_txt=config.save_txt,
-        save_crop=config.save_crop,
-        remove_background=config.remove_background,
-        save_masks=config.save_masks,
-        show=config.show,
-        skeleton=[(a, b) for a, b in detector.metadata.skeleton],
-        shape=detector.metadata.shape,
-        results_file=results_file,
-        say=task.prints_results and not config.json,
-        tracker=tracker,
-        fields=(*task.record_fields, *(["track_id"] if config.track else [])),
-        run=_identity(config, detector, source),
-        resume=config.resume,
-        plot={name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf", "show_boxes")},
-    )
-    tell(source, summary.frames, keep)
+    summaries = [Summary() for _ in jobs]
+    try:
+        predict_jobs(
+            frames,
+            jobs,
+            predictor,
+            detector.names,
+            detector.metadata.category_ids,
+            config.out,
+            summaries=summaries,
+            results_file=results_file,
+            **_outputs(config, detector, task, frames, jobs),
+        )
+    finally:
+        for job, summary in zip(jobs, summaries, strict=True) if streams else ():
+            say(job.source.line(summary.frames))
+    frame_count = sum(summary.frames for summary in summaries)
+    tell(frames, frame_count, keep)
     if config.json:
         with (Path(config.out) / results_file).open(encoding="utf-8") as file:
             shutil.copyfileobj(file, sys.stdout)
-    said = ", ".join(f"{count} {name}" for name, count in summary.objects.most_common()) or "nothing"
+    objects = sum((summary.objects for summary in summaries), Counter[str]())
+    said = ", ".join(f"{count} {name}" for name, count in objects.most_common()) or "nothing"
     say(
-        f"{summary.frames} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
+        f"{frame_count} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
         sys.stderr if config.json else sys.stdout,
     )
+
+
+def _outputs(
+    config: PredictConfig, detector: Detector, task: Task, frames: Source | Streams, jobs: Sequence[Job]
+) -> dict[str, Any]:
+    """What is written, as arguments of `predict_jobs`."""
+    plot = {name: getattr(config, name) for name in ("line_width", "hide_labels", "hide_conf", "show_boxes")}
+    same = ("annotate", "save_txt", "save_crop", "remove_background", "save_masks", "show", "resume", "heatmap")
+    return {name: getattr(config, name) for name in same} | {
+        "skeleton": [(a, b) for a, b in detector.metadata.skeleton],
+        "shape": detector.metadata.shape,
+        "say": task.prints_results and not config.json,
+        "fields": (*task.record_fields, *_track_fields(config, jobs)),
+        "run": _identity(config, detector, frames),
+        "plot": plot,
+    }
+
+
+def _track_fields(config: PredictConfig, jobs: Sequence[Job]) -> list[str]:
+    """The fields of records that tracking adds."""
+    zones = any(job.tracker and job.tracker.zones for job in jobs)
+    return [*["track_id"] * config.track, *["speed"] * config.speed, *["dwell"] * zones]
+
+
+def _streams(config: PredictConfig) -> dict[str, StreamConfig]:
+    """The streams that --source names, by name; {} for a source alone.
+
+    Raises:
+        UserError: they cannot be used, or an option is set that is for one source.
+    """
+    from detect.cli.applicability import refuse_set
+    from detect.inference.stream_list import is_stream_file, read_streams, streams_of
+
+    if not config.source:
+        raise UserError("--source is an empty list: name an image, a folder, a video, a camera or a URL")
+    named = is_stream_file(config.source)
+    if len(config.source) == 1 and not named:
+        refuse_set(config, ["policy", "retries"], "is for several sources, and there is one")
+        return {}
+    refuse_set(config, ["resume", "json", "recursive"], "is for one source, and there are several")
+    streams = read_streams(config.source[0]) if named else streams_of(config.source)
+    for name, one in streams.items():
+        if (one.lines or one.zones) and not config.track:
+            raise UserError(f"stream {name} has lines or zones, which are read with --track alone: give that")
+        if one.homography and not config.speed:
+            raise UserError(f"stream {name} has a homography, which is read with --speed alone: give that")
+    return streams
+
+
+def _jobs(
+    config: PredictConfig, detector: Detector, streams: Mapping[str, StreamConfig], batch: int
+) -> tuple[Source | Streams, list[Job]]:
+    """What is read, and what is done with each source of it."""
+    from detect.inference.pipeline import Job
+    from detect.inference.source import open_source
+    from detect.inference.stream_list import reader_of
+    from detect.inference.streams import Streams
+    from detect.tracking.from_config import make_tracker
+
+    conf = _track_conf(config, detector)
+    if not streams:
+        source = open_source(config.source[0], config.vid_stride, config.recursive, config.skip_bad, config.max_pixels)
+        return source, [Job(source, "", make_tracker(config, detector, conf, config.lines, config.zones, config))]
+    jobs, unread = list[Job](), list[str]()
+    for name, one in streams.items():
+        try:
+            reader = reader_of(name, one, config.policy, config.retries, config.vid_stride, config.max_pixels)
+        except UserError as error:
+            unread.append(str(error))
+            continue
+        own = replace(config, homography=one.homography or config.homography)
+        tracker = make_tracker(config, detector, conf, one.lines or config.lines, one.zones or config.zones, own)
+        jobs.append(Job(reader, name, tracker))
+    if unread and not (config.skip_bad and jobs):
+        raise UserError(unread[0])
+    for line in unread:
+        say(f"left out: {line}", sys.stderr)
+    return Streams([job.source for job in jobs], batch, config.skip_bad), jobs
 
 
 def _results_file(config: PredictConfig, task: Task) -> str:
@@ -157,18 +248,19 @@ def require_record_fields(task: Task, what: str, remedy: str) -> None:
         raise UserError(f"{what} the results of {task.with_article}: {remedy}")
 
 
-def _identity(config: PredictConfig, detector: Detector, source: Source) -> dict[str, Any] | None:
+def _identity(config: PredictConfig, detector: Detector, source: Source | Streams) -> dict[str, Any] | None:
     """What must be the same for another run to continue this one; None where none can.
 
     Raises:
         UserError: it is to be continued, and cannot be.
     """
     from detect.inference.identity import identity
+    from detect.inference.streams import Streams
 
     other = "--track" if config.track else f"a {source.kind} source" if source.is_live else ""
     if other and config.resume:
         raise UserError(f"--resume cannot continue {other}, which has no state in files: leave --resume out")
-    if other or len(source.files) != len(source.parts):
+    if isinstance(source, Streams) or other or len(source.files) != len(source.parts):
         return None
     files = ((part.name, path) for part, path in zip(source.parts, source.files, strict=True))
     used = replace(config, **detector.computed_by())
@@ -234,42 +326,7 @@ def _track_conf(config: PredictConfig, detector: Detector) -> float:
     return default if config.conf is None else config.conf
 
 
-def make_tracker(
-    config: InferenceConfig,
-    detector: Detector,
-    conf: float,
-    lines: Sequence[Sequence[float]] = (),
-    zones: Sequence[Sequence[float]] = (),
-) -> VideoTracker | None:
-    """The tracker of --track; None without.
-
-    Args:
-        config: its options.
-        detector: the model.
-        conf: confidence threshold; those below only carry on tracks.
-        lines, zones: what counts tracks.
-
-    Raises:
-        UserError: the embedder of `tracker.appearance` cannot be used, or an option is set that the tracker does not
-            read.
-    """
-    from detect.api import Detector
-    from detect.cli.applicability import refuse_set
-    from detect.inference.box_embedder import BoxEmbedder, require_embedder
-    from detect.registry import REGISTRIES
-    from detect.tracking.video_tracker import VideoTracker
-
-    embed, kind = None, config.tracker.kind
-    unread = getattr(REGISTRIES["tracker"][kind], "unread", ()) if config.track else ()
-    refuse_set(config, [f"tracker.{name}" for name in unread], f"is not read by the tracker {kind}")
-    if config.tracker.appearance:
-        embedder = Detector.load(config.tracker.appearance, config.device, config.precision)
-        require_embedder(embedder, config.tracker.appearance)
-        embed = BoxEmbedder(embedder)
-    return VideoTracker(conf, detector.names, config.tracker, lines, zones, embed) if config.track else None
-
-
-def tell(source: Source, frames: int, keep: Postprocess) -> None:
+def tell(source: Source | Streams, frames: int, keep: Postprocess) -> None:
     """Print what was left out of a source, of which so many frames were read.
 
     Raises:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -49,7 +50,7 @@ class OutputFolder:
     def __init__(
         self, folder: Path, sources: Iterable[Path] = (), run: Mapping[str, Any] | None = None, resume: bool = False
     ) -> None:
-        self.folder, self.notes, self.opened = folder, list[Note](), set[Path]()
+        self.folder, self.root, self.notes, self.opened = folder, folder, list[Note](), set[Path]()
         path = folder / LIST
         with ExitStack() as stack:
             stack.enter_context(locked_folder(folder))
@@ -71,6 +72,15 @@ class OutputFolder:
     def done(self) -> Note | None:
         """How far the run is that this one continues; None for a run that begins."""
         return self.notes[-1] if self.notes else None
+
+    def within(self, name: str) -> OutputFolder:
+        """A folder inside, which is created, as part of the same run: its files are in the same list. "": this one."""
+        if not name:
+            return self
+        inside = copy(self)
+        inside.folder = self.folder / name
+        inside.folder.mkdir(exist_ok=True)
+        return inside
 
     def is_finished(self, results: Path, part: Path) -> bool:
         """Whether the run that this one continues has come to its end: its results file has its name."""
@@ -126,7 +136,7 @@ class OutputFolder:
 
     def note(self, path: Path) -> None:
         """List a file of this run."""
-        self._write(json.dumps(path.relative_to(self.folder).as_posix()))
+        self._write(json.dumps(path.relative_to(self.root).as_posix()))
 
     def note_done(self, note: Note) -> None:
         """List how far the run is."""

@@ -21,6 +21,8 @@ FIELDS: dict[str, Any] = {
     "area": "int64",
     "keypoints": ["float64"],
     "track_id": "int64",
+    "speed": "float64",
+    "dwell": ["float64"],
     "segmentation": {"size": ["int32"], "counts": "string"},
     "corners": [["float64"]],
     "angle": "float64",

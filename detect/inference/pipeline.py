@@ -6,10 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import av
 import numpy as np
@@ -22,6 +22,7 @@ from detect.inference.result_writers import part_of, results_sink
 from detect.inference.run_progress import RunProgress
 from detect.inference.sink import Sink
 from detect.inference.source import Source
+from detect.inference.streams import Streams
 from detect.inference.writers import (
     AnnotatedSink,
     CountsSink,
@@ -33,6 +34,7 @@ from detect.inference.writers import (
     copy_suffix,
 )
 from detect.results import Result
+from detect.tracking.heatmap import HeatmapSink
 from detect.types import Frame
 from detect.utils.interrupt import Interrupt
 from detect.utils.progress import track
@@ -56,8 +58,9 @@ class Summary:
         self.objects.update(result.counted())
         self.frames += 1
 
-    def begin(self, written: OutputFolder) -> None:
+    def begin(self, written: OutputFolder, resumable: bool) -> None:
         """Count what the run has done that this one continues."""
+        self.resumable = resumable
         for note in written.notes:
             self.objects.update(note.objects)
             self.frames = note.frames
@@ -72,12 +75,25 @@ class PredictOutputs(TypedDict, total=False):
     remove_background: bool  # crops/CLASS/*.png, transparent outside the masks
     save_masks: str  # masks/*.png of "instances" or "classes"; "off": none
     shape: Sequence[Sequence[float]]  # the mean shape (K, 2) of a landmarker, to which crops are aligned
+    heatmap: bool  # NAME-heatmap.png of each video, where there is a tracker
     show: bool  # the annotated images in a window
     say: bool  # a line for each image, on standard output
     plot: Mapping[str, Any]  # how annotated copies are drawn: arguments of `Result.plot`
     fields: Sequence[str]  # those of a record, for Parquet
     run: Mapping[str, Any] | None  # what must be the same for another run to continue this one; default: none can
     resume: bool  # continue the run before
+
+
+class Job(NamedTuple):
+    """A source of a run: what is written of it, where, and with which tracker.
+
+    source: a `Source` or `StreamReader`; folder: its folder inside that of the run, "" for that itself; tracker: joins
+    detections to tracks; the summary then counts tracks, and counts.json has its counts.
+    """
+
+    source: Any
+    folder: str = ""
+    tracker: VideoTracker | None = None
 
 
 def predict_to(
@@ -92,61 +108,88 @@ def predict_to(
     tracker: VideoTracker | None = None,
     **extras: Unpack[PredictOutputs],
 ) -> Summary:
-    """Predict every frame of a source, and write the results into a folder.
+    """Predict every frame of a source, and write the results into a folder: `predict_jobs` with one job.
+
+    Args:
+        source: the frames; it is closed at the end.
+        predictor, names, category_ids, out, skeleton, results_file, extras: see `predict_jobs`.
+        tracker: see `Job`.
+
+    Raises:
+        UserError: something cannot be read or written.
+    """
+    about: dict[str, Any] = {"skeleton": skeleton, "results_file": results_file, **extras}
+    return predict_jobs(source, [Job(source, "", tracker)], predictor, names, category_ids, out, **about)[0]
+
+
+def predict_jobs(
+    frames: Source | Streams,
+    jobs: Sequence[Job],
+    predictor: Any,
+    names: Sequence[str],
+    category_ids: Sequence[int],
+    out: str | Path,
+    *,
+    skeleton: Sequence[tuple[int, int]] = (),
+    results_file: str = "detections.json",
+    summaries: Sequence[Summary] = (),
+    **extras: Unpack[PredictOutputs],
+) -> Sequence[Summary]:
+    """Predict every frame of one source, or of several streams at once, and write the results into a folder.
 
     What an earlier run wrote into the folder is removed first, and nothing else: see `OutputFolder`. However it ends
     (Ctrl-C and errors too), videos and results files are closed properly; the latter are called NAME.part.* until then.
 
     Args:
-        source: the frames; it is closed at the end.
-        predictor: frames to pairs of frame and result.
-        names: class names by label.
-        category_ids: their ids in the annotation file, for the results file.
+        frames: what is read; it is closed at the end.
+        jobs: one for each source; of several, each gets the frames whose `part` is its place.
+        predictor: `frames` to pairs of frame and result.
+        names, category_ids: class names by label, and their ids in the annotation file.
         out: the folder.
         skeleton: pairs of keypoints to join in annotated copies.
-        results_file: the name of the results file; its suffix says the format: see `results_sink`.
-        tracker: joins detections to tracks; the summary then counts tracks, and counts.json has its counts.
+        results_file: the name of the results files; its suffix says the format: see `results_sink`.
+        summaries: new ones to be counted in, one for each job; they can be read after an error, too.
         extras: see `PredictOutputs`.
 
     Raises:
         UserError: something cannot be read or written.
     """
-    out, summary = Path(out), Summary(resumable=bool(extras.get("run")))
-    if extras.get("show") and source.kind == "signals":
+    out, summaries = Path(out), summaries or [Summary() for _ in jobs]
+    if extras.get("show") and frames.kind == "signals":
         raise UserError("--show is for images: leave it out")
-    draws = source.kind != "signals" and (extras.get("annotate", True) or extras.get("show"))
-    shown = partial(
-        _shown, tracker=tracker, about=(names, category_ids, skeleton), style=extras.get("plot", {}) if draws else None
-    )
-    with _reporting(out, results_file, summary), ExitStack() as stack:
-        stack.enter_context(source)
-        run, resume = extras.get("run"), extras.get("resume", False)
-        written = stack.enter_context(closing(OutputFolder(out, source.files, run, resume)))
-        summary.begin(written)
-        if written.is_finished(out / results_file, part_of(out / results_file)):
-            return summary
-        sinks: list[Sink] = []
-        for sink in open_sinks(source, names, category_ids, written, results_file, tracker, extras):
-            sinks.append(sink)
-            stack.push(partial(_close, sink))
-        progress = RunProgress(source, written, sinks) if run else None
+    draws = frames.kind != "signals" and (extras.get("annotate", True) or extras.get("show"))
+    shown = partial(_shown, about=(names, category_ids, skeleton), style=extras.get("plot", {}) if draws else None)
+    places = [part_of(out / job.folder / results_file) for job in jobs]
+    with _reporting(out, places, summaries), ExitStack() as stack:
+        stack.enter_context(frames)
+        folder = OutputFolder(out, frames.files, extras.get("run"), extras.get("resume", False))
+        written, outputs = stack.enter_context(closing(folder)), list[_Output]()
+        for job, summary in zip(jobs, summaries, strict=True):
+            own = written.within(job.folder)
+            summary.begin(own, bool(extras.get("run")))
+            if own.is_finished(own.folder / results_file, part_of(own.folder / results_file)):
+                return summaries
+            sinks = _opened(open_sinks(job, names, category_ids, own, results_file, extras), stack)
+            progress = RunProgress(job.source, own, sinks) if extras.get("run") else None
+            outputs.append(_Output(partial(shown, tracker=job.tracker), sinks, summary, progress))
         interrupt = stack.enter_context(closing(Interrupt()))
-        predictions = stack.enter_context(closing(predictor(source)))
-        pairs = track(predictions, source.count and source.count - summary.frames, "predict")
+        predictions = stack.enter_context(closing(predictor(frames)))
+        pairs = track(predictions, frames.count and frames.count - sum(one.frames for one in summaries), "predict")
         stack.enter_context(suppress(WindowClosed))
-        _write_all(stack.enter_context(closing(pairs)), shown, sinks, summary, progress, interrupt)
-    return replace(summary, objects=tracker.objects) if tracker else summary
+        _write_all(stack.enter_context(closing(pairs)), outputs, interrupt)
+    for job, summary in zip(jobs, summaries, strict=True):
+        summary.objects = job.tracker.objects if job.tracker else summary.objects
+    return summaries
 
 
 def _shown(
     frame: Frame,
     prediction: Any,
-    *,
     tracker: VideoTracker | None,
-    about: tuple[Sequence[str], Sequence[int], Sequence[tuple[int, int]]],
+    about: tuple[Any, ...],
     style: Mapping[str, Any] | None,
 ) -> tuple[Result, np.ndarray]:
-    """A prediction with tracks, names, ids and skeleton, and the annotated image; the image without `style`."""
+    """The result as it is written, and the image annotated with it, or the image itself without a `style`."""
     result = (tracker(frame, prediction) if tracker else prediction).described(*about)
     if style is None:
         return result, frame.image
@@ -156,71 +199,90 @@ def _shown(
     return result, annotated
 
 
-def _write_all(
-    predictions: Iterable[tuple[Frame, Any]],
-    shown: Callable[[Frame, Any], tuple[Result, np.ndarray]],
-    sinks: Sequence[Sink],
-    summary: Summary,
-    progress: RunProgress | None,
-    interrupt: Interrupt,
-) -> None:
-    """Write every prediction, with the annotated image that `shown` makes of it; note after each file that it is done.
+@dataclass
+class _Output:
+    """What is written of one source: `shown` gives the result and the annotated image of a frame, for the sinks."""
+
+    shown: Callable[[Frame, Any], tuple[Result, np.ndarray]]
+    sinks: Sequence[Sink]
+    summary: Summary
+    progress: RunProgress | None
+
+    def write(self, frame: Frame, prediction: Any) -> None:
+        """Write a prediction; note after each file that it is done."""
+        if self.progress:
+            self.progress.before(frame)
+        result, annotated = self.shown(frame, prediction)
+        for sink in self.sinks:
+            sink.write(frame, result, annotated)
+        self.summary.add(result)
+        if self.progress:
+            self.progress.after(frame, result)
+
+
+def _write_all(predictions: Iterable[tuple[Frame, Any]], outputs: Sequence[_Output], interrupt: Interrupt) -> None:
+    """Write every prediction where those of its source go.
 
     Raises:
         KeyboardInterrupt: there was a request to stop; the frame before was written.
     """
     for frame, prediction in predictions:
-        if progress:
-            progress.before(frame)
-        result, annotated = shown(frame, prediction)
-        for sink in sinks:
-            sink.write(frame, result, annotated)
-        summary.add(result)
-        if progress:
-            progress.after(frame, result)
+        outputs[frame.part if len(outputs) > 1 else 0].write(frame, prediction)
         if interrupt.asked:
             raise KeyboardInterrupt
-    if progress:
-        progress.note()
+    for output in outputs:
+        if output.progress:
+            output.progress.note()
 
 
 @contextmanager
-def _reporting(out: Path, results_file: str, summary: Summary) -> Iterator[None]:
+def _reporting(out: Path, parts: Sequence[Path], summaries: Sequence[Summary]) -> Iterator[None]:
     """Turn errors of files and videos into UserErrors that tell what is left of the run."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
         where = getattr(error, "filename", None) or out
         reason = f"{where}: cannot be written ({error.strerror or error})"
-        raise UserError(reason + _kept(out, results_file, summary)) from error
+        raise UserError(reason + _kept(parts, summaries)) from error
     except UserError as error:
-        raise UserError(f"{error}{_kept(out, results_file, summary)}") from error
+        raise UserError(f"{error}{_kept(parts, summaries)}") from error
     except KeyboardInterrupt:
-        if kept := _kept(out, results_file, summary):
+        if kept := _kept(parts, summaries):
             _log.warning("interrupted%s", kept)
         raise
+
+
+def _opened(sinks: Iterable[Sink], stack: ExitStack) -> list[Sink]:
+    """The sinks, each of which the stack closes, also where the next one cannot be opened."""
+    opened = list[Sink]()
+    for sink in sinks:
+        opened.append(sink)
+        stack.push(partial(_close, sink))
+    return opened
 
 
 def _close(sink: Sink, kind: type[BaseException] | None, *_: object) -> None:
     sink.close(finished=kind is None)
 
 
-def _kept(out: Path, results_file: str, summary: Summary) -> str:
-    """What to say of the results of a run that was cut short."""
-    how = "; --resume continues" if summary.resumable else ""
-    return f"; the {summary.frames} frames before are in {part_of(out / results_file)}{how}" if summary.frames else ""
+def _kept(parts: Sequence[Path], summaries: Sequence[Summary]) -> str:
+    """What to say of the results of a run that was cut short: how many frames are in which results files."""
+    how = "; --resume continues" if summaries[0].resumable else ""
+    frames = sum(summary.frames for summary in summaries)
+    where = parts[0] if len(parts) == 1 else parts[0].parent.parent / "*" / parts[0].name
+    return f"; the {frames} frames before are in {where}{how}" if frames else ""
 
 
 def open_sinks(
-    source: Source,
+    job: Job,
     names: Sequence[str],
     category_ids: Sequence[int],
     written: OutputFolder,
     results_file: str,
-    tracker: VideoTracker | None,
     extras: PredictOutputs,
 ) -> Iterator[Sink]:
     """The sinks, each as soon as it is open, so that the caller can close those that are open if a later one fails."""
+    source, tracker = job.source, job.tracker
     paths = OutputPaths(written, source.files)
     if source.kind != "signals" and extras.get("annotate", True):
         _require_room(source, written)
@@ -228,6 +290,8 @@ def open_sinks(
     yield results_sink(written, results_file, names, category_ids, extras.get("fields", ()))
     if tracker and tracker.counting:
         yield CountsSink(written, tracker.counts)
+    if tracker and extras.get("heatmap"):
+        yield HeatmapSink(paths, tracker)
     if extras.get("say"):
         yield PrintSink()
     if extras.get("save_txt"):
@@ -237,7 +301,7 @@ def open_sinks(
     if (what := extras.get("save_masks", "off")) != "off":
         yield LabelImageSink(paths.within("masks"), what, names)
     if extras.get("show"):
-        yield WindowSink()
+        yield WindowSink(job.folder or "detect")
 
 
 def _require_room(source: Source, written: OutputFolder) -> None:

@@ -219,7 +219,7 @@ def open_source(
     specs = list(spec) if isinstance(spec, list | tuple) else [spec]
     if not specs:
         raise UserError("the source is an empty list: name an image, a folder, a video, a camera or a URL")
-    items = [item for one in specs for item in _expand(one, recursive)]
+    items = [item for one in specs for item in expanded(one, recursive)]
     names = _names([item for item in items if isinstance(item, Path)])
     parts, unreadable = list[SourcePart](), list[UnreadablePart]()
     for i, item in enumerate(items):
@@ -245,7 +245,7 @@ def list_files(spec: str, recursive: bool = False) -> list[tuple[str, Path]]:
     Raises:
         UserError: there is none, or `spec` names a camera or a stream.
     """
-    found = _expand(spec, recursive)
+    found = expanded(spec, recursive)
     if live := [one for one in found if not isinstance(one, Path)]:
         raise UserError(f"source {live[0]!r} is a camera or a stream, which has no end: detect predict reads it")
     names = _names(found)
@@ -257,8 +257,8 @@ def open_part(path: Path, name: str, vid_stride: int = 1, max_pixels: int = 0) -
     return _part(path, {path: name}, 0, vid_stride, max_pixels)
 
 
-def _expand(spec: Any, recursive: bool) -> list[Any]:
-    """The items of one entry: paths of files, a camera index, a URL, or the image itself."""
+def expanded(spec: Any, recursive: bool) -> list[Any]:
+    """The items of one entry: paths of files, a camera index, a URL, or the image itself. Raises UserError for none."""
     if not isinstance(spec, str | os.PathLike):
         return [spec]
     text = os.fspath(spec)

@@ -33,9 +33,10 @@ class Video:
     """The frames of a video file or of a stream.
 
     `count` is the number of frames that the container declares, or None; `rate` the average frames a second, after the
-    stride. `Frame.time` is the presentation time in seconds, true also if the rate varies; `Frame.index` is the number
-    of the frame in the file. Frames that cannot be decoded are left out, and a warning tells how many; the others keep
-    their numbers: see `Timeline`.
+    stride; `has_end` tells whether it is a file, or a stream whose container declares its duration. `Frame.time` is the
+    presentation time in seconds, true also if the rate varies; `Frame.index` is the number of the frame in the file.
+    Frames that cannot be decoded are left out, and a warning tells how many; the others keep their numbers: see
+    `Timeline`.
 
     Args:
         address: the path of a file, or the URL of a stream.
@@ -71,6 +72,7 @@ class Video:
         rate = stream.average_rate or stream.guessed_rate
         self.rate: Fraction | None = Fraction(rate) / stride if rate else None
         self.count: int | None = -(-stream.frames // stride) if stream.frames else None
+        self.has_end = not live or bool(self._container.duration)  # a live stream declares none
         if not live:  # a folder may hold thousands: each is opened again when it is read
             self.close()
 

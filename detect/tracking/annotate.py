@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -12,13 +13,19 @@ from detect.inference.text_rendering import render
 from detect.tracking.counting import Line, Point, Zone
 
 
-def draw_tracks(image: np.ndarray, trails: Mapping[int, Iterable[Point]], places: Sequence[Line | Zone]) -> None:
+def draw_tracks(
+    image: np.ndarray,
+    trails: Mapping[int, Iterable[Point]],
+    places: Sequence[Line | Zone],
+    notes: Mapping[Point, str] = MappingProxyType({}),
+) -> None:
     """Draw into the image (H, W, 3) uint8 RGB, in place.
 
     Args:
         image: changed in place.
-        trails: the last centres of each track, by its number, which chooses the colour.
+        trails: the last points of each track, by its number, which chooses the colour.
         places: lines and zones, drawn with their counts.
+        notes: texts at points, such as speeds.
     """
     width = max(2, round((image.shape[0] + image.shape[1]) / 640))
     for track, trail in trails.items():
@@ -29,6 +36,8 @@ def draw_tracks(image: np.ndarray, trails: Mapping[int, Iterable[Point]], places
             _draw_line(image, place, width)
         else:
             _draw_zone(image, place, width)
+    for point, text in notes.items():
+        _write(image, text, point)
 
 
 def _draw_line(image: np.ndarray, line: Line, width: int) -> None:
@@ -42,7 +51,7 @@ def _draw_zone(image: np.ndarray, zone: Zone, width: int) -> None:
     corners = np.array(zone.corners).round().astype(np.int32)
     _outlined(image, corners, width, closed=True)
     centre = (float(np.mean(corners[:, 0])), float(np.mean(corners[:, 1])))
-    _write(image, f"{zone.inside.total()} of {len(zone.entered)}", centre)
+    _write(image, f"{zone.inside.total()} of {zone.entered.total()}", centre)
 
 
 def _outlined(image: np.ndarray, corners: np.ndarray, width: int, closed: bool) -> None:

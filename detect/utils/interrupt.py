@@ -115,6 +115,12 @@ def interruptible() -> Iterator[None]:
             one.at_once = False
 
 
+def stop_if_asked() -> None:
+    """Raise KeyboardInterrupt if there was a request to stop: for loops that wait for something, in any thread."""
+    if _requests:
+        raise Interrupted
+
+
 def _is_new(number: int, requests: list[tuple[int, float]]) -> bool:
     """Append a signal to `requests`, unless it repeats the last one. Returns whether it was appended."""
     now = time.monotonic()
@@ -166,8 +172,7 @@ class Caller:
         """
         future = self._put(function)
         while not _is_done(future):
-            if _requests:
-                raise Interrupted
+            stop_if_asked()
         return future.result()
 
     def close(self, last: Callable[[], object]) -> None:

@@ -36,7 +36,9 @@ def folder(tmp_path_factory):
 def predicted(folder, out, *names, **options):
     weights = [str(folder / f"{name}.safetensors") for name in names]
     predict(
-        PredictConfig(weights, str(folder / "*.png"), str(out), device="cpu", precision="float32", conf=0.0, **options)
+        PredictConfig(
+            weights, [str(folder / "*.png")], str(out), device="cpu", precision="float32", conf=0.0, **options
+        )
     )
     found = {}
     for entry in json.loads((out / "classes.json").read_text()):

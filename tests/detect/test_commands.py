@@ -169,7 +169,9 @@ def said_last(capsys) -> str:
 
 def test_python_finds_what_the_command_finds(digits, weights, tmp_path):
     predict(
-        PredictConfig([str(weights)], str(digits / "val"), str(tmp_path), conf=0.02, device="cpu", precision="float32")
+        PredictConfig(
+            [str(weights)], [str(digits / "val")], str(tmp_path), conf=0.02, device="cpu", precision="float32"
+        )
     )
     written = json.loads((tmp_path / "detections.json").read_text())
     detector = detect.load(weights, device="cpu", precision="float32")
