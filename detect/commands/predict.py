@@ -42,7 +42,7 @@ class PredictConfig(MotionConfig, InferenceConfig):
 
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
-    source: list[str]
+    source: list[str]  # type: ignore[assignment]  # of the other commands it is one
     """Image, folder, glob, text file of paths, video, camera number or stream URL; several videos, cameras and URLs, or
     a YAML file of them. Several are read at once, each into its folder of --out."""
     policy: Annotated[Policy, ADVANCED] = "auto"
