@@ -43,8 +43,8 @@ class PredictConfig(MotionConfig, InferenceConfig):
     published: ClassVar = "picodet_s_416"  # what messages suggest as --weights
 
     source: list[str]  # type: ignore[assignment]  # of the other commands it is one
-    """Image, folder, glob, text file of paths, video, camera number or stream URL; several videos, cameras and URLs, or
-    a YAML file of them. Several are read at once, each into its folder of --out."""
+    """Image, folder, glob, text file of paths, video, camera number or stream URL; several, or a YAML file of streams.
+    Several videos, cameras and URLs are read at once, each into its folder of --out."""
     policy: Annotated[Policy, ADVANCED] = "auto"
     """Frames of several sources that are predicted: every, or the latest where the model is slower than they come.
     Default (auto): the latest of cameras and streams, every one of files."""
@@ -69,7 +69,7 @@ class PredictConfig(MotionConfig, InferenceConfig):
     zones: Annotated[list[list[float]], ReadWith("track", "true")] = field(default_factory=list)
     """Count tracks in polygons, in pixels: [[x, y, x, y, x, y, …], …]."""
     heatmap: Annotated[bool, ReadWith("track", "true")] = False
-    """Also write an image of where tracks have been, for each video."""
+    """Also write an image of where tracks have been. Each video has its own."""
     save_txt: bool = False
     """Also write labels in YOLO format: boxes, polygons of masks, or the corners of oriented boxes."""
     save_crop: bool = False
