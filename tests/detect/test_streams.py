@@ -214,7 +214,7 @@ def test_streams_are_named_after_what_they_are():
         ("a: x.mp4\nA: y.mp4", "there twice"),
         ("../a: x.mp4", "cannot be the name"),
         ("a.: x.mp4", "cannot be the name"),
-        ("a: {source: x.mp4, polcy: latest}", "did you mean 'policy'"),
+        ("a: {source: x.mp4, policyy: latest}", "did you mean 'policy'"),
         ("a: {source: x.mp4, policy: newest}", "policy"),
         ("a: {policy: latest}", "a.source is not there"),
         ("a: [x.mp4]", "a.source"),
