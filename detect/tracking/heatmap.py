@@ -58,7 +58,7 @@ def heat_over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """The image (H, W, 3) uint8 RGB, grey, with the counts (h, w) blurred over it, from blue to red."""
     height, width = image.shape[:2]
     sigma = max(1.0, SPREAD * max(heat.shape))
-    blurred = cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+    blurred: Any = cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     share = cv2.resize(blurred / max(float(blurred.max()), 1e-9), (width, height), interpolation=cv2.INTER_LINEAR)
     colors = cv2.applyColorMap((255 * share).round().astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
