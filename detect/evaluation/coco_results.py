@@ -28,6 +28,7 @@ _NUMBERS = {
     "bbox": 4,
     "segmentation": 4,
 }  # of a record; the first that it has counts
+_NO_NUMBERS = {str, bool, type(None)}
 _WORDS = {
     "bbox": "bbox of four numbers",
     "obb": "obb of five numbers",
@@ -78,6 +79,8 @@ def read_results(
             values = [*(np.ravel(place) if key == "corners" else place), entry["score"]]
             if len(values) != numbers.shape[1]:  # numpy would repeat a single one
                 raise ValueError(f"{len(values) - 1} numbers")
+            if not _NO_NUMBERS.isdisjoint(map(type, values)):  # numpy would read text
+                raise TypeError("text, true, false or null in place of a number")
             numbers[n] = values
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
@@ -146,9 +149,16 @@ def read_points(annotations: Annotations, path: Path, records: Records, left_out
     """
     entries = _known(annotations, read_list(path), path, [] if left_out else None)
     count, found = len(annotations.keypoint_names), np.zeros((len(entries), len(annotations.keypoint_names), 3))
+    if not count:
+        raise UserError(
+            f"{path} has keypoints, and {annotations.path} has none: give --protocol.iou-type bbox, or data"
+        )
     for n, (row, entry) in enumerate(entries):
         try:
-            found[n] = np.asarray(entry["keypoints"], np.float64).reshape(count, 3)
+            given = np.asarray(entry["keypoints"])
+            if given.dtype.kind not in "iuf":
+                raise TypeError("text, true, false or null in place of a number")
+            found[n] = given.reshape(count, 3)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path}: detection {row} needs keypoints, x, y and score of each of {count}: {error!r}"

@@ -17,13 +17,12 @@ from detect.evaluation.coco_protocol import Records
 from detect.evaluation.coco_results import read_list, read_points, read_results
 from detect.evaluation.evaluate import open_split, summed_up
 from detect.evaluation.protocol_options import protocol_of
+from detect.evaluation.uncertainty import against_file
 from detect.tasks import Evaluation, get_task
 from detect.utils.names import say
 
-OF_WEIGHTS = (
-    *("weights", "imgsz", "batch", "conf", "iou", "max_det", "crops", "tta", "tile", "save_thresholds", "pairs"),
-    *("save_calibration", "device", "precision", "workers"),
-)  # options that mean nothing where nothing is predicted
+OF_WEIGHTS = ("weights", "crops", "save_thresholds", "pairs", "save_calibration")  # mean nothing for a results file
+OF_PREDICTION = ("imgsz", "batch", "conf", "iou", "max_det", "tta", "tile", "device", "precision", "workers")
 TASKS = {"bbox": "detect", "segm": "segment", "keypoints": "keypoints", "obb": "obb"}
 KEYS = {"obb": ("obb", "poly", "corners"), "keypoints": ("keypoints",), "segm": ("segmentation",), "bbox": ("bbox",)}
 
@@ -34,7 +33,8 @@ def evaluate_results(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: the file or the data cannot be used; names the first bad record.
     """
-    for name in OF_WEIGHTS:
+    predicts = config.against and not against_file(config)
+    for name in (*OF_WEIGHTS, *(() if predicts else OF_PREDICTION)):
         default = [] if name == "weights" else own_options(EvaluateConfig)[name].default
         if getattr(config, name) != default:
             raise UserError(f"--{name.replace('_', '-')} has no effect on --results: leave it out")

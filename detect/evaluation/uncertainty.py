@@ -72,9 +72,14 @@ def _against(config: EvaluateConfig, task: Task, evaluation: Evaluation, sure: B
     return compare(*pairs, len(evaluation.annotations), task.metric, config.against)
 
 
+def against_file(config: EvaluateConfig) -> bool:
+    """Whether `config.against` names a results file, rather than weights."""
+    return Path(config.against).suffix.lower() == ".json"
+
+
 def _other(config: EvaluateConfig, task: Task) -> Evaluation:
     """The evaluation of what `config.against` names, on the same split."""
-    if Path(config.against).suffix.lower() == ".json":
+    if against_file(config):
         from detect.evaluation.results_file import judged_file  # late: it imports this file
 
         return judged_file(config, config.against, task.name)[0]

@@ -21,6 +21,7 @@ from detect.models.builder import build
 from detect.models.configs import model_config
 from detect.models.weights import read_weights, save_weights
 from detect.score_calibration import ScoreCalibration, tempered
+from detect.serve.worker import Inference
 from detect.types import ConfidenceThresholds, Detections, Postprocess
 from tests.detect.test_thresholds import known, weights  # noqa: F401  (fixtures)
 
@@ -129,11 +130,13 @@ def test_the_calibration_is_told_and_saved(known, weights, method, tmp_path, cap
     assert dataclasses.replace(metadata, calibration=None) == read_weights(weights)[1]
 
 
-def calibrated(path, weights, top=0.5):  # noqa: F811
-    """A copy of the weights whose first class has confidences up to `top`."""
+def calibrated(path, weights, top=0.5, method="isotonic"):  # noqa: F811
+    """A copy of the weights whose first class has confidences up to `top`, or logits divided by 2."""
     config, metadata, tensors = read_weights(weights)
     count = len(metadata.names) + 1
-    maps = ScoreCalibration("isotonic", [], [[0, 1]] * count, [[0, top], *[[0, 1]] * (count - 1)], "here")
+    maps = ScoreCalibration("temperature", [2.0] * count, [], [], "here")
+    if method == "isotonic":
+        maps = ScoreCalibration("isotonic", [], [[0, 1]] * count, [[0, top], *[[0, 1]] * (count - 1)], "here")
     save_weights(path, build(config, dataclasses.replace(metadata, calibration=maps)), tensors)
     return path
 
@@ -196,18 +199,41 @@ def test_a_damaged_calibration_is_a_damaged_header(weights, tmp_path, capsys):  
         assert "metadata: calibration has" in capsys.readouterr().err
 
 
+SUFFIX = {"onnx": "onnx", "openvino": "xml", "torchscript": "torchscript"}
+NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("nms", [[], ["--nms"]])
-def test_an_exported_file_keeps_the_calibration(weights, tmp_path, capsys, nms):  # noqa: F811
-    pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize("form", NEEDS)
+@pytest.mark.parametrize("method", ["isotonic", "temperature"])
+def test_an_exported_file_keeps_the_calibration(weights, tmp_path, method, form, nms):  # noqa: F811
+    pytest.importorskip(NEEDS[form])
     image = tmp_path / "a.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
-    low, file = calibrated(tmp_path / "c.safetensors", weights), tmp_path / "c.onnx"
-    assert main(["export", "--weights", str(low), "--conf", "0.1", *nms, "--out", str(file)]) == 0
+    low, out = calibrated(tmp_path / "c.safetensors", weights, method=method), tmp_path / "out"
+    out.mkdir()
+    flags = ["--conf", "0.1", *nms, "--format", form, "--out", str(out / f"c.{SUFFIX[form]}")]
+    assert main(["export", "--weights", str(low), *flags]) == 0
+    file = out / f"c.{SUFFIX[form]}"
     exported, ours = Detector.load(file), Detector.load(low, "cpu").predict(image, conf=0.1)[0][1]
     found = exported.predict(image)[0][1]
     assert len(found) == len(ours) > 0
     assert found.scores.tolist() == pytest.approx(ours.scores.tolist(), abs=1e-3)
+
+
+def test_a_server_gives_calibrated_confidences(weights, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    pixels = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1]
+    (tmp_path / "upload").write_bytes(pixels.tobytes())
+    low = calibrated(tmp_path / "c.safetensors", weights)
+    settings = {"weights": str(low), "device": "cpu", "precision": "float32", "imgsz": 0, "max_megapixels": 1}
+    job = {"kind": "image", "conf": 0.05, "iou": 0.7, "polygons": False}
+    status, found = Inference(settings, None).respond(job)
+    (tmp_path / "a.png").write_bytes(pixels.tobytes())
+    ours = Detector.load(low, "cpu", "float32").predict(tmp_path / "a.png", conf=0.05)[0][1]
+    assert status == 200 and len(ours) > 0
+    assert [one["score"] for one in found["detections"]] == pytest.approx(ours.scores.tolist(), abs=1e-5)
 
 
 @given(st.lists(st.floats(2**-10, 1, width=32), min_size=2, max_size=60), st.sampled_from(["isotonic", "temperature"]))

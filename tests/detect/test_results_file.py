@@ -128,6 +128,9 @@ BAD = {
     "has category 77, not in": {"category_id": 77},
     "has a number that is not finite": {"score": float("nan")},
     "needs image_id, category_id, bbox of four numbers and score": {"bbox": [1, 2, 3]},
+    "needs image_id, category_id, bbox of four numbers and score: TypeError('text": {"score": "0.5"},
+    "needs image_id, category_id, bbox of four numbers and score: TypeError(": {"bbox": "1234"},
+    "needs image_id, category_id, bbox of four numbers and score: T": {"score": None},
 }
 
 
@@ -160,3 +163,25 @@ def test_options_that_do_not_fit_are_refused(words, told, annotated, data, capsy
     found = str(data.parent / "found.json")
     assert main(["evaluate", "--results", found, "--data", str(data), "--allow-outside", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_keypoints_need_data_with_keypoints_and_numbers(annotated, data, capsys):
+    results = only(boxes_and_masks(annotated, np.random.default_rng(1)), "keypoints")
+    words = ["evaluate", "--results", str(data.parent / "found.json"), "--data", str(data), "--allow-outside"]
+    results[1]["keypoints"][0] = "3"
+    (data.parent / "found.json").write_text(json.dumps(results))
+    assert main(words) == 2 and "detection 1 needs keypoints" in capsys.readouterr().err
+    plain = annotated | {"categories": [{"id": one["id"], "name": one["name"]} for one in annotated["categories"]]}
+    (data.parent / "val.json").write_text(json.dumps(plain))
+    assert main(words) == 2 and "val.json has none: give" in capsys.readouterr().err
+
+
+def test_options_of_predictions_are_for_the_weights_that_a_file_is_compared_with(annotated, data, capsys):
+    results = only(boxes_and_masks(annotated, np.random.default_rng(1)), "bbox")
+    (data.parent / "found.json").write_text(json.dumps(results))
+    words = ["evaluate", "--results", str(data.parent / "found.json"), "--data", str(data), "--allow-outside"]
+    (data.parent / "w.safetensors").write_text("")
+    for against, told in (("w.safetensors", "w.safetensors"), ("found.json", "--device has no effect")):
+        assert main([*words, "--device", "cpu", "--against", str(data.parent / against)]) == 2
+        said = capsys.readouterr().err
+        assert told in said and ("no effect" in said) == (against == "found.json")
