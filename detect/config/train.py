@@ -109,6 +109,9 @@ class TrainConfig:
     """Save a checkpoint every N steps within an epoch. 0: only at its end."""
     skip_bad: bool = False
     """Leave out broken images and annotations, and list them."""
+    check_first: Annotated[bool, ADVANCED] = False
+    """Decode every image before the first step. Default: those of sets of 10,000 images or more are decoded during the
+    first epoch, at whose end the run knows that none is broken; their headers are read before."""
     allow_outside: bool = False
     """Also use files outside the dataset's folder. Its annotations, lists or links may lead to such."""
     balance: Literal["none", "weights", "sampling"] = "none"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -283,3 +284,11 @@ def encode_names(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=starts[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), starts
+
+
+def names_of(letters: np.ndarray, starts: np.ndarray) -> list[str]:
+    """Return the names that `encode_names` has encoded."""
+    text, places = letters.tobytes().decode("utf-8", "surrogatepass"), starts.tolist()
+    if len(text) == len(letters):  # a byte each
+        return [text[start:end] for start, end in pairwise(places)]
+    return [letters[start:end].tobytes().decode("utf-8", "surrogatepass") for start, end in pairwise(places)]

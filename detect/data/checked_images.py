@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LEAST = 1000  # images of a set; fewer are checked in seconds
 MOST = 1 << 28  # bytes of all files; an image takes 40
+KEEP_EVERY = 60.0  # seconds
 VERSION = 1  # raise it when the check of images changes
 
 
@@ -51,6 +53,7 @@ class CheckedImages:
         self.keys: dict[int, bytes] = {}  # of the images that are being looked at, or were noted
         self.noted: dict[int, Header] = {}
         self.file: Path | None = None
+        self.base, self.kept_at = os.path.join(os.path.abspath(annotations.root), ""), time.monotonic()
         if len(annotations) < LEAST or TREES in str(annotations.root):
             return
         with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
@@ -67,7 +70,7 @@ class CheckedImages:
         if self.file is None:
             return False
         for index in indices:
-            if key := _key(str(self.annotations.image_path(index))):
+            if key := _key(self.base + self.annotations.file_name(index)):
                 self.keys[index] = key
         return all(self.keys.get(index) in self.found for index in indices)
 
@@ -80,6 +83,12 @@ class CheckedImages:
         if decoded and examined.header and not examined.problem and not examined.oddity and index in self.keys:
             self.noted[index] = examined.header
         return examined
+
+    def keep_sometimes(self) -> None:
+        """Keep what was noted so far, where it is a while since that was done: the check may be killed."""
+        if time.monotonic() - self.kept_at > KEEP_EVERY:
+            self.close()
+            self.kept_at = time.monotonic()
 
     def close(self) -> None:
         """Keep what is in order, for a second start: all that was before, and what was noted."""
@@ -96,12 +105,12 @@ class CheckedImages:
 
 
 def _key(path: str) -> bytes:
-    """What an image is known by; b"" for a file that is not there."""
+    """What an image at an absolute path is known by; b"" for a file that is not there."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return b""
-    said = f"{os.path.abspath(path)}\0{status.st_size} {status.st_mtime_ns}"
+    said = f"{path}\0{status.st_size} {status.st_mtime_ns}"
     return hashlib.blake2b(said.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 

@@ -20,6 +20,12 @@ LEAVES = "leaves the image folder (--allow-outside permits it)"
 OUTSIDE = "leads outside the folder of the dataset (--allow-outside permits it)"
 
 
+def leaves(name: str) -> bool:
+    """Whether a file name, by itself, leads out of its folder: an absolute path, a URL, or one with `..`."""
+    suspect = name.startswith(("/", "\\")) or ":" in name or ".." in name  # most names are not
+    return suspect and _LEAVING.search(name) is not None
+
+
 class Roots:
     """The folders below which a dataset may use files; `anywhere` permits all files and URLs.
 
@@ -58,19 +64,21 @@ class Roots:
 
     def let_in(self, names: Sequence[object], root: Path) -> list[bool]:
         """Return which file names, relative to `root`, the dataset may use, by name and by where links lead."""
+        if self.anywhere:
+            return [True] * len(names)
         base, links = os.path.abspath(root), dict[str, set[str] | None]()
 
         def inside(name: str) -> bool:
-            above, file = os.path.split(name)
+            above, _, file = name.rpartition("/")
+            if "\\" in file:  # which parts names on Windows
+                above, file = os.path.split(name)
             if above not in links:
                 folder = os.path.join(base, above)
                 links[above] = _links(folder) if self.holds(os.path.join(folder, ".")) else None
             led_astray = links[above]
             return (led_astray is not None and file not in led_astray) or self.holds(os.path.join(base, name))
 
-        return [
-            type(name) is not str or self.anywhere or (not _LEAVING.search(name) and inside(name)) for name in names
-        ]
+        return [type(name) is not str or (not leaves(name) and inside(name)) for name in names]
 
 
 def _links(folder: str) -> set[str]:
@@ -97,7 +105,7 @@ def shared_folder(files: Sequence[str]) -> str:
 
 def rebased(root: Path, names: list[str]) -> tuple[Path, list[str]]:
     """The deepest folder that holds all files, and their names relative to it, where a name leaves `root`."""
-    if not any(map(_LEAVING.search, names)):
+    if not any(map(leaves, names)):
         return root, names
     files = [os.path.abspath(os.path.join(root, name)) for name in names]
     shared = shared_folder(files)

@@ -64,19 +64,29 @@ def examine(path: Path, size: tuple[int, int] | None, decode: bool = True) -> Ex
     return Examined(header, "", f"{path}: odd, but with all its pixels ({said})" if said else "")
 
 
-def check_images(annotations: Annotations, decode: bool = True, workers: int = 8) -> Iterator[Examined]:
+def check_images(
+    annotations: Annotations, decode: bool = True, workers: int = 8, shown: bool = True
+) -> Iterator[Examined]:
     """Yield what `examine` finds for every image of a dataset, in order, whichever thread is first.
 
     Images of large sets that were found in order before are not opened again: see `CheckedImages`.
+
+    Args:
+        annotations: the dataset.
+        decode: see `examine`.
+        workers: the most threads.
+        shown: show the progress.
     """
     checked = CheckedImages(annotations)
 
     def look(index: int) -> Examined:
-        path, size = annotations.image_path(index), annotations.size(index)
+        size = annotations.size(index)
         if (header := checked.header(index)) is None:
-            return checked.note(index, examine(path, size, decode), decode)
+            return checked.note(index, examine(annotations.image_path(index), size, decode), decode)
+        if size is None or header.shown == size:
+            return Examined(header)
         try:
-            header.turn(size, str(path))
+            header.turn(size, str(annotations.image_path(index)))
         except UserError as error:
             return Examined(header, str(error))
         return Examined(header)
@@ -87,9 +97,14 @@ def check_images(annotations: Annotations, decode: bool = True, workers: int = 8
             while chunk := list(islice(indices, 64 * workers)):
                 annotations.fetch_ahead(chunk)
                 yield from map(look, chunk) if checked.know(chunk) else pool.map(look, chunk)
+                checked.keep_sometimes()
 
-    with closing(checked), closing(track(looked(), len(annotations), "check images")) as tracked:
-        yield from tracked
+    with closing(checked), closing(looked()) as found:
+        if not shown:
+            yield from found
+            return
+        with closing(track(found, len(annotations), "check images")) as tracked:
+            yield from tracked
 
 
 def verify(annotations: Annotations, skip_bad: bool = False, decode: bool = True) -> Annotations:

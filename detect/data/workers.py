@@ -182,7 +182,7 @@ def _killed(handler: Any, number: int, frame: Any) -> None:
 
 
 @contextmanager
-def _without_opencv_threads() -> Iterator[None]:
+def without_opencv_threads() -> Iterator[None]:
     """End the threads of OpenCV's pool for the block, in which processes are forked.
 
     A forked process has none of these threads, but all of their locks: it would wait for ever for one that was held.
@@ -200,7 +200,7 @@ def _started(loader: DataLoader) -> Iterator[Any]:
     if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
-    with _without_opencv_threads():
+    with without_opencv_threads():
         items = iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     if handler is not before:

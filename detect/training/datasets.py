@@ -15,6 +15,7 @@ from detect.data.validate import tell_notes, usable, verify
 from detect.errors import UserError
 from detect.tasks import get_task
 from detect.training.dist import Ranks
+from detect.training.image_check import is_beside
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import say, shown
 
@@ -33,7 +34,9 @@ def load_annotations(config: TrainConfig, ranks: Ranks) -> tuple[Annotations, An
     sets: list[Annotations] = []
     for split in ("train", other):
         annotations = load_data(config.data, split, config.skip_bad, labels, config.allow_outside)
-        annotations = verify(annotations, skip_bad=config.skip_bad, decode=not checked)
+        annotations = verify(
+            annotations, skip_bad=config.skip_bad, decode=not (checked or is_beside(config, annotations))
+        )
         annotations = usable(annotations, config.skip_bad, learned=not sets or not task.counts_degenerate_boxes)
         sets.append(task.outlines(annotations, config.skip_bad))
     if ranks.main:

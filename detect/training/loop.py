@@ -27,6 +27,7 @@ from detect.tasks.base import EvalBatches, Task
 from detect.training.cached_features import FeatureLoader
 from detect.training.dist import Ranks
 from detect.training.finite import FiniteCheck
+from detect.training.image_check import ImageCheck
 from detect.training.losses import Losses
 from detect.training.notes import Notes
 from detect.training.schedules import lr_factor
@@ -57,6 +58,7 @@ class Trainer:
         ranks: this process among those of the run.
         view: from the model to what of it runs on the batches: all of it, or its head on cached features.
         notes: what the run says of itself; None on all but the main rank.
+        check: the check of the images that goes on in the first epoch; None where there is none.
         stop: whether the run ends after the current epoch; a callback may set it.
     """
 
@@ -71,6 +73,7 @@ class Trainer:
     ranks: Ranks
     view: Callable[[Model], Any] = lambda model: model
     notes: Notes | None = None
+    check: ImageCheck | None = None
     stop: bool = False
 
     def __post_init__(self) -> None:
@@ -128,6 +131,8 @@ class Trainer:
             raise
         finally:
             self.interrupt.close()
+            if self.check:
+                self.check.close()
 
     def _call(self, hook: str, *values: Any) -> None:
         """Call a method of every callback, in the order in which they were named."""
@@ -161,6 +166,7 @@ class Trainer:
                     self._between_steps()
         seconds = time.monotonic() - started
         self.finite.require(self.run.terms, self.run.checkpoint)
+        self._await_check()
         row: dict[str, Any] = {"epoch": run.epoch, "step": run.step}
         if images:  # none where a run was resumed between the last step of an epoch and its validation
             row["images_per_second"] = round(images * self.ranks.world / max(1e-9, seconds), 2)
@@ -251,12 +257,26 @@ class Trainer:
             self.finite.require(self.run.terms, self.run.checkpoint)
         if self.notes:
             self.notes.step()
+        if self.check:
+            self.check.pending()
         by_step = config.save_steps > 0 and run.step % config.save_steps == 0
         by_time = config.save_seconds > 0 and time.monotonic() - self.last_save >= config.save_seconds
         if by_step or by_time:
             self._save()
         if self.ranks.world == 1 or run.step % CHECK_EVERY == 0:
             self._stop_if_asked()
+
+    def _await_check(self) -> None:
+        """Wait until all images are known to be in order, all ranks together: they give up on one that comes late."""
+        told = False
+        while self.check and float(self.ranks.sum(torch.tensor(float(self.check.pending()), device=self.device))):
+            if self.notes and not told:
+                said = f"{self.check.done:,} of {self.check.total:,} images are decoded"
+                say(f"the epoch waits for the check of images: {said}", file=sys.stderr, flush=True)
+                told = True
+            self._stop_if_asked()
+            time.sleep(0.2)
+        self.check = None
 
     def _stop_if_asked(self) -> None:
         """Save and stop if any rank was asked to end; all ranks stop at the same step."""

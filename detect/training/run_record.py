@@ -49,6 +49,7 @@ FREE = (
         "out",
         "data",
         "skip_bad",
+        "check_first",
         "allow_outside",
         "train images",
         "val images",

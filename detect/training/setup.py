@@ -31,6 +31,7 @@ from detect.training.datasets import load_annotations, load_images_without_label
 from detect.training.dist import Attempts, Ranks, join_ranks
 from detect.training.distillation import Distillation, digest
 from detect.training.find_lr import RangeTest
+from detect.training.image_check import start_check
 from detect.training.loop import Trainer
 from detect.training.notes import Notes
 from detect.training.pseudo_labels import PseudoLabels
@@ -92,6 +93,7 @@ def train(config: TrainConfig) -> Path:
         _write_settings(trainer, config, resumed_from)  # last: an error before it leaves --out free
         if ranks.main:
             trainer.notes = Notes(trainer, training)
+        trainer.check = start_check(config, (training, validation), trainer.run.epoch > 0, ranks)
         trainer.train()
         if ranks.main:
             say(f"best weights: {out / 'best.safetensors'}")

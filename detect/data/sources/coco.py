@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from detect.data.annotations import Annotations, encode_names
@@ -23,13 +23,13 @@ from detect.data.federation import LVIS_KEYS, lvis_federation
 from detect.data.groups import starts_of
 from detect.data.outline_parts import picked
 from detect.data.outlines import Outlines
-from detect.data.roots import Roots, rebased
+from detect.data.roots import Roots, leaves, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_cache import keep, record_cache
 from detect.data.sources.coco_columns import annotation_columns, give_boxes, image_columns
 from detect.data.sources.coco_outlines import fitting_images, packed, with_frames
-from detect.data.sources.coco_table import AnnotationTable, TableBuilder, table_of
-from detect.data.sources.image_names import as_on_disk, image_folder, image_roots
+from detect.data.sources.coco_table import AnnotationTable, TableBuilder
+from detect.data.sources.image_names import FIRST, as_on_disk, image_folder, image_roots
 from detect.data.sources.inventory import by_split
 from detect.data.sources.values import whole
 from detect.errors import UserError
@@ -41,6 +41,7 @@ from detect.utils.names import warn_once
 
 _FILE = re.compile(r"(instances|person_keypoints)_(.+?)((?:19|20)\d\d)?\.json")
 _IMAGE_KEYS = ("id", "file_name", "coco_url", "height", "width", *LVIS_KEYS)  # what is kept of the record of an image
+_FILE_NAME = methodcaller("get", "file_name")
 _SHAPE = "COCO-format json is an object with the lists 'images', 'annotations' and 'categories'"
 
 
@@ -122,17 +123,37 @@ def load_records(path: Path, place: Callable[[Any], Path], skip_bad: bool, insid
         UserError: as `load_coco`.
     """
     bad_records = BadRecords(path, skip_bad)
-    with uncollected(), record_cache(path) as cache:
-        kept = cache.kept if cache else None
-        data = read_records(path) if kept is None else kept
+    with uncollected(), record_cache(path, partial(_finished, path, place, inside)) as cache:
+        if cache and cache.found is not None:
+            for _, line in cache.found.notes:
+                warn_once(f"{path}: {line}")
+            return cache.found
+        if cache:
+            cache.digest()  # begins to be computed now
+        data = read_records(path)
         table = data.get("annotations") if isinstance(data, dict) else None
-        images = None
-        if cache and kept is None and isinstance(table, AnnotationTable) and table.clean:
-            images = msgspec.json.encode(data["images"])  # now: `place` may change them
+        clean = cache is not None and isinstance(table, AnnotationTable) and table.clean
+        linked = clean and not all(map(_FILE_NAME, data["images"]))  # the disk says what they are called
         made = from_coco(data, path, place(data), bad_records, inside=inside)
-        if cache and images and not bad_records.lines and not made.bad_outlines:
-            keep(cache, images, data["categories"], table_of(made))
+        if cache and clean and not bad_records.lines and not made.bad_outlines:
+            names = [record["file_name"] for record in data["images"]]
+            if not any(map(leaves, names)):  # where such lead depends on more than the json
+                keep(cache, made, names, linked)
     return made
+
+
+def _finished(
+    path: Path, place: Callable[[Any], Path], inside: Roots | None, fields: dict[str, Any], names: list[str]
+) -> Annotations | None:
+    """Annotations of what is kept of a file: see `RecordCache`."""
+    root = place({"images": [{"file_name": name} for name in names[:FIRST]]})
+    if fields.pop("linked") and not any((root / name).is_file() for name in names[:FIRST]):
+        return None
+    if not all((inside or Roots(root)).let_in(names, root)):
+        return None
+    files = as_on_disk(names, root)
+    name_bytes, name_starts = encode_names(files)
+    return Annotations(path=path, root=root, name_bytes=name_bytes, name_starts=name_starts, **fields)
 
 
 def read_records(path: Path) -> Any:

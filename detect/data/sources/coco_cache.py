@@ -1,26 +1,27 @@
 """Large COCO files as they were read last time, in the user's cache folder: a second start reads no json.
 
-Kept is what the json alone says, and only where all of it is in order. What depends on the disk, such as where images
-lie, is looked at every time. A file is used if it is whole, and if the json has the path, size, modification time and
-SHA-256 that it had.
+Kept is what the json alone says, in its final form, and only where all of it is in order. What depends on the disk,
+such as where images lie, is looked at every time. A file is used if it is whole, and if the json has the path, size,
+modification time and SHA-256 that it had.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from detect.data.annotations import Annotations, encode_names, names_of
+from detect.data.federation import Federation
 from detect.data.outlines import Outlines
-from detect.data.sources.coco_table import AnnotationTable
 from detect.errors import UserError
 from detect.utils.array_files import read_arrays, sha256, write_arrays
 from detect.utils.atomic_io import cache_folder
@@ -29,7 +30,10 @@ from detect.utils.names import warn_once
 
 LEAST = 1 << 24  # bytes; a smaller json is read in a fraction of a second
 MOST = 10 << 30  # bytes of all files; the ones that were used last stay
-_OUTLINES = ("points", "ring_starts", "holes", "object_starts", "codes", "code_starts", "rle_sizes")
+_OF_DISK = ("path", "root", "name_bytes", "name_starts")  # of annotations: they are found anew
+_PARTS: dict[str, Any] = {"outlines": Outlines, "federation": Federation}
+_READERS = ("annotations", "categories", "federation", "outlines")  # files that decide what is kept, beside this folder
+Finish = Callable[[dict[str, Any], list[str]], Annotations | None]
 
 
 class RecordCache:
@@ -37,68 +41,82 @@ class RecordCache:
 
     Args:
         path: the json.
+        finish: makes annotations of what is kept, all fields but those that depend on the disk, and of the file names
+            in the json; None where the disk has changed so that the json has to be read.
 
     Attributes:
-        kept: its `images`, `annotations` (as a table) and `categories`; None where they are not kept.
+        found: the annotations, if they are kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.kept: dict[str, Any] | None = None
-        self.path, self.identity = path, _identity(path)
+    def __init__(self, path: Path, finish: Finish) -> None:
+        self.found: Annotations | None = None
+        self.path, self.finish, self.identity = path, finish, _identity(path)
         name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
         self.file = cache_folder() / "annotations" / f"{name}.arrays"
+        self._digest: Future[bytes] | None = None
 
     def look(self) -> None:
-        """Look for the file's records."""
-        self.kept = self._read()
+        """Look for the file's annotations."""
+        with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
+            if not self.file.exists():
+                return
+            digest, kept = self.digest(), read_arrays(self.file)
+            if kept is None:
+                return
+            identity = kept[0].pop("identity")
+            made = self.finish(*_restored(*kept)) if identity[:-1] == self.identity else None
+            if identity[-1] == digest.result().hex():
+                self.found = made
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            with ThreadPoolExecutor(1) as pool:
-                digest = pool.submit(sha256, self.path)
-                found = read_arrays(self.file)
-                if found is None or [*self.identity, digest.result().hex()] != found[0]["identity"]:
-                    return None
-            said, arrays = found
-            images = msgspec.json.decode(arrays.pop("images").tobytes())
-            return {"images": images, "annotations": _table(arrays), "categories": said["categories"]}
-        except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):  # there is none, or it is damaged
-            return None
+    def digest(self) -> Future[bytes]:
+        """The SHA-256 of the json, for which another thread reads it."""
+        if self._digest is None:
+            pool = ThreadPoolExecutor(1)
+            self._digest = pool.submit(sha256, self.path)
+            pool.shutdown(wait=False)
+        return self._digest
 
-    def write(self, images: bytes, categories: list[dict], table: AnnotationTable) -> None:
-        """Keep records: those of images as json, and annotations, ordered by image, as a table without anything odd."""
-        digest = sha256(self.path).hex()
+    def write(self, made: Annotations, names: list[str], linked: bool) -> None:
+        """Keep annotations of which all is in order, and the file names of their images: see `keep`."""
+        digest = self.digest().result().hex()
         if self.identity != _identity(self.path):
             return  # somebody has changed it meanwhile
-        arrays = _arrays(table) | {"images": np.frombuffer(images, np.uint8)}
-        said = {"identity": [*self.identity, digest], "categories": categories}
-        write_arrays(self.file, said, arrays, MOST)
+        said, arrays = _split(made, _OF_DISK)
+        arrays["names"], arrays["name_starts"] = encode_names(names)
+        write_arrays(self.file, {"identity": [*self.identity, digest], "linked": linked, **said}, arrays, MOST)
 
 
 @contextmanager
-def record_cache(path: Path) -> Iterator[RecordCache | None]:
+def record_cache(path: Path, finish: Finish) -> Iterator[RecordCache | None]:
     """Give the cache of a COCO file: with what it keeps, else while no other process reads that json to fill it.
 
     None for a small file, and where there can be no cache.
     """
     with ExitStack() as stack:
-        found = None
+        cache = None
         with suppress(OSError, ValueError, UserError):
             if os.path.getsize(path) >= LEAST:
-                found = RecordCache(path)
-                found.look()
-                if found.kept is None:
-                    stack.enter_context(locked_in_turn(found.file))
-                    found.look()
-        yield found
+                cache = RecordCache(path, finish)
+                cache.look()
+                if cache.found is None:
+                    stack.enter_context(locked_in_turn(cache.file))
+                    cache.look()
+        yield cache
 
 
-def keep(found: RecordCache, images: bytes, categories: list[dict], table: AnnotationTable) -> None:
-    """Write records into the cache, or say why that is not possible."""
+def keep(cache: RecordCache, made: Annotations, names: list[str], linked: bool) -> None:
+    """Write annotations into the cache, or say why that is not possible.
+
+    Args:
+        cache: that of their file.
+        made: annotations of which all is in order.
+        names: the file names of their images as the json has them.
+        linked: whether the json has URLs of images instead, and the disk tells how much of one is a name.
+    """
     try:
-        found.write(images, categories, table)
+        cache.write(made, names, linked)
     except (OSError, UserError) as error:
-        warn_once(f"the labels in {found.path} are read anew next time, for the cache cannot be written: {error}")
+        warn_once(f"the labels in {cache.path} are read anew next time, for the cache cannot be written: {error}")
 
 
 def _identity(path: Path) -> list[int]:
@@ -109,28 +127,36 @@ def _identity(path: Path) -> list[int]:
 @cache
 def _reader() -> str:
     """A digest of the code that reads COCO files, so that another version reads them anew."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    digest, here = hashlib.sha256(), Path(__file__).parent
+    for file in [*sorted(here.glob("*.py")), *(here.parent / f"{name}.py" for name in _READERS)]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _arrays(table: AnnotationTable) -> dict[str, np.ndarray]:
-    """The arrays of a table without anything odd, whose outlines are one part."""
-    arrays = {f"values.{key}": values for key, values in table.values.items()}
-    arrays |= {name: getattr(table, name) for name in ("points", "point_counts", "difficult")}
-    for outlines in table.outlines:
-        arrays |= {f"outlines.{name}": getattr(outlines, name) for name in _OUTLINES}
-    return arrays
+def _split(whole: Any, without: tuple[str, ...] = (), prefix: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The fields of a dataclass that json can say, and those that are arrays, with those of its parts."""
+    said, arrays = dict[str, Any](), dict[str, np.ndarray]()
+    for field in fields(whole):
+        value = getattr(whole, field.name)
+        if field.name in without:
+            continue
+        if isinstance(value, np.ndarray):
+            arrays[prefix + field.name] = value
+        elif is_dataclass(value):
+            for found, more in zip((said, arrays), _split(value, (), f"{field.name}."), strict=True):
+                found |= more  # type: ignore[operator]
+        else:
+            said[prefix + field.name] = value
+    return said, arrays
 
 
-def _table(arrays: dict[str, np.ndarray]) -> AnnotationTable:
-    values = {name.removeprefix("values."): array for name, array in arrays.items() if name.startswith("values.")}
-    none = np.zeros(len(arrays["difficult"]), bool)
-    outlines = list[Outlines]()
-    if "outlines.points" in arrays:
-        parts: dict[str, Any] = {name: arrays[f"outlines.{name}"] for name in _OUTLINES}
-        outlines = [Outlines(**parts)]
-    columns = {name: arrays[name] for name in ("points", "point_counts", "difficult")}
-    odd = dict.fromkeys(values, none)
-    return AnnotationTable(values, odd, none, **columns, outlines=outlines, bad_outlines={}, corners={}, records={})
+def _restored(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], list[str]]:
+    """The fields of annotations, of what `_split` gave, and the names in the json."""
+    names = names_of(arrays.pop("names"), arrays.pop("name_starts"))
+    values: dict[str, Any] = {**said, **arrays}
+    for name, kind in _PARTS.items():
+        part = {key.partition(".")[2]: values.pop(key) for key in [*values] if key.startswith(f"{name}.")}
+        if part:
+            values[name] = kind(**{key: tuple(one) if isinstance(one, list) else one for key, one in part.items()})
+    values["notes"] = [tuple(note) for note in values["notes"]]
+    return values, names

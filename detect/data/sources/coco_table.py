@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from detect.data.groups import starts_of
 from detect.data.outlines import Outlines
 from detect.data.sources.coco_outlines import read_outlines
 from detect.data.sources.values import numbers, whole
-
-if TYPE_CHECKING:
-    from detect.data.annotations import Annotations
 
 _BLOCK = 40 << 20  # bytes; the C library maps what is larger than 32 MB by itself
 
@@ -122,33 +119,6 @@ class AnnotationTable:
         if row in self.records:
             return self.records[row].get(key)
         return None if key == "id" and self.unnumbered[row] else self.values[key][row].tolist()
-
-
-def table_of(annotations: Annotations) -> AnnotationTable:
-    """Return the table of which these annotations could have been made; they have no corners beside outlines."""
-    count = len(annotations.ids)
-    points = annotations.keypoints
-    values = {
-        "id": annotations.ids,
-        "image_id": np.repeat(annotations.image_ids, np.diff(annotations.starts)),
-        "category_id": annotations.category_ids[annotations.labels],
-        "bbox": annotations.boxes,
-        "area": annotations.areas[:, None],
-        "iscrowd": annotations.crowd[:, None].astype(np.float64),
-    }
-    none = np.zeros(count, bool)
-    return AnnotationTable(
-        values,
-        odd=dict.fromkeys(values, none),
-        unnumbered=none,
-        points=np.zeros(0) if points is None else points.ravel(),
-        point_counts=np.full(count, 0 if points is None else points[0].size if count else 0),
-        difficult=none if annotations.difficult is None else annotations.difficult,
-        outlines=[] if annotations.outlines is None else [annotations.outlines],
-        bad_outlines={},
-        corners={},
-        records={},
-    )
 
 
 class TableBuilder:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from detect.data.sources.inventory import IMAGE_FOLDERS, SPLITS, Finder, folders_in, split_name
 from detect.utils.atomic_io import STORED
 
-_FIRST = 8  # records that are looked for in each folder
+FIRST = 8  # records that are looked for in each folder
 
 
 def image_roots(base: Path, *names: str) -> list[Path]:
@@ -41,15 +41,15 @@ def image_folder(data: Any, roots: Sequence[Path]) -> Path:
         if not record.get("file_name") and isinstance(url := record.get("coco_url"), str):
             place, _, name = _path_of(url).rpartition("/")
             linked[place.rpartition("/")[2]].append((record, name))
-    first = [[str(record["file_name"])] for record in records[:_FIRST] if record.get("file_name")]
-    first += [[f"{place}/{name}", name] for place, some in linked.items() for _, name in some[:_FIRST]]
+    first = [[str(record["file_name"])] for record in records[:FIRST] if record.get("file_name")]
+    first += [[f"{place}/{name}", name] for place, some in linked.items() for _, name in some[:FIRST]]
     finder = Finder()
     spelled = [name for names in first for name in names]
     exact = (root for root in roots if any(os.path.isfile(root / name) for name in spelled))
     alike = (root for root in roots if any(_found(finder, root, name) for name in spelled))
     root = next(exact, None) or next(alike, roots[0])
     for place, some in linked.items():
-        names = [name for _, name in some[:_FIRST]]
+        names = [name for _, name in some[:FIRST]]
         bare = not any(os.path.isfile(root / place / name) for name in names)
         bare = bare and any(os.path.isfile(root / name) for name in names)
         for record, name in some:
@@ -65,8 +65,9 @@ def as_on_disk(names: Sequence[str], root: Path) -> list[str]:
     """
     folders: dict[str, set[str]] = {}
     spelled, missing = list(names), list[int]()
+    stored = STORED.search("\n".join(names)) is not None  # one search is quicker than one of each
     for index, name in enumerate(names):
-        if STORED.search(name):  # in a shard
+        if stored and STORED.search(name):  # in a shard
             continue
         place, _, file = name.rpartition("/")
         if place not in folders:
