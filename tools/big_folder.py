@@ -17,8 +17,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -81,10 +83,20 @@ def done(out: Path) -> int:
     return max((json.loads(line)["frames"] for line in lines if line.startswith(b'{"part"')), default=0)
 
 
+def last(log: IO[str]) -> str:
+    """The last lines of what a process has written to standard error."""
+    log.seek(0)
+    return " ".join(log.read()[-2000:].split())
+
+
 def undisturbed(options: argparse.Namespace, out: Path) -> float:
     """Run without a kill; print images, memory and time of the processors at every tenth. Returns the seconds."""
     begun, shown, first = time.monotonic(), 0, (0.0, 0.0, 0)
-    with subprocess.Popen(command(options, out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command(options, out), stderr=log, stdout=quiet) as process,
+    ):
         while process.poll() is None:
             images, memory, used, now = done(out), resident(process.pid), busy(process.pid), time.monotonic() - begun
             first = first if first[2] else (now, used, images)
@@ -95,8 +107,8 @@ def undisturbed(options: argparse.Namespace, out: Path) -> float:
                 print(f"{now:.0f} s: {images:,} images, {memory:.0f} MB, {work}", flush=True)
                 shown = images
             time.sleep(PAUSE)
-    if process.returncode:
-        raise UserError(f"detect predict ended with {process.returncode}")
+        if process.returncode:
+            raise UserError(f"detect predict ended with {process.returncode} after {done(out):,} images: {last(log)}")
     print(f"{time.monotonic() - begun:.0f} s in all, {first[0]:.0f} s until the first image", flush=True)
     return time.monotonic() - begun
 

@@ -109,7 +109,7 @@ def start_check(config: TrainConfig, sets: Sequence[Annotations], begun: bool, r
         ranks: this process among those of the run.
     """
     roots = set[tuple[Path, int]]()  # the training set may be the validation set
-    large = list[Annotations]()
+    large: list[Annotations] = []
     for one in sets:
         if is_beside(config, one) and (one.path, len(one)) not in roots:
             large.append(one)
