@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -91,7 +91,7 @@ def check_images(
             return Examined(header, str(error))
         return Examined(header)
 
-    def looked() -> Iterator[Examined]:
+    def looked() -> Generator[Examined, None, None]:
         indices = iter(range(len(annotations)))
         with ThreadPoolExecutor(min(workers, os.cpu_count() or 1, 1 + len(annotations) // 64)) as pool:
             while chunk := list(islice(indices, 64 * workers)):

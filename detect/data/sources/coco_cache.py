@@ -144,7 +144,7 @@ def _split(whole: Any, without: tuple[str, ...] = (), prefix: str = "") -> tuple
             arrays[prefix + field.name] = value
         elif is_dataclass(value):
             for found, more in zip((said, arrays), _split(value, (), f"{field.name}."), strict=True):
-                found |= more  # type: ignore[operator]
+                found |= more
         else:
             said[prefix + field.name] = value
     return said, arrays
