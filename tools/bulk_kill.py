@@ -2,10 +2,11 @@
 
     python tools/bulk_kill.py --weights picodet_s_416 --source photos/ --out runs/kills --seconds 300
 
-The job runs on Ray with two workers. The driver, an actor, or any other process that the driver has started is killed
-by SIGKILL; if the job has ended without being done, it is started again with --resume. Jobs follow one another for so
-many seconds, each in a new folder, and each is compared with the files of a job in one process that nothing has
-disturbed. Linux only: processes are looked up in /proc. The last line is a JSON object.
+The job runs on Ray with two workers; with --workers 0 it is one process. The driver, an actor, or any other process
+that the driver has started is killed by SIGKILL; if the job has ended without being done, it is started again with
+--resume. Jobs follow one another for so many seconds, each in a new folder, and each is compared with the files of a
+job in one process that nothing has disturbed. Linux only: processes are looked up in /proc. The last line is a JSON
+object.
 """
 
 from __future__ import annotations

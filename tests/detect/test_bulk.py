@@ -99,7 +99,12 @@ def test_an_input_without_objects_is_no_failure(run: Run, tmp_path: Path, capsys
 
 @pytest.mark.parametrize(
     "kept",
-    [["inputs.jsonl"], ["inputs.jsonl", "job.json"], ["inputs.jsonl", "job.json", "part-00001.parquet"], []],
+    [
+        ["inputs.jsonl"],
+        ["inputs.jsonl", "job.json", "part-00001.parquet"],
+        pytest.param(["inputs.jsonl", "job.json"], marks=pytest.mark.slow),
+        pytest.param([], marks=pytest.mark.slow),
+    ],
     ids=len,
 )
 def test_a_killed_job_continues_from_what_its_folder_has(whole: Path, run: Run, tmp_path: Path, kept: list) -> None:
