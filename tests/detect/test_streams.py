@@ -14,6 +14,7 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.api import Detector
+from detect.config.streams import StreamConfig
 from detect.errors import UserError
 from detect.inference import streams as module
 from detect.inference.pipeline import Job, Summary, predict_jobs, predict_to
@@ -23,6 +24,7 @@ from detect.inference.stream_list import named_streams, read_streams, reader_of,
 from detect.inference.streams import QUEUE, StreamReader, Streams, in_rounds
 from detect.types import Frame, Postprocess
 from tests.reference.planted import MagentaFinder, film, moving
+from tests.reference.stalled import server
 
 IMAGE = np.zeros((32, 48, 3), np.uint8)
 
@@ -196,6 +198,24 @@ def test_streams_that_are_not_there_are_no_reason_to_wait_for_ever(films):
     file, door = reader_of("f", streams_of([str(films / "0.mkv")])["0"]), camera("door", retries=0)
     assert len(frames_of(Streams([file, door]))) == 9
     assert door.line(0) == "door: 0 frames, 0 lost, 0 reconnects (nobody is there)"
+
+
+@pytest.mark.slow
+def test_a_server_that_stalls_is_asked_again_while_others_go_on(films, tmp_path, monkeypatch):
+    film(tmp_path / "clip.ts", moving(20)[0], [Fraction(i, 10) for i in range(20)], Fraction(10))
+    monkeypatch.setattr("detect.inference.video.NETWORK_TIMEOUT", (5.0, 5.0))
+    url, _ = server("body", (tmp_path / "clip.ts").read_bytes())
+    named = {"stalls": StreamConfig(url, "every"), "file": StreamConfig(str(films / "0.mkv"))}
+    stalls, file = readers = [reader_of(name, one) for name, one in named.items()]
+    came = []
+    with Streams(readers) as streams:
+        for frames in streams:
+            came += [(frame.part, frame.index) for frame in frames]
+            if stalls.reconnects == 2:
+                break
+    assert file.finished and [index for part, index in came if part == 1] == list(range(9))
+    indices = [index for part, index in came if part == 0]
+    assert indices == list(range(len(indices))) and len(indices) > 20
 
 
 def test_streams_are_named_after_what_they_are():
