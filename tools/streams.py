@@ -110,7 +110,7 @@ def main() -> None:
         raise UserError(f"{options.videos}: no videos in it")
     detector = Detector.load(options.weights, options.device)
     print(f"{options.streams} streams of {len(videos)} videos; {detector.computed(options.imgsz)}", end="; ")
-    print(f"{torch.get_num_threads()} threads")
+    print(f"{torch.get_num_threads()} threads", flush=True)
     print("| policy | frames a second that came | predicted a second | delay, median (ms) | 95 % (ms) | lost |")
     print("| --- | --- | --- | --- | --- | --- |")
     for latest in (False, True):
