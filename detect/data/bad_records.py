@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,21 @@ class EmptyDatasetError(UserError):
         why = f" that can be used; the first of {len(left_out)} reasons: {left_out[0]}" if left_out else ""
         super().__init__(f"{path}: the dataset is empty: it holds no image{why}")
         self.path, self.left_out = str(path), left_out
+
+
+class NoClassError(UserError):
+    """Labels in files that name the classes of objects alone, and of which no image has an object.
+
+    Args:
+        message: for those who need the classes.
+        images: COCO's records of the images.
+        path: what was read.
+        root: the folder to which the names of the images are relative.
+    """
+
+    def __init__(self, message: str, images: list[dict], path: Path, root: Path) -> None:
+        super().__init__(message)
+        self.images, self.path, self.root = images, path, root
 
 
 class BadRecords:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from detect.data.annotations import Annotations
-from detect.data.bad_records import BadRecords
+from detect.data.bad_records import BadRecords, NoClassError
 from detect.data.roots import Roots
-from detect.data.sources.coco import load_coco
+from detect.data.sources.coco import from_coco, load_coco
 from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.inventory import take_stock
 from detect.data.sources.voc import voc_of
@@ -39,7 +40,7 @@ def read_corrected(path: Path, known: Known, names: Sequence[str], skip_bad: boo
     if _is_coco(path):
         return [load_coco(path, path.parent, skip_bad, Roots(path.parent, anywhere=True))]
     try:
-        return [load(skip_bad) for load in recognise(path, allow_outside=True).values()]
+        return [_loaded(partial(load, skip_bad), names) for load in recognise(path, allow_outside=True).values()]
     except UnknownFormatError:
         found = _without_images(path, known, names, skip_bad)
         if found is None:
@@ -49,6 +50,17 @@ def read_corrected(path: Path, known: Known, names: Sequence[str], skip_bad: boo
         if found is None:
             raise error
     return [found]
+
+
+def _loaded(load: Callable[[], Annotations], names: Sequence[str]) -> Annotations:
+    """What `load` returns; with these classes where no image has an object, so that the files name none."""
+    try:
+        return load()
+    except NoClassError as error:
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        content = {"images": error.images, "annotations": [], "categories": categories}
+        inside = Roots(error.root, anywhere=True)
+        return from_coco(content, error.path, error.root, BadRecords(error.path, False), inside=inside)
 
 
 def _is_coco(path: Path) -> bool:
@@ -68,7 +80,7 @@ def _without_images(path: Path, known: Known, names: Sequence[str], skip_bad: bo
     if xmls:
         found = {xml: index.find(os.path.relpath(xml, path)) for xml in xmls}
         images = {xml: str(known[place][0]) for xml, place in found.items() if place is not None}
-        return voc_of(path, list(images), list(images.values()), skip_bad)
+        return _loaded(lambda: voc_of(path, list(images), list(images.values()), skip_bad), names)
     texts = [
         file for file in sorted(stock.others[".txt"]) if os.path.basename(file) not in ("train.txt", "classes.txt")
     ]

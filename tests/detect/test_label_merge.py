@@ -257,3 +257,17 @@ def test_splits_that_number_their_classes_otherwise_keep_them(tmp_path, two_orde
     )
     val = load_data(tmp_path / "written", "val")
     assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(val)] == expected
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("form", ["voc", "cvat", "label-studio", "labelme"])
+def test_a_correction_that_removes_every_object_comes_back_in_files_that_name_no_class(
+    tmp_path, photos, dataset, form, alone, capsys
+):
+    """These formats have no list of classes, so a file without objects names none."""
+    corrected = corrections(tmp_path, photos, form, objects=[], images=(1, 2))
+    if alone and form == "voc":
+        shutil.rmtree(corrected / "JPEGImages")
+    assert merged(tmp_path, dataset, corrected) == 0
+    assert "0 objects added, 4 removed" in capsys.readouterr().out
+    assert rows(load_data(tmp_path / "merged", "train")) == rows(annotations(photos, BEFORE[4:]))

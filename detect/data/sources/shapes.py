@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detect.data.annotations import Annotations
-from detect.data.bad_records import BadRecords
+from detect.data.bad_records import BadRecords, NoClassError
 from detect.data.outlines import Outlines
 from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco
@@ -88,9 +88,8 @@ def load_export(
                 where.append(shape.where)
     names = sorted({record["category_id"] for record in annotations})
     if not names:
-        raise UserError(
-            f"{path}: no image has an object with a class" + "".join(f"; {n}" for n in bad_records.lines[:1])
-        )
+        message = f"{path}: no image has an object with a class" + "".join(f"; {n}" for n in bad_records.lines[:1])
+        raise UserError(message) if bad_records.lines else NoClassError(message, records, path, base)
     points = list(dict.fromkeys(name for record in annotations for name in record["keypoints"]))
     for record in annotations:
         record["category_id"] = names.index(record["category_id"]) + 1

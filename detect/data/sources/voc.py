@@ -20,7 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from detect.data.annotations import Annotations
-from detect.data.bad_records import BadRecords, EmptyDatasetError
+from detect.data.bad_records import BadRecords, EmptyDatasetError, NoClassError
 from detect.data.image_formats import SUFFIXES
 from detect.data.images import read_header
 from detect.data.roots import Roots
@@ -275,9 +275,11 @@ def _load(voc: _Voc, xmls: list[str], bad_records: BadRecords) -> Annotations:
                 where.append(record)
     with_upright(annotations)
     if not number:
-        raise EmptyDatasetError(
-            voc.folder, bad_records.lines or [f"none of {len(xmls)} xml files has an object with a name"]
-        )
+        lines = bad_records.lines or [f"none of {len(xmls)} xml files has an object with a name"]
+        empty = EmptyDatasetError(voc.folder, lines)
+        if bad_records.lines or annotations:
+            raise empty
+        raise NoClassError(str(empty), images, voc.folder, voc.folder)
     categories = [{"id": index, "name": name} for name, index in number.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     return from_coco(content, voc.folder, voc.folder, bad_records, where, voc.inside)
