@@ -135,10 +135,17 @@ class DatasetFolder:
         """Write the labels, see `write_dataset`. Images that lie in `images(split)` already stay there."""
         self.format.scores = scores
         how = self.placement(images)
+        films = {split: labels for split, labels in sets.items() if how != "refer" and _shares_files(labels)}
+        sets = {split: labels for split, labels in sets.items() if split not in films}
+        if not sets:
+            raise UserError(f"{self.out}: several images share a file, as frames of a video do: give --images refer")
         classes = with_same_classes({split: labels.annotations for split, labels in sets.items()})
         same = {split: replace(labels, annotations=classes[split]) for split, labels in sets.items()}
         placed = {split: self._placed(labels.with_sizes(), split, how) for split, labels in same.items()}
         lines: list[str] = self.format.write(placed, self.out)
+        lines += [
+            f"{split} is left out: several of its images share a file, as frames of a video do" for split in films
+        ]
         review = [name for labels in placed.values() for name in _to_review(labels, self.out)]
         if review:
             path = self.out / f"{REVIEW}.txt"  # a list that --source takes
@@ -156,6 +163,12 @@ class DatasetFolder:
         for i, name in enumerate(renamed):
             place(data.image_path(i), folder / name, how)
         return replace(labels, annotations=_renamed(data, folder, renamed))
+
+
+def _shares_files(labels: Labels) -> bool:
+    """Whether several images are in one file, of which none can be linked or copied alone."""
+    data = labels.annotations
+    return len({data.file_name(i) for i in range(len(data))}) < len(data)
 
 
 def _to_review(labels: Labels, out: Path) -> Iterable[str]:

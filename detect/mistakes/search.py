@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detect.cli.applicability import refuse_set
 from detect.commands.mistakes import MistakesConfig
 from detect.data.annotations import Annotations
 from detect.data.boxes import objects
@@ -41,11 +42,14 @@ COLUMNS = (
     "to_class",
     "to_bbox",
 )
+OF_FOLDS = ("folds", "model", "fine_tune", "epochs", "train_options", "seed")
+OF_MODELS = ("imgsz", "batch", "device", "precision", "workers")
 TOLD = 10  # mistakes that are printed
 
 
 def search(config: MistakesConfig) -> list[dict[str, Any]]:
     """Find label errors, print the likeliest ones and write all into the folder of the command."""
+    _refuse_unread(config)
     annotations, out = open_labels(config), Path(config.out)
     seen = look_at_all(annotations, "compare images")
     held_out = predictions(config, annotations, same_images(seen))
@@ -62,6 +66,14 @@ def search(config: MistakesConfig) -> list[dict[str, Any]]:
     for line in (*_lines(listed, annotations, out), *_datasets(config, annotations, listed)):
         say(line)
     return found
+
+
+def _refuse_unread(config: MistakesConfig) -> None:
+    """Refuse options of trainings where none is needed, and of models where predictions are given."""
+    if config.results:
+        refuse_set(config, ["weights", *OF_FOLDS, *OF_MODELS], "has no effect on predictions that --results has")
+    if config.weights:
+        refuse_set(config, OF_FOLDS, "is for models that are trained here, and --weights are given")
 
 
 def _datasets(config: MistakesConfig, annotations: Annotations, listed: Sequence[Mistake]) -> list[str]:

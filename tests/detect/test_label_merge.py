@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from detect.__main__ import main
 from detect.data.bad_records import BadRecords
 from detect.data.outlines import Outlines
 from detect.data.sources.coco import from_coco
-from detect.data.sources.formats import load_data
+from detect.data.sources.formats import load_data, splits
+from detect.errors import UserError
 from detect.labelling.corrected import ImageIndex
 from detect.labelling.labels import Labels
 from detect.labelling.object_matching import Objects, has_moved, iou, pairs
@@ -271,3 +273,14 @@ def test_a_correction_that_removes_every_object_comes_back_in_files_that_name_no
     assert merged(tmp_path, dataset, corrected) == 0
     assert "0 objects added, 4 removed" in capsys.readouterr().out
     assert rows(load_data(tmp_path / "merged", "train")) == rows(annotations(photos, BEFORE[4:]))
+
+
+def test_frames_of_a_video_file_are_left_out_where_images_are_linked(tmp_path, photos):
+    train = annotations(photos, BEFORE)
+    video = replace(train.select([0, 0]), image_ids=np.array([1, 2]))  # two records of one file
+    sets = {"train": Labels(train), "video": Labels(video)}
+    lines = write_dataset(sets, tmp_path / "out", "yolo")
+    assert any(line.startswith("video is left out") for line in lines)
+    assert list(splits(tmp_path / "out")) == ["train"]
+    with pytest.raises(UserError, match="give --images refer"):
+        write_dataset({"video": sets["video"]}, tmp_path / "other", "voc")

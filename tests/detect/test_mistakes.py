@@ -230,3 +230,17 @@ def test_a_dataset_without_labels_has_missing_ones_alone(coco):
     assert {one.kind for one in listed} <= {"missing"}
     empty = Records.join([])
     assert {one.kind for one in found_in(coco, empty)[1]} <= {"spurious"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--results", "r.json", "--weights", "w.safetensors"], "--weights has no effect on predictions"),
+        (["--results", "r.json", "--device", "cpu"], "--device has no effect on predictions"),
+        (["--weights", "w.safetensors", "--folds", "5"], "--folds is for models that are trained here"),
+        (["--weights", "w.safetensors", "--fine-tune", "v.safetensors"], "--fine-tune is for models"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(tmp_path, words, told, capsys):
+    assert main(["mistakes", "--data", "toy", "--out", str(tmp_path / "out"), *words]) == 2
+    assert told in capsys.readouterr().err
