@@ -20,7 +20,7 @@ from detect.models.weights import save_weights
 from detect.tasks import get_task
 from detect.types import Detections, Preprocess
 
-STEPS = {"yolo_n_seg": 60, "yolo_n_obb": 60, "unet": 40}
+STEPS = {"yolo_n_seg": 120, "yolo_n_obb": 120, "unet": 60}
 
 
 def detections(dense: list[np.ndarray]) -> Detections:
@@ -72,6 +72,12 @@ def trained(kind: str, data, out) -> None:
         optimizer.zero_grad()
         sum(term.total / term.count.clamp_min(1) for term in model.loss(model(batch), targets).values()).backward()
         optimizer.step()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.5  # the statistics of these weights, not of those on the way
+    with torch.no_grad():
+        for _ in range(8):
+            model(batch)
     save_weights(out, model.eval())
 
 
