@@ -106,9 +106,12 @@ def verify(model: Model, exported: Exported, images: Sequence[np.ndarray]) -> st
 
 
 def on_canvas(results: Sequence[Any], images: Tensor) -> list[Any]:
-    """The results for images (B, 3, H, W) with masks in pixels of the canvas, which can be compared."""
+    """The results for images (B, 3, H, W) with masks in pixels of the canvas, which can be compared.
+
+    Scores of pixels, and what has no masks, are so already.
+    """
     size = (images.shape[2], images.shape[3])
-    return [in_source(one, Letterbox.fit(size, size)) for one in results]
+    return [in_source(one, Letterbox.fit(size, size)) if isinstance(one, Detections) else one for one in results]
 
 
 def _compare_outputs(about: About, expected: Sequence[Any], actual: Sequence[Any]) -> str:

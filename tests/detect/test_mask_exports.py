@@ -12,11 +12,13 @@ from detect.cli.parser import parse
 from detect.data.rng import SampleKey
 from detect.data.sources.formats import load_data
 from detect.data.toy import build as toy
-from detect.export.comparison import matching_boxes
+from detect.export.comparison import matched_share, matching_boxes, on_canvas
+from detect.export.metadata import About
 from detect.masks import RleMasks
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
 from detect.models.weights import save_weights
+from detect.semantic import CanvasScores
 from detect.tasks import get_task
 from detect.types import Detections, Preprocess
 
@@ -41,6 +43,15 @@ def test_masks_decide_where_boxes_are_equal():
     assert matching_boxes(detections([whole]), detections([left]), 0.7) == 0
     assert matching_boxes(detections([whole, left]), detections([left, whole]), 0.9) == 2
     assert matching_boxes(detections([whole]), detections([whole & False]), 0.1) == 0
+
+
+def test_classes_of_pixels_are_compared_as_a_file_returns_them():
+    scores = torch.zeros(3, 40, 60)
+    scores[2], scores[0, :20], moved = 0.5, 1, torch.zeros(3, 40, 60)
+    moved[2], moved[0, 20:] = 0.5, 1
+    about = About("m", "semantic", ModelMetadata(["a", "b"], [1, 2], 64), ["logits"], precision="float16")
+    one, other = (on_canvas([CanvasScores(x)], torch.zeros(1, 3, 40, 60)) for x in (scores, moved))
+    assert matched_share(about, one, one) == (1.0, 2) and matched_share(about, one, other) == (0.0, 2)
 
 
 @pytest.fixture(scope="module")
