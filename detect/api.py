@@ -255,7 +255,7 @@ class Detector:
         most = batch_of(config.batch, len(named), self.device.type)
         predictor = partial(self._described, in_rounds(self.predictor(keep, config.imgsz, most)))
         readers = [reader_of(name, one, config.policy, retries, vid_stride) for name, one in named.items()]
-        return _named_results(Streams(readers, most), predictor)
+        return _named_results(Streams(readers, most, device=self.device.type), predictor)
 
     def _described(self, predictor: Any, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
         """The results of `predictor`, with class names, category ids and skeleton."""

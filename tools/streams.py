@@ -76,7 +76,12 @@ def measured(detector: Detector, videos: list[Path], latest: bool, options: argp
     with tempfile.TemporaryDirectory() as out:
         known = (detector.names, detector.metadata.category_ids, out)
         predict_jobs(
-            Streams(readers, options.batch), jobs, timed, *known, results_file="detections.jsonl", annotate=False
+            Streams(readers, options.batch, device=detector.device.type),
+            jobs,
+            timed,
+            *known,
+            results_file="detections.jsonl",
+            annotate=False,
         )
     seconds = time.monotonic() - start
     came, lost = sum(part.came for part in parts), sum(reader.lost for reader in readers)

@@ -229,7 +229,7 @@ def _jobs(
         raise UserError(unread[0])
     for line in unread:
         say(f"left out: {line}", sys.stderr)
-    return Streams([job.source for job in jobs], batch, config.skip_bad), jobs
+    return Streams([job.source for job in jobs], batch, config.skip_bad, detector.device.type), jobs
 
 
 def _results_file(config: PredictConfig, task: Task) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import torch
 
 from detect.errors import UserError
 from detect.inference.predictor import AHEAD
@@ -191,8 +192,10 @@ class Streams:
 
     Args:
         readers: one for each stream; their order gives the streams' numbers.
-        batch: most frames that go through the network together; a round has at least one of each stream that has one.
+        batch: most frames that go through the network together.
         skip_bad: whether files that cannot be read are left out; otherwise they are an error, after the others.
+        device: where the network runs. A round is no longer than what it computes at once: the frames that are left
+            are replaced by newer ones meanwhile.
 
     Raises:
         UserError: while reading: no stream gave a frame, or a file cannot be read.
@@ -201,8 +204,12 @@ class Streams:
     is_live = True
     hidden = 0  # images inside of videos, as of `Source`
 
-    def __init__(self, readers: Sequence[StreamReader], batch: int = 1, skip_bad: bool = False) -> None:
-        self.readers, self.batch, self.most, self.turn = readers, batch, max(batch, len(readers)), 0
+    def __init__(
+        self, readers: Sequence[StreamReader], batch: int = 1, skip_bad: bool = False, device: str = "cpu"
+    ) -> None:
+        self.readers, self.batch, self.most, self.turn = readers, batch, batch, 0
+        if device == "cpu":  # as many batches are computed at once as there are threads
+            self.most *= torch.get_num_threads()
         self.skip_bad = skip_bad
         self.ready = threading.Condition()
         self.files = [file for reader in readers for file in reader.files]
@@ -233,20 +240,21 @@ class Streams:
             yield found
 
     def _gathered(self) -> Round:
-        """Waiting frames, as many of each stream as of the others where they have them, sorted by size.
+        """Waiting frames of the streams in turn, sorted by size.
 
         Frames of one stream stay in their order, and those of a round have one size.
         """
         if error := next((reader.error for reader in self.readers if reader.error), None):
             raise error
-        first = self.turn % len(self.readers)
+        first = self.turn
         ready, found, shapes = [*self.readers[first:], *self.readers[:first]], Round(), dict[int, Any]()
         while len(found) < self.most:
             ready = [one for one in ready if one.queue and _same(shapes, one.number, one.queue[0].image.shape)]
             if not ready:
                 break
             found += [reader.queue.popleft() for reader in ready[: self.most - len(found)]]
-        self.turn += 1
+        if found:
+            self.turn = (found[-1].part + 1) % len(self.readers)
         found.sort(key=lambda frame: frame.image.shape)
         found.is_live = len(found) <= self.batch
         return found

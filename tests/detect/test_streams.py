@@ -156,6 +156,17 @@ def test_what_waits_has_bounds():
         assert reader.finished
 
 
+def test_streams_take_turns(monkeypatch):
+    monkeypatch.setattr(module.torch, "get_num_threads", lambda: 2)
+    readers = [camera(f"{i}", [IMAGE] * 4, retries=1) for i in range(3)]
+    streams, rounds = Streams(readers), []
+    with streams:
+        while not all(reader.finished for reader in readers):
+            time.sleep(0.001)
+        rounds += [[frame.part for frame in frames] for frames in streams]
+    assert rounds == [[0, 1], [2, 0], [1, 2]] * 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_request_to_stop_finishes_every_writer(number, tmp_path):
     jobs = [Job(camera(name, itertools.repeat(IMAGE), latest=latest), name) for name, latest in (("a", 1), ("b", 0))]
