@@ -204,10 +204,10 @@ NEEDS = {"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nms", [[], ["--nms"]])
-@pytest.mark.parametrize("form", NEEDS)
+@pytest.mark.parametrize("form", [*NEEDS, "onnx --nms", "openvino --nms"])
 @pytest.mark.parametrize("method", ["isotonic", "temperature"])
-def test_an_exported_file_keeps_the_calibration(weights, tmp_path, method, form, nms):  # noqa: F811
+def test_an_exported_file_keeps_the_calibration(weights, tmp_path, method, form):  # noqa: F811
+    form, *nms = form.split()
     pytest.importorskip(NEEDS[form])
     image = tmp_path / "a.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))

@@ -284,3 +284,17 @@ def test_frames_of_a_video_file_are_left_out_where_images_are_linked(tmp_path, p
     assert list(splits(tmp_path / "out")) == ["train"]
     with pytest.raises(UserError, match="give --images refer"):
         write_dataset({"video": sets["video"]}, tmp_path / "other", "voc")
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "labelme"])
+def test_images_that_differ_in_their_suffix_alone_come_back(tmp_path, form):
+    """As VOC, which lists names without suffixes, has them: a, and a.png for a.png.png."""
+    for name in ("a.jpg", "a.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    records = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in ((1, "a.jpg"), (2, "a.png"))]
+    objects = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 10 * i, 9]} for i in (1, 2)]
+    content = {"images": records, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+    given = from_coco(content, tmp_path, tmp_path, BadRecords(tmp_path, False))
+    write_dataset({"train": Labels(given)}, tmp_path / "out", form, images="copy")
+    found = load_data(tmp_path / "out", "train")
+    assert sorted(found.boxes[:, 2].tolist()) == [10, 20] and found.starts.tolist() == [0, 1, 2]

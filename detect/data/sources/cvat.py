@@ -61,7 +61,9 @@ def _images(root: Element, path: Path, source: Source) -> Iterator[Labelled]:
     for image in root.iter("image"):
         size = int(image.attrib["height"]), int(image.attrib["width"])
         name = image.attrib["name"].replace("\\", "/")
-        yield Labelled([name, f"{image.get('subset')}/{name}"], size, _shapes(name, list(image)))
+        yield Labelled(
+            [name, *([f"{subset}/{name}"] if (subset := image.get("subset")) else [])], size, _shapes(name, list(image))
+        )
     if root.find("track") is not None:
         yield from _frames(root, path, source)
 

@@ -216,9 +216,13 @@ def _load_list(voc: _Voc, lines: list[tuple[str, str]], skip_bad: bool) -> Annot
         stems[fold(_stem(file))].append(file)
     chosen: dict[str, str] = {}
     for record, name in lines:
-        bare, suffix = os.path.splitext(name.replace("\\", "/"))
+        whole = name.replace("\\", "/")
+        bare, suffix = os.path.splitext(whole)
         bare += suffix if suffix.lower() not in SUFFIXES | {".xml"} else ""
-        placed = (finder.find(os.path.abspath(os.path.join(place, f"{bare}.xml"))) for place in voc.places)
+        spelled = (
+            os.path.join(place, f"{stem}.xml") for stem in (whole, bare) for place in voc.places
+        )  # a.png: a.png.xml
+        placed = (finder.find(os.path.abspath(path)) for path in spelled)
         alike = stems[fold(os.path.basename(bare))]
         xml = next(filter(None, placed), alike[0] if len(alike) == 1 else None)
         if xml is None:
