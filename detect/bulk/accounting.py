@@ -10,7 +10,7 @@ from typing import Any
 
 from detect.bulk.manifest import Manifest, Part
 from detect.errors import UserError
-from detect.inference.parquet import require_arrow
+from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import replace_file
 from detect.utils.names import counted, json_text
 

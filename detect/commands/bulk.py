@@ -65,8 +65,8 @@ def bulk(config: BulkConfig) -> Account:
     from detect.ensemble import members_of, open_detector
     from detect.export.runtime import Exported, is_exported
     from detect.hub import resolve
-    from detect.inference.parquet import require_arrow
     from detect.tasks import get_task
+    from detect.utils.arrow import require_arrow
     from detect.utils.locks import locked_files, locked_folder
 
     require_arrow()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from detect.data.annotations import Annotations, with_known_sizes
 from detect.data.image_formats import SUFFIXES
 from detect.errors import UserError
+from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import read_bytes, replace_file, replace_text
 from detect.utils.names import json_text
 
@@ -130,16 +131,12 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _write_parquet(path: Path, samples: Iterator[Sample], categories: list[dict]) -> list[str]:
     """Write one Parquet file; return the place of each image in it."""
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError(f"{path}: Parquet needs the package pyarrow: pip install 'gridhead[remote]'") from None
+    pa = require_arrow(str(path))
     places, rank = list[str](), {one["id"]: i for i, one in enumerate(categories)}
     schema = _schema(pa, categories)
 
     def write(part: Path) -> None:
-        with pq.ParquetWriter(part, schema, compression="none", write_statistics=["image_id"]) as file:
+        with pa.parquet.ParquetWriter(part, schema, compression="none", write_statistics=["image_id"]) as file:
             for group, some in enumerate(_groups(samples)):
                 places.extend(f"{group}-{row}/{one.name}" for row, one in enumerate(some))
                 rows = [_row(one, rank) for one in some]

@@ -68,10 +68,18 @@ def with_suppression(model: Any, about: About) -> Any:
     each keypoint; by descending score. Outputs that all boxes share stay, behind it. Oriented boxes have rows of
     their own: see `with_oriented_suppression`.
     """
+    joined = with_oriented_suppression(model, about) if "oriented" in about.outputs else _joined(model, about)
+    for node in joined.graph.node:  # it has the prefix that keeps its names apart from those of the network
+        node.output[:] = ["found" if name == "nms_found" else name for name in node.output]
+    for output in joined.graph.output:
+        output.name = output.name.removeprefix("nms_")
+    joined.graph.output.sort(key=lambda output: output.name != "found")
+    return joined
+
+
+def _joined(model: Any, about: About) -> Any:
     from onnx import compose, parser
 
-    if "oriented" in about.outputs:
-        return with_oriented_suppression(model, about)
     extras, least = extra_axes(about), about.postprocess().class_scores
     each = ", ".join(map(str, least or ()))
     shapes = {name: "batch, A" + "".join(f", {axis}" for axis in axes) for name, axes in extras.items()}
@@ -88,7 +96,5 @@ def with_suppression(model: Any, about: About) -> Any:
         more="".join(_EXTRA.format(name=name) for name in extras),
         more_out="".join(f", row_{name}" for name in extras),
     )
-    rows = compose.add_prefix(parser.parse_model(text), "nms_", rename_outputs=False)
-    joined = compose.merge_models(model, rows, io_map=[(name, f"nms_{name}") for name in ("boxes", "scores", *extras)])
-    joined.graph.output.sort(key=lambda output: output.name != "found")
-    return joined
+    rows = compose.add_prefix(parser.parse_model(text), "nms_")
+    return compose.merge_models(model, rows, io_map=[(name, f"nms_{name}") for name in ("boxes", "scores", *extras)])

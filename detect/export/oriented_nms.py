@@ -111,7 +111,7 @@ class Overlaps(nn.Module):
 
 
 def with_oriented_suppression(model: Any, about: Any) -> Any:
-    """The ONNX model with one output `found` (N, 8) instead of oriented boxes and scores.
+    """The ONNX model with one output `nms_found` (N, 8) instead of oriented boxes and scores.
 
     Each row is image, cx, cy, w, h, angle, score, label; those of an image by descending score.
     """
@@ -123,7 +123,7 @@ def with_oriented_suppression(model: Any, about: Any) -> Any:
     first = parser.parse_model(_CANDIDATES.format(**versions, **options))
     last = parser.parse_model(_SUPPRESSION.format(**versions, iou=about.iou, most=about.max_det))
     candidates, overlaps, suppression = (
-        compose.add_prefix(part, f"{name}_", rename_outputs=part is not last)
+        compose.add_prefix(part, f"{name}_")
         for name, part in (("candidates", first), ("overlaps", _overlaps_graph(model.ir_version)), ("nms", last))
     )
     rows = [f"candidates_{name}" for name in ("box", "score", "label")]

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from detect.errors import UserError
+from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import replace_file
 
 RECORDS = 20_000  # about so many records, or images, are in memory at once, and are one row group
@@ -27,16 +27,6 @@ FIELDS: dict[str, Any] = {
     "corners": [["float64"]],
     "angle": "float64",
 }
-
-
-def require_arrow() -> Any:
-    """pyarrow with its Parquet module. Raises UserError where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise UserError("Parquet needs pyarrow, which is not installed: pip install 'gridhead[parquet]'") from None
-    return pyarrow
 
 
 def arrow_schema(columns: Mapping[str, Any], column: str, fields: Sequence[str]) -> Any:

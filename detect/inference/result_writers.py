@@ -10,10 +10,11 @@ from typing import IO, Any
 
 from detect.errors import UserError
 from detect.inference.output_folder import OutputFolder
-from detect.inference.parquet import require_arrow, write_parquet
+from detect.inference.parquet import write_parquet
 from detect.inference.sink import Sink
 from detect.results import Result
 from detect.types import Frame
+from detect.utils.arrow import require_arrow
 from detect.utils.names import json_text
 
 PART = ".part"  # in the name of the results file of an unfinished run

@@ -17,6 +17,7 @@ from io import BufferedReader, BytesIO
 from typing import Any, NamedTuple
 
 from detect.errors import UserError
+from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import TREES
 
 MEMBER = re.compile(r"^(.*\.(tar|parquet))[/\\](\d{1,18})[+-](\d{1,18})[/\\]([^/\\]+)$", re.IGNORECASE | re.DOTALL)
@@ -100,13 +101,9 @@ def open_parquet(path: str, name: str) -> Any:
     Raises:
         UserError: pyarrow is missing, or the file is damaged.
     """
+    pa = require_arrow(name)
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError(f"{name}: Parquet needs the package pyarrow: pip install 'gridhead[remote]'") from None
-    try:
-        return pq.ParquetFile(path)
+        return pa.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{name}: not a readable Parquet file ({' '.join(str(error).split())[:200]})") from None
 

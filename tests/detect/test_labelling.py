@@ -195,7 +195,8 @@ def test_label_studio(tmp_path, capsys):
         (packed(np.repeat(MASK.ravel(), 3)), "has a mask of 2400 values of 8 bits, not of 3200"),
         ([255] * 40, "has a mask of 4294967295 values"),
         ([], "cut off"),
-        ([300], "is not written as a shape"),
+        ([300], "numbers that are no bytes"),
+        (["a"], "is not written as a shape"),
     ],
 )
 def test_a_hostile_brush_is_one_line(tmp_path, capsys, rle, reason):

@@ -151,6 +151,8 @@ def unpacked(packed: list[int], expected: int) -> np.ndarray:
     Raises:
         ValueError: it does not hold as many values of 8 bits as `expected`.
     """
+    if any(not 0 <= number <= 255 for number in packed):  # NumPy 1 takes them modulo 256
+        raise ValueError("has a mask whose encoding holds numbers that are no bytes")
     bits = np.unpackbits(np.asarray(packed, np.uint8))
     place = 0
 

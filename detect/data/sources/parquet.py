@@ -14,6 +14,7 @@ from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.fetch import local_path
 from detect.storage.shards import image_column, open_parquet
+from detect.utils.arrow import require_arrow
 
 _OBJECTS = ("objects", "annotations")
 _PLAIN = ("width", "height")
@@ -27,8 +28,7 @@ class Parquet(Shards):
 
     def read(self, shard: Path, name: str, records: Records) -> None:
         """Add the rows of one file, of whose images only the names are read."""
-        import pyarrow as pa
-
+        pa = require_arrow(str(shard))
         with open_parquet(local_path(shard), str(shard)) as file:
             schema = file.schema_arrow
             image = image_column(schema, str(shard))
