@@ -54,7 +54,8 @@ def test_the_oldest_versions_are_those_of_pyproject():
     oldest = next(row for row in rows if row["libraries"] == "oldest")
     assert f">={oldest['python']}" == PROJECT["requires-python"]
     lines = [line for line in (ROOT / oldest["constraints"]).read_text().splitlines() if not line.startswith("#")]
-    bounds = dict(requirement.split(">=") for requirement in PROJECT["dependencies"] if ">=" in requirement)
+    extras = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    bounds = dict(line.split(">=") for line in [*extras, *PROJECT["dependencies"]] if ">=" in line)
     for name, version in (line.split("==") for line in lines):
         assert f"{version}.".startswith(f"{bounds[name]}."), name
 
