@@ -40,9 +40,9 @@ def settings(data: Path, out: Path, **changes: Any) -> TrainConfig:
     return TrainConfig(data=str(data), out=str(out), **{**small, **changes})
 
 
-def tiny_weights(path: Path) -> Path:
+def tiny_weights(path: Path, seed: int = 0) -> Path:
     """A weights file of a detector of ten digits that has learned nothing."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = YoloConfig(name="tiny", width=16, levels=[3], neck="straight", head_convs=0)
     save_weights(path, build(config, ModelMetadata([str(i) for i in range(10)], list(range(1, 11)), 64)))
     return path
