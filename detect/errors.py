@@ -52,6 +52,8 @@ def told_to_user(error: BaseException) -> str:
     """The line for a UserError, or an error of a disk or file; "" for a defect of gridhead."""
     if isinstance(error, UserError):
         return one_line(error)
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return one_line(Exception(f"{error.object[:200]}: no file can have this name, which holds half a character"))
     if not isinstance(error, OSError) or error.errno not in _OF_FILES:
         return ""
     said = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)

@@ -361,6 +361,17 @@ def test_an_error_names_what_it_will_in_one_line(capsys, tmp_path):
     assert error.count("\n") == 1 and "\x1b" not in error and "\\x1b[31m\\ud83d none" in error
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["check --data {}", "train --data toy --out {}", "report --run {}", "anchors --data {}", "info yolo_n --json {}"],
+)
+def test_a_name_that_no_file_can_have_is_one_line(capsys, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.format("x\ud83d").split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "x\\ud83d" in error
+
+
 def test_words_of_a_yaml_list_stay_words():
     flags = ["--weights", "w", "--source", "s"]
     assert parse("predict", [*flags, "--classes", "[no, 007, null, 'a b']"]).classes == ["no", "007", "null", "a b"]
