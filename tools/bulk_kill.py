@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
 def command(given: argparse.Namespace, out: Path, workers: int) -> list[str]:
     """The words of a job that starts, or continues."""
     words = [sys.executable, "-m", "detect", "bulk", "--weights", given.weights, "--source", given.source]
-    words += ["--out", str(out), "--workers", str(workers), "--resume", "true", "--part-images", "8", "--conf", "0.05"]
+    words += ["--out", str(out), "--workers", str(workers), "--resume", "true", "--part-images", "8", "--conf", "0.001"]
     return [*words, "--max-det", "50", "--device", "cpu", "--precision", "float32"]
 
 
@@ -150,7 +150,7 @@ def main() -> None:
         found = disturbed(given, out / f"job{jobs}", draw)
         total.update(found)
         if contents(out / f"job{jobs}") != expected:
-            raise UserError(f"{out / f'job{jobs}'} has other files than {out / 'whole'}")
+            raise UserError(f"{out / f'job{jobs}'} has other files than {out / 'whole'}, after {dict(found)}")
         say(f"job {jobs}: {dict(found)}", sys.stderr, flush=True)
         shutil.rmtree(out / f"job{jobs}")
     starts = total.pop("starts")
