@@ -25,7 +25,7 @@ FILES = (
 # The heading of an option, the same in every command. Options of nested classes come under the heading of the class.
 GROUPS = {
     "Data": "results "
-    "data split splits oriented source gallery a b content style share run runs skip_bad allow_outside "
+    "data split splits oriented source gallery a b content style share run runs skip_bad check_first allow_outside "
     "recursive max_pixels vid_stride policy retries pairs classes action file merge into new_classes conflicts",
     "Model": "fine_tune "
     "weights model task name cfg names backbone backbone_weights pretrained pixels init freeze unfreeze_every "
