@@ -113,8 +113,9 @@ def _remedy(command: str, absent: Sequence[str], values: Mapping[str, Any]) -> s
     published = getattr(config_of(command), "published", "")
     if absent != ["weights"] or not published:
         return ""
-    texts = {name.replace("_", "-"): value for name, value in values.items() if isinstance(value, str)}
-    rest = " ".join(f"--{name} {shlex.quote(text)}" for name, text in texts.items())
+    given = {name: [value] if isinstance(value, str) else value for name, value in values.items()}
+    texts = {name: one for name, one in given.items() if isinstance(one, list) and all(isinstance(x, str) for x in one)}
+    rest = " ".join(f"--{name.replace('_', '-')} {shlex.join(text)}" for name, text in texts.items())
     named, own = (f"`detect {command} --weights {one} {rest}`" for one in (published, "runs/train/best.safetensors"))
     return f": {named} takes published ones (`detect weights` lists them), {own} those of a training run"
 

