@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -108,9 +108,22 @@ class OnRay:
     def results(self, parts: Iterable[Part], work: Work) -> Iterator[Computed]:
         """The file of each part, as soon as it is there.
 
+        With a node Ray Data may give up the parts that were on their way to it, and with an actor that dies again and
+        again those that it had. They are asked for again, until that finishes none.
+
         Raises:
-            UserError: a worker cannot use the weights, or the job has ended without some parts.
+            UserError: a worker cannot use the weights, or the cluster is gone.
         """
+        missing = {part.number: part for part in parts}
+        while missing:
+            before = len(missing)
+            for one in self._once([*missing.values()], work):
+                missing.pop(one.part, None)
+                yield one
+            if len(missing) == before:
+                return
+
+    def _once(self, parts: Sequence[Part], work: Work) -> Iterator[Computed]:
         gpu = work.config.device == "cuda"
         rows = [{"part": part.to_json()} for part in parts]
         count = self.workers if self.workers > 0 else int(self._count("GPU" if gpu else "CPU")) or 1

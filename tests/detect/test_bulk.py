@@ -11,7 +11,9 @@ from PIL import Image
 
 from detect.__main__ import main
 from detect.bulk import part_results
+from detect.bulk.engines import Computed
 from detect.bulk.manifest import Manifest, Part, cut, part_size
+from detect.bulk.ray_engine import OnRay
 from detect.errors import UserError
 from tests.reference.planted import film, moving, planted
 from tests.reference.runs import tiny_weights
@@ -224,3 +226,16 @@ def test_parts_hold_every_input_once_and_videos_alone(tmp_path: Path, size: int,
 
 def test_parts_are_neither_few_nor_small() -> None:
     assert [part_size(count) for count in (1, 364, 118_287, 10**6, 10**8)] == [16, 16, 462, 1024, 1024]
+
+
+def test_parts_that_ray_gave_up_are_asked_for_again_as_long_as_some_finish(monkeypatch) -> None:
+    asked, finish = [], [[0, 2], [1], []]
+
+    def once(self, parts, work):
+        asked.append([part.number for part in parts])
+        yield from (Computed(number, b"") for number in finish[len(asked) - 1])
+
+    monkeypatch.setattr(OnRay, "_once", once)
+    parts = [Part(number, number, []) for number in range(4)]
+    found = [one.part for one in OnRay.results(object.__new__(OnRay), parts, None)]
+    assert found == [0, 2, 1] and asked == [[0, 1, 2, 3], [1, 3], [3]]
