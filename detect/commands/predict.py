@@ -16,7 +16,7 @@ from detect.config.inference import ImageInferenceConfig, InferenceConfig
 from detect.config.streams import Policy, StreamConfig
 from detect.config.tracking import MotionConfig
 from detect.errors import UserError
-from detect.utils.names import say
+from detect.utils.names import counted, say
 
 if TYPE_CHECKING:
     from detect.api import Detector
@@ -149,7 +149,7 @@ def predict(config: PredictConfig) -> None:
     objects = sum((summary.objects for summary in summaries), Counter[str]())
     said = ", ".join(f"{count} {name}" for name, count in objects.most_common()) or "nothing"
     say(
-        f"{frame_count} frames: {said}; see {config.out} ({detector.computed(config.imgsz)})",
+        f"{counted(frame_count, 'frame')}: {said}; see {config.out} ({detector.computed(config.imgsz)})",
         sys.stderr if config.json else sys.stdout,
     )
 

@@ -167,12 +167,7 @@ def test_the_command_measures_and_draws(served_weights, tmp_path, monkeypatch, c
     monkeypatch.setattr("detect.inference.predictor.Predictor.__call__", square)
     out, places = tmp_path / "out", "[[0,0,0,0],[160,0,16,0],[160,96,16,9.6],[0,96,0,9.6]]"
     flags = [
-        "--weights",
-        str(served_weights),
-        "--device",
-        "cpu",
-        "--precision",
-        "float32",
+        *f"--weights {served_weights} --device cpu --precision float32".split(),
         "--source",
         str(tmp_path),
         "--out",

@@ -290,12 +290,7 @@ def test_the_command_predicts_every_stream_into_its_own_folder(tmp_path, films, 
     (tmp_path / "2.mkv").symlink_to(films / "2.mkv")
     path.write_text(f"yard: 2.mkv\ndoor: {{source: {films / '3.mkv'}, lines: [[64, 0, 64, 96]]}}\n")
     flags = [
-        "--weights",
-        str(served_weights),
-        "--device",
-        "cpu",
-        "--precision",
-        "float32",
+        *f"--weights {served_weights} --device cpu --precision float32".split(),
         "--out",
         str(out),
         "--track",
