@@ -98,8 +98,8 @@ def _areas(columns: np.ndarray) -> np.ndarray:
 
 def _below(iou: float, dtype: np.dtype) -> np.floating:
     """Return the largest value of `dtype` not above `iou`; a value of that dtype exceeds both of them or neither."""
-    limit: np.floating = dtype.type(iou)
-    return limit if limit <= iou else np.nextafter(limit, dtype.type(-np.inf))
+    limit: np.floating = dtype.type(iou)  # NumPy 2 compares it with a Python number after rounding that as well
+    return limit if float(limit) <= iou else np.nextafter(limit, dtype.type(-np.inf))
 
 
 def _compare_all(columns: np.ndarray, iou: float) -> np.ndarray:

@@ -27,10 +27,31 @@ def test_equals_naive_with_ties_and_empty_boxes(rows, iou):
 
 
 def test_threshold_in_the_type_of_the_boxes():
-    for iou in (0.3, 0.5, 0.6, 0.7, 1 / 3):
+    for iou in (0.2, 0.3, 0.5, 0.6, 0.7, 1 / 3):
         single = _below(iou, np.dtype(np.float32))
-        assert single <= iou < np.nextafter(single, np.float32(1))
+        assert float(single) <= iou < float(np.nextafter(single, np.float32(1)))
         assert _below(iou, np.dtype(np.float64)) == iou
+
+
+@pytest.mark.parametrize(
+    ("iou", "first", "second"),
+    [
+        (0.2, (0, 0, 4, 2), (0, 1, 2, 3)),
+        (0.3, (0, 0, 10, 1), (0, 0, 3, 1)),
+        (1 / 3, (0, 0, 2, 1), (1, 0, 3, 1)),
+        (0.5, (0, 0, 10, 1), (0, 0, 5, 1)),
+        (0.6, (0, 0, 5, 4), (0, 0, 3, 4)),
+        (0.7, (0, 0, 10, 1), (0, 0, 7, 1)),
+    ],
+)
+def test_many_boxes_decide_as_few_where_only_rounding_parts_iou_and_threshold(iou, first, second):
+    """0.2, 0.3, 1/3 and 0.6 grow when they are rounded to single precision: such an IoU is above the threshold."""
+    pair = torch.tensor([first, second]).float()
+    apart = 20 * torch.arange(1, 2500)[:, None] + torch.tensor([0, 0, 1, 1]).float()
+    boxes = torch.cat((apart, pair))
+    kept = nms(boxes, -torch.arange(len(boxes)).float(), iou)
+    assert kept[len(apart) :].tolist() == (len(apart) + nms(pair, torch.tensor([1.0, 0.5]), iou)).tolist()
+    assert survivors(np.ascontiguousarray(boxes.numpy().T), iou) is not None
 
 
 @settings(max_examples=100, deadline=None)
