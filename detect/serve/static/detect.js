@@ -2,11 +2,11 @@
 
 import { Camera } from "./camera.js";
 import { drawDetections } from "./drawing.js";
+import { FileList, canvasOf, classBox, counted, download, get, receive, say } from "./page.js";
 import { LOWEST, Queue, ask, send } from "./queue.js";
 import { toCoco, toCsv, toYolo } from "./results.js";
-import { Viewer, counted } from "./viewer.js";
+import { Viewer } from "./viewer.js";
 
-const get = id => document.getElementById(id);
 const hidden = new Set();  // names of the classes that are not ticked
 const labels = new Map();  // the check box of each class
 const DEFAULT = 0.25;  // confidence threshold where the weights keep none
@@ -16,67 +16,34 @@ const iou = () => Number(get("iou").value);
 const conf = name => (get("own").checked ? model.confs.get(name) : Number(get("conf").value));  // of a class
 const lowest = () => (get("own").checked ? Math.min(...model.confs.values()) : conf());
 const kept = detections => detections.filter(one => one.score >= conf(one.category) && !hidden.has(one.category));
-const say = (text, wrong = false) => { get("said").textContent = text; get("said").className = wrong ? "wrong" : ""; };
 const viewer = new Viewer(kept, text => say(text, true));
 const queue = new Queue(() => ({ conf: lowest(), iou: iou() }), changed);
+const list = new FileList(queue, selected);
 
 // Files
 
-function select(item) {
+function selected(item) {
   if (camera && item) close();
   viewer.show(item);
-  for (const one of queue.items) one.row.setAttribute("aria-selected", one === item);
-  get("files").setAttribute("aria-activedescendant", item?.row.id ?? "");
   get("workplace").hidden = !item && !camera;
-  item?.row.scrollIntoView({ block: "nearest" });
   viewer.refresh();
   counts();
-}
-
-function step(by) {
-  const item = queue.items[queue.items.indexOf(viewer.item) + by];
-  if (item) select(item);
 }
 
 function add(files) {
   const first = queue.items.length, added = queue.add(files);
   for (const item of added) update(item);
-  if (added.length && (first === 0 || added.length === 1)) select(added[0]);
+  if (added.length && (first === 0 || added.length === 1)) list.select(added[0]);
   else counts();
 }
 
 function update(item) {
-  if (!item.row) {
-    item.row = document.createElement("li");
-    item.row.id = `file-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-    item.row.setAttribute("role", "option");
-    item.row.setAttribute("aria-selected", "false");
-    item.row.innerHTML = '<canvas width="96" height="72" aria-hidden="true"></canvas><div><div class="name"></div><small></small></div>';
-    item.row.querySelector(".name").textContent = item.row.title = item.name;
-    item.row.addEventListener("click", () => select(item));
-    get("files").append(item.row);
-  }
-  item.row.className = item.state;
-  const done = () => counted(kept(item.detections).length, "detection");
-  const text = { waiting: () => "waiting", sent: () => "processing …", failed: () => item.error, done }[item.state]();
-  item.row.querySelector("small").textContent = text;
-}
-
-/** Draw the image, or the frame of the video that is shown, small in the list. */
-async function preview(item) {
-  if (item.previewed) return;
-  item.previewed = true;
-  const options = { resizeHeight: 72, resizeQuality: "medium" };
-  const small = await createImageBitmap(item.isVideo ? get("video") : item.file, options).catch(() => null);
-  if (!small) return;
-  const paint = item.row.querySelector("canvas").getContext("2d"), { width, height } = paint.canvas, scale = Math.min(width / small.width, 1);
-  paint.drawImage(small, (width - small.width * scale) / 2, (height - small.height * scale) / 2, small.width * scale, small.height * scale);
-  small.close();
+  list.update(item, () => counted(kept(item.detections).length, "detection"));
 }
 
 function changed(item) {
   update(item);
-  if (item.state === "done" && !item.isVideo) preview(item);
+  if (item.state === "done" && !item.isVideo) list.preview(item, item.file);
   if (item === viewer.item) {
     if (get("video").error) viewer.fall();
     viewer.refresh();
@@ -86,12 +53,12 @@ function changed(item) {
 
 /** The queue's progress, and the number of boxes of each class. */
 function counts() {
-  const all = queue.items.length, left = queue.waiting, failed = queue.items.filter(one => one.state === "failed").length;
+  const all = queue.items.length, left = queue.waiting;
   get("queue").hidden = !left;
   get("progress").max = all;
   get("progress").value = all - left;
   get("counted").textContent = `${all - left} of ${counted(all, "file")}`;
-  if (all && !left) say(`${counted(all, "file")} processed${failed ? `, ${failed} failed` : ""}.`, failed === all);
+  list.summary();
   get("before").disabled = queue.items.indexOf(viewer.item) <= 0;
   get("after").disabled = queue.items.indexOf(viewer.item) >= all - 1;
   for (const id of ["coco", "yolo", "csv"]) get(id).disabled = !queue.items.some(one => one.result);
@@ -115,12 +82,9 @@ function classes() {
 
 /** Add the check box of a class, in the order of the model's classes. */
 function tick(name) {
-  const label = document.createElement("label"), order = model.classes.map(one => one.name);
-  label.innerHTML = '<input type="checkbox" checked><span class="swatch"></span><span class="name"></span><span class="number"></span>';
-  label.querySelector(".swatch").style.background = model.colors.get(name);
-  label.querySelector(".name").textContent = name;
-  label.querySelector("input").addEventListener("change", event => {
-    if (event.target.checked) hidden.delete(name); else hidden.add(name);
+  const order = model.classes.map(one => one.name);
+  const label = classBox(name, model.colors.get(name), ticked => {
+    if (ticked) hidden.delete(name); else hidden.add(name);
     filter();
   });
   labels.set(name, label);
@@ -134,21 +98,6 @@ function filter() {
   classes();
 }
 
-async function filesOf(transfer) {
-  const entries = [...transfer.items].map(one => one.webkitGetAsEntry?.()).filter(Boolean), found = [];
-  if (!entries.some(one => one.isDirectory)) return transfer.files;
-  const walk = async entry => {
-    if (entry.isFile) return found.push(await new Promise((done, fail) => entry.file(done, fail)));
-    for (const reader = entry.createReader(); ;) {
-      const some = await new Promise((done, fail) => reader.readEntries(done, fail));
-      if (!some.length) return undefined;
-      for (const one of some) await walk(one);
-    }
-  };
-  for (const entry of entries) await walk(entry);
-  return found.filter(file => /^(image|video)\//.test(file.type));
-}
-
 // Camera
 
 async function open() {
@@ -159,7 +108,7 @@ async function open() {
     classes();
   });
   camera = own;
-  select(null);
+  list.select(null);
   viewer.watch(true);
   toggled("Stop the camera", true);
   say("waiting for the camera …");
@@ -179,7 +128,7 @@ function close() {
   viewer.watch(false);
   toggled("Use the camera", false);
   if (get("said").className !== "wrong") say("");
-  select(queue.items[0] ?? null);
+  list.select(queue.items[0] ?? null);
 }
 
 function toggled(text, on) {
@@ -188,14 +137,6 @@ function toggled(text, on) {
 }
 
 // Downloads
-
-function download(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}
 
 /** Every image, and every frame of a video in which something is left, with its detections. */
 function results() {
@@ -215,11 +156,9 @@ async function save() {
     if (!response?.ok) return say("the server keeps the last few videos only: drop this one again", true);
     return download(await response.blob(), `${stem}-detections.mp4`);
   }
-  const bitmap = await createImageBitmap(item.file).catch(() => null);
-  if (!bitmap) return say(`the browser cannot read ${item.name}`, true);
-  const copy = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height }), paint = copy.getContext("2d");
-  paint.drawImage(bitmap, 0, 0);
-  drawDetections(paint, kept(item.detections), model, 1, Math.max(12, Math.round((copy.width + copy.height) / 90)));
+  const copy = await canvasOf(item.file);
+  if (!copy) return say(`the browser cannot read ${item.name}`, true);
+  drawDetections(copy.getContext("2d"), kept(item.detections), model, 1, Math.max(12, Math.round((copy.width + copy.height) / 90)));
   return copy.toBlob(blob => download(blob, `${stem}-detections.png`));
 }
 
@@ -248,37 +187,16 @@ for (const [id, keep] of [["all", true], ["none", false]]) get(id).addEventListe
   filter();
 });
 get("stop").addEventListener("click", () => queue.stop());
-get("clear").addEventListener("click", () => {
-  queue.clear();
-  get("files").replaceChildren();
-  select(null);
-  counts();
-  say("");
-});
-get("video").addEventListener("loadeddata", () => { if (viewer.item?.isVideo) preview(viewer.item); });
-get("before").addEventListener("click", () => step(-1));
-get("after").addEventListener("click", () => step(1));
+get("video").addEventListener("loadeddata", () => { if (viewer.item?.isVideo) list.preview(viewer.item, get("video")); });
+get("before").addEventListener("click", () => list.step(-1));
+get("after").addEventListener("click", () => list.step(1));
 get("camera").addEventListener("click", () => { if (camera) close(); else open(); });
-get("files").addEventListener("keydown", event => {
-  const last = queue.items.length - 1, now = queue.items.indexOf(viewer.item);
-  const place = { ArrowDown: now + 1, ArrowUp: now - 1, Home: 0, End: last, PageDown: now + 8, PageUp: now - 8 }[event.key];
-  if (place === undefined) return;
-  event.preventDefault();
-  if (last >= 0) select(queue.items[Math.max(0, Math.min(last, place))]);
-});
 addEventListener("keydown", event => {
   if (event.target.closest("input, video, select, [role=listbox]") || event.altKey || event.ctrlKey || event.metaKey) return;
-  if (event.key === "ArrowRight") step(1);
-  if (event.key === "ArrowLeft") step(-1);
+  if (event.key === "ArrowRight") list.step(1);
+  if (event.key === "ArrowLeft") list.step(-1);
 });
-get("drop").addEventListener("click", () => get("file").click());
-get("file").addEventListener("change", () => { add(get("file").files); get("file").value = ""; });
-for (const kind of ["dragover", "dragleave", "drop"]) addEventListener(kind, async event => {
-  event.preventDefault();
-  get("drop").classList.toggle("over", kind === "dragover");
-  if (kind === "drop") add(await filesOf(event.dataTransfer));
-});
-addEventListener("paste", event => add(event.clipboardData.files));
+receive(add);
 
 try {
   model = await ask("model");

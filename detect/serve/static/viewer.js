@@ -1,13 +1,11 @@
 // The image, video or camera that is shown, its boxes, and its detections in words and as a table.
 
 import { drawDetections } from "./drawing.js";
+import { counted, get } from "./page.js";
 
 const ROWS = 300;  // of the table
 const HIGHEST = 0.74, LARGEST = 4;  // share of the window's height that an image may have; how far a small one is enlarged
-const get = id => document.getElementById(id);
 const [image, video, canvas] = ["image", "video", "boxes"].map(get);
-
-export const counted = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
 export class Viewer {
   /**
