@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from copy import copy
 from operator import length_hint
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from detect.errors import UserError
 from detect.models.base import Model
 from detect.types import Frame, Postprocess
 from detect.utils.device import autocast
+from detect.utils.image_threads import threads_for
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,11 +66,12 @@ class Predictor:
     ) -> None:
         self.model, self.size, self.keep, self.batch, self.finish = model, size, keep or Postprocess(), batch, finish
         self.pixels, self.device, self.precision = model.metadata.preprocess, device, autocast(device, dtype)
+        self.threaded = device.type == "cpu" and isinstance(model, Model)  # torch's threads compute it
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its result, on the CPU: Detections in its pixels, Classification or Embedding."""
         count, threads = length_hint(frames, 2), 1
-        if self.device.type == "cpu" and isinstance(self.model, Model) and not getattr(frames, "is_live", False):
+        if self.threaded and not getattr(frames, "is_live", False):
             threads = min(torch.get_num_threads(), count)
         # A single image is read here: a thread of its own would only cost time.
         ahead = 0 if count == 1 else max(4, (threads + 1) * self.batch)
@@ -109,7 +111,8 @@ class Predictor:
         canvases = [item.canvas for item in items]
         given = ([item.proposals for item in items],) if self.model.needs_proposals else ()
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
-        with torch.inference_mode():
+        pixels = stacked.size // stacked.shape[-1]
+        with torch.inference_mode(), threads_for(pixels) if self.threaded else nullcontext():
             # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
             images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             with copy(self.precision):  # an autocast keeps what it restores, which threads must not share

@@ -83,8 +83,7 @@ def timings(threads: int) -> dict[str, Timing]:
 
     They hold for one processor, number of threads and version of torch, and for what the environment lets these use.
     """
-    key = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
-    key += f"{threads} threads, torch {torch.__version__}"
+    key = cpu_key(threads)
     try:
         remembered = recall(key)
         found = {name: Timing(*map(float, remembered[name])) for name in _types()}
@@ -96,6 +95,12 @@ def timings(threads: int) -> dict[str, Timing]:
     if undisturbed:
         remember(key, found)
     return found
+
+
+def cpu_key(threads: int) -> str:
+    """What a measurement holds for: the processor, what the environment lets torch use of it, threads and version."""
+    key = f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, bfloat16 {has_bfloat16()}, "
+    return key + f"{threads} threads, torch {torch.__version__}"
 
 
 def watched(run: Callable[[], Result]) -> tuple[Result, bool]:
@@ -131,9 +136,9 @@ def measure() -> dict[str, Timing]:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            blocks = Conv(64, 64), Conv(64, 128, 3, 2), Conv(128, 128), Conv(128, 64, 1), Conv(64, 128, 3, 2)
-            stack = nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last)
-            forms = {(name, fused): _form(stack, name, fused) for name in _types() for fused in (False, True)}
+            forms = {
+                (name, fused): stack_of(getattr(torch, name), fused) for name in _types() for fused in (False, True)
+            }
             least = least_seconds(forms)
     finally:
         torch.set_num_threads(threads)
@@ -153,11 +158,14 @@ def least_seconds(runs: Mapping[Key, Callable[[], Any]]) -> dict[Key, float]:
     return least
 
 
-def _form(stack: nn.Sequential, name: str, fused: bool) -> Callable[[], Any]:
-    """One pass through the stack in a type and form, after one at another size has laid out their weights."""
-    dtype = getattr(torch, name)
+def stack_of(dtype: torch.dtype, fused: bool) -> Callable[..., None]:
+    """A pass through convolutions like a detector's in a type and form, of an input of (h, w) cells or SIZE.
+
+    A pass at another size is made first, which lays out the weights.
+    """
+    blocks = Conv(64, 64), Conv(64, 128, 3, 2), Conv(128, 128), Conv(128, 64, 1), Conv(64, 128, 3, 2)
     network = nn.Sequential()
-    for block in stack:
+    for block in nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last):
         convolution, normalization, activation = block.children()
         assert isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d)
         folded = fuse_conv_bn_eval(convolution, normalization)
