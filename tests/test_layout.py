@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -22,11 +23,6 @@ from detect.models.configs import model_config, shipped_names
 from tools import hops
 
 ROOT = hops.ROOT
-TREES = {
-    path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
-    for package in (*hops.PACKAGES, "tools")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
 NETWORK = (
     "detect/models/backbones",
     "detect/models/heads",
@@ -44,10 +40,30 @@ WORK = (
 )
 
 
-def imports(tree):
+@cache
+def trees():
+    """The syntax tree of every file, by its path."""
+    files = (path for package in (*hops.PACKAGES, "tools") for path in sorted((ROOT / package).rglob("*.py")))
+    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
+@cache
+def calls():
+    """(file, call, name of what is called) of every call."""
+    nodes = ((file, node) for file, tree in trees().items() for node in ast.walk(tree))
+    return [(file, node, ast.unparse(node.func)) for file, node in nodes if isinstance(node, ast.Call)]
+
+
+@cache
+def imports(file):
     """(module, whether a function imports it) of every import; `from a import b` may mean the module a.b as well."""
-    late = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-    for node in ast.walk(tree):
+    return list(imported_by(trees()[file]))
+
+
+def imported_by(tree):
+    nodes = list(ast.walk(tree))
+    late = {id(n) for f in nodes if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -62,9 +78,7 @@ def imports(tree):
 def importers(*modules):
     """Files that import one of the modules, or something inside it."""
     inside = tuple(f"{module}." for module in modules)
-    return {
-        file for file, tree in TREES.items() for name, _ in imports(tree) if name in modules or name.startswith(inside)
-    }
+    return {file for file in trees() for name, _ in imports(file) if name in modules or name.startswith(inside)}
 
 
 def within(files, *folders):
@@ -115,7 +129,7 @@ def test_an_image_passes_few_files(paths, path, most):
 
 def test_files_and_functions_are_short():
     files, functions = hops.lengths()
-    assert set(files) == set(TREES)
+    assert set(files) == set(trees())
     assert statistics.median(files.values()) <= 110
     assert [name for name, lines in files.items() if lines > 350] == []
     assert [name for name, lines in functions.items() if lines > 60] == []
@@ -124,8 +138,8 @@ def test_files_and_functions_are_short():
 
 def test_anchors_stand_alone():
     allowed = {"anchors", "torch", "numpy", "sklearn", "threadpoolctl", *sys.stdlib_module_names}
-    for file in within(TREES, "anchors"):
-        for name, late in imports(TREES[file]):
+    for file in within(trees(), "anchors"):
+        for name, late in imports(file):
             root = name.split(".")[0]
             assert root in allowed or (root == "torchvision" and late), f"{file} imports {name}"
 
@@ -149,7 +163,7 @@ def imported_first(body):
 
 
 def test_imports_have_no_cycle():
-    modules = {file[:-3].removesuffix("/__init__").replace("/", "."): tree for file, tree in TREES.items()}
+    modules = {file[:-3].removesuffix("/__init__").replace("/", "."): tree for file, tree in trees().items()}
 
     def imported(node):
         if isinstance(node, ast.Import):
@@ -204,13 +218,11 @@ def test_a_model_brings_no_data_with_it():
 
 def test_no_pickle_is_loaded():
     assert importers("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal") == set()
-    for file, tree in TREES.items():
-        for call in ast.walk(tree):
-            if isinstance(call, ast.Call):
-                flags = {k.arg: ast.unparse(k.value) for k in call.keywords}
-                if ast.unparse(call.func) == "torch.load":
-                    assert flags.get("weights_only") == "True", f"{file}:{call.lineno}"
-                assert flags.get("allow_pickle", "False") == "False", f"{file}:{call.lineno}"
+    for file, call, name in calls():
+        flags = {k.arg: ast.unparse(k.value) for k in call.keywords if k.arg in ("weights_only", "allow_pickle")}
+        if name == "torch.load":
+            assert flags.get("weights_only") == "True", f"{file}:{call.lineno}"
+        assert flags.get("allow_pickle", "False") == "False", f"{file}:{call.lineno}"
 
 
 def test_what_guesses_a_format_is_called_where_formats_are_listed():
@@ -220,16 +232,13 @@ def test_what_guesses_a_format_is_called_where_formats_are_listed():
         "cv2.imread": set(),
         "av.open": {"detect/inference/video.py"},
     }
-    for file, tree in TREES.items():
-        for call in ast.walk(tree):
-            if not isinstance(call, ast.Call):
-                continue
-            name, flags = ast.unparse(call.func), {k.arg for k in call.keywords}
-            if name == "av.open" and len(call.args) > 1 and ast.unparse(call.args[1]) == "'w'":
-                continue
-            assert file in doors.get(name, {file}), f"{file}:{call.lineno}: {name}"
-            assert name != "Image.open" or "formats" in flags, f"{file}:{call.lineno}"
-            assert name != "av.open" or "options" in flags, f"{file}:{call.lineno}"
+    for file, call, name in calls():
+        flags = {k.arg for k in call.keywords}
+        if name == "av.open" and len(call.args) > 1 and ast.unparse(call.args[1]) == "'w'":
+            continue
+        assert file in doors.get(name, {file}), f"{file}:{call.lineno}: {name}"
+        assert name != "Image.open" or "formats" in flags, f"{file}:{call.lineno}"
+        assert name != "av.open" or "options" in flags, f"{file}:{call.lineno}"
 
 
 def test_files_are_written_by_one_function_as_a_whole():
@@ -241,30 +250,21 @@ def test_files_are_written_by_one_function_as_a_whole():
     }  # files that grow; in memory
     own |= {"detect/serve/uploads.py", "tools/bench_pairs.py", "tools/fuzz.py", "tools/fuzz_data.py"}  # temporary
     own |= {"tools/fuzz_targets.py", "detect/export/writers.py"}
-    for file, tree in TREES.items():
-        for call in ast.walk(tree):
-            if not isinstance(call, ast.Call):
-                continue
-            name = ast.unparse(call.func)
-            writes = name.endswith((".write_text", ".write_bytes", "cv2.imwrite", ".savefig"))
-            if name == "open" or name.endswith((".open", ".fdopen")):
-                modes = [str(one.value) for one in call.args[name == "open" :][:1] if isinstance(one, ast.Constant)]
-                writes |= bool(set("".join(modes)) & set("wax+"))
-            good = name.startswith("part.") or file in own or name == "av.open"
-            assert good or not writes, f"{file}:{call.lineno}: {ast.unparse(call)}"
+    for file, call, name in calls():
+        writes = name.endswith((".write_text", ".write_bytes", "cv2.imwrite", ".savefig"))
+        if name == "open" or name.endswith((".open", ".fdopen")):
+            modes = [str(one.value) for one in call.args[name == "open" :][:1] if isinstance(one, ast.Constant)]
+            writes |= bool(set("".join(modes)) & set("wax+"))
+        good = name.startswith("part.") or file in own or name == "av.open"
+        assert good or not writes, f"{file}:{call.lineno}: {name}"
 
 
 def test_what_commands_print_is_shown_safely():
     """`names.say` escapes what controls a terminal in names; json escapes it itself, and the rest names nothing."""
     own = {"detect/utils/names.py", "detect/__main__.py", "detect/errors.py", "detect/data/jpegs.py"}
-    for file in within(TREES, "detect") - own:
-        for call in ast.walk(TREES[file]):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) in (
-                "print",
-                "sys.stdout.write",
-                "sys.stderr.write",
-            ):
-                assert "results_file" in ast.unparse(call), f"{file}:{call.lineno}"
+    for file, call, name in calls():
+        if name in ("print", "sys.stdout.write", "sys.stderr.write") and file in within(trees(), "detect") - own:
+            assert "results_file" in ast.unparse(call), f"{file}:{call.lineno}"
 
 
 def test_the_repository_names_no_folder_of_a_developer():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from copy import copy
 from operator import length_hint
 from typing import Any, NamedTuple, TypeVar
@@ -42,7 +42,8 @@ class Predictor:
     Consecutive frames of one canvas shape go through the network together; results come in the order of the frames. A
     thread reads and letterboxes the next frames while the network works. On the CPU as many batches are computed at
     once as torch has threads, each by one thread: threads that share one small image spend half of their time waiting
-    for one another. Frames of a live source are predicted one by one.
+    for one another. Frames of a live source are predicted one by one. A single image is computed by one thread where
+    more would hardly be faster.
 
     Args:
         model: prepared by `for_inference`, on `device`.
@@ -67,6 +68,8 @@ class Predictor:
         self.model, self.size, self.keep, self.batch, self.finish = model, size, keep or Postprocess(), batch, finish
         self.pixels, self.device, self.precision = model.metadata.preprocess, device, autocast(device, dtype)
         self.threaded = device.type == "cpu" and isinstance(model, Model)  # torch's threads compute it
+        sides = (size, 3 * size // 4) if isinstance(size, int) else size  # of most photographs
+        self.alone = threads_for(sides[0] * sides[1]) if self.threaded else 0  # threads of a single image
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[tuple[Frame, Any], None, None]:
         """Each frame with its result, on the CPU: Detections in its pixels, Classification or Embedding."""
@@ -111,13 +114,19 @@ class Predictor:
         canvases = [item.canvas for item in items]
         given = ([item.proposals for item in items],) if self.model.needs_proposals else ()
         stacked = canvases[0][None] if len(canvases) == 1 else np.stack(canvases)
-        pixels = stacked.size // stacked.shape[-1]
-        with torch.inference_mode(), threads_for(pixels) if self.threaded else nullcontext():
-            # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
-            images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            with copy(self.precision):  # an autocast keeps what it restores, which threads must not share
-                raw = self.model(images, *given)
-            results = self.model.postprocess(raw, self.keep)
+        threads = torch.get_num_threads()
+        if limited := self.threaded and len(items) == 1 and self.alone < threads:
+            torch.set_num_threads(self.alone)
+        try:
+            with torch.inference_mode():
+                # The permuted view is what torch calls channels-last: no copy, and the faster layout for convolutions.
+                images = torch.from_numpy(stacked).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+                with copy(self.precision):  # an autocast keeps what it restores, which threads must not share
+                    raw = self.model(images, *given)
+                results = self.model.postprocess(raw, self.keep)
+        finally:
+            if limited:
+                torch.set_num_threads(threads)
         return [(item.frame, self.finish(result, item.fit)) for item, result in zip(items, results, strict=True)]
 
 

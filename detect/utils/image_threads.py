@@ -8,8 +8,7 @@ little or nothing, and take the processor while they wait.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -20,18 +19,10 @@ STRIDE = 16  # pixels to a cell of the stack's input
 WORTH = 1.2  # times as fast that several threads must be: what they take from other work is then repaid
 
 
-@contextmanager
-def threads_for(pixels: int) -> Iterator[None]:
-    """Limit torch to one thread for the block, where more would hardly compute images of so many pixels faster."""
+def threads_for(pixels: int) -> int:
+    """How many threads an image of so many pixels is computed by: torch's, or one where they are hardly faster."""
     threads = torch.get_num_threads()
-    if threads == 1 or gain(pixels, threads) >= WORTH:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return threads if threads == 1 or gain(pixels, threads) >= WORTH else 1
 
 
 def gain(pixels: int, threads: int) -> float:

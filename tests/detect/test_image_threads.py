@@ -38,26 +38,15 @@ def two_threads():
 
 def test_the_measured_size_nearest_to_the_images_decides(cached, monkeypatch, two_threads):
     monkeypatch.setattr(image_threads, "measure_gains", lambda threads: {SMALL: 1.1, LARGE: 1.3})
-    used = {}
-    for pixels in (0, 64 * 64, SMALL, SMALL * 2 - 10, SMALL * 2 + 10, LARGE, 20 * LARGE):
-        with image_threads.threads_for(pixels):
-            used[pixels] = torch.get_num_threads()
-        assert torch.get_num_threads() == 2
-    assert list(used.values()) == [1, 1, 1, 1, 2, 2, 2]
-
-
-def test_an_error_in_the_block_leaves_the_threads_as_they_were(cached, monkeypatch, two_threads):
-    monkeypatch.setattr(image_threads, "measure_gains", lambda threads: {SMALL: 1.0, LARGE: 1.0})
-    with pytest.raises(KeyError), image_threads.threads_for(SMALL):
-        raise KeyError
+    sizes = 0, 64 * 64, SMALL, SMALL * 2 - 10, SMALL * 2 + 10, LARGE, 20 * LARGE
+    assert [image_threads.threads_for(pixels) for pixels in sizes] == [1, 1, 1, 1, 2, 2, 2]
     assert torch.get_num_threads() == 2
 
 
 def test_one_thread_needs_no_measurement(cached, monkeypatch):
     monkeypatch.setattr(image_threads, "measure_gains", lambda threads: pytest.fail("it was measured"))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    with image_threads.threads_for(SMALL):
-        pass
+    assert image_threads.threads_for(SMALL) == 1
 
 
 def test_it_is_measured_once_and_a_damaged_cache_anew(cached, monkeypatch):
@@ -95,5 +84,12 @@ def test_single_images_are_computed_by_as_many_threads_as_are_worth_it(tmp_path,
         return decode(self, raw, keep)
 
     monkeypatch.setattr(Yolo, "postprocess", counted)
-    list(detect.load(path).predict(np.zeros((64, 64, 3), np.uint8)))
-    assert seen == [2 if gain > 1.5 else 1] and torch.get_num_threads() == 2
+    model, image = detect.load(path), np.zeros((64, 64, 3), np.uint8)
+    list(model.predict(image))
+    list(model.predict([image] * 3))
+    list(model.predict([image] * 2, batch=2))
+    assert seen == [2 if gain > 1.5 else 1, 1, 1, 1, 1] and torch.get_num_threads() == 2
+    monkeypatch.setattr(Yolo, "postprocess", lambda self, raw, keep: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(model.predict(image))
+    assert torch.get_num_threads() == 2
