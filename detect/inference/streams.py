@@ -35,8 +35,8 @@ _log = logging.getLogger("detect")
 class StreamReader:
     """Reads one stream in a thread of its own.
 
-    A camera or stream that breaks off is opened again, with a longer and longer wait in between. Its frames are
-    numbered on, and their times go on by the clock.
+    A camera or stream that breaks off is opened again, with a longer and longer wait in between. The times of its
+    frames go on by the clock, and so do their numbers, by its frames a second: trackers know what they missed.
 
     kind, files, rates, parts: as those of `Source`; rates are known once the stream is open. read: frames that came;
     lost: those that a later one replaced before the model took them; reconnects: how often it was opened again and gave
@@ -132,7 +132,9 @@ class StreamReader:
         self.reconnects += 1
         _log.warning("%s: is back after %s", self.name, counted(self.failures, "attempt"))
         index, before, came = self._last
-        return index + 1 - first.index, before + max(time.monotonic() - came, 0.001) - (first.time or 0.0)
+        away = max(time.monotonic() - came, 0.001)
+        missed = round(away * float(source.fps or 0)) * getattr(source.parts[0], "stride", 1)
+        return index + max(missed, 1) - first.index, before + away - (first.time or 0.0)
 
     def _give(self, frame: Frame) -> None:
         """Put a frame where the model takes it; in every-frame mode, wait for room."""

@@ -19,6 +19,7 @@ from detect.tracking.kalman import BoxFilter
 from detect.types import Detections
 
 FRESH, VISIBLE, LOST = 0, 1, 2  # the states of a track; a fresh one is not confirmed yet
+FARTHEST = 300  # frames without a look over which tracks are predicted; after more than that, the stream was away
 
 
 class Tracks:
@@ -61,7 +62,10 @@ class Tracks:
 class Tracker:
     """Base of trackers: numbers the detections of each frame by their tracks, from 1 on; a number is used once.
 
-    Any tracker has this constructor, `update` and `active`; a plugin need not inherit from this class.
+    Any tracker has this constructor, `update` and `active`; a plugin need not inherit from this class. One that has
+    `skip` is told of frames that are not predicted.
+
+    `frame` counts the frames of the video, skipped ones too; `looked` is the last one that had an update.
 
     Args:
         confidence: least score of a confident detection.
@@ -75,7 +79,8 @@ class Tracker:
 
     def __init__(self, confidence: float, config: TrackConfig | None = None, dimensions: int = 0) -> None:
         self.confidence, self.config = confidence, config or TrackConfig()
-        self.tracks, self.frame, self.count = Tracks(self.filter.size, self._columns(dimensions)), 0, 0
+        self.tracks, self.count = Tracks(self.filter.size, self._columns(dimensions)), 0
+        self.frame = self.looked = 0
 
     def _columns(self, dimensions: int) -> dict[str, tuple[int, ...]]:
         """The further columns of its table of tracks: the shape of a row by name."""
@@ -98,6 +103,21 @@ class Tracker:
         """
         raise NotImplementedError
 
+    def skip(self, frames: int) -> None:
+        """Pass over frames that are not predicted: tracks move on, and those that were lost before grow older.
+
+        A track that the last update saw may be found again however many frames were skipped: nobody missed it.
+        """
+        self.frame += frames
+        for _ in range(min(frames, FARTHEST)):
+            self._predict()
+        missed = self.tracks.last < self.looked
+        self.tracks.keep(~(missed & (self.frame - self.tracks.last > self.config.memory)))
+
+    def _predict(self) -> None:
+        """Move the tracks on by a frame."""
+        self.tracks.mean, self.tracks.covariance = self.filter.predict(self.tracks.mean, self.tracks.covariance)
+
     def _overlaps(self, boxes: np.ndarray, rows: np.ndarray, detections: Detections, columns: np.ndarray) -> np.ndarray:
         """IoU (R, C) of a box (R, 4) for each of the tracks `rows` with detections; 0 where the class is another."""
         overlap = iou(torch.from_numpy(boxes), detections.boxes[columns].double()).numpy()
@@ -117,6 +137,7 @@ class Tracker:
         self.tracks.keep(~gone)
 
     def _numbered(self, detections: Detections, owner: np.ndarray) -> Detections:
+        self.looked = self.frame
         ids = np.where(owner >= 0, np.append(self.tracks.ids, 0)[owner], 0)
         numbered = replace(detections, tracks=torch.from_numpy(ids))
         order = detections.scores.argsort(descending=True, stable=True)

@@ -29,6 +29,7 @@ class BoTSort(ByteTrack):
     unread = ()
     filter = SidesFilter()
     sizes = (6, 7)
+    image: np.ndarray | None = None
 
     def update(
         self, detections: Detections, embeddings: np.ndarray | None = None, image: np.ndarray | None = None
@@ -45,9 +46,10 @@ class BoTSort(ByteTrack):
 
     def _predict(self) -> None:
         super()._predict()
-        if self.image is not None:
+        image, self.image = self.image, None  # of skipped frames there is none
+        if image is not None:
             t = self.tracks
-            t.mean, t.covariance = moved(t.mean, t.covariance, self.camera.update(self.image, self.boxes))
+            t.mean, t.covariance = moved(t.mean, t.covariance, self.camera.update(image, self.boxes))
 
 
 def moved(mean: np.ndarray, covariance: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,7 @@ class ByteTrack(Tracker):
     def _predict(self) -> None:
         t = self.tracks
         t.mean[np.ix_(t.state == LOST, self.sizes)] = 0
-        t.mean, t.covariance = self.filter.predict(t.mean, t.covariance)
+        super()._predict()
 
     def _match(
         self,

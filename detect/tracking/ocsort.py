@@ -42,10 +42,16 @@ class OCSort(Tracker):
         columns = {"box": (4,), "before": (DELTA, 4), "hits": (), "direction": (2,)}
         return {**columns, "seen_mean": (size,), "seen_covariance": (size, size)}
 
+    def skip(self, frames: int) -> None:
+        """See `Tracker.skip`."""
+        super().skip(frames)
+        for _ in range(min(frames, DELTA)):
+            self._age()
+
     def update(self, detections: Detections, embeddings: np.ndarray | None = None) -> Detections:
         t = self.tracks
         self.frame += 1
-        t.mean, t.covariance = self.filter.predict(t.mean, t.covariance)
+        self._predict()
         boxes = detections.boxes.double().numpy()
         scores = detections.scores.double().numpy()
         confident = np.flatnonzero(scores >= self.confidence)
@@ -88,13 +94,12 @@ class OCSort(Tracker):
         rows, seen = owner[columns], boxes[columns]
         t["direction"][rows] = _directions(self._references()[rows], seen)
         for row, box in zip(rows, seen, strict=True):
-            if self.frame - t.last[row] > 1:
+            if t.last[row] < self.looked:
                 t.mean[row], t.covariance[row] = self._again(row, box)
         t.mean[rows], t.covariance[rows] = self.filter.correct(t.mean[rows], t.covariance[rows], seen)
         t["seen_mean"][rows], t["seen_covariance"][rows] = t.mean[rows], t.covariance[rows]
         t.last[rows], t["box"][rows] = self.frame, seen
-        t["before"][:] = np.roll(t["before"], 1, axis=1)
-        t["before"][:, 0] = np.nan
+        self._age()
         t["before"][rows, 0] = seen
         matched = np.zeros(len(t), bool)
         matched[rows] = True
@@ -102,6 +107,12 @@ class OCSort(Tracker):
         numbered = np.flatnonzero(t.ids)
         t.state[numbered] = np.where(matched[numbered], VISIBLE, LOST)
         return np.asarray(self.frame - t.last > self.config.memory)
+
+    def _age(self) -> None:
+        """Move the boxes of the last frames on by a frame, of which nothing is known yet."""
+        before = self.tracks["before"]
+        before[:] = np.roll(before, 1, axis=1)
+        before[:, 0] = np.nan
 
     def _again(self, row: int, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The state of a track that is found at `box`, as if it had moved evenly through the frames without it."""

@@ -59,7 +59,7 @@ class VideoTracker:
         self.motion = motion or MotionConfig()
         self.ground = homography(self.motion.homography)
         self.objects: Counter[str] = Counter()
-        self.video, self.last, self.videos = "", -1, dict[str, list[Line | Zone]]()
+        self.video, self.videos = "", dict[str, list[Line | Zone]]()
         self._begin("")
 
     def _begin(self, video: str) -> None:
@@ -68,7 +68,7 @@ class VideoTracker:
         self.tracker = REGISTRIES["tracker"][self.config.kind](self.confidence, self.config, dimensions)
         self.trails: dict[int, deque[Point]] = {}
         self.places = lines_and_zones(self.lines, self.zones)
-        self.meter, self.notes, self.frames = SpeedMeter(), dict[Point, str](), 0
+        self.meter, self.notes, self.frames, self.last = SpeedMeter(), dict[Point, str](), 0, -1
 
     def __call__(self, frame: Frame, detections: Detections) -> Detections:
         """The detections of the next frame that belong to tracks, with their numbers in `tracks`."""
@@ -77,6 +77,7 @@ class VideoTracker:
         starts_again = not image_of_folder and (frame.index < self.last or frame.index == 0)
         if video != self.video or starts_again:
             self._begin(video)
+        self._skip(0 if image_of_folder or self.last < 0 else frame.index - self.last - 1)
         self.last = frame.index
         self.videos[video] = self.places
         image = (frame.image,) if getattr(self.tracker, "uses_image", False) else ()
@@ -88,6 +89,11 @@ class VideoTracker:
         for place in self.places:
             place.keep(active)
         return tracked
+
+    def _skip(self, frames: int) -> None:
+        """Tell the tracker of frames that were not predicted, so that it does not take what passed for speed."""
+        if frames > 0 and hasattr(self.tracker, "skip"):
+            self.tracker.skip(frames)
 
     def _seconds(self, frame: Frame) -> float | None:
         """The time of the frame; None for images of a folder without a rate."""

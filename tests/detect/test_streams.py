@@ -105,8 +105,9 @@ def test_every_frame_of_files_is_predicted_as_if_each_were_alone(films, tmp_path
 def test_a_stream_that_breaks_off_comes_back_and_goes_on(caplog):
     reader = camera("door", then_fails([IMAGE] * 3), [IMAGE] * 2)
     frames = frames_of(Streams([reader]))
-    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
     times = [frame.time for frame in frames]
+    back = 2 + max(1, round(10 * (times[3] - times[2])))  # its frames go on as many later as it missed
+    assert [frame.index for frame in frames] == [0, 1, 2, back, back + 1]
     assert times == sorted(set(times)) and {frame.name for frame in frames} == {"door"}
     assert (reader.read, reader.lost, reader.reconnects) == (5, 0, 1)
     assert reader.line(5) == "door: 5 frames, 0 lost, 1 reconnect (nobody is there)"
@@ -226,7 +227,8 @@ def test_a_server_that_stalls_is_asked_again_while_others_go_on(films, tmp_path,
                 break
     assert file.finished and [index for part, index in came if part == 1] == list(range(9))
     indices = [index for part, index in came if part == 0]
-    assert indices == list(range(len(indices))) and len(indices) > 20
+    breaks = [b - a for a, b in itertools.pairwise(indices) if b > a + 1]
+    assert indices == sorted(set(indices)) and len(indices) > 20 and len(breaks) == 2
 
 
 def test_streams_are_named_after_what_they_are():

@@ -12,7 +12,7 @@ import torch
 from detect.__main__ import main
 from detect.api import Detector
 from detect.config.constraints import check
-from detect.config.tracking import TrackConfig
+from detect.config.tracking import MotionConfig, TrackConfig
 from detect.errors import UserError
 from detect.inference.box_embedder import BoxEmbedder
 from detect.inference.predictor import Predictor
@@ -48,6 +48,21 @@ def test_two_who_cross_keep_their_numbers():
         answer = tracker.update(found((10 + 5 * t, 50, 30, 60, 0.9), (210 - 5 * t, 80, 30, 60, 0.8)))
         assert answer.tracks.tolist() == [1, 2]  # best first, as they began
     assert tracker.count == 2
+
+
+@pytest.mark.parametrize("kind", REGISTRIES["tracker"])
+def test_a_video_with_frames_left_out_keeps_its_tracks_and_speeds(kind):
+    """As a camera of which only the latest frames are predicted: numbers and times of frames tell what was left out."""
+    motion, image = MotionConfig(speed=True), np.zeros((120, 700, 3), np.uint8)
+    tracker = VideoTracker(0.5, ["a"], TrackConfig(kind=kind), motion=motion)
+    for i in [*range(10), 13, 14, 19, 24, 27, 33, 38]:
+        frame = Frame(image, "a.mp4", i, i / 10)
+        tracked = tracker(frame, found((10 + 10 * i, 20, 30, 60, 0.9)))
+        assert tracked.tracks.tolist() == [1] and (i < 2 or tracked.speeds.tolist() == [pytest.approx(100, abs=1e-3)])
+    again = tracker(Frame(image, "a.mp4", 0, 0.0), found((10, 20, 20, 60, 0.9)))  # the video begins anew
+    assert again.tracks.tolist() == [1] and tracker.tracker.frame == 1
+    tracker(Frame(image, "b.mp4", 40, 4.0), found())  # another video, whose first frames are damaged
+    assert tracker.tracker.frame == 1
 
 
 def test_unsure_detections_carry_on_a_track_and_begin_none():

@@ -242,3 +242,79 @@ def test_ocsort_weighs_direction():
     assert momentum[0, 0] == pytest.approx(0.5, abs=0.01) and momentum[0, 1] == pytest.approx(-0.5, abs=0.01)
     assert abs(momentum[0, 2]) < 0.1
     assert OCSort(0.5)._momentum(np.zeros((2, 4))).shape == (0, 2)
+
+
+def walk(kind, frames, told, width=16, speed=6, **config):
+    """The numbers of one who walks right, seen in the given frames; `told`: the tracker is told of those between."""
+    tracker, answers, last = kind(0.5, TrackConfig(**config)), [], frames[0] - 1
+    for frame in frames:
+        if told and frame - last > 1:
+            tracker.skip(frame - last - 1)
+        last = frame
+        answers.append(tracker.update(found((10 + speed * frame, 50, width, 60, 0.9))).tracks.tolist())
+    return answers
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+@pytest.mark.parametrize("seen", [[*range(10), *range(12, 60, 4)], [0, 1, 2, 3, 4, 5, 9, 10, 17, 18, 19, 23, 40]])
+def test_frames_that_are_skipped_are_not_taken_for_speed(kind, seen):
+    """Between two looks it moves by more than its width: its speed in a frame says where it is."""
+    assert walk(kind, seen, told=True) == [[1]] * len(seen)
+    assert walk(kind, seen, told=False)[-1] != [1]
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+def test_a_skipped_frame_is_a_prediction_and_nothing_else(kind):
+    skipped, fresh = kind(0.5), kind(0.5)
+    for t in range(9):
+        for tracker in (skipped, fresh):
+            tracker.update(found((10 + 3 * t, 20, 40 + t, 60, 0.9), (300, 20, 30, 60, 0.9)))
+    skipped.skip(7)
+    mean, covariance = fresh.tracks.mean, fresh.tracks.covariance
+    for _ in range(7):
+        mean, covariance = kind.filter.predict(mean, covariance)
+    assert np.array_equal(skipped.tracks.mean, mean) and np.array_equal(skipped.tracks.covariance, covariance)
+    assert skipped.tracks.state.tolist() == fresh.tracks.state.tolist() and skipped.frame == 16
+
+
+@pytest.mark.parametrize("kind", TRACKERS)
+@pytest.mark.parametrize(("away", "same"), [(2, True), (8, False)])
+def test_a_lost_track_grows_older_by_frames_that_are_skipped(kind, away, same):
+    """Memory is in frames of the video; a track that the last look saw outlives it."""
+    tracker = kind(0.5, TrackConfig(memory=5))
+    for _ in range(9):
+        tracker.update(found((10, 10, 40, 40, 0.9)))
+    tracker.skip(20)
+    assert tracker.update(found((10, 10, 40, 40, 0.9))).tracks.tolist() == [1]
+    tracker.update(found())
+    tracker.skip(away)
+    ids = [tracker.update(found((10, 10, 40, 40, 0.9))).tracks.tolist() for _ in range(4)]
+    assert ids == [[1]] * 4 if same else ids[-1] == [2] and tracker.active == {2}
+
+
+def test_a_stream_that_was_away_for_hours_costs_no_time():
+    for kind in TRACKERS:
+        tracker = kind(0.5)
+        tracker.update(found((10, 10, 40, 40, 0.9)))
+        tracker.skip(10**9)
+        assert tracker.frame == 10**9 + 1 and np.isfinite(tracker.tracks.mean).all()
+
+
+def test_ocsort_takes_directions_over_frames_of_the_video():
+    """Three frames ago lies before the skipped ones; what a look did not see is filled in along the line, them too."""
+    tracker, seen = OCSort(0.5), OCSort(0.5)
+    for t in range(12):
+        row = (10 + 3 * t, 20 + 2 * t, 40 + t, 60, 0.9)
+        seen.update(found(row))
+        if t in (6, 8):
+            tracker.skip(1)
+        else:
+            tracker.update(found(*[row] * (t != 7)))
+        if t == 6:
+            assert tracker._references().tolist() == [tracker.tracks["before"][0, 2].tolist()]
+            assert tracker.tracks["before"][0, 2].tolist() == [22, 28, 66, 88]
+    assert np.allclose(tracker.tracks.mean, seen.tracks.mean, atol=1e-6)
+    assert np.allclose(tracker.tracks.covariance, seen.tracks.covariance, atol=1e-6)
+    tracker.skip(9)
+    assert np.isnan(tracker.tracks["before"]).all()
+    assert tracker._references().tolist() == tracker.tracks["box"].tolist()
