@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from detect.api import Detector
 from detect.errors import UserError, in_one_line
+from detect.inference.folder import VIDEOS
 from detect.inference.pipeline import Job, predict_jobs
-from detect.inference.source import VIDEOS, Source, open_source
+from detect.inference.source import Source, open_source
 from detect.inference.streams import StreamReader, Streams, in_rounds
 from detect.tracking.video_tracker import VideoTracker
 from detect.types import Frame

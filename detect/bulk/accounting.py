@@ -48,7 +48,7 @@ def rows_of(manifest: Manifest, part: Part, *columns: str) -> Iterator[dict[str,
     Raises:
         UserError: the file is missing or damaged.
     """
-    pa, path = require_arrow(), manifest.path(part)
+    pa, path = require_arrow(), manifest.path(part.number)
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS, columns=list(columns) or None):
@@ -99,15 +99,16 @@ def _take(found: Account, manifest: Manifest, part: Part) -> Iterator[dict[str, 
 
 
 def _wrong(manifest: Manifest, part: Part, what: str) -> UserError:
-    return UserError(f"{manifest.path(part)} has {what}: remove it, and --resume makes it again")
+    return UserError(f"{manifest.path(part.number)} has {what}: remove it, and --resume makes it again")
 
 
 def failed_parts(manifest: Manifest) -> list[Path]:
     """The files of the parts that have failures, as they say themselves."""
     return [
-        manifest.path(part)
+        manifest.path(part.number)
         for part in manifest.all_parts()
-        if manifest.path(part).exists() and any(row["error"] is not None for row in rows_of(manifest, part, "error"))
+        if manifest.path(part.number).exists()
+        and any(row["error"] is not None for row in rows_of(manifest, part, "error"))
     ]
 
 

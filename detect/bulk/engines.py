@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -33,8 +33,16 @@ class Engine(Protocol):
     def computed_by(self, device: str, precision: str) -> dict[str, str]:
         """The device and precision of the workers, where --device and --precision say these."""
 
-    def results(self, parts: Iterable[Part], work: Work) -> Iterator[Computed]:
-        """The file of each part, as soon as it is there. Raises UserError for what concerns all parts."""
+    def results(self, missing: Callable[[], Iterator[Part]], work: Work) -> Iterator[Computed]:
+        """The file of each part, as soon as it is there.
+
+        Args:
+            missing: the parts without a file at the moment; it may be called again.
+            work: what is to be done.
+
+        Raises:
+            UserError: something concerns all parts.
+        """
 
 
 def compute(predict: PartPredictor, part: Part) -> Computed:
@@ -60,10 +68,10 @@ class InProcess(ExitStack):
         """See `Engine`."""
         return chosen(device, precision)
 
-    def results(self, parts: Iterable[Part], work: Work) -> Iterator[Computed]:
+    def results(self, missing: Callable[[], Iterator[Part]], work: Work) -> Iterator[Computed]:
         """See `Engine`."""
         predict = PartPredictor(work)
-        for part in parts:
+        for part in missing():
             yield compute(predict, part)
 
 

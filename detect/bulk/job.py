@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detect.bulk.accounting import Account, account, failed_parts, write_coco
 from detect.bulk.engines import Computed, Engine
-from detect.bulk.manifest import Manifest, Part, cut, part_size
+from detect.bulk.listing import Listing
+from detect.bulk.manifest import Manifest, cut, part_size
 from detect.bulk.part_results import Work
-from detect.data.image_formats import is_image
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.inference.identity import identity
-from detect.inference.source import list_files
 from detect.utils.atomic_io import replace_file
 from detect.utils.names import counted, say
 from detect.utils.progress import track
@@ -58,7 +59,7 @@ def run_job(config: BulkConfig, output: Output, engine: Engine) -> Account:
     before = Manifest.load(folder)
     if before and not config.resume:
         raise UserError(f"{folder} holds a bulk job: --resume continues it; or choose another --out")
-    files = list_files(config.source, config.recursive)
+    files = Listing(config.source, config.recursive, folder)
     if before and config.retry_failed:
         for path in failed_parts(before):
             path.unlink()
@@ -75,9 +76,7 @@ def run_job(config: BulkConfig, output: Output, engine: Engine) -> Account:
     return found
 
 
-def _begun(
-    config: BulkConfig, output: Output, engine: Engine, files: list[tuple[str, Path]], before: Manifest | None
-) -> Manifest:
+def _begun(config: BulkConfig, output: Output, engine: Engine, files: Listing, before: Manifest | None) -> Manifest:
     """The job in the folder, which begins now if there is none. Raises UserError where it is another one."""
     folder = Path(config.out)
     if before is not None:
@@ -87,14 +86,14 @@ def _begun(
     if not output.exported:
         chosen = engine.computed_by(config.device, config.precision)
     run = _run(config, files, {f"--{name}": value for name, value in chosen.items()})
-    parts = cut(files, config.part_images or part_size(len(files)), (not is_image(path) for _, path in files))
+    parts = cut(files, config.part_images or part_size(len(files)))
     Manifest.begin(folder, run, parts, output.column, output.fields)
     begun = Manifest.load(folder)
     assert begun is not None
     return begun
 
 
-def _run(config: BulkConfig, files: list[tuple[str, Path]], chosen: Mapping[str, Any]) -> dict[str, Any]:
+def _run(config: BulkConfig, files: Listing, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for the job to be continued; device and precision are `chosen` where they are auto."""
     used = {name: chosen[f"--{name}"] for name in ("device", "precision") if getattr(config, name) == "auto"}
     return identity(replace(config, **used), BESIDE, config.weights, files)
@@ -102,14 +101,13 @@ def _run(config: BulkConfig, files: list[tuple[str, Path]], chosen: Mapping[str,
 
 def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
     """Compute the missing parts, and write the file of each as soon as it is there."""
-    missing = {part.number: part for part in manifest.missing()}
-    inputs = sum(len(part.inputs) for part in missing.values())
+    missing = {part.number: len(part.inputs) for part in manifest.missing()}
     if len(missing) < manifest.parts:
         done = manifest.parts - len(missing)
         say(f"{done:,} of {counted(manifest.parts, 'part')} were done before", sys.stderr)
     work = Work(_for_workers(config, manifest.run), manifest.run["weights"], manifest.column, manifest.fields)
-    errors = list[str]()
-    results = _written(manifest, engine.results(list(missing.values()), work), missing, errors)
+    errors, inputs, begun = list[str](), sum(missing.values()), time.monotonic()
+    results = _written(manifest, engine.results(manifest.missing, work), missing, errors)
     try:
         with closing(track(results, inputs, "bulk")) as progress:
             for _ in progress:
@@ -118,6 +116,8 @@ def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
         done = manifest.parts - len(missing)
         say(f"{done:,} of {counted(manifest.parts, 'part')} are in {manifest.folder}; --resume continues", sys.stderr)
         raise
+    seconds, inputs = time.monotonic() - begun, inputs - sum(missing.values())
+    say(f"{counted(inputs, 'input')} in {seconds:,.1f} s, {inputs / max(seconds, 1e-9):,.1f} a second", sys.stderr)
     if missing:
         numbers = ", ".join(str(number) for number in sorted(missing)[:5])
         raise UserError(
@@ -128,14 +128,14 @@ def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
 
 
 def _written(
-    manifest: Manifest, results: Iterator[Computed], missing: dict[int, Part], errors: list[str]
+    manifest: Manifest, results: Iterator[Computed], missing: dict[int, int], errors: list[str]
 ) -> Iterator[None]:
     """Write each part, which is then no longer missing. Yields once for each of its inputs, for the progress.
 
     Args:
         manifest: the job.
         results: the parts as they are computed; where the first ones all fail, no more are asked for.
-        missing: the parts without a file, by number.
+        missing: how many inputs each part without a file has, by number.
         errors: takes the errors of parts.
     """
     wanted = len(missing)
@@ -145,10 +145,10 @@ def _written(
             if len(errors) >= _FAILING and len(missing) == wanted:
                 return
             continue
-        if (part := missing.pop(number, None)) is None:  # computed twice
+        if (inputs := missing.pop(number, None)) is None:  # computed twice
             continue
-        replace_file(manifest.path(part), partial(_fill, data))
-        yield from (None for _ in part.inputs)
+        replace_file(manifest.path(number), partial(_fill, data))
+        yield from repeat(None, inputs)
 
 
 def _fill(data: bytes, part: Path) -> None:

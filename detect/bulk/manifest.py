@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detect.data.image_formats import is_image
 from detect.errors import UserError
 from detect.inference.resume import require_same
+from detect.storage.shards import MEMBER
 from detect.storage.trees import url_of
 from detect.utils.atomic_io import open_file, replace_file, replace_text
 from detect.utils.locks import LOCK
@@ -37,11 +39,6 @@ class Part(NamedTuple):
     first: int
     inputs: Sequence[Input]
 
-    @property
-    def file(self) -> str:
-        """The name of the file of its results."""
-        return f"part-{self.number:05d}.parquet"
-
     def to_json(self) -> str:
         """The part as a line of JSON."""
         return json.dumps([self.number, self.first, self.inputs])
@@ -61,21 +58,16 @@ def part_size(count: int) -> int:
     return min(max(count // _PARTS, _FEWEST), _MOST)
 
 
-def cut(files: Sequence[tuple[str, Path]], size: int, alone: Iterable[bool]) -> Iterator[Part]:
-    """Cut the inputs into parts.
-
-    Args:
-        files: names and paths.
-        size: most images of a part.
-        alone: for each file whether it is a part of its own, as a video is.
-    """
+def cut(files: Iterable[tuple[str, Path]], size: int) -> Iterator[Part]:
+    """Cut the inputs, names and paths, into parts of at most `size` images; a video is a part of its own."""
     number, first, inputs = 0, 0, list[Input]()
-    for i, ((name, path), single) in enumerate(zip(files, alone, strict=True)):
-        if inputs and (single or len(inputs) >= size):
+    for i, (name, path) in enumerate(files):
+        alone = not (is_image(path) or MEMBER.match(str(path)))
+        if inputs and (alone or len(inputs) >= size):
             yield Part(number, first, inputs)
             number, first, inputs = number + 1, i, []
         inputs.append(Input(name, url_of(path.absolute())))
-        if single:
+        if alone:
             yield Part(number, first, inputs)
             number, first, inputs = number + 1, i + 1, []
     if inputs:
@@ -151,11 +143,11 @@ class Manifest:
         if count != self.parts:
             raise UserError(f"{self.folder / INPUTS} has {count} parts, not {self.parts}: choose another --out")
 
-    def path(self, part: Part) -> Path:
-        """The file of the results of a part."""
-        return self.folder / part.file
+    def path(self, part: int) -> Path:
+        """The file of the results of a part, given its number."""
+        return self.folder / f"part-{part:05d}.parquet"
 
     def missing(self) -> Iterator[Part]:
-        """The parts without results."""
+        """The parts without results when this is called, one after the other: all of them may be too many to hold."""
         done = {path.name for path in self.folder.iterdir()}
-        return (part for part in self.all_parts() if part.file not in done)
+        return (part for part in self.all_parts() if self.path(part.number).name not in done)

@@ -15,8 +15,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +31,7 @@ from detect.utils.atomic_io import temporary_folder
 from detect.utils.device import usable_cores
 from detect.utils.interrupt import ENDING
 
+WINDOW = 16_384  # parts that Ray is given at once: those of 16 million images take some 200 MB of the driver
 RETRIES = 3  # how often a part is computed again whose actor died; a file that ends its process would have no end
 # Seconds for which Ray waits for processes that it starts here; on a busy machine its own limits are too short.
 _PATIENCE = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600"}
@@ -53,7 +56,7 @@ class Worker:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row with the file of a part; `stops` says that an error concerns all parts."""
-        part = Part.from_json(row["part"])
+        part = Part.from_json(zlib.decompress(row["part"]))
         try:
             if self.predict is None:
                 raise self.refused or UserError("the weights cannot be used")
@@ -105,7 +108,7 @@ class OnRay:
         found: dict[str, str] = self.ray.get(on_worker.remote("cuda", precision))
         return found
 
-    def results(self, parts: Iterable[Part], work: Work) -> Iterator[Computed]:
+    def results(self, missing: Callable[[], Iterator[Part]], work: Work) -> Iterator[Computed]:
         """The file of each part, as soon as it is there.
 
         With a node Ray Data may give up the parts that were on their way to it, and with an actor that dies again and
@@ -114,20 +117,18 @@ class OnRay:
         Raises:
             UserError: a worker cannot use the weights, or the cluster is gone.
         """
-        missing = {part.number: part for part in parts}
-        while missing:
-            before = len(missing)
-            for one in self._once([*missing.values()], work):
-                missing.pop(one.part, None)
-                yield one
-            if len(missing) == before:
-                return
+        finished = True
+        while finished:
+            finished, parts = False, missing()
+            while rows := [{"part": zlib.compress(part.to_json().encode(), 1)} for part in islice(parts, WINDOW)]:
+                for one in self._once(rows, work):
+                    finished = finished or not one.error
+                    yield one
 
-    def _once(self, parts: Sequence[Part], work: Work) -> Iterator[Computed]:
+    def _once(self, rows: Sequence[dict[str, bytes]], work: Work) -> Iterator[Computed]:
         gpu = work.config.device == "cuda"
-        rows = [{"part": part.to_json()} for part in parts]
         count = self.workers if self.workers > 0 else int(self._count("GPU" if gpu else "CPU")) or 1
-        data = self.ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        data = self.ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
             Worker,
             fn_constructor_args=(work, plugins.loaded()),
             compute=self.ray.data.ActorPoolStrategy(size=min(count, len(rows))),

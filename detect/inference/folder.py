@@ -1,20 +1,156 @@
-"""Chooses the images and videos of a folder, and tells how many files were skipped."""
+"""From what a source names to its images and videos: folders, patterns, lists, shards; says what was skipped."""
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
-from detect.data.image_formats import is_unreadable
+from detect.data.image_formats import is_image, is_unreadable
 from detect.errors import UserError
-from detect.utils.atomic_io import open_file
+from detect.storage.resolve import as_local, local
+from detect.storage.shards import MEMBER, is_shard, member_of
+from detect.storage.urls import is_url, is_web
+from detect.utils.atomic_io import require_file
 from detect.utils.names import shown
-from detect.utils.text_files import read_text
+from detect.utils.text_files import text_lines
 
+VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
 _FOLDERS = "folders"
+_STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 _log = logging.getLogger("detect")
+
+
+class Collect(Protocol):
+    """Keeps paths as they come, in memory or elsewhere, in natural order where `sort` says so."""
+
+    def __call__(self, paths: Iterable[Path], sort: bool) -> Any: ...
+
+
+def in_memory(paths: Iterable[Path], sort: bool) -> list[Path]:
+    """The paths as a list: see `Collect`."""
+    return sorted(paths, key=natural) if sort else list(paths)
+
+
+def files_of(spec: str, recursive: bool = False, collect: Collect = in_memory) -> Any:
+    """The images and videos that a source names, as `open_source` takes them; none is opened.
+
+    Args:
+        spec: a path, folder, glob, text file of paths, shards, or a URL in a store.
+        recursive: also take what is in the folders of a folder.
+        collect: keeps the paths; what it returns is returned.
+
+    Raises:
+        UserError: there is none, or `spec` names a camera or a stream.
+    """
+    if is_web(spec) and is_video(Path(urlsplit(spec).path)):  # a file, which is fetched before it is played
+        return collect([local(spec, anew=True)], sort=False)
+    found = expanded(spec, recursive, collect)
+    if not isinstance(first := next(iter(found)), Path):
+        raise UserError(f"source {first!r} is a camera or a stream, which has no end: detect predict reads it")
+    return found
+
+
+def expanded(spec: Any, recursive: bool, collect: Collect = in_memory) -> Any:
+    """The items of one entry: paths of files, a camera index, a URL, or the image itself. Raises UserError for none."""
+    if not isinstance(spec, str | os.PathLike):
+        return [spec]
+    text = os.fspath(spec)
+    if _STREAM.match(text) and not _is_file_of_web(text):
+        return [text]
+    path = local(text, anew=True)
+    try:
+        if path.is_file() or member_of(str(path)):
+            return _within(path, collect)
+        if path.is_dir():
+            return _among(lambda: walk(path) if recursive else entries(path), f"folder {text}", collect)
+    except OSError as error:  # no permission, or a name longer than the system takes
+        raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
+    if text.isdecimal():
+        return [int(text)]
+    if glob.has_magic(text):
+        return _among(lambda: _matched(path), f"pattern {text}", collect)
+    if os.path.exists(path):
+        require_file(path)
+    raise UserError(f"source {text!r}: no such file or folder")
+
+
+def _matched(pattern: Path) -> Iterator[Path]:
+    return (one for one in map(Path, glob.iglob(str(pattern), recursive=True)) if not one.is_dir())
+
+
+def _within(path: Path, collect: Collect) -> Any:
+    """The files that a list names, the images of a shard, or the file itself."""
+    if is_list(path, _is_taken):
+        return collect(listed(path, _is_taken), sort=False)
+    return collect(_images_in([path]) if is_shard(path) else [path], sort=False)
+
+
+def _among(paths: Callable[[], Iterable[Path]], what: str, collect: Collect) -> Any:
+    """The images and videos among paths; where there are none, those in shards."""
+    if any(map(_is_taken, paths())) or not any(map(is_shard, paths())):
+        return usable(paths(), what, _is_taken, collect)
+    return collect(_images_in(usable(paths(), what, is_shard)), sort=False)
+
+
+def _images_in(shards: Iterable[Path]) -> Iterator[Path]:
+    """The images of shards, as paths into them, in their order."""
+    from detect.data.sources import parquet, webdataset  # late: they bring all that reads labels
+
+    for shard in shards:
+        read = webdataset if shard.suffix.lower() == ".tar" else parquet
+        yield from (shard / place for place in read.places(shard))
+
+
+def _is_file_of_web(url: str) -> bool:
+    """Whether a URL is that of images: of one by its suffix, or of a folder. Videos are played while they come."""
+    path = url.partition("?")[0]
+    return is_web(url) and (path.endswith("/") or is_image(Path(path)))
+
+
+def _is_taken(path: Path) -> bool:
+    return is_image(path) or is_video(path)
+
+
+def common_folder(paths: Iterable[Path]) -> str:
+    """The deepest folder that all files share; "" without any, and on several drives. A shard is a file."""
+    root, last = "", ""
+    for path in paths:
+        folder = os.path.abspath(_folder(path))
+        if folder == last:
+            continue
+        try:
+            root = os.path.commonpath([root, folder]) if last else folder
+        except ValueError:
+            return ""
+        last = folder
+    return root
+
+
+def name_below(path: Path, root: str) -> str:
+    """The path of a file from a folder on, with forward slashes; its name alone for no folder."""
+    return Path(os.path.relpath(os.path.abspath(path), root)).as_posix() if root else path.name
+
+
+def _folder(path: Path) -> Path:
+    return Path(found[1]).parent if (found := MEMBER.match(str(path))) else path.parent
+
+
+def natural(path: Path | str) -> list[tuple[int, str]]:
+    """The key of natural order: frame 9 comes before frame 10."""
+    return [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(path))]
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """The paths in a folder, one after the other: there may be millions."""
+    with os.scandir(folder) as found:
+        for entry in found:
+            yield folder / entry.name
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -22,10 +158,14 @@ def walk(folder: Path) -> Iterator[Path]:
     seen = {_identity(folder)}
     waiting = [folder]
     while waiting:
-        for path in sorted(waiting.pop().iterdir(), key=lambda one: (one.is_symlink(), one)):
-            if not path.is_dir() or path.name.startswith("."):
+        inner = list[Path]()
+        for path in entries(waiting.pop()):
+            if path.is_dir() and not path.name.startswith("."):
+                inner.append(path)
+            else:
                 yield path
-            elif (identity := _identity(path)) not in seen:
+        for path in sorted(inner, key=lambda one: (one.is_symlink(), one)):
+            if (identity := _identity(path)) not in seen:
                 seen.add(identity)
                 waiting.append(path)
 
@@ -35,58 +175,78 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool]) -> list[Path]:
-    """The paths that `taken` accepts, in natural order: frame 9 before frame 10. A warning counts the others by reason.
+def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool], collect: Collect = in_memory) -> Any:
+    """The paths that `taken` accepts, in natural order. A warning counts the others by reason.
 
     Args:
         paths: of files and folders.
         what: what they are from, for messages.
         taken: whether a file is an image or a video.
+        collect: keeps them.
 
     Raises:
         UserError: no path is accepted.
     """
-    kept, skipped = [], dict[str, list[str]]()
-    for path in paths:
-        if reason := _reason(path, taken):
-            skipped.setdefault(reason, []).append(path.name)
-        else:
-            kept.append(path)
-    counts = (f"{len(names)} {reason} ({min(names)})" for reason, names in sorted(skipped.items()))
+    skipped = dict[str, tuple[int, str]]()  # how many of each reason, and the name of the first
+
+    def kept() -> Iterator[Path]:
+        for path in paths:
+            if reason := _reason(path, taken):
+                count, first = skipped.get(reason, (0, path.name))
+                skipped[reason] = count + 1, min(first, path.name)
+            else:
+                yield path
+
+    found = collect(kept(), sort=True)
+    counts = (f"{count} {reason} ({first})" for reason, (count, first) in sorted(skipped.items()))
     message = ", ".join(counts) or "nothing"
     if _FOLDERS in skipped:
         message += "; for those in its folders put /**/* after its name, quoted, or --recursive on detect predict"
-    if not kept:
+    if not found:
         raise UserError(f"{what}: no image or video in it, but {message}")
     if skipped:
         _log.warning("%s", shown(f"{what}: skipped {message}"))
-    return sorted(kept, key=lambda p: [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(p))])
+    return found
 
 
-def listed(path: Path, taken: Callable[[Path], bool]) -> list[Path] | None:
-    """The images and videos that a text file lists, one a line, relative to its folder; None for any other text.
+def is_list(path: Path, taken: Callable[[Path], bool]) -> bool:
+    """Whether a file is a list: text whose first line that is not blank has the name of an image or video."""
+    if path.suffix.lower() != ".txt":
+        return False
+    first = next((line for line in text_lines(path, "replace") if line.strip()), "").strip()
+    return taken(Path(urlsplit(first).path if is_url(first) else first))
+
+
+def listed(path: Path, taken: Callable[[Path], bool]) -> Iterator[Path]:
+    """The images and videos that a text file lists, one a line: URLs, or paths relative to its folder.
 
     Args:
-        path: the file. It is a list if its first line that is not blank has the name of an image or video.
+        path: the file.
         taken: whether a path is an image or a video, by its name.
 
     Raises:
-        UserError: a file of the list is missing, or has another type; the line is named.
+        UserError: a file of the list is missing, or has another type; the line is named. Stores are not asked.
     """
-    with open_file(path) as file:
-        first = next((line for line in file if line.strip()), b"").decode(errors="replace").strip()
-    if not taken(Path(first)):
-        return None
-    found = []
-    for number, line in enumerate(read_text(path, errors="surrogateescape").split("\n"), 1):
+    for number, line in enumerate(text_lines(path, errors="surrogateescape"), 1):
         if not (name := line.strip()):
+            continue
+        if is_url(name):
+            yield _remote(name, f"{path}:{number}", taken)
             continue
         one = path.parent / Path(name).expanduser()
         if not (taken(one) and one.is_file()):
             what = "is no file" if taken(one) else "is not named as an image or video"
             raise UserError(f"{path}:{number}: {name!r} {what}; paths are relative to the list's folder")
-        found.append(one)
-    return found
+        yield one
+
+
+def _remote(url: str, where: str, taken: Callable[[Path], bool]) -> Path:
+    """The path that stands for a URL of a list."""
+    if urlsplit(url).query:
+        raise UserError(f"{where}: URLs with a query (?…) are not read from lists: they may expire")
+    if not taken(Path(unquote(urlsplit(url).path))):
+        raise UserError(f"{where}: {url!r} is not named as an image or video")
+    return Path(as_local(url))
 
 
 def _reason(path: Path, taken: Callable[[Path], bool]) -> str:
@@ -102,3 +262,7 @@ def _reason(path: Path, taken: Callable[[Path], bool]) -> str:
     if taken(path):
         return ""
     return "in formats that cannot be decoded" if is_unreadable(path) else "of other types"
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and not path.name.startswith(".")

@@ -12,6 +12,7 @@ from typing import Any
 from detect.config.fields import dotted
 from detect.errors import UserError
 from detect.hub import resolve
+from detect.storage.shards import MEMBER
 from detect.utils.atomic_io import open_file
 
 
@@ -55,11 +56,12 @@ def digest(weights: Path) -> str:
 
 
 def _listed(files: Iterable[tuple[str, Path]]) -> str:
-    """The number of the files, and a hash of their names and sizes."""
+    """The number of the files, and a hash of their names and sizes, those of their shards."""
     found, count = hashlib.sha256(), 0
     for name, path in files:
+        shard = MEMBER.match(str(path))
         try:
-            size = os.stat(path).st_size
+            size = os.stat(shard[1] if shard else path).st_size
         except OSError:  # it will be among what cannot be read
             size = -1
         found.update(f"{name!r} {size}\n".encode())

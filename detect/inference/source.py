@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -17,17 +14,13 @@ from detect.data.images import MAX_PIXELS, count_pages, read_header, read_pages
 from detect.data.sources.signals import SUFFIXES, unlabelled
 from detect.errors import UserError
 from detect.inference.arrays import as_rgb
-from detect.inference.folder import listed, usable, walk
+from detect.inference.folder import common_folder, expanded, is_video, name_below
 from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video
 from detect.storage.fetch import ahead
-from detect.storage.resolve import local
-from detect.storage.urls import is_web
 from detect.types import Frame
-from detect.utils.atomic_io import TREES, require_file
+from detect.utils.atomic_io import TREES
 
-VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
 _AHEAD = 32  # images of a store that are fetched ahead
-_STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
 class SourcePart(Protocol):
@@ -203,7 +196,8 @@ def open_source(
         spec: the path of an image, video or folder; a text file that lists such paths, one a line; a glob (`*`, `**`);
             a camera index; the URL of a stream, or of an image, video, folder or pattern in a store; an array (H, W, 3)
             or (H, W) uint8 RGB; a PIL image; a tensor (3, H, W), uint8 or float in 0..1; a file of signals or volumes;
-            or a list of these. Of a folder, images and videos are taken; a warning counts the other files.
+            shards of images (.tar or .parquet); or a list of these. Of a folder, images and videos are taken, or where
+            it has none, shards; a warning counts the other files.
         vid_stride: every `vid_stride`-th frame of a video is taken.
         recursive: also take what is in the folders of a folder.
         skip_bad: leave out what cannot be read, and list it in `left_out`.
@@ -235,70 +229,15 @@ def open_source(
     return Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
 
 
-def list_files(spec: str, recursive: bool = False) -> list[tuple[str, Path]]:
-    """The images and videos that a source names, as `open_source` takes them, with their names; none is opened.
-
-    Args:
-        spec: a path, folder, glob, text file of paths, or a URL in a store.
-        recursive: also take what is in the folders of a folder.
-
-    Raises:
-        UserError: there is none, or `spec` names a camera or a stream.
-    """
-    found = expanded(spec, recursive)
-    if live := [one for one in found if not isinstance(one, Path)]:
-        raise UserError(f"source {live[0]!r} is a camera or a stream, which has no end: detect predict reads it")
-    names = _names(found)
-    return [(names[path], path) for path in found]
-
-
 def open_part(path: Path, name: str, vid_stride: int = 1, max_pixels: int = 0) -> SourcePart:
     """One file of a source. Raises UserError where it cannot be read; arguments as of `open_source`."""
     return _part(path, {path: name}, 0, vid_stride, max_pixels)
 
 
-def expanded(spec: Any, recursive: bool) -> list[Any]:
-    """The items of one entry: paths of files, a camera index, a URL, or the image itself. Raises UserError for none."""
-    if not isinstance(spec, str | os.PathLike):
-        return [spec]
-    text = os.fspath(spec)
-    if _STREAM.match(text) and not _is_file_of_web(text):
-        return [text]
-    path = local(text, anew=True)
-    try:
-        if path.is_file():
-            return (listed(path, _is_taken) if path.suffix.lower() == ".txt" else None) or [path]
-        if path.is_dir():
-            return usable(walk(path) if recursive else path.iterdir(), f"folder {text}", _is_taken)
-    except OSError as error:  # no permission, or a name longer than the system takes
-        raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
-    if text.isdecimal():
-        return [int(text)]
-    if glob.has_magic(text):
-        matched = (one for one in map(Path, glob.iglob(str(path), recursive=True)) if not one.is_dir())
-        return usable(matched, f"pattern {text}", _is_taken)
-    if os.path.exists(path):
-        require_file(path)
-    raise UserError(f"source {text!r}: no such file or folder")
-
-
-def _is_file_of_web(url: str) -> bool:
-    """Whether a URL is that of images: of one by its suffix, or of a folder. Videos are played while they come."""
-    path = url.partition("?")[0]
-    return is_web(url) and (path.endswith("/") or is_image(Path(path)))
-
-
-def _is_taken(path: Path) -> bool:
-    return is_image(path) or _is_video(path)
-
-
 def _names(paths: list[Path]) -> dict[Path, str]:
-    """The path of each file from the deepest folder that all share, with forward slashes."""
-    try:
-        root = os.path.commonpath([os.path.abspath(p.parent) for p in paths])
-    except ValueError:  # none, or on several drives
-        return {p: p.name for p in paths}
-    return {p: Path(os.path.relpath(os.path.abspath(p), root)).as_posix() for p in paths}
+    """The name of each file: its path from the deepest folder that all share."""
+    root = common_folder(paths)
+    return {path: name_below(path, root) for path in paths}
 
 
 def _part(item: Any, names: dict[Path, str], index: int, stride: int, max_pixels: int) -> SourcePart:
@@ -319,13 +258,9 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int, max_pixels
     return Video(item, names[item], stride, max_pixels=max_pixels or MAX_FRAME_PIXELS)
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS and not path.name.startswith(".")
-
-
 def _is_image(path: Path) -> bool:
     """By the name of the file, or by its content if the name does not tell."""
-    if is_image(path) or _is_video(path):
+    if is_image(path) or is_video(path):
         return is_image(path)
     try:
         read_header(path)

@@ -15,7 +15,8 @@ from detect.config.constraints import from_values
 from detect.config.fill import nested
 from detect.config.streams import StreamConfig
 from detect.errors import UserError, unknown
-from detect.inference.source import Source, expanded, open_source
+from detect.inference.folder import expanded
+from detect.inference.source import Source, open_source
 from detect.inference.streams import StreamReader
 from detect.utils.yaml_files import read_yaml
 

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from io import BufferedReader, BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from detect.errors import UserError
@@ -23,6 +24,14 @@ from detect.utils.atomic_io import TREES
 MEMBER = re.compile(r"^(.*\.(tar|parquet))[/\\](\d{1,18})[+-](\d{1,18})[/\\]([^/\\]+)$", re.IGNORECASE | re.DOTALL)
 LARGEST = 2**30  # bytes of a file in a shard, and of the images of a row group
 _KEPT = 4  # row groups that a process keeps decoded
+
+
+SUFFIXES = (".tar", ".parquet")
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file holds others, by its suffix; hidden files do not."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 class Member(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import io
+from collections.abc import Iterator
 from os import PathLike, fspath
 
 from detect.errors import UserError
-from detect.utils.atomic_io import read_bytes
+from detect.utils.atomic_io import open_file, read_bytes
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -36,14 +38,32 @@ def read_text(path: str | PathLike[str], most: int = 0, errors: str = "strict") 
     return decode(data, name, errors)
 
 
+def text_lines(path: str | PathLike[str], errors: str = "strict") -> Iterator[str]:
+    """The lines of a text file, one after the other, without their ends; otherwise as `read_text`."""
+    name = fspath(path)
+    try:
+        with open_file(name) as file:
+            encoding = _encoding(file.peek(4)[:4])
+            with io.TextIOWrapper(file, encoding, errors, newline="\n") as text:
+                yield from (line.removesuffix("\n") for line in text)
+    except UnicodeDecodeError as error:
+        raise _undecodable(name, encoding, error) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
 def decode(data: bytes, name: object, errors: str = "strict") -> str:
     """As `read_text`, from the bytes of a file; `name` is for messages."""
     encoding = _encoding(data)
     try:
         return data.decode(encoding, errors)
     except UnicodeDecodeError as error:
-        what = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
-        raise UserError(f"{name}: cannot be read: not {what} at byte {error.start}; save it as UTF-8") from None
+        raise _undecodable(name, encoding, error) from None
+
+
+def _undecodable(name: object, encoding: str, error: UnicodeDecodeError) -> UserError:
+    what = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
+    return UserError(f"{name}: cannot be read: not {what} at byte {error.start}; save it as UTF-8")
 
 
 def _encoding(data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detect.__main__ import main
-from detect.bulk import part_results
+from detect.bulk import part_results, ray_engine
 from detect.bulk.engines import Computed
 from detect.bulk.manifest import Manifest, Part, cut, part_size
 from detect.bulk.ray_engine import OnRay
@@ -210,8 +211,9 @@ def test_failures_can_be_tried_again(whole: Path, run: Run, tmp_path: Path, monk
 @pytest.mark.parametrize("size", [1, 3, 100])
 @pytest.mark.parametrize("videos", [set(), {0}, {4, 5}, {10}, set(range(11))])
 def test_parts_hold_every_input_once_and_videos_alone(tmp_path: Path, size: int, videos: set) -> None:
-    files = [(f"{i}\udcff.png", tmp_path / f"{i}\udcff.png") for i in range(11)]
-    parts = list(cut(files, size, (i in videos for i in range(11))))
+    names = [f"{i}\udcff.{'mp4' if i in videos else 'png'}" for i in range(11)]
+    files = [(name, tmp_path / name) for name in names]
+    parts = list(cut(files, size))
     assert [part.number for part in parts] == list(range(len(parts)))
     assert [one.name for part in parts for one in part.inputs] == [name for name, _ in files]
     for part in parts:
@@ -229,13 +231,17 @@ def test_parts_are_neither_few_nor_small() -> None:
 
 
 def test_parts_that_ray_gave_up_are_asked_for_again_as_long_as_some_finish(monkeypatch) -> None:
-    asked, finish = [], [[0, 2], [1], []]
+    asked, finish, left = [], [[0], [2], [1], [], [], []], set(range(5))
 
-    def once(self, parts, work):
-        asked.append([part.number for part in parts])
-        yield from (Computed(number, b"") for number in finish[len(asked) - 1])
+    def once(self, rows, work):
+        asked.append([Part.from_json(zlib.decompress(row["part"])).number for row in rows])
+        for number in finish[len(asked) - 1]:
+            left.remove(number)
+            yield Computed(number, b"")
+        yield Computed(4, b"", "it always fails")
 
     monkeypatch.setattr(OnRay, "_once", once)
-    parts = [Part(number, number, []) for number in range(4)]
-    found = [one.part for one in OnRay.results(object.__new__(OnRay), parts, None)]
-    assert found == [0, 2, 1] and asked == [[0, 1, 2, 3], [1, 3], [3]]
+    monkeypatch.setattr(ray_engine, "WINDOW", 3)
+    found = OnRay.results(object.__new__(OnRay), lambda: (Part(i, i, []) for i in sorted(left)), None)
+    assert [one.part for one in found if not one.error] == [0, 2, 1]
+    assert asked == [[0, 1, 2], [3, 4], [1, 3, 4], [3, 4]]

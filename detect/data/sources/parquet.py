@@ -7,6 +7,7 @@ are in the schema. Shards of `tools/convert.py` also have `coco`, JSON with all 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,7 +29,6 @@ class Parquet(Shards):
 
     def read(self, shard: Path, name: str, records: Records) -> None:
         """Add the rows of one file, of whose images only the names are read."""
-        pa = require_arrow(str(shard))
         with open_parquet(local_path(shard), str(shard)) as file:
             schema = file.schema_arrow
             image = image_column(schema, str(shard))
@@ -38,18 +38,36 @@ class Parquet(Shards):
                 raise UserError(f"{shard}: has no column of objects ({', '.join(schema.names)}), so it labels no boxes")
             _classes(schema, records)
             columns = [labels, *(key for key in _PLAIN if key in there)]
-            if len(image) > 1 and "path" in {part.name for part in schema.field(image[0]).type}:
-                columns.append(f"{image[0]}.path")
-            for group in range(file.num_row_groups):
-                try:
-                    rows = file.read_row_group(group, columns=columns).to_pylist()
-                except (pa.ArrowException, OSError, ValueError) as error:
-                    raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
-                for row, content in enumerate(rows):
-                    said = (content.get(image[0]) or {}).get("path") if len(image) > 1 else None
-                    called = PurePosixPath(str(said or f"{group}-{row}.jpg").replace("\\", "/")).name or "image"
-                    where = f"{name} row group {group} row {row}"
-                    records.add(f"{name}/{group}-{row}/{called}", _content(content, labels), where)
+            for place, content in _rows(file, image, columns, str(shard)):
+                where = f"{name} row group {place.partition('/')[0].replace('-', ' row ')}"
+                records.add(f"{name}/{place}", _content(content, labels), where)
+
+
+def places(shard: Path) -> Iterator[str]:
+    """Where each image of a Parquet file is in it: see `detect.storage.shards`.
+
+    Raises:
+        UserError: it cannot be read, or has no images.
+    """
+    with open_parquet(local_path(shard), str(shard)) as file:
+        image = image_column(file.schema_arrow, str(shard))
+        yield from (place for place, _ in _rows(file, image, [], str(shard)))
+
+
+def _rows(file: Any, image: Sequence[str], columns: Sequence[str], shard: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where the image of each row is, with the columns that are asked for. No image is read."""
+    pa = require_arrow(shard)
+    known = len(image) > 1 and "path" in {part.name for part in file.schema_arrow.field(image[0]).type}
+    columns = [*columns, f"{image[0]}.path"] if known else list(columns)
+    for group in range(file.num_row_groups):
+        try:
+            rows = file.read_row_group(group, columns=columns).to_pylist() if columns else None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(f"{shard}: row group {group} is damaged ({str(error)[:200]})") from None
+        for row, content in enumerate(rows or [{}] * file.metadata.row_group(group).num_rows):
+            said = (content.get(image[0]) or {}).get("path") if known else None
+            called = PurePosixPath(str(said or f"{group}-{row}.jpg").replace("\\", "/")).name or "image"
+            yield f"{group}-{row}/{called}", content
 
 
 def _content(row: dict[str, Any], labels: str) -> Any:

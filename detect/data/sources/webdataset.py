@@ -7,9 +7,10 @@ that also has a COCO file (`instances_train.json`) is read by that, which takes 
 from __future__ import annotations
 
 import json
+import logging
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detect.data.image_formats import SUFFIXES
@@ -18,9 +19,11 @@ from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.shards import LARGEST
 from detect.utils.atomic_io import open_file
+from detect.utils.names import shown
 
 _LABELS = 2**26  # bytes of the json of one image
 _MOST = 10_000_000  # files in a shard
+_log = logging.getLogger("detect")
 
 
 class WebDataset(Shards):
@@ -36,17 +39,45 @@ class WebDataset(Shards):
             if member.name == META:
                 records.categories = records.categories or _categories(data, shard)
                 continue
-            stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-            if (found := (member.name.rpartition("/")[0], stem)) != key:
+            folder, stem, suffix = _key(member.name)
+            if (found := (folder, stem)) != key:
                 _add(parts, name, records)
                 key, parts = found, {}
-            suffix = f".{suffix.lower()}"
             if suffix == ".json":
                 parts["json"] = data
             elif suffix in SUFFIXES:
-                parts["image"] = f"{name}/{member.offset_data}+{member.size}/{stem}{suffix}"
+                parts["image"] = f"{name}/{_place(member, stem, suffix)}"
             parts["name"] = member.name
         _add(parts, name, records)
+
+
+def places(shard: Path) -> Iterator[str]:
+    """Where each image of a tar is in it: see `detect.storage.shards`. A warning counts what is only called like one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    left_out, first = 0, ""
+    for member, _ in _members(shard, labels=False):
+        _, stem, suffix = _key(member.name)
+        if suffix in SUFFIXES:
+            yield _place(member, stem, suffix)
+        elif PurePosixPath(member.name).suffix.lower() in SUFFIXES:
+            left_out, first = left_out + 1, first or member.name
+    if left_out:
+        why = "in WebDataset the kind of a file is what follows the first dot of its name"
+        _log.warning("%s", shown(f"{shard}: {left_out:,} files are left out, such as {first!r}: {why}"))
+
+
+def _key(name: str) -> tuple[str, str, str]:
+    """Folder and name of the sample of a file, and the suffix that says what the file is of it."""
+    folder, _, last = name.rpartition("/")
+    stem, _, suffix = last.partition(".")
+    return folder, stem, f".{suffix.lower()}"
+
+
+def _place(member: tarfile.TarInfo, stem: str, suffix: str) -> str:
+    return f"{member.offset_data}+{member.size}/{stem}{suffix}"
 
 
 def _add(parts: dict[str, Any], name: str, records: Records) -> None:
@@ -62,8 +93,8 @@ def _add(parts: dict[str, Any], name: str, records: Records) -> None:
     records.add(parts["image"], content, where)
 
 
-def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Each regular file of a tar, and its content if it is a json of bounded size."""
+def _members(shard: Path, labels: bool = True) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    """Each regular file of a tar, and with `labels` its content if it is a json of bounded size."""
     try:
         with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for count, member in enumerate(archive):
@@ -72,7 +103,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                 if not member.isreg() or member.sparse is not None or member.size > LARGEST:
                     continue
                 data = b""
-                if member.name.lower().endswith(".json"):
+                if labels and member.name.lower().endswith(".json"):
                     if member.size > _LABELS:
                         raise UserError(f"{shard}: {member.name!r:.100} has {member.size:,} bytes, too many for labels")
                     opened = archive.extractfile(member)  # which reads, and writes nothing
