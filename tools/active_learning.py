@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -76,7 +77,8 @@ class Study:
         options, run = self.options, place / "train"
         self.write_data(place, chosen, options.steps * options.batch)
         words = f"--weights {options.weights} --data {place / 'data.yaml'} --out {run} --seed {seed} --workers 0"
-        words += f" --imgsz {options.imgsz} --batch {options.batch} --epochs 1 --device cpu --precision float32"
+        words += f" --imgsz {options.imgsz} --batch {options.batch} --epochs 1 --device cpu"
+        words += f" --precision {options.precision}"
         resume = ["--resume"] if holds_run(run) else []
         weights = train(parse("train", [*words.split(), *resume, "--allow-outside"]))
         row = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
@@ -113,7 +115,8 @@ class Study:
         place.mkdir(parents=True, exist_ok=True)
         replace_text(place / "pool.txt", "\n".join(pool) + "\n")
         words = f"--weights {previous / 'weights.safetensors'} --data {previous / 'labelled.yaml'} --device cpu"
-        words += f" --source {place / 'pool.txt'} --budget {options.budget} --out {place / 'next'} --precision float32"
+        words += f" --source {place / 'pool.txt'} --budget {options.budget} --out {place / 'next'}"
+        words += f" --precision {options.precision}"
         words += "" if strategy == "default" else f" --criteria {strategy.replace(',', ' ')}"
         run("next", [*words.split(), "--allow-outside"])
         lines = (place / "next" / "images.txt").read_text(encoding="utf-8").splitlines()
@@ -163,29 +166,50 @@ def area(values: Sequence[float]) -> float:
 
 
 def table(out: Path, metric: str) -> list[str]:
-    """Rows of a table: mean and standard deviation over the seeds that have finished all rounds."""
+    """Rows of a table: mean and standard deviation over the seeds that have finished all rounds.
+
+    The last column has the interval in which the mean lies with 95 % (Student's t over the seeds).
+    """
     found = curves(out, metric)
     rounds = max((len(v) for one in found.values() for v in one.values()), default=0)
     whole = {name: {s: v for s, v in one.items() if len(v) == rounds > 1} for name, one in found.items()}
     base = whole.get("random", {})
-    heads = ["strategy", "seeds", *(f"round {n}" for n in range(1, rounds + 1)), "area", "area less random's"]
+    heads = [
+        "strategy",
+        "seeds",
+        *(f"round {n}" for n in range(1, rounds + 1)),
+        "area",
+        "objects",
+        "area less random's",
+    ]
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for name, one in sorted(whole.items(), key=lambda item: (item[0] != "random", item[0])):
         if not one:
             continue
         columns = [spread([v[n] for v in one.values()]) for n in range(rounds)]
         paired = [area(v) - area(base[s]) for s, v in one.items() if s in base and name != "random"]
-        cells = [name, str(len(one)), *columns, spread([area(v) for v in one.values()]), spread(paired, sign="+")]
+        last = [read_result(out / f"seed-{s}" / name / f"round-{rounds}").get("objects", 0) for s in one]
+        areas, labelled = spread([area(v) for v in one.values()]), f"{statistics.mean(last):.0f}"
+        cells = [name, str(len(one)), *columns, areas, labelled, interval(paired)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def spread(values: Sequence[float], sign: str = "") -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean and sample standard deviation as text."""
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and its interval of 95 % as text."""
     if not values:
         return "-"
-    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{sign}.3f}{deviation}"
+    mean, count = statistics.mean(values), len(values)
+    if count < 2:
+        return f"{mean:+.3f}"
+    half = float(student_t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
+    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
 
 
 @in_one_line
@@ -207,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--imgsz", type=int, default=160, help="image size of the training")
     parser.add_argument("--steps", type=int, default=60, help="steps of each training")
     parser.add_argument("--batch", type=int, default=8, help="images in a step")
+    parser.add_argument("--precision", default="float32", help="type of numbers in the network")
     parser.add_argument("--metric", default="AP", help="metric of the table")
     options = parser.parse_args(arguments)
     if options.data:

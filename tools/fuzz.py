@@ -33,7 +33,7 @@ from tools.fuzz_targets import TARGETS, Target
 
 INPUT_SECONDS = 30.0  # generous: other load on the machine must not become a finding
 MEMORY = 1 << 30  # bytes beyond those of the process after it has read the valid files
-COMPANIONS = {".jpg", ".png"}  # images that belong to a target; they are not damaged
+COMPANIONS = {".jpg", ".png", ".JPEG"}  # images that belong to a target; they are not damaged
 
 
 class Finding(Exception):

@@ -30,7 +30,7 @@ callbacks: [tensorboard]
 """
 
 
-def _images(folder: Path, *names: str) -> None:
+def make_images(folder: Path, *names: str) -> None:
     for i, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def _images(folder: Path, *names: str) -> None:
 
 def make_json(folder: Path) -> None:
     """COCO with keypoints, crowds and names in several scripts."""
-    _images(folder, "images/a.png", "images/b.png", "images/c.png")
+    make_images(folder, "images/a.png", "images/b.png", "images/c.png")
     images = [{"id": i, "file_name": f"{name}.png", "width": 40, "height": 20} for i, name in enumerate("abc", 1)]
     category: dict[str, Any] = {"name": "cat", "supercategory": "animal"}
     category |= {"keypoints": ["left", "right"], "skeleton": [[1, 2]]}
@@ -62,7 +62,7 @@ def make_json(folder: Path) -> None:
 
 def make_xml(folder: Path) -> None:
     """Pascal VOC with a list of images."""
-    _images(folder, "JPEGImages/a.png", "JPEGImages/b.png")
+    make_images(folder, "JPEGImages/a.png", "JPEGImages/b.png")
     (folder / "Annotations").mkdir()
     for name in "ab":
         (folder / "Annotations" / f"{name}.xml").write_text(XML.format(name))
@@ -72,7 +72,7 @@ def make_xml(folder: Path) -> None:
 
 def make_yolo(folder: Path) -> None:
     """YOLO: a folder of images with label files, a list of other images, and the data.yaml of both."""
-    _images(folder, "images/train/a.png", "images/train/b.png", "images/val/c.png")
+    make_images(folder, "images/train/a.png", "images/train/b.png", "images/val/c.png")
     for name in ("train/a", "train/b", "val/c"):
         path = folder / "labels" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def make_yolo(folder: Path) -> None:
 
 def make_csv(folder: Path) -> None:
     """Tables of landmarks, of image labels, and of signals."""
-    _images(folder, "a.png", "b.png")
+    make_images(folder, "a.png", "b.png")
     (folder / "points.csv").write_text("file,x0,y0,x1,y1\na.png,1,2,3.5,4\nb.png,5,6,,\n")
     (folder / "labels.csv").write_text('file,label,split\na.png,cat,train\n"b.png","d,og",val\n')
     (folder / "signals_TRAIN.csv").write_text("1,0.5,0.25,1e-3\n2,1,2,3\n")
@@ -104,7 +104,7 @@ def make_yaml(folder: Path) -> None:
 def make_outlines(folder: Path) -> None:
     """Outlines of every format: COCO polygons and RLEs, DOTA, roLabelImg, polygons and corners of YOLO, VIA."""
     for name in ("coco", "dota", "rolabelimg", "yolo", "via"):
-        _images(folder / name, "images/a.png")
+        make_images(folder / name, "images/a.png")
     segmentations: list[Any] = [
         [[1, 2, 11, 2, 11, 10.5, 1, 10], [20, 5, 25.5, 5, 22, 9]],
         [[1, 2, 11, 12, 11, 2, 1, 12]],
@@ -162,7 +162,7 @@ def read_shards(path: Path) -> None:
 
     from detect.data.sources.formats import load_data
 
-    _each(lambda: used(True), lambda: used(False))
+    each(lambda: used(True), lambda: used(False))
 
 
 def read_outlines(path: Path) -> None:
@@ -185,7 +185,7 @@ def read_outlines(path: Path) -> None:
             json.dumps(kept.to_coco())
 
     works = [lambda: used(True), lambda: used(False)]
-    _each(*works, *([] if path.name == "via.json" else [lambda: check(str(folder), 64, 2)]))
+    each(*works, *([] if path.name == "via.json" else [lambda: check(str(folder), 64, 2)]))
 
 
 def read_data(path: Path) -> None:
@@ -202,7 +202,7 @@ def read_csv(path: Path) -> None:
     from detect.data.sources.formats import load_data, splits
 
     whole = "" if path.stem == "points" else "images"
-    _each(
+    each(
         *(
             lambda skip_bad=s: [load_data(path, name, skip_bad, whole) for name in splits(path, whole)]
             for s in (True, False)
@@ -220,7 +220,7 @@ def read_yaml(path: Path) -> None:
         parse("train", ["--config", str(path)])
     else:
         text = path.read_bytes().decode("utf-8", "replace")
-        _each(*(lambda v=v: parse("train", ["--data", "toy", f"--model={v}"]) for v in (str(path), text)))
+        each(*(lambda v=v: parse("train", ["--data", "toy", f"--model={v}"]) for v in (str(path), text)))
 
 
 def _whole(data: Path) -> None:
@@ -234,10 +234,10 @@ def _whole(data: Path) -> None:
             for i in range(len(annotations)):
                 annotations.target(i)
 
-    _each(lambda: trained(True), lambda: trained(False), lambda: check(str(data), 64, 2))
+    each(lambda: trained(True), lambda: trained(False), lambda: check(str(data), 64, 2))
 
 
-def _each(*works: Callable[[], object]) -> None:
+def each(*works: Callable[[], object]) -> None:
     """Call all functions, then raise the first UserError."""
     refused: list[UserError] = []
     for work in works:

@@ -23,7 +23,7 @@ from detect.models.configs.base import ModelConfig
 from detect.models.configs.landmarker import LandmarkerConfig
 from detect.models.configs.yolo import YoloConfig
 from detect.models.weights import load_weights, save_weights
-from tools import fuzz_data
+from tools import fuzz_data, fuzz_public
 
 SMALL = YoloConfig(backbone="lenet5", neck="straight", levels=[2], width=8, head_convs=0)
 METADATA = ModelMetadata(["cat", "dog"], [1, 7], 64)
@@ -239,4 +239,7 @@ TARGETS = {
     "shards": Target(fuzz_data.make_shards, fuzz_data.read_shards),
     "csv": Target(fuzz_data.make_csv, fuzz_data.read_csv),
     "yaml": Target(fuzz_data.make_yaml, fuzz_data.read_yaml),
+    "public": Target(fuzz_public.make_public, fuzz_public.read_public),
+    "results": Target(fuzz_public.make_results, fuzz_public.read_results),
+    "labels": Target(fuzz_public.make_labels, fuzz_public.read_labels),
 }

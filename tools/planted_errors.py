@@ -3,13 +3,16 @@
 python -m tools.planted_errors plant --data D --out P [--split train] [--share 0.05] [--seed 0]
 detect mistakes --data P --fine-tune picodet_s_320 --imgsz 320 --epochs 8 --out M
 python -m tools.planted_errors score --planted P --mistakes M
+python -m tools.planted_errors table seed-1.json seed-2.json
 python -m tools.planted_errors draw --mistakes M --out first.webp
 
 `plant` writes a new dataset: copies of the images, instances_train.json with the errors, planted.json with the list of
 them. Of every kind it plants `share` of the number of labels; of pairs of near-duplicate images `share` of the number
 of images. `score` prints for each kind how many were planted, k; the share of them among the first k mistakes of the
 kind (precision and recall in one) and among the first 2k; the same if labels, and predictions without a label, are
-ordered by the confidence of the same predictions alone; and among k of these at random.
+ordered by the confidence of the same predictions alone; and among k of these at random. `table` gives mean and standard
+deviation of several scores (`--json`). Outlines and oriented boxes are moved and scaled with their boxes; keypoints are
+left out.
 """
 
 from __future__ import annotations
@@ -18,40 +21,30 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from anchors.boxes import iou, xywh_to_xyxy
 from detect.data.annotations import Annotations, known_sizes
-from detect.data.boxes import owners
 from detect.data.image_writer import save_image
 from detect.data.images import read_image
+from detect.data.outlines import Outlines
 from detect.data.sources.formats import load_data
 from detect.data_check.marked import grid
 from detect.errors import UserError, in_one_line
-from detect.evaluation.coco_protocol import Records
-from detect.evaluation.coco_results import read_results
 from detect.mistakes.drawing import drawn
-from detect.mistakes.evidence import overlaps
 from detect.mistakes.kinds import Mistake
 from detect.utils.atomic_io import replace_file, replace_text
 from tools.drawing import save
+from tools.planted_scores import KINDS, PAIRS, Record, overlap, score, table
 
-KINDS = ("missing", "spurious", "class", "location", "duplicate")
-PAIRS = "near_duplicate"
 APART = 0.15  # the largest IoU of a spurious box with a label
 LOOSE = (0.35, 0.7)  # the IoU of a loose or shifted box with the right one
 DOUBLE = (0.7, 0.97)  # the IoU of a duplicate with its label
-COLUMNS = ("found in k", "found in 2k", "confidence alone in k", "confidence alone in 2k")
-
-Record = dict[str, Any]
 
 
 class Planter:
@@ -60,9 +53,11 @@ class Planter:
     Args:
         coco: images, annotations and categories; changed in place.
         seed: of every choice.
+        outlines: that of each annotation which has one, by its id.
     """
 
-    def __init__(self, coco: Record, seed: int) -> None:
+    def __init__(self, coco: Record, seed: int, outlines: Mapping[int, Outlines]) -> None:
+        self.outlines = outlines
         self.coco, self.rng, self.planted = coco, np.random.default_rng(seed), list[Record]()
         self.sizes = {one["id"]: (one["width"], one["height"]) for one in coco["images"]}
         self.next_id = 1 + max((one["id"] for one in coco["annotations"]), default=0)
@@ -94,7 +89,8 @@ class Planter:
             if box is None:
                 return False
             changed = label if kind == "location" else self._added(label)
-            changed |= {"bbox": box, "area": box[2] * box[3]}
+            shape = self._moved(label, before["bbox"], box)
+            changed |= {"bbox": box, "area": box[2] * box[3]} | shape
         self.planted.append(
             {"kind": kind, "image_id": label["image_id"], "annotation_id": changed and changed["id"], "was": before}
             | {"twin_id": label["id"] if kind == "duplicate" else None}
@@ -106,6 +102,21 @@ class Planter:
         self.next_id += 1
         self.coco["annotations"].append(copy)
         return copy
+
+    def _moved(self, label: Record, old: Sequence[float], new: Sequence[float]) -> Record:
+        """The outline and the corners of a label, moved and scaled as its box was."""
+        (x, y, *sides), (left, top, *others) = (np.array(one, float) for one in (old, new))
+
+        def move(points: np.ndarray) -> np.ndarray:
+            return (points - [x, y]) * np.divide(others, sides) + [left, top]
+
+        found: Record = {}
+        if outline := self.outlines.get(label["id"]):
+            width, height = self.sizes[label["image_id"]]
+            found["segmentation"] = outline.moved(move).rle(0, (height, width))
+        if corners := label.get("corners"):
+            found["corners"] = move(np.array(corners, float)).round(2).tolist()
+        return found
 
     def _box(self, kind: str, label: Record) -> list[float] | None:
         """A wrong box x, y, width, height: nowhere near a label, beside the label, or almost on it."""
@@ -140,12 +151,6 @@ class Planter:
         return np.concatenate([middle - sides / 2, sides])
 
 
-def overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (N,) of a box (4,) x, y, width, height with others (N, 4)."""
-    mine, theirs = (xywh_to_xyxy(torch.from_numpy(one.astype(float))) for one in (box[None], others))
-    return iou(mine, theirs)[0].numpy()
-
-
 def twins(planter: Planter, images: Sequence[Record], folder: Path) -> None:
     """Add a nearly equal copy of each image, in whose labels, or in those of the original, one error is planted."""
     for image in images:
@@ -178,9 +183,9 @@ def plant(options: argparse.Namespace) -> None:
         replace_file(out / "images" / name, copy, durable=False)
         image |= {"file_name": name, "width": int(sizes[i, 1]), "height": int(sizes[i, 0])}
     for one in coco["annotations"]:
-        for key in ("segmentation", "corners", "keypoints", "num_keypoints"):
+        for key in ("keypoints", "num_keypoints"):
             one.pop(key, None)
-    planter = Planter(coco, options.seed)
+    planter = Planter(coco, options.seed, outlines_of(annotations))
     filled = {one["image_id"] for one in coco["annotations"]}
     chosen = planter.rng.permutation([one["id"] for one in coco["images"] if one["id"] in filled])
     pairs = set(chosen[: round(options.share * len(coco["images"]))].tolist())
@@ -193,87 +198,12 @@ def plant(options: argparse.Namespace) -> None:
         print(kind, sum(one["kind"] == kind for one in planter.planted))
 
 
-class Ranking:
-    """Suspected labels, the likeliest mistakes first, as (image id, annotation id or None, box, class id or None)."""
-
-    def __init__(self, rows: Sequence[Record], planted: Sequence[Record]) -> None:
-        self.hits = [self._hit(row, planted) for row in rows]
-
-    @staticmethod
-    def _hit(row: Record, planted: Sequence[Record]) -> int:
-        """The index of the planted error that a row is about, -1 for none."""
-        for n, one in enumerate(planted):
-            if one["image_id"] != row["image_id"]:
-                continue
-            if one["annotation_id"] is None:
-                box = np.array(one["was"]["bbox"], float)
-                if row["annotation_id"] is None and overlap(box, np.array([row["bbox"]], float)).item() >= 0.5:
-                    return n
-            elif row["annotation_id"] is not None and row["annotation_id"] in (one["annotation_id"], one["twin_id"]):
-                return n
-        return -1
-
-    def recall(self, first: int, total: int) -> float:
-        """The share of `total` planted errors that are among the first rows; each counts once."""
-        return len(set(self.hits[:first]) - {-1}) / max(1, total)
-
-
-def score(options: argparse.Namespace) -> None:
-    """Print a table: for each kind, how many of the planted errors are among the first k and 2k."""
-    folder, out = Path(options.planted), Path(options.mistakes)
-    planted = json.loads((folder / "planted.json").read_text(encoding="utf-8"))
-    found = json.loads((out / "mistakes.json").read_text(encoding="utf-8"))["mistakes"]
-    annotations = load_data(folder / "data.yaml", "train")
-    records = read_results(annotations, out / "predictions.json")
-    plain = by_confidence(annotations, records)
-    rows = []
-    for kind in (*KINDS, PAIRS, "all"):
-        some = [one for one in planted if kind in (one["kind"], "all")]
-        if not some:
-            continue
-        listed = [suspected(one) for one in found if kind in (one["kind"], "all")]
-        only_missing = kind == "missing"
-        alone = [one for one in plain if kind in (PAIRS, "all") or (one["annotation_id"] is None) == only_missing]
-        k, orders = len(some), (Ranking(listed, some), Ranking(alone, some))
-        chance = np.mean([_chance(alone, some, k, seed) for seed in range(20)])
-        values = [order.recall(first, k) for order in orders for first in (k, 2 * k)]
-        rows.append({"kind": kind, "planted": k, **dict(zip(COLUMNS, values, strict=True)), "random": float(chance)})
-    for row in rows:
-        print(" | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
-    if options.json:
-        replace_text(Path(options.json), json.dumps(rows, indent=1))
-
-
-def suspected(one: Record) -> Record:
-    """A row of mistakes.json as a `Ranking` takes it."""
-    return {**one, "bbox": one["suggestion"].get("bbox") or one["bbox"]}
-
-
-def _chance(rows: Sequence[Record], planted: Sequence[Record], k: int, seed: int) -> float:
-    order = np.random.default_rng(seed).permutation(len(rows))[:k]
-    return Ranking([rows[i] for i in order], planted).recall(k, k)
-
-
-def by_confidence(annotations: Annotations, records: Records) -> list[Record]:
-    """Labels by the score of the best prediction of their class at their place, lowest first; predictions that no
-    label overlaps, highest first; both in one list."""
-    found = overlaps(annotations, records)
-    same = (found.iou >= 0.5) & (annotations.labels[found.label] == records.labels[found.prediction])
-    trust = np.zeros(len(annotations.labels))
-    np.maximum.at(trust, found.label[same], records.scores[found.prediction[same]])
-    free = np.ones(len(records.scores), bool)
-    free[found.prediction[found.iou >= 0.5]] = False
-    images, owner = annotations.image_ids, owners(annotations)
-    rows = [
-        (1 - trust[n], {"image_id": int(images[owner[n]]), "annotation_id": int(annotations.ids[n]), "bbox": []})
-        for n in range(len(trust))
-    ]
-    rows += [
-        (float(records.scores[n]), {"image_id": int(images[found.image[n]]), "annotation_id": None, "bbox": box})
-        for n, box in enumerate(records.boxes.tolist())
-        if free[n]
-    ]
-    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+def outlines_of(annotations: Annotations) -> dict[int, Outlines]:
+    """The outline of each annotation that has one, by its id."""
+    outlines = annotations.outlines
+    if outlines is None:
+        return {}
+    return {int(annotations.ids[n]): outlines[n : n + 1] for n in np.flatnonzero(outlines.present).tolist()}
 
 
 def draw(options: argparse.Namespace) -> None:
@@ -307,12 +237,14 @@ def main() -> None:
     scoring.add_argument("--planted", required=True, help="folder that `plant` wrote")
     scoring.add_argument("--mistakes", required=True, help="folder that `detect mistakes` wrote")
     scoring.add_argument("--json", default="", help="file to write the table to")
+    tabulating = commands.add_parser("table", help="mean and standard deviation of several scores")
+    tabulating.add_argument("files", nargs="+", help="files that `score --json` wrote")
     drawing = commands.add_parser("draw", help="draw the first mistakes")
     drawing.add_argument("--mistakes", required=True, help="folder that `detect mistakes` wrote")
     drawing.add_argument("--count", type=int, default=20, help="how many")
     drawing.add_argument("--out", required=True, help="image to write")
     options = parser.parse_args()
-    {"plant": plant, "score": score, "draw": draw}[options.command](options)
+    {"plant": plant, "score": score, "table": table, "draw": draw}[options.command](options)
 
 
 if __name__ == "__main__":

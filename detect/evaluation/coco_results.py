@@ -28,7 +28,9 @@ _NUMBERS = {
     "bbox": 4,
     "segmentation": 4,
 }  # of a record; the first that it has counts
+_WITH_SIDES = ("bbox", "obb", "segmentation")  # of whose numbers the third and fourth are width and height
 _NO_NUMBERS = {str, bool, type(None)}
+_ROUNDED = 1e-6  # what rounding may add to a score of 1
 _WORDS = {
     "bbox": "bbox of four numbers",
     "obb": "obb of five numbers",
@@ -70,6 +72,8 @@ def read_results(
     geometry = _WORDS.get(key, f"{key} of eight numbers")
     for n, (row, entry) in enumerate(entries):
         try:
+            if type(entry["category_id"]) is bool:  # which is 0 or 1 to a dict
+                raise TypeError("true or false in place of a number")
             images[n], labels[n] = entry["image_id"], label_of.get(entry["category_id"], -1)
             if masks is not None:
                 masks[n] = hotcoco.mask.frPyObjects(entry["segmentation"], *entry["segmentation"]["size"])
@@ -88,8 +92,7 @@ def read_results(
             ) from error
         if labels[n] < 0:
             raise UserError(f"{path}: detection {row} has category {entry['category_id']}, not in {annotations.path}")
-        if not np.isfinite(numbers[n]).all():
-            raise UserError(f"{path}: detection {row} has a number that is not finite")
+    _require_numbers(path, [row for row, _ in entries], numbers, key in _WITH_SIDES)
     order = np.argsort(images, kind="stable")
     image_ids, counts = np.unique(images, return_counts=True)
     numbers = numbers[order]
@@ -98,6 +101,27 @@ def read_results(
         return records if key == "bbox" else _oriented(records, numbers[:, :-1])
     _require_sizes(annotations, path, images, masks)
     return records._replace(masks=np.array([mask["counts"] for mask in masks[order]], object))
+
+
+def _require_numbers(path: Path, rows: list[int], numbers: np.ndarray, with_sides: bool) -> None:
+    """Raise UserError unless the numbers (N, M) are finite, the sides not negative and the scores, last, in 0 to 1.
+
+    Args:
+        path: the file.
+        rows: (N,) the place of each detection in it.
+        numbers: geometry and score of each.
+        with_sides: whether the third and fourth are width and height.
+    """
+    scores = numbers[:, -1]
+    checks = [(~np.isfinite(numbers).all(1), "has a number that is not finite")]
+    if with_sides:
+        checks.append(((numbers[:, 2:4] < 0).any(1), "has a negative width or height: a box is x, y, width, height"))
+    checks.append(((scores < 0) | (scores > 1 + _ROUNDED), "has a score that is not between 0 and 1: scale the scores"))
+    for bad, what in checks:
+        if bad.any():
+            first = int(bad.argmax())
+            others = f" (and {bad.sum() - 1:,} more)" if bad.sum() > 1 else ""
+            raise UserError(f"{path}: detection {rows[first]} {what}{others}: {numbers[first].tolist()}")
 
 
 def read_list(path: Path) -> list[Any]:
@@ -120,7 +144,7 @@ def _known(
     kept, lost = list[tuple[int, Any]](), list[tuple[int, Any]]()
     for row, entry in enumerate(entries):
         image = entry.get("image_id") if isinstance(entry, dict) else None
-        there = image is None or (isinstance(image, int | float) and image in known)
+        there = image is None or (type(image) in (int, float) and image in known)
         (kept if there else lost).append((row, entry))
     if lost and left_out is None:
         row, entry = lost[0]

@@ -13,6 +13,7 @@ from detect.data.annotations import Annotations
 from detect.data.bad_records import BadRecords, NoClassError
 from detect.data.roots import Roots
 from detect.data.sources.coco import from_coco, load_coco
+from detect.data.sources.cvat import load_tracks
 from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.inventory import take_stock
 from detect.data.sources.voc import voc_of
@@ -29,7 +30,7 @@ def read_corrected(path: Path, known: Known, names: Sequence[str], skip_bad: boo
     """Read corrected labels.
 
     Args:
-        path: whatever `--data` takes, one COCO file, or label files of YOLO or VOC without their images.
+        path: whatever `--data` takes, one COCO file, or label files of YOLO or VOC, or tracks of CVAT, without images.
         known: images of the dataset, by which label files without images are read.
         names: the classes of the dataset, in the order of its indices, for YOLO files that come without names.
         skip_bad: leave bad records out.
@@ -71,7 +72,14 @@ def _is_coco(path: Path) -> bool:
 
 
 def _without_images(path: Path, known: Known, names: Sequence[str], skip_bad: bool) -> Annotations | None:
-    """The labels in files of YOLO or VOC whose images do not lie beside them; None where images do, or no such file."""
+    """The labels in files whose images do not lie beside them; None where images do, or no such file.
+
+    They are YOLO's or VOC's, or CVAT's tracks on the images of the dataset.
+    """
+    frames = [str(file.absolute()) for file, _ in sorted(known, key=lambda one: one[1])]
+    for xml in [path] if path.suffix.lower() == ".xml" else sorted(path.glob("annotations*.xml")):
+        if (tracks := load_tracks(xml, frames, skip_bad)) is not None:
+            return tracks
     stock = take_stock(path, inside=Roots(path, anywhere=True)) if path.is_dir() else None
     if stock is None or stock.images:
         return None
@@ -80,6 +88,8 @@ def _without_images(path: Path, known: Known, names: Sequence[str], skip_bad: bo
     if xmls:
         found = {xml: index.find(os.path.relpath(xml, path)) for xml in xmls}
         images = {xml: str(known[place][0]) for xml, place in found.items() if place is not None}
+        if not images:
+            return None
         return _loaded(lambda: voc_of(path, list(images), list(images.values()), skip_bad), names)
     texts = [
         file for file in sorted(stock.others[".txt"]) if os.path.basename(file) not in ("train.txt", "classes.txt")

@@ -16,7 +16,9 @@ def study(out, curves):
             places = [f"seed-{seed}/round-1", *(f"seed-{seed}/{strategy}/round-{n + 1}" for n in range(1, len(values)))]
             for place, value in zip(places, values, strict=True):
                 (out / place).mkdir(parents=True, exist_ok=True)
-                (out / place / "result.json").write_text(json.dumps({"images": [], "metrics": {"AP": value}}))
+                (out / place / "result.json").write_text(
+                    json.dumps({"images": [], "objects": 40 * value, "metrics": {"AP": value}})
+                )
 
 
 def test_the_table_has_means_areas_and_paired_differences_of_finished_seeds(tmp_path):
@@ -28,7 +30,15 @@ def test_the_table_has_means_areas_and_paired_differences_of_finished_seeds(tmp_
     assert first.split(" | ")[:3] == ["| random", "2", f"0.150 ± {deviation:.3f}"]
     assert first.endswith("| - |")
     assert area(chosen[0]) == pytest.approx((0.25 + 0.45) / 2)
-    assert second == "| margin=1 | 1 | 0.100 | 0.400 | 0.500 | 0.350 | +0.150 |"  # its other seed has not finished
+    assert second == "| margin=1 | 1 | 0.100 | 0.400 | 0.500 | 0.350 | 20 | +0.150 |"  # its other seed has not finished
+
+
+def test_the_interval_of_a_difference_is_students(tmp_path):
+    study(tmp_path, {"random": [[0.1, 0.2], [0.2, 0.3], [0.3, 0.4]], "margin=1": [[0.1, 0.4], [0.2, 0.3], [0.3, 0.6]]})
+    differences = [0.1, 0.0, 0.1]  # of the areas
+    half = 4.3027 * statistics.stdev(differences) / 3**0.5  # the 97.5 % quantile of two degrees of freedom
+    mean = statistics.mean(differences)
+    assert f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}) |" in table(tmp_path, "AP")[-1]
 
 
 def test_nothing_is_a_table_without_rows(tmp_path, capsys):

@@ -298,3 +298,25 @@ def test_images_that_differ_in_their_suffix_alone_come_back(tmp_path, form):
     write_dataset({"train": Labels(given)}, tmp_path / "out", form, images="copy")
     found = load_data(tmp_path / "out", "train")
     assert sorted(found.boxes[:, 2].tolist()) == [10, 20] and found.starts.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_tracks_of_cvat_come_back_without_their_images(tmp_path, photos, dataset, folder, capsys):
+    """The frames of the task are the images of the dataset, in the order of their names."""
+    labels = Labels(annotations(photos, [*AFTER, BEFORE[4]]), tracks=np.arange(5))
+    write_dataset({"train": labels}, tmp_path / "tracks", "cvat")
+    xml = tmp_path / "tracks" / "annotations.xml"
+    assert "<track" in xml.read_text() and not list((tmp_path / "tracks").rglob("*.png"))
+    assert merged(tmp_path, dataset, xml.parent if folder else xml) == 0
+    assert rows(load_data(tmp_path / "merged", "train")) == rows(annotations(photos, [*AFTER, BEFORE[4]]))
+    xml.write_text(xml.read_text().replace("<size>4</size>", "<size>9</size>"))
+    capsys.readouterr()
+    assert merged(tmp_path, dataset, xml.parent if folder else xml, out="other") == 2
+    assert "annotations.xml: has tracks on 9 frames, and 4 images may be meant" in capsys.readouterr().err
+
+
+def test_a_folder_of_xml_files_of_other_images_is_no_empty_dataset(tmp_path, photos, dataset, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "nothing.xml").write_text("<annotation><filename>nothing.png</filename></annotation>")
+    assert merged(tmp_path, dataset, tmp_path / "other") == 2
+    assert "nothing.xml: there is no image of its name" in capsys.readouterr().err

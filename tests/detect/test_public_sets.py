@@ -92,6 +92,27 @@ def test_bad_rows_of_open_images_are_named_or_left_out(tmp_path, row, reason):
     assert len(rest.boxes) == len(rest.left_out) == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("class-descriptions-boxable.csv", "/m/0k4j,Car\n/m/0k4j,Van\n", "'/m/0k4j' is listed twice, with 'Car'"),
+        ("class-descriptions-boxable.csv", "/m/0k4j,Car\n/m/01b\n", "'/m/01b' is not a label and the name of a class"),
+        ("bbox_labels_600_hierarchy.json", '{"LabelName": [1]}', "a class of the hierarchy is"),
+        ("bbox_labels_600_hierarchy.json", '{"LabelName": "/m/0k4j", "Subcategory": 3}', "a class of the hierarchy is"),
+        ("bbox_labels_600_hierarchy.json", '{"LabelName": "a", "Subcategory": [null]}', "a class of the hierarchy is"),
+        (
+            "validation-annotations-human-imagelabels-boxable.csv",
+            "ImageID,LabelName,Confidence\na1,/m/01yrx,nan\n",
+            "has confidence 'nan', not 0 to 1",
+        ),
+    ],
+)
+def test_bad_lists_of_open_images_are_named(tmp_path, file, content, reason):
+    (open_images(tmp_path) / file).write_text(content)
+    with pytest.raises(UserError, match=f"{file}.*{reason}"):
+        load_data(tmp_path, "val")
+
+
 def scene(seed, base):
     """Annotations with random boxes of five classes, group-of boxes and checked classes; detections near them."""
     rng = np.random.default_rng(seed)
@@ -232,6 +253,11 @@ def test_wider_face_is_read_and_invalid_faces_are_ignored(tmp_path):
         (["0--Parade/a.jpg", "1", "1 2 3 4 0 0 0 0 0"], "line 3 is '1 2 3 4 0 0 0 0 0': a row is ten whole numbers"),
         (["0--Parade/a.jpg", "1", "1 2 0 4 0 0 0 0 0 0"], "line 3 has a box of width 0 and height 4"),
         (["0--Parade/a.jpg", "x", "1 2 3 4 0 0 0 0 0 0"], "line 2: after the name of an image stands the number"),
+        (
+            ["0--Parade/a.jpg", "9" * 5000, "1 2 3 4 0 0 0 0 0 0"],
+            "line 2: after the name of an image stands the number",
+        ),
+        ([*FACES, *NONE, *FACES], "image 0--Parade/a.jpg is listed twice"),
         (["0--Parade/a.jpg", "9", "1 2 3 4 0 0 0 0 0 0"], "line 2: says 9 faces, but the file ends before"),
         (["../../a.jpg", "1", "1 2 3 4 0 0 0 0 0 0"], "leaves the image folder"),
     ],
@@ -289,6 +315,26 @@ def test_what_celebas_lists_lack_is_named(tmp_path):
         load_data(tmp_path, "train")
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("Eval/list_eval_partition.txt", "000009.jpg", r"line 5: '000009\.jpg' is not the name of an image and its"),
+        ("Eval/list_eval_partition.txt", "00000", "line 5: '00000' is not the name of an image and its values"),
+        ("Eval/list_eval_partition.txt", "000001.jpg 2", r"'000001\.jpg' is listed twice, with \['0'\] and \['2'\]"),
+        ("Anno/list_bbox_celeba.txt", "000001.jpg 1 2 3 4", r"'000001\.jpg' is listed twice, with"),
+        ("Anno/list_bbox_celeba.txt", "000002.jpg    2   1  20  18", ""),
+    ],
+)
+def test_lines_of_celebas_lists_are_read_or_named(tmp_path, file, line, reason):
+    path = celeba(tmp_path) / file
+    path.write_text(path.read_text() + line)
+    if not reason:
+        assert len(load_data(tmp_path, "train")) == 2
+        return
+    with pytest.raises(UserError, match=reason):
+        load_data(tmp_path, "train")
+
+
 # Objects365
 
 
@@ -318,6 +364,12 @@ def test_objects365_finds_images_in_the_layouts_of_its_archives(tmp_path, file, 
     (split,) = splits(tmp_path)
     annotations = load_data(tmp_path, split)
     assert split in file and annotations.image_path(0) == tmp_path / place and annotations.crowd.tolist() == [True]
+
+
+def test_objects365_without_a_list_of_images_is_named(tmp_path):
+    text(tmp_path / "objects365_train.json", json.dumps({"images": 5, "annotations": [], "categories": []}))
+    with pytest.raises(UserError, match="images"):
+        load_data(tmp_path, "train")
 
 
 # ImageNet
@@ -371,6 +423,26 @@ def test_images_that_no_list_names_and_the_other_way_round(tmp_path):
         load_data(tmp_path, "val", image_level_labels="images")
     rest = load_data(tmp_path, "val", skip_bad=True, image_level_labels="images")
     assert len(rest) == 2 and len(rest.left_out) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        (
+            "LOC_val_solution.csv",
+            "ILSVRC2012_val_00000003,n01440764 1 1 9 9",
+            "0003' is listed twice, with 'n02012849'",
+        ),
+        ("LOC_val_solution.csv", "ILSVRC2012_val_00000004,n0144", "names no synset"),
+        ("LOC_synset_mapping.txt", "n0144", "a line begins with 'n0144', not with a synset"),
+        ("LOC_synset_mapping.txt", "n01440764 carp", "'n01440764' is listed twice, with"),
+    ],
+)
+def test_lines_that_no_list_of_imagenet_has_are_named(tmp_path, file, line, reason):
+    text(imagenet(tmp_path) / "LOC_val_solution.csv", *SOLUTION)
+    (tmp_path / file).write_text((tmp_path / file).read_text() + line)
+    with pytest.raises(UserError, match=rf"{file}: .*{reason}"):
+        load_data(tmp_path, "val", image_level_labels="images")
 
 
 # A YAML that names the format and its files, wherever these lie

@@ -131,6 +131,13 @@ BAD = {
     "needs image_id, category_id, bbox of four numbers and score: TypeError('text": {"score": "0.5"},
     "needs image_id, category_id, bbox of four numbers and score: TypeError(": {"bbox": "1234"},
     "needs image_id, category_id, bbox of four numbers and score: T": {"score": None},
+    "needs image_id, category_id, bbox of four numbers and score: TypeError('true": {"category_id": True},
+    "is of image True, which is not in": {"image_id": True},
+    "has a number that is not finite: [1": {"bbox": [1, 2, float("nan"), 4]},
+    "has a negative width or height: a box is x, y, width, height: [9": {"bbox": [9, 8, -3, 4]},
+    "has a negative width or height: a box is x, y, width, height: [8": {"bbox": [8, 9, 3, -1e-9]},
+    "has a score that is not between 0 and 1: scale the scores: [": {"score": 87.5},
+    "has a score that is not between 0 and 1: scale": {"score": -0.1},
 }
 
 

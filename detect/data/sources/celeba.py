@@ -20,12 +20,14 @@ from detect.data.roots import Roots
 from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import folders_in
+from detect.data.sources.values import listed_once
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 
 SPLITS = {"0": "train", "1": "val", "2": "test"}
 POINTS = ["left_eye", "right_eye", "nose", "left_mouth", "right_mouth"]
 WILD, ALIGNED = "img_celeba", "img_align_celeba"
+HEAD = 2  # lines that may come before the rows of a list
 
 Table = dict[str, list[str]]  # the values of each image, by its name
 
@@ -149,9 +151,19 @@ def _list(source: Source, name: str) -> Path:
 
 
 def _table(path: Path) -> Table:
-    """The rows of a list; a line with the number of images and one with the names of the columns may come first."""
-    rows = (line.replace(",", " ").split() for line in read_text(path).splitlines())
-    return {row[0]: row[1:] for row in rows if len(row) > 1 and "." in row[0]}
+    """The rows of a list; a line with the number of images and one with the names of the columns may come first.
+
+    Raises:
+        UserError: a line is no name of an image with values, or an image has two rows that differ.
+    """
+    rows = list[tuple[str, list[str]]]()
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
+        row = text.replace(",", " ").split()
+        if len(row) > 1 and "." in row[0]:
+            rows.append((row[0], row[1:]))
+        elif row and (line > HEAD or "." in row[0]):
+            raise UserError(f"{path} line {line}: {text[:60]!r} is not the name of an image and its values")
+    return listed_once(path, rows)
 
 
 def _row(table: Table, name: str, count: int) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -18,10 +18,12 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.data.outlines import Outlines
+from detect.data.roots import Roots
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.inventory import by_split, take_stock
 from detect.data.sources.shapes import Item, Labelled, Point, Shape, ellipse, joined, load_export, polygon, rectangle
 from detect.errors import UserError
+from detect.utils.names import counted
 from detect.utils.xml_files import read_xml
 
 POINTS = "_points"  # at the end of the label of a skeleton beside boxes: see `detect.labelling.cvat_labels`
@@ -53,11 +55,32 @@ def _is_cvat(file: Path) -> bool:
 
 
 def _load(path: Path, source: Source, split: str, skip_bad: bool) -> Annotations:
+    def frames() -> list[str]:
+        files = take_stock(path.parent, inside=source.inside).images
+        return sorted(Path(file).relative_to(Path(path.parent).absolute()).as_posix() for file in files)
+
     root = read_xml(path)
-    return load_export(path, lambda: _images(root, path, source), source.inside, split, skip_bad)
+    return load_export(path, lambda: _images(root, path, frames), source.inside, split, skip_bad)
 
 
-def _images(root: Element, path: Path, source: Source) -> Iterator[Labelled]:
+def load_tracks(path: Path, frames: Sequence[str], skip_bad: bool = False) -> Annotations | None:
+    """Read an xml file with tracks whose frames are not beside it; None for any other file.
+
+    Args:
+        path: the file.
+        frames: the images of the task, in the order of their names.
+        skip_bad: leave bad records out and list them.
+
+    Raises:
+        UserError: there are not as many images as the file has frames; see `load_export` for others.
+    """
+    if not _is_cvat(path) or (root := read_xml(path)).find("track") is None:
+        return None
+    inside = Roots(path.parent, anywhere=True)
+    return load_export(path, lambda: _images(root, path, lambda: list(frames)), inside, skip_bad=skip_bad)
+
+
+def _images(root: Element, path: Path, frames: Callable[[], list[str]]) -> Iterator[Labelled]:
     for image in root.iter("image"):
         size = int(image.attrib["height"]), int(image.attrib["width"])
         name = image.attrib["name"].replace("\\", "/")
@@ -65,13 +88,11 @@ def _images(root: Element, path: Path, source: Source) -> Iterator[Labelled]:
             [name, *([f"{subset}/{name}"] if (subset := image.get("subset")) else [])], size, _shapes(name, list(image))
         )
     if root.find("track") is not None:
-        yield from _frames(root, path, source)
+        yield from _frames(root, path, frames())
 
 
-def _frames(root: Element, path: Path, source: Source) -> Iterator[Labelled]:
-    """The frames of a video with tracks, which are images beside the file in the order of their names."""
-    files = take_stock(path.parent, inside=source.inside).images
-    names = sorted(Path(file).relative_to(Path(path.parent).absolute()).as_posix() for file in files)
+def _frames(root: Element, path: Path, names: list[str]) -> Iterator[Labelled]:
+    """The frames of a video with tracks: images in the order of their names."""
     shapes: dict[int, list[Element]] = defaultdict(list)
     for track in root.iter("track"):
         for shape in track:
@@ -81,8 +102,8 @@ def _frames(root: Element, path: Path, source: Source) -> Iterator[Labelled]:
     size = root.findtext("meta/task/size") or root.findtext("meta/job/size")
     if len(names) != int(size or -1):
         raise UserError(
-            f"{path}: has tracks on {size} frames, and {len(names)} images lie beside it: put its images there, or "
-            "export CVAT for images"
+            f"{path}: has tracks on {size} frames, and {counted(len(names), 'image')} may be meant: put its images "
+            "beside it, or export CVAT for images"
         )
     for frame, name in enumerate(names):
         yield Labelled([name], None, _shapes(name, shapes.get(frame, [])))

@@ -26,6 +26,7 @@ from detect.data.roots import Roots
 from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.image_folder import Pair, load_labelled
 from detect.data.sources.inventory import Leftover, folders_in, take_stock
+from detect.data.sources.values import listed_once
 from detect.errors import UserError
 from detect.utils.text_files import read_text
 
@@ -148,7 +149,7 @@ def _synsets_of(files: _Files, stems: list[str]) -> dict[str, str]:
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if path.suffix.lower() == ".csv":
         rows = [line.replace(",", " ").split() for line in lines if not line.startswith("ImageId")]
-        found = {row[0]: row[1] if len(row) > 1 else "" for row in rows if row}
+        found = listed_once(path, [(row[0], row[1] if len(row) > 1 else "") for row in rows if row])
     else:
         if len(lines) != len(stems):
             raise UserError(
@@ -171,7 +172,7 @@ def _numbered(files: _Files) -> dict[str, str]:
         )
     if path.suffix.lower() != ".mat":
         rows = [line.split() for line in read_text(path).splitlines()]
-        return {row[1]: row[0] for row in rows if len(row) > 1}
+        return listed_once(path, [(row[1], row[0]) for row in rows if len(row) > 1])
     from scipy.io import loadmat  # late: few need it
 
     try:
@@ -181,11 +182,17 @@ def _numbered(files: _Files) -> dict[str, str]:
         raise UserError(f"{path}: cannot be read as ImageNet's table of synsets: {error}") from None
 
 
+def _words(path: Path) -> dict[str, str]:
+    """The words of each synset of a mapping."""
+    rows = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
+    if bad := [row[0] for row in rows if not _SYNSET.fullmatch(row[0])]:
+        raise UserError(f"{path}: a line begins with {bad[0][:60]!r}, not with a synset such as n01440764")
+    return listed_once(path, [(row[0], row[-1]) for row in rows])
+
+
 def _names(path: Path | None, synsets: set[str]) -> dict[str, str]:
     """The name of each class, by its synset, in their order; with a mapping all classes that it names."""
-    words = (
-        dict(line.split(maxsplit=1) for line in read_text(path).splitlines() if len(line.split()) > 1) if path else {}
-    )
+    words = _words(path) if path else {}
     words = {synset: words.get(synset, synset).strip() for synset in sorted(synsets | words.keys())}
     first = {synset: text.split(",")[0].strip() for synset, text in words.items()}
     times, whole = Counter(first.values()), Counter(words.values())

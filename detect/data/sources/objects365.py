@@ -48,7 +48,8 @@ def _load(path: Path, roots: list[Path], inside: Roots, skip_bad: bool) -> Annot
 def _placed(data: Any, roots: list[Path]) -> Path:
     """The folder that holds the images; what their names have before the part that their files have is cut off."""
     images = data.get("images") if isinstance(data, dict) else None
-    records = [one for one in images or [] if isinstance(one, dict) and isinstance(one.get("file_name"), str)]
+    listed = images if isinstance(images, list) else []
+    records = [one for one in listed if isinstance(one, dict) and isinstance(one.get("file_name"), str)]
     for kept in (99, 2, 1):  # parts of a name: all, patch8/x.jpg, x.jpg
         for root in roots:
             if any(os.path.isfile(root / _tail(one["file_name"], kept)) for one in records[:_FIRST]):

@@ -29,6 +29,7 @@ from detect.data.roots import Roots
 from detect.data.sources.base import Format, NamedFiles, Source, Splits
 from detect.data.sources.coco import from_coco
 from detect.data.sources.inventory import SPLITS, by_split, folders_in, take_stock
+from detect.data.sources.values import listed_once
 from detect.errors import UserError
 from detect.utils.json_files import read_json
 from detect.utils.names import counted
@@ -159,10 +160,12 @@ def _classes(path: Path) -> dict[str, str]:
     """The name of each class by its label, such as /m/01g317, in the order of the file; a heading may come first."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if len(row) >= 2]
+            rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as csv: {error}") from None
-    return {row[0].strip(): row[1].strip() for row in rows if row[0].strip() != "LabelName"}
+    if bad := [row for row in rows if len(row) < 2]:
+        raise UserError(f"{path}: {bad[0][0][:60]!r} is not a label and the name of a class")
+    return listed_once(path, [(row[0].strip(), row[1].strip()) for row in rows if row[0].strip() != "LabelName"])
 
 
 def _folder(source: Source, split: str) -> Path:
@@ -186,15 +189,22 @@ def _read_labels(
         if image not in images:
             missing.add(image)
         elif label is not None:  # the file may have classes without boxes
-            try:
-                shows = float(row["Confidence"]) > 0
-            except ValueError:
-                bad_records.reject(
-                    f"line {line} of {path.name}", f"has confidence {row['Confidence']!r:.40}, not 0 or 1"
-                )
+            confidence = _share(row["Confidence"])
+            if confidence is None:
+                told = f"has confidence {row['Confidence']!r:.40}, not 0 to 1"
+                bad_records.reject(f"line {line} of {path.name}", told)
                 continue
-            (checked.shown if shows else checked.absent).setdefault(image, set()).add(label)
+            (checked.shown if confidence else checked.absent).setdefault(image, set()).add(label)
     return missing
+
+
+def _share(text: str) -> float | None:
+    """A number from 0 to 1; None for any other text."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
 
 
 def _annotations(
@@ -243,15 +253,16 @@ def _parents(path: Path | None, number: dict[str, int]) -> tuple[tuple[int, ...]
         return None
     found: list[set[int]] = [set() for _ in number]
 
-    def visit(node: Any, above: tuple[int, ...]) -> None:
-        label = number.get(node.get("LabelName", "")) if isinstance(node, dict) else None
-        if label is not None:
+    nodes: list[tuple[Any, tuple[int, ...]]] = [(read_json(path), ())]
+    while nodes:
+        node, above = nodes.pop()
+        name, children = (node.get("LabelName"), node.get("Subcategory", [])) if isinstance(node, dict) else (None, [])
+        if not (isinstance(name, str) and isinstance(children, list)):
+            raise UserError(f"{path}: a class of the hierarchy is {{LabelName, Subcategory: [...]}}, not {node!r:.60}")
+        if (label := number.get(name)) is not None:
             found[label].update(above)
             above = (*above, label)
-        for child in node.get("Subcategory", []) if isinstance(node, dict) else []:
-            visit(child, above)
-
-    visit(read_json(path), ())
+        nodes += [(child, above) for child in children]
     return tuple(tuple(sorted(one)) for one in found)
 
 

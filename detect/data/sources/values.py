@@ -1,8 +1,29 @@
-"""Values of json as columns of numbers, and which of them are none."""
+"""Values of json as columns of numbers, and which of them are none; rows of lists by their names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
 import numpy as np
+
+from detect.errors import UserError
+
+T = TypeVar("T")
+
+
+def listed_once(path: Path, rows: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return the values of the rows of a list by their names.
+
+    Raises:
+        UserError: a name has two rows that differ.
+    """
+    found: dict[str, T] = {}
+    for name, value in rows:
+        if found.setdefault(name, value) != value:
+            raise UserError(f"{path}: {name[:60]!r} is listed twice, with {found[name]!r:.60} and {value!r:.60}")
+    return found
 
 
 def whole(values: list) -> tuple[np.ndarray, np.ndarray]:

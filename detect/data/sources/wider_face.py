@@ -25,6 +25,7 @@ from detect.utils.names import counted
 from detect.utils.text_files import read_text
 
 _FILE = re.compile(r"wider_face_(.+)_bbx_gt\.txt")
+_COUNT = re.compile(r"\d{1,9}")
 _INVALID = 7  # place in a row
 _ROW = "a row is ten whole numbers: x y w h blur expression illumination invalid occlusion pose"
 
@@ -64,8 +65,12 @@ def load_wider_face(path: Path, root: Path, skip_bad: bool = False, inside: Root
     images: list[dict] = []
     annotations: list[dict] = []
     where: list[str] = []
-    empty = 0
+    empty, known = 0, set[str]()
     for name, rows in _images(path):
+        if name in known:
+            bad_records.reject(f"image {name}", "is listed twice")
+            continue
+        known.add(name)
         images.append({"id": len(images) + 1, "file_name": name})
         for line, text in rows:
             try:
@@ -98,7 +103,7 @@ def _images(path: Path) -> Iterator[tuple[str, list[tuple[int, str]]]]:
         if not (name := lines[at]):
             at += 1
             continue
-        if at + 1 >= len(lines) or not lines[at + 1].isdecimal():
+        if at + 1 >= len(lines) or not _COUNT.fullmatch(lines[at + 1]):
             raise UserError(f"{path} line {at + 2}: after the name of an image stands the number of its faces")
         count, start = int(lines[at + 1]), at + 2
         end = start + count
