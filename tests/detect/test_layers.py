@@ -56,7 +56,7 @@ def test_a_layer_that_the_image_does_not_reach_has_no_field():
 
 
 NAMES = [*REGISTRIES["backbone"], *shipped_names()]
-BIG = [name for name in NAMES if re.search(r"(_[lx]|101|152|b[3-7])(_|$)", name)]  # larger sizes of what is there
+BIG = [name for name in NAMES if re.search(r"(_[mlx]|50|101|152|b[1-7])(_|$)", name)]  # larger sizes of what is there
 
 
 @pytest.mark.parametrize("name", [*(name for name in NAMES if name not in BIG), *slowly(*BIG)])
