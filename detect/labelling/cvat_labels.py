@@ -7,14 +7,20 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
+from detect.errors import UserError
 from detect.labelling.labels import REVIEW, Labels
 from detect.labelling.xml import child
 
+LONGEST = 64  # characters of a label's name
 POINTS = "_points"  # what the label of a skeleton adds to the name of its class
 
 
 def label_list(several: list[Labels]) -> list[dict[str, Any]]:
-    """The labels of a task with these images, as the raw view of CVAT's constructor takes them."""
+    """The labels of a task with these images, as the raw view of CVAT's constructor takes them.
+
+    Raises:
+        UserError: a name is longer than CVAT takes.
+    """
     names = dict.fromkeys(name for labels in several for name in labels.names)
     attributes = _attributes(several)
     found: list[dict[str, Any]] = [{"name": name, "type": "any", "attributes": attributes} for name in names]
@@ -26,6 +32,9 @@ def label_list(several: list[Labels]) -> list[dict[str, Any]]:
             found.append(
                 {"name": name + POINTS, "type": "skeleton", "attributes": [], "sublabels": points, "svg": drawing}
             )
+    given = (label["name"] for one in found for label in (one, *one.get("sublabels", ())))
+    if long := next((name for name in given if len(name) > LONGEST), None):
+        raise UserError(f"CVAT takes names of {LONGEST} characters at most, not the {len(long)} of {long!r}: rename it")
     return found
 
 

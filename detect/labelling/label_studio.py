@@ -1,9 +1,10 @@
 """Label Studio: tasks_{split}.json to import, and labelling_config.xml for the project.
 
 Objects with scores are predictions, which a person accepts or corrects; without scores they are annotations. Lengths
-are shares of the image in per cent. A box is a rectangle, which may be turned; an outline of one part is a polygon, any
-other a brushed mask. Keypoints are regions of their own, whose parent is their box. A mark for review is a text of the
-region; the score of a task is that of its least certain object, by which Label Studio sorts tasks.
+are shares of the image in per cent, none above 100, which Label Studio refuses. A box is a rectangle, which may be
+turned; an oriented box that is longer than both sides of the image is a polygon; an outline of one part is a polygon,
+any other a brushed mask. Keypoints are regions of their own, whose parent is their box. A mark for review is a text of
+the region; the score of a task is that of its least certain object, by which Label Studio sorts tasks.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _regions(one: LabelObject, keypoint_names: list[str], size: tuple[int, int])
     if one.keypoints is not None:
         for label, (x, y, seen) in zip(keypoint_names, one.keypoints.tolist(), strict=True):
             if seen > 0:
-                value = {"x": 100 * x / size[1], "y": 100 * y / size[0], "width": 0.5}
+                value = {"x": min(100 * x / size[1], 100), "y": min(100 * y / size[0], 100), "width": 0.5}
                 point = _region(f"{name}-{label}", "keypoint", value, label, size) | {"parentID": name}
                 yield point if seen > 1 else point | {"meta": {"text": ["occluded"]}}
 
@@ -112,21 +113,37 @@ def _region(name: str, kind: str, value: dict[str, Any], label: str, size: tuple
 
 def _shape(one: LabelObject, size: tuple[int, int]) -> tuple[str, dict[str, Any]]:
     """The kind of an object's region, and its value without the class."""
-    (h, w), share = size, 100 / np.array([size[1], size[0]], np.float64)
+    share = 100 / np.array([size[1], size[0]], np.float64)
     if one.corners is not None:
-        cx, cy, width, height, angle = corners_to_oriented(torch.from_numpy(one.corners)[None])[0].tolist()
-        along, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-        x, y = (np.array([cx, cy]) - along * width / 2 - down * height / 2) * share
-        turned = {"width": 100 * width / w, "height": 100 * height / h, "rotation": float(np.degrees(angle))}
-        return "rectangle", {"x": float(x), "y": float(y), **turned}
+        turned = _turned(one.corners, size)
+        return ("polygon", _polygon(one.corners * share)) if turned is None else ("rectangle", turned)
     rings, holes = one.rings
     if len(rings) == 1 and not any(holes):
-        return "polygon", {"points": (rings[0] * share).tolist(), "closed": True}
+        return "polygon", _polygon(rings[0] * share)
     if rings:
         left, top, pixels = one.pixels(size)
         canvas = np.zeros(size, bool)
         canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         return "brush", {"format": "rle", "rle": packed(np.repeat(canvas.ravel(), 4).astype(np.uint8) * 255)}
     x, y, width, height = one.box
-    sides = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * width / w, "height": 100 * height / h}
-    return "rectangle", sides | {"rotation": 0}
+    left, top, right, bottom = (np.array([x, y, x + width, y + height]) * np.tile(share, 2)).clip(0, 100).tolist()
+    return "rectangle", {"x": left, "y": top, "width": right - left, "height": bottom - top, "rotation": 0}
+
+
+def _polygon(points: np.ndarray) -> dict[str, Any]:
+    return {"points": np.minimum(points, 100).tolist(), "closed": True}
+
+
+def _turned(corners: np.ndarray, size: tuple[int, int]) -> dict[str, Any] | None:
+    """The value of a turned rectangle; None where it has a number above 100, from whichever corner it begins."""
+    cx, cy, across, down, angle = corners_to_oriented(torch.from_numpy(corners)[None])[0].tolist()
+    for quarter in range(4):  # of a turn
+        width, height = (across, down) if quarter % 2 == 0 else (down, across)
+        turn = angle + quarter * np.pi / 2
+        along, below = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+        x, y = np.array([cx, cy]) - along * width / 2 - below * height / 2
+        values = 100 * np.array([x, y, width, height]) / [size[1], size[0], size[1], size[0]]
+        if values.max() <= 100:
+            found = dict(zip(("x", "y", "width", "height"), values.tolist(), strict=True))
+            return found | {"rotation": float(np.degrees(turn) % 360)}
+    return None

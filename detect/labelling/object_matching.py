@@ -105,12 +105,21 @@ def has_moved(before: dict, after: dict, size: tuple[int, int]) -> bool:
 
 
 def _rings_alike(first: Any, second: Any) -> bool:
-    """Whether two segmentations are the same polygons, point by point."""
+    """Whether two segmentations are the same polygons."""
     if not first or not second or isinstance(first, dict) or isinstance(second, dict):
         return bool(first) and first == second
     if [len(ring) for ring in first] != [len(ring) for ring in second]:
         return False
-    return all(np.abs(np.subtract(a, b)).max() <= MOVED for a, b in zip(first, second, strict=True))
+    return all(_alike(*(np.reshape(one, (-1, 2)) for one in both)) for both in zip(first, second, strict=True))
+
+
+def _alike(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two rings (V, 2) have the same points in their order, wherever they begin and whichever way they run."""
+    for ring in (second, second[::-1]):
+        start = int(np.abs(ring - first[0]).max(1).argmin())
+        if np.abs(np.roll(ring, -start, axis=0) - first).max() <= MOVED:
+            return True
+    return False
 
 
 def _mask_iou(first: Any, second: Any, size: tuple[int, int]) -> float:

@@ -1,7 +1,8 @@
 """YOLO's text files: images/{split}, labels/{split} and data.yaml.
 
 A row is `class cx cy w h`, or the polygon of an outline or the corners of an oriented box; with keypoints all rows are
-those of poses. Coordinates are relative to the image, with eight digits.
+those of poses. Coordinates are relative to the image, with eight digits. Points beyond the image are moved to its edge:
+programs that train on such files refuse others than 0 to 1.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _numbers(one: LabelObject, side: np.ndarray, keypoints: int) -> np.ndarray:
     box = np.concatenate([(corner + extent / 2) / side, extent / side])
     if keypoints:
         points = np.zeros((keypoints, 3)) if one.keypoints is None else one.keypoints.copy()
-        points[:, :2] /= side
+        points[:, :2] = (points[:, :2] / side).clip(0, 1)
         return np.concatenate([box, points.ravel()])
     points = one.corners if one.corners is not None else joined(one.rings[0])
-    return (points / side).ravel() if len(points) > 2 else box
+    return (points / side).clip(0, 1).ravel() if len(points) > 2 else box

@@ -221,6 +221,10 @@ def test_what_moved_and_what_was_rounded():
     triangle = {"bbox": [0, 2, 10, 8], "segmentation": [[-4.2, 2, 10, 2, 10, 10]], "keypoints": [1, 2, 2, 0, 0, 0]}
     uncut = triangle | {"bbox": [-4, 2, 14, 8], "segmentation": [[-4, 2, 10, 2, 10, 10]]}
     square = {"bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    turned = triangle | {
+        "segmentation": [np.roll(np.reshape(triangle["segmentation"][0], (-1, 2)), 1, 0).ravel().tolist()]
+    }
+    assert not has_moved(turned, uncut, (20, 20)) and not has_moved(uncut, turned, (20, 20))
     assert not has_moved(triangle, uncut, (20, 20)) and not has_moved(square, {"bbox": [0, 0, 4.4, 4]}, (20, 20))
     assert has_moved(triangle, uncut | {"segmentation": [[-4, 2, 10, 2, 10, 14]]}, (20, 20))
     assert has_moved(triangle, triangle | {"keypoints": [1, 4, 2, 0, 0, 0]}, (20, 20))
@@ -313,6 +317,28 @@ def test_tracks_of_cvat_come_back_without_their_images(tmp_path, photos, dataset
     capsys.readouterr()
     assert merged(tmp_path, dataset, xml.parent if folder else xml, out="other") == 2
     assert "annotations.xml: has tracks on 9 frames, and 4 images may be meant" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", list(REGISTRIES["labels"]))
+def test_images_with_odd_names_come_back_in_every_format(tmp_path, form):
+    names = ["b%20c.png", "b c.png", "a#1.png", "plus+.png", "semi;colon.png", "quo'te.png", "amp&lt;.png", "ü 猫.png"]
+    images = [{"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(names, start=1)]
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [i, 2, 20, 20]} for i in range(1, len(names) + 1)]
+    for name in names:
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / "photos" / name)
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": '50% <cat>, "it\'s"'}]}
+    given = from_coco(content, tmp_path / "x.json", tmp_path / "photos", BadRecords(tmp_path, False))
+    write_dataset({"train": Labels(given)}, tmp_path / "dataset")
+    write_dataset({"train": Labels(given)}, tmp_path / "corrected", form, images="copy")
+    for folder in ("images", "JPEGImages"):
+        shutil.rmtree(tmp_path / "corrected" / folder, ignore_errors=True)
+    corrected = tmp_path / "corrected"
+    alone = {"coco": "instances_train.json", "label-studio": "tasks_train.json"}.get(form)
+    assert merged(tmp_path, tmp_path / "dataset", corrected / alone if alone else corrected) == 0
+    changes = json.loads((tmp_path / "merged" / "changes.json").read_text())
+    assert [image["unchanged"] for image in changes["images"]] == [1] * len(names)
+    assert rows(load_data(tmp_path / "merged", "train")) == rows(given)
 
 
 def test_a_folder_of_xml_files_of_other_images_is_no_empty_dataset(tmp_path, photos, dataset, capsys):

@@ -201,3 +201,60 @@ def test_a_brush_is_read_back():
     for count in (0, 1, 7, 100_000):
         values = np.repeat(generator.integers(0, 2, count // 3 + 1), 3)[:count].astype(np.uint8) * 255
         assert np.array_equal(unpacked(packed(values), count), values)
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "kind"),
+    [
+        ((120, 40), (20, 60, 100, 10, np.pi / 2), "rectangle"),  # longer than the image is wide
+        ((120, 40), (20, 60, 105, 4, 1.25), "rectangle"),
+        ((40, 120), (60, 20, 10, 100, np.pi / 2), "rectangle"),
+        ((60, 60), (30, 30, 70, 4, np.pi / 4), "polygon"),  # longer than either side
+        ((60, 60), (55, 55, 20, 30, 0.3), "rectangle"),  # cut off by the edge
+    ],
+)
+def test_label_studio_gets_no_share_above_100(tmp_path, size, box, kind):
+    turned = corners(*box)
+    Image.new("RGB", size[::-1]).save(tmp_path / "a.png")
+    record = {"id": 1, "image_id": 1, "category_id": 1, "corners": turned.tolist()}
+    record["segmentation"] = [turned.ravel().tolist()]
+    image = {"id": 1, "file_name": "a.png", "width": size[1], "height": size[0]}
+    content = {"images": [image], "annotations": [record], "categories": [{"id": 1, "name": "cat"}]}
+    given = from_coco(content, tmp_path / "x.json", tmp_path, BadRecords(tmp_path, False))
+    write_dataset({"train": Labels(given)}, tmp_path / "out", "label-studio", images="copy")
+    (task,) = json.loads((tmp_path / "out" / "tasks_train.json").read_text())
+    (region,) = task["annotations"][0]["result"]
+    value = region["value"]
+    assert region["from_name"] == kind and 0 <= value.get("rotation", 0) <= 360
+    numbers = np.ravel(value["points"]) if kind == "polygon" else [value[k] for k in ("x", "y", "width", "height")]
+    assert max(numbers) <= 100
+    read = load_data(tmp_path / "out", "train").outlines.corners()[0]
+    assert sorted(read.round(3).tolist()) == sorted(turned.numpy().round(3).tolist())
+
+
+@pytest.mark.parametrize(("kind", "length"), [("boxes", 65), ("keypoints", 58)])
+def test_names_that_cvat_does_not_take_are_named(tmp_path, kind, length):
+    given = labels(tmp_path / "photos", kind)
+    given.annotations.names[0] = "n" * length
+    with pytest.raises(UserError, match=rf"CVAT takes names of 64 characters at most, not the 65 of 'n{{{length}}}"):
+        write_dataset({"train": given}, tmp_path / "out", "cvat")
+
+
+def test_label_studio_gets_boxes_and_keypoints_within_the_image(tmp_path):
+    given = labels(tmp_path / "photos", "keypoints")
+    given.annotations.boxes[0] = [60, 40, 30, 30]
+    given.annotations.keypoints[0, :, :2] = [70, 50]
+    write_dataset({"train": given}, tmp_path / "out", "label-studio", images="copy")
+    first = json.loads((tmp_path / "out" / "tasks_train.json").read_text())[0]["annotations"][0]["result"]
+    for region in first:
+        value = region["value"]
+        assert max(value["x"] + value["width"] * ("rotation" in value), value["y"]) <= 100
+
+
+def test_yolo_gets_no_point_beyond_the_image(tmp_path):
+    given = labels(tmp_path / "photos", "oriented")
+    given.annotations.outlines.frames[0] += 50
+    write_dataset({"train": given}, tmp_path / "out", "yolo")
+    rows = (tmp_path / "out/labels/train/a.txt").read_text().splitlines()
+    numbers = np.array([row.split() for row in rows], float)[:, 1:]
+    assert numbers.shape == (2, 8) and numbers.min() >= 0 and numbers.max() == 1

@@ -92,7 +92,7 @@ def _names(task: dict[str, Any]) -> list[str]:
     address = next((str(v) for k, v in task["data"].items() if k in ("image", "img", "ocr")), "")
     address = address or next((v for v in task["data"].values() if isinstance(v, str) and "/" in v), "")
     parts = urlsplit(address)
-    path = unquote(next(iter(parse_qs(parts.query).get("d", [])), parts.path)).replace("\\", "/")
+    path = next(iter(parse_qs(parts.query).get("d", [])), unquote(parts.path)).replace("\\", "/")
     name = path.rpartition("/")[2]
     uploaded = str(task.get("file_upload") or name)
     return list(dict.fromkeys([uploaded, *endings(path), uploaded.partition("-")[2]]))
